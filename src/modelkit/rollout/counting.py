@@ -263,6 +263,11 @@ class Counters:
                 self._entries.append((MISSING, guard.name))
         return found
 
+    @property
+    def waiting(self) -> int:
+        """The number of entries in the queue."""
+        return len(self._entries)
+
     def collect(self) -> Counts:
         """What was counted since the last time. For one thread at once."""
         plain = self._newly("", self._plain)
@@ -297,12 +302,13 @@ class Counters:
                 self._memory.slow = ((int(guard.above * A_SECOND), SLOW_EVENTS),)
                 return
         if len(self._times) >= LEAST_TIMES:
-            times = np.fromiter(tuple(self._times), np.int64)
+            times = sorted(self._times)
             self._times.clear()
-            limits = np.percentile(times, QUANTILES)
-            names = [f"{SLOW_EVENTS}:{quantile}" for quantile in QUANTILES]
-            found = zip(limits, names, strict=True)
-            self._memory.slow = tuple((int(limit), name) for limit, name in found)
+            last = len(times) - 1
+            self._memory.slow = tuple(
+                (times[last * quantile // 100], f"{SLOW_EVENTS}:{quantile}")
+                for quantile in QUANTILES
+            )
 
 
 @final

@@ -55,7 +55,7 @@ class Course:
         if any(guard.name == LATE_LOSSES for guard in policy.guards):
             self.outcomes = Outcomes(policy.horizon)
         self.shadow: Shadow | None = None
-        self.told = ""  # the reason of the last decision that others were told of
+        self.told = ""  # the last decision that others were told of
         self._champion = Arm(champion, champion)
         self._candidate = Arm(candidate, champion)
         self._salt = salt
@@ -101,6 +101,11 @@ class Course:
             outcomes=self.outcomes,
             rescue=self._rescue,
         )
+
+    @property
+    def waiting(self) -> int:
+        """About how many events wait to be weighed."""
+        return self._counters.waiting
 
     def collect(self) -> Counts:
         """What was counted since the last time. For one thread at once."""

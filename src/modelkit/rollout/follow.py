@@ -89,7 +89,7 @@ class Follower:
         self._applied = -1
         self._failed: tuple[int, int] = (-1, 0)  # the generation that failed, and until when
         self._due = 0
-        self._threads: set[threading.Thread] = set()
+        self._following: threading.Thread | None = None
         self._changing = threading.Lock()
         state = registry.state(name)
         self._champion = _champion(state, name, registry.url)
@@ -110,13 +110,13 @@ class Follower:
         if now < self._due:
             return self._due
         self._due = now + self._poll
-        if any(thread.is_alive() for thread in self._threads):
+        if self._following is not None and self._following.is_alive():
             return self._due
         unwritten = self._unwritten
         if unwritten is not None:
-            self._start(lambda: self._write(*unwritten))
+            self._following = self._start(lambda: self._write(*unwritten))
         elif self._in_bucket or self._has_news(now):
-            self._start(self._follow_quietly)
+            self._following = self._start(self._follow_quietly)
         return self._due
 
     def _has_news(self, now: int) -> bool:
@@ -323,7 +323,10 @@ class Follower:
         if rollout is None:
             return
         standing = course.trial.standing()
-        self.write(rollout, Decision(kind, reason, standing.guards, standing.split))
+        decision = Decision(kind, reason, standing.guards, standing.split)
+        self.write(rollout, decision)
+        course.trial.decision = decision
+        tell(course, decision)
         self.follow()
 
     def go_back(self, reason: str) -> None:
@@ -362,8 +365,9 @@ class Follower:
             used.add(self._rollout.candidate)
         gone = [self._layers.pop(version) for version in [*self._layers] if version not in used]
         self._before = self._before[: self._keep]
-        drainings = [draining for draining in self._drainings if not draining.drained]
-        self._drainings = drainings
+        with self.switch.lock:  # others add to them
+            drainings = [draining for draining in self._drainings if not draining.drained]
+            self._drainings = [*drainings]
         if gone:
             past = self.switch.past
             self._start(lambda: _close(gone, drainings, past))
@@ -380,20 +384,18 @@ class Follower:
             _close(gone, [], self.switch.past)
 
     def _start(self, work: Callable[[], None]) -> threading.Thread | None:
-        self._threads = {thread for thread in self._threads if thread.is_alive()}
         thread = threading.Thread(target=work, name="modelkit-rollout", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # no more threads, or the interpreter ends
             self.switch.failed(error)
             return None
-        self._threads.add(thread)
         return thread
 
     def after_fork(self) -> None:
         """Begin without threads, and with free locks, in the child of a fork."""
         self._changing = threading.Lock()
-        self._threads = set()
+        self._following = None
         self._weighing = None
         if self._shared is not None and self._rollout is not None:
             # The child counts as a process of its own, and has read what its parent has.

@@ -273,7 +273,7 @@ class Rollout(Model):
 
     def status(self) -> Progress:
         """Where it stands. What is due by now is weighed first."""
-        self._switch.look()
+        self._switch.settle()
         return progress_of(self._switch)
 
     def plan(
@@ -323,7 +323,7 @@ class Rollout(Model):
     @property
     def signature(self) -> Signature:
         """What the champion takes and gives."""
-        return self._switch.champion.signature
+        return self._active.now.value.champion.signature
 
     @property
     def base(self) -> Model:

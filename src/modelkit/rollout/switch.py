@@ -17,6 +17,7 @@ from modelkit.rollout.decide import Decision
 from modelkit.rollout.lineup import Alone, Arm, Ended, Lineup
 
 NEVER = 1 << 62  # in nanoseconds
+MOST_INLINE = 500  # events that a call weighs on its way, in less than a millisecond
 
 
 class News(Protocol):
@@ -72,16 +73,40 @@ class Switch:
         return isinstance(self.active.now.value, Ended)
 
     def look(self) -> None:
-        """Do what is due, on the way of a call, which nothing of it reaches."""
+        """Do what is due, on the way of a call, which nothing of it reaches.
+
+        Where that takes more than a moment, a thread does it.
+        """
         if not self.lock.acquire(blocking=False):
-            return  # another call does it
+            return  # somebody does it
         try:
-            if self.clock() >= self.due:
-                self.step()
-        except Exception as error:  # noqa: BLE001 - it must not reach the caller
+            now = self.clock()
+            if now < self.due:
+                return
+            if self.course is None or self.course.waiting <= MOST_INLINE:
+                self.settle()
+                return
+            self.due = now + A_SECOND
+            thread = threading.Thread(target=self._catch_up, name="modelkit-rollout", daemon=True)
+            thread.start()
+        except RuntimeError as error:  # no more threads, or the interpreter ends
             self.failed(error)
         finally:
             self.lock.release()
+
+    def _catch_up(self) -> None:
+        with self.lock:
+            self.due = self.clock()
+            self.settle()
+
+    def settle(self) -> None:
+        """Do what is due, now."""
+        with self.lock:
+            try:
+                if self.clock() >= self.due:
+                    self.step()
+            except Exception as error:  # noqa: BLE001 - it must not reach the caller
+                self.failed(error)
 
     def step(self) -> None:
         """Weigh what was counted, and look for news, where it is time. With the lock held."""
@@ -187,9 +212,11 @@ class Switch:
 def worth_telling(course: Course, decision: Decision) -> bool:
     """Whether something is decided that was not told before; it then counts as told."""
     kind = decision.kind
-    if kind == "continue" or (kind == "hold" and course.told == decision.reason):
+    why, _, _ = decision.reason.partition(":")  # after it come figures, which change
+    told = f"{course.stage} {why}"
+    if kind == "continue" or (kind == "hold" and course.told == told):
         return False
-    course.told = decision.reason
+    course.told = told
     return True
 
 
