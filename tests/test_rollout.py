@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import threading
 import time
@@ -88,10 +89,18 @@ def test_a_key_stays_with_its_arm_and_a_larger_share_keeps_it(clock):
     assert first.count(2) == pytest.approx(200, abs=50)
     assert rollout.status().stage == 1
     clock.go(10)
-    second = [who(rollout, key) for key in keys]
     assert rollout.status().stage == 2
+    second = [who(rollout, key) for key in keys]
     assert second.count(2) == pytest.approx(800, abs=80)
     assert all(later == 2 for early, later in zip(first, second, strict=True) if early == 2)
+
+
+def test_a_key_is_a_text(clock):
+    rollout = mk.Rollout(model(1), model(2), share=0.5)
+    with pytest.raises(TypeError, match="a key is a text"):
+        rollout.predict(ROWS, key=7)
+    with pytest.raises(TypeError, match="a key is a text"):
+        hash_of(7, b"")
 
 
 def test_rollouts_choose_independently_unless_seeded():
@@ -162,7 +171,8 @@ def test_by_hand(clock):
 
 
 def test_time_running_out_holds_and_never_promotes(clock):
-    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=ERRORS, horizon=60, seed=0)
+    stage = mk.RolloutStage(0.5, units=10**6)
+    rollout = mk.Rollout(model(1), model(2), stages=[stage], guards=ERRORS, horizon=60, seed=0)
     heard = []
     stop = events.subscribe(heard.append, events.Decided)
     for _ in range(12):
@@ -540,6 +550,32 @@ def test_swaps_under_threads_and_coroutines_lose_nothing():
     assert all(draining.wait(ROOM) for draining, _ in waiting)
 
 
+def test_nothing_of_the_old_ones_stays_in_memory_and_a_child_goes_on():
+    rollout = mk.Rollout(model(0), model(1), share=0.5, guards=ERRORS, shadow=SHADOW)
+    rollout.run(ROWS, key="a")
+    gone = []
+    for number in range(50):
+        gone.append(weakref.ref(rollout._active.now))
+        rollout._switch.end(model(number))
+        rollout.run(ROWS)
+    assert all(each() is None for each in gone)
+    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=(mk.Guard("loss", margin=0.1),))
+    rollout.run(ROWS, key="a")
+    with rollout._switch.lock:  # as another thread might, at the moment of the fork
+        child = os.fork()
+        if not child:
+            code = 1
+            with suppress(BaseException):
+                answers = [who(rollout, f"u{i}") for i in range(20)]
+                rollout.outcome("u1", 0.5)
+                rollout.status()
+                rollout.promote()
+                code = 0 if {1, 2} == set(answers) and who(rollout) == 2 else 2
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert rollout.status().decision == "continue"
+
+
 def test_an_explainer_stays_with_the_arm_of_its_key(tmp_path):
     X = np.random.default_rng(0).normal(size=(60, 3))
     models = []
@@ -593,13 +629,26 @@ def test_the_plan_says_how_long_it_takes():
     assert "never" in str(never)
 
 
+def test_many_events_are_weighed_by_a_thread(clock):
+    champion, candidate = model(1, fail), model(2, fail)
+    rollout = mk.Rollout(champion, candidate, share=0.5, guards=ERRORS, seed=0)
+    for i in range(600):
+        with suppress(RuntimeError):
+            rollout.run(ROWS, key=f"u{i}")
+    clock.go(10)
+    with suppress(RuntimeError):
+        rollout.run(ROWS)
+    until(lambda: rollout._switch.course.waiting == 0)
+    assert sum(rollout._switch.course.trial.all_calls.__dict__.values()) >= 600
+
+
 def test_errors_beside_the_calls_reach_no_caller(clock, monkeypatch):
     rollout = mk.Rollout(model(1), model(2), share=0.5, guards=ERRORS)
 
-    def broken(now):
+    def broken():
         raise RuntimeError("a tick failed")
 
-    monkeypatch.setattr(rollout._switch.course, "tick", broken)
+    monkeypatch.setattr(rollout._switch.course, "collect", broken)
     clock.go(10)
     assert who(rollout) in (1, 2)
     assert (rollout.failures, rollout.last_failure) == (1, "RuntimeError: a tick failed")

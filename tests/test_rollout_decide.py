@@ -285,7 +285,8 @@ def keyed_run(seed, *, share, keys, calls, risk, even=False):
                 if made[key] == 20:
                     done.append(KeyDone(key, bool(arm[key]), {"errors": bad[key] / 20}))
         units = tuple((int(key), bool(arm[key])) for key in np.unique(drawn[failed]))
-        happened = Happened(keys=units)
+        failures = np.bincount(arm[drawn[failed]].astype(int), minlength=2).tolist()
+        happened = Happened(keys=units, keyed=ByArm(failures[1], failures[0]))
         evidence.tick(stage, Counts(events={"errors": happened}, done=tuple(done)))
     return evidence.log_worse, evidence.log_better
 
@@ -340,6 +341,27 @@ def test_the_counts_of_processes_add_up():
     one.tick(whole, 10.0)
     other.tick(parts[2] + parts[0] + parts[1], 10.0)
     assert one.standing() == other.standing()
+
+
+def test_late_counts_of_an_earlier_stage_are_weighed_with_its_share():
+    trial = Trial(ONE, 0.0)
+    early = counts_of(np.random.default_rng(0), 0.05, 1000, {"errors": 0.01}, 1.0)
+    trial.tick(early, 10.0, 0)
+    trial.tick(Counts(), 20.0, 1)
+    assert (trial.stage, trial.in_stage) == (1, STAGES[1])
+    trial.tick(early, 30.0, 0)
+    assert trial.stage == 1
+    assert trial.standing().units == 0
+    assert trial.all_calls == early.calls + early.calls
+
+
+def test_a_key_that_several_processes_complete_counts_once():
+    evidence = StreamEvidence("errors", mk.Guard("errors"), whole=False)
+    done = (KeyDone(1, False, {}), KeyDone(2, True, {"errors": 0.5}), KeyDone(2, True, {}))
+    evidence.tick(HALF, Counts(done=done))
+    assert evidence._key_shares.count == 1
+    evidence.tick(HALF, Counts(done=(KeyDone(1, False, {}), KeyDone(2, True, {}))))
+    assert evidence._key_shares.count == 1
 
 
 def test_labels_that_come_for_one_arm_more_often_are_no_verdict():

@@ -13,6 +13,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from helpers.rollouts import Load
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
@@ -179,6 +180,27 @@ def test_a_load_that_fails_changes_nothing_and_says_so(registry, packages, tmp_p
     assert served(rollout) == "2"
     assert "narrow" not in rollout._follower._layers
     stop()
+    rollout.close()
+
+
+def test_going_back_is_always_possible(registry, tmp_path):
+    """The old version takes no missing values, as the new one does: nobody else may take its place."""
+    holes = X.copy()
+    holes[0, 0] = np.nan
+    model = HistGradientBoostingClassifier(max_iter=5).fit(holes, Y)
+    mk.save(model, tmp_path / "4.mk", example=holes, name="churn", version="4")
+    registry.register(tmp_path / "4.mk")
+    rollout = mk.Rollout(registry, "churn", **QUICK)
+    champion(registry, "4", "1")
+    rollout.refresh()
+    rollout.predict(holes)
+    champion(registry, "2", "4")
+    with pytest.raises(RolloutError, match="takes no missing values"):
+        rollout.refresh()
+    champion(registry, "4", "2")
+    rollout.refresh()
+    rollout.rollback("it was better")
+    assert served(rollout) == "1"
     rollout.close()
 
 
@@ -364,7 +386,7 @@ def test_swaps_lose_no_call(registry):
             now = later
             swaps += 1
     assert load.wrong == []
-    assert rollout.failures == 0
+    assert rollout.last_failure == ""
     assert swaps > 3
     assert min(load.calls) > 0
     rollout.close()

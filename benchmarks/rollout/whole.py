@@ -132,9 +132,13 @@ def of_keys(rng: np.random.Generator, candidate: Candidate):
             )
             for kind, (rate, risk) in rates_of(candidate, quarter).items()
         }
+        failed = {kind: rng.binomial(calls, chance) for kind, chance in chances.items()}
         events = {
-            kind: Happened(keys=units(hashes, rng.binomial(calls, chance) > 0, inside))
-            for kind, chance in chances.items()
+            kind: Happened(
+                keys=units(hashes, bad > 0, inside),
+                keyed=ByArm(int(bad[inside].sum()), int(bad[~inside].sum())),
+            )
+            for kind, bad in failed.items()
         }
         done = np.flatnonzero((made < 20) & (made + calls >= 20))
         made += calls

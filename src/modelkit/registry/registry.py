@@ -35,6 +35,7 @@ from modelkit.registry.log import (
     check_expected,
 )
 from modelkit.registry.releases import Release
+from modelkit.registry.shelf import Shelf
 from modelkit.registry.store import open_store
 
 ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -325,6 +326,11 @@ class Registry:
             return _entry(state, DECIDED, now.candidate, reason, **more)
 
         return self._journal(name).append(decide)
+
+    def shelf(self, name: str, rollout: Underway) -> Shelf:
+        """Where those who run a rollout keep what they count."""
+        _check(NAME_PATTERN, "name", name)
+        return Shelf(self._store, f"models/{name}/rollouts/{rollout.generation:010d}")
 
     def retire(self, name: str, version: str, *, reason: str) -> None:
         """Let a version have no alias any more; it stays, and opens by its version.

@@ -13,7 +13,7 @@ HEIGHT = 150
 LEFT = 44
 BOTTOM = 22
 TOP = 22
-LEAST = -4.0  # logarithms below this are drawn at it
+LEAST = -2.0  # logarithms below this are drawn at it
 LETTERS = 'fill="currentColor" font-size="11" font-family="system-ui,sans-serif"'
 
 

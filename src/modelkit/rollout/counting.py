@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict, deque
+from collections.abc import Mapping
 from math import isfinite
 from typing import Any, final
 
@@ -40,6 +41,8 @@ COMPLETE = -2  # all calls that count were made
 # Of neither the model nor the rows: of the queue, of the caller's haste, of who closed what.
 NOT_ERRORS = (Overloaded, DeadlineExceeded, ClosedError)
 
+TwoCounts = tuple["itertools.count[int]", "itertools.count[int]"]
+
 NEW_KEY, EVENT, KEY_COMPLETE, SHADOWED, LABEL, DIFFERENCE, MISSING = range(7)
 
 
@@ -63,6 +66,11 @@ def is_finite(answers: Outputs) -> bool:
     return True
 
 
+def _two_counts() -> TwoCounts:
+    """Of the champion, and of the candidate, which False and True are the places of."""
+    return itertools.count(), itertools.count()
+
+
 @final
 class Memory:
     """What is known from one stage of a rollout to the next.
@@ -73,6 +81,7 @@ class Memory:
         bad: for each key, how many of its calls had an event, by kind.
         slow: the nanoseconds from which a call is slow, with the name of the kind, the least first.
         arms: the number of calls that each arm had, which is then warm.
+        had: for each kind, the keys that had an event: what is said of them is said.
     """
 
     def __init__(self) -> None:
@@ -80,6 +89,7 @@ class Memory:
         self.bad: dict[int, Counter[str]] = defaultdict(Counter)
         self.slow: tuple[tuple[int, str], ...] = ()
         self.arms = ByArm()
+        self.had: dict[str, set[int]] = defaultdict(set)
         self._share = 0.0
 
     def begin(self, share: float) -> None:
@@ -88,6 +98,7 @@ class Memory:
             self._share = share
             self.calls = {}
             self.bad = defaultdict(Counter)
+            self.had = defaultdict(set)
 
 
 @final
@@ -97,8 +108,10 @@ class Counters:
     __slots__ = (
         "_checks_finite",
         "_entries",
+        "_events",
         "_key_calls",
         "_keyed",
+        "_keyed_events",
         "_marks",
         "_memory",
         "_plain",
@@ -122,10 +135,13 @@ class Counters:
         self._marks = [guard for guard in policy.guards if guard.mark is not None]
         self._entries: deque[tuple[Any, ...]] = deque()
         self._times: deque[int] = deque(maxlen=MOST_TIMES)
-        # `next` of a count is atomic; False is the champion, and True the candidate.
-        self._plain = (itertools.count(), itertools.count())
-        self._keyed = (itertools.count(), itertools.count())
-        self._taken = [0, 0, 0, 0]
+        # `next` of a count is atomic.
+        self._plain = _two_counts()
+        self._keyed = _two_counts()
+        kinds = [kind for guard in policy.guards for kind in guard.streams]
+        self._events = {kind: _two_counts() for kind in kinds}
+        self._keyed_events = {kind: _two_counts() for kind in kinds}
+        self._taken: dict[str, tuple[int, int]] = {}
 
     def begin(self, unit: int | None, in_candidate: bool) -> int:  # noqa: FBT001 - on the hot way
         """Count a call; returns its number among those of its key that count, or 0."""
@@ -162,14 +178,14 @@ class Counters:
             for least, kind in self._memory.slow:
                 if took <= least:
                     break
-                self._entries.append((EVENT, kind, unit, in_candidate, number))
+                self._event(kind, unit, in_candidate, number)
             if not in_candidate:
                 self._times.append(took)
         if self._checks_finite and not is_finite(answers):
-            self._entries.append((EVENT, NONFINITE_EVENTS, unit, in_candidate, number))
+            self._event(NONFINITE_EVENTS, unit, in_candidate, number)
         if self._marks:
             for kind in self._marked(answers):
-                self._entries.append((EVENT, kind, unit, in_candidate, number))
+                self._event(kind, unit, in_candidate, number)
         if number == self._key_calls:
             self._entries.append((KEY_COMPLETE, unit, in_candidate))
 
@@ -183,10 +199,30 @@ class Counters:
         """Count an error; returns the kind of event that it is, if it is one."""
         kind = kind_of_error(error)
         if kind is not None:
-            self._entries.append((EVENT, kind, unit, in_candidate, number))
+            self._event(kind, unit, in_candidate, number)
         if number == self._key_calls:
             self._entries.append((KEY_COMPLETE, unit, in_candidate))
         return kind
+
+    def _event(
+        self,
+        kind: str,
+        unit: int | None,
+        in_candidate: bool,  # noqa: FBT001
+        number: int,
+    ) -> None:
+        """Count an event; of a key, the first one and those of its calls that count."""
+        counts = self._events.get(kind)
+        if counts is None:
+            return  # no guard wants it
+        if unit is None:
+            next(counts[in_candidate])
+            return
+        next(self._keyed_events[kind][in_candidate])
+        had = self._memory.had[kind]
+        if number or (unit not in had and len(had) < MOST_KEYS):
+            had.add(unit)
+            self._entries.append((EVENT, kind, unit, in_candidate, number))
 
     def shadowed(self, kinds: set[str]) -> None:
         """Count a copy that the candidate ran, with what was bad about it alone."""
@@ -227,25 +263,34 @@ class Counters:
                 self._entries.append((MISSING, guard.name))
         return found
 
+    @property
+    def waiting(self) -> int:
+        """The number of entries in the queue."""
+        return len(self._entries)
+
     def collect(self) -> Counts:
         """What was counted since the last time. For one thread at once."""
-        plain = self._newly(self._plain, 0)
-        calls = plain + self._newly(self._keyed, 2)
+        plain = self._newly("", self._plain)
+        calls = plain + self._newly("keyed:", self._keyed)
         self._memory.arms += calls
         gathered = TickEntries(self._memory, self._key_calls)
         for _ in range(len(self._entries)):
             gathered.take(self._entries.popleft())
+        events = {kind: self._newly(kind, counts) for kind, counts in self._events.items()}
+        keyed = {
+            kind: self._newly(f"keyed:{kind}", counts)
+            for kind, counts in self._keyed_events.items()
+        }
         self._set_slow()
-        return gathered.counts(calls, plain)
+        return gathered.counts(calls, plain, events, keyed)
 
-    def _newly(self, counts: tuple[Any, Any], place: int) -> ByArm:
+    def _newly(self, name: str, counts: TwoCounts) -> ByArm:
         """What was added to both counts. Reading one adds 1 to it, which is taken off again."""
         champion = next(counts[False])
         candidate = next(counts[True])
-        found = ByArm(candidate - self._taken[place + 1], champion - self._taken[place])
-        self._taken[place] = champion + 1
-        self._taken[place + 1] = candidate + 1
-        return found
+        before = self._taken.get(name, (0, 0))
+        self._taken[name] = (candidate + 1, champion + 1)
+        return ByArm(candidate - before[0], champion - before[1])
 
     def _set_slow(self) -> None:
         """Say from when on a call of the next tick is slow, which goes by those before it."""
@@ -257,12 +302,13 @@ class Counters:
                 self._memory.slow = ((int(guard.above * A_SECOND), SLOW_EVENTS),)
                 return
         if len(self._times) >= LEAST_TIMES:
-            times = np.fromiter(tuple(self._times), np.int64)
+            times = sorted(self._times)
             self._times.clear()
-            limits = np.percentile(times, QUANTILES)
-            names = [f"{SLOW_EVENTS}:{quantile}" for quantile in QUANTILES]
-            found = zip(limits, names, strict=True)
-            self._memory.slow = tuple((int(limit), name) for limit, name in found)
+            last = len(times) - 1
+            self._memory.slow = tuple(
+                (times[last * quantile // 100], f"{SLOW_EVENTS}:{quantile}")
+                for quantile in QUANTILES
+            )
 
 
 @final
@@ -277,7 +323,6 @@ class TickEntries:
         self._memory = memory
         self._key_calls = key_calls
         self._keys: list[Unit] = []
-        self._plain: dict[str, list[int]] = defaultdict(lambda: [0, 0])
         self._keyed: dict[str, dict[Unit, None]] = defaultdict(dict)
         self._done: list[KeyDone] = []
         self._shadowed = 0
@@ -309,13 +354,10 @@ class TickEntries:
     def _take_event(
         self,
         kind: str,
-        unit: int | None,
+        unit: int,
         in_candidate: bool,  # noqa: FBT001
         number: int,
     ) -> None:
-        if unit is None:
-            self._plain[kind][in_candidate] += 1
-            return
         self._keyed[kind][unit, bool(in_candidate)] = None
         if number:
             self._memory.bad[unit][kind] += 1
@@ -325,13 +367,18 @@ class TickEntries:
         bad = {kind: min(count / self._key_calls, 1.0) for kind, count in counts.items()}
         self._done.append(KeyDone(unit, bool(in_candidate), bad))
 
-    def counts(self, calls: ByArm, plain: ByArm) -> Counts:
+    def counts(
+        self,
+        calls: ByArm,
+        plain: ByArm,
+        plain_events: Mapping[str, ByArm],
+        keyed_events: Mapping[str, ByArm],
+    ) -> Counts:
         """All of it."""
         events = {}
-        for kind in {*self._plain, *self._keyed}:
-            champion, candidate = self._plain.get(kind, (0, 0))
+        for kind, count in plain_events.items():
             keys = tuple(self._keyed.get(kind, ()))
-            events[kind] = Happened(ByArm(candidate, champion), keys)
+            events[kind] = Happened(count, keys, keyed_events[kind])
         return Counts(
             calls=calls,
             plain=plain,

@@ -32,14 +32,20 @@ class Happened:
 
     Attributes:
         plain: the calls without a key that had one.
-        keys: the keys of the other calls that had one, any number of times.
+        keys: the keys of the other calls that had one, any number of times, but at least once.
+        keyed: these other calls.
     """
 
     plain: ByArm = ByArm()
     keys: tuple[Unit, ...] = ()
+    keyed: ByArm = ByArm()
 
     def __add__(self, other: Happened) -> Happened:
-        return Happened(self.plain + other.plain, self.keys + other.keys)
+        return Happened(
+            self.plain + other.plain,
+            self.keys + other.keys,
+            self.keyed + other.keyed,
+        )
 
 
 @final

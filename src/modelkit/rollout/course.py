@@ -8,9 +8,8 @@ from typing import final
 
 from modelkit.errors import RolloutError
 from modelkit.model import Model, Outputs
-from modelkit.rollout.counting import A_SECOND, Counters, Memory
+from modelkit.rollout.counting import Counters, Memory
 from modelkit.rollout.counts import Counts
-from modelkit.rollout.decide import Decision
 from modelkit.rollout.guards import LATE_LOSSES
 from modelkit.rollout.lineup import Arm, Routed, Shadowed
 from modelkit.rollout.outcomes import Outcomes
@@ -19,17 +18,12 @@ from modelkit.rollout.routing import hash_of
 from modelkit.rollout.shadow import Shadow
 from modelkit.rollout.trial import Trial
 
-Gather = Callable[[int, Counts], Counts]
 Loss = float | Callable[[Outputs], float]
 
 
 @final
 class Course:
-    """What belongs to one candidate, from its first call to its last.
-
-    Several processes share a course by `gather`: it is given the number of the stage and what was
-    counted here since the last tick, and returns what all of them counted. By default, that is what
-    was counted here.
+    """What belongs to one candidate, from its first call to its last, in this process.
 
     Args:
         champion: the Model that answers now.
@@ -38,7 +32,7 @@ class Course:
         salt: of the hashes of keys; at most 64 bytes.
         seed: of the draws for calls without a key.
         rescue: whether the champion answers what the candidate fails at.
-        began: the time, in nanoseconds of the clock that `tick` is given.
+        began: the time, in seconds of the clock that the trial goes by.
         stage: the stage to begin with.
     """
 
@@ -51,17 +45,17 @@ class Course:
         salt: bytes,
         seed: int | None,
         rescue: bool,
-        began: int,
+        began: float,
         stage: int = 0,
     ) -> None:
         self.policy = policy
-        self.trial = Trial(policy, began / A_SECOND, stage)
-        self.gather: Gather = _own
+        self.trial = Trial(policy, began)
+        self.stage = stage  # that calls are in; the trial follows with what is counted
         self.outcomes: Outcomes | None = None
         if any(guard.name == LATE_LOSSES for guard in policy.guards):
             self.outcomes = Outcomes(policy.horizon)
         self.shadow: Shadow | None = None
-        self.told = ""  # the reason of the last decision that others were told of
+        self.told = ""  # the last decision that others were told of
         self._champion = Arm(champion, champion)
         self._candidate = Arm(candidate, champion)
         self._salt = salt
@@ -82,8 +76,8 @@ class Course:
         return self._candidate
 
     def lineup(self) -> Routed | Shadowed:
-        """The lineup of the stage that it is in, with counters of its own."""
-        stage = self.trial.in_stage
+        """The lineup of the stage that calls are in, with counters of its own."""
+        stage = self.policy.stages[self.stage]
         self._memory.begin(stage.share)
         counters = Counters(self.policy, self._memory)
         self._counters = counters
@@ -108,10 +102,19 @@ class Course:
             rescue=self._rescue,
         )
 
-    def tick(self, now: int) -> Decision:
-        """Weigh what was counted until now, and decide. For one thread at once."""
-        counts = self.gather(self.trial.stage, self._counters.collect())
-        return self.trial.tick(counts, now / A_SECOND)
+    @property
+    def waiting(self) -> int:
+        """About how many events wait to be weighed."""
+        return self._counters.waiting
+
+    def collect(self) -> Counts:
+        """What was counted since the last time. For one thread at once."""
+        return self._counters.collect()
+
+    def enter(self, stage: int) -> Routed | Shadowed:
+        """The lineup of another stage."""
+        self.stage = stage
+        return self.lineup()
 
     def outcome(self, key: str, loss: Loss) -> bool:
         """Count a loss; see `Rollout.outcome`."""
@@ -148,17 +151,13 @@ class Course:
             self.shadow.stop()
 
     def after_fork(self) -> None:
-        """Begin anew in the child of a fork, with other draws."""
+        """Begin anew in the child of a fork, with other draws, and nothing counted yet."""
+        self._counters.collect()
         self._random.seed(None if self._seed is None else self._seed + random.getrandbits(64))
         if self.shadow is not None:
             self.shadow.after_fork()
         if self.outcomes is not None:
             self.outcomes.after_fork()
-
-
-def _own(stage: int, counts: Counts) -> Counts:
-    del stage
-    return counts
 
 
 def _check_loss(loss: float) -> float:

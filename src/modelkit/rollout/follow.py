@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -23,13 +24,16 @@ from modelkit.registry.log import CHAMPION, State, Underway
 from modelkit.registry.registry import Registry
 from modelkit.rollout.compatible import check_compatible
 from modelkit.rollout.counting import A_SECOND
+from modelkit.rollout.counts import ByArm, Counts
 from modelkit.rollout.course import Course
 from modelkit.rollout.decide import Decision, Kind
 from modelkit.rollout.layers import OpenVersion, Wrap, open_layers
 from modelkit.rollout.policy import RolloutPolicy
-from modelkit.rollout.switch import Switch, tell
+from modelkit.rollout.shared import SharedCounts
+from modelkit.rollout.switch import Switch, tell, worth_telling
 
 RETRY = 60.0  # seconds after which what failed is tried again
+NEARLY = 0.9  # of a tick has to be over before somebody adds up
 PATIENCE = 10.0  # seconds that closing waits for calls under way
 
 
@@ -78,14 +82,18 @@ class Follower:
         self._rollout: Underway | None = None
         self._settled: set[int] = set()  # the rollouts that were rolled back here
         self._unwritten: tuple[Underway, Decision] | None = None
+        self._shared: SharedCounts | None = None
+        self._unshared: list[tuple[int, Counts]] = []  # by stage, not written yet
+        self._weighing: threading.Thread | None = None
         self._drainings: list[Draining] = []
         self._applied = -1
         self._failed: tuple[int, int] = (-1, 0)  # the generation that failed, and until when
         self._due = 0
-        self._threads: set[threading.Thread] = set()
+        self._following: threading.Thread | None = None
         self._changing = threading.Lock()
         state = registry.state(name)
         self._champion = _champion(state, name, registry.url)
+        self._answered = {self._champion}
         first = self._open(self._champion)
         self.switch = Switch(first.model, clock)
         self.switch.source = self
@@ -102,13 +110,13 @@ class Follower:
         if now < self._due:
             return self._due
         self._due = now + self._poll
-        if any(thread.is_alive() for thread in self._threads):
+        if self._following is not None and self._following.is_alive():
             return self._due
         unwritten = self._unwritten
         if unwritten is not None:
-            self._start(lambda: self._write(*unwritten))
+            self._following = self._start(lambda: self._write(*unwritten))
         elif self._in_bucket or self._has_news(now):
-            self._start(self._follow_quietly)
+            self._following = self._start(self._follow_quietly)
         return self._due
 
     def _has_news(self, now: int) -> bool:
@@ -134,6 +142,7 @@ class Follower:
         What it raises has changed nothing.
         """
         with self._changing:
+            self.switch.check_open()
             version = ""
             try:
                 state = self._registry.state(self._name)
@@ -165,17 +174,15 @@ class Follower:
             return False
         switch = self.switch
         layers = self._open(version)
-        try:
-            check_compatible(switch.champion.signature, layers.model.signature, f"{version}")
-        except BaseException:
-            self._forget(version)
-            raise
+        if version not in self._answered:  # going back is always possible
+            self._check(version, layers)
         with switch.lock:
             switch.check_open()
             self._drainings.append(switch.end(layers.model))
             self._rollout = None
         self._before = [each for each in (self._champion, *self._before) if each != version]
         self._champion = version
+        self._answered.add(version)
         return True
 
     def _take_rollout(self, rollout: Underway | None) -> bool:
@@ -204,43 +211,92 @@ class Follower:
         switch = self.switch
         policy = RolloutPolicy.from_json(rollout.policy, f"the policy of {rollout.candidate}")
         layers = self._open(rollout.candidate)
-        champion = switch.champion
-        try:
-            check_compatible(champion.signature, layers.model.signature, rollout.candidate)
-        except BaseException:
-            self._forget(rollout.candidate)
-            raise
+        self._check(rollout.candidate, layers)
         course = Course(
-            champion,
+            switch.champion,
             layers.model,
             policy,
             salt=rollout.id.encode()[:64],
             seed=self._seed,
             rescue=self._rescue,
-            began=switch.clock() - int(_seconds_since(rollout.at) * A_SECOND),
+            began=0.0,
             stage=rollout.stage,
         )
+        shelf = self._registry.shelf(self._name, rollout)
+        self._shared = SharedCounts(shelf, uuid.uuid4().hex)
+        self._unshared = []
+        self._read_sums(course, self._shared)
         with switch.lock:
             switch.check_open()
             self._drainings.append(switch.begin(course))
 
-    def decided(self, course: Course, decision: Decision) -> None:
-        """Write down a decision, in a thread, and do as the log then says.
+    def counted(self, course: Course) -> None:
+        """Hand on what was counted here, weigh what was counted everywhere, and decide."""
+        if self._weighing is not None and self._weighing.is_alive():
+            return  # what is counted meanwhile comes with the next tick
+        rollout = self._rollout
+        shared = self._shared
+        if rollout is None or shared is None:
+            return
+        counts = course.collect()
+        if counts.calls != ByArm() or counts.losses or counts.shadowed:
+            self._unshared.append((course.stage, counts))
+        self._weighing = self._start(lambda: self._weigh(course, rollout, shared))
+
+    def _weigh(
+        self,
+        course: Course,
+        rollout: Underway,
+        shared: SharedCounts,
+    ) -> None:
+        try:
+            while self._unshared:
+                shared.write(*self._unshared[0])
+                del self._unshared[0]
+            self._read_sums(course, shared)
+            now = _seconds_since(rollout.at)
+            if now - shared.at >= NEARLY * course.policy.tick:
+                shared.add_up(now)
+                self._read_sums(course, shared)
+        except Exception as error:  # noqa: BLE001 - it is tried again with the next tick
+            self.switch.failed(error)
+            return
+        if course.trial.stage == rollout.stage:
+            self._decided(course, rollout, course.trial.decision)
+
+    def _read_sums(
+        self,
+        course: Course,
+        shared: SharedCounts,
+    ) -> None:
+        """Weigh the sums that are new."""
+        trial = course.trial
+        while (found := shared.next_sum()) is not None:
+            with self.switch.lock:
+                trial.tick(found.counts, found.at, found.stage)
+
+    def _decided(
+        self,
+        course: Course,
+        rollout: Underway,
+        decision: Decision,
+    ) -> None:
+        """Write down a decision, and do as the log then says.
 
         A rollback is done at once, whether or not it can be written.
         """
-        rollout = self._rollout
-        if rollout is None:
-            return
-        if decision.kind == "rollback":
-            self._settled.add(rollout.generation)
-            self._unwritten = (rollout, decision)
-            draining = self.switch.carry_out(course, decision)
-            if draining is not None:
-                self._drainings.append(draining)
-        else:
-            tell(course, decision)
-        self._start(lambda: self._write(rollout, decision))
+        with self.switch.lock:
+            if self.switch.course is not course or not worth_telling(course, decision):
+                return
+            if decision.kind == "rollback":
+                self._settled.add(rollout.generation)
+                self._unwritten = (rollout, decision)
+                draining = self.switch.carry_out(course, decision)
+                if draining is not None:
+                    self._drainings.append(draining)
+            else:
+                tell(course, decision)
+        self._write(rollout, decision)
 
     def _write(self, rollout: Underway, decision: Decision) -> None:
         try:
@@ -267,7 +323,10 @@ class Follower:
         if rollout is None:
             return
         standing = course.trial.standing()
-        self.write(rollout, Decision(kind, reason, standing.guards, standing.split))
+        decision = Decision(kind, reason, standing.guards, standing.split)
+        self.write(rollout, decision)
+        course.trial.decision = decision
+        tell(course, decision)
         self.follow()
 
     def go_back(self, reason: str) -> None:
@@ -290,11 +349,14 @@ class Follower:
             self._layers[version] = layers
         return layers
 
-    def _forget(self, version: str) -> None:
-        """Close a version that never answered."""
-        used = {self._champion, *self._before[: self._keep]}
-        if version not in used:
-            self._layers.pop(version).close()
+    def _check(self, version: str, opened: OpenVersion) -> None:
+        """Close a version that cannot answer in place of the champion, and raise RolloutError."""
+        try:
+            check_compatible(self.switch.champion.signature, opened.model.signature, version)
+        except BaseException:
+            if version not in self._before:
+                self._layers.pop(version).close()
+            raise
 
     def _let_go(self) -> None:
         """Close, in a thread, what is not needed any more, when its last call has ended."""
@@ -303,8 +365,9 @@ class Follower:
             used.add(self._rollout.candidate)
         gone = [self._layers.pop(version) for version in [*self._layers] if version not in used]
         self._before = self._before[: self._keep]
-        drainings = [draining for draining in self._drainings if not draining.drained]
-        self._drainings = drainings
+        with self.switch.lock:  # others add to them
+            drainings = [draining for draining in self._drainings if not draining.drained]
+            self._drainings = [*drainings]
         if gone:
             past = self.switch.past
             self._start(lambda: _close(gone, drainings, past))
@@ -320,20 +383,24 @@ class Follower:
                 each.wait(max(0.0, end - time.monotonic()))
             _close(gone, [], self.switch.past)
 
-    def _start(self, work: Callable[[], None]) -> None:
-        self._threads = {thread for thread in self._threads if thread.is_alive()}
+    def _start(self, work: Callable[[], None]) -> threading.Thread | None:
         thread = threading.Thread(target=work, name="modelkit-rollout", daemon=True)
-        self._threads.add(thread)
         try:
             thread.start()
         except RuntimeError as error:  # no more threads, or the interpreter ends
-            self._threads.discard(thread)
             self.switch.failed(error)
+            return None
+        return thread
 
     def after_fork(self) -> None:
         """Begin without threads, and with free locks, in the child of a fork."""
         self._changing = threading.Lock()
-        self._threads = set()
+        self._following = None
+        self._weighing = None
+        if self._shared is not None and self._rollout is not None:
+            # The child counts as a process of its own, and has read what its parent has.
+            self._shared = self._shared.of_process(uuid.uuid4().hex)
+        self._unshared = []
 
 
 def _close(

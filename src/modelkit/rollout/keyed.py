@@ -68,28 +68,28 @@ class FreshKeys:
         """Whether further keys are not counted."""
         return self._firsts.full
 
-    def enter(self, share: float) -> None:
-        """Go on with a share of all keys, or draw anew."""
+    def enter(self, share: float) -> bool:
+        """Go on with a share of all keys, or draw anew.
+
+        Returns False for a share of before, whose counts come late: its keys count no more.
+        """
         if share <= self._share:
-            return
+            return share == self._share
         before = self._share
         self._limit = limit_of(before) if share < 1 else 0  # at 1 nothing is drawn: all count
         self._share = share
         self._firsts = FirstOfKeys()
         self.share = (share - before) / (1 - before)
+        return True
 
-    def holds(self, key: int) -> bool:
-        """Whether the arm of a key is drawn."""
-        return key >= self._limit
+    def is_new(self, key: int) -> bool:
+        """Whether the arm of a key was drawn, and it did not come since."""
+        return key >= self._limit and self._firsts.is_new(key)
 
     def take(self, units: tuple[Unit, ...]) -> tuple[int, int]:
         """How many of these keys are drawn, and came never since: in both arms."""
-        return self._firsts.take(tuple(unit for unit in units if self.holds(unit[0])))
-
-    def events(self, units: tuple[Unit, ...]) -> Events:
-        """How many of these keys are drawn, in both arms."""
-        arms = [in_candidate for key, in_candidate in units if self.holds(key)]
-        return Events(self.share, sum(arms), len(arms) - sum(arms))
+        arms = [in_candidate for key, in_candidate in units if self.is_new(key)]
+        return sum(arms), len(arms) - sum(arms)
 
 
 @final
@@ -126,7 +126,7 @@ class WorseOfKeys:
         Args:
             plain: the events of calls without a key.
             firsts: the first events of keys.
-            events: all events of keys.
+            events: all events of calls with a key.
             means: of keys that are done, the differences between the arms, shape (n,).
         """
         self._firsts.tick(plain, firsts)

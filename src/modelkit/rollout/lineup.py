@@ -53,7 +53,7 @@ class Arm:
         like: the Model by whose signature feeds are coerced.
     """
 
-    __slots__ = ("_like", "aways", "identity", "model", "ways")
+    __slots__ = ("_like", "aways", "identity", "model", "signature", "ways")
 
     def __init__(
         self,
@@ -62,6 +62,7 @@ class Arm:
     ) -> None:
         same = model.signature == like.signature
         self.model = model
+        self.signature = model.signature
         self.identity = identity_of(model)
         self.ways: tuple[Way, Way] = (model._call, model._run if same else self._run)
         self.aways: tuple[AsyncWay, AsyncWay] = (

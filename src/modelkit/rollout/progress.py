@@ -114,7 +114,9 @@ class Progress:
         if self.candidate is None:
             return [*facts, *(("note", note) for note in self.notes)]
         candidate, champion = self.calls
-        decision = f"{self.decision}: {self.reason}" if self.reason else self.decision
+        decision = self.decision
+        if decision != "continue":  # whose reason is what is missing
+            decision = f"{decision}: {self.reason}"
         facts += [
             ("candidate", _named(self.candidate)),
             ("decision", decision),
@@ -201,9 +203,9 @@ def progress_of(switch: Switch) -> Progress:
             candidate=course.candidate.identity,
             decision=trial.decision.kind,
             reason=trial.decision.reason,
-            stage=trial.stage + 1,
+            stage=course.stage + 1,
             stages=len(trial.policy.stages),
-            share=trial.in_stage.share if course is switch.course else 0.0,
+            share=trial.policy.stages[course.stage].share if course is switch.course else 0.0,
             seconds=standing.in_all,
             calls=(calls.candidate, calls.champion),
             guards=guards_of(trial.policy, standing),

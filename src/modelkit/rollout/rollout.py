@@ -15,6 +15,7 @@ from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs
 from modelkit.registry.registry import Registry
 from modelkit.rollout.compatible import check_compatible
+from modelkit.rollout.counting import A_SECOND
 from modelkit.rollout.course import Course, Loss
 from modelkit.rollout.decide import Decision, Kind
 from modelkit.rollout.follow import Follower
@@ -272,7 +273,7 @@ class Rollout(Model):
 
     def status(self) -> Progress:
         """Where it stands. What is due by now is weighed first."""
-        self._switch.look()
+        self._switch.settle()
         return progress_of(self._switch)
 
     def plan(
@@ -322,7 +323,7 @@ class Rollout(Model):
     @property
     def signature(self) -> Signature:
         """What the champion takes and gives."""
-        return self._switch.champion.signature
+        return self._active.now.value.champion.signature
 
     @property
     def base(self) -> Model:
@@ -417,7 +418,7 @@ def _switch(  # noqa: PLR0913
         salt=secrets.token_bytes(16) if seed is None else b"%d" % seed,
         seed=seed,
         rescue=rescue,
-        began=clock(),
+        began=clock() / A_SECOND,
     )
     switch.begin(course)
     return switch

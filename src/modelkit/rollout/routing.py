@@ -25,6 +25,12 @@ def hash_of(key: str, salt: bytes) -> int:
     Args:
         key: any text, surrogates too.
         salt: at most 64 bytes, which are the rollout's own.
+
+    Raises TypeError for a key that is no text.
     """
-    digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, key=salt).digest()
+    try:
+        text = key.encode("utf-8", "surrogatepass")
+    except AttributeError:
+        raise TypeError(f"a key is a text, such as str(customer); got {key!r}") from None
+    digest = blake2b(text, digest_size=8, key=salt).digest()
     return int.from_bytes(digest, "big")

@@ -17,6 +17,7 @@ from modelkit.rollout.decide import Decision
 from modelkit.rollout.lineup import Alone, Arm, Ended, Lineup
 
 NEVER = 1 << 62  # in nanoseconds
+MOST_INLINE = 500  # events that a call weighs on its way, in less than a millisecond
 
 
 class News(Protocol):
@@ -25,8 +26,8 @@ class News(Protocol):
     def look(self, now: int) -> int:
         """Look for news if it is time; returns when it is time again, in nanoseconds."""
 
-    def decided(self, course: Course, decision: Decision) -> None:
-        """Write down a decision, and do as it says."""
+    def counted(self, course: Course) -> None:
+        """A tick is over: weigh what was counted, here and elsewhere."""
 
 
 @final
@@ -72,16 +73,40 @@ class Switch:
         return isinstance(self.active.now.value, Ended)
 
     def look(self) -> None:
-        """Do what is due, on the way of a call, which nothing of it reaches."""
+        """Do what is due, on the way of a call, which nothing of it reaches.
+
+        Where that takes more than a moment, a thread does it.
+        """
         if not self.lock.acquire(blocking=False):
-            return  # another call does it
+            return  # somebody does it
         try:
-            if self.clock() >= self.due:
-                self.step()
-        except Exception as error:  # noqa: BLE001 - it must not reach the caller
+            now = self.clock()
+            if now < self.due:
+                return
+            if self.course is None or self.course.waiting <= MOST_INLINE:
+                self.settle()
+                return
+            self.due = now + A_SECOND
+            thread = threading.Thread(target=self._catch_up, name="modelkit-rollout", daemon=True)
+            thread.start()
+        except RuntimeError as error:  # no more threads, or the interpreter ends
             self.failed(error)
         finally:
             self.lock.release()
+
+    def _catch_up(self) -> None:
+        with self.lock:
+            self.due = self.clock()
+            self.settle()
+
+    def settle(self) -> None:
+        """Do what is due, now."""
+        with self.lock:
+            try:
+                if self.clock() >= self.due:
+                    self.step()
+            except Exception as error:  # noqa: BLE001 - it must not reach the caller
+                self.failed(error)
 
     def step(self) -> None:
         """Weigh what was counted, and look for news, where it is time. With the lock held."""
@@ -90,25 +115,21 @@ class Switch:
         course = self.course
         if course is not None and now >= self._tick_due:
             self._tick_due = now + int(course.policy.tick * A_SECOND)
-            self._follow(course, course.tick(now))
+            if self.source is not None:
+                self.source.counted(course)
+            else:
+                decision = course.trial.tick(course.collect(), now / A_SECOND)
+                if worth_telling(course, decision):
+                    self.carry_out(course, decision)
         news_due = NEVER if self.source is None else self.source.look(now)
         self.due = min(self._tick_due, news_due)
-
-    def _follow(self, course: Course, decision: Decision) -> None:
-        kind = decision.kind
-        if kind == "continue" or (kind == "hold" and course.told == decision.reason):
-            return
-        course.told = decision.reason
-        if self.source is not None:
-            self.source.decided(course, decision)
-        else:
-            self.carry_out(course, decision)
 
     def carry_out(self, course: Course, decision: Decision) -> Draining | None:
         """Do as a decision says, with the lock held."""
         tell(course, decision)
         if decision.kind == "advance":
-            return self.enter(course, course.trial.stage + 1)
+            course.trial.enter(course.stage + 1)
+            return self.enter(course, course.stage + 1)
         if decision.kind == "rollback":
             return self.end(course.champion.model)
         if decision.kind == "promote":
@@ -126,8 +147,7 @@ class Switch:
 
     def enter(self, course: Course, stage: int) -> Draining:
         """Let a rollout go on with another stage."""
-        course.trial.enter(stage)
-        return self.active.replace(course.lineup())
+        return self.active.replace(course.enter(stage))
 
     def end(self, model: Model) -> Draining:
         """Let a Model answer everything from now on, and end the rollout that is under way."""
@@ -189,6 +209,17 @@ class Switch:
             self.course.after_fork()
 
 
+def worth_telling(course: Course, decision: Decision) -> bool:
+    """Whether something is decided that was not told before; it then counts as told."""
+    kind = decision.kind
+    why, _, _ = decision.reason.partition(":")  # after it come figures, which change
+    told = f"{course.stage} {why}"
+    if kind == "continue" or (kind == "hold" and course.told == told):
+        return False
+    course.told = told
+    return True
+
+
 def tell(course: Course, decision: Decision) -> None:
     """Tell those who listen of a decision."""
     evidence = [(guard.name, guard.worse, guard.better or 0.0) for guard in decision.guards]
@@ -197,7 +228,7 @@ def tell(course: Course, decision: Decision) -> None:
             decision=decision.kind,
             champion=_named(course.champion.identity),
             candidate=_named(course.candidate.identity),
-            stage=course.trial.stage + 1,
+            stage=course.stage + 1,
             reason=decision.reason,
             evidence=tuple(evidence),
         )

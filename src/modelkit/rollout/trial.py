@@ -80,20 +80,31 @@ class Trial:
         """Whether there are more keys than are counted."""
         return self._seen.full or any(evidence.full for evidence in self.evidence)
 
-    def tick(self, counts: Counts, now: float) -> Decision:
+    def tick(
+        self,
+        counts: Counts,
+        now: float,
+        stage: int | None = None,
+    ) -> Decision:
         """Take the counts of a tick that ended at `now`, in seconds; returns what becomes of it.
 
-        Where that is "advance", whoever moves the calls to the next stage says so by `enter`.
+        They are of the stage it is in, or of the one that is given: a later one is entered, and
+        counts of an earlier one came late. Where the decision is "advance", whoever moves the calls
+        to the next stage says so by `enter`, or by counts of it.
         """
         if self.over:
             return self.decision
+        of = self.stage if stage is None else stage
+        if of > self.stage:
+            self.enter(of)
         self.now = now
-        self.calls += counts.calls
         self.all_calls += counts.calls
-        self.shadowed += counts.shadowed
-        self._take_units(counts)
+        if of == self.stage:
+            self.calls += counts.calls
+            self.shadowed += counts.shadowed
+        self._take_units(counts, of)
         for evidence in self.evidence:
-            evidence.tick(self.in_stage, counts)
+            evidence.tick(self.policy.stages[of], counts)
         self.decision = decide(self.policy, self.standing())
         self._remember()
         return self.decision
@@ -118,17 +129,18 @@ class Trial:
             guards=tuple(evidence.weighed() for evidence in self.evidence),
         )
 
-    def _take_units(self, counts: Counts) -> None:
-        if not self.in_stage.drawn:
+    def _take_units(self, counts: Counts, stage: int) -> None:
+        if not self.policy.stages[stage].drawn:
             return
-        self._seen.enter(self.in_stage.share)
+        share = self.policy.stages[stage].share
         plain = counts.plain
-        self._add(self.in_stage.share, plain.candidate, plain.champion)
-        self._add(self._seen.share, *self._seen.take(counts.keys))
+        self._add(stage, share, plain.candidate, plain.champion)
+        if self._seen.enter(share):
+            self._add(stage, self._seen.share, *self._seen.take(counts.keys))
 
-    def _add(self, share: float, candidate: int, champion: int) -> None:
-        before, other = self._units.get((self.stage, share), (0, 0))
-        self._units[self.stage, share] = (before + candidate, other + champion)
+    def _add(self, stage: int, share: float, candidate: int, champion: int) -> None:
+        before, other = self._units.get((stage, share), (0, 0))
+        self._units[stage, share] = (before + candidate, other + champion)
 
     def _remember(self) -> None:
         self._ticks += 1

@@ -46,6 +46,7 @@ class StreamEvidence:
         self._to_worse = Pairing()
         self._to_better = Pairing()
         self._key_shares = LossDifferences(0.0, largest=1 / guard.better)
+        self._done = FreshKeys()
         floor = guard.least
         self._above = Above(floor) if floor else None
         self._alone = Above(floor) if floor and whole else None
@@ -59,8 +60,8 @@ class StreamEvidence:
     def tick(self, stage: RolloutStage, counts: Counts) -> None:
         """Take the counts of a tick."""
         happened = counts.events.get(self._name, Happened())
-        self._keys.enter(stage.share)
-        first, other = self._keys.take(happened.keys)
+        first, other = self._firsts_of(stage, happened)
+        done = self._done_of(stage, counts)
         plain = happened.plain
         candidate = plain.candidate + first
         calls = max(counts.calls.candidate, candidate)
@@ -68,8 +69,8 @@ class StreamEvidence:
             self.worse.tick(
                 Events(stage.share, plain.candidate, plain.champion),
                 Events(self._keys.share, first, other),
-                self._keys.events(happened.keys),
-                self._means(self._to_worse, self._guard.worse, counts),
+                Events(stage.share, happened.keyed.candidate, happened.keyed.champion),
+                _means(self._to_worse, self._guard.worse, done),
             )
             self._add(stage.share, happened)
             if self._above is not None:
@@ -78,7 +79,26 @@ class StreamEvidence:
             self._alone.tick(calls, candidate)
         if not stage.shadow:
             self._take_calls(counts, happened)
-            self._take_keys(counts)
+            self._take_keys(done)
+
+    def _firsts_of(self, stage: RolloutStage, happened: Happened) -> tuple[int, int]:
+        """The first events of keys that are drawn, in both arms."""
+        if not self._keys.enter(stage.share):
+            return 0, 0
+        return self._keys.take(happened.keys)
+
+    def _done_of(self, stage: RolloutStage, counts: Counts) -> list[tuple[float, bool]]:
+        """Of the drawn keys that are done, the share of the calls that were bad, and the arm.
+
+        Several processes may have calls of a key, whose first ones then count.
+        """
+        if not self._done.enter(stage.share):
+            return []
+        return [
+            (done.bad.get(self._name, 0.0), done.candidate)
+            for done in counts.done
+            if self._done.is_new(done.key)
+        ]
 
     def _add(self, share: float, happened: Happened) -> None:
         candidate, champion = self._stages.get(share, (0, 0))
@@ -91,40 +111,13 @@ class StreamEvidence:
             events = happened.plain.candidate
             self._below.take_calls(max(counts.plain.candidate, events), events)
 
-    def _take_keys(self, counts: Counts) -> None:
-        differences = self._means(self._to_better, self._guard.better, counts)
+    def _take_keys(self, done: list[tuple[float, bool]]) -> None:
+        differences = _means(self._to_better, self._guard.better, done)
         if len(differences):
             self._key_shares.update(differences)
-        own = [bad for bad, in_candidate in self._done(counts) if in_candidate]
+        own = [bad for bad, in_candidate in done if in_candidate]
         if own and self._below is not None:
             self._below.take_keys(np.array(own))
-
-    def _means(
-        self,
-        pairing: Pairing,
-        allowed: float,
-        counts: Counts,
-    ) -> Array:
-        """Of each key, the share of its calls that were bad, in the order in which they are done.
-
-        It is compared with `allowed` times the mean of the champion's since the last of the
-        candidate's, in units of `allowed`, which needs to know no rate.
-        """
-        found = []
-        for bad, in_candidate in self._done(counts):
-            loss = bad / allowed if in_candidate else bad
-            difference = pairing.take(loss, candidate=in_candidate)
-            if difference is not None:
-                found.append(difference)
-        return np.array(found)
-
-    def _done(self, counts: Counts) -> list[tuple[float, bool]]:
-        """The drawn keys that are done: the share of the calls that were bad, and the arm."""
-        return [
-            (done.bad.get(self._name, 0.0), done.candidate)
-            for done in counts.done
-            if self._keys.holds(done.key)
-        ]
 
     @property
     def log_worse(self) -> float:
@@ -148,6 +141,25 @@ class StreamEvidence:
         if self._below is not None:
             ways += [log_mean(part, EVENLY) for part in self._below.parts]
         return log_mean(np.array(ways), np.full(len(ways), 1 / len(ways)))
+
+
+def _means(
+    pairing: Pairing,
+    allowed: float,
+    done: list[tuple[float, bool]],
+) -> Array:
+    """Of each key, the share of its calls that were bad, in the order in which they are done.
+
+    It is compared with `allowed` times the mean of the champion's since the last of the
+    candidate's, in units of `allowed`, which needs to know no rate.
+    """
+    found = []
+    for bad, in_candidate in done:
+        loss = bad / allowed if in_candidate else bad
+        difference = pairing.take(loss, candidate=in_candidate)
+        if difference is not None:
+            found.append(difference)
+    return np.array(found)
 
 
 @final

@@ -1,0 +1,34 @@
+"""Small files beside the log of a model, such as what was counted in a rollout; each is made once."""
+
+from __future__ import annotations
+
+from typing import final
+
+from modelkit.registry.store import Store
+
+
+@final
+class Shelf:
+    """The files of one rollout, by names such as "sums/0000000001"."""
+
+    def __init__(
+        self,
+        store: Store,
+        folder: str,
+    ) -> None:
+        self._store = store
+        self._folder = folder
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Make a file; returns False where there is another one of this name."""
+        path = f"{self._folder}/{name}"
+        # The answer of a store may be lost, so what is there is compared.
+        return self._store.create(path, data) or self._store.read(path) == data
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file, or None where there is none."""
+        return self._store.read(f"{self._folder}/{name}")
+
+    def folders(self, name: str) -> list[str]:
+        """The names of the folders within a folder, in their order."""
+        return self._store.folders(f"{self._folder}/{name}")
