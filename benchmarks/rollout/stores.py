@@ -22,7 +22,7 @@ from tests.helpers.buckets import STORES, why_not
 import modelkit as mk
 
 PROCESSES = 4
-EVERY = 0.5  # seconds between two kills
+EVERY, SELDOM = 0.5, 2.0  # seconds between two kills: in a folder, and in a bucket
 FEWER = 10  # times fewer changes in a bucket
 COUNT = """
 import sys
@@ -45,7 +45,7 @@ def registry(args) -> str:
     lines = []
     with tempfile.TemporaryDirectory(prefix="modelkit-registry-") as folder:
         where = registered(folder)
-        lines += raced("folder", where, args.changes)
+        lines += raced("folder", where, args.changes, EVERY)
         lines += timed(where, args.changes)
     for name, store in STORES.items():
         reason = why_not(name)
@@ -57,7 +57,7 @@ def registry(args) -> str:
             store(Path(data)) as (url, environment),
             added(environment),
         ):
-            lines += raced(name, registered(url), max(1, args.changes // FEWER))
+            lines += raced(name, registered(url), max(1, args.changes // FEWER), SELDOM)
     return table("what | figure | target | reached", lines)
 
 
@@ -93,17 +93,17 @@ def added(environment: dict[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def raced(name: str, place: mk.Registry, changes: int) -> list[list[str]]:
+def raced(name: str, place: mk.Registry, changes: int, every: float) -> list[list[str]]:
     """Count up to `changes` by the reasons of an alias, in four processes of which one is killed now and then."""
     command = [sys.executable, "-c", COUNT, place.url, str(changes)]
     rng, kills, began = random.Random(0), 0, time.perf_counter()
     workers = [subprocess.Popen(command) for _ in range(PROCESSES)]
-    next_kill = began + 2 * EVERY
+    next_kill = began + 2 * every
     while any(worker.poll() is None for worker in workers):
         time.sleep(0.01)
         if time.perf_counter() < next_kill:
             continue
-        next_kill = time.perf_counter() + EVERY * (0.5 + rng.random())
+        next_kill = time.perf_counter() + every * (0.5 + rng.random())
         which = rng.randrange(PROCESSES)
         if workers[which].poll() is None:
             workers[which].send_signal(signal.SIGKILL)
