@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -113,6 +114,7 @@ def test_a_long_log_is_opened_in_a_few_requests(registry):
 
 COUNT = """
 import sys
+import time
 import modelkit as mk
 registry = mk.Registry(sys.argv[1])
 done = 0
@@ -134,3 +136,18 @@ def test_processes_that_race_lose_nothing(registry):
     assert [worker.wait(100) for worker in workers] == [0] * 4
     history = registry.history("churn")
     assert [int(entry.reason) for entry in history] == list(range(41))
+
+
+def test_a_rollout_follows_a_bucket(registry):
+    """A canary that begins in the log is tried, and promoted; a thread looks for news."""
+    registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+    guards = (mk.Guard("errors", floor=0.05),)
+    policy = mk.RolloutPolicy((mk.RolloutStage(0.5, units=20),), guards, tick=0.05)
+    with mk.Rollout(registry, "churn", poll=0.05, threads=1) as rollout:
+        registry.start_rollout("churn", "1.1.0", policy, reason="try")
+        end = time.monotonic() + 60
+        while rollout.manifest.version != "1.1.0":
+            assert time.monotonic() < end, rollout.status()
+            rollout.predict(X[:1])
+        assert registry.aliases("churn")["champion"].version == "1.1.0"
+        assert rollout.last_failure == ""

@@ -592,6 +592,8 @@ def test_an_explainer_stays_with_the_arm_of_its_key(tmp_path):
         explainer = mk.Explainer(rollout, key=arms[version])
         explanation = explainer.explain(X[:2])
         assert explanation.model_digest == models[number].manifest.model_digest
+    metered = mk.Explainer(mk.Meter(rollout), key=arms["2"])
+    assert metered.explain(X[:2]).model_digest == models[1].manifest.model_digest
     rollout.rollback()
     assert explainer.explain(X[:2]).model_digest == models[1].manifest.model_digest
     champion = mk.Explainer(rollout).explain(X[:2])

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from modelkit.registry.log import State as State
     from modelkit.registry.log import Underway as Underway
     from modelkit.registry.registry import Recorded as Recorded
+    from modelkit.registry.shelf import Shelf as Shelf
     from modelkit.replicas import Replica as Replica
     from modelkit.rollout.lineup import SignedAnswers as SignedAnswers
     from modelkit.rollout.planning import Need as Need
@@ -63,6 +64,7 @@ _HOMES = {
     "Reference": "modelkit.package.load",
     "Replica": "modelkit.replicas",
     "Identity": "modelkit.identity",
+    "Shelf": "modelkit.registry.shelf",
     "State": "modelkit.registry.log",
     "Underway": "modelkit.registry.log",
     "SignedAnswers": "modelkit.rollout.lineup",

@@ -9,31 +9,25 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from datetime import datetime
-from math import isfinite
 from typing import Any, final
 
 from modelkit import forks
 from modelkit.activation import Draining
-from modelkit.errors import Conflict, NotFound
+from modelkit.errors import NotFound
 from modelkit.events import NotFollowed, emit
 from modelkit.registry.log import CHAMPION, State, Underway
 from modelkit.registry.registry import Registry
 from modelkit.rollout.compatible import check_compatible
 from modelkit.rollout.counting import A_SECOND
-from modelkit.rollout.counts import ByArm, Counts
 from modelkit.rollout.course import Course
 from modelkit.rollout.decide import Decision, Kind
+from modelkit.rollout.joined import Joined
 from modelkit.rollout.layers import OpenVersion, Wrap, open_layers
 from modelkit.rollout.policy import RolloutPolicy
-from modelkit.rollout.shared import SharedCounts
-from modelkit.rollout.switch import Switch, tell, worth_telling
+from modelkit.rollout.switch import Switch
 
 RETRY = 60.0  # seconds after which what failed is tried again
-NEARLY = 0.9  # of a tick has to be over before somebody adds up
 PATIENCE = 10.0  # seconds that closing waits for calls under way
 
 
@@ -79,13 +73,7 @@ class Follower:
         self._in_bucket = "://" in registry.url
         self._layers: dict[str, OpenVersion] = {}
         self._before: list[str] = []  # versions that answered, the last one first
-        self._rollout: Underway | None = None
-        self._settled: set[int] = set()  # the rollouts that were rolled back here
-        self._unwritten: tuple[Underway, Decision] | None = None
-        self._shared: SharedCounts | None = None
-        self._unshared: list[tuple[int, Counts]] = []  # by stage, not written yet
-        self._weighing: threading.Thread | None = None
-        self._drainings: list[Draining] = []
+        self._joined: Joined | None = None
         self._applied = -1
         self._failed: tuple[int, int] = (-1, 0)  # the generation that failed, and until when
         self._due = 0
@@ -112,11 +100,12 @@ class Follower:
         self._due = now + self._poll
         if self._following is not None and self._following.is_alive():
             return self._due
-        unwritten = self._unwritten
-        if unwritten is not None:
-            self._following = self._start(lambda: self._write(*unwritten))
+        joined = self._joined
+        unwritten = None if joined is None else joined.unwritten
+        if joined is not None and unwritten is not None:
+            self._following = self.switch.start(lambda: joined.write_quietly(unwritten))
         elif self._in_bucket or self._has_news(now):
-            self._following = self._start(self._follow_quietly)
+            self._following = self.switch.start(self._follow_quietly)
         return self._due
 
     def _has_news(self, now: int) -> bool:
@@ -178,8 +167,8 @@ class Follower:
             self._check(version, layers)
         with switch.lock:
             switch.check_open()
-            self._drainings.append(switch.end(layers.model))
-            self._rollout = None
+            switch.end(layers.model)
+            self._joined = None
         self._before = [each for each in (self._champion, *self._before) if each != version]
         self._champion = version
         self._answered.add(version)
@@ -187,31 +176,31 @@ class Follower:
 
     def _take_rollout(self, rollout: Underway | None) -> bool:
         switch = self.switch
-        now = self._rollout
-        if rollout is not None and rollout.generation in self._settled:
-            return False
-        if now is not None and (rollout is None or rollout.generation != now.generation):
+        joined = self._joined
+        if joined is not None and not _is_same(joined.rollout, rollout):
             with switch.lock:
                 if switch.course is not None:
-                    self._drainings.append(switch.end(switch.champion))
-            self._rollout = None
-            now = None
-        if rollout is None:
+                    switch.end(switch.champion)
+                self._joined = None
+            joined = None
+        if rollout is None or (joined is not None and joined.settled):
             return False
-        if now is None:
-            self._begin(rollout)
-        elif rollout.stage != now.stage:
+        if joined is None:
+            self._joined = self._join(rollout)
+        elif rollout.stage != joined.rollout.stage:
             with switch.lock:
                 switch.check_open()
-                self._drainings.append(switch.enter(switch.under_way(), rollout.stage))
-        self._rollout = rollout
+                switch.enter(switch.under_way(), rollout.stage)
+                joined.rollout = rollout
         return True
 
-    def _begin(self, rollout: Underway) -> None:
+    def _join(self, rollout: Underway) -> Joined:
+        """Take part in a rollout."""
         switch = self.switch
-        policy = RolloutPolicy.from_json(rollout.policy, f"the policy of {rollout.candidate}")
-        layers = self._open(rollout.candidate)
-        self._check(rollout.candidate, layers)
+        version = rollout.candidate
+        policy = RolloutPolicy.from_json(rollout.policy, f"the policy of {version}")
+        layers = self._open(version)
+        self._check(version, layers)
         course = Course(
             switch.champion,
             layers.model,
@@ -222,112 +211,26 @@ class Follower:
             began=0.0,
             stage=rollout.stage,
         )
-        shelf = self._registry.shelf(self._name, rollout)
-        self._shared = SharedCounts(shelf, uuid.uuid4().hex)
-        self._unshared = []
-        self._read_sums(course, self._shared)
+        joined = Joined(self._registry, self._name, rollout, course, switch, self._follow_quietly)
         with switch.lock:
             switch.check_open()
-            self._drainings.append(switch.begin(course))
+            switch.begin(course)
+        return joined
 
     def counted(self, course: Course) -> None:
-        """Hand on what was counted here, weigh what was counted everywhere, and decide."""
-        if self._weighing is not None and self._weighing.is_alive():
-            return  # what is counted meanwhile comes with the next tick
-        rollout = self._rollout
-        shared = self._shared
-        if rollout is None or shared is None:
-            return
-        counts = course.collect()
-        if counts.calls != ByArm() or counts.losses or counts.shadowed:
-            self._unshared.append((course.stage, counts))
-        self._weighing = self._start(lambda: self._weigh(course, rollout, shared))
-
-    def _weigh(
-        self,
-        course: Course,
-        rollout: Underway,
-        shared: SharedCounts,
-    ) -> None:
-        try:
-            while self._unshared:
-                shared.write(*self._unshared[0])
-                del self._unshared[0]
-            self._read_sums(course, shared)
-            now = _seconds_since(rollout.at)
-            if now - shared.at >= NEARLY * course.policy.tick:
-                shared.add_up(now)
-                self._read_sums(course, shared)
-        except Exception as error:  # noqa: BLE001 - it is tried again with the next tick
-            self.switch.failed(error)
-            return
-        if course.trial.stage == rollout.stage:
-            self._decided(course, rollout, course.trial.decision)
-
-    def _read_sums(
-        self,
-        course: Course,
-        shared: SharedCounts,
-    ) -> None:
-        """Weigh the sums that are new."""
-        trial = course.trial
-        while (found := shared.next_sum()) is not None:
-            with self.switch.lock:
-                trial.tick(found.counts, found.at, found.stage)
-
-    def _decided(
-        self,
-        course: Course,
-        rollout: Underway,
-        decision: Decision,
-    ) -> None:
-        """Write down a decision, and do as the log then says.
-
-        A rollback is done at once, whether or not it can be written.
-        """
-        with self.switch.lock:
-            if self.switch.course is not course or not worth_telling(course, decision):
-                return
-            if decision.kind == "rollback":
-                self._settled.add(rollout.generation)
-                self._unwritten = (rollout, decision)
-                draining = self.switch.carry_out(course, decision)
-                if draining is not None:
-                    self._drainings.append(draining)
-            else:
-                tell(course, decision)
-        self._write(rollout, decision)
-
-    def _write(self, rollout: Underway, decision: Decision) -> None:
-        try:
-            with suppress(Conflict):  # somebody else decided, and is followed
-                self.write(rollout, decision)
-            self._unwritten = None
-        except Exception as error:  # noqa: BLE001 - it is tried again
-            self.switch.failed(error)
-            if self.switch.course is not None:
-                self.switch.course.told = ""
-        self._follow_quietly()
-
-    def write(self, rollout: Underway, decision: Decision) -> None:
-        """Write down a decision. Raises Conflict where somebody else decided first."""
-        about = {"evidence": _evidence(decision), "split": _written(decision.split)}
-        self._registry.decide_rollout(
-            self._name, rollout, decision.kind, reason=decision.reason, about=about
-        )
+        """A tick is over."""
+        joined = self._joined
+        if joined is not None and joined.course is course:
+            joined.counted()
 
     def decide_by_hand(self, kind: Kind, reason: str) -> None:
         """Promote or roll back as somebody says. Raises RolloutError where nothing is under way."""
         course = self.switch.under_way()
-        rollout = self._rollout
-        if rollout is None:
-            return
-        standing = course.trial.standing()
-        decision = Decision(kind, reason, standing.guards, standing.split)
-        self.write(rollout, decision)
-        course.trial.decision = decision
-        tell(course, decision)
-        self.follow()
+        joined = self._joined
+        if joined is not None:
+            standing = course.trial.standing()
+            joined.decide_by_hand(Decision(kind, reason, standing.guards, standing.split))
+            self.follow()
 
     def go_back(self, reason: str) -> None:
         """Let the alias name the version that answered before. Raises NotFound without one."""
@@ -361,46 +264,36 @@ class Follower:
     def _let_go(self) -> None:
         """Close, in a thread, what is not needed any more, when its last call has ended."""
         used = {self._champion, *self._before[: self._keep]}
-        if self._rollout is not None:
-            used.add(self._rollout.candidate)
+        if self._joined is not None:
+            used.add(self._joined.rollout.candidate)
         gone = [self._layers.pop(version) for version in [*self._layers] if version not in used]
         self._before = self._before[: self._keep]
-        with self.switch.lock:  # others add to them
-            drainings = [draining for draining in self._drainings if not draining.drained]
-            self._drainings = [*drainings]
+        drainings = self.switch.still_draining()
+        past = self.switch.past
         if gone:
-            past = self.switch.past
-            self._start(lambda: _close(gone, drainings, past))
+            self.switch.start(lambda: _close(gone, drainings, past))
 
-    def close(self, draining: Draining) -> None:
+    def close(self) -> None:
         """Close everything that was opened, once the calls under way have ended."""
         with self._changing:
             gone = [*self._layers.values()]
             self._layers.clear()
-            drainings = [*self._drainings, draining]
+            drainings = self.switch.still_draining()
             end = time.monotonic() + PATIENCE
             for each in drainings:
                 each.wait(max(0.0, end - time.monotonic()))
             _close(gone, [], self.switch.past)
 
-    def _start(self, work: Callable[[], None]) -> threading.Thread | None:
-        thread = threading.Thread(target=work, name="modelkit-rollout", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:  # no more threads, or the interpreter ends
-            self.switch.failed(error)
-            return None
-        return thread
-
     def after_fork(self) -> None:
         """Begin without threads, and with free locks, in the child of a fork."""
         self._changing = threading.Lock()
         self._following = None
-        self._weighing = None
-        if self._shared is not None and self._rollout is not None:
-            # The child counts as a process of its own, and has read what its parent has.
-            self._shared = self._shared.of_process(uuid.uuid4().hex)
-        self._unshared = []
+        if self._joined is not None:
+            self._joined.after_fork()
+
+
+def _is_same(one: Underway, other: Underway | None) -> bool:
+    return other is not None and one.generation == other.generation
 
 
 def _close(
@@ -427,23 +320,3 @@ def _champion(
             f"{url} has no {name}@{CHAMPION}; set this alias first", name=name, which=CHAMPION
         )
     return alias.version
-
-
-def _evidence(decision: Decision) -> dict[str, list[float | None]]:
-    """The logarithms of the evidence of each guard: that it is worse, and that it is as good."""
-    found = {}
-    for guard in decision.guards:
-        found[guard.name] = [_written(guard.worse), _written(guard.better)]
-    return found
-
-
-def _written(logarithm: float | None) -> float | None:
-    """A number that JSON has."""
-    if logarithm is None or not isfinite(logarithm):
-        return None
-    return round(logarithm, 6)
-
-
-def _seconds_since(at: str) -> float:
-    began = datetime.fromisoformat(at)
-    return max(0.0, (datetime.now(began.tzinfo) - began).total_seconds())

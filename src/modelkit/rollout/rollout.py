@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter_ns
 from typing import Any, final, overload
@@ -14,22 +13,18 @@ from modelkit.errors import RolloutError
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs
 from modelkit.registry.registry import Registry
-from modelkit.rollout.compatible import check_compatible
-from modelkit.rollout.counting import A_SECOND
-from modelkit.rollout.course import Course, Loss
+from modelkit.rollout.course import Loss
 from modelkit.rollout.decide import Decision, Kind
 from modelkit.rollout.follow import Follower
 from modelkit.rollout.guards import USUAL_GUARDS, Guard
 from modelkit.rollout.layers import Wrap
 from modelkit.rollout.lineup import BY_CALL, BY_RUN, Lineup
+from modelkit.rollout.opening import POLLED_EVERY, follower_of, switch_of
 from modelkit.rollout.pinned import Pinned
 from modelkit.rollout.planning import RISKS, RolloutPlan, plan_of
-from modelkit.rollout.policy import DAY, RolloutPolicy, RolloutStage, stages_of
+from modelkit.rollout.policy import DAY, RolloutStage
 from modelkit.rollout.progress import Progress, progress_of
-from modelkit.rollout.switch import Switch
 from modelkit.signature import Feeds, Signature
-
-POLL = 5.0  # seconds
 
 
 @final
@@ -110,7 +105,7 @@ class Rollout(Model):
         *,
         wrap: Wrap | None = None,
         keep: int = 1,
-        poll: float = POLL,
+        poll: float = POLLED_EVERY,
         rescue: bool = False,
         seed: int | None = None,
         **load_options: Any,
@@ -125,11 +120,11 @@ class Rollout(Model):
         self._clock: Callable[[], int] = perf_counter_ns
         self._follower: Follower | None = None
         if isinstance(champion, Registry) and isinstance(candidate, str):
-            self._follower = _follower(champion, candidate, self._clock, **options)
+            self._follower = follower_of(champion, candidate, self._clock, **options)
             self._switch = self._follower.switch
             self._pickled: tuple[Any, ...] | None = (champion, candidate, options)
         elif isinstance(champion, Model) and isinstance(candidate, Model):
-            self._switch = _switch(champion, candidate, self._clock, **options)
+            self._switch = switch_of(champion, candidate, self._clock, **options)
             self._pickled = None
         else:
             raise RolloutError(
@@ -307,12 +302,15 @@ class Rollout(Model):
         return self._switch.last_failure
 
     def close(self) -> None:
-        """Answer no more, and close what was opened here: nothing that was handed over."""
+        """Answer no more, and close what was opened here: nothing that was handed over.
+
+        Before that, calls under way are waited for, ten seconds at most.
+        """
         if self._switch.closed:
             return
-        draining = self._switch.close()
+        self._switch.close()
         if self._follower is not None:
-            self._follower.close(draining)
+            self._follower.close()
 
     # What it is, which is what the champion is.
 
@@ -385,69 +383,3 @@ def _again(
     options: dict[str, Any],
 ) -> Rollout:
     return Rollout(registry, name, **options)
-
-
-def _switch(  # noqa: PLR0913
-    champion: Model,
-    candidate: Model,
-    clock: Callable[[], int],
-    *,
-    share: float | None = None,
-    stages: Sequence[RolloutStage | float] | None = None,
-    shadow: RolloutStage | None = None,
-    guards: Sequence[Guard] = USUAL_GUARDS,
-    alpha: float = 0.01,
-    horizon: float = 7 * DAY,
-    tick: float = 10.0,
-    rescue: bool = False,
-    seed: int | None = None,
-) -> Switch:
-    policy = RolloutPolicy(
-        stages=stages_of(share, stages, shadow),
-        guards=tuple(guards),
-        alpha=alpha,
-        horizon=horizon,
-        tick=tick,
-    )
-    check_compatible(champion.signature, candidate.signature)
-    switch = Switch(champion, clock)
-    course = Course(
-        champion,
-        candidate,
-        policy,
-        salt=secrets.token_bytes(16) if seed is None else b"%d" % seed,
-        seed=seed,
-        rescue=rescue,
-        began=clock() / A_SECOND,
-    )
-    switch.begin(course)
-    return switch
-
-
-def _follower(  # noqa: PLR0913
-    registry: Registry,
-    name: str,
-    clock: Callable[[], int],
-    *,
-    wrap: Wrap | None = None,
-    keep: int = 1,
-    poll: float = POLL,
-    rescue: bool = False,
-    seed: int | None = None,
-    **options: Any,
-) -> Follower:
-    if keep < 0 or not poll > 0:
-        raise RolloutError(f"keep is 0 or more and poll above 0; got {keep!r} and {poll!r}")
-    follower = Follower(
-        registry,
-        name,
-        wrap=wrap,
-        keep=keep,
-        poll=poll,
-        rescue=rescue,
-        seed=seed,
-        options=options,
-        clock=clock,
-    )
-    follower.begin()
-    return follower

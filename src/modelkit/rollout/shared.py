@@ -19,7 +19,7 @@ from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone
 
 @final
 @dataclass(frozen=True)
-class Sum:
+class JointCounts:
     """What all processes counted in one tick.
 
     Attributes:
@@ -71,7 +71,7 @@ class SharedCounts:
         self._shelf.create(name, json.dumps(plain).encode())
         self._written += 1
 
-    def next_sum(self) -> Sum | None:
+    def next_sum(self) -> JointCounts | None:
         """The next sum that was not read yet, or None."""
         name = f"sums/{_number(self._sums + 1)}"
         data = self._shelf.read(name)
@@ -136,10 +136,10 @@ def _number(number: int) -> str:
     return f"{number:010d}"
 
 
-def _read_sum(data: bytes, where: str) -> Sum:
+def _read_sum(data: bytes, where: str) -> JointCounts:
     plain = _parse(data, where)
     upto = {str(process): int(number) for process, number in plain["upto"].items()}
-    return Sum(float(plain["at"]), int(plain["stage"]), upto, read_counts(plain["counts"]))
+    return JointCounts(float(plain["at"]), int(plain["stage"]), upto, read_counts(plain["counts"]))
 
 
 def _parse(data: bytes, where: str) -> Any:

@@ -61,6 +61,7 @@ class Switch:
         self.last_failure = ""
         self.lock = threading.RLock()
         self._tick_due = NEVER
+        self._drainings: list[Draining] = []
 
     @property
     def champion(self) -> Model:
@@ -87,12 +88,19 @@ class Switch:
                 self.settle()
                 return
             self.due = now + A_SECOND
-            thread = threading.Thread(target=self._catch_up, name="modelkit-rollout", daemon=True)
-            thread.start()
-        except RuntimeError as error:  # no more threads, or the interpreter ends
-            self.failed(error)
+            self.start(self._catch_up)
         finally:
             self.lock.release()
+
+    def start(self, work: Callable[[], None]) -> threading.Thread | None:
+        """Do something in a thread of its own; None where there are no more threads."""
+        thread = threading.Thread(target=work, name="modelkit-rollout", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # as when the interpreter ends
+            self.failed(error)
+            return None
+        return thread
 
     def _catch_up(self) -> None:
         with self.lock:
@@ -124,37 +132,36 @@ class Switch:
         news_due = NEVER if self.source is None else self.source.look(now)
         self.due = min(self._tick_due, news_due)
 
-    def carry_out(self, course: Course, decision: Decision) -> Draining | None:
+    def carry_out(self, course: Course, decision: Decision) -> None:
         """Do as a decision says, with the lock held."""
         tell(course, decision)
         if decision.kind == "advance":
             course.trial.enter(course.stage + 1)
-            return self.enter(course, course.stage + 1)
-        if decision.kind == "rollback":
-            return self.end(course.champion.model)
-        if decision.kind == "promote":
+            self.enter(course, course.stage + 1)
+        elif decision.kind == "rollback":
+            self.end(course.champion.model)
+        elif decision.kind == "promote":
             if self.source is None:
                 self.kept = course.champion.model
-            return self.end(course.candidate.model)
-        return None
+            self.end(course.candidate.model)
 
     def begin(self, course: Course) -> Draining:
         """Begin a rollout."""
         self.course = course
         self._tick_due = self.clock() + int(course.policy.tick * A_SECOND)
         self.due = min(self.due, self._tick_due)
-        return self.active.replace(course.lineup())
+        return self._replace(course.lineup())
 
     def enter(self, course: Course, stage: int) -> Draining:
         """Let a rollout go on with another stage."""
-        return self.active.replace(course.enter(stage))
+        return self._replace(course.enter(stage))
 
     def end(self, model: Model) -> Draining:
         """Let a Model answer everything from now on, and end the rollout that is under way."""
         course = self.course
         before = self.champion
         arm = Arm(model, model)
-        draining = self.active.replace(Alone(arm))
+        draining = self._replace(Alone(arm))
         if course is not None:
             course.end()
             self.course = None
@@ -183,7 +190,19 @@ class Switch:
                 self.course = None
             self.due = NEVER
             self._tick_due = NEVER
-            return self.active.replace(Ended(self.active.now.value.champion))
+            return self._replace(Ended(self.active.now.value.champion))
+
+    def _replace(self, lineup: Lineup) -> Draining:
+        with self.lock:
+            self._drainings = [each for each in self._drainings if not each.drained]
+            draining = self.active.replace(lineup)
+            self._drainings.append(draining)
+            return draining
+
+    def still_draining(self) -> list[Draining]:
+        """What was replaced, and may still have calls under way."""
+        with self.lock:
+            return [draining for draining in self._drainings if not draining.drained]
 
     def check_open(self) -> None:
         """Raise ClosedError if nothing answers any more."""

@@ -1,0 +1,157 @@
+"""A rollout of a registry's log, in this process: what was counted goes out, and decisions come in."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from math import isfinite
+from typing import final
+
+from modelkit.errors import Conflict
+from modelkit.registry.log import Underway
+from modelkit.registry.registry import Registry
+from modelkit.rollout.counts import ByArm, Counts
+from modelkit.rollout.course import Course
+from modelkit.rollout.decide import Decision
+from modelkit.rollout.shared import SharedCounts
+from modelkit.rollout.switch import Switch, tell, worth_telling
+
+NEARLY = 0.9  # of a tick has to be over before somebody adds up
+
+
+@final
+class Joined:
+    """Takes part in a rollout that other processes take part in too.
+
+    Args:
+        registry: the registry.
+        name: the name of the model.
+        rollout: the rollout.
+        course: what belongs to it in this process.
+        switch: what answers.
+        decided: called when something was decided, in the thread that found it.
+
+    Attributes:
+        rollout: the rollout as it was last read.
+        course: what belongs to it in this process.
+        settled: whether it was rolled back here, whatever the log says by now.
+        unwritten: a rollback that the log does not have yet.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        name: str,
+        rollout: Underway,
+        course: Course,
+        switch: Switch,
+        decided: Callable[[], None],
+    ) -> None:
+        self.rollout = rollout
+        self.settled = False
+        self.unwritten: Decision | None = None
+        self._registry = registry
+        self._name = name
+        self.course = course
+        self._switch = switch
+        self._decided = decided
+        self._shared = SharedCounts(registry.shelf(name, rollout), uuid.uuid4().hex)
+        self._waiting: list[tuple[int, Counts]] = []  # by stage, not written yet
+        self._thread: threading.Thread | None = None
+        self._read_sums()
+
+    def counted(self) -> None:
+        """A tick is over: hand on what was counted here, in a thread."""
+        if self._thread is not None and self._thread.is_alive():
+            return  # what is counted meanwhile comes with the next tick
+        counts = self.course.collect()
+        if counts.calls != ByArm() or counts.losses or counts.differences:
+            self._waiting.append((self.course.stage, counts))
+        self._thread = self._switch.start(self._weigh)
+
+    def _weigh(self) -> None:
+        """Add up what was counted everywhere, weigh it, and decide."""
+        try:
+            while self._waiting:
+                self._shared.write(*self._waiting[0])
+                del self._waiting[0]
+            self._read_sums()
+            now = _seconds_since(self.rollout.at)
+            if now - self._shared.at >= NEARLY * self.course.policy.tick:
+                self._shared.add_up(now)
+                self._read_sums()
+        except Exception as error:  # noqa: BLE001 - it is tried again with the next tick
+            self._switch.failed(error)
+            return
+        # In between, the next stage may have begun of which nothing was counted yet.
+        if self.course.trial.stage == self.rollout.stage:
+            self._decide(self.course.trial.decision)
+
+    def _read_sums(self) -> None:
+        while (found := self._shared.next_sum()) is not None:
+            with self._switch.lock:
+                self.course.trial.tick(found.counts, found.at, found.stage)
+
+    def _decide(self, decision: Decision) -> None:
+        """Write down a decision, and do as the log then says.
+
+        A rollback is done at once, whether or not it can be written.
+        """
+        course = self.course
+        with self._switch.lock:
+            if self._switch.course is not course or not worth_telling(course, decision):
+                return
+            if decision.kind == "rollback":
+                self.settled = True
+                self.unwritten = decision
+                self._switch.carry_out(course, decision)
+            else:
+                tell(course, decision)
+        self.write_quietly(decision)
+
+    def write_quietly(self, decision: Decision) -> None:
+        """Write down a decision, and follow the log; where that fails, it is tried again."""
+        try:
+            with suppress(Conflict):  # somebody else decided, and is followed
+                self._write(decision)
+            self.unwritten = None
+        except Exception as error:  # noqa: BLE001
+            self._switch.failed(error)
+            self.course.told = ""
+        self._decided()
+
+    def decide_by_hand(self, decision: Decision) -> None:
+        """Write down what somebody decides. Raises Conflict where somebody else did."""
+        self._write(decision)
+        self.course.trial.decision = decision
+        tell(self.course, decision)
+
+    def _write(self, decision: Decision) -> None:
+        evidence = {}
+        for guard in decision.guards:
+            evidence[guard.name] = [_written(guard.worse), _written(guard.better)]
+        about = {"evidence": evidence, "split": _written(decision.split)}
+        self._registry.decide_rollout(
+            self._name, self.rollout, decision.kind, reason=decision.reason, about=about
+        )
+
+    def after_fork(self) -> None:
+        """In the child of a fork, be a process of its own, which has read what its parent has."""
+        self._thread = None
+        self._waiting = []
+        self._shared = self._shared.of_process(uuid.uuid4().hex)
+
+
+def _written(logarithm: float | None) -> float | None:
+    """A number that JSON has."""
+    if logarithm is None or not isfinite(logarithm):
+        return None
+    return round(logarithm, 6)
+
+
+def _seconds_since(at: str) -> float:
+    began = datetime.fromisoformat(at)
+    return max(0.0, (datetime.now(began.tzinfo) - began).total_seconds())

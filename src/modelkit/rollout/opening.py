@@ -1,0 +1,89 @@
+"""What the two forms of a Rollout are made of."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from modelkit.errors import RolloutError
+from modelkit.model import Model
+from modelkit.registry.registry import Registry
+from modelkit.rollout.compatible import check_compatible
+from modelkit.rollout.counting import A_SECOND
+from modelkit.rollout.course import Course
+from modelkit.rollout.follow import Follower
+from modelkit.rollout.guards import USUAL_GUARDS, Guard
+from modelkit.rollout.layers import Wrap
+from modelkit.rollout.policy import DAY, RolloutPolicy, RolloutStage, stages_of
+from modelkit.rollout.switch import Switch
+
+POLLED_EVERY = 5.0  # seconds
+
+
+def switch_of(  # noqa: PLR0913
+    champion: Model,
+    candidate: Model,
+    clock: Callable[[], int],
+    *,
+    share: float | None = None,
+    stages: Sequence[RolloutStage | float] | None = None,
+    shadow: RolloutStage | None = None,
+    guards: Sequence[Guard] = USUAL_GUARDS,
+    alpha: float = 0.01,
+    horizon: float = 7 * DAY,
+    tick: float = 10.0,
+    rescue: bool = False,
+    seed: int | None = None,
+) -> Switch:
+    """The Switch of a Rollout of two Models, whose rollout has begun; see `Rollout`."""
+    policy = RolloutPolicy(
+        stages=stages_of(share, stages, shadow),
+        guards=tuple(guards),
+        alpha=alpha,
+        horizon=horizon,
+        tick=tick,
+    )
+    check_compatible(champion.signature, candidate.signature)
+    switch = Switch(champion, clock)
+    course = Course(
+        champion,
+        candidate,
+        policy,
+        salt=secrets.token_bytes(16) if seed is None else b"%d" % seed,
+        seed=seed,
+        rescue=rescue,
+        began=clock() / A_SECOND,
+    )
+    switch.begin(course)
+    return switch
+
+
+def follower_of(  # noqa: PLR0913
+    registry: Registry,
+    name: str,
+    clock: Callable[[], int],
+    *,
+    wrap: Wrap | None = None,
+    keep: int = 1,
+    poll: float = POLLED_EVERY,
+    rescue: bool = False,
+    seed: int | None = None,
+    **options: Any,
+) -> Follower:
+    """The Follower of a Rollout of a registry; see `Rollout`."""
+    if keep < 0 or not poll > 0:
+        raise RolloutError(f"keep is 0 or more and poll above 0; got {keep!r} and {poll!r}")
+    follower = Follower(
+        registry,
+        name,
+        wrap=wrap,
+        keep=keep,
+        poll=poll,
+        rescue=rescue,
+        seed=seed,
+        options=options,
+        clock=clock,
+    )
+    follower.begin()
+    return follower
