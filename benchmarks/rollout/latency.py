@@ -25,7 +25,7 @@ def latency(args) -> str:
     lines = []
     for name, (times, tail) in CANDIDATES.items():
         rng = generator(f"latency {name}")
-        runs = max(10, args.runs // (2 if name == "equal" else 10))
+        runs = max(10, args.runs // (1 if name == "equal" else 10))
         levels = 0.25 * level(rng, runs, 0.97)
         stops: dict[str, list[float]] = {}
         for run in range(runs):
