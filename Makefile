@@ -14,11 +14,13 @@ BENCH_EXPLAIN := $(VENV)-bench-explain
 BENCH_DRIFT := $(VENV)-bench-drift
 BENCH_EMBEDDING := $(VENV)-bench-embedding
 BENCH_SECURITY := $(VENV)-bench-security
+BENCH_SERVING := $(VENV)-bench-serving
+SERVING_RIVALS := $(addprefix $(BENCH_SERVING)-,kserve mlserver litserve bentoml)
 CONSTRAINTS := requirements/dev.txt
 INSTALL := -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: quickstart test lint stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-explain bench-gpu bench-rollout bench-security clean help
+.PHONY: quickstart test lint programs stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-explain bench-gpu bench-metrics bench-rollout bench-security bench-serving test-kserve clean help
 
 quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
 	$(VENV)/bin/python docs/quickstart.py
@@ -32,6 +34,9 @@ lint: $(VENV)/.test ## check style, format, types, the import floors and how den
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python tools/tokens.py src/modelkit
+
+programs: ## install Prometheus, Alertmanager and Chromium by apt-get, as root; the tests that start them skip without
+	@tools/install_programs.sh
 
 stress: $(VENV)/.test ## a million calls at random through a Batcher, each answer compared; minutes
 	MODELKIT_STRESS=8400 $(VENV)/bin/python -m pytest -q tests/test_batching_stress.py -k two_loops --timeout 3600
@@ -68,11 +73,20 @@ bench-explain: $(BENCH_EXPLAIN)/.bench-explain ## compare explanations with shap
 bench-gpu: $(VENV)/.test ## every usable device against the CPU; RUNTIME=gpu for the runtime that knows some
 	$(VENV)/bin/python -m benchmarks.devices.gpu
 
+bench-metrics: $(VENV)/.test ## what a Meter costs a call, beside prometheus_client and OpenTelemetry; two minutes
+	$(VENV)/bin/python -m benchmarks.metrics.run
+
 bench-rollout: $(VENV)/.test ## false decisions of rollouts beside the rules of others, replicas, the registry; ten minutes
 	$(VENV)/bin/python -m benchmarks.rollout.run
 
 bench-security: $(BENCH_SECURITY)/.bench-security ## attack modelkit, mlflow, skops and joblib; what checking costs; five minutes
 	$(BENCH_SECURITY)/bin/python -m benchmarks.security.run
+
+bench-serving: $(BENCH_SERVING)/.bench-serving $(SERVING_RIVALS:=/.installed) ## compare the web edge with serving frameworks, likewise; seven minutes
+	$(BENCH_SERVING)/bin/python -m benchmarks.serving.run
+
+test-kserve: $(BENCH_SERVING)/.bench-serving $(BENCH_SERVING)-kserve/.installed ## ask the web edge by KServe's client and Triton's
+	$(BENCH_SERVING)/bin/python -m benchmarks.serving.run --only clients
 
 clean: ## remove the environments, the caches and what a build leaves behind
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -83,7 +97,7 @@ help: ## list the targets; PYTHON=python3.13 and RUNTIME=gpu go with each
 
 # A stamp is newer than the files that name what is installed, so nothing is installed twice.
 $(VENV)/.quickstart: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/pip
-	$(VENV)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),sklearn,drift,explain,frames]" palmerpenguins
+	$(VENV)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),sklearn,drift,explain,frames,web]" palmerpenguins uvicorn
 	@touch $@
 
 $(VENV)/.test: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/pip
@@ -126,6 +140,16 @@ $(BENCH_DRIFT)/.bench-drift: pyproject.toml $(CONSTRAINTS) | $(BENCH_DRIFT)/bin/
 # No constraints: mlflow wants another release of pandas.
 $(BENCH_SECURITY)/.bench-security: pyproject.toml | $(BENCH_SECURITY)/bin/pip
 	$(BENCH_SECURITY)/bin/python $(INSTALL) -e ".[$(RUNTIME),sklearn,frames]" "mlflow>=3" skops hypothesis palmerpenguins psutil pytest pytest-timeout pytest-xdist sybil
+	@touch $@
+
+$(BENCH_SERVING)/.bench-serving: pyproject.toml $(CONSTRAINTS) | $(BENCH_SERVING)/bin/pip
+	$(BENCH_SERVING)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),sklearn,web,metrics]" psutil fastapi uvicorn httptools uvloop
+	@touch $@
+
+# Each rival has the fast loop and the fast parser of HTTP, whether it asks for them or not. With a newer uvloop MLServer's
+# worker process does not start: "There is no current event loop in thread 'MainThread'".
+$(SERVING_RIVALS:=/.installed): $(BENCH_SERVING)-%/.installed: | $(BENCH_SERVING)-%/bin/pip
+	$(BENCH_SERVING)-$*/bin/python $(INSTALL) $* onnxruntime httptools "uvloop<0.22" $(if $(filter kserve,$*),"tritonclient[http]")
 	@touch $@
 
 # These two want other releases of pandas and numpy than modelkit does; benchmarks/drift/run.py runs them as children.

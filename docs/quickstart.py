@@ -1,5 +1,6 @@
-"""Train two models, package each, and let a second process without scikit-learn open and serve it."""
+"""Train two models, package each, and let other processes without scikit-learn open and serve it."""
 
+import http.client
 import json
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def show(name, estimator, X, folder):
             "opened",
             f"by a second process in {took['open']:.0f} ms, imports included; no sklearn, joblib, onnx or pickle",
         ),
-        ("signature", answers["signature"]),
+        ("signature", textwrap.shorten(answers["signature"], 160, placeholder=" ...")),
         ("placement", answers["placement"]),
         (
             "answers",
@@ -117,12 +118,41 @@ def watch(path, X):
     return f"{len(usual)} alarms on {len(X)} rows, {len(found)} on the 60 heaviest: body mass {found['body_mass_g']}"
 
 
+def ask(path, X):
+    """The answer of `modelkit serve` to the first row of X, and the URL it came from."""
+    command = [sys.executable, "-m", "modelkit.cli", "serve", path, "--port", "0", "--drain", "0"]
+    row = X[:1].astype(object).where(X[:1].notna(), None).to_dict("records")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        url = server.stdout.readline().split()[-1]
+        connection = http.client.HTTPConnection(url.removeprefix("http://"))
+        connection.request(
+            "POST",
+            f"/models/{path.stem}/predict",
+            json.dumps({"rows": row}),
+            {"Content-Type": "application/json"},
+        )
+        outputs = json.load(connection.getresponse())["outputs"]
+        connection.close()
+        server.terminate()
+    return outputs, url
+
+
+def compare(path, estimator, X):
+    """How the answer over HTTP differs from scikit-learn's."""
+    answer, url = ask(path, X)
+    label, likely = answer["label"][0], answer["probabilities"][0]
+    assert label == estimator.predict(X[:1])[0], "modelkit serve predicts another label"
+    gap = np.abs(np.array(likely) - estimator.predict_proba(X[:1])[0]).max()
+    return f"by modelkit serve at {url}: row 0 is {label!r}, as by scikit-learn, probabilities within {gap:.1g}"
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         show("breast-cancer", *breast_cancer(), Path(folder))
         model, X = penguins()
         show("penguins", model, X, Path(folder))
         say("watched", watch(Path(folder) / "penguins.mk", X))
+        say("served", compare(Path(folder) / "penguins.mk", model, X))
 
 
 if __name__ == "__main__":

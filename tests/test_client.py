@@ -217,8 +217,9 @@ def test_what_goes_wrong_in_a_request_is_raised():
         if scope["path"] == "/body":
             await send(body)
         await send(start)
-        if scope["path"] == "/twice":
+        if scope["path"] in ("/", "/twice"):
             await send(body)
+        if scope["path"] == "/twice":
             await send(body)
 
     def leaves():
@@ -239,6 +240,15 @@ def test_what_goes_wrong_in_a_request_is_raised():
             client.concurrently([{"method": "GET", "path": "/raises"}])
         with pytest.raises(ValueError, match='begins with "/"'):
             client.get("raises")
+        with pytest.raises(TypeError, match="encode the text"):
+            client.post("/", body="text")
+        assert client.post("/", body=bytearray(b"12")).status == 200
+
+        async def within():
+            return client.get("/")
+
+        with pytest.raises(RuntimeError, match="from no coroutine"):
+            asyncio.run(within())
         with pytest.raises(ValueError, match="not both"):
             client.post("/", body=b"1", json=1)
 
@@ -365,3 +375,26 @@ def test_starlette_and_fastapi_are_served_with_their_lifespans():
     with Client(mounted) as client:
         answer = client.get("/ml/stream")
     assert (answer.status, answer.body, answer.headers["x-root"]) == (200, b"ab", "/ml")
+
+
+def test_a_stream_without_an_end_is_left():
+    from starlette.applications import Starlette
+    from starlette.responses import StreamingResponse
+    from starlette.routing import Route
+
+    sent = []
+
+    async def endless():
+        while True:
+            sent.append(b"x")
+            yield b"x"
+            await asyncio.sleep(0)
+
+    async def stream(request):
+        assert not await request.is_disconnected()
+        return StreamingResponse(endless())
+
+    with Client(Starlette(routes=[Route("/", stream)])) as client:
+        answer = client.request("GET", "/", leaves=lambda: len(sent) > 3)
+    assert (answer.status, answer.complete) == (200, False)
+    assert answer.body.startswith(b"xxx")

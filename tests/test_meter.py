@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import gc
 import pickle
+import signal
 import sys
 import threading
+from contextlib import suppress
 
 import numpy as np
 import pytest
+from helpers.encoders import tiny
+from helpers.kinds import wine
 from helpers.processes import passes_in_a_child
+from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
-from modelkit.errors import BatchError, ClosedError, DeadlineExceeded, Overloaded, SignatureError
-from modelkit.metering.slabs import BOUNDS_NS, DURATIONS, TURN, WEIGHTS, Place, zeros
+from modelkit.errors import (
+    BatchError,
+    ClosedError,
+    DeadlineExceeded,
+    MeterError,
+    Overloaded,
+    SignatureError,
+)
+from modelkit.metering import book, requests
+from modelkit.metering.layout import BOUNDS_NS, DURATIONS, zeros
+from modelkit.metering.ledger import TURN, WEIGHTS, Place
 from modelkit.metering.totals import OUTCOMES, outcome_of, sum_of
+from modelkit.model import Model
 from modelkit.testing import check_model
 
 SIGNATURE = mk.Signature(
@@ -209,9 +226,6 @@ def test_the_child_of_a_fork_begins_at_nothing():
 
 
 def test_it_is_seen_through_and_pickles(tmp_path):
-    from helpers.kinds import wine
-    from sklearn.linear_model import LogisticRegression
-
     X, y = wine()
     path = tmp_path / "m.mk"
     mk.save(LogisticRegression(max_iter=5000).fit(X, y), path, example=X, name="wine", version="1")
@@ -222,3 +236,190 @@ def test_it_is_seen_through_and_pickles(tmp_path):
     assert again.totals() == meter.totals()
     np.testing.assert_array_equal(again.predict(X), meter.predict(X))
     assert "calls answered" in repr(dict(meter._facts()))
+
+
+def test_switches_at_any_place_lose_nothing_while_threads_come_and_go():
+    meter = mk.Meter(summed())
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    def call():
+        for _ in range(50):
+            meter.predict(np.ones((3, 2)))
+            with suppress(SignatureError):
+                meter.predict("text")
+
+    try:
+        for _ in range(10):
+            threads = [threading.Thread(target=call) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            meter.totals()
+            for thread in threads:
+                thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    totals = meter.totals()
+    assert totals.calls["ok"] == totals.calls["signature"] == 4000
+    assert totals.rows == 12_000
+    assert len(meter._ledger._places) <= 9
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+def test_an_interrupt_at_any_place_counts_a_call_at_most_once():
+    meter = mk.Meter(summed())
+    answered = interrupted = 0
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        while interrupted < 300:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-6 * (20 + interrupted))
+                while True:
+                    done = meter.predict(ROW)
+                    answered += 1
+                    del done
+            except KeyboardInterrupt:
+                interrupted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    calls = meter.totals().calls
+    assert answered <= calls["ok"] <= answered + interrupted
+    assert calls["ok"] + calls["cancelled"] <= answered + interrupted
+    assert calls["error"] == 0
+
+
+def test_a_coroutine_that_changes_its_thread_or_is_never_finished_is_counted():
+    class Waits:
+        def __await__(self):
+            yield
+
+    class Slow(Model):
+        signature = SIGNATURE
+
+        def _run(self, feeds, outputs, call):
+            raise NotImplementedError
+
+        async def _arun(self, feeds, outputs, call):
+            await Waits()
+            return {"prediction": feeds["x"].sum(axis=1)}
+
+    meter = mk.Meter(Slow())
+
+    def finish(coroutine):
+        with pytest.raises(StopIteration):
+            coroutine.send(None)
+
+    moved = meter.apredict(ROW)
+    moved.send(None)
+    thread = threading.Thread(target=finish, args=(moved,))
+    thread.start()
+    thread.join()
+    left = meter.apredict(ROW)
+    left.send(None)
+    left.close()
+    assert meter.totals().calls == dict.fromkeys(OUTCOMES, 0) | {"ok": 1, "cancelled": 1}
+
+
+def test_a_second_meter_inside_is_refused():
+    X = np.random.default_rng(0).normal(size=(500, 2))
+    profile = mk.Profile.fit(X, reference=X, model=summed())
+    for inside in (mk.Meter(summed()), mk.Monitor(mk.Meter(summed()), profile)):
+        with pytest.raises(MeterError, match="has a Meter already"):
+            mk.Meter(inside)
+
+
+def test_around_a_monitor_and_a_text_encoder():
+    X = np.random.default_rng(0).normal(size=(500, 2))
+    monitored = mk.Monitor(summed(), mk.Profile.fit(X, reference=X, model=summed()))
+    meter = mk.Meter(monitored)
+    meter.predict(X[:7])
+    assert meter.totals().rows == 7
+    assert meter.unobserved is monitored.unobserved
+    texts = mk.Meter(tiny())
+    texts.predict(["the river", "a model", ""])
+    assert texts.totals().rows == 3
+    check_model(texts, ["the river", "a model", "music"])
+
+
+def test_copies_are_the_same_meter():
+    meter = mk.Meter(summed())
+    assert copy.deepcopy(meter) is copy.copy(meter) is meter
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory):
+    """Packages of one model, by version."""
+    X, y = wine()
+    classifier = LogisticRegression(max_iter=5000).fit(X, y)
+    folder = tmp_path_factory.mktemp("versions")
+    for version in "123456":
+        mk.save(classifier, folder / version, example=X, name="wine", version=version)
+    return [folder / version for version in "123456"]
+
+
+def test_counts_belong_to_the_package(versions):
+    X, _ = wine()
+    first = mk.Meter(mk.load(versions[0]))
+    before = first.totals().rows
+    second = mk.Meter(mk.load(versions[0]))
+    first.predict(X[:2])
+    second.predict(X[:3])
+    assert first.totals() == second.totals()
+    assert first.totals().rows == before + 5
+    assert set(book.meters("wine")) >= {first, second}
+    (found,) = (one for one in book.counted("wine") if one.version == "1")
+    assert found.totals == first.totals()
+    assert found.digest == first.manifest.digest
+    assert not found.retired
+
+
+def test_the_last_three_retired_are_shown_and_go_on(versions):
+    X, _ = wine()
+    last = mk.Meter(mk.load(versions[5]))
+    for version, path in enumerate(versions[:5], 1):
+        mk.Meter(mk.load(path)).predict(X[:version])
+    gc.collect()
+    found = {one.version: one for one in book.counted("wine")}
+    assert set(found) == set("3456")
+    assert [found[version].retired for version in "3456"] == [True, True, True, False]
+    assert found["5"].totals.rows == 5
+    again = mk.Meter(mk.load(versions[4]))
+    again.predict(X[:1])
+    assert again.totals().rows == 6
+    found = {one.version: one.retired for one in book.counted("wine")}
+    assert found == {"3": True, "4": True, "5": False, "6": False}
+    assert last.totals().rows == 0
+
+
+def test_a_model_without_a_package_has_counts_of_its_own():
+    gc.collect()
+    first = mk.Meter(summed())
+    second = mk.Meter(summed())
+    first.predict(ROW)
+    assert second.totals().calls["ok"] == 0
+    (found,) = book.counted("FunctionModel")
+    assert (found.version, found.digest, found.retired) == ("", "", False)
+    assert found.totals.calls["ok"] >= 1
+    before = found.totals.calls["ok"]
+    del first
+    gc.collect()
+    (found,) = book.counted("FunctionModel")
+    assert found.totals.calls["ok"] == before - 1
+
+
+def test_requests_are_counted_by_route_and_status():
+    before = requests.totals()
+    requests.begun()
+    requests.begun()
+    requests.ended("/v2/models/{name}/infer", 200, 3e-5)
+    found = requests.totals()
+    assert found.requests["/v2/models/{name}/infer", 200] == 1
+    assert found.seconds["/v2/models/{name}/infer"] == pytest.approx(3e-5)
+    durations = found.durations["/v2/models/{name}/infer"]
+    assert durations[BOUNDS_NS.index(50_000)] == sum(durations) == 1
+    assert found.in_flight == before.in_flight + 1
+    requests.ended("unmatched", 404, 2.0)
+    found = requests.totals()
+    assert found.in_flight == before.in_flight
+    assert found.requests["unmatched", 404] == before.requests.get(("unmatched", 404), 0) + 1

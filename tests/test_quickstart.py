@@ -60,3 +60,10 @@ def test_a_monitor_raises_no_alarm_on_the_same_rows_and_a_batch_of_others_does(s
     assert re.search(
         r"0 alarms on 344 rows, [1-8] on the 60 heaviest: body mass ks 0\.[5-9]", screen
     )
+
+
+def test_modelkit_serve_answers_as_scikit_learn(screen):
+    served = screen[screen.index("  served ") :]
+    words = " ".join(served.split())
+    assert re.search(r"at http://127\.0\.0\.1:\d+: row 0 is 'Adelie', as by scikit-learn, ", words)
+    assert float(words.rpartition(" ")[2]) < 1e-9

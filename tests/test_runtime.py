@@ -1,9 +1,12 @@
 """The onnxruntime Model: placement, bulk runs, threads, closing."""
 
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.batchers import SIGNATURE, double
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +18,8 @@ from modelkit.runtimes import onnx as runtime
 from modelkit.runtimes.bulk import chunk_bounds
 from modelkit.runtimes.threads import split_runs
 from modelkit.testing import check_model
+
+GOLDEN = Path(__file__).parent / "golden"
 
 
 def test_a_loaded_model_keeps_the_contract(
@@ -40,6 +45,33 @@ def test_placement_says_where_and_how(boosting_mk):
             threads_reason="as asked",
         )
         assert "3 threads" in str(model.placement)
+
+
+def test_a_placement_says_since_when(boosting_mk):
+    before = time.time()
+    with mk.load(boosting_mk) as model, mk.Batcher(model, plan="learn") as batcher:
+        assert before <= model.placement.since <= time.time()
+        assert batcher.placement.since == model.placement.since
+    assert "since" not in repr(model.placement)
+
+
+@pytest.mark.parametrize("name", ["penguins-format6.mk", "texts-format5.mk", "encoder-format4.mk"])
+def test_a_model_says_whether_it_was_closed(name):
+    model = mk.load(GOLDEN / name, device="cpu")
+    outer = mk.Wrapper(model)
+    assert (model.closed, outer.closed) == (False, False)
+    model.close()
+    assert (model.closed, outer.closed) == (True, True)
+
+
+def test_a_batcher_is_closed_when_it_or_its_model_is():
+    for close in ("batcher", "model"):
+        model = mk.FunctionModel(double, SIGNATURE, batchable=True)
+        batcher = mk.Batcher(model, plan="learn")
+        assert not batcher.closed
+        {"batcher": batcher, "model": model}[close].close()
+        assert batcher.closed
+        assert model.closed == (close == "model")
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "many", True, None])

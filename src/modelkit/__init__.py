@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from modelkit.explain.explainer import Explainer as Explainer
     from modelkit.explain.explanation import Explanation as Explanation
     from modelkit.function_model import FunctionModel as FunctionModel
+    from modelkit.integrations.prometheus import Collector as Collector
     from modelkit.jsonable import to_json as to_json
     from modelkit.manifest import Manifest as Manifest
     from modelkit.metering.meter import Meter as Meter
@@ -48,14 +49,18 @@ if TYPE_CHECKING:
     from modelkit.signature import Signature as Signature
     from modelkit.spec import Column as Column
     from modelkit.spec import TensorSpec as TensorSpec
+    from modelkit.web.app import App as App
+    from modelkit.web.auth import tokens as tokens
     from modelkit.wrapper import Wrapper as Wrapper
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Alarm": "modelkit.drift.values",
+    "App": "modelkit.web.app",
     "Batcher": "modelkit.batching.batcher",
     "Call": "modelkit.call",
+    "Collector": "modelkit.integrations.prometheus",
     "Column": "modelkit.spec",
     "Detector": "modelkit.drift.detector",
     "Device": "modelkit.device",
@@ -93,6 +98,7 @@ _HOMES = {
     "load": "modelkit.package.load",
     "save": "modelkit.package.save",
     "to_json": "modelkit.jsonable",
+    "tokens": "modelkit.web.auth",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605 - strings, sorted

@@ -24,6 +24,8 @@ ModelkitError
 │   ├── NotFound                    it has no such model, version or alias
 │   └── Conflict                    somebody else was faster, or it is fixed already
 ├── RolloutError                    a rollout cannot go as asked
+├── MeterError                      a Meter that cannot count as asked
+├── ExportError                     files that cannot be written as asked
 └── MissingExtraError (ImportError) an optional library is not installed
 
 Each error carries the objects it is about as attributes; its message says what happened, with which
@@ -112,8 +114,8 @@ class BatchError(ModelkitError):
 class Overloaded(BatchError):  # noqa: N818 - the name the design fixes
     """A request that found the queue full; `queued` and `max_queue` say how full."""
 
-    queued: int
-    max_queue: int
+    queued: int = 0
+    max_queue: int = 0
 
 
 class DeadlineExceeded(BatchError, TimeoutError):  # noqa: N818 - the name the design fixes
@@ -166,6 +168,14 @@ class RolloutError(ModelkitError):
 
     Its stages or guards cannot be meant, its models do not fit each other, or there is none.
     """
+
+
+class MeterError(ModelkitError):
+    """A Meter that cannot count as asked; `folder` is the one it was to share, if any."""
+
+
+class ExportError(ModelkitError):
+    """Files that cannot be written as asked: an objective out of its range, or others in the way."""
 
 
 class MissingExtraError(ModelkitError, ImportError):

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, final
 
-from modelkit.logs import INFO, WARNING, due, takes, write
+from modelkit.logs import INFO, WARNING, due, takes, write_record
 
 Listener = Callable[[Any], object]
 
@@ -298,11 +299,15 @@ def _forget(number: int) -> None:
 
 def wanted(kind: type[Event]) -> bool:
     """Whether an event of this kind would reach a listener or may be recorded: else make none."""
-    if kind.log_level:
+    if kind.log_level > 0 and takes(kind.log_level):
         return True
     if not _subscriptions:
         return False
     return any(issubclass(kind, one.kinds) for one in _subscriptions.copy().values())
+
+
+class Aside(Exception):  # noqa: N818 - it says where a traceback was cut, and is no error
+    """What listeners and handlers of logging see as the error that is being handled."""
 
 
 def emit(event: Event) -> None:
@@ -310,12 +315,27 @@ def emit(event: Event) -> None:
 
     KeyboardInterrupt and SystemExit do pass, since handlers of signals raise them anywhere.
     """
-    if event.log_level and takes(event.log_level):
+    recorded = event.log_level > 0 and takes(event.log_level)
+    if not recorded and not _subscriptions:
+        return
+    if sys.exception() is None:
+        _tell_all(event, recorded=recorded)
+        return
+    # The error that is being handled may quote values of rows, and Python would show it as the
+    # context of every error that is raised meanwhile.
+    try:
+        raise Aside("an error that may quote values of rows was being handled; it is left out here")
+    except Aside as aside:
+        aside.__context__ = None
+        _tell_all(event, recorded=recorded)
+
+
+def _tell_all(event: Event, *, recorded: bool) -> None:
+    if recorded:
         _record(event)
-    if _subscriptions:
-        for subscription in _subscriptions.copy().values():
-            if isinstance(event, subscription.kinds):
-                _tell(subscription, event)
+    for subscription in _subscriptions.copy().values():
+        if isinstance(event, subscription.kinds):
+            _tell(subscription, event)
 
 
 def _record(event: Event) -> None:
@@ -326,7 +346,7 @@ def _record(event: Event) -> None:
         if count:
             values = {field.name: getattr(event, field.name) for field in fields(event)}  # type: ignore[arg-type]
             kind = type(event).__name__.lower()
-            write(event.log_level, str(event), {"event": kind, **values}, count)
+            write_record(event.log_level, str(event), {"event": kind, **values}, count)
 
 
 def _tell(subscription: Subscription, event: Event) -> None:
@@ -341,17 +361,10 @@ def _tell(subscription: Subscription, event: Event) -> None:
 
 
 def _complain(listener: Listener, error: BaseException) -> None:
-    """Record the place of a listener's error, without its text and context.
-
-    It was raised while another error was handled, perhaps one whose text holds values of rows.
-    """
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = "" if trace is None else f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
     who = getattr(listener, "__qualname__", type(listener).__qualname__)
-    what = f"{type(error).__name__}{where}"
+    what = type(error).__name__
     message = f"the listener {who} raised {what}; it is called on, and this is said once"
     with suppress(Exception):  # as in _record
         if takes(WARNING):
-            write(WARNING, message, {"event": "listener", "listener": who, "error": what})
+            values = {"event": "listener", "listener": who, "error": what}
+            write_record(WARNING, message, values, error=error)

@@ -104,7 +104,13 @@ def due(key: Hashable) -> int:
     return _find_matters().note(key, time.monotonic())
 
 
-def write(level: int, message: str, fields: Mapping[str, Any], count: int = 1) -> None:
+def write_record(
+    level: int,
+    message: str,
+    fields: Mapping[str, Any],
+    count: int = 1,
+    error: BaseException | None = None,
+) -> None:
     """Record what happened, for `count` events of the kind, which is a field as well."""
     logger = _find_logger()
     if logger is None:
@@ -113,7 +119,7 @@ def write(level: int, message: str, fields: Mapping[str, Any], count: int = 1) -
         message += f" ({count:,} times since the last record of it)"
     extra = {PREFIX + name: value for name, value in fields.items()}
     extra[PREFIX + "count"] = count
-    logger.log(level, "%s", message, extra=extra)
+    logger.log(level, "%s", message, extra=extra, exc_info=error)
 
 
 def _find_logger() -> logging.Logger | None:

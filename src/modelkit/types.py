@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from modelkit.rollout.progress import GuardProgress as GuardProgress
     from modelkit.rollout.trial import Point as Point
     from modelkit.texts.vectorizer import Texts as Texts
+    from modelkit.web.query import Limits as Limits
 
 _HOMES = {
     "Attachable": "modelkit.package.attach",
@@ -53,6 +54,7 @@ _HOMES = {
     "ExplainPlan": "modelkit.explain.explainer",
     "Feature": "modelkit.drift.cells",
     "FeatureDrift": "modelkit.drift.values",
+    "Limits": "modelkit.web.query",
     "Member": "modelkit.manifest",
     "Parity": "modelkit.manifest",
     "Performance": "modelkit.drift.values",

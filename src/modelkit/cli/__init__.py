@@ -1,4 +1,4 @@
-"""`modelkit inspect | predict | explain | drift | doctor | registry`.
+"""`modelkit inspect | predict | explain | drift | doctor | export | registry | serve`.
 
 Each command has a module. `add_...` says which arguments it takes; `run_...` takes the parsed
 arguments and gives the lines to print, and whether all is well.
@@ -16,13 +16,24 @@ import modelkit as mk
 from modelkit.cli.doctor import add_doctor
 from modelkit.cli.drift import add_drift
 from modelkit.cli.explain import add_explain
+from modelkit.cli.export import add_export
 from modelkit.cli.inspect import add_inspect
 from modelkit.cli.predict import add_predict
 from modelkit.cli.registry import add_registry
+from modelkit.cli.serve import add_serve
 from modelkit.errors import Conflict, ModelkitError
 from modelkit.html import printable
 
-COMMANDS = (add_inspect, add_predict, add_explain, add_drift, add_doctor, add_registry)
+COMMANDS = (
+    add_inspect,
+    add_predict,
+    add_explain,
+    add_drift,
+    add_doctor,
+    add_export,
+    add_registry,
+    add_serve,
+)
 CONFLICT = 3  # the status where somebody else was faster
 
 

@@ -222,7 +222,9 @@ class Detector:
 
     def state(self) -> bytes:
         """Everything that changes, for `Detector.resume`; its size does not grow with the rows."""
-        return self._watch.state()
+        packed = self._watch.state()  # which bets on rows that were only ranked, and may alarm
+        self._watch.untold.tell()
+        return packed
 
     @staticmethod
     def resume(profile: Profile, state: bytes) -> Detector:

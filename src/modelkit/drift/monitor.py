@@ -18,6 +18,7 @@ from modelkit.drift.cells import ABSENT
 from modelkit.drift.detector import Detector, detector_of
 from modelkit.drift.outputs import ServedCall, joined_calls, output_columns
 from modelkit.drift.profile import PROFILE_NAME, Profile
+from modelkit.drift.values import Alarm
 from modelkit.drift.vectors import expand
 from modelkit.drift.watch import Watch
 from modelkit.errors import DriftError
@@ -157,6 +158,16 @@ class Monitor(Wrapper):
     def unobserved(self) -> Model:
         """The Model that answers without being watched."""
         return self._inner.unobserved
+
+    @property
+    def profile(self) -> Profile:
+        """The past that rows are compared with."""
+        return self._watch.profile
+
+    @property
+    def alarms(self) -> tuple[Alarm, ...]:
+        """The alarms until now; rows that wait are not looked at first, as `detector` does."""
+        return self._watch.alarms
 
     @property
     def detector(self) -> Detector:

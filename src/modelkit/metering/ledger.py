@@ -1,4 +1,12 @@
-"""What was seen of one model, written down so that a call costs a fraction of a microsecond.
+"""Where counts are written down: a slab of numbers for each thread, so that nobody waits.
+
+A slab is written by one thread at a time, so that adding to a number in it needs no lock, without a
+global interpreter lock either: the numbers are aligned words of 8 bytes, which are read and written
+whole. Whoever reads adds up the slabs. A thread that ends leaves its place to the next that begins,
+which goes on adding there: there are never more slabs than there were threads at once.
+
+Between the reading of a number and its writing stands no call, where Python could run a signal
+handler, a finalizer or another coroutine of the same thread.
 
 About one call in 16 is timed, at random gaps, so that no rhythm of the caller falls in step with
 them. A timed call stands for those since the one before it: that number is its weight.
@@ -6,41 +14,214 @@ them. A timed call stands for those since the one before it: that number is its 
 
 from __future__ import annotations
 
+import random
+import threading
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle, repeat
 from time import perf_counter_ns
-from typing import final
+from typing import TYPE_CHECKING, final
 
-from modelkit.metering.slabs import COLUMNS, OK, ROWS, Slabs, totals_of, zeros
+from modelkit import forks
+from modelkit.metering.layout import (
+    BOUNDS_NS,
+    COLUMNS,
+    DURATIONS,
+    MORE_ROWS,
+    NANOSECONDS,
+    OK,
+    Label,
+    Slab,
+    added,
+    totals_of,
+    zeros,
+)
 from modelkit.metering.totals import Totals, outcome_of
+
+if TYPE_CHECKING:
+    from modelkit.metering.shared import SharedFolder
+
+
+GAP = 16  # calls from one timed call to the next, on average
+TURN = 4093  # calls after which the gaps come again; a prime, so that no rhythm divides it
+SLOW = 50_000  # nanoseconds of a call from which on every call is timed, which then costs under 1 %
+MEMORY = 16  # timed calls over which the mean is taken
+
+
+def weights_of_turn(seed: int = 0) -> tuple[int, ...]:
+    """For each call of a turn 0, or its weight if it is timed; the weights add up to `TURN`."""
+    rng = random.Random(seed)  # noqa: S311 - no secret
+    found = []
+    gap = 0
+    for place in range(TURN):
+        gap += 1
+        timed = rng.random() < 1 / GAP or place == TURN - 1
+        found.append(gap if timed else 0)
+        gap = 0 if timed else gap
+    return tuple(found)
+
+
+WEIGHTS = weights_of_turn()
+EVERY = repeat(1)  # the weights where every call is timed
 
 
 @final
-class Ledger:
-    """What was seen of one model in this process."""
+class Place:
+    """Where one thread writes.
 
-    __slots__ = ("slabs",)
+    Attributes:
+        slab: its numbers.
+        weights: for each call to come, 0 or the weight of a timed call.
+    """
 
-    def __init__(self) -> None:
-        self.slabs = Slabs(zeros)
+    __slots__ = ("_mean", "_some", "slab", "weights")
+
+    weights: Iterator[int]
+
+    def __init__(self, slab: Slab) -> None:
+        self.slab = slab
+        self._some = cycle(WEIGHTS)
+        self.weights = self._some
+        self._mean = 0.0
 
     def answered(self, rows: int, weight: int, start: int) -> None:
         """Count a call that was answered, and time it if it has a weight.
 
-        The call is counted by the last statement, so that whoever is interrupted before it is
-        counted as cancelled, once.
+        The call is counted by the last statement, so that one who is interrupted before it is
+        counted as cancelled, and once.
         """
-        place = self.slabs.local.place
         if weight:
-            place.add_time(perf_counter_ns() - start, weight)
-        slab = place.slab
-        slab[ROWS] += rows
+            self.add_time(perf_counter_ns() - start, weight)
+        slab = self.slab
+        if rows != 1:
+            slab[MORE_ROWS] += rows - 1
         slab[OK] += 1
 
     def failed(self, error: BaseException) -> None:
         """Count a call that raised."""
         column = COLUMNS[outcome_of(error)]
-        slab = self.slabs.local.place.slab
+        slab = self.slab
         slab[column] += 1
 
+    def add_time(self, took: int, weight: int) -> None:
+        """Take the duration of a call, in nanoseconds, which stands for `weight` calls."""
+        column = DURATIONS + bisect_left(BOUNDS_NS, took)
+        slab = self.slab
+        slab[column] += weight
+        slab[NANOSECONDS] += weight * took
+        mean = self._mean + (took - self._mean) / MEMORY
+        self._mean = mean
+        if mean > SLOW:
+            self.weights = EVERY
+        elif self.weights is EVERY:
+            self.weights = self._some
+
+
+class _Lease:
+    """Gives a place back when the thread that has it ends."""
+
+    __slots__ = ("_free", "_place")
+
+    def __init__(self, place: Place, free: list[Place]) -> None:
+        self._place = place
+        self._free = free
+
+    def __del__(self) -> None:
+        free = getattr(self, "_free", None)  # none, if its making was interrupted
+        if free is not None:
+            free.append(self._place)
+
+
+class _Local(threading.local):
+    """The place of each thread, taken when it first asks; of the one that makes this, at once."""
+
+    def __init__(self, make: Callable[[], Slab], places: list[Place], free: list[Place]) -> None:
+        try:
+            place = free.pop()
+        except IndexError:
+            place = Place(make())
+            places.append(place)
+        self.place = place
+        self._lease = _Lease(place, free)
+
+
+class _Later:
+    """Stands for a `_Local` until a thread counts, so that a fork alone begins no file."""
+
+    __slots__ = ("_begin",)
+
+    def __init__(self, begin: Callable[[], _Local]) -> None:
+        self._begin = begin
+
+    @property
+    def place(self) -> Place:
+        return self._begin().place
+
+
+@final
+class Ledger:
+    """The slabs of one thing that is counted; `local.place` is that of the current thread.
+
+    Args:
+        label: what is counted.
+        folder: where other processes read what this one counts; None for its own memory.
+    """
+
+    __slots__ = ("__weakref__", "_places", "folder", "label", "local")
+
+    def __init__(self, label: Label, folder: SharedFolder | None = None) -> None:
+        self.label = label
+        self.folder = folder
+        self._places: list[Place] = []
+        self.after_fork()
+        forks.watch(self)
+
+    def after_fork(self) -> None:
+        """Begin at 0 in the child of a fork: the parent goes on with its own counts."""
+        for place in self._places:
+            place.slab = zeros()  # a call that began in the parent is counted there
+        self._places = []
+        self.local: _Local | _Later = _Later(self._begin)
+
+    def _begin(self) -> _Local:
+        # Of two threads that begin at once, one keeps its place for a call, and nobody gets it
+        # after that: the list of free places is of one `_Local`.
+        local = _Local(self._new_slab, self._places, [])
+        self.local = local
+        return local
+
+    def _new_slab(self) -> Slab:
+        return zeros() if self.folder is None else self.folder.slab(self.label)
+
+    def add(self, sums: Sequence[int]) -> None:
+        """Take over what was counted elsewhere."""
+        slab = self.local.place.slab
+        for column, count in enumerate(sums):
+            slab[column] += count
+
+    def retire(self) -> None:
+        """Say that nothing counts here any more, for now."""
+        if self.folder is not None:
+            self.folder.retire(self.label)
+
+    def forget(self) -> None:
+        """Give back the room in a folder; nothing counts here any more."""
+        if self.folder is not None:
+            self.folder.forget(self.label)
+
+    def own_sums(self) -> list[int]:
+        """What this process has counted in its own memory, by column."""
+        slabs = [place.slab for place in self._places[:]]
+        return added([slab for slab in slabs if isinstance(slab, list)])
+
+    def own_totals(self) -> Totals:
+        """The same, as the totals of a model."""
+        return totals_of(self.own_sums())
+
     def totals(self) -> Totals:
-        """Everything that was seen until now."""
-        return totals_of(self.slabs.sums())
+        """What was counted until now: by all processes, in a folder."""
+        totals = self.own_totals()
+        if self.folder is None:
+            return totals
+        shared = self.folder.read().get(self.label)
+        return totals if shared is None else totals + totals_of(shared.sums)

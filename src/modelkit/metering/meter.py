@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from time import perf_counter_ns
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
-from modelkit.metering import book
+from modelkit.errors import MeterError
+from modelkit.identity import identity_of
+from modelkit.metering import book, requests
+from modelkit.metering.layout import MORE_ROWS, OK
 from modelkit.metering.refused import tell_refused
 from modelkit.metering.totals import Totals
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Signature
 from modelkit.wrapper import Wrapper
+
+if TYPE_CHECKING:
+    from modelkit.metering.shared import SharedFolder
+
+VARIABLE = "MODELKIT_METRICS_DIR"
 
 
 @final
@@ -21,22 +31,60 @@ class Meter(Wrapper):
     and stands for the others; where calls take more than 50 microseconds, all are. A Meter changes
     no answer, raises nothing into a caller, waits for no lock and has no thread.
 
+    Counts belong to the name, version and digest of the package: a second Meter around a Model of
+    the same package goes on counting. A Model without a package has counts of its own.
+
     Put it outside of a Batcher, which refuses a Meter inside: it would see the runs of the Batcher,
     with padding and retries, and not the calls.
 
     Args:
         model: the Model to count.
+        shared: a folder in which all processes of a server count together; None for the one that
+            the environment variable `MODELKIT_METRICS_DIR` names, or for this process alone. It
+            must exist and hold nothing else. The HTTP requests of Apps are counted in the folder
+            of the first Meter that has one.
+        spans: whether a call opens an OpenTelemetry span below the current one, if that is
+            recorded. It holds the name, version, rows and outcome, and no values.
+
+    Raises:
+        MeterError: if `model` has a Meter already, or `shared` cannot be used.
+        MissingExtraError: if `spans` is asked for and opentelemetry is not installed.
     """
 
-    __slots__ = ("__weakref__", "_by_rows", "_ledger", "signature")
+    __slots__ = (
+        "__weakref__",
+        "_again",
+        "_answering",
+        "_by_rows",
+        "_ledger",
+        "signature",
+    )
 
     signature: Signature  # a slot, which is read faster than a property
 
-    def __init__(self, model: Model) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        shared: str | os.PathLike[str] | None = None,
+        spans: bool = False,
+    ) -> None:
+        _refuse_two_meters(model)
         super().__init__(model)
         self.signature = model.signature
         self._by_rows = _rows_come_first(self.signature)
-        self._ledger = book.enter(self)
+        self._again = partial(Meter, shared=shared, spans=spans)
+        self._answering = self._spanned() if spans else model
+        folder = _folder(shared or os.environ.get(VARIABLE))
+        self._ledger = book.enter(self, folder)
+        if folder is not None:
+            requests.count_in(folder)
+
+    def _spanned(self) -> Model:
+        from modelkit.metering.spans import Spanned
+
+        name, version, _ = identity_of(self)
+        return Spanned(self._inner, name, version, self._rows)
 
     @property
     def unobserved(self) -> Model:
@@ -44,7 +92,10 @@ class Meter(Wrapper):
         return self._inner.unobserved
 
     def totals(self) -> Totals:
-        """What was counted until now, in this process."""
+        """What was counted until now: by this process, or by all that share the folder.
+
+        Raises MeterError where the folder cannot be read.
+        """
         return self._ledger.totals()
 
     def _call(
@@ -53,15 +104,21 @@ class Meter(Wrapper):
         outputs: tuple[str, ...],
         call: Call,
     ) -> Outputs:
-        ledger = self._ledger
+        place = self._ledger.local.place
         try:
-            weight = next(ledger.slabs.local.place.weights)
+            weight = next(place.weights)
             start = weight and perf_counter_ns()
-            answers = self._inner._call(X, outputs, call)
+            answers = self._answering._call(X, outputs, call)
             rows = len(answers[outputs[0]]) if self._by_rows else self._rows(answers)
-            ledger.answered(rows, weight, start)
+            # As Place.answered, written out: a call of it costs as much as all of this.
+            if weight:
+                place.add_time(perf_counter_ns() - start, weight)
+            slab = place.slab
+            if rows != 1:
+                slab[MORE_ROWS] += rows - 1
+            slab[OK] += 1
         except BaseException as error:
-            ledger.failed(error)
+            place.failed(error)
             tell_refused(self, error)
             raise
         return answers
@@ -74,13 +131,13 @@ class Meter(Wrapper):
     ) -> Outputs:
         ledger = self._ledger
         try:
-            weight = next(ledger.slabs.local.place.weights)
+            weight = next(ledger.local.place.weights)
             start = weight and perf_counter_ns()
-            answers = await self._inner._acall(X, outputs, call)
+            answers = await self._answering._acall(X, outputs, call)
             rows = len(answers[outputs[0]]) if self._by_rows else self._rows(answers)
-            ledger.answered(rows, weight, start)
+            ledger.local.place.answered(rows, weight, start)  # another thread may have gone on
         except BaseException as error:
-            ledger.failed(error)
+            ledger.local.place.failed(error)
             tell_refused(self, error)
             raise
         return answers
@@ -94,7 +151,7 @@ class Meter(Wrapper):
         return 1
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Meter, (self._inner,)
+        return self._again, (self._inner,)
 
     def _facts(self) -> list[tuple[str, str]]:
         return [*super()._facts(), ("served", str(self.totals()))]
@@ -103,3 +160,26 @@ class Meter(Wrapper):
 def _rows_come_first(signature: Signature) -> bool:
     dim = signature.row_dim
     return dim is not None and all(spec.shape[:1] == (dim,) for spec in signature.outputs)
+
+
+def _refuse_two_meters(model: Model) -> None:
+    layer: Model | None = model
+    while layer is not None:
+        if isinstance(layer, Meter):
+            raise MeterError(
+                f"{model!r} has a Meter already, and another one would count each call twice"
+            )
+        layer = layer.inner
+
+
+def _folder(shared: str | os.PathLike[str] | None) -> SharedFolder | None:
+    if not shared:
+        return None
+    try:
+        from modelkit.metering.shared import shared_folder
+    except ImportError as error:
+        raise MeterError(
+            "counts of several processes need locks on files, as Linux and macOS have them; count "
+            f"without shared= and {VARIABLE} here"
+        ) from error
+    return shared_folder(shared)

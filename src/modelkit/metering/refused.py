@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from modelkit.errors import Overloaded, SignatureError
-from modelkit.events import Overload, Refusal, emit
+from modelkit.events import Overload, Refusal, emit, wanted
 from modelkit.identity import identity_of
 from modelkit.model import Model
 from modelkit.signature import Signature
@@ -20,11 +20,11 @@ PLACE = re.compile(r"""(?:missing )?(?:column|input) ('(?:[^'\\]|\\.)*'|"(?:[^"\
 def tell_refused(model: Model, error: BaseException) -> None:
     """Emit the event of a call that was refused; other errors have none. Raises nothing."""
     with suppress(Exception):  # of an error that holds something else than ours do
-        if isinstance(error, SignatureError):
+        if isinstance(error, SignatureError) and wanted(Refusal):
             name, version, _ = identity_of(model)
             problems = error.problems
             emit(Refusal(name, version, len(problems), columns_at_fault(problems, model.signature)))
-        elif isinstance(error, Overloaded):
+        elif isinstance(error, Overloaded) and wanted(Overload):
             name, version, _ = identity_of(model)
             emit(Overload(name, version, error.queued, error.max_queue))
 

@@ -21,12 +21,12 @@ from modelkit.model import Model
 from modelkit.package import container
 from modelkit.package.load import Openable, check_hashes, load, open_bytes, read_manifest
 from modelkit.registry import rollouts
+from modelkit.registry.bucket_package import BucketPackage, blob_name, check_package
 from modelkit.registry.journal import Journal
-from modelkit.registry.kept import Kept, blob_name, check_package
 from modelkit.registry.log import (
     ALIAS,
     DECIDED,
-    RETIRED,
+    RETIREMENT,
     ROLLOUT,
     Alias,
     Entry,
@@ -155,7 +155,7 @@ class Registry:
         release = self.release(name, which)
         options.setdefault("digest", release.digest)
         path = self._store.path(blob_name(release.digest))
-        return load(path or Kept(self.url, release), **options)
+        return load(path or BucketPackage(self.url, release), **options)
 
     def fetch(self, name: str, which: str, folder: str | os.PathLike[str] | None = None) -> Path:
         """The path of a verified package on this machine.
@@ -178,7 +178,7 @@ class Registry:
         place = Path(folder) if folder is not None else Path.home() / ".cache" / "modelkit"
         target = place / f"{release.name}-{release.version}-{release.digest[:16]}.mk"
         if not target.exists() or not _is_package(target, release):
-            _write(target, Kept(self.url, release).read())
+            _write(target, BucketPackage(self.url, release).read())
         return target
 
     def names(self) -> tuple[str, ...]:
@@ -322,7 +322,7 @@ class Registry:
 
         def decide(state: State) -> Entry:
             now = rollouts.check_underway(state, name, rollout)
-            more = rollouts.written(now, decision, about or {})
+            more = rollouts.decision_fields(now, decision, about or {})
             return _entry(state, DECIDED, now.candidate, reason, **more)
 
         return self._journal(name).append(decide)
@@ -350,7 +350,7 @@ class Registry:
                         alias=alias,
                         now=now,
                     )
-            return _entry(state, RETIRED, version, reason)
+            return _entry(state, RETIREMENT, version, reason)
 
         self._journal(name).append(decide)
 

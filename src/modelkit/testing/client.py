@@ -95,6 +95,9 @@ class Client:
         if self._runner is None:
             work.close()
             raise RuntimeError("the client has no event loop yet: use `with Client(app) as client`")
+        if _in_a_coroutine():
+            work.close()
+            raise RuntimeError("the client has an event loop of its own: call it from no coroutine")
         return self._runner.run(work)
 
     def get(self, path: str, *, headers: Mapping[str, str] | None = None) -> Response:
@@ -135,7 +138,9 @@ class Client:
 
         Raises:
             TimeoutError: if the answer does not come within a minute.
-            RuntimeError: if what the application sends is no answer, and outside of `with`.
+            RuntimeError: if what the application sends is no answer, outside of `with`, and in a
+                coroutine.
+            TypeError: for a body of text.
             ValueError: for a body beside JSON, and for a path that does not begin with "/".
         """
         asked = _asked(method, path, headers, body, json)
@@ -185,6 +190,14 @@ class Client:
             if leaving is not None and not leaving.cancel():
                 leaving.result()  # raises what `leaves` raised
         return exchange.response()
+
+
+def _in_a_coroutine() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class Exchange:
@@ -323,6 +336,10 @@ def _asked(
             raise ValueError("pass a body, or an object as json=, not both")
         body = json_text.dumps(json).encode()
         named["content-type"] = "application/json"
+    if isinstance(body, str):
+        raise TypeError("a body is bytes, or parts of bytes: encode the text")
+    if isinstance(body, bytearray | memoryview):
+        body = bytes(body)
     if not isinstance(body, bytes):
         named["transfer-encoding"] = "chunked"
     elif body or method == "POST":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 
 @final
@@ -25,8 +25,7 @@ class Limits:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """What a request asks of a Model.
 
     Attributes:

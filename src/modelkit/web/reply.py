@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, final
 
 Headers = dict[bytes, bytes]  # of a request, by name in small letters
 HeaderList = list[tuple[bytes, bytes]]  # of an answer
 JSON = (b"content-type", b"application/json")  # exactly: clients compare it
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A whole answer: status, headers (without the length of the body), and body."""
 
     status: int

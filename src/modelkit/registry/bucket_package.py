@@ -12,7 +12,7 @@ from modelkit.registry.store import open_store
 
 
 @final
-class Kept(Reference):
+class BucketPackage(Reference):
     """The package of a release in a bucket: a Model that was loaded from it is pickled as this."""
 
     def __init__(self, url: str, release: Release) -> None:

@@ -1,0 +1,82 @@
+"""`modelkit export`: files that other programs read."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from modelkit.cli.printed import Printed
+from modelkit.errors import ExportError
+from modelkit.export.alert_tests import alert_tests
+from modelkit.export.alerts import Objectives, alert_rules
+from modelkit.export.grafana import dashboard
+from modelkit.export.yaml import to_yaml
+
+MADE_BY = "# Made by `modelkit export grafana`; docs/metrics.md says what each alert means."
+RULES = "alerts.yml"
+RULE_TESTS = "alerts_test.yml"
+
+
+def add_export(verbs: Any) -> None:
+    """The arguments of `modelkit export`."""
+    parser = verbs.add_parser("export", help="write files that other programs read")
+    kinds = parser.add_subparsers(required=True, metavar="KIND")
+    kind = kinds.add_parser(
+        "grafana", help="a dashboard for Grafana, alert rules for Prometheus, and tests of these"
+    )
+    kind.add_argument("--out", required=True, help="the folder; it is made if it is not there")
+    kind.add_argument(
+        "--errors",
+        type=float,
+        default=Objectives.errors,
+        help=f"the part of calls that may fail; {Objectives.errors:g} by default",
+    )
+    kind.add_argument(
+        "--p99",
+        type=float,
+        default=Objectives.p99,
+        help=f"seconds in which 99 of 100 calls are to be answered; {Objectives.p99:g} by default",
+    )
+    kind.add_argument(
+        "--runbook",
+        default=Objectives.runbook,
+        help="the URL where you publish docs/metrics.md, which alerts link to",
+    )
+    kind.add_argument(
+        "--force", action="store_true", help="overwrite files that were changed since"
+    )
+    kind.set_defaults(run=run_export_grafana)
+
+
+def run_export_grafana(args: argparse.Namespace) -> Printed:
+    """Write the dashboard, the alert rules and their tests."""
+    objectives = Objectives(args.errors, args.p99, args.runbook)
+    texts = {
+        "dashboard.json": json.dumps(dashboard(), indent=2) + "\n",
+        RULES: f"{MADE_BY}\n{to_yaml(alert_rules(objectives))}",
+        RULE_TESTS: (
+            f"{MADE_BY}\n# promtool test rules {RULE_TESTS}\n"
+            f"{to_yaml(alert_tests(objectives, RULES))}"
+        ),
+    }
+    return _write(Path(args.out), texts, force=args.force), True
+
+
+def _write(folder: Path, texts: dict[str, str], *, force: bool) -> list[str]:
+    """Write files into a folder, all or none of them; gives a line for each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    changed = [name for name, text in texts.items() if _differs(folder / name, text)]
+    if changed and not force:
+        raise ExportError(
+            f"{', '.join(changed)} in {folder} would be overwritten, and would change; give "
+            "another folder, or --force"
+        )
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    return [str(folder / name) for name in texts]
+
+
+def _differs(path: Path, text: str) -> bool:
+    return path.exists() and path.read_bytes() != text.encode()

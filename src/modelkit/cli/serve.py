@@ -1,0 +1,206 @@
+"""`modelkit serve`: one command from a package to a URL."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, final
+
+import modelkit as mk
+from modelkit.cli import vertex
+from modelkit.cli.printed import Printed
+from modelkit.cli.processes import Processes
+from modelkit.cli.settings import DRAIN, PORT, Settings, settings_of
+from modelkit.errors import ModelkitError, importing
+from modelkit.html import printable
+from modelkit.web.layers import Opened
+
+FOLDER = "MODELKIT_METRICS_DIR"  # where processes write their counts for one another
+
+
+def add_serve(verbs: Any) -> None:
+    """The arguments of `modelkit serve`."""
+    parser = verbs.add_parser("serve", help="answer HTTP requests for the model of a package")
+    parser.add_argument(
+        "file", nargs="?", help="a package, or a folder with one; else MODELKIT_PACKAGE"
+    )
+    parser.add_argument("--name", help="what the model is called in paths; else as in the package")
+    parser.add_argument("--digest", help="refuse any other package; else MODELKIT_DIGEST")
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="WHAT",
+        help="what you accept beyond the default: joblib, or a domain of operators",
+    )  # fmt: skip
+    parser.add_argument("--host", help="the address to listen on; else HOST, else 127.0.0.1")
+    parser.add_argument("--port", type=int, help=f"0 for any that is free; else PORT, else {PORT}")
+    parser.add_argument(
+        "--workers", type=int, help="the number of processes; else WEB_CONCURRENCY, else 1"
+    )
+    parser.add_argument(
+        "--drain", type=float, default=DRAIN, metavar="SECONDS",
+        help=f"how long to go on answering after SIGTERM, not ready any more; {DRAIN:g}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tokens", metavar="FILE",
+        help="who may ask: a sha256 of a token a line, with a name before it; else MODELKIT_TOKENS",
+    )  # fmt: skip
+    parser.add_argument("--ssl-certfile", metavar="FILE", help="serve HTTPS with this certificate")
+    parser.add_argument("--ssl-keyfile", metavar="FILE", help="its key, if it is not in that file")
+    parser.add_argument(
+        "--ssl-ca-certs", metavar="FILE", help="who may ask: clients with a certificate of these"
+    )
+    parser.set_defaults(run=run_serve)
+
+
+def run_serve(args: argparse.Namespace) -> Printed:
+    """Serve until a signal ends it."""
+    settings = settings_of(args, os.environ)
+    with importing("uvicorn", "modelkit serve"):
+        import uvicorn  # noqa: F401 - before a package is opened for nothing
+    if settings.workers == 1:
+        return [], _serve_alone(settings)
+    return [], _serve_together(settings)
+
+
+def _serve_alone(settings: Settings) -> bool:
+    from modelkit.cli import server
+
+    with ExitStack() as held:
+        app = held.enter_context(_application(settings))
+        config = server.config_of(app.asgi, settings)
+        listener = held.enter_context(_listen(settings))
+        line = _announcement(app.title, listener, settings)
+        server.serve_on(listener, config, app.drain, settings.drain, lambda: _say(line))
+    return True
+
+
+def _serve_together(settings: Settings) -> bool:
+    """Serve with several processes, which divide the CPUs and add up their counts."""
+    from modelkit.cli import server
+
+    os.environ["WEB_CONCURRENCY"] = str(settings.workers)
+    with ExitStack() as held:
+        if not os.environ.get(FOLDER):
+            folder = tempfile.TemporaryDirectory(prefix="modelkit-metrics-")
+            os.environ[FOLDER] = held.enter_context(folder)
+        with _application(settings) as app:  # what cannot be served is told once, here
+            server.config_of(app.asgi, settings)
+        listener = held.enter_context(_listen(settings))
+        line = _announcement(app.title, listener, settings)
+        return Processes(work, settings, listener, lambda: _say(line)).run()
+
+
+def work(settings: Settings, listener: socket.socket, tell: Connection) -> None:
+    """Serve in one of several processes."""
+    from modelkit.cli import server
+
+    try:
+        with _application(settings) as app:
+            config = server.config_of(app.asgi, settings)
+            started = partial(tell.send, "started")
+            server.serve_on(listener, config, app.drain, settings.drain, started)
+    except (ModelkitError, OSError) as error:
+        sys.exit(f"modelkit: {printable(str(error))}")
+
+
+@final
+@dataclass(frozen=True)
+class Application:
+    """What answers: its ASGI callable, what makes it say that it will end, and what it is called."""
+
+    asgi: Any
+    drain: Callable[[], None]
+    title: str
+
+
+@contextmanager
+def _application(settings: Settings) -> Iterator[Application]:
+    """Open a package, and answer for it until the block ends."""
+    try:
+        opened = Opened(settings.package, digest=settings.digest, allow=settings.allow)
+    except ValueError as error:  # of --allow
+        raise ModelkitError(str(error)) from error
+    try:
+        model = opened.model
+        manifest = model.manifest
+        assert manifest is not None  # noqa: S101 - for the type checker: a loaded model has one
+        name = settings.name or manifest.name
+        metrics = None
+        if find_spec("prometheus_client") is not None:
+            metrics = mk.Collector(model).text
+        app = mk.App({name: model}, auth=_auth_of(settings), metrics=metrics)
+        asgi = vertex.routed(app, name, settings)
+        yield Application(asgi, app.drain, f"{manifest.name} {manifest.version}")
+        app.close()
+    finally:
+        opened.close()
+
+
+def _auth_of(settings: Settings) -> Any:
+    """Who may ask: whoever has a token or a certificate, if any of these are asked for."""
+    ways = []
+    if settings.tokens is not None:
+        ways.append(mk.tokens(read_tokens(settings.tokens)))
+    if settings.ca_certs is not None:
+        from modelkit.cli.server import certified
+
+        ways.append(certified)
+    if not ways:
+        return None
+    return lambda headers: next(filter(None, (way(headers) for way in ways)), None)
+
+
+def read_tokens(path: str) -> dict[str, str]:
+    """The digests in a file by the names of their holders: one a line, with the name before it.
+
+    Empty lines and those that begin with # are left out. Raises ModelkitError.
+    """
+    found: dict[str, str] = {}
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        digest = words[-1].removeprefix("sha256:")
+        if re.fullmatch("[0-9a-fA-F]{64}", digest) is None or len(words) > 2:
+            raise ModelkitError(
+                f"{path}, line {number}: a line is a name and the sha256 of a token, as "
+                "`printf %s TOKEN | sha256sum` prints it; never the token"
+            )
+        name = words[0] if len(words) == 2 else f"sha256:{digest[:8]}"
+        if name in found:
+            raise ModelkitError(f"{path}, line {number}: the name {name!r} stands there twice")
+        found[name] = digest
+    if not found:
+        raise ModelkitError(f"{path} has no token, so nobody could ask")
+    return found
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        place = f"{settings.host}, port {settings.port}"
+        raise ModelkitError(f"cannot listen on {place}: {error.strerror or error}") from error
+
+
+def _announcement(title: str, listener: socket.socket, settings: Settings) -> str:
+    host, port = listener.getsockname()[:2]
+    scheme = "https" if settings.certfile else "http"
+    address = f"[{host}]" if ":" in host else host
+    return f"{title} at {scheme}://{address}:{port}"
+
+
+def _say(line: str) -> None:
+    with suppress(BrokenPipeError):  # whoever started it may not want to read
+        print(printable(line), flush=True)

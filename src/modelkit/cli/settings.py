@@ -1,0 +1,145 @@
+"""What `modelkit serve` is asked for: by its arguments, and by the environment where they are silent."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from modelkit.errors import ModelkitError
+
+PORT = 8000
+DRAIN = 5.0  # seconds
+LOCAL = "127.0.0.1"
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - Vertex AI asks for it, in a container
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to serve, and how.
+
+    Attributes:
+        package: the path of the package.
+        name: what the model is called in paths; None for the name in the package.
+        digest: the digest that the package must have, or None.
+        allow: what the caller accepts beyond the default, as `load` takes it.
+        host: the address to listen on.
+        port: the port; 0 for any that is free.
+        workers: the number of processes.
+        drain: seconds from SIGTERM to the end of the listening.
+        tokens: the path of the file of digests of tokens, or None.
+        certfile: the path of the server's certificate, or None for plain HTTP.
+        keyfile: the path of its key; None where the file of the certificate holds it.
+        ca_certs: the path of the certificates of those who sign clients' certificates, or None.
+        health_route: a further path that tells readiness, or None.
+        predict_route: a further path that takes `{"instances": [...]}`, or None.
+    """
+
+    package: str
+    name: str | None = None
+    digest: str | None = None
+    allow: frozenset[str] = frozenset()
+    host: str = LOCAL
+    port: int = PORT
+    workers: int = 1
+    drain: float = DRAIN
+    tokens: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
+    ca_certs: str | None = None
+    health_route: str | None = None
+    predict_route: str | None = None
+
+
+def settings_of(args: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
+    """The settings of arguments, completed by the environment.
+
+    Raises ModelkitError for a setting that is missing or cannot be used.
+    """
+    held = {name: value for name, value in environ.items() if value}  # an empty one is none
+    on_vertex = "AIP_HTTP_PORT" in held
+    found = Settings(
+        package=_package(args.file, held),
+        name=args.name,
+        digest=args.digest or held.get("MODELKIT_DIGEST"),
+        allow=frozenset(args.allow),
+        host=args.host or held.get("HOST") or (EVERYWHERE if on_vertex else LOCAL),
+        port=_number(args.port, held, PORT, "PORT", "AIP_HTTP_PORT"),
+        workers=_number(args.workers, held, 1, "WEB_CONCURRENCY"),
+        drain=args.drain,
+        tokens=args.tokens or held.get("MODELKIT_TOKENS"),
+        certfile=args.ssl_certfile,
+        keyfile=args.ssl_keyfile,
+        ca_certs=args.ssl_ca_certs,
+        health_route=held.get("AIP_HEALTH_ROUTE"),
+        predict_route=held.get("AIP_PREDICT_ROUTE"),
+    )
+    _check(found)
+    return found
+
+
+def _package(file: str | None, held: Mapping[str, str]) -> str:
+    """The path of the package: an argument, MODELKIT_PACKAGE, or what Vertex AI has put there."""
+    path = file or held.get("MODELKIT_PACKAGE") or held.get("AIP_STORAGE_URI")
+    if path is None:
+        raise ModelkitError(
+            "there is nothing to serve: give a package, or set MODELKIT_PACKAGE to its path"
+        )
+    if "://" in path:
+        raise ModelkitError(
+            f"the package is at {path!r}, and modelkit serve opens local paths only: copy it into "
+            "the image, or download it first, and give its path in MODELKIT_PACKAGE"
+        )
+    return package_in(path)
+
+
+def package_in(path: str) -> str:
+    """A path; of a folder, as object stores are mounted, the one package in it."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return path
+    found = sorted(folder.rglob("*.mk"))
+    if len(found) != 1:
+        names = ", ".join(str(each.relative_to(folder)) for each in found[:5]) or "none"
+        raise ModelkitError(
+            f"the folder {path!r} has {len(found)} packages ({names}), and one is served: "
+            "give the path of the package"
+        )
+    return str(found[0])
+
+
+def _number(given: int | None, held: Mapping[str, str], default: int, *names: str) -> int:
+    """The argument, or the first of the variables that is set, or the default."""
+    if given is not None:
+        return given
+    name = next((each for each in names if each in held), None)
+    if name is None:
+        return default
+    text = held[name]
+    if not (text.isascii() and text.isdigit()):
+        raise ModelkitError(f"the variable {name} is a whole number, 0 or more; got {text!r}")
+    return int(text)
+
+
+def _check(settings: Settings) -> None:
+    """Raise ModelkitError for settings that cannot be used, or not together."""
+    if not 0 <= settings.port <= 65535:
+        raise ModelkitError(f"a port is a number from 0 to 65535; got {settings.port}")
+    if settings.name is not None and ("/" in settings.name or not settings.name.strip()):
+        raise ModelkitError(f"--name is a part of a path, without '/'; got {settings.name!r}")
+    if settings.workers < 1:
+        raise ModelkitError(f"at least one worker is needed; got {settings.workers}")
+    if not settings.drain >= 0:
+        raise ModelkitError(f"--drain is in seconds, 0 or more; got {settings.drain}")
+    if settings.certfile is None and (settings.keyfile or settings.ca_certs):
+        raise ModelkitError(
+            "--ssl-keyfile and --ssl-ca-certs need --ssl-certfile, the certificate of the server"
+        )
+    for route in (settings.health_route, settings.predict_route):
+        if route is not None and not route.startswith("/"):
+            raise ModelkitError(
+                f"AIP_HEALTH_ROUTE and AIP_PREDICT_ROUTE begin with '/'; got {route!r}"
+            )

@@ -1,0 +1,338 @@
+"""The App: answers HTTP for Models, as an ASGI application without a framework or server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from threading import Thread
+from time import monotonic
+from typing import TYPE_CHECKING, Literal, final
+
+from modelkit import events, forks
+from modelkit.activation import Draining
+from modelkit.errors import ClosedError
+from modelkit.model import Model
+from modelkit.web.asgi import AsgiReceive, AsgiScope, AsgiSend, Carrier, discard
+from modelkit.web.auth import Auth
+from modelkit.web.blueprint import blueprint_of
+from modelkit.web.edge import Edge
+from modelkit.web.infos import Metrics
+from modelkit.web.layers import Opened, check_answers
+from modelkit.web.lookout import Lookout
+from modelkit.web.query import Limits
+from modelkit.web.routes import below
+from modelkit.web.serving import Served, Serving, check_path_name
+from modelkit.web.statuses import CLOSE, written
+from modelkit.web.visit import Visit
+from modelkit.web.wsgi import Wsgi
+
+if TYPE_CHECKING:
+    from flask import Blueprint
+
+Servable = Model | str | os.PathLike[str]
+_WITH_CONNECTIONS = ("1.0", "1.1")  # of HTTP; the others have no header of that name
+_LIMITS = Limits()
+_THREADS = 4  # that read and write large bodies, and metrics
+
+
+@final
+class App:
+    """Answers HTTP requests for Models: an ASGI application, to be run by any server or mounted.
+
+        app = mk.App({"churn": model}, auth=mk.tokens(...))     # uvicorn module:app
+        api.mount("/ml", app)                                   # in FastAPI or Starlette
+
+    It speaks the Open Inference Protocol (V2) with its binary extension, and plain JSON; see
+    `docs/serving.md`. An error is always answered with `{"error": text}`.
+
+    Args:
+        models: by the name under which they answer. A Model is served as it is, and is yours to close.
+            A path is opened as Meter(Monitor(Batcher(loaded))): without Batcher where rows depend on
+            each other, and without Monitor where the package has no profile.
+        auth: says whose a request is, from its headers by name in small letters: the name of a
+            principal, or None for nobody, which is answered with 401. It may be async; a
+            PermissionError that it raises is answered with 403. It is asked before the body is read,
+            and for everything but `/v2/health/live` and `/v2/health/ready`. See `tokens`.
+        limits: what a request may take.
+        metrics: what gives the body and content type of `/metrics` for an Accept header, such as
+            `Collector.text`. Without it there is no such path.
+        overloaded: the status of a request for which there is no room: 429, or 503.
+
+    Raises:
+        ValueError: for no models at all, and for a name that cannot be part of a path.
+        PackageError: for a package that cannot be opened.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Servable],
+        *,
+        auth: Auth | None = None,
+        limits: Limits = _LIMITS,
+        metrics: Metrics | None = None,
+        overloaded: Literal[429, 503] = 429,
+    ) -> None:
+        _check(models, overloaded)
+        served = _open_all(models)
+        self._edge = Edge(served, limits, auth, metrics, overloaded)
+        self._lookouts: dict[asyncio.AbstractEventLoop, Lookout] = {}
+        self._beside = ThreadPoolExecutor(_THREADS, "modelkit-web")
+        forks.watch(self)
+
+    # What ASGI calls.
+
+    async def __call__(
+        self,
+        scope: AsgiScope,
+        receive: AsgiReceive,
+        send: AsgiSend,
+    ) -> None:
+        """Answer a request, or take part in the lifespan of a server."""
+        if scope["type"] != "http":
+            await self._other(scope, receive, send)
+            return
+        edge = self._edge
+        path = below(scope.get("root_path", ""), scope["path"])
+        visit = edge.arrive(scope["method"], path, dict(scope["headers"]))
+        self._look_after(visit)
+        status = 499
+        try:
+            try:
+                reply = await edge.answer(visit, Carrier(visit, receive, self._beside))
+            except asyncio.CancelledError:
+                if visit.cut is None:
+                    raise
+                reply = written(visit.cut)
+            unread = visit.receive is None
+            self._settle(visit, scope)
+            status = reply.status
+            headers = edge.headers(visit, reply)
+            if scope.get("http_version", "1.1") not in _WITH_CONNECTIONS:
+                headers = [header for header in headers if header != CLOSE]
+            body = b"" if visit.method == "HEAD" else reply.body
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            if status == 413 and unread and b"expect" not in visit.headers:
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+                await discard(receive, edge.limits.body)
+                body = b""
+            await send({"type": "http.response.body", "body": body})
+        except OSError:  # the client left, as some servers tell those who answer it
+            status = 499
+        except asyncio.CancelledError:
+            if visit.cut is None:
+                raise
+            visit.task.uncancel()  # it did not take its answer: the server closes the connection
+            status = 499
+        finally:
+            visit.listen_no_more()
+            edge.ended(visit, status)
+
+    def _settle(
+        self,
+        visit: Visit,
+        scope: AsgiScope,
+    ) -> None:
+        """Give the client as long again to take its answer, and tell whoever is around whose it was."""
+        if visit.cut is not None:
+            visit.task.uncancel()
+            visit.cut = None
+        visit.listen_no_more()
+        visit.deadline = monotonic() + self._edge.limits.seconds
+        if visit.principal is not None:
+            scope.setdefault("state", {})["principal"] = visit.principal
+
+    def _look_after(self, visit: Visit) -> None:
+        loop = asyncio.get_running_loop()
+        lookout = self._lookouts.get(loop)
+        if lookout is None:
+            for other in [*self._lookouts]:
+                if other.is_closed():
+                    self._lookouts.pop(other, None)
+            lookout = self._lookouts.setdefault(loop, Lookout(loop, self._edge.visits))
+        visit.loop = loop
+        visit.task = asyncio.current_task(loop)
+        if not lookout.looking:
+            lookout.begin()
+
+    async def _other(
+        self,
+        scope: AsgiScope,
+        receive: AsgiReceive,
+        send: AsgiSend,
+    ) -> None:
+        """What is no request: the lifespan of a server, and WebSockets, which are refused."""
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        while (message := await receive())["type"] != "lifespan.shutdown":
+            if self._edge.closed:
+                told = "the App was closed; make a new one"
+                await send({"type": "lifespan.startup.failed", "message": told})
+                return
+            await send({"type": message["type"] + ".complete"})
+        await self.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    @asynccontextmanager
+    async def lifespan(
+        self,
+        host: object = None,
+    ) -> AsyncIterator[None]:
+        """For an application that this one is mounted in, which gets no lifespan of its own.
+
+            api = FastAPI(lifespan=app.lifespan)
+
+        On the way out it closes the App.
+        """
+        try:
+            yield
+        finally:
+            await self.aclose()
+
+    # What its owner calls.
+
+    @property
+    def in_flight(self) -> int:
+        """The number of requests that are being answered now, without those for health."""
+        return len(self._edge.visits)
+
+    def replace(
+        self,
+        name: str,
+        newer: Servable,
+    ) -> None:
+        """Let another model answer under a name from now on, once it is loaded and has proven itself.
+
+        It is warmed up and verified by its golden rows, where its package has some, in the thread that
+        calls this: on an event loop, `await asyncio.to_thread(app.replace, ...)`. Calls under way end
+        where they began. What the App opened is closed when its last call is answered.
+
+        Args:
+            name: one of the names that the App was made with.
+            newer: a Model, which stays yours to close, or the path of a package.
+
+        Raises:
+            ValueError: for a name that is not served.
+            ClosedError: if the App was closed.
+            PackageError: if the package cannot be opened, or does not compute what was proven; what
+                answered before goes on.
+        """
+        served = self._edge.served.get(name)
+        if served is None:
+            names = ", ".join(map(repr, self._edge.served))
+            raise ValueError(f"there is no model {name!r} to replace; there are {names}")
+        with served.replacing:
+            if self._edge.closed:
+                raise ClosedError("the App was closed")
+            serving = _opened(newer)
+            try:
+                check_answers(serving.model)
+            except BaseException:
+                serving.close()
+                raise
+            before = served.active.now.value
+            draining = served.active.replace(serving)
+        if before.opened is not None:
+            Thread(target=_close_drained, args=(before, draining), daemon=True).start()
+        events.emit(
+            events.Swapped(
+                name=name,
+                version=serving.version,
+                digest=serving.digest,
+                before_version=before.version,
+                before_digest=before.digest,
+            )
+        )
+
+    @property
+    def wsgi(self) -> Callable[..., Iterable[bytes]]:
+        """The same App for a server of WSGI, which answers each request on a thread.
+
+        A Batcher then gathers the calls of these threads.
+        """
+        return Wsgi(self._edge)
+
+    def blueprint(self) -> Blueprint:
+        """The same App as a blueprint of Flask: `register_blueprint(..., url_prefix="/ml")`.
+
+        Raises MissingExtraError if flask is not installed.
+        """
+        return blueprint_of(Wsgi(self._edge))
+
+    def drain(self) -> None:
+        """Say that no more requests should come, and go on answering those that do.
+
+        `/v2/health/ready` is 503 from now on, and every answer closes its connection. Call it some
+        seconds before the server is stopped, so that no request meets a closed socket. `aclose`
+        returns when the last request is answered, and `in_flight` says how many there are.
+        """
+        self._edge.draining = True
+
+    def close(self) -> None:
+        """Refuse new requests, wait until those under way are answered, and close what the App opened.
+
+        It waits as long as the App's limit of seconds at most. On an event loop use `aclose`.
+        """
+        edge = self._edge
+        edge.close()
+        for served in edge.served.values():
+            with served.replacing:
+                served.active.now.value.close()
+        self._beside.shutdown(wait=False)
+
+    async def aclose(self) -> None:
+        """As `close`, without blocking the event loop."""
+        await asyncio.to_thread(self.close)
+
+    def after_fork(self) -> None:
+        """Begin without requests and threads in the child of a fork."""
+        self._lookouts = {}
+        self._beside = ThreadPoolExecutor(_THREADS, "modelkit-web")
+        self._edge.after_fork()
+
+
+def _check(
+    models: Mapping[str, Servable],
+    overloaded: int,
+) -> None:
+    if not models:
+        raise ValueError("an App serves at least one model: App({name: model})")
+    for name in models:
+        check_path_name(name)
+    if overloaded not in (429, 503):
+        raise ValueError(f"overloaded is the status 429 or 503; got {overloaded!r}")
+
+
+def _open_all(models: Mapping[str, Servable]) -> dict[str, Served]:
+    """What answers under each name. Where one cannot be opened, those before it are closed."""
+    served: dict[str, Served] = {}
+    try:
+        for name, model in models.items():
+            served[name] = Served(name, _opened(model))
+    except BaseException:
+        for other in served.values():
+            other.active.now.value.close()
+        raise
+    return served
+
+
+def _opened(model: Servable) -> Serving:
+    if isinstance(model, Model):
+        return Serving(model, None)
+    if isinstance(model, str | os.PathLike):
+        opened = Opened(model)
+        return Serving(opened.model, opened)
+    raise TypeError(f"an App serves Models and paths of packages, not {type(model).__name__}")
+
+
+def _close_drained(
+    serving: Serving,
+    draining: Draining,
+) -> None:
+    """Close what was replaced when its last call is answered."""
+    draining.wait()
+    serving.close()

@@ -1,0 +1,111 @@
+"""What carries a request of ASGI, and how its messages look."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TypeVar, final
+
+from modelkit.model import Call, Model, Outputs
+from modelkit.web.body import BodyParts, too_large
+from modelkit.web.lookout import gone
+from modelkit.web.visit import Visit
+
+AsgiMessage = MutableMapping[str, Any]
+AsgiScope = MutableMapping[str, Any]
+AsgiReceive = Callable[[], Awaitable[AsgiMessage]]
+AsgiSend = Callable[[AsgiMessage], Awaitable[None]]
+T = TypeVar("T")
+_LINGER = 2.0  # seconds that a client has to end a body that is too large
+_LINGER_BODIES = 4  # and how much of it is taken, in the limits of a body
+
+
+@final
+class Carrier:
+    """Carries one request of ASGI; a Transport."""
+
+    __slots__ = ("_beside", "_receive", "_visit")
+
+    cuts = True
+
+    def __init__(
+        self,
+        visit: Visit,
+        receive: AsgiReceive,
+        beside: ThreadPoolExecutor,
+    ) -> None:
+        self._visit = visit
+        self._receive = receive
+        self._beside = beside
+
+    async def body(self, most: int) -> bytes:
+        """The body, in one message as most come, or in several. Raises Refused."""
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            body: bytes = message.get("body", b"")
+            if len(body) > most:
+                raise too_large(most)
+        else:
+            body = await self._rest(message, most)
+        self._visit.receive = self._receive  # from which nothing comes now but that the client left
+        return body
+
+    async def _rest(
+        self,
+        message: AsgiMessage,
+        most: int,
+    ) -> bytes:
+        gathered = BodyParts(most)
+        while True:
+            if message["type"] == "http.disconnect":
+                raise gone()
+            gathered.add(message.get("body", b""))
+            if not message.get("more_body", False):
+                return gathered.whole()
+            message = await self._receive()
+
+    def call(
+        self,
+        model: Model,
+        X: object,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Awaitable[Outputs]:
+        """The answers of a model, which gathers the calls of this loop if it can."""
+        return model._acall(X, outputs, call)
+
+    async def beside(self, work: Callable[[], T]) -> T:
+        """What takes milliseconds, in one of a few threads of the App."""
+        return await asyncio.get_running_loop().run_in_executor(self._beside, work)
+
+    async def apart(self, work: Callable[[], T]) -> T:
+        """What may take seconds, in a thread that other such work may keep waiting."""
+        return await asyncio.to_thread(work)
+
+    async def turn(self) -> None:
+        """Let other tasks of the loop have a turn."""
+        await asyncio.sleep(0)
+
+    async def settle(self, principal: Awaitable[str | None]) -> str | None:
+        """What an async `auth` says."""
+        return await principal
+
+
+async def discard(
+    receive: AsgiReceive,
+    limit: int,
+) -> None:
+    """Take what a client still sends for a while, since it reads no answer before it is done.
+
+    The socket would be closed on it, and what it gets were an error of the connection.
+    """
+    most = _LINGER_BODIES * limit
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER):
+            while most > 0:
+                message = await receive()
+                most -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return

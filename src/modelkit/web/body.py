@@ -1,0 +1,104 @@
+"""The body of a request: what it may be, how much of it there may be, and how it is inflated."""
+
+from __future__ import annotations
+
+import zlib
+from typing import final
+
+from modelkit.web.options import check_type
+from modelkit.web.reply import Headers, Refused
+from modelkit.web.statuses import CLOSE
+
+_WINDOW = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # how zlib names them
+_PLAIN = (b"", b"identity")
+_ACCEPT = (b"accept-encoding", b"gzip, deflate")
+
+
+def check_head(
+    headers: Headers,
+    most: int,
+) -> None:
+    """Refuse a body by what its headers say of it, before it is read."""
+    check_type(headers)
+    encoding = headers.get(b"content-encoding")
+    if encoding is not None:
+        _check_encoding(encoding)
+    length = headers.get(b"content-length")
+    if length is not None and length.isdigit() and int(length[:20]) > most:
+        raise too_large(most)
+
+
+def too_large(most: int) -> Refused:
+    """The answer to a body above the limit; what is left of it stays unread."""
+    return Refused(413, f"the body is larger than {most:,} bytes; send fewer rows", headers=[CLOSE])
+
+
+@final
+class BodyParts:
+    """A body that comes in parts, counted while they come.
+
+    Args:
+        most: the bytes that there may be.
+    """
+
+    __slots__ = ("_most", "_parts", "_size")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._size = 0
+        self._parts: list[bytes] = []
+
+    def add(self, part: bytes) -> None:
+        """Take the next part. Raises Refused when there are too many bytes."""
+        self._size += len(part)
+        if self._size > self._most:
+            raise too_large(self._most)
+        self._parts.append(part)
+
+    def whole(self) -> bytes:
+        """The body so far."""
+        return b"".join(self._parts)
+
+
+def inflated(
+    body: bytes,
+    headers: Headers,
+    most: int,
+) -> bytes:
+    """The body itself, or what it inflates to, of at most `most` bytes. Raises Refused."""
+    encoding = headers.get(b"content-encoding", b"").strip().lower()
+    if encoding in _PLAIN:
+        return body
+    gathered = BodyParts(most)
+    while body:
+        body = _next_member(body, encoding, gathered, most)
+    return gathered.whole()
+
+
+def _next_member(
+    body: bytes,
+    encoding: bytes,
+    gathered: BodyParts,
+    most: int,
+) -> bytes:
+    """Inflate one of the members that a gzip body may have; returns what follows it."""
+    inflating = zlib.decompressobj(_WINDOW[encoding])
+    try:
+        gathered.add(inflating.decompress(body, most + 1))
+    except zlib.error as error:
+        name = encoding.decode()
+        raise Refused(400, f"the body is not {name}, as its header says: {error}") from None
+    if not inflating.eof:
+        raise Refused(400, f"the {encoding.decode()} body ends too early")
+    return inflating.unused_data
+
+
+def _check_encoding(encoding: bytes) -> None:
+    bare = encoding.strip().lower()
+    if bare not in _PLAIN and bare not in _WINDOW:
+        text = encoding.decode("latin-1")
+        raise Refused(
+            415,
+            f"a body may be gzip or deflate, not {text!r}; send it so, or as it is",
+            headers=[_ACCEPT],
+        )

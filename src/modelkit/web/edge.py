@@ -1,0 +1,387 @@
+"""What an App decides, whatever carries its requests.
+
+`Edge.answer` is the whole way of a request, written once. It waits only for its Transport, which reads
+the body and calls the model: that of ASGI suspends there, and that of WSGI blocks, so that `run_now`
+runs the same steps without an event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from functools import partial
+from inspect import isawaitable
+from time import monotonic
+from typing import Any, TypeVar, final
+
+from modelkit import events
+from modelkit.activation import Activation
+from modelkit.errors import ClosedError, Overloaded
+from modelkit.metering import requests
+from modelkit.model import PLAIN, Call, Outputs
+from modelkit.signature import Signature
+from modelkit.web import instances, plain, v2
+from modelkit.web.auth import Auth, TextHeaders, unauthorized
+from modelkit.web.body import check_head, inflated
+from modelkit.web.deadlines import seconds_allowed
+from modelkit.web.infos import Infos, Metrics
+from modelkit.web.json import LONG_BODY
+from modelkit.web.query import Limits, Query
+from modelkit.web.reply import HeaderList, Headers, Refused, Reply
+from modelkit.web.routes import ASKING, HEALTH, Route, route_of
+from modelkit.web.serving import Served, Serving
+from modelkit.web.statuses import (
+    CLOSE,
+    failure,
+    not_allowed,
+    overload,
+    refused_by,
+    retry_after,
+    unavailable,
+    written,
+)
+from modelkit.web.visit import Transport, Visit
+
+T = TypeVar("T")
+Turns = Generator[None, None, T]
+Reading = Callable[[bytes, Headers, Signature, Limits], Query]
+ReadingInTurns = Callable[[bytes, Headers, Signature, Limits], Turns[Query]]
+WritingInSteps = Callable[[Query, Outputs, str, str], Turns[Reply]]
+Format = tuple[Reading, ReadingInTurns | None, WritingInSteps]
+# What reads a request, at once or in steps, and what writes its answer.
+_FORMATS: dict[str, Format] = {
+    "infer": (v2.read, v2.read_in_steps, v2.write_in_steps),
+    "predict": (plain.read, plain.read_in_steps, plain.write_in_steps),
+    "explain": (plain.read, plain.read_in_steps, plain.write_in_steps),
+    "instances": (instances.read, None, instances.write_in_steps),
+}
+# Bytes of a body from which even its steps hold up an event loop for longer than a thread does,
+# which gets a turn every five milliseconds.
+_IN_THREAD = 1 << 19
+
+
+@final
+class Edge:
+    """Answers requests for models.
+
+    Attributes:
+        served: the names and what answers under them.
+        limits: what a request may take.
+        visits: the requests that are answered now.
+        draining: whether no more requests should come.
+        closed: whether none are answered.
+    """
+
+    def __init__(
+        self,
+        served: Mapping[str, Served],
+        limits: Limits,
+        auth: Auth | None,
+        metrics: Metrics | None,
+        overloaded: int,
+    ) -> None:
+        self.served = served
+        self.limits = limits
+        self.visits: set[Visit] = set()
+        self.draining = False
+        self.closed = False
+        self._idle = threading.Event()
+        self._auth = auth
+        self._overloaded = overloaded
+        self._infos = Infos(served, metrics)
+        self._routes = dict(map(_known, served))
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests should be sent here. Nothing is run or waited for to know it."""
+        if self.draining or self.closed or not self.served:
+            return False
+        return not any(served.active.now.value.model.closed for served in self.served.values())
+
+    def arrive(
+        self,
+        method: str,
+        path: str,
+        headers: Headers,
+    ) -> Visit:
+        """A request whose head is here. Whoever calls this calls `ended`, whatever happens."""
+        requests.begun()
+        return Visit(method, path, headers, self.limits.seconds)
+
+    async def answer(
+        self,
+        visit: Visit,
+        transport: Transport,
+    ) -> Reply:
+        """The answer to a request, an error among them."""
+        try:
+            route = self._routes.get(visit.path) or self._route(visit)
+            visit.route = route
+            if visit.method not in route.methods:
+                raise not_allowed(visit.method, route.methods)
+            if route.verb in HEALTH:
+                return self._infos.health(route, ready=self.ready)
+            self._admit(visit)
+            if self._auth is not None:
+                await self._authenticate(visit, transport, self._auth)
+            if route.methods is ASKING:
+                return await self._ask(self._find(route), visit, transport)
+            return await self._tell(route, visit, transport)
+        except Exception as error:  # noqa: BLE001 - the client gets it, and what is ours the log
+            return written(self._refused(error, visit))
+
+    def headers(
+        self,
+        visit: Visit,
+        reply: Reply,
+    ) -> HeaderList:
+        """The headers of an answer: its own, its length, and what the App says of itself."""
+        headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
+        if visit.version:
+            headers.append((b"model-version", visit.version.encode("latin-1", "replace")))
+        if (self.draining or self.closed) and CLOSE not in headers:
+            headers.append(CLOSE)
+        return headers
+
+    def ended(
+        self,
+        visit: Visit,
+        status: int,
+    ) -> None:
+        """Count a request that was answered, or whose client left."""
+        self.visits.discard(visit)
+        if self.closed and not self.visits:
+            self._idle.set()
+        seconds = monotonic() - visit.arrived
+        route = visit.route
+        requests.ended(route.template, status, seconds)
+        if events.wanted(events.Handled):
+            events.emit(
+                events.Handled(
+                    route=route.template,
+                    method=visit.method,
+                    status=status,
+                    seconds=seconds,
+                    principal=visit.principal,
+                    request_id=visit.request_id(),
+                    model=route.name if route.name in self.served else "",
+                )
+            )
+
+    def close(self) -> None:
+        """Refuse requests from now on, and wait for those under way, as long as one may take."""
+        self.closed = True
+        if self.visits:
+            self._idle.wait(self.limits.seconds)
+
+    def after_fork(self) -> None:
+        """Begin without requests in the child of a fork."""
+        self.visits.clear()
+        self._idle = threading.Event()
+        for served in self.served.values():
+            served.after_fork()
+
+    def _route(self, visit: Visit) -> Route:
+        route = route_of(visit.path)
+        if route is None or not self._infos.has(route):
+            raise Refused(404, f"there is no path {visit.path!r}")
+        return route
+
+    async def _tell(
+        self,
+        route: Route,
+        visit: Visit,
+        transport: Transport,
+    ) -> Reply:
+        """What is asked by GET."""
+        if route.name:
+            return self._infos.of_model(route, self._find(route), ready=self.ready)
+        accept = visit.headers.get(b"accept", b"").decode("latin-1")
+        told = partial(self._infos.of_all, route, accept, ready=self.ready)
+        return await transport.beside(told)
+
+    def _admit(self, visit: Visit) -> None:
+        """Count a request in. Raises Refused where there are too many, or the App is closed."""
+        if self.closed:
+            raise unavailable("the App is closed")
+        most = self.limits.requests
+        self.visits.add(visit)
+        if len(self.visits) > most:
+            name = visit.route.name
+            served = self.served.get(name)
+            plan = None if served is None else served.active.now.value.plan
+            message = f"{most:,} requests are being answered, and no more may be"
+            raise overload(message, self._overloaded, retry_after(most, plan))
+
+    async def _authenticate(
+        self,
+        visit: Visit,
+        transport: Transport,
+        auth: Auth,
+    ) -> None:
+        principal = auth(TextHeaders(visit.headers))
+        if type(principal) is not str and isawaitable(principal):
+            principal = await transport.settle(principal)
+        if not (principal is None or isinstance(principal, str)):
+            kind = type(principal).__name__
+            raise TypeError(f"auth gives the name of a principal, or None; it gave a {kind}")
+        if not principal:
+            raise unauthorized(visit.headers)
+        visit.principal = principal
+
+    def _find(self, route: Route) -> Served:
+        served = self.served.get(route.name)
+        if served is None:
+            raise Refused(404, f"there is no model {route.name!r}; GET /v2/models names all")
+        if route.version is not None:
+            _check_version(route, served.active.now.value)
+        return served
+
+    async def _ask(
+        self,
+        served: Served,
+        visit: Visit,
+        transport: Transport,
+    ) -> Reply:
+        """Read the body, and have it answered by what answers now.
+
+        What was closed meanwhile by its owner, after another took its place, is not the client's to
+        know: the other one is asked.
+        """
+        check_head(visit.headers, self.limits.body)
+        seconds = seconds_allowed(visit.headers)
+        if seconds is not None:
+            visit.hurry(seconds)
+        body = await transport.body(self.limits.body)
+        if b"content-encoding" in visit.headers:
+            body = await transport.beside(partial(inflated, body, visit.headers, self.limits.body))
+        activation: Activation[Serving] | None = None
+        for last in (False, True):
+            activation = served.active.now
+            try:
+                return await self._ask_one(served.name, activation.value, body, visit, transport)
+            except Overloaded as error:
+                wait = retry_after(error.queued, activation.value.plan)
+                raise overload(str(error), self._overloaded, wait) from None
+            except ClosedError:
+                if last or served.active.now is activation:
+                    raise
+            finally:
+                activation = None  # the traceback of an error would keep it
+        raise AssertionError("the second attempt returns or raises")
+
+    async def _ask_one(
+        self,
+        name: str,
+        serving: Serving,
+        body: bytes,
+        visit: Visit,
+        transport: Transport,
+    ) -> Reply:
+        if visit.route.version is not None:  # once more: another may have taken its place
+            _check_version(visit.route, serving)
+        visit.version = serving.version
+        reading, in_steps, writing = _FORMATS[visit.route.verb]
+        asked = (body, visit.headers, serving.signature, self.limits)
+        if len(body) <= LONG_BODY:
+            query = reading(*asked)
+        elif in_steps is not None and len(body) <= _IN_THREAD:
+            query = await _with_turns(in_steps(*asked), transport)
+        else:
+            query = await transport.beside(partial(reading, *asked))
+        if query.timeout is not None:
+            visit.hurry(query.timeout)
+        visit.check_time()
+        if visit.route.verb == "explain":
+            return await transport.apart(partial(_explain, serving, query, visit))
+        call = _call_of(query, visit, transport)
+        answers = await transport.call(serving.model, query.X, query.outputs, call)
+        served_by = getattr(answers, "served_by", None)
+        if served_by is not None:  # of a Rollout, which chose for this call
+            visit.version = served_by.version
+        visit.check_time()
+        return await _with_turns(writing(query, answers, name, visit.version), transport)
+
+    def _refused(
+        self,
+        error: Exception,
+        visit: Visit,
+    ) -> Refused:
+        """What an error is answered with. One that is ours goes to the log."""
+        refused = refused_by(error)
+        if refused is not None:
+            return refused
+        request = visit.request_id()
+        about = {"event": "failed", "route": visit.route.template, "request_id": request}
+        logging.getLogger("modelkit").error(
+            "request %s to %s failed", request, visit.route.template, exc_info=error, extra=about
+        )
+        return failure(error, request)
+
+
+def run_now(steps: Coroutine[Any, Any, T]) -> T:
+    """Run steps whose transport blocks, and so never suspends, to their end."""
+    try:
+        steps.send(None)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    steps.close()
+    raise AssertionError("a transport that blocks has suspended")
+
+
+async def _with_turns(
+    steps: Turns[T],
+    transport: Transport,
+) -> T:
+    """What steps end with, with turns for others in between."""
+    try:
+        while True:
+            next(steps)
+            await transport.turn()
+    except StopIteration as end:
+        value: T = end.value
+        return value
+
+
+def _check_version(
+    route: Route,
+    serving: Serving,
+) -> None:
+    """Raise Refused if a path names another version than answers, or there are no versions."""
+    told = route.version
+    if told != serving.version or not told:
+        name = route.name
+        raise Refused(404, f"{name!r} is of version {serving.version!r}, not {told!r}")
+
+
+def _known(name: str) -> tuple[str, Route]:
+    path = f"/v2/models/{name}/infer"
+    return path, Route("/v2/models/{model}/infer", "infer", ASKING, name)
+
+
+def _call_of(
+    query: Query,
+    visit: Visit,
+    transport: Transport,
+) -> Call:
+    """How a query wants to be served.
+
+    A Batcher is quickest with plain calls, so that the App's own limit is not told to it where the
+    transport sees to that.
+    """
+    if transport.cuts and not visit.hurried and query.priority == 0 and query.key is None:
+        return PLAIN
+    return Call(visit.deadline, query.priority, query.key)
+
+
+def _explain(
+    serving: Serving,
+    query: Query,
+    visit: Visit,
+) -> Reply:
+    model = serving.model._for_key(query.key)
+    if model.manifest is not None:
+        visit.version = model.manifest.version
+    return plain.write_explanation(serving.explainer(model).explain(query.X))

@@ -1,0 +1,117 @@
+"""What an App says of itself and of its models, to whoever only looks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import final
+
+from modelkit.model import Model
+from modelkit.web import openapi, v2
+from modelkit.web.page import status_page
+from modelkit.web.reply import JSON, Reply
+from modelkit.web.routes import Route
+from modelkit.web.serving import Served
+from modelkit.web.statuses import unavailable
+
+Metrics = Callable[[str], tuple[bytes, str]]  # of an Accept header: the body and its content type
+LIVE = Reply(200, [JSON], b'{"live":true}')
+READY = Reply(200, [JSON], b'{"ready":true,"live":true}')
+_UNREADY = Reply(
+    503, [JSON, (b"retry-after", b"1")], b'{"ready":false,"live":true,"error":"not ready"}'
+)
+
+
+@final
+class Infos:
+    """The answers to GET.
+
+    Args:
+        served: the names and what answers under them.
+        metrics: what gives the text of /metrics; None for none.
+    """
+
+    __slots__ = ("_metrics", "_served")
+
+    def __init__(
+        self,
+        served: Mapping[str, Served],
+        metrics: Metrics | None,
+    ) -> None:
+        self._served = served
+        self._metrics = metrics
+
+    def has(self, route: Route) -> bool:
+        """Whether there is something under a route: metrics are only shown where asked for."""
+        return route.verb != "metrics" or self._metrics is not None
+
+    def health(
+        self,
+        route: Route,
+        *,
+        ready: bool,
+    ) -> Reply:
+        """Whether the App answers at all, and whether requests should be sent to it."""
+        if route.verb == "live":
+            return LIVE
+        return READY if ready else _UNREADY
+
+    def of_model(
+        self,
+        route: Route,
+        served: Served,
+        *,
+        ready: bool,
+    ) -> Reply:
+        """What one model takes and gives, or whether it is ready."""
+        serving = served.active.now.value
+        if route.verb == "model":
+            return v2.metadata(served.name, (serving.version,), serving.signature)
+        if serving.model.closed or not ready:
+            raise unavailable(
+                f"{served.name!r} is not ready: it, or the App, is closed or draining"
+            )
+        return _json({"name": served.name, "ready": True})
+
+    def of_all(
+        self,
+        route: Route,
+        accept: str,
+        *,
+        ready: bool,
+    ) -> Reply:
+        """What is said of the App and all of its models. May take milliseconds.
+
+        Args:
+            route: what is asked.
+            accept: the media types that the client takes, of which metrics have several.
+            ready: whether requests should be sent here.
+        """
+        if route.verb == "metrics" and self._metrics is not None:
+            body, kind = self._metrics(accept)
+            return Reply(200, [(b"content-type", kind.encode())], body)
+        if route.verb == "page":
+            return status_page(self._models(), ready=ready)
+        if route.verb == "openapi":
+            return _json(openapi.document(self._models()))
+        if route.verb == "models":
+            return _json({"models": list(self._served)})
+        about = {"name": "modelkit", "version": _version(), "extensions": ["binary_tensor_data"]}
+        return _json(about)
+
+    def _models(self) -> dict[str, Model]:
+        return {name: served.active.now.value.model for name, served in self._served.items()}
+
+
+def _json(value: object) -> Reply:
+    return Reply(200, [JSON], json.dumps(value).encode())
+
+
+def _version() -> str:
+    """The version of this library, which is known to its package root and to its installation."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("modelkit-sdk")
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,207 @@
+"""JSON of requests and answers, strictly: the one place that knows orjson.
+
+orjson takes what this library must not: a key that stands twice, of which the last one wins, and
+integers beyond 64 bits, which it makes floats. Both are found by counting bytes, and named by the
+parser of the standard library, which is slower.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Generator
+from functools import cache
+from itertools import chain
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from numpy import vdot
+
+from modelkit.cast import VDOT_ITEMS, Array
+from modelkit.errors import importing
+from modelkit.jsonable import parse_json
+from modelkit.web.reply import Refused
+
+LONG = 1 << 14  # numbers that are encoded at a time: about a millisecond
+LONG_BODY = 1 << 16  # bytes from which a body is better read in a thread
+SHORT = 4096  # bytes that Python searches as fast as numpy
+COLON = ord(":")
+LAST_OF_BOTH = ord("e")  # of true and false
+LONG_INTEGER = b"0" * 19  # the digits of the least integer that 64 bits may not hold
+DIGITS = bytes.maketrans(b"123456789", b"000000000")
+SIGNED = -(1 << 63)
+UNSIGNED = (1 << 64) - 1
+
+
+@cache
+def _library() -> Any:
+    with importing("orjson", "the web edge", "web"):
+        import orjson
+    return orjson
+
+
+def parse(data: bytes) -> Any:
+    """The value of a JSON text. Raises Refused, 400."""
+    try:
+        return _library().loads(data) if len(data) < LONG_BODY else _parse_long(data)
+    except ValueError as error:
+        raise Refused(400, f"the body is not JSON: {_why(data, error)}") from None
+
+
+def _parse_long(data: bytes) -> Any:
+    """Without looking for garbage meanwhile, which takes four times as long as a million lists do."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return _library().loads(data)
+    finally:
+        if collects:
+            gc.enable()
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """The fields of a JSON object. Raises Refused, 400."""
+    value = parse(data)
+    if type(value) is not dict:
+        raise Refused(400, f"the body is {shown(value)}, and a JSON object is expected")
+    return value
+
+
+def _why(data: bytes, error: ValueError) -> str:
+    """What orjson says, and what to do about the usual causes."""
+    if "allocate" in str(error):
+        return "it has too many lists and objects within each other"
+    if b"NaN" in data or b"Infinity" in data:
+        return (
+            f"{error}. JSON has no NaN and no infinity: write null for a missing value, or send "
+            "the tensor as bytes"
+        )
+    return str(error)
+
+
+def check_keys(data: bytes, count: int) -> None:
+    """Raise Refused, 400, for a key that stands twice; `count` is the number of keys parsed.
+
+    Each key is followed by a colon, so that as many colons as keys leave none for another.
+    """
+    if _count_colons(data) == count:
+        return
+    try:
+        parse_json(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(error) from None
+
+
+def _count_colons(data: bytes) -> int:
+    if len(data) < SHORT:
+        return data.count(b":")
+    return int(np.count_nonzero(np.frombuffer(data, np.uint8) == COLON))  # six times as fast
+
+
+def may_hold_booleans(data: bytes) -> bool:
+    """Whether a JSON text may hold true or false; where it says no, it holds none."""
+    if len(data) < SHORT:
+        return b"true" in data or b"false" in data
+    letters = np.frombuffer(data, np.uint8)
+    before = letters[:-1]
+    ends = letters[1:] == LAST_OF_BOTH
+    return bool((ends & ((before == ord("u")) | (before == ord("s")))).any())
+
+
+def holds_boolean(values: list[Any]) -> bool:
+    """Whether lists within lists hold true or false."""
+    while values:
+        kinds = {*map(type, values)}
+        if bool in kinds:
+            return True
+        values = [*chain.from_iterable(each for each in values if type(each) is list)]
+    return False
+
+
+def check_integers(data: bytes) -> None:
+    """Raise Refused, 400, for an integer beyond 64 bits."""
+    if LONG_INTEGER not in data.translate(DIGITS):
+        return
+    try:
+        json.loads(data, parse_int=_check_integer)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> Refused:
+    return Refused(400, f"the body is not JSON that can be read exactly: {error!s:.300}")
+
+
+def _check_integer(text: str) -> int:
+    if len(text) < len(LONG_INTEGER):
+        return 0
+    if len(text) > len(LONG_INTEGER) + 2 or not SIGNED <= int(text) <= UNSIGNED:
+        raise ValueError(f"the integer {text:.40} is beyond 64 bits; write a float, such as 1e20")
+    return 0
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: its beginning, and what it is in JSON."""
+    kinds = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
+    if value is None:
+        return "null"
+    if isinstance(value, dict | list):
+        return kinds[type(value)]
+    return f"{_library().dumps(value).decode():.40} ({kinds.get(type(value), 'a number')})"
+
+
+def dump(value: Any) -> bytes:
+    """A value of plain objects and contiguous arrays of numbers as JSON; NaN is null."""
+    orjson = _library()
+    encoded: bytes = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    return encoded
+
+
+def has_infinity(values: Array) -> bool:
+    """Whether an array of floats holds an infinity; NaN is none."""
+    if values.size <= VDOT_ITEMS:
+        flat = values if values.ndim == 1 else values.reshape(-1)
+        if isfinite(vdot(flat, flat)):
+            return False
+    return bool(np.isinf(values).any())
+
+
+def is_long(values: Array) -> bool:
+    """Whether an array is encoded in parts."""
+    return values.size > LONG
+
+
+def encode(values: Array) -> Generator[None, None, Any]:
+    """Encode a long array in parts, yielding after each; returns what `dump` takes.
+
+    The bytes are those of the array encoded at once.
+    """
+    parts: list[bytes] = []
+    for part in _parts(values):
+        parts.append(part)
+        yield
+    return _library().Fragment(b"".join(parts))
+
+
+def _parts(values: Array) -> Generator[bytes, None, None]:
+    """The JSON of an array, in parts of at most LONG numbers."""
+    width = values[:1].size
+    yield b"["
+    if width > LONG:
+        for row, inner in enumerate(values):
+            yield b"," if row else b""
+            yield from _parts(inner)
+    else:
+        step = max(1, LONG // max(1, width))
+        for start in range(0, len(values), step):
+            part = dump(dumpable(values[start : start + step]))
+            yield part[1:-1] if start == 0 else b"," + part[1:-1]
+    yield b"]"
+
+
+def dumpable(values: Array) -> Any:
+    """An array as `dump` takes it: one of strings, or of no dimension, as plain objects."""
+    if values.dtype == object or not values.ndim:
+        return values.tolist()
+    return values if values.flags.c_contiguous else np.ascontiguousarray(values)

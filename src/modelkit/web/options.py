@@ -1,0 +1,147 @@
+"""What both formats of requests have beside the rows: which outputs, by when, for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+from modelkit.signature import Signature
+from modelkit.web.json import shown
+from modelkit.web.query import Limits
+from modelkit.web.reply import Headers, Refused
+
+USUAL_TYPES = (b"application/json", b"application/octet-stream")
+PRIORITIES = (0, -1)
+NO_PARAMETERS: dict[str, Any] = {}
+# What Triton's extensions ask for and no Model does; other parameters are the client's own.
+UNSUPPORTED = (
+    "classification",
+    "sequence_end",
+    "sequence_id",
+    "sequence_start",
+    "shared_memory_byte_size",
+    "shared_memory_offset",
+    "shared_memory_region",
+)
+SPARE_NAMES = 1000  # of columns that a model does not read
+
+
+def check_type(headers: Headers) -> None:
+    """Raise Refused, 415, for content that is said to be another than JSON in UTF-8 or bytes."""
+    content = headers.get(b"content-type", USUAL_TYPES[0])
+    if content in USUAL_TYPES:
+        return
+    kind, *options = [part.strip().lower() for part in content.split(b";")]
+    is_json = kind in USUAL_TYPES or (kind.startswith(b"application/") and kind.endswith(b"+json"))
+    charsets = [part for part in options if part.startswith(b"charset=")]
+    if is_json and all(part.strip(b' "').endswith((b"utf-8", b"utf8")) for part in charsets):
+        return
+    raise Refused(
+        415,
+        f"the content is {content[:80]!r}; send JSON in UTF-8, as Content-Type: application/json",
+    )
+
+
+def check_rows(rows: int, limits: Limits) -> None:
+    """Raise Refused, 413, for too many rows."""
+    if rows > limits.rows:
+        raise Refused(413, f"{rows} rows are more than the {limits.rows} that a request may have")
+
+
+def check_width(
+    count: int,
+    names: Sequence[str],
+) -> None:
+    """Raise Refused, 400, for far more columns than a model has: to name each takes long."""
+    if count > 2 * len(names) + SPARE_NAMES:
+        raise Refused(400, f"{count} names are too many for a model that takes {len(names)}")
+
+
+def check_output_names(names: Iterable[str], signature: Signature) -> tuple[str, ...]:
+    """Names of outputs. Raises Refused, 400, for unknown ones, and for one that stands twice."""
+    found = tuple(names)
+    for name in found:
+        if name not in signature.output_names:
+            known = list(signature.output_names)
+            raise Refused(400, f"there is no output {shown(name)}; there are {known}")
+    if len(found) > 1 and len(set(found)) < len(found):
+        raise Refused(400, "an output stands twice in the list of outputs")
+    return found
+
+
+def check_known(
+    given: Iterable[str],
+    known: Iterable[str],
+    what: str,
+) -> None:
+    """Raise Refused, 400, for a field that nobody reads."""
+    strange = [name for name in given if name not in known]
+    if strange:
+        raise Refused(400, f"{what} has no field {shown(strange[0])}; there are {list(known)}")
+
+
+def read_parameters(holder: Mapping[str, Any]) -> dict[str, Any]:
+    """The `parameters` of a request, an input or an output of V2. Raises Refused, 400."""
+    parameters = holder.get("parameters")
+    if parameters is None:
+        return NO_PARAMETERS
+    if type(parameters) is not dict:
+        raise Refused(400, f"parameters are {shown(parameters)}, and an object is expected")
+    for name in UNSUPPORTED:
+        if name in parameters:
+            raise Refused(400, f"the parameter {name!r} asks for what no model here does")
+    return parameters
+
+
+def read_truth(
+    parameters: Mapping[str, Any],
+    name: str,
+    *,
+    default: bool,
+) -> bool:
+    """A parameter that is true or false. Raises Refused, 400, for another."""
+    value = parameters.get(name, default)
+    if type(value) is bool:
+        return value
+    raise Refused(400, f"the parameter {name!r} is {shown(value)}; it is true or false")
+
+
+def read_timeout(options: Mapping[str, Any], unit: float) -> float:
+    """Seconds, of a `timeout` in units. Raises Refused, 400."""
+    value = options["timeout"]
+    if type(value) in (int, float) and isfinite(value) and value > 0:
+        return float(value) * unit
+    kind = "seconds" if unit == 1 else "microseconds"
+    raise Refused(400, f"timeout is {shown(value)}; it is a number of {kind} above 0")
+
+
+def read_priority(options: Mapping[str, Any]) -> int:
+    """A priority. Raises Refused, 400."""
+    value = options["priority"]
+    if type(value) is int and value in PRIORITIES:
+        return value
+    raise Refused(400, f"priority is {shown(value)}; it is 0, or -1 for work that may wait")
+
+
+def read_key(options: Mapping[str, Any]) -> str:
+    """What a rollout routes by. Raises Refused, 400."""
+    return _text(options, "key")
+
+
+def read_id(options: Mapping[str, Any]) -> str:
+    """What the caller calls the request. Raises Refused, 400."""
+    return _text(options, "id")
+
+
+def _text(options: Mapping[str, Any], name: str) -> str:
+    value = options[name]
+    if type(value) is str:
+        return value
+    raise Refused(400, f"{name} is {shown(value)}; it is a string")
+
+
+def refuse_values(problems: list[str]) -> None:
+    """Raise Refused, 422, if there are problems."""
+    if problems:
+        raise Refused(422, "; ".join(problems), problems=tuple(problems))

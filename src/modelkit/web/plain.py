@@ -1,0 +1,331 @@
+"""Plain JSON: rows as records, columns or arrays by name, and answers by the names of outputs."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Generator, Mapping
+from itertools import chain
+from math import nan
+from typing import Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.signature import Signature
+from modelkit.web import json
+from modelkit.web.answers import NOTHING, Encoded, Steps, check_finite, encode_long, plain_array
+from modelkit.web.layout import Layout, layout_of, read_array, read_values
+from modelkit.web.options import (
+    check_known,
+    check_output_names,
+    check_rows,
+    check_type,
+    check_width,
+    read_id,
+    read_key,
+    read_priority,
+    read_timeout,
+    refuse_values,
+)
+from modelkit.web.query import Limits, Query
+from modelkit.web.reply import JSON, Headers, Refused, Reply
+from modelkit.web.tensors import nested_array
+
+ALL_FORMS = ("rows", "columns", "inputs")
+TENSOR_FORMS = ("inputs",)  # of a model that has inputs without columns
+OPTIONS = ("outputs", "timeout", "priority", "key", "id")
+
+
+def read(
+    body: bytes | memoryview,
+    headers: Headers,
+    signature: Signature,
+    limits: Limits,
+) -> Query:
+    """A request: `rows` (records), `columns` or `inputs` (arrays by name), and options.
+
+    Raises:
+        Refused: 400 for what is no such request, or asks for what there is not; 413 for more rows
+            than `limits` allow; 415 for another type of content; 422 for values that are no values
+            of their column.
+    """
+    check_type(headers)
+    data = bytes(body)
+    return _understand(json.parse_object(data), data, signature, limits)
+
+
+def read_in_steps(
+    body: bytes | memoryview,
+    headers: Headers,
+    signature: Signature,
+    limits: Limits,
+) -> Generator[None, None, Query]:
+    """As `read`, with a turn for others between parsing and the rest."""
+    check_type(headers)
+    data = bytes(body)
+    request = json.parse_object(data)
+    yield
+    return _understand(request, data, signature, limits)
+
+
+def _understand(
+    request: dict[str, Any],
+    data: bytes,
+    signature: Signature,
+    limits: Limits,
+) -> Query:
+    layout = layout_of(signature)
+    form = _form(request, layout)
+    values = request[form]
+    if form == "rows":
+        keys = _check_records(values, layout, limits)
+        X = _read_records(values, data, layout)
+    else:
+        keys = _check_arrays(values, form, layout, limits)
+        json.check_integers(data)
+        X = _read_arrays(values, data, layout)
+    json.check_keys(data, len(request) + keys)
+    return Query(
+        X,
+        _outputs(request, signature) if "outputs" in request else signature.output_names,
+        read_timeout(request, 1) if "timeout" in request else None,
+        read_priority(request) if "priority" in request else 0,
+        read_key(request) if "key" in request else None,
+        read_id(request) if "id" in request else None,
+    )
+
+
+def _form(request: Mapping[str, Any], layout: Layout) -> str:
+    """In which form the rows are. Raises Refused, 400."""
+    forms = ALL_FORMS if layout.has_columns else TENSOR_FORMS
+    check_known(request, (*forms, *OPTIONS), "a request to this model")
+    given = [form for form in forms if form in request]
+    if len(given) != 1:
+        raise Refused(400, f"a request has one of {list(forms)}, and this has {given or 'none'}")
+    return given[0]
+
+
+def _outputs(request: Mapping[str, Any], signature: Signature) -> tuple[str, ...]:
+    names = request["outputs"]
+    if type(names) is not list or not names:
+        raise Refused(400, f"outputs are {json.shown(names)}; they are a list of names")
+    if {*map(type, names)} != {str}:
+        raise Refused(400, "outputs are a list of names, each a string")
+    return check_output_names(names, signature)
+
+
+# Records.
+
+
+def _check_records(
+    rows: Any,
+    layout: Layout,
+    limits: Limits,
+) -> int:
+    """The number of fields of all records. Raises Refused."""
+    if type(rows) is not list:
+        raise Refused(400, f"rows are {json.shown(rows)}; they are a list of records: [{{...}}]")
+    check_rows(len(rows), limits)
+    kinds = {*map(type, rows)}
+    if kinds <= {dict}:
+        count = sum(map(len, rows))
+        if count > len(rows) * len(layout.names):
+            check_width(max(map(len, rows)), layout.names)
+        return count
+    if kinds <= {str, type(None)} and layout.is_text:
+        return 0
+    odd = next(row for row, record in enumerate(rows) if type(record) is not dict)
+    raise Refused(
+        400, f"row {odd} is {json.shown(rows[odd])}; a row is an object with the columns as fields"
+    )
+
+
+def _read_records(
+    rows: list[Any],
+    data: bytes,
+    layout: Layout,
+) -> Any:
+    if layout.exact and rows:
+        block = _block(rows, data, layout)
+        if block is not None:
+            return block
+    json.check_integers(data)
+    problems: list[str] = []
+    if json.may_hold_booleans(data):
+        for name in layout.numbers:
+            _find_truths([row.get(name) for row in rows], name, problems)
+    if layout.read:
+        for name, reader in layout.read.items():
+            if all(name in record for record in rows):
+                values = read_values([row[name] for row in rows], reader, name, problems)
+                for record, value in zip(rows, values, strict=True):
+                    record[name] = value
+    refuse_values(problems)
+    return rows
+
+
+def _find_truths(
+    values: Any,
+    name: str,
+    problems: list[str],
+) -> None:
+    """Add to `problems` that a column of numbers, or a tensor of them, holds true or false."""
+    if not _is_list(values):
+        values = [values]
+    kinds = [*map(type, values)]
+    if bool in kinds:
+        row = kinds.index(bool)
+        found = json.shown(values[row])
+        problems.append(f"{name!r}: {found} in row {row}, where a number is expected")
+    elif list in kinds:
+        inner = [*filter(_is_list, values)]
+        rows = [row for row, each in enumerate(inner) if json.holds_boolean(each)]
+        if rows:
+            problems.append(f"{name!r}: a boolean in row {rows[0]}, where numbers are expected")
+
+
+def _is_list(value: Any) -> bool:
+    return type(value) is list
+
+
+def _block(
+    rows: list[dict[str, Any]],
+    data: bytes,
+    layout: Layout,
+) -> Array | None:
+    """Records of floats alone as one array; None where they need a closer look."""
+    width = len(layout.names)
+    try:
+        items = list(chain.from_iterable(map(layout.pick, rows)))
+        if json.may_hold_booleans(data) and bool in {*map(type, items)}:
+            return None
+        flat = np.frombuffer(array("d", _with_nan(items) if layout.nullable else items))
+    except (KeyError, TypeError, OverflowError):
+        return None
+    if sum(map(len, rows)) != len(items):
+        return None
+    if not np.vdot(flat, flat) < layout.exact**2:
+        large = np.flatnonzero(np.abs(flat) >= layout.exact)
+        if any(type(items[place]) is not float for place in large):
+            return None
+        json.check_integers(data)
+    return flat.reshape(-1, width)
+
+
+def _with_nan(items: list[Any]) -> list[Any]:
+    return [nan if item is None else item for item in items] if None in items else items
+
+
+# Arrays by name.
+
+
+def _check_arrays(
+    arrays: Any,
+    form: str,
+    layout: Layout,
+    limits: Limits,
+) -> int:
+    """The number of names. Raises Refused."""
+    if type(arrays) is not dict:
+        raise Refused(400, f"{form} are {json.shown(arrays)}; they are an object of lists by name")
+    check_width(len(arrays), layout.names)
+    for name, values in arrays.items():
+        if type(values) is dict:
+            raise Refused(400, f"{name!r} is an object in {form}; it is a list of values")
+        check_rows(_count_rows(values, layout.axes.get(name, 0)), limits)
+    return len(arrays)
+
+
+def _count_rows(values: Any, axis: int | None) -> int:
+    """The number of rows of nested lists that have them on an axis."""
+    for _ in range(axis or 0):
+        values = values[0] if type(values) is list and values else None
+    return len(values) if axis is not None and type(values) is list else 0
+
+
+def _read_arrays(
+    arrays: dict[str, Any],
+    data: bytes,
+    layout: Layout,
+) -> dict[str, Any]:
+    problems: list[str] = []
+    if json.may_hold_booleans(data):
+        for name in layout.numbers & arrays.keys():
+            _find_truths(arrays[name], name, problems)
+    read = {}
+    for name, values in arrays.items():
+        read[name] = _read_lists(values, name, layout, problems)
+    refuse_values(problems)
+    return read
+
+
+def _read_lists(
+    values: Any,
+    name: str,
+    layout: Layout,
+    problems: list[str],
+) -> Any:
+    """The values of a column as a list, those of a tensor as an array."""
+    spec = layout.inputs.get(name)
+    reader = layout.read.get(name)
+    if type(values) is list and spec is not None and spec.shape:
+        array_of_values = nested_array(values, spec)
+        return read_array(array_of_values, name, layout, problems) if reader else array_of_values
+    if reader is None or type(values) is not list:
+        return values
+    return read_values(values, reader, name, problems)
+
+
+# Answers.
+
+
+def write(
+    query: Query,
+    answers: Mapping[str, Array],
+    model_name: str,
+    version: str,
+) -> Reply:
+    """The outputs by name, as lists. Raises Refused, 406, for an infinity."""
+    return _answer(query, answers, NOTHING, model_name, version)
+
+
+def write_in_steps(
+    query: Query,
+    answers: Mapping[str, Array],
+    model_name: str,
+    version: str,
+) -> Steps:
+    """The answer as of `write`, in steps of about a millisecond, so that others have a turn between.
+
+    Raises Refused, 406, for an infinity.
+    """
+    encoded = yield from encode_long(query.outputs, answers, flat=False)
+    return _answer(query, answers, encoded, model_name, version)
+
+
+def _answer(
+    query: Query,
+    answers: Mapping[str, Array],
+    encoded: Encoded,
+    model_name: str,
+    version: str,
+) -> Reply:
+    """The answer, some outputs of which may be encoded before."""
+    outputs: dict[str, Any] = {}
+    for name in query.outputs:
+        if name in encoded:
+            outputs[name] = encoded[name]
+        else:
+            values = plain_array(answers[name])
+            check_finite(values, name)
+            outputs[name] = json.dumpable(values)
+    answer: dict[str, Any] = {"model_name": model_name, "model_version": version}
+    if query.id is not None:
+        answer["id"] = query.id
+    answer["outputs"] = outputs
+    return Reply(200, [JSON], json.dump(answer))
+
+
+def write_explanation(explanation: Any) -> Reply:
+    """An Explanation as the record that `Explanation.to_json` makes of it."""
+    return Reply(200, [JSON], explanation.to_json().encode())

@@ -1,0 +1,91 @@
+"""Which request is for what: a dozen fixed paths, of which two parts are names."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Verb = Literal[
+    "page",
+    "metrics",
+    "openapi",
+    "server",
+    "live",
+    "ready",
+    "models",
+    "model",
+    "model_ready",
+    "infer",
+    "predict",
+    "explain",
+    "instances",
+]
+UNMATCHED = "unmatched"  # the template of every path that is none of ours
+LOOKING = ("GET", "HEAD")
+ASKING = ("POST",)  # a model is asked, by the body of the request
+HEALTH = ("live", "ready")  # probes, which need no permission and have no limit
+TEMPLATES: dict[str, Verb] = {
+    "/": "page",
+    "/metrics": "metrics",
+    "/openapi.json": "openapi",
+    "/v2": "server",
+    "/v2/health/live": "live",
+    "/v2/health/ready": "ready",
+    "/v2/models": "models",
+    "/v2/models/{model}": "model",
+    "/v2/models/{model}/ready": "model_ready",
+    "/v2/models/{model}/infer": "infer",
+    "/v2/models/{model}/versions/{version}": "model",
+    "/v2/models/{model}/versions/{version}/ready": "model_ready",
+    "/v2/models/{model}/versions/{version}/infer": "infer",
+    "/models/{model}/predict": "predict",
+    "/models/{model}/explain": "explain",
+    "/models/{model}/instances": "instances",
+}
+_ASKED = ("infer", "predict", "explain", "instances")
+
+
+class Route(NamedTuple):
+    """What a path is for.
+
+    Attributes:
+        template: the path with `{model}` and `{version}` in place of names; one of 16 texts.
+        verb: what is asked.
+        methods: the methods that the path takes, LOOKING or ASKING.
+        name: of the model, as the path has it; empty where the path names none.
+        version: of the model, or None where the path names none.
+    """
+
+    template: str
+    verb: Verb
+    methods: tuple[str, ...]
+    name: str = ""
+    version: str | None = None
+
+
+def route_of(path: str) -> Route | None:
+    """The route of a path without its mount and its query; None where there is none."""
+    parts = path.split("/")
+    name = ""
+    version = None
+    if parts[:3] == ["", "v2", "models"] and len(parts) > 3:
+        name = parts[3]
+        parts[3] = "{model}"
+        if len(parts) > 5 and parts[4] == "versions":
+            version = parts[5]
+            parts[5] = "{version}"
+    elif parts[:2] == ["", "models"] and len(parts) > 2:
+        name = parts[2]
+        parts[2] = "{model}"
+    template = "/".join(parts) or "/"  # a mount may leave nothing of its own path
+    verb = TEMPLATES.get(template)
+    if verb is None or ("{model}" in template and not name):
+        return None
+    methods = ASKING if verb in _ASKED else LOOKING
+    return Route(template, verb, methods, name, version)
+
+
+def below(root: str, path: str) -> str:
+    """A path without the mount it begins with."""
+    if root and path.startswith(root) and path[len(root) :][:1] in ("", "/"):
+        return path[len(root) :]
+    return path

@@ -1,0 +1,102 @@
+"""Which error is answered with which status, and how an error is written."""
+
+from __future__ import annotations
+
+import json
+from math import ceil, isfinite
+
+from modelkit.batching.policy import BatchPlan, seconds_of
+from modelkit.errors import (
+    AdditivityError,
+    ClosedError,
+    ExplainError,
+    MissingExtraError,
+    SignatureError,
+)
+from modelkit.web.reply import JSON, HeaderList, Refused, Reply
+
+SOON = b"1"
+LONGEST_WAIT = 30  # seconds that a client is ever told to stay away
+CLOSE = (b"connection", b"close")
+
+
+def retry_after(
+    rows: int,
+    plan: BatchPlan | None,
+) -> bytes:
+    """The header Retry-After, in seconds from 1 to 30: when the rows that wait will be answered."""
+    if plan is None or not plan.curve:
+        return SOON
+    largest = max(size for size, _ in plan.curve)
+    seconds = rows * seconds_of(plan.curve, largest) / largest
+    if not isfinite(seconds):
+        return SOON
+    return b"%d" % min(LONGEST_WAIT, max(1, ceil(seconds)))
+
+
+def overload(
+    message: str,
+    status: int,
+    wait: bytes,
+) -> Refused:
+    """The answer to a request for which there is no room."""
+    return Refused(status, message, headers=[(b"retry-after", wait)])
+
+
+def not_allowed(
+    method: str,
+    allowed: tuple[str, ...],
+) -> Refused:
+    """The answer to a method that a path does not take."""
+    told = ", ".join(allowed)
+    return Refused(
+        405, f"{method} is not for this path; use {told}", headers=[(b"allow", told.encode())]
+    )
+
+
+def unavailable(message: str) -> Refused:
+    """The answer of an App, or a model, that is closed or closing."""
+    return Refused(503, message, headers=[(b"retry-after", SOON)])
+
+
+def refused_by(error: Exception) -> Refused | None:
+    """How an error that has a meaning for the client is answered; None for a failure of ours.
+
+    Overloaded is not here, since the time to wait depends on the model.
+    """
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, SignatureError):
+        return Refused(422, str(error), problems=error.problems)
+    if isinstance(error, PermissionError) and error.errno is None:  # not one of a file
+        return Refused(403, str(error) or "not permitted")
+    if isinstance(error, TimeoutError):
+        return Refused(504, str(error) or "the deadline passed before the answer came")
+    if isinstance(error, ClosedError):
+        return unavailable(str(error))
+    if isinstance(error, MissingExtraError):
+        return Refused(501, str(error))
+    if isinstance(error, ExplainError) and not isinstance(error, AdditivityError):
+        return Refused(422, str(error))
+    return None
+
+
+def failure(
+    error: Exception,
+    request_id: str,
+) -> Refused:
+    """The answer to what went wrong with us: its type, and where the log tells more."""
+    return Refused(
+        500,
+        f"{type(error).__name__} while answering; the log has it as request {request_id}",
+        headers=[(b"x-request-id", request_id.encode("latin-1", "replace"))],
+    )
+
+
+def written(refused: Refused) -> Reply:
+    """An error as every error is answered: `{"error": text}`, and `problems` where there are."""
+    told: dict[str, object] = {"error": refused.message}
+    if refused.problems:
+        told["problems"] = list(refused.problems)
+    headers: HeaderList = [JSON, *refused.headers]
+    return Reply(refused.status, headers, json.dumps(told).encode())

@@ -1,0 +1,379 @@
+"""The Open Inference Protocol V2 with its binary extension: requests and answers as bytes.
+
+A tensor whose name is a tensor of the model feeds it, and one whose name is a column is that
+column: `Signature.coerce` tells them apart. In JSON, null is a missing value and NaN is written as
+null; as bytes, NaN is NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.signature import Signature
+from modelkit.web import json
+from modelkit.web.answers import NOTHING, Encoded, Steps, check_finite, encode_long, plain_array
+from modelkit.web.layout import Layout, layout_of, read_array, rows_in
+from modelkit.web.options import (
+    check_output_names,
+    check_rows,
+    check_type,
+    check_width,
+    read_id,
+    read_key,
+    read_parameters,
+    read_priority,
+    read_timeout,
+    read_truth,
+    refuse_values,
+)
+from modelkit.web.query import Limits, Query
+from modelkit.web.reply import JSON, Headers, Refused, Reply
+from modelkit.web.tensors import (
+    BYTES,
+    NAMES,
+    check_datatype,
+    check_sizes,
+    datatype_of,
+    from_bytes,
+    from_json,
+    shape_of_whole,
+    text_of,
+    to_bytes,
+)
+
+LENGTH_HEADER = b"inference-header-content-length"
+OCTETS = (b"content-type", b"application/octet-stream")
+PLATFORM = "onnx_onnxv1"
+MICROSECONDS = 1e-6
+NONE: frozenset[str] = frozenset()
+
+
+def read(
+    body: bytes | memoryview,
+    headers: Headers,
+    signature: Signature,
+    limits: Limits,
+) -> Query:
+    """A request for an answer.
+
+    Raises:
+        Refused: 400 for what is no request of the protocol, or asks for what there is not; 413 for
+            more rows than `limits` allow; 415 for another type of content; 422 for values that are
+            no values of their column.
+    """
+    head, tail = _split(body, headers)
+    if tail is not None and not head:
+        return _read_whole(memoryview(body), signature, limits)
+    return _understand(_parse(head, tail), head, tail, signature, limits)
+
+
+def read_in_steps(
+    body: bytes | memoryview,
+    headers: Headers,
+    signature: Signature,
+    limits: Limits,
+) -> Generator[None, None, Query]:
+    """As `read`, with a turn for others between parsing and the rest."""
+    head, tail = _split(body, headers)
+    if tail is not None and not head:
+        return _read_whole(memoryview(body), signature, limits)
+    request = _parse(head, tail)
+    yield
+    return _understand(request, head, tail, signature, limits)
+
+
+def _split(body: bytes | memoryview, headers: Headers) -> tuple[bytes, memoryview | None]:
+    """The JSON, and the bytes that follow; None where no header says so. Raises Refused."""
+    check_type(headers)
+    length = headers.get(LENGTH_HEADER)
+    if length is None:
+        return bytes(body), None
+    size = _length(length, len(body))
+    return bytes(body[:size]), memoryview(body)[size:]
+
+
+def _understand(
+    request: dict[str, Any],
+    head: bytes,
+    tail: memoryview | None,
+    signature: Signature,
+    limits: Limits,
+) -> Query:
+    X = _read_inputs(request, head, tail, layout_of(signature), limits)
+    parameters = read_parameters(request)
+    outputs, binary = _read_outputs(request, parameters, signature)
+    json.check_keys(head, _count_keys(request))
+    return Query(
+        X,
+        outputs,
+        read_timeout(parameters, MICROSECONDS) if "timeout" in parameters else None,
+        read_priority(parameters) if "priority" in parameters else 0,
+        read_key(parameters) if "key" in parameters else None,
+        read_id(request) if request.get("id") is not None else None,
+        binary,
+    )
+
+
+def _length(header: bytes, size: int) -> int:
+    """The bytes of JSON that the header announces. Raises Refused, 400."""
+    if header.isdigit() and len(header) < len(str(1 << 63)) and int(header) <= size:
+        return int(header)
+    raise Refused(
+        400,
+        f"Inference-Header-Content-Length is {header[:40]!r}; it is the number of bytes of JSON, "
+        f"of at most the {size} that the body has",
+    )
+
+
+def _parse(head: bytes, tail: memoryview | None) -> dict[str, Any]:
+    try:
+        return json.parse_object(head)
+    except Refused as error:
+        if tail is not None or b"binary_data_size" not in head:
+            raise
+        raise Refused(
+            400,
+            f"{error.message}; tensors follow as bytes, so send the header "
+            "Inference-Header-Content-Length with the number of bytes of JSON",
+        ) from None
+
+
+def _count_keys(request: Mapping[str, Any]) -> int:
+    """The keys of the objects that the protocol knows."""
+    count = len(request) + len(request.get("parameters") or "")
+    for tensor in request["inputs"] + (request.get("outputs") or []):
+        count += len(tensor) + len(tensor.get("parameters") or "")
+    return count
+
+
+# Inputs.
+
+
+def _read_inputs(
+    request: dict[str, Any],
+    head: bytes,
+    tail: memoryview | None,
+    layout: Layout,
+    limits: Limits,
+) -> Any:
+    """The rows, as `Signature.coerce` takes them."""
+    inputs = request.get("inputs")
+    if type(inputs) is not list or not inputs:
+        raise Refused(400, "a request has a list of inputs, of one tensor or more")
+    check_width(len(inputs), layout.names)
+    truths = json.may_hold_booleans(head)
+    X: dict[str, Array] = {}
+    at = 0
+    for tensor in inputs:
+        name, datatype, shape = _described(tensor)
+        if name in X:
+            raise Refused(400, f"the input {name!r} stands twice")
+        count = check_sizes(shape, name, limits.body)
+        check_rows(rows_in(layout, name, shape), limits)
+        parameters = read_parameters(tensor)
+        if "binary_data_size" in parameters:
+            part = _part(tail, at, parameters["binary_data_size"], tensor, name)
+            at += len(part)
+            X[name] = from_bytes(part, datatype, shape, count, name)
+        elif "data" in tensor:
+            X[name] = from_json(tensor["data"], datatype, shape, count, name, truths=truths)
+        else:
+            raise Refused(400, f"input {name!r} has neither data nor a binary_data_size")
+    if tail is not None and at != len(tail):
+        raise Refused(400, f"{len(tail)} bytes follow the JSON, and the inputs are {at} of them")
+    return _rows(X, layout)
+
+
+def _rows(X: dict[str, Array], layout: Layout) -> Any:
+    if layout.read or layout.mixed:
+        problems: list[str] = []
+        X = {name: read_array(values, name, layout, problems) for name, values in X.items()}
+        refuse_values(problems)
+    only = layout.only
+    if only is not None and len(X) == 1:
+        values = X.get(only.name)
+        if values is not None and values.ndim > 1:
+            return values  # which is coerced faster than a dict
+    return X
+
+
+def _described(tensor: Any) -> tuple[str, str, Any]:
+    """The name, datatype and shape of an input. Raises Refused, 400."""
+    try:
+        name = tensor["name"]
+        datatype = tensor["datatype"]
+        shape = tensor["shape"]
+    except (KeyError, TypeError):
+        raise Refused(400, "an input is an object with name, shape, datatype and data") from None
+    if type(name) is not str:
+        raise Refused(400, f"the name of an input is {json.shown(name)}, not a string")
+    return name, check_datatype(datatype, name), shape
+
+
+def _part(
+    tail: memoryview | None,
+    at: int,
+    size: Any,
+    tensor: Mapping[str, Any],
+    name: str,
+) -> memoryview:
+    """The bytes of an input. Raises Refused, 400."""
+    if tail is None:
+        raise Refused(
+            400,
+            f"input {name!r} has a binary_data_size, and the request no header "
+            "Inference-Header-Content-Length",
+        )
+    if "data" in tensor:
+        raise Refused(400, f"input {name!r} has both data and a binary_data_size")
+    if type(size) is not int or not 0 <= size <= len(tail) - at:
+        raise Refused(
+            400,
+            f"the binary_data_size of input {name!r} is {json.shown(size)}, and {len(tail) - at} "
+            "bytes are left in the body",
+        )
+    return tail[at : at + size]
+
+
+def _read_whole(
+    body: memoryview,
+    signature: Signature,
+    limits: Limits,
+) -> Query:
+    """A request whose whole body is the bytes of the only input; it is answered in bytes."""
+    layout = layout_of(signature)
+    spec = layout.only
+    if spec is None:
+        raise Refused(400, f"a body of bytes alone is one input; the model has {len(layout.axes)}")
+    datatype = datatype_of(spec.dtype)
+    shape = shape_of_whole(body, spec, datatype)
+    check_rows(rows_in(layout, spec.name, shape), limits)
+    if datatype == BYTES:
+        tensor = np.array([text_of(body, "the body")], object).reshape(shape)
+    else:
+        tensor = from_bytes(body, datatype, shape, prod(shape), spec.name)
+    names = signature.output_names
+    return Query(_rows({spec.name: tensor}, layout), names, binary=frozenset(names))
+
+
+# Outputs.
+
+
+def _read_outputs(
+    request: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    signature: Signature,
+) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The outputs wanted, and those of them that are wanted as bytes."""
+    default = read_truth(parameters, "binary_data_output", default=False)
+    wanted = request.get("outputs")
+    if not wanted and (wanted is None or type(wanted) is list):
+        names = signature.output_names
+        return names, frozenset(names) if default else NONE
+    if type(wanted) is not list:
+        raise Refused(400, f"outputs are {json.shown(wanted)}, not a list")
+    named = []
+    binary = []
+    for output in wanted:
+        name = output.get("name") if type(output) is dict else None
+        if type(name) is not str:
+            raise Refused(400, f"an output is an object with a name, not {json.shown(output)}")
+        named.append(name)
+        as_bytes = default
+        if "parameters" in output:
+            as_bytes = read_truth(read_parameters(output), "binary_data", default=default)
+        if as_bytes:
+            binary.append(name)
+    return check_output_names(named, signature), frozenset(binary) if binary else NONE
+
+
+def write(
+    query: Query,
+    answers: Mapping[str, Array],
+    model_name: str,
+    version: str,
+) -> Reply:
+    """The answer to a request. Raises Refused, 406, for one that its format cannot hold."""
+    return _answer(query, answers, NOTHING, model_name, version)
+
+
+def write_in_steps(
+    query: Query,
+    answers: Mapping[str, Array],
+    model_name: str,
+    version: str,
+) -> Steps:
+    """The answer as of `write`, in steps of about a millisecond, so that others have a turn between.
+
+    Raises Refused, 406, for an answer that its format cannot hold.
+    """
+    names = [name for name in query.outputs if name not in query.binary]
+    encoded = yield from encode_long(names, answers, flat=True)
+    return _answer(query, answers, encoded, model_name, version)
+
+
+def _answer(
+    query: Query,
+    answers: Mapping[str, Array],
+    encoded: Encoded,
+    model_name: str,
+    version: str,
+) -> Reply:
+    """The answer, some outputs of which may be encoded before."""
+    outputs: list[dict[str, Any]] = []
+    tail: list[bytes] = []
+    for name in query.outputs:
+        values = plain_array(answers[name])
+        datatype = NAMES.get(values.dtype, BYTES)
+        output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": values.shape}
+        if name in query.binary:
+            raw = to_bytes(values, datatype)
+            output["parameters"] = {"binary_data_size": len(raw)}
+            tail.append(raw)
+        elif name in encoded:
+            output["data"] = encoded[name]
+        else:
+            flat = values.reshape(-1)
+            check_finite(flat, name)
+            output["data"] = json.dumpable(flat)
+        outputs.append(output)
+    answer: dict[str, Any] = {"model_name": model_name}
+    if version:
+        answer["model_version"] = version
+    if query.id is not None:
+        answer["id"] = query.id
+    answer["outputs"] = outputs
+    head = json.dump(answer)
+    if not query.binary:
+        return Reply(200, [JSON], head)
+    headers = [OCTETS, (LENGTH_HEADER, b"%d" % len(head))]
+    return Reply(200, headers, b"".join([head, *tail]))
+
+
+# What there is.
+
+
+def metadata(
+    name: str,
+    versions: Iterable[str],
+    signature: Signature,
+) -> Reply:
+    """What a model takes and gives, as the protocol says it; a free size is -1."""
+    described = {
+        "name": name,
+        "versions": [version for version in versions if version],
+        "platform": PLATFORM,
+        "inputs": [_tensor(spec.name, spec.dtype, spec.shape) for spec in signature.inputs],
+        "outputs": [_tensor(spec.name, spec.dtype, spec.shape) for spec in signature.outputs],
+    }
+    return Reply(200, [JSON], json.dump(described))
+
+
+def _tensor(name: str, dtype: str, shape: Iterable[int | str]) -> dict[str, Any]:
+    sizes = [size if isinstance(size, int) else -1 for size in shape]
+    return {"name": name, "datatype": datatype_of(dtype), "shape": sizes}

@@ -1,0 +1,175 @@
+"""An App behind a server of WSGI: the same decisions, on the thread of the request.
+
+The thread waits for the answer, so that a Batcher gathers the calls of all threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from http import HTTPStatus
+from time import monotonic
+from typing import Any, TypeVar, final
+
+from modelkit.model import Call, Model, Outputs
+from modelkit.web.body import BodyParts
+from modelkit.web.edge import Edge, run_now
+from modelkit.web.reply import Headers, Refused
+from modelkit.web.statuses import CLOSE
+from modelkit.web.visit import Visit
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., object]
+T = TypeVar("T")
+_PART = 1 << 16  # bytes that are read at once
+
+
+@final
+class Wsgi:
+    """A WSGI application that answers as an App does."""
+
+    __slots__ = ("_edge",)
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+
+    def __call__(
+        self,
+        environ: Environ,
+        start_response: StartResponse,
+    ) -> Iterable[bytes]:
+        """Answer a request."""
+        path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
+        status, headers, body = self.reply(environ, path)
+        start_response(status, headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    def reply(
+        self,
+        environ: Environ,
+        path: str,
+    ) -> tuple[str, list[tuple[str, str]], bytes]:
+        """The status line, the headers and the body for a request; `path` is without mount."""
+        edge = self._edge
+        visit = edge.arrive(environ["REQUEST_METHOD"], path or "/", _headers_of(environ))
+        status = 499
+        try:
+            reply = run_now(edge.answer(visit, _Thread(environ, visit)))
+            status = reply.status
+            headers = edge.headers(visit, reply)
+            if visit.principal is not None:
+                environ["REMOTE_USER"] = visit.principal  # for the access log of the server
+        finally:
+            edge.ended(visit, status)
+        # Whether a connection is kept is the server's to say, in WSGI.
+        told = [(_text(key), _text(value)) for key, value in headers if key != CLOSE[0]]
+        return _status_line(status), told, reply.body
+
+
+@final
+class _Thread:
+    """The Transport of a request that has a thread of its own, and may block it."""
+
+    __slots__ = ("_environ", "_visit", "cuts")
+
+    def __init__(
+        self,
+        environ: Environ,
+        visit: Visit,
+    ) -> None:
+        self._environ = environ
+        self._visit = visit
+        self.cuts = False
+
+    async def body(self, most: int) -> bytes:
+        """The body, counted while it is read. Raises Refused."""
+        stream = self._environ["wsgi.input"]
+        left = self._length()
+        gathered = BodyParts(most)
+        while left != 0:
+            part = _read(stream, _PART if left is None else min(left, _PART))
+            if not part:
+                break
+            gathered.add(part)
+            left = None if left is None else left - len(part)
+            if left != 0 and monotonic() >= self._visit.deadline:
+                raise Refused(408, "the body of the request did not come in time", headers=[CLOSE])
+        if left:
+            raise Refused(400, f"the body ends {left} bytes before its Content-Length")
+        return gathered.whole()
+
+    def _length(self) -> int | None:
+        """The bytes of the body; None where the server knows the end of it. Raises Refused."""
+        told = self._environ.get("CONTENT_LENGTH")
+        chunked = "HTTP_TRANSFER_ENCODING" in self._environ
+        if self._environ.get("wsgi.input_terminated") and (chunked or not told):
+            return None
+        if chunked:
+            raise Refused(411, "this server takes no body in chunks: send a Content-Length")
+        told = told or "0"
+        if not (told.isascii() and told.isdigit()):
+            raise Refused(400, f"the header Content-Length must be a number, and is {told!r}")
+        return int(told)
+
+    async def call(
+        self,
+        model: Model,
+        X: object,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        """The answers of a model, waited for on this thread."""
+        return model._call(X, outputs, call)
+
+    async def beside(self, work: Callable[[], T]) -> T:
+        """What holds up no other request here."""
+        return work()
+
+    async def apart(self, work: Callable[[], T]) -> T:
+        """The same."""
+        return work()
+
+    async def turn(self) -> None:
+        """The other threads have theirs anyway."""
+
+    async def settle(self, principal: Awaitable[str | None]) -> str | None:
+        """What an async `auth` says, on an event loop of its own."""
+
+        async def wait() -> str | None:
+            return await principal
+
+        return asyncio.run(wait())
+
+
+def _read(stream: Any, size: int) -> bytes:
+    """The next bytes of a body. Raises Refused where the server finds fault with them."""
+    try:
+        part: bytes = stream.read(size)
+    except Exception as error:  # each server has its own, for chunks and for clients that left
+        raise Refused(400, f"the body cannot be read: {error}", headers=[CLOSE]) from error
+    return part
+
+
+def _headers_of(environ: Environ) -> Headers:
+    headers = {}
+    for key, value in environ.items():
+        if key.startswith("HTTP_"):
+            headers[_name(key[5:])] = value.encode("latin-1")
+        elif key in ("CONTENT_TYPE", "CONTENT_LENGTH") and value:
+            headers[_name(key)] = value.encode("latin-1")
+    return headers
+
+
+def _name(key: str) -> bytes:
+    return key.replace("_", "-").lower().encode("latin-1")
+
+
+def _text(value: bytes) -> str:
+    return value.decode("latin-1")
+
+
+def _status_line(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return f"{status} Client Closed Request"

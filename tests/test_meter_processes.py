@@ -1,0 +1,512 @@
+"""A Meter in several processes: one folder, exact whoever is forked, spawned or killed."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import urllib.request
+from contextlib import contextmanager, suppress
+
+import numpy as np
+import pytest
+from helpers.kinds import wine
+from helpers.processes import PATIENCE, bounded, forks, passes_in_a_child, run
+from sklearn.linear_model import LogisticRegression
+
+import modelkit as mk
+from modelkit.errors import MeterError
+from modelkit.metering import book
+
+pytestmark = forks
+
+SIGNATURE = mk.Signature(
+    (mk.TensorSpec("x", "float64", ("batch", 2)),),
+    (mk.TensorSpec("prediction", "float64", ("batch",)),),
+)
+ROW = np.ones((1, 2))
+COUNTED = """
+import os, signal, sys, threading
+import numpy as np
+import modelkit as mk
+
+signature = mk.Signature(
+    (mk.TensorSpec("x", "float64", ("batch", 2)),),
+    (mk.TensorSpec("prediction", "float64", ("batch",)),),
+)
+model = mk.FunctionModel(lambda feeds: {"prediction": feeds["x"].sum(axis=1)}, signature)
+"""
+
+
+def summed():
+    return mk.FunctionModel(lambda feeds: {"prediction": feeds["x"].sum(axis=1)}, SIGNATURE)
+
+
+def until(true, what):
+    """Wait for a condition."""
+    late = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < late, what
+        time.sleep(0.01)
+
+
+def slabs(folder):
+    return sorted(path for path in folder.iterdir() if path.suffix == ".slabs")
+
+
+@contextmanager
+def children(count, work):
+    """Forked children that do some work, and have all succeeded at the end."""
+    found = []
+    for at in range(count):
+        child = os.fork()
+        if child == 0:
+            try:
+                work(at)
+            finally:
+                os._exit(1)
+        found.append(child)
+    yield found
+    for child in found:
+        with bounded(child):
+            assert os.waitpid(child, 0)[1] == 0
+
+
+def twenty_calls(meter):
+    """What a child does."""
+    for _ in range(20):
+        meter.predict(ROW)
+    os._exit(0)
+
+
+def test_forks_add_up_while_others_read(tmp_path):
+    meter = mk.Meter(summed(), shared=tmp_path)
+    meter.predict(ROW)
+
+    def work(at):
+        threads = [threading.Thread(target=call) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with suppress(mk.errors.SignatureError):
+            meter.predict("text")
+        meter.totals()
+        os._exit(0)
+
+    def call():
+        for _ in range(250):
+            meter.predict(np.ones((2, 2)))
+
+    seen = []
+    for _ in range(2):
+        with children(4, work):
+            for _ in range(20):
+                totals = meter.totals()
+                seen.append((totals.calls["ok"], totals.calls["signature"]))
+    totals = meter.totals()
+    assert totals.calls["ok"] == 1 + 2 * 4 * 4 * 250
+    assert totals.rows == 1 + 2 * (totals.calls["ok"] - 1)
+    assert totals.calls["signature"] == 8
+    assert seen == sorted(seen)
+    assert len(slabs(tmp_path)) == 1
+    assert mk.Meter(summed(), shared=tmp_path).totals() == totals
+
+
+def test_a_call_that_forks_is_counted_in_the_parent(tmp_path):
+    inside = []
+
+    def forking(feeds):
+        inside.append(os.fork())
+        return {"prediction": feeds["x"].sum(axis=1)}
+
+    meter = mk.Meter(mk.FunctionModel(forking, SIGNATURE), shared=tmp_path)
+    meter.predict(ROW)
+    if inside[0] == 0:
+        os._exit(0)
+    with bounded(inside[0]):
+        assert os.waitpid(inside[0], 0)[1] == 0
+    assert meter.totals().calls["ok"] == 1
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory):
+    """A folder with packages of one model, `1.mk` to `6.mk`."""
+    X, y = wine()
+    classifier = LogisticRegression(max_iter=5000).fit(X, y)
+    folder = tmp_path_factory.mktemp("versions")
+    for version in "123456":
+        mk.save(classifier, folder / f"{version}.mk", example=X, name="wine-here", version=version)
+    return folder
+
+
+def test_a_spawned_process_counts_with_its_parent(tmp_path, versions):
+    X, _ = wine()
+    folder = tmp_path / "counts"
+    folder.mkdir()
+    meter = mk.Meter(mk.load(versions / "1.mk"), shared=folder)
+    meter.predict(X[:2])
+    (tmp_path / "meter").write_bytes(pickle.dumps(meter))
+    np.save(tmp_path / "X.npy", X[:3])
+    run(
+        """
+        import pathlib, pickle, sys
+        import numpy as np
+        folder = pathlib.Path(sys.argv[1])
+        meter = pickle.loads((folder / "meter").read_bytes())
+        meter.predict(np.load(folder / "X.npy"))
+        assert meter.totals().rows == 5
+        """,
+        tmp_path,
+    )
+    assert meter.totals().rows == 5
+    assert meter.totals().calls["ok"] == 2
+
+
+def test_a_killed_process_loses_no_call(tmp_path):
+    """Each answered call is told to the parent; one more may have been counted and not told."""
+    meter = mk.Meter(summed(), shared=tmp_path)
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reads)
+            while True:
+                meter.predict(ROW)
+                os.write(writes, b".")
+        finally:
+            os._exit(1)
+    os.close(writes)
+    with bounded(child):
+        told = sum(len(os.read(reads, 100)) for _ in range(50))
+        os.kill(child, signal.SIGKILL)
+        while found := os.read(reads, 1 << 16):
+            told += len(found)
+        os.waitpid(child, 0)
+    os.close(reads)
+    assert meter.totals().calls["ok"] in (told, told + 1)
+    assert len(slabs(tmp_path)) == 1
+    assert meter.totals().rows in (told, told + 1)
+
+
+def test_the_file_of_a_used_pid_is_that_of_a_dead_process(tmp_path):
+    """This process has the pid in the name, but not the lock on the file."""
+    run(COUNTED + "mk.Meter(model, shared=sys.argv[1]).predict(np.ones((3, 2)))", tmp_path)
+    (dead,) = slabs(tmp_path)
+    dead.rename(tmp_path / f"{os.getpid()}-1.slabs")
+    meter = mk.Meter(summed(), shared=tmp_path)
+    meter.predict(ROW)
+    assert meter.totals().rows == 4
+    assert not (tmp_path / f"{os.getpid()}-1.slabs").exists()
+    assert meter.totals().rows == 4
+
+
+def test_a_reader_that_is_killed_counts_nothing_twice(tmp_path):
+    """Killed after it has written `gone.json`, and before it has deleted the file."""
+    run(COUNTED + "mk.Meter(model, shared=sys.argv[1]).predict(np.ones((3, 2)))", tmp_path)
+    (dead,) = slabs(tmp_path)
+    kept = dead.read_bytes()
+    meter = mk.Meter(summed(), shared=tmp_path)
+    assert not dead.exists()
+    dead.write_bytes(kept)
+    assert meter.totals().rows == 3
+    assert not dead.exists()
+    run(COUNTED + "mk.Meter(model, shared=sys.argv[1]).predict(np.ones((2, 2)))", tmp_path)
+    assert meter.totals().rows == 5
+
+
+def test_readers_that_are_killed_at_any_point_count_nothing_twice(tmp_path):
+    meter = mk.Meter(summed(), shared=tmp_path)
+
+    rounds = 20
+    for at in range(rounds):
+        reader = os.fork()
+        if reader == 0:
+            while True:
+                meter.totals()
+        with children(2, lambda _: twenty_calls(meter)):
+            pass
+        time.sleep(2e-4 * at)  # it is killed at another point each time
+        os.kill(reader, signal.SIGKILL)
+        os.waitpid(reader, 0)
+    assert meter.totals().calls["ok"] == rounds * 40
+
+
+def test_forks_in_the_middle_of_everything_add_up(tmp_path):
+    """Threads call, come and go, and read, while the main thread forks."""
+    meter = mk.Meter(summed(), shared=tmp_path)
+    done = threading.Event()
+    made = [0, 0]
+    seen = []
+
+    def call():
+        while not done.is_set():
+            meter.predict(ROW)
+            made[0] += 1
+
+    def come_and_go():
+        while not done.is_set():
+            thread = threading.Thread(target=meter.predict, args=(ROW,))
+            thread.start()
+            thread.join()
+            made[1] += 1
+
+    def read():
+        while not done.is_set():
+            seen.append(meter.totals().calls["ok"])
+
+    threads = [threading.Thread(target=each) for each in (call, come_and_go, read)]
+    for thread in threads:
+        thread.start()
+    try:
+        with_children = [children(1, lambda _: twenty_calls(meter)) for _ in range(30)]
+        for child in with_children:
+            with child:
+                pass
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert meter.totals().calls["ok"] == sum(made) + 30 * 20
+    assert seen == sorted(seen)
+
+
+def test_a_parent_that_is_killed_while_it_reads_blocks_nobody(tmp_path):
+    """The child of a fork does not hold on to the lock of its parent."""
+    meter = mk.Meter(summed(), shared=tmp_path)
+
+    def parent():
+        with meter._ledger.folder._one_reader():
+            assert passes_in_a_child(child)
+
+    def child():
+        assert not meter._ledger.folder._reading
+
+    parent()
+    assert meter.totals().rows == 0
+
+
+def test_requests_are_counted_in_the_folder_of_the_first_meter(tmp_path):
+    printed = run(
+        COUNTED
+        + textwrap.dedent("""
+        from modelkit.metering import requests
+        requests.begun()
+        requests.ended("/v2", 200, 0.5)
+        requests.begun()
+        meter = mk.Meter(model, shared=sys.argv[1])
+        child = os.fork()
+        if child == 0:
+            requests.begun()
+            requests.begun()
+            requests.ended("/v2", 404, 0.25)
+            os._exit(0)
+        os.waitpid(child, 0)
+        found = requests.totals()
+        print(dict(found.requests), found.seconds, found.in_flight, sum(found.durations["/v2"]))
+        """),
+        tmp_path,
+    )
+    assert printed.strip() == "{('/v2', 200): 1, ('/v2', 404): 1} {'/v2': 0.75} 1 2"
+
+
+def test_versions_are_retired_when_no_process_has_them(tmp_path, versions):
+    folder = tmp_path / "counts"
+    folder.mkdir()
+    last = mk.Meter(mk.load(versions / "6.mk"), shared=folder)
+    code = """
+        import os, sys
+        import numpy as np
+        import modelkit as mk
+        for version in "12345":
+            meter = mk.Meter(mk.load(f"{sys.argv[1]}/{version}.mk"), shared=sys.argv[2])
+            meter.predict(np.ones((int(version), 13)))
+        from modelkit.metering import book
+        print([(one.version, one.retired, one.totals.rows) for one in book.counted("wine-here")])
+        """
+    printed = run(code, versions, folder)
+    alive = ("5", False, 5), ("6", False, 0)
+    assert sorted(ast.literal_eval(printed)) == [
+        ("2", True, 2),
+        ("3", True, 3),
+        ("4", True, 4),
+        *alive,
+    ]
+    found = {one.version: (one.retired, one.totals.rows) for one in book.counted("wine-here")}
+    found.pop("1", None)  # of another test, which has a folder of its own
+    assert found == {"3": (True, 3), "4": (True, 4), "5": (True, 5), "6": (False, 0)}
+    assert last.totals().rows == 0
+
+
+def test_a_folder_that_cannot_be_used_is_said_when_the_meter_is_made(tmp_path):
+    for shared, match in (
+        (tmp_path / "none", "must be a folder that exists"),
+        (__file__, "must be a folder that exists"),
+    ):
+        with pytest.raises(MeterError, match=match):
+            mk.Meter(summed(), shared=shared)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(MeterError, match=r"holds 'notes\.txt'"):
+        mk.Meter(summed(), shared=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["1-1.slabs", "gone.json"])
+def test_a_file_that_another_version_wrote_is_said(tmp_path, name):
+    (tmp_path / name).write_bytes(b"{}" * 400)
+    with pytest.raises(MeterError, match=rf"{name}.*move it away"):
+        mk.Meter(summed(), shared=tmp_path)
+
+
+def test_a_folder_that_is_not_writable_is_said(tmp_path):
+    def child():
+        tmp_path.chmod(0o555)
+        if os.getuid() == 0:
+            os.setuid(65534)
+        with pytest.raises(MeterError, match="cannot hold shared counts"):
+            mk.Meter(summed(), shared=tmp_path)
+
+    for path in (tmp_path, *tmp_path.parents):
+        if (
+            path.owner() == tmp_path.owner()
+            and path.stat().st_uid == os.getuid()
+            and len(path.parts) > 2
+        ):
+            path.chmod(0o755)
+    assert passes_in_a_child(child)
+
+
+def test_a_full_disk_is_said_when_the_meter_is_made_and_reaches_no_caller_later(tmp_path):
+    def child():
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit))
+        with pytest.raises(MeterError, match="room"):
+            mk.Meter(summed(), shared=tmp_path)
+        assert slabs(tmp_path) == []
+        resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, limit))
+        meter = mk.Meter(summed(), shared=tmp_path)
+        barrier = threading.Barrier(200)
+
+        def call():
+            meter.predict(ROW)
+            barrier.wait(PATIENCE)
+            meter.predict(ROW)
+
+        threads = [threading.Thread(target=call) for _ in range(200)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert meter.totals().calls["ok"] == 400
+
+    assert passes_in_a_child(child)
+
+
+def test_threads_that_come_and_go_take_no_more_room(tmp_path):
+    meter = mk.Meter(summed(), shared=tmp_path)
+    for _ in range(300):
+        thread = threading.Thread(target=meter.predict, args=(ROW,))
+        thread.start()
+        thread.join()
+    assert meter.totals().calls["ok"] == 300
+    assert slabs(tmp_path)[0].stat().st_size == 1 << 16
+
+
+SERVED = (
+    COUNTED
+    + """
+from modelkit.metering import requests
+meter = mk.Meter(model)
+
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    requests.begun()
+    if scope["path"] == "/totals":
+        body = f'[{meter.totals().calls["ok"]}, {requests.totals().requests.get(("/", 200), 0)}, {os.getpid()}]'
+    else:
+        await meter.apredict(np.ones((1, 2)))
+        body = f"[{os.getpid()}]"
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
+    await send({"type": "http.response.body", "body": body.encode()})
+    requests.ended(scope["path"], 200, 1e-3)
+"""
+)
+
+
+@contextmanager
+def server(folder, counts, *arguments):
+    (folder / "served.py").write_text(SERVED)
+    environment = {
+        **os.environ,
+        "MODELKIT_METRICS_DIR": str(counts),
+        "PYTHONPATH": os.pathsep.join([str(folder), *sys.path]),
+    }
+    with (folder / "log").open("w") as log:
+        started = subprocess.Popen(
+            [sys.executable, "-m", *arguments], env=environment, stdout=log, stderr=log, cwd=folder
+        )
+    try:
+        yield started
+    finally:
+        started.terminate()
+        with bounded(started.pid):
+            started.wait()
+
+
+def free_port():
+    import socket
+
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("gunicorn", "--preload", "-w", "2", "-k", "asgi", "-b", "127.0.0.1:{port}", "served:app"),
+        ("uvicorn", "--workers", "2", "--port", "{port}", "served:app"),
+    ],
+    ids=["gunicorn --preload", "uvicorn --workers"],
+)
+def test_whichever_worker_is_scraped_says_the_same(tmp_path, arguments):
+    counts = tmp_path / "counts"
+    counts.mkdir()
+    port = free_port()
+
+    def get(path):
+        url = f"http://127.0.0.1:{port}{path}"
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+            return json.load(answer)
+
+    def answers():
+        with suppress(OSError):
+            return get("/totals")
+
+    with server(tmp_path, counts, *(part.format(port=port) for part in arguments)):
+        until(answers, (tmp_path / "log").read_text())
+        workers = set()
+        calls = 0
+        while len(workers) < 2 or calls < 100:
+            workers |= set(get("/"))
+            calls += 1
+            assert calls < 3000, "one worker takes all"
+        until(lambda: get("/totals")[:2] == [calls, calls], "the last answer to be counted")
+        scrapes = [get("/totals") for _ in range(20)]
+        assert {tuple(scrape[:2]) for scrape in scrapes} == {(calls, calls)}
+        os.kill(workers.pop(), signal.SIGKILL)
+        until(lambda: (answers() or [0])[:2] == [calls, calls], "the counts of the killed worker")
+    after = mk.Meter(summed(), shared=counts)
+    assert after.totals().calls["ok"] == calls

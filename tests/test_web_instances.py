@@ -1,0 +1,115 @@
+"""Instances in, predictions out: the JSON of Vertex AI beside plain JSON."""
+
+import json
+
+import numpy as np
+import pytest
+
+import modelkit as mk
+from modelkit.call import PLAIN
+from modelkit.types import Limits
+from modelkit.web import instances, plain
+from modelkit.web.reply import Refused
+
+LIMITS = Limits(rows=4)
+
+
+def spec(name, dtype, *shape, columns=()):
+    return mk.TensorSpec(name, dtype, ("batch", *shape), tuple(columns))
+
+
+def columns(*pairs):
+    return [mk.Column(name, dtype) for name, dtype in pairs]
+
+
+def sums(feeds):
+    counts = [np.asarray(feed).reshape(len(feed), -1).shape[1] for feed in feeds.values()]
+    rows = len(next(iter(feeds.values())))
+    return {"size": np.full(rows, sum(counts)), "first": np.zeros((rows, 2))}
+
+
+def model_of(*inputs):
+    outputs = (spec("size", "int64"), spec("first", "float64", 2))
+    return mk.FunctionModel(sums, mk.Signature(inputs, outputs))
+
+
+NUMBERS = spec("x", "float64", 2, columns=columns(("a", "float64"), ("b", "float64")))
+MIXED = (
+    spec("age", "float64", 1, columns=columns(("age", "float64"))),
+    spec("town", "string", 1, columns=columns(("town", "string"))),
+)
+IMAGE = spec("image", "float32", 2, 2)
+TEXT = spec("text", "string")
+CASES = [
+    # inputs, instances, the same in plain JSON
+    ((NUMBERS,), [{"a": 1.0, "b": 2.0}], {"rows": [{"a": 1.0, "b": 2.0}]}),
+    ((NUMBERS,), [[1.0, 2.0], [3, 4]], {"rows": [{"a": 1.0, "b": 2.0}, {"a": 3, "b": 4}]}),
+    (MIXED, [[36, "Bern"]], {"rows": [{"age": 36, "town": "Bern"}]}),
+    ((IMAGE,), [[[1, 2], [3, 4]]], {"inputs": {"image": [[[1, 2], [3, 4]]]}}),
+    ((IMAGE,), [{"image": [[1, 2], [3, 4]]}], {"inputs": {"image": [[[1, 2], [3, 4]]]}}),
+    ((TEXT,), ["one", "two"], {"inputs": {"text": ["one", "two"]}}),
+    ((IMAGE, TEXT), [{"image": [[1, 2], [3, 4]], "text": "a"}],
+     {"inputs": {"image": [[[1, 2], [3, 4]]], "text": ["a"]}}),
+]  # fmt: skip
+
+
+def read(codec, value, signature):
+    return codec.read(json.dumps(value).encode(), {}, signature, LIMITS)
+
+
+def written(query, answers):
+    steps = instances.write_in_steps(query, answers, "m", "1")
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+@pytest.mark.parametrize(("inputs", "given", "same"), CASES)
+def test_instances_are_rows(inputs, given, same):
+    model = model_of(*inputs)
+    query = read(instances, {"instances": given}, model.signature)
+    other = read(plain, same, model.signature)
+    feeds, expected = model.signature.coerce(query.X), model.signature.coerce(other.X)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(feeds[name], array)
+    answers = model._call(query.X, query.outputs, PLAIN)
+    reply = written(query, answers)
+    predictions = json.loads(reply.body)["predictions"]
+    assert len(predictions) == len(given)
+    assert predictions[0] == {"size": answers["size"][0], "first": [0.0, 0.0]}
+
+
+def test_one_output_is_the_prediction_itself():
+    model = model_of(NUMBERS)
+    asked = {"instances": [[1, 2]], "parameters": {"outputs": ["first"], "priority": -1}}
+    query = read(instances, asked, model.signature)
+    assert query.priority == -1
+    answers = model._call(query.X, query.outputs, PLAIN)
+    reply = written(query, answers)
+    assert json.loads(reply.body) == {"predictions": [[0.0, 0.0]]}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "body", "words"),
+    [
+        ((NUMBERS,), "{", "not JSON"),
+        ((NUMBERS,), "[]", "a JSON object is expected"),
+        ((NUMBERS,), "{}", "instances are null"),
+        ((NUMBERS,), '{"instances": {}}', "instances are an object"),
+        ((NUMBERS,), '{"instances": [], "signature_name": "x"}', 'no field "signature_name"'),
+        ((NUMBERS,), '{"instances": [], "parameters": null}', "parameters are null"),
+        ((NUMBERS,), '{"instances": [], "parameters": {"threshold": 1}}', 'no field "threshold"'),
+        ((NUMBERS,), '{"instances": [[1]]}', "instance 0 has 1 values, and there are 2 columns"),
+        ((NUMBERS,), '{"instances": [[1, 2], {"a": 1}]}', "a row is an object"),
+        ((NUMBERS,), '{"instances": [{"a": 1, "a": 2, "b": 1}]}', "twice"),
+        ((NUMBERS,), '{"instances": [[1, 99999999999999999999]]}', "99999999999999999999"),
+        ((NUMBERS,), '{"instances": [[1,1],[1,1],[1,1],[1,1],[1,1]]}', "5 rows"),
+        ((IMAGE, TEXT), '{"instances": [{"image": 1}]}', "instance 0 has no 'text'"),
+        ((IMAGE, TEXT), '{"instances": [[1]]}', r"an object with the inputs \['image', 'text'\]"),
+    ],
+)  # fmt: skip
+def test_what_is_no_request_is_refused(inputs, body, words):
+    with pytest.raises(Refused, match=words):
+        instances.read(body.encode(), {}, model_of(*inputs).signature, LIMITS)
