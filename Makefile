@@ -20,7 +20,7 @@ CONSTRAINTS := requirements/dev.txt
 INSTALL := -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: quickstart test lint programs stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-explain bench-gpu bench-metrics bench-security bench-serving test-kserve clean help
+.PHONY: quickstart test lint programs stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-explain bench-gpu bench-metrics bench-rollout bench-security bench-serving test-kserve clean help
 
 quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
 	$(VENV)/bin/python docs/quickstart.py
@@ -75,6 +75,9 @@ bench-gpu: $(VENV)/.test ## every usable device against the CPU; RUNTIME=gpu for
 
 bench-metrics: $(VENV)/.test ## what a Meter costs a call, beside prometheus_client and OpenTelemetry; two minutes
 	$(VENV)/bin/python -m benchmarks.metrics.run
+
+bench-rollout: $(VENV)/.test ## false decisions of rollouts beside the rules of others, replicas, the registry; ten minutes
+	$(VENV)/bin/python -m benchmarks.rollout.run
 
 bench-security: $(BENCH_SECURITY)/.bench-security ## attack modelkit, mlflow, skops and joblib; what checking costs; five minutes
 	$(BENCH_SECURITY)/bin/python -m benchmarks.security.run

@@ -16,10 +16,11 @@ from modelkit.rollout.alone import Above, Below, log_gains_alone, log_gains_shar
 from modelkit.rollout.arms import BETTER, EVENLY, WORSE, Events, log_mean
 from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone
 from modelkit.rollout.decide import Standing, Weighed, decide
+from modelkit.rollout.keyed import MOST_KEYS, FirstOfKeys
 from modelkit.rollout.policy import stages_of
 from modelkit.rollout.split import log_split
 from modelkit.rollout.trial import Trial
-from modelkit.rollout.weighing import MOST_KEYS, FirstOfKeys, StreamEvidence
+from modelkit.rollout.weighing import StreamEvidence
 
 ERRORS = mk.Guard("errors")
 CANARY = mk.RolloutStage(0.05, seconds=100, units=50)
@@ -284,7 +285,8 @@ def keyed_run(seed, *, share, keys, calls, risk, even=False):
                 if made[key] == 20:
                     done.append(KeyDone(key, bool(arm[key]), {"errors": bad[key] / 20}))
         units = tuple((int(key), bool(arm[key])) for key in np.unique(drawn[failed]))
-        happened = Happened(keys=units)
+        failures = np.bincount(arm[drawn[failed]].astype(int), minlength=2).tolist()
+        happened = Happened(keys=units, keyed=ByArm(failures[1], failures[0]))
         evidence.tick(stage, Counts(events={"errors": happened}, done=tuple(done)))
     return evidence.log_worse, evidence.log_better
 
@@ -331,7 +333,7 @@ def test_the_counts_of_processes_add_up():
         done = (KeyDone(worker, True, {"errors": 0.5}),)
         events = {"errors": Happened(ByArm(1, 2), keys)}
         arms = ByArm(100, 900)
-        parts.append(Counts(arms, arms, keys, events, done, losses=((0.5, True),)))
+        parts.append(Counts(arms, arms, keys, events, done, losses=((0.5, (worker, True)),)))
     whole = parts[0] + parts[1] + parts[2]
     assert whole.calls == ByArm(300, 2700)
     assert whole.events["errors"].plain == ByArm(3, 6)
@@ -370,8 +372,8 @@ def test_labels_that_come_for_one_arm_more_often_are_no_verdict():
         for tick in range(1, 201):
             arms = rng.random(60) < (0.7 if skewed else 0.5)
             labelled = tuple((tick * 1000 + i, bool(arm)) for i, arm in enumerate(arms))
-            losses = tuple((float(rng.random() < 0.2), bool(arm)) for arm in arms)
-            decision = trial.tick(Counts(labelled=labelled, losses=losses), 10.0 * tick)
+            losses = tuple((float(rng.random() < 0.2), unit) for unit in labelled)
+            decision = trial.tick(Counts(losses=losses), 10.0 * tick)
         if skewed:
             assert (decision.kind, trial.over) == ("hold", False)
             assert "one arm more often" in decision.reason
@@ -385,8 +387,8 @@ def test_losses_decide(gap, kind):
     trial = Trial(mk.RolloutPolicy((HALF,), (mk.Guard("loss", margin=0.05),)), 0.0)
     rng = np.random.default_rng(2)
     for tick in range(1, 301):
-        arms = [bool(arm) for arm in rng.random(100) < 0.5]
-        losses = tuple((float(rng.random() < 0.2 + gap * arm), arm) for arm in arms)
+        units = [(100 * tick + i, bool(arm)) for i, arm in enumerate(rng.random(100) < 0.5)]
+        losses = tuple((float(rng.random() < 0.2 + gap * unit[1]), unit) for unit in units)
         if trial.tick(Counts(losses=losses), 10.0 * tick).kind == kind:
             return
     pytest.fail(f"undecided: {trial.decision}")

@@ -21,8 +21,13 @@ from modelkit.rollout.arms import (
     log_gains,
     units_needed,
 )
+from modelkit.rollout.counts import ByArm, Counts, Happened
 from modelkit.rollout.differences import LossDifferences, Pairing
+from modelkit.rollout.guards import Guard
+from modelkit.rollout.keyed import FreshKeys, WorseOfKeys
+from modelkit.rollout.policy import RolloutStage
 from modelkit.rollout.routing import WHOLE, hash_of, limit_of
+from modelkit.rollout.weighing import LossEvidence, StreamEvidence
 
 SHARES = st.floats(0.001, 0.999)
 MARGINS = st.floats(0.2, 5)
@@ -107,6 +112,96 @@ def test_a_worse_candidate_is_found_about_when_planned():
     found = found_after(np.random.default_rng(0), 20, risk=5.0)
     assert len(found) == 20
     assert np.median(found) < 3 * units_needed(0.01, 0.05, 5.0, 1.2, 0.01)
+
+
+def first_and_all_events(rng, risk, *, keys=2_000, share=0.25, ticks=96, events=6.0):
+    """What keys of `events` events each bring in each tick: the first of each key, and all."""
+    candidate = rng.random(keys) < share
+    rates = np.where(candidate, risk, 1.0) * events / ticks
+    counts = rng.poisson(np.broadcast_to(rates[:, None], (keys, ticks)))
+    first = counts.cumsum(axis=1).astype(bool) & (counts > 0)
+    first &= (counts.cumsum(axis=1) - counts) == 0
+    for tick in range(ticks):
+        for found in (first[:, tick], counts[:, tick]):
+            yield Events(share, int(found[candidate].sum()), int(found[~candidate].sum()))
+
+
+def test_a_better_candidate_is_kept_though_its_keys_fail_later():
+    """First events alone roll it back: the keys of the champion were used up before."""
+    rng = np.random.default_rng(0)
+    fooled = 0
+    for _ in range(10):
+        events = first_and_all_events(rng, 0.4)
+        firsts, worse = Worse(1.2), WorseOfKeys(1.2)
+        for first in events:
+            firsts.tick(first)
+            worse.tick(Events(0.25, 0, 0), first, next(events), np.zeros(0))
+        fooled += firsts.peak >= 100
+        assert worse.peak < 100
+    assert fooled >= 8
+
+
+def test_a_worse_candidate_is_found_by_first_events_and_all():
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        events = first_and_all_events(rng, 2.5)
+        worse = WorseOfKeys(1.2)
+        for first in events:
+            worse.tick(Events(0.25, 0, 0), first, next(events), np.zeros(0))
+        assert worse.peak >= 100
+
+
+def test_where_the_share_rises_the_keys_of_the_champion_are_drawn_anew():
+    rng = np.random.default_rng(0)
+    keys = [int(key) for key in rng.integers(0, WHOLE, 20_000, dtype=np.uint64)]
+    fresh = FreshKeys()
+    drawn = 0
+    for share, expected in ((0.0, 0.0), (0.1, 0.1), (0.1, 0.1), (0.4, 0.3 / 0.9), (0.7, 0.5)):
+        fresh.enter(share)
+        assert fresh.share == pytest.approx(expected)
+        if not share:
+            continue
+        units = tuple((key, key < limit_of(share)) for key in keys)
+        inside, outside = fresh.take(units)
+        assert fresh.take(units) == (0, 0)
+        if inside:  # not where the share is the one before
+            assert inside == pytest.approx(expected * (inside + outside), rel=0.05)
+            drawn += 1
+    assert drawn == 3
+    assert not fresh.enter(0.4)  # counts of a stage before that come late
+    fresh.enter(1.0)
+    assert fresh.take(tuple((key, True) for key in keys)) == (20_000, 0)
+
+
+def keys_of_stages(rng, risk):
+    """The evidence of 2,000 keys that all fail in each of two stages, .2 and .6; worse in the second."""
+    keys = [int(key) for key in rng.integers(0, WHOLE, 2_000, dtype=np.uint64)]
+    evidence = StreamEvidence("errors", Guard("errors", floor=0.0), whole=False)
+    for share, times in ((0.2, 1.0), (0.6, risk)):
+        stage = RolloutStage(share)
+        for _ in range(40):
+            inside = [key < limit_of(share) for key in keys]
+            failing = rng.random(len(keys)) < np.where(inside, 0.05 * times, 0.05)
+            units = [(keys[i], inside[i]) for i in np.flatnonzero(failing)]
+            arms = ByArm(sum(arm for _, arm in units), sum(not arm for _, arm in units))
+            happened = Happened(keys=tuple(units), keyed=arms)
+            evidence.tick(stage, Counts(events={"errors": happened}))
+    return evidence.log_worse
+
+
+def test_keys_that_were_used_up_are_evidence_again_in_the_next_stage():
+    rng = np.random.default_rng(0)
+    assert sum(keys_of_stages(rng, 1.0) >= math.log(100) for _ in range(20)) <= 1
+    assert all(keys_of_stages(rng, 3.0) >= math.log(100) for _ in range(5))
+
+
+def test_of_a_key_its_first_loss_counts():
+    """2,000 losses of two keys are no more than two: the keys were drawn."""
+    evidence = LossEvidence(Guard("loss", margin=0.01), alpha=0.01)
+    for _ in range(1000):
+        losses = ((0.0, (1, False)), (1.0, (2, True)))
+        evidence.tick(RolloutStage(0.5), Counts(losses=losses))
+    assert evidence.weighed().worse < 1
 
 
 def test_the_plan_is_that_of_its_formula():

@@ -63,12 +63,13 @@ COUNTS = st.builds(
     done=st.lists(st.builds(KeyDone, HASHES, st.booleans(), SHARES), max_size=2).map(tuple),
     events=st.dictionaries(
         st.sampled_from(["errors", "slow:50"]),
-        st.builds(Happened, ARMS, UNITS).filter(lambda happened: happened != Happened()),
+        st.builds(Happened, ARMS, UNITS, ARMS).filter(lambda happened: happened != Happened()),
         max_size=2,
     ),
     shadowed=st.integers(0, 9),
-    losses=st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=3).map(tuple),
-    labelled=UNITS,
+    losses=st.lists(st.tuples(st.floats(0, 1), st.tuples(HASHES, st.booleans())), max_size=3).map(
+        tuple
+    ),
 )
 
 

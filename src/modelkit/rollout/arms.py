@@ -96,9 +96,12 @@ class Worse:
         self.margin = margin
         self._evidence = Evidence(1, EVENLY)
 
-    def tick(self, events: Events) -> None:
-        """Take the events of a tick."""
-        gains = np.minimum(log_gains(events, self.margin, WORSE), MOST_LOG_GAIN)
+    def tick(self, *events: Events) -> None:
+        """Take the events of a tick, of one share or of several."""
+        gains = np.zeros(len(WORSE))
+        for each in events:
+            gains += log_gains(each, self.margin, WORSE)
+        gains = np.minimum(gains, MOST_LOG_GAIN)
         self._evidence.step(gains[None, :], np.exp(gains)[None, :], np.array([1]))
 
     @property

@@ -29,8 +29,8 @@ from modelkit.rollout.guards import (
     REFUSED_EVENTS,
     SLOW_EVENTS,
 )
+from modelkit.rollout.keyed import MOST_KEYS
 from modelkit.rollout.policy import RolloutPolicy
-from modelkit.rollout.weighing import MOST_KEYS
 
 WARM_CALLS = 50  # of each arm, which may be slow because it is new
 LEAST_TIMES = 100  # of the champion, for quantiles
@@ -90,6 +90,15 @@ class Memory:
         self.slow: tuple[tuple[int, str], ...] = ()
         self.arms = ByArm()
         self.had: dict[str, set[int]] = defaultdict(set)
+        self._share = 0.0
+
+    def begin(self, share: float) -> None:
+        """Begin a stage. Where the share rises, keys are drawn anew, so that all of them count again."""
+        if share > self._share:
+            self._share = share
+            self.calls = {}
+            self.bad = defaultdict(Counter)
+            self.had = defaultdict(set)
 
 
 @final
@@ -102,6 +111,7 @@ class Counters:
         "_events",
         "_key_calls",
         "_keyed",
+        "_keyed_events",
         "_marks",
         "_memory",
         "_plain",
@@ -130,6 +140,7 @@ class Counters:
         self._keyed = _two_counts()
         kinds = [kind for guard in policy.guards for kind in guard.streams]
         self._events = {kind: _two_counts() for kind in kinds}
+        self._keyed_events = {kind: _two_counts() for kind in kinds}
         self._taken: dict[str, tuple[int, int]] = {}
 
     def begin(self, unit: int | None, in_candidate: bool) -> int:  # noqa: FBT001 - on the hot way
@@ -207,6 +218,7 @@ class Counters:
         if unit is None:
             next(counts[in_candidate])
             return
+        next(self._keyed_events[kind][in_candidate])
         had = self._memory.had[kind]
         if number or (unit not in had and len(had) < MOST_KEYS):
             had.add(unit)
@@ -265,8 +277,12 @@ class Counters:
         for _ in range(len(self._entries)):
             gathered.take(self._entries.popleft())
         events = {kind: self._newly(kind, counts) for kind, counts in self._events.items()}
+        keyed = {
+            kind: self._newly(f"keyed:{kind}", counts)
+            for kind, counts in self._keyed_events.items()
+        }
         self._set_slow()
-        return gathered.counts(calls, plain, events)
+        return gathered.counts(calls, plain, events, keyed)
 
     def _newly(self, name: str, counts: TwoCounts) -> ByArm:
         """What was added to both counts. Reading one adds 1 to it, which is taken off again."""
@@ -311,8 +327,7 @@ class TickEntries:
         self._done: list[KeyDone] = []
         self._shadowed = 0
         self._shadow_events: Counter[str] = Counter()
-        self._losses: list[tuple[float, bool]] = []
-        self._labelled: list[Unit] = []
+        self._losses: list[tuple[float, Unit]] = []
         self._differences: list[float] = []
         self._missing: set[str] = set()
 
@@ -330,8 +345,7 @@ class TickEntries:
             self._shadow_events.update(about[0])
         elif what == LABEL:
             loss, unit, in_candidate = about
-            self._losses.append((loss, in_candidate))
-            self._labelled.append((unit, in_candidate))
+            self._losses.append((loss, (unit, in_candidate)))
         elif what == DIFFERENCE:
             self._differences.append(about[0])
         else:
@@ -358,11 +372,13 @@ class TickEntries:
         calls: ByArm,
         plain: ByArm,
         plain_events: Mapping[str, ByArm],
+        keyed_events: Mapping[str, ByArm],
     ) -> Counts:
         """All of it."""
         events = {}
         for kind, count in plain_events.items():
-            events[kind] = Happened(count, tuple(self._keyed.get(kind, ())))
+            keys = tuple(self._keyed.get(kind, ()))
+            events[kind] = Happened(count, keys, keyed_events[kind])
         return Counts(
             calls=calls,
             plain=plain,
@@ -373,6 +389,5 @@ class TickEntries:
             shadow_events=dict(self._shadow_events),
             losses=tuple(self._losses),
             differences=tuple(self._differences),
-            labelled=tuple(self._labelled),
             missing=tuple(sorted(self._missing)),
         )

@@ -32,14 +32,20 @@ class Happened:
 
     Attributes:
         plain: the calls without a key that had one.
-        keys: the keys of the other calls that had one, any number of times.
+        keys: the keys of the other calls that had one, any number of times, but at least once.
+        keyed: these other calls.
     """
 
     plain: ByArm = ByArm()
     keys: tuple[Unit, ...] = ()
+    keyed: ByArm = ByArm()
 
     def __add__(self, other: Happened) -> Happened:
-        return Happened(self.plain + other.plain, self.keys + other.keys)
+        return Happened(
+            self.plain + other.plain,
+            self.keys + other.keys,
+            self.keyed + other.keyed,
+        )
 
 
 @final
@@ -71,9 +77,8 @@ class Counts:
         done: the keys with all the calls that count for a promotion.
         shadowed: the calls of which the candidate ran a copy, that the champion answered.
         shadow_events: the copies that had an event, which the champion's answer had not, by kind.
-        losses: each with whether it is the candidate's, in the order in which they came.
+        losses: each with its key and arm, in the order in which they came.
         differences: losses of the candidate less those of the champion for the same row.
-        labelled: the keys that a loss came for.
         missing: the guards of which something could not be counted.
     """
 
@@ -84,9 +89,8 @@ class Counts:
     done: tuple[KeyDone, ...] = ()
     shadowed: int = 0
     shadow_events: Mapping[str, int] = field(default_factory=dict)
-    losses: tuple[tuple[float, bool], ...] = ()
+    losses: tuple[tuple[float, Unit], ...] = ()
     differences: tuple[float, ...] = ()
-    labelled: tuple[Unit, ...] = ()
     missing: tuple[str, ...] = ()
 
     def __add__(self, other: Counts) -> Counts:
@@ -107,6 +111,5 @@ class Counts:
             shadow_events=shadow_events,
             losses=self.losses + other.losses,
             differences=self.differences + other.differences,
-            labelled=self.labelled + other.labelled,
             missing=tuple(sorted({*self.missing, *other.missing})),
         )

@@ -78,6 +78,7 @@ class Course:
     def lineup(self) -> Routed | Shadowed:
         """The lineup of the stage that calls are in, with counters of its own."""
         stage = self.policy.stages[self.stage]
+        self._memory.begin(stage.share)
         counters = Counters(self.policy, self._memory)
         self._counters = counters
         self._end_shadow()

@@ -156,7 +156,7 @@ def write_counts(counts: Counts) -> dict[str, Any]:
         "plain": _write_arms(counts.plain),
         "keys": counts.keys,
         "events": {
-            kind: [_write_arms(happened.plain), happened.keys]
+            kind: [_write_arms(happened.plain), happened.keys, _write_arms(happened.keyed)]
             for kind, happened in counts.events.items()
             if happened != Happened()
         },
@@ -165,7 +165,6 @@ def write_counts(counts: Counts) -> dict[str, Any]:
         "shadow_events": dict(counts.shadow_events),
         "losses": counts.losses,
         "differences": counts.differences,
-        "labelled": counts.labelled,
         "missing": counts.missing,
     }
     return {name: value for name, value in plain.items() if value}
@@ -174,8 +173,8 @@ def write_counts(counts: Counts) -> dict[str, Any]:
 def read_counts(plain: dict[str, Any]) -> Counts:
     """The inverse of `write_counts`."""
     events = {
-        kind: Happened(ByArm(*arms), _pairs(keys))
-        for kind, (arms, keys) in plain.get("events", {}).items()
+        kind: Happened(ByArm(*arms), _pairs(keys), ByArm(*keyed))
+        for kind, (arms, keys, keyed) in plain.get("events", {}).items()
     }
     return Counts(
         calls=ByArm(*plain.get("calls", ())),
@@ -185,9 +184,8 @@ def read_counts(plain: dict[str, Any]) -> Counts:
         done=tuple(KeyDone(*done) for done in plain.get("done", ())),
         shadowed=plain.get("shadowed", 0),
         shadow_events=plain.get("shadow_events", {}),
-        losses=_pairs(plain.get("losses", ())),
+        losses=tuple((loss, (key, bool(arm))) for loss, (key, arm) in plain.get("losses", ())),
         differences=tuple(plain.get("differences", ())),
-        labelled=_pairs(plain.get("labelled", ())),
         missing=tuple(plain.get("missing", ())),
     )
 

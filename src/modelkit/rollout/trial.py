@@ -8,9 +8,10 @@ from typing import final
 from modelkit.rollout.arms import Events
 from modelkit.rollout.counts import ByArm, Counts
 from modelkit.rollout.decide import Decision, Standing, decide
+from modelkit.rollout.keyed import FreshKeys
 from modelkit.rollout.policy import RolloutPolicy, RolloutStage
 from modelkit.rollout.split import log_split
-from modelkit.rollout.weighing import FirstOfKeys, evidence_of
+from modelkit.rollout.weighing import evidence_of
 
 MOST_POINTS = 2_000  # of the way of the evidence that are kept; then every second is left out
 OVER = ("rollback", "promote")
@@ -59,8 +60,8 @@ class Trial:
         self.points: list[Point] = []
         self._every = 1
         self._ticks = 0
-        self._seen = FirstOfKeys()
-        self._units: dict[int, tuple[int, int]] = {}
+        self._seen = FreshKeys()
+        self._units: dict[tuple[int, float], tuple[int, int]] = {}
         self.evidence = [evidence_of(guard, policy.alpha, policy.stages) for guard in policy.guards]
         self.decision = decide(policy, self.standing())
 
@@ -117,9 +118,7 @@ class Trial:
 
     def standing(self) -> Standing:
         """Where it stands."""
-        stages = [
-            Events(self.policy.stages[number].share, *both) for number, both in self._units.items()
-        ]
+        stages = [Events(share, *both) for (_, share), both in self._units.items()]
         shadow = self.in_stage.shadow
         return Standing(
             stage=self.stage,
@@ -133,11 +132,15 @@ class Trial:
     def _take_units(self, counts: Counts, stage: int) -> None:
         if not self.policy.stages[stage].drawn:
             return
-        first, other = self._seen.take(counts.keys)
-        candidate, champion = self._units.get(stage, (0, 0))
-        candidate += counts.plain.candidate + first
-        champion += counts.plain.champion + other
-        self._units[stage] = (candidate, champion)
+        share = self.policy.stages[stage].share
+        plain = counts.plain
+        self._add(stage, share, plain.candidate, plain.champion)
+        if self._seen.enter(share):
+            self._add(stage, self._seen.share, *self._seen.take(counts.keys))
+
+    def _add(self, stage: int, share: float, candidate: int, champion: int) -> None:
+        before, other = self._units.get((stage, share), (0, 0))
+        self._units[stage, share] = (before + candidate, other + champion)
 
     def _remember(self) -> None:
         self._ticks += 1

@@ -1,8 +1,10 @@
 """The evidence of each guard, from the counts of one tick after another; pure.
 
 A rollback goes by the first event of each key, which is right whatever keys are like: the arm of a
-key is a draw. A promotion must not: the keys that fail often are used up sooner in the worse arm.
-It goes by calls without keys, and by the share of the calls of each key that were bad.
+key is a draw. But the keys that fail often are used up sooner in the worse arm, so that first events
+come late in the better one. So a rollback also needs the evidence of all events; and a promotion
+does not go by first events at all, but by calls without keys, and by the share of the calls of each
+key that were bad.
 """
 
 from __future__ import annotations
@@ -13,38 +15,16 @@ from typing import final
 
 import numpy as np
 
+from modelkit.cast import Array
 from modelkit.rollout.alone import SUREST, Above, Below
-from modelkit.rollout.arms import BETTER, EVENLY, Events, Worse, log_gains, log_mean
-from modelkit.rollout.counts import Counts, Happened, Unit
+from modelkit.rollout.arms import BETTER, EVENLY, Events, log_gains, log_mean
+from modelkit.rollout.counts import Counts, Happened
 from modelkit.rollout.decide import Weighed
 from modelkit.rollout.differences import LossDifferences, Pairing
 from modelkit.rollout.guards import DISAGREEMENTS, LATE_LOSSES, QUANTILES, Guard
+from modelkit.rollout.keyed import FirstOfKeys, FreshKeys, WorseOfKeys
 from modelkit.rollout.policy import RolloutStage
 from modelkit.rollout.split import log_split
-
-MOST_KEYS = 100_000  # with an event, that are remembered; then keys are counted no more
-
-
-@final
-class FirstOfKeys:
-    """Lets each key through once, of any number of keys up to `MOST_KEYS`."""
-
-    def __init__(self) -> None:
-        self._known: set[int] = set()
-
-    @property
-    def full(self) -> bool:
-        """Whether further keys are not counted."""
-        return len(self._known) >= MOST_KEYS
-
-    def take(self, units: tuple[Unit, ...]) -> tuple[int, int]:
-        """How many of these keys are new: in the candidate, and in the champion."""
-        found = [0, 0]
-        for key, in_candidate in units:
-            if key not in self._known and not self.full:
-                self._known.add(key)
-                found[0 if in_candidate else 1] += 1
-        return found[0], found[1]
 
 
 @final
@@ -67,14 +47,15 @@ class StreamEvidence:
         whole: bool,
         recorded: float = 0.0,
     ) -> None:
-        self.worse = Worse(guard.worse)
+        self.worse = WorseOfKeys(guard.worse)
         self._name = name
         self._guard = guard
-        self._firsts = FirstOfKeys()
+        self._keys = FreshKeys()
         self._stages: dict[float, tuple[int, int]] = {}
-        self._pairing = Pairing()
+        self._to_worse = Pairing()
+        self._to_better = Pairing()
         self._key_shares = LossDifferences(0.0, largest=1 / guard.better)
-        self._done = FirstOfKeys()
+        self._done = FreshKeys()
         floor = guard.least
         self._above = Above(floor) if floor else None
         self._always_below = floor > 0
@@ -86,17 +67,23 @@ class StreamEvidence:
     @property
     def full(self) -> bool:
         """Whether further keys are not counted."""
-        return self._firsts.full
+        return self._keys.full
 
     def tick(self, stage: RolloutStage, counts: Counts) -> None:
         """Take the counts of a tick."""
         happened = counts.events.get(self._name, Happened())
-        first, other = self._firsts.take(happened.keys)
-        candidate = happened.plain.candidate + first
-        champion = happened.plain.champion + other
+        first, other = self._firsts_of(stage, happened)
+        done = self._done_of(stage, counts)
+        plain = happened.plain
+        candidate = plain.candidate + first
         calls = max(counts.calls.candidate, candidate)
         if stage.drawn:
-            self.worse.tick(Events(stage.share, candidate, champion))
+            self.worse.tick(
+                Events(stage.share, plain.candidate, plain.champion),
+                Events(self._keys.share, first, other),
+                Events(stage.share, happened.keyed.candidate, happened.keyed.champion),
+                _means(self._to_worse, self._guard.worse, done),
+            )
             self._add(stage.share, happened)
             if self._above is not None:
                 self._above.tick(calls, candidate)
@@ -107,7 +94,26 @@ class StreamEvidence:
             if below is not None:
                 events = happened.plain.candidate
                 below.take_calls(max(counts.plain.candidate, events), events)
-            self._take_keys(counts, below)
+            self._take_keys(done, below)
+
+    def _firsts_of(self, stage: RolloutStage, happened: Happened) -> tuple[int, int]:
+        """The first events of keys that are drawn, in both arms."""
+        if not self._keys.enter(stage.share):
+            return 0, 0
+        return self._keys.take(happened.keys)
+
+    def _done_of(self, stage: RolloutStage, counts: Counts) -> list[tuple[float, bool]]:
+        """Of the drawn keys that are done, the share of the calls that were bad, and the arm.
+
+        Several processes may have calls of a key, whose first ones then count.
+        """
+        if not self._done.enter(stage.share):
+            return []
+        return [
+            (done.bad.get(self._name, 0.0), done.candidate)
+            for done in counts.done
+            if self._done.is_new(done.key)
+        ]
 
     def _add(self, share: float, happened: Happened) -> None:
         candidate, champion = self._stages.get(share, (0, 0))
@@ -115,27 +121,15 @@ class StreamEvidence:
         champion += happened.plain.champion
         self._stages[share] = (candidate, champion)
 
-    def _take_keys(self, counts: Counts, below: Below | None) -> None:
-        """Of each key, the share of its calls that were bad, in the order in which they are done.
-
-        It is compared with `better` times the mean of the champion's since the last of the
-        candidate's, in units of `better`, which needs to know no rate.
-        """
-        allowed = self._guard.better
-        own = []
-        differences = []
-        for done in counts.done:
-            if not any(self._done.take(((done.key, done.candidate),))):
-                continue  # several processes may have calls of a key
-            bad = done.bad.get(self._name, 0.0)
-            loss = bad / allowed if done.candidate else bad
-            difference = self._pairing.take(loss, candidate=done.candidate)
-            if done.candidate:
-                own.append(bad)
-            if difference is not None:
-                differences.append(difference)
-        if differences:
-            self._key_shares.update(np.array(differences))
+    def _take_keys(
+        self,
+        done: list[tuple[float, bool]],
+        below: Below | None,
+    ) -> None:
+        differences = _means(self._to_better, self._guard.better, done)
+        if len(differences):
+            self._key_shares.update(differences)
+        own = [bad for bad, in_candidate in done if in_candidate]
         if own and below is not None:
             below.take_keys(np.array(own))
 
@@ -161,6 +155,25 @@ class StreamEvidence:
         if self._below is not None:
             ways += [log_mean(part, EVENLY) for part in self._below.parts]
         return log_mean(np.array(ways), np.full(len(ways), 1 / len(ways)))
+
+
+def _means(
+    pairing: Pairing,
+    allowed: float,
+    done: list[tuple[float, bool]],
+) -> Array:
+    """Of each key, the share of its calls that were bad, in the order in which they are done.
+
+    It is compared with `allowed` times the mean of the champion's since the last of the
+    candidate's, in units of `allowed`, which needs to know no rate.
+    """
+    found = []
+    for bad, in_candidate in done:
+        loss = bad / allowed if in_candidate else bad
+        difference = pairing.take(loss, candidate=in_candidate)
+        if difference is not None:
+            found.append(difference)
+    return np.array(found)
 
 
 @final
@@ -295,7 +308,11 @@ class LossEvidence:
     def tick(self, stage: RolloutStage, counts: Counts) -> None:
         """Take the counts of a tick."""
         found = list(counts.differences)
-        for loss, in_candidate in counts.losses:
+        arms = []
+        for loss, (key, in_candidate) in counts.losses:
+            if not self._firsts.is_new(key):
+                continue  # the arm of a key is drawn once, however many losses it has
+            arms.append(in_candidate)
             difference = self._pairing.take(loss, candidate=in_candidate)
             if difference is not None:
                 found.append(difference)
@@ -303,11 +320,10 @@ class LossEvidence:
             self._evidence.update(np.array(found))
         self._worse = max(self._worse, self._evidence.log_worse)
         if stage.drawn:
-            self._take_labels(stage.share, counts)
+            self._take_labels(stage.share, sum(arms), len(arms) - sum(arms))
 
-    def _take_labels(self, share: float, counts: Counts) -> None:
+    def _take_labels(self, share: float, first: int, other: int) -> None:
         """Where labels come for one arm more often, the models have chosen whom they come for."""
-        first, other = self._firsts.take(counts.labelled)
         candidate, champion = self._labels.get(share, (0, 0))
         self._labels[share] = (candidate + first, champion + other)
         stages = [Events(each, *both) for each, both in self._labels.items()]
