@@ -19,7 +19,7 @@ READ_ONLY = 0o444
 
 
 @final
-class Folder:
+class DiskFolder:
     """The files under a folder, which is made when the first file is created."""
 
     concurrent = 1

@@ -47,6 +47,6 @@ def open_store(where: str | os.PathLike[str]) -> Store:
     if "://" in text:
         known = ", ".join(BUCKETS)
         raise RegistryError(f"a registry is a folder or a bucket ({known}...), not {text!r}")
-    from modelkit.registry.folder import Folder
+    from modelkit.registry.folder import DiskFolder
 
-    return Folder(text)
+    return DiskFolder(text)
