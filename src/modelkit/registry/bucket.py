@@ -7,9 +7,13 @@ reads it; none is kept.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, final
 
-from modelkit.errors import importing
+from modelkit.errors import RegistryError, importing
+
+METADATA_SERVICE = "169.254.169.254"  # which obstore asks where the environment has no credentials
 
 
 @final
@@ -29,10 +33,11 @@ class Bucket:
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
-        try:
-            obstore.put(self._store, name, bytes(data), mode="create")
-        except AlreadyExistsError:
-            return False
+        with self._asking():
+            try:
+                obstore.put(self._store, name, bytes(data), mode="create")
+            except AlreadyExistsError:
+                return False
         return True
 
     def read(self, name: str) -> bytes | None:
@@ -40,28 +45,45 @@ class Bucket:
         import obstore
         from obstore.exceptions import NotFoundError
 
-        try:
-            return bytes(obstore.get(self._store, name).bytes())
-        except (FileNotFoundError, NotFoundError):
-            return None
+        with self._asking():
+            try:
+                return bytes(obstore.get(self._store, name).bytes())
+            except (FileNotFoundError, NotFoundError):
+                return None
 
     def names(self, folder: str, most: int | None = None) -> list[str]:
         """The names of the files in a folder, in one request for each thousand."""
         import obstore
 
         found: list[str] = []
-        for page in obstore.list(self._store, f"{folder}/", chunk_size=most or 1000):
-            found += [item["path"].rpartition("/")[2] for item in page]
-            if most is not None and len(found) >= most:
-                break
+        with self._asking():
+            for page in obstore.list(self._store, f"{folder}/", chunk_size=most or 1000):
+                found += [item["path"].rpartition("/")[2] for item in page]
+                if most is not None and len(found) >= most:
+                    break
         return sorted(found)[:most]
 
     def folders(self, folder: str) -> list[str]:
         """The names of the folders in a folder."""
         import obstore
 
-        found = obstore.list_with_delimiter(self._store, f"{folder}/")
+        with self._asking():
+            found = obstore.list_with_delimiter(self._store, f"{folder}/")
         return sorted(prefix.rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"])
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Raise RegistryError, in a line or two, for what obstore raises."""
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except (BaseError, OSError) as error:
+            told, _, _ = str(error).partition("\n\nDebug source")
+            hint = ""
+            if METADATA_SERVICE in told:
+                hint = "; the environment has no credentials, such as AWS_ACCESS_KEY_ID"
+            raise RegistryError(f"{self.url} cannot be asked{hint}: {told}") from error
 
     def path(self, name: str) -> None:
         """None: what is in a bucket has no path here."""

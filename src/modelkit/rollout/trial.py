@@ -7,7 +7,7 @@ from typing import final
 
 from modelkit.rollout.arms import Events
 from modelkit.rollout.counts import ByArm, Counts
-from modelkit.rollout.decide import Decision, Standing, decide
+from modelkit.rollout.decide import Decision, Kind, Standing, decide
 from modelkit.rollout.policy import RolloutPolicy, RolloutStage
 from modelkit.rollout.split import log_split
 from modelkit.rollout.weighing import FirstOfKeys, evidence_of
@@ -56,6 +56,8 @@ class Trial:
         self.calls = ByArm()  # of the stage
         self.all_calls = ByArm()
         self.shadowed = 0
+        self.keys = 0  # that called
+        self.whole_keys = 0  # with all the calls by which a key counts for a promotion
         self.points: list[Point] = []
         self._every = 1
         self._ticks = 0
@@ -98,6 +100,8 @@ class Trial:
             self.enter(of)
         self.now = now
         self.all_calls += counts.calls
+        self.keys += len(counts.keys)
+        self.whole_keys += len(counts.done)
         if of == self.stage:
             self.calls += counts.calls
             self.shadowed += counts.shadowed
@@ -106,6 +110,12 @@ class Trial:
             evidence.tick(self.policy.stages[of], counts)
         self.decision = decide(self.policy, self.standing())
         self._remember()
+        return self.decision
+
+    def decide_by_hand(self, kind: Kind, reason: str) -> Decision:
+        """Decide as somebody says, whatever the evidence."""
+        standing = self.standing()
+        self.decision = Decision(kind, reason, standing.guards, standing.split)
         return self.decision
 
     def enter(self, stage: int) -> None:
