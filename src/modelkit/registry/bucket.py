@@ -13,12 +13,13 @@ from typing import Any, final
 
 from modelkit.errors import RegistryError, importing
 
-METADATA_SERVICE = "169.254.169.254"  # which obstore asks where the environment has no credentials
-
 
 @final
 class Bucket:
-    """The files under the URL of a bucket, such as "s3://models/of-the-team"."""
+    """The files under the URL of a bucket, such as "s3://models/of-the-team".
+
+    Every method raises RegistryError where the bucket cannot be asked.
+    """
 
     concurrent = 16
 
@@ -26,7 +27,18 @@ class Bucket:
         with importing("obstore", "a registry in a bucket", "store"):
             from obstore.store import from_url
         self.url = url.rstrip("/")
-        self._store: Any = from_url(self.url)
+        with self._asking():
+            self._store: Any = from_url(self.url)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except BaseError as error:
+            reason = str(error).partition("\n")[0]  # what follows is for who debugs obstore
+            raise RegistryError(f"the bucket of {self.url} cannot be asked: {reason}") from error
 
     def create(self, name: str, data: bytes | memoryview) -> bool:
         """Make a file. The answer to a put that was made may be lost: the caller compares."""
@@ -70,20 +82,6 @@ class Bucket:
         with self._asking():
             found = obstore.list_with_delimiter(self._store, f"{folder}/")
         return sorted(prefix.rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"])
-
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Raise RegistryError, in a line or two, for what obstore raises."""
-        from obstore.exceptions import BaseError
-
-        try:
-            yield
-        except (BaseError, OSError) as error:
-            told, _, _ = str(error).partition("\n\nDebug source")
-            hint = ""
-            if METADATA_SERVICE in told:
-                hint = "; the environment has no credentials, such as AWS_ACCESS_KEY_ID"
-            raise RegistryError(f"{self.url} cannot be asked{hint}: {told}") from error
 
     def path(self, name: str) -> None:
         """None: what is in a bucket has no path here."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import isawaitable
 from time import monotonic
-from typing import Any, TypeVar, final
+from typing import final
 
 from modelkit import events
 from modelkit.activation import Activation
@@ -44,10 +44,9 @@ from modelkit.web.statuses import (
     unavailable,
     written,
 )
+from modelkit.web.steps import Turns, with_turns
 from modelkit.web.visit import Transport, Visit
 
-T = TypeVar("T")
-Turns = Generator[None, None, T]
 Reading = Callable[[bytes, Headers, Signature, Limits], Query]
 ReadingInTurns = Callable[[bytes, Headers, Signature, Limits], Turns[Query]]
 WritingInSteps = Callable[[Query, Outputs, str, str], Turns[Reply]]
@@ -306,7 +305,7 @@ class Edge:
                 _check_version(visit.route, visit.version)
         visit.check_time()
         writing = _FORMATS[visit.route.verb][2]
-        return await _with_turns(writing(query, answers, name, visit.version), transport)
+        return await with_turns(writing(query, answers, name, visit.version), transport)
 
     async def _query(
         self,
@@ -321,7 +320,7 @@ class Edge:
         if len(body) <= LONG_BODY:
             query = reading(*asked)
         elif in_steps is not None and len(body) <= _IN_THREAD:
-            query = await _with_turns(in_steps(*asked), transport)
+            query = await with_turns(in_steps(*asked), transport)
         else:
             query = await transport.beside(partial(reading, *asked))
         return with_key(query, visit.headers)
@@ -341,31 +340,6 @@ class Edge:
             "request %s to %s failed", request, visit.route.template, exc_info=error, extra=about
         )
         return failure(error, request)
-
-
-def run_now(steps: Coroutine[Any, Any, T]) -> T:
-    """Run steps whose transport blocks, and so never suspends, to their end."""
-    try:
-        steps.send(None)
-    except StopIteration as end:
-        value: T = end.value
-        return value
-    steps.close()
-    raise AssertionError("a transport that blocks has suspended")
-
-
-async def _with_turns(
-    steps: Turns[T],
-    transport: Transport,
-) -> T:
-    """What steps end with, with turns for others in between."""
-    try:
-        while True:
-            next(steps)
-            await transport.turn()
-    except StopIteration as end:
-        value: T = end.value
-        return value
 
 
 def _check_version(
