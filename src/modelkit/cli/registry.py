@@ -18,7 +18,9 @@ NONE = "none"  # what stands for an alias that there was not
 def add_registry(verbs: Any) -> None:
     """The arguments of `modelkit registry`."""
     parser = verbs.add_parser("registry", help="keep packages by name and version, with aliases")
-    parser.add_argument("registry", metavar="WHERE", help="a folder, or the URL of a bucket (s3://, gs://, az://)")
+    parser.add_argument(
+        "registry", metavar="WHERE", help="a folder, or the URL of a bucket (s3://, gs://, az://)"
+    )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     action = _add(actions, "list", run_list, "the models, or the versions of one")
     action.add_argument("name", nargs="?")

@@ -35,7 +35,9 @@ STAGE_HELP = (
 def add_rollout(verbs: Any) -> None:
     """The arguments of `modelkit rollout`."""
     parser = verbs.add_parser("rollout", help="put a version of a registry on trial")
-    parser.add_argument("registry", metavar="WHERE", help="a folder, or the URL of a bucket (s3://, gs://, az://)")
+    parser.add_argument(
+        "registry", metavar="WHERE", help="a folder, or the URL of a bucket (s3://, gs://, az://)"
+    )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     action = _add(actions, "start", run_start, "let a candidate answer a share of the calls")
     action.add_argument("model", help="name and version of the candidate, such as churn@1.1.0")

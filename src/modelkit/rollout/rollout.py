@@ -78,8 +78,7 @@ class Rollout(Model):
     Raises:
         RolloutError: if the candidate cannot answer in place of the champion, with every reason; or
             the stages or guards cannot be meant.
-        TypeError: for options of the other form: how a rollout of a registry goes is said to
-            `Registry.start_rollout`.
+        TypeError: for options of the other form; see `Registry.start_rollout`.
         NotFound: if the model has no champion.
         PackageError, DeviceError: as `mk.load` does.
     """
