@@ -198,10 +198,8 @@ def _keys_missing(trial: Trial) -> list[str]:
     if not trial.keys or names <= {DISAGREEMENTS, LATE_LOSSES}:
         return []
     calls = trial.policy.key_calls
-    return [
-        f"a key counts for a promotion once it has had {calls:,} calls: {trial.whole_keys:,} of "
-        f"{trial.keys:,} keys have"
-    ]
+    had = f"{trial.whole_keys:,} of {trial.keys:,} keys have"
+    return [f"a key counts for a promotion once it has had {calls:,} calls: {had}"]
 
 
 def _shown(logarithm: float) -> float:
