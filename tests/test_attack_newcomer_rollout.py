@@ -111,6 +111,15 @@ def test_a_key_that_is_no_text_is_refused_before_a_rollout_begins(two, key):
         two[0].predict(X[:1], key=key)
 
 
+def test_the_command_line_takes_the_calls_of_a_key(registry, capsys):
+    words = "start churn@1.1.0 --stage 0.5 --key-calls 1 --reason canary"
+    assert main(["rollout", registry.url, *words.split()]) == 0
+    assert '"key_calls": 1' in registry.state("churn").rollout.policy
+    words = "start churn@1.2.0 --policy p.json --key-calls 1 --reason canary"
+    assert main(["rollout", registry.url, *words.split()]) == 1
+    assert "--key-calls" in capsys.readouterr().err
+
+
 # Options.
 
 
