@@ -139,7 +139,13 @@ class Follower:
                 if state.generation == self._applied:
                     return False
                 version = _champion(state, self._name, self._registry.url)
+<<<<<<< HEAD
                 changed = self._take_champion(version, state)
+=======
+                if self._joined is not None:
+                    self._joined.learn(state)
+                changed = self._take_champion(version)
+>>>>>>> e-fleet
                 if state.rollout is not None:
                     version = state.rollout.candidate
                 changed = self._take_rollout(state.rollout, state) or changed
