@@ -139,16 +139,12 @@ class Follower:
                 if state.generation == self._applied:
                     return False
                 version = _champion(state, self._name, self._registry.url)
-<<<<<<< HEAD
-                changed = self._take_champion(version, state)
-=======
                 if self._joined is not None:
                     self._joined.learn(state)
                 changed = self._take_champion(version)
->>>>>>> e-fleet
                 if state.rollout is not None:
                     version = state.rollout.candidate
-                changed = self._take_rollout(state.rollout, state) or changed
+                changed = self._take_rollout(state.rollout) or changed
             except Exception as error:
                 generation = self._registry_generation()
                 self._failed = (generation, self.switch.clock() + int(RETRY * A_SECOND))
@@ -165,7 +161,7 @@ class Follower:
         except Exception:  # noqa: BLE001 - the first error is the one that is told
             return -1
 
-    def _take_champion(self, version: str, state: State) -> bool:
+    def _take_champion(self, version: str) -> bool:
         if version == self._champion:
             return False
         switch = self.switch
@@ -174,7 +170,6 @@ class Follower:
             self._check(version, layers)
         with switch.lock:
             switch.check_open()
-            self._learn_end(state)
             switch.end(layers.model)
             self._joined = None
         self._before = [each for each in (self._champion, *self._before) if each != version]
@@ -182,13 +177,12 @@ class Follower:
         self._answered.add(version)
         return True
 
-    def _take_rollout(self, rollout: Underway | None, state: State) -> bool:
+    def _take_rollout(self, rollout: Underway | None) -> bool:
         switch = self.switch
         joined = self._joined
         if joined is not None and not _is_same(joined.rollout, rollout):
             with switch.lock:
                 if switch.course is not None:
-                    self._learn_end(state)
                     switch.end(switch.champion)
                 self._joined = None
             joined = None
@@ -202,19 +196,6 @@ class Follower:
                 switch.enter(switch.under_way(), rollout.stage)
                 joined.rollout = rollout
         return True
-
-    def _learn_end(self, state: State) -> None:
-        """Let the status say how a rollout ended that somebody else decided. With the lock held."""
-        joined = self._joined
-        if joined is None or self.switch.course is None:
-            return
-        candidate = joined.rollout.candidate
-        trial = joined.course.trial
-        champion = state.aliases[CHAMPION]
-        if champion.version == candidate:
-            trial.decide_by_hand("promote", champion.reason)
-        elif candidate in state.rolled_back:
-            trial.decide_by_hand("rollback", state.rolled_back[candidate])
 
     def _join(self, rollout: Underway) -> Joined:
         """Take part in a rollout."""
