@@ -120,6 +120,14 @@ def test_the_command_line_takes_the_calls_of_a_key(registry, capsys):
     assert "--key-calls" in capsys.readouterr().err
 
 
+def test_a_rollout_without_traffic_gives_the_candidate_no_larger_share(two):
+    rollout = mk.Rollout(*two, stages=[0.01, 0.05, 0.5], tick=1e-9)
+    for _ in range(4):
+        status = rollout.status()
+    assert (status.decision, status.share) == ("continue", 0.01)
+    assert status.missing == ("the candidate has had no call in this stage",)
+
+
 # Options.
 
 

@@ -56,7 +56,7 @@ class Rollout(Model):
             same outputs; or the name of a model in the registry.
         share: of the candidate, for a rollout of one stage.
         stages: in place of `share`, several, each a `RolloutStage` or a share. One that is a share
-            alone has no least time and no least number of calls: it ends with its first tick.
+            alone has no least time and no least number of calls: it ends with its first call.
         shadow: a stage of share 0 that comes first: the candidate runs on copies of rows that the
             champion answered, in a thread of its own, and nobody gets its answers. Never shadow
             with a function that has effects elsewhere.
