@@ -98,9 +98,9 @@ def test_a_version_never_changes(registry, packages, tmp_path):
     assert again == registry.release("churn", "1.0.0")
     other = tmp_path / "other.mk"
     mk.save(LogisticRegression(C=9).fit(X, Y), other, example=X, name="churn", version="1.0.0")
-    with pytest.raises(Conflict, match="another digest"):
+    with pytest.raises(Conflict, match="is registered with digest"):
         registry.register(other)
-    with pytest.raises(Conflict, match="another parents"):
+    with pytest.raises(Conflict, match="is registered with parents"):
         registry.register(packages / "1.0.0.mk", parents=["0.9.0"])
     with pytest.raises(PackageError, match="read-only"):
         mk.attach(registry.fetch("churn", "1.0.0"), metadata={"a": 1})

@@ -102,7 +102,7 @@ def test_the_usual_guards_and_times(command, registry):
         (("start", "churn@narrow", "--stage", "0.5", "--reason", "r"), "in place of the champion"),
         (("promote", "churn", "--reason", "r"), "no rollout of churn is under way"),
         (("rollback", "other", "--reason", "r"), "no rollout of other is under way"),
-        (("status", "other"), "has no other@champion"),
+        (("status", "other"), "has no model 'other'"),
     ],
 )  # fmt: skip
 def test_what_it_refuses(command, registry, words, told):

@@ -29,12 +29,15 @@ def make_call(
 ) -> Call:
     """A Call from what a user passes, with `deadline` in seconds from now.
 
-    Raises ValueError for another priority, and for a deadline that is not positive.
+    Raises ValueError for another priority, and for a deadline that is not positive; TypeError for
+    a key that is no text, which a rollout that begins later could not hash.
     """
     if deadline is None and priority == 0 and key is None:
         return PLAIN
     if priority not in (0, -1):
         raise ValueError(f"priority is 0, or -1 for work that may wait; got {priority!r}")
+    if key is not None and not isinstance(key, str):
+        raise TypeError(f"a key is a text, such as str(customer); got {key!r}")
     if deadline is None:
         return Call(None, priority, key)
     if not deadline > 0:

@@ -18,7 +18,9 @@ NONE = "none"  # what stands for an alias that there was not
 def add_registry(verbs: Any) -> None:
     """The arguments of `modelkit registry`."""
     parser = verbs.add_parser("registry", help="keep packages by name and version, with aliases")
-    parser.add_argument("registry", help="a folder, or the URL of a bucket (s3://, gs://, az://)")
+    parser.add_argument(
+        "registry", metavar="WHERE", help="a folder, or the URL of a bucket (s3://, gs://, az://)"
+    )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     action = _add(actions, "list", run_list, "the models, or the versions of one")
     action.add_argument("name", nargs="?")
@@ -33,7 +35,7 @@ def add_registry(verbs: Any) -> None:
     action.add_argument(
         "--expected",
         required=True,
-        help=f"the version it names now, or its generation as #12; {NONE} for a new alias",
+        help=f"the version it names now, or its generation as '#12', in quotes; {NONE} for a new alias",
     )
     action.add_argument("--reason", required=True, help="why, for the history")
     action = _add(actions, "history", run_history, "who changed what, when and why")
@@ -104,7 +106,9 @@ def run_alias(args: argparse.Namespace) -> Printed:
 def run_history(args: argparse.Namespace) -> Printed:
     """Every entry of a model's log, or those of an alias."""
     name, _, alias = args.model.partition("@")
-    entries = mk.Registry(args.registry).history(name, alias or None)
+    registry = mk.Registry(args.registry)
+    registry.versions(name)  # raises NotFound for a model that there is not
+    entries = registry.history(name, alias or None)
     plain = [fields.write_object(entry) for entry in entries]
     return _printed(args, plain, [str(entry) for entry in entries])
 

@@ -35,7 +35,9 @@ STAGE_HELP = (
 def add_rollout(verbs: Any) -> None:
     """The arguments of `modelkit rollout`."""
     parser = verbs.add_parser("rollout", help="put a version of a registry on trial")
-    parser.add_argument("registry", help="a folder, or the URL of a bucket (s3://, gs://, az://)")
+    parser.add_argument(
+        "registry", metavar="WHERE", help="a folder, or the URL of a bucket (s3://, gs://, az://)"
+    )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     action = _add(actions, "start", run_start, "let a candidate answer a share of the calls")
     action.add_argument("model", help="name and version of the candidate, such as churn@1.1.0")
@@ -50,6 +52,10 @@ def add_rollout(verbs: Any) -> None:
     )  # fmt: skip
     action.add_argument("--alpha", type=float, help="how often it may be wrong; else 0.01")
     action.add_argument("--horizon", metavar="TIME", help="after which it holds; else 7d")
+    action.add_argument(
+        "--key-calls", type=int, metavar="NUMBER",
+        help="of a key, the calls with which it counts for a promotion; else 20",
+    )  # fmt: skip
     action.add_argument("--force", action="store_true", help="although it was rolled back before")
     action.add_argument("--reason", required=True, help="why, for the history")
     action = _add(actions, "status", run_status, "where it stands, or how the last one ended")
@@ -123,14 +129,19 @@ def run_decide(args: argparse.Namespace) -> Printed:
 def _policy(args: argparse.Namespace) -> mk.RolloutPolicy:
     """The policy of arguments. Raises RolloutError, and ModelkitError for what cannot be read."""
     if args.policy is not None:
-        if args.guard or args.alpha is not None or args.horizon is not None:
-            raise ModelkitError("--policy says all of it: leave out --guard, --alpha and --horizon")
+        others = (args.alpha, args.horizon, args.key_calls)
+        if args.guard or others != (None, None, None):
+            raise ModelkitError(
+                "--policy says all of it: leave out --guard, --alpha, --horizon and --key-calls"
+            )
         return mk.RolloutPolicy.from_json(Path(args.policy).read_text("utf-8"), args.policy)
     options: dict[str, Any] = {}
     if args.alpha is not None:
         options["alpha"] = args.alpha
     if args.horizon is not None:
         options["horizon"] = _seconds(args.horizon)
+    if args.key_calls is not None:
+        options["key_calls"] = args.key_calls
     guards = tuple(map(_guard, args.guard)) or USUAL_GUARDS
     return mk.RolloutPolicy(tuple(map(_stage, args.stage)), guards, **options)
 

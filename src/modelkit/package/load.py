@@ -334,13 +334,17 @@ def open_bytes(source: Openable) -> memoryview:
 def _read_all(file: Any) -> bytes:
     """The rest of a file object, which may give it in several parts."""
     parts: list[bytes] = []
-    while part := file.read():
+    read = getattr(file, "read", None)
+    while part := None if read is None else read():
         if not isinstance(part, bytes):
-            raise TypeError(
-                "a package is read from a path, bytes or a binary file object, not "
-                f"{type(file).__name__}"
-            )
+            read = None
+            break
         parts.append(part)
+    if read is None:
+        raise TypeError(
+            "a package is read from a path, bytes or a binary file object, not "
+            f"{type(file).__name__}; mk.save writes a model as a package"
+        )
     return b"".join(parts)
 
 

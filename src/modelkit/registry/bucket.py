@@ -13,6 +13,8 @@ from typing import Any, final
 
 from modelkit.errors import RegistryError, importing
 
+METADATA_SERVICE = "169.254.169.254"  # which is asked where the environment has no credentials
+
 
 @final
 class Bucket:
@@ -36,8 +38,11 @@ class Bucket:
 
         try:
             yield
-        except BaseError as error:
-            reason = str(error).partition("\n")[0]  # what follows is for who debugs obstore
+        except (BaseError, FileNotFoundError) as error:  # the latter for a bucket that is not there
+            told = str(error).partition("\n\nDebug source")[0]  # which is for who debugs obstore
+            reason = " ".join(told.splitlines())  # the answer of the store has the reason below
+            if METADATA_SERVICE in reason:
+                reason = f"the environment has no credentials, such as AWS_ACCESS_KEY_ID: {reason}"
             raise RegistryError(f"the bucket of {self.url} cannot be asked: {reason}") from error
 
     def create(self, name: str, data: bytes | memoryview) -> bool:

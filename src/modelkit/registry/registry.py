@@ -133,6 +133,8 @@ class Registry:
         data = self._store.read(path)
         if data is None:
             known = [*self.aliases(name), *self._version_names(name)]
+            if not known:
+                self.versions(name)  # raises NotFound, with the models that there are
             raise NotFound(
                 f"{self.url} has no {name}@{which}; it has: {html.some(known) or 'none'}",
                 name=name,
@@ -444,9 +446,10 @@ def _same(there: Release, asked: Release) -> Release:
     for field in ("digest", "parents", "verdict"):
         if getattr(there, field) != getattr(asked, field):
             raise Conflict(
-                f"{there.name} {there.version} is registered with another {field}, "
-                f"{getattr(there, field)!r}, by {there.actor} at {there.at}: versions never "
-                "change; give the package a new version",
+                f"{there.name} {there.version} is registered with {field} "
+                f"{getattr(there, field)!r}, not {getattr(asked, field)!r}, by {there.actor} at "
+                f"{there.at}: versions never change; register it as it was, or give the package a "
+                "new version",
                 name=there.name,
                 release=there,
             )

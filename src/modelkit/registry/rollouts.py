@@ -52,7 +52,7 @@ def check_not_rolled_back(
     """Raise Conflict for a champion that was rolled back, unless forced."""
     if alias == CHAMPION and version in state.rolled_back and not force:
         raise Conflict(
-            f"{name} {version} was rolled back: {state.rolled_back[version]}; pass force=True if "
+            f"{name} {version} was rolled back: {state.rolled_back[version]}; pass force=True (or --force) if "
             "that does not hold any more, and say why in the reason",
             name=name,
         )

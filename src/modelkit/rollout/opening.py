@@ -15,10 +15,11 @@ from modelkit.rollout.course import Course
 from modelkit.rollout.follow import Follower
 from modelkit.rollout.guards import USUAL_GUARDS, Guard
 from modelkit.rollout.layers import Wrap
-from modelkit.rollout.policy import DAY, RolloutPolicy, RolloutStage, stages_of
+from modelkit.rollout.policy import DAY, KEY_CALLS, RolloutPolicy, RolloutStage, stages_of
 from modelkit.rollout.switch import Switch
 
 POLLED_EVERY = 5.0  # seconds
+OF_A_POLICY = ("share", "stages", "shadow", "guards", "alpha", "horizon", "tick", "key_calls")
 
 
 def switch_of(  # noqa: PLR0913
@@ -33,16 +34,26 @@ def switch_of(  # noqa: PLR0913
     alpha: float = 0.01,
     horizon: float = 7 * DAY,
     tick: float = 10.0,
+    key_calls: int = KEY_CALLS,
     rescue: bool = False,
     seed: int | None = None,
+    **others: object,
 ) -> Switch:
     """The Switch of a Rollout of two Models, whose rollout has begun; see `Rollout`."""
+    if others:
+        raise TypeError(
+            f"a Rollout of two Models takes no {', '.join(others)}; it takes "
+            f"{', '.join(OF_A_POLICY)}, rescue and seed"
+        )
+    if isinstance(guards, Guard):
+        raise TypeError(f"guards is a list of mk.Guard, such as [mk.Guard({guards.name!r})]")
     policy = RolloutPolicy(
         stages=stages_of(share, stages, shadow),
         guards=tuple(guards),
         alpha=alpha,
         horizon=horizon,
         tick=tick,
+        key_calls=key_calls,
     )
     check_compatible(champion.signature, candidate.signature)
     switch = Switch(champion, clock)
@@ -72,6 +83,13 @@ def follower_of(  # noqa: PLR0913
     **options: Any,
 ) -> Follower:
     """The Follower of a Rollout of a registry; see `Rollout`."""
+    misplaced = [option for option in options if option in OF_A_POLICY]
+    if misplaced:
+        raise TypeError(
+            f"a Rollout of a registry takes no {', '.join(misplaced)}: pass them to "
+            f"mk.RolloutPolicy, and that to registry.start_rollout({name!r}, version, policy, "
+            "reason=...)"
+        )
     if keep < 0 or not poll > 0:
         raise RolloutError(f"keep is 0 or more and poll above 0; got {keep!r} and {poll!r}")
     follower = Follower(

@@ -48,12 +48,18 @@ class Need:
         return self.share * self.requests
 
     def __str__(self) -> str:
-        what = "an equal candidate" if self.risk == 1 else f"{self.risk:g} times the rate"
+        what = f"{self.risk:g} times the rate of {self.rate:g}"
+        if self.risk == 1:
+            what = f"an equal candidate, at a rate of {self.rate:g},"
+        decided = "promoted" if self.decision == "promote" else "rolled back"
+        about = f"{self.guard} at share {self.share:g}: {what}"
+        if self.rate * self.risk > 1:
+            return f"{about} is more than every call"
         if isinf(self.requests):
-            return f"{self.guard} at share {self.share:g}: {what} is never a {self.decision}"
+            return f"{about} is never {decided}"
         return (
-            f"{self.guard} at share {self.share:g}: {what} is a {self.decision} after about "
-            f"{self.requests:,.0f} requests, {self.candidate:,.0f} of them the candidate's"
+            f"{about} is {decided} after about {self.requests:,.0f} requests, "
+            f"{self.candidate:,.0f} of them the candidate's"
         )
 
 

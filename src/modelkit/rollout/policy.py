@@ -13,6 +13,7 @@ from modelkit.errors import RolloutError
 from modelkit.rollout.guards import DISAGREEMENTS, USUAL_GUARDS, Guard
 
 DAY = 86_400.0
+KEY_CALLS = 20
 
 
 @final
@@ -78,7 +79,7 @@ class RolloutPolicy:
         horizon: the seconds after which it holds, undecided, and says so.
         tick: the seconds after which events are weighed; at 10 to 300.
         key_calls: of a key, the share of its first `key_calls` calls that were bad counts for a
-            promotion.
+            promotion, once it has had so many.
 
     Raises:
         RolloutError: for values that cannot be meant.
@@ -89,7 +90,7 @@ class RolloutPolicy:
     alpha: float = 0.01
     horizon: float = 7 * DAY
     tick: float = 10.0
-    key_calls: int = 20
+    key_calls: int = KEY_CALLS
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(self.stages))
@@ -184,6 +185,9 @@ def _check_stages(stages: tuple[RolloutStage, ...]) -> None:
 
 
 def _check_guards(policy: RolloutPolicy) -> None:
+    for guard in policy.guards:
+        if not isinstance(guard, Guard):
+            raise RolloutError(f"guards are mk.Guard, such as mk.Guard('errors'), not {guard!r}")
     names = [guard.name for guard in policy.guards]
     if len(set(names)) < len(names):
         raise RolloutError(f"guards have different names; got {names}")

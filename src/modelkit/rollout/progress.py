@@ -13,6 +13,7 @@ from modelkit.identity import Identity, identity_of
 from modelkit.rollout.chart import evidence_chart
 from modelkit.rollout.course import Course
 from modelkit.rollout.decide import Standing, lacks, unmet
+from modelkit.rollout.guards import DISAGREEMENTS, LATE_LOSSES
 from modelkit.rollout.policy import RolloutPolicy
 from modelkit.rollout.switch import Switch
 from modelkit.rollout.trial import Point, Trial
@@ -187,7 +188,18 @@ def missing_of(trial: Trial) -> tuple[str, ...]:
     found = unmet(trial.policy, standing)
     if trial.stage == len(trial.policy.stages) - 1:
         found += lacks(trial.policy, standing)
+        found += _keys_missing(trial)
     return tuple(found)
+
+
+def _keys_missing(trial: Trial) -> list[str]:
+    """How many keys count for a promotion, where calls have keys and guards go by calls."""
+    names = {guard.name for guard in trial.policy.guards}
+    if not trial.keys or names <= {DISAGREEMENTS, LATE_LOSSES}:
+        return []
+    calls = trial.policy.key_calls
+    had = f"{trial.whole_keys:,} of {trial.keys:,} keys have"
+    return [f"a key counts for a promotion once it has had {calls:,} calls: {had}"]
 
 
 def _shown(logarithm: float) -> float:
@@ -230,6 +242,8 @@ def _notes(switch: Switch, course: Course | None) -> tuple[str, ...]:
         found.append(f"{switch.failures:,} failures beside the calls, last {switch.last_failure}")
     if course is None:
         return tuple(found)
+    if course is not switch.course and not switch.closed:
+        found.append(f"it has ended, and {_named(identity_of(switch.champion))} answers everything")
     if course.trial.full:
         found.append("there are more keys than are counted; the further ones count no more")
     if course.shadow is not None and course.shadow.dropped:

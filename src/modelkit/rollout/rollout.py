@@ -14,7 +14,7 @@ from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs
 from modelkit.registry.registry import Registry
 from modelkit.rollout.course import Loss
-from modelkit.rollout.decide import Decision, Kind
+from modelkit.rollout.decide import Kind
 from modelkit.rollout.follow import Follower
 from modelkit.rollout.guards import USUAL_GUARDS, Guard
 from modelkit.rollout.layers import Wrap
@@ -22,7 +22,7 @@ from modelkit.rollout.lineup import BY_CALL, BY_RUN, Lineup
 from modelkit.rollout.opening import POLLED_EVERY, follower_of, switch_of
 from modelkit.rollout.pinned import Pinned
 from modelkit.rollout.planning import RISKS, RolloutPlan, plan_of
-from modelkit.rollout.policy import DAY, RolloutStage
+from modelkit.rollout.policy import DAY, KEY_CALLS, RolloutStage
 from modelkit.rollout.progress import Progress, progress_of
 from modelkit.signature import Feeds, Signature
 
@@ -55,25 +55,30 @@ class Rollout(Model):
         candidate: the Model on trial, which takes every row that the champion takes and gives the
             same outputs; or the name of a model in the registry.
         share: of the candidate, for a rollout of one stage.
-        stages: in place of `share`, several, each a `RolloutStage` or a share.
+        stages: in place of `share`, several, each a `RolloutStage` or a share. One that is a share
+            alone has no least time and no least number of calls: it ends with its first call.
         shadow: a stage of share 0 that comes first: the candidate runs on copies of rows that the
             champion answered, in a thread of its own, and nobody gets its answers. Never shadow
             with a function that has effects elsewhere.
-        guards: what is watched.
-        alpha: see `RolloutPolicy`, as are `horizon` and `tick`.
-        horizon: seconds after which it holds, undecided.
-        tick: seconds after which events are weighed.
+        guards: what is watched; by default, errors, slow, nonfinite and refused.
+        alpha: .01 by default; see `RolloutPolicy`, as for the next three.
+        horizon: seconds after which it holds, undecided; a week by default.
+        tick: seconds after which events are weighed; 10 by default.
+        key_calls: the number of calls, from the first one, with which a key counts for a promotion;
+            20 by default. Keys with fewer count against the candidate only: take 1 where most
+            customers call once.
         rescue: whether the champion answers the calls at which the candidate fails, which count as
             failed.
         seed: of the draws and of the hashes of keys; by default, each rollout draws its own.
         wrap: makes the layers of each version, such as `lambda model: mk.Meter(mk.Batcher(model))`.
-        keep: how many versions stay warm that answered before.
-        poll: seconds after which a call looks for news.
+        keep: how many versions stay warm that answered before; 1 by default.
+        poll: seconds after which a call looks for news; 5 by default.
         load_options: those of `mk.load`, for every version.
 
     Raises:
         RolloutError: if the candidate cannot answer in place of the champion, with every reason; or
             the stages or guards cannot be meant.
+        TypeError: for options of the other form; see `Registry.start_rollout`.
         NotFound: if the model has no champion.
         PackageError, DeviceError: as `mk.load` does.
     """
@@ -93,6 +98,7 @@ class Rollout(Model):
         alpha: float = 0.01,
         horizon: float = 7 * DAY,
         tick: float = 10.0,
+        key_calls: int = KEY_CALLS,
         rescue: bool = False,
         seed: int | None = None,
     ) -> None: ...
@@ -242,7 +248,7 @@ class Rollout(Model):
         elif self._follower is not None:
             self._follower.go_back(reason)
         else:
-            switch.go_back()
+            switch.go_back(reason)
 
     def _decide(self, kind: Kind, reason: str) -> None:
         switch = self._switch
@@ -252,10 +258,7 @@ class Rollout(Model):
             return
         with switch.lock:
             course = switch.under_way()
-            standing = course.trial.standing()
-            decision = Decision(kind, reason, standing.guards, standing.split)
-            course.trial.decision = decision
-            switch.carry_out(course, decision)
+            switch.carry_out(course, course.trial.decide_by_hand(kind, reason))
 
     def refresh(self) -> bool:
         """Do now what the registry says, in this thread; returns whether anything changed.

@@ -197,13 +197,15 @@ class Switch:
             _tell_swapped(identity_of(before), arm.identity)
         return draining
 
-    def go_back(self) -> Draining:
+    def go_back(self, reason: str) -> Draining:
         """Let the Model answer that did before a promotion. Raises RolloutError without one."""
         with self.lock:
             kept = self.kept
             if kept is None:
                 raise RolloutError("there is nothing to go back to: no candidate was promoted")
             self.kept = None
+            if self.past is not None:
+                tell(self.past, self.past.trial.decide_by_hand("rollback", reason))
             return self.end(kept)
 
     def close(self) -> Draining:

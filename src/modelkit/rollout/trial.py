@@ -7,7 +7,7 @@ from typing import final
 
 from modelkit.rollout.arms import Events
 from modelkit.rollout.counts import ByArm, Counts
-from modelkit.rollout.decide import Decision, Standing, decide
+from modelkit.rollout.decide import Decision, Kind, Standing, decide
 from modelkit.rollout.keyed import FreshKeys
 from modelkit.rollout.policy import RolloutPolicy, RolloutStage
 from modelkit.rollout.split import log_split
@@ -57,6 +57,8 @@ class Trial:
         self.calls = ByArm()  # of the stage
         self.all_calls = ByArm()
         self.shadowed = 0
+        self.keys = 0  # that called
+        self.whole_keys = 0  # with all the calls by which a key counts for a promotion
         self.points: list[Point] = []
         self._every = 1
         self._ticks = 0
@@ -99,6 +101,8 @@ class Trial:
             self.enter(of)
         self.now = now
         self.all_calls += counts.calls
+        self.keys += len(counts.keys)
+        self.whole_keys += len(counts.done)
         if of == self.stage:
             self.calls += counts.calls
             self.shadowed += counts.shadowed
@@ -107,6 +111,12 @@ class Trial:
             evidence.tick(self.policy.stages[of], counts)
         self.decision = decide(self.policy, self.standing())
         self._remember()
+        return self.decision
+
+    def decide_by_hand(self, kind: Kind, reason: str) -> Decision:
+        """Decide as somebody says, whatever the evidence."""
+        standing = self.standing()
+        self.decision = Decision(kind, reason, standing.guards, standing.split)
         return self.decision
 
     def enter(self, stage: int) -> None:
