@@ -246,7 +246,7 @@ def test_auto_says_what_it_chose_and_logs_where_a_gpu_was_passed_by(devices, den
         if any(device.name == name and device.usable for device in devices)
     ]
     compiled = len(decide.device_chain("auto", sessions.providers())) > 1
-    with caplog.at_level(logging.DEBUG), mk.load(dense_mk) as model:
+    with caplog.at_level(logging.WARNING), mk.load(dense_mk) as model:
         placement = model.placement
     assert placement.asked == decide.device_chain("auto", sessions.providers())[0].name
     if usable:
@@ -261,9 +261,9 @@ def test_auto_says_what_it_chose_and_logs_where_a_gpu_was_passed_by(devices, den
     assert [record.getMessage() for record in caplog.records] == [placement.reason] * compiled
 
 
-def test_an_explicit_cpu_logs_nothing(dense_mk, caplog):
+def test_an_explicit_cpu_warns_of_nothing(dense_mk, caplog):
     with (
-        caplog.at_level(logging.DEBUG),
+        caplog.at_level(logging.WARNING),
         mk.load(dense_mk, device="cpu"),
         mk.load(dense_mk, device=["cuda", "cpu"]),
     ):
