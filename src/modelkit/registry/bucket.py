@@ -7,9 +7,11 @@ reads it; none is kept.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, final
 
-from modelkit.errors import importing
+from modelkit.errors import RegistryError, importing
 
 
 @final
@@ -22,17 +24,26 @@ class Bucket:
         with importing("obstore", "a registry in a bucket", "store"):
             from obstore.store import from_url
         self.url = url.rstrip("/")
-        self._store: Any = from_url(self.url)
+        with self._asked():
+            self._store: Any = from_url(self.url)
 
     def create(self, name: str, data: bytes | memoryview) -> bool:
         """Make a file. The answer to a put that was made may be lost: the caller compares."""
+        try:
+            return self._put(name, data)
+        except RegistryError:
+            # A put may be made twice, since the second one changes nothing.
+            return self._put(name, data)
+
+    def _put(self, name: str, data: bytes | memoryview) -> bool:
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
-        try:
-            obstore.put(self._store, name, bytes(data), mode="create")
-        except AlreadyExistsError:
-            return False
+        with self._asked():
+            try:
+                obstore.put(self._store, name, data, mode="create")
+            except AlreadyExistsError:
+                return False
         return True
 
     def read(self, name: str) -> bytes | None:
@@ -40,29 +51,42 @@ class Bucket:
         import obstore
         from obstore.exceptions import NotFoundError
 
-        try:
-            return bytes(obstore.get(self._store, name).bytes())
-        except (FileNotFoundError, NotFoundError):
-            return None
+        with self._asked():
+            try:
+                return bytes(obstore.get(self._store, name).bytes())
+            except (FileNotFoundError, NotFoundError):
+                return None
 
     def names(self, folder: str, most: int | None = None) -> list[str]:
         """The names of the files in a folder, in one request for each thousand."""
         import obstore
 
         found: list[str] = []
-        for page in obstore.list(self._store, f"{folder}/", chunk_size=most or 1000):
-            found += [item["path"].rpartition("/")[2] for item in page]
-            if most is not None and len(found) >= most:
-                break
+        with self._asked():
+            for page in obstore.list(self._store, f"{folder}/", chunk_size=most or 1000):
+                found += [item["path"].rpartition("/")[2] for item in page]
+                if most is not None and len(found) >= most:
+                    break
         return sorted(found)[:most]
 
     def folders(self, folder: str) -> list[str]:
         """The names of the folders in a folder."""
         import obstore
 
-        found = obstore.list_with_delimiter(self._store, f"{folder}/")
+        with self._asked():
+            found = obstore.list_with_delimiter(self._store, f"{folder}/")
         return sorted(prefix.rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"])
 
     def path(self, name: str) -> None:
         """None: what is in a bucket has no path here."""
         return
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """A block that asks the bucket. Raises RegistryError with what obstore says."""
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except BaseError as error:
+            raise RegistryError(f"{self.url} did not do what it was asked: {error}") from error
