@@ -7,11 +7,15 @@ reads it; none is kept.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, final
 
 from modelkit.errors import RegistryError, importing
+
+
+_asks: int | None = None  # the process that asked a bucket first
 
 
 @final
@@ -24,18 +28,11 @@ class Bucket:
         with importing("obstore", "a registry in a bucket", "store"):
             from obstore.store import from_url
         self.url = url.rstrip("/")
-        with self._asked():
+        with _telling(self.url):
             self._store: Any = from_url(self.url)
 
     def create(self, name: str, data: bytes | memoryview) -> bool:
         """Make a file. The answer to a put that was made may be lost: the caller compares."""
-        try:
-            return self._put(name, data)
-        except RegistryError:
-            # A put may be made twice, since the second one changes nothing.
-            return self._put(name, data)
-
-    def _put(self, name: str, data: bytes | memoryview) -> bool:
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
@@ -83,10 +80,26 @@ class Bucket:
 
     @contextmanager
     def _asked(self) -> Iterator[None]:
-        """A block that asks the bucket. Raises RegistryError with what obstore says."""
-        from obstore.exceptions import BaseError
-
-        try:
+        """A block that asks the bucket. Raises RegistryError."""
+        global _asks  # noqa: PLW0603 - the threads of obstore belong to the process as well
+        _asks = _asks or os.getpid()
+        if os.getpid() != _asks:
+            raise RegistryError(
+                f"{self.url} cannot be asked: this process was forked from process {_asks}, which "
+                "used a bucket, and would wait for threads that only that one has. Open the "
+                "registry after the fork, and not before; or start workers by spawn"
+            )
+        with _telling(self.url):
             yield
-        except BaseError as error:
-            raise RegistryError(f"{self.url} did not do what it was asked: {error}") from error
+
+
+@contextmanager
+def _telling(url: str) -> Iterator[None]:
+    """Raise RegistryError with what obstore says."""
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except BaseError as error:
+        told = str(error).partition("\n\nDebug source")[0]
+        raise RegistryError(f"{url} did not do what it was asked: {told}") from error
