@@ -61,7 +61,8 @@ class Bucket:
         found: list[str] = []
         with self._asked():
             for page in obstore.list(self._store, f"{folder}/", chunk_size=most or 1000):
-                found += [item["path"].rpartition("/")[2] for item in page]
+                names = [item["path"].removeprefix(f"{folder}/") for item in page]
+                found += [name for name in names if "/" not in name]
                 if most is not None and len(found) >= most:
                     break
         return sorted(found)[:most]
