@@ -19,6 +19,7 @@ from helpers.processes import forks, passes_in_a_child
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
+from modelkit.cli import main
 from modelkit.errors import Conflict, IntegrityError, NotFound, RegistryError, UntrustedError
 from modelkit.registry import journal as journals
 from modelkit.registry.log import KEPT_EVERY, State, state_name, write_state
@@ -451,3 +452,67 @@ def test_processes_that_are_stopped_and_see_it_by_other_paths_lose_nothing(regis
     assert [worker.wait() for worker in workers] == [0, 0, 0]
     reasons = [entry.reason for entry in registry.history("churn", "champion")[1:]]
     assert reasons == [str(number + 1) for number in range(120)]
+
+
+def test_an_alias_is_not_retired_as_if_it_were_a_version(registry):
+    with pytest.raises(RegistryError, match="is an alias; pass the version"):
+        registry.retire("churn", "champion", reason="x")
+    assert registry.state("churn").retired == {}
+
+
+class Full:
+    """A store on a disk on which there is no room for states."""
+
+    def __init__(self, store):
+        self.store = store
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+    def create(self, name, data):
+        if "/states/" in name:
+            raise OSError(28, "No space left on device")
+        return self.store.create(name, data)
+
+
+def test_a_state_that_cannot_be_kept_is_no_failure_of_the_change(registry):
+    """The alias was changed, and the writer was told that it was not."""
+    full = mk.Registry(registry.url)
+    full._store = Full(full._store)
+    for i in range(2 * KEPT_EVERY):
+        full.set_alias("churn", f"a{i}", "1.0.0", expected=None, reason="x")
+    assert mk.Registry(registry.url).generation("churn") == 2 * KEPT_EVERY + 1
+
+
+def test_a_disk_that_is_full_changes_nothing_and_leaves_nothing(registry, packages, tmp_path):
+    """The system says no in the middle of a file that is larger than the process may write."""
+    code = """
+import resource, signal, sys
+import modelkit as mk
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
+registry = mk.Registry(sys.argv[1])
+for act in (
+    lambda: registry.register(sys.argv[2]),
+    lambda: registry.set_alias("churn", "b", "1.0.0", expected=None, reason="x" * 400),
+    lambda: registry.fetch("churn", "1.0.0", sys.argv[3]),
+):
+    try:
+        act()
+    except OSError as error:
+        print(error.errno)
+"""
+    pytest.importorskip("resource")
+    before = sorted(Path(registry.url).rglob("*"))
+    command = [sys.executable, "-c", code, registry.url, str(packages / "joblib.mk")]
+    done = subprocess.run(
+        [*command, str(tmp_path / "copy")], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["27"] * 3
+    assert sorted(Path(registry.url).rglob("*")) == before
+    assert list((tmp_path / "copy").iterdir()) == []
+
+
+def test_the_history_of_a_name_that_is_misspelt_is_an_error(registry, capsys):
+    assert main(["registry", registry.url, "history", "chrun"]) == 1
+    assert "no model 'chrun'" in capsys.readouterr().err

@@ -104,7 +104,10 @@ def run_alias(args: argparse.Namespace) -> Printed:
 def run_history(args: argparse.Namespace) -> Printed:
     """Every entry of a model's log, or those of an alias."""
     name, _, alias = args.model.partition("@")
-    entries = mk.Registry(args.registry).history(name, alias or None)
+    registry = mk.Registry(args.registry)
+    entries = registry.history(name, alias or None)
+    if not entries:
+        registry.versions(name)  # raises NotFound for a name that is misspelt
     plain = [fields.write_object(entry) for entry in entries]
     return _printed(args, plain, [str(entry) for entry in entries])
 

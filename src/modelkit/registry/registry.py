@@ -259,11 +259,7 @@ class Registry:
             TypeError: if `expected` is something else, such as a bool.
         """
         _check(ALIAS_PATTERN, "alias", alias)
-        release = self.release(name, _check(VERSION_PATTERN, "version", version))
-        if release.version != version:
-            raise RegistryError(
-                f"{version!r} is an alias; pass the version it names: {release.version!r}"
-            )
+        self._check_version(name, version)
         if alias in self._version_names(name):
             raise RegistryError(f"{alias!r} is a version of {name}, so no alias can have this name")
 
@@ -359,8 +355,9 @@ class Registry:
         Raises:
             Conflict: if an alias names it, or a rollout tries it.
             NotFound: if there is no such version.
+            RegistryError: if it is an alias.
         """
-        self.release(name, _check(VERSION_PATTERN, "version", version))
+        self._check_version(name, version)
 
         def decide(state: State) -> Entry:
             for alias, now in state.aliases.items():
@@ -419,6 +416,14 @@ class Registry:
         files = self._store.names(f"models/{name}/versions")
         found = [file.removesuffix(".json") for file in files if file.endswith(".json")]
         return [version for version in found if VERSION_PATTERN.fullmatch(version)]
+
+    def _check_version(self, name: str, version: str) -> None:
+        """Raise NotFound for what is no version, and RegistryError for an alias."""
+        release = self.release(name, _check(VERSION_PATTERN, "version", version))
+        if release.version != version:
+            raise RegistryError(
+                f"{version!r} is an alias; pass the version it names: {release.version!r}"
+            )
 
     def _check_no_alias(self, release: Release) -> None:
         if release.version in self.aliases(release.name):
