@@ -255,7 +255,7 @@ def test_every_family_is_on_the_dashboard():
 
 def test_every_alert_says_for_how_long_how_bad_and_where_to_read_on():
     _, alerts = recorded_and_alerts()
-    assert len({*alert_names()}) == len(alerts) == 9
+    assert len({*alert_names()}) == len(alerts) == 11
     for rule in alerts:
         assert re.fullmatch(r"\d+m", rule["for"])
         assert rule["labels"]["severity"] in ("critical", "warning")
@@ -296,7 +296,7 @@ def test_the_configurations_in_the_documentation_are_valid(tmp_path):
     (tmp_path / "alertmanager.yml").write_text(routing)
     said, well = said_by("promtool", tmp_path, "check", "config", "prometheus.yml")
     assert well, said
-    assert "25 rules found" in said
+    assert "27 rules found" in said
     said, well = said_by("amtool", tmp_path, "check-config", "alertmanager.yml")
     assert well, said
 

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit import events
-from modelkit.errors import RolloutError
+from modelkit.errors import MeterError, RolloutError
 from modelkit.testing import Client
 
 RNG = np.random.default_rng(0)
@@ -204,7 +204,7 @@ def test_a_collector_shows_every_arm_and_where_the_rollout_stands(rollout):
     rollout.rollback()
     assert figure(collector, "modelkit_rollout_stage", **labels) == 0
     assert figure(collector, "modelkit_rollout_decision", **labels, decision="rollback") == 1
-    assert figure(collector, "modelkit_rollout_failures_total") == 0
+    assert figure(collector, "modelkit_rollout_failures_total", version="1.0.0") == 0
     candidate = figure(collector, "modelkit_rollout_units", **labels, arm="candidate")
     champion = figure(collector, "modelkit_rollout_units", **labels, arm="champion")
     assert candidate + champion == len(KEYS)
@@ -253,3 +253,9 @@ def test_arms_of_two_names_are_both_shown():
     assert any(name == "modelkit_rollout_share" for name, _ in shown)
     with pytest.raises(ValueError, match="two Models are named"):
         mk.Collector(rollout, model)
+
+
+def test_a_meter_around_a_rollout_is_refused(rollout):
+    """It would count the calls of all versions as those of the first."""
+    with pytest.raises(MeterError, match=r"wrap=mk\.Meter"):
+        mk.Meter(rollout)

@@ -432,6 +432,19 @@ def test_where_all_calls_go_to_the_candidate_its_floor_decides():
         assert decision.kind == kind
 
 
+def test_where_all_calls_go_to_the_candidate_recorded_quantiles_decide():
+    """Blue-green: a tenth of the champion's calls were slower than its 90 % quantile."""
+    rates = {"slow:50": 0.5, "slow:90": 0.1, "slow:99": 0.01}
+    for factor, kind in ((0.9, "promote"), (1.8, "rollback")):
+        trial = Trial(mk.RolloutPolicy((mk.RolloutStage(1.0),), (mk.Guard("slow"),)), 0.0)
+        rng = np.random.default_rng(0)
+        for tick in range(1, 101):
+            decision = trial.tick(counts_of(rng, 1.0, 500, rates, factor), 10.0 * tick)
+            if trial.over:
+                break
+        assert decision.kind == kind
+
+
 def test_slow_calls_of_all_quantiles_decide():
     policy = mk.RolloutPolicy((HALF,), (mk.Guard("slow"),))
     rates = {"slow:50": 0.5, "slow:90": 0.1, "slow:99": 0.01}

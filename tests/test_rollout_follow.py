@@ -18,7 +18,14 @@ from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit import events
-from modelkit.errors import ClosedError, Conflict, NotFound, PackageError, RolloutError
+from modelkit.errors import (
+    ClosedError,
+    Conflict,
+    NotFound,
+    PackageError,
+    RegistryError,
+    RolloutError,
+)
 from modelkit.registry.log import State, read_state, write_state
 from modelkit.testing import check_model
 
@@ -284,6 +291,25 @@ def test_a_worse_candidate_is_rolled_back_and_stays_so(registry):
     with pytest.raises(Conflict, match="under way"):
         registry.start_rollout("churn", "3", POLICY, reason="both")
     rollout.close()
+
+
+def test_which_rollouts_may_begin(registry, packages):
+    with pytest.raises(Conflict, match="the champion already"):
+        registry.start_rollout("churn", "champion", POLICY, reason="try")
+    with pytest.raises(NotFound):
+        registry.start_rollout("churn", "9", POLICY, reason="try")
+    with pytest.raises(RegistryError, match="a reason is needed"):
+        registry.start_rollout("churn", "2", POLICY, reason=" ")
+    registry.retire("churn", "3", reason="it leaks")
+    with pytest.raises(Conflict, match="it leaks"):
+        registry.start_rollout("churn", "3", POLICY, reason="try")
+    bare = mk.Registry(registry.url + "-2")
+    bare.register(packages / "1.mk")
+    with pytest.raises(NotFound, match="no champion"):
+        bare.start_rollout("churn", "1", POLICY, reason="try")
+    underway = registry.start_rollout("churn", "2", POLICY, reason="try")
+    with pytest.raises(RegistryError, match="a decision is one of"):
+        registry.decide_rollout("churn", underway, "perhaps", reason="?")
 
 
 def test_by_hand_through_the_log(registry):

@@ -23,9 +23,9 @@ ModelkitError
 ├── RegistryError                   a registry cannot do what was asked
 │   ├── NotFound                    it has no such model, version or alias
 │   └── Conflict                    somebody else was faster, or it is fixed already
+├── RolloutError                    a rollout cannot go as asked
 ├── MeterError                      a Meter that cannot count as asked
 ├── ExportError                     files that cannot be written as asked
-├── RolloutError                    a rollout cannot go as asked
 └── MissingExtraError (ImportError) an optional library is not installed
 
 Each error carries the objects it is about as attributes; its message says what happened, with which
@@ -163,19 +163,19 @@ class Conflict(RegistryError):  # noqa: N818 - the name the design fixes
     """
 
 
+class RolloutError(ModelkitError):
+    """A rollout that cannot go as asked.
+
+    Its stages or guards cannot be meant, its models do not fit each other, or there is none.
+    """
+
+
 class MeterError(ModelkitError):
     """A Meter that cannot count as asked; `folder` is the one it was to share, if any."""
 
 
 class ExportError(ModelkitError):
     """Files that cannot be written as asked: an objective out of its range, or others in the way."""
-
-
-class RolloutError(ModelkitError):
-    """A rollout that cannot go as asked.
-
-    Its stages or guards cannot be meant, its models do not fit each other, or there is none.
-    """
 
 
 class MissingExtraError(ModelkitError, ImportError):

@@ -22,7 +22,7 @@ _all: weakref.WeakSet[Ending] = weakref.WeakSet()
 _watching = False
 
 
-def watch(ending: Ending) -> None:
+def tell_at_exit(ending: Ending) -> None:
     """Call its `at_exit` when the interpreter ends, if it lives then."""
     global _watching  # noqa: PLW0603 - once a process, and not before there is something to watch
     if not _watching:

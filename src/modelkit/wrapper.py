@@ -49,6 +49,10 @@ class Wrapper(Model):
         inner = self._inner.unobserved
         return self if inner is self._inner else inner
 
+    def _for_key(self, key: str | None) -> Model:
+        inner = self._inner._for_key(key)
+        return self if inner is self._inner else inner
+
     @property
     def signature(self) -> Signature:
         """What the wrapped Model takes and gives."""

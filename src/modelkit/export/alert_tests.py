@@ -35,6 +35,7 @@ def alert_tests(objectives: Objectives, rules_file: str) -> dict[str, Any]:
             *_readiness(firing),
             *_devices(firing),
             *_drift(firing),
+            *_rollouts(firing),
         ],
     }
 
@@ -250,4 +251,23 @@ def _drift(firing: _Firing) -> list[Test]:
     return [
         _test("an alarm for one feature", {age: "0x5 1x10"}, 15, {alert: fires}),
         _test("no alarm", {age: "0x{most}"}, 15, {alert: []}),
+    ]
+
+
+def _rollouts(firing: _Firing) -> list[Test]:
+    held = _series("modelkit_rollout_decision", decision="hold")
+    goes_on = _series("modelkit_rollout_decision", decision="continue")
+    failures = _series("modelkit_rollout_failures_total")
+    alert = "ModelkitRolloutHeld"
+    other = "ModelkitNotFollowed"
+    return [
+        _test("it holds", {held: "1x{most}"}, 15, {alert: firing(alert, VERSION_LABELS)}),
+        _test("it goes on", {goes_on: "1x{most}"}, 15, {alert: []}),
+        _test(
+            "each minute one attempt fails",
+            {failures: "0+1x{most}"},
+            30,
+            {other: firing(other, VERSION_LABELS)},
+        ),
+        _test("one attempt failed", {failures: "0x5 1x{most}"}, 15, {other: []}),
     ]

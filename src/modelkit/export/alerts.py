@@ -16,6 +16,7 @@ WHERE_FAILED = 'outcome=~"error|overloaded|deadline|closed"'
 # A call whose rows were refused, or whose caller left, was owed no answer.
 WHERE_OWED = 'outcome!~"signature|cancelled"'
 WHERE_REFUSED = 'outcome="signature"'
+WHERE_HELD = 'decision="hold"'
 WHERE_ON_CPU_INSTEAD = (
     'device="cpu", asked!~"cpu|"'  # without the label nothing is known to be wrong
 )
@@ -181,6 +182,22 @@ def _alerts(objectives: Objectives) -> list[PrometheusRule]:
             "warning",
             f"{WHICH}: {{{{ $labels.feature }}}} is no longer as it was",
             "The rows that are served differ from the profile in the package.",
+        ),
+        _alert(
+            "ModelkitRolloutHeld",
+            f"max by ({EACH_VERSION}) (modelkit_rollout_decision{{{WHERE_HELD}}}) > 0",
+            "5m",
+            "warning",
+            f"{WHICH}: its rollout waits for somebody to decide",
+            "Its time is over, or something voids the comparison; the candidate keeps its share.",
+        ),
+        _alert(
+            "ModelkitNotFollowed",
+            f"sum by ({EACH_VERSION}) (increase(modelkit_rollout_failures_total[15m])) > 1",
+            "5m",
+            "warning",
+            f"{WHICH} answers, and its registry is not followed",
+            "A version cannot be loaded, or the registry cannot be reached.",
         ),
     ]
     for rule in found:

@@ -51,6 +51,7 @@ def dashboard() -> dict[str, Any]:
     for title, members in (
         ("HTTP (of all models)", _http()),
         ("Which version answers, and where", _versions()),
+        ("Rollouts", _rollouts()),
         ("Processes", _processes()),
     ):
         panels.append(row_line(title, top, side_by_side(members, top + 1, HEIGHT)))
@@ -391,6 +392,61 @@ def _versions() -> list[Panel]:
             "each restart and swap.",
             PanelQuery(
                 f"time() - max by ({BY_VERSION}) ({_of('modelkit_loaded_timestamp_seconds')})", EACH
+            ),
+        ),
+    ]
+
+
+def _rollouts() -> list[Panel]:
+    return [
+        graph_panel(
+            "Share of the candidate",
+            "percentunit",
+            "The share of the calls that a version on trial answers; none in shadow.",
+            PanelQuery(f"max by ({BY_VERSION}) ({_of('modelkit_rollout_share')})", EACH),
+        ),
+        graph_panel(
+            "Stage",
+            "short",
+            "The stage of each rollout, from 1; 0 when it has ended.",
+            PanelQuery(f"max by ({BY_VERSION}) ({_of('modelkit_rollout_stage')})", EACH),
+        ),
+        graph_panel(
+            "Evidence",
+            "percentunit",
+            "How far each guard is on its way to a decision: at 100 % it rolls back, or all of "
+            "them promote.",
+            PanelQuery(
+                f"max by ({BY_VERSION}, guard, decision) ({_of('modelkit_rollout_evidence')})",
+                f"{EACH} {{{{guard}}}} {{{{decision}}}}",
+            ),
+        ),
+        graph_panel(
+            "Calls of each arm",
+            "short",
+            "Calls since the rollout began.",
+            PanelQuery(
+                f"max by ({BY_VERSION}, arm) ({_of('modelkit_rollout_units')})",
+                f"{EACH} {{{{arm}}}}",
+            ),
+        ),
+        state_panel(
+            "Decision",
+            "bool_yes_no",
+            "The last decision about each candidate.",
+            PanelQuery(
+                f"max by ({BY_VERSION}, decision) ({_of('modelkit_rollout_decision')}) > 0",
+                f"{EACH} {{{{decision}}}}",
+            ),
+        ),
+        graph_panel(
+            "Failures of a Rollout",
+            "short",
+            "Errors beside the calls, such as a version that cannot be loaded. They reach no "
+            "caller.",
+            PanelQuery(
+                f"sum by ({BY_VERSION}) (increase({_of('modelkit_rollout_failures_total')}{RATE}))",
+                EACH,
             ),
         ),
     ]

@@ -110,7 +110,6 @@ FAMILIES = {
     "modelkit_rollout_failures": Family(
         "counter",
         "Errors beside the calls of a Rollout, such as a version that cannot be loaded.",
-        ("model",),
     ),
     "modelkit_http_requests": Family(
         "counter",

@@ -100,7 +100,7 @@ def figures_of_model(
 def figures_of_rollout(rollout: Rollout) -> Iterator[Figure]:
     """Where a rollout stands, or how the last one ended, under the version of its candidate."""
     progress = rollout.status()
-    yield "modelkit_rollout_failures", progress.champion[:1], rollout.failures
+    yield "modelkit_rollout_failures", progress.champion[:2], rollout.failures
     if progress.candidate is None:
         return
     labels = progress.candidate[:2]

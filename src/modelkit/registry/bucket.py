@@ -102,5 +102,5 @@ def _telling(url: str) -> Iterator[None]:
     try:
         yield
     except BaseError as error:
-        told = str(error).partition("\n\nDebug source")[0]
-        raise RegistryError(f"{url} did not do what it was asked: {told}") from error
+        told = str(error).partition("\n")[0]  # what follows is for who debugs obstore
+        raise RegistryError(f"the bucket of {url} cannot be asked: {told}") from error

@@ -16,10 +16,10 @@ from modelkit.errors import Conflict, RegistryError
 from modelkit.jsonable import parse_json
 
 ALIAS = "alias"  # an alias names another version
-RETIREMENT = "retired"  # a version gets no alias any more
 ROLLOUT = "rollout"  # a candidate is on trial
 DECIDED = "decided"  # what became of it
 CHAMPION = "champion"  # the alias that a rollout is about
+RETIREMENT = "retired"  # a version gets no alias any more
 # A state is kept every so many entries: a reader then reads at most this many, or twice as many
 # where the writer of a state died.
 KEPT_EVERY = 8

@@ -339,7 +339,7 @@ class Registry:
             now = rollouts.check_underway(state, name, rollout)
             if decision == "promote":
                 _check_in_use(state, name, now.candidate)
-            more = rollouts.written(now, decision, about or {})
+            more = rollouts.decision_fields(now, decision, about or {})
             return _entry(state, DECIDED, now.candidate, reason, **more)
 
         return self._journal(name).append(decide)

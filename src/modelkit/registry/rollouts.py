@@ -88,7 +88,7 @@ def check_underway(
     return now
 
 
-def written(
+def decision_fields(
     rollout: Underway,
     decision: str,
     about: Mapping[str, Any],

@@ -73,6 +73,11 @@ class Above:
         self._evidence.step(gains[None, :], np.exp(gains)[None, :], np.array([1]))
 
     @property
+    def value(self) -> float:
+        """The evidence now; about 1 where there is none."""
+        return float(self._evidence.value[0])
+
+    @property
     def peak(self) -> float:
         """The largest evidence there was."""
         return float(self._evidence.peak[0])

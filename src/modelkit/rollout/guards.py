@@ -40,8 +40,9 @@ class Guard:
         better: the candidate is promoted when it is shown to have less than `better` times that
             rate.
         floor: a rate of events, for each call, that does not matter: a candidate below it is never
-            rolled back, and is promoted. By default .001; 0 for "slow" (no rate is too small); has
-            to be given for "disagreement".
+            rolled back, and is promoted. In a stage whose share is 1 it is all that decides. By
+            default .001; 0 for "slow" (no rate is too small, and with a share of 1 the last
+            quantiles of the champion decide); has to be given for "disagreement".
         above: for "slow": the seconds from which a call is slow. By default, those of the
             champion's median, 90 % and 99 % quantile in the tick before.
         margin: for "loss", which needs it: by how much the mean loss may be above the champion's.

@@ -305,7 +305,10 @@ class Rollout(Model):
         return self._switch.last_failure
 
     def close(self) -> None:
-        """Answer no more, and close what was opened here: nothing that was handed over."""
+        """Answer no more, and close what was opened here: nothing that was handed over.
+
+        Before that, calls under way are waited for, ten seconds at most.
+        """
         if self._switch.closed:
             return
         self._switch.close()

@@ -68,7 +68,7 @@ class Shadow:
         self._open = True
         self._work = threading.Condition()
         self._running = False
-        exits.watch(self)
+        exits.tell_at_exit(self)
 
     def copy(self, X: Any) -> Feeds | SignatureError | None:
         """The rows of a call as arrays of our own, or why the candidate refuses them.

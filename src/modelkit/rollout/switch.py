@@ -69,7 +69,7 @@ class Switch:
         self._tick_due = NEVER
         self._drainings: list[Draining] = []
         self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-        exits.watch(self)
+        exits.tell_at_exit(self)
 
     @property
     def champion(self) -> Model:

@@ -13,12 +13,12 @@ from typing import final
 
 import numpy as np
 
-from modelkit.rollout.alone import Above, Below
+from modelkit.rollout.alone import SUREST, Above, Below
 from modelkit.rollout.arms import BETTER, EVENLY, Events, Worse, log_gains, log_mean
 from modelkit.rollout.counts import Counts, Happened, Unit
 from modelkit.rollout.decide import Weighed
 from modelkit.rollout.differences import LossDifferences, Pairing
-from modelkit.rollout.guards import DISAGREEMENTS, LATE_LOSSES, Guard
+from modelkit.rollout.guards import DISAGREEMENTS, LATE_LOSSES, QUANTILES, Guard
 from modelkit.rollout.policy import RolloutStage
 from modelkit.rollout.split import log_split
 
@@ -49,7 +49,15 @@ class FirstOfKeys:
 
 @final
 class StreamEvidence:
-    """The evidence of one kind of events; `whole` if all calls go to the candidate at times."""
+    """The evidence of one kind of events.
+
+    Args:
+        name: of the kind.
+        guard: its guard.
+        whole: whether all calls go to the candidate at times.
+        recorded: the champion's rate, where it is known by what the kind is: of calls above its
+            90 % quantile, .1. It stands for a floor while all calls go to the candidate.
+    """
 
     def __init__(
         self,
@@ -57,6 +65,7 @@ class StreamEvidence:
         guard: Guard,
         *,
         whole: bool,
+        recorded: float = 0.0,
     ) -> None:
         self.worse = Worse(guard.worse)
         self._name = name
@@ -68,8 +77,11 @@ class StreamEvidence:
         self._done = FirstOfKeys()
         floor = guard.least
         self._above = Above(floor) if floor else None
-        self._alone = Above(floor) if floor and whole else None
-        self._below = Below(floor) if floor else None
+        self._always_below = floor > 0
+        most = floor or min(recorded * guard.worse, SUREST)
+        self.alone = Above(most) if most and whole else None
+        most = floor or (min(recorded * guard.better, SUREST) if whole else 0.0)
+        self._below = Below(most) if most else None
 
     @property
     def full(self) -> bool:
@@ -88,11 +100,14 @@ class StreamEvidence:
             self._add(stage.share, happened)
             if self._above is not None:
                 self._above.tick(calls, candidate)
-        elif self._alone is not None and not stage.shadow:
-            self._alone.tick(calls, candidate)
+        elif self.alone is not None and not stage.shadow:
+            self.alone.tick(calls, candidate)
         if not stage.shadow:
-            self._take_calls(counts, happened)
-            self._take_keys(counts)
+            below = self._below if self._always_below or stage.share == 1 else None
+            if below is not None:
+                events = happened.plain.candidate
+                below.take_calls(max(counts.plain.candidate, events), events)
+            self._take_keys(counts, below)
 
     def _add(self, share: float, happened: Happened) -> None:
         candidate, champion = self._stages.get(share, (0, 0))
@@ -100,12 +115,7 @@ class StreamEvidence:
         champion += happened.plain.champion
         self._stages[share] = (candidate, champion)
 
-    def _take_calls(self, counts: Counts, happened: Happened) -> None:
-        if self._below is not None:
-            events = happened.plain.candidate
-            self._below.take_calls(max(counts.plain.candidate, events), events)
-
-    def _take_keys(self, counts: Counts) -> None:
+    def _take_keys(self, counts: Counts, below: Below | None) -> None:
         """Of each key, the share of its calls that were bad, in the order in which they are done.
 
         It is compared with `better` times the mean of the champion's since the last of the
@@ -126,8 +136,8 @@ class StreamEvidence:
                 differences.append(difference)
         if differences:
             self._key_shares.update(np.array(differences))
-        if own and self._below is not None:
-            self._below.take_keys(np.array(own))
+        if own and below is not None:
+            below.take_keys(np.array(own))
 
     @property
     def log_worse(self) -> float:
@@ -135,9 +145,9 @@ class StreamEvidence:
         found = log(self.worse.peak)
         if self._above is not None:
             found = min(found, log(self._above.peak))
-        if self._alone is not None:
+        if self.alone is not None:
             # Two ways to be rolled back, each with half of what may go wrong.
-            return max(found, log(self._alone.peak)) - log(2)
+            return max(found, log(self.alone.peak)) - log(2)
         return found
 
     @property
@@ -205,9 +215,18 @@ class QuantileEvidence:
     A rollback goes by the mean of the evidence of all quantiles, and a promotion by the least.
     """
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(
+        self,
+        guard: Guard,
+        *,
+        whole: bool,
+    ) -> None:
         self._guard = guard
-        self._streams = [StreamEvidence(name, guard, whole=False) for name in guard.streams]
+        self._streams = []
+        for quantile, name in zip(QUANTILES, guard.streams, strict=True):
+            recorded = 1 - quantile / 100
+            self._streams.append(StreamEvidence(name, guard, whole=whole, recorded=recorded))
+        self._whole = whole
         self._now = 0.0
         self._worse = 0.0
 
@@ -220,15 +239,18 @@ class QuantileEvidence:
         """Take the counts of a tick."""
         for stream in self._streams:
             stream.tick(stage, counts)
-        if stage.drawn:
-            logs = np.array([log(stream.worse.value) for stream in self._streams])
-            self._now = log_mean(logs, np.full(len(logs), 1 / len(logs)))
-            self._worse = max(self._worse, self._now)
+        if stage.shadow:
+            return
+        found = [stream.worse if stage.drawn else stream.alone for stream in self._streams]
+        logs = np.array([log(each.value) for each in found if each is not None])
+        self._now = log_mean(logs, np.full(len(logs), 1 / len(logs)))
+        self._worse = max(self._worse, self._now)
 
     def weighed(self) -> Weighed:
         """The evidence."""
         better = min(stream.log_better for stream in self._streams)
-        return Weighed(self._guard.name, self._worse, better, self._now)
+        worse = self._worse - log(2) if self._whole else self._worse
+        return Weighed(self._guard.name, worse, better, self._now)
 
 
 @final
@@ -313,8 +335,8 @@ def evidence_of(
         return LossEvidence(guard, alpha)
     if guard.name == DISAGREEMENTS:
         return DisagreementEvidence(guard)
-    if len(guard.streams) > 1:
-        return QuantileEvidence(guard)
     shadow = any(stage.shadow for stage in stages)
     whole = any(stage.share == 1 for stage in stages)
+    if len(guard.streams) > 1:
+        return QuantileEvidence(guard, whole=whole)
     return EventEvidence(guard, shadow=shadow, whole=whole)
