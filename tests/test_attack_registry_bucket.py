@@ -85,7 +85,10 @@ def a_line(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    with a_line(tmp_path_factory) as (line, url, environment), pytest.MonkeyPatch.context() as patch:
+    with (
+        a_line(tmp_path_factory) as (line, url, environment),
+        pytest.MonkeyPatch.context() as patch,
+    ):
         for name, value in environment.items():
             patch.setenv(name, value)
         yield line, url

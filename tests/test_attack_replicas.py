@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import pickle
 import threading
@@ -69,7 +70,8 @@ class Mortal:
 def test_a_batcher_over_replicas_of_which_one_dies_under_load(error):
     """No caller gets an error or the answer of others; what is outstanding comes back to 0."""
     replicas = mk.Replicas([model_of(Mortal(error, 7)), model_of(), model_of()])
-    replicas._clock = lambda ticks=iter(range(10**9)): next(ticks) / 10  # it is probed often
+    ticks = itertools.count()
+    replicas._clock = lambda: next(ticks) / 10  # it is probed often
     wrong = []
     with mk.Batcher(replicas) as batcher:
 
@@ -141,11 +143,12 @@ def test_no_failure_leaves_work_outstanding(error, verb):
             raise error
 
     replicas = mk.Replicas([Failing(), Failing()])
+
+    def ask():
+        return replicas.predict(ROWS) if verb == "predict" else asyncio.run(replicas.apredict(ROWS))
+
     with pytest.raises(type(error)):
-        if verb == "predict":
-            replicas.predict(ROWS)
-        else:
-            asyncio.run(replicas.apredict(ROWS))
+        ask()
     assert outstanding(replicas) == [0, 0]
     assert not any(replica.aside for replica in replicas.replicas)
 

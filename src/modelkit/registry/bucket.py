@@ -14,7 +14,6 @@ from typing import Any, final
 
 from modelkit.errors import RegistryError, importing
 
-
 _asks: int | None = None  # the process that asked a bucket first
 
 

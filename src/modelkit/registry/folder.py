@@ -40,7 +40,7 @@ class Folder:
         _make_folder(target.parent)
         temporary = str(target.parent / f".{uuid.uuid4().hex}.tmp")
         try:
-            with open(temporary, "xb", opener=_read_only) as file:  # noqa: PTH123 - as above
+            with open(temporary, "xb", opener=_read_only) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
