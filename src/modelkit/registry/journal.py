@@ -13,7 +13,7 @@ from modelkit.errors import RegistryError
 from modelkit.forks import watch
 from modelkit.registry.log import (
     KEPT_EVERY,
-    LAST,
+    LAST_NUMBER,
     Entry,
     State,
     check_aliases,
@@ -127,7 +127,7 @@ class Journal:
             state = read_state(self._store.read(path) or b"", path)
         except RegistryError:
             return None
-        if name != state_name(state.generation) or not 0 < state.generation < LAST:
+        if name != state_name(state.generation) or not 0 < state.generation < LAST_NUMBER:
             return None
         last = self._entry(state.generation)
         return state if last is not None and last.id == state.last else None

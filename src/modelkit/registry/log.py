@@ -23,7 +23,7 @@ RETIREMENT = "retired"  # a version gets no alias any more
 # A state is kept every so many entries: a reader then reads at most this many, or twice as many
 # where the writer of a state died.
 KEPT_EVERY = 8
-LAST = 10**10
+LAST_NUMBER = 10**10
 
 
 @final
@@ -197,7 +197,7 @@ def entry_name(generation: int) -> str:
 
 def state_name(generation: int) -> str:
     """The name of the file of a kept state; that of the newest comes first."""
-    return f"{LAST - generation:010d}"
+    return f"{LAST_NUMBER - generation:010d}"
 
 
 def check_aliases(state: State, entries: Sequence[Entry], where: str) -> None:
