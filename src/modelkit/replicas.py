@@ -54,6 +54,15 @@ class _Place:
         self.wait = FIRST_WAIT
         self.retry = -NEVER  # the time from which it may be asked; -inf where all is well
 
+    def after_fork(self) -> _Place:
+        """The same place in the child of a fork, where nothing works on it."""
+        place = _Place(self.model)
+        place.calls = self.calls
+        place.failures = self.failures
+        place.wait = self.wait
+        place.retry = self.retry
+        return place
+
 
 def least_busy(
     outstanding: Sequence[int],
@@ -98,7 +107,7 @@ class Replicas(Model):
 
     Raises:
         SignatureError: if they are not equal, with the first difference.
-        ValueError: if there is none.
+        ValueError: if there is none, if one is given twice, or has a Monitor or a Meter.
     """
 
     __slots__ = ("__weakref__", "_clock", "_lock", "_places", "signature")
@@ -111,6 +120,7 @@ class Replicas(Model):
             raise ValueError("Replicas takes at least one Model")
         for place, model in enumerate(models):
             _check_equal(models[0], model, place)
+            _check_alone(models[:place], model, place)
         self.signature = models[0].signature
         self._places = [_Place(model) for model in models]
         self._lock = threading.Lock()
@@ -144,10 +154,8 @@ class Replicas(Model):
 
     @property
     def unobserved(self) -> Model:
-        """The same without Monitors in them."""
-        models = [place.model for place in self._places]
-        unobserved = [model.unobserved for model in models]
-        return self if unobserved == models else Replicas(unobserved)
+        """Itself: nothing in it observes."""
+        return self
 
     @property
     def placement(self) -> Placement | None:
@@ -289,8 +297,8 @@ class Replicas(Model):
     def after_fork(self) -> None:
         """In the child of a fork, no run is under way, and no thread holds the lock."""
         self._lock = threading.Lock()
-        for place in self._places:
-            place.outstanding = 0
+        # Anew, since a run that forked gives back to the place that it took.
+        self._places = [place.after_fork() for place in self._places]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Replicas, ([place.model for place in self._places],)
@@ -316,6 +324,16 @@ def _check_equal(first: Model, other: Model, place: int) -> None:
         raise SignatureError(
             f"replicas are equal Models, and number {place} has another digest than the first: "
             f"{digests[1]}, not {digests[0]}"
+        )
+
+
+def _check_alone(others: Sequence[Model], model: Model, place: int) -> None:
+    if any(model is other for other in others):
+        raise ValueError(f"replica {place} was given before: open the package once for each")
+    if model.unobserved is not model:
+        raise ValueError(
+            f"replica {place} has a Monitor or a Meter, which would see a part of the calls, or "
+            "none; put it outside: Meter(Monitor(Replicas(models)))"
         )
 
 

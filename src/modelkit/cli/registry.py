@@ -107,8 +107,9 @@ def run_history(args: argparse.Namespace) -> Printed:
     """Every entry of a model's log, or those of an alias."""
     name, _, alias = args.model.partition("@")
     registry = mk.Registry(args.registry)
-    registry.versions(name)  # raises NotFound for a model that there is not
     entries = registry.history(name, alias or None)
+    if not entries:
+        registry.versions(name)  # raises NotFound for a name that is misspelt
     plain = [fields.write_object(entry) for entry in entries]
     return _printed(args, plain, [str(entry) for entry in entries])
 

@@ -7,6 +7,7 @@ reads it; none is kept.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, final
@@ -14,14 +15,12 @@ from typing import Any, final
 from modelkit.errors import RegistryError, importing
 
 METADATA_SERVICE = "169.254.169.254"  # which is asked where the environment has no credentials
+_asks: int | None = None  # the process that asked a bucket first
 
 
 @final
 class Bucket:
-    """The files under the URL of a bucket, such as "s3://models/of-the-team".
-
-    Every method raises RegistryError where the bucket cannot be asked.
-    """
+    """The files under the URL of a bucket, such as "s3://models/of-the-team"."""
 
     concurrent = 16
 
@@ -29,30 +28,17 @@ class Bucket:
         with importing("obstore", "a registry in a bucket", "store"):
             from obstore.store import from_url
         self.url = url.rstrip("/")
-        with self._asking():
+        with _telling(self.url):
             self._store: Any = from_url(self.url)
-
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        from obstore.exceptions import BaseError
-
-        try:
-            yield
-        except (BaseError, FileNotFoundError) as error:  # the latter for a bucket that is not there
-            told = str(error).partition("\n\nDebug source")[0]  # which is for who debugs obstore
-            reason = " ".join(told.splitlines())  # the answer of the store has the reason below
-            if METADATA_SERVICE in reason:
-                reason = f"the environment has no credentials, such as AWS_ACCESS_KEY_ID: {reason}"
-            raise RegistryError(f"the bucket of {self.url} cannot be asked: {reason}") from error
 
     def create(self, name: str, data: bytes | memoryview) -> bool:
         """Make a file. The answer to a put that was made may be lost: the caller compares."""
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
-        with self._asking():
+        with self._asked():
             try:
-                obstore.put(self._store, name, bytes(data), mode="create")
+                obstore.put(self._store, name, data, mode="create")
             except AlreadyExistsError:
                 return False
         return True
@@ -62,7 +48,7 @@ class Bucket:
         import obstore
         from obstore.exceptions import NotFoundError
 
-        with self._asking():
+        with self._asked():
             try:
                 return bytes(obstore.get(self._store, name).bytes())
             except (FileNotFoundError, NotFoundError):
@@ -73,9 +59,10 @@ class Bucket:
         import obstore
 
         found: list[str] = []
-        with self._asking():
+        with self._asked():
             for page in obstore.list(self._store, f"{folder}/", chunk_size=most or 1000):
-                found += [item["path"].rpartition("/")[2] for item in page]
+                names = [item["path"].removeprefix(f"{folder}/") for item in page]
+                found += [name for name in names if "/" not in name]
                 if most is not None and len(found) >= most:
                     break
         return sorted(found)[:most]
@@ -84,10 +71,39 @@ class Bucket:
         """The names of the folders in a folder."""
         import obstore
 
-        with self._asking():
+        with self._asked():
             found = obstore.list_with_delimiter(self._store, f"{folder}/")
         return sorted(prefix.rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"])
 
     def path(self, name: str) -> None:
         """None: what is in a bucket has no path here."""
         return
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """A block that asks the bucket. Raises RegistryError."""
+        global _asks  # noqa: PLW0603 - the threads of obstore belong to the process as well
+        _asks = _asks or os.getpid()
+        if os.getpid() != _asks:
+            raise RegistryError(
+                f"{self.url} cannot be asked: this process was forked from process {_asks}, which "
+                "used a bucket, and would wait for threads that only that one has. Open the "
+                "registry after the fork, and not before; or start workers by spawn"
+            )
+        with _telling(self.url):
+            yield
+
+
+@contextmanager
+def _telling(url: str) -> Iterator[None]:
+    """Raise RegistryError with what obstore says."""
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except (BaseError, FileNotFoundError) as error:  # the latter for a bucket that is not there
+        told = str(error).partition("\n\nDebug source")[0]  # which is for who debugs obstore
+        reason = " ".join(told.splitlines())  # the answer of the store has the reason below
+        if METADATA_SERVICE in reason:
+            reason = f"the environment has no credentials, such as AWS_ACCESS_KEY_ID: {reason}"
+        raise RegistryError(f"the bucket of {url} cannot be asked: {reason}") from error

@@ -8,14 +8,17 @@ not to see a new file. Nothing is locked, replaced or removed.
 
 from __future__ import annotations
 
+import errno
 import os
-import tempfile
+import uuid
 from pathlib import Path
-from typing import final
+from typing import BinaryIO, final
 
 from modelkit.errors import RegistryError
 
-READ_ONLY = 0o444
+READ_ONLY = 0o444  # less what the umask of the writer takes away
+# What a file system without hard links says to a link.
+NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @final
@@ -34,14 +37,13 @@ class DiskFolder:
         target = Path(self.path(name))
         if target.exists():
             return False
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=target.parent)
+        _make_folder(target.parent)
+        temporary = str(target.parent / f".{uuid.uuid4().hex}.tmp")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with open(temporary, "xb", opener=_read_only) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, READ_ONLY)  # noqa: PTH101 - of a string
             made = _link(temporary, target)
         finally:
             Path(temporary).unlink(missing_ok=True)
@@ -54,7 +56,7 @@ class DiskFolder:
             handle = os.open(f"{self.url}/{name}", os.O_RDONLY | getattr(os, "O_BINARY", 0))
         except FileNotFoundError:
             return None
-        with os.fdopen(handle, "rb") as file:
+        with _opened(handle) as file:
             return file.read()
 
     def names(self, folder: str, most: int | None = None) -> list[str]:
@@ -78,6 +80,27 @@ class DiskFolder:
         return f"{self.url}/{name}"
 
 
+def _read_only(path: str, flags: int) -> int:
+    return os.open(path, flags, READ_ONLY)
+
+
+def _opened(handle: int) -> BinaryIO:
+    try:
+        return os.fdopen(handle, "rb")
+    except OSError:  # a folder
+        os.close(handle)
+        raise
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, and flush each one that got a new name."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _flush(folder.parent)
+
+
 def _link(temporary: str, target: Path) -> bool:
     """Give a file its name, unless that is taken. Windows has no need of links: see os.rename."""
     try:
@@ -87,7 +110,9 @@ def _link(temporary: str, target: Path) -> bool:
             os.link(temporary, target)
     except FileExistsError:
         return os.name != "nt" and os.stat(temporary).st_nlink == 2  # noqa: PTH116 - see above
-    except (NotImplementedError, PermissionError) as error:
+    except (NotImplementedError, OSError) as error:
+        if getattr(error, "errno", errno.ENOSYS) not in NO_LINKS:
+            raise
         raise RegistryError(
             f"{str(target.parent)!r} cannot hold a registry: its file system makes no hard links "
             f"({error}); use a folder on another one"

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import suppress
 from typing import final
 
+from modelkit.errors import RegistryError
+from modelkit.forks import watch
 from modelkit.registry.log import (
     KEPT_EVERY,
+    LAST_NUMBER,
     Entry,
     State,
+    check_aliases,
     entry_name,
     read_entry,
     read_state,
@@ -20,6 +25,11 @@ from modelkit.registry.log import (
     write_state,
 )
 from modelkit.registry.store import Store
+
+TRIED = 4  # kept states that are looked at; where none can be used, the log is read from its start
+# A name may be taken by a file that cannot be seen yet, in a folder of NFS for up to a minute.
+UNSEEN = 90.0  # seconds
+PAUSE = 0.01  # seconds until such a file is looked for again
 
 
 @final
@@ -31,6 +41,7 @@ class Journal:
         self._folder = f"models/{name}"
         self._lock = threading.Lock()
         self._state: State | None = None
+        watch(self)
 
     def refresh(self) -> State:
         """What holds now. Where nothing was added, that takes one read of a file that is absent."""
@@ -46,40 +57,99 @@ class Journal:
 
         Where another one was added meanwhile, it decides anew. What it raises is raised.
         """
+        end = time.monotonic() + UNSEEN
         while True:
-            entry = decide(self.refresh())
+            state = self.refresh()
+            entry = decide(state)
             data = write_entry(entry)
+            self._check_same_log(state)
             path = self._entry_path(entry.generation)
-            # The answer of a store may be lost, so what is there is compared: an entry has an id.
-            if self._store.create(path, data) or self._store.read(path) == data:
+            if self._store.create(path, data):
                 break
-        state = self.refresh()
-        if entry.generation % KEPT_EVERY == 0 and state.generation == entry.generation:
-            self._store.create(self._state_path(state.generation), write_state(state))
+            # The answer of a store may be lost, so what is there is compared: an entry has an id.
+            there = self._store.read(path)
+            if there == data:
+                break
+            if there is None:
+                self._wait_for(path, end)
+        if entry.generation % KEPT_EVERY == 0:
+            self._keep(state.after(entry))
         return entry
 
     def entries(self) -> tuple[Entry, ...]:
-        """Every entry, the oldest first."""
-        last = self.refresh().generation
+        """Every entry, the oldest first. Raises RegistryError where one is gone."""
+        state = self.refresh()
         with ThreadPoolExecutor(self._store.concurrent) as pool:
-            found = pool.map(self._entry, range(1, last + 1))
-            return tuple(entry for entry in found if entry is not None)
+            found = tuple(pool.map(self._entry_there, range(1, state.generation + 1)))
+        check_aliases(state, found, self._where())
+        return found
+
+    def after_fork(self) -> None:
+        """In the child of a fork, no thread holds the lock."""
+        self._lock = threading.Lock()
+
+    def _keep(self, state: State) -> None:
+        """Keep a state, for those who open the log; where that fails, they read more entries."""
+        with suppress(OSError, RegistryError):
+            self._store.create(self._state_path(state.generation), write_state(state))
+
+    def _check_same_log(self, state: State) -> None:
+        """Raise RegistryError if the log that was read is gone, or another one is in its place."""
+        if state.generation == 0:
+            return
+        last = self._entry(state.generation)
+        if last is None or last.id != state.last:
+            raise RegistryError(
+                f"{self._where()}: the log was removed, or replaced by another one, after it was "
+                f"read up to entry {state.generation}; nothing was changed. Open the registry anew"
+            )
+
+    def _wait_for(self, path: str, end: float) -> None:
+        if time.monotonic() > end:
+            raise RegistryError(
+                f"{self._store.url}: the name {path} is taken, and no file can be read there; "
+                "remove it"
+            )
+        time.sleep(PAUSE)
 
     def _newest_kept(self) -> State:
         """The newest state that was kept, from which fewer entries are left to read."""
-        for name in self._store.names(f"{self._folder}/states", most=1):
-            path = f"{self._folder}/states/{name}"
-            data = self._store.read(path)
-            if data is not None:
-                return read_state(data, path)
+        for name in self._store.names(f"{self._folder}/states", most=TRIED):
+            state = self._kept(name)
+            if state is not None:
+                return state
         return State()
+
+    def _kept(self, name: str) -> State | None:
+        """A kept state; None for another file, or a state of another log than this one."""
+        path = f"{self._folder}/states/{name}"
+        try:
+            state = read_state(self._store.read(path) or b"", path)
+        except RegistryError:
+            return None
+        if name != state_name(state.generation) or not 0 < state.generation < LAST_NUMBER:
+            return None
+        last = self._entry(state.generation)
+        return state if last is not None and last.id == state.last else None
+
+    def _entry_there(self, generation: int) -> Entry:
+        entry = self._entry(generation)
+        if entry is None:
+            raise RegistryError(f"{self._where()}: entry {generation} of the log is gone")
+        return entry
 
     def _entry(self, generation: int) -> Entry | None:
         path = self._entry_path(generation)
         data = self._store.read(path)
         if data is None:
             return None
-        return replace(read_entry(data, path), generation=generation)
+        entry = read_entry(data, path)
+        if entry.generation != generation:
+            raise RegistryError(f"{path} says that it is entry {entry.generation}")
+        return entry
+
+    def _where(self) -> str:
+        return f"{self._store.url}/{self._folder}"
 
     def _entry_path(self, generation: int) -> str:
         return f"{self._folder}/log/{entry_name(generation)}"

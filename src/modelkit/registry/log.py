@@ -7,7 +7,7 @@ next one, and of several who do, one succeeds. What holds now is the sum of all 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
@@ -23,7 +23,7 @@ RETIREMENT = "retired"  # a version gets no alias any more
 # A state is kept every so many entries: a reader then reads at most this many, or twice as many
 # where the writer of a state died.
 KEPT_EVERY = 8
-LAST = 10**10
+LAST_NUMBER = 10**10
 
 
 @final
@@ -126,6 +126,7 @@ class State:
         retired: the versions that get no alias any more, each with the reason.
         rollout: the rollout that is under way, or None.
         rolled_back: the versions that were rolled back, each with the reason.
+        last: the id of the last entry, which tells whether a log is still the one that was read.
     """
 
     generation: int = 0
@@ -133,10 +134,11 @@ class State:
     retired: Mapping[str, str] = field(default_factory=dict)
     rollout: Underway | None = None
     rolled_back: Mapping[str, str] = field(default_factory=dict)
+    last: str = ""
 
     def after(self, entry: Entry) -> State:
         """What holds after one more entry. An entry of a kind that is not known changes nothing."""
-        state = replace(self, generation=entry.generation)
+        state = replace(self, generation=entry.generation, last=entry.id)
         if entry.kind == RETIREMENT:
             return replace(state, retired={**self.retired, entry.version: entry.reason})
         if entry.kind == ROLLOUT:
@@ -177,7 +179,10 @@ def _decided(state: State, entry: Entry) -> State:
     if rollout is None:
         return state
     if decision == "advance":
-        moved = replace(rollout, stage=int(entry.about["stage"]), stage_at=entry.at)
+        stage = entry.about.get("stage")
+        if type(stage) is not int:
+            raise RegistryError(f"entry {entry.generation} advances to no stage: {stage!r}")
+        moved = replace(rollout, stage=stage, stage_at=entry.at)
         return replace(state, rollout=moved)
     if decision == "rollback":
         rolled_back = {**state.rolled_back, entry.version: entry.reason}
@@ -192,13 +197,28 @@ def entry_name(generation: int) -> str:
 
 def state_name(generation: int) -> str:
     """The name of the file of a kept state; that of the newest comes first."""
-    return f"{LAST - generation:010d}"
+    return f"{LAST_NUMBER - generation:010d}"
+
+
+def check_aliases(state: State, entries: Sequence[Entry], where: str) -> None:
+    """Raise RegistryError unless the entries that set the aliases say what the aliases name."""
+    for alias, now in state.aliases.items():
+        told = [e for e in entries[now.generation - 1 : now.generation] if e.alias == alias]
+        if [entry.version for entry in told] != [now.version]:
+            raise RegistryError(
+                f"{where}: a kept state says that {alias} is {now.version} by entry "
+                f"{now.generation}, and the log does not; remove the states, which can be made "
+                "from the log, and find out who wrote them"
+            )
 
 
 def write_entry(entry: Entry) -> bytes:
-    """An entry as JSON."""
+    """An entry as JSON. Raises RegistryError for what could not be read again, such as NaN."""
     plain = fields.write_object(entry)
-    return json.dumps(plain, indent=1, sort_keys=True).encode()
+    data = json.dumps(plain, indent=1, sort_keys=True).encode()
+    # One entry that cannot be read would close the log for ever.
+    read_entry(data, "the entry")
+    return data
 
 
 def read_entry(data: bytes, where: str) -> Entry:
@@ -222,6 +242,7 @@ def write_state(state: State) -> bytes:
         "retired": dict(state.retired),
         "rollout": fields.write_object(state.rollout),
         "rolled_back": dict(state.rolled_back),
+        "last": state.last,
     }
     return json.dumps(plain, indent=1, sort_keys=True).encode()
 
@@ -243,6 +264,7 @@ def read_state(data: bytes, where: str) -> State:
             retired=dict(plain["retired"]),
             rollout=rollout,
             rolled_back=dict(plain.get("rolled_back", {})),
+            last=str(plain["last"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RegistryError(f"{where} is no state of a registry: {error}") from None
@@ -251,7 +273,7 @@ def read_state(data: bytes, where: str) -> State:
 def _parse(data: bytes, where: str) -> dict[str, Any]:
     try:
         plain = parse_json(data.decode())
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise RegistryError(f"{where} is not JSON: {error}") from None
     if not isinstance(plain, dict):
         raise RegistryError(f"{where} is no JSON object")
@@ -272,7 +294,14 @@ def check_expected(
         expected: the version it named, the number of the entry that set it, or None for an alias
             that there was not.
         name: the name of the model, for the message.
+
+    Raises TypeError for an expectation of another type, such as bool or a number of numpy.
     """
+    if expected is not None and type(expected) not in (str, int):
+        raise TypeError(
+            f"expected is a version (str), the generation of an entry (int) or None, not "
+            f"{expected!r}, a {type(expected).__name__}"
+        )
     now = state.aliases.get(alias)
     if now is None:
         if expected is None:

@@ -7,7 +7,6 @@ import hashlib
 import os
 import re
 import socket
-import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,7 +18,14 @@ from modelkit.errors import Conflict, NotFound, PackageError, RegistryError
 from modelkit.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model import Model
 from modelkit.package import container
-from modelkit.package.load import Openable, check_hashes, load, open_bytes, read_manifest
+from modelkit.package.load import (
+    Openable,
+    check_digest,
+    check_hashes,
+    load,
+    open_bytes,
+    read_manifest,
+)
 from modelkit.registry import rollouts
 from modelkit.registry.bucket_package import BucketPackage, blob_name, check_package
 from modelkit.registry.journal import Journal
@@ -34,7 +40,7 @@ from modelkit.registry.log import (
     Underway,
     check_expected,
 )
-from modelkit.registry.releases import Release
+from modelkit.registry.releases import Release, read_release
 from modelkit.registry.shelf import Shelf
 from modelkit.registry.store import open_store
 
@@ -96,8 +102,11 @@ class Registry:
         Raises:
             PackageError: if it is no package, or damaged.
             Conflict: if the version is there with another package, verdict or other parents.
+            IntegrityError: if the registry holds it already, and it was damaged there.
             RegistryError: if an alias has the name of the version.
+            TypeError: if `parents` are no texts.
         """
+        made_from = _parents(parents)
         data = open_bytes(package)
         members = container.read_zip(data)
         manifest = read_manifest(members)
@@ -109,15 +118,17 @@ class Registry:
             digest=manifest.digest,
             model_digest=manifest.model_digest,
             size=len(data),
-            parents=tuple(parents),
+            parents=made_from,
             verdict=hashlib.sha256(record.encode()).hexdigest() if record else "",
             at=_now(),
             actor=_actor(),
         )
         self._check_no_alias(release)
-        self._store.create(blob_name(release.digest), data)
+        if not self._store.create(blob_name(release.digest), data):
+            BucketPackage(self.url, release).read()  # it is there, and whole
         if record:
-            self._create(_kept(release.name, release.version, VERDICT), record.encode())
+            # By its digest, so that a writer who dies here leaves nothing in the way of another.
+            self._create(_verdict(release.verdict), record.encode())
         path = f"models/{release.name}/versions/{release.version}.json"
         if self._store.create(path, release.to_json().encode()):
             return release
@@ -140,7 +151,7 @@ class Registry:
                 name=name,
                 which=which,
             )
-        return Release.from_json(data.decode(), path)
+        return read_release(data, path, name, version)
 
     def load(self, name: str, which: str, **options: Any) -> Model:
         """Open a version, named by itself or by an alias.
@@ -148,16 +159,22 @@ class Registry:
         Args:
             name: the name of the model.
             which: a version, or an alias such as "champion".
-            options: those of `mk.load`, such as `device`.
+            options: those of `mk.load`, such as `device`. A joblib package needs `digest` and
+                `allow` from you, as it does there: a registry trusts no package for you.
 
         Raises:
             NotFound: if there is no such version.
             PackageError, DeviceError: as `mk.load` does.
         """
         release = self.release(name, which)
-        options.setdefault("digest", release.digest)
         path = self._store.path(blob_name(release.digest))
-        return load(path or BucketPackage(self.url, release), **options)
+        if path is None:
+            return load(BucketPackage(self.url, release), **options)
+        manifest = read_manifest(container.read_zip(open_bytes(path)))
+        check_digest(manifest, release.digest)
+        if manifest.runtime != "joblib" and options.get("digest") is None:
+            options["digest"] = release.digest
+        return load(path, **options)
 
     def fetch(self, name: str, which: str, folder: str | os.PathLike[str] | None = None) -> Path:
         """The path of a verified package on this machine.
@@ -185,7 +202,7 @@ class Registry:
 
     def names(self) -> tuple[str, ...]:
         """The names of the models, in the order of the alphabet."""
-        return tuple(self._store.folders("models"))
+        return tuple(name for name in self._store.folders("models") if NAME_PATTERN.fullmatch(name))
 
     def versions(self, name: str) -> tuple[Release, ...]:
         """Every version of a model, the first registered first. Raises NotFound without one."""
@@ -200,7 +217,7 @@ class Registry:
 
     def aliases(self, name: str) -> Mapping[str, Alias]:
         """What each alias of a model names."""
-        return self._journal(name).refresh().aliases
+        return dict(self._journal(name).refresh().aliases)
 
     def generation(self, name: str) -> int:
         """The number of the last entry of a model's log; 0 without one."""
@@ -239,14 +256,12 @@ class Registry:
             Conflict: if it names something else by now, with who set it; or if the version was
                 retired, or rolled back.
             NotFound: if there is no such version.
-            RegistryError: if the alias is no name, or the name of a version.
+            RegistryError: if the alias is no name, or the name of a version; or if the log was
+                removed, or replaced by another one.
+            TypeError: if `expected` is something else, such as a bool.
         """
         _check(ALIAS_PATTERN, "alias", alias)
-        release = self.release(name, _check(VERSION_PATTERN, "version", version))
-        if release.version != version:
-            raise RegistryError(
-                f"{version!r} is an alias; pass the version it names: {release.version!r}"
-            )
+        self._check_version(name, version)
         if alias in self._version_names(name):
             raise RegistryError(f"{alias!r} is a version of {name}, so no alias can have this name")
 
@@ -324,6 +339,8 @@ class Registry:
 
         def decide(state: State) -> Entry:
             now = rollouts.check_underway(state, name, rollout)
+            if decision == "promote":
+                _check_in_use(state, name, now.candidate)
             more = rollouts.decision_fields(now, decision, about or {})
             return _entry(state, DECIDED, now.candidate, reason, **more)
 
@@ -338,10 +355,11 @@ class Registry:
         """Let a version have no alias any more; it stays, and opens by its version.
 
         Raises:
-            Conflict: if an alias names it.
+            Conflict: if an alias names it, or a rollout tries it.
             NotFound: if there is no such version.
+            RegistryError: if it is an alias.
         """
-        self.release(name, _check(VERSION_PATTERN, "version", version))
+        self._check_version(name, version)
 
         def decide(state: State) -> Entry:
             for alias, now in state.aliases.items():
@@ -352,6 +370,7 @@ class Registry:
                         alias=alias,
                         now=now,
                     )
+            rollouts.check_not_tried(state, name, version)
             return _entry(state, RETIREMENT, version, reason)
 
         self._journal(name).append(decide)
@@ -362,14 +381,20 @@ class Registry:
         Raises:
             Conflict: if there are other bytes under this key.
             NotFound: if there is no such version.
+            RegistryError: if the key is that of a verdict, which `register` keeps.
         """
         release = self.release(name, version)
+        if key == VERDICT:
+            raise RegistryError(f"{VERDICT!r} is the verdict that a version is registered with")
         self._create(_kept(name, release.version, _check(KEY_PATTERN, "key", key)), data)
 
     def kept(self, name: str, version: str, key: str) -> bytes:
         """What was kept beside a version. Raises NotFound."""
         release = self.release(name, version)
-        data = self._store.read(_kept(name, release.version, _check(KEY_PATTERN, "key", key)))
+        path = _kept(name, release.version, _check(KEY_PATTERN, "key", key))
+        if key == VERDICT and release.verdict:
+            path = _verdict(release.verdict)
+        data = self._store.read(path)
         if data is None:
             raise NotFound(
                 f"nothing was kept as {key!r} beside {name}@{version}", name=name, which=version
@@ -391,7 +416,16 @@ class Registry:
     def _version_names(self, name: str) -> list[str]:
         _check(NAME_PATTERN, "name", name)
         files = self._store.names(f"models/{name}/versions")
-        return [file.removesuffix(".json") for file in files]
+        found = [file.removesuffix(".json") for file in files if file.endswith(".json")]
+        return [version for version in found if VERSION_PATTERN.fullmatch(version)]
+
+    def _check_version(self, name: str, version: str) -> None:
+        """Raise NotFound for what is no version, and RegistryError for an alias."""
+        release = self.release(name, _check(VERSION_PATTERN, "version", version))
+        if release.version != version:
+            raise RegistryError(
+                f"{version!r} is an alias; pass the version it names: {release.version!r}"
+            )
 
     def _check_no_alias(self, release: Release) -> None:
         if release.version in self.aliases(release.name):
@@ -422,7 +456,7 @@ class Registry:
 
 def _entry(state: State, kind: str, version: str, reason: str, **more: Any) -> Entry:
     """The next entry of a log."""
-    if not reason.strip():
+    if not isinstance(reason, str) or not reason.strip():
         raise RegistryError("a reason is needed: whoever reads the history asks for it")
     return Entry(
         generation=state.generation + 1,
@@ -466,6 +500,18 @@ def _kept(name: str, version: str, key: str) -> str:
     return f"models/{name}/kept/{version}/{key}"
 
 
+def _verdict(digest: str) -> str:
+    return f"blobs/sha256/{digest}.verdict.json"
+
+
+def _parents(parents: Sequence[str]) -> tuple[str, ...]:
+    """The parents of a release. Raises TypeError for a bare text, and for what is no text."""
+    found = () if isinstance(parents, str) else tuple(parents)
+    if isinstance(parents, str) or not all(isinstance(parent, str) for parent in found):
+        raise TypeError(f"parents are a list of versions or digests, not {parents!r}")
+    return found
+
+
 def _is_package(path: Path, release: Release) -> bool:
     try:
         check_package(open_bytes(path), release)
@@ -477,10 +523,12 @@ def _is_package(path: Path, release: Release) -> bool:
 def _write(target: Path, data: bytes) -> None:
     """Write a file in one step."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=target.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-    Path(temporary).replace(target)
+    temporary = target.parent / f".{uuid.uuid4().hex}.tmp"
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _now() -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import final
 
 from modelkit import fields, html
 from modelkit.errors import RegistryError
 from modelkit.jsonable import parse_json
+
+DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @final
@@ -49,7 +52,7 @@ class Release:
             known = Release.__dataclass_fields__
             told = {name: value for name, value in plain.items() if name in known}
             return fields.read_object(Release, told, where)
-        except (AttributeError, ValueError) as error:
+        except (AttributeError, RecursionError, ValueError) as error:
             raise RegistryError(f"{where} cannot be read: {error}") from None
 
     def __str__(self) -> str:
@@ -65,3 +68,27 @@ class Release:
             ("registered", f"{self.at} by {self.actor}"),
         ]
         return html.card(f"{self.name} {self.version}", facts)
+
+
+def read_release(
+    data: bytes,
+    where: str,
+    name: str,
+    version: str,
+) -> Release:
+    """The release of a version from its file.
+
+    Raises RegistryError for anything else, such as the release of another version: its fields are
+    parts of paths.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise RegistryError(f"{where} cannot be read: {error}") from None
+    release = Release.from_json(text, where)
+    if (release.name, release.version) != (name, version):
+        raise RegistryError(f"{where} is the release of {release.name!r} {release.version!r}")
+    for digest in (release.digest, release.verdict or release.digest):
+        if not DIGEST.fullmatch(digest):
+            raise RegistryError(f"{where} cannot be read: {digest!r} is no digest")
+    return release

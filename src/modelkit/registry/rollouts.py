@@ -58,6 +58,19 @@ def check_not_rolled_back(
         )
 
 
+def check_not_tried(
+    state: State,
+    name: str,
+    version: str,
+) -> None:
+    """Raise Conflict for the version that a rollout tries."""
+    if state.rollout is not None and state.rollout.candidate == version:
+        raise Conflict(
+            f"{name} {version} is on trial since {state.rollout.at}: roll it back first",
+            name=name,
+        )
+
+
 def check_underway(
     state: State,
     name: str,
