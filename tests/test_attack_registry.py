@@ -314,7 +314,7 @@ def test_a_verdict_belongs_to_its_release(tmp_path, packages):
     release = registry.register(packages / "1.0.0.mk", verdict=Record('{"b": 2}'))
     assert registry.kept("churn", "1.0.0", "verdict.json") == b'{"b": 2}'
     assert release.verdict == hashlib.sha256(b'{"b": 2}').hexdigest()
-    with pytest.raises(Conflict, match="another verdict"):
+    with pytest.raises(Conflict, match="registered with verdict"):
         registry.register(packages / "1.0.0.mk", verdict=Record('{"a": 1}'))
     assert registry.kept("churn", "1.0.0", "verdict.json") == b'{"b": 2}'
     registry.register(packages / "1.1.0.mk")

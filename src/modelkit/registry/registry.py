@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import os
 import re
-import socket
-import uuid
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, final
 
 from modelkit import html
-from modelkit.errors import Conflict, NotFound, PackageError, RegistryError
+from modelkit.errors import Conflict, NotFound, RegistryError
 from modelkit.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model import Model
 from modelkit.package import container
@@ -27,6 +23,7 @@ from modelkit.package.load import (
     read_manifest,
 )
 from modelkit.registry import rollouts
+from modelkit.registry.authors import author, entry_after, time_now
 from modelkit.registry.bucket_package import BucketPackage, blob_name, check_package
 from modelkit.registry.journal import Journal
 from modelkit.registry.log import (
@@ -40,6 +37,7 @@ from modelkit.registry.log import (
     Underway,
     check_expected,
 )
+from modelkit.registry.places import is_package, kept_name, verdict_name, write_file
 from modelkit.registry.releases import Release, read_release
 from modelkit.registry.shelf import Shelf
 from modelkit.registry.store import open_store
@@ -120,15 +118,15 @@ class Registry:
             size=len(data),
             parents=made_from,
             verdict=hashlib.sha256(record.encode()).hexdigest() if record else "",
-            at=_now(),
-            actor=_actor(),
+            at=time_now(),
+            actor=author(),
         )
         self._check_no_alias(release)
         if not self._store.create(blob_name(release.digest), data):
             BucketPackage(self.url, release).read()  # it is there, and whole
         if record:
             # By its digest, so that a writer who dies here leaves nothing in the way of another.
-            self._create(_verdict(release.verdict), record.encode())
+            self._create(verdict_name(release.verdict), record.encode())
         path = f"models/{release.name}/versions/{release.version}.json"
         if self._store.create(path, release.to_json().encode()):
             return release
@@ -196,8 +194,8 @@ class Registry:
             return Path(path)
         place = Path(folder) if folder is not None else Path.home() / ".cache" / "modelkit"
         target = place / f"{release.name}-{release.version}-{release.digest[:16]}.mk"
-        if not target.exists() or not _is_package(target, release):
-            _write(target, BucketPackage(self.url, release).read())
+        if not target.exists() or not is_package(target, release):
+            write_file(target, BucketPackage(self.url, release).read())
         return target
 
     def names(self) -> tuple[str, ...]:
@@ -271,7 +269,7 @@ class Registry:
             rollouts.check_not_rolled_back(state, name, alias, version, force=force)
             before = state.aliases.get(alias)
             was = None if before is None else before.version
-            return _entry(state, ALIAS, version, reason, alias=alias, was=was)
+            return entry_after(state, ALIAS, version, reason, alias=alias, was=was)
 
         entry = self._journal(name).append(decide)
         return Alias(entry.version, entry.generation, entry.at, entry.actor, entry.reason)
@@ -308,7 +306,7 @@ class Registry:
         def decide(state: State) -> Entry:
             champion = rollouts.check_start(state, name, version, force=force)
             about = {"champion": champion, "policy": record}
-            return _entry(state, ROLLOUT, version, reason, about=about)
+            return entry_after(state, ROLLOUT, version, reason, about=about)
 
         entry = self._journal(name).append(decide)
         return State().after(entry).rollout or rollouts.absent(name)
@@ -342,7 +340,7 @@ class Registry:
             if decision == "promote":
                 _check_in_use(state, name, now.candidate)
             more = rollouts.decision_fields(now, decision, about or {})
-            return _entry(state, DECIDED, now.candidate, reason, **more)
+            return entry_after(state, DECIDED, now.candidate, reason, **more)
 
         return self._journal(name).append(decide)
 
@@ -371,7 +369,7 @@ class Registry:
                         now=now,
                     )
             rollouts.check_not_tried(state, name, version)
-            return _entry(state, RETIREMENT, version, reason)
+            return entry_after(state, RETIREMENT, version, reason)
 
         self._journal(name).append(decide)
 
@@ -386,14 +384,14 @@ class Registry:
         release = self.release(name, version)
         if key == VERDICT:
             raise RegistryError(f"{VERDICT!r} is the verdict that a version is registered with")
-        self._create(_kept(name, release.version, _check(KEY_PATTERN, "key", key)), data)
+        self._create(kept_name(name, release.version, _check(KEY_PATTERN, "key", key)), data)
 
     def kept(self, name: str, version: str, key: str) -> bytes:
         """What was kept beside a version. Raises NotFound."""
         release = self.release(name, version)
-        path = _kept(name, release.version, _check(KEY_PATTERN, "key", key))
+        path = kept_name(name, release.version, _check(KEY_PATTERN, "key", key))
         if key == VERDICT and release.verdict:
-            path = _verdict(release.verdict)
+            path = verdict_name(release.verdict)
         data = self._store.read(path)
         if data is None:
             raise NotFound(
@@ -454,22 +452,6 @@ class Registry:
         )
 
 
-def _entry(state: State, kind: str, version: str, reason: str, **more: Any) -> Entry:
-    """The next entry of a log."""
-    if not isinstance(reason, str) or not reason.strip():
-        raise RegistryError("a reason is needed: whoever reads the history asks for it")
-    return Entry(
-        generation=state.generation + 1,
-        kind=kind,
-        at=_now(),
-        actor=_actor(),
-        reason=reason,
-        version=version,
-        id=uuid.uuid4().hex,
-        **more,
-    )
-
-
 def _check_in_use(state: State, name: str, version: str) -> None:
     if version in state.retired:
         raise Conflict(f"{name} {version} was retired: {state.retired[version]}", name=name)
@@ -496,49 +478,9 @@ def _check(pattern: re.Pattern[str], what: str, text: str) -> str:
     return text
 
 
-def _kept(name: str, version: str, key: str) -> str:
-    return f"models/{name}/kept/{version}/{key}"
-
-
-def _verdict(digest: str) -> str:
-    return f"blobs/sha256/{digest}.verdict.json"
-
-
 def _parents(parents: Sequence[str]) -> tuple[str, ...]:
     """The parents of a release. Raises TypeError for a bare text, and for what is no text."""
     found = () if isinstance(parents, str) else tuple(parents)
     if isinstance(parents, str) or not all(isinstance(parent, str) for parent in found):
         raise TypeError(f"parents are a list of versions or digests, not {parents!r}")
     return found
-
-
-def _is_package(path: Path, release: Release) -> bool:
-    try:
-        check_package(open_bytes(path), release)
-    except PackageError:
-        return False
-    return True
-
-
-def _write(target: Path, data: bytes) -> None:
-    """Write a file in one step."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{uuid.uuid4().hex}.tmp"
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _actor() -> str:
-    """User and machine."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a user without a name, as in many containers
-        user = f"user {os.getuid()}" if hasattr(os, "getuid") else "someone"
-    return f"{user}@{socket.gethostname()}"
