@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any, final
 
@@ -21,13 +21,14 @@ from modelkit.errors import (
     SignatureError,
 )
 from modelkit.model import Outputs
-from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Unit
+from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Label, Unit
 from modelkit.rollout.guards import (
     ERROR_EVENTS,
     NONFINITE_EVENTS,
     QUANTILES,
     REFUSED_EVENTS,
     SLOW_EVENTS,
+    UNANSWERED,
 )
 from modelkit.rollout.policy import RolloutPolicy
 from modelkit.rollout.weighing import MOST_KEYS
@@ -38,6 +39,7 @@ MOST_TIMES = 2_000
 A_SECOND = 1_000_000_000  # in nanoseconds
 CHANGED = -1  # in place of a number of calls: the key changed its arm
 COMPLETE = -2  # all calls that count were made
+BEGINS_ANEW = -3  # it was seen in an earlier stage
 # Of neither the model nor the rows: of the queue, of the caller's haste, of who closed what.
 NOT_ERRORS = (Overloaded, DeadlineExceeded, ClosedError)
 
@@ -76,9 +78,8 @@ class Memory:
     """What is known from one stage of a rollout to the next.
 
     Attributes:
-        calls: for each key, twice the number of its calls, and 1 more in the candidate; or CHANGED
-            or COMPLETE.
-        bad: for each key, how many of its calls had an event, by kind.
+        calls: for each key, twice the number of its calls, and 1 more in the candidate; or CHANGED,
+            COMPLETE or BEGINS_ANEW.
         slow: the nanoseconds from which a call is slow, with the name of the kind, the least first.
         arms: the number of calls that each arm had, which is then warm.
         had: for each kind, the keys that had an event: what is said of them is said.
@@ -86,10 +87,18 @@ class Memory:
 
     def __init__(self) -> None:
         self.calls: dict[int, int] = {}
-        self.bad: dict[int, Counter[str]] = defaultdict(Counter)
         self.slow: tuple[tuple[int, str], ...] = ()
         self.arms = ByArm()
         self.had: dict[str, set[int]] = defaultdict(set)
+
+    def next_stage(self) -> None:
+        """Count the calls of each key from 0, but of those that were complete.
+
+        A key that has calls in two stages would count only where it did not change its arm, so that
+        keys seen early would be fewer in the candidate, whose share grew.
+        """
+        calls = [*self.calls.items()]
+        self.calls = {key: COMPLETE if state == COMPLETE else BEGINS_ANEW for key, state in calls}
 
 
 @final
@@ -97,7 +106,10 @@ class Counters:
     """Counts the calls of one stage."""
 
     __slots__ = (
+        "_bad",
+        "_calls",
         "_checks_finite",
+        "_ended",
         "_entries",
         "_events",
         "_key_calls",
@@ -119,6 +131,9 @@ class Counters:
         names = {guard.name for guard in policy.guards}
         self._policy = policy
         self._memory = memory
+        self._calls = memory.calls  # those of this stage
+        self._bad: dict[int, Counter[str]] = defaultdict(Counter)  # calls with an event, by key
+        self._ended: dict[int, int] = {}  # calls that count, of keys that are not complete
         self._key_calls = policy.key_calls
         self._checks_finite = NONFINITE_EVENTS in names
         self._timed = SLOW_EVENTS in names
@@ -129,7 +144,7 @@ class Counters:
         self._plain = _two_counts()
         self._keyed = _two_counts()
         kinds = [kind for guard in policy.guards for kind in guard.streams]
-        self._events = {kind: _two_counts() for kind in kinds}
+        self._events = {kind: _two_counts() for kind in [*kinds, UNANSWERED]}
         self._taken: dict[str, tuple[int, int]] = {}
 
     def begin(self, unit: int | None, in_candidate: bool) -> int:  # noqa: FBT001 - on the hot way
@@ -138,12 +153,14 @@ class Counters:
             next(self._plain[in_candidate])
             return 0
         next(self._keyed[in_candidate])
-        calls = self._memory.calls
+        calls = self._calls
         state = calls.get(unit)
         if state is None:
             if len(calls) >= MOST_KEYS:
                 return 0
             self._entries.append((NEW_KEY, unit, in_candidate))
+            state = int(in_candidate)
+        elif state == BEGINS_ANEW:
             state = int(in_candidate)
         elif state < 0:
             return 0
@@ -175,8 +192,8 @@ class Counters:
         if self._marks:
             for kind in self._marked(answers):
                 self._event(kind, unit, in_candidate, number)
-        if number == self._key_calls:
-            self._entries.append((KEY_COMPLETE, unit, in_candidate))
+        if number:
+            self._end(unit, in_candidate)
 
     def failed(
         self,
@@ -189,9 +206,32 @@ class Counters:
         kind = kind_of_error(error)
         if kind is not None:
             self._event(kind, unit, in_candidate, number)
-        if number == self._key_calls:
-            self._entries.append((KEY_COMPLETE, unit, in_candidate))
+        elif isinstance(error, NOT_ERRORS):
+            self._event(UNANSWERED, unit, in_candidate, number)
+        if number:
+            self._end(unit, in_candidate)
         return kind
+
+    def gave_up(
+        self,
+        unit: int | None,
+        in_candidate: bool,  # noqa: FBT001
+        number: int,
+    ) -> None:
+        """Count a call that its caller cancelled."""
+        self._event(UNANSWERED, unit, in_candidate, number)
+        if number:
+            self._end(unit, in_candidate)
+
+    def _end(self, unit: int | None, in_candidate: bool) -> None:  # noqa: FBT001
+        """Count the end of a call of a key; calls may end in another order than they began."""
+        assert unit is not None  # noqa: S101 - for the type checker: it has a number
+        ended = self._ended.get(unit, 0) + 1
+        if ended < self._key_calls:
+            self._ended[unit] = ended
+            return
+        self._ended.pop(unit, None)
+        self._entries.append((KEY_COMPLETE, unit, in_candidate))
 
     def _event(
         self,
@@ -212,9 +252,20 @@ class Counters:
             had.add(unit)
             self._entries.append((EVENT, kind, unit, in_candidate, number))
 
-    def shadowed(self, kinds: set[str]) -> None:
-        """Count a copy that the candidate ran, with what was bad about it alone."""
+    def shadowed(self, kinds: set[str], known: Iterable[str] = ()) -> None:
+        """Count a copy that the candidate ran, with what was bad about it alone.
+
+        What was bad about the champion's answer is `known`.
+        """
         self._entries.append((SHADOWED, kinds))
+        for kind in known:
+            self._event(kind, None, False, 0)
+
+    def failed_in_shadow(self, error: Exception) -> None:
+        """Count an error of the champion, which leaves nothing to run."""
+        kind = kind_of_error(error)
+        if kind is not None:
+            self._event(kind, None, False, 0)
 
     def bad_answers(self, answers: Outputs) -> set[str]:
         """The kinds of events that an answer is."""
@@ -227,15 +278,9 @@ class Counters:
         """Note how long the champion took, from which the next stage begins."""
         self._times.append(took)
 
-    def label(
-        self,
-        loss: float,
-        unit: int,
-        *,
-        in_candidate: bool,
-    ) -> None:
+    def label(self, label: Label) -> None:
         """Count a loss."""
-        self._entries.append((LABEL, loss, unit, in_candidate))
+        self._entries.append((LABEL, label))
 
     def difference(self, difference: float) -> None:
         """Count a difference of losses of one row."""
@@ -261,7 +306,7 @@ class Counters:
         plain = self._newly("", self._plain)
         calls = plain + self._newly("keyed:", self._keyed)
         self._memory.arms += calls
-        gathered = TickEntries(self._memory, self._key_calls)
+        gathered = TickEntries(self._bad, self._key_calls)
         for _ in range(len(self._entries)):
             gathered.take(self._entries.popleft())
         events = {kind: self._newly(kind, counts) for kind, counts in self._events.items()}
@@ -301,18 +346,17 @@ class TickEntries:
 
     def __init__(
         self,
-        memory: Memory,
+        bad: dict[int, Counter[str]],
         key_calls: int,
     ) -> None:
-        self._memory = memory
+        self._bad = bad
         self._key_calls = key_calls
         self._keys: list[Unit] = []
         self._keyed: dict[str, dict[Unit, None]] = defaultdict(dict)
         self._done: list[KeyDone] = []
         self._shadowed = 0
         self._shadow_events: Counter[str] = Counter()
-        self._losses: list[tuple[float, bool]] = []
-        self._labelled: list[Unit] = []
+        self._labels: list[Label] = []
         self._differences: list[float] = []
         self._missing: set[str] = set()
 
@@ -329,9 +373,7 @@ class TickEntries:
             self._shadowed += 1
             self._shadow_events.update(about[0])
         elif what == LABEL:
-            loss, unit, in_candidate = about
-            self._losses.append((loss, in_candidate))
-            self._labelled.append((unit, in_candidate))
+            self._labels.append(about[0])
         elif what == DIFFERENCE:
             self._differences.append(about[0])
         else:
@@ -346,10 +388,10 @@ class TickEntries:
     ) -> None:
         self._keyed[kind][unit, bool(in_candidate)] = None
         if number:
-            self._memory.bad[unit][kind] += 1
+            self._bad[unit][kind] += 1
 
     def _take_key(self, unit: int, in_candidate: bool) -> None:  # noqa: FBT001
-        counts = self._memory.bad.pop(unit, Counter())
+        counts = self._bad.pop(unit, Counter())
         bad = {kind: min(count / self._key_calls, 1.0) for kind, count in counts.items()}
         self._done.append(KeyDone(unit, bool(in_candidate), bad))
 
@@ -371,8 +413,7 @@ class TickEntries:
             done=tuple(self._done),
             shadowed=self._shadowed,
             shadow_events=dict(self._shadow_events),
-            losses=tuple(self._losses),
+            labels=tuple(self._labels),
             differences=tuple(self._differences),
-            labelled=tuple(self._labelled),
             missing=tuple(sorted(self._missing)),
         )

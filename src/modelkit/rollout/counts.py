@@ -60,6 +60,24 @@ class KeyDone:
 
 @final
 @dataclass(frozen=True)
+class Label:
+    """A loss that came for an answer.
+
+    Attributes:
+        loss: from 0 to 1.
+        key: the hash of the key that was answered.
+        candidate: whether the candidate answered.
+        stage: the stage in which it did, from 0, however late the loss came.
+    """
+
+    loss: float
+    key: int
+    candidate: bool
+    stage: int
+
+
+@final
+@dataclass(frozen=True)
 class Counts:
     """What was counted in one tick, in one stage.
 
@@ -71,9 +89,8 @@ class Counts:
         done: the keys with all the calls that count for a promotion.
         shadowed: the calls of which the candidate ran a copy, that the champion answered.
         shadow_events: the copies that had an event, which the champion's answer had not, by kind.
-        losses: each with whether it is the candidate's, in the order in which they came.
+        labels: the losses, in the order in which they came.
         differences: losses of the candidate less those of the champion for the same row.
-        labelled: the keys that a loss came for.
         missing: the guards of which something could not be counted.
     """
 
@@ -84,9 +101,8 @@ class Counts:
     done: tuple[KeyDone, ...] = ()
     shadowed: int = 0
     shadow_events: Mapping[str, int] = field(default_factory=dict)
-    losses: tuple[tuple[float, bool], ...] = ()
+    labels: tuple[Label, ...] = ()
     differences: tuple[float, ...] = ()
-    labelled: tuple[Unit, ...] = ()
     missing: tuple[str, ...] = ()
 
     def __add__(self, other: Counts) -> Counts:
@@ -105,8 +121,7 @@ class Counts:
             done=self.done + other.done,
             shadowed=self.shadowed + other.shadowed,
             shadow_events=shadow_events,
-            losses=self.losses + other.losses,
+            labels=self.labels + other.labels,
             differences=self.differences + other.differences,
-            labelled=self.labelled + other.labelled,
             missing=tuple(sorted({*self.missing, *other.missing})),
         )

@@ -68,7 +68,7 @@ class Joined:
         if self._thread is not None and self._thread.is_alive():
             return  # what is counted meanwhile comes with the next tick
         counts = self.course.collect()
-        if counts.calls != ByArm() or counts.losses or counts.differences:
+        if counts.calls != ByArm() or counts.labels or counts.differences:
             self._waiting.append((self.course.stage, counts))
         self._thread = self._switch.start(self._weigh)
 
@@ -80,7 +80,8 @@ class Joined:
                 del self._waiting[0]
             self._read_sums()
             now = _seconds_since(self.rollout.at)
-            if now - self._shared.at >= NEARLY * self.course.policy.tick:
+            # A sum from the future was made by a machine with another clock: do not wait for it.
+            if abs(now - self._shared.at) >= NEARLY * self.course.policy.tick:
                 self._shared.add_up(now)
                 self._read_sums()
         except Exception as error:  # noqa: BLE001 - it is tried again with the next tick

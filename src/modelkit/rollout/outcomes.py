@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic
 from typing import final
 
@@ -14,15 +15,24 @@ Pair = tuple[Outputs, Outputs]  # the answers of the champion, and of the candid
 
 
 @final
+@dataclass(frozen=True)
+class Served:
+    """Which arm answered a key, and in which stage."""
+
+    candidate: bool
+    stage: int
+
+
+@final
 class _Answer:
-    """The last answer to a key, and whether an earlier one was of the other arm."""
+    """The last answer to a key, and whether an earlier one was of another stage."""
 
     __slots__ = ("at", "changed", "first", "what")
 
     def __init__(self) -> None:
         self.at = 0.0
-        self.what: bool | Pair | None = None
-        self.first: bool | None = None
+        self.what: Served | Pair | None = None
+        self.first: int | None = None
         self.changed = False
 
 
@@ -34,7 +44,9 @@ class Outcomes:
         seconds: after which an answer is forgotten.
 
     Attributes:
-        left_out: the losses of keys that had changed their arm.
+        left_out: the losses of keys that were answered in two stages. Of these, one cannot say
+            which arm a loss is of; and those that stayed with their arm would be other keys in the
+            one arm than in the other.
         unknown: the losses of keys that were never seen, or were forgotten.
     """
 
@@ -46,13 +58,13 @@ class Outcomes:
         self._clock: Callable[[], float] = monotonic
         self._lock = threading.Lock()
 
-    def answered(self, unit: int, *, in_candidate: bool) -> None:
+    def answered(self, unit: int, served: Served) -> None:
         """An arm answered a key."""
         with self._lock:
-            answer = self._keep(unit, in_candidate)
+            answer = self._keep(unit, served)
             if answer.first is None:
-                answer.first = in_candidate
-            elif answer.first is not in_candidate:
+                answer.first = served.stage
+            elif answer.first != served.stage:
                 answer.changed = True
 
     def both_answered(self, unit: int, pair: Pair) -> None:
@@ -60,7 +72,7 @@ class Outcomes:
         with self._lock:
             self._keep(unit, pair)
 
-    def _keep(self, unit: int, what: bool | Pair) -> _Answer:  # noqa: FBT001
+    def _keep(self, unit: int, what: Served | Pair) -> _Answer:
         answers = self._answers
         answer = answers.pop(unit, None) or _Answer()
         answers[unit] = answer
@@ -70,10 +82,10 @@ class Outcomes:
             del answers[next(iter(answers))]
         return answer
 
-    def take(self, unit: int) -> bool | Pair | None:
+    def take(self, unit: int) -> Served | Pair | None:
         """What a loss of this key is of, once for each answer; None where it does not count.
 
-        That is whether the candidate answered, or the answers of both.
+        That is who answered, or the answers of both.
         """
         with self._lock:
             answer = self._answers.get(unit)

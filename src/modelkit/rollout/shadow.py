@@ -166,7 +166,7 @@ class Shadow:
         bad = self._counters.bad_answers(found) - known
         if self._tolerance is not None and differs(answers, found, self._tolerance):
             bad.add(DISAGREEMENTS)
-        self._counters.shadowed(bad)
+        self._counters.shadowed(bad, known)
         if self._outcomes is not None and key is not None:
             self._outcomes.both_answered(hash_of(key, self._salt), (answers, found))
 

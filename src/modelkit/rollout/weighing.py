@@ -7,6 +7,7 @@ It goes by calls without keys, and by the share of the calls of each key that we
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from math import log
 from typing import final
@@ -22,6 +23,7 @@ from modelkit.rollout.guards import DISAGREEMENTS, LATE_LOSSES, QUANTILES, Guard
 from modelkit.rollout.policy import RolloutStage
 from modelkit.rollout.split import log_split
 
+LEAST_PART = 0.05  # of the calls, below which those with or those without keys need no evidence
 MOST_KEYS = 100_000  # with an event, that are remembered; then keys are counted no more
 
 
@@ -72,7 +74,9 @@ class StreamEvidence:
         self._guard = guard
         self._firsts = FirstOfKeys()
         self._stages: dict[float, tuple[int, int]] = {}
-        self._pairing = Pairing()
+        self._pairings: dict[float, Pairing] = defaultdict(Pairing)  # by share
+        self._with_keys = 0  # calls of the candidate
+        self._without = 0
         self._key_shares = LossDifferences(0.0, largest=1 / guard.better)
         self._done = FirstOfKeys()
         floor = guard.least
@@ -107,7 +111,9 @@ class StreamEvidence:
             if below is not None:
                 events = happened.plain.candidate
                 below.take_calls(max(counts.plain.candidate, events), events)
-            self._take_keys(counts, below)
+            self._without += counts.plain.candidate
+            self._with_keys += counts.calls.candidate - counts.plain.candidate
+            self._take_keys(self._pairings[stage.share], counts, below)
 
     def _add(self, share: float, happened: Happened) -> None:
         candidate, champion = self._stages.get(share, (0, 0))
@@ -115,7 +121,12 @@ class StreamEvidence:
         champion += happened.plain.champion
         self._stages[share] = (candidate, champion)
 
-    def _take_keys(self, counts: Counts, below: Below | None) -> None:
+    def _take_keys(
+        self,
+        pairing: Pairing,
+        counts: Counts,
+        below: Below | None,
+    ) -> None:
         """Of each key, the share of its calls that were bad, in the order in which they are done.
 
         It is compared with `better` times the mean of the champion's since the last of the
@@ -129,7 +140,7 @@ class StreamEvidence:
                 continue  # several processes may have calls of a key
             bad = done.bad.get(self._name, 0.0)
             loss = bad / allowed if done.candidate else bad
-            difference = self._pairing.take(loss, candidate=done.candidate)
+            difference = pairing.take(loss, candidate=done.candidate)
             if done.candidate:
                 own.append(bad)
             if difference is not None:
@@ -152,15 +163,55 @@ class StreamEvidence:
 
     @property
     def log_better(self) -> float:
-        """The logarithm of the evidence for a promotion: the mean of all ways to come to it."""
+        """The logarithm of the evidence for a promotion.
+
+        Calls with keys and those without may be of different kinds, such as those of customers and
+        of probes. So the evidence is the least of both, and each is the mean of two ways to it.
+        """
         margin = self._guard.better
         gains = np.zeros(len(BETTER))
         for share, (candidate, champion) in self._stages.items():
             gains += log_gains(Events(share, candidate, champion), margin, BETTER)
-        ways = [log_mean(gains, EVENLY), self._key_shares.log_within]
+        without = [log_mean(gains, EVENLY)]
+        with_keys = [self._key_shares.log_within]
         if self._below is not None:
-            ways += [log_mean(part, EVENLY) for part in self._below.parts]
-        return log_mean(np.array(ways), np.full(len(ways), 1 / len(ways)))
+            of_calls, of_keys = self._below.parts
+            without.append(log_mean(of_calls, EVENLY))
+            with_keys.append(log_mean(of_keys, EVENLY))
+        least = LEAST_PART * (self._without + self._with_keys)
+        found = []
+        for calls, ways in ((self._without, without), (self._with_keys, with_keys)):
+            if calls and calls >= least:
+                found.append(log_mean(np.array(ways), np.full(len(ways), 1 / len(ways))))
+        return min(found, default=0.0)
+
+
+@final
+class Paired:
+    """The evidence of events in shadow, where both run on the same rows.
+
+    A row with an event is one at which the champion has it, or one at which the candidate alone
+    does. If the candidate's rate is at most `worse` times the champion's, so is that of the latter:
+    then they are as two arms of the same share.
+    """
+
+    def __init__(self, guard: Guard) -> None:
+        self._worse = Worse(guard.worse)
+        self._above = Above(guard.least) if guard.least else None
+
+    def tick(self, name: str, counts: Counts) -> None:
+        """Take the counts of a tick in shadow."""
+        alone = counts.shadow_events.get(name, 0)
+        champion = counts.events.get(name, Happened()).plain.champion
+        self._worse.tick(Events(0.5, alone, champion))
+        if self._above is not None:
+            self._above.tick(max(counts.shadowed, alone), alone)
+
+    @property
+    def log_worse(self) -> float:
+        """The logarithm of the evidence for a rollback, with a rate that matters."""
+        found = log(self._worse.peak)
+        return found if self._above is None else min(found, log(self._above.peak))
 
 
 @final
@@ -176,7 +227,7 @@ class EventEvidence:
     ) -> None:
         self._guard = guard
         self._stream = StreamEvidence(guard.name, guard, whole=whole)
-        self._in_shadow = Above(guard.least) if shadow and guard.least else None
+        self._in_shadow = Paired(guard) if shadow else None
         self._void = ""
 
     @property
@@ -191,14 +242,13 @@ class EventEvidence:
             self._void = "it could not be counted, as its function raised an error"
         self._stream.tick(stage, counts)
         if self._in_shadow is not None and stage.shadow:
-            events = counts.shadow_events.get(name, 0)
-            self._in_shadow.tick(max(counts.shadowed, events), events)
+            self._in_shadow.tick(name, counts)
 
     def weighed(self) -> Weighed:
         """The evidence."""
         worse = self._stream.log_worse
         if self._in_shadow is not None:
-            worse = max(worse, log(self._in_shadow.peak)) - log(2)
+            worse = max(worse, self._in_shadow.log_worse) - log(2)
         return Weighed(
             name=self._guard.name,
             worse=worse,
@@ -275,42 +325,54 @@ class DisagreementEvidence:
 
 @final
 class LossEvidence:
-    """The evidence of losses whose labels come late."""
+    """The evidence of losses whose labels come late.
 
-    full = False
+    Of each key, the first loss counts: keys are what was drawn, and a few of them may have most of
+    the losses. It counts in the stage of its answer, whose share drew the arm.
+    """
 
     def __init__(
         self,
         guard: Guard,
         alpha: float,
+        stages: Sequence[RolloutStage],
     ) -> None:
         self._evidence = LossDifferences(guard.margin or 0.0)
-        self._pairing = Pairing()
+        self._stages = stages
+        self._pairings = [Pairing() for _ in stages]
         self._firsts = FirstOfKeys()
-        self._labels: dict[float, tuple[int, int]] = {}
+        self._labels = [[0, 0] for _ in stages]  # in the candidate, and in the champion
         self._alarm = -log(alpha)
         self._worse = 0.0
         self._skewed = False
 
+    @property
+    def full(self) -> bool:
+        """Whether further keys are not counted."""
+        return self._firsts.full
+
     def tick(self, stage: RolloutStage, counts: Counts) -> None:
         """Take the counts of a tick."""
+        del stage
         found = list(counts.differences)
-        for loss, in_candidate in counts.losses:
-            difference = self._pairing.take(loss, candidate=in_candidate)
+        for label in counts.labels:
+            if not any(self._firsts.take(((label.key, label.candidate),))):
+                continue
+            self._labels[label.stage][0 if label.candidate else 1] += 1
+            pairing = self._pairings[label.stage]
+            difference = pairing.take(label.loss, candidate=label.candidate)
             if difference is not None:
                 found.append(difference)
         if found:
             self._evidence.update(np.array(found))
         self._worse = max(self._worse, self._evidence.log_worse)
-        if stage.drawn:
-            self._take_labels(stage.share, counts)
+        if counts.labels:
+            self._check_split()
 
-    def _take_labels(self, share: float, counts: Counts) -> None:
+    def _check_split(self) -> None:
         """Where labels come for one arm more often, the models have chosen whom they come for."""
-        first, other = self._firsts.take(counts.labelled)
-        candidate, champion = self._labels.get(share, (0, 0))
-        self._labels[share] = (candidate + first, champion + other)
-        stages = [Events(each, *both) for each, both in self._labels.items()]
+        labels = zip(self._stages, self._labels, strict=True)
+        stages = [Events(stage.share, *both) for stage, both in labels]
         self._skewed = self._skewed or log_split(stages) >= self._alarm
 
     def weighed(self) -> Weighed:
@@ -332,7 +394,7 @@ def evidence_of(
 ) -> Weighing:
     """The evidence of a guard, before anything was counted."""
     if guard.name == LATE_LOSSES:
-        return LossEvidence(guard, alpha)
+        return LossEvidence(guard, alpha, stages)
     if guard.name == DISAGREEMENTS:
         return DisagreementEvidence(guard)
     shadow = any(stage.shadow for stage in stages)

@@ -1,0 +1,245 @@
+"""What deceived a Rollout once: traffic that keeps its assumptions, and decisions that were wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+
+import numpy as np
+import pytest
+from helpers.rollouts import Clock, model, who
+
+import modelkit as mk
+from modelkit.errors import DeadlineExceeded, Overloaded
+from modelkit.rollout.shared import write_counts
+
+ALARM = math.log(100)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("modelkit.rollout.rollout.perf_counter_ns", clock)
+    return clock
+
+
+def fails_at(rng, rates):
+    """A model that fails at a row of number k with the probability rates[k]."""
+
+    def run(feeds):
+        if rng.random() < rates[int(feeds["X"][0, 0])]:
+            raise RuntimeError("it broke")
+        return {"y": np.zeros(len(feeds["X"]))}
+
+    return run
+
+
+def ask(rollout, key=None, number=0):
+    try:
+        return rollout.run(np.array([[float(number), 0.0, 0.0]]), key=key)
+    except RuntimeError:
+        return None
+
+
+def test_old_customers_are_not_compared_with_new_ones(clock):
+    """When the share grows, old keys stay with the champion more often than new ones do."""
+    rng = np.random.default_rng(0)
+    rollout = mk.Rollout(
+        model(1, fails_at(rng, (0.3, 0.02))),
+        model(2, fails_at(rng, (0.6, 0.04))),
+        stages=[mk.RolloutStage(0.05, seconds=15), mk.RolloutStage(0.5, seconds=9999)],
+        guards=[mk.Guard("errors", worse=1000.0, floor=0.0)],
+        seed=0,
+    )
+    for _ in range(2):
+        for i in range(600):
+            ask(rollout, f"old-{i}")
+        clock.go(10)
+        rollout.status()
+    assert rollout.status().stage == 2
+    for turn in range(20):
+        for i in range(600):
+            if turn >= 2:
+                ask(rollout, f"old-{i}")
+            ask(rollout, f"new-{i}", 1)
+    clock.go(10)
+    assert rollout.status().guards[0].better < 1
+
+
+def labels(rollout, clock, rng, keys, loss):
+    for key in keys:
+        who(rollout, key)
+    for key in keys:
+        rollout.outcome(key, loss(key))
+    clock.go(10)
+    rollout.status()
+
+
+def test_labels_of_a_heavy_customer_count_once(clock):
+    """A few customers give most labels, and the models are equal for each of them."""
+    found = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        guards = [mk.Guard("loss", margin=0.02)]
+        rollout = mk.Rollout(model(1), model(2), share=0.5, guards=guards, seed=seed)
+        level = rng.random(12)
+        for _ in range(10):
+            for key in rng.integers(0, 12, 300).tolist():
+                who(rollout, f"k{key}")
+                rollout.outcome(f"k{key}", float(rng.random() < level[key]))
+            clock.go(10)
+            rollout.status()
+        found.append(rollout.status().decision)
+    assert set(found) == {"continue"}
+
+
+def test_labels_count_for_the_stage_of_their_answer(clock):
+    """Labels come a stage late, when the share is another."""
+    guards = [mk.Guard("loss", margin=0.02)]
+    stages = [mk.RolloutStage(0.05, seconds=15), mk.RolloutStage(0.5, seconds=9999)]
+    rollout = mk.Rollout(model(1), model(2), stages=stages, guards=guards, seed=0)
+    early = [f"a{i}" for i in range(1000)]
+    for key in early:
+        who(rollout, key)
+    for _ in range(2):
+        clock.go(10)
+        who(rollout)
+    assert rollout.status().stage == 2
+    for key in early:
+        assert rollout.outcome(key, 0.5)
+    clock.go(10)
+    assert rollout.status().decision == "continue"
+    # Old customers come again, and new ones, who lose more.
+    for i in range(3000):
+        key = f"a{i % 1000}" if i % 2 else f"b{i}"
+        who(rollout, key)
+        rollout.outcome(key, 0.1 if i % 2 else 0.9)
+        if i % 500 == 0:
+            clock.go(10)
+            rollout.status()
+    clock.go(10)
+    assert rollout.status().decision == "continue"
+
+
+def test_calls_of_one_kind_say_nothing_of_the_other(clock):
+    """Health checks have no key and never fail; the customers of the candidate fail often."""
+    rng = np.random.default_rng(0)
+    rollout = mk.Rollout(
+        model(1, fails_at(rng, (0.0, 0.0))),
+        model(2, fails_at(rng, (0.0, 0.5))),
+        share=0.5,
+        guards=[mk.Guard("errors")],
+        seed=0,
+    )
+    for _ in range(10):
+        for i in range(1500):
+            ask(rollout)
+            ask(rollout, f"customer-{i % 4}", 1)
+        clock.go(10)
+        rollout.status()
+    assert rollout.status().decision == "continue"
+
+
+@pytest.mark.parametrize("error", [Overloaded, DeadlineExceeded])
+@pytest.mark.parametrize("key", [True, False])
+def test_a_candidate_that_does_not_answer_is_not_promoted(clock, error, key):
+    def spoil(feeds):
+        raise error("too much")
+
+    rollout = mk.Rollout(model(1), model(2, spoil), share=0.5, guards=[mk.Guard("errors")], seed=0)
+    for turn in range(20):
+        for i in range(1000):
+            try:
+                rollout.run(np.zeros((1, 3)), key=f"k{i}" if key else None)
+            except error:
+                pass
+        clock.go(10)
+        status = rollout.status()
+    assert status.decision == "hold"
+    assert "do not answer" in status.reason
+
+
+def test_a_candidate_whose_callers_give_up_is_not_promoted(clock):
+    guards = [mk.Guard("errors")]
+    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=guards, seed=0)
+
+    async def hang(X, outputs, call):
+        await asyncio.sleep(3600)
+
+    async def answer(X, outputs, call):
+        return {"y": np.zeros(1)}
+
+    lineup = rollout._active.now.value
+    lineup.candidate.aways = (hang, hang)
+    lineup.champion.aways = (answer, answer)
+
+    async def calls():
+        for _ in range(400):
+            task = asyncio.ensure_future(rollout.arun(np.zeros((1, 3))))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            task.cancel()  # who is answered does not notice
+            await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(calls())
+    clock.go(10)
+    assert rollout.status().decision == "hold"
+
+
+def test_a_key_is_complete_when_its_calls_have_ended(clock):
+    """The errors of the candidate take long, and come after twenty quick answers of their key."""
+    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=[mk.Guard("errors")], seed=0)
+    counters = rollout._active.now.value.counters
+    numbers = [counters.begin(1, True) for _ in range(20)]
+    for number in numbers[10:]:
+        counters.answered(1, True, number, {}, 1)
+    assert counters.collect().done == ()
+    for number in numbers[:10]:
+        counters.failed(1, True, number, RuntimeError("it took long"))
+    [done] = counters.collect().done
+    assert done.bad == {"errors": 0.5}
+
+
+def test_losses_of_any_float_are_written(clock):
+    guards = [mk.Guard("loss", margin=0.02)]
+    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=guards, seed=0)
+    for i in range(4):
+        who(rollout, f"k{i}")
+        assert rollout.outcome(f"k{i}", np.float32(0.5))
+    json.dumps(write_counts(rollout._switch.course._counters.collect()))
+
+
+@pytest.mark.parametrize("kind", ["errors", "nonfinite"])
+@pytest.mark.parametrize(("rate", "decision"), [(0.05, "continue"), (0.4, "rollback")])
+def test_in_shadow_an_equal_candidate_is_not_worse(clock, kind, rate, decision):
+    """Both fail now and then, at other rows: the one no more often than the other."""
+    rng = np.random.default_rng(0)
+
+    def spoil(rate):
+        def run(feeds):
+            if rng.random() < rate:
+                if kind == "errors":
+                    raise RuntimeError("it broke")
+                return {"y": np.full(len(feeds["X"]), np.nan)}
+            return None
+
+        return run
+
+    rollout = mk.Rollout(
+        model(1, spoil(0.05)),
+        model(2, spoil(rate)),
+        share=0.5,
+        shadow=mk.RolloutStage(0, seconds=9999),
+        guards=[mk.Guard(kind)],
+    )
+    for _ in range(20):
+        for _ in range(60):
+            ask(rollout)
+        course = rollout._switch.course
+        if course is None:
+            break
+        course.shadow.wait(10)
+        clock.go(10)
+        rollout.status()
+    assert rollout.status().decision == decision
