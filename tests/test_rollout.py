@@ -29,7 +29,7 @@ from modelkit.errors import (
 from modelkit.rollout.counting import is_finite, kind_of_error
 from modelkit.rollout.routing import hash_of
 from modelkit.rollout.shadow import MOST_WAITING
-from modelkit.testing import check_model
+from modelkit.testing import Client, check_model
 
 ERRORS = (mk.Guard("errors"),)
 SHADOW = mk.RolloutStage(0, units=50)
@@ -577,6 +577,12 @@ def test_nothing_of_the_old_ones_stays_in_memory_and_a_child_goes_on():
     assert rollout.status().decision == "continue"
 
 
+class Layer(mk.Wrapper):
+    """A layer of somebody's own."""
+
+    __slots__ = ()
+
+
 def test_an_explainer_stays_with_the_arm_of_its_key(tmp_path):
     X = np.random.default_rng(0).normal(size=(60, 3))
     models = []
@@ -593,12 +599,38 @@ def test_an_explainer_stays_with_the_arm_of_its_key(tmp_path):
         explainer = mk.Explainer(rollout, key=arms[version])
         explanation = explainer.explain(X[:2])
         assert explanation.model_digest == models[number].manifest.model_digest
-    metered = mk.Explainer(mk.Meter(rollout), key=arms["2"])
-    assert metered.explain(X[:2]).model_digest == models[1].manifest.model_digest
+    layered = mk.Explainer(Layer(rollout), key=arms["2"])
+    assert layered.explain(X[:2]).model_digest == models[1].manifest.model_digest
     rollout.rollback()
     assert explainer.explain(X[:2]).model_digest == models[1].manifest.model_digest
     champion = mk.Explainer(rollout).explain(X[:2])
     assert champion.model_digest == models[0].manifest.model_digest
+
+
+def test_an_app_says_which_version_answered(tmp_path):
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    models = []
+    for version in ("1", "2"):
+        path = tmp_path / f"{version}.mk"
+        y = (X[:, 0] > 0).astype(int)
+        mk.save(
+            LogisticRegression().fit(X, y), path, example=X, name="m", version=version, background=X
+        )
+        models.append(mk.load(path))
+    rollout = mk.Rollout(*models, share=0.5, seed=0)
+    names = [column.name for column in rollout.signature.inputs[0].columns]
+    row = dict(zip(names, (0.1, 0.2, 0.3), strict=True))
+    with Client(mk.App({"m": rollout})) as client:
+        for verb in ("predict", "explain"):
+            seen = set()
+            for i in range(12):
+                body = {"rows": [row], "key": f"u{i}"}
+                answer = client.post(f"/models/m/{verb}", json=body)
+                assert answer.status == 200, answer.body
+                version = rollout.run(X[:1], key=f"u{i}").served_by.version
+                assert answer.headers["model-version"] == version
+                seen.add(version)
+            assert seen == {"1", "2"}
 
 
 def test_the_status_is_a_value_with_a_card_and_a_page(clock, tmp_path):

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit import events
-from modelkit.errors import RolloutError
+from modelkit.errors import MeterError, RolloutError
 from modelkit.testing import Client
 
 RNG = np.random.default_rng(0)
@@ -253,3 +253,9 @@ def test_arms_of_two_names_are_both_shown():
     assert any(name == "modelkit_rollout_share" for name, _ in shown)
     with pytest.raises(ValueError, match="two Models are named"):
         mk.Collector(rollout, model)
+
+
+def test_a_meter_around_a_rollout_is_refused(rollout):
+    """It would count the calls of all versions as those of the first."""
+    with pytest.raises(MeterError, match=r"wrap=mk\.Meter"):
+        mk.Meter(rollout)

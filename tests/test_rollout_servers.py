@@ -17,6 +17,7 @@ from helpers.servers import modelkit_serve, other_server, wait_until
 from sklearn.linear_model import LinearRegression
 
 import modelkit as mk
+from modelkit.rollout.afar import progress_afar
 from modelkit.rollout.routing import hash_of, limit_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="they are servers of POSIX")
@@ -187,6 +188,37 @@ def test_a_canary_is_the_same_in_every_process_and_ends_by_the_command_line(regi
         wait_until(lambda: clients.wrong or clients.all_on(candidate), served.process)
     assert clients.wrong == []
     assert served.end() == 0, served.process.stderr.read()
+
+
+def test_two_processes_add_up_what_they_count_and_decide_once(registry):
+    guards = (mk.Guard("errors", floor=0.05), mk.Guard("refused", floor=0.05))
+    stages = (mk.RolloutStage(0.4, units=20), mk.RolloutStage(0.6, units=20))
+    champion, candidate = VERSIONS[:2]
+    with gunicorn(registry) as served, Clients(served.port) as clients:
+        wait_until(lambda: clients.wrong or clients.all_on(champion), served.process)
+        policy = mk.RolloutPolicy(stages, guards, tick=0.1)
+        registry.start_rollout("constant", candidate, policy, reason="test")
+        wait_until(lambda: clients.wrong or clients.all_on(candidate), served.process)
+    assert clients.wrong == []
+    decided = [entry for entry in registry.history("constant") if entry.kind == "decided"]
+    assert [entry.about["decision"] for entry in decided] == ["advance", "promote"]
+    progress = progress_afar(registry, "constant")
+    assert progress.decision == "promote"
+    assert not progress.under_way
+    assert all(guard.better >= guard.promotes_at for guard in progress.guards)
+
+
+def test_a_rollout_that_was_made_before_the_fork(registry):
+    """With gunicorn's --preload, the processes begin with one Rollout, and follow on their own."""
+    environ = {"FOLLOWED": registry.url}
+    with (
+        other_server(*GUNICORN, "--preload", environ=environ) as served,
+        Clients(served.port) as clients,
+    ):
+        wait_until(lambda: clients.wrong or clients.all_on(VERSIONS[0]), served.process)
+        registry.set_alias("constant", "champion", VERSIONS[1], expected=VERSIONS[0], reason="test")
+        wait_until(lambda: clients.wrong or clients.all_on(VERSIONS[1]), served.process)
+    assert clients.wrong == []
 
 
 def command(registry, verb):

@@ -83,29 +83,37 @@ class Shown:
         with self._lock:
             for counted in book.counted(*self._roots):
                 add_figures(found, figures_of_calls(counted))
-            layers: dict[Batcher | Monitor, Labels] = {}
-            for name in self._roots:
-                models = self._open(name)
-                if not models:
-                    add_figures(found, [("modelkit_model_ready", self._last[name], 0)])
-                for model in models:
-                    labels = labels_of(model)
-                    self._last[name] = labels
-                    add_figures(found, figures_of_model(labels, model))
-                    layers |= dict.fromkeys(counting_layers(model), labels)
             for rollout in self._rollouts():
                 add_figures(found, figures_of_rollout(rollout))
+            layers: dict[Batcher | Monitor, Labels] = {}
+            for name in self._roots:
+                add_figures(found, self._of_models(name, layers))
             shown = {*self._last.values(), *layers.values(), *found["modelkit_rows"]}
             add_figures(found, self._of_layers(layers, shown))
         return found
 
     def _rollouts(self) -> Iterator[Rollout]:
         """The Rollouts among the Models of the caller, each once."""
-        roots = {id(root): root for root in (reference() for reference in self._roots.values())}
-        for root in roots.values():
+        for reference in dict.fromkeys(self._roots.values()):
+            root = reference()
             rollout = None if root is None else rollout_in(root)
             if rollout is not None:
                 yield rollout
+
+    def _of_models(
+        self,
+        name: str,
+        layers: dict[Batcher | Monitor, Labels],
+    ) -> Iterator[Figure]:
+        """What the Models of a name are; their layers that count for themselves go to `layers`."""
+        models = self._open(name)
+        if not models:
+            yield "modelkit_model_ready", self._last[name], 0
+        for model in models:
+            labels = labels_of(model)
+            self._last[name] = labels
+            yield from figures_of_model(labels, model)
+            layers |= dict.fromkeys(counting_layers(model), labels)
 
     def _open(self, name: str) -> list[Model]:
         """The Models of a name that answer: those of the caller, and those of living Meters."""

@@ -47,7 +47,7 @@ class Meter(Wrapper):
             recorded. It holds the name, version, rows and outcome, and no values.
 
     Raises:
-        MeterError: if `model` has a Meter already, or `shared` cannot be used.
+        MeterError: if `model` has a Meter already, or is a Rollout; or `shared` cannot be used.
         MissingExtraError: if `spans` is asked for and opentelemetry is not installed.
     """
 
@@ -70,6 +70,7 @@ class Meter(Wrapper):
         spans: bool = False,
     ) -> None:
         _refuse_two_meters(model)
+        _refuse_several_versions(model)
         super().__init__(model)
         self.signature = model.signature
         self._by_rows = _rows_come_first(self.signature)
@@ -170,6 +171,15 @@ def _refuse_two_meters(model: Model) -> None:
                 f"{model!r} has a Meter already, and another one would count each call twice"
             )
         layer = layer.inner
+
+
+def _refuse_several_versions(model: Model) -> None:
+    """Raise MeterError for a Rollout, whose calls would all count for one of its versions."""
+    if model._for_key(None) is not model:
+        raise MeterError(
+            "a Meter counts one version, and a Rollout has several: put one into each, as by "
+            "Rollout(registry, name, wrap=mk.Meter)"
+        )
 
 
 def _folder(shared: str | os.PathLike[str] | None) -> SharedFolder | None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import isawaitable
 from time import monotonic
-from typing import Any, TypeVar, final
+from typing import final
 
 from modelkit import events
 from modelkit.activation import Activation
@@ -44,10 +44,9 @@ from modelkit.web.statuses import (
     unavailable,
     written,
 )
+from modelkit.web.steps import Turns, with_turns
 from modelkit.web.visit import Transport, Visit
 
-T = TypeVar("T")
-Turns = Generator[None, None, T]
 Reading = Callable[[bytes, Headers, Signature, Limits], Query]
 ReadingInTurns = Callable[[bytes, Headers, Signature, Limits], Turns[Query]]
 WritingInSteps = Callable[[Query, Outputs, str, str], Turns[Reply]]
@@ -285,33 +284,46 @@ class Edge:
     ) -> Reply:
         model = serving.model
         if visit.route.version is not None:  # once more: another may have taken its place
-            model = model._for_key(None)  # of a Rollout, the champion, whatever it would choose
+            if serving.rollout is model:
+                model = model._for_key(None)  # the champion, whatever it would choose
             _check_version(visit.route, identity_of(model).version)
             visit.version = visit.route.version
         elif serving.rollout is None:
             visit.version = serving.version
-        reading, in_steps, writing = _FORMATS[visit.route.verb]
-        asked = (body, visit.headers, serving.signature, self.limits)
-        if len(body) <= LONG_BODY:
-            query = reading(*asked)
-        elif in_steps is not None and len(body) <= _IN_THREAD:
-            query = await _with_turns(in_steps(*asked), transport)
-        else:
-            query = await transport.beside(partial(reading, *asked))
+        query = await self._query(serving, body, visit, transport)
         if query.timeout is not None:
             visit.hurry(query.timeout)
         visit.check_time()
-        query = with_key(query, visit.headers)
         if visit.route.verb == "explain":
-            explain = partial(serving.explainers.explain, query.X, query.key)
-            explanation, visit.version = await transport.apart(explain)
-            return await transport.beside(partial(plain.write_explanation, explanation))
+            reply, visit.version = await transport.apart(partial(_explain, serving, query))
+            return reply
         call = _call_of(query, visit, transport)
         answers = await transport.call(model, query.X, query.outputs, call)
         if isinstance(answers, SignedAnswers):
             visit.version = answers.served_by.version
+            if visit.route.version is not None:
+                _check_version(visit.route, visit.version)
         visit.check_time()
-        return await _with_turns(writing(query, answers, name, visit.version), transport)
+        writing = _FORMATS[visit.route.verb][2]
+        return await with_turns(writing(query, answers, name, visit.version), transport)
+
+    async def _query(
+        self,
+        serving: Serving,
+        body: bytes,
+        visit: Visit,
+        transport: Transport,
+    ) -> Query:
+        """What a body asks. Raises Refused."""
+        reading, in_steps, _ = _FORMATS[visit.route.verb]
+        asked = (body, visit.headers, serving.signature, self.limits)
+        if len(body) <= LONG_BODY:
+            query = reading(*asked)
+        elif in_steps is not None and len(body) <= _IN_THREAD:
+            query = await with_turns(in_steps(*asked), transport)
+        else:
+            query = await transport.beside(partial(reading, *asked))
+        return with_key(query, visit.headers)
 
     def _refused(
         self,
@@ -328,31 +340,6 @@ class Edge:
             "request %s to %s failed", request, visit.route.template, exc_info=error, extra=about
         )
         return failure(error, request)
-
-
-def run_now(steps: Coroutine[Any, Any, T]) -> T:
-    """Run steps whose transport blocks, and so never suspends, to their end."""
-    try:
-        steps.send(None)
-    except StopIteration as end:
-        value: T = end.value
-        return value
-    steps.close()
-    raise AssertionError("a transport that blocks has suspended")
-
-
-async def _with_turns(
-    steps: Turns[T],
-    transport: Transport,
-) -> T:
-    """What steps end with, with turns for others in between."""
-    try:
-        while True:
-            next(steps)
-            await transport.turn()
-    except StopIteration as end:
-        value: T = end.value
-        return value
 
 
 def _check_version(
@@ -383,3 +370,12 @@ def _call_of(
     if transport.cuts and not visit.hurried and query.priority == 0 and query.key is None:
         return PLAIN
     return Call(visit.deadline, query.priority, query.key)
+
+
+def _explain(
+    serving: Serving,
+    query: Query,
+) -> tuple[Reply, str]:
+    """The explanation, and the version that it is of."""
+    explanation, version = serving.explainers.explain(query.X, query.key)
+    return plain.write_explanation(explanation), version

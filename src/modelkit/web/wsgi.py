@@ -13,9 +13,10 @@ from typing import Any, TypeVar, final
 
 from modelkit.model import Call, Model, Outputs
 from modelkit.web.body import BodyParts
-from modelkit.web.edge import Edge, run_now
+from modelkit.web.edge import Edge
 from modelkit.web.reply import Headers, Refused
 from modelkit.web.statuses import CLOSE
+from modelkit.web.steps import run_now
 from modelkit.web.visit import Visit
 
 Environ = dict[str, Any]
