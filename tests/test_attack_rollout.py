@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from helpers.rollouts import Clock, model, who
+from sklearn.linear_model import LinearRegression
 
 import modelkit as mk
 from modelkit.errors import DeadlineExceeded, Overloaded
@@ -148,12 +150,10 @@ def test_a_candidate_that_does_not_answer_is_not_promoted(clock, error, key):
         raise error("too much")
 
     rollout = mk.Rollout(model(1), model(2, spoil), share=0.5, guards=[mk.Guard("errors")], seed=0)
-    for turn in range(20):
+    for _ in range(20):
         for i in range(1000):
-            try:
+            with suppress(error):
                 rollout.run(np.zeros((1, 3)), key=f"k{i}" if key else None)
-            except error:
-                pass
         clock.go(10)
         status = rollout.status()
     assert status.decision == "hold"
@@ -243,3 +243,35 @@ def test_in_shadow_an_equal_candidate_is_not_worse(clock, kind, rate, decision):
         clock.go(10)
         rollout.status()
     assert rollout.status().decision == decision
+
+
+def test_a_layer_that_cannot_be_closed_keeps_no_other_open(tmp_path):
+    registry = mk.Registry(tmp_path / "models")
+    for version in ("1", "2", "3"):
+        path = tmp_path / f"{version}.mk"
+        estimator = LinearRegression().fit(np.eye(3), np.zeros(3))
+        mk.save(estimator, path, example=np.eye(3), name="m", version=version)
+        registry.register(path)
+    registry.set_alias("m", "champion", "1", expected=None, reason="first")
+    opened = []
+
+    class Stuck(mk.Wrapper):
+        __slots__ = ()
+
+        def close(self):
+            raise RuntimeError("it does not close")
+
+    def wrap(model):
+        opened.append(model)
+        return Stuck(model)
+
+    rollout = mk.Rollout(registry, "m", wrap=wrap, keep=0, threads=1)
+    for before, version in (("1", "2"), ("2", "3")):
+        registry.set_alias("m", "champion", version, expected=before, reason="next")
+        rollout.refresh()
+    rollout._switch.at_exit()
+    assert [model.closed for model in opened] == [True, True, False]
+    assert (rollout.failures, rollout.last_failure) == (2, "RuntimeError: it does not close")
+    with pytest.raises(RuntimeError, match="does not close"):
+        rollout.close()
+    assert opened[2].closed

@@ -16,10 +16,11 @@ from modelkit.rollout.alone import Above, Below, log_gains_alone, log_gains_shar
 from modelkit.rollout.arms import BETTER, EVENLY, WORSE, Events, log_mean
 from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Label
 from modelkit.rollout.decide import Standing, Weighed, decide
+from modelkit.rollout.firsts import MOST_KEYS, FirstOfKeys
 from modelkit.rollout.policy import stages_of
 from modelkit.rollout.split import log_split
 from modelkit.rollout.trial import Trial
-from modelkit.rollout.weighing import MOST_KEYS, FirstOfKeys, StreamEvidence
+from modelkit.rollout.weighing import StreamEvidence
 
 ERRORS = mk.Guard("errors")
 CANARY = mk.RolloutStage(0.05, seconds=100, units=50)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from math import isfinite
 from typing import Any, final
 
@@ -21,7 +21,18 @@ from modelkit.errors import (
     SignatureError,
 )
 from modelkit.model import Outputs
-from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Label, Unit
+from modelkit.rollout.counts import ByArm, Counts, Label
+from modelkit.rollout.entries import (
+    DIFFERENCE,
+    EVENT,
+    KEY_COMPLETE,
+    LABEL,
+    MISSING,
+    NEW_KEY,
+    SHADOWED,
+    TickEntries,
+)
+from modelkit.rollout.firsts import MOST_KEYS
 from modelkit.rollout.guards import (
     ERROR_EVENTS,
     NONFINITE_EVENTS,
@@ -31,7 +42,6 @@ from modelkit.rollout.guards import (
     UNANSWERED,
 )
 from modelkit.rollout.policy import RolloutPolicy
-from modelkit.rollout.weighing import MOST_KEYS
 
 WARM_CALLS = 50  # of each arm, which may be slow because it is new
 LEAST_TIMES = 100  # of the champion, for quantiles
@@ -44,8 +54,6 @@ BEGINS_ANEW = -3  # it was seen in an earlier stage
 NOT_ERRORS = (Overloaded, DeadlineExceeded, ClosedError)
 
 TwoCounts = tuple["itertools.count[int]", "itertools.count[int]"]
-
-NEW_KEY, EVENT, KEY_COMPLETE, SHADOWED, LABEL, DIFFERENCE, MISSING = range(7)
 
 
 def kind_of_error(error: BaseException) -> str | None:
@@ -259,13 +267,13 @@ class Counters:
         """
         self._entries.append((SHADOWED, kinds))
         for kind in known:
-            self._event(kind, None, False, 0)
+            self._event(kind, None, in_candidate=False, number=0)
 
     def failed_in_shadow(self, error: Exception) -> None:
         """Count an error of the champion, which leaves nothing to run."""
         kind = kind_of_error(error)
         if kind is not None:
-            self._event(kind, None, False, 0)
+            self._event(kind, None, in_candidate=False, number=0)
 
     def bad_answers(self, answers: Outputs) -> set[str]:
         """The kinds of events that an answer is."""
@@ -338,82 +346,3 @@ class Counters:
                 (times[last * quantile // 100], f"{SLOW_EVENTS}:{quantile}")
                 for quantile in QUANTILES
             )
-
-
-@final
-class TickEntries:
-    """What one tick takes from the queue."""
-
-    def __init__(
-        self,
-        bad: dict[int, Counter[str]],
-        key_calls: int,
-    ) -> None:
-        self._bad = bad
-        self._key_calls = key_calls
-        self._keys: list[Unit] = []
-        self._keyed: dict[str, dict[Unit, None]] = defaultdict(dict)
-        self._done: list[KeyDone] = []
-        self._shadowed = 0
-        self._shadow_events: Counter[str] = Counter()
-        self._labels: list[Label] = []
-        self._differences: list[float] = []
-        self._missing: set[str] = set()
-
-    def take(self, entry: tuple[Any, ...]) -> None:
-        """Take one entry of the queue."""
-        what, *about = entry
-        if what == EVENT:
-            self._take_event(*about)
-        elif what == NEW_KEY:
-            self._keys.append((about[0], bool(about[1])))
-        elif what == KEY_COMPLETE:
-            self._take_key(*about)
-        elif what == SHADOWED:
-            self._shadowed += 1
-            self._shadow_events.update(about[0])
-        elif what == LABEL:
-            self._labels.append(about[0])
-        elif what == DIFFERENCE:
-            self._differences.append(about[0])
-        else:
-            self._missing.add(about[0])
-
-    def _take_event(
-        self,
-        kind: str,
-        unit: int,
-        in_candidate: bool,  # noqa: FBT001
-        number: int,
-    ) -> None:
-        self._keyed[kind][unit, bool(in_candidate)] = None
-        if number:
-            self._bad[unit][kind] += 1
-
-    def _take_key(self, unit: int, in_candidate: bool) -> None:  # noqa: FBT001
-        counts = self._bad.pop(unit, Counter())
-        bad = {kind: min(count / self._key_calls, 1.0) for kind, count in counts.items()}
-        self._done.append(KeyDone(unit, bool(in_candidate), bad))
-
-    def counts(
-        self,
-        calls: ByArm,
-        plain: ByArm,
-        plain_events: Mapping[str, ByArm],
-    ) -> Counts:
-        """All of it."""
-        events = {}
-        for kind, count in plain_events.items():
-            events[kind] = Happened(count, tuple(self._keyed.get(kind, ())))
-        return Counts(
-            calls=calls,
-            plain=plain,
-            keys=tuple(self._keys),
-            events=events,
-            done=tuple(self._done),
-            shadowed=self._shadowed,
-            shadow_events=dict(self._shadow_events),
-            labels=tuple(self._labels),
-            differences=tuple(self._differences),
-            missing=tuple(sorted(self._missing)),
-        )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any, final
 
 from modelkit import forks
@@ -148,6 +149,7 @@ class Follower:
                 self._failed = (generation, self.switch.clock() + int(RETRY * A_SECOND))
                 told = f"{type(error).__name__}: {error}"
                 emit(NotFollowed(self._name, version, told))
+                self._let_go()
                 raise
             self._applied = state.generation
             self._let_go()
@@ -276,7 +278,18 @@ class Follower:
         drainings = self.switch.still_draining()
         past = self.switch.past
         if gone:
-            self.switch.start(lambda: _close(gone, drainings, past))
+            self.switch.start(lambda: self._close_quietly(gone, drainings, past))
+
+    def _close_quietly(
+        self,
+        layers: list[OpenVersion],
+        drainings: list[Draining],
+        course: Course | None,
+    ) -> None:
+        try:
+            _close(layers, drainings, course)
+        except Exception as error:  # noqa: BLE001 - it is told, and reaches no caller
+            self.switch.failed(error)
 
     def close(self) -> None:
         """Close everything that was opened, once the calls under way have ended."""
@@ -310,8 +323,9 @@ def _close(
         draining.wait()
     if course is not None and course.shadow is not None:
         course.shadow.wait(PATIENCE)
-    for each in layers:
-        each.close()
+    with ExitStack() as closing:  # one that raises leaves none of the others open
+        for each in layers:
+            closing.callback(each.close)
 
 
 def _champion(

@@ -8,10 +8,11 @@ from typing import final
 from modelkit.rollout.arms import Events
 from modelkit.rollout.counts import ByArm, Counts
 from modelkit.rollout.decide import Decision, Standing, decide
+from modelkit.rollout.firsts import FirstOfKeys
 from modelkit.rollout.guards import ERROR_EVENTS, UNANSWERED, Guard
 from modelkit.rollout.policy import RolloutPolicy, RolloutStage
 from modelkit.rollout.split import log_split
-from modelkit.rollout.weighing import FirstOfKeys, StreamEvidence, evidence_of
+from modelkit.rollout.weighing import StreamEvidence, evidence_of
 
 MOST_POINTS = 2_000  # of the way of the evidence that are kept; then every second is left out
 OVER = ("rollback", "promote")

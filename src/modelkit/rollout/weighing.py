@@ -16,37 +16,15 @@ import numpy as np
 
 from modelkit.rollout.alone import SUREST, Above, Below
 from modelkit.rollout.arms import BETTER, EVENLY, Events, Worse, log_gains, log_mean
-from modelkit.rollout.counts import Counts, Happened, Unit
+from modelkit.rollout.counts import Counts, Happened
 from modelkit.rollout.decide import Weighed
 from modelkit.rollout.differences import LossDifferences, Pairing
+from modelkit.rollout.firsts import FirstOfKeys
 from modelkit.rollout.guards import DISAGREEMENTS, LATE_LOSSES, QUANTILES, Guard
+from modelkit.rollout.labels import LossEvidence
 from modelkit.rollout.policy import RolloutStage
-from modelkit.rollout.split import log_split
 
 LEAST_PART = 0.05  # of the calls, below which those with or those without keys need no evidence
-MOST_KEYS = 100_000  # with an event, that are remembered; then keys are counted no more
-
-
-@final
-class FirstOfKeys:
-    """Lets each key through once, of any number of keys up to `MOST_KEYS`."""
-
-    def __init__(self) -> None:
-        self._known: set[int] = set()
-
-    @property
-    def full(self) -> bool:
-        """Whether further keys are not counted."""
-        return len(self._known) >= MOST_KEYS
-
-    def take(self, units: tuple[Unit, ...]) -> tuple[int, int]:
-        """How many of these keys are new: in the candidate, and in the champion."""
-        found = [0, 0]
-        for key, in_candidate in units:
-            if key not in self._known and not self.full:
-                self._known.add(key)
-                found[0 if in_candidate else 1] += 1
-        return found[0], found[1]
 
 
 @final
@@ -321,67 +299,6 @@ class DisagreementEvidence:
     def weighed(self) -> Weighed:
         """The evidence."""
         return Weighed(DISAGREEMENTS, log(self._above.peak), None, pauses=True)
-
-
-@final
-class LossEvidence:
-    """The evidence of losses whose labels come late.
-
-    Of each key, the first loss counts: keys are what was drawn, and a few of them may have most of
-    the losses. It counts in the stage of its answer, whose share drew the arm.
-    """
-
-    def __init__(
-        self,
-        guard: Guard,
-        alpha: float,
-        stages: Sequence[RolloutStage],
-    ) -> None:
-        self._evidence = LossDifferences(guard.margin or 0.0)
-        self._stages = stages
-        self._pairings = [Pairing() for _ in stages]
-        self._firsts = FirstOfKeys()
-        self._labels = [[0, 0] for _ in stages]  # in the candidate, and in the champion
-        self._alarm = -log(alpha)
-        self._worse = 0.0
-        self._skewed = False
-
-    @property
-    def full(self) -> bool:
-        """Whether further keys are not counted."""
-        return self._firsts.full
-
-    def tick(self, stage: RolloutStage, counts: Counts) -> None:
-        """Take the counts of a tick."""
-        del stage
-        found = list(counts.differences)
-        for label in counts.labels:
-            if not any(self._firsts.take(((label.key, label.candidate),))):
-                continue
-            self._labels[label.stage][0 if label.candidate else 1] += 1
-            pairing = self._pairings[label.stage]
-            difference = pairing.take(label.loss, candidate=label.candidate)
-            if difference is not None:
-                found.append(difference)
-        if found:
-            self._evidence.update(np.array(found))
-        self._worse = max(self._worse, self._evidence.log_worse)
-        if counts.labels:
-            self._check_split()
-
-    def _check_split(self) -> None:
-        """Where labels come for one arm more often, the models have chosen whom they come for."""
-        labels = zip(self._stages, self._labels, strict=True)
-        stages = [Events(stage.share, *both) for stage, both in labels]
-        self._skewed = self._skewed or log_split(stages) >= self._alarm
-
-    def weighed(self) -> Weighed:
-        """The evidence."""
-        void = ""
-        if self._skewed:
-            void = "labels come for one arm more often than for the other"
-        evidence = self._evidence
-        return Weighed(LATE_LOSSES, self._worse, evidence.log_within, evidence.log_worse, void=void)
 
 
 Weighing = EventEvidence | QuantileEvidence | DisagreementEvidence | LossEvidence
