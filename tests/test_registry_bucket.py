@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
 import pickle
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -14,7 +16,8 @@ from helpers.processes import run
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
-from modelkit.errors import Conflict, IntegrityError, NotFound
+from modelkit.cli import main
+from modelkit.errors import Conflict, IntegrityError, NotFound, RegistryError
 from modelkit.registry.log import KEPT_EVERY
 
 pytest.importorskip("obstore")
@@ -151,3 +154,42 @@ def test_a_rollout_follows_a_bucket(registry):
             rollout.predict(X[:1])
         assert registry.aliases("churn")["champion"].version == "1.1.0"
         assert rollout.last_failure == ""
+
+
+class Forbidding(http.server.BaseHTTPRequestHandler):
+    """A server that lets nobody in."""
+
+    def answer(self):
+        self.send_response(403)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    do_GET = do_PUT = do_HEAD = answer  # noqa: N815 - the names that http.server calls
+
+    def log_message(self, *args):
+        pass
+
+
+def test_a_bucket_that_lets_nobody_in_is_told_as_such(monkeypatch, packages, capsys):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Forbidding) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        values = {"ENDPOINT_URL": address, "ALLOW_HTTP": "true", "REGION": "eu-west-1"}
+        for name, value in (values | {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}).items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        registry = mk.Registry("s3://models/team")
+        asked = (
+            registry.names,
+            lambda: registry.state("churn"),
+            lambda: registry.release("churn", "1.0.0"),
+            lambda: registry.register(packages / "1.0.0.mk"),
+            lambda: mk.Rollout(registry, "churn"),
+        )
+        for ask in asked:
+            with pytest.raises(RegistryError, match="s3://models/team cannot be asked"):
+                ask()
+        assert main(["registry", registry.url, "list"]) == 1
+        assert capsys.readouterr().err.count("\n") == 1
+        server.shutdown()
+        thread.join()
