@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import threading
 from contextlib import suppress
 
 import numpy as np
@@ -13,7 +14,8 @@ from helpers.rollouts import Clock, model, who
 from sklearn.linear_model import LinearRegression
 
 import modelkit as mk
-from modelkit.errors import DeadlineExceeded, Overloaded
+from modelkit import events
+from modelkit.errors import DeadlineExceeded, Overloaded, RolloutError
 from modelkit.rollout.shared import write_counts
 
 ALARM = math.log(100)
@@ -24,6 +26,18 @@ def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr("modelkit.rollout.rollout.perf_counter_ns", clock)
     return clock
+
+
+@pytest.fixture
+def registry(tmp_path):
+    registry = mk.Registry(tmp_path / "models")
+    for version in ("1", "2", "3"):
+        path = tmp_path / f"{version}.mk"
+        estimator = LinearRegression().fit(np.eye(3), np.zeros(3))
+        mk.save(estimator, path, example=np.eye(3), name="m", version=version)
+        registry.register(path)
+    registry.set_alias("m", "champion", "1", expected=None, reason="first")
+    return registry
 
 
 def fails_at(rng, rates):
@@ -245,14 +259,7 @@ def test_in_shadow_an_equal_candidate_is_not_worse(clock, kind, rate, decision):
     assert rollout.status().decision == decision
 
 
-def test_a_layer_that_cannot_be_closed_keeps_no_other_open(tmp_path):
-    registry = mk.Registry(tmp_path / "models")
-    for version in ("1", "2", "3"):
-        path = tmp_path / f"{version}.mk"
-        estimator = LinearRegression().fit(np.eye(3), np.zeros(3))
-        mk.save(estimator, path, example=np.eye(3), name="m", version=version)
-        registry.register(path)
-    registry.set_alias("m", "champion", "1", expected=None, reason="first")
+def test_a_layer_that_cannot_be_closed_keeps_no_other_open(registry):
     opened = []
 
     class Stuck(mk.Wrapper):
@@ -275,3 +282,52 @@ def test_a_layer_that_cannot_be_closed_keeps_no_other_open(tmp_path):
     with pytest.raises(RuntimeError, match="does not close"):
         rollout.close()
     assert opened[2].closed
+
+
+def test_an_array_is_not_read_as_other_columns():
+    def signature(columns, ignored):
+        spec = mk.TensorSpec("X", "float64", ("batch", 2), tuple(map(mk.Column, columns)))
+        outputs = (mk.TensorSpec("y", "float64", ("batch",)),)
+        return mk.Signature((spec,), outputs, primary="y", ignored=(ignored,))
+
+    one = mk.FunctionModel(lambda feeds: {"y": feeds["X"][:, 1]}, signature("ab", "c"))
+    other = mk.FunctionModel(lambda feeds: {"y": feeds["X"][:, 1]}, signature("ac", "b"))
+    with pytest.raises(RolloutError, match="would read an array"):
+        mk.Rollout(one, other, share=0.5)
+
+
+def test_shadow_outlives_what_is_no_exception(clock):
+    def leave(feeds):
+        raise SystemExit(3)
+
+    shadow = mk.RolloutStage(0, units=50)
+    rollout = mk.Rollout(
+        model(1), model(2, leave), share=0.5, shadow=shadow, guards=[mk.Guard("errors")]
+    )
+    for _ in range(5):
+        ask(rollout)
+        assert rollout._switch.course.shadow.wait(10)
+    assert rollout._switch.course.shadow.failures == 5
+    assert rollout._switch.course.shadow.dropped == 0
+
+
+def test_who_listens_to_a_swap_may_take_it_back(registry):
+    rollout = mk.Rollout(registry, "m", threads=1)
+
+    def listen(swapped):
+        rollout.refresh()
+        if swapped.version == "2":
+            rollout.rollback("it does not look well")
+
+    unsubscribe = events.subscribe(listen, events.Swapped)
+    try:
+        registry.set_alias("m", "champion", "2", expected="1", reason="next")
+        thread = threading.Thread(target=rollout.refresh, daemon=True)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+    finally:
+        unsubscribe()
+    assert rollout.run(np.eye(3)).served_by.version == "1"
+    assert registry.history("m")[-1].reason == "it does not look well"
+    rollout.close()

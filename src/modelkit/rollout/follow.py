@@ -80,7 +80,9 @@ class Follower:
         self._failed: tuple[int, int] = (-1, 0)  # the generation that failed, and until when
         self._due = 0
         self._following: threading.Thread | None = None
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()
+        self._busy = False
+        self._again = False
         state = registry.state(name)
         self._champion = _champion(state, name, registry.url)
         self._answered = {self._champion}
@@ -130,30 +132,46 @@ class Follower:
     def follow(self) -> bool:
         """Do as the registry says; returns whether anything changed.
 
-        What it raises has changed nothing.
+        What it raises has changed nothing. Whoever listens to events may ask for it while it is
+        done; it is then done once more.
         """
         with self._changing:
-            self.switch.check_open()
-            version = ""
+            if self._busy:
+                self._again = True
+                return False
+            self._busy = True
             try:
-                state = self._registry.state(self._name)
-                if state.generation == self._applied:
-                    return False
-                version = _champion(state, self._name, self._registry.url)
-                changed = self._take_champion(version)
-                if state.rollout is not None:
-                    version = state.rollout.candidate
-                changed = self._take_rollout(state.rollout) or changed
-            except Exception as error:
-                generation = self._registry_generation()
-                self._failed = (generation, self.switch.clock() + int(RETRY * A_SECOND))
-                told = f"{type(error).__name__}: {error}"
-                emit(NotFollowed(self._name, version, told))
-                self._let_go()
-                raise
-            self._applied = state.generation
+                changed = self._follow()
+                while self._again and not self.switch.closed:
+                    self._again = False
+                    changed = self._follow() or changed
+                return changed
+            finally:
+                self._busy = False
+                self._again = False
+
+    def _follow(self) -> bool:
+        self.switch.check_open()
+        version = ""
+        try:
+            state = self._registry.state(self._name)
+            if state.generation == self._applied:
+                return False
+            version = _champion(state, self._name, self._registry.url)
+            changed = self._take_champion(version)
+            if state.rollout is not None:
+                version = state.rollout.candidate
+            changed = self._take_rollout(state.rollout) or changed
+        except Exception as error:
+            generation = self._registry_generation()
+            self._failed = (generation, self.switch.clock() + int(RETRY * A_SECOND))
+            told = f"{type(error).__name__}: {error}"
+            emit(NotFollowed(self._name, version, told))
             self._let_go()
-            return changed
+            raise
+        self._applied = state.generation
+        self._let_go()
+        return changed
 
     def _registry_generation(self) -> int:
         try:
@@ -170,11 +188,11 @@ class Follower:
             self._check(version, layers)
         with switch.lock:
             switch.check_open()
-            switch.end(layers.model)
+            self._before = [each for each in (self._champion, *self._before) if each != version]
+            self._champion = version
+            self._answered.add(version)
             self._joined = None
-        self._before = [each for each in (self._champion, *self._before) if each != version]
-        self._champion = version
-        self._answered.add(version)
+            switch.end(layers.model)
         return True
 
     def _take_rollout(self, rollout: Underway | None) -> bool:
@@ -304,7 +322,8 @@ class Follower:
 
     def after_fork(self) -> None:
         """Begin without threads, and with free locks, in the child of a fork."""
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()
+        self._busy = False
         self._following = None
         if self._joined is not None:
             self._joined.after_fork()
@@ -324,7 +343,7 @@ def _close(
     if course is not None and course.shadow is not None:
         course.shadow.wait(PATIENCE)
     with ExitStack() as closing:  # one that raises leaves none of the others open
-        for each in layers:
+        for each in reversed(layers):  # which is undone from the end
             closing.callback(each.close)
 
 

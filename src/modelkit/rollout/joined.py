@@ -109,8 +109,7 @@ class Joined:
                 self.settled = True
                 self.unwritten = decision
                 self._switch.carry_out(course, decision)
-            else:
-                tell(course, decision)
+        tell(course, decision)  # without the lock: who listens may want to refresh
         self.write_quietly(decision)
 
     def write_quietly(self, decision: Decision) -> None:

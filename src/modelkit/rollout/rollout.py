@@ -24,6 +24,7 @@ from modelkit.rollout.pinned import Pinned
 from modelkit.rollout.planning import RISKS, RolloutPlan, plan_of
 from modelkit.rollout.policy import DAY, RolloutStage
 from modelkit.rollout.progress import Progress, progress_of
+from modelkit.rollout.switch import tell
 from modelkit.signature import Feeds, Signature
 
 
@@ -203,8 +204,8 @@ class Rollout(Model):
     def outcome(self, key: str, loss: Loss) -> bool:
         """Say how far off an answer was, when that is known.
 
-        It counts for the arm that last answered the key, once for each answer. Keys that have
-        changed their arm since are left out, and counted in `status().notes`.
+        It counts for the arm that last answered the key; of each key, the first loss does. Keys
+        that were answered in two stages are left out, and counted in `status().notes`.
 
         Args:
             key: the key of the call.
@@ -255,6 +256,7 @@ class Rollout(Model):
             standing = course.trial.standing()
             decision = Decision(kind, reason, standing.guards, standing.split)
             course.trial.decision = decision
+            tell(course, decision)
             switch.carry_out(course, decision)
 
     def refresh(self) -> bool:

@@ -82,6 +82,9 @@ class Shadow:
             feeds = self._signature.coerce(X)
         except SignatureError as error:
             return error
+        except Exception:  # noqa: BLE001 - it must not reach the caller
+            self.failures += 1
+            return None
         return {name: feed.copy() for name, feed in feeds.items()}
 
     def offer(
@@ -144,7 +147,7 @@ class Shadow:
                 job = self._jobs.popleft()
             try:
                 self._compare(*job)
-            except Exception:  # noqa: BLE001 - of the comparison; nobody waits for it
+            except BaseException:  # noqa: BLE001 - of the comparison; nobody waits for it
                 self.failures += 1
 
     def _compare(
