@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import threading
+import time
 from contextlib import suppress
 
 import numpy as np
@@ -16,7 +17,8 @@ from sklearn.linear_model import LinearRegression
 import modelkit as mk
 from modelkit import events
 from modelkit.errors import DeadlineExceeded, Overloaded, RolloutError
-from modelkit.rollout.shared import write_counts
+from modelkit.rollout.counts import ByArm, Counts, Happened
+from modelkit.rollout.shared import SharedCounts, write_counts
 
 ALARM = math.log(100)
 
@@ -330,4 +332,80 @@ def test_who_listens_to_a_swap_may_take_it_back(registry):
         unsubscribe()
     assert rollout.run(np.eye(3)).served_by.version == "1"
     assert registry.history("m")[-1].reason == "it does not look well"
+    rollout.close()
+
+
+def until(condition):
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+
+
+def test_late_counts_that_show_harm_roll_back_after_the_stage_has_changed(registry):
+    stages = (mk.RolloutStage(0.3, units=100), mk.RolloutStage(0.5, seconds=3600))
+    policy = mk.RolloutPolicy(stages, (mk.Guard("errors"),), tick=0.05)
+    underway = registry.start_rollout("m", "2", policy, reason="try")
+    rollout = mk.Rollout(registry, "m", poll=0.01, threads=1)
+    other = SharedCounts(registry.shelf("m", underway), "other")
+    arms = ByArm(300, 700)
+    other.write(0, Counts(calls=arms, plain=arms))
+    until(lambda: rollout.status().stage == 2)
+    other.write(0, Counts(arms, arms, events={"errors": Happened(plain=ByArm(300, 0))}))
+    until(lambda: not rollout.status().under_way)
+    assert registry.history("m")[-1].about["decision"] == "rollback"
+    rollout.close()
+
+
+def test_shadow_is_counted_by_all_processes(registry):
+    stages = (mk.RolloutStage(0, units=20), mk.RolloutStage(0.5, seconds=3600))
+    policy = mk.RolloutPolicy(stages, (mk.Guard("errors"),), tick=0.05)
+    registry.start_rollout("m", "2", policy, reason="try")
+    rollout = mk.Rollout(registry, "m", poll=0.01, threads=1)
+
+    def advances():
+        rollout.run(np.eye(3))
+        return rollout.status().stage == 2
+
+    until(advances)
+    rollout.close()
+
+
+def test_a_sum_from_the_future_stops_nothing(registry):
+    stages = (mk.RolloutStage(0.5, seconds=3600),)
+    policy = mk.RolloutPolicy(stages, (mk.Guard("errors"),), tick=0.05)
+    underway = registry.start_rollout("m", "2", policy, reason="try")
+    other = SharedCounts(registry.shelf("m", underway), "a machine with another clock")
+    other.write(0, Counts(calls=ByArm(1, 1), plain=ByArm(1, 1)))
+    other.add_up(1e6)
+    rollout = mk.Rollout(registry, "m", poll=0.01, threads=1)
+    rollout.run(np.eye(3))
+    until(lambda: sum(rollout.status().calls) == 3)
+    rollout.close()
+
+
+def test_hostile_names_stay_text(clock, tmp_path):
+    name = "<script>alert(1)</script>"
+    guards = [mk.Guard(name, mark=lambda outputs: True)]
+    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=guards)
+    for _ in range(3):
+        ask(rollout)
+        clock.go(10)
+        rollout.status()
+    page = rollout.status().page(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "&lt;script" in page
+
+
+def test_a_rollback_is_written_where_somebody_began_another_stage(registry):
+    stages = (mk.RolloutStage(0.3, seconds=3600), mk.RolloutStage(0.5, seconds=3600))
+    policy = mk.RolloutPolicy(stages, (mk.Guard("errors"),), tick=0.05)
+    underway = registry.start_rollout("m", "2", policy, reason="try")
+    rollout = mk.Rollout(registry, "m", poll=3600, threads=1)
+    registry.decide_rollout("m", underway, "advance", reason="elsewhere")
+    other = SharedCounts(registry.shelf("m", underway), "other")
+    arms = ByArm(300, 700)
+    other.write(0, Counts(arms, arms, events={"errors": Happened(plain=ByArm(300, 0))}))
+    until(lambda: not rollout.status().under_way)
+    until(lambda: registry.state("m").rollout is None)
+    assert registry.history("m")[-1].about["decision"] == "rollback"
     rollout.close()

@@ -7,7 +7,7 @@ once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 Unit = tuple[int, bool]  # the hash of a key, and whether it goes to the candidate
@@ -104,6 +104,12 @@ class Counts:
     labels: tuple[Label, ...] = ()
     differences: tuple[float, ...] = ()
     missing: tuple[str, ...] = ()
+
+    @property
+    def anything(self) -> bool:
+        """Whether anything was counted."""
+        happened = any(each != Happened() for each in self.events.values())
+        return happened or replace(self, events={}) != Counts()
 
     def __add__(self, other: Counts) -> Counts:
         """What two processes counted in the same tick of the same stage."""
