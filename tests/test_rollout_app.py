@@ -259,3 +259,25 @@ def test_a_meter_around_a_rollout_is_refused(rollout):
     """It would count the calls of all versions as those of the first."""
     with pytest.raises(MeterError, match=r"wrap=mk\.Meter"):
         mk.Meter(rollout)
+
+
+@pytest.mark.parametrize("verb", ["promote", "rollback"])
+def test_a_process_that_did_not_decide_says_how_it_ended(packages, tmp_path, verb):
+    registry = mk.Registry(tmp_path / "models")
+    for version in SLOPE:
+        registry.register(packages / f"{version}.mk")
+    registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+    policy = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), HALF["guards"])
+    with (
+        mk.Rollout(registry, "churn", threads=1) as one,
+        mk.Rollout(mk.Registry(registry.url), "churn", threads=1) as other,
+    ):
+        registry.start_rollout("churn", "1.1.0", policy, reason="test")
+        one.refresh()
+        other.refresh()
+        getattr(one, verb)("by one of them")
+        other.refresh()
+        for rollout in (one, other):
+            status = rollout.status()
+            assert (status.decision, status.reason) == (verb, "by one of them")
+            assert not status.under_way

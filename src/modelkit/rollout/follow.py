@@ -158,6 +158,8 @@ class Follower:
             if state.generation == self._applied:
                 return False
             version = _champion(state, self._name, self._registry.url)
+            if self._joined is not None:
+                self._joined.learn(state)
             changed = self._take_champion(version)
             if state.rollout is not None:
                 version = state.rollout.candidate

@@ -11,7 +11,7 @@ from math import isfinite
 from typing import final
 
 from modelkit.errors import Conflict
-from modelkit.registry.log import Underway
+from modelkit.registry.log import CHAMPION, State, Underway
 from modelkit.registry.registry import Registry
 from modelkit.rollout.counts import Counts
 from modelkit.rollout.course import Course
@@ -152,6 +152,20 @@ class Joined:
         self._registry.decide_rollout(
             self._name, self.rollout, decision.kind, reason=decision.reason, about=about
         )
+
+    def learn(self, state: State) -> None:
+        """Take over what somebody else decided, so that the status says how it ended."""
+        trial = self.course.trial
+        candidate = self.rollout.candidate
+        champion = state.aliases[CHAMPION]
+        if trial.over or state.rollout is not None:
+            return
+        standing = trial.standing()
+        if champion.version == candidate:
+            trial.decision = Decision("promote", champion.reason, standing.guards, standing.split)
+        elif candidate in state.rolled_back:
+            reason = state.rolled_back[candidate]
+            trial.decision = Decision("rollback", reason, standing.guards, standing.split)
 
     def after_fork(self) -> None:
         """In the child of a fork, be a process of its own, which has read what its parent has."""
