@@ -18,6 +18,7 @@ import modelkit as mk
 from modelkit import events
 from modelkit.errors import DeadlineExceeded, Overloaded, RolloutError
 from modelkit.rollout.counts import ByArm, Counts, Happened
+from modelkit.rollout.outcomes import Outcomes
 from modelkit.rollout.shared import SharedCounts, write_counts
 
 ALARM = math.log(100)
@@ -352,6 +353,7 @@ def test_late_counts_that_show_harm_roll_back_after_the_stage_has_changed(regist
     until(lambda: rollout.status().stage == 2)
     other.write(0, Counts(arms, arms, events={"errors": Happened(plain=ByArm(300, 0))}))
     until(lambda: not rollout.status().under_way)
+    until(lambda: registry.state("m").rollout is None)
     assert registry.history("m")[-1].about["decision"] == "rollback"
     rollout.close()
 
@@ -409,3 +411,31 @@ def test_a_rollback_is_written_where_somebody_began_another_stage(registry):
     until(lambda: registry.state("m").rollout is None)
     assert registry.history("m")[-1].about["decision"] == "rollback"
     rollout.close()
+
+
+def test_answers_that_wait_for_labels_are_bounded_in_bytes(monkeypatch):
+    monkeypatch.setattr("modelkit.rollout.outcomes.MOST_BYTES", 1000)
+    outcomes = Outcomes(3600)
+    answers = {"y": np.zeros(20)}
+    for unit in range(50):
+        outcomes.both_answered(unit, (answers, answers))
+    assert [outcomes.take(unit) is not None for unit in range(50)] == [False] * 47 + [True] * 3
+    assert outcomes._bytes == 0
+
+
+def test_rows_that_wait_in_shadow_are_bounded_in_bytes(clock, monkeypatch):
+    monkeypatch.setattr("modelkit.rollout.shadow.MOST_HELD", 1000)
+    gate = threading.Event()
+    shadow = mk.RolloutStage(0, units=50)
+    rollout = mk.Rollout(
+        model(1), model(2, lambda feeds: gate.wait(10) and None), share=0.5, shadow=shadow
+    )
+    rows = np.zeros((30, 3))
+    for _ in range(10):
+        rollout.run(rows)
+    beside = rollout._switch.course.shadow
+    assert len(beside._jobs) <= 2
+    assert beside.dropped >= 7
+    gate.set()
+    assert beside.wait(10)
+    assert beside._held == 0

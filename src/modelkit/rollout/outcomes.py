@@ -11,6 +11,7 @@ from typing import final
 from modelkit.model import Outputs
 
 MOST = 100_000
+MOST_BYTES = 1 << 28  # of the answers to keys in shadow
 Pair = tuple[Outputs, Outputs]  # the answers of the champion, and of the candidate
 
 
@@ -38,7 +39,9 @@ class _Answer:
 
 @final
 class Outcomes:
-    """Remembers, for the last 100,000 keys, the arm that last answered.
+    """Remembers, for the last 100,000 keys, the arm that last answered, or the answers of both.
+
+    Of answers it keeps at most 256 MiB.
 
     Args:
         seconds: after which an answer is forgotten.
@@ -55,6 +58,7 @@ class Outcomes:
         self.unknown = 0
         self._seconds = seconds
         self._answers: dict[int, _Answer] = {}
+        self._bytes = 0
         self._clock: Callable[[], float] = monotonic
         self._lock = threading.Lock()
 
@@ -77,10 +81,14 @@ class Outcomes:
         answer = answers.pop(unit, None) or _Answer()
         answers[unit] = answer
         answer.at = self._clock()
-        answer.what = what
-        if len(answers) > MOST:
-            del answers[next(iter(answers))]
+        self._set(answer, what)
+        while len(answers) > MOST or (self._bytes > MOST_BYTES and len(answers) > 1):
+            self._set(answers.pop(next(iter(answers))), None)
         return answer
+
+    def _set(self, answer: _Answer, what: Served | Pair | None) -> None:
+        self._bytes += _size(what) - _size(answer.what)
+        answer.what = what
 
     def take(self, unit: int) -> Served | Pair | None:
         """What a loss of this key is of, once for each answer; None where it does not count.
@@ -94,7 +102,7 @@ class Outcomes:
                 self.unknown += 1
                 return None
             what = answer.what
-            answer.what = None
+            self._set(answer, None)
             if answer.changed:
                 self.left_out += 1
                 return None
@@ -103,3 +111,10 @@ class Outcomes:
     def after_fork(self) -> None:
         """Make the lock anew in the child of a fork."""
         self._lock = threading.Lock()
+
+
+def _size(what: Served | Pair | None) -> int:
+    """The bytes of the answers of both."""
+    if not isinstance(what, tuple):
+        return 0
+    return sum(array.nbytes for answers in what for array in answers.values())
