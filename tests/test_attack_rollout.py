@@ -439,3 +439,10 @@ def test_rows_that_wait_in_shadow_are_bounded_in_bytes(clock, monkeypatch):
     gate.set()
     assert beside.wait(10)
     assert beside._held == 0
+
+
+def test_who_answered_within_a_rollout_within_a_rollout(registry):
+    one, other, last = [registry.load("m", version, threads=1) for version in "123"]
+    inner = mk.Rollout(one, other, share=0.999999, seed=1)
+    rollout = mk.Rollout(inner, last, share=0.000001, seed=2)
+    assert rollout.run(np.eye(3), key="k").served_by.version == "2"

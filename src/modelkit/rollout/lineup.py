@@ -92,7 +92,9 @@ class Arm:
         return self._like.columns(feeds)
 
     def sign(self, answers: Outputs) -> SignedAnswers:
-        """The answers with who gave them."""
+        """The answers with who gave them, which a Rollout within this one knows better."""
+        if isinstance(answers, SignedAnswers):
+            return answers
         signed = SignedAnswers(answers)
         signed.served_by = self.identity
         return signed
