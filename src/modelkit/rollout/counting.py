@@ -26,9 +26,9 @@ from modelkit.rollout.entries import (
     DIFFERENCE,
     EVENT,
     KEY_COMPLETE,
-    LABEL,
     MISSING,
     NEW_KEY,
+    NEW_LABEL,
     SHADOWED,
     TickEntries,
 )
@@ -288,7 +288,7 @@ class Counters:
 
     def label(self, label: Label) -> None:
         """Count a loss."""
-        self._entries.append((LABEL, label))
+        self._entries.append((NEW_LABEL, label))
 
     def difference(self, difference: float) -> None:
         """Count a difference of losses of one row."""

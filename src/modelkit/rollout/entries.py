@@ -8,7 +8,7 @@ from typing import Any, final
 
 from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Label, Unit
 
-NEW_KEY, EVENT, KEY_COMPLETE, SHADOWED, LABEL, DIFFERENCE, MISSING = range(7)
+NEW_KEY, EVENT, KEY_COMPLETE, SHADOWED, NEW_LABEL, DIFFERENCE, MISSING = range(7)
 
 
 @final
@@ -43,7 +43,7 @@ class TickEntries:
         elif what == SHADOWED:
             self._shadowed += 1
             self._shadow_events.update(about[0])
-        elif what == LABEL:
+        elif what == NEW_LABEL:
             self._labels.append(about[0])
         elif what == DIFFERENCE:
             self._differences.append(about[0])

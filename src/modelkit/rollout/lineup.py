@@ -17,7 +17,7 @@ from modelkit.identity import Identity, identity_of
 from modelkit.model import Call, Model, Outputs
 from modelkit.rollout.counting import Counters
 from modelkit.rollout.guards import ERROR_EVENTS, REFUSED_EVENTS
-from modelkit.rollout.outcomes import Outcomes, Served
+from modelkit.rollout.outcomes import AnsweredIn, Outcomes
 from modelkit.rollout.routing import hash_of, limit_of
 from modelkit.rollout.shadow import Shadow
 from modelkit.signature import Feeds
@@ -221,7 +221,10 @@ class Routed:
         self._salt = salt
         self._random = random
         self._outcomes = outcomes
-        self._served = Served(candidate=False, stage=stage), Served(candidate=True, stage=stage)
+        self._served = (
+            AnsweredIn(candidate=False, stage=stage),
+            AnsweredIn(candidate=True, stage=stage),
+        )
         self._rescue = rescue
 
     def pick(self, key: str | None) -> Arm:

@@ -17,7 +17,7 @@ Pair = tuple[Outputs, Outputs]  # the answers of the champion, and of the candid
 
 @final
 @dataclass(frozen=True)
-class Served:
+class AnsweredIn:
     """Which arm answered a key, and in which stage."""
 
     candidate: bool
@@ -32,7 +32,7 @@ class _Answer:
 
     def __init__(self) -> None:
         self.at = 0.0
-        self.what: Served | Pair | None = None
+        self.what: AnsweredIn | Pair | None = None
         self.first: int | None = None
         self.changed = False
 
@@ -62,7 +62,7 @@ class Outcomes:
         self._clock: Callable[[], float] = monotonic
         self._lock = threading.Lock()
 
-    def answered(self, unit: int, served: Served) -> None:
+    def answered(self, unit: int, served: AnsweredIn) -> None:
         """An arm answered a key."""
         with self._lock:
             answer = self._keep(unit, served)
@@ -76,7 +76,7 @@ class Outcomes:
         with self._lock:
             self._keep(unit, pair)
 
-    def _keep(self, unit: int, what: Served | Pair) -> _Answer:
+    def _keep(self, unit: int, what: AnsweredIn | Pair) -> _Answer:
         answers = self._answers
         answer = answers.pop(unit, None) or _Answer()
         answers[unit] = answer
@@ -86,11 +86,11 @@ class Outcomes:
             self._set(answers.pop(next(iter(answers))), None)
         return answer
 
-    def _set(self, answer: _Answer, what: Served | Pair | None) -> None:
+    def _set(self, answer: _Answer, what: AnsweredIn | Pair | None) -> None:
         self._bytes += _size(what) - _size(answer.what)
         answer.what = what
 
-    def take(self, unit: int) -> Served | Pair | None:
+    def take(self, unit: int) -> AnsweredIn | Pair | None:
         """What a loss of this key is of, once for each answer; None where it does not count.
 
         That is who answered, or the answers of both.
@@ -113,7 +113,7 @@ class Outcomes:
         self._lock = threading.Lock()
 
 
-def _size(what: Served | Pair | None) -> int:
+def _size(what: AnsweredIn | Pair | None) -> int:
     """The bytes of the answers of both."""
     if not isinstance(what, tuple):
         return 0
