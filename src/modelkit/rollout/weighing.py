@@ -23,7 +23,7 @@ from modelkit.rollout.counts import Counts, Happened
 from modelkit.rollout.decide import Weighed
 from modelkit.rollout.differences import LossDifferences, Pairing
 from modelkit.rollout.guards import DISAGREEMENTS, LATE_LOSSES, QUANTILES, Guard
-from modelkit.rollout.keyed import FreshKeys, WorseOfKeys
+from modelkit.rollout.keyed import FirstOfKeys, FreshKeys, WorseOfKeys
 from modelkit.rollout.labels import LossEvidence
 from modelkit.rollout.policy import RolloutStage
 
@@ -61,6 +61,7 @@ class StreamEvidence:
         self._without = 0
         self._key_shares = LossDifferences(0.0, largest=1 / guard.better)
         self._done = FreshKeys()
+        self._own = FirstOfKeys()
         floor = guard.least
         self._above = Above(floor) if floor else None
         self._always_below = floor > 0
@@ -95,13 +96,13 @@ class StreamEvidence:
         elif self.alone is not None and not stage.shadow:
             self.alone.tick(calls, candidate)
         if not stage.shadow:
-            below = self._below if self._always_below or stage.share == 1 else None
-            if below is not None:
-                events = happened.plain.candidate
-                below.take_calls(max(counts.plain.candidate, events), events)
+            if self._always_below or stage.share == 1:
+                self._take_own(happened.plain.candidate, counts)
             self._without += counts.plain.candidate
             self._with_keys += counts.calls.candidate - counts.plain.candidate
-            self._take_keys(self._to_better[stage.share], done, below)
+            differences = _means(self._to_better[stage.share], self._guard.better, done)
+            if len(differences):
+                self._key_shares.update(differences)
 
     def _firsts_of(self, stage: RolloutStage, happened: Happened) -> tuple[int, int]:
         """The first events of keys that are drawn, in both arms."""
@@ -122,24 +123,24 @@ class StreamEvidence:
             if self._done.is_new(done.key)
         ]
 
+    def _take_own(self, events: int, counts: Counts) -> None:
+        """Compare the candidate alone with the floor: of its keys, each counts, whenever it was drawn."""
+        if self._below is None:
+            return
+        self._below.take_calls(max(counts.plain.candidate, events), events)
+        own = [
+            done.bad.get(self._name, 0.0)
+            for done in counts.done
+            if done.candidate and self._own.is_new(done.key)
+        ]
+        if own:
+            self._below.take_keys(np.array(own))
+
     def _add(self, share: float, happened: Happened) -> None:
         candidate, champion = self._stages.get(share, (0, 0))
         candidate += happened.plain.candidate
         champion += happened.plain.champion
         self._stages[share] = (candidate, champion)
-
-    def _take_keys(
-        self,
-        pairing: Pairing,
-        done: list[tuple[float, bool]],
-        below: Below | None,
-    ) -> None:
-        differences = _means(pairing, self._guard.better, done)
-        if len(differences):
-            self._key_shares.update(differences)
-        own = [bad for bad, in_candidate in done if in_candidate]
-        if own and below is not None:
-            below.take_keys(np.array(own))
 
     @property
     def log_worse(self) -> float:
