@@ -14,7 +14,7 @@ import modelkit as mk
 from modelkit.errors import RolloutError
 from modelkit.rollout.alone import Above, Below, log_gains_alone, log_gains_shares
 from modelkit.rollout.arms import BETTER, EVENLY, WORSE, Events, log_mean
-from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone
+from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Label
 from modelkit.rollout.decide import Standing, Weighed, decide
 from modelkit.rollout.keyed import MOST_KEYS, FirstOfKeys
 from modelkit.rollout.policy import stages_of
@@ -287,7 +287,8 @@ def keyed_run(seed, *, share, keys, calls, risk, even=False):
         units = tuple((int(key), bool(arm[key])) for key in np.unique(drawn[failed]))
         failures = np.bincount(arm[drawn[failed]].astype(int), minlength=2).tolist()
         happened = Happened(keys=units, keyed=ByArm(failures[1], failures[0]))
-        evidence.tick(stage, Counts(events={"errors": happened}, done=tuple(done)))
+        arms = ByArm(int(arm[drawn].sum()), int((~arm[drawn]).sum()))
+        evidence.tick(stage, Counts(arms, events={"errors": happened}, done=tuple(done)))
     return evidence.log_worse, evidence.log_better
 
 
@@ -301,9 +302,11 @@ def test_a_promotion_never_goes_by_the_first_events_of_keys():
     guard = mk.Guard("errors", floor=0.0)
     evidence = StreamEvidence("errors", guard, whole=False)
     units = tuple((key, False) for key in range(5000))
-    evidence.tick(HALF, Counts(events={"errors": Happened(keys=units)}))
+    few = ByArm(10, 5000)
+    evidence.tick(HALF, Counts(few, events={"errors": Happened(keys=units)}))
     assert evidence.log_better == pytest.approx(0, abs=1e-9)
-    evidence.tick(HALF, Counts(events={"errors": Happened(plain=ByArm(0, 5000))}))
+    many = ByArm(5000, 5000)
+    evidence.tick(HALF, Counts(many, many, events={"errors": Happened(plain=ByArm(0, 5000))}))
     assert evidence.log_better > 100
 
 
@@ -333,7 +336,7 @@ def test_the_counts_of_processes_add_up():
         done = (KeyDone(worker, True, {"errors": 0.5}),)
         events = {"errors": Happened(ByArm(1, 2), keys)}
         arms = ByArm(100, 900)
-        parts.append(Counts(arms, arms, keys, events, done, losses=((0.5, (worker, True)),)))
+        parts.append(Counts(arms, arms, keys, events, done, labels=(Label(0.5, worker, True, 0),)))
     whole = parts[0] + parts[1] + parts[2]
     assert whole.calls == ByArm(300, 2700)
     assert whole.events["errors"].plain == ByArm(3, 6)
@@ -364,6 +367,13 @@ def test_a_key_that_several_processes_complete_counts_once():
     assert evidence._key_shares.count == 1
 
 
+def labels_of(rng, tick, arms, gap):
+    return tuple(
+        Label(float(rng.random() < 0.2 + gap * arm), tick * 1000 + i, arm, 0)
+        for i, arm in enumerate(arms)
+    )
+
+
 def test_labels_that_come_for_one_arm_more_often_are_no_verdict():
     policy = mk.RolloutPolicy((HALF,), (mk.Guard("loss", margin=0.02),))
     for skewed in (False, True):
@@ -371,9 +381,8 @@ def test_labels_that_come_for_one_arm_more_often_are_no_verdict():
         rng = np.random.default_rng(1)
         for tick in range(1, 201):
             arms = rng.random(60) < (0.7 if skewed else 0.5)
-            labelled = tuple((tick * 1000 + i, bool(arm)) for i, arm in enumerate(arms))
-            losses = tuple((float(rng.random() < 0.2), unit) for unit in labelled)
-            decision = trial.tick(Counts(losses=losses), 10.0 * tick)
+            labels = labels_of(rng, tick, [bool(arm) for arm in arms], 0.0)
+            decision = trial.tick(Counts(labels=labels), 10.0 * tick)
         if skewed:
             assert (decision.kind, trial.over) == ("hold", False)
             assert "one arm more often" in decision.reason
@@ -387,9 +396,9 @@ def test_losses_decide(gap, kind):
     trial = Trial(mk.RolloutPolicy((HALF,), (mk.Guard("loss", margin=0.05),)), 0.0)
     rng = np.random.default_rng(2)
     for tick in range(1, 301):
-        units = [(100 * tick + i, bool(arm)) for i, arm in enumerate(rng.random(100) < 0.5)]
-        losses = tuple((float(rng.random() < 0.2 + gap * unit[1]), unit) for unit in units)
-        if trial.tick(Counts(losses=losses), 10.0 * tick).kind == kind:
+        arms = [bool(arm) for arm in rng.random(100) < 0.5]
+        labels = labels_of(rng, tick, arms, gap)
+        if trial.tick(Counts(labels=labels), 10.0 * tick).kind == kind:
             return
     pytest.fail(f"undecided: {trial.decision}")
 

@@ -21,13 +21,14 @@ from modelkit.rollout.arms import (
     log_gains,
     units_needed,
 )
-from modelkit.rollout.counts import ByArm, Counts, Happened
+from modelkit.rollout.counts import ByArm, Counts, Happened, Label
 from modelkit.rollout.differences import LossDifferences, Pairing
 from modelkit.rollout.guards import Guard
 from modelkit.rollout.keyed import FreshKeys, WorseOfKeys
+from modelkit.rollout.labels import LossEvidence
 from modelkit.rollout.policy import RolloutStage
 from modelkit.rollout.routing import WHOLE, hash_of, limit_of
-from modelkit.rollout.weighing import LossEvidence, StreamEvidence
+from modelkit.rollout.weighing import StreamEvidence
 
 SHARES = st.floats(0.001, 0.999)
 MARGINS = st.floats(0.2, 5)
@@ -197,10 +198,11 @@ def test_keys_that_were_used_up_are_evidence_again_in_the_next_stage():
 
 def test_of_a_key_its_first_loss_counts():
     """2,000 losses of two keys are no more than two: the keys were drawn."""
-    evidence = LossEvidence(Guard("loss", margin=0.01), alpha=0.01)
+    half = RolloutStage(0.5)
+    evidence = LossEvidence(Guard("loss", margin=0.01), 0.01, (half,))
     for _ in range(1000):
-        losses = ((0.0, (1, False)), (1.0, (2, True)))
-        evidence.tick(RolloutStage(0.5), Counts(losses=losses))
+        labels = (Label(0.0, 1, candidate=False, stage=0), Label(1.0, 2, candidate=True, stage=0))
+        evidence.tick(half, Counts(labels=labels))
     assert evidence.weighed().worse < 1
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
-from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone
+from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Label
 from modelkit.rollout.shared import SharedCounts, read_counts, write_counts
 from modelkit.rollout.trial import Trial
 from modelkit.types import Underway
@@ -29,7 +29,9 @@ ROOM = 30
 GUARDS = (mk.Guard("errors", floor=0.05),)
 LONG = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), GUARDS, tick=0.05)
 STAGED = mk.RolloutPolicy(
-    (mk.RolloutStage(0.3, units=100), mk.RolloutStage(0.5, units=100)), GUARDS, tick=0.05
+    (mk.RolloutStage(0.3, units=100), mk.RolloutStage(0.5, units=100)),
+    (mk.Guard("errors", floor=0.1),),
+    tick=0.05,
 )
 
 
@@ -67,9 +69,9 @@ COUNTS = st.builds(
         max_size=2,
     ),
     shadowed=st.integers(0, 9),
-    losses=st.lists(st.tuples(st.floats(0, 1), st.tuples(HASHES, st.booleans())), max_size=3).map(
-        tuple
-    ),
+    labels=st.lists(
+        st.builds(Label, st.floats(0, 1), HASHES, st.booleans(), st.integers(0, 3)), max_size=3
+    ).map(tuple),
 )
 
 

@@ -128,6 +128,8 @@ def _order(champion: Signature, candidate: Signature) -> list[str]:
     theirs = [column.name for spec in candidate.inputs for column in spec.columns]
     if sorted(ours) == sorted(theirs):
         return [f"it has the same columns in another order, {theirs}, not {ours}"]
+    if len(ours) == len(theirs):
+        return [f"it would read an array of {ours} as one of {theirs}, which has as many columns"]
     return []
 
 

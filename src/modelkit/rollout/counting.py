@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable
 from math import isfinite
 from typing import Any, final
 
@@ -21,13 +21,24 @@ from modelkit.errors import (
     SignatureError,
 )
 from modelkit.model import Outputs
-from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Unit
+from modelkit.rollout.counts import ByArm, Counts, Label
+from modelkit.rollout.entries import (
+    DIFFERENCE,
+    EVENT,
+    KEY_COMPLETE,
+    MISSING,
+    NEW_KEY,
+    NEW_LABEL,
+    SHADOWED,
+    TickEntries,
+)
 from modelkit.rollout.guards import (
     ERROR_EVENTS,
     NONFINITE_EVENTS,
     QUANTILES,
     REFUSED_EVENTS,
     SLOW_EVENTS,
+    UNANSWERED,
 )
 from modelkit.rollout.keyed import MOST_KEYS
 from modelkit.rollout.policy import RolloutPolicy
@@ -36,14 +47,10 @@ WARM_CALLS = 50  # of each arm, which may be slow because it is new
 LEAST_TIMES = 100  # of the champion, for quantiles
 MOST_TIMES = 2_000
 A_SECOND = 1_000_000_000  # in nanoseconds
-CHANGED = -1  # in place of a number of calls: the key changed its arm
-COMPLETE = -2  # all calls that count were made
 # Of neither the model nor the rows: of the queue, of the caller's haste, of who closed what.
 NOT_ERRORS = (Overloaded, DeadlineExceeded, ClosedError)
 
 TwoCounts = tuple["itertools.count[int]", "itertools.count[int]"]
-
-NEW_KEY, EVENT, KEY_COMPLETE, SHADOWED, LABEL, DIFFERENCE, MISSING = range(7)
 
 
 def kind_of_error(error: BaseException) -> str | None:
@@ -76,39 +83,30 @@ class Memory:
     """What is known from one stage of a rollout to the next.
 
     Attributes:
-        calls: for each key, twice the number of its calls, and 1 more in the candidate; or CHANGED
-            or COMPLETE.
-        bad: for each key, how many of its calls had an event, by kind.
         slow: the nanoseconds from which a call is slow, with the name of the kind, the least first.
         arms: the number of calls that each arm had, which is then warm.
-        had: for each kind, the keys that had an event: what is said of them is said.
     """
 
     def __init__(self) -> None:
-        self.calls: dict[int, int] = {}
-        self.bad: dict[int, Counter[str]] = defaultdict(Counter)
         self.slow: tuple[tuple[int, str], ...] = ()
         self.arms = ByArm()
-        self.had: dict[str, set[int]] = defaultdict(set)
-        self._share = 0.0
-
-    def begin(self, share: float) -> None:
-        """Begin a stage. Where the share rises, keys are drawn anew, so that all of them count again."""
-        if share > self._share:
-            self._share = share
-            self.calls = {}
-            self.bad = defaultdict(Counter)
-            self.had = defaultdict(set)
 
 
 @final
 class Counters:
-    """Counts the calls of one stage."""
+    """Counts the calls of one stage, in which each key has one arm.
+
+    What keys did counts anew in the next stage, as they may be drawn anew; see `keyed.FreshKeys`.
+    """
 
     __slots__ = (
+        "_bad",
+        "_calls",
         "_checks_finite",
+        "_ended",
         "_entries",
         "_events",
+        "_had",
         "_key_calls",
         "_keyed",
         "_keyed_events",
@@ -129,6 +127,10 @@ class Counters:
         names = {guard.name for guard in policy.guards}
         self._policy = policy
         self._memory = memory
+        self._calls: dict[int, int] = {}  # of each key
+        self._had: dict[str, set[int]] = defaultdict(set)  # keys with an event, by kind
+        self._bad: dict[int, Counter[str]] = defaultdict(Counter)  # calls with an event, by key
+        self._ended: dict[int, int] = {}  # calls that count, of keys that are not complete
         self._key_calls = policy.key_calls
         self._checks_finite = NONFINITE_EVENTS in names
         self._timed = SLOW_EVENTS in names
@@ -139,6 +141,7 @@ class Counters:
         self._plain = _two_counts()
         self._keyed = _two_counts()
         kinds = [kind for guard in policy.guards for kind in guard.streams]
+        kinds.append(UNANSWERED)
         self._events = {kind: _two_counts() for kind in kinds}
         self._keyed_events = {kind: _two_counts() for kind in kinds}
         self._taken: dict[str, tuple[int, int]] = {}
@@ -149,20 +152,17 @@ class Counters:
             next(self._plain[in_candidate])
             return 0
         next(self._keyed[in_candidate])
-        calls = self._memory.calls
-        state = calls.get(unit)
-        if state is None:
+        calls = self._calls
+        before = calls.get(unit)
+        if before is None:
             if len(calls) >= MOST_KEYS:
                 return 0
             self._entries.append((NEW_KEY, unit, in_candidate))
-            state = int(in_candidate)
-        elif state < 0:
+            before = 0
+        elif before == self._key_calls:
             return 0
-        elif (state & 1) != in_candidate:
-            calls[unit] = CHANGED
-            return 0
-        number = (state >> 1) + 1
-        calls[unit] = COMPLETE if number == self._key_calls else state + 2
+        number = before + 1
+        calls[unit] = number
         return number
 
     def answered(
@@ -186,8 +186,8 @@ class Counters:
         if self._marks:
             for kind in self._marked(answers):
                 self._event(kind, unit, in_candidate, number)
-        if number == self._key_calls:
-            self._entries.append((KEY_COMPLETE, unit, in_candidate))
+        if number:
+            self._end(unit, in_candidate)
 
     def failed(
         self,
@@ -200,9 +200,32 @@ class Counters:
         kind = kind_of_error(error)
         if kind is not None:
             self._event(kind, unit, in_candidate, number)
-        if number == self._key_calls:
-            self._entries.append((KEY_COMPLETE, unit, in_candidate))
+        elif isinstance(error, NOT_ERRORS):
+            self._event(UNANSWERED, unit, in_candidate, number)
+        if number:
+            self._end(unit, in_candidate)
         return kind
+
+    def gave_up(
+        self,
+        unit: int | None,
+        in_candidate: bool,  # noqa: FBT001
+        number: int,
+    ) -> None:
+        """Count a call that its caller cancelled."""
+        self._event(UNANSWERED, unit, in_candidate, number)
+        if number:
+            self._end(unit, in_candidate)
+
+    def _end(self, unit: int | None, in_candidate: bool) -> None:  # noqa: FBT001
+        """Count the end of a call of a key; calls may end in another order than they began."""
+        assert unit is not None  # noqa: S101 - for the type checker: it has a number
+        ended = self._ended.get(unit, 0) + 1
+        if ended < self._key_calls:
+            self._ended[unit] = ended
+            return
+        self._ended.pop(unit, None)
+        self._entries.append((KEY_COMPLETE, unit, in_candidate))
 
     def _event(
         self,
@@ -219,14 +242,25 @@ class Counters:
             next(counts[in_candidate])
             return
         next(self._keyed_events[kind][in_candidate])
-        had = self._memory.had[kind]
+        had = self._had[kind]
         if number or (unit not in had and len(had) < MOST_KEYS):
             had.add(unit)
             self._entries.append((EVENT, kind, unit, in_candidate, number))
 
-    def shadowed(self, kinds: set[str]) -> None:
-        """Count a copy that the candidate ran, with what was bad about it alone."""
+    def shadowed(self, kinds: set[str], known: Iterable[str] = ()) -> None:
+        """Count a copy that the candidate ran, with what was bad about it alone.
+
+        What was bad about the champion's answer is `known`.
+        """
         self._entries.append((SHADOWED, kinds))
+        for kind in known:
+            self._event(kind, None, in_candidate=False, number=0)
+
+    def failed_in_shadow(self, error: Exception) -> None:
+        """Count an error of the champion, which leaves nothing to run."""
+        kind = kind_of_error(error)
+        if kind is not None:
+            self._event(kind, None, in_candidate=False, number=0)
 
     def bad_answers(self, answers: Outputs) -> set[str]:
         """The kinds of events that an answer is."""
@@ -239,15 +273,9 @@ class Counters:
         """Note how long the champion took, from which the next stage begins."""
         self._times.append(took)
 
-    def label(
-        self,
-        loss: float,
-        unit: int,
-        *,
-        in_candidate: bool,
-    ) -> None:
+    def label(self, label: Label) -> None:
         """Count a loss."""
-        self._entries.append((LABEL, loss, unit, in_candidate))
+        self._entries.append((NEW_LABEL, label))
 
     def difference(self, difference: float) -> None:
         """Count a difference of losses of one row."""
@@ -273,7 +301,7 @@ class Counters:
         plain = self._newly("", self._plain)
         calls = plain + self._newly("keyed:", self._keyed)
         self._memory.arms += calls
-        gathered = TickEntries(self._memory, self._key_calls)
+        gathered = TickEntries(self._bad, self._key_calls)
         for _ in range(len(self._entries)):
             gathered.take(self._entries.popleft())
         events = {kind: self._newly(kind, counts) for kind, counts in self._events.items()}
@@ -309,85 +337,3 @@ class Counters:
                 (times[last * quantile // 100], f"{SLOW_EVENTS}:{quantile}")
                 for quantile in QUANTILES
             )
-
-
-@final
-class TickEntries:
-    """What one tick takes from the queue."""
-
-    def __init__(
-        self,
-        memory: Memory,
-        key_calls: int,
-    ) -> None:
-        self._memory = memory
-        self._key_calls = key_calls
-        self._keys: list[Unit] = []
-        self._keyed: dict[str, dict[Unit, None]] = defaultdict(dict)
-        self._done: list[KeyDone] = []
-        self._shadowed = 0
-        self._shadow_events: Counter[str] = Counter()
-        self._losses: list[tuple[float, Unit]] = []
-        self._differences: list[float] = []
-        self._missing: set[str] = set()
-
-    def take(self, entry: tuple[Any, ...]) -> None:
-        """Take one entry of the queue."""
-        what, *about = entry
-        if what == EVENT:
-            self._take_event(*about)
-        elif what == NEW_KEY:
-            self._keys.append((about[0], bool(about[1])))
-        elif what == KEY_COMPLETE:
-            self._take_key(*about)
-        elif what == SHADOWED:
-            self._shadowed += 1
-            self._shadow_events.update(about[0])
-        elif what == LABEL:
-            loss, unit, in_candidate = about
-            self._losses.append((loss, (unit, in_candidate)))
-        elif what == DIFFERENCE:
-            self._differences.append(about[0])
-        else:
-            self._missing.add(about[0])
-
-    def _take_event(
-        self,
-        kind: str,
-        unit: int,
-        in_candidate: bool,  # noqa: FBT001
-        number: int,
-    ) -> None:
-        self._keyed[kind][unit, bool(in_candidate)] = None
-        if number:
-            self._memory.bad[unit][kind] += 1
-
-    def _take_key(self, unit: int, in_candidate: bool) -> None:  # noqa: FBT001
-        counts = self._memory.bad.pop(unit, Counter())
-        bad = {kind: min(count / self._key_calls, 1.0) for kind, count in counts.items()}
-        self._done.append(KeyDone(unit, bool(in_candidate), bad))
-
-    def counts(
-        self,
-        calls: ByArm,
-        plain: ByArm,
-        plain_events: Mapping[str, ByArm],
-        keyed_events: Mapping[str, ByArm],
-    ) -> Counts:
-        """All of it."""
-        events = {}
-        for kind, count in plain_events.items():
-            keys = tuple(self._keyed.get(kind, ()))
-            events[kind] = Happened(count, keys, keyed_events[kind])
-        return Counts(
-            calls=calls,
-            plain=plain,
-            keys=tuple(self._keys),
-            events=events,
-            done=tuple(self._done),
-            shadowed=self._shadowed,
-            shadow_events=dict(self._shadow_events),
-            losses=tuple(self._losses),
-            differences=tuple(self._differences),
-            missing=tuple(sorted(self._missing)),
-        )

@@ -7,7 +7,7 @@ once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 Unit = tuple[int, bool]  # the hash of a key, and whether it goes to the candidate
@@ -66,6 +66,24 @@ class KeyDone:
 
 @final
 @dataclass(frozen=True)
+class Label:
+    """A loss that came for an answer.
+
+    Attributes:
+        loss: from 0 to 1.
+        key: the hash of the key that was answered.
+        candidate: whether the candidate answered.
+        stage: the stage in which it did, from 0, however late the loss came.
+    """
+
+    loss: float
+    key: int
+    candidate: bool
+    stage: int
+
+
+@final
+@dataclass(frozen=True)
 class Counts:
     """What was counted in one tick, in one stage.
 
@@ -77,7 +95,7 @@ class Counts:
         done: the keys with all the calls that count for a promotion.
         shadowed: the calls of which the candidate ran a copy, that the champion answered.
         shadow_events: the copies that had an event, which the champion's answer had not, by kind.
-        losses: each with its key and arm, in the order in which they came.
+        labels: the losses, in the order in which they came.
         differences: losses of the candidate less those of the champion for the same row.
         missing: the guards of which something could not be counted.
     """
@@ -89,9 +107,15 @@ class Counts:
     done: tuple[KeyDone, ...] = ()
     shadowed: int = 0
     shadow_events: Mapping[str, int] = field(default_factory=dict)
-    losses: tuple[tuple[float, Unit], ...] = ()
+    labels: tuple[Label, ...] = ()
     differences: tuple[float, ...] = ()
     missing: tuple[str, ...] = ()
+
+    @property
+    def anything(self) -> bool:
+        """Whether anything was counted."""
+        happened = any(each != Happened() for each in self.events.values())
+        return happened or replace(self, events={}) != Counts()
 
     def __add__(self, other: Counts) -> Counts:
         """What two processes counted in the same tick of the same stage."""
@@ -109,7 +133,7 @@ class Counts:
             done=self.done + other.done,
             shadowed=self.shadowed + other.shadowed,
             shadow_events=shadow_events,
-            losses=self.losses + other.losses,
+            labels=self.labels + other.labels,
             differences=self.differences + other.differences,
             missing=tuple(sorted({*self.missing, *other.missing})),
         )

@@ -9,7 +9,7 @@ from typing import final
 from modelkit.errors import RolloutError
 from modelkit.model import Model, Outputs
 from modelkit.rollout.counting import Counters, Memory
-from modelkit.rollout.counts import Counts
+from modelkit.rollout.counts import Counts, Label
 from modelkit.rollout.guards import LATE_LOSSES
 from modelkit.rollout.lineup import Arm, Routed, Shadowed
 from modelkit.rollout.outcomes import Outcomes
@@ -78,7 +78,6 @@ class Course:
     def lineup(self) -> Routed | Shadowed:
         """The lineup of the stage that calls are in, with counters of its own."""
         stage = self.policy.stages[self.stage]
-        self._memory.begin(stage.share)
         counters = Counters(self.policy, self._memory)
         self._counters = counters
         self._end_shadow()
@@ -99,6 +98,7 @@ class Course:
             random=self._random.random,
             counters=counters,
             outcomes=self.outcomes,
+            stage=self.stage,
             rescue=self._rescue,
         )
 
@@ -123,7 +123,7 @@ class Course:
                 "no guard watches losses: give the rollout mk.Guard('loss', margin=...)"
             )
         if not callable(loss):
-            _check_loss(loss)
+            loss = _check_loss(loss)
         unit = hash_of(key, self._salt)
         found = self.outcomes.take(unit)
         if found is None:
@@ -139,7 +139,7 @@ class Course:
                 "a loss that is a function of the outputs is for shadow, where both answer; pass "
                 "the number now"
             )
-        self._counters.label(loss, unit, in_candidate=found)
+        self._counters.label(Label(loss, unit, found.candidate, found.stage))
         return True
 
     def end(self) -> None:
@@ -163,4 +163,4 @@ class Course:
 def _check_loss(loss: float) -> float:
     if not 0 <= loss <= 1:
         raise ValueError(f"a loss is from 0 to 1, not {loss!r}: divide by the largest, or clip it")
-    return loss
+    return float(loss)

@@ -47,6 +47,8 @@ class Standing:
         units: the calls that the candidate had in the stage.
         split: the logarithm of the evidence that units are not split as they should be.
         guards: the evidence of each guard.
+        unanswered: the logarithm of the evidence that more calls of the candidate end without an
+            answer or an error of its own: overloaded, out of time, cancelled, or closed.
     """
 
     stage: int
@@ -55,6 +57,7 @@ class Standing:
     units: int
     split: float
     guards: tuple[Weighed, ...]
+    unanswered: float = 0.0
 
 
 @final
@@ -106,7 +109,7 @@ def _decide(policy: RolloutPolicy, standing: Standing) -> tuple[Kind, str]:
 
 def _broken(policy: RolloutPolicy, standing: Standing) -> str:
     """Why the evidence cannot be believed, or ""."""
-    values = [standing.split, standing.in_stage, standing.in_all]
+    values = [standing.split, standing.in_stage, standing.in_all, standing.unanswered]
     for guard in standing.guards:
         values += [guard.worse, guard.now, guard.better or 0.0]
     if any(map(isnan, values)):
@@ -120,6 +123,11 @@ def _broken(policy: RolloutPolicy, standing: Standing) -> str:
 
 
 def _paused(policy: RolloutPolicy, standing: Standing) -> str:
+    if standing.unanswered >= policy.to_promote:
+        return (
+            "more calls of the candidate than of the champion do not answer, as they are overloaded, "
+            "out of time, cancelled or closed, so that nothing speaks for it"
+        )
     for guard in standing.guards:
         if guard.void:
             return f"{guard.name}: {guard.void}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any, final
 
 from modelkit import forks
@@ -79,7 +80,9 @@ class Follower:
         self._failed: tuple[int, int] = (-1, 0)  # the generation that failed, and until when
         self._due = 0
         self._following: threading.Thread | None = None
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()
+        self._busy = False
+        self._again = False
         state = registry.state(name)
         self._champion = _champion(state, name, registry.url)
         self._answered = {self._champion}
@@ -129,31 +132,48 @@ class Follower:
     def follow(self) -> bool:
         """Do as the registry says; returns whether anything changed.
 
-        What it raises has changed nothing.
+        What it raises has changed nothing. Whoever listens to events may ask for it while it is
+        done; it is then done once more.
         """
         with self._changing:
-            self.switch.check_open()
-            version = ""
+            if self._busy:
+                self._again = True
+                return False
+            self._busy = True
             try:
-                state = self._registry.state(self._name)
-                if state.generation == self._applied:
-                    return False
-                version = _champion(state, self._name, self._registry.url)
-                if self._joined is not None:
-                    self._joined.learn(state)
-                changed = self._take_champion(version)
-                if state.rollout is not None:
-                    version = state.rollout.candidate
-                changed = self._take_rollout(state.rollout) or changed
-            except Exception as error:
-                generation = self._registry_generation()
-                self._failed = (generation, self.switch.clock() + int(RETRY * A_SECOND))
-                told = f"{type(error).__name__}: {error}"
-                emit(NotFollowed(self._name, version, told))
-                raise
-            self._applied = state.generation
+                changed = self._follow()
+                while self._again and not self.switch.closed:
+                    self._again = False
+                    changed = self._follow() or changed
+                return changed
+            finally:
+                self._busy = False
+                self._again = False
+
+    def _follow(self) -> bool:
+        self.switch.check_open()
+        version = ""
+        try:
+            state = self._registry.state(self._name)
+            if state.generation == self._applied:
+                return False
+            version = _champion(state, self._name, self._registry.url)
+            if self._joined is not None:
+                self._joined.learn(state)
+            changed = self._take_champion(version)
+            if state.rollout is not None:
+                version = state.rollout.candidate
+            changed = self._take_rollout(state.rollout) or changed
+        except Exception as error:
+            generation = self._registry_generation()
+            self._failed = (generation, self.switch.clock() + int(RETRY * A_SECOND))
+            told = f"{type(error).__name__}: {error}"
+            emit(NotFollowed(self._name, version, told))
             self._let_go()
-            return changed
+            raise
+        self._applied = state.generation
+        self._let_go()
+        return changed
 
     def _registry_generation(self) -> int:
         try:
@@ -170,11 +190,11 @@ class Follower:
             self._check(version, layers)
         with switch.lock:
             switch.check_open()
-            switch.end(layers.model)
+            self._before = [each for each in (self._champion, *self._before) if each != version]
+            self._champion = version
+            self._answered.add(version)
             self._joined = None
-        self._before = [each for each in (self._champion, *self._before) if each != version]
-        self._champion = version
-        self._answered.add(version)
+            switch.end(layers.model)
         return True
 
     def _take_rollout(self, rollout: Underway | None) -> bool:
@@ -278,7 +298,18 @@ class Follower:
         drainings = self.switch.still_draining()
         past = self.switch.past
         if gone:
-            self.switch.start(lambda: _close(gone, drainings, past))
+            self.switch.start(lambda: self._close_quietly(gone, drainings, past))
+
+    def _close_quietly(
+        self,
+        layers: list[OpenVersion],
+        drainings: list[Draining],
+        course: Course | None,
+    ) -> None:
+        try:
+            _close(layers, drainings, course)
+        except Exception as error:  # noqa: BLE001 - it is told, and reaches no caller
+            self.switch.failed(error)
 
     def close(self) -> None:
         """Close everything that was opened, once the calls under way have ended."""
@@ -293,7 +324,8 @@ class Follower:
 
     def after_fork(self) -> None:
         """Begin without threads, and with free locks, in the child of a fork."""
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()
+        self._busy = False
         self._following = None
         if self._joined is not None:
             self._joined.after_fork()
@@ -312,8 +344,9 @@ def _close(
         draining.wait()
     if course is not None and course.shadow is not None:
         course.shadow.wait(PATIENCE)
-    for each in layers:
-        each.close()
+    with ExitStack() as closing:  # one that raises leaves none of the others open
+        for each in reversed(layers):  # which is undone from the end
+            closing.callback(each.close)
 
 
 def _champion(

@@ -16,6 +16,7 @@ NONFINITE_EVENTS = "nonfinite"
 REFUSED_EVENTS = "refused"
 DISAGREEMENTS = "disagreement"
 LATE_LOSSES = "loss"
+UNANSWERED = "unanswered"  # calls that ended without an answer or an error of the model
 KINDS = (ERROR_EVENTS, SLOW_EVENTS, NONFINITE_EVENTS, REFUSED_EVENTS, DISAGREEMENTS, LATE_LOSSES)
 FLOOR = 0.001  # one call in a thousand
 

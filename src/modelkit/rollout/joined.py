@@ -13,7 +13,7 @@ from typing import final
 from modelkit.errors import Conflict
 from modelkit.registry.log import CHAMPION, State, Underway
 from modelkit.registry.registry import Registry
-from modelkit.rollout.counts import ByArm, Counts
+from modelkit.rollout.counts import Counts
 from modelkit.rollout.course import Course
 from modelkit.rollout.decide import Decision
 from modelkit.rollout.shared import SharedCounts
@@ -68,7 +68,7 @@ class Joined:
         if self._thread is not None and self._thread.is_alive():
             return  # what is counted meanwhile comes with the next tick
         counts = self.course.collect()
-        if counts.calls != ByArm() or counts.losses or counts.differences:
+        if counts.anything:
             self._waiting.append((self.course.stage, counts))
         self._thread = self._switch.start(self._weigh)
 
@@ -80,15 +80,18 @@ class Joined:
                 del self._waiting[0]
             self._read_sums()
             now = _seconds_since(self.rollout.at)
-            if now - self._shared.at >= NEARLY * self.course.policy.tick:
+            # A sum from the future was made by a machine with another clock: do not wait for it.
+            if abs(now - self._shared.at) >= NEARLY * self.course.policy.tick:
                 self._shared.add_up(now)
                 self._read_sums()
         except Exception as error:  # noqa: BLE001 - it is tried again with the next tick
             self._switch.failed(error)
             return
-        # In between, the next stage may have begun of which nothing was counted yet.
-        if self.course.trial.stage == self.rollout.stage:
-            self._decide(self.course.trial.decision)
+        trial = self.course.trial
+        # In between, the next stage may have begun of which nothing was counted yet. What is over
+        # is over: counts of the stage before may come late, and show harm.
+        if trial.over or trial.stage == self.rollout.stage:
+            self._decide(trial.decision)
 
     def _read_sums(self) -> None:
         while (found := self._shared.next_sum()) is not None:
@@ -108,20 +111,32 @@ class Joined:
                 self.settled = True
                 self.unwritten = decision
                 self._switch.carry_out(course, decision)
-            else:
-                tell(course, decision)
+        tell(course, decision)  # without the lock: who listens may want to refresh
         self.write_quietly(decision)
 
     def write_quietly(self, decision: Decision) -> None:
         """Write down a decision, and follow the log; where that fails, it is tried again."""
         try:
             with suppress(Conflict):  # somebody else decided, and is followed
-                self._write(decision)
+                self._write_in_its_stage(decision)
             self.unwritten = None
         except Exception as error:  # noqa: BLE001
             self._switch.failed(error)
             self.course.told = ""
         self._decided()
+
+    def _write_in_its_stage(self, decision: Decision) -> None:
+        """Write down a decision; a rollback also where another stage began meanwhile."""
+        try:
+            self._write(decision)
+        except Conflict:
+            now = self._registry.state(self._name).rollout
+            if decision.kind != "rollback" or now is None:
+                raise
+            if now.generation != self.rollout.generation or now.stage == self.rollout.stage:
+                raise
+            self.rollout = now
+            self._write(decision)
 
     def decide_by_hand(self, decision: Decision) -> None:
         """Write down what somebody decides. Raises Conflict where somebody else did."""

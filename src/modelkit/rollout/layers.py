@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any, final
 
 from modelkit.golden import GOLDEN
@@ -32,12 +33,16 @@ class OpenVersion:
         self._loaded = loaded
 
     def close(self) -> None:
-        """Close every layer, the outermost first."""
-        layer: Model | None = self.model
-        while layer is not None and layer is not self._loaded:
-            layer.close()
-            layer = layer.inner
-        self._loaded.close()
+        """Close every layer, the outermost first; raises an error of one when all were closed."""
+        with ExitStack() as closing:
+            closing.callback(self._loaded.close)
+            layers: list[Model] = []
+            layer: Model | None = self.model
+            while layer is not None and layer is not self._loaded:
+                layers.append(layer)
+                layer = layer.inner
+            for each in reversed(layers):
+                closing.callback(each.close)
 
 
 def open_layers(

@@ -17,7 +17,7 @@ from modelkit.identity import Identity, identity_of
 from modelkit.model import Call, Model, Outputs
 from modelkit.rollout.counting import Counters
 from modelkit.rollout.guards import ERROR_EVENTS, REFUSED_EVENTS
-from modelkit.rollout.outcomes import Outcomes
+from modelkit.rollout.outcomes import AnsweredIn, Outcomes
 from modelkit.rollout.routing import hash_of, limit_of
 from modelkit.rollout.shadow import Shadow
 from modelkit.signature import Feeds
@@ -92,7 +92,9 @@ class Arm:
         return self._like.columns(feeds)
 
     def sign(self, answers: Outputs) -> SignedAnswers:
-        """The answers with who gave them."""
+        """The answers with who gave them, which a Rollout within this one knows better."""
+        if isinstance(answers, SignedAnswers):
+            return answers
         signed = SignedAnswers(answers)
         signed.served_by = self.identity
         return signed
@@ -181,6 +183,7 @@ class Routed:
         random: draws from 0 to 1 for calls without a key.
         counters: count what becomes of the calls.
         outcomes: remember which arm answered a key; None where no losses will come.
+        stage: the number of the stage, from 0.
         rescue: whether the champion answers what the candidate fails at.
     """
 
@@ -190,6 +193,7 @@ class Routed:
         "_random",
         "_rescue",
         "_salt",
+        "_served",
         "_share",
         "candidate",
         "champion",
@@ -206,6 +210,7 @@ class Routed:
         random: Callable[[], float],
         counters: Counters,
         outcomes: Outcomes | None,
+        stage: int,
         rescue: bool,
     ) -> None:
         self.champion = champion
@@ -216,6 +221,10 @@ class Routed:
         self._salt = salt
         self._random = random
         self._outcomes = outcomes
+        self._served = (
+            AnsweredIn(candidate=False, stage=stage),
+            AnsweredIn(candidate=True, stage=stage),
+        )
         self._rescue = rescue
 
     def pick(self, key: str | None) -> Arm:
@@ -243,6 +252,9 @@ class Routed:
         except Exception as error:
             if not self._failed(unit, chosen, number, error):
                 raise
+        except BaseException:
+            self.counters.gave_up(unit, chosen, number)
+            raise
         else:
             self._answered(unit, chosen, number, answers, perf_counter_ns() - began)
             return arm.sign(answers)
@@ -268,6 +280,9 @@ class Routed:
         except Exception as error:
             if not self._failed(unit, chosen, number, error):
                 raise
+        except BaseException:
+            self.counters.gave_up(unit, chosen, number)
+            raise
         else:
             self._answered(unit, chosen, number, answers, perf_counter_ns() - began)
             return arm.sign(answers)
@@ -284,7 +299,7 @@ class Routed:
     ) -> None:
         self.counters.answered(unit, chosen, number, answers, took)
         if self._outcomes is not None and unit is not None:
-            self._outcomes.answered(unit, in_candidate=chosen)
+            self._outcomes.answered(unit, self._served[chosen])
 
     def _failed(
         self,
@@ -332,7 +347,12 @@ class Shadowed:
         arm = self.champion
         rows = self._shadow.copy(X if form == BY_CALL else arm.rows(X))
         began = perf_counter_ns()
-        answers = arm.ways[form](X, outputs, call)
+        try:
+            answers = arm.ways[form](X, outputs, call)
+        except Exception as error:
+            if rows is not None:
+                self.counters.failed_in_shadow(error)
+            raise
         if rows is not None:
             self._offer(rows, outputs, answers, call, perf_counter_ns() - began)
         return arm.sign(answers)
@@ -348,7 +368,12 @@ class Shadowed:
         arm = self.champion
         rows = self._shadow.copy(X if form == BY_CALL else arm.rows(X))
         began = perf_counter_ns()
-        answers = await arm.aways[form](X, outputs, call)
+        try:
+            answers = await arm.aways[form](X, outputs, call)
+        except Exception as error:
+            if rows is not None:
+                self.counters.failed_in_shadow(error)
+            raise
         if rows is not None:
             self._offer(rows, outputs, answers, call, perf_counter_ns() - began)
         return arm.sign(answers)

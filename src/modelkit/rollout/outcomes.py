@@ -4,37 +4,52 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic
 from typing import final
 
 from modelkit.model import Outputs
 
 MOST = 100_000
+MOST_BYTES = 1 << 28  # of the answers to keys in shadow
 Pair = tuple[Outputs, Outputs]  # the answers of the champion, and of the candidate
 
 
 @final
+@dataclass(frozen=True)
+class AnsweredIn:
+    """Which arm answered a key, and in which stage."""
+
+    candidate: bool
+    stage: int
+
+
+@final
 class _Answer:
-    """The last answer to a key, and whether an earlier one was of the other arm."""
+    """The last answer to a key, and whether an earlier one was of another stage."""
 
     __slots__ = ("at", "changed", "first", "what")
 
     def __init__(self) -> None:
         self.at = 0.0
-        self.what: bool | Pair | None = None
-        self.first: bool | None = None
+        self.what: AnsweredIn | Pair | None = None
+        self.first: int | None = None
         self.changed = False
 
 
 @final
 class Outcomes:
-    """Remembers, for the last 100,000 keys, the arm that last answered.
+    """Remembers, for the last 100,000 keys, the arm that last answered, or the answers of both.
+
+    Of answers it keeps at most 256 MiB.
 
     Args:
         seconds: after which an answer is forgotten.
 
     Attributes:
-        left_out: the losses of keys that had changed their arm.
+        left_out: the losses of keys that were answered in two stages. Of these, one cannot say
+            which arm a loss is of; and those that stayed with their arm would be other keys in the
+            one arm than in the other.
         unknown: the losses of keys that were never seen, or were forgotten.
     """
 
@@ -43,16 +58,17 @@ class Outcomes:
         self.unknown = 0
         self._seconds = seconds
         self._answers: dict[int, _Answer] = {}
+        self._bytes = 0
         self._clock: Callable[[], float] = monotonic
         self._lock = threading.Lock()
 
-    def answered(self, unit: int, *, in_candidate: bool) -> None:
+    def answered(self, unit: int, served: AnsweredIn) -> None:
         """An arm answered a key."""
         with self._lock:
-            answer = self._keep(unit, in_candidate)
+            answer = self._keep(unit, served)
             if answer.first is None:
-                answer.first = in_candidate
-            elif answer.first is not in_candidate:
+                answer.first = served.stage
+            elif answer.first != served.stage:
                 answer.changed = True
 
     def both_answered(self, unit: int, pair: Pair) -> None:
@@ -60,20 +76,24 @@ class Outcomes:
         with self._lock:
             self._keep(unit, pair)
 
-    def _keep(self, unit: int, what: bool | Pair) -> _Answer:  # noqa: FBT001
+    def _keep(self, unit: int, what: AnsweredIn | Pair) -> _Answer:
         answers = self._answers
         answer = answers.pop(unit, None) or _Answer()
         answers[unit] = answer
         answer.at = self._clock()
-        answer.what = what
-        if len(answers) > MOST:
-            del answers[next(iter(answers))]
+        self._set(answer, what)
+        while len(answers) > MOST or (self._bytes > MOST_BYTES and len(answers) > 1):
+            self._set(answers.pop(next(iter(answers))), None)
         return answer
 
-    def take(self, unit: int) -> bool | Pair | None:
+    def _set(self, answer: _Answer, what: AnsweredIn | Pair | None) -> None:
+        self._bytes += _size(what) - _size(answer.what)
+        answer.what = what
+
+    def take(self, unit: int) -> AnsweredIn | Pair | None:
         """What a loss of this key is of, once for each answer; None where it does not count.
 
-        That is whether the candidate answered, or the answers of both.
+        That is who answered, or the answers of both.
         """
         with self._lock:
             answer = self._answers.get(unit)
@@ -82,7 +102,7 @@ class Outcomes:
                 self.unknown += 1
                 return None
             what = answer.what
-            answer.what = None
+            self._set(answer, None)
             if answer.changed:
                 self.left_out += 1
                 return None
@@ -91,3 +111,10 @@ class Outcomes:
     def after_fork(self) -> None:
         """Make the lock anew in the child of a fork."""
         self._lock = threading.Lock()
+
+
+def _size(what: AnsweredIn | Pair | None) -> int:
+    """The bytes of the answers of both."""
+    if not isinstance(what, tuple):
+        return 0
+    return sum(array.nbytes for answers in what for array in answers.values())

@@ -252,7 +252,9 @@ def _notes(switch: Switch, course: Course | None) -> tuple[str, ...]:
         found.append(f"{course.shadow.failures:,} copies could not be compared")
     outcomes = course.outcomes
     if outcomes is not None and outcomes.left_out:
-        found.append(f"{outcomes.left_out:,} losses left out: their keys changed the arm")
+        found.append(
+            f"{outcomes.left_out:,} losses left out: their keys were answered in two stages"
+        )
     if outcomes is not None and outcomes.unknown:
         found.append(f"{outcomes.unknown:,} losses left out: no answer to their keys is known")
     return tuple(found)

@@ -24,6 +24,7 @@ from modelkit.rollout.pinned import Pinned
 from modelkit.rollout.planning import RISKS, RolloutPlan, plan_of
 from modelkit.rollout.policy import DAY, KEY_CALLS, RolloutStage
 from modelkit.rollout.progress import Progress, progress_of
+from modelkit.rollout.switch import tell
 from modelkit.signature import Feeds, Signature
 
 
@@ -209,8 +210,8 @@ class Rollout(Model):
     def outcome(self, key: str, loss: Loss) -> bool:
         """Say how far off an answer was, when that is known.
 
-        It counts for the arm that last answered the key, once for each answer. Keys that have
-        changed their arm since are left out, and counted in `status().notes`.
+        It counts for the arm that last answered the key; of each key, the first loss does. Keys
+        that were answered in two stages are left out, and counted in `status().notes`.
 
         Args:
             key: the key of the call.
@@ -258,7 +259,9 @@ class Rollout(Model):
             return
         with switch.lock:
             course = switch.under_way()
-            switch.carry_out(course, course.trial.decide_by_hand(kind, reason))
+            decision = course.trial.decide_by_hand(kind, reason)
+            tell(course, decision)
+            switch.carry_out(course, decision)
 
     def refresh(self) -> bool:
         """Do now what the registry says, in this thread; returns whether anything changed.

@@ -22,6 +22,7 @@ from modelkit.rollout.routing import hash_of
 from modelkit.signature import Feeds
 
 MOST_WAITING = 64  # calls; a caller of more than it can run is shadowed in part
+MOST_HELD = 1 << 26  # bytes of their rows, from which on none is added
 IDLE = 0.05  # seconds after which the thread ends
 PATIENCE = 10.0  # seconds that the end of the interpreter waits for a run
 
@@ -65,6 +66,7 @@ class Shadow:
             if guard.name == DISAGREEMENTS:
                 self._tolerance = guard.tolerance
         self._jobs: deque[Job] = deque()
+        self._held = 0
         self._open = True
         self._work = threading.Condition()
         self._running = False
@@ -75,13 +77,16 @@ class Shadow:
 
         None where the call is not shadowed.
         """
-        if len(self._jobs) >= MOST_WAITING:
+        if len(self._jobs) >= MOST_WAITING or self._held >= MOST_HELD:
             self.dropped += 1
             return None
         try:
             feeds = self._signature.coerce(X)
         except SignatureError as error:
             return error
+        except Exception:  # noqa: BLE001 - it must not reach the caller
+            self.failures += 1
+            return None
         return {name: feed.copy() for name, feed in feeds.items()}
 
     def offer(
@@ -99,6 +104,7 @@ class Shadow:
             if not self._open:
                 return
             self._jobs.append((rows, outputs, answers, key))
+            self._held += _size(rows)
             self._work.notify()
             if self._running:
                 return
@@ -114,6 +120,7 @@ class Shadow:
         with self._work:
             self._open = False
             self._jobs.clear()
+            self._held = 0
             self._work.notify_all()
 
     def at_exit(self) -> None:
@@ -126,6 +133,7 @@ class Shadow:
         self._work = threading.Condition()
         self._running = False
         self._jobs.clear()
+        self._held = 0
 
     def wait(self, timeout: float) -> bool:
         """Wait until nothing is left to run; returns whether that is so."""
@@ -142,9 +150,10 @@ class Shadow:
                     self._work.notify_all()
                     return
                 job = self._jobs.popleft()
+                self._held -= _size(job[0])
             try:
                 self._compare(*job)
-            except Exception:  # noqa: BLE001 - of the comparison; nobody waits for it
+            except BaseException:  # noqa: BLE001 - of the comparison; nobody waits for it
                 self.failures += 1
 
     def _compare(
@@ -166,9 +175,13 @@ class Shadow:
         bad = self._counters.bad_answers(found) - known
         if self._tolerance is not None and differs(answers, found, self._tolerance):
             bad.add(DISAGREEMENTS)
-        self._counters.shadowed(bad)
+        self._counters.shadowed(bad, known)
         if self._outcomes is not None and key is not None:
             self._outcomes.both_answered(hash_of(key, self._salt), (answers, found))
+
+
+def _size(rows: Feeds) -> int:
+    return sum(feed.nbytes for feed in rows.values())
 
 
 def differs(

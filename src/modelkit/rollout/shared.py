@@ -14,7 +14,7 @@ from typing import Any, final
 
 from modelkit.errors import RegistryError
 from modelkit.registry.shelf import Shelf
-from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone
+from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Label
 
 
 @final
@@ -163,7 +163,7 @@ def write_counts(counts: Counts) -> dict[str, Any]:
         "done": [[done.key, done.candidate, dict(done.bad)] for done in counts.done],
         "shadowed": counts.shadowed,
         "shadow_events": dict(counts.shadow_events),
-        "losses": counts.losses,
+        "labels": [[each.loss, each.key, each.candidate, each.stage] for each in counts.labels],
         "differences": counts.differences,
         "missing": counts.missing,
     }
@@ -184,7 +184,7 @@ def read_counts(plain: dict[str, Any]) -> Counts:
         done=tuple(KeyDone(*done) for done in plain.get("done", ())),
         shadowed=plain.get("shadowed", 0),
         shadow_events=plain.get("shadow_events", {}),
-        losses=tuple((loss, (key, bool(arm))) for loss, (key, arm) in plain.get("losses", ())),
+        labels=tuple(Label(*label) for label in plain.get("labels", ())),
         differences=tuple(plain.get("differences", ())),
         missing=tuple(plain.get("missing", ())),
     )

@@ -154,13 +154,13 @@ class Switch:
             else:
                 decision = course.trial.tick(course.collect(), now / A_SECOND)
                 if worth_telling(course, decision):
+                    tell(course, decision)
                     self.carry_out(course, decision)
         news_due = NEVER if self.source is None else self.source.look(now)
         self.due = min(self._tick_due, news_due)
 
     def carry_out(self, course: Course, decision: Decision) -> None:
         """Do as a decision says, with the lock held."""
-        tell(course, decision)
         if decision.kind == "advance":
             course.trial.enter(course.stage + 1)
             self.enter(course, course.stage + 1)

@@ -8,10 +8,11 @@ from typing import final
 from modelkit.rollout.arms import Events
 from modelkit.rollout.counts import ByArm, Counts
 from modelkit.rollout.decide import Decision, Kind, Standing, decide
+from modelkit.rollout.guards import ERROR_EVENTS, UNANSWERED, Guard
 from modelkit.rollout.keyed import FreshKeys
 from modelkit.rollout.policy import RolloutPolicy, RolloutStage
 from modelkit.rollout.split import log_split
-from modelkit.rollout.weighing import evidence_of
+from modelkit.rollout.weighing import StreamEvidence, evidence_of
 
 MOST_POINTS = 2_000  # of the way of the evidence that are kept; then every second is left out
 OVER = ("rollback", "promote")
@@ -65,6 +66,8 @@ class Trial:
         self._seen = FreshKeys()
         self._units: dict[tuple[int, float], tuple[int, int]] = {}
         self.evidence = [evidence_of(guard, policy.alpha, policy.stages) for guard in policy.guards]
+        whole = any(stage.share == 1 for stage in policy.stages)
+        self._unanswered = StreamEvidence(UNANSWERED, Guard(ERROR_EVENTS), whole=whole)
         self.decision = decide(policy, self.standing())
 
     @property
@@ -109,6 +112,7 @@ class Trial:
         self._take_units(counts, of)
         for evidence in self.evidence:
             evidence.tick(self.policy.stages[of], counts)
+        self._unanswered.tick(self.policy.stages[of], counts)
         self.decision = decide(self.policy, self.standing())
         self._remember()
         return self.decision
@@ -137,6 +141,7 @@ class Trial:
             units=self.shadowed if shadow else self.calls.candidate,
             split=log_split(stages),
             guards=tuple(evidence.weighed() for evidence in self.evidence),
+            unanswered=self._unanswered.log_worse,
         )
 
     def _take_units(self, counts: Counts, stage: int) -> None:

@@ -9,6 +9,7 @@ key that were bad.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from math import log
 from typing import final
@@ -17,14 +18,16 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.rollout.alone import SUREST, Above, Below
-from modelkit.rollout.arms import BETTER, EVENLY, Events, log_gains, log_mean
+from modelkit.rollout.arms import BETTER, EVENLY, Events, Worse, log_gains, log_mean
 from modelkit.rollout.counts import Counts, Happened
 from modelkit.rollout.decide import Weighed
 from modelkit.rollout.differences import LossDifferences, Pairing
 from modelkit.rollout.guards import DISAGREEMENTS, LATE_LOSSES, QUANTILES, Guard
 from modelkit.rollout.keyed import FirstOfKeys, FreshKeys, WorseOfKeys
+from modelkit.rollout.labels import LossEvidence
 from modelkit.rollout.policy import RolloutStage
-from modelkit.rollout.split import log_split
+
+LEAST_PART = 0.05  # of the calls, below which those with or those without keys need no evidence
 
 
 @final
@@ -52,10 +55,13 @@ class StreamEvidence:
         self._guard = guard
         self._keys = FreshKeys()
         self._stages: dict[float, tuple[int, int]] = {}
-        self._to_worse = Pairing()
-        self._to_better = Pairing()
+        self._to_worse: dict[float, Pairing] = defaultdict(Pairing)  # by share, as keys of
+        self._to_better: dict[float, Pairing] = defaultdict(Pairing)  # another draw are others
+        self._with_keys = 0  # calls of the candidate
+        self._without = 0
         self._key_shares = LossDifferences(0.0, largest=1 / guard.better)
         self._done = FreshKeys()
+        self._own = FirstOfKeys()
         floor = guard.least
         self._above = Above(floor) if floor else None
         self._always_below = floor > 0
@@ -82,7 +88,7 @@ class StreamEvidence:
                 Events(stage.share, plain.candidate, plain.champion),
                 Events(self._keys.share, first, other),
                 Events(stage.share, happened.keyed.candidate, happened.keyed.champion),
-                _means(self._to_worse, self._guard.worse, done),
+                _means(self._to_worse[stage.share], self._guard.worse, done),
             )
             self._add(stage.share, happened)
             if self._above is not None:
@@ -90,11 +96,13 @@ class StreamEvidence:
         elif self.alone is not None and not stage.shadow:
             self.alone.tick(calls, candidate)
         if not stage.shadow:
-            below = self._below if self._always_below or stage.share == 1 else None
-            if below is not None:
-                events = happened.plain.candidate
-                below.take_calls(max(counts.plain.candidate, events), events)
-            self._take_keys(done, below)
+            if self._always_below or stage.share == 1:
+                self._take_own(happened.plain.candidate, counts)
+            self._without += counts.plain.candidate
+            self._with_keys += counts.calls.candidate - counts.plain.candidate
+            differences = _means(self._to_better[stage.share], self._guard.better, done)
+            if len(differences):
+                self._key_shares.update(differences)
 
     def _firsts_of(self, stage: RolloutStage, happened: Happened) -> tuple[int, int]:
         """The first events of keys that are drawn, in both arms."""
@@ -115,23 +123,24 @@ class StreamEvidence:
             if self._done.is_new(done.key)
         ]
 
+    def _take_own(self, events: int, counts: Counts) -> None:
+        """Compare the candidate alone with the floor: of its keys, each counts, whenever it was drawn."""
+        if self._below is None:
+            return
+        self._below.take_calls(max(counts.plain.candidate, events), events)
+        own = [
+            done.bad.get(self._name, 0.0)
+            for done in counts.done
+            if done.candidate and self._own.is_new(done.key)
+        ]
+        if own:
+            self._below.take_keys(np.array(own))
+
     def _add(self, share: float, happened: Happened) -> None:
         candidate, champion = self._stages.get(share, (0, 0))
         candidate += happened.plain.candidate
         champion += happened.plain.champion
         self._stages[share] = (candidate, champion)
-
-    def _take_keys(
-        self,
-        done: list[tuple[float, bool]],
-        below: Below | None,
-    ) -> None:
-        differences = _means(self._to_better, self._guard.better, done)
-        if len(differences):
-            self._key_shares.update(differences)
-        own = [bad for bad, in_candidate in done if in_candidate]
-        if own and below is not None:
-            below.take_keys(np.array(own))
 
     @property
     def log_worse(self) -> float:
@@ -146,15 +155,55 @@ class StreamEvidence:
 
     @property
     def log_better(self) -> float:
-        """The logarithm of the evidence for a promotion: the mean of all ways to come to it."""
+        """The logarithm of the evidence for a promotion.
+
+        Calls with keys and those without may be of different kinds, such as those of customers and
+        of probes. So the evidence is the least of both, and each is the mean of two ways to it.
+        """
         margin = self._guard.better
         gains = np.zeros(len(BETTER))
         for share, (candidate, champion) in self._stages.items():
             gains += log_gains(Events(share, candidate, champion), margin, BETTER)
-        ways = [log_mean(gains, EVENLY), self._key_shares.log_within]
+        without = [log_mean(gains, EVENLY)]
+        with_keys = [self._key_shares.log_within]
         if self._below is not None:
-            ways += [log_mean(part, EVENLY) for part in self._below.parts]
-        return log_mean(np.array(ways), np.full(len(ways), 1 / len(ways)))
+            of_calls, of_keys = self._below.parts
+            without.append(log_mean(of_calls, EVENLY))
+            with_keys.append(log_mean(of_keys, EVENLY))
+        least = LEAST_PART * (self._without + self._with_keys)
+        found = []
+        for calls, ways in ((self._without, without), (self._with_keys, with_keys)):
+            if calls and calls >= least:
+                found.append(log_mean(np.array(ways), np.full(len(ways), 1 / len(ways))))
+        return min(found, default=0.0)
+
+
+@final
+class Paired:
+    """The evidence of events in shadow, where both run on the same rows.
+
+    A row with an event is one at which the champion has it, or one at which the candidate alone
+    does. If the candidate's rate is at most `worse` times the champion's, so is that of the latter:
+    then they are as two arms of the same share.
+    """
+
+    def __init__(self, guard: Guard) -> None:
+        self._worse = Worse(guard.worse)
+        self._above = Above(guard.least) if guard.least else None
+
+    def tick(self, name: str, counts: Counts) -> None:
+        """Take the counts of a tick in shadow."""
+        alone = counts.shadow_events.get(name, 0)
+        champion = counts.events.get(name, Happened()).plain.champion
+        self._worse.tick(Events(0.5, alone, champion))
+        if self._above is not None:
+            self._above.tick(max(counts.shadowed, alone), alone)
+
+    @property
+    def log_worse(self) -> float:
+        """The logarithm of the evidence for a rollback, with a rate that matters."""
+        found = log(self._worse.peak)
+        return found if self._above is None else min(found, log(self._above.peak))
 
 
 def _means(
@@ -189,7 +238,7 @@ class EventEvidence:
     ) -> None:
         self._guard = guard
         self._stream = StreamEvidence(guard.name, guard, whole=whole)
-        self._in_shadow = Above(guard.least) if shadow and guard.least else None
+        self._in_shadow = Paired(guard) if shadow else None
         self._void = ""
 
     @property
@@ -204,14 +253,13 @@ class EventEvidence:
             self._void = "it could not be counted, as its function raised an error"
         self._stream.tick(stage, counts)
         if self._in_shadow is not None and stage.shadow:
-            events = counts.shadow_events.get(name, 0)
-            self._in_shadow.tick(max(counts.shadowed, events), events)
+            self._in_shadow.tick(name, counts)
 
     def weighed(self) -> Weighed:
         """The evidence."""
         worse = self._stream.log_worse
         if self._in_shadow is not None:
-            worse = max(worse, log(self._in_shadow.peak)) - log(2)
+            worse = max(worse, self._in_shadow.log_worse) - log(2)
         return Weighed(
             name=self._guard.name,
             worse=worse,
@@ -286,58 +334,6 @@ class DisagreementEvidence:
         return Weighed(DISAGREEMENTS, log(self._above.peak), None, pauses=True)
 
 
-@final
-class LossEvidence:
-    """The evidence of losses whose labels come late."""
-
-    full = False
-
-    def __init__(
-        self,
-        guard: Guard,
-        alpha: float,
-    ) -> None:
-        self._evidence = LossDifferences(guard.margin or 0.0)
-        self._pairing = Pairing()
-        self._firsts = FirstOfKeys()
-        self._labels: dict[float, tuple[int, int]] = {}
-        self._alarm = -log(alpha)
-        self._worse = 0.0
-        self._skewed = False
-
-    def tick(self, stage: RolloutStage, counts: Counts) -> None:
-        """Take the counts of a tick."""
-        found = list(counts.differences)
-        arms = []
-        for loss, (key, in_candidate) in counts.losses:
-            if not self._firsts.is_new(key):
-                continue  # the arm of a key is drawn once, however many losses it has
-            arms.append(in_candidate)
-            difference = self._pairing.take(loss, candidate=in_candidate)
-            if difference is not None:
-                found.append(difference)
-        if found:
-            self._evidence.update(np.array(found))
-        self._worse = max(self._worse, self._evidence.log_worse)
-        if stage.drawn:
-            self._take_labels(stage.share, sum(arms), len(arms) - sum(arms))
-
-    def _take_labels(self, share: float, first: int, other: int) -> None:
-        """Where labels come for one arm more often, the models have chosen whom they come for."""
-        candidate, champion = self._labels.get(share, (0, 0))
-        self._labels[share] = (candidate + first, champion + other)
-        stages = [Events(each, *both) for each, both in self._labels.items()]
-        self._skewed = self._skewed or log_split(stages) >= self._alarm
-
-    def weighed(self) -> Weighed:
-        """The evidence."""
-        void = ""
-        if self._skewed:
-            void = "labels come for one arm more often than for the other"
-        evidence = self._evidence
-        return Weighed(LATE_LOSSES, self._worse, evidence.log_within, evidence.log_worse, void=void)
-
-
 Weighing = EventEvidence | QuantileEvidence | DisagreementEvidence | LossEvidence
 
 
@@ -348,7 +344,7 @@ def evidence_of(
 ) -> Weighing:
     """The evidence of a guard, before anything was counted."""
     if guard.name == LATE_LOSSES:
-        return LossEvidence(guard, alpha)
+        return LossEvidence(guard, alpha, stages)
     if guard.name == DISAGREEMENTS:
         return DisagreementEvidence(guard)
     shadow = any(stage.shadow for stage in stages)
