@@ -24,12 +24,12 @@ from modelkit.export.yaml import to_yaml
 
 SCRAPES = 20  # one a second
 FIRING = {
-    ("ModelkitDrift", "penguins"),
+    ("ModelkitDrift", "watched"),
     ("ModelkitErrorsFast", "FunctionModel"),
     ("ModelkitErrorsSlow", "FunctionModel"),
     ("ModelkitNotReady", "breast-cancer"),
-    ("ModelkitOnCpu", "penguins"),
-    ("ModelkitRowsRefused", "penguins"),
+    ("ModelkitOnCpu", "watched"),
+    ("ModelkitRowsRefused", "watched"),
 }
 ELSEWHERE = ["qnn", "cpu"]  # no runtime that runs these tests knows the first
 JSON = {"Content-Type": "application/json"}
@@ -149,7 +149,7 @@ def watched_mk(pipeline, penguins, tmp_path):
         pipeline,
         path,
         example=penguins[0],
-        name="penguins",
+        name="watched",  # which no other test of this process counts
         version="1.0.0",
         profile=mk.Profile.fit(penguins[0]),
     )
@@ -206,10 +206,10 @@ def test_a_prometheus_fills_the_dashboard_and_its_alerts_arrive(
                 until(lambda expr=expr: failed() or answers(asked, expr), f"{title}: {expr}")
             until(lambda: failed() or arrived(alerts) == FIRING, "alerts")
         counted = model.totals()
-        calls = 'modelkit_calls_total{model="penguins", outcome="%s"}'
+        calls = 'modelkit_calls_total{model="watched", outcome="%s"}'
         for outcome, number in counted.calls.items():
             until(lambda o=outcome, n=number: answers(asked, calls % o) == [n], outcome)
-        rows = 'modelkit_rows_total{model="penguins"}'
+        rows = 'modelkit_rows_total{model="watched"}'
         until(lambda: answers(asked, rows) == [counted.rows], "rows")
         assert counted.calls["ok"] > 0
 

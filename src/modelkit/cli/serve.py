@@ -78,17 +78,23 @@ def run_serve(args: argparse.Namespace) -> Printed:
     settings = settings_of(args, os.environ)
     with importing("uvicorn", "modelkit serve"):
         import uvicorn  # noqa: F401 - before a package is opened for nothing
-    _show_warnings()
-    if settings.workers == 1:
-        return [], _serve_alone(settings)
-    return [], _serve_together(settings)
+    with _warnings_shown():
+        if settings.workers == 1:
+            return [], _serve_alone(settings)
+        return [], _serve_together(settings)
 
 
-def _show_warnings() -> None:
+@contextmanager
+def _warnings_shown() -> Iterator[None]:
     """Write the log of modelkit to the standard error: failures, alarms, refused rows."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.getLogger("modelkit").addHandler(handler)
+    logger = logging.getLogger("modelkit")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _serve_alone(settings: Settings) -> bool:

@@ -201,7 +201,7 @@ def _check_levels(children: Array) -> None:
     parents = np.bincount(_inner_nodes(children), minlength=children.shape[1])
     level = np.flatnonzero(parents == 0)
     left = children.shape[1]
-    shared = parents.max() > 1  # as LightGBM's sets of categories are written
+    shared = parents.max(initial=0) > 1  # as LightGBM's sets of categories are written
     for _ in range(MAX_LEVELS):
         left -= len(level)
         level = _inner_nodes(children[:, level])
