@@ -129,9 +129,8 @@ def work(settings: Settings, listener: socket.socket, tell: Connection) -> None:
     """Serve in one of several processes."""
     from modelkit.cli import server
 
-    _show_warnings()
     try:
-        with _application(settings) as app:
+        with _warnings_shown(), _application(settings) as app:
             config = server.config_of(app.asgi, settings)
             started = partial(tell.send, "started")
             server.serve_on(listener, config, app.drain, settings.drain, started)
