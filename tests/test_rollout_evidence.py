@@ -21,7 +21,7 @@ from modelkit.rollout.arms import (
     log_gains,
     units_needed,
 )
-from modelkit.rollout.counts import ByArm, Counts, Happened, Label
+from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Label
 from modelkit.rollout.differences import LossDifferences, Pairing
 from modelkit.rollout.guards import Guard
 from modelkit.rollout.keyed import FreshKeys, WorseOfKeys
@@ -194,6 +194,19 @@ def test_keys_that_were_used_up_are_evidence_again_in_the_next_stage():
     rng = np.random.default_rng(0)
     assert sum(keys_of_stages(rng, 1.0) >= math.log(100) for _ in range(20)) <= 1
     assert all(keys_of_stages(rng, 3.0) >= math.log(100) for _ in range(5))
+
+
+def test_keys_of_the_candidate_that_are_done_late_count_below_the_floor():
+    """Their arms were drawn in the first stage, which ended before they had all their calls."""
+    evidence = StreamEvidence("errors", Guard("errors", floor=0.1), whole=False)
+    keys = range(0, limit_of(0.2), limit_of(0.2) // 100)
+    arms = ByArm(2000, 2000)
+    evidence.tick(RolloutStage(0.2), Counts(arms))
+    done = tuple(KeyDone(key, True, {}) for key in keys)
+    for _ in range(3):  # several processes may have calls of a key
+        evidence.tick(RolloutStage(0.6), Counts(arms, done=done))
+    assert evidence.log_better > math.log(100)
+    assert evidence.log_better < len(done) * -math.log(1 - 0.1)
 
 
 def test_of_a_key_its_first_loss_counts():

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
@@ -75,6 +75,7 @@ COUNTS = st.builds(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # where other tests run beside it
 @given(COUNTS)
 def test_counts_are_written_and_read(counts):
     assert read_counts(json.loads(json.dumps(write_counts(counts)))) == counts
