@@ -58,7 +58,7 @@ class Trial:
         self.calls = ByArm()  # of the stage
         self.all_calls = ByArm()
         self.shadowed = 0
-        self.keys = 0  # that called
+        self.keys = 0  # that called in the stage, where all count anew
         self.whole_keys = 0  # with all the calls by which a key counts for a promotion
         self.points: list[Point] = []
         self._every = 1
@@ -104,9 +104,9 @@ class Trial:
             self.enter(of)
         self.now = now
         self.all_calls += counts.calls
-        self.keys += len(counts.keys)
-        self.whole_keys += len(counts.done)
         if of == self.stage:
+            self.keys += len(counts.keys)
+            self.whole_keys += len(counts.done)
             self.calls += counts.calls
             self.shadowed += counts.shadowed
         self._take_units(counts, of)
@@ -128,6 +128,8 @@ class Trial:
         self.stage = stage
         self.stage_began = self.now
         self.calls = ByArm()
+        self.keys = 0
+        self.whole_keys = 0
         self.shadowed = 0
 
     def standing(self) -> Standing:
