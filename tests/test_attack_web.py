@@ -231,16 +231,14 @@ def test_a_closed_model_replaces_none():
 def test_all_is_closed_although_one_cannot_be(boosting_mk):
     """What came after the first that failed stayed open."""
 
-    class Failing:
-        closed = False
-
+    class Failing(mk.Wrapper):
         def close(self):
             raise OSError("the disk is full")
 
     app = mk.App({"first": boosting_mk, "second": boosting_mk})
     opened = [served.active.now.value.opened for served in app._edge.served.values()]
     for each in opened:
-        each._layers.append(Failing())
+        each.model = Failing(each.model)
     with pytest.raises(OSError, match="the disk is full"):
         app.close()
     assert [each.model.closed for each in opened] == [True, True]

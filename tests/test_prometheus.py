@@ -6,7 +6,7 @@ import shutil
 import threading
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from math import isnan
 
 import numpy as np
@@ -15,6 +15,7 @@ from helpers.apps import ask, uvicorn_of
 from helpers.programs import listening, needs, until
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
+from sklearn.linear_model import LinearRegression
 
 import modelkit as mk
 from modelkit.errors import SignatureError
@@ -156,7 +157,22 @@ def watched_mk(pipeline, penguins, tmp_path):
     return path
 
 
-def work_on(model, failing, rows, port):
+@contextmanager
+def trying(folder):
+    """A Rollout of two versions, which goes on for as long as the test."""
+    X = np.arange(40.0).reshape(20, 2)
+    with ExitStack() as stack:
+        arms = []
+        for version in ("1.0.0", "1.1.0"):
+            path = folder / f"trial-{version}.mk"
+            fitted = LinearRegression().fit(X, X[:, 0])
+            mk.save(fitted, path, example=X, name="trial", version=version)
+            arms.append(mk.Meter(stack.enter_context(mk.load(path))))
+        rollout = mk.Rollout(*arms, share=0.5, guards=[mk.Guard("errors")], seed=0)
+        yield stack.enter_context(rollout)
+
+
+def work_on(model, failing, rollout, rows, port):
     """A round of calls: of a thread, of an event loop and over HTTP; rows that drifted, refused rows, and failures."""
     drifted = rows.assign(body_mass_g=3 * rows["body_mass_g"])
     one_row = json.dumps({"rows": json.loads(rows[:1].to_json(orient="records"))})
@@ -170,6 +186,7 @@ def work_on(model, failing, rows, port):
         for _ in range(4):
             with pytest.raises(SignatureError):
                 model.predict(rows.drop(columns="island"))
+        rollout.predict(np.ones((1, 2)))
         with pytest.raises(ZeroDivisionError):
             failing.predict(ONE_ROW)
         assert ask(port, "POST", "/models/penguins/predict", one_row, JSON)[0] == 200
@@ -195,11 +212,12 @@ def test_a_prometheus_fills_the_dashboard_and_its_alerts_arrive(
     with (
         mk.load(watched_mk, threads=1, device=ELSEWHERE) as loaded,
         mk.Batcher(loaded) as batcher,
-        serving(model := mk.Meter(mk.Monitor(batcher)), failing, closed) as port,
+        trying(tmp_path) as rollout,
+        serving(model := mk.Meter(mk.Monitor(batcher)), failing, closed, rollout) as port,
         alertmanager(tmp_path) as alerts,
         prometheus(tmp_path, port, urllib.parse.urlsplit(alerts).netloc) as asked,
     ):
-        with busy(work_on(model, failing, penguins[0], port)) as failed:
+        with busy(work_on(model, failing, rollout, penguins[0], port)) as failed:
             scraped = f"count_over_time(up[1h]) >= {SCRAPES}"
             until(lambda: failed() or answers(asked, scraped), "scrapes")
             for title, expr in queries():

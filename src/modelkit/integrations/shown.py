@@ -97,9 +97,9 @@ class Shown:
 
     def _rollouts(self) -> Iterator[Rollout]:
         """The Rollouts among the Models of the caller, each once."""
-        for reference in dict.fromkeys(self._roots.values()):
-            root = reference()
-            rollout = None if root is None else rollout_in(root)
+        roots = [reference() for reference in self._roots.values()]  # None for those that are gone
+        for root in {id(root): root for root in roots if root is not None}.values():
+            rollout = rollout_in(root)
             if rollout is not None:
                 yield rollout
 
