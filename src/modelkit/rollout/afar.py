@@ -8,6 +8,7 @@ from dataclasses import replace
 from modelkit.identity import Identity
 from modelkit.registry.log import DECIDED, ROLLOUT, Entry, State
 from modelkit.registry.registry import Registry
+from modelkit.registry.shelf import Shelf
 from modelkit.rollout.policy import RolloutPolicy
 from modelkit.rollout.progress import Progress, guards_of, missing_of
 from modelkit.rollout.shared import SharedCounts
@@ -33,10 +34,7 @@ def progress_afar(
     under_way = registry.state(name).rollout
     stage = max([0, *(int(entry.about.get("stage", 0)) for entry in decided)])
     policy = RolloutPolicy.from_json(rollout.policy, f"the policy of {rollout.candidate}")
-    trial = Trial(policy, 0.0)
-    shared = SharedCounts(registry.shelf(name, rollout), "")
-    while (found := shared.next_sum()) is not None:
-        trial.tick(found.counts, found.at, found.stage)
+    trial = _replayed(policy, registry.shelf(name, rollout))
     standing = trial.standing()
     progress = Progress(
         champion=_identity(registry, name, rollout.champion),
@@ -54,6 +52,18 @@ def progress_afar(
         under_way=under_way is not None,
     )
     return progress if under_way is not None else _ended(progress, decided, entries[-1])
+
+
+def _replayed(
+    policy: RolloutPolicy,
+    shelf: Shelf,
+) -> Trial:
+    """The trial as its processes have it, from all sums of what they counted."""
+    trial = Trial(policy, 0.0)
+    shared = SharedCounts(shelf, "")
+    while (found := shared.next_sum()) is not None:
+        trial.tick(found.counts, found.at, found.stage)
+    return trial
 
 
 def _ended(
