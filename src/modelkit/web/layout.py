@@ -103,18 +103,11 @@ def _lay_out_apart(
     """The Layout in which a name is that of a tensor before that of a column, but for `shared` ones."""
     inputs = signature.inputs
     tensors = [spec for spec in inputs if spec.name not in shared]
-    read: dict[str, Read | None] = {}
-    mixed: dict[str, tuple[bool, ...]] = {}
-    numeric: dict[str, bool] = {}
-    for spec in inputs:
-        read |= dict.fromkeys([column.name for column in spec.columns], _reader(spec.dtype))
-        mixed |= {column.name: (column.dtype == MIXED,) for column in spec.columns}
-        numeric |= {column.name: _is_numeric(spec, column) for column in spec.columns}
-    for spec in tensors:
-        read[spec.name] = _reader(spec.dtype)
-        mixed[spec.name] = tuple(column.dtype == MIXED for column in spec.columns)
-        columns_too = spec.columns or (Column(spec.name, spec.dtype),)
-        numeric[spec.name] = all(_is_numeric(spec, column) for column in columns_too)
+    columns = {column.name: (spec, (column,)) for spec in inputs for column in spec.columns}
+    named = columns | {spec.name: (spec, spec.columns) for spec in tensors}
+    read = {name: _reader(spec.dtype) for name, (spec, _) in named.items()}
+    mixed = {name: _are_mixed(own) for name, (_, own) in named.items()}
+    numeric = {name: _are_numeric(spec, own) for name, (spec, own) in named.items()}
     exact, nullable = _exactly(signature)
     names = _names_of(inputs)
     return Layout(
@@ -142,8 +135,14 @@ def _names_of(inputs: Iterable[TensorSpec]) -> list[str]:
     return names
 
 
-def _is_numeric(spec: TensorSpec, column: Column) -> bool:
-    return numpy_dtype(spec.dtype).kind in "iuf" and column.dtype != "bool"
+def _are_mixed(columns: tuple[Column, ...]) -> tuple[bool, ...]:
+    return tuple(column.dtype == MIXED for column in columns)
+
+
+def _are_numeric(spec: TensorSpec, columns: tuple[Column, ...]) -> bool:
+    """Whether these columns of a tensor, or the tensor if it has none, hold numbers only."""
+    has_numbers = numpy_dtype(spec.dtype).kind in "iuf"
+    return has_numbers and all(column.dtype != "bool" for column in columns)
 
 
 def _reader(dtype: str) -> Read | None:
