@@ -9,7 +9,7 @@ from typing import final
 from modelkit.errors import RolloutError
 from modelkit.model import Model, Outputs
 from modelkit.rollout.counting import Counters, Memory
-from modelkit.rollout.counts import Counts, Label
+from modelkit.rollout.counts import Counts, Label, Posted
 from modelkit.rollout.guards import LATE_LOSSES
 from modelkit.rollout.lineup import Arm, Routed, Shadowed
 from modelkit.rollout.outcomes import Outcomes
@@ -34,6 +34,7 @@ class Course:
         rescue: whether the champion answers what the candidate fails at.
         began: the time, in seconds of the clock that the trial goes by.
         stage: the stage to begin with.
+        joint: whether other processes take part in it, which may have answered a key.
     """
 
     def __init__(  # noqa: PLR0913
@@ -47,6 +48,7 @@ class Course:
         rescue: bool,
         began: float,
         stage: int = 0,
+        joint: bool = False,
     ) -> None:
         self.policy = policy
         self.trial = Trial(policy, began)
@@ -62,6 +64,7 @@ class Course:
         self._seed = seed
         self._random = random.Random(seed)  # noqa: S311 - it draws arms
         self._rescue = rescue
+        self._joint = joint
         self._memory = Memory()
         self._counters = Counters(policy, self._memory)
 
@@ -123,15 +126,17 @@ class Course:
                 "no guard watches losses: give the rollout mk.Guard('loss', margin=...)"
             )
         if not callable(loss):
-            loss = _check_loss(loss)
+            loss = check_loss(loss)
         unit = hash_of(key, self._salt)
+        if self._joint and not self.outcomes.knows(unit):
+            return self._post(unit, loss)
         found = self.outcomes.take(unit)
         if found is None:
             return False
         if isinstance(found, tuple):
             if not callable(loss):
                 return False
-            one, other = [_check_loss(loss(answers)) for answers in found]
+            one, other = [check_loss(loss(answers)) for answers in found]
             self._counters.difference(other - one)
             return True
         if callable(loss):
@@ -140,6 +145,13 @@ class Course:
                 "the number now"
             )
         self._counters.label(Label(loss, unit, found.candidate, found.stage))
+        return True
+
+    def _post(self, unit: int, loss: Loss) -> bool:
+        """Hand on the loss of a key that another process may have answered."""
+        if callable(loss) or self.policy.stages[self.stage].shadow:
+            return False
+        self._counters.posted(Posted(loss, unit))
         return True
 
     def end(self) -> None:
@@ -160,7 +172,8 @@ class Course:
             self.outcomes.after_fork()
 
 
-def _check_loss(loss: float) -> float:
+def check_loss(loss: float) -> float:
+    """A loss as a float. Raises ValueError for one beyond 0 to 1."""
     if not 0 <= loss <= 1:
         raise ValueError(f"a loss is from 0 to 1, not {loss!r}: divide by the largest, or clip it")
     return float(loss)

@@ -213,6 +213,7 @@ class Follower:
         elif rollout.stage != joined.rollout.stage:
             with switch.lock:
                 switch.check_open()
+                joined.collect()
                 switch.enter(switch.under_way(), rollout.stage)
                 joined.rollout = rollout
         return True
@@ -228,11 +229,12 @@ class Follower:
             switch.champion,
             layers.model,
             policy,
-            salt=rollout.id.encode()[:64],
+            salt=rollout.salt,
             seed=self._seed,
             rescue=self._rescue,
             began=0.0,
             stage=rollout.stage,
+            joint=True,
         )
         joined = Joined(self._registry, self._name, rollout, course, switch, self._follow_quietly)
         with switch.lock:
@@ -313,6 +315,9 @@ class Follower:
 
     def close(self) -> None:
         """Close everything that was opened, once the calls under way have ended."""
+        joined = self._joined
+        if joined is not None:
+            joined.hand_on(PATIENCE)  # without the lock, for which its thread may wait
         with self._changing:
             gone = [*self._layers.values()]
             self._layers.clear()

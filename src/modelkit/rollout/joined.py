@@ -67,17 +67,36 @@ class Joined:
         """A tick is over: hand on what was counted here, in a thread."""
         if self._thread is not None and self._thread.is_alive():
             return  # what is counted meanwhile comes with the next tick
+        self.collect()
+        self._thread = self._switch.start(self._weigh)
+
+    def collect(self) -> None:
+        """Take what was counted here in the stage that calls are in, which may end now."""
         counts = self.course.collect()
         if counts.anything:
             self._waiting.append((self.course.stage, counts))
-        self._thread = self._switch.start(self._weigh)
+
+    def hand_on(self, patience: float) -> None:
+        """Write what was counted here and is not written yet: this process ends."""
+        if self._thread is not None:
+            self._thread.join(patience)
+            if self._thread.is_alive():
+                return
+        try:
+            self.collect()
+            self._write_counts()
+        except Exception as error:  # noqa: BLE001 - closing goes on
+            self._switch.failed(error)
+
+    def _write_counts(self) -> None:
+        while self._waiting:
+            self._shared.write(*self._waiting[0])
+            del self._waiting[0]
 
     def _weigh(self) -> None:
         """Add up what was counted everywhere, weigh it, and decide."""
         try:
-            while self._waiting:
-                self._shared.write(*self._waiting[0])
-                del self._waiting[0]
+            self._write_counts()
             self._read_sums()
             now = _seconds_since(self.rollout.at)
             # A sum from the future was made by a machine with another clock: do not wait for it.

@@ -90,6 +90,10 @@ class Outcomes:
         self._bytes += _size(what) - _size(answer.what)
         answer.what = what
 
+    def knows(self, unit: int) -> bool:
+        """Whether it remembers an answer to this key, whose loss may have come."""
+        return unit in self._answers
+
     def take(self, unit: int) -> AnsweredIn | Pair | None:
         """What a loss of this key is of, once for each answer; None where it does not count.
 

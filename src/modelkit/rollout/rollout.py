@@ -211,7 +211,8 @@ class Rollout(Model):
         """Say how far off an answer was, when that is known.
 
         It counts for the arm that last answered the key; of each key, the first loss does. Keys
-        that were answered in two stages are left out, and counted in `status().notes`.
+        that were answered in two stages are left out, and counted in `status().notes`. Of a
+        registry, any process takes the loss of a key that another one has answered.
 
         Args:
             key: the key of the call.
@@ -219,14 +220,24 @@ class Rollout(Model):
                 outputs of a call, and gives the loss of those.
 
         Returns:
-            Whether it counts; False where no rollout is under way any more, or yet.
+            Whether it counts, or will if another process has answered the key; False where no
+            rollout is under way any more, or yet.
 
         Raises:
             RolloutError: if no guard watches losses.
             ValueError: for a loss beyond 0 to 1.
         """
+        if not self.under_way:
+            return False
         course = self._switch.course
         return course is not None and course.outcome(key, loss)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a rollout is under way in this process, which then takes losses."""
+        if self._clock() >= self._switch.due:
+            self._switch.look()
+        return self._switch.course is not None
 
     def promote(self, reason: str = "by hand") -> None:
         """Let the candidate answer everything from now on, whatever the evidence.
