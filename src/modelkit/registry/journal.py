@@ -52,6 +52,12 @@ class Journal:
             self._state = state
             return state
 
+    def check(self) -> None:
+        """Raise RegistryError if the log that was read is gone, which looks like no news."""
+        with self._lock:
+            if self._state is not None:
+                self._check_same_log(self._state)
+
     def append(self, decide: Callable[[State], Entry]) -> Entry:
         """Add the entry that `decide` makes of what holds now.
 

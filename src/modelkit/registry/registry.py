@@ -221,6 +221,10 @@ class Registry:
         """The number of the last entry of a model's log; 0 without one."""
         return self._journal(name).refresh().generation
 
+    def check_log(self, name: str) -> None:
+        """Raise RegistryError if the log of a model was removed, or replaced, since it was read."""
+        self._journal(name).check()
+
     def history(self, name: str, alias: str | None = None) -> tuple[Entry, ...]:
         """Every entry of a model's log, the oldest first; or those that set one alias."""
         entries = self._journal(name).entries()

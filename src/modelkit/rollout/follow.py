@@ -113,7 +113,7 @@ class Follower:
         return self._due
 
     def _has_news(self, now: int) -> bool:
-        generation = self._registry.generation(self._name)
+        generation = self._registry_generation()
         failed, until = self._failed
         if generation == failed and now < until:
             return False
@@ -154,6 +154,7 @@ class Follower:
         self.switch.check_open()
         version = ""
         try:
+            self._registry.check_log(self._name)
             state = self._registry.state(self._name)
             if state.generation == self._applied:
                 return False
@@ -176,9 +177,11 @@ class Follower:
         return changed
 
     def _registry_generation(self) -> int:
+        """The generation of the registry; -1 where it cannot be read, as `follow` then tells."""
         try:
+            self._registry.check_log(self._name)
             return self._registry.generation(self._name)
-        except Exception:  # noqa: BLE001 - the first error is the one that is told
+        except Exception:  # noqa: BLE001
             return -1
 
     def _take_champion(self, version: str) -> bool:

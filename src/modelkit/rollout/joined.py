@@ -89,6 +89,8 @@ class Joined:
             self._switch.failed(error)
 
     def _write_counts(self) -> None:
+        if self._waiting:
+            self._registry.check_log(self._name)  # or it would be made anew, with nothing else
         while self._waiting:
             self._shared.write(*self._waiting[0])
             del self._waiting[0]
@@ -173,7 +175,7 @@ class Joined:
         )
 
     def learn(self, state: State) -> None:
-        """Take over what somebody else decided, so that the status says how it ended."""
+        """Take over what somebody else decided, so that the status and the events say how it ended."""
         trial = self.course.trial
         candidate = self.rollout.candidate
         champion = state.aliases[CHAMPION]
@@ -181,10 +183,17 @@ class Joined:
             return
         standing = trial.standing()
         if champion.version == candidate:
-            trial.decision = Decision("promote", champion.reason, standing.guards, standing.split)
+            decision = Decision("promote", champion.reason, standing.guards, standing.split)
         elif candidate in state.rolled_back:
             reason = state.rolled_back[candidate]
-            trial.decision = Decision("rollback", reason, standing.guards, standing.split)
+            decision = Decision("rollback", reason, standing.guards, standing.split)
+        else:
+            return
+        with self._switch.lock:
+            trial.decision = decision
+            new = worth_telling(self.course, decision)
+        if new:
+            tell(self.course, decision)
 
     def after_fork(self) -> None:
         """In the child of a fork, be a process of its own, which has read what its parent has."""
