@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 import pickle
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -353,7 +355,6 @@ def modelkit(capsys, *arguments):
 def test_the_command_line_goes_the_same_way(tmp_path, packages, capsys):
     where = tmp_path / "models"
     ask = partial(modelkit, capsys, "registry", where)
-    assert ask("list") == (0, "no model", "")
     for version in VERSIONS:
         status, out, _ = ask("register", packages / f"{version}.mk", "--parent", "0.9", "--json")
         assert status == 0
@@ -376,5 +377,85 @@ def test_the_command_line_goes_the_same_way(tmp_path, packages, capsys):
         (*alias, "1.0.0", "--expected", "#x", "--reason", "r"),
         ("register", tmp_path / "absent.mk"),
     ):
+        status, _, err = ask(*wrong)
+        assert (status, err[:10]) == (1, "modelkit: ")
+
+
+WORDS = (
+    ("list",),
+    ("list", "churn"),
+    ("show", "churn@champion"),
+    ("history", "churn"),
+    ("fetch", "churn@champion"),
+    ("alias", "churn@champion", "1.0.0", "--expected", "none", "--reason", "r"),
+    ("retire", "churn@1.0.0", "--reason", "r"),
+    ("keep", "churn@1.0.0", __file__),
+)
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_where_there_is_no_registry_the_command_line_says_so(tmp_path, capsys, words):
+    there = tmp_path / "modles"
+    status, out, err = modelkit(capsys, "registry", there, *words)
+    assert (status, out) == (1, "")
+    assert err.startswith(f"modelkit: there is no registry at {there}: no package was ever")
+    with pytest.raises(NotFound, match="there is no registry at"):
+        mk.Rollout(mk.Registry(there), "churn")
+    assert not there.exists()  # who only reads makes none
+
+
+@pytest.mark.parametrize(
+    ("where", "fix"),
+    [
+        ("s3//typo", "is it s3://typo?"),
+        ("s3:/x", "is it s3://x?"),
+        ("s3:bucket/x", "is it s3://bucket/x?"),
+        ("S3://bucket", "is it s3://bucket?"),
+        (pathlib.PurePosixPath("gs://bucket/path"), "is it gs://bucket/path?"),
+        ("https://storage.example/bucket", "such as s3://bucket/path, and the address"),
+        ("https:/storage.example/bucket", "such as s3://bucket/path, and the address"),
+        ("file:///srv/models", "give the path of a folder as it is"),
+        ("", "'.' is the folder that you are in"),
+    ],
+)
+def test_what_is_meant_as_a_url_is_no_folder(tmp_path, monkeypatch, where, fix):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RegistryError, match=re.escape(fix)):
+        mk.Registry(where)
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("where", ["s3", "gs-models", "models", "./s3:x", "a:b", "azure"])
+def test_other_names_are_folders(tmp_path, monkeypatch, where):
+    monkeypatch.chdir(tmp_path)
+    assert mk.Registry(where).url == str(tmp_path / where)
+
+
+def test_the_command_line_retires_keeps_and_forces(registry, tmp_path, capsys):
+    ask = partial(modelkit, capsys, "registry", registry.url)
+    alias = ("alias", "churn@champion", "1.1.0", "--expected", "1.0.0", "--reason", "r")
+    assert ask("alias", "churn@champion", "1.0.0", "--expected", "none", "--reason", "r")[0] == 0
+    policy = mk.RolloutPolicy((mk.RolloutStage(0.5),))
+    underway = registry.start_rollout("churn", "1.1.0", policy, reason="try")
+    registry.decide_rollout("churn", underway, "rollback", reason="it was bad")
+    status, _, err = ask(*alias)
+    assert (status, "was rolled back: it was bad" in err) == (3, True)
+    assert ask(*alias, "--force")[1] == "churn@champion is 1.1.0, generation 4"
+    retire = ("retire", "churn@1.0.0", "--reason", "old")
+    assert json.loads(ask(*retire, "--json")[1]) == {"name": "churn", "retired": "1.0.0"}
+    assert registry.state("churn").retired == {"1.0.0": "old"}
+    status, _, err = ask("retire", "churn@1.1.0", "--reason", "r")
+    assert (status, "let the alias name another version first" in err) == (3, True)
+    assert ask("retire", "churn@champion", "--reason", "r")[0] == 1
+    report = tmp_path / "report.json"
+    report.write_text("{}")
+    kept = {"name": "churn", "version": "1.1.0", "key": "report.json"}
+    assert json.loads(ask("keep", "churn@champion", report, "--json")[1]) == kept
+    assert registry.kept("churn", "1.1.0", "report.json") == b"{}"
+    assert ask("keep", "churn@1.1.0", report, "--key", "r")[1] == "r is kept beside churn 1.1.0"
+    report.write_text("[]")
+    status, _, err = ask("keep", "churn@champion", report)
+    assert (status, "never changes" in err) == (3, True)
+    for wrong in (("keep", "churn@9", report), ("keep", "churn@1.1.0", tmp_path / "absent")):
         status, _, err = ask(*wrong)
         assert (status, err[:10]) == (1, "modelkit: ")

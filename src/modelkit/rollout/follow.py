@@ -84,7 +84,7 @@ class Follower:
         self._busy = False
         self._again = False
         state = registry.state(name)
-        self._champion = _champion(state, name, registry.url)
+        self._champion = _champion(registry, state, name)
         self._answered = {self._champion}
         first = self._open(self._champion)
         self.switch = Switch(first.model, clock)
@@ -158,7 +158,7 @@ class Follower:
             state = self._registry.state(self._name)
             if state.generation == self._applied:
                 return False
-            version = _champion(state, self._name, self._registry.url)
+            version = _champion(self._registry, state, self._name)
             if self._joined is not None:
                 self._joined.learn(state)
             changed = self._take_champion(version)
@@ -358,13 +358,16 @@ def _close(
 
 
 def _champion(
+    registry: Registry,
     state: State,
     name: str,
-    url: str,
 ) -> str:
     alias = state.aliases.get(CHAMPION)
     if alias is None:
+        registry.versions(name)  # raises NotFound where there is no such model, or no registry
         raise NotFound(
-            f"{url} has no {name}@{CHAMPION}; set this alias first", name=name, which=CHAMPION
+            f"{registry.url} has no {name}@{CHAMPION}; set this alias first",
+            name=name,
+            which=CHAMPION,
         )
     return alias.version
