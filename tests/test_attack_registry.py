@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.churn import VERSIONS, X, Y, registry_at, save_versions
 from helpers.processes import forks, passes_in_a_child
 from sklearn.linear_model import LogisticRegression
 
@@ -23,11 +24,6 @@ from modelkit.cli import main
 from modelkit.errors import Conflict, IntegrityError, NotFound, RegistryError, UntrustedError
 from modelkit.registry import journal as journals
 from modelkit.registry.log import KEPT_EVERY, State, state_name, write_state
-
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(60, 3))
-Y = (X[:, 0] > 0).astype(int)
-VERSIONS = ("1.0.0", "1.1.0")
 
 
 class Record:
@@ -42,10 +38,7 @@ class Record:
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("packages")
-    for i, version in enumerate(VERSIONS):
-        model = LogisticRegression(C=1.0 + i).fit(X, Y)
-        mk.save(model, folder / f"{version}.mk", example=X, name="churn", version=version)
+    folder = save_versions(tmp_path_factory.mktemp("packages"))
     model = LogisticRegression(C=9.0).fit(X, Y)
     mk.save(model, folder / "other.mk", example=X, name="churn", version="1.0.0")
     mk.save(
@@ -61,9 +54,7 @@ def packages(tmp_path_factory):
 
 @pytest.fixture
 def registry(tmp_path, packages):
-    registry = mk.Registry(tmp_path / "models")
-    for version in VERSIONS:
-        registry.register(packages / f"{version}.mk")
+    registry = registry_at(tmp_path / "models", packages)
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
     return registry
 
