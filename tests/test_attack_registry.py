@@ -249,9 +249,29 @@ def test_a_folder_in_the_place_of_an_entry_takes_no_descriptors(registry):
 
 
 def test_a_name_that_is_taken_by_nothing_that_can_be_read_is_told(registry, monkeypatch):
-    """A link that leads nowhere, where a writer waited for ever, at full load."""
-    monkeypatch.setattr(journals, "UNSEEN", 0.05)
+    """A link that leads nowhere, where a writer waited for a minute and a half."""
+    monkeypatch.setattr(journals, "PAUSE", None)  # who waits fails
     log_of(registry, 2).symlink_to("/nowhere/at/all")
+    with pytest.raises(RegistryError, match=r"log/0000000002 is taken"):
+        registry.set_alias("churn", "b", "1.0.0", expected=None, reason="x")
+
+
+class Unseen:
+    """A store, of which an NFS client does not see the newest file yet."""
+
+    def __init__(self, store):
+        self.store = store
+
+    def create(self, name, data):
+        return not name.endswith("log/0000000002") and self.store.create(name, data)
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+
+def test_a_file_that_cannot_be_seen_yet_is_waited_for(registry, monkeypatch):
+    monkeypatch.setattr(journals, "UNSEEN", 0.05)
+    registry._journal("churn")._store = Unseen(registry._store)
     with pytest.raises(RegistryError, match=r"log/0000000002 is taken"):
         registry.set_alias("churn", "b", "1.0.0", expected=None, reason="x")
 

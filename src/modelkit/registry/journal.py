@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import final
 
 from modelkit.errors import RegistryError
@@ -111,7 +112,9 @@ class Journal:
             )
 
     def _wait_for(self, path: str, end: float) -> None:
-        if time.monotonic() > end:
+        place = self._store.path(path)
+        leads_nowhere = place is not None and Path(place).is_symlink()
+        if leads_nowhere or time.monotonic() > end:
             raise RegistryError(
                 f"{self._store.url}: the name {path} is taken, and no file can be read there; "
                 "remove it"
