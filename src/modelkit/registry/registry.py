@@ -177,6 +177,10 @@ class Registry:
         """The number of the last entry of a model's log; 0 without one."""
         return self._journal(name).refresh().generation
 
+    def lost(self, name: str) -> bool:
+        """Whether the log of a model was removed from a folder since it was read."""
+        return self._journal(name).gone
+
     def check_log(self, name: str) -> None:
         """Raise RegistryError if the log of a model was removed, or replaced, since it was read."""
         self._journal(name).check()
