@@ -26,7 +26,7 @@ from modelkit.errors import (
     RolloutError,
     SignatureError,
 )
-from modelkit.rollout.counting import is_finite, kind_of_error
+from modelkit.rollout.counting import FEW_NUMBERS, is_finite, kind_of_error
 from modelkit.rollout.routing import hash_of
 from modelkit.rollout.shadow import MOST_WAITING
 from modelkit.testing import Client, check_model
@@ -242,6 +242,19 @@ def test_outputs_that_are_not_finite_and_marks_of_your_own(clock):
         assert tick(rollout, clock, 200).reason.startswith(name)
     assert is_finite({"y": np.array([1e308, -1e308]), "label": np.array(["a"], object)})
     assert not is_finite({"y": np.array([1.0, -np.inf], np.float32)})
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("count", [1, FEW_NUMBERS, FEW_NUMBERS + 1, 100])
+def test_few_numbers_and_many_are_looked_at_alike(dtype, count):
+    largest = np.full((count, 1), np.finfo(dtype).max, dtype)
+    assert is_finite({"y": largest})
+    assert is_finite({"y": largest[:0]})
+    for bad in (np.inf, -np.inf, np.nan):
+        array = largest.copy()
+        array[0] = -bad
+        array[count // 2] = bad
+        assert not is_finite({"y": array})
 
 
 def test_a_mark_that_raises_holds_and_reaches_no_caller(clock):

@@ -19,6 +19,7 @@ from benchmarks.rollout.keys import promotions_of_keys, sticky
 from benchmarks.rollout.latency import latency
 from benchmarks.rollout.losses import losses, losses_of_keys
 from benchmarks.rollout.replicas import replicas
+from benchmarks.rollout.routing import routing
 from benchmarks.rollout.stores import registry
 from benchmarks.rollout.whole import whole
 
@@ -27,7 +28,7 @@ SECTIONS = {
     section.__name__: section
     for section in (
         false_rollbacks, sticky, found, late, promotions, promotions_of_keys, losses, losses_of_keys, latency,
-        ramp, split, floor, broken, interference, selection, whole, replicas, registry,
+        ramp, split, floor, broken, interference, selection, whole, routing, replicas, registry,
     )
 }  # fmt: skip
 
