@@ -14,6 +14,7 @@ from collections import Counter
 from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import onnx
@@ -35,7 +36,7 @@ POLICY = mk.RolloutPolicy((mk.RolloutStage(0.5),), guards=(mk.Guard("errors"),),
 
 
 def stress(args) -> str:
-    """Hot swaps under load: 8 threads and 1,000 coroutines, each call is checked"""
+    """Hot swaps under 8 threads and 1,000 coroutines, with versions that say who they are"""
     calls, swaps = CALLS * args.runs, SWAPS * args.runs
     with tempfile.TemporaryDirectory(prefix="modelkit-stress-") as folder:
         swapped = Swapped(registered(Path(folder)))
@@ -53,10 +54,10 @@ def stress(args) -> str:
         ["calls that met a closed model", f"{swapped.met:,}", *judge(swapped.met, "at most", 0)],
         ["calls that their callers cancelled", f"{load.cancelled:,}", "", ""],
         ["versions that were opened", f"{len(swapped.opened):,}", "", ""],
-        ["of these, open at the end, with one kept warm", f"{alive[0]}", *judge(alive[0], "at most", 2)],
-        ["after `close`", f"{alive[1]}", *judge(alive[1], "at most", 0)],
+        ["of these, in memory at the end, with one kept warm", f"{alive[0]}", *judge(alive[0], "at most", 2)],
+        ["of these, after `close`", f"{alive[1]}", *judge(alive[1], "at most", 0)],
         ["MiB more than at a third of the swaps", f"{memory:.1f}", *judge(memory, "at most", FLAT)],
-        ["seconds", f"{took:.0f}", "", ""],
+        ["seconds", f"{took:,.0f}", "", ""],
     ]  # fmt: skip
     for error, count in load.failed.most_common(5):
         log(f"  {count} times {error}")
@@ -204,8 +205,9 @@ class Swapped:
         return alive
 
     def close(self) -> int:
-        """Close it; returns how many versions are in memory then."""
+        """Close and drop it; returns how many versions are in memory then."""
         self.rollout.close()
+        del self.rollout
         end = time.monotonic() + ROOM
         while (alive := self._alive()) and time.monotonic() < end:
             time.sleep(0.05)
@@ -279,7 +281,7 @@ class Load:
         except asyncio.CancelledError:
             self.cancelled += 1
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -288,6 +290,7 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+        del self.rollout
 
 
 def rows_of(rng: random.Random) -> np.ndarray:
