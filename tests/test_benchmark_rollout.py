@@ -15,7 +15,6 @@ from modelkit.identity import Identity
 from modelkit.model import PLAIN
 from modelkit.rollout.arms import Events, Worse, log_better
 from modelkit.rollout.differences import Pairing
-from modelkit.rollout.lineup import SignedAnswers
 
 RUNS = SimpleNamespace(runs=20, changes=50)
 
@@ -118,9 +117,10 @@ def test_swaps_lose_and_mix_nothing_and_what_is_mixed_is_seen():
     del rows["MiB more than at a third of the swaps"]  # which other tests use as well
     assert [row[-1] for row in rows.values() if len(row) == 3] == ["yes"] * 7
     load = stress.Load(None)
+    signed = type(routing.at_rest(routing.function()).run(np.zeros((1, 3), np.float32)))
     asked = np.full((2, 1), 5, np.float32)
     for version, added, served, mixed in [(3, 3, 3, 0), (3, 3, 4, 1), (3, 4, 3, 1), (3, 4, 4, 1)]:
-        answers = SignedAnswers(version=np.full((2, 1), version), y=asked + added * stress.APART)
+        answers = signed(version=np.full((2, 1), version), y=asked + added * stress.APART)
         answers.served_by = Identity("versions", str(served), "")
         before = load.mixed
         load._check(answers, asked, 0)
