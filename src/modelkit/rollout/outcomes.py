@@ -112,6 +112,12 @@ class Outcomes:
                 return None
             return what
 
+    def forget(self) -> None:
+        """Forget every answer: no more losses will come."""
+        with self._lock:
+            self._answers.clear()
+            self._bytes = 0
+
     def after_fork(self) -> None:
         """Make the lock anew in the child of a fork."""
         self._lock = threading.Lock()
