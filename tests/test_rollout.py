@@ -33,6 +33,7 @@ from modelkit.testing import Client, check_model
 
 ERRORS = (mk.Guard("errors"),)
 SHADOW = mk.RolloutStage(0, units=50)
+ONE_CALL = mk.RolloutStage(0.1, units=1)
 ROOM = 10  # seconds in which everything must be over
 
 
@@ -82,7 +83,7 @@ def test_it_is_a_model():
 
 
 def test_a_key_stays_with_its_arm_and_a_larger_share_keeps_it(clock):
-    rollout = mk.Rollout(model(1), model(2), stages=[0.1, 0.4], guards=ERRORS, seed=3)
+    rollout = mk.Rollout(model(1), model(2), stages=[ONE_CALL, 0.4], guards=ERRORS, seed=3)
     keys = [f"customer-{i}" for i in range(2000)]
     first = [who(rollout, key) for key in keys]
     assert first == [who(rollout, key) for key in keys]
@@ -395,7 +396,7 @@ def test_losses_in_shadow_are_pairs(clock):
 
 def test_losses_late_twice_never_and_of_unknown_keys(clock):
     guards = (mk.Guard("loss", margin=0.05),)
-    rollout = mk.Rollout(model(1), model(2), stages=[0.1, 0.9], guards=guards, seed=0)
+    rollout = mk.Rollout(model(1), model(2), stages=[ONE_CALL, 0.9], guards=guards, seed=0)
     keys = [f"u{i}" for i in range(400)]
     arms = {key: who(rollout, key) for key in keys}
     assert rollout.outcome("u0", 0.5)
@@ -634,7 +635,8 @@ def test_an_app_says_which_version_answered(tmp_path):
 
 
 def test_the_status_is_a_value_with_a_card_and_a_page(clock, tmp_path):
-    rollout = mk.Rollout(model(1), model(2), stages=[0.2, 0.5], seed=0, tick=1)
+    stages = [mk.RolloutStage(0.2, units=1), 0.5]
+    rollout = mk.Rollout(model(1), model(2), stages=stages, seed=0, tick=1)
     for _ in range(3):
         status = tick(rollout, clock, 100)
     assert status.stages == 2

@@ -110,6 +110,9 @@ def test_nothing_is_promoted_without_the_evidence_of_every_guard(worse, one, oth
         (lambda: mk.RolloutPolicy((HALF,), alpha=0), "alpha"),
         (lambda: mk.RolloutPolicy((HALF,), tick=0), "tick"),
         (lambda: mk.RolloutPolicy((HALF,), (mk.Guard("disagreement", floor=0.1),)), "shadow"),
+        (lambda: mk.RolloutPolicy((HALF, HALF)), "stage 1 of 2 .* neither seconds nor units"),
+        (lambda: mk.RolloutStage(1 - 1e-16), "less than 1e-09 of the calls to one of the arms"),
+        (lambda: mk.RolloutStage(5e-324), "less than 1e-09"),
         (lambda: stages_of(None, None, None), "either share="),
         (lambda: stages_of(0.1, [0.2], None), "either share="),
         (lambda: stages_of(None, ["5 %"], None), "shares from 0 to 1"),
@@ -252,7 +255,7 @@ def test_a_rise_of_all_errors_with_the_share_is_nobodys_fault():
     """Simpson: the share goes from .05 to .5 while errors rise from .5 to 2 %, in both arms."""
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        trial = Trial(mk.RolloutPolicy((mk.RolloutStage(0.05), HALF), (ERRORS,)), 0.0)
+        trial = Trial(mk.RolloutPolicy((mk.RolloutStage(0.05, units=1), HALF), (ERRORS,)), 0.0)
         for tick in range(1, 101):
             rate = 0.005 if tick <= 50 else 0.02
             counts = counts_of(rng, trial.in_stage.share, 1000, {"errors": rate}, 1.0)

@@ -383,7 +383,7 @@ def test_a_rollout_is_part_of_a_kept_state(registry):
 
 
 def test_a_service_that_starts_later_joins_the_stage(registry):
-    stages = (mk.RolloutStage(0.1), mk.RolloutStage(0.9, seconds=3600))
+    stages = (mk.RolloutStage(0.1, units=1), mk.RolloutStage(0.9, seconds=3600))
     policy = mk.RolloutPolicy(stages, GUARDS)
     underway = registry.start_rollout("churn", "2", policy, reason="try")
     registry.decide_rollout("churn", underway, "advance", reason="on")

@@ -56,8 +56,8 @@ class Rollout(Model):
         candidate: the Model on trial, which takes every row that the champion takes and gives the
             same outputs; or the name of a model in the registry.
         share: of the candidate, for a rollout of one stage.
-        stages: in place of `share`, several, each a `RolloutStage` or a share. One that is a share
-            alone has no least time and no least number of calls: it ends with its first call.
+        stages: in place of `share`, several, each a `RolloutStage`. The last one may be a share
+            alone: it ends by evidence, and each of the others by its time and its calls.
         shadow: a stage of share 0 that comes first: the candidate runs on copies of rows that the
             champion answered, in a thread of its own, and nobody gets its answers. Never shadow
             with a function that has effects elsewhere.
