@@ -22,6 +22,7 @@ from modelkit.errors import (
     BatchError,
     ClosedError,
     DeadlineExceeded,
+    ModelkitError,
     Overloaded,
     RolloutError,
     SignatureError,
@@ -75,8 +76,10 @@ def test_it_is_a_model():
         assert rollout.manifest is None
         assert rollout.unobserved is rollout
         assert not rollout.batchable
-        with pytest.raises(BatchError, match="into each"):
-            mk.Batcher(rollout)
+        for wrapper in (mk.Batcher, mk.Meter, mk.Monitor):
+            for layers in (rollout, Layer(rollout)):
+                with pytest.raises(ModelkitError, match="into each.*Rollout"):
+                    wrapper(layers)
         rollout.rollback()
         check_model(rollout, ROWS)
         assert rollout._repr_html_()
@@ -600,12 +603,14 @@ def test_an_explainer_stays_with_the_arm_of_its_key(tmp_path):
         explainer = mk.Explainer(rollout, key=arms[version])
         explanation = explainer.explain(X[:2])
         assert explanation.model_digest == models[number].manifest.model_digest
+        assert explanation.version == version
+        assert f">{version}<" in explanation.card()
     layered = mk.Explainer(Layer(rollout), key=arms["2"])
     assert layered.explain(X[:2]).model_digest == models[1].manifest.model_digest
     rollout.rollback()
     assert explainer.explain(X[:2]).model_digest == models[1].manifest.model_digest
     champion = mk.Explainer(rollout).explain(X[:2])
-    assert champion.model_digest == models[0].manifest.model_digest
+    assert (champion.model_digest, champion.version) == (models[0].manifest.model_digest, "1")
 
 
 def test_an_app_says_which_version_answered(tmp_path):
