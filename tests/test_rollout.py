@@ -78,7 +78,7 @@ def test_it_is_a_model():
         assert not rollout.batchable
         for wrapper in (mk.Batcher, mk.Meter, mk.Monitor):
             for layers in (rollout, Layer(rollout)):
-                with pytest.raises(ModelkitError, match="into each.*Rollout"):
+                with pytest.raises(ModelkitError, match=r"into each.*Rollout"):
                     wrapper(layers)
         rollout.rollback()
         check_model(rollout, ROWS)
@@ -274,10 +274,70 @@ def test_slow_calls_are_found_by_the_quantiles_of_the_champion(clock, monkeypatc
             status = tick(rollout, clock, 300)
         assert status.decision in decisions
     guards = (mk.Guard("slow", above=0.1),)
-    rollout = mk.Rollout(model(1), model(2, lambda feeds: now.go(0.2)), share=0.5, guards=guards)
+    candidate = model(2, lambda feeds: now.go(0.2))
+    rollout = mk.Rollout(model(1), candidate, share=0.5, guards=guards, seed=0)
     for _ in range(3):
         status = tick(rollout, clock, 300)
     assert status.decision == "rollback"
+
+
+@pytest.mark.parametrize(
+    ("longer", "guard", "rolled_back"),
+    [
+        (5e-6, mk.Guard("slow"), False),
+        (0.9e-3, mk.Guard("slow"), False),
+        (3e-3, mk.Guard("slow"), True),
+        (5e-6, mk.Guard("slow", material=0), True),
+        (3e-3, mk.Guard("slow", material=0.005), False),
+        (5e-6, mk.Guard("slow", above=102e-6), True),
+    ],
+)
+def test_microseconds_do_not_matter(clock, monkeypatch, longer, guard, rolled_back):
+    """A champion that takes 100 microseconds, give or take one, and a candidate that takes more."""
+    now = Clock()
+    monkeypatch.setattr("modelkit.rollout.lineup.perf_counter_ns", now)
+    rng = np.random.default_rng(0)
+
+    def takes(seconds):
+        def spoil(feeds):
+            now.go(seconds + 1e-6 * rng.random())
+
+        return spoil
+
+    champion, candidate = model(1, takes(100e-6)), model(2, takes(100e-6 + longer))
+    rollout = mk.Rollout(champion, candidate, share=0.5, guards=[guard], seed=0)
+    for _ in range(5):
+        status = tick(rollout, clock, 300)
+    assert (status.decision == "rollback") is rolled_back
+
+
+@pytest.mark.parametrize("keys", [0, 900])
+def test_a_candidate_that_is_longer_by_less_than_what_matters_is_not_rolled_back(
+    clock, monkeypatch, keys
+):
+    """Each of its calls takes .9 ms more than one of the champion would: 7 ms in the median."""
+    now = Clock()
+    monkeypatch.setattr("modelkit.rollout.lineup.perf_counter_ns", now)
+    rolled_back = {0.0: 0, 0.001: 0}
+    for material in rolled_back:
+        for seed in range(8):
+            rng = np.random.default_rng(seed)
+
+            def takes(longer, rng=rng):
+                return lambda feeds: now.go(longer + rng.lognormal(-5, 0.2))
+
+            guards = (mk.Guard("slow", material=material, worse=1.0),)
+            rollout = mk.Rollout(
+                model(1, takes(0)), model(2, takes(0.9e-3)), share=0.5, guards=guards, seed=seed
+            )
+            for turn in range(6):
+                for i in range(300):
+                    rollout.run(ROWS, key=f"u{(300 * turn + i) % keys}" if keys else None)
+                clock.go(10)
+                status = rollout.status()
+            rolled_back[material] += status.decision == "rollback"
+    assert rolled_back[0.001] == 0
+    assert rolled_back[0.0] >= 4
 
 
 def changed(**changes):

@@ -96,6 +96,10 @@ def test_nothing_is_promoted_without_the_evidence_of_every_guard(worse, one, oth
         (lambda: mk.Guard("errors", better=1.0), "equal candidate"),
         (lambda: mk.Guard("errors", floor=1.0), "below 1"),
         (lambda: mk.Guard("slow", above=0.0), "seconds"),
+        (lambda: mk.Guard("slow", material=-1.0), "material is in seconds"),
+        (lambda: mk.Guard("slow", material=math.nan), "material is in seconds"),
+        (lambda: mk.Guard("slow", above=0.1, material=0.01), "without above="),
+        (lambda: mk.Guard("errors", material=0.01), "is for 'slow'"),
         (lambda: mk.Guard("loss"), "margin"),
         (lambda: mk.Guard("loss", margin=1.0), "between 0 and 1"),
         (lambda: mk.Guard("disagreement"), "floor"),
@@ -128,7 +132,7 @@ def test_a_policy_is_written_and_read():
     stages = (mk.RolloutStage(0, units=9), CANARY, HALF)
     guards = (
         mk.Guard("errors", worse=1.5),
-        mk.Guard("slow", above=0.2),
+        mk.Guard("slow", material=0.005),
         mk.Guard("loss", margin=0.02),
     )
     policy = mk.RolloutPolicy(stages, guards, alpha=0.02)
@@ -450,7 +454,9 @@ def test_where_all_calls_go_to_the_candidate_recorded_quantiles_decide():
     """Blue-green: a tenth of the champion's calls were slower than its 90 % quantile."""
     rates = {"slow:50": 0.5, "slow:90": 0.1, "slow:99": 0.01}
     for factor, kind in ((0.9, "promote"), (1.8, "rollback")):
-        trial = Trial(mk.RolloutPolicy((mk.RolloutStage(1.0),), (mk.Guard("slow"),)), 0.0)
+        trial = Trial(
+            mk.RolloutPolicy((mk.RolloutStage(1.0),), (mk.Guard("slow", material=0.0),)), 0.0
+        )
         rng = np.random.default_rng(0)
         for tick in range(1, 101):
             decision = trial.tick(counts_of(rng, 1.0, 500, rates, factor), 10.0 * tick)
@@ -460,7 +466,7 @@ def test_where_all_calls_go_to_the_candidate_recorded_quantiles_decide():
 
 
 def test_slow_calls_of_all_quantiles_decide():
-    policy = mk.RolloutPolicy((HALF,), (mk.Guard("slow"),))
+    policy = mk.RolloutPolicy((HALF,), (mk.Guard("slow", material=0.0),))
     rates = {"slow:50": 0.5, "slow:90": 0.1, "slow:99": 0.01}
     assert run_to_end(policy, 1.0, 0, rates, drift=0)[0] == "promote"
     assert run_to_end(policy, 1.8, 0, rates, drift=0)[0] == "rollback"
