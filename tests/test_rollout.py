@@ -457,6 +457,43 @@ def test_losses_in_shadow_are_pairs(clock):
     assert "loss" in status.reason
 
 
+def loss_of(outputs):
+    return float(outputs["who"][0]) / 2
+
+
+@pytest.mark.parametrize("form", ["number", "function"])
+def test_a_job_that_posts_losses_goes_on_from_shadow_to_canary(clock, form):
+    """Both forms are taken in every stage; in shadow, a number is the loss of one answer of two."""
+    guards = (mk.Guard("loss", margin=0.9),)
+    stages = [mk.RolloutStage(0, units=5), mk.RolloutStage(0.5, units=10**6)]
+    rollout = mk.Rollout(model(1), model(2), stages=stages, guards=guards, seed=0)
+
+    def posted(keys):
+        counted = 0
+        for key in keys:
+            answers = rollout.run(ROWS, key=key)
+            if rollout._switch.course.stage == 0:
+                assert rollout._switch.course.shadow.wait(ROOM)
+            known = loss_of(answers)
+            answers["who"][:] = 0  # the answers are the caller's, who may change them
+            counted += rollout.outcome(key, loss_of if form == "function" else known)
+        return counted
+
+    assert posted(f"a{i}" for i in range(8)) == (8 if form == "function" else 0)
+    notes = " ".join(rollout.status().notes)
+    assert ("8 losses left out: in shadow both answered" in notes) is (form == "number")
+    # The answers are kept for a function that comes after a number.
+    assert rollout.outcome("a0", loss_of) is (form == "number")
+    clock.go(10)
+    assert rollout.status().stage == 2
+    assert posted(f"b{i}" for i in range(40)) == 40
+    counts = rollout._switch.course.collect()
+    assert {label.candidate: label.loss for label in counts.labels} == {False: 0.5, True: 1.0}
+    with pytest.raises(KeyError):  # the function asks for what the call did not ask for
+        rollout.predict(ROWS, key="c")
+        rollout.outcome("c", loss_of)
+
+
 def test_losses_late_twice_never_and_of_unknown_keys(clock):
     guards = (mk.Guard("loss", margin=0.05),)
     rollout = mk.Rollout(model(1), model(2), stages=[ONE_CALL, 0.9], guards=guards, seed=0)

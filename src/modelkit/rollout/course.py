@@ -125,21 +125,18 @@ class Course:
         if not callable(loss):
             loss = _check_loss(loss)
         unit = hash_of(key, self._salt)
-        found = self.outcomes.take(unit)
+        found = self.outcomes.take(unit, by_function=callable(loss))
         if found is None:
             return False
-        if isinstance(found, tuple):
-            if not callable(loss):
-                return False
-            one, other = [_check_loss(loss(answers)) for answers in found]
-            self._counters.difference(other - one)
-            return True
+        losses = [loss]
         if callable(loss):
-            raise RolloutError(
-                "a loss that is a function of the outputs is for shadow, where both answer; pass "
-                "the number now"
-            )
-        self._counters.label(Label(loss, unit, found.candidate, found.stage))
+            losses = [_check_loss(loss(answers)) for answers in found.answers]
+        if found.served is None:
+            one, other = losses
+            self._counters.difference(other - one)
+        else:
+            of = found.served
+            self._counters.label(Label(losses[0], unit, of.candidate, of.stage))
         return True
 
     def end(self) -> None:

@@ -299,7 +299,7 @@ class Routed:
     ) -> None:
         self.counters.answered(unit, chosen, number, answers, took)
         if self._outcomes is not None and unit is not None:
-            self._outcomes.answered(unit, self._served[chosen])
+            self._outcomes.answered(unit, self._served[chosen], answers)
 
     def _failed(
         self,

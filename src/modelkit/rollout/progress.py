@@ -257,4 +257,9 @@ def _notes(switch: Switch, course: Course | None) -> tuple[str, ...]:
         )
     if outcomes is not None and outcomes.unknown:
         found.append(f"{outcomes.unknown:,} losses left out: no answer to their keys is known")
+    if outcomes is not None and outcomes.one_sided:
+        found.append(
+            f"{outcomes.one_sided:,} losses left out: in shadow both answered, and a number is the "
+            "loss of one answer; pass a function of the outputs"
+        )
     return tuple(found)

@@ -215,8 +215,10 @@ class Rollout(Model):
 
         Args:
             key: the key of the call.
-            loss: from 0, right, to 1. In shadow, where both answered: a function that takes the
-                outputs of a call, and gives the loss of those.
+            loss: from 0, right, to 1; or a function that gives the loss of the outputs that a call
+                asked for. Both are taken in every stage. In shadow, where both answered, a function
+                gives the loss of either; a number is of the answer that the caller got, and says
+                nothing of the candidate's, so it does not count, see `status().notes`.
 
         Returns:
             Whether it counts; False where no rollout is under way any more, or yet.
@@ -224,6 +226,7 @@ class Rollout(Model):
         Raises:
             RolloutError: if no guard watches losses.
             ValueError: for a loss beyond 0 to 1.
+            Exception: what the function raises; the answer counts no more.
         """
         course = self._switch.course
         return course is not None and course.outcome(key, loss)
