@@ -248,6 +248,30 @@ def test_outputs_that_are_not_finite_and_marks_of_your_own(clock):
     assert not is_finite({"y": np.array([1.0, -np.inf], np.float32)})
 
 
+@pytest.mark.parametrize("shadow", [None, mk.RolloutStage(0, seconds=9999)])
+def test_a_mark_sees_outputs_that_the_call_did_not_ask_for(clock, shadow):
+    guards = [mk.Guard("second", mark=lambda outputs: outputs["who"][0] == 2)]
+    if shadow is not None:
+        guards.append(mk.Guard("disagreement", floor=0.05))  # of what was asked for: there is none
+    rollout = mk.Rollout(
+        model(1), model(2), share=0.5, shadow=shadow, guards=guards, rescue=True, seed=0
+    )
+    for i in range(60):
+        answers = rollout._call(ROWS, ("y",), mk.Call())
+        assert answers.keys() == {"y"}
+        assert answers.served_by.name == "FunctionModel"
+        assert rollout.predict(ROWS, key=f"u{i}").tolist() == ROWS.sum(axis=1).tolist()
+        assert asyncio.run(rollout.apredict(ROWS)).tolist() == ROWS.sum(axis=1).tolist()
+        if shadow is not None:
+            assert rollout._switch.course.shadow.wait(ROOM)
+    clock.go(10)
+    status = rollout.status()
+    assert (status.decision, status.reason[:6]) == ("rollback", "second")
+    if shadow is not None:
+        assert status.guards[1].worse <= 1
+        assert rollout._switch.past.shadow.failures == 0
+
+
 def test_a_mark_that_raises_holds_and_reaches_no_caller(clock):
     guards = (mk.Guard("odd", mark=lambda outputs: 1 / 0),)
     rollout = mk.Rollout(model(1), model(2), share=0.5, guards=guards, seed=0)
@@ -489,8 +513,8 @@ def test_a_job_that_posts_losses_goes_on_from_shadow_to_canary(clock, form):
     assert posted(f"b{i}" for i in range(40)) == 40
     counts = rollout._switch.course.collect()
     assert {label.candidate: label.loss for label in counts.labels} == {False: 0.5, True: 1.0}
+    rollout.predict(ROWS, key="c")
     with pytest.raises(KeyError):  # the function asks for what the call did not ask for
-        rollout.predict(ROWS, key="c")
         rollout.outcome("c", loss_of)
 
 

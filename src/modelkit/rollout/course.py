@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import final
 
 from modelkit.errors import RolloutError
 from modelkit.model import Model, Outputs
+from modelkit.rollout.answering import Arm
 from modelkit.rollout.counting import Counters, Memory
 from modelkit.rollout.counts import Counts, Label
 from modelkit.rollout.guards import LATE_LOSSES
-from modelkit.rollout.lineup import Arm, Routed, Shadowed
+from modelkit.rollout.lineup import Routed, Shadowed
 from modelkit.rollout.outcomes import Outcomes
 from modelkit.rollout.policy import RolloutPolicy
 from modelkit.rollout.routing import hash_of
@@ -62,6 +63,8 @@ class Course:
         self._seed = seed
         self._random = random.Random(seed)  # noqa: S311 - it draws arms
         self._rescue = rescue
+        marked = any(guard.mark is not None for guard in policy.guards)
+        self._every = champion.signature.output_names if marked else ()
         self._memory = Memory()
         self._counters = Counters(policy, self._memory)
 
@@ -89,7 +92,9 @@ class Course:
                 salt=self._salt,
                 outcomes=self.outcomes,
             )
-            return Shadowed(self._champion, self._candidate, counters, self.shadow)
+            return Shadowed(
+                self._champion, self._candidate, counters, self.shadow, every=self._every
+            )
         return Routed(
             self._champion,
             self._candidate,
@@ -100,6 +105,7 @@ class Course:
             outcomes=self.outcomes,
             stage=self.stage,
             rescue=self._rescue,
+            every=self._every,
         )
 
     @property
@@ -128,9 +134,7 @@ class Course:
         found = self.outcomes.take(unit, by_function=callable(loss))
         if found is None:
             return False
-        losses = [loss]
-        if callable(loss):
-            losses = [_check_loss(loss(answers)) for answers in found.answers]
+        losses = _losses(loss, found.answers)
         if found.served is None:
             one, other = losses
             self._counters.difference(other - one)
@@ -155,6 +159,13 @@ class Course:
             self.shadow.after_fork()
         if self.outcomes is not None:
             self.outcomes.after_fork()
+
+
+def _losses(loss: Loss, answers: Sequence[Outputs]) -> list[float]:
+    """The loss of each of the answers; a number is that of the only one."""
+    if callable(loss):
+        return [_check_loss(loss(outputs)) for outputs in answers]
+    return [loss]
 
 
 def _check_loss(loss: float) -> float:

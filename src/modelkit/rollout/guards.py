@@ -54,7 +54,9 @@ class Guard:
             every microsecond count.
         margin: for "loss", which needs it: by how much the mean loss may be above the champion's.
         tolerance: for "disagreement": by how much numbers may differ.
-        mark: for a name of your own: takes the outputs of a call, and says whether they are bad.
+        mark: for a name of your own: takes all outputs of a call, and says whether they are bad.
+            So all of them are computed in a rollout with a mark, in both arms, whatever a call
+            asks for. Where it raises an error, the rollout holds.
 
     Raises:
         RolloutError: for values that cannot be meant.

@@ -6,15 +6,13 @@ alone: that of an event loop holds the activation across its waits.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any, final
 
-import numpy as np
-
 from modelkit.errors import ClosedError, SignatureError
-from modelkit.identity import Identity, identity_of
-from modelkit.model import Call, Model, Outputs
+from modelkit.model import Call, Outputs
+from modelkit.rollout.answering import Arm
 from modelkit.rollout.counting import Counters
 from modelkit.rollout.guards import ERROR_EVENTS, REFUSED_EVENTS
 from modelkit.rollout.outcomes import AnsweredIn, Outcomes
@@ -26,78 +24,6 @@ from modelkit.signature import Feeds
 BY_CALL = 0
 BY_RUN = 1
 RESCUED = (ERROR_EVENTS, REFUSED_EVENTS)
-
-Way = Callable[[Any, tuple[str, ...], Call], Outputs]
-AsyncWay = Callable[[Any, tuple[str, ...], Call], Awaitable[Outputs]]
-
-
-@final
-class SignedAnswers(dict[str, np.ndarray[Any, Any]]):
-    """Outputs by name, and who answered.
-
-    Attributes:
-        served_by: the name, version and digest of the model.
-    """
-
-    __slots__ = ("served_by",)
-
-    served_by: Identity
-
-
-@final
-class Arm:
-    """One of the Models that may answer, and its ways to do so.
-
-    Args:
-        model: the Model.
-        like: the Model by whose signature feeds are coerced.
-    """
-
-    __slots__ = ("_like", "aways", "identity", "model", "signature", "ways")
-
-    def __init__(
-        self,
-        model: Model,
-        like: Model,
-    ) -> None:
-        same = model.signature == like.signature
-        self.model = model
-        self.signature = model.signature
-        self.identity = identity_of(model)
-        self.ways: tuple[Way, Way] = (model._call, model._run if same else self._run)
-        self.aways: tuple[AsyncWay, AsyncWay] = (
-            model._acall,
-            model._arun if same else self._arun,
-        )
-        self._like = like.signature
-
-    def _run(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
-        return self.model._call(self.rows(feeds), outputs, call)
-
-    def _arun(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Awaitable[Outputs]:
-        return self.model._acall(self.rows(feeds), outputs, call)
-
-    def rows(self, feeds: Feeds) -> Outputs:
-        """Feeds as rows, which any signature can check."""
-        return self._like.columns(feeds)
-
-    def sign(self, answers: Outputs) -> SignedAnswers:
-        """The answers with who gave them, which a Rollout within this one knows better."""
-        if isinstance(answers, SignedAnswers):
-            return answers
-        signed = SignedAnswers(answers)
-        signed.served_by = self.identity
-        return signed
 
 
 @final
@@ -185,9 +111,11 @@ class Routed:
         outcomes: remember which arm answered a key; None where no losses will come.
         stage: the number of the stage, from 0.
         rescue: whether the champion answers what the candidate fails at.
+        every: the names of all outputs, where marks see them all whatever a call asks for; or ().
     """
 
     __slots__ = (
+        "_every",
         "_limit",
         "_outcomes",
         "_random",
@@ -212,6 +140,7 @@ class Routed:
         outcomes: Outcomes | None,
         stage: int,
         rescue: bool,
+        every: tuple[str, ...],
     ) -> None:
         self.champion = champion
         self.candidate = candidate
@@ -226,6 +155,7 @@ class Routed:
             AnsweredIn(candidate=True, stage=stage),
         )
         self._rescue = rescue
+        self._every = every
 
     def pick(self, key: str | None) -> Arm:
         """The Model that answers a key; the champion for none."""
@@ -246,9 +176,10 @@ class Routed:
         chosen = self._random() < self._share if unit is None else unit < self._limit
         number = self.counters.begin(unit, chosen)
         arm = self.candidate if chosen else self.champion
+        wanted = self._every or outputs
         began = perf_counter_ns()
         try:
-            answers = arm.ways[form](X, outputs, call)
+            answers = arm.ways[form](X, wanted, call)
         except Exception as error:
             if not self._failed(unit, chosen, number, error):
                 raise
@@ -257,7 +188,7 @@ class Routed:
             raise
         else:
             self._answered(unit, chosen, number, answers, perf_counter_ns() - began)
-            return arm.sign(answers)
+            return arm.sign_some(answers, outputs) if self._every else arm.sign(answers)
         champion = self.champion
         return champion.sign(champion.ways[form](X, outputs, call))
 
@@ -274,9 +205,10 @@ class Routed:
         chosen = self._random() < self._share if unit is None else unit < self._limit
         number = self.counters.begin(unit, chosen)
         arm = self.candidate if chosen else self.champion
+        wanted = self._every or outputs
         began = perf_counter_ns()
         try:
-            answers = await arm.aways[form](X, outputs, call)
+            answers = await arm.aways[form](X, wanted, call)
         except Exception as error:
             if not self._failed(unit, chosen, number, error):
                 raise
@@ -285,7 +217,7 @@ class Routed:
             raise
         else:
             self._answered(unit, chosen, number, answers, perf_counter_ns() - began)
-            return arm.sign(answers)
+            return arm.sign_some(answers, outputs) if self._every else arm.sign(answers)
         champion = self.champion
         return champion.sign(await champion.aways[form](X, outputs, call))
 
@@ -315,9 +247,17 @@ class Routed:
 
 @final
 class Shadowed:
-    """The champion answers everything, and the candidate runs on copies of the rows."""
+    """The champion answers everything, and the candidate runs on copies of the rows.
 
-    __slots__ = ("_shadow", "candidate", "champion", "counters")
+    Args:
+        champion: the arm that answers.
+        candidate: the other.
+        counters: count what was bad.
+        shadow: runs the candidate.
+        every: see `Routed`.
+    """
+
+    __slots__ = ("_every", "_shadow", "candidate", "champion", "counters")
 
     def __init__(
         self,
@@ -325,11 +265,13 @@ class Shadowed:
         candidate: Arm,
         counters: Counters,
         shadow: Shadow,
+        every: tuple[str, ...],
     ) -> None:
         self.champion = champion
         self.candidate = candidate
         self.counters = counters
         self._shadow = shadow
+        self._every = every
 
     def pick(self, key: str | None) -> Arm:
         """The Model that answers a key."""
@@ -345,17 +287,18 @@ class Shadowed:
     ) -> Outputs:
         """Answer a call."""
         arm = self.champion
+        wanted = self._every or outputs
         rows = self._shadow.copy(X if form == BY_CALL else arm.rows(X))
         began = perf_counter_ns()
         try:
-            answers = arm.ways[form](X, outputs, call)
+            answers = arm.ways[form](X, wanted, call)
         except Exception as error:
             if rows is not None:
                 self.counters.failed_in_shadow(error)
             raise
         if rows is not None:
             self._offer(rows, outputs, answers, call, perf_counter_ns() - began)
-        return arm.sign(answers)
+        return arm.sign_some(answers, outputs) if self._every else arm.sign(answers)
 
     async def aanswer(
         self,
@@ -366,17 +309,18 @@ class Shadowed:
     ) -> Outputs:
         """As `answer`."""
         arm = self.champion
+        wanted = self._every or outputs
         rows = self._shadow.copy(X if form == BY_CALL else arm.rows(X))
         began = perf_counter_ns()
         try:
-            answers = await arm.aways[form](X, outputs, call)
+            answers = await arm.aways[form](X, wanted, call)
         except Exception as error:
             if rows is not None:
                 self.counters.failed_in_shadow(error)
             raise
         if rows is not None:
             self._offer(rows, outputs, answers, call, perf_counter_ns() - began)
-        return arm.sign(answers)
+        return arm.sign_some(answers, outputs) if self._every else arm.sign(answers)
 
     def _offer(
         self,
