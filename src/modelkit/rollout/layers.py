@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, final
 
+from modelkit.errors import UntrustedError
 from modelkit.golden import GOLDEN
 from modelkit.model import Model
 from modelkit.registry.registry import Registry
@@ -56,7 +57,17 @@ def open_layers(
 
     Raises whatever keeps it from answering.
     """
-    loaded = registry.load(name, version, **options)
+    try:
+        loaded = registry.load(name, version, **options)
+    except UntrustedError as error:
+        raise UntrustedError(
+            f"{name} {version} is a joblib package, which no Rollout of a registry opens: opening "
+            "it runs code, so each one needs digest= and allow= from somebody who trusts it, and "
+            "whoever sets an alias is not asked. Save the model as ONNX and register that; or open "
+            "both versions yourself, as by registry.load(name, version, digest=..., "
+            "allow={'joblib'}), and pass them to mk.Rollout(champion, candidate, ...)",
+            missing=error.missing,
+        ) from error
     try:
         if GOLDEN in loaded.attachments:
             loaded.warmup()

@@ -74,13 +74,14 @@ class Rollout(Model):
         wrap: makes the layers of each version, such as `lambda model: mk.Meter(mk.Batcher(model))`.
         keep: how many versions stay warm that answered before; 1 by default.
         poll: seconds after which a call looks for news; 5 by default.
-        load_options: those of `mk.load`, for every version.
+        load_options: those of `mk.load` for every version, but for `digest`.
 
     Raises:
         RolloutError: if the candidate cannot answer in place of the champion, with every reason; or
             the stages or guards cannot be meant.
         TypeError: for options of the other form; see `Registry.start_rollout`.
         NotFound: if the model has no champion.
+        UntrustedError: for a joblib package: nobody has trusted the versions that are to come.
         PackageError, DeviceError: as `mk.load` does.
     """
 
