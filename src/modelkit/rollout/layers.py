@@ -32,6 +32,16 @@ class OpenVersion:
         self.version = version
         self.model = model
         self._loaded = loaded
+        where = loaded.placement
+        self._threads = 1 if where is None else where.threads
+        self._arms = 1
+
+    def share_threads(self, arms: int) -> None:
+        """Use the part of the threads of one of so many arms, from the next run on."""
+        if arms == self._arms:
+            return
+        self.model._use_threads(max(1, self._threads // arms))
+        self._arms = arms
 
     def close(self) -> None:
         """Close every layer, the outermost first; raises an error of one when all were closed."""
@@ -65,8 +75,7 @@ def open_layers(
             "it runs code, so each one needs digest= and allow= from somebody who trusts it, and "
             "whoever sets an alias is not asked. Save the model as ONNX and register that; or open "
             "both versions yourself, as by registry.load(name, version, digest=..., "
-            "allow={'joblib'}), and pass them to mk.Rollout(champion, candidate, ...)",
-            missing=error.missing,
+            "allow={'joblib'}), and pass them to mk.Rollout(champion, candidate, ...)"
         ) from error
     try:
         if GOLDEN in loaded.attachments:
