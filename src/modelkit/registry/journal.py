@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import final
 
 from modelkit.errors import RegistryError
@@ -51,6 +52,12 @@ class Journal:
                 state = state.after(entry)
             self._state = state
             return state
+
+    def check(self) -> None:
+        """Raise RegistryError if the log that was read is gone, which looks like no news."""
+        with self._lock:
+            if self._state is not None:
+                self._check_same_log(self._state)
 
     def append(self, decide: Callable[[State], Entry]) -> Entry:
         """Add the entry that `decide` makes of what holds now.
@@ -105,7 +112,9 @@ class Journal:
             )
 
     def _wait_for(self, path: str, end: float) -> None:
-        if time.monotonic() > end:
+        place = self._store.path(path)
+        leads_nowhere = place is not None and Path(place).is_symlink()
+        if leads_nowhere or time.monotonic() > end:
             raise RegistryError(
                 f"{self._store.url}: the name {path} is taken, and no file can be read there; "
                 "remove it"

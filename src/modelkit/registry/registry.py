@@ -37,7 +37,13 @@ from modelkit.registry.log import (
     Underway,
     check_expected,
 )
-from modelkit.registry.places import is_package, kept_name, verdict_name, write_file
+from modelkit.registry.places import (
+    is_package,
+    kept_name,
+    nothing_there,
+    verdict_name,
+    write_file,
+)
 from modelkit.registry.releases import Release, read_release
 from modelkit.registry.shelf import Shelf
 from modelkit.registry.store import open_store
@@ -206,11 +212,9 @@ class Registry:
         """Every version of a model, the first registered first. Raises NotFound without one."""
         found = [self.release(name, version) for version in self._version_names(name)]
         if not found:
-            raise NotFound(
-                f"{self.url} has no model {name!r}; it has: {html.some(self.names()) or 'none'}",
-                name=name,
-                which="",
-            )
+            names = self.names()
+            there = f"{self.url} has no model {name!r}; it has: {html.some(names)}"
+            raise NotFound(there if names else nothing_there(self.url), name=name, which="")
         return tuple(sorted(found, key=lambda release: (release.at, release.version)))
 
     def aliases(self, name: str) -> Mapping[str, Alias]:
@@ -220,6 +224,10 @@ class Registry:
     def generation(self, name: str) -> int:
         """The number of the last entry of a model's log; 0 without one."""
         return self._journal(name).refresh().generation
+
+    def check_log(self, name: str) -> None:
+        """Raise RegistryError if the log of a model was removed, or replaced, since it was read."""
+        self._journal(name).check()
 
     def history(self, name: str, alias: str | None = None) -> tuple[Entry, ...]:
         """Every entry of a model's log, the oldest first; or those that set one alias."""

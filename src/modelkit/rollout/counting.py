@@ -21,7 +21,7 @@ from modelkit.errors import (
     SignatureError,
 )
 from modelkit.model import Outputs
-from modelkit.rollout.counts import ByArm, Counts, Label
+from modelkit.rollout.counts import ByArm, Counts, Label, Posted
 from modelkit.rollout.entries import (
     DIFFERENCE,
     EVENT,
@@ -29,6 +29,7 @@ from modelkit.rollout.entries import (
     MISSING,
     NEW_KEY,
     NEW_LABEL,
+    NEW_POSTED,
     SHADOWED,
     TickEntries,
 )
@@ -284,6 +285,10 @@ class Counters:
     def label(self, label: Label) -> None:
         """Count a loss."""
         self._entries.append((NEW_LABEL, label))
+
+    def posted(self, posted: Posted) -> None:
+        """Count a loss of a key that another process may have answered."""
+        self._entries.append((NEW_POSTED, posted))
 
     def difference(self, difference: float) -> None:
         """Count a difference of losses of one row."""

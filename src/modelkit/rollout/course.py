@@ -10,7 +10,7 @@ from modelkit.errors import RolloutError
 from modelkit.model import Model, Outputs
 from modelkit.rollout.answering import Arm
 from modelkit.rollout.counting import Counters, Memory
-from modelkit.rollout.counts import Counts, Label
+from modelkit.rollout.counts import Counts, Label, Posted
 from modelkit.rollout.guards import LATE_LOSSES
 from modelkit.rollout.lineup import Routed, Shadowed
 from modelkit.rollout.outcomes import Outcomes
@@ -35,6 +35,7 @@ class Course:
         rescue: whether the champion answers what the candidate fails at.
         began: the time, in seconds of the clock that the trial goes by.
         stage: the stage to begin with.
+        joint: whether other processes take part in it, which may have answered a key.
     """
 
     def __init__(  # noqa: PLR0913
@@ -48,6 +49,7 @@ class Course:
         rescue: bool,
         began: float,
         stage: int = 0,
+        joint: bool = False,
     ) -> None:
         self.policy = policy
         self.trial = Trial(policy, began)
@@ -65,6 +67,7 @@ class Course:
         self._rescue = rescue
         marked = any(guard.mark is not None for guard in policy.guards)
         self._every = champion.signature.output_names if marked else ()
+        self._joint = joint
         self._memory = Memory()
         self._counters = Counters(policy, self._memory)
 
@@ -129,8 +132,10 @@ class Course:
                 "no guard watches losses: give the rollout mk.Guard('loss', margin=...)"
             )
         if not callable(loss):
-            loss = _check_loss(loss)
+            loss = check_loss(loss)
         unit = hash_of(key, self._salt)
+        if self._joint and not self.outcomes.knows(unit):
+            return self._post(unit, loss)
         found = self.outcomes.take(unit, by_function=callable(loss))
         if found is None:
             return False
@@ -141,6 +146,13 @@ class Course:
         else:
             of = found.served
             self._counters.label(Label(losses[0], unit, of.candidate, of.stage))
+        return True
+
+    def _post(self, unit: int, loss: Loss) -> bool:
+        """Hand on the loss of a key that another process may have answered."""
+        if callable(loss) or self.policy.stages[self.stage].shadow:
+            return False
+        self._counters.posted(Posted(loss, unit))
         return True
 
     def end(self) -> None:
@@ -164,11 +176,12 @@ class Course:
 def _losses(loss: Loss, answers: Sequence[Outputs]) -> list[float]:
     """The loss of each of the answers; a number is that of the only one."""
     if callable(loss):
-        return [_check_loss(loss(outputs)) for outputs in answers]
+        return [check_loss(loss(outputs)) for outputs in answers]
     return [loss]
 
 
-def _check_loss(loss: float) -> float:
+def check_loss(loss: float) -> float:
+    """A loss as a float. Raises ValueError for one beyond 0 to 1."""
     if not 0 <= loss <= 1:
         raise ValueError(f"a loss is from 0 to 1, not {loss!r}: divide by the largest, or clip it")
     return float(loss)

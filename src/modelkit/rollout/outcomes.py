@@ -122,6 +122,10 @@ class Outcomes:
         self._bytes -= _size(answers)
         return answers
 
+    def knows(self, unit: int) -> bool:
+        """Whether it remembers an answer to this key, whose loss may have come."""
+        return unit in self._keys
+
     def take(self, unit: int, *, by_function: bool) -> Answered | None:
         """What a loss of this key is of, once for each answer; None where it does not count.
 

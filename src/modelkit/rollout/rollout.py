@@ -45,7 +45,8 @@ class Rollout(Model):
     way end with the version that they began with. A version that cannot be loaded changes nothing:
     it is told as an event `NotFollowed`, stands in `last_failure`, and is tried again after a
     minute. Two versions are in memory while one takes the other's place, and with `keep=1` after
-    that too. A Rollout closes what it opened, and nothing else. Without calls nothing runs.
+    that too. Each arm of a rollout has half of the threads that one Model has. A Rollout closes
+    what it opened, and nothing else. Without calls nothing runs.
 
     Both pick the arm first and let it check the rows by its own signature. `base`, `manifest`,
     `placement` and `signature` are those of the champion. Which Model answered a call stands in
@@ -212,7 +213,8 @@ class Rollout(Model):
         """Say how far off an answer was, when that is known.
 
         It counts for the arm that last answered the key; of each key, the first loss does. Keys
-        that were answered in two stages are left out, and counted in `status().notes`.
+        that were answered in two stages are left out, and counted in `status().notes`. Of a
+        registry, any process takes the loss of a key that another one has answered.
 
         Args:
             key: the key of the call.
@@ -222,15 +224,25 @@ class Rollout(Model):
                 nothing of the candidate's, so it does not count, see `status().notes`.
 
         Returns:
-            Whether it counts; False where no rollout is under way any more, or yet.
+            Whether it counts, or will if another process has answered the key; False where no
+            rollout is under way any more, or yet.
 
         Raises:
             RolloutError: if no guard watches losses.
             ValueError: for a loss beyond 0 to 1.
             Exception: what the function raises; the answer counts no more.
         """
+        if not self.under_way:
+            return False
         course = self._switch.course
         return course is not None and course.outcome(key, loss)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a rollout is under way in this process, which then takes losses."""
+        if self._clock() >= self._switch.due:
+            self._switch.look()
+        return self._switch.course is not None
 
     def promote(self, reason: str = "by hand") -> None:
         """Let the candidate answer everything from now on, whatever the evidence.

@@ -261,8 +261,8 @@ def worth_telling(course: Course, decision: Decision) -> bool:
     """Whether something is decided that was not told before; it then counts as told."""
     kind = decision.kind
     why, _, _ = decision.reason.partition(":")  # after it come figures, which change
-    told = f"{course.stage} {why}"
-    if kind == "continue" or (kind == "hold" and course.told == told):
+    told = f"{course.stage} {kind} {why}"
+    if kind == "continue" or course.told == told:
         return False
     course.told = told
     return True
