@@ -27,7 +27,7 @@ from modelkit.errors import (
     RolloutError,
     SignatureError,
 )
-from modelkit.rollout.counting import is_finite, kind_of_error
+from modelkit.rollout.counting import FEW_NUMBERS, is_finite, kind_of_error
 from modelkit.rollout.routing import hash_of
 from modelkit.rollout.shadow import MOST_WAITING
 from modelkit.testing import Client, check_model
@@ -270,6 +270,19 @@ def test_a_mark_sees_outputs_that_the_call_did_not_ask_for(clock, shadow):
     if shadow is not None:
         assert status.guards[1].worse <= 1
         assert rollout._switch.past.shadow.failures == 0
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("count", [1, FEW_NUMBERS, FEW_NUMBERS + 1, 100])
+def test_few_numbers_and_many_are_looked_at_alike(dtype, count):
+    largest = np.full((count, 1), np.finfo(dtype).max, dtype)
+    assert is_finite({"y": largest})
+    assert is_finite({"y": largest[:0]})
+    for bad in (np.inf, -np.inf, np.nan):
+        array = largest.copy()
+        array[0] = -bad
+        array[count // 2] = bad
+        assert not is_finite({"y": array})
 
 
 def test_a_mark_that_raises_holds_and_reaches_no_caller(clock):
@@ -631,7 +644,7 @@ def test_a_call_ends_with_the_version_that_it_began_with():
 class Strict(mk.Wrapper):
     """Notices when it is asked, or still at work, after it was closed."""
 
-    __slots__ = ("open",)
+    __slots__ = ("__weakref__", "open")
 
     def __init__(self, inner):
         super().__init__(inner)
@@ -700,6 +713,44 @@ def test_nothing_of_the_old_ones_stays_in_memory_and_a_child_goes_on():
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert rollout.status().decision == "continue"
+
+
+@pytest.mark.parametrize("kind", ["promote", "rollback", "close"])
+@pytest.mark.parametrize("shadow", [None, SHADOW])
+def test_what_has_ended_keeps_no_model_and_no_answer(kind, shadow):
+    candidate = Strict(model(2))
+    guards = (mk.Guard("loss", margin=0.1),)
+    rollout = mk.Rollout(model(1), candidate, share=0.5, guards=guards, shadow=shadow, seed=0)
+    for i in range(20):
+        rollout.run(ROWS, key=f"u{i}")
+    course = rollout._switch.course
+    if shadow is not None:
+        assert course.shadow.wait(ROOM)
+    getattr(rollout, kind)()
+    if kind == "promote":
+        rollout.rollback()  # by which the candidate answers no more
+    gone = weakref.ref(candidate)
+    del candidate
+    until(lambda: gone() is None)  # the thread of the shadow may hold it for a moment
+    assert course.outcomes._answers == {}
+    assert rollout.status().candidate is not None
+    assert not rollout.outcome("u1", 0.5)
+
+
+def test_who_listens_to_a_decision_may_end_the_rollout_first(clock):
+    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=ERRORS, seed=0)
+    told = []
+
+    def listen(event):
+        told.append(event.decision)
+        if event.decision == "promote":
+            rollout.rollback("not this one")
+
+    stop = events.subscribe(listen, events.Decided)
+    rollout.promote("by mistake")
+    stop()
+    assert told == ["promote", "rollback"]
+    assert (who(rollout), rollout.failures) == (1, 0)
 
 
 class Layer(mk.Wrapper):

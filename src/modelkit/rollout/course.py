@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import final
 
 from modelkit.errors import RolloutError
+from modelkit.identity import identity_of
 from modelkit.model import Model, Outputs
 from modelkit.rollout.answering import Arm
 from modelkit.rollout.counting import Counters, Memory
@@ -54,13 +55,13 @@ class Course:
         self.policy = policy
         self.trial = Trial(policy, began)
         self.stage = stage  # that calls are in; the trial follows with what is counted
+        self.identities = (identity_of(champion), identity_of(candidate))
         self.outcomes: Outcomes | None = None
         if any(guard.name == LATE_LOSSES for guard in policy.guards):
             self.outcomes = Outcomes(policy.horizon)
         self.shadow: Shadow | None = None
         self.told = ""  # the last decision that others were told of
-        self._champion = Arm(champion, champion)
-        self._candidate = Arm(candidate, champion)
+        self._arms: tuple[Arm, ...] = (Arm(champion, champion), Arm(candidate, champion))
         self._salt = salt
         self._seed = seed
         self._random = random.Random(seed)  # noqa: S311 - it draws arms
@@ -72,35 +73,29 @@ class Course:
         self._counters = Counters(policy, self._memory)
 
     @property
-    def champion(self) -> Arm:
-        """The arm that answers without a rollout."""
-        return self._champion
-
-    @property
-    def candidate(self) -> Arm:
-        """The arm that is on trial."""
-        return self._candidate
+    def models(self) -> tuple[Model, ...]:
+        """The champion and the candidate; neither when it has ended."""
+        return tuple(arm.model for arm in self._arms)
 
     def lineup(self) -> Routed | Shadowed:
         """The lineup of the stage that calls are in, with counters of its own."""
         stage = self.policy.stages[self.stage]
+        champion, candidate = self._arms
         counters = Counters(self.policy, self._memory)
         self._counters = counters
         self._end_shadow()
         if stage.shadow:
             self.shadow = Shadow(
-                self._candidate.model,
+                candidate.model,
                 counters,
                 guards=self.policy.guards,
                 salt=self._salt,
                 outcomes=self.outcomes,
             )
-            return Shadowed(
-                self._champion, self._candidate, counters, self.shadow, every=self._every
-            )
+            return Shadowed(champion, candidate, counters, self.shadow, every=self._every)
         return Routed(
-            self._champion,
-            self._candidate,
+            champion,
+            candidate,
             share=stage.share,
             salt=self._salt,
             random=self._random.random,
@@ -156,8 +151,14 @@ class Course:
         return True
 
     def end(self) -> None:
-        """Stop what runs beside the calls."""
+        """Stop what runs beside the calls, and let go of the Models and of what they answered.
+
+        What was counted is left, for who asks how it ended.
+        """
         self._end_shadow()
+        self._arms = ()
+        if self.outcomes is not None:
+            self.outcomes.forget()
 
     def _end_shadow(self) -> None:
         if self.shadow is not None:

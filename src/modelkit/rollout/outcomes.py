@@ -152,6 +152,13 @@ class Outcomes:
                 return None
             return Answered(key.served, answers)
 
+    def forget(self) -> None:
+        """Forget every answer: no more losses will come."""
+        with self._lock:
+            self._keys.clear()
+            self._answers.clear()
+            self._bytes = 0
+
     def after_fork(self) -> None:
         """Make the lock anew in the child of a fork."""
         self._lock = threading.Lock()

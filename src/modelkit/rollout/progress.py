@@ -218,9 +218,10 @@ def progress_of(switch: Switch) -> Progress:
         trial = course.trial
         standing = trial.standing()
         calls = trial.all_calls
+        champion, candidate = course.identities
         return Progress(
-            champion=course.champion.identity,
-            candidate=course.candidate.identity,
+            champion=champion,
+            candidate=candidate,
             decision=trial.decision.kind,
             reason=trial.decision.reason,
             stage=course.stage + 1,
