@@ -21,6 +21,7 @@ from modelkit.errors import (
     SignatureError,
 )
 from modelkit.model import Outputs
+from modelkit.rollout.answering import whole_of
 from modelkit.rollout.counts import ByArm, Counts, Label, Posted
 from modelkit.rollout.entries import (
     DIFFERENCE,
@@ -299,6 +300,7 @@ class Counters:
 
     def _marked(self, answers: Outputs) -> list[str]:
         found = []
+        answers = whole_of(answers)
         for guard in self._marks:
             try:
                 if guard.mark is not None and guard.mark(answers):

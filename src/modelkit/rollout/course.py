@@ -61,13 +61,15 @@ class Course:
             self.outcomes = Outcomes(policy.horizon)
         self.shadow: Shadow | None = None
         self.told = ""  # the last decision that others were told of
-        self._arms: tuple[Arm, ...] = (Arm(champion, champion), Arm(candidate, champion))
+        marked = any(guard.mark is not None for guard in policy.guards)
+        self._arms: tuple[Arm, ...] = (
+            Arm(champion, champion, marked=marked),
+            Arm(candidate, champion, marked=marked),
+        )
         self._salt = salt
         self._seed = seed
         self._random = random.Random(seed)  # noqa: S311 - it draws arms
         self._rescue = rescue
-        marked = any(guard.mark is not None for guard in policy.guards)
-        self._every = champion.signature.output_names if marked else ()
         self._joint = joint
         self._memory = Memory()
         self._counters = Counters(policy, self._memory)
@@ -86,13 +88,13 @@ class Course:
         self._end_shadow()
         if stage.shadow:
             self.shadow = Shadow(
-                candidate.model,
+                candidate.asked,
                 counters,
                 guards=self.policy.guards,
                 salt=self._salt,
                 outcomes=self.outcomes,
             )
-            return Shadowed(champion, candidate, counters, self.shadow, every=self._every)
+            return Shadowed(champion, candidate, counters, self.shadow)
         return Routed(
             champion,
             candidate,
@@ -103,7 +105,6 @@ class Course:
             outcomes=self.outcomes,
             stage=self.stage,
             rescue=self._rescue,
-            every=self._every,
         )
 
     @property

@@ -40,7 +40,9 @@ class OpenVersion:
         """Use the part of the threads of one of so many arms, from the next run on."""
         if arms == self._arms:
             return
-        self.model._use_threads(max(1, self._threads // arms))
+        threads = max(1, self._threads // arms)
+        self.model._use_threads(threads)
+        self._loaded._use_threads(threads)  # where a layer does not hand it on
         self._arms = arms
 
     def close(self) -> None:

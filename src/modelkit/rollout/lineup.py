@@ -12,7 +12,7 @@ from typing import Any, final
 
 from modelkit.errors import ClosedError, SignatureError
 from modelkit.model import Call, Outputs
-from modelkit.rollout.answering import Arm
+from modelkit.rollout.answering import Arm, copied
 from modelkit.rollout.counting import Counters
 from modelkit.rollout.guards import ERROR_EVENTS, REFUSED_EVENTS
 from modelkit.rollout.outcomes import AnsweredIn, Outcomes
@@ -111,11 +111,9 @@ class Routed:
         outcomes: remember which arm answered a key; None where no losses will come.
         stage: the number of the stage, from 0.
         rescue: whether the champion answers what the candidate fails at.
-        every: the names of all outputs, where marks see them all whatever a call asks for; or ().
     """
 
     __slots__ = (
-        "_every",
         "_limit",
         "_outcomes",
         "_random",
@@ -140,7 +138,6 @@ class Routed:
         outcomes: Outcomes | None,
         stage: int,
         rescue: bool,
-        every: tuple[str, ...],
     ) -> None:
         self.champion = champion
         self.candidate = candidate
@@ -155,7 +152,6 @@ class Routed:
             AnsweredIn(candidate=True, stage=stage),
         )
         self._rescue = rescue
-        self._every = every
 
     def pick(self, key: str | None) -> Arm:
         """The Model that answers a key; the champion for none."""
@@ -176,10 +172,9 @@ class Routed:
         chosen = self._random() < self._share if unit is None else unit < self._limit
         number = self.counters.begin(unit, chosen)
         arm = self.candidate if chosen else self.champion
-        wanted = self._every or outputs
         began = perf_counter_ns()
         try:
-            answers = arm.ways[form](X, wanted, call)
+            answers = arm.ways[form](X, outputs, call)
         except Exception as error:
             if not self._failed(unit, chosen, number, error):
                 raise
@@ -188,7 +183,7 @@ class Routed:
             raise
         else:
             self._answered(unit, chosen, number, answers, perf_counter_ns() - began)
-            return arm.sign_some(answers, outputs) if self._every else arm.sign(answers)
+            return arm.sign(answers)
         champion = self.champion
         return champion.sign(champion.ways[form](X, outputs, call))
 
@@ -205,10 +200,9 @@ class Routed:
         chosen = self._random() < self._share if unit is None else unit < self._limit
         number = self.counters.begin(unit, chosen)
         arm = self.candidate if chosen else self.champion
-        wanted = self._every or outputs
         began = perf_counter_ns()
         try:
-            answers = await arm.aways[form](X, wanted, call)
+            answers = await arm.aways[form](X, outputs, call)
         except Exception as error:
             if not self._failed(unit, chosen, number, error):
                 raise
@@ -217,7 +211,7 @@ class Routed:
             raise
         else:
             self._answered(unit, chosen, number, answers, perf_counter_ns() - began)
-            return arm.sign_some(answers, outputs) if self._every else arm.sign(answers)
+            return arm.sign(answers)
         champion = self.champion
         return champion.sign(await champion.aways[form](X, outputs, call))
 
@@ -254,10 +248,9 @@ class Shadowed:
         candidate: the other.
         counters: count what was bad.
         shadow: runs the candidate.
-        every: see `Routed`.
     """
 
-    __slots__ = ("_every", "_shadow", "candidate", "champion", "counters")
+    __slots__ = ("_shadow", "candidate", "champion", "counters")
 
     def __init__(
         self,
@@ -265,13 +258,11 @@ class Shadowed:
         candidate: Arm,
         counters: Counters,
         shadow: Shadow,
-        every: tuple[str, ...],
     ) -> None:
         self.champion = champion
         self.candidate = candidate
         self.counters = counters
         self._shadow = shadow
-        self._every = every
 
     def pick(self, key: str | None) -> Arm:
         """The Model that answers a key."""
@@ -287,18 +278,17 @@ class Shadowed:
     ) -> Outputs:
         """Answer a call."""
         arm = self.champion
-        wanted = self._every or outputs
         rows = self._shadow.copy(X if form == BY_CALL else arm.rows(X))
         began = perf_counter_ns()
         try:
-            answers = arm.ways[form](X, wanted, call)
+            answers = arm.ways[form](X, outputs, call)
         except Exception as error:
             if rows is not None:
                 self.counters.failed_in_shadow(error)
             raise
         if rows is not None:
             self._offer(rows, outputs, answers, call, perf_counter_ns() - began)
-        return arm.sign_some(answers, outputs) if self._every else arm.sign(answers)
+        return arm.sign(answers)
 
     async def aanswer(
         self,
@@ -309,18 +299,17 @@ class Shadowed:
     ) -> Outputs:
         """As `answer`."""
         arm = self.champion
-        wanted = self._every or outputs
         rows = self._shadow.copy(X if form == BY_CALL else arm.rows(X))
         began = perf_counter_ns()
         try:
-            answers = await arm.aways[form](X, wanted, call)
+            answers = await arm.aways[form](X, outputs, call)
         except Exception as error:
             if rows is not None:
                 self.counters.failed_in_shadow(error)
             raise
         if rows is not None:
             self._offer(rows, outputs, answers, call, perf_counter_ns() - began)
-        return arm.sign_some(answers, outputs) if self._every else arm.sign(answers)
+        return arm.sign(answers)
 
     def _offer(
         self,
@@ -331,8 +320,7 @@ class Shadowed:
         took: int,
     ) -> None:
         self.counters.answered_in_shadow(took)
-        copies = {name: array.copy() for name, array in answers.items()}
-        self._shadow.offer(rows, outputs, copies, call.key)
+        self._shadow.offer(rows, outputs, copied(answers), call.key)
 
 
 Lineup = Alone | Ended | Routed | Shadowed

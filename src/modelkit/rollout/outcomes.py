@@ -91,7 +91,7 @@ class Outcomes:
     def both_answered(self, unit: int, champion: Outputs, candidate: Outputs) -> None:
         """Both answered a key, in shadow."""
         with self._lock:
-            self._keep(unit, None, (champion, candidate))
+            self._keep(unit, None, (dict(champion), dict(candidate)))
 
     def _keep(
         self,

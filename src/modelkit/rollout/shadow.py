@@ -96,14 +96,7 @@ class Shadow:
         answers: Outputs,
         key: str | None,
     ) -> None:
-        """Let the candidate run on rows that the champion answered.
-
-        Args:
-            rows: the rows, or why the candidate refuses them.
-            outputs: what the call asked for, in which the two may disagree.
-            answers: what the champion answered; the candidate is asked for the same.
-            key: of the call.
-        """
+        """Let the candidate run on rows that the champion answered."""
         if isinstance(rows, SignatureError):
             self._counters.shadowed({REFUSED_EVENTS})
             return
@@ -176,15 +169,14 @@ class Shadow:
         known = self._counters.bad_answers(answers)
         try:
             X = self._signature.columns(rows)
-            found = candidate._call(X, (*answers,), Call(None, -1, key))
+            found = candidate._call(X, outputs, Call(None, -1, key))
         except Exception as error:  # noqa: BLE001 - it is what is counted
             kind = kind_of_error(error)
             if kind is not None:
                 self._counters.shadowed({kind})
             return
         bad = self._counters.bad_answers(found) - known
-        asked = {name: answers[name] for name in outputs}
-        if self._tolerance is not None and differs(asked, found, self._tolerance):
+        if self._tolerance is not None and differs(answers, found, self._tolerance):
             bad.add(DISAGREEMENTS)
         self._counters.shadowed(bad, known)
         if self._outcomes is not None and key is not None:
