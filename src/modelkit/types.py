@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from modelkit.registry.log import Entry as Entry
     from modelkit.registry.log import State as State
     from modelkit.registry.log import Underway as Underway
-    from modelkit.registry.registry import Recorded as Recorded
+    from modelkit.registry.releases import Recorded as Recorded
     from modelkit.registry.shelf import Shelf as Shelf
     from modelkit.replicas import Replica as Replica
     from modelkit.rollout.answering import SignedAnswers as SignedAnswers
@@ -62,7 +62,7 @@ _HOMES = {
     "Alias": "modelkit.registry.log",
     "Entry": "modelkit.registry.log",
     "Recipe": "modelkit.recipe",
-    "Recorded": "modelkit.registry.registry",
+    "Recorded": "modelkit.registry.releases",
     "Reference": "modelkit.package.load",
     "Replica": "modelkit.replicas",
     "Identity": "modelkit.identity",

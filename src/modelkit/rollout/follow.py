@@ -189,8 +189,8 @@ class Follower:
     def _registry_generation(self) -> int:
         """The generation of the registry; -1 where it cannot be read, as `follow` then tells."""
         try:
-            self._registry.check_log(self._name)
-            return self._registry.generation(self._name)
+            generation = self._registry.generation(self._name)
+            return -1 if self._registry.lost(self._name) else generation
         except Exception:  # noqa: BLE001
             return -1
 

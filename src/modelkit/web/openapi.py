@@ -41,7 +41,7 @@ HEADERS = {
     "503": "Retry-After",
 }
 OF_OUTCOMES = "409"
-ASKED = tuple(status for status in ERRORS if status != OF_OUTCOMES)
+OF_ASKING = tuple(status for status in ERRORS if status != OF_OUTCOMES)
 LOOKED_AT = ("401", "403", "404", "405", "500", "503")
 FLOAT_LIMITS = {"FP16": 65504.0, "FP32": 3.4028234663852886e38}
 TEXT: Schema = {"type": "string"}
@@ -172,7 +172,7 @@ def _asking(
             "operationId": called,
             "summary": summary,
             "requestBody": {"required": True, "content": {"application/json": content}},
-            "responses": {"200": answered} | _refusals(ASKED),
+            "responses": {"200": answered} | _refusals(OF_ASKING),
         }
     }
 
