@@ -27,7 +27,7 @@ from modelkit.errors import (
     RolloutError,
     SignatureError,
 )
-from modelkit.rollout.counting import FEW_NUMBERS, is_finite, kind_of_error
+from modelkit.rollout.counting import MOST_ADDED_UP, is_finite, kind_of_error
 from modelkit.rollout.routing import hash_of
 from modelkit.rollout.shadow import MOST_WAITING
 from modelkit.testing import Client, check_model
@@ -273,7 +273,7 @@ def test_a_mark_sees_outputs_that_the_call_did_not_ask_for(clock, shadow):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("count", [1, FEW_NUMBERS, FEW_NUMBERS + 1, 100])
+@pytest.mark.parametrize("count", [1, MOST_ADDED_UP, MOST_ADDED_UP + 1, 100])
 def test_few_numbers_and_many_are_looked_at_alike(dtype, count):
     largest = np.full((count, 1), np.finfo(dtype).max, dtype)
     assert is_finite({"y": largest})

@@ -51,7 +51,7 @@ WARM_CALLS = 50  # of each arm, which may be slow because it is new
 LEAST_TIMES = 100  # of the champion, for quantiles
 MOST_TIMES = 2_000
 A_SECOND = 1_000_000_000  # in nanoseconds
-FEW_NUMBERS = 16  # numbers, which Python has added up before numpy has begun
+MOST_ADDED_UP = 16  # numbers, which Python has added up before numpy has begun
 # Of neither the model nor the rows: of the queue, of the caller's haste, of who closed what.
 NOT_ERRORS = (Overloaded, DeadlineExceeded, ClosedError)
 
@@ -73,7 +73,7 @@ def is_finite(answers: Outputs) -> bool:
         if array.dtype.kind != "f":
             continue
         # Either total is finite for nearly all that is, and takes a fraction of the time.
-        few = array.size <= FEW_NUMBERS
+        few = array.size <= MOST_ADDED_UP
         total = sum(array.ravel().tolist()) if few else np.vdot(array, array)
         if not isfinite(total) and not np.isfinite(array).all():
             return False
