@@ -27,6 +27,7 @@ from modelkit.errors import (
     PackageError,
     RegistryError,
     RolloutError,
+    UntrustedError,
 )
 from modelkit.registry.log import State, read_state, write_state
 from modelkit.testing import check_model
@@ -190,6 +191,31 @@ def test_a_load_that_fails_changes_nothing_and_says_so(registry, packages, tmp_p
     assert "narrow" not in rollout._follower._layers
     stop()
     rollout.close()
+
+
+def test_a_joblib_package_is_not_followed_and_the_error_says_what_to_do(registry, tmp_path):
+    """Opening it runs code, and whoever sets an alias has not been trusted by this process."""
+    model = LogisticRegression().fit(X, Y)
+    path = tmp_path / "j.mk"
+    made = mk.save(model, path, example=X, name="churn", version="j", format="joblib")
+    registry.register(path)
+    rollout = mk.Rollout(registry, "churn", allow={"joblib"}, **QUICK)
+    champion(registry, "j", "1")
+    with pytest.raises(
+        UntrustedError, match=r"churn j is a joblib package.*Save the model as ONNX"
+    ):
+        rollout.refresh()
+    assert served(rollout) == "1"
+    rollout.close()
+    for options in ({}, {"allow": {"joblib"}}):
+        with pytest.raises(UntrustedError, match="no Rollout of a registry opens"):
+            mk.Rollout(registry, "churn", **options, **QUICK)
+    with pytest.raises(TypeError, match="takes no digest="):
+        mk.Rollout(registry, "churn", digest=made.digest, allow={"joblib"}, **QUICK)
+    # Whoever trusts one passes it.
+    opened = registry.load("churn", "j", digest=made.digest, allow={"joblib"})
+    by_hand = mk.Rollout(registry.load("churn", "1"), opened, share=1.0)
+    assert served(by_hand) == "j"
 
 
 @pytest.mark.parametrize("on_trial", [False, True])
@@ -431,7 +457,7 @@ def test_a_rollout_is_part_of_a_kept_state(registry):
 
 
 def test_a_service_that_starts_later_joins_the_stage(registry):
-    stages = (mk.RolloutStage(0.1), mk.RolloutStage(0.9, seconds=3600))
+    stages = (mk.RolloutStage(0.1, units=1), mk.RolloutStage(0.9, seconds=3600))
     policy = mk.RolloutPolicy(stages, GUARDS)
     underway = registry.start_rollout("churn", "2", policy, reason="try")
     registry.decide_rollout("churn", underway, "advance", reason="on")

@@ -19,8 +19,9 @@ from sklearn.preprocessing import scale
 import modelkit as mk
 from modelkit.activation import Active
 from modelkit.model import PLAIN, Call
+from modelkit.rollout.answering import Arm
 from modelkit.rollout.counting import A_SECOND
-from modelkit.rollout.lineup import BY_RUN, Alone, Arm
+from modelkit.rollout.lineup import BY_RUN, Alone
 from modelkit.wrapper import Wrapper
 
 CALLS = 100  # of a turn, which takes less than a millisecond and is seldom interrupted

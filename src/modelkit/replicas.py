@@ -189,6 +189,10 @@ class Replicas(Model):
         """The number of runs that all do side by side."""
         return sum(place.model.runs_at_once for place in self._places)
 
+    def _use_threads(self, threads: int) -> None:
+        for place in self._places:
+            place.model._use_threads(threads)
+
     def _why_not_batchable(self) -> str:
         models = [place.model for place in self._places]
         refused = [model for model in models if not model.batchable]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from modelkit.registry.releases import Recorded as Recorded
     from modelkit.registry.shelf import Shelf as Shelf
     from modelkit.replicas import Replica as Replica
-    from modelkit.rollout.lineup import SignedAnswers as SignedAnswers
+    from modelkit.rollout.answering import SignedAnswers as SignedAnswers
     from modelkit.rollout.planning import Need as Need
     from modelkit.rollout.planning import RolloutPlan as RolloutPlan
     from modelkit.rollout.progress import GuardProgress as GuardProgress
@@ -69,7 +69,7 @@ _HOMES = {
     "Shelf": "modelkit.registry.shelf",
     "State": "modelkit.registry.log",
     "Underway": "modelkit.registry.log",
-    "SignedAnswers": "modelkit.rollout.lineup",
+    "SignedAnswers": "modelkit.rollout.answering",
     "GuardProgress": "modelkit.rollout.progress",
     "Need": "modelkit.rollout.planning",
     "Point": "modelkit.rollout.trial",

@@ -362,6 +362,12 @@ class Lane:
             self.planner.shrink(size)
             self._follow_plan()
 
+    def use_slots(self, slots: int) -> None:
+        """Run so many batches at a time from now on."""
+        with self._lock:
+            self.planner.use_slots(slots)
+            self._follow_plan()
+
     def failed(self) -> None:
         """Count a call that got the model's error."""
         with self._lock:

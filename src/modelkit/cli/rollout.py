@@ -214,7 +214,7 @@ def _guard(text: str) -> mk.Guard:
     values: dict[str, Any] = {}
     for setting in settings:
         field, _, number = setting.partition("=")
-        if field not in ("worse", "better", "floor", "above", "margin", "tolerance"):
+        if field not in ("worse", "better", "floor", "above", "margin", "material", "tolerance"):
             raise ModelkitError(f"--guard {text!r}: a guard has no number {field!r}")
         try:
             values[field] = float(number)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import final
 
 from modelkit.errors import RolloutError
 from modelkit.identity import identity_of
 from modelkit.model import Model, Outputs
+from modelkit.rollout.answering import Arm
 from modelkit.rollout.counting import Counters, Memory
 from modelkit.rollout.counts import Counts, Label, Posted
 from modelkit.rollout.guards import LATE_LOSSES
-from modelkit.rollout.lineup import Arm, Routed, Shadowed
+from modelkit.rollout.lineup import Routed, Shadowed
 from modelkit.rollout.outcomes import Outcomes
 from modelkit.rollout.policy import RolloutPolicy
 from modelkit.rollout.routing import hash_of
@@ -60,7 +61,11 @@ class Course:
             self.outcomes = Outcomes(policy.horizon)
         self.shadow: Shadow | None = None
         self.told = ""  # the last decision that others were told of
-        self._arms: tuple[Arm, ...] = (Arm(champion, champion), Arm(candidate, champion))
+        marked = any(guard.mark is not None for guard in policy.guards)
+        self._arms: tuple[Arm, ...] = (
+            Arm(champion, champion, marked=marked),
+            Arm(candidate, champion, marked=marked),
+        )
         self._salt = salt
         self._seed = seed
         self._random = random.Random(seed)  # noqa: S311 - it draws arms
@@ -83,7 +88,7 @@ class Course:
         self._end_shadow()
         if stage.shadow:
             self.shadow = Shadow(
-                candidate.model,
+                candidate.asked,
                 counters,
                 guards=self.policy.guards,
                 salt=self._salt,
@@ -127,21 +132,16 @@ class Course:
         unit = hash_of(key, self._salt)
         if self._joint and not self.outcomes.knows(unit):
             return self._post(unit, loss)
-        found = self.outcomes.take(unit)
+        found = self.outcomes.take(unit, by_function=callable(loss))
         if found is None:
             return False
-        if isinstance(found, tuple):
-            if not callable(loss):
-                return False
-            one, other = [check_loss(loss(answers)) for answers in found]
+        losses = _losses(loss, found.answers)
+        if found.served is None:
+            one, other = losses
             self._counters.difference(other - one)
-            return True
-        if callable(loss):
-            raise RolloutError(
-                "a loss that is a function of the outputs is for shadow, where both answer; pass "
-                "the number now"
-            )
-        self._counters.label(Label(loss, unit, found.candidate, found.stage))
+        else:
+            of = found.served
+            self._counters.label(Label(losses[0], unit, of.candidate, of.stage))
         return True
 
     def _post(self, unit: int, loss: Loss) -> bool:
@@ -173,6 +173,13 @@ class Course:
             self.shadow.after_fork()
         if self.outcomes is not None:
             self.outcomes.after_fork()
+
+
+def _losses(loss: Loss, answers: Sequence[Outputs]) -> list[float]:
+    """The loss of each of the answers; a number is that of the only one."""
+    if callable(loss):
+        return [check_loss(loss(outputs)) for outputs in answers]
+    return [loss]
 
 
 def check_loss(loss: float) -> float:

@@ -147,8 +147,18 @@ class Follower:
                     changed = self._follow() or changed
                 return changed
             finally:
+                self._give_threads_back()
                 self._busy = False
                 self._again = False
+
+    def _give_threads_back(self) -> None:
+        """Let the champion use all threads, where no rollout is under way."""
+        if self.switch.course is not None or self.switch.closed:
+            return
+        try:
+            self._layers[self._champion].share_threads(1)
+        except Exception as error:  # noqa: BLE001 - it goes on with those that it has
+            self.switch.failed(error)
 
     def _follow(self) -> bool:
         self.switch.check_open()
@@ -239,6 +249,8 @@ class Follower:
             stage=rollout.stage,
             joint=True,
         )
+        for arm in (self._layers[self._champion], layers):
+            arm.share_threads(2)  # equal parts, as the one's times are compared with the other's
         joined = Joined(self._registry, self._name, rollout, course, switch, self._follow_quietly)
         with switch.lock:
             switch.check_open()

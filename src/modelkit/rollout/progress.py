@@ -255,6 +255,11 @@ def _notes(switch: Switch, course: Course | None) -> tuple[str, ...]:
     outcomes = course.outcomes
     if outcomes is not None:
         found += losses_left_out(course.trial, outcomes.left_out, outcomes.unknown)
+    if outcomes is not None and outcomes.one_sided:
+        found.append(
+            f"{outcomes.one_sided:,} losses left out: in shadow both answered, and a number is the "
+            "loss of one answer; pass a function of the outputs"
+        )
     return tuple(found)
 
 

@@ -180,7 +180,7 @@ class Shadow:
             bad.add(DISAGREEMENTS)
         self._counters.shadowed(bad, known)
         if self._outcomes is not None and key is not None:
-            self._outcomes.both_answered(hash_of(key, self._salt), (answers, found))
+            self._outcomes.both_answered(hash_of(key, self._salt), answers, found)
 
 
 def _size(rows: Feeds) -> int:

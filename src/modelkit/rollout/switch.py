@@ -13,10 +13,11 @@ from modelkit.errors import ClosedError, RolloutError
 from modelkit.events import Decided, Swapped, emit
 from modelkit.identity import Identity, identity_of
 from modelkit.model import Model
+from modelkit.rollout.answering import Arm
 from modelkit.rollout.counting import A_SECOND
 from modelkit.rollout.course import Course
 from modelkit.rollout.decide import Decision
-from modelkit.rollout.lineup import Alone, Arm, Ended, Lineup
+from modelkit.rollout.lineup import Alone, Ended, Lineup
 
 PATIENCE = 10.0  # seconds that the end of the interpreter waits for a thread
 NEVER = 1 << 62  # in nanoseconds

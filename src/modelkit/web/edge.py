@@ -22,7 +22,7 @@ from modelkit.identity import identity_of
 from modelkit.logs import write_record
 from modelkit.metering import requests
 from modelkit.model import PLAIN, Call, Outputs
-from modelkit.rollout.lineup import SignedAnswers
+from modelkit.rollout.answering import SignedAnswers
 from modelkit.signature import Signature
 from modelkit.web import instances, outcomes, plain, v2
 from modelkit.web.answers import has_long
