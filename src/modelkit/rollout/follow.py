@@ -30,6 +30,7 @@ from modelkit.rollout.policy import RolloutPolicy
 from modelkit.rollout.switch import Switch
 
 RETRY = 60.0  # seconds after which what failed is tried again
+LOOKS_A_CHECK = 16  # looks for news until one sees whether the log is there, which takes as long
 PATIENCE = 10.0  # seconds that closing waits for calls under way
 
 
@@ -79,6 +80,7 @@ class Follower:
         self._applied = -1
         self._failed: tuple[int, int] = (-1, 0)  # the generation that failed, and until when
         self._due = 0
+        self._looks = 0
         self._following: threading.Thread | None = None
         self._changing = threading.RLock()
         self._busy = False
@@ -117,6 +119,9 @@ class Follower:
         failed, until = self._failed
         if generation == failed and now < until:
             return False
+        self._looks += 1
+        if self._looks % LOOKS_A_CHECK == 0 and self._registry.lost(self._name):
+            return True  # `follow` tells
         return generation != self._applied
 
     def _follow_quietly(self) -> None:
@@ -189,8 +194,7 @@ class Follower:
     def _registry_generation(self) -> int:
         """The generation of the registry; -1 where it cannot be read, as `follow` then tells."""
         try:
-            generation = self._registry.generation(self._name)
-            return -1 if self._registry.lost(self._name) else generation
+            return self._registry.generation(self._name)
         except Exception:  # noqa: BLE001
             return -1
 
