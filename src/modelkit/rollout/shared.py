@@ -96,12 +96,17 @@ class SharedCounts:
     def add_up(self, at: float) -> None:
         """Make the next sum of what is new, unless nothing is, or somebody else made it.
 
-        Counts of the earliest stage come first, and those of a later one in the sum after.
+        Counts of the earliest stage come first, and those of a later one in the sum after. Those of
+        each process are taken in their order, whatever their stages are: a job may post losses by
+        what it read of the stage before another one did.
         """
         files = self._new_files()
         if not files:
             return
-        stage = min(file.stage for file in files)
+        first: dict[str, int] = {}
+        for file in files:
+            first.setdefault(file.process, file.stage)
+        stage = min(first.values())
         upto = dict(self._upto)
         total = Counts()
         held: set[str] = set()
