@@ -15,6 +15,7 @@ from modelkit.rollout.differences import LossDifferences, Pairing
 from modelkit.rollout.guards import LATE_LOSSES, Guard
 from modelkit.rollout.keyed import MOST_KEYS, FirstOfKeys
 from modelkit.rollout.policy import RolloutStage
+from modelkit.rollout.routing import place_of
 from modelkit.rollout.split import log_split
 
 PATIENT = 60  # sums of counts for which a loss waits for the process that answered its key
@@ -150,6 +151,8 @@ class LossEvidence:
             answered = ()
         waited = self.keys.answered(answered, self._stages.index(stage))
         labels = [*waited, *self.keys.unchanged(counts.labels), *self.keys.join(counts.posted)]
+        # Losses that came sorted by the loss would be compared with those that are as large.
+        labels.sort(key=lambda label: place_of(label.key))
         found = list(counts.differences)
         for label in labels:
             difference = self._take(label)

@@ -10,7 +10,7 @@ from modelkit.rollout.counts import Counts, Posted
 from modelkit.rollout.course import check_loss
 from modelkit.rollout.guards import LATE_LOSSES
 from modelkit.rollout.policy import RolloutPolicy
-from modelkit.rollout.routing import hash_of
+from modelkit.rollout.routing import hash_of, place_of
 from modelkit.rollout.shared import SharedCounts
 
 WRITER = "labels"  # whose counts these are; no process has this name
@@ -49,6 +49,7 @@ def post_outcomes(
         )
     salt = rollout.salt
     posted = [Posted(check_loss(loss), hash_of(key, salt)) for key, loss in outcomes]
+    posted.sort(key=lambda each: place_of(each.key))  # whatever the job has sorted them by
     shared = SharedCounts(registry.shelf(name, rollout), WRITER)
     for start in range(0, len(posted), MOST_AT_ONCE):
         some = tuple(posted[start : start + MOST_AT_ONCE])
