@@ -422,7 +422,7 @@ def test_answers_that_wait_for_labels_are_bounded_in_bytes(monkeypatch):
         outcomes.both_answered(unit, answers, answers)
     kept = [outcomes.take(unit, by_function=True) is not None for unit in range(50)]
     assert kept == [False] * 47 + [True] * 3
-    assert (outcomes._bytes, outcomes.unheard) == (0, 47)
+    assert (outcomes._bytes, outcomes.unknown) == (0, 47)
     outcomes = Outcomes(3600)
     for unit in range(50):
         outcomes.answered(unit, AnsweredIn(candidate=True, stage=1), {"y": np.zeros(100)})

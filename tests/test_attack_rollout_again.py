@@ -286,6 +286,20 @@ def test_in_shadow_a_number_says_that_it_does_not_count_in_any_process(registry)
         assert "in shadow both answered" in is_told.status().notes[0]
 
 
+def test_a_function_for_a_call_that_was_not_shadowed_does_not_count(monkeypatch):
+    monkeypatch.setattr("modelkit.rollout.shadow.MOST_WAITING", 0)
+    rollout = mk.Rollout(model(1), model(2), shadow=SHADOW, share=0.5, guards=LOSS)
+    assert who(rollout, "k") == 1
+    assert not rollout.outcome("k", lambda outputs: 0.5)
+    assert "1 losses left out: no answer to their keys is known" in rollout.status().notes
+
+
+def test_where_nothing_is_registered_that_is_said(registry, tmp_path):
+    for where, name in ((registry, "other"), (mk.Registry(tmp_path / "nowhere"), "m")):
+        with pytest.raises(mk.errors.NotFound):
+            post_outcomes(where, name, [("k", 0.5)])
+
+
 def test_it_is_said_that_no_more_keys_are_remembered(monkeypatch):
     monkeypatch.setattr("modelkit.rollout.labels.MOST_KEYS", 10)
     evidence = LossEvidence(LOSS[0], 0.01, STAGES)

@@ -64,7 +64,8 @@ class Outcomes:
         left_out: the losses of keys that were answered in two stages. Of these, one cannot say
             which arm a loss is of; and those that stayed with their arm would be other keys in the
             one arm than in the other.
-        unknown: the losses of keys that were never seen, or were forgotten.
+        unknown: the losses of keys that were never seen, or were forgotten; and the functions for
+            calls that were not shadowed.
         one_sided: the numbers for keys that both answered, in shadow. They are of one answer alone.
         unheard: the functions of outputs that are not here: another process answered, or it is so
             long ago that they are not kept any more.
@@ -117,7 +118,8 @@ class Outcomes:
         elif key.first != stage:
             key.changed = True
         self._forget(unit)
-        self._answers[unit] = answers
+        if answers:
+            self._answers[unit] = answers
         self._bytes += _size(answers)
         while self._bytes > MOST_BYTES and len(self._answers) > 1:
             self._forget(next(iter(self._answers)))
@@ -155,8 +157,8 @@ class Outcomes:
             if key.served is None and not by_function:
                 self.one_sided += 1
                 return None
-            if by_function and unit not in self._answers:
-                self.unheard += 1
+            if by_function and not self._answers.get(unit):
+                self._count_unheard(key)
                 return None
             key.open = False
             answers = self._forget(unit)
@@ -164,6 +166,13 @@ class Outcomes:
                 self.left_out += 1
                 return None
             return Answered(key.served, answers)
+
+    def _count_unheard(self, key: _Key) -> None:
+        """Count a function of outputs that are not here; in shadow, there may have been no copy."""
+        if key.served is None:
+            self.unknown += 1
+        else:
+            self.unheard += 1
 
     def forget(self) -> None:
         """Forget every answer: no more losses will come."""

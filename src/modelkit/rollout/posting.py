@@ -31,10 +31,12 @@ def post_outcomes(
 
     Raises:
         RolloutError: if no rollout is under way, it is in shadow, or no guard watches losses.
+        NotFound: if there is no such model, or no registry.
         ValueError: for a loss beyond 0 to 1; nothing is posted then.
     """
     rollout = registry.state(name).rollout
     if rollout is None:
+        registry.versions(name)  # raises NotFound
         raise RolloutError(f"no rollout of {name} is under way, so no loss counts")
     policy = RolloutPolicy.from_json(rollout.policy, f"the policy of {rollout.candidate}")
     if all(guard.name != LATE_LOSSES for guard in policy.guards):
