@@ -300,6 +300,23 @@ def test_where_nothing_is_registered_that_is_said(registry, tmp_path):
             post_outcomes(where, name, [("k", 0.5)])
 
 
+def test_a_post_makes_nothing_where_the_registry_was_removed(registry, tmp_path):
+    registry.start_rollout("m", "2", POLICY, reason="try")
+    (tmp_path / "models").rename(tmp_path / "elsewhere")
+    with pytest.raises(mk.errors.RegistryError, match="was removed"):
+        post_outcomes(registry, "m", [("k", 0.5)])
+    assert not (tmp_path / "models").exists()
+
+
+def test_refresh_says_that_a_rollout_ended(registry):
+    registry.start_rollout("m", "2", POLICY, reason="try")
+    with mk.Rollout(registry, "m", threads=1, poll=3600) as served:
+        underway = registry.state("m").rollout
+        registry.decide_rollout("m", underway, "rollback", reason="elsewhere")
+        assert served.refresh()
+        assert not served.refresh()
+
+
 def test_it_is_said_that_no_more_keys_are_remembered(monkeypatch):
     monkeypatch.setattr("modelkit.rollout.labels.MOST_KEYS", 10)
     evidence = LossEvidence(LOSS[0], 0.01, STAGES)

@@ -32,8 +32,10 @@ def post_outcomes(
     Raises:
         RolloutError: if no rollout is under way, it is in shadow, or no guard watches losses.
         NotFound: if there is no such model, or no registry.
+        RegistryError: if it was removed after it was read.
         ValueError: for a loss beyond 0 to 1; nothing is posted then.
     """
+    registry.check_log(name)  # or a folder that was removed would be made anew
     rollout = registry.state(name).rollout
     if rollout is None:
         registry.versions(name)  # raises NotFound
