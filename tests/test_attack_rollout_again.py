@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -134,13 +135,20 @@ def test_a_slow_job_of_the_stage_before_holds_up_no_rollout(registry):
     """One job posted by what it read before the stage changed, and another one was faster."""
     rollout = registry.start_rollout("m", "2", STAGED, reason="try")
     labels = SharedCounts(registry.shelf("m", rollout), "labels")
-    labels.write_beside(1, Counts(posted=(Posted(0.5, 1),)))
-    labels.write_beside(0, Counts(posted=(Posted(0.5, 2),)))
+    number = itertools.count()
     with mk.Rollout(registry, "m", poll=1e-3, threads=1) as served:
 
+        def in_second_stage():
+            served.predict(X[:1], key=f"first {next(number)}")
+            return registry.state("m").rollout.stage == 1
+
+        until(in_second_stage)
+        labels.write_beside(1, Counts(posted=(Posted(0.5, 1),)))
+        labels.write_beside(0, Counts(posted=(Posted(0.5, 2),)))
+
         def decided():
-            for i in range(20):
-                key = f"k{i}-{time.monotonic_ns()}"
+            for _ in range(20):
+                key = f"second {next(number)}"
                 served.outcome(key, 0.1 if served.predict(X[:1], key=key)[0] < 1.5 else 0.9)
             return registry.state("m").rollout is None
 
