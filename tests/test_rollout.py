@@ -304,7 +304,7 @@ def test_slow_calls_are_found_by_the_quantiles_of_the_champion(clock, monkeypatc
         return spoil
 
     for factor, decisions in ((1.0, {"continue", "promote"}), (2.0, {"rollback"})):
-        guards = (mk.Guard("slow"),)
+        guards = (mk.Guard("slow", material=1e-3),)
         champion, candidate = model(1, takes(1.0)), model(2, takes(factor))
         rollout = mk.Rollout(champion, candidate, share=0.5, guards=guards, seed=0)
         for _ in range(5):
@@ -323,7 +323,9 @@ def test_slow_calls_are_found_by_the_quantiles_of_the_champion(clock, monkeypatc
     [
         (5e-6, mk.Guard("slow"), False),
         (0.9e-3, mk.Guard("slow"), False),
-        (3e-3, mk.Guard("slow"), True),
+        (3e-3, mk.Guard("slow"), False),
+        (30e-3, mk.Guard("slow"), True),
+        (3e-3, mk.Guard("slow", material=0.001), True),
         (5e-6, mk.Guard("slow", material=0), True),
         (3e-3, mk.Guard("slow", material=0.005), False),
         (5e-6, mk.Guard("slow", above=102e-6), True),
