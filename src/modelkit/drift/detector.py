@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any, final
 
 from modelkit.cast import Array
-from modelkit.drift import findings
+from modelkit.drift import findings, unit_findings
+from modelkit.drift.call_marks import marks_of
 from modelkit.drift.losses import as_doubles, check_losses, losses_of
 from modelkit.drift.outputs import name_outputs, output_columns
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
+from modelkit.drift.row_times import given_seconds
 from modelkit.drift.values import Alarm
 from modelkit.drift.vectors import expand
 from modelkit.drift.watch import Watch
@@ -102,13 +104,22 @@ class Detector:
         self,
         X: Any = None,
         scores: Any = None,
+        *,
+        at: Any = None,
     ) -> list[Alarm]:
         """Take rows in their order of arrival, and the model's answers; returns the new alarms.
+
+        Where the profile has units, the rows of the open unit are counted, and the unit is judged
+        when it is complete: when a row of a later unit comes, or, for batches, with each call. Rows
+        of a unit that was judged are counted as late, and not compared.
 
         Args:
             X: rows (n, width) with the columns of the profile, in any form that `Profile.fit`
                 takes; or None for scores alone.
             scores: the model's answers to these rows, as in `Profile.fit`.
+            at: when the rows were, where X does not have the profile's column of times: a datetime,
+                a text in ISO 8601 or seconds since 1970; one for all rows, or one each, (n,). With
+                no rows at all it says what time it is: a day or a week that has ended is judged.
 
         Raises:
             DriftError: for columns that are missing or of another kind, or scores of another
@@ -116,12 +127,25 @@ class Detector:
             SignatureError: for rows that cannot be read.
         """
         watch = self._watch
-        cells, strata = watch.encode(self._columns(X, scores))
-        watch.add(watch.estimate(self._named(scores)))
-        watch.count(cells, strata)
-        new = watch.push(cells, strata)
+        if X is None and scores is None and at is not None:
+            new = watch.close_units(float(given_seconds(at, 1)[0]))
+        else:
+            new = self._taken(X, scores, at)
         watch.untold.tell()
         return new
+
+    def _taken(self, X: Any, scores: Any, at: Any) -> list[Alarm]:
+        watch = self._watch
+        marks = marks_of(self.profile, self._columns(X, scores), at)
+        cells, strata = watch.encode(marks.columns)
+        estimate = watch.estimate(self._named(scores))
+        if marks.parts is not None:
+            new = watch.push_units(cells, strata, marks.parts)
+            watch.add(estimate)
+            return new
+        watch.add(estimate)
+        watch.count(cells, strata)
+        return watch.push(cells, strata)
 
     def _columns(
         self,
@@ -197,27 +221,36 @@ class Detector:
         self,
         X: Any = None,
         scores: Any = None,
+        *,
+        at: Any = None,
     ) -> DriftReport:
         """Compare one batch with the reference by exact tests, apart from what `update` has seen.
 
         The probability that a batch exchangeable with the reference raises any alarm is at most
         `alpha`, for this one batch. The order of its rows does not matter, but where the reference
-        was in the order of time they must be too.
+        was in the order of time they must be too. Where the profile has units, the units of X,
+        which are taken as complete, are compared with those of the reference.
 
         Args:
             X: rows, as in `update`.
             scores: as in `update`.
+            at: as in `update`.
 
         Raises:
             DriftError, SignatureError: as `update`; also for no rows, and for a profile with
                 `epsilon`.
         """
         answers = self._named(scores)
-        return findings.of_batch(self._watch, self._columns(X, scores), answers)
+        marks = marks_of(self.profile, self._columns(X, scores), at)
+        if marks.parts is not None:
+            return unit_findings.of_batch(self._watch, marks.columns, answers, marks.parts)
+        return findings.of_batch(self._watch, marks.columns, answers)
 
     def report(self) -> DriftReport:
         """Describe the stream so far: alarms, p-values, effect sizes, checks and performance."""
         with self._watch.lock:
+            if self.profile.units is not None:
+                return unit_findings.of_stream(self._watch)
             return findings.of_stream(self._watch)
 
     def state(self) -> bytes:
@@ -244,10 +277,11 @@ class Detector:
         Counts add up, and the evidence of "material" is averaged: an average of e-processes is one,
         so an alarm of the average has the level of an alarm of a single worker. "changed" and
         "performance" need their rows in one sequence and have no value here; give each worker alpha
-        / workers for those, and read them there.
+        / workers for those, and read them there. Where the profile has units, the counts of the
+        unit that is open at all workers add up exactly, and it is tested as `test` does.
 
         Raises:
-            DriftError: for no states, or those of different profiles or arguments.
+            DriftError: for no states, or those of different profiles, arguments or open units.
         """
         if not states:
             raise DriftError("there are no states to merge")
@@ -259,6 +293,8 @@ class Detector:
                 theirs = getattr(other, name)
                 if mine != theirs:
                     raise DriftError(f"the states differ in {name}: {mine}, {theirs}")
+        if profile.units is not None:
+            return unit_findings.of_workers(watches)
         return findings.of_workers(watches)
 
 

@@ -63,7 +63,7 @@ def _stream_features(
         p_material = float(material[j])
         p_changed = None if changed is None else float(changed[j])
         suspect = min(p_changed or 1.0, p_material) < SUSPECT
-        drift = _feature_drift(
+        drift = feature_drift(
             feature,
             name,
             profile.counts[s, j],
@@ -93,7 +93,7 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
         merged = _Merged(first, streams)
         alarms += [first.alarm(s, crossing) for crossing in merged.crossings(rows)]
         for j, feature in enumerate(profile.features):
-            drift = _feature_drift(
+            drift = feature_drift(
                 feature,
                 name,
                 profile.counts[s, j],
@@ -227,7 +227,7 @@ def _batch_features(
     found = []
     for s, (name, _) in enumerate(watch.streams()):
         for j, feature in enumerate(profile.features):
-            drift = _feature_drift(
+            drift = feature_drift(
                 feature,
                 name,
                 profile.counts[s, j],
@@ -296,7 +296,7 @@ def _batch_alarms(
 # One feature.
 
 
-def _feature_drift(  # noqa: PLR0913 - all but four by keyword
+def feature_drift(  # noqa: PLR0913 - all but four by keyword
     feature: Feature,
     stratum: str | None,
     reference: Array,
@@ -306,6 +306,7 @@ def _feature_drift(  # noqa: PLR0913 - all but four by keyword
     material: float | None = None,
     began: int | None = None,
 ) -> FeatureDrift:
+    """The findings on one feature, from counts (67,) of the reference and of recent rows."""
     before = reference / max(reference.sum(), 1)
     now = recent / max(recent.sum(), 1)
     return FeatureDrift(

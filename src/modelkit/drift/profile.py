@@ -19,6 +19,8 @@ from modelkit.drift.dependence import dependence_text
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.losses import Baseline, baseline_of_labels, baseline_of_losses
 from modelkit.drift.privacy import noisy
+from modelkit.drift.unit_fit import Counted, Marking, Marks, reference_units
+from modelkit.drift.units import BATCH, PERIODS, ReferenceUnits, units_text
 from modelkit.drift.vectors import Basis, basis_arrays, expand, read_bases, source_of
 from modelkit.errors import DriftError
 from modelkit.model import Model
@@ -40,7 +42,9 @@ class Profile:
     order of time, so that dependence between rows was looked for; `duplicates` is the number of
     rows of the reference that equal an earlier one; `epsilon` is that of differential privacy;
     `baseline` has the losses of the reference and `calibration` turns probabilities into calibrated
-    ones. Make a profile with `Profile.fit`.
+    ones. `unit` and `time` are as `Profile.fit` got them, `units` is what is kept of each unit of
+    the reference, `timed_stratum` says that the stratum is told by times, and `advice` is one line
+    on which of units, strata and rows fits the reference. Make a profile with `Profile.fit`.
     """
 
     features: tuple[Feature, ...]
@@ -55,6 +59,11 @@ class Profile:
     epsilon: float | None = None
     baseline: Baseline | None = None
     calibration: Calibration | None = None
+    unit: str | None = None
+    time: str | None = None
+    units: ReferenceUnits | None = None
+    timed_stratum: bool = False
+    advice: str = ""
 
     @staticmethod
     def fit(  # noqa: PLR0913 - all but one by keyword
@@ -70,6 +79,8 @@ class Profile:
         text: Sequence[str] = (),
         importance: Mapping[str, float] | None = None,
         epsilon: float | None = None,
+        unit: str | None = None,
+        time: str | None = None,
         seed: int = 0,
     ) -> Profile:
         """Describe training rows and held-out rows.
@@ -95,7 +106,8 @@ class Profile:
                 rows is then estimated, and rows are taken so far apart that they may pass as
                 independent.
             stratum: a column whose values are each compared with themselves: an hour, a weekday, a
-                tenant. At most 64.
+                tenant. At most 64. With `time`, "weekday" and "hour" need no column. A unit is of
+                one stratum.
             text: columns of strings of which the length counts, and not the words; that of a text
                 encoder is one.
             importance: the weight by which a column or an output gets its share of alpha; 1 where
@@ -104,7 +116,15 @@ class Profile:
                 features together within this budget. The cells, which X makes, are not private, nor
                 are the names of strata. It needs `reference`, and does not go with `scores`,
                 `labels`, `losses` or `ordered`.
-            seed: of the random half, and of the centroids of embeddings.
+            unit: what is compared as a whole, where rows of one day or table resemble each other:
+                "day" or "week" (of `time`), "batch" (each call of `update` or `test`; `reference`
+                is then a list of batches), or a column whose value is the unit, and which is no
+                feature. The reference needs 8 units, and 50 to notice much; of more than 400 (with
+                many features fewer: 2 MiB of them) a random part is kept.
+            time: the column that tells when a row was: datetimes, timestamps, texts in ISO 8601 or
+                seconds since 1970. A time without a zone is taken in UTC, so days of local times
+                are local. The column is no feature.
+            seed: of the random half, of the centroids of embeddings, and of which units are kept.
 
         Raises:
             DriftError: for columns that differ, fewer than 50 rows on a side, or arguments that do
@@ -119,15 +139,20 @@ class Profile:
             labelled=labels is not None or losses is not None,
             ordered=ordered,
         )
+        marking = Marking(unit, time, stratum)
+        marking.check(ordered=ordered, epsilon=epsilon)
+        X, reference, marks = marking.read(X, reference, model, ordered=ordered, seed=seed)
         weights = fitting.AlphaWeights(importance or {})
         sides = fitting.read_sides(X, reference, model, ordered=ordered, seed=seed)
-        refusals.check_columns(sides.train, sides.held, stratum)
+        refusals.check_columns(
+            sides.train, sides.held, None if marks.cycle is not None else stratum
+        )
         kinds = fitting.length_columns(text, model)
         fitted = fitting.Fitting(kinds, weights, seed)
-        fitted.inputs(sides.train, stratum)
+        fitted.inputs(sides.train, {stratum, *marking.aside})
         answers = fitting.fit_answers(fitted, sides, scores, ordered=ordered)
         refusals.check_names(fitted.features, kinds, importance or {})
-        profile = _counted(fitted, sides, answers, stratum, ordered=ordered)
+        profile = _counted(fitted, sides, answers, marking, marks, ordered=ordered)
         if epsilon is not None:
             return _private(profile, epsilon)
         if labels is not None:
@@ -152,7 +177,7 @@ class Profile:
             raise DriftError(
                 "private counts do not merge: their noise would add up; fit one profile on all rows"
             )
-        for what in ("features", "strata", "stratum", "epsilon", "ordered"):
+        for what in ("features", "strata", "stratum", "epsilon", "ordered", "unit", "time"):
             if getattr(self, what) != getattr(other, what):
                 raise DriftError(
                     f"the profiles differ in their {what}; fit both with the same X, seed and "
@@ -176,10 +201,14 @@ class Profile:
             rows=self.rows + other.rows,
             duplicates=self.duplicates + other.duplicates,
             baseline=baseline,
+            units=None if self.units is None else self.units.joined(other.units),
+            advice="",
         )
 
     def assumptions(self) -> tuple[str, ...]:
         """The assumptions of a guarantee, and the findings about each, in words."""
+        if self.units is not None:
+            return tuple(units_text(self.units.found, len(self.units.shares), str(self.unit)))
         apart = max(feature.stride for feature in self.features)
         said = [dependence_text(apart, ordered=self.ordered)]
         fewest = int(self.counts.sum(axis=2).min())
@@ -205,17 +234,21 @@ class Profile:
         """
         found = read_columns(X)
         wanted = self.sources()
+        if self.time in found:
+            wanted.append(str(self.time))
         absent = [name for name in wanted if name not in found]
         if absent:
             raise refusals.lacking(absent, list(found))
         return expand({name: found[name] for name in wanted}, self.bases)
 
     def sources(self) -> list[str]:
-        """The names of the columns that rows must have: inputs, and the one that tells strata."""
+        """The columns that rows must have: inputs, and those that tell strata and units."""
         inputs = [feature.name for feature in self.features if not feature.output]
         names = list(dict.fromkeys(source_of(name, self.bases) for name in inputs))
-        if self.stratum is not None:
+        if self.stratum is not None and not self.timed_stratum:
             names.append(self.stratum)
+        if self.unit is not None and self.unit not in (*PERIODS, BATCH, *names):
+            names.append(self.unit)
         return names
 
     def outputs(self) -> set[str]:
@@ -265,6 +298,7 @@ class Profile:
             features=fitting.AlphaWeights.shared(features),
             counts=self.counts[:, kept],
             bases=bases,
+            units=None if self.units is None else self.units.of(kept),
         )
 
     def _is_of(
@@ -291,12 +325,23 @@ class Profile:
             "baseline": fields.write_object(self.baseline),
             "classes": None if self.calibration is None else self.calibration.classes,
         }
+        about |= self._later()
         arrays = feature_arrays(self.features)
         arrays["counts"] = _narrow(self.counts)
         arrays |= basis_arrays(self.bases)
         if self.calibration is not None:
             arrays |= self.calibration.arrays()
+        if self.units is not None:
+            arrays |= self.units.arrays()
         return pack(PROFILE_SCHEMA, about, arrays)
+
+    def _later(self) -> dict[str, Any]:
+        """What older versions do not know, where there is any: other profiles keep their bytes."""
+        names = ("unit", "time", "timed_stratum", "advice")
+        found = {name: getattr(self, name) for name in names if getattr(self, name)}
+        if self.units is not None:
+            found["units"] = self.units.found
+        return found
 
     @staticmethod
     def from_bytes(data: bytes | memoryview) -> Profile:
@@ -331,13 +376,14 @@ def _counted(
     fitted: fitting.Fitting,
     sides: fitting.Sides,
     answers: fitting.ServedAnswers,
-    stratum: str | None,
+    marking: Marking,
+    marks: Marks,
     *,
     ordered: bool,
 ) -> Profile:
     """The profile with the counts of the reference."""
     columns = expand(sides.held, fitted.bases)
-    strata, member = fitting.strata_of(sides.held, stratum)
+    strata, member = fitting.strata_of(sides.held, marking.stratum, marks.cycle)
     features, counts = fitting.count_cells(
         fitted.features,
         columns | dict(answers.columns),
@@ -345,16 +391,22 @@ def _counted(
         answers.rows,
         ordered=ordered,
     )
+    counted = Counted(features, columns | dict(answers.columns), answers.rows, member)
+    units = reference_units(counted, marks.units, str(marking.unit), fitted.seed)
     return Profile(
         features=fitting.AlphaWeights.shared(features),
         counts=counts,
         strata=strata,
-        stratum=stratum,
+        stratum=marking.stratum,
         bases=fitted.bases,
         rows=length(sides.held),
         train_rows=length(sides.train),
         ordered=ordered,
         duplicates=fitting.duplicates(features, columns),
+        unit=marking.unit,
+        time=marking.time,
+        units=units,
+        timed_stratum=marks.cycle is not None,
     )
 
 
@@ -404,6 +456,8 @@ def _decode(
         "bases": read_bases(about["bases"], arrays),
         "calibration": None if classes is None else Calibration.of_arrays(classes, arrays),
     }
+    if "units" in about:
+        with_arrays["units"] = ReferenceUnits.of_arrays(about["units"], arrays)
     profile = fields.read_object(Profile, about | with_arrays, "profile")
     counts = profile.counts
     shape = (len(profile.strata), len(profile.features), CELLS)
@@ -411,4 +465,6 @@ def _decode(
         raise DriftError(
             f"this is no profile: counts have the shape {counts.shape}, or are below 0"
         )
+    if profile.units is not None:
+        profile.units.check(len(profile.features), len(profile.strata))
     return profile

@@ -32,6 +32,7 @@ class Alarm:
     alpha of this kind, feature and stratum; for "material" and "performance" a third of it is for
     the error of the reference, which p does not count. `row` is the number of rows seen until then, `began` the
     estimated number of rows before the change. `stratum` is None where there are no strata.
+    `unit` names the unit that was judged, such as "day 2013-03-09"; None where rows are compared.
     """
 
     kind: AlarmKind
@@ -45,12 +46,14 @@ class Alarm:
     effect: Effect | None
     guarantee: str
     assumptions: tuple[str, ...]
+    unit: str | None = None
 
     def __str__(self) -> str:
         where = "" if self.stratum is None else f" (stratum {self.stratum})"
         since = "" if self.began is None else f", since about row {self.began:,}"
         size = "" if self.effect is None else f", {self.effect}"
-        about = f"{self.kind} at row {self.row:,}{since}"
+        when = f"at row {self.row:,}" if self.unit is None else f"with {self.unit}"
+        about = f"{self.kind} {when}{since}"
         return f"{self.feature}{where}: {about}: p {self.p:.2g}{size}"
 
 

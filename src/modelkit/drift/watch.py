@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -17,8 +17,17 @@ from modelkit.drift.labelfree import Estimate
 from modelkit.drift.labels import Labelled
 from modelkit.drift.outputs import class_numbers, scores_of
 from modelkit.drift.profile import Profile
-from modelkit.drift.shares import HORIZON, alpha_by_kind, labelled_of, stream_of
+from modelkit.drift.shares import (
+    HORIZON,
+    alpha_by_kind,
+    labelled_of,
+    stream_of,
+    unit_stream_of,
+)
 from modelkit.drift.stream import Crossing, Stream
+from modelkit.drift.unit_alarms import unit_alarm, unit_promise
+from modelkit.drift.unit_stream import UnitCrossing, UnitStream
+from modelkit.drift.units import UnitRows
 from modelkit.drift.untold import Untold
 from modelkit.drift.values import Alarm, Effect
 from modelkit.errors import DriftError
@@ -72,7 +81,12 @@ class Watch:
         self._number = {name: s for s, name in enumerate(profile.strata)}
         self._levels = alpha_by_kind(profile, alpha)
         seeds = np.random.SeedSequence(seed).spawn(len(profile.strata))
-        self._streams = [self._stream(s, own) for s, own in enumerate(seeds)]
+        self._units: UnitStream | None = None
+        self._streams: list[Stream] = []
+        if profile.units is None:
+            self._streams = [self._stream(s, own) for s, own in enumerate(seeds)]
+        else:
+            self._units = unit_stream_of(profile, self._levels["changed"], guarantee, seeds[0])
         self._estimates: list[Estimate | None] = [None, None]
         self.labelled = self._labelled()
         forks.watch(self)
@@ -102,6 +116,8 @@ class Watch:
     @property
     def rows(self) -> int:
         """The number of rows taken."""
+        if self._units is not None:
+            return self._units.rows + self._units.late
         return sum(stream.rows for stream in self._streams) + self.strangers
 
     def streams(self) -> list[tuple[str | None, Stream]]:
@@ -120,6 +136,8 @@ class Watch:
     @property
     def promise(self) -> str:
         """The guarantee in words."""
+        if self._units is not None:
+            return unit_promise(self.profile, self.alpha, self.guarantee)
         if self.guarantee == "ever":
             return (
                 "if rows are exchangeable with the reference, any alarm is ever raised with a "
@@ -191,6 +209,33 @@ class Watch:
             with self.lock:  # so that no state is taken between the two
                 self.rank(cells[part], own)
                 new += self.settle()
+        return new
+
+    def unit_stream(self) -> UnitStream:
+        """The stream of units. Raises DriftError where rows are compared."""
+        if self._units is None:
+            raise DriftError("the profile has no units: fit it with unit=")
+        return self._units
+
+    def push_units(
+        self,
+        cells: Array,
+        strata: Array | None,
+        parts: Sequence[UnitRows],
+    ) -> list[Alarm]:
+        """Take encoded rows by unit, and judge the units that are complete; the new alarms."""
+        with self.lock:
+            return self._unit_alarms(self.unit_stream().take(cells, strata, parts))
+
+    def close_units(self, second: float) -> list[Alarm]:
+        """Judge the open day or week where it has ended by a second; returns the new alarms."""
+        with self.lock:
+            return self._unit_alarms(self.unit_stream().close_before(second))
+
+    def _unit_alarms(self, crossed: Sequence[UnitCrossing]) -> list[Alarm]:
+        stream = self.unit_stream()
+        new = [unit_alarm(self.profile, stream, each, self.promise) for each in crossed]
+        self._keep(new)
         return new
 
     def rank(
@@ -340,10 +385,13 @@ class Watch:
             }
         return archive.pack(STATE_SCHEMA, about, arrays)
 
-    def _parts(self) -> list[Stream | Labelled]:
-        if self.labelled is None:
-            return [*self._streams]
-        return [*self._streams, self.labelled]
+    def _parts(self) -> list[Stream | UnitStream | Labelled]:
+        parts: list[Stream | UnitStream | Labelled] = [*self._streams]
+        if self._units is not None:
+            parts.append(self._units)
+        if self.labelled is not None:
+            parts.append(self.labelled)
+        return parts
 
     @staticmethod
     def resume(profile: Profile, state: bytes) -> Watch:
