@@ -115,6 +115,12 @@ def _unit_checks(
             "not compared"
         )
         found.append(Check("late rows", str(profile.time or profile.unit), rows, "none"))
+    if stream.partial:
+        rows = (
+            f"{stream.partial:,} rows are of the {stream.unit} in which watching began, which is not "
+            "whole; they were not compared"
+        )
+        found.append(Check("unit not whole", str(profile.time), rows, "whole units"))
     if stream.uncompared:
         found.append(_unseen_stratum(profile, stream.uncompared, stream.strange))
     return tuple(found)

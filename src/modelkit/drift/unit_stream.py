@@ -18,6 +18,7 @@ from modelkit.drift.units import (
     UnitRows,
     group_table,
     period_start,
+    periods,
     shares_of,
     unit_name,
 )
@@ -83,6 +84,8 @@ class UnitStream:
         self.rows = 0
         self.totals = np.zeros((d, CELLS), np.int64)
         self.late = 0  # rows of a unit that was judged
+        self.partial = 0  # rows of the unit in which watching began, which is not whole
+        self.partial_key: int | None = None
         self.strange = 0  # rows of a stratum that the reference does not have
         self.uncompared = 0  # units of such a stratum
         self.open_key: int | str | None = None
@@ -115,6 +118,9 @@ class UnitStream:
         own = [self._stratum(part, strata) for part in parts]
         crossed: list[UnitCrossing] = []
         for part, stratum in zip(parts, own, strict=True):
+            if part.key is not None and part.key == self.partial_key:
+                self.partial += len(part.rows)
+                continue
             if self._is_late(part.key):
                 self.late += len(part.rows)
                 continue
@@ -126,6 +132,10 @@ class UnitStream:
             if self.unit == BATCH:
                 crossed += self.close()
         return crossed
+
+    def begin(self, second: float) -> None:
+        """Leave out the day or week that is under way at a second, when watching begins."""
+        self.partial_key = int(periods(np.array([second]), self.unit)[0])
 
     def _stratum(
         self,
@@ -286,6 +296,8 @@ PLAIN = (
     "open_key",
     "open_rows",
     "open_stratum",
+    "partial",
+    "partial_key",
     "rows",
     "strange",
     "uncompared",

@@ -173,6 +173,15 @@ def of_call(
     return [UnitRows(key, np.flatnonzero(names == key)) for key in keys]
 
 
+def together(parts: Sequence[UnitRows]) -> list[UnitRows]:
+    """The rows of each unit in one, in the order of the first of them."""
+    rows: dict[int | str | None, list[Array]] = {}
+    for part in parts:
+        rows.setdefault(part.key, []).append(part.rows)
+    joined = [UnitRows(key, np.sort(np.concatenate(own))) for key, own in rows.items()]
+    return sorted(joined, key=lambda part: int(part.rows[0]))
+
+
 def needed_times(
     seconds: Array | None,
     what: str,

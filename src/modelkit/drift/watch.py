@@ -117,7 +117,7 @@ class Watch:
     def rows(self) -> int:
         """The number of rows taken."""
         if self._units is not None:
-            return self._units.rows + self._units.late
+            return self._units.rows + self._units.late + self._units.partial
         return sum(stream.rows for stream in self._streams) + self.strangers
 
     def streams(self) -> list[tuple[str | None, Stream]]:
@@ -380,7 +380,7 @@ class Watch:
                 "guarantee": self.guarantee,
                 "seed": self.seed,
                 "strangers": self.strangers,
-                "alarms": fields.write_object(self.alarms),
+                "alarms": fields.write_object(self.alarms, defaults=False),
                 "parts": plain,
             }
         return archive.pack(STATE_SCHEMA, about, arrays)
