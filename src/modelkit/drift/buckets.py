@@ -163,6 +163,15 @@ class Buckets:
             self.hours[hour] for hour in sorted(self.hours)
         ]
 
+    def forget(self) -> int:
+        """Forget the oldest bucket; returns the bytes that it took, or 0 without one."""
+        for kept in (self.days, self.hours):
+            if kept:
+                oldest = kept.pop(min(kept))
+                self.forgotten += oldest.rows
+                return oldest.counts.nbytes
+        return 0
+
     def join(self, other: Buckets) -> None:
         """Take in another's buckets, of the same profile."""
         for mine, theirs in ((self.days, other.days), (self.hours, other.hours)):

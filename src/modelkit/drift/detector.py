@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 from modelkit.cast import Array
 from modelkit.drift import findings
+from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.losses import as_doubles, check_losses, losses_of
 from modelkit.drift.outputs import name_outputs, output_columns
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
+from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
 from modelkit.drift.vectors import expand
 from modelkit.drift.watch import Watch
@@ -34,14 +37,19 @@ class Detector:
         alpha: the probability of a false alarm: ever, over all features and kinds.
         tolerance: the largest change that is not material: of a distribution function, anywhere,
             and, at half the range, of the means of three polynomials of the rank. 0.03 is about
-            0.05 standard deviations of a normal variable.
+            0.05 standard deviations of a normal variable. Or one for each feature by name, such as
+            {"age": 0.1}, and 0.03 for the others; a name of an embedding is for all its numbers.
         guarantee: "ever", for one alarm of each feature and kind; or "arl" for alarms that recur:
             then alpha is the probability of a false alarm in 10,000 rows, and the mean number of
             rows to one is at least 5,000 / alpha.
         seed: of the random ranks of ties.
+        history: the most bytes of memory for the counts of past hours and days; 0 for none.
+        clock: tells when rows are that say nothing of it, in POSIX seconds.
+        on_alarm: a function of one `Alarm`, called once for each, by the thread whose rows raised
+            it, while no lock is held. An error that it raises is logged, and reaches no caller.
 
     Raises:
-        DriftError: for values out of range.
+        DriftError: for values out of range, and for names that are no features.
     """
 
     __slots__ = ("__weakref__", "_watch")
@@ -51,9 +59,12 @@ class Detector:
         profile: Profile,
         *,
         alpha: float = 0.01,
-        tolerance: float = 0.03,
+        tolerance: float | Mapping[str, float] = 0.03,
         guarantee: Guarantee = "ever",
         seed: int = 0,
+        history: int = HISTORY_BYTES,
+        clock: Callable[[], float] = time.time,
+        on_alarm: OnAlarm | None = None,
     ) -> None:
         self._watch = Watch(
             profile,
@@ -61,6 +72,9 @@ class Detector:
             tolerance=tolerance,
             guarantee=guarantee,
             seed=seed,
+            history=history,
+            clock=clock,
+            on_alarm=on_alarm,
         )
 
     @property
@@ -74,7 +88,7 @@ class Detector:
         return self._watch.alpha
 
     @property
-    def tolerance(self) -> float:
+    def tolerance(self) -> float | Mapping[str, float]:
         """The largest change that is not material."""
         return self._watch.tolerance
 

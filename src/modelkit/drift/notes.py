@@ -126,15 +126,16 @@ class Notes:
         """The notes as JSON can hold them."""
         return {name: fields.write_object(notes) for name, notes in vars(self).items()}
 
-    @staticmethod
-    def restored(plain: Mapping[str, Any]) -> Notes:
-        """The inverse of `state`; a state of before notes has none."""
-        notes = Notes()
-        kinds = {"acknowledged": Acknowledgement, "suppressed": Suppression, "rebased": Rebase}
+    def restore(self, plain: Mapping[str, Any]) -> None:
+        """Go on from `state()`; that of a Detector of before notes has none."""
+        kinds: dict[str, type[Any]] = {
+            "acknowledged": Acknowledgement,
+            "suppressed": Suppression,
+            "rebased": Rebase,
+        }
         for name, kind in kinds.items():
             found = [fields.read_object(kind, note, name) for note in plain.get(name, ())]
-            setattr(notes, name, tuple(found))
-        return notes
+            setattr(self, name, tuple(found))
 
 
 def check_reason(reason: str, what: str) -> str:

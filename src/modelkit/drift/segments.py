@@ -14,7 +14,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.drift.cells import CELLS, COARSE_CELLS, GONE, REST, UNKNOWN_CATEGORY, Feature
+from modelkit.drift.cells import CELLS, GONE, REST, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.columns import ColumnsByName
 from modelkit.errors import DriftError
 
@@ -37,6 +37,16 @@ class Segmentation:
     labels: tuple[str, ...]
     of_cells: bytes
     counts: Array
+
+    def of_features(self, places: Sequence[int]) -> Segmentation:
+        """The same segments with the counts of some features only, by their numbers."""
+        return replace(self, counts=self.counts[:, list(places)])
+
+    def joined(self, other: Segmentation) -> Segmentation:
+        """The counts of both references. Raises DriftError where the segments differ."""
+        if (self.name, self.labels, self.of_cells) != (other.name, other.labels, other.of_cells):
+            raise DriftError("the profiles differ in their segments; fit both with the same X")
+        return replace(self, counts=self.counts + other.counts)
 
     def members(
         self,
@@ -297,7 +307,7 @@ def read_segments(
     plain: Sequence[Mapping[str, Any]],
     arrays: Mapping[str, Array],
     features: Sequence[Feature],
-) -> tuple[Segmentation, ...]:
+) -> list[Segmentation]:
     """The inverse of `write_segments`. Raises DriftError for counts that do not fit."""
     found = []
     for i, own in enumerate(plain):
@@ -309,4 +319,4 @@ def read_segments(
         if not right or not numbered or len(labels) > MOST_SEGMENTS:
             raise DriftError(f"this is no profile: its segments by {own['name']!r} do not fit")
         found.append(Segmentation(str(own["name"]), labels, of_cells.tobytes(), counts))
-    return tuple(found)
+    return found

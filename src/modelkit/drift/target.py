@@ -8,7 +8,6 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit import fields
 from modelkit.cast import Array
 from modelkit.drift.cells import (
     CELLS,
@@ -17,7 +16,7 @@ from modelkit.drift.cells import (
     plain_features,
     read_features,
 )
-from modelkit.drift.columns import as_texts, fifth, stratum_names
+from modelkit.drift.columns import FeatureKind, as_texts, fifth, stratum_names
 from modelkit.drift.dependence import rows_apart
 from modelkit.drift.edges import fit_feature
 from modelkit.drift.losses import as_doubles
@@ -49,7 +48,7 @@ class Target:
 
         `classes` says whether labels are names, and not numbers to be compared by size.
         """
-        kind = "category" if classes else "number"
+        kind: FeatureKind = "category" if classes else "number"
         blank = Feature(TARGET, kind)
         values = label_values(blank, labels)
         mine, others = fifth(len(values), ordered=ordered)

@@ -45,6 +45,7 @@ class Alarm:
     effect: Effect | None
     guarantee: str
     assumptions: tuple[str, ...]
+    time: float | None = None
 
     def __str__(self) -> str:
         where = "" if self.stratum is None else f" (stratum {self.stratum})"

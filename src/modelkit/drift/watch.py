@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import numpy as np
@@ -11,15 +12,27 @@ import numpy as np
 from modelkit import fields, forks
 from modelkit.cast import Array
 from modelkit.drift import archive, exact
-from modelkit.drift.cells import ABSENT
+from modelkit.drift.buckets import HISTORY_BYTES
+from modelkit.drift.cells import ABSENT, Feature
 from modelkit.drift.columns import stratum_names
+from modelkit.drift.eras import Era, restored, state_of, trimmed
+from modelkit.drift.estimates import Estimates, estimate_of
 from modelkit.drift.labelfree import Estimate
 from modelkit.drift.labels import Labelled
-from modelkit.drift.outputs import class_numbers, scores_of
+from modelkit.drift.notes import Notes
 from modelkit.drift.profile import Profile
-from modelkit.drift.shares import HORIZON, alpha_by_kind, labelled_of, stream_of
+from modelkit.drift.segments import Segmented
+from modelkit.drift.shares import (
+    HORIZON,
+    alpha_by_kind,
+    labelled_of,
+    stream_of,
+    target_stream,
+    tolerances_of,
+    weights_of,
+)
 from modelkit.drift.stream import Crossing, Stream
-from modelkit.drift.untold import Untold
+from modelkit.drift.untold import OnAlarm, Untold
 from modelkit.drift.values import Alarm, Effect
 from modelkit.errors import DriftError
 from modelkit.evidence import Guarantee
@@ -31,7 +44,6 @@ STATISTICS = {
     "performance": "loss e-process",
 }
 MOST_ALARMS_KEPT = 1000
-RECENT_ESTIMATED = 1024  # rows after which a new label-free estimate begins
 RANKED_AT_ONCE = 2048  # rows, so that memory stays bounded
 
 
@@ -49,31 +61,41 @@ class Watch:
         profile: Profile,
         *,
         alpha: float,
-        tolerance: float,
+        tolerance: float | Mapping[str, float],
         guarantee: Guarantee,
         seed: int,
+        history: int = HISTORY_BYTES,
+        clock: Callable[[], float] = time.time,
+        on_alarm: OnAlarm | None = None,
     ) -> None:
-        if not 0 < alpha < 1 or not 0 <= tolerance < 1:
-            raise DriftError(
-                f"alpha is between 0 and 1, and tolerance from 0 to 1; got {alpha!r} and "
-                f"{tolerance!r}"
-            )
+        if not 0 < alpha < 1:
+            raise DriftError(f"alpha is between 0 and 1; got {alpha!r}")
+        if history < 0:
+            raise DriftError(f"history is in bytes, 0 or more; got {history!r}")
         if guarantee not in ("ever", "arl"):
             raise DriftError(f'guarantee is "ever" or "arl", got {guarantee!r}')
         self.profile = profile
         self.alpha = alpha
-        self.tolerance = tolerance
+        self.tolerance = dict(tolerance) if isinstance(tolerance, Mapping) else tolerance
         self.guarantee: Guarantee = guarantee
         self.seed = seed
         self.lock = threading.RLock()
         self.alarms: tuple[Alarm, ...] = ()
-        self.untold = Untold()
+        self.clock = clock
+        self.notes = Notes()
+        self.untold = Untold(self.notes, clock, on_alarm)
+        self.history = history
+        self.eras = [Era.of(profile, alpha, history)]
+        self.segmented = Segmented(profile.segments, profile.features)
         self.strangers = 0  # rows of a stratum that the reference does not have
         self._number = {name: s for s, name in enumerate(profile.strata)}
         self._levels = alpha_by_kind(profile, alpha)
-        seeds = np.random.SeedSequence(seed).spawn(len(profile.strata))
+        self._weights = weights_of(profile)
+        self._tolerances = tolerances_of(profile, tolerance)
+        *seeds, last = np.random.SeedSequence(seed).spawn(len(profile.strata) + 1)
         self._streams = [self._stream(s, own) for s, own in enumerate(seeds)]
-        self._estimates: list[Estimate | None] = [None, None]
+        self.target = self._target(last)
+        self._estimates = Estimates()
         self.labelled = self._labelled()
         forks.watch(self)
 
@@ -82,7 +104,19 @@ class Watch:
             self.profile,
             s,
             self._levels,
-            tolerance=self.tolerance,
+            tolerances=self._tolerances[:-1],
+            guarantee=self.guarantee,
+            seed=seed,
+        )
+
+    def _target(self, seed: np.random.SeedSequence) -> Stream | None:
+        """The stream of the labels."""
+        if self.profile.target is None:
+            return None
+        return target_stream(
+            self.profile.target,
+            self._levels,
+            tolerances=self._tolerances[-1:],
             guarantee=self.guarantee,
             seed=seed,
         )
@@ -112,10 +146,7 @@ class Watch:
 
     def estimated(self) -> Estimate | None:
         """The label-free estimate of the last 1,024 rows and up to as many before."""
-        earlier, lately = self._estimates
-        if earlier is None or lately is None:
-            return lately
-        return earlier + lately
+        return self._estimates.latest()
 
     @property
     def promise(self) -> str:
@@ -172,11 +203,22 @@ class Watch:
         self,
         cells: Array,
         strata: Array | None,
+        times: Array | float | None = None,
     ) -> None:
-        """Count encoded rows, whether or not they are ranked later."""
+        """Count encoded rows, whether or not they are ranked later.
+
+        `times` are theirs in POSIX seconds, (n,) or of all; None for now.
+        """
+        at: Array | float = self.clock() if times is None else times
         with self.lock:
+            era = self.eras[-1]
             for s, stream in enumerate(self._streams):
-                stream.count(cells if strata is None else cells[strata == s])
+                own = slice(None) if strata is None else np.flatnonzero(strata == s)
+                own_times = at if np.ndim(at) == 0 else at[own]  # type: ignore[index]  # an array
+                stream.totals += era.buckets.count(s, cells[own], own_times)
+            self.segmented.count(cells, at)
+            if len(self.eras) > 1:
+                self.eras = trimmed(self.eras, self.history)
 
     def push(
         self,
@@ -221,20 +263,35 @@ class Watch:
     ) -> Alarm:
         """The alarm that a crossing in stratum number `s` raises."""
         profile = self.profile
-        feature = profile.features[crossing.feature]
-        reference = profile.counts[s, crossing.feature]
+        return self._alarm(
+            profile.features[crossing.feature],
+            profile.counts[s, crossing.feature],
+            crossing,
+            stratum=None if profile.stratum is None else profile.strata[s],
+            share=float(self._weights[crossing.feature]),
+        )
+
+    def _alarm(
+        self,
+        feature: Feature,
+        reference: Array,
+        crossing: Crossing,
+        *,
+        stratum: str | None,
+        share: float,
+    ) -> Alarm:
         return Alarm(
             kind="changed" if crossing.kind == "changed" else "material",
             feature=feature.name,
-            stratum=None if profile.stratum is None else profile.strata[s],
+            stratum=stratum,
             statistic=STATISTICS[crossing.kind],
             p=crossing.p,
-            level=self._levels[crossing.kind] * feature.weight / len(profile.strata),
+            level=self._levels[crossing.kind] * share,
             row=crossing.row,
             began=crossing.began,
             effect=exact.main_effect(crossing.recent, reference, ordered=feature.ordered),
             guarantee=self.promise,
-            assumptions=profile.assumptions(),
+            assumptions=self.profile.assumptions(),
         )
 
     def _keep(self, new: list[Alarm]) -> None:
@@ -242,7 +299,42 @@ class Watch:
             self.alarms = (*self.alarms, *new)[-MOST_ALARMS_KEPT:]
             self.untold.add(new)
 
-    # The performance, from labels and without.
+    # Labels, and the performance with and without them.
+
+    def push_targets(self, cells: Array) -> list[Alarm]:
+        """Take the cells of labels, uint8 (n, 1), in the order in which they came."""
+        stream = self.target
+        target = self.profile.target
+        new: list[Alarm] = []
+        if stream is None or target is None:
+            return new
+        share = target.feature.weight
+        with self.lock:
+            stream.count(cells)
+            for start in range(0, len(cells), RANKED_AT_ONCE):
+                stream.rank(cells[start : start + RANKED_AT_ONCE])
+                for crossing in stream.settle():
+                    alarm = self._alarm(
+                        target.feature,
+                        target.counts,
+                        crossing,
+                        stratum=None,
+                        share=share,
+                    )
+                    new.append(alarm)
+            self._keep(new)
+        return new
+
+    def count_labels(
+        self,
+        losses: Array | None,
+        cells: Array | None,
+        times: Array | float | None,
+    ) -> None:
+        """Count losses (n,) and the cells of labels, uint8 (n, 1), in the history."""
+        at = self.clock() if times is None else times
+        with self.lock:
+            self.eras[-1].buckets.count_labels(at, losses, cells)
 
     def push_losses(self, losses: Array) -> list[Alarm]:
         """Take losses (n,) in the order in which their labels came; returns the new alarms."""
@@ -284,35 +376,13 @@ class Watch:
 
         Raises DriftError for another number of classes. Rows with NaN are left out.
         """
-        calibration = self.profile.calibration
-        shares = answers.get("probabilities")
-        if calibration is None or shares is None or not len(shares):
-            return None
-        classes = calibration.classes
-        if shares.shape[1:] != (len(classes),):
-            raise DriftError(
-                f"probabilities have shape {shares.shape}; the profile has {len(classes)} classes"
-            )
-        whole = np.isfinite(shares).all(axis=1)  # one NaN would make every later estimate NaN
-        if not whole.all():
-            return self.estimate({name: array[whole] for name, array in answers.items()})
-        predicted = class_numbers(answers.get("label"), classes)
-        if predicted is None:
-            predicted = shares.argmax(axis=1)
-        return calibration.estimate(scores_of(shares), predicted)
+        return estimate_of(self.profile.calibration, answers)
 
     def add(self, estimate: Estimate | None) -> None:
         """Take rows into the label-free estimate."""
-        if estimate is None:
-            return
-        with self.lock:
-            earlier, lately = self._estimates
-            if lately is None:
-                self._estimates = [earlier, estimate]
-            elif lately.rows >= RECENT_ESTIMATED:
-                self._estimates = [lately, estimate]
-            else:
-                self._estimates = [earlier, lately + estimate]
+        if estimate is not None:
+            with self.lock:
+                self._estimates.add(estimate)
 
     # To go on from later.
 
@@ -326,8 +396,11 @@ class Watch:
                 changing, rest = part.state()
                 arrays |= {f"{i} {name}": array for name, array in changing.items()}
                 plain.append(rest)
-            for name, estimate in zip(("earlier", "lately"), self._estimates, strict=True):
-                arrays |= _estimate_arrays(name, estimate)
+            arrays |= self._estimates.state()
+            eras, of_eras = state_of(self.eras)
+            latest, segments = self.segmented.state()
+            arrays |= of_eras
+            arrays |= {f"segments {name}": array for name, array in latest.items()}
             about = {
                 "profile": self.profile.digest,
                 "alpha": self.alpha,
@@ -335,18 +408,26 @@ class Watch:
                 "guarantee": self.guarantee,
                 "seed": self.seed,
                 "strangers": self.strangers,
+                "history": self.history,
+                "notes": self.notes.state(),
+                "eras": eras,
+                "segments": segments,
                 "alarms": fields.write_object(self.alarms),
                 "parts": plain,
             }
         return archive.pack(STATE_SCHEMA, about, arrays)
 
     def _parts(self) -> list[Stream | Labelled]:
-        if self.labelled is None:
-            return [*self._streams]
-        return [*self._streams, self.labelled]
+        more = [part for part in (self.labelled, self.target) if part is not None]
+        return [*self._streams, *more]
 
     @staticmethod
-    def resume(profile: Profile, state: bytes) -> Watch:
+    def resume(
+        profile: Profile,
+        state: bytes,
+        clock: Callable[[], float] = time.time,
+        on_alarm: OnAlarm | None = None,
+    ) -> Watch:
         """The inverse of `state`, bit for bit. Raises DriftError for any other bytes."""
         about, arrays = archive.unpack(STATE_SCHEMA, state, "state of a Detector")
         if about.get("profile") != profile.digest:
@@ -356,7 +437,8 @@ class Watch:
             )
         try:
             options = {name: about[name] for name in ("alpha", "tolerance", "guarantee", "seed")}
-            watch = Watch(profile, **options)
+            options["history"] = about.get("history", HISTORY_BYTES)
+            watch = Watch(profile, clock=clock, on_alarm=on_alarm, **options)
             watch._restore(about, arrays)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise DriftError(f"this is no state of a Detector: {error!r}") from error
@@ -374,26 +456,8 @@ class Watch:
         parts = zip(self._parts(), about["parts"], strict=True)
         for i, (part, plain) in enumerate(parts):
             part.restore(archive.under(f"{i} ", arrays), plain)
-        self._estimates = [_read_estimate(arrays, name) for name in ("earlier", "lately")]
-
-
-def _estimate_arrays(
-    name: str,
-    estimate: Estimate | None,
-) -> dict[str, Array]:
-    if estimate is None:
-        return {}
-    return {f"{name} {field}": np.asarray(value) for field, value in vars(estimate).items()}
-
-
-def _read_estimate(
-    arrays: dict[str, Array],
-    name: str,
-) -> Estimate | None:
-    if f"{name} rows" not in arrays:
-        return None
-    found: dict[str, Any] = {}
-    for field in Estimate.__dataclass_fields__:
-        array = arrays[f"{name} {field}"]
-        found[field] = array.item() if array.ndim == 0 else array
-    return Estimate(**found)
+        self._estimates.restore(arrays)
+        self.notes.restore(about.get("notes", {}))
+        self.eras = restored(self.eras[0], about.get("eras", ()), arrays, self.history)
+        if "segments" in about:
+            self.segmented.restore(archive.under("segments ", arrays), about["segments"])
