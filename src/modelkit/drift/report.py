@@ -11,6 +11,7 @@ from typing import Any, Literal, final
 
 from modelkit import fields, html, jsonable
 from modelkit.drift import sections
+from modelkit.drift.audit import AuditTable, audit_table
 from modelkit.drift.values import Alarm, Check, FeatureDrift, Performance
 from modelkit.errors import DriftError, importing
 
@@ -124,6 +125,17 @@ class DriftReport:
             columns |= dict.fromkeys(row)
         frame = pd.DataFrame(rows, columns=[*columns])
         return frame.astype({"began": "Int64", "p_changed": "float64", "p_material": "float64"})
+
+    def audit_table(self) -> AuditTable:
+        """The customary figures on each feature, as `ranked`, for those who audit by them.
+
+        They are PSI in ten bins of the reference, and the p-value of one Kolmogorov-Smirnov or
+        chi-square test. No alarm goes by them: they know nothing of the other features, nor of how
+        often one looks. The effect size "psi" is another: it is less its mean under no change.
+
+        Raises DriftError for a report that an earlier modelkit wrote.
+        """
+        return audit_table(self.ranked(), self.alarms)
 
     def to_html(self) -> str:
         """A page of its own, with a chart for each of the first 20 features.
