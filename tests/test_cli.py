@@ -11,7 +11,6 @@ import sys
 
 import numpy as np
 import pandas as pd
-import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 

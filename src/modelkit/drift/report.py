@@ -10,7 +10,7 @@ from math import isnan, log10, nan
 from typing import Any, Literal, final
 
 from modelkit import fields, html, jsonable
-from modelkit.drift import sections
+from modelkit.drift import sections, wording
 from modelkit.drift.audit import AuditTable, audit_table
 from modelkit.drift.values import Alarm, Check, FeatureDrift, Performance
 from modelkit.errors import DriftError, importing
@@ -18,11 +18,6 @@ from modelkit.errors import DriftError, importing
 REPORT_SCHEMA = "modelkit.drift/1"
 MOST_CHARTS = 20
 LEAST_P = 1e-300  # keeps its logarithm finite
-LEGEND = (
-    "<h2>Features, by evidence times importance</h2><p>"
-    '<span class="key old" style="margin-left:0"></span>reference'
-    '<span class="key new"></span>recent rows</p>'
-)
 
 
 @final
@@ -80,11 +75,11 @@ class DriftReport:
     def _title(self) -> str:
         alarms = "no alarm"
         if self.alarms:
-            alarms = sections.counted(len(self.alarms), "alarm")
+            alarms = wording.counted(len(self.alarms), "alarm")
         return f"Drift of a {self.kind}, {alarms}"
 
     def _compared(self) -> str:
-        rows = sections.counted(self.rows, "row")
+        rows = wording.counted(self.rows, "row")
         if self.skipped:
             rows += f" ({self.skipped:,} more left out by the row budget)"
         return f"{rows} against {self.reference_rows:,} of the reference, alpha {self.alpha:g}"
@@ -92,7 +87,7 @@ class DriftReport:
     def _line(self, drift: FeatureDrift) -> str:
         found = [sections.tests_text(drift, self.kind)]
         found += [str(size) for size in drift.effects[:1]]
-        where = sections.where(drift.feature, drift.stratum)
+        where = wording.name_of(drift.feature, drift.stratum)
         return f"{where}: {'; '.join(found)}"
 
     def to_json(self) -> str:
@@ -117,7 +112,7 @@ class DriftReport:
         with importing("pandas", "DriftReport.to_dataframe", "frames"):
             import pandas as pd
 
-        others = ("effects", "missing", "cells")
+        others = ("effects", "missing", "cells", "bins", "at_alarm")
         names = [own.name for own in dataclasses.fields(FeatureDrift) if own.name not in others]
         rows = [_flat(drift, names) for drift in self.ranked()]
         columns = dict.fromkeys([*names, "missing_reference", "missing_recent"])
@@ -144,15 +139,31 @@ class DriftReport:
         """
         ranked = self.ranked()
         body = [
+            sections.summary_box(
+                self.headline(),
+                wording.advice(self.alarms, len(self.checks)),
+                alarmed=bool(self.alarms),
+            ),
             f'<p class="soft">{html.escape(self._compared())}</p>',
-            sections.alarm_box(self.alarms, self.kind, self.guarantee),
-            sections.promise_part(self.guarantee, self.assumptions),
+            sections.alarms_part(self.alarms, self.kind, self.guarantee),
             sections.performance_part(self.performance),
             sections.checks_part(self.checks),
             self._charts(ranked[:MOST_CHARTS]),
             sections.rest_part(ranked[MOST_CHARTS:]),
+            sections.customary_part(self._customary()),
+            sections.promise_part(self.guarantee, self.assumptions),
+            sections.words_part(),
         ]
         return html.page(self._title(), "".join(body), sections.STYLE)
+
+    def headline(self) -> str:
+        """What changed, since when and by how much, in one or two sentences."""
+        return wording.headline(self.alarms, self.features, self.kind, self.rows)
+
+    def _customary(self) -> AuditTable | None:
+        """The customary figures; None for a report that an earlier modelkit wrote."""
+        with_bins = all(drift.bins for drift in self.features)
+        return self.audit_table() if with_bins else None
 
     def _charts(self, features: Sequence[FeatureDrift]) -> str:
         if not features:
@@ -162,7 +173,8 @@ class DriftReport:
         for drift in features:
             found = (drift.feature, drift.stratum) in alarmed
             charts.append(sections.feature_part(drift, self.kind, alarmed=found))
-        return f'{LEGEND}<div class="grid">{"".join(charts)}</div>'
+        legend = sections.legend(at_alarm=any(drift.at_alarm for drift in features))
+        return f'{legend}<div class="grid">{"".join(charts)}</div>'
 
     def _repr_html_(self) -> str:
         facts = [("compared", self._compared())]
@@ -172,7 +184,7 @@ class DriftReport:
         facts.append(("guarantee", self.guarantee))
         rows = []
         for drift in self.ranked()[:5]:
-            where = sections.where(drift.feature, drift.stratum)
+            where = wording.name_of(drift.feature, drift.stratum)
             tests = sections.tests_text(drift, self.kind)
             sizes = "; ".join(map(sections.effect_text, drift.effects[:1]))
             rows.append((where, tests, sizes))
@@ -203,13 +215,13 @@ def _with_rest(
     left = total - len(lines)
     if not left:
         return lines
-    return [*lines, f"and {sections.counted(left, f'more {noun}')}"]
+    return [*lines, f"and {wording.counted(left, f'more {noun}')}"]
 
 
 def _performance_text(found: Performance) -> str:
     parts = []
     if found.loss is not None:
-        rows = sections.counted(found.labelled, "labelled row")
+        rows = wording.counted(found.labelled, "labelled row")
         parts.append(f"loss {sections.interval_text(found.loss)} of {rows}")
     if found.baseline is not None:
         parts.append(f"reference {sections.interval_text(found.baseline)}")
