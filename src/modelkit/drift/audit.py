@@ -12,7 +12,6 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
-from math import log
 from typing import Any, final
 
 import numpy as np
@@ -99,12 +98,11 @@ def audit_table(features: Iterable[FeatureDrift], alarms: Sequence[Alarm]) -> Au
                 "modelkit; make it anew",
                 feature=drift.feature,
             )
-        kinds = [
-            alarm.kind
-            for alarm in alarms
-            if (alarm.feature, alarm.stratum) == (drift.feature, drift.stratum)
-        ]
-        rows.append(_row(drift, tuple(dict.fromkeys(kinds))))
+        own = (drift.feature, drift.stratum)
+        kinds = dict.fromkeys(
+            alarm.kind for alarm in alarms if (alarm.feature, alarm.stratum) == own
+        )
+        rows.append(_row(drift, tuple(kinds)))
     return AuditTable(tuple(rows))
 
 
@@ -112,10 +110,12 @@ def _row(drift: FeatureDrift, alarms: tuple[str, ...]) -> AuditRow:
     old = np.array([before for _, before, _ in drift.bins])
     new = np.array([now for _, _, now in drift.bins])
     ordered = drift.kind != "category"
-    psi = statistic = p = None
+    psi = None
+    statistic = None
+    p = None
     if old.sum() and new.sum():
         psi = customary_psi(old, new)
-        statistic, p = _ks(drift, old, new) if ordered else _chi_square(old, new)
+        statistic, p = _test(drift, old, new)
     return AuditRow(
         feature=drift.feature,
         stratum=drift.stratum,
@@ -133,11 +133,22 @@ def _row(drift: FeatureDrift, alarms: tuple[str, ...]) -> AuditRow:
     )
 
 
+def _test(
+    drift: FeatureDrift,
+    old: Array,
+    new: Array,
+) -> tuple[float, float]:
+    """The statistic of the customary test, and its p-value."""
+    if drift.kind == "category":
+        return _chi_square(old, new)
+    return _ks(drift, old, new)
+
+
 def customary_psi(old: Array, new: Array) -> float:
     """The population stability index of counts (K,), where a share of 0 counts as 0.0001."""
     p = np.maximum(new / new.sum(), LEAST_SHARE)
     q = np.maximum(old / old.sum(), LEAST_SHARE)
-    return float(sum((a - b) * log(a / b) for a, b in zip(p.tolist(), q.tolist(), strict=True)))
+    return float(((p - q) * np.log(p / q)).sum())
 
 
 def _says(psi: float) -> str:
@@ -212,18 +223,18 @@ def _deciles(
 ) -> tuple[tuple[str, int, int], ...]:
     ends = _ends(feature)
     upto = np.cumsum(reference)[: len(ends)]
-    wanted = np.arange(1, BINS) / BINS * reference.sum()
-    nearest = [int(np.abs(upto - want).argmin()) for want in wanted]
-    cuts = [cell for cell in dict.fromkeys(nearest) if 0 < upto[cell] < reference.sum()]
-    bins = []
-    start = 0
-    for cell in cuts:
-        part = slice(start, cell + 1)
-        bins.append((ends[cell], int(reference[part].sum()), int(recent[part].sum())))
-        start = cell + 1
-    last = "true" if feature.kind == "flag" else "inf"
-    bins.append((last, int(reference[start:].sum()), int(recent[start:].sum())))
-    return tuple(bins)
+    total = reference.sum()
+    nearest = []
+    for tenth in range(1, BINS):
+        far = np.abs(upto - total * tenth / BINS)
+        nearest.append(int(far.argmin()))
+    cuts = [cell for cell in dict.fromkeys(nearest) if 0 < upto[cell] < total]
+    names = [ends[cell] for cell in cuts]
+    names.append("true" if feature.kind == "flag" else "inf")
+    starts = [0, *(cell + 1 for cell in cuts)]
+    before = np.add.reduceat(reference, starts)
+    now = np.add.reduceat(recent, starts)
+    return tuple(zip(names, before.tolist(), now.tolist(), strict=True))
 
 
 def _ends(feature: Feature) -> list[str]:

@@ -14,7 +14,7 @@ from modelkit import html
 from modelkit.drift.values import FeatureDrift
 
 CHART_WIDTH = 480
-LEFT = 44  # of the plot
+LEFT = 52  # of the plot
 RIGHT = 472
 TOP = 16
 BASE = 116
@@ -24,7 +24,7 @@ PAIR_HEIGHT = 24  # of the two bars of a category
 BAR_HEIGHT = 9
 MOST_BARS = 10
 MOST_EDGES = 7  # that are labelled
-AXIS = "cells of about equal mass in training, in order; height: share of rows"
+AXIS = "values, in cells of about equal mass in training"
 ARROW = 44  # the width of a share with an arrow
 # Times the usual cell of the reference; one value that most rows have would hide all others.
 TALLEST = 8
@@ -368,4 +368,6 @@ def _bar(
     y: int,
     width: float,
 ) -> str:
-    return f'<rect class="{which}" x="{NAMES_END}" y="{y}" width="{width:.1f}" height="{BAR_HEIGHT}"/>'
+    return (
+        f'<rect class="{which}" x="{NAMES_END}" y="{y}" width="{width:.1f}" height="{BAR_HEIGHT}"/>'
+    )

@@ -12,6 +12,7 @@ from typing import Any, Literal, final
 from modelkit import fields, html, jsonable
 from modelkit.drift import sections, wording
 from modelkit.drift.audit import AuditTable, audit_table
+from modelkit.drift.timeline import timeline_part
 from modelkit.drift.values import Alarm, Check, FeatureDrift, Performance
 from modelkit.errors import DriftError, importing
 
@@ -30,7 +31,8 @@ class DriftReport:
     `skipped` rows were left out by a row budget. `alpha` is the probability of a false alarm,
     `guarantee` says of what in words, and each of `assumptions` what was checked for it and found.
     `alarms` is empty where nothing was found. `features` has one entry for each feature and
-    stratum.
+    stratum. `times` are when the first and the last of the rows were, in seconds since 1970, where
+    that is known.
     """
 
     kind: Literal["stream", "batch"]
@@ -44,6 +46,7 @@ class DriftReport:
     checks: tuple[Check, ...]
     performance: Performance | None
     skipped: int = 0
+    times: tuple[float, float] | None = None
 
     def ranked(self) -> tuple[FeatureDrift, ...]:
         """The features by evidence times importance, ties by effect size.
@@ -75,11 +78,11 @@ class DriftReport:
     def _title(self) -> str:
         alarms = "no alarm"
         if self.alarms:
-            alarms = wording.counted(len(self.alarms), "alarm")
+            alarms = wording.count_of(len(self.alarms), "alarm")
         return f"Drift of a {self.kind}, {alarms}"
 
     def _compared(self) -> str:
-        rows = wording.counted(self.rows, "row")
+        rows = wording.count_of(self.rows, "row")
         if self.skipped:
             rows += f" ({self.skipped:,} more left out by the row budget)"
         return f"{rows} against {self.reference_rows:,} of the reference, alpha {self.alpha:g}"
@@ -145,6 +148,7 @@ class DriftReport:
                 alarmed=bool(self.alarms),
             ),
             f'<p class="soft">{html.escape(self._compared())}</p>',
+            self._timeline(),
             sections.alarms_part(self.alarms, self.kind, self.guarantee),
             sections.performance_part(self.performance),
             sections.checks_part(self.checks),
@@ -159,6 +163,11 @@ class DriftReport:
     def headline(self) -> str:
         """What changed, since when and by how much, in one or two sentences."""
         return wording.headline(self.alarms, self.features, self.kind, self.rows)
+
+    def _timeline(self) -> str:
+        if self.kind == "batch":
+            return ""
+        return timeline_part(self.alarms, self.rows, self.times)
 
     def _customary(self) -> AuditTable | None:
         """The customary figures; None for a report that an earlier modelkit wrote."""
@@ -215,13 +224,13 @@ def _with_rest(
     left = total - len(lines)
     if not left:
         return lines
-    return [*lines, f"and {wording.counted(left, f'more {noun}')}"]
+    return [*lines, f"and {wording.count_of(left, f'more {noun}')}"]
 
 
 def _performance_text(found: Performance) -> str:
     parts = []
     if found.loss is not None:
-        rows = wording.counted(found.labelled, "labelled row")
+        rows = wording.count_of(found.labelled, "labelled row")
         parts.append(f"loss {sections.interval_text(found.loss)} of {rows}")
     if found.baseline is not None:
         parts.append(f"reference {sections.interval_text(found.baseline)}")

@@ -9,7 +9,7 @@ from modelkit.drift import wording
 from modelkit.drift.audit import AuditTable
 from modelkit.drift.charts import chart, percent
 from modelkit.drift.values import Alarm, Check, Effect, FeatureDrift, Performance
-from modelkit.drift.wording import counted
+from modelkit.drift.wording import count_of
 from modelkit.html import escape
 
 MOST_ALARMS = 30
@@ -65,11 +65,9 @@ p{margin:4px 0}ul{margin:4px 0;padding-left:20px}li{overflow-wrap:anywhere;margi
 border-radius:9px;padding:0 7px;font-size:12px;font-weight:600;white-space:nowrap}
 .wide{overflow-x:auto}table{border-collapse:collapse}
 th,td{text-align:left;vertical-align:top;padding:3px 16px 3px 0;border-top:1px solid var(--line);
-overflow-wrap:anywhere}
+overflow-wrap:break-word;min-width:3em;max-width:30em}
 th{font-weight:normal;color:var(--soft);border:0;white-space:nowrap}
 td:last-child{overflow-wrap:normal}
-.key{display:inline-block;width:12px;height:12px;border-radius:2px;vertical-align:-1px;
-margin:0 4px 0 12px}
 svg{width:100%;height:auto;display:block;margin-top:6px}svg text{font-size:11px;fill:var(--soft)}
 .old{fill:var(--old);background:var(--old)}.new{fill:var(--new);background:var(--new)}
 path.old{fill-opacity:.55}path.new{fill:none;stroke:var(--new);stroke-width:1.8}
@@ -79,10 +77,13 @@ rect.then{fill:var(--then)}
 .lead{font-size:17px;line-height:1.4;font-weight:600;margin:2px 0 8px;overflow-wrap:anywhere}
 .legend{display:flex;flex-wrap:wrap;gap:4px 18px;margin:6px 0 10px;align-items:center}
 .legend svg{width:26px;height:14px;display:inline-block;margin:0 6px 0 0;vertical-align:-2px}
-.legend span{white-space:nowrap}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:1px 12px;margin:4px 0}
+.legend .key{white-space:nowrap}.when{max-width:760px}
+circle.new{fill:var(--new)}
+dl{display:grid;grid-template-columns:fit-content(34%) 1fr;gap:1px 12px;margin:4px 0}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 .words dl{gap:3px 16px}
+@media (max-width:520px){body{padding:0 10px;margin:.7em auto!important}
+svg text{font-size:13.5px}.lead{font-size:16px}}
 .hit rect{fill:transparent}.hit rect:hover{fill:var(--ink);fill-opacity:.12}
 """
 
@@ -116,7 +117,7 @@ def alarms_part(
     items = [f"<li>{_alarm_item(alarm, kind, guarantee)}</li>" for alarm in shown]
     if len(alarms) > MOST_ALARMS:
         items.append(f"<li>and {len(alarms) - MOST_ALARMS:,} more</li>")
-    return f"<h2>{counted(len(alarms), 'alarm')}</h2><ul>{''.join(items)}</ul>"
+    return f"<h2>{count_of(len(alarms), 'alarm')}</h2><ul>{''.join(items)}</ul>"
 
 
 def _alarm_item(
@@ -183,7 +184,7 @@ def performance_part(found: Performance | None) -> str:
         return ""
     rows = []
     if found.loss is not None:
-        title = f"mean loss of {counted(found.labelled, 'labelled row')}"
+        title = f"mean loss of {count_of(found.labelled, 'labelled row')}"
         rows.append((title, *_value_columns(found.loss)))
     if found.baseline is not None:
         rows.append(("mean loss of the reference", *_value_columns(found.baseline)))
@@ -244,7 +245,7 @@ def feature_part(
     """A feature with its chart."""
     tag = ' <span class="tag">alarm</span>' if alarmed else ""
     name = escape(wording.name_of(drift.feature, drift.stratum))
-    about = f"{drift.kind}, {counted(drift.rows, 'recent row')}"
+    about = f"{drift.kind}, {count_of(drift.rows, 'recent row')}"
     if not drift.rows:
         about = f"{drift.kind}, no recent row has it"
     facts = html_facts(_feature_facts(drift, kind))
@@ -261,12 +262,12 @@ def legend(*, at_alarm: bool) -> str:
         keys.append(("then", "rows of the alarm"))
     drawn = []
     for look, name in keys:
-        drawn.append(f"<span>{_swatch(look)}{name}</span>")
+        drawn.append(f'<span class="key">{_swatch(look)}{name}</span>')
     return (
         "<h2>Features, by evidence times importance</h2>"
         f'<div class="legend">{"".join(drawn)}'
-        '<span class="soft">height: share of rows; each step holds as many training rows</span>'
-        "</div>"
+        '<span class="soft">up: share of rows; across: the values, in steps of about equally many training '
+        "rows</span></div>"
     )
 
 

@@ -45,6 +45,10 @@ class Alarm:
     effect: Effect | None
     guarantee: str
     assumptions: tuple[str, ...]
+    time: float | None = None
+    began_time: float | None = None
+    rows: int | None = None
+    unit: str | None = None
     counts: tuple[int, ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:

@@ -11,10 +11,12 @@ from math import floor, isfinite, log10
 from typing import NamedTuple
 
 from modelkit.drift.charts import percent
+from modelkit.drift.row_times import second_text
 from modelkit.drift.values import Alarm, FeatureDrift
 
 MOST_NAMED = 4  # features in a sentence
-CERTAIN = 1e-6  # below it the odds are not counted any more
+USUAL = 0.5  # above it the odds say nothing
+CERTAIN = 1e-6  # below it the odds are not count_of any more
 SERIOUS = ("performance", "material", "changed")  # the most serious first
 SAYS = {
     "changed": "is no longer like the reference",
@@ -35,9 +37,9 @@ ADVICE = {
         "Measure the model on recent labels; go back to the version before, or retrain it."
     ),
 }
-GONE = "missing values"
+MISSING_VALUES = "missing values"
 CELL_WORDS = {
-    "(missing)": GONE,
+    "(missing)": MISSING_VALUES,
     "(new)": "categories that training did not know",
     "(other)": "all rarer categories",
 }
@@ -52,7 +54,7 @@ class Move(NamedTuple):
     new: float
 
     def __str__(self) -> str:
-        return f"{self.which} were {percent(self.old)} of the rows and are {percent(self.new)}"
+        return f"{self.which} went from {percent(self.old)} to {percent(self.new)} of the rows"
 
 
 def name_of(feature: str, stratum: str | None) -> str:
@@ -60,7 +62,7 @@ def name_of(feature: str, stratum: str | None) -> str:
     return feature if stratum is None else f"{feature} (stratum {stratum})"
 
 
-def counted(n: int, noun: str) -> str:
+def count_of(n: int, noun: str) -> str:
     """A number with its noun, such as "3 rows"."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
@@ -76,8 +78,8 @@ def listed(names: Sequence[str]) -> str:
 
 def odds(p: float) -> str:
     """A p-value as one in so many, rounded so that it promises no more than p does."""
-    if not isfinite(p) or p >= 1:
-        return "any"
+    if not isfinite(p) or p > USUAL:
+        return "nothing unusual"
     if p < CERTAIN:
         return "fewer than 1 in 1,000,000"
     times = 1 / p
@@ -96,7 +98,7 @@ def headline(
 ) -> str:
     """What changed, since when and by how much; or that there is no alarm."""
     if not alarms:
-        return f"No alarm. Nothing in {counted(rows, 'row')} shows that they differ from before."
+        return f"No alarm. Nothing in {count_of(rows, 'row')} shows that they differ from before."
     first = _most_serious(alarms)
     name = name_of(first.feature, first.stratum)
     since = "" if kind == "batch" else f", since {since_text(first)}"
@@ -115,7 +117,10 @@ def _most_serious(alarms: Sequence[Alarm]) -> Alarm:
     return min(alarms, key=order)
 
 
-def _others(alarms: Sequence[Alarm], first: Alarm) -> list[str]:
+def _others(
+    alarms: Sequence[Alarm],
+    first: Alarm,
+) -> list[str]:
     names = [name_of(alarm.feature, alarm.stratum) for alarm in alarms]
     own = name_of(first.feature, first.stratum)
     return [name for name in dict.fromkeys(names) if name != own]
@@ -123,6 +128,8 @@ def _others(alarms: Sequence[Alarm], first: Alarm) -> list[str]:
 
 def since_text(alarm: Alarm) -> str:
     """Since when the rows differ, as the alarm estimates it."""
+    if alarm.began_time is not None:
+        return f"about {second_text(alarm.began_time)} UTC"
     if alarm.began is None:
         return "an unknown row"
     if alarm.began <= 0:
@@ -158,7 +165,7 @@ def largest_move(drift: FeatureDrift) -> Move | None:
     labels = [label for label, _, _ in drift.cells]
     moves = _of_cells(labels, before, now)
     if drift.kind not in ("category", "flag"):
-        gone = [move for move in moves if move.which == GONE]
+        gone = [move for move in moves if move.which == MISSING_VALUES]
         moves = [*gone, *_of_values(drift.kind, labels, before, now)]
     return max(moves, key=_size_of, default=None)
 
@@ -201,12 +208,12 @@ def advice(alarms: Sequence[Alarm], checks: int) -> str:
         if not checks:
             return "Nothing needs to be done. That does not prove that nothing changed."
         return (
-            f"Read {counted(checks, 'data check')} below: they raise no alarm, and may matter. "
+            f"Read {count_of(checks, 'data check')} below: they raise no alarm, and may matter. "
             "No alarm does not prove that nothing changed."
         )
     said = f"What to do: {ADVICE.get(_most_serious(alarms).kind, '')}"
     if checks:
-        said += f" Begin with {counted(checks, 'data check')} below."
+        said += f" Begin with {count_of(checks, 'data check')} below."
     return said
 
 
@@ -217,8 +224,8 @@ def evidence_text(alarm: Alarm, kind: str) -> str:
     """How sure an alarm is."""
     sets = "batches" if kind == "batch" else "streams"
     return (
-        f"Without such a change, {odds(alarm.p)} {sets} would look like this; the alarm is raised "
-        f"at {odds(alarm.level)} ({alarm.statistic}, p {alarm.p:.2g}, level {alarm.level:.2g})."
+        f"Of {sets} without such a change, {odds(alarm.p)} would look like this; an alarm takes "
+        f"{odds(alarm.level)} ({alarm.statistic}, p {alarm.p:.2g}, level {alarm.level:.2g})."
     )
 
 
@@ -226,8 +233,12 @@ def raised_text(alarm: Alarm, kind: str) -> str:
     """When an alarm was raised, and since when the rows differ."""
     if kind == "batch":
         return ""
-    since = "" if alarm.began is None else f", and was there from {since_text(alarm)}"
-    return f"It was sure at row {alarm.row:,}{since}."
+    at = f"row {alarm.row:,}"
+    if alarm.time is not None:
+        at = f"{second_text(alarm.time)} UTC ({at})"
+    if alarm.began is None and alarm.began_time is None:
+        return f"The alarm came at {at}."
+    return f"The change began at {since_text(alarm)}; the alarm came at {at}."
 
 
 def tests_of(drift: FeatureDrift, kind: str) -> list[tuple[str, str]]:
@@ -235,4 +246,8 @@ def tests_of(drift: FeatureDrift, kind: str) -> list[tuple[str, str]]:
     named = {"any change": drift.p_changed, "beyond the tolerance": drift.p_material}
     if kind == "batch":
         named = {"any change": drift.p_changed}
-    return [(name, f"{odds(p)} (p {p:.2g})") for name, p in named.items() if p is not None]
+    said = []
+    for name, p in named.items():
+        if p is not None:
+            said.append((name, f"{odds(p)} (p {p:.2g})"))
+    return said
