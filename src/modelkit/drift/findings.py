@@ -8,6 +8,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift import checks, exact
+from modelkit.drift.audit import bins_of
 from modelkit.drift.cells import CELLS, GONE, Feature
 from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
@@ -29,8 +30,9 @@ def of_stream(watch: Watch) -> DriftReport:
     profile = watch.profile
     features: list[FeatureDrift] = []
     found: list[Check] = []
+    alarmed = _of_alarms(watch.alarms)
     for s, (name, stream) in enumerate(watch.streams()):
-        features += _stream_features(profile, s, name, stream)
+        features += _stream_features(profile, s, name, stream, alarmed)
         for feature, totals in zip(profile.features, stream.totals, strict=True):
             found += checks.unseen(feature, totals)
     return DriftReport(
@@ -48,11 +50,18 @@ def of_stream(watch: Watch) -> DriftReport:
     )
 
 
+def _of_alarms(alarms: Sequence[Alarm]) -> dict[tuple[str | None, str], Array]:
+    """The counts (67,) of the rows of the last alarm, by stratum and feature."""
+    with_counts = [alarm for alarm in alarms if alarm.counts]
+    return {(alarm.stratum, alarm.feature): np.array(alarm.counts) for alarm in with_counts}
+
+
 def _stream_features(
     profile: Profile,
     s: int,
     name: str | None,
     stream: Stream,
+    alarmed: Mapping[tuple[str | None, str], Array],
 ) -> list[FeatureDrift]:
     recent = stream.recent()
     material = stream.p("material")
@@ -71,6 +80,7 @@ def _stream_features(
             changed=p_changed,
             material=p_material,
             began=int(began[j]) if stream.rows and suspect else None,
+            alarmed=alarmed.get((name, feature.name)),
         )
         found.append(drift)
     return found
@@ -305,9 +315,13 @@ def _feature_drift(  # noqa: PLR0913 - all but four by keyword
     changed: float | None = None,
     material: float | None = None,
     began: int | None = None,
+    alarmed: Array | None = None,
 ) -> FeatureDrift:
-    before = reference / max(reference.sum(), 1)
-    now = recent / max(recent.sum(), 1)
+    before = _shares(reference)
+    now = _shares(recent)
+    then = None if alarmed is None else _shares(alarmed)
+    shown = _shown_cells(feature, before, now, then)
+    labels = feature.labels()
     return FeatureDrift(
         feature=feature.name,
         kind=feature.kind,
@@ -319,23 +333,28 @@ def _feature_drift(  # noqa: PLR0913 - all but four by keyword
         missing=(float(before[GONE]), float(now[GONE])),
         weight=feature.weight,
         began=began,
-        cells=_shown_cells(feature, before, now),
+        cells=tuple((labels[i], float(before[i]), float(now[i])) for i in shown),
+        bins=bins_of(feature, reference, recent),
+        at_alarm=() if then is None else tuple(then[shown].tolist()),
     )
+
+
+def _shares(counts: Array) -> Array:
+    shares: Array = counts / max(counts.sum(), 1)
+    return shares
 
 
 def _shown_cells(
-    feature: Feature, before: Array, now: Array
-) -> tuple[tuple[str, float, float], ...]:
-    """The cells with rows on either side, and empty ones between edges."""
+    feature: Feature,
+    before: Array,
+    now: Array,
+    then: Array | None,
+) -> list[int]:
+    """The cells that any rows are in, and empty ones between edges."""
+    rows = before + now if then is None else before + now + then
     shown = []
-    cells = zip(
-        feature.labels(),
-        before.tolist(),
-        now.tolist(),
-        strict=True,
-    )
-    for label, old, new in cells:
+    for i, label in enumerate(feature.labels()):
         between = label and label[0] not in "-+("
-        if old or new or between:
-            shown.append((label, old, new))
-    return tuple(shown)
+        if rows[i] or between:
+            shown.append(i)
+    return shown

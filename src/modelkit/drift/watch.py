@@ -292,6 +292,7 @@ class Watch:
             effect=exact.main_effect(crossing.recent, reference, ordered=feature.ordered),
             guarantee=self.promise,
             assumptions=self.profile.assumptions(),
+            counts=tuple(crossing.recent.tolist()),
         )
 
     def _keep(self, new: list[Alarm]) -> None:
