@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -60,6 +60,10 @@ class Bucket:
         self.rows += other.rows
         np.add(self.counts, other.counts, out=self.counts, casting="unsafe")
         self.add_losses(other.losses)
+
+    def copy(self) -> Bucket:
+        """The bucket as it is now."""
+        return replace(self, counts=self.counts.copy())
 
     def add_losses(self, losses: tuple[int, float, float]) -> None:
         """Take losses in: their number, sum and sum of squares."""
@@ -171,6 +175,16 @@ class Buckets:
                 self.forgotten += oldest.rows
                 return oldest.counts.nbytes
         return 0
+
+    def copy(self) -> Buckets:
+        """The buckets as they are now."""
+        other = Buckets(self.shape[0], self.shape[1], 0)
+        other.most_hours = self.most_hours
+        other.most_days = self.most_days
+        other.forgotten = self.forgotten
+        other.hours = {hour: bucket.copy() for hour, bucket in self.hours.items()}
+        other.days = {day: bucket.copy() for day, bucket in self.days.items()}
+        return other
 
     def join(self, other: Buckets) -> None:
         """Take in another's buckets, of the same profile."""

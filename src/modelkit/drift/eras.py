@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, final
 
@@ -37,6 +37,10 @@ class Era:
         """An era without rows."""
         features = len(profile.features) + (profile.target is not None)
         return Era(profile, Buckets(len(profile.strata), features, most_bytes), alpha)
+
+    def copy(self) -> Era:
+        """The era as it is now."""
+        return replace(self, buckets=self.buckets.copy())
 
     @property
     def size(self) -> int:

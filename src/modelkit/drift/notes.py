@@ -110,18 +110,6 @@ class Notes:
                 return window
         return None
 
-    def join(self, others: Sequence[Notes]) -> None:
-        """Take in the notes of other workers; of one alarm the acknowledgement of the first counts."""
-        for other in others:
-            known = {note.alarm for note in self.acknowledged}
-            self.acknowledged += tuple(
-                note for note in other.acknowledged if note.alarm not in known
-            )
-            self.suppressed += tuple(
-                window for window in other.suppressed if window not in self.suppressed
-            )
-            self.rebased += tuple(note for note in other.rebased if note not in self.rebased)
-
     def state(self) -> dict[str, Any]:
         """The notes as JSON can hold them."""
         return {name: fields.write_object(notes) for name, notes in vars(self).items()}
@@ -136,6 +124,20 @@ class Notes:
         for name, kind in kinds.items():
             found = [fields.read_object(kind, note, name) for note in plain.get(name, ())]
             setattr(self, name, tuple(found))
+
+
+def united(workers: Sequence[Notes]) -> Notes:
+    """The notes of several workers; of one alarm the acknowledgement of the first one counts."""
+    all_of = Notes()
+    known: set[Alarm] = set()
+    for notes in workers:
+        for note in notes.acknowledged:
+            if note.alarm not in known:
+                known.add(note.alarm)
+                all_of.acknowledged += (note,)
+        all_of.suppressed += tuple(own for own in notes.suppressed if own not in all_of.suppressed)
+        all_of.rebased += tuple(own for own in notes.rebased if own not in all_of.rebased)
+    return all_of
 
 
 def check_reason(reason: str, what: str) -> str:

@@ -181,6 +181,15 @@ class Profile:
             )
         return tuple(said)
 
+    @property
+    def why_untested(self) -> str | None:
+        """Why the rows of a set cannot be tested one by one against the counts; None if they can."""
+        if self.epsilon is not None:
+            return "the counts of the reference have noise for privacy"
+        if any(feature.stride > 1 for feature in self.features):
+            return "neighbouring rows are dependent, and all of them are counted"
+        return None
+
     def columns(
         self,
         X: Any,

@@ -68,6 +68,18 @@ def check_columns(
             )
 
 
+def check_same_columns(old: Any, new: Any) -> None:
+    """Raise DriftError unless two profiles watch the same columns and outputs."""
+    mine = old.wanted()
+    theirs = new.wanted()
+    if mine == theirs and old.stratum == new.stratum:
+        return
+    raise DriftError(
+        f"the new reference has other columns: it lacks {sorted(mine - theirs)} and has others, "
+        f"{sorted(theirs - mine)}; a model with other columns needs a Detector of its own"
+    )
+
+
 def check_segments(
     names: Sequence[str],
     stratum: str | None,

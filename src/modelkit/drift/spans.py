@@ -11,10 +11,12 @@ from modelkit.cast import Array
 from modelkit.drift import exact, findings
 from modelkit.drift.buckets import Bucket
 from modelkit.drift.cells import GONE, Feature
+from modelkit.drift.labels import reference_interval
+from modelkit.drift.losses import Baseline
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import second_text
-from modelkit.drift.target import TARGET
+from modelkit.drift.target import TARGET, Target
 from modelkit.drift.values import Alarm, FeatureDrift, Performance
 from modelkit.errors import DriftError
 
@@ -31,17 +33,6 @@ COLUMNS = (
 )
 
 
-def tested(profile: Profile) -> str | None:
-    """Why the rows of a span cannot be tested one by one; None where they can."""
-    if profile.epsilon is not None:
-        return "the counts of the reference have noise for privacy"
-    if profile.unit is not None:
-        return f"rows of one {profile.unit} are not independent of one another"
-    if any(feature.stride > 1 for feature in profile.features):
-        return "neighbouring rows are dependent, and the history counts all of them"
-    return None
-
-
 def report_of(
     profile: Profile,
     buckets: Sequence[Bucket],
@@ -52,7 +43,7 @@ def report_of(
     """The rows of some buckets against the reference; exact tests where they may be had."""
     counts = np.sum([bucket.counts.astype(np.int64) for bucket in buckets], axis=0)
     width = len(profile.features)
-    why_not = tested(profile)
+    why_not = profile.why_untested
     adjusted: dict[tuple[int, int], float] = {}
     if why_not is None:
         adjusted = findings.adjusted_tests(profile, counts[:, :width], alpha, seed)
@@ -69,7 +60,7 @@ def report_of(
             )
             features.append(drift)
     if profile.target is not None:
-        features.append(target_drift(profile, counts[0, width]))
+        features.append(_target_drift(profile.target, counts[0, width]))
     start = second_text(buckets[0].start)
     end = second_text(buckets[-1].end)
     return DriftReport(
@@ -87,13 +78,12 @@ def report_of(
     )
 
 
-def target_drift(profile: Profile, counts: Array) -> FeatureDrift:
+def _target_drift(target: Target, counts: Array) -> FeatureDrift:
     """The labels of a span beside those of the reference, without a test.
 
     Labels come late, so those of a span are no sample of the labels of its rows.
     """
-    assert profile.target is not None
-    return findings.feature_drift(profile.target.feature, None, profile.target.counts, counts)
+    return findings.feature_drift(target.feature, None, target.counts, counts)
 
 
 def _promise(start: str, end: str, why_not: str | None) -> str:
@@ -112,9 +102,6 @@ def _performance(
     buckets: Sequence[Bucket],
 ) -> Performance | None:
     """The mean loss of the labels that came in a span, with a bound of its own."""
-    from modelkit.drift.labels import reference_interval
-    from modelkit.drift.losses import Baseline
-
     n = sum(bucket.losses[0] for bucket in buckets)
     baseline = profile.baseline
     if baseline is None or n < 2:

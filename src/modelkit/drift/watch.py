@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -19,8 +19,10 @@ from modelkit.drift.eras import Era, restored, state_of, trimmed
 from modelkit.drift.estimates import Estimates, estimate_of
 from modelkit.drift.labelfree import Estimate
 from modelkit.drift.labels import Labelled
-from modelkit.drift.notes import Notes
+from modelkit.drift.notes import Acknowledgement, Notes, Rebase, check_reason
 from modelkit.drift.profile import Profile
+from modelkit.drift.refusals import check_same_columns
+from modelkit.drift.row_times import second_text
 from modelkit.drift.segments import Segmented
 from modelkit.drift.shares import (
     HORIZON,
@@ -32,6 +34,7 @@ from modelkit.drift.shares import (
     weights_of,
 )
 from modelkit.drift.stream import Crossing, Stream
+from modelkit.drift.target import TARGET
 from modelkit.drift.untold import OnAlarm, Untold
 from modelkit.drift.values import Alarm, Effect
 from modelkit.errors import DriftError
@@ -81,6 +84,9 @@ class Watch:
         self.seed = seed
         self.lock = threading.RLock()
         self.alarms: tuple[Alarm, ...] = ()
+        self.earlier: tuple[Alarm, ...] = ()  # of the references before
+        self.rows_before = 0  # that were compared with these
+        self.ignored: tuple[str, ...] = ()  # columns of a model that its package leaves out
         self.clock = clock
         self.notes = Notes()
         self.untold = Untold(self.notes, clock, on_alarm)
@@ -138,6 +144,27 @@ class Watch:
         """The number of rows taken."""
         return sum(stream.rows for stream in self._streams) + self.strangers
 
+    @property
+    def all_alarms(self) -> tuple[Alarm, ...]:
+        """The alarms of this reference and of those before."""
+        return (*self.earlier, *self.alarms)[-MOST_ALARMS_KEPT:]
+
+    def acknowledged(self) -> tuple[Acknowledgement, ...]:
+        """The alarms of this reference that somebody knows of."""
+        return tuple(note for note in self.notes.acknowledged if note.alarm in self.alarms)
+
+    def about_references(self) -> tuple[str, ...]:
+        """What became of alpha when the reference was changed, in words; nothing if it was not."""
+        before = self.notes.rebased
+        if not before:
+            return ()
+        last = before[-1]
+        spent = self.alpha + sum(note.alpha for note in before)
+        return (
+            f"the reference was changed {len(before)} times, last at {second_text(last.at)} UTC "
+            f"({last.reason}); each reference has an alpha of its own, together {spent:.3g} so far",
+        )
+
     def streams(self) -> list[tuple[str | None, Stream]]:
         """Each stratum with its stream; the one stratum of a profile without strata is None."""
         if self.profile.stratum is None:
@@ -160,6 +187,50 @@ class Watch:
             f"if rows are exchangeable with the reference, any alarm is raised within {HORIZON:,} "
             f"rows with a probability of at most {self.alpha:g}"
         )
+
+    def check_features(self, names: Sequence[str]) -> None:
+        """Raise DriftError for names of features that do not exist."""
+        known = [feature.name for feature in self.profile.features]
+        known += [name for name, part in (("loss", self.labelled), (TARGET, self.target)) if part]
+        odd = sorted(set(names) - set(known))
+        if odd:
+            raise DriftError(f"there are no features {odd}; there are {known}")
+
+    def rebased(
+        self,
+        profile: Profile,
+        reason: str,
+        alpha: float | None,
+    ) -> Watch:
+        """What goes on with another reference; the history, the notes and the alarms come along.
+
+        Raises DriftError where the new profile does not watch the same columns and outputs.
+        """
+        check_reason(reason, "a new reference")
+        profile = profile.without(self.ignored)
+        check_same_columns(self.profile, profile)
+        with self.lock:
+            self.settle()
+            new = Watch(
+                profile,
+                alpha=self.alpha if alpha is None else alpha,
+                tolerance=self.tolerance,
+                guarantee=self.guarantee,
+                seed=self.seed + 1,  # its random ranks are independent of the past
+                history=self.history,
+                clock=self.clock,
+            )
+            at = self.clock()
+            rows = self.rows_before + self.rows
+            self.notes.rebase(Rebase(at, reason, rows, self.alpha, self.profile.digest))
+            self.eras[-1].until = at
+            new.eras = trimmed([*self.eras, *new.eras], self.history)
+            new.rows_before = rows
+            new.ignored = self.ignored
+            new.notes = self.notes
+            new.untold = self.untold
+            new.earlier = self.all_alarms
+        return new
 
     # Rows, as cells.
 
@@ -410,6 +481,8 @@ class Watch:
                 "seed": self.seed,
                 "strangers": self.strangers,
                 "history": self.history,
+                "earlier": fields.write_object(self.earlier),
+                "rows before": self.rows_before,
                 "notes": self.notes.state(),
                 "eras": eras,
                 "segments": segments,
@@ -458,6 +531,9 @@ class Watch:
         for i, (part, plain) in enumerate(parts):
             part.restore(archive.under(f"{i} ", arrays), plain)
         self._estimates.restore(arrays)
+        earlier = about.get("earlier", ())
+        self.earlier = tuple(fields.read_object(Alarm, alarm, "alarms") for alarm in earlier)
+        self.rows_before = about.get("rows before", 0)
         self.notes.restore(about.get("notes", {}))
         self.eras = restored(self.eras[0], about.get("eras", ()), arrays, self.history)
         if "segments" in about:
