@@ -12,6 +12,7 @@ from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.history import History, history_of
 from modelkit.drift.labelled_rows import Labels
 from modelkit.drift.notes import Suppression
+from modelkit.drift.order import Order, check_order
 from modelkit.drift.outputs import name_outputs, output_columns
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
@@ -111,7 +112,7 @@ class Detector:
 
         Those of references before the last `rebase` are among them.
         """
-        return self._watch.all_alarms
+        return self._watch.chronicle.all_alarms
 
     @property
     def history(self) -> History:
@@ -121,30 +122,37 @@ class Detector:
     @property
     def rows(self) -> int:
         """The number of rows taken, of all references."""
-        return self._watch.rows_before + self._watch.rows
+        return self._watch.chronicle.rows_before + self._watch.rows
 
     def update(
         self,
         X: Any = None,
         scores: Any = None,
+        *,
+        order: Order = "any",
     ) -> list[Alarm]:
-        """Take rows in their order of arrival, and the model's answers; returns the new alarms.
+        """Take the rows of one call, and the model's answers; returns the new alarms.
 
         Args:
             X: rows (n, width) with the columns of the profile, in any form that `Profile.fit`
                 takes; or None for scores alone.
             scores: the model's answers to these rows, as in `Profile.fit`.
+            order: "any" for rows whose order within the call means nothing, such as those of a
+                table that is sorted: they are taken in a random order, by the seed. "time" for rows
+                in the order in which they came, which a change within the call is then found by.
+                How many rows a call has must not depend on what they hold.
 
         Raises:
-            DriftError: for columns that are missing or of another kind, or scores of another
-                length. No row is taken then.
+            DriftError: for columns that are missing or of another kind, scores of another length,
+                or an order that is not known. No row is taken then.
             SignatureError: for rows that cannot be read.
         """
+        check_order(order)
         watch = self._watch
         cells, strata = watch.encode(self._columns(X, scores))
-        watch.add(watch.estimate(self._named(scores)))
+        watch.expect(self._named(scores))
         watch.count(cells, strata)
-        new = watch.push(cells, strata)
+        new = watch.push(cells, strata, order)
         watch.untold.tell()
         return new
 
@@ -181,9 +189,10 @@ class Detector:
         predicted: Any = None,
         *,
         losses: Any = None,
+        order: Order = "any",
         at: Any = None,
     ) -> list[Alarm]:
-        """Take labels in the order in which they come, however late; returns the new alarms.
+        """Take the labels of one call, however late they come; returns the new alarms.
 
         Labels are compared with those of the reference under the name "target", and the losses of
         the model with its own.
@@ -192,6 +201,7 @@ class Detector:
             y: the true labels or numbers, (n,).
             predicted: the model's answers to these rows, (n,); None to look at the labels alone.
             losses: instead of both, the losses, (n,), from 0 to 1.
+            order: of the labels within the call, as in `update`.
             at: when the labels came, for the history, in any form that `update` takes; None for
                 now.
 
@@ -199,15 +209,16 @@ class Detector:
             DriftError: where the profile has no labels or losses to compare with, and for labels
                 that do not fit.
         """
+        check_order(order)
         watch = self._watch
         labels = Labels.read(watch.profile, y, predicted, losses)
         times = None if at is None else given_seconds(at, labels.rows)
         watch.count_labels(labels.losses, labels.cells, times)
         new = []
         if labels.cells is not None:
-            new += watch.push_targets(labels.cells)
+            new += watch.push_targets(labels.cells, order)
         if labels.losses is not None:
-            new += watch.push_losses(labels.losses)
+            new += watch.push_losses(labels.losses, order)
         watch.untold.tell()
         return new
 
@@ -243,9 +254,9 @@ class Detector:
         """
         watch = self._watch
         with watch.lock:
-            if alarm not in watch.all_alarms:
+            if alarm not in watch.chronicle.all_alarms:
                 raise DriftError(f"this Detector did not raise the alarm {alarm}; see `alarms`")
-            watch.notes.acknowledge(alarm, reason, watch.clock())
+            watch.chronicle.notes.acknowledge(alarm, reason, watch.chronicle.clock())
 
     def suppress(
         self,
@@ -271,11 +282,11 @@ class Detector:
                 without a reason.
         """
         watch = self._watch
-        start = watch.clock() if since is None else float(given_seconds(since, 1)[0])
+        start = watch.chronicle.clock() if since is None else float(given_seconds(since, 1)[0])
         end = float(given_seconds(until, 1)[0])
         watch.check_features(features)
         with watch.lock:
-            watch.notes.suppress(Suppression(start, end, reason, tuple(features)))
+            watch.chronicle.notes.suppress(Suppression(start, end, reason, tuple(features)))
 
     def rebase(
         self,
