@@ -41,15 +41,15 @@ def cut(rows, start, stop):
 def test_any_chunks_and_a_pause_give_the_same_state(profile, cuts, guarantee, pause):
     rows, scores, losses = mixed(700, 3), scored(700, 3), (rng(5).random(700) < 0.4).astype(float)
     at_once = mk.Detector(profile, guarantee=guarantee)
-    at_once.update(rows, scores=scores)
-    at_once.update_labels(losses=losses)
+    at_once.update(rows, scores=scores, order="time")
+    at_once.update_labels(losses=losses, order="time")
     parts = mk.Detector(profile, guarantee=guarantee)
     ends = sorted([0, *cuts, pause, 700])
     for start, stop in pairwise(ends):
         if start == pause:
             parts = mk.Detector.resume(profile, parts.state())
-        parts.update(cut(rows, start, stop), scores=scores[start:stop])
-        parts.update_labels(losses=losses[start:stop])
+        parts.update(cut(rows, start, stop), scores=scores[start:stop], order="time")
+        parts.update_labels(losses=losses[start:stop], order="time")
     mine, theirs = states(at_once), states(parts)
     assert mine.keys() == theirs.keys()
     for name, array in mine.items():
@@ -366,7 +366,9 @@ def test_a_profile_and_a_state_of_an_earlier_version_are_read_and_written_unchan
     state = (GOLDEN / "drift-state1.npz").read_bytes()
     report = (GOLDEN / "drift-report1.json").read_text().strip()
     detector = mk.Detector.resume(profile, state)
-    assert unpacked(detector.state()) == unpacked(state)
+    again = {name: rest for name, *rest in unpacked(detector.state())}
+    for name, *rest in unpacked(state):
+        assert name == "about" or again[name] == rest
     read = DriftReport.from_json(report)
     assert read.to_json() == report
     assert detector.alarms == read.alarms

@@ -48,7 +48,7 @@ class Stream:
         reference: int64 (d, 67), their counts in this stratum.
         levels: for "changed" and "material" the share of alpha of each feature, (d,); without an
             entry for a kind that is not looked for.
-        tolerance: see `band.band`.
+        tolerances: that of each feature, (d,); see `band.band`.
         deltas: for each feature, the share of alpha for the error of the reference.
         noise: see `band.band`, for each feature; None without.
         guarantee: see `evidence`.
@@ -62,7 +62,7 @@ class Stream:
         reference: Array,
         levels: dict[str, Array],
         *,
-        tolerance: float,
+        tolerances: Array,
         deltas: Array,
         noise: list[Array] | None,
         guarantee: Guarantee,
@@ -72,7 +72,10 @@ class Stream:
         d = len(features)
         self.rows = 0
         self.totals = np.zeros((d, CELLS), np.int64)
-        self._strides = np.array([feature.stride for feature in features])
+        strides = [feature.stride for feature in features]
+        self._thinned = [(j, stride) for j, stride in enumerate(strides) if stride > 1]
+        self._phases = np.random.default_rng(seed.spawn(1)[0]).integers(0, strides)
+        self._came = 0
         self._counts = reference.copy()
         self._pending = np.empty((BLOCK_ROWS, d), np.uint8)
         self._recent = np.zeros((RECENT, d, CELLS), np.uint8)
@@ -82,7 +85,7 @@ class Stream:
         self._coarse = _group_table(features)
         self._banded = np.zeros((d, band.BAND_GROUPS))
         grouped = (reference[:, None, :] @ self._coarse)[:, 0]
-        self._pays, band_weights = _band_tables(grouped, tolerance, deltas, noise)
+        self._pays, band_weights = _band_tables(grouped, tolerances, deltas, noise)
         bets = {"changed": martingale.rank_bets()[1], "material": band_weights}
         self.evidence = {
             kind: Evidence(d, weights, guarantee)
@@ -119,6 +122,24 @@ class Stream:
         most = int(self.totals.sum(axis=1).max(initial=0))
         return max(most - self.rows, 0)
 
+    def leave_out(
+        self,
+        cells: Array,
+        rows: Array,
+    ) -> None:
+        """Mark values as absent, in place, that are closer than their feature's stride.
+
+        `rows` are the numbers of the rows of this stratum, in their order of arrival, among
+        `cells`, uint8 (n, d). Of a feature's values every stride-th is kept, from a random one on.
+        """
+        for j, stride in self._thinned:
+            first = int(self._phases[j] - self._came) % stride
+            kept = rows[first::stride]
+            values = cells[kept, j]
+            cells[rows, j] = ABSENT
+            cells[kept, j] = values
+        self._came += len(rows)
+
     def rank(self, cells: Array) -> None:
         """Take rows, uint8 (n, d); the bets on them wait for `settle`.
 
@@ -128,7 +149,6 @@ class Stream:
         if not n:
             return
         had = self.rows % BLOCK_ROWS
-        cells = self._apart(cells)
         self.rows += n
         if had + n < BLOCK_ROWS:
             self._pending[had : had + n] = cells
@@ -139,13 +159,6 @@ class Stream:
         blocks = whole[:cut].reshape(-1, BLOCK_ROWS, cells.shape[1])
         self._pending[: len(rest)] = rest
         self._ranked.append(self._ranks(blocks))
-
-    def _apart(self, cells: Array) -> Array:
-        """Rows with only those values that are as far apart as their feature's stride."""
-        if not (self._strides > 1).any():
-            return cells
-        at = np.arange(self.rows, self.rows + len(cells))[:, None]
-        return np.where(at % self._strides, np.uint8(ABSENT), cells)
 
     def _ranks(
         self,
@@ -266,6 +279,7 @@ class Stream:
             "pending": self._pending[: self.rows % BLOCK_ROWS],
             "recent": self._recent,
             "banded": self._banded,
+            "phases": self._phases,
         }
         for kind, quiet in self._quiet.items():
             arrays[f"quiet {kind}"] = quiet
@@ -275,6 +289,7 @@ class Stream:
         plain = {
             "rows": self.rows,
             "blocks": self._blocks,
+            "came": self._came,
             "generator": self._rng.bit_generator.state,
         }
         return arrays, plain
@@ -287,6 +302,8 @@ class Stream:
         """Go on from `state()`, bit for bit."""
         self.rows = plain["rows"]
         self._blocks = plain["blocks"]
+        self._came = plain.get("came", self.rows)  # a state of before began at the first row
+        self._phases = arrays.get("phases", np.zeros_like(self._phases)).copy()
         self._rng.bit_generator.state = plain["generator"]
         self.totals = arrays["totals"].copy()
         self._counts = arrays["counts"].copy()
@@ -310,7 +327,7 @@ def _group_table(features: tuple[Feature, ...]) -> Array:
 
 def _band_tables(
     grouped: Array,
-    tolerance: float,
+    tolerances: Array,
     deltas: Array,
     noise: list[Array] | None,
 ) -> tuple[Array, Array]:
@@ -318,6 +335,6 @@ def _band_tables(
     tables = []
     for j, counts in enumerate(grouped):
         own = None if noise is None else noise[j]
-        pays, weights = band.band_bets(counts, tolerance, deltas[j], own)
+        pays, weights = band.band_bets(counts, float(tolerances[j]), deltas[j], own)
         tables.append(pays)
     return np.array(tables), weights

@@ -20,6 +20,7 @@ from modelkit.drift.unit_stream import UnitStream
 from modelkit.drift.units import UnitRows, group_table, many, plural, shares_of, unit_name
 from modelkit.drift.values import Alarm, Check, FeatureDrift
 from modelkit.drift.watch import Watch
+from modelkit.drift.where import segments_of
 from modelkit.errors import DriftError
 
 # A stream.
@@ -38,11 +39,17 @@ def of_stream(watch: Watch) -> DriftReport:
         reference_rows=profile.rows,
         alpha=watch.alpha,
         guarantee=watch.promise,
-        assumptions=(*profile.assumptions(), *_said(stream)),
+        assumptions=(
+            *profile.assumptions(),
+            *_said(stream),
+            *watch.chronicle.about_references(),
+        ),
         alarms=watch.alarms,
         features=_stream_drifts(profile, stream),
         checks=(*found, *_unit_checks(profile, stream)),
         performance=stream_performance(watch),
+        segments=segments_of(watch),
+        acknowledged=watch.chronicle.acknowledged(),
     )
 
 
@@ -156,7 +163,7 @@ def of_batch(
     if not len(cells):
         raise DriftError("there are no rows to test")
     units = CallUnits.of(str(profile.unit), cells, strata, parts)
-    estimate = watch.estimate(answers)
+    estimate = watch.label_free.of(answers)
     found: list[Check] = []
     for feature, totals in zip(profile.features, tally(cells), strict=True):
         found += checks.unseen(feature, totals)
