@@ -23,6 +23,7 @@ from modelkit.drift.profile import Profile
 from modelkit.drift.refusals import check_same_columns
 from modelkit.drift.segments import Segmented
 from modelkit.drift.shares import (
+    HORIZON,
     alpha_by_kind,
     labelled_of,
     stream_of,
