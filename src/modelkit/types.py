@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from modelkit.batching.policy import BatchPlan as BatchPlan
     from modelkit.batching.stats import Stats as Stats
     from modelkit.coercion import Block as Block
+    from modelkit.drift.audit import AuditRow as AuditRow
+    from modelkit.drift.audit import AuditTable as AuditTable
     from modelkit.drift.cells import Feature as Feature
     from modelkit.drift.labelfree import Calibration as Calibration
     from modelkit.drift.losses import Baseline as Baseline
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Attachable": "modelkit.package.attach",
     "Attachment": "modelkit.manifest",
+    "AuditRow": "modelkit.drift.audit",
+    "AuditTable": "modelkit.drift.audit",
     "Baseline": "modelkit.drift.losses",
     "Basis": "modelkit.drift.vectors",
     "BatchPlan": "modelkit.batching.policy",

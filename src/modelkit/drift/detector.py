@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 from modelkit.cast import Array
 from modelkit.drift import findings
-from modelkit.drift.losses import as_doubles, check_losses, losses_of
+from modelkit.drift.buckets import HISTORY_BYTES
+from modelkit.drift.history import History, history_of
+from modelkit.drift.labelled_rows import Labels
+from modelkit.drift.notes import Suppression
 from modelkit.drift.order import Order, check_order
 from modelkit.drift.outputs import name_outputs, output_columns
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
+from modelkit.drift.row_times import given_seconds
+from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
 from modelkit.drift.vectors import expand
 from modelkit.drift.watch import Watch
@@ -35,14 +41,19 @@ class Detector:
         alpha: the probability of a false alarm: ever, over all features and kinds.
         tolerance: the largest change that is not material: of a distribution function, anywhere,
             and, at half the range, of the means of three polynomials of the rank. 0.03 is about
-            0.05 standard deviations of a normal variable.
+            0.05 standard deviations of a normal variable. Or one for each feature by name, such as
+            {"age": 0.1}, and 0.03 for the others; a name of an embedding is for all its numbers.
         guarantee: "ever", for one alarm of each feature and kind; or "arl" for alarms that recur:
             then alpha is the probability of a false alarm in 10,000 rows, and the mean number of
             rows to one is at least 5,000 / alpha.
         seed: of the random ranks of ties.
+        history: the most bytes of memory for the counts of past hours and days; 0 for none.
+        clock: tells when rows are that say nothing of it, in POSIX seconds.
+        on_alarm: a function of one `Alarm`, called once for each, by the thread whose rows raised
+            it, while no lock is held. An error that it raises is logged, and reaches no caller.
 
     Raises:
-        DriftError: for values out of range.
+        DriftError: for values out of range, and for names that are no features.
     """
 
     __slots__ = ("__weakref__", "_watch")
@@ -52,9 +63,12 @@ class Detector:
         profile: Profile,
         *,
         alpha: float = 0.01,
-        tolerance: float = 0.03,
+        tolerance: float | Mapping[str, float] = 0.03,
         guarantee: Guarantee = "ever",
         seed: int = 0,
+        history: int = HISTORY_BYTES,
+        clock: Callable[[], float] = time.time,
+        on_alarm: OnAlarm | None = None,
     ) -> None:
         self._watch = Watch(
             profile,
@@ -62,6 +76,9 @@ class Detector:
             tolerance=tolerance,
             guarantee=guarantee,
             seed=seed,
+            history=history,
+            clock=clock,
+            on_alarm=on_alarm,
         )
 
     @property
@@ -75,7 +92,7 @@ class Detector:
         return self._watch.alpha
 
     @property
-    def tolerance(self) -> float:
+    def tolerance(self) -> float | Mapping[str, float]:
         """The largest change that is not material."""
         return self._watch.tolerance
 
@@ -91,13 +108,21 @@ class Detector:
 
     @property
     def alarms(self) -> tuple[Alarm, ...]:
-        """The alarms in the order in which they were raised; the last 1,000 at most."""
-        return self._watch.alarms
+        """The alarms in the order in which they were raised; the last 1,000 at most.
+
+        Those of references before the last `rebase` are among them.
+        """
+        return self._watch.all_alarms
+
+    @property
+    def history(self) -> History:
+        """What was seen in the hours and days of the past."""
+        return history_of(self._watch)
 
     @property
     def rows(self) -> int:
-        """The number of rows taken."""
-        return self._watch.rows
+        """The number of rows taken, of all references."""
+        return self._watch.rows_before + self._watch.rows
 
     def update(
         self,
@@ -114,7 +139,7 @@ class Detector:
             scores: the model's answers to these rows, as in `Profile.fit`.
             order: "any" for rows whose order within the call means nothing, such as those of a
                 table that is sorted: they are taken in a random order, by the seed. "time" for rows
-                in the order in which they came, which a change within the call is then found by.
+                in the order in which they came, which tells where within the call a change began.
                 How many rows a call has must not depend on what they hold.
 
         Raises:
@@ -125,7 +150,7 @@ class Detector:
         check_order(order)
         watch = self._watch
         cells, strata = watch.encode(self._columns(X, scores))
-        watch.expect(self._named(scores))
+        watch.add(watch.estimate(self._named(scores)))
         watch.count(cells, strata)
         new = watch.push(cells, strata, order)
         watch.untold.tell()
@@ -165,44 +190,38 @@ class Detector:
         *,
         losses: Any = None,
         order: Order = "any",
+        at: Any = None,
     ) -> list[Alarm]:
         """Take the labels of one call, however late they come; returns the new alarms.
 
+        Labels are compared with those of the reference under the name "target", and the losses of
+        the model with its own.
+
         Args:
             y: the true labels or numbers, (n,).
-            predicted: the model's answers to these rows, (n,).
+            predicted: the model's answers to these rows, (n,); None to look at the labels alone.
             losses: instead of both, the losses, (n,), from 0 to 1.
             order: of the labels within the call, as in `update`.
+            at: when the labels came, for the history, in any form that `update` takes; None for
+                now.
 
         Raises:
-            DriftError: where the profile has no losses to compare with, and for labels that do not
-                fit.
+            DriftError: where the profile has no labels or losses to compare with, and for labels
+                that do not fit.
         """
         check_order(order)
-        baseline = self.profile.baseline
-        if baseline is None:
-            raise DriftError(
-                "the profile has no losses to compare with: fit it with labels= or losses="
-            )
-        if (losses is None) == (y is None) or (y is None) != (predicted is None):
-            raise DriftError("pass labels and what was predicted, or losses")
-        if losses is not None:
-            return self._push_losses(check_losses(losses), order)
-        if self._predicts_numbers():
-            predicted = as_doubles(predicted, "predictions")
-        return self._push_losses(losses_of(y, predicted, baseline.scale), order)
-
-    def _push_losses(self, losses: Array, order: Order) -> list[Alarm]:
-        new = self._watch.push_losses(losses, order)
-        self._watch.untold.tell()
+        watch = self._watch
+        labels = Labels.read(watch.profile, y, predicted, losses)
+        times = None if at is None else given_seconds(at, labels.rows)
+        watch.count_labels(labels.losses, labels.cells, times)
+        taken = watch.order_of_labels(labels.rows, order)
+        new = []
+        if labels.cells is not None:
+            new += watch.push_targets(labels.cells, taken)
+        if labels.losses is not None:
+            new += watch.push_losses(labels.losses, taken)
+        watch.untold.tell()
         return new
-
-    def _predicts_numbers(self) -> bool:
-        """Whether the losses of the reference are distances of numbers, of whatever type."""
-        return any(
-            feature.output and feature.name == "prediction" and feature.kind == "number"
-            for feature in self.profile.features
-        )
 
     def test(
         self,
@@ -226,6 +245,75 @@ class Detector:
         answers = self._named(scores)
         return findings.of_batch(self._watch, self._columns(X, scores), answers)
 
+    def acknowledge(self, alarm: Alarm, reason: str) -> None:
+        """Note that somebody knows of an alarm, and why it needs no more attention.
+
+        The note is part of the state and of the report. It changes no evidence and no alpha: with
+        "ever" the feature raises no second alarm of this kind in any case, and with "arl" it may.
+
+        Raises DriftError for an alarm that is not among `alarms`, and without a reason.
+        """
+        watch = self._watch
+        with watch.lock:
+            if alarm not in watch.all_alarms:
+                raise DriftError(f"this Detector did not raise the alarm {alarm}; see `alarms`")
+            watch.notes.acknowledge(alarm, reason, watch.clock())
+
+    def suppress(
+        self,
+        until: Any,
+        reason: str,
+        *,
+        since: Any = None,
+        features: Sequence[str] = (),
+    ) -> None:
+        """Let alarms of a window be recorded and not told to `on_alarm`.
+
+        Such an alarm stands in `alarms` and in the report, and is an event for the log. With "ever"
+        nothing is told of it later either: look at the report when the window is over.
+
+        Args:
+            until: the end of the window: a datetime, a text in ISO 8601, or POSIX seconds.
+            reason: why.
+            since: its start, in the same forms; None for now.
+            features: the names of features that it is for; empty for all.
+
+        Raises:
+            DriftError: for a window that ends before it starts, features that are not there, or
+                without a reason.
+        """
+        watch = self._watch
+        start = watch.clock() if since is None else float(given_seconds(since, 1)[0])
+        end = float(given_seconds(until, 1)[0])
+        watch.check_features(features)
+        with watch.lock:
+            watch.notes.suppress(Suppression(start, end, reason, tuple(features)))
+
+    def rebase(
+        self,
+        profile: Profile,
+        reason: str,
+        *,
+        alpha: float | None = None,
+    ) -> None:
+        """Compare with another reference from now on; the history, alarms and notes are kept.
+
+        The evidence begins anew, with an alpha of its own: the probability of a false alarm is at
+        most `alpha` for each reference, and at most the sum over all references for the whole life.
+        Its reference rows must not be those that raised the alarm which led to it; take rows that
+        came later. docs/drift_guarantees.md has the proof, and a rule by which the sum stays below
+        a bound.
+
+        Args:
+            profile: the new past, of the same columns and outputs.
+            reason: why, for the report.
+            alpha: that of the new reference; None for the same as until now.
+
+        Raises:
+            DriftError: for a profile of other columns, an alpha out of range, or without a reason.
+        """
+        self._watch = self._watch.rebased(profile, reason, alpha)
+
     def report(self) -> DriftReport:
         """Describe the stream so far: alarms, p-values, effect sizes, checks and performance."""
         with self._watch.lock:
@@ -238,12 +326,25 @@ class Detector:
         return packed
 
     @staticmethod
-    def resume(profile: Profile, state: bytes) -> Detector:
+    def resume(
+        profile: Profile,
+        state: bytes,
+        *,
+        clock: Callable[[], float] = time.time,
+        on_alarm: OnAlarm | None = None,
+    ) -> Detector:
         """Go on, bit for bit, from the `state()` of a Detector of the same profile.
 
-        Raises DriftError for any other.
+        Args:
+            profile: that of the Detector, the latest one where it had several.
+            state: its state.
+            clock: as of a new Detector; a state holds no functions.
+            on_alarm: likewise.
+
+        Raises:
+            DriftError: for the state of a Detector of another profile, and for other bytes.
         """
-        return detector_of(Watch.resume(profile, state))
+        return detector_of(Watch.resume(profile, state, clock, on_alarm))
 
     @staticmethod
     def merge(

@@ -129,6 +129,16 @@ class AlphaWeights:
         """The weight of a column, or of each of the numbers it is made into."""
         return float(self._importance.get(name, 1.0)) / parts
 
+    def share_of(
+        self,
+        name: str,
+        others: Sequence[Feature],
+    ) -> float:
+        """The share of one more column beside features whose weights are not shared out yet."""
+        own = self.of(name)
+        total = own + sum(feature.weight for feature in others)
+        return own / total if total else 0.0
+
     @staticmethod
     def shared(features: Sequence[Feature]) -> tuple[Feature, ...]:
         """Features whose weights sum to one."""

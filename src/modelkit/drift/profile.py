@@ -7,26 +7,25 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
-import numpy as np
-
 from modelkit import fields
 from modelkit.cast import Array
-from modelkit.drift import fitting, refusals
-from modelkit.drift.archive import pack, unpack
-from modelkit.drift.cells import CELLS, Feature, feature_arrays, plain_features, read_features
+from modelkit.drift import fitting, joining, refusals, stored
+from modelkit.drift.cells import Feature
 from modelkit.drift.columns import length, read_columns
 from modelkit.drift.dependence import dependence_text
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.losses import Baseline, baseline_of_labels, baseline_of_losses
+from modelkit.drift.outputs import predicted_of
 from modelkit.drift.privacy import noisy
-from modelkit.drift.vectors import Basis, basis_arrays, expand, read_bases, source_of
+from modelkit.drift.segments import Segmentation, fit_segments
+from modelkit.drift.target import TARGET, Target
+from modelkit.drift.vectors import Basis, expand, source_of
 from modelkit.errors import DriftError
 from modelkit.model import Model
 from modelkit.npz import MEDIA_TYPE
 from modelkit.signature import Signature
 
 PROFILE_NAME = "profile"  # of the attachment
-PROFILE_SCHEMA = "modelkit.profile/1"
 
 
 @final
@@ -40,7 +39,8 @@ class Profile:
     order of time, so that dependence between rows was looked for; `duplicates` is the number of
     rows of the reference that equal an earlier one; `epsilon` is that of differential privacy;
     `baseline` has the losses of the reference and `calibration` turns probabilities into calibrated
-    ones. Make a profile with `Profile.fit`.
+    ones; `target` has the labels of the reference, and `segments` its joint counts with the columns
+    that part the rows. Make a profile with `Profile.fit`.
     """
 
     features: tuple[Feature, ...]
@@ -55,6 +55,8 @@ class Profile:
     epsilon: float | None = None
     baseline: Baseline | None = None
     calibration: Calibration | None = None
+    target: Target | None = None
+    segments: tuple[Segmentation, ...] = ()
 
     @staticmethod
     def fit(  # noqa: PLR0913 - all but one by keyword
@@ -70,6 +72,7 @@ class Profile:
         text: Sequence[str] = (),
         importance: Mapping[str, float] | None = None,
         epsilon: float | None = None,
+        segments: Sequence[str] = (),
         seed: int = 0,
     ) -> Profile:
         """Describe training rows and held-out rows.
@@ -90,6 +93,8 @@ class Profile:
                 `Model.run` gives it. A fifth of them makes their cells, the others are counted.
             labels: the true labels of `reference`, (n,). With the model's answers they give the
                 loss that later losses are compared with, and calibrate label-free estimation.
+                Later labels are compared with them as well, under the name "target"; a fifth of
+                them makes its cells.
             losses: instead of labels, the losses themselves, (n,), from 0 to 1.
             ordered: whether `reference` is in the order of time. Dependence between neighbouring
                 rows is then estimated, and rows are taken so far apart that they may pass as
@@ -104,6 +109,11 @@ class Profile:
                 features together within this budget. The cells, which X makes, are not private, nor
                 are the names of strata. It needs `reference`, and does not go with `scores`,
                 `labels`, `losses` or `ordered`.
+            segments: columns that part the rows, such as a carrier or a shop: the report of an
+                alarm says in which of their categories, or ranges of their numbers, the change is.
+                "hour" is the hour of the day in UTC, where there is a `time`. The profile holds
+                counts of every feature in each of up to 24 segments, about 6 KB for a feature and a
+                column. They do not go with `stratum` or `epsilon`.
             seed: of the random half, and of the centroids of embeddings.
 
         Raises:
@@ -119,6 +129,7 @@ class Profile:
             labelled=labels is not None or losses is not None,
             ordered=ordered,
         )
+        refusals.check_segments(segments, stratum, epsilon)
         weights = fitting.AlphaWeights(importance or {})
         sides = fitting.read_sides(X, reference, model, ordered=ordered, seed=seed)
         refusals.check_columns(sides.train, sides.held, stratum)
@@ -126,13 +137,16 @@ class Profile:
         fitted = fitting.Fitting(kinds, weights, seed)
         fitted.inputs(sides.train, stratum)
         answers = fitting.fit_answers(fitted, sides, scores, ordered=ordered)
-        refusals.check_names(fitted.features, kinds, importance or {})
+        labelled = (TARGET,) if labels is not None else ()
+        refusals.check_names(fitted.features, labelled, kinds, importance or {})
         profile = _counted(fitted, sides, answers, stratum, ordered=ordered)
+        profile = _segmented(profile, sides, answers, segments)
         if epsilon is not None:
             return _private(profile, epsilon)
         if labels is not None:
             classes = None if model is None else model.signature.classes
-            return _labelled(profile, answers, labels, classes, seed)
+            share = weights.share_of(TARGET, fitted.features)
+            return _labelled(profile, answers, labels, classes, seed, share)
         if losses is not None:
             return replace(profile, baseline=baseline_of_losses(losses, profile.rows))
         return profile
@@ -148,35 +162,7 @@ class Profile:
         The other is fitted with the same X and another reference. Raises DriftError where cells,
         strata or strides differ, for then the counts are not of the same things.
         """
-        if self.epsilon is not None:
-            raise DriftError(
-                "private counts do not merge: their noise would add up; fit one profile on all rows"
-            )
-        for what in ("features", "strata", "stratum", "epsilon", "ordered"):
-            if getattr(self, what) != getattr(other, what):
-                raise DriftError(
-                    f"the profiles differ in their {what}; fit both with the same X, seed and "
-                    "arguments"
-                )
-        same = all(basis.same(other.bases[name]) for name, basis in self.bases.items())
-        if not same or (self.baseline is None) != (other.baseline is None):
-            raise DriftError(
-                "the profiles differ in their embeddings or labels; fit both with the same X and "
-                "seed"
-            )
-        baseline = None if self.baseline is None else self.baseline.joined(other.baseline)
-        if self.calibration is not None or other.calibration is not None:
-            raise DriftError(
-                "calibrations do not merge: fit the profile once on all labelled rows, or pass "
-                "losses="
-            )
-        return replace(
-            self,
-            counts=self.counts + other.counts,
-            rows=self.rows + other.rows,
-            duplicates=self.duplicates + other.duplicates,
-            baseline=baseline,
-        )
+        return replace(self, **joining.joined(vars(self), vars(other)))
 
     def assumptions(self) -> tuple[str, ...]:
         """The assumptions of a guarantee, and the findings about each, in words."""
@@ -194,6 +180,15 @@ class Profile:
                 "changes show"
             )
         return tuple(said)
+
+    @property
+    def why_untested(self) -> str | None:
+        """Why the rows of a set cannot be tested one by one against the counts; None if they can."""
+        if self.epsilon is not None:
+            return "the counts of the reference have noise for privacy"
+        if any(feature.stride > 1 for feature in self.features):
+            return "neighbouring rows are dependent, and all of them are counted"
+        return None
 
     def columns(
         self,
@@ -260,11 +255,13 @@ class Profile:
             return self
         features = [self.features[at] for at in kept]
         bases = {name: basis for name, basis in self.bases.items() if name not in names}
+        segments = [own.of_features(kept) for own in self.segments if own.name not in names]
         return replace(
             self,
             features=fitting.AlphaWeights.shared(features),
             counts=self.counts[:, kept],
             bases=bases,
+            segments=tuple(segments),
         )
 
     def _is_of(
@@ -278,36 +275,20 @@ class Profile:
 
     def to_bytes(self) -> bytes:
         """The profile as an npz of plain arrays; equal profiles give equal bytes."""
-        about = {
-            "features": plain_features(self.features),
-            "strata": self.strata,
-            "stratum": self.stratum,
-            "bases": {name: basis.scale for name, basis in self.bases.items()},
-            "rows": self.rows,
-            "train_rows": self.train_rows,
-            "ordered": self.ordered,
-            "duplicates": self.duplicates,
-            "epsilon": self.epsilon,
-            "baseline": fields.write_object(self.baseline),
-            "classes": None if self.calibration is None else self.calibration.classes,
-        }
-        arrays = feature_arrays(self.features)
-        arrays["counts"] = _narrow(self.counts)
-        arrays |= basis_arrays(self.bases)
-        if self.calibration is not None:
-            arrays |= self.calibration.arrays()
-        return pack(PROFILE_SCHEMA, about, arrays)
+        return stored.write(vars(self))
 
     @staticmethod
     def from_bytes(data: bytes | memoryview) -> Profile:
         """The inverse of `to_bytes`. Raises DriftError for anything else."""
-        about, arrays = unpack(PROFILE_SCHEMA, data, "profile")
+        found = stored.read(data)
         try:
-            return _decode(about, arrays)
+            profile = fields.read_object(Profile, found, "profile")
+            stored.check_counts(profile.counts, len(profile.strata), len(profile.features))
         except DriftError:
             raise
         except Exception as error:
             raise DriftError(f"this is no profile: {error}") from error
+        return profile
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Profile.from_bytes, (self.to_bytes(),)
@@ -358,6 +339,20 @@ def _counted(
     )
 
 
+def _segmented(
+    profile: Profile,
+    sides: fitting.Sides,
+    answers: fitting.ServedAnswers,
+    names: Sequence[str],
+) -> Profile:
+    """A profile with the joint counts of the reference."""
+    if not names:
+        return profile
+    columns = expand(sides.held, profile.bases) | dict(answers.columns)
+    segments = fit_segments(names, profile.features, columns, answers.rows, None)
+    return replace(profile, segments=segments)
+
+
 def _private(profile: Profile, epsilon: float) -> Profile:
     """A profile with noise in its counts, and without the number of duplicates, which is exact."""
     counts = noisy(profile.counts, epsilon)
@@ -371,8 +366,9 @@ def _labelled(
     labels: Any,
     classes: tuple[Any, ...] | None,
     seed: int,
+    share: float,
 ) -> Profile:
-    """A profile with the losses of the reference, and the calibration of probabilities."""
+    """A profile with the labels and losses of the reference, and calibrated probabilities."""
     baseline, classes = baseline_of_labels(
         answers.served,
         labels,
@@ -383,32 +379,11 @@ def _labelled(
     calibration = None
     if classes is not None:
         calibration = fitting.fit_calibration(answers.served, labels, classes, seed)
-    return replace(profile, baseline=baseline, calibration=calibration)
-
-
-# Bytes.
-
-
-def _narrow(counts: Array) -> Array:
-    return counts.astype(np.uint32) if counts.max(initial=0) < 1 << 32 else counts
-
-
-def _decode(
-    about: dict[str, Any],
-    arrays: dict[str, Array],
-) -> Profile:
-    classes = about.pop("classes")
-    with_arrays = {
-        "features": read_features(about["features"], arrays),
-        "counts": arrays["counts"].astype(np.int64),
-        "bases": read_bases(about["bases"], arrays),
-        "calibration": None if classes is None else Calibration.of_arrays(classes, arrays),
-    }
-    profile = fields.read_object(Profile, about | with_arrays, "profile")
-    counts = profile.counts
-    shape = (len(profile.strata), len(profile.features), CELLS)
-    if counts.shape != shape or counts.min() < 0:
-        raise DriftError(
-            f"this is no profile: counts have the shape {counts.shape}, or are below 0"
-        )
-    return profile
+    predicted = predicted_of(answers.served, classes)
+    target = Target.fit(
+        labels,
+        classes=predicted.dtype.kind != "f",
+        ordered=profile.ordered,
+        share=share,
+    )
+    return replace(profile, baseline=baseline, calibration=calibration, target=target)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 AlarmKind = Literal["changed", "material", "performance"]
@@ -45,6 +45,11 @@ class Alarm:
     effect: Effect | None
     guarantee: str
     assumptions: tuple[str, ...]
+    time: float | None = None
+    began_time: float | None = None
+    rows: int | None = None
+    unit: str | None = None
+    counts: tuple[int, ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
         where = "" if self.stratum is None else f" (stratum {self.stratum})"
@@ -79,7 +84,9 @@ class FeatureDrift:
     `p_changed` and `p_material` are anytime p-values of a stream, or for a batch the exact p-value,
     adjusted by Holm, and None. `cells` are (label, share of the reference, share of the recent
     rows), in order, for drawing; `missing` the two shares of missing values; `weight` the
-    importance, of a sum of one.
+    importance, of a sum of one. `bins` are (upper end, rows of the reference, recent rows), ten of
+    about a tenth of the reference each, or one for each category. `at_alarm` are the shares of the
+    rows of the feature's last alarm, in the order of `cells`; empty without one.
     """
 
     feature: str
@@ -93,6 +100,31 @@ class FeatureDrift:
     weight: float
     began: int | None
     cells: tuple[tuple[str, float, float], ...]
+    bins: tuple[tuple[str, int, int], ...] = ()
+    at_alarm: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class SegmentDrift:
+    """A feature with an alarm in one segment: one category, range or hour of the column `by`.
+
+    `rows` of the latest rows are in it, and `share` are its shares of the rows of the reference and
+    of the latest ones. `p` is the exact p-value, adjusted by Holm over all segments of a report, or
+    None where rows may not be tested one by one.
+    """
+
+    feature: str
+    by: str
+    segment: str
+    rows: int
+    share: tuple[float, float]
+    p: float | None
+    effect: Effect | None
+
+    def __str__(self) -> str:
+        test = "" if self.p is None else f"p {self.p:.2g}, "
+        size = "" if self.effect is None else f", {self.effect}"
+        return f"{self.feature} in {self.by} {self.segment}: {test}{self.rows:,} rows{size}"
 
 
 @dataclass(frozen=True)

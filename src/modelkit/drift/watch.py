@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -11,15 +12,31 @@ import numpy as np
 from modelkit import fields, forks
 from modelkit.cast import Array
 from modelkit.drift import archive, exact
-from modelkit.drift.cells import ABSENT
+from modelkit.drift.buckets import HISTORY_BYTES
+from modelkit.drift.cells import ABSENT, Feature
 from modelkit.drift.columns import stratum_names
-from modelkit.drift.expected import LabelFree
+from modelkit.drift.eras import Era, restored, state_of, trimmed
+from modelkit.drift.estimates import Estimates, estimate_of
+from modelkit.drift.labelfree import Estimate
 from modelkit.drift.labels import Labelled
+from modelkit.drift.notes import Acknowledgement, Notes, Rebase, check_reason
 from modelkit.drift.order import Order, Shuffle
 from modelkit.drift.profile import Profile
-from modelkit.drift.shares import HORIZON, alpha_by_kind, labelled_of, stream_of
+from modelkit.drift.refusals import check_same_columns
+from modelkit.drift.row_times import second_text
+from modelkit.drift.segments import Segmented
+from modelkit.drift.shares import (
+    HORIZON,
+    alpha_by_kind,
+    labelled_of,
+    stream_of,
+    target_stream,
+    tolerances_of,
+    weights_of,
+)
 from modelkit.drift.stream import Crossing, Stream
-from modelkit.drift.untold import Untold
+from modelkit.drift.target import TARGET
+from modelkit.drift.untold import OnAlarm, Untold
 from modelkit.drift.values import Alarm, Effect
 from modelkit.errors import DriftError
 from modelkit.evidence import Guarantee
@@ -48,34 +65,48 @@ class Watch:
         profile: Profile,
         *,
         alpha: float,
-        tolerance: float,
+        tolerance: float | Mapping[str, float],
         guarantee: Guarantee,
         seed: int,
+        history: int = HISTORY_BYTES,
+        clock: Callable[[], float] = time.time,
+        on_alarm: OnAlarm | None = None,
     ) -> None:
-        if not 0 < alpha < 1 or not 0 <= tolerance < 1:
-            raise DriftError(
-                f"alpha is between 0 and 1, and tolerance from 0 to 1; got {alpha!r} and "
-                f"{tolerance!r}"
-            )
+        if not 0 < alpha < 1:
+            raise DriftError(f"alpha is between 0 and 1; got {alpha!r}")
+        if history < 0:
+            raise DriftError(f"history is in bytes, 0 or more; got {history!r}")
         if guarantee not in ("ever", "arl"):
             raise DriftError(f'guarantee is "ever" or "arl", got {guarantee!r}')
         self.profile = profile
         self.alpha = alpha
-        self.tolerance = tolerance
+        self.tolerance = dict(tolerance) if isinstance(tolerance, Mapping) else tolerance
         self.guarantee: Guarantee = guarantee
         self.seed = seed
         self.lock = threading.RLock()
         self.alarms: tuple[Alarm, ...] = ()
-        self.untold = Untold()
+        self.earlier: tuple[Alarm, ...] = ()  # of the references before
+        self.rows_before = 0  # that were compared with these
+        self.ignored: tuple[str, ...] = ()  # columns of a model that its package leaves out
+        self.clock = clock
+        self.notes = Notes()
+        self.untold = Untold(self.notes, clock, on_alarm)
+        self.history = history
+        self.eras = [Era.of(profile, alpha, history)]
+        self.segmented = Segmented(profile.segments, profile.features)
         self.strangers = 0  # rows of a stratum that the reference does not have
         self._number = {name: s for s, name in enumerate(profile.strata)}
         self._levels = alpha_by_kind(profile, alpha)
-        self.thins = any(feature.stride > 1 for feature in profile.features)
-        *seeds, of_rows, of_labels = np.random.SeedSequence(seed).spawn(len(profile.strata) + 2)
+        self._weights = weights_of(profile)
+        self._tolerances = tolerances_of(profile, tolerance)
+        parts = np.random.SeedSequence(seed).spawn(len(profile.strata) + 3)
+        *seeds, of_target, of_rows, of_labels = parts
         self._streams = [self._stream(s, own) for s, own in enumerate(seeds)]
+        self.target = self._target(of_target)
         self._shuffles = {"rows": Shuffle(of_rows), "labels": Shuffle(of_labels)}
+        self.thins = any(feature.stride > 1 for feature in profile.features)
+        self._estimates = Estimates()
         self.labelled = self._labelled()
-        self.label_free = LabelFree(profile.calibration)
         forks.watch(self)
 
     def _stream(self, s: int, seed: np.random.SeedSequence) -> Stream:
@@ -83,7 +114,19 @@ class Watch:
             self.profile,
             s,
             self._levels,
-            tolerance=self.tolerance,
+            tolerances=self._tolerances[:-1],
+            guarantee=self.guarantee,
+            seed=seed,
+        )
+
+    def _target(self, seed: np.random.SeedSequence) -> Stream | None:
+        """The stream of the labels."""
+        if self.profile.target is None:
+            return None
+        return target_stream(
+            self.profile.target,
+            self._levels,
+            tolerances=self._tolerances[-1:],
             guarantee=self.guarantee,
             seed=seed,
         )
@@ -105,11 +148,36 @@ class Watch:
         """The number of rows taken."""
         return sum(stream.rows for stream in self._streams) + self.strangers
 
+    @property
+    def all_alarms(self) -> tuple[Alarm, ...]:
+        """The alarms of this reference and of those before."""
+        return (*self.earlier, *self.alarms)[-MOST_ALARMS_KEPT:]
+
+    def acknowledged(self) -> tuple[Acknowledgement, ...]:
+        """The alarms of this reference that somebody knows of."""
+        return tuple(note for note in self.notes.acknowledged if note.alarm in self.alarms)
+
+    def about_references(self) -> tuple[str, ...]:
+        """What became of alpha when the reference was changed, in words; nothing if it was not."""
+        before = self.notes.rebased
+        if not before:
+            return ()
+        last = before[-1]
+        spent = self.alpha + sum(note.alpha for note in before)
+        return (
+            f"the reference was changed {len(before)} times, last at {second_text(last.at)} UTC "
+            f"({last.reason}); each reference has an alpha of its own, together {spent:.3g} so far",
+        )
+
     def streams(self) -> list[tuple[str | None, Stream]]:
         """Each stratum with its stream; the one stratum of a profile without strata is None."""
         if self.profile.stratum is None:
             return [(None, self._streams[0])]
         return list(zip(self.profile.strata, self._streams, strict=True))
+
+    def estimated(self) -> Estimate | None:
+        """The label-free estimate of the last 1,024 rows and up to as many before."""
+        return self._estimates.latest()
 
     @property
     def promise(self) -> str:
@@ -123,6 +191,50 @@ class Watch:
             f"if rows are exchangeable with the reference, any alarm is raised within {HORIZON:,} "
             f"rows with a probability of at most {self.alpha:g}"
         )
+
+    def check_features(self, names: Sequence[str]) -> None:
+        """Raise DriftError for names of features that do not exist."""
+        known = [feature.name for feature in self.profile.features]
+        known += [name for name, part in (("loss", self.labelled), (TARGET, self.target)) if part]
+        odd = sorted(set(names) - set(known))
+        if odd:
+            raise DriftError(f"there are no features {odd}; there are {known}")
+
+    def rebased(
+        self,
+        profile: Profile,
+        reason: str,
+        alpha: float | None,
+    ) -> Watch:
+        """What goes on with another reference; the history, the notes and the alarms come along.
+
+        Raises DriftError where the new profile does not watch the same columns and outputs.
+        """
+        check_reason(reason, "a new reference")
+        profile = profile.without(self.ignored)
+        check_same_columns(self.profile, profile)
+        with self.lock:
+            self.settle()
+            new = Watch(
+                profile,
+                alpha=self.alpha if alpha is None else alpha,
+                tolerance=self.tolerance,
+                guarantee=self.guarantee,
+                seed=self.seed + 1,  # its random ranks are independent of the past
+                history=self.history,
+                clock=self.clock,
+            )
+            at = self.clock()
+            rows = self.rows_before + self.rows
+            self.notes.rebase(Rebase(at, reason, rows, self.alpha, self.profile.digest))
+            self.eras[-1].until = at
+            new.eras = trimmed([*self.eras, *new.eras], self.history)
+            new.rows_before = rows
+            new.ignored = self.ignored
+            new.notes = self.notes
+            new.untold = self.untold
+            new.earlier = self.all_alarms
+        return new
 
     # Rows, as cells.
 
@@ -166,11 +278,22 @@ class Watch:
         self,
         cells: Array,
         strata: Array | None,
+        times: Array | float | None = None,
     ) -> None:
-        """Count encoded rows, whether or not they are ranked later."""
+        """Count encoded rows, whether or not they are ranked later.
+
+        `times` are theirs in POSIX seconds, (n,) or of all; None for now.
+        """
+        at: Array | float = self.clock() if times is None else times
         with self.lock:
+            era = self.eras[-1]
             for s, stream in enumerate(self._streams):
-                stream.count(cells if strata is None else cells[strata == s])
+                own = slice(None) if strata is None else np.flatnonzero(strata == s)
+                own_times = at if np.ndim(at) == 0 else at[own]  # type: ignore[index]  # an array
+                stream.totals += era.buckets.count(s, cells[own], own_times)
+            self.segmented.count(cells, at)
+            if len(self.eras) > 1:
+                self.eras = trimmed(self.eras, self.history)
 
     def push(
         self,
@@ -240,20 +363,36 @@ class Watch:
     ) -> Alarm:
         """The alarm that a crossing in stratum number `s` raises."""
         profile = self.profile
-        feature = profile.features[crossing.feature]
-        reference = profile.counts[s, crossing.feature]
+        return self._alarm(
+            profile.features[crossing.feature],
+            profile.counts[s, crossing.feature],
+            crossing,
+            stratum=None if profile.stratum is None else profile.strata[s],
+            share=float(self._weights[crossing.feature]),
+        )
+
+    def _alarm(
+        self,
+        feature: Feature,
+        reference: Array,
+        crossing: Crossing,
+        *,
+        stratum: str | None,
+        share: float,
+    ) -> Alarm:
         return Alarm(
             kind="changed" if crossing.kind == "changed" else "material",
             feature=feature.name,
-            stratum=None if profile.stratum is None else profile.strata[s],
+            stratum=stratum,
             statistic=STATISTICS[crossing.kind],
             p=crossing.p,
-            level=self._levels[crossing.kind] * feature.weight / len(profile.strata),
+            level=self._levels[crossing.kind] * share,
             row=crossing.row,
             began=crossing.began,
             effect=exact.main_effect(crossing.recent, reference, ordered=feature.ordered),
             guarantee=self.promise,
-            assumptions=profile.assumptions(),
+            assumptions=self.profile.assumptions(),
+            counts=tuple(crossing.recent.tolist()),
         )
 
     def _keep(self, new: list[Alarm]) -> None:
@@ -261,16 +400,66 @@ class Watch:
             self.alarms = (*self.alarms, *new)[-MOST_ALARMS_KEPT:]
             self.untold.add(new)
 
-    # The performance, from labels and without.
+    # Labels, and the performance with and without them.
 
-    def push_losses(self, losses: Array, order: Order = "time") -> list[Alarm]:
-        """Take the losses (n,) of one call; returns the new alarms."""
+    def order_of_labels(self, n: int, order: Order) -> Array | None:
+        """The order in which the n labels of a call are taken; None for that of arrival."""
+        with self.lock:
+            return self._shuffles["labels"].within([n] if order == "any" else [])
+
+    def push_targets(
+        self,
+        cells: Array,
+        order: Array | None = None,
+    ) -> list[Alarm]:
+        """Take the cells of labels, uint8 (n, 1), in this order."""
+        stream = self.target
+        target = self.profile.target
+        new: list[Alarm] = []
+        if stream is None or target is None:
+            return new
+        share = target.feature.weight
+        with self.lock:
+            stream.count(cells)
+            cells = cells.copy()
+            stream.leave_out(cells, np.arange(len(cells)))
+            cells = cells if order is None else cells[order]
+            for start in range(0, len(cells), RANKED_AT_ONCE):
+                stream.rank(cells[start : start + RANKED_AT_ONCE])
+                for crossing in stream.settle():
+                    alarm = self._alarm(
+                        target.feature,
+                        target.counts,
+                        crossing,
+                        stratum=None,
+                        share=share,
+                    )
+                    new.append(alarm)
+            self._keep(new)
+        return new
+
+    def count_labels(
+        self,
+        losses: Array | None,
+        cells: Array | None,
+        times: Array | float | None,
+    ) -> None:
+        """Count losses (n,) and the cells of labels, uint8 (n, 1), in the history."""
+        at = self.clock() if times is None else times
+        with self.lock:
+            self.eras[-1].buckets.count_labels(at, losses, cells)
+
+    def push_losses(
+        self,
+        losses: Array,
+        order: Array | None = None,
+    ) -> list[Alarm]:
+        """Take losses (n,) in this order; returns the new alarms."""
         labelled = self.labelled
         if labelled is None:
             return []
+        losses = losses if order is None else losses[order]
         with self.lock:
-            if order == "any":
-                losses = self._shuffles["labels"].shuffled(losses)
             new = [self._loss_alarm(labelled, *crossing) for crossing in labelled.push(losses)]
             self._keep(new)
         return new
@@ -297,11 +486,21 @@ class Watch:
             assumptions=self.profile.assumptions(),
         )
 
-    def expect(self, answers: Mapping[str, Array]) -> None:
-        """Take answers into the label-free estimate. Raises DriftError for what does not fit."""
-        estimate = self.label_free.of(answers)
-        with self.lock:
-            self.label_free.add(estimate)
+    def estimate(
+        self,
+        answers: Mapping[str, Array],
+    ) -> Estimate | None:
+        """The performance that probabilities let one expect, if the profile can calibrate them.
+
+        Raises DriftError for another number of classes. Rows with NaN are left out.
+        """
+        return estimate_of(self.profile.calibration, answers)
+
+    def add(self, estimate: Estimate | None) -> None:
+        """Take rows into the label-free estimate."""
+        if estimate is not None:
+            with self.lock:
+                self._estimates.add(estimate)
 
     # To go on from later.
 
@@ -315,7 +514,11 @@ class Watch:
                 changing, rest = part.state()
                 arrays |= {f"{i} {name}": array for name, array in changing.items()}
                 plain.append(rest)
-            arrays |= self.label_free.state()
+            arrays |= self._estimates.state()
+            eras, of_eras = state_of(self.eras)
+            latest, segments = self.segmented.state()
+            arrays |= of_eras
+            arrays |= {f"segments {name}": array for name, array in latest.items()}
             about = {
                 "profile": self.profile.digest,
                 "alpha": self.alpha,
@@ -323,6 +526,12 @@ class Watch:
                 "guarantee": self.guarantee,
                 "seed": self.seed,
                 "strangers": self.strangers,
+                "history": self.history,
+                "earlier": fields.write_object(self.earlier),
+                "rows before": self.rows_before,
+                "notes": self.notes.state(),
+                "eras": eras,
+                "segments": segments,
                 "alarms": fields.write_object(self.alarms),
                 "parts": plain,
                 "orders": {name: shuffle.state() for name, shuffle in self._shuffles.items()},
@@ -330,12 +539,16 @@ class Watch:
         return archive.pack(STATE_SCHEMA, about, arrays)
 
     def _parts(self) -> list[Stream | Labelled]:
-        if self.labelled is None:
-            return [*self._streams]
-        return [*self._streams, self.labelled]
+        more = [part for part in (self.labelled, self.target) if part is not None]
+        return [*self._streams, *more]
 
     @staticmethod
-    def resume(profile: Profile, state: bytes) -> Watch:
+    def resume(
+        profile: Profile,
+        state: bytes,
+        clock: Callable[[], float] = time.time,
+        on_alarm: OnAlarm | None = None,
+    ) -> Watch:
         """The inverse of `state`, bit for bit. Raises DriftError for any other bytes."""
         about, arrays = archive.unpack(STATE_SCHEMA, state, "state of a Detector")
         if about.get("profile") != profile.digest:
@@ -345,7 +558,8 @@ class Watch:
             )
         try:
             options = {name: about[name] for name in ("alpha", "tolerance", "guarantee", "seed")}
-            watch = Watch(profile, **options)
+            options["history"] = about.get("history", HISTORY_BYTES)
+            watch = Watch(profile, clock=clock, on_alarm=on_alarm, **options)
             watch._restore(about, arrays)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise DriftError(f"this is no state of a Detector: {error!r}") from error
@@ -363,6 +577,13 @@ class Watch:
         parts = zip(self._parts(), about["parts"], strict=True)
         for i, (part, plain) in enumerate(parts):
             part.restore(archive.under(f"{i} ", arrays), plain)
-        self.label_free.restore(arrays)
+        self._estimates.restore(arrays)
         for name, generator in about.get("orders", {}).items():  # none in a state of before
             self._shuffles[name].restore(generator)
+        earlier = about.get("earlier", ())
+        self.earlier = tuple(fields.read_object(Alarm, alarm, "alarms") for alarm in earlier)
+        self.rows_before = about.get("rows before", 0)
+        self.notes.restore(about.get("notes", {}))
+        self.eras = restored(self.eras[0], about.get("eras", ()), arrays, self.history)
+        if "segments" in about:
+            self.segmented.restore(archive.under("segments ", arrays), about["segments"])
