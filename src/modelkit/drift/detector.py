@@ -112,7 +112,7 @@ class Detector:
 
         Those of references before the last `rebase` are among them.
         """
-        return self._watch.all_alarms
+        return self._watch.chronicle.all_alarms
 
     @property
     def history(self) -> History:
@@ -122,7 +122,7 @@ class Detector:
     @property
     def rows(self) -> int:
         """The number of rows taken, of all references."""
-        return self._watch.rows_before + self._watch.rows
+        return self._watch.chronicle.rows_before + self._watch.rows
 
     def update(
         self,
@@ -139,7 +139,7 @@ class Detector:
             scores: the model's answers to these rows, as in `Profile.fit`.
             order: "any" for rows whose order within the call means nothing, such as those of a
                 table that is sorted: they are taken in a random order, by the seed. "time" for rows
-                in the order in which they came, which tells where within the call a change began.
+                in the order in which they came, which a change within the call is then found by.
                 How many rows a call has must not depend on what they hold.
 
         Raises:
@@ -150,7 +150,7 @@ class Detector:
         check_order(order)
         watch = self._watch
         cells, strata = watch.encode(self._columns(X, scores))
-        watch.add(watch.estimate(self._named(scores)))
+        watch.expect(self._named(scores))
         watch.count(cells, strata)
         new = watch.push(cells, strata, order)
         watch.untold.tell()
@@ -214,12 +214,11 @@ class Detector:
         labels = Labels.read(watch.profile, y, predicted, losses)
         times = None if at is None else given_seconds(at, labels.rows)
         watch.count_labels(labels.losses, labels.cells, times)
-        taken = watch.order_of_labels(labels.rows, order)
         new = []
         if labels.cells is not None:
-            new += watch.push_targets(labels.cells, taken)
+            new += watch.push_targets(labels.cells, order)
         if labels.losses is not None:
-            new += watch.push_losses(labels.losses, taken)
+            new += watch.push_losses(labels.losses, order)
         watch.untold.tell()
         return new
 
@@ -255,9 +254,9 @@ class Detector:
         """
         watch = self._watch
         with watch.lock:
-            if alarm not in watch.all_alarms:
+            if alarm not in watch.chronicle.all_alarms:
                 raise DriftError(f"this Detector did not raise the alarm {alarm}; see `alarms`")
-            watch.notes.acknowledge(alarm, reason, watch.clock())
+            watch.chronicle.notes.acknowledge(alarm, reason, watch.chronicle.clock())
 
     def suppress(
         self,
@@ -283,11 +282,11 @@ class Detector:
                 without a reason.
         """
         watch = self._watch
-        start = watch.clock() if since is None else float(given_seconds(since, 1)[0])
+        start = watch.chronicle.clock() if since is None else float(given_seconds(since, 1)[0])
         end = float(given_seconds(until, 1)[0])
         watch.check_features(features)
         with watch.lock:
-            watch.notes.suppress(Suppression(start, end, reason, tuple(features)))
+            watch.chronicle.notes.suppress(Suppression(start, end, reason, tuple(features)))
 
     def rebase(
         self,

@@ -47,14 +47,14 @@ def of_stream(watch: Watch) -> DriftReport:
         reference_rows=profile.rows,
         alpha=watch.alpha,
         guarantee=watch.promise,
-        assumptions=(*profile.assumptions(), *watch.about_references()),
+        assumptions=(*profile.assumptions(), *watch.chronicle.about_references()),
         alarms=watch.alarms,
         features=tuple(features),
         checks=(*found, *checks.strangers(watch.strangers, watch.rows, profile.stratum)),
         performance=stream_performance(watch),
         skipped=sum(stream.left_out for _, stream in watch.streams()),
         segments=segments_of(watch),
-        acknowledged=watch.acknowledged(),
+        acknowledged=watch.chronicle.acknowledged(),
     )
 
 
@@ -134,7 +134,7 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
         features=tuple(features),
         checks=(*found, *checks.strangers(strangers, rows, profile.stratum)),
         performance=None,
-        acknowledged=united([watch.notes for watch in watches]).acknowledged,
+        acknowledged=united([watch.chronicle.notes for watch in watches]).acknowledged,
     )
 
 
@@ -210,7 +210,7 @@ def of_batch(
         alarms=_batch_alarms(watch, features, n),
         features=tuple(features),
         checks=(*found, *checks.strangers(strangers, n, profile.stratum)),
-        performance=label_free(watch, watch.estimate(answers), answers),
+        performance=label_free(watch, watch.label_free.of(answers), answers),
     )
 
 

@@ -61,8 +61,8 @@ class History:
             raise DriftError("there are no states to merge")
         watches = [Watch.resume(profile, state) for state in states]
         first = watches[0]
-        eras = joined([watch.eras for watch in watches], first.history)
-        alarms = [alarm for watch in watches for alarm in watch.all_alarms]
+        eras = joined([watch.chronicle.eras for watch in watches], first.chronicle.most_bytes)
+        alarms = [alarm for watch in watches for alarm in watch.chronicle.all_alarms]
         return History(tuple(eras), tuple(alarms), first.alpha, first.seed)
 
     @property
@@ -206,8 +206,8 @@ class History:
 def history_of(watch: Watch) -> History:
     """The history of a Watch as it is now: what it counts later is not in it."""
     with watch.lock:
-        eras = tuple(era.copy() for era in watch.eras)
-        return History(eras, watch.all_alarms, watch.alpha, watch.seed)
+        eras = tuple(era.copy() for era in watch.chronicle.eras)
+        return History(eras, watch.chronicle.all_alarms, watch.alpha, watch.seed)
 
 
 def _ends(since: Any, until: Any) -> tuple[float, float]:

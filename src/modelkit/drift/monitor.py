@@ -359,7 +359,7 @@ class Monitor(Wrapper):
         if watch.profile.calibration is not None:
             for answers in shown:
                 if "probabilities" in answers:
-                    self._waiting.append(partial(self._estimate, answers))
+                    self._waiting.append(partial(watch.expect, answers))
         cells, order = watch.arrange(cells, strata, sizes)
         if order is not None:
             cells = cells[order]
@@ -369,9 +369,6 @@ class Monitor(Wrapper):
             own = None if strata is None else strata[part]
             self._waiting.append(partial(watch.rank, cells[part], own))
             self._waiting.append(watch.settle)
-
-    def _estimate(self, answers: Outputs) -> None:
-        self._watch.add(self._watch.estimate(answers))
 
     def after_fork(self) -> None:
         """In the child of a fork: another thread may have held the lock."""

@@ -9,24 +9,20 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit import fields, forks
+from modelkit import forks
 from modelkit.cast import Array
 from modelkit.drift import archive, exact
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.cells import ABSENT, Feature
+from modelkit.drift.chronicle import Chronicle
 from modelkit.drift.columns import stratum_names
-from modelkit.drift.eras import Era, restored, state_of, trimmed
-from modelkit.drift.estimates import Estimates, estimate_of
-from modelkit.drift.labelfree import Estimate
+from modelkit.drift.expected import LabelFree
 from modelkit.drift.labels import Labelled
-from modelkit.drift.notes import Acknowledgement, Notes, Rebase, check_reason
 from modelkit.drift.order import Order, Shuffle
 from modelkit.drift.profile import Profile
 from modelkit.drift.refusals import check_same_columns
-from modelkit.drift.row_times import second_text
 from modelkit.drift.segments import Segmented
 from modelkit.drift.shares import (
-    HORIZON,
     alpha_by_kind,
     labelled_of,
     stream_of,
@@ -47,7 +43,6 @@ STATISTICS = {
     "material": "band e-process",
     "performance": "loss e-process",
 }
-MOST_ALARMS_KEPT = 1000
 RANKED_AT_ONCE = 2048  # rows, so that memory stays bounded
 
 
@@ -74,8 +69,6 @@ class Watch:
     ) -> None:
         if not 0 < alpha < 1:
             raise DriftError(f"alpha is between 0 and 1; got {alpha!r}")
-        if history < 0:
-            raise DriftError(f"history is in bytes, 0 or more; got {history!r}")
         if guarantee not in ("ever", "arl"):
             raise DriftError(f'guarantee is "ever" or "arl", got {guarantee!r}')
         self.profile = profile
@@ -84,29 +77,23 @@ class Watch:
         self.guarantee: Guarantee = guarantee
         self.seed = seed
         self.lock = threading.RLock()
-        self.alarms: tuple[Alarm, ...] = ()
-        self.earlier: tuple[Alarm, ...] = ()  # of the references before
-        self.rows_before = 0  # that were compared with these
         self.ignored: tuple[str, ...] = ()  # columns of a model that its package leaves out
-        self.clock = clock
-        self.notes = Notes()
-        self.untold = Untold(self.notes, clock, on_alarm)
-        self.history = history
-        self.eras = [Era.of(profile, alpha, history)]
+        self.chronicle = Chronicle(profile, alpha, history, clock, on_alarm)
         self.segmented = Segmented(profile.segments, profile.features)
         self.strangers = 0  # rows of a stratum that the reference does not have
         self._number = {name: s for s, name in enumerate(profile.strata)}
         self._levels = alpha_by_kind(profile, alpha)
         self._weights = weights_of(profile)
         self._tolerances = tolerances_of(profile, tolerance)
-        parts = np.random.SeedSequence(seed).spawn(len(profile.strata) + 3)
-        *seeds, of_target, of_rows, of_labels = parts
+        self.thins = any(feature.stride > 1 for feature in profile.features)
+        *seeds, of_rows, of_labels, of_target = np.random.SeedSequence(seed).spawn(
+            len(profile.strata) + 3
+        )
         self._streams = [self._stream(s, own) for s, own in enumerate(seeds)]
         self.target = self._target(of_target)
         self._shuffles = {"rows": Shuffle(of_rows), "labels": Shuffle(of_labels)}
-        self.thins = any(feature.stride > 1 for feature in profile.features)
-        self._estimates = Estimates()
         self.labelled = self._labelled()
+        self.label_free = LabelFree(profile.calibration)
         forks.watch(self)
 
     def _stream(self, s: int, seed: np.random.SeedSequence) -> Stream:
@@ -149,35 +136,20 @@ class Watch:
         return sum(stream.rows for stream in self._streams) + self.strangers
 
     @property
-    def all_alarms(self) -> tuple[Alarm, ...]:
-        """The alarms of this reference and of those before."""
-        return (*self.earlier, *self.alarms)[-MOST_ALARMS_KEPT:]
+    def alarms(self) -> tuple[Alarm, ...]:
+        """The alarms of this reference."""
+        return self.chronicle.alarms
 
-    def acknowledged(self) -> tuple[Acknowledgement, ...]:
-        """The alarms of this reference that somebody knows of."""
-        return tuple(note for note in self.notes.acknowledged if note.alarm in self.alarms)
-
-    def about_references(self) -> tuple[str, ...]:
-        """What became of alpha when the reference was changed, in words; nothing if it was not."""
-        before = self.notes.rebased
-        if not before:
-            return ()
-        last = before[-1]
-        spent = self.alpha + sum(note.alpha for note in before)
-        return (
-            f"the reference was changed {len(before)} times, last at {second_text(last.at)} UTC "
-            f"({last.reason}); each reference has an alpha of its own, together {spent:.3g} so far",
-        )
+    @property
+    def untold(self) -> Untold:
+        """The alarms that nobody was told of."""
+        return self.chronicle.untold
 
     def streams(self) -> list[tuple[str | None, Stream]]:
         """Each stratum with its stream; the one stratum of a profile without strata is None."""
         if self.profile.stratum is None:
             return [(None, self._streams[0])]
         return list(zip(self.profile.strata, self._streams, strict=True))
-
-    def estimated(self) -> Estimate | None:
-        """The label-free estimate of the last 1,024 rows and up to as many before."""
-        return self._estimates.latest()
 
     @property
     def promise(self) -> str:
@@ -210,9 +182,9 @@ class Watch:
 
         Raises DriftError where the new profile does not watch the same columns and outputs.
         """
-        check_reason(reason, "a new reference")
         profile = profile.without(self.ignored)
         check_same_columns(self.profile, profile)
+        chronicle = self.chronicle
         with self.lock:
             self.settle()
             new = Watch(
@@ -221,19 +193,11 @@ class Watch:
                 tolerance=self.tolerance,
                 guarantee=self.guarantee,
                 seed=self.seed + 1,  # its random ranks are independent of the past
-                history=self.history,
-                clock=self.clock,
+                history=chronicle.most_bytes,
+                clock=chronicle.clock,
             )
-            at = self.clock()
-            rows = self.rows_before + self.rows
-            self.notes.rebase(Rebase(at, reason, rows, self.alpha, self.profile.digest))
-            self.eras[-1].until = at
-            new.eras = trimmed([*self.eras, *new.eras], self.history)
-            new.rows_before = rows
             new.ignored = self.ignored
-            new.notes = self.notes
-            new.untold = self.untold
-            new.earlier = self.all_alarms
+            new.chronicle.follow(chronicle, reason, self.rows)
         return new
 
     # Rows, as cells.
@@ -284,16 +248,14 @@ class Watch:
 
         `times` are theirs in POSIX seconds, (n,) or of all; None for now.
         """
-        at: Array | float = self.clock() if times is None else times
+        at: Array | float = self.chronicle.clock() if times is None else times
         with self.lock:
-            era = self.eras[-1]
             for s, stream in enumerate(self._streams):
                 own = slice(None) if strata is None else np.flatnonzero(strata == s)
                 own_times = at if np.ndim(at) == 0 else at[own]  # type: ignore[index]  # an array
-                stream.totals += era.buckets.count(s, cells[own], own_times)
+                stream.totals += self.chronicle.count(s, cells[own], own_times)
             self.segmented.count(cells, at)
-            if len(self.eras) > 1:
-                self.eras = trimmed(self.eras, self.history)
+            self.chronicle.trim()
 
     def push(
         self,
@@ -353,7 +315,7 @@ class Watch:
         with self.lock:
             for s, stream in enumerate(self._streams):
                 new += [self.alarm(s, crossing) for crossing in stream.settle()]
-            self._keep(new)
+            self.chronicle.keep(new)
         return new
 
     def alarm(
@@ -395,24 +357,10 @@ class Watch:
             counts=tuple(crossing.recent.tolist()),
         )
 
-    def _keep(self, new: list[Alarm]) -> None:
-        if new:
-            self.alarms = (*self.alarms, *new)[-MOST_ALARMS_KEPT:]
-            self.untold.add(new)
-
     # Labels, and the performance with and without them.
 
-    def order_of_labels(self, n: int, order: Order) -> Array | None:
-        """The order in which the n labels of a call are taken; None for that of arrival."""
-        with self.lock:
-            return self._shuffles["labels"].within([n] if order == "any" else [])
-
-    def push_targets(
-        self,
-        cells: Array,
-        order: Array | None = None,
-    ) -> list[Alarm]:
-        """Take the cells of labels, uint8 (n, 1), in this order."""
+    def push_targets(self, cells: Array, order: Order = "time") -> list[Alarm]:
+        """Take the cells of the labels of one call, uint8 (n, 1); returns the new alarms."""
         stream = self.target
         target = self.profile.target
         new: list[Alarm] = []
@@ -423,7 +371,8 @@ class Watch:
             stream.count(cells)
             cells = cells.copy()
             stream.leave_out(cells, np.arange(len(cells)))
-            cells = cells if order is None else cells[order]
+            if order == "any":
+                cells = self._shuffles["labels"].shuffled(cells)
             for start in range(0, len(cells), RANKED_AT_ONCE):
                 stream.rank(cells[start : start + RANKED_AT_ONCE])
                 for crossing in stream.settle():
@@ -435,7 +384,7 @@ class Watch:
                         share=share,
                     )
                     new.append(alarm)
-            self._keep(new)
+            self.chronicle.keep(new)
         return new
 
     def count_labels(
@@ -445,23 +394,20 @@ class Watch:
         times: Array | float | None,
     ) -> None:
         """Count losses (n,) and the cells of labels, uint8 (n, 1), in the history."""
-        at = self.clock() if times is None else times
+        at = self.chronicle.clock() if times is None else times
         with self.lock:
-            self.eras[-1].buckets.count_labels(at, losses, cells)
+            self.chronicle.count_labels(at, losses, cells)
 
-    def push_losses(
-        self,
-        losses: Array,
-        order: Array | None = None,
-    ) -> list[Alarm]:
-        """Take losses (n,) in this order; returns the new alarms."""
+    def push_losses(self, losses: Array, order: Order = "time") -> list[Alarm]:
+        """Take the losses (n,) of one call; returns the new alarms."""
         labelled = self.labelled
         if labelled is None:
             return []
-        losses = losses if order is None else losses[order]
         with self.lock:
+            if order == "any":
+                losses = self._shuffles["labels"].shuffled(losses)
             new = [self._loss_alarm(labelled, *crossing) for crossing in labelled.push(losses)]
-            self._keep(new)
+            self.chronicle.keep(new)
         return new
 
     def _loss_alarm(
@@ -486,21 +432,11 @@ class Watch:
             assumptions=self.profile.assumptions(),
         )
 
-    def estimate(
-        self,
-        answers: Mapping[str, Array],
-    ) -> Estimate | None:
-        """The performance that probabilities let one expect, if the profile can calibrate them.
-
-        Raises DriftError for another number of classes. Rows with NaN are left out.
-        """
-        return estimate_of(self.profile.calibration, answers)
-
-    def add(self, estimate: Estimate | None) -> None:
-        """Take rows into the label-free estimate."""
-        if estimate is not None:
-            with self.lock:
-                self._estimates.add(estimate)
+    def expect(self, answers: Mapping[str, Array]) -> None:
+        """Take answers into the label-free estimate. Raises DriftError for what does not fit."""
+        estimate = self.label_free.of(answers)
+        with self.lock:
+            self.label_free.add(estimate)
 
     # To go on from later.
 
@@ -514,8 +450,8 @@ class Watch:
                 changing, rest = part.state()
                 arrays |= {f"{i} {name}": array for name, array in changing.items()}
                 plain.append(rest)
-            arrays |= self._estimates.state()
-            eras, of_eras = state_of(self.eras)
+            arrays |= self.label_free.state()
+            remembered, of_eras = self.chronicle.state()
             latest, segments = self.segmented.state()
             arrays |= of_eras
             arrays |= {f"segments {name}": array for name, array in latest.items()}
@@ -526,15 +462,10 @@ class Watch:
                 "guarantee": self.guarantee,
                 "seed": self.seed,
                 "strangers": self.strangers,
-                "history": self.history,
-                "earlier": fields.write_object(self.earlier),
-                "rows before": self.rows_before,
-                "notes": self.notes.state(),
-                "eras": eras,
                 "segments": segments,
-                "alarms": fields.write_object(self.alarms),
                 "parts": plain,
                 "orders": {name: shuffle.state() for name, shuffle in self._shuffles.items()},
+                **remembered,
             }
         return archive.pack(STATE_SCHEMA, about, arrays)
 
@@ -572,18 +503,12 @@ class Watch:
     ) -> None:
         """Go on from what `state` packed."""
         self.strangers = about["strangers"]
-        alarms = [fields.read_object(Alarm, alarm, "alarms") for alarm in about["alarms"]]
-        self.alarms = tuple(alarms)
+        self.chronicle.restore(about, arrays)
         parts = zip(self._parts(), about["parts"], strict=True)
         for i, (part, plain) in enumerate(parts):
             part.restore(archive.under(f"{i} ", arrays), plain)
-        self._estimates.restore(arrays)
+        self.label_free.restore(arrays)
         for name, generator in about.get("orders", {}).items():  # none in a state of before
             self._shuffles[name].restore(generator)
-        earlier = about.get("earlier", ())
-        self.earlier = tuple(fields.read_object(Alarm, alarm, "alarms") for alarm in earlier)
-        self.rows_before = about.get("rows before", 0)
-        self.notes.restore(about.get("notes", {}))
-        self.eras = restored(self.eras[0], about.get("eras", ()), arrays, self.history)
         if "segments" in about:
             self.segmented.restore(archive.under("segments ", arrays), about["segments"])
