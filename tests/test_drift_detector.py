@@ -42,15 +42,15 @@ def cut(rows, start, stop):
 def test_any_chunks_and_a_pause_give_the_same_state(profile, cuts, guarantee, pause):
     rows, scores, losses = mixed(700, 3), scored(700, 3), (rng(5).random(700) < 0.4).astype(float)
     at_once = mk.Detector(profile, guarantee=guarantee)
-    at_once.update(rows, scores=scores)
-    at_once.update_labels(losses=losses)
+    at_once.update(rows, scores=scores, order="time")
+    at_once.update_labels(losses=losses, order="time")
     parts = mk.Detector(profile, guarantee=guarantee)
     ends = sorted([0, *cuts, pause, 700])
     for start, stop in pairwise(ends):
         if start == pause:
             parts = mk.Detector.resume(profile, parts.state())
-        parts.update(cut(rows, start, stop), scores=scores[start:stop])
-        parts.update_labels(losses=losses[start:stop])
+        parts.update(cut(rows, start, stop), scores=scores[start:stop], order="time")
+        parts.update_labels(losses=losses[start:stop], order="time")
     mine, theirs = states(at_once), states(parts)
     assert mine.keys() == theirs.keys()
     for name, array in mine.items():

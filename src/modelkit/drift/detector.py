@@ -8,6 +8,7 @@ from typing import Any, final
 from modelkit.cast import Array
 from modelkit.drift import findings
 from modelkit.drift.losses import as_doubles, check_losses, losses_of
+from modelkit.drift.order import Order, check_order
 from modelkit.drift.outputs import name_outputs, output_columns
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
@@ -102,24 +103,31 @@ class Detector:
         self,
         X: Any = None,
         scores: Any = None,
+        *,
+        order: Order = "any",
     ) -> list[Alarm]:
-        """Take rows in their order of arrival, and the model's answers; returns the new alarms.
+        """Take the rows of one call, and the model's answers; returns the new alarms.
 
         Args:
             X: rows (n, width) with the columns of the profile, in any form that `Profile.fit`
                 takes; or None for scores alone.
             scores: the model's answers to these rows, as in `Profile.fit`.
+            order: "any" for rows whose order within the call means nothing, such as those of a
+                table that is sorted: they are taken in a random order, by the seed. "time" for rows
+                in the order in which they came, which a change within the call is then found by.
+                How many rows a call has must not depend on what they hold.
 
         Raises:
-            DriftError: for columns that are missing or of another kind, or scores of another
-                length. No row is taken then.
+            DriftError: for columns that are missing or of another kind, scores of another length,
+                or an order that is not known. No row is taken then.
             SignatureError: for rows that cannot be read.
         """
+        check_order(order)
         watch = self._watch
         cells, strata = watch.encode(self._columns(X, scores))
-        watch.add(watch.estimate(self._named(scores)))
+        watch.expect(self._named(scores))
         watch.count(cells, strata)
-        new = watch.push(cells, strata)
+        new = watch.push(cells, strata, order)
         watch.untold.tell()
         return new
 
@@ -156,18 +164,21 @@ class Detector:
         predicted: Any = None,
         *,
         losses: Any = None,
+        order: Order = "any",
     ) -> list[Alarm]:
-        """Take labels in the order in which they come, however late; returns the new alarms.
+        """Take the labels of one call, however late they come; returns the new alarms.
 
         Args:
             y: the true labels or numbers, (n,).
             predicted: the model's answers to these rows, (n,).
             losses: instead of both, the losses, (n,), from 0 to 1.
+            order: of the labels within the call, as in `update`.
 
         Raises:
             DriftError: where the profile has no losses to compare with, and for labels that do not
                 fit.
         """
+        check_order(order)
         baseline = self.profile.baseline
         if baseline is None:
             raise DriftError(
@@ -176,13 +187,13 @@ class Detector:
         if (losses is None) == (y is None) or (y is None) != (predicted is None):
             raise DriftError("pass labels and what was predicted, or losses")
         if losses is not None:
-            return self._push_losses(check_losses(losses))
+            return self._push_losses(check_losses(losses), order)
         if self._predicts_numbers():
             predicted = as_doubles(predicted, "predictions")
-        return self._push_losses(losses_of(y, predicted, baseline.scale))
+        return self._push_losses(losses_of(y, predicted, baseline.scale), order)
 
-    def _push_losses(self, losses: Array) -> list[Alarm]:
-        new = self._watch.push_losses(losses)
+    def _push_losses(self, losses: Array, order: Order) -> list[Alarm]:
+        new = self._watch.push_losses(losses, order)
         self._watch.untold.tell()
         return new
 

@@ -201,7 +201,7 @@ def of_batch(
         alarms=_batch_alarms(watch, features, n),
         features=tuple(features),
         checks=(*found, *checks.strangers(strangers, n, profile.stratum)),
-        performance=label_free(watch, watch.estimate(answers), answers),
+        performance=label_free(watch, watch.label_free.of(answers), answers),
     )
 
 

@@ -30,7 +30,7 @@ from modelkit.wrapper import Wrapper, check_wrapped
 
 BUFFER = 256  # rows that are made into cells at once
 STEP_ROWS = 128  # rows that are ranked at once
-SAMPLE_ROWS = 64  # rows that one call shows at most, evenly spread
+SAMPLE_ROWS = 64  # rows that one call shows at most, drawn at random
 MOST_WAITING = 32  # steps that may wait for calls to do them, five for 256 rows
 BURST = 2.0  # seconds of the budget that may be saved up
 
@@ -43,8 +43,9 @@ class Monitor(Wrapper):
 
     Rows are copied into a buffer in the caller's thread. For every 256 rows there are a few steps
     to do: count them, and where the budget allows, estimate, rank and bet. A call does one step at
-    most, so that none waits long. A call of more than 64 rows shows 64 of them, evenly spread. An
-    error in the monitoring is counted in `failures`, and reaches no caller.
+    most, so that none waits long. A call of more than 64 rows shows 64 of them, drawn at random;
+    the rows of a call have no order. An error in the monitoring is counted in `failures`, and
+    reaches no caller.
 
     Args:
         model: the Model to watch; a Batcher, or what it would wrap.
@@ -71,6 +72,7 @@ class Monitor(Wrapper):
         "_lock",
         "_most",
         "_only",
+        "_rng",
         "_row_dtype",
         "_row_shape",
         "_saved",
@@ -119,6 +121,7 @@ class Monitor(Wrapper):
         self._watch.untold.name, self._watch.untold.version, _ = identity_of(model)
         self._untold = self._watch.untold
         self._detector = detector_of(self._watch)
+        self._rng = np.random.default_rng([seed, 1])  # draws the rows of large calls
         self._set_budget(budget)
         self._set_rows(profile)
         self._lock = threading.Lock()
@@ -249,8 +252,8 @@ class Monitor(Wrapper):
             seen = rows
             if rows > SAMPLE_ROWS:
                 seen = SAMPLE_ROWS
-                chosen = np.linspace(0, rows - 1, SAMPLE_ROWS).astype(np.int64)
-                kept = tuple([array[chosen] for array in arrays])
+                chosen = self._sampled(rows)
+                kept = tuple([array.take(chosen, axis=0) for array in arrays])
             elif self._only is not None:  # the common case, without the price of the general one
                 kept = (arrays[0].copy(),)
             else:
@@ -269,6 +272,13 @@ class Monitor(Wrapper):
         except Exception as error:  # noqa: BLE001 - monitoring must not reach whoever asked
             self._failed(error)
 
+    def _sampled(self, rows: int) -> Array:
+        """The numbers of the rows that a large call shows, in their order of arrival."""
+        chosen: Array = self._rng.choice(rows, SAMPLE_ROWS, replace=False, shuffle=False)
+        if self._watch.thins:  # which goes by that order
+            chosen.sort()
+        return chosen
+
     def _failed(self, error: Exception) -> None:
         with self._lock:
             self.failures += 1
@@ -281,7 +291,8 @@ class Monitor(Wrapper):
         buffer = self._buffer
         self._buffer = []
         self._filled = 0
-        n = sum(len(arrays[0]) for _, arrays in buffer)
+        sizes = [len(arrays[0]) for _, arrays in buffer]
+        n = sum(sizes)
         if not n:
             return
         watch = self._watch
@@ -298,7 +309,7 @@ class Monitor(Wrapper):
         watch.count(cells, strata)
         if self._affordable(n) and len(self._waiting) < MOST_WAITING:
             self.shown += n
-            self._queue(cells, strata, shown)
+            self._queue(cells, strata, sizes, shown)
 
     def _columns(
         self,
@@ -340,6 +351,7 @@ class Monitor(Wrapper):
         self,
         cells: Array,
         strata: Array | None,
+        sizes: list[int],
         shown: list[Outputs],
     ) -> None:
         """Let the steps that show rows to the detector wait for calls to do them."""
@@ -347,15 +359,16 @@ class Monitor(Wrapper):
         if watch.profile.calibration is not None:
             for answers in shown:
                 if "probabilities" in answers:
-                    self._waiting.append(partial(self._estimate, answers))
+                    self._waiting.append(partial(watch.expect, answers))
+        cells, order = watch.arrange(cells, strata, sizes)
+        if order is not None:
+            cells = cells[order]
+            strata = None if strata is None else strata[order]
         for start in range(0, len(cells), STEP_ROWS):
             part = slice(start, start + STEP_ROWS)
             own = None if strata is None else strata[part]
             self._waiting.append(partial(watch.rank, cells[part], own))
             self._waiting.append(watch.settle)
-
-    def _estimate(self, answers: Outputs) -> None:
-        self._watch.add(self._watch.estimate(answers))
 
     def after_fork(self) -> None:
         """In the child of a fork: another thread may have held the lock."""

@@ -72,7 +72,10 @@ class Stream:
         d = len(features)
         self.rows = 0
         self.totals = np.zeros((d, CELLS), np.int64)
-        self._strides = np.array([feature.stride for feature in features])
+        strides = [feature.stride for feature in features]
+        self._thinned = [(j, stride) for j, stride in enumerate(strides) if stride > 1]
+        self._phases = np.random.default_rng(seed.spawn(1)[0]).integers(0, strides)
+        self._came = 0
         self._counts = reference.copy()
         self._pending = np.empty((BLOCK_ROWS, d), np.uint8)
         self._recent = np.zeros((RECENT, d, CELLS), np.uint8)
@@ -120,6 +123,24 @@ class Stream:
         most = int(self.totals.sum(axis=1).max(initial=0))
         return max(most - self.rows, 0)
 
+    def leave_out(
+        self,
+        cells: Array,
+        rows: Array,
+    ) -> None:
+        """Mark values as absent, in place, that are closer than their feature's stride.
+
+        `rows` are the numbers of the rows of this stratum, in their order of arrival, among
+        `cells`, uint8 (n, d). Of a feature's values every stride-th is kept, from a random one on.
+        """
+        for j, stride in self._thinned:
+            first = int(self._phases[j] - self._came) % stride
+            kept = rows[first::stride]
+            values = cells[kept, j]
+            cells[rows, j] = ABSENT
+            cells[kept, j] = values
+        self._came += len(rows)
+
     def rank(self, cells: Array) -> None:
         """Take rows, uint8 (n, d); the bets on them wait for `settle`.
 
@@ -129,7 +150,6 @@ class Stream:
         if not n:
             return
         had = self.rows % BLOCK_ROWS
-        cells = self._apart(cells)
         self.rows += n
         if had + n < BLOCK_ROWS:
             self._pending[had : had + n] = cells
@@ -140,13 +160,6 @@ class Stream:
         blocks = whole[:cut].reshape(-1, BLOCK_ROWS, cells.shape[1])
         self._pending[: len(rest)] = rest
         self._ranked.append(self._ranks(blocks))
-
-    def _apart(self, cells: Array) -> Array:
-        """Rows with only those values that are as far apart as their feature's stride."""
-        if not (self._strides > 1).any():
-            return cells
-        at = np.arange(self.rows, self.rows + len(cells))[:, None]
-        return np.where(at % self._strides, np.uint8(ABSENT), cells)
 
     def _ranks(
         self,
@@ -268,6 +281,7 @@ class Stream:
             "pending": self._pending[: self.rows % BLOCK_ROWS],
             "recent": self._recent,
             "banded": self._banded,
+            "phases": self._phases,
         }
         for kind, quiet in self._quiet.items():
             arrays[f"quiet {kind}"] = quiet
@@ -277,6 +291,7 @@ class Stream:
         plain = {
             "rows": self.rows,
             "blocks": self._blocks,
+            "came": self._came,
             "generator": self._rng.bit_generator.state,
         }
         return arrays, plain
@@ -289,6 +304,8 @@ class Stream:
         """Go on from `state()`, bit for bit."""
         self.rows = plain["rows"]
         self._blocks = plain["blocks"]
+        self._came = plain.get("came", self.rows)  # a state of before began at the first row
+        self._phases = arrays.get("phases", np.zeros_like(self._phases)).copy()
         self._rng.bit_generator.state = plain["generator"]
         self.totals = arrays["totals"].copy()
         self._counts = arrays["counts"].copy()

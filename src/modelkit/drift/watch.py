@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -13,9 +13,9 @@ from modelkit.cast import Array
 from modelkit.drift import archive, exact
 from modelkit.drift.cells import ABSENT
 from modelkit.drift.columns import stratum_names
-from modelkit.drift.labelfree import Estimate
+from modelkit.drift.expected import LabelFree
 from modelkit.drift.labels import Labelled
-from modelkit.drift.outputs import class_numbers, scores_of
+from modelkit.drift.order import Order, Shuffle
 from modelkit.drift.profile import Profile
 from modelkit.drift.shares import HORIZON, alpha_by_kind, labelled_of, stream_of
 from modelkit.drift.stream import Crossing, Stream
@@ -31,7 +31,6 @@ STATISTICS = {
     "performance": "loss e-process",
 }
 MOST_ALARMS_KEPT = 1000
-RECENT_ESTIMATED = 1024  # rows after which a new label-free estimate begins
 RANKED_AT_ONCE = 2048  # rows, so that memory stays bounded
 
 
@@ -71,10 +70,12 @@ class Watch:
         self.strangers = 0  # rows of a stratum that the reference does not have
         self._number = {name: s for s, name in enumerate(profile.strata)}
         self._levels = alpha_by_kind(profile, alpha)
-        seeds = np.random.SeedSequence(seed).spawn(len(profile.strata))
+        self.thins = any(feature.stride > 1 for feature in profile.features)
+        *seeds, of_rows, of_labels = np.random.SeedSequence(seed).spawn(len(profile.strata) + 2)
         self._streams = [self._stream(s, own) for s, own in enumerate(seeds)]
-        self._estimates: list[Estimate | None] = [None, None]
+        self._shuffles = {"rows": Shuffle(of_rows), "labels": Shuffle(of_labels)}
         self.labelled = self._labelled()
+        self.label_free = LabelFree(profile.calibration)
         forks.watch(self)
 
     def _stream(self, s: int, seed: np.random.SeedSequence) -> Stream:
@@ -109,13 +110,6 @@ class Watch:
         if self.profile.stratum is None:
             return [(None, self._streams[0])]
         return list(zip(self.profile.strata, self._streams, strict=True))
-
-    def estimated(self) -> Estimate | None:
-        """The label-free estimate of the last 1,024 rows and up to as many before."""
-        earlier, lately = self._estimates
-        if earlier is None or lately is None:
-            return lately
-        return earlier + lately
 
     @property
     def promise(self) -> str:
@@ -182,16 +176,41 @@ class Watch:
         self,
         cells: Array,
         strata: Array | None,
+        order: Order = "time",
     ) -> list[Alarm]:
-        """Rank and bet on encoded rows, in their order; returns the new alarms."""
+        """Rank and bet on the encoded rows of one call; returns the new alarms."""
+        sizes = [len(cells)] if order == "any" else []
+        with self.lock:
+            cells, at = self.arrange(cells, strata, sizes)
         new: list[Alarm] = []
         for start in range(0, len(cells), RANKED_AT_ONCE):
-            part = slice(start, start + RANKED_AT_ONCE)
+            part: slice | Array = slice(start, start + RANKED_AT_ONCE)
+            if at is not None:
+                part = at[part]
             own = None if strata is None else strata[part]
             with self.lock:  # so that no state is taken between the two
                 self.rank(cells[part], own)
                 new += self.settle()
         return new
+
+    def arrange(
+        self,
+        cells: Array,
+        strata: Array | None,
+        sizes: Sequence[int],
+    ) -> tuple[Array, Array | None]:
+        """What comes before `rank`, for the encoded rows of calls of these sizes.
+
+        Values are left out that are closer than their feature's stride in the order of arrival, and
+        then the rows of each call are put into a random order: given are the cells that are left,
+        and the numbers of the rows in that order, None where it is that of arrival.
+        """
+        if self.thins:
+            cells = cells.copy()
+            for s, stream in enumerate(self._streams):
+                member = slice(None) if strata is None else strata == s
+                stream.leave_out(cells, np.arange(len(cells))[member])
+        return cells, self._shuffles["rows"].within(sizes)
 
     def rank(
         self,
@@ -245,12 +264,14 @@ class Watch:
 
     # The performance, from labels and without.
 
-    def push_losses(self, losses: Array) -> list[Alarm]:
-        """Take losses (n,) in the order in which their labels came; returns the new alarms."""
+    def push_losses(self, losses: Array, order: Order = "time") -> list[Alarm]:
+        """Take the losses (n,) of one call; returns the new alarms."""
         labelled = self.labelled
         if labelled is None:
             return []
         with self.lock:
+            if order == "any":
+                losses = self._shuffles["labels"].shuffled(losses)
             new = [self._loss_alarm(labelled, *crossing) for crossing in labelled.push(losses)]
             self._keep(new)
         return new
@@ -277,43 +298,11 @@ class Watch:
             assumptions=self.profile.assumptions(),
         )
 
-    def estimate(
-        self,
-        answers: Mapping[str, Array],
-    ) -> Estimate | None:
-        """The performance that probabilities let one expect, if the profile can calibrate them.
-
-        Raises DriftError for another number of classes. Rows with NaN are left out.
-        """
-        calibration = self.profile.calibration
-        shares = answers.get("probabilities")
-        if calibration is None or shares is None or not len(shares):
-            return None
-        classes = calibration.classes
-        if shares.shape[1:] != (len(classes),):
-            raise DriftError(
-                f"probabilities have shape {shares.shape}; the profile has {len(classes)} classes"
-            )
-        whole = np.isfinite(shares).all(axis=1)  # one NaN would make every later estimate NaN
-        if not whole.all():
-            return self.estimate({name: array[whole] for name, array in answers.items()})
-        predicted = class_numbers(answers.get("label"), classes)
-        if predicted is None:
-            predicted = shares.argmax(axis=1)
-        return calibration.estimate(scores_of(shares), predicted)
-
-    def add(self, estimate: Estimate | None) -> None:
-        """Take rows into the label-free estimate."""
-        if estimate is None:
-            return
+    def expect(self, answers: Mapping[str, Array]) -> None:
+        """Take answers into the label-free estimate. Raises DriftError for what does not fit."""
+        estimate = self.label_free.of(answers)
         with self.lock:
-            earlier, lately = self._estimates
-            if lately is None:
-                self._estimates = [earlier, estimate]
-            elif lately.rows >= RECENT_ESTIMATED:
-                self._estimates = [lately, estimate]
-            else:
-                self._estimates = [earlier, lately + estimate]
+            self.label_free.add(estimate)
 
     # To go on from later.
 
@@ -327,8 +316,7 @@ class Watch:
                 changing, rest = part.state()
                 arrays |= {f"{i} {name}": array for name, array in changing.items()}
                 plain.append(rest)
-            for name, estimate in zip(("earlier", "lately"), self._estimates, strict=True):
-                arrays |= _estimate_arrays(name, estimate)
+            arrays |= self.label_free.state()
             about = {
                 "profile": self.profile.digest,
                 "alpha": self.alpha,
@@ -338,6 +326,7 @@ class Watch:
                 "strangers": self.strangers,
                 "alarms": fields.write_object(self.alarms),
                 "parts": plain,
+                "orders": {name: shuffle.state() for name, shuffle in self._shuffles.items()},
             }
         return archive.pack(STATE_SCHEMA, about, arrays)
 
@@ -375,26 +364,6 @@ class Watch:
         parts = zip(self._parts(), about["parts"], strict=True)
         for i, (part, plain) in enumerate(parts):
             part.restore(archive.under(f"{i} ", arrays), plain)
-        self._estimates = [_read_estimate(arrays, name) for name in ("earlier", "lately")]
-
-
-def _estimate_arrays(
-    name: str,
-    estimate: Estimate | None,
-) -> dict[str, Array]:
-    if estimate is None:
-        return {}
-    return {f"{name} {field}": np.asarray(value) for field, value in vars(estimate).items()}
-
-
-def _read_estimate(
-    arrays: dict[str, Array],
-    name: str,
-) -> Estimate | None:
-    if f"{name} rows" not in arrays:
-        return None
-    found: dict[str, Any] = {}
-    for field in Estimate.__dataclass_fields__:
-        array = arrays[f"{name} {field}"]
-        found[field] = array.item() if array.ndim == 0 else array
-    return Estimate(**found)
+        self.label_free.restore(arrays)
+        for name, generator in about.get("orders", {}).items():  # none in a state of before
+            self._shuffles[name].restore(generator)
