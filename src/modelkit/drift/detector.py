@@ -11,7 +11,7 @@ from modelkit.drift import findings, unit_findings
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.call_marks import marks_of
 from modelkit.drift.history import History, history_of
-from modelkit.drift.labelled_rows import Labels
+from modelkit.drift.labelled_rows import LabelledRows
 from modelkit.drift.notes import Suppression
 from modelkit.drift.order import Order, check_order
 from modelkit.drift.outputs import name_outputs, output_columns
@@ -222,7 +222,7 @@ class Detector:
     ) -> list[Alarm]:
         """Take the labels of one call, however late they come; returns the new alarms.
 
-        Labels are compared with those of the reference under the name "target", and the losses of
+        LabelledRows are compared with those of the reference under the name "target", and the losses of
         the model with its own.
 
         Args:
@@ -239,7 +239,7 @@ class Detector:
         """
         check_order(order)
         watch = self._watch
-        labels = Labels.read(watch.profile, y, predicted, losses)
+        labels = LabelledRows.read(watch.profile, y, predicted, losses)
         times = None if at is None else given_seconds(at, labels.rows)
         watch.count_labels(labels.losses, labels.cells, times)
         new = []

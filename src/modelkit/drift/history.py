@@ -11,8 +11,8 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift import exact, spans
-from modelkit.drift.buckets import Bucket
-from modelkit.drift.eras import Era, joined
+from modelkit.drift.buckets import TimeBucket
+from modelkit.drift.eras import Era, joined_eras
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import given_seconds, second_text
@@ -61,7 +61,7 @@ class History:
             raise DriftError("there are no states to merge")
         watches = [Watch.resume(profile, state) for state in states]
         first = watches[0]
-        eras = joined([watch.chronicle.eras for watch in watches], first.chronicle.most_bytes)
+        eras = joined_eras([watch.chronicle.eras for watch in watches], first.chronicle.most_bytes)
         alarms = [alarm for watch in watches for alarm in watch.chronicle.all_alarms]
         return History(tuple(eras), tuple(alarms), first.alpha, first.seed)
 
@@ -107,7 +107,7 @@ class History:
         ]
         return spans.report_of(era.profile, buckets, alarms, self._alpha, self._seed)
 
-    def _one_era(self, start: float, end: float) -> tuple[Era, list[Bucket]]:
+    def _one_era(self, start: float, end: float) -> tuple[Era, list[TimeBucket]]:
         touched = []
         for era in self._eras:
             buckets = [own for own in era.buckets.all() if own.start < end and own.end > start]
@@ -137,8 +137,8 @@ class History:
         rows = []
         for era in self._eras:
             for bucket in era.buckets.all():
-                rows += spans.rows_of(era.profile, bucket)
-        names = [*spans.COLUMNS]
+                rows += spans.frame_rows(era.profile, bucket)
+        names = [*spans.FRAME_COLUMNS]
         frame = pd.DataFrame(rows, columns=names)
         for name in ("start", "end"):
             frame[name] = pd.to_datetime(frame[name], unit="s", utc=True)
@@ -226,12 +226,12 @@ def _text(second: float) -> str:
 
 def _moments(
     profile: Profile,
-    bucket: Bucket,
+    bucket: TimeBucket,
     feature: str,
     stratum: str | None,
 ) -> list[Moment]:
     """The point of a bucket in a chart, or nothing where it has too few rows."""
-    own, reference, counts = spans.counts_of(profile, bucket, feature, stratum)
+    own, reference, counts = spans.counts_in(profile, bucket, feature, stratum)
     rows = int(counts.sum())
     if rows < FEWEST_CHARTED or not reference.sum():
         return []

@@ -8,7 +8,7 @@ from typing import Any
 from modelkit.errors import DriftError
 
 
-def joined(
+def joined_references(
     mine: Mapping[str, Any],
     theirs: Mapping[str, Any],
 ) -> dict[str, Any]:

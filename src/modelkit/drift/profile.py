@@ -18,7 +18,7 @@ from modelkit.drift.losses import Baseline, baseline_of_labels, baseline_of_loss
 from modelkit.drift.outputs import predicted_of
 from modelkit.drift.privacy import noisy
 from modelkit.drift.segments import Segmentation, fit_segments
-from modelkit.drift.target import TARGET, Target
+from modelkit.drift.target import TARGET, TargetLabels
 from modelkit.drift.unit_fit import Counted, Marking, Marks, reference_units
 from modelkit.drift.units import BATCH, PERIODS, ReferenceUnits, units_text
 from modelkit.drift.vectors import Basis, expand, source_of
@@ -60,7 +60,7 @@ class Profile:
     epsilon: float | None = None
     baseline: Baseline | None = None
     calibration: Calibration | None = None
-    target: Target | None = None
+    target: TargetLabels | None = None
     segments: tuple[Segmentation, ...] = ()
     unit: str | None = None
     time: str | None = None
@@ -188,7 +188,7 @@ class Profile:
         The other is fitted with the same X and another reference. Raises DriftError where cells,
         strata or strides differ, for then the counts are not of the same things.
         """
-        return replace(self, **joining.joined(vars(self), vars(other)))
+        return replace(self, **joining.joined_references(vars(self), vars(other)))
 
     def assumptions(self) -> tuple[str, ...]:
         """The assumptions of a guarantee, and the findings about each, in words."""
@@ -425,7 +425,7 @@ def _labelled(
     if classes is not None:
         calibration = fitting.fit_calibration(answers.served, labels, classes, seed)
     predicted = predicted_of(answers.served, classes)
-    target = Target.fit(
+    target = TargetLabels.fit(
         labels,
         classes=predicted.dtype.kind != "f",
         ordered=profile.ordered,

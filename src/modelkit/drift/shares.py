@@ -14,7 +14,7 @@ from modelkit.drift.losses import Baseline
 from modelkit.drift.privacy import most_noise
 from modelkit.drift.profile import Profile
 from modelkit.drift.stream import Stream
-from modelkit.drift.target import TARGET, Target
+from modelkit.drift.target import TARGET, TargetLabels
 from modelkit.drift.unit_martingale import UnitEvidence
 from modelkit.drift.unit_stream import UnitStream
 from modelkit.drift.vectors import source_of
@@ -68,7 +68,7 @@ def weights_of(profile: Profile) -> Array:
 
 
 def target_stream(
-    target: Target,
+    target: TargetLabels,
     levels: dict[str, float],
     *,
     tolerances: Array,

@@ -13,7 +13,7 @@ from modelkit.drift.archive import pack, under, unpack
 from modelkit.drift.cells import CELLS, feature_arrays, plain_features, read_features
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.segments import read_segments, write_segments
-from modelkit.drift.target import Target
+from modelkit.drift.target import TargetLabels
 from modelkit.drift.units import ReferenceUnits
 from modelkit.drift.vectors import basis_arrays, read_bases
 from modelkit.errors import DriftError
@@ -92,7 +92,7 @@ def _decode(
         "counts": arrays["counts"].astype(np.int64),
         "bases": read_bases(about["bases"], arrays),
         "calibration": None if classes is None else Calibration.of_arrays(classes, arrays),
-        "target": None if target is None else Target.read(target, under("target ", arrays)),
+        "target": None if target is None else TargetLabels.read(target, under("target ", arrays)),
         "segments": segments,
         "units": None if units is None else ReferenceUnits.of_arrays(units, arrays),
     }
