@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any, final
 
@@ -37,33 +36,24 @@ class History:
     The last 48 hours that had rows are kept by the hour, and what came before by the day, up to 366
     days; fewer where that would take more bytes than `Detector(history=...)` says. Hours and days
     are those of UTC. All is counted in the cells of the profile, 268 bytes for a feature, a stratum
-    and a bucket, and no row is kept. Take it from `Detector.history`, or for several workers from
-    `History.merge`.
+    and a bucket, and no row is kept. Take it from `Detector.history`.
     """
 
     _eras: tuple[Era, ...]
     _alarms: tuple[Alarm, ...]
     _alpha: float
     _seed: int
+    _most_bytes: int
 
-    @staticmethod
-    def merge(profile: Profile, states: Sequence[bytes]) -> History:
-        """The histories of several workers' Detectors, added up.
+    def merge(self, *others: History) -> History:
+        """This history and those of other workers, added up.
 
-        Args:
-            profile: that of the Detectors.
-            states: their `Detector.state()`.
-
-        Raises:
-            DriftError: for no states, or those of Detectors of other profiles.
+        What was compared with one reference is added to what others compared with the same.
         """
-        if not states:
-            raise DriftError("there are no states to merge")
-        watches = [Watch.resume(profile, state) for state in states]
-        first = watches[0]
-        eras = joined_eras([watch.chronicle.eras for watch in watches], first.chronicle.most_bytes)
-        alarms = [alarm for watch in watches for alarm in watch.chronicle.all_alarms]
-        return History(tuple(eras), tuple(alarms), first.alpha, first.seed)
+        histories = (self, *others)
+        eras = joined_eras([own._eras for own in histories], self._most_bytes)
+        alarms = [alarm for own in histories for alarm in own._alarms]
+        return replace(self, _eras=tuple(eras), _alarms=tuple(alarms))
 
     @property
     def span(self) -> tuple[float, float] | None:
@@ -207,7 +197,9 @@ def history_of(watch: Watch) -> History:
     """The history of a Watch as it is now: what it counts later is not in it."""
     with watch.lock:
         eras = tuple(era.copy() for era in watch.chronicle.eras)
-        return History(eras, watch.chronicle.all_alarms, watch.alpha, watch.seed)
+        return History(
+            eras, watch.chronicle.all_alarms, watch.alpha, watch.seed, watch.chronicle.most_bytes
+        )
 
 
 def _ends(since: Any, until: Any) -> tuple[float, float]:
