@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -180,16 +180,16 @@ class Fitting:
         self.bases: dict[str, Basis] = {}
         self._kinds = kinds
         self._weights = weights
-        self._seed = seed
+        self.seed = seed
 
     def inputs(
         self,
         train: ColumnsByName,
-        stratum: str | None,
+        others: Collection[str | None],
     ) -> None:
-        """Add the features of the training columns, but for the one that tells strata."""
+        """Add the features of the training columns, but for those that tell strata and units."""
         for name, column in train.items():
-            if name != stratum:
+            if name not in others:
                 kind = self._kinds.get(name)
                 self._add(name, column, kind, output=False)
 
@@ -231,7 +231,7 @@ class Fitting:
         *,
         output: bool,
     ) -> None:
-        basis = fit_basis(vectors, name, self._seed)
+        basis = fit_basis(vectors, name, self.seed)
         self.bases[name] = basis
         numbers = basis.numbers(vectors, name)
         weight = self._weights.of(name, len(numbers))
@@ -292,11 +292,15 @@ def fit_answers(
 def strata_of(
     held: ColumnsByName,
     stratum: str | None,
+    cycle: Array | None = None,
 ) -> tuple[tuple[str, ...], Array]:
-    """The names of the strata, and the number of each reference row's stratum, int64 (n,)."""
+    """The names of the strata, and the number of each reference row's stratum, int64 (n,).
+
+    `cycle` has the strata of rows, (n,), where their times tell them and no column does.
+    """
     if stratum is None:
         return ("",), np.zeros(length(held), np.int64)
-    names = stratum_names(held[stratum])
+    names = stratum_names(held[stratum] if cycle is None else cycle)
     known = sorted(set(names))
     if len(known) > MOST_STRATA:
         raise DriftError(

@@ -14,10 +14,12 @@ from numpy import ndarray
 
 from modelkit import forks
 from modelkit.cast import F4, F8, Array
+from modelkit.drift.call_marks import marks_of
 from modelkit.drift.cells import ABSENT
 from modelkit.drift.detector import Detector, detector_of
 from modelkit.drift.outputs import ServedCall, joined_calls, output_columns
 from modelkit.drift.profile import PROFILE_NAME, Profile
+from modelkit.drift.units import BATCH, HOUR, PERIODS, UnitRows, together
 from modelkit.drift.values import Alarm
 from modelkit.drift.vectors import expand
 from modelkit.drift.watch import Watch
@@ -57,17 +59,24 @@ class Monitor(Wrapper):
             only counted. At 20 columns a row takes about 8 microseconds, so that the 2,000 of the
             default are under 2 % of a core.
         seed: see `Detector`.
+        clock: what tells the time of rows, in seconds since 1970; by it rows belong to a day, a
+            week, a weekday or an hour, where the profile has these. The day or week in which the
+            Monitor is made is not whole, and is not compared. All rows of a unit are counted,
+            whatever the budget.
 
     Raises:
-        DriftError: if there is no profile, or it has columns that the model does not take.
+        DriftError: if there is no profile, it has columns that the model does not take, or its
+            units are batches, of which a Monitor knows nothing.
     """
 
     __slots__ = (
         "__weakref__",
         "_budget",
         "_buffer",
+        "_clock",
         "_detector",
         "_filled",
+        "_hour",
         "_listens",
         "_lock",
         "_most",
@@ -78,6 +87,7 @@ class Monitor(Wrapper):
         "_saved",
         "_since",
         "_tensors",
+        "_timed",
         "_untold",
         "_waiting",
         "_wanted",
@@ -101,6 +111,7 @@ class Monitor(Wrapper):
         guarantee: Guarantee = "ever",
         budget: float = 2000.0,
         seed: int = 0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         check_wrapped(model, "Monitor")
         if not budget >= 0:
@@ -117,10 +128,12 @@ class Monitor(Wrapper):
             tolerance=tolerance,
             guarantee=guarantee,
             seed=seed,
+            clock=clock,
         )
         self._watch.untold.name, self._watch.untold.version, _ = identity_of(model)
         self._untold = self._watch.untold
         self._detector = detector_of(self._watch)
+        self._set_clock(profile, clock)
         self._rng = np.random.default_rng([seed, 1])  # draws the rows of large calls
         self._set_budget(budget)
         self._set_rows(profile)
@@ -133,6 +146,21 @@ class Monitor(Wrapper):
         self.failures = 0
         self.last_failure: str | None = None
         forks.watch(self)
+
+    def _set_clock(self, profile: Profile, clock: Callable[[], float]) -> None:
+        if profile.unit == BATCH:
+            raise DriftError(
+                "a Monitor sees calls, which may be parts of a batch: use a profile with unit='day' "
+                "or 'week', or show whole batches to a Detector"
+            )
+        self._clock = clock
+        self._timed = profile.timed_stratum or profile.unit in PERIODS
+        self._hour = -1
+        if self._timed:
+            now = clock()
+            self._hour = int(now // HOUR)
+            if profile.unit in PERIODS:
+                self._watch.unit_stream().begin(now)
 
     def _set_budget(self, budget: float) -> None:
         self._budget = budget
@@ -181,6 +209,9 @@ class Monitor(Wrapper):
                 self._account()
                 while self._waiting:
                     self._waiting.popleft()()
+                if self._timed:
+                    self._turn()
+                    self._close_units()
             self._untold.tell()
         except Exception as error:  # noqa: BLE001 - as in _observe
             self._failed(error)
@@ -261,6 +292,8 @@ class Monitor(Wrapper):
             with self._lock:
                 if not rows:
                     return
+                if self._timed:
+                    self._turn()
                 self.served += rows
                 self._buffer.append((names, kept))
                 self._filled += seen
@@ -271,6 +304,17 @@ class Monitor(Wrapper):
             self._untold.tell()
         except Exception as error:  # noqa: BLE001 - monitoring must not reach whoever asked
             self._failed(error)
+
+    def _turn(self) -> None:
+        """Account for rows of another hour before those of this one: none is put off to another."""
+        hour = int(self._clock() // HOUR)
+        if hour != self._hour:
+            self._account()
+            self._hour = hour
+
+    def _close_units(self) -> None:
+        if self._watch.profile.unit in PERIODS:
+            self._watch.close_units(self._hour * float(HOUR))
 
     def _sampled(self, rows: int) -> Array:
         """The numbers of the rows that a large call shows, in their order of arrival."""
@@ -299,14 +343,23 @@ class Monitor(Wrapper):
         cells = np.full((n, len(watch.profile.features)), ABSENT, np.uint8)
         strata = None if watch.profile.stratum is None else np.empty(n, np.int64)
         shown = []
+        parts: list[UnitRows] = []
+        second = float(self._hour * HOUR) if self._timed else None
         for names, (at, whole) in joined_calls(buffer).items():
             columns, answers = self._columns(names, whole)
-            own_cells, own_strata = watch.encode(columns)
+            marks = marks_of(watch.profile, columns, second)
+            own_cells, own_strata = watch.encode(marks.columns)
             cells[at] = own_cells
             if strata is not None and own_strata is not None:
                 strata[at] = own_strata
             shown.append(answers)
-        watch.count(cells, strata)
+            parts += [UnitRows(part.key, at[part.rows]) for part in marks.parts or ()]
+        watch.count(cells, strata, second)
+        if watch.profile.unit is not None:
+            self.shown += n
+            watch.push_units(cells, strata, together(parts))
+            self._queue_estimates(shown)
+            return
         if self._affordable(n) and len(self._waiting) < MOST_WAITING:
             self.shown += n
             self._queue(cells, strata, sizes, shown)
@@ -356,10 +409,7 @@ class Monitor(Wrapper):
     ) -> None:
         """Let the steps that show rows to the detector wait for calls to do them."""
         watch = self._watch
-        if watch.profile.calibration is not None:
-            for answers in shown:
-                if "probabilities" in answers:
-                    self._waiting.append(partial(watch.expect, answers))
+        self._queue_estimates(shown)
         cells, order = watch.arrange(cells, strata, sizes)
         if order is not None:
             cells = cells[order]
@@ -369,6 +419,14 @@ class Monitor(Wrapper):
             own = None if strata is None else strata[part]
             self._waiting.append(partial(watch.rank, cells[part], own))
             self._waiting.append(watch.settle)
+
+    def _queue_estimates(self, shown: list[Outputs]) -> None:
+        watch = self._watch
+        if watch.profile.calibration is None or len(self._waiting) >= MOST_WAITING:
+            return
+        for answers in shown:
+            if "probabilities" in answers:
+                self._waiting.append(partial(watch.expect, answers))
 
     def after_fork(self) -> None:
         """In the child of a fork: another thread may have held the lock."""
@@ -391,6 +449,7 @@ class Monitor(Wrapper):
             "guarantee": watch.guarantee,
             "budget": self._budget,
             "seed": watch.seed,
+            "clock": self._clock,
         }
         return _again, (self._inner, watch.profile, options)
 
