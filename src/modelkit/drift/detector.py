@@ -59,7 +59,7 @@ class Detector:
 
     __slots__ = ("__weakref__", "_watch")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but one by keyword
         self,
         profile: Profile,
         *,

@@ -73,7 +73,12 @@ def check_same_columns(old: Any, new: Any) -> None:
     """Raise DriftError unless two profiles watch the same columns and outputs."""
     mine = old.wanted()
     theirs = new.wanted()
-    if mine == theirs and old.stratum == new.stratum:
+    same = (old.stratum, old.unit, old.time) == (new.stratum, new.unit, new.time)
+    if mine == theirs and not same:
+        raise DriftError(
+            "the new reference differs in its stratum, unit or time; fit it with the same arguments"
+        )
+    if mine == theirs:
         return
     raise DriftError(
         f"the new reference has other columns: it lacks {sorted(mine - theirs)} and has others, "
