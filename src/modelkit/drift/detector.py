@@ -14,7 +14,7 @@ from modelkit.drift.history import History, history_of
 from modelkit.drift.labelled_rows import LabelledRows
 from modelkit.drift.notes import Suppression
 from modelkit.drift.order import Order, check_order
-from modelkit.drift.outputs import name_outputs, output_columns
+from modelkit.drift.outputs import known_outputs, name_outputs, output_columns
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import given_seconds
@@ -59,7 +59,7 @@ class Detector:
 
     __slots__ = ("__weakref__", "_watch")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but one by keyword
         self,
         profile: Profile,
         *,
@@ -201,8 +201,8 @@ class Detector:
         profile = self.profile
         columns = {} if X is None else profile.columns(X)
         if scores is not None:
-            found = output_columns(self._named(scores))
             known = profile.outputs()
+            found = known_outputs(output_columns(self._named(scores)), known)
             odd = sorted(set(found) - known)
             if odd:
                 raise DriftError(f"the profile has no scores {odd}; it has {sorted(known)}")

@@ -25,6 +25,8 @@ from modelkit.drift.dependence import rows_apart
 from modelkit.drift.edges import fit_feature
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.outputs import (
+    PER_CLASS,
+    PROBABILITIES,
     name_outputs,
     output_columns,
     scores_of,
@@ -193,8 +195,10 @@ class Fitting:
 
     def outputs(self, answers: ColumnsByName) -> None:
         """Add the features of a model's answers."""
-        for name, column in output_columns(answers).items():
-            self._add(name, column, None, output=True)
+        columns = output_columns(answers)
+        classes = sum(name.startswith(PER_CLASS) for name in columns)
+        for name, column in columns.items():
+            self._add(name, column, None, output=True, classes=classes)
 
     def _add(
         self,
@@ -203,16 +207,20 @@ class Fitting:
         kind: FeatureKind | None,
         *,
         output: bool,
+        classes: int = 0,
     ) -> None:
         if column.ndim == 2:
             self._add_embedding(name, column, output=output)
             return
+        weight = self._weights.of(name)
+        if output and name.startswith(PER_CLASS):  # all classes together count as one column
+            weight = self._weights.of(PROBABILITIES, classes)
         feature = fit_feature(
             name,
             kind or feature_kind(name, column),
             column,
             output=output,
-            weight=self._weights.of(name),
+            weight=weight,
         )
         self.features.append(feature)
 

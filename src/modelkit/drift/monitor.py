@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, final
 
@@ -14,13 +14,14 @@ from numpy import ndarray
 
 from modelkit import forks
 from modelkit.cast import F4, F8, Array
-from modelkit.drift.buckets import HOUR_SECONDS
+from modelkit.drift.buckets import HISTORY_BYTES, HOUR_SECONDS
 from modelkit.drift.call_marks import marks_of
 from modelkit.drift.cells import ABSENT
 from modelkit.drift.detector import Detector, detector_of
 from modelkit.drift.outputs import ServedCall, joined_calls, output_columns
 from modelkit.drift.profile import PROFILE_NAME, Profile
 from modelkit.drift.units import BATCH_UNIT, PERIODS, UnitRows, together
+from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
 from modelkit.drift.vectors import expand
 from modelkit.drift.watch import Watch
@@ -64,6 +65,9 @@ class Monitor(Wrapper):
             week, a weekday or an hour, where the profile has these. The day or week in which the
             Monitor is made is not whole, and is not compared. All rows of a unit are counted,
             whatever the budget.
+        history: see `Detector`.
+        on_alarm: see `Detector`; it is called by the thread of the call whose step raised the
+            alarm, after the answer is there. A Monitor that is pickled leaves it behind.
 
     Raises:
         DriftError: if there is no profile, it has columns that the model does not take, or its
@@ -92,7 +96,6 @@ class Monitor(Wrapper):
         "_untold",
         "_waiting",
         "_wanted",
-        "_watch",
         "failures",
         "last_failure",
         "served",
@@ -108,11 +111,13 @@ class Monitor(Wrapper):
         profile: Profile | None = None,
         *,
         alpha: float = 0.01,
-        tolerance: float = 0.03,
+        tolerance: float | Mapping[str, float] = 0.03,
         guarantee: Guarantee = "ever",
         budget: float = 2000.0,
         seed: int = 0,
+        history: int = HISTORY_BYTES,
         clock: Callable[[], float] = time.time,
+        on_alarm: OnAlarm | None = None,
     ) -> None:
         check_wrapped(model, "Monitor")
         if not budget >= 0:
@@ -123,17 +128,20 @@ class Monitor(Wrapper):
         profile.check(model.signature)
         super().__init__(model)
         self.signature = model.signature
-        self._watch = Watch(
+        watch = Watch(
             profile,
             alpha=alpha,
             tolerance=tolerance,
             guarantee=guarantee,
             seed=seed,
+            history=history,
             clock=clock,
+            on_alarm=on_alarm,
         )
-        self._watch.untold.name, self._watch.untold.version, _ = identity_of(model)
-        self._untold = self._watch.untold
-        self._detector = detector_of(self._watch)
+        watch.ignored = tuple(model.signature.ignored)
+        watch.untold.name, watch.untold.version, _ = identity_of(model)
+        self._untold = watch.untold
+        self._detector = detector_of(watch)
         self._set_clock(profile, clock)
         self._rng = np.random.default_rng([seed, 1])  # draws the rows of large calls
         self._set_budget(budget)
@@ -186,6 +194,11 @@ class Monitor(Wrapper):
         if block is not None:
             self._row_shape = block[1]
             self._row_dtype = block[2].target
+
+    @property
+    def _watch(self) -> Watch:
+        """What the detector knows; `Detector.rebase` puts another in its place."""
+        return self._detector._watch  # noqa: SLF001 - a Monitor feeds it cells
 
     @property
     def unobserved(self) -> Model:
@@ -453,6 +466,7 @@ class Monitor(Wrapper):
             "guarantee": watch.guarantee,
             "budget": self._budget,
             "seed": watch.seed,
+            "history": watch.chronicle.most_bytes,
             "clock": self._clock,
         }
         return _again, (self._inner, watch.profile, options)

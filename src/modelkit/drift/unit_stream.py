@@ -85,7 +85,7 @@ class UnitStream:
         self.totals = np.zeros((d, CELLS), np.int64)
         self.late = 0  # rows of a unit that was judged
         self.partial = 0  # rows of the unit in which watching began, which is not whole
-        self.partial_key: int | None = None
+        self.partial_key: int | str | None = None
         self.strange = 0  # rows of a stratum that the reference does not have
         self.uncompared = 0  # units of such a stratum
         self.open_key: int | str | None = None
@@ -136,6 +136,10 @@ class UnitStream:
     def begin(self, second: float) -> None:
         """Leave out the day or week that is under way at a second, when watching begins."""
         self.partial_key = int(periods(np.array([second]), self.unit)[0])
+
+    def leave_out_open_of(self, before: UnitStream) -> None:
+        """Leave out the unit that is open in another stream, which this one takes over from."""
+        self.partial_key = before.partial_key if before.open_key is None else before.open_key
 
     def _stratum(
         self,

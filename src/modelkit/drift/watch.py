@@ -59,7 +59,7 @@ class Watch:
     steps that belong together holds `lock`, which one thread may take more than once.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but one by keyword
         self,
         profile: Profile,
         *,
@@ -210,6 +210,8 @@ class Watch:
                 clock=chronicle.clock,
             )
             new.ignored = self.ignored
+            if self._units is not None and new._units is not None:
+                new._units.leave_out_open_of(self._units)
             new.chronicle.follow(chronicle, reason, self.rows)
         return new
 
