@@ -71,10 +71,7 @@ class Watch:
         clock: Callable[[], float] = time.time,
         on_alarm: OnAlarm | None = None,
     ) -> None:
-        if not 0 < alpha < 1:
-            raise DriftError(f"alpha is between 0 and 1; got {alpha!r}")
-        if guarantee not in ("ever", "arl"):
-            raise DriftError(f'guarantee is "ever" or "arl", got {guarantee!r}')
+        _check(alpha, guarantee)
         self.profile = profile
         self.alpha = alpha
         self.tolerance = dict(tolerance) if isinstance(tolerance, Mapping) else tolerance
@@ -210,8 +207,8 @@ class Watch:
                 clock=chronicle.clock,
             )
             new.ignored = self.ignored
-            if self._units is not None and new._units is not None:
-                new._units.leave_out_open_of(self._units)
+            if self.units is not None and new.units is not None:
+                new.units.stream.leave_out_open_of(self.units.stream)
             new.chronicle.follow(chronicle, reason, self.rows)
         return new
 
@@ -553,3 +550,11 @@ class Watch:
             self._shuffles[name].restore(generator)
         if "segments" in about:
             self.segmented.restore(archive.under("segments ", arrays), about["segments"])
+
+
+def _check(alpha: float, guarantee: Guarantee) -> None:
+    """Raise DriftError for values out of range."""
+    if not 0 < alpha < 1:
+        raise DriftError(f"alpha is between 0 and 1; got {alpha!r}")
+    if guarantee not in ("ever", "arl"):
+        raise DriftError(f'guarantee is "ever" or "arl", got {guarantee!r}')
