@@ -176,6 +176,23 @@ class Alarmed(Event):
 
 @final
 @dataclass(frozen=True, slots=True)
+class Advised(Event):
+    """A Profile was fitted, and its reference calls for other units or strata than were asked for.
+
+    Attributes:
+        advice: what fits, in one line, as `Profile.advice` has it.
+    """
+
+    log_level = WARNING
+
+    advice: str
+
+    def __str__(self) -> str:
+        return f"profile: {self.advice}"
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Refusal(Event):
     """A call was refused because its rows do not fit the signature.
 
