@@ -64,9 +64,8 @@ def advise(
     days = np.unique(periods(marks.seconds, "day"), return_inverse=True)[1]
     found = int(days.max(initial=-1)) + 1
     if found < FEWEST_DAYS:
-        return Advice(
-            f"the reference covers {found} days: too few to say whether days differ", True
-        )
+        line = f"the reference covers {found} days: too few to say whether days differ"
+        return Advice(line, followed=True)
     names = _differing(counted, days)
     if names:
         return _of_days(counted, marks.seconds, names, unit, stratum, seed)
