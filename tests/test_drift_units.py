@@ -480,8 +480,11 @@ def test_a_profile_of_units_keeps_its_bytes_and_merges(profile):
 
 def test_of_more_units_than_are_kept_a_random_part_is():
     rng = np.random.default_rng(0)
+    training = {"x": rng.normal(size=500)}
     rows = {"x": rng.normal(size=5000), "lot": np.repeat(np.arange(500), 10)}
-    one, same, other = (mk.Profile.fit(rows, reference=rows, unit="lot", seed=s) for s in (0, 0, 1))
+    one, same, other = (
+        mk.Profile.fit(training, reference=rows, unit="lot", seed=seed) for seed in (0, 0, 1)
+    )
     assert len(one.units.shares) == 400
     assert one.units.found == 500
     assert one.to_bytes() == same.to_bytes() != other.to_bytes()
@@ -500,3 +503,72 @@ def test_a_day_and_a_week_contain_their_times(day):
     monday = np.datetime64(unit_name("week", week.key).split()[1])
     assert monday <= np.datetime64(day, "D") < monday + 7
     assert (monday - np.datetime64("1969-12-29")).astype(int) % 7 == 0
+
+
+# A Monitor, whose clock tells the day.
+
+DAY_SECONDS = 86_400.0
+
+
+class Clock:
+    now = 1.5e9 // DAY_SECONDS * DAY_SECONDS + 3600 * 15.0
+
+    def __call__(self):
+        return self.now
+
+
+def served_days(monitor, clock, rng, days, shift=0.0):
+    """Twelve calls a day, of 80 rows each, until the next day has begun."""
+    for _ in range(days):
+        level = rng.normal(shift)
+        for _ in range(12):
+            monitor.predict(rng.normal(level, 1, (80, 1)))
+            clock.now += DAY_SECONDS / 12
+
+
+@pytest.fixture
+def watched():
+    rng = np.random.default_rng(0)
+    seconds = np.arange(60 * 200) * (DAY_SECONDS / 200)
+    level = np.repeat(rng.normal(size=60), 200)
+    training = {"x0": rng.normal(size=1000)}
+    past = {"x0": rng.normal(level), "t": seconds}
+    profile = mk.Profile.fit(training, reference=past, unit="day", time="t")
+    spec = mk.TensorSpec("x", "float64", ("batch", 1), columns=(mk.Column("x0", "float64"),))
+    signature = mk.Signature([spec], [mk.TensorSpec("prediction", "float64", ("batch",))])
+    model = mk.FunctionModel(lambda feeds: {"prediction": feeds["x"][:, 0]}, signature)
+    clock = Clock()
+    return mk.Monitor(model, profile, clock=clock), clock, rng
+
+
+def test_a_monitor_judges_days_by_its_clock_and_leaves_out_the_one_in_which_it_began(watched):
+    monitor, clock, rng = watched
+    monitor.predict(rng.normal(size=(10, 1)))
+    served_days(monitor, clock, rng, 20)
+    report = monitor.detector.report()
+    assert monitor.failures == 0, monitor.last_failure
+    assert "unit not whole" in {check.name for check in report.checks}
+    assert "19 days judged" in str(report.assumptions)
+    assert report.alarms == ()
+    served_days(monitor, clock, rng, 25, 2.5)
+    assert monitor.failures == 0, monitor.last_failure
+    (alarm,) = monitor.detector.alarms
+    assert alarm.unit.startswith("day 2017-0")
+    assert 20 <= (alarm.time - 1.5e9) / DAY_SECONDS <= 42
+
+
+def test_a_monitor_judges_a_day_that_is_over_though_no_call_comes(watched):
+    monitor, clock, rng = watched
+    served_days(monitor, clock, rng, 2)
+    assert "1 day judged" in str(monitor.detector.report().assumptions)
+    clock.now += DAY_SECONDS
+    assert "2 days judged" in str(monitor.detector.report().assumptions)
+    assert monitor.failures == 0, monitor.last_failure
+
+
+def test_a_monitor_refuses_batches(watched):
+    rng = np.random.default_rng(0)
+    past = [{"x0": rng.normal(size=50)} for _ in range(10)]
+    profile = mk.Profile.fit(past[0], reference=past[1:], unit="batch")
+    with pytest.raises(DriftError, match="parts of a batch"):
+        mk.Monitor(watched[0].inner, profile)
