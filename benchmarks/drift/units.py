@@ -13,7 +13,7 @@ from benchmarks.common.measure import judge, log, table
 from benchmarks.drift.data import Rows
 from benchmarks.drift.ours import ALPHA, collect, share
 from benchmarks.drift.real import INJECTED, Days, chosen, days
-from benchmarks.drift.rivals import ONLINE, any_alarm, ask_units, version
+from benchmarks.drift.rivals import ONLINE, ask_units, version
 
 import modelkit as mk
 
@@ -198,7 +198,7 @@ def units(args) -> str:
                 lines,
             ),
             "Changes of flights after 20 of 40 days: share of runs with an alarm before, seen after, median days:",
-            power(quiet["flights"], args),
+            power(args),
         ]
     )
 
@@ -232,7 +232,7 @@ def children(library: str, source: Days, change: str | None, args) -> list[list[
     return [run for part in parts for run in part]
 
 
-def power(quiet: dict[str, list[list[int]]], args) -> str:
+def power(args) -> str:
     source = days()[0]
     lines = []
     for change in INJECTED:
