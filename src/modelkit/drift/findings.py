@@ -10,12 +10,14 @@ from modelkit.cast import Array
 from modelkit.drift import checks, exact
 from modelkit.drift.audit import bins_of
 from modelkit.drift.cells import CELLS, GONE, Feature
+from modelkit.drift.notes import united
 from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.stream import Crossing, Stream
 from modelkit.drift.values import Alarm, Check, FeatureDrift
 from modelkit.drift.watch import Watch
+from modelkit.drift.where import segments_of
 from modelkit.errors import DriftError
 from modelkit.evidence import LEAST_WEALTH
 
@@ -32,21 +34,27 @@ def of_stream(watch: Watch) -> DriftReport:
     found: list[Check] = []
     alarmed = _of_alarms(watch.alarms)
     for s, (name, stream) in enumerate(watch.streams()):
-        features += _stream_features(profile, s, name, stream, alarmed)
+        features += _stream_features(profile.features, profile.counts[s], name, stream, alarmed)
         for feature, totals in zip(profile.features, stream.totals, strict=True):
             found += checks.unseen(feature, totals)
+    if watch.target is not None and profile.target is not None:
+        labels = profile.target
+        own = (labels.feature,)
+        features += _stream_features(own, labels.counts[None], None, watch.target, alarmed)
     return DriftReport(
         kind="stream",
         rows=watch.rows,
         reference_rows=profile.rows,
         alpha=watch.alpha,
         guarantee=watch.promise,
-        assumptions=profile.assumptions(),
+        assumptions=(*profile.assumptions(), *watch.chronicle.about_references()),
         alarms=watch.alarms,
         features=tuple(features),
         checks=(*found, *checks.strangers(watch.strangers, watch.rows, profile.stratum)),
         performance=stream_performance(watch),
         skipped=sum(stream.left_out for _, stream in watch.streams()),
+        segments=segments_of(watch),
+        acknowledged=watch.chronicle.acknowledged(),
     )
 
 
@@ -57,8 +65,8 @@ def _of_alarms(alarms: Sequence[Alarm]) -> dict[tuple[str | None, str], Array]:
 
 
 def _stream_features(
-    profile: Profile,
-    s: int,
+    features: Sequence[Feature],
+    references: Array,
     name: str | None,
     stream: Stream,
     alarmed: Mapping[tuple[str | None, str], Array],
@@ -68,14 +76,14 @@ def _stream_features(
     changed = stream.p("changed") if "changed" in stream.evidence else None
     began = stream.began("material" if changed is None else "changed")
     found = []
-    for j, feature in enumerate(profile.features):
+    for j, feature in enumerate(features):
         p_material = float(material[j])
         p_changed = None if changed is None else float(changed[j])
         suspect = min(p_changed or 1.0, p_material) < SUSPECT
-        drift = _feature_drift(
+        drift = feature_drift(
             feature,
             name,
-            profile.counts[s, j],
+            references[j],
             recent[j],
             changed=p_changed,
             material=p_material,
@@ -103,7 +111,7 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
         merged = _Merged(first, streams)
         alarms += [first.alarm(s, crossing) for crossing in merged.crossings(rows)]
         for j, feature in enumerate(profile.features):
-            drift = _feature_drift(
+            drift = feature_drift(
                 feature,
                 name,
                 profile.counts[s, j],
@@ -120,12 +128,13 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
         guarantee=f"of the mean of {len(watches)} workers' evidence, read once: {first.promise}",
         assumptions=(
             *profile.assumptions(),
-            "changed and performance need one sequence of rows, and are not merged",
+            "changed, performance and labels need one sequence, and are not merged",
         ),
         alarms=tuple(alarms),
         features=tuple(features),
         checks=(*found, *checks.strangers(strangers, rows, profile.stratum)),
         performance=None,
+        acknowledged=united([watch.chronicle.notes for watch in watches]).acknowledged,
     )
 
 
@@ -233,11 +242,11 @@ def _batch_features(
     counts: Array,
 ) -> list[FeatureDrift]:
     profile = watch.profile
-    adjusted = _adjusted(watch, counts)
+    adjusted = adjusted_tests(watch.profile, counts, watch.alpha, watch.seed)
     found = []
     for s, (name, _) in enumerate(watch.streams()):
         for j, feature in enumerate(profile.features):
-            drift = _feature_drift(
+            drift = feature_drift(
                 feature,
                 name,
                 profile.counts[s, j],
@@ -248,19 +257,20 @@ def _batch_features(
     return found
 
 
-def _adjusted(
-    watch: Watch,
+def adjusted_tests(
+    profile: Profile,
     counts: Array,
+    alpha: float,
+    seed: int,
 ) -> dict[tuple[int, int], float]:
     """Adjusted p-values by stratum and feature, of those that have rows on both sides."""
-    profile = watch.profile
     tests = []
     for s, j in np.ndindex(counts.shape[:2]):
         both = counts[s, j].sum() and profile.counts[s, j].sum()
         if both and profile.features[j].weight > 0:
             tests.append((s, j))
-    draws = exact.permutations_for(len(tests), watch.alpha)
-    rng = np.random.default_rng(watch.seed)
+    draws = exact.permutations_for(len(tests), alpha)
+    rng = np.random.default_rng(seed)
     p = []
     for s, j in tests:
         ordered = profile.features[j].ordered
@@ -306,7 +316,7 @@ def _batch_alarms(
 # One feature.
 
 
-def _feature_drift(  # noqa: PLR0913 - all but four by keyword
+def feature_drift(  # noqa: PLR0913 - all but four by keyword
     feature: Feature,
     stratum: str | None,
     reference: Array,
@@ -317,6 +327,7 @@ def _feature_drift(  # noqa: PLR0913 - all but four by keyword
     began: int | None = None,
     alarmed: Array | None = None,
 ) -> FeatureDrift:
+    """The findings on one feature, from counts (67,) of the reference and of recent rows."""
     before = _shares(reference)
     now = _shares(recent)
     then = None if alarmed is None else _shares(alarmed)

@@ -10,10 +10,11 @@ from math import isnan, log10, nan
 from typing import Any, Literal, final
 
 from modelkit import fields, html, jsonable
-from modelkit.drift import sections, wording
+from modelkit.drift import followup, sections, wording
 from modelkit.drift.audit import AuditTable, audit_table
+from modelkit.drift.notes import Acknowledgement
 from modelkit.drift.timeline import timeline_part
-from modelkit.drift.values import Alarm, Check, FeatureDrift, Performance
+from modelkit.drift.values import Alarm, Check, FeatureDrift, Performance, SegmentDrift
 from modelkit.errors import DriftError, importing
 
 REPORT_SCHEMA = "modelkit.drift/1"
@@ -26,16 +27,17 @@ LEAST_P = 1e-300  # keeps its logarithm finite
 class DriftReport:
     """A comparison of recent rows with a reference.
 
-    `kind` is "stream" (all that a Detector saw so far; the p-values hold whenever they are read) or
-    "batch" (one set of rows; exact p-values). `rows` rows were compared with `reference_rows`;
-    `skipped` rows were left out by a row budget. `alpha` is the probability of a false alarm,
-    `guarantee` says of what in words, and each of `assumptions` what was checked for it and found.
-    `alarms` is empty where nothing was found. `features` has one entry for each feature and
-    stratum. `times` are when the first and the last of the rows were, in seconds since 1970, where
-    that is known.
+    `kind` is "stream" (all that a Detector saw so far; the p-values hold whenever they are read),
+    "batch" (one set of rows; exact p-values) or "span" (the rows of some hours or days). `rows`
+    rows were compared with `reference_rows`; `skipped` rows were left out by a row budget. `alpha`
+    is the probability of a false alarm, `guarantee` says of what in words, and each of
+    `assumptions` what was checked for it and found. `alarms` is empty where nothing was found.
+    `features` has one entry for each feature and stratum, and `segments` one for each segment of a
+    feature with an alarm. `acknowledged` are the alarms that somebody knows of. `times` are when the
+    first and the last of the rows were, in seconds since 1970, where that is known.
     """
 
-    kind: Literal["stream", "batch"]
+    kind: Literal["stream", "batch", "span"]
     rows: int
     reference_rows: int
     alpha: float
@@ -47,6 +49,8 @@ class DriftReport:
     performance: Performance | None
     skipped: int = 0
     times: tuple[float, float] | None = None
+    segments: tuple[SegmentDrift, ...] = ()
+    acknowledged: tuple[Acknowledgement, ...] = ()
 
     def ranked(self) -> tuple[FeatureDrift, ...]:
         """The features by evidence times importance, ties by effect size.
@@ -67,6 +71,9 @@ class DriftReport:
         lines += _with_rest(alarms, len(self.alarms), "alarm")
         lines += _with_rest(features, len(self.features), "feature")
         lines += _with_rest(checks, len(self.checks), "check")
+        for group in followup.grouped(self.segments).values():
+            lines.append(followup.where_text(group, self.alpha))
+        lines += [str(note) for note in self.acknowledged]
         if self.performance is not None:
             lines.append(_performance_text(self.performance))
         lines.append(f"guarantee: {self.guarantee}")
@@ -150,6 +157,8 @@ class DriftReport:
             f'<p class="soft">{html.escape(self._compared())}</p>',
             self._timeline(),
             sections.alarms_part(self.alarms, self.kind, self.guarantee),
+            followup.where_part(self.segments, self.alpha),
+            followup.notes_part(self.acknowledged),
             sections.performance_part(self.performance),
             sections.checks_part(self.checks),
             self._charts(ranked[:MOST_CHARTS]),

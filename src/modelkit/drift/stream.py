@@ -48,7 +48,7 @@ class Stream:
         reference: int64 (d, 67), their counts in this stratum.
         levels: for "changed" and "material" the share of alpha of each feature, (d,); without an
             entry for a kind that is not looked for.
-        tolerance: see `band.band`.
+        tolerances: that of each feature, (d,); see `band.band`.
         deltas: for each feature, the share of alpha for the error of the reference.
         noise: see `band.band`, for each feature; None without.
         guarantee: see `evidence`.
@@ -62,7 +62,7 @@ class Stream:
         reference: Array,
         levels: dict[str, Array],
         *,
-        tolerance: float,
+        tolerances: Array,
         deltas: Array,
         noise: list[Array] | None,
         guarantee: Guarantee,
@@ -86,7 +86,7 @@ class Stream:
         self._coarse = coarse.astype(np.float32)  # exact: a block has 32 rows
         self._banded = np.zeros((d, band.BAND_GROUPS))
         grouped = (reference[:, None, :] @ coarse)[:, 0]
-        self._pays, band_weights = _band_tables(grouped, tolerance, deltas, noise)
+        self._pays, band_weights = _band_tables(grouped, tolerances, deltas, noise)
         bets = {"changed": martingale.rank_bets()[1], "material": band_weights}
         self.evidence = {
             kind: Evidence(d, weights, guarantee)
@@ -329,7 +329,7 @@ def _group_table(features: tuple[Feature, ...]) -> Array:
 
 def _band_tables(
     grouped: Array,
-    tolerance: float,
+    tolerances: Array,
     deltas: Array,
     noise: list[Array] | None,
 ) -> tuple[Array, Array]:
@@ -337,6 +337,6 @@ def _band_tables(
     tables = []
     for j, counts in enumerate(grouped):
         own = None if noise is None else noise[j]
-        pays, weights = band.band_bets(counts, tolerance, deltas[j], own)
+        pays, weights = band.band_bets(counts, float(tolerances[j]), deltas[j], own)
         tables.append(pays)
     return np.array(tables), weights

@@ -55,7 +55,8 @@ class Alarm:
         where = "" if self.stratum is None else f" (stratum {self.stratum})"
         since = "" if self.began is None else f", since about row {self.began:,}"
         size = "" if self.effect is None else f", {self.effect}"
-        about = f"{self.kind} at row {self.row:,}{since}"
+        when = f"at row {self.row:,}" if self.unit is None else f"with {self.unit}"
+        about = f"{self.kind} {when}{since}"
         return f"{self.feature}{where}: {about}: p {self.p:.2g}{size}"
 
 
@@ -102,6 +103,29 @@ class FeatureDrift:
     cells: tuple[tuple[str, float, float], ...]
     bins: tuple[tuple[str, int, int], ...] = ()
     at_alarm: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class SegmentDrift:
+    """A feature with an alarm in one segment: one category, range or hour of the column `by`.
+
+    `rows` of the latest rows are in it, and `share` are its shares of the rows of the reference and
+    of the latest ones. `p` is the exact p-value, adjusted by Holm over all segments of a report, or
+    None where rows may not be tested one by one.
+    """
+
+    feature: str
+    by: str
+    segment: str
+    rows: int
+    share: tuple[float, float]
+    p: float | None
+    effect: Effect | None
+
+    def __str__(self) -> str:
+        test = "" if self.p is None else f"p {self.p:.2g}, "
+        size = "" if self.effect is None else f", {self.effect}"
+        return f"{self.feature} in {self.by} {self.segment}: {test}{self.rows:,} rows{size}"
 
 
 @dataclass(frozen=True)
