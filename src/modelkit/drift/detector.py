@@ -160,11 +160,17 @@ class Detector:
         check_order(order)
         watch = self._watch
         if X is None and scores is None and at is not None:
-            new = watch.close_units(float(given_seconds(at, 1)[0]))
+            new = self._closed(float(given_seconds(at, 1)[0]))
         else:
             new = self._taken(X, scores, order, at)
         watch.untold.tell()
         return new
+
+    def _closed(self, second: float) -> list[Alarm]:
+        """Judge the day or the week that has ended by now."""
+        watch = self._watch
+        with watch.lock:
+            return watch.judged(watch.of_units().stream.close_before(second))
 
     def _taken(
         self,

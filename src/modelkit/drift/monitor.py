@@ -14,13 +14,13 @@ from numpy import ndarray
 
 from modelkit import forks
 from modelkit.cast import F4, F8, Array
-from modelkit.drift.buckets import HISTORY_BYTES
+from modelkit.drift.buckets import HISTORY_BYTES, HOUR_SECONDS
 from modelkit.drift.call_marks import marks_of
 from modelkit.drift.cells import ABSENT
 from modelkit.drift.detector import Detector, detector_of
 from modelkit.drift.outputs import ServedCall, joined_calls, output_columns
 from modelkit.drift.profile import PROFILE_NAME, Profile
-from modelkit.drift.units import BATCH, HOUR, PERIODS, UnitRows, together
+from modelkit.drift.units import BATCH_UNIT, PERIODS, UnitRows, together
 from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
 from modelkit.drift.vectors import expand
@@ -157,7 +157,7 @@ class Monitor(Wrapper):
         forks.watch(self)
 
     def _set_clock(self, profile: Profile, clock: Callable[[], float]) -> None:
-        if profile.unit == BATCH:
+        if profile.unit == BATCH_UNIT:
             raise DriftError(
                 "a Monitor sees calls, which may be parts of a batch: use a profile with unit='day' "
                 "or 'week', or show whole batches to a Detector"
@@ -167,9 +167,9 @@ class Monitor(Wrapper):
         self._hour = -1
         if self._timed:
             now = clock()
-            self._hour = int(now // HOUR)
+            self._hour = int(now // HOUR_SECONDS)
             if profile.unit in PERIODS:
-                self._watch.unit_stream().begin(now)
+                self._watch.of_units().stream.begin(now)
 
     def _set_budget(self, budget: float) -> None:
         self._budget = budget
@@ -321,14 +321,17 @@ class Monitor(Wrapper):
 
     def _turn(self) -> None:
         """Account for rows of another hour before those of this one: none is put off to another."""
-        hour = int(self._clock() // HOUR)
+        hour = int(self._clock() // HOUR_SECONDS)
         if hour != self._hour:
             self._account()
             self._hour = hour
 
     def _close_units(self) -> None:
-        if self._watch.profile.unit in PERIODS:
-            self._watch.close_units(self._hour * float(HOUR))
+        watch = self._watch
+        if watch.profile.unit in PERIODS:
+            with watch.lock:
+                second = float(self._hour * HOUR_SECONDS)
+                watch.judged(watch.of_units().stream.close_before(second))
 
     def _sampled(self, rows: int) -> Array:
         """The numbers of the rows that a large call shows, in their order of arrival."""
@@ -358,7 +361,7 @@ class Monitor(Wrapper):
         strata = None if watch.profile.stratum is None else np.empty(n, np.int64)
         shown = []
         parts: list[UnitRows] = []
-        second = float(self._hour * HOUR) if self._timed else None
+        second = float(self._hour * HOUR_SECONDS) if self._timed else None
         for names, (at, whole) in joined_calls(buffer).items():
             columns, answers = self._columns(names, whole)
             marks = marks_of(watch.profile, columns, second)

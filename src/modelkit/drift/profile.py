@@ -19,8 +19,8 @@ from modelkit.drift.outputs import predicted_of
 from modelkit.drift.privacy import noisy
 from modelkit.drift.segments import Segmentation, fit_segments
 from modelkit.drift.target import TARGET, TargetLabels
-from modelkit.drift.unit_fit import Counted, Marking, Marks, reference_units
-from modelkit.drift.units import BATCH, PERIODS, ReferenceUnits, units_text
+from modelkit.drift.unit_fit import CountedRows, Marking, Marks, reference_units
+from modelkit.drift.units import BATCH_UNIT, PERIODS, ReferenceUnits, units_text
 from modelkit.drift.vectors import Basis, expand, source_of
 from modelkit.errors import DriftError
 from modelkit.model import Model
@@ -153,12 +153,8 @@ class Profile:
         refusals.check_segments(segments, stratum, epsilon)
         marking = Marking(unit, time, stratum)
         marking.check(ordered=ordered, epsilon=epsilon)
-        X, reference, marks = marking.read(X, reference, model, ordered=ordered, seed=seed)
         weights = fitting.AlphaWeights(importance or {})
-        sides = fitting.read_sides(X, reference, model, ordered=ordered, seed=seed)
-        refusals.check_columns(
-            sides.train, sides.held, None if marks.cycle is not None else stratum
-        )
+        sides, marks = marking.sides(X, reference, model, ordered=ordered, seed=seed)
         kinds = fitting.length_columns(text, model)
         fitted = fitting.Fitting(kinds, weights, seed)
         fitted.inputs(sides.train, {stratum, *marking.aside})
@@ -243,7 +239,7 @@ class Profile:
         names = list(dict.fromkeys(source_of(name, self.bases) for name in inputs))
         if self.stratum is not None and not self.timed_stratum:
             names.append(self.stratum)
-        if self.unit is not None and self.unit not in (*PERIODS, BATCH, *names):
+        if self.unit is not None and self.unit not in (*PERIODS, BATCH_UNIT, *names):
             names.append(self.unit)
         return names
 
@@ -364,7 +360,7 @@ def _counted(
         answers.rows,
         ordered=ordered,
     )
-    counted = Counted(features, columns | dict(answers.columns), answers.rows, member)
+    counted = CountedRows(features, columns | dict(answers.columns), answers.rows, member)
     units = reference_units(counted, marks.units, str(marking.unit), fitted.seed)
     return Profile(
         features=fitting.AlphaWeights.shared(features),

@@ -15,8 +15,6 @@ from modelkit.drift.privacy import most_noise
 from modelkit.drift.profile import Profile
 from modelkit.drift.stream import Stream
 from modelkit.drift.target import TARGET, TargetLabels
-from modelkit.drift.unit_martingale import UnitEvidence
-from modelkit.drift.unit_stream import UnitStream
 from modelkit.drift.vectors import source_of
 from modelkit.errors import DriftError
 from modelkit.evidence import Guarantee
@@ -154,26 +152,6 @@ def stream_of(
         horizon=HORIZON,
         seed=seed,
     )
-
-
-def unit_stream_of(
-    profile: Profile,
-    level: float,
-    guarantee: Guarantee,
-    seed: np.random.SeedSequence,
-) -> UnitStream | None:
-    """The stream of whole units, with the shares of alpha of its features, if there are units."""
-    if profile.units is None or profile.unit is None:
-        return None
-    weights = np.array([feature.weight for feature in profile.features])
-    evidence = UnitEvidence(
-        profile.units,
-        len(profile.strata),
-        level * weights,
-        guarantee,
-        seed,
-    )
-    return UnitStream(profile.unit, profile.features, evidence)
 
 
 def labelled_of(baseline: Baseline, level: float, guarantee: Guarantee) -> Labelled:

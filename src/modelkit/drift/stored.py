@@ -19,7 +19,7 @@ from modelkit.drift.vectors import basis_arrays, read_bases
 from modelkit.errors import DriftError
 
 PROFILE_SCHEMA = "modelkit.profile/1"
-LATER = (
+LATER_FIELDS = (
     "unit",
     "time",
     "timed_stratum",
@@ -50,7 +50,7 @@ def write(of: Mapping[str, Any]) -> bytes:
     if target is not None:
         about["target"], of_target = target.write()
         counted |= {f"target {name}": array for name, array in of_target.items()}
-    about |= {name: of[name] for name in LATER if of[name]}
+    about |= {name: of[name] for name in LATER_FIELDS if of[name]}
     if of["units"] is not None:
         about["units"] = of["units"].found
         counted |= of["units"].arrays()

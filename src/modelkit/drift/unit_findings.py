@@ -14,9 +14,9 @@ from modelkit.drift.martingale import tally
 from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
-from modelkit.drift.unit_alarms import effects_of, kept_units
 from modelkit.drift.unit_permutation import CallUnits, UnitComparison, compare_units
 from modelkit.drift.unit_stream import UnitStream
+from modelkit.drift.unit_watch import UnitWatch
 from modelkit.drift.units import UnitRows, group_table, many, plural, shares_of, unit_name
 from modelkit.drift.values import Alarm, Check, FeatureDrift
 from modelkit.drift.watch import Watch
@@ -29,7 +29,8 @@ from modelkit.errors import DriftError
 def of_stream(watch: Watch) -> DriftReport:
     """The evidence so far, and the last 8 units beside the reference."""
     profile = watch.profile
-    stream = watch.unit_stream()
+    units = watch.of_units()
+    stream = units.stream
     found: list[Check] = []
     for feature, totals in zip(profile.features, stream.totals, strict=True):
         found += checks.unseen(feature, totals)
@@ -45,7 +46,7 @@ def of_stream(watch: Watch) -> DriftReport:
             *watch.chronicle.about_references(),
         ),
         alarms=watch.alarms,
-        features=_stream_drifts(profile, stream),
+        features=_stream_drifts(profile, units),
         checks=(*found, *_unit_checks(profile, stream)),
         performance=stream_performance(watch),
         segments=segments_of(watch),
@@ -55,21 +56,23 @@ def of_stream(watch: Watch) -> DriftReport:
 
 def _stream_drifts(
     profile: Profile,
-    stream: UnitStream,
+    units: UnitWatch,
 ) -> tuple[FeatureDrift, ...]:
+    stream = units.stream
     recent, strata = stream.recent()
     p = stream.evidence.feature_p().tolist()
-    best = stream.evidence.p().argmin(axis=1)
-    starts = stream.evidence.began()
     began: list[int | None] = []
-    for j, value in enumerate(p):
-        unit = stream.unit_at(int(starts[j, best[j]])) if value < SUSPECT else None
-        began.append(None if unit is None else unit.before)
-    return _drifts(profile, recent, strata, p, began)
+    for value, unit in zip(p, units.began(), strict=True):
+        if unit is None or value >= SUSPECT:
+            began.append(None)
+        else:
+            began.append(unit.before)
+    return _drifts(profile, units, recent, strata, p, began)
 
 
 def _drifts(
     profile: Profile,
+    units: UnitWatch,
     recent: Array,
     strata: Sequence[int],
     p: Sequence[float | None],
@@ -79,6 +82,7 @@ def _drifts(
 
     Args:
         profile: the past.
+        units: what is known of units.
         recent: counts (units, d, 67) of the last units.
         strata: the numbers of their strata.
         p: the p-value of each feature.
@@ -96,7 +100,7 @@ def _drifts(
             changed=p[j],
             began=began[j],
         )
-        found.append(replace(drift, effects=effects_of(profile, j, recent[:, j], strata)))
+        found.append(replace(drift, effects=units.effects(j, recent[:, j], strata)))
     return tuple(found)
 
 
@@ -185,7 +189,7 @@ def _of_units(
     known = units.known()
     shares = np.array([shares_of(counts, table) for counts in known.counts], np.uint16)
     result = compare_units(
-        kept_units(profile),
+        watch.of_units().reference,
         shares.reshape(len(known.counts), len(profile.features), -1),
         known.strata,
         np.array([feature.weight > 0 for feature in profile.features]),
@@ -193,7 +197,14 @@ def _of_units(
         seed=watch.seed,
     )
     promise = _test_promise(profile, watch.alpha, len(known.counts))
-    drifts = _drifts(profile, known.counts, known.strata, result.p, [None] * len(profile.features))
+    drifts = _drifts(
+        profile,
+        watch.of_units(),
+        known.counts,
+        known.strata,
+        result.p,
+        [None] * len(profile.features),
+    )
     rows = int(sum(units.rows))
     strange = len(units.counts) - len(known.counts)
     lost = int(sum(units.rows) - sum(known.rows))
@@ -276,7 +287,7 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
     Raises DriftError where no worker has rows of an open unit, or they are at different ones.
     """
     first = watches[0]
-    streams = [watch.unit_stream() for watch in watches]
+    streams = [watch.of_units().stream for watch in watches]
     having = [stream for stream in streams if stream.open_rows]
     keys = {stream.open_key for stream in having}
     strata = {stream.open_stratum for stream in having}

@@ -11,9 +11,11 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.columns import ColumnsByName, length, read_columns, stratum_names, take_rows
+from modelkit.drift.fitting import Sides, read_sides
+from modelkit.drift.refusals import check_columns
 from modelkit.drift.row_times import row_seconds
 from modelkit.drift.units import (
-    BATCH,
+    BATCH_UNIT,
     CYCLES,
     FEWEST_UNITS,
     PERIODS,
@@ -58,7 +60,7 @@ class Marking:
     @property
     def aside(self) -> list[str]:
         """The columns that are no features."""
-        own = self.unit if self.unit not in (*PERIODS, BATCH) else None
+        own = self.unit if self.unit not in (*PERIODS, BATCH_UNIT) else None
         return [name for name in (self.time, own) if name is not None]
 
     def check(
@@ -86,7 +88,29 @@ class Marking:
                 "what is kept of each unit cannot be kept private: pass unit= or epsilon="
             )
 
-    def read(
+    def sides(
+        self,
+        X: Any,
+        reference: Any,
+        model: Model | None,
+        *,
+        ordered: bool,
+        seed: int,
+    ) -> tuple[Sides, Marks]:
+        """The rows of both sides without the columns set aside, and what these columns say.
+
+        Without a reference, half of X is held out: whole units where there are units.
+
+        Raises:
+            DriftError: for columns that are absent, ambiguous or differ, for values that are no
+                times, and for too few rows.
+        """
+        X, reference, marks = self._read(X, reference, model, ordered=ordered, seed=seed)
+        both = read_sides(X, reference, model, ordered=ordered, seed=seed)
+        check_columns(both.train, both.held, None if marks.cycle is not None else self.stratum)
+        return both, marks
+
+    def _read(
         self,
         X: Any,
         reference: Any,
@@ -95,13 +119,6 @@ class Marking:
         ordered: bool,
         seed: int,
     ) -> tuple[Any, Any, Marks]:
-        """Training rows and reference without the columns set aside, and what these say.
-
-        Without a reference, half of X is held out: whole units where there are units.
-
-        Raises:
-            DriftError: for columns that are absent or ambiguous, and for values that are no times.
-        """
         if self.unit is None and self.time is None:
             return X, reference, Marks()
         train = self._columns(X)
@@ -123,7 +140,7 @@ class Marking:
         X: Any,
     ) -> dict[str, Array]:
         columns = read_columns(X)
-        if self.unit in (*PERIODS, BATCH) and self.unit in columns:
+        if self.unit in (*PERIODS, BATCH_UNIT) and self.unit in columns:
             raise DriftError(
                 f"unit={self.unit!r} may mean the column {self.unit!r} or a {self.unit} by itself; "
                 "rename the column, or leave it out"
@@ -135,7 +152,7 @@ class Marking:
         reference: Any,
     ) -> tuple[dict[str, Array], Array | None]:
         """The columns of the reference, and of batches the number of each row's."""
-        if self.unit != BATCH:
+        if self.unit != BATCH_UNIT:
             return self._columns(reference), None
         if not isinstance(reference, Sequence) or len(reference) < FEWEST_UNITS:
             raise DriftError(
@@ -162,7 +179,7 @@ class Marking:
         seed: int,
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Half of the rows, or the rows of half of the units, and the others."""
-        if self.unit == BATCH:
+        if self.unit == BATCH_UNIT:
             raise DriftError("with unit='batch' pass reference=, a list of batches")
         n = length(columns)
         units = self._marks(columns, None).units
@@ -234,7 +251,7 @@ class Marking:
 
 
 @dataclass(frozen=True)
-class Counted:
+class CountedRows:
     """What the counts of a reference are from.
 
     Args:
@@ -251,7 +268,7 @@ class Counted:
 
 
 def reference_units(
-    counted: Counted,
+    counted: CountedRows,
     units: Array | None,
     unit: str,
     seed: int,
@@ -306,7 +323,7 @@ def _strata_of(
 
 
 def _counts_of(
-    counted: Counted,
+    counted: CountedRows,
     units: Array,
     kept: Array,
 ) -> Array:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.drift.units import WHOLE
+from modelkit.drift.units import FULL_SHARE
 
 SCORES = ("location", "scale", "distance")
 
@@ -31,7 +31,7 @@ def unit_scores(bag: Array) -> Array:
     total = np.maximum(pool.sum(axis=1, keepdims=True), 1)
     location = (2 * np.cumsum(pool, axis=1) - pool) / total - 1
     scale = 1.5 * location**2 - 0.5
-    shares = bag / WHOLE
+    shares = bag / FULL_SHARE
     scores = np.empty((*bag.shape[:2], len(SCORES)))
     scores[:, :, 0] = (shares * location).sum(axis=2)
     scores[:, :, 1] = (shares * scale).sum(axis=2)

@@ -14,7 +14,7 @@ from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.martingale import tally
 from modelkit.drift.unit_martingale import UnitEvidence
 from modelkit.drift.units import (
-    BATCH,
+    BATCH_UNIT,
     UnitRows,
     group_table,
     period_start,
@@ -129,7 +129,7 @@ class UnitStream:
             self.open_key = part.key
             self.open_stratum = stratum
             self._add(tally(cells[part.rows]), len(part.rows))
-            if self.unit == BATCH:
+            if self.unit == BATCH_UNIT:
                 crossed += self.close()
         return crossed
 
@@ -149,7 +149,7 @@ class UnitStream:
         if strata is None:
             return 0
         found = np.unique(strata[part.rows]).tolist()
-        if self.open_rows and part.key == self.open_key and self.unit != BATCH:
+        if self.open_rows and part.key == self.open_key and self.unit != BATCH_UNIT:
             found = sorted({*found, self.open_stratum})
         if len(found) > 1:
             name = self.unit if part.key is None else unit_name(self.unit, part.key)
@@ -203,7 +203,7 @@ class UnitStream:
             self.open_rows,
             self.open_stratum,
         )
-        if self.unit != BATCH:
+        if self.unit != BATCH_UNIT:
             self._closed.append(key)
         crossed = self._judge(unit)
         self.open_counts[:] = 0
@@ -274,7 +274,7 @@ class UnitStream:
             "open": self.open_counts,
             "recent": self._recent,
         }
-        plain |= {name: getattr(self, name) for name in PLAIN}
+        plain |= {name: getattr(self, name) for name in STORED}
         plain["closed"] = list(self._closed)
         plain["trail"] = [asdict(judged) for judged in self.trail]
         return arrays, plain
@@ -289,13 +289,13 @@ class UnitStream:
         self.totals = arrays["totals"].copy()
         self.open_counts = arrays["open"].copy()
         self._recent = arrays["recent"].copy()
-        for name in PLAIN:
+        for name in STORED:
             setattr(self, name, plain[name])
         self._closed.extend(plain["closed"])
         self.trail.extend(Judged(**judged) for judged in plain["trail"])
 
 
-PLAIN = (
+STORED = (
     "late",
     "open_key",
     "open_rows",

@@ -14,25 +14,24 @@ from typing import Any, Literal, final
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.drift.buckets import DAY_SECONDS, HOUR_SECONDS
 from modelkit.drift.cells import COARSE_CELLS, Feature
 from modelkit.drift.columns import stratum_names
 from modelkit.errors import DriftError
 
 Period = Literal["day", "week"]
 
-BATCH = "batch"  # each call is a unit
+BATCH_UNIT = "batch"  # each call is a unit
 PERIODS = ("day", "week")  # of the times of rows
 CYCLES = ("weekday", "hour")  # strata that times of rows tell
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-DAY = 86_400  # seconds
-HOUR = 3_600
 THURSDAY = 3  # the day of 1970-01-01, from Monday
 WEEK = 7  # days
 MOST_UNITS = 400  # of the reference that a Profile keeps
 MOST_UNIT_BYTES = 2 << 20  # for them; each takes 32 bytes a feature
 FEWEST_UNITS = 8
 FEW_UNITS = 50  # below, a report says what this costs
-WHOLE = 65_535  # what a share of one is in a uint16
+FULL_SHARE = 65_535  # what a share of one is in a uint16
 
 
 @final
@@ -121,7 +120,7 @@ def shares_of(
     weights = counts.ravel().astype(np.float64)
     groups = np.bincount(at.ravel(), weights, d * COARSE_CELLS).reshape(d, COARSE_CELLS)
     total = np.maximum(groups.sum(axis=1, keepdims=True), 1)
-    shares: Array = np.rint(groups * (WHOLE / total)).astype(np.uint16)
+    shares: Array = np.rint(groups * (FULL_SHARE / total)).astype(np.uint16)
     return shares
 
 
@@ -159,7 +158,7 @@ def of_call(
     """
     if not n:
         return []
-    if unit == BATCH:
+    if unit == BATCH_UNIT:
         return [UnitRows(None, np.arange(n))]
     keys: list[Any]
     if unit in PERIODS:
@@ -203,7 +202,7 @@ def periods(
 
     Weeks begin on Monday.
     """
-    days = np.floor(seconds / DAY).astype(np.int64)
+    days = np.floor(seconds / DAY_SECONDS).astype(np.int64)
     numbers: Array = days if unit == "day" else (days + THURSDAY) // WEEK
     return numbers
 
@@ -214,7 +213,7 @@ def period_start(
 ) -> float:
     """The second at which a day or a week begins."""
     days = number if unit == "day" else number * WEEK - THURSDAY
-    return float(days * DAY)
+    return float(days * DAY_SECONDS)
 
 
 def cycle_names(
@@ -223,8 +222,8 @@ def cycle_names(
 ) -> Array:
     """The weekday or the hour of each time, in words, (n,)."""
     if cycle == "hour":
-        hours = np.floor(seconds / HOUR).astype(np.int64) % (DAY // HOUR)
-        return np.array([f"{hour:02}" for hour in range(DAY // HOUR)])[hours]
+        hours = np.floor(seconds / HOUR_SECONDS).astype(np.int64) % (DAY_SECONDS // HOUR_SECONDS)
+        return np.array([f"{hour:02}" for hour in range(DAY_SECONDS // HOUR_SECONDS)])[hours]
     days: Array = (periods(seconds, "day") + THURSDAY) % WEEK
     return np.array(WEEKDAYS)[days]
 
@@ -238,7 +237,7 @@ def unit_name(
 ) -> str:
     """A unit in words, such as "day 2013-03-09", "batch 7" or "store Oslo"."""
     if unit in PERIODS and isinstance(key, int):
-        days = int(period_start(key, unit)) // DAY
+        days = int(period_start(key, unit)) // DAY_SECONDS
         return f"{unit} {date(1970, 1, 1) + timedelta(days)}"
     return f"{unit} {key}"
 
@@ -249,13 +248,13 @@ def many(
 ) -> str:
     """A number of units in words, such as "12 days"."""
     if n == 1:
-        return f"1 {unit}" if unit in (*PERIODS, BATCH) else f"1 unit by {unit!r}"
+        return f"1 {unit}" if unit in (*PERIODS, BATCH_UNIT) else f"1 unit by {unit!r}"
     return f"{n:,} {plural(unit)}"
 
 
 def plural(unit: str) -> str:
     """The units in words, such as "days"."""
-    words = {"day": "days", "week": "weeks", BATCH: "batches"}
+    words = {"day": "days", "week": "weeks", BATCH_UNIT: "batches"}
     return words.get(unit, f"units by {unit!r}")
 
 

@@ -29,13 +29,12 @@ from modelkit.drift.shares import (
     stream_of,
     target_stream,
     tolerances_of,
-    unit_stream_of,
     weights_of,
 )
 from modelkit.drift.stream import Crossing, Stream
 from modelkit.drift.target import TARGET
-from modelkit.drift.unit_alarms import unit_alarm, unit_promise
 from modelkit.drift.unit_stream import UnitCrossing, UnitStream
+from modelkit.drift.unit_watch import UnitWatch
 from modelkit.drift.units import UnitRows
 from modelkit.drift.untold import OnAlarm, Untold
 from modelkit.drift.values import Alarm, Effect
@@ -94,9 +93,11 @@ class Watch:
         *seeds, of_rows, of_labels, of_target = np.random.SeedSequence(seed).spawn(
             len(profile.strata) + 3
         )
-        self._units = unit_stream_of(profile, self._levels.get("changed", 0), guarantee, seeds[0])
+        self.units: UnitWatch | None = None
         self._streams: list[Stream] = []
-        if self._units is None:
+        if profile.units is not None:
+            self.units = UnitWatch(profile, alpha, self._levels["changed"], guarantee, seeds[0])
+        else:
             self._streams = [self._stream(s, own) for s, own in enumerate(seeds)]
         self.target = self._target(of_target)
         self._shuffles = {"rows": Shuffle(of_rows), "labels": Shuffle(of_labels)}
@@ -116,7 +117,7 @@ class Watch:
 
     def _target(self, seed: np.random.SeedSequence) -> Stream | None:
         """The stream of the labels."""
-        if self.profile.target is None or self._units is not None:
+        if self.profile.target is None or self.units is not None:
             return None  # labels come without their units, and their rows are not exchangeable
         return target_stream(
             self.profile.target,
@@ -141,8 +142,8 @@ class Watch:
     @property
     def rows(self) -> int:
         """The number of rows taken."""
-        if self._units is not None:
-            return self._units.rows + self._units.late + self._units.partial
+        if self.units is not None:
+            return self.units.rows
         return sum(stream.rows for stream in self._streams) + self.strangers
 
     @property
@@ -164,8 +165,8 @@ class Watch:
     @property
     def promise(self) -> str:
         """The guarantee in words."""
-        if self._units is not None:
-            return unit_promise(self.profile, self.alpha, self.guarantee)
+        if self.units is not None:
+            return self.units.promise
         if self.guarantee == "ever":
             return (
                 "if rows are exchangeable with the reference, any alarm is ever raised with a "
@@ -273,6 +274,29 @@ class Watch:
             self.segmented.count(cells, at)
             self.chronicle.trim()
 
+    def push_units(
+        self,
+        cells: Array,
+        strata: Array | None,
+        parts: Sequence[UnitRows],
+    ) -> list[Alarm]:
+        """Take encoded rows by unit, and judge the units that are complete; the new alarms."""
+        with self.lock:
+            return self.judged(self.of_units().stream.take(cells, strata, parts))
+
+    def judged(self, crossed: Sequence[UnitCrossing]) -> list[Alarm]:
+        """Keep the alarms of units that were judged, and give them."""
+        units = self.of_units()
+        new = [units.alarm(crossing) for crossing in crossed]
+        self.chronicle.keep(new)
+        return new
+
+    def of_units(self) -> UnitWatch:
+        """What is known of units. Raises DriftError where rows are compared."""
+        if self.units is None:
+            raise DriftError("the profile has no units: fit it with unit=")
+        return self.units
+
     def push(
         self,
         cells: Array,
@@ -292,33 +316,6 @@ class Watch:
             with self.lock:  # so that no state is taken between the two
                 self.rank(cells[part], own)
                 new += self.settle()
-        return new
-
-    def unit_stream(self) -> UnitStream:
-        """The stream of units. Raises DriftError where rows are compared."""
-        if self._units is None:
-            raise DriftError("the profile has no units: fit it with unit=")
-        return self._units
-
-    def push_units(
-        self,
-        cells: Array,
-        strata: Array | None,
-        parts: Sequence[UnitRows],
-    ) -> list[Alarm]:
-        """Take encoded rows by unit, and judge the units that are complete; the new alarms."""
-        with self.lock:
-            return self._unit_alarms(self.unit_stream().take(cells, strata, parts))
-
-    def close_units(self, second: float) -> list[Alarm]:
-        """Judge the open day or week where it has ended by a second; returns the new alarms."""
-        with self.lock:
-            return self._unit_alarms(self.unit_stream().close_before(second))
-
-    def _unit_alarms(self, crossed: Sequence[UnitCrossing]) -> list[Alarm]:
-        stream = self.unit_stream()
-        new = [unit_alarm(self.profile, stream, each, self.promise) for each in crossed]
-        self.chronicle.keep(new)
         return new
 
     def arrange(
@@ -513,7 +510,8 @@ class Watch:
         return archive.pack(STATE_SCHEMA, about, arrays)
 
     def _parts(self) -> list[Stream | UnitStream | Labelled]:
-        more = [part for part in (self._units, self.labelled, self.target) if part is not None]
+        units = None if self.units is None else self.units.stream
+        more = [part for part in (units, self.labelled, self.target) if part is not None]
         return [*self._streams, *more]
 
     @staticmethod
