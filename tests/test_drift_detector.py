@@ -101,7 +101,7 @@ def test_a_state_does_not_grow_nor_do_alarms_without_end():
     many = mk.Detector(profile, guarantee="arl")
     alarm = mk.Detector(profile).update({"x": np.full(500, 9.0), "y": np.zeros(500)})[0]
     for _ in range(3):
-        many._watch._keep([alarm] * 700)
+        many._watch.chronicle.keep([alarm] * 700)
     assert len(many.alarms) == 1000
 
 
@@ -389,8 +389,9 @@ def unpacked(data):
 def test_a_detector_shows_its_api_and_nothing_else():
     shown = {name for name in dir(mk.Detector) if not name.startswith("_")}
     arguments = {"alpha", "guarantee", "profile", "seed", "tolerance"}
-    answers = {"alarms", "merge", "report", "resume", "rows", "state", "test"}
-    assert shown == arguments | answers | {"update", "update_labels"}
+    answers = {"alarms", "history", "merge", "report", "resume", "rows", "state", "test"}
+    verbs = {"acknowledge", "rebase", "suppress", "update", "update_labels"}
+    assert shown == arguments | answers | verbs
 
 
 def updated(detector, queue):

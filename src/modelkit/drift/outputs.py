@@ -106,10 +106,18 @@ def known_outputs(
     columns: Mapping[str, Array],
     known: Collection[str],
 ) -> dict[str, Array]:
-    """The columns of outputs, without those of classes where a profile of before has none of them."""
-    if any(name.startswith(PER_CLASS) for name in known):
-        return dict(columns)
-    return {name: column for name, column in columns.items() if not name.startswith(PER_CLASS)}
+    """The columns of outputs, without those of classes where a profile of before has none of them.
+
+    Raises DriftError where it has those of another number of classes.
+    """
+    mine = {name for name in known if name.startswith(PER_CLASS)}
+    theirs = {name for name in columns if name.startswith(PER_CLASS)}
+    if not mine:
+        return {name: column for name, column in columns.items() if name not in theirs}
+    if "confidence" in columns and mine != theirs:
+        classes = max(len(mine), 2)
+        raise DriftError(f"the profile has {classes} classes; the probabilities are of others")
+    return dict(columns)
 
 
 def predicted_of(
