@@ -30,8 +30,13 @@ class Alarm:
     0.02 more). `p` is that of the evidence: under the hypothesis it is ever at most p with a
     probability of at most p (of a Detector with "arl": at any one time). `level` is the share of
     alpha of this kind, feature and stratum; for "material" and "performance" a third of it is for
-    the error of the reference, which p does not count. `row` is the number of rows seen until then, `began` the
-    estimated number of rows before the change. `stratum` is None where there are no strata.
+    the error of the reference, which p does not count. `row` is the number of rows seen until then,
+    `began` the estimated number of rows before the change. `stratum` is None where there are no
+    strata. `time` is when the alarm was raised and `began_time` about when the change came, in
+    seconds since 1970, UTC; None where no times are known. `rows` is the number of rows that the
+    figure rests on, `unit` names the unit that was judged, such as "day 2013-03-09"; None where
+    rows are compared. `counts` are the numbers of rows in each of the 67 cells since the change, of
+    the last 1,024 at most: what the alarm saw; empty for "performance" and for units.
     """
 
     kind: AlarmKind
