@@ -151,8 +151,9 @@ class Detector:
         watch = self._watch
         cells, strata = watch.encode(self._columns(X, scores))
         watch.expect(self._named(scores))
-        watch.count(cells, strata)
-        new = watch.push(cells, strata, order)
+        now = watch.chronicle.clock()
+        watch.count(cells, strata, now)
+        new = watch.push(cells, strata, order, now)
         watch.untold.tell()
         return new
 
@@ -212,13 +213,13 @@ class Detector:
         check_order(order)
         watch = self._watch
         labels = Labels.read(watch.profile, y, predicted, losses)
-        times = None if at is None else given_seconds(at, labels.rows)
+        times = watch.times_of(None if at is None else given_seconds(at, labels.rows), labels.rows)
         watch.count_labels(labels.losses, labels.cells, times)
         new = []
         if labels.cells is not None:
-            new += watch.push_targets(labels.cells, order)
+            new += watch.push_targets(labels.cells, times, order)
         if labels.losses is not None:
-            new += watch.push_losses(labels.losses, order)
+            new += watch.push_losses(labels.losses, times, order)
         watch.untold.tell()
         return new
 

@@ -16,7 +16,12 @@ from modelkit import forks
 from modelkit.cast import F4, F8, Array
 from modelkit.drift.cells import ABSENT
 from modelkit.drift.detector import Detector, detector_of
-from modelkit.drift.outputs import ServedCall, joined_calls, output_columns
+from modelkit.drift.outputs import (
+    ServedCall,
+    call_places,
+    joined_calls,
+    output_columns,
+)
 from modelkit.drift.profile import PROFILE_NAME, Profile
 from modelkit.drift.values import Alarm
 from modelkit.drift.vectors import expand
@@ -57,6 +62,7 @@ class Monitor(Wrapper):
             only counted. At 20 columns a row takes about 8 microseconds, so that the 2,000 of the
             default are under 2 % of a core.
         seed: see `Detector`.
+        clock: tells when rows are served, in seconds since 1970.
 
     Raises:
         DriftError: if there is no profile, or it has columns that the model does not take.
@@ -65,7 +71,9 @@ class Monitor(Wrapper):
     __slots__ = (
         "__weakref__",
         "_budget",
+        "_accounted",
         "_buffer",
+        "_clock",
         "_detector",
         "_filled",
         "_listens",
@@ -101,6 +109,7 @@ class Monitor(Wrapper):
         guarantee: Guarantee = "ever",
         budget: float = 2000.0,
         seed: int = 0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         check_wrapped(model, "Monitor")
         if not budget >= 0:
@@ -117,7 +126,9 @@ class Monitor(Wrapper):
             tolerance=tolerance,
             guarantee=guarantee,
             seed=seed,
+            clock=clock,
         )
+        self._clock = clock
         self._watch.untold.name, self._watch.untold.version, _ = identity_of(model)
         self._untold = self._watch.untold
         self._detector = detector_of(self._watch)
@@ -127,6 +138,7 @@ class Monitor(Wrapper):
         self._lock = threading.Lock()
         self._buffer: list[ServedCall] = []
         self._filled = 0
+        self._accounted = 0  # rows served until the buffer was last emptied
         self._waiting: deque[Callable[[], object]] = deque()
         self.served = 0
         self.shown = 0
@@ -258,11 +270,12 @@ class Monitor(Wrapper):
                 kept = (arrays[0].copy(),)
             else:
                 kept = tuple(map(copy, arrays))
+            now = self._clock()
             with self._lock:
                 if not rows:
                     return
                 self.served += rows
-                self._buffer.append((names, kept))
+                self._buffer.append((names, kept, rows, now))
                 self._filled += seen
                 if self._filled >= BUFFER:
                     self._account()
@@ -291,10 +304,12 @@ class Monitor(Wrapper):
         buffer = self._buffer
         self._buffer = []
         self._filled = 0
-        sizes = [len(arrays[0]) for _, arrays in buffer]
-        n = sum(sizes)
-        if not n:
+        before = self._accounted
+        self._accounted = self.served
+        if not buffer:
             return
+        places = call_places(buffer, before)
+        n = len(places)
         watch = self._watch
         cells = np.full((n, len(watch.profile.features)), ABSENT, np.uint8)
         strata = None if watch.profile.stratum is None else np.empty(n, np.int64)
@@ -306,10 +321,11 @@ class Monitor(Wrapper):
             if strata is not None and own_strata is not None:
                 strata[at] = own_strata
             shown.append(answers)
-        watch.count(cells, strata)
+        watch.count(cells, strata, places[:, 1])
         if self._affordable(n) and len(self._waiting) < MOST_WAITING:
             self.shown += n
-            self._queue(cells, strata, sizes, shown)
+            sizes = [len(arrays[0]) for _, arrays, _, _ in buffer]
+            self._queue(cells, strata, places, sizes, shown)
 
     def _columns(
         self,
@@ -351,6 +367,7 @@ class Monitor(Wrapper):
         self,
         cells: Array,
         strata: Array | None,
+        places: Array,
         sizes: list[int],
         shown: list[Outputs],
     ) -> None:
@@ -363,11 +380,12 @@ class Monitor(Wrapper):
         cells, order = watch.arrange(cells, strata, sizes)
         if order is not None:
             cells = cells[order]
+            places[:, 1] = places[order, 1]
             strata = None if strata is None else strata[order]
         for start in range(0, len(cells), STEP_ROWS):
             part = slice(start, start + STEP_ROWS)
             own = None if strata is None else strata[part]
-            self._waiting.append(partial(watch.rank, cells[part], own))
+            self._waiting.append(partial(watch.rank, cells[part], own, places[part]))
             self._waiting.append(watch.settle)
 
     def after_fork(self) -> None:
@@ -391,6 +409,7 @@ class Monitor(Wrapper):
             "guarantee": watch.guarantee,
             "budget": self._budget,
             "seed": watch.seed,
+            "clock": self._clock,
         }
         return _again, (self._inner, watch.profile, options)
 
