@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.streams import at_most, column, rng
+from helpers.streams import at_most, column, rng, still
 
 import modelkit as mk
 from modelkit.drift.profile import Profile

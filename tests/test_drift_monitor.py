@@ -11,6 +11,7 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.streams import still
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,11 +34,6 @@ def answer(feeds):
 
 def rows(n, seed=0, shift=0.0):
     return np.random.default_rng(seed).normal(shift, 1, (n, WIDTH)).astype(np.float32)
-
-
-def still():
-    """A clock that stands still, so that states are equal whenever they are made."""
-    return 1.7e9
 
 
 def model():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.streams import ar, at_most, fit_profile, mixed, rng, scored
+from helpers.streams import ar, at_most, fit_profile, mixed, rng, scored, still
 
 import modelkit as mk
 from modelkit.drift.monitor import SAMPLE_ROWS
@@ -10,10 +10,6 @@ from modelkit.drift.order import Shuffle
 from modelkit.errors import DriftError
 
 ALPHA = 0.05
-
-
-def still():
-    return 1.7e9
 
 
 def two_columns(n, r):

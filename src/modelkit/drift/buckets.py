@@ -13,20 +13,20 @@ from modelkit.drift.cells import CELLS
 from modelkit.drift.martingale import tally
 from modelkit.errors import DriftError
 
-HOUR = 3600  # seconds
-DAY = 24 * HOUR
+HOUR_SECONDS = 3600  # seconds
+DAY_SECONDS = 24 * HOUR_SECONDS
 MOST_HOURS = 48  # that had rows; what is older is kept by the day
 MOST_DAYS = 366
 LEAST_BUCKETS = 4  # hours and days each, however large one is
 HISTORY_BYTES = 1 << 25  # of memory, unless the caller says otherwise
 TALLIED_AT_ONCE = 1 << 16  # cells, so that those of many rows stay in cache
-LAST = slice(-1, None)  # of the features: the labels, where they are one
-NARROW = 1 << 32  # rows of a bucket from which its counts are int64 and no more uint32
+OF_LABELS = slice(-1, None)  # of the features: the labels, where they are one
+MANY_ROWS = 1 << 32  # rows of a bucket from which its counts are int64 and no more uint32
 
 
 @final
 @dataclass(eq=False)
-class Bucket:
+class TimeBucket:
     """The rows of one hour or one day.
 
     `start` and `end` are POSIX seconds, `counts` (strata, features, 67), `rows` their number, and
@@ -48,20 +48,20 @@ class Bucket:
     ) -> None:
         """Take counts of some features in, (features, 67), of rows of stratum number `s`."""
         self.rows += rows
-        if self.counts.dtype == np.uint32 and self.rows >= NARROW:
+        if self.counts.dtype == np.uint32 and self.rows >= MANY_ROWS:
             self.counts = self.counts.astype(np.int64)
         own = self.counts[s, features]
         np.add(own, added, out=own, casting="unsafe")
 
-    def join(self, other: Bucket) -> None:
+    def join(self, other: TimeBucket) -> None:
         """Take in another bucket's rows and losses."""
-        if self.rows + other.rows >= NARROW:
+        if self.rows + other.rows >= MANY_ROWS:
             self.counts = self.counts.astype(np.int64)
         self.rows += other.rows
         np.add(self.counts, other.counts, out=self.counts, casting="unsafe")
         self.add_losses(other.losses)
 
-    def copy(self) -> Bucket:
+    def copy(self) -> TimeBucket:
         """The bucket as it is now."""
         return replace(self, counts=self.counts.copy())
 
@@ -92,8 +92,8 @@ class Buckets:
         most_bytes: int,
     ) -> None:
         self.shape = (strata, features, CELLS)
-        self.hours: dict[int, Bucket] = {}
-        self.days: dict[int, Bucket] = {}
+        self.hours: dict[int, TimeBucket] = {}
+        self.days: dict[int, TimeBucket] = {}
         self.forgotten = 0
         self.most_hours, self.most_days = reach(self.shape, most_bytes)
 
@@ -138,17 +138,17 @@ class Buckets:
                 bucket.add_losses((len(own), float(own.sum()), float((own * own).sum())))
             if targets is not None:
                 cells = targets if rows is None else targets[rows]
-                bucket.add(0, LAST, tally_all(cells), 0)
+                bucket.add(0, OF_LABELS, tally_all(cells), 0)
             self._fold()
 
-    def _at(self, hour: int) -> Bucket:
+    def _at(self, hour: int) -> TimeBucket:
         """The bucket of an hour, made where there is none."""
         if hour not in self.hours:
-            self.hours[hour] = self._empty(hour * HOUR, HOUR)
+            self.hours[hour] = self._empty(hour * HOUR_SECONDS, HOUR_SECONDS)
         return self.hours[hour]
 
-    def _empty(self, start: int, seconds: int) -> Bucket:
-        return Bucket(start, start + seconds, np.zeros(self.shape, np.uint32))
+    def _empty(self, start: int, seconds: int) -> TimeBucket:
+        return TimeBucket(start, start + seconds, np.zeros(self.shape, np.uint32))
 
     def _fold(self) -> None:
         """Add the oldest hours to their days, and forget the oldest days, where there are too many."""
@@ -156,12 +156,12 @@ class Buckets:
             oldest = min(self.hours)
             day = oldest // 24
             if day not in self.days:
-                self.days[day] = self._empty(day * DAY, DAY)
+                self.days[day] = self._empty(day * DAY_SECONDS, DAY_SECONDS)
             self.days[day].join(self.hours.pop(oldest))
         while len(self.days) > self.most_days:
             self.forgotten += self.days.pop(min(self.days)).rows
 
-    def all(self) -> list[Bucket]:
+    def all(self) -> list[TimeBucket]:
         """All buckets in the order of time."""
         return [self.days[day] for day in sorted(self.days)] + [
             self.hours[hour] for hour in sorted(self.hours)
@@ -218,7 +218,10 @@ class Buckets:
     ) -> None:
         """Go on from `state()`. Raises DriftError for counts of another shape."""
         self.forgotten = plain["forgotten"]
-        for name, kept, seconds in (("hours", self.hours, HOUR), ("days", self.days, DAY)):
+        for name, kept, seconds in (
+            ("hours", self.hours, HOUR_SECONDS),
+            ("days", self.days, DAY_SECONDS),
+        ):
             numbers = arrays[name].tolist()
             counts = arrays[f"{name} counts"]
             if counts.shape != (len(numbers), *self.shape):
@@ -230,7 +233,7 @@ class Buckets:
             losses = arrays[f"{name} losses"].tolist()
             for i, number in enumerate(numbers):
                 bucket = self._empty(number * seconds, seconds)
-                wide = np.int64 if rows[i] >= NARROW else np.uint32
+                wide = np.int64 if rows[i] >= MANY_ROWS else np.uint32
                 bucket.counts = counts[i].astype(wide)
                 bucket.rows = rows[i]
                 n, total, squares = losses[i]
@@ -262,7 +265,7 @@ def by_hour(
     """
     if not rows:
         return
-    hours = np.floor_divide(times, HOUR)
+    hours = np.floor_divide(times, HOUR_SECONDS)
     low = int(hours.min())
     if low == hours.max():
         yield low, None

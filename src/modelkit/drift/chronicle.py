@@ -8,7 +8,7 @@ from typing import Any, final
 from modelkit import fields
 from modelkit.cast import Array
 from modelkit.drift.eras import Era, restored, state_of, trimmed
-from modelkit.drift.notes import Acknowledgement, Notes, Rebase, check_reason
+from modelkit.drift.notes import Acknowledgement, AlarmNotes, Rebase, check_reason
 from modelkit.drift.profile import Profile
 from modelkit.drift.row_times import second_text
 from modelkit.drift.untold import OnAlarm, Untold
@@ -45,7 +45,7 @@ class Chronicle:
         self.alarms: tuple[Alarm, ...] = ()
         self.earlier: tuple[Alarm, ...] = ()  # of the references before
         self.rows_before = 0  # that were compared with these
-        self.notes = Notes()
+        self.notes = AlarmNotes()
         self.untold = Untold(self.notes, clock, on_alarm)
         self.clock = clock
         self.most_bytes = most_bytes

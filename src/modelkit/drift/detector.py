@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 from modelkit.cast import Array
-from modelkit.drift import findings
+from modelkit.drift import findings, unit_findings
 from modelkit.drift.buckets import HISTORY_BYTES
+from modelkit.drift.call_marks import marks_of
 from modelkit.drift.history import History, history_of
-from modelkit.drift.labelled_rows import Labels
+from modelkit.drift.labelled_rows import LabelledRows
 from modelkit.drift.notes import Suppression
 from modelkit.drift.order import Order, check_order
-from modelkit.drift.outputs import name_outputs, output_columns
+from modelkit.drift.outputs import known_outputs, name_outputs, output_columns
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import given_seconds
@@ -58,7 +59,7 @@ class Detector:
 
     __slots__ = ("__weakref__", "_watch")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but one by keyword
         self,
         profile: Profile,
         *,
@@ -130,8 +131,13 @@ class Detector:
         scores: Any = None,
         *,
         order: Order = "any",
+        at: Any = None,
     ) -> list[Alarm]:
         """Take the rows of one call, and the model's answers; returns the new alarms.
+
+        Where the profile has units, the rows of the open unit are counted, and the unit is judged
+        when it is complete: when a row of a later unit comes, or, for batches, with each call. Rows
+        of a unit that was judged are counted as late, and not compared.
 
         Args:
             X: rows (n, width) with the columns of the profile, in any form that `Profile.fit`
@@ -140,7 +146,11 @@ class Detector:
             order: "any" for rows whose order within the call means nothing, such as those of a
                 table that is sorted: they are taken in a random order, by the seed. "time" for rows
                 in the order in which they came, which a change within the call is then found by.
-                How many rows a call has must not depend on what they hold.
+                How many rows a call has must not depend on what they hold. Units have no order
+                within.
+            at: when the rows were, where X does not have the profile's column of times: a datetime,
+                a text in ISO 8601 or seconds since 1970; one for all rows, or one each, (n,). With
+                no rows at all it says what time it is: a day or a week that has ended is judged.
 
         Raises:
             DriftError: for columns that are missing or of another kind, scores of another length,
@@ -149,12 +159,36 @@ class Detector:
         """
         check_order(order)
         watch = self._watch
-        cells, strata = watch.encode(self._columns(X, scores))
-        watch.expect(self._named(scores))
-        now = watch.chronicle.clock()
-        watch.count(cells, strata, now)
-        new = watch.push(cells, strata, order, now)
+        if X is None and scores is None and at is not None:
+            new = self._closed(float(given_seconds(at, 1)[0]))
+        else:
+            new = self._taken(X, scores, order, at)
         watch.untold.tell()
+        return new
+
+    def _closed(self, second: float) -> list[Alarm]:
+        """Judge the day or the week that has ended by now."""
+        watch = self._watch
+        with watch.lock:
+            return watch.judged(watch.of_units().stream.close_before(second))
+
+    def _taken(
+        self,
+        X: Any,
+        scores: Any,
+        order: Order,
+        at: Any,
+    ) -> list[Alarm]:
+        watch = self._watch
+        marks = marks_of(self.profile, self._columns(X, scores), at)
+        cells, strata = watch.encode(marks.columns)
+        if marks.parts is not None:  # which may refuse the rows, and comes first therefore
+            new = watch.push_units(cells, strata, marks.parts)
+        watch.expect(self._named(scores))
+        now = watch.chronicle.clock() if marks.seconds is None else marks.seconds
+        watch.count(cells, strata, now)
+        if marks.parts is None:
+            new = watch.push(cells, strata, order, now)
         return new
 
     def _columns(
@@ -168,8 +202,8 @@ class Detector:
         profile = self.profile
         columns = {} if X is None else profile.columns(X)
         if scores is not None:
-            found = output_columns(self._named(scores))
             known = profile.outputs()
+            found = known_outputs(output_columns(self._named(scores)), known)
             odd = sorted(set(found) - known)
             if odd:
                 raise DriftError(f"the profile has no scores {odd}; it has {sorted(known)}")
@@ -195,7 +229,7 @@ class Detector:
     ) -> list[Alarm]:
         """Take the labels of one call, however late they come; returns the new alarms.
 
-        Labels are compared with those of the reference under the name "target", and the losses of
+        LabelledRows are compared with those of the reference under the name "target", and the losses of
         the model with its own.
 
         Args:
@@ -212,7 +246,7 @@ class Detector:
         """
         check_order(order)
         watch = self._watch
-        labels = Labels.read(watch.profile, y, predicted, losses)
+        labels = LabelledRows.read(watch.profile, y, predicted, losses)
         times = watch.times_of(None if at is None else given_seconds(at, labels.rows), labels.rows)
         watch.count_labels(labels.losses, labels.cells, times)
         new = []
@@ -227,23 +261,30 @@ class Detector:
         self,
         X: Any = None,
         scores: Any = None,
+        *,
+        at: Any = None,
     ) -> DriftReport:
         """Compare one batch with the reference by exact tests, apart from what `update` has seen.
 
         The probability that a batch exchangeable with the reference raises any alarm is at most
         `alpha`, for this one batch. The order of its rows does not matter, but where the reference
-        was in the order of time they must be too.
+        was in the order of time they must be too. Where the profile has units, the units of X,
+        which are taken as complete, are compared with those of the reference.
 
         Args:
             X: rows, as in `update`.
             scores: as in `update`.
+            at: as in `update`.
 
         Raises:
             DriftError, SignatureError: as `update`; also for no rows, and for a profile with
                 `epsilon`.
         """
         answers = self._named(scores)
-        return findings.of_batch(self._watch, self._columns(X, scores), answers)
+        marks = marks_of(self.profile, self._columns(X, scores), at)
+        if marks.parts is not None:
+            return unit_findings.of_batch(self._watch, marks.columns, answers, marks.parts)
+        return findings.of_batch(self._watch, marks.columns, answers)
 
     def acknowledge(self, alarm: Alarm, reason: str) -> None:
         """Note that somebody knows of an alarm, and why it needs no more attention.
@@ -317,6 +358,8 @@ class Detector:
     def report(self) -> DriftReport:
         """Describe the stream so far: alarms, p-values, effect sizes, checks and performance."""
         with self._watch.lock:
+            if self.profile.units is not None:
+                return unit_findings.of_stream(self._watch)
             return findings.of_stream(self._watch)
 
     def state(self) -> bytes:
@@ -356,10 +399,11 @@ class Detector:
         Counts add up, and the evidence of "material" is averaged: an average of e-processes is one,
         so an alarm of the average has the level of an alarm of a single worker. "changed" and
         "performance" need their rows in one sequence and have no value here; give each worker alpha
-        / workers for those, and read them there.
+        / workers for those, and read them there. Where the profile has units, the counts of the
+        unit that is open at all workers add up exactly, and it is tested as `test` does.
 
         Raises:
-            DriftError: for no states, or those of different profiles or arguments.
+            DriftError: for no states, or those of different profiles, arguments or open units.
         """
         if not states:
             raise DriftError("there are no states to merge")
@@ -371,6 +415,8 @@ class Detector:
                 theirs = getattr(other, name)
                 if mine != theirs:
                     raise DriftError(f"the states differ in {name}: {mine}, {theirs}")
+        if profile.units is not None:
+            return unit_findings.of_workers(watches)
         return findings.of_workers(watches)
 
 

@@ -102,7 +102,7 @@ def restored(
     return found or [current]
 
 
-def joined(workers: Sequence[Sequence[Era]], most_bytes: int) -> list[Era]:
+def joined_eras(workers: Sequence[Sequence[Era]], most_bytes: int) -> list[Era]:
     """The eras of several workers in the order of time, those of one reference added up."""
     found: dict[str, Era] = {}
     for eras in workers:

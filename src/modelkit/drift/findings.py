@@ -328,6 +328,7 @@ def feature_drift(  # noqa: PLR0913 - all but four by keyword
     began: int | None = None,
     alarmed: Array | None = None,
 ) -> FeatureDrift:
+    """The findings on one feature, from counts (67,) of the reference and of recent rows."""
     before = _shares(reference)
     now = _shares(recent)
     then = None if alarmed is None else _shares(alarmed)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any, final
 
@@ -11,8 +10,8 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift import exact, spans
-from modelkit.drift.buckets import Bucket
-from modelkit.drift.eras import Era, joined
+from modelkit.drift.buckets import TimeBucket
+from modelkit.drift.eras import Era, joined_eras
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import given_seconds, second_text
@@ -37,38 +36,31 @@ class History:
     The last 48 hours that had rows are kept by the hour, and what came before by the day, up to 366
     days; fewer where that would take more bytes than `Detector(history=...)` says. Hours and days
     are those of UTC. All is counted in the cells of the profile, 268 bytes for a feature, a stratum
-    and a bucket, and no row is kept. Take it from `Detector.history`, or for several workers from
-    `History.merge`.
+    and a bucket, and no row is kept. Take it from `Detector.history`. `eras` are the references one
+    after the other with their buckets, `alarms` those that were raised, `alpha` and `seed` those of
+    the Detector, and `most_bytes` what the buckets may take.
     """
 
-    _eras: tuple[Era, ...]
-    _alarms: tuple[Alarm, ...]
-    _alpha: float
-    _seed: int
+    eras: tuple[Era, ...]
+    alarms: tuple[Alarm, ...]
+    alpha: float
+    seed: int
+    most_bytes: int
 
-    @staticmethod
-    def merge(profile: Profile, states: Sequence[bytes]) -> History:
-        """The histories of several workers' Detectors, added up.
+    def merge(self, *others: History) -> History:
+        """This history and those of other workers, added up.
 
-        Args:
-            profile: that of the Detectors.
-            states: their `Detector.state()`.
-
-        Raises:
-            DriftError: for no states, or those of Detectors of other profiles.
+        What was compared with one reference is added to what others compared with the same.
         """
-        if not states:
-            raise DriftError("there are no states to merge")
-        watches = [Watch.resume(profile, state) for state in states]
-        first = watches[0]
-        eras = joined([watch.chronicle.eras for watch in watches], first.chronicle.most_bytes)
-        alarms = [alarm for watch in watches for alarm in watch.chronicle.all_alarms]
-        return History(tuple(eras), tuple(alarms), first.alpha, first.seed)
+        histories = (self, *others)
+        eras = joined_eras([own.eras for own in histories], self.most_bytes)
+        alarms = [alarm for own in histories for alarm in own.alarms]
+        return replace(self, eras=tuple(eras), alarms=tuple(alarms))
 
     @property
     def span(self) -> tuple[float, float] | None:
         """The start of the first bucket and the end of the last one, in POSIX seconds."""
-        buckets = [bucket for era in self._eras for bucket in era.buckets.all()]
+        buckets = [bucket for era in self.eras for bucket in era.buckets.all()]
         if not buckets:
             return None
         first = min(bucket.start for bucket in buckets)
@@ -77,7 +69,7 @@ class History:
     @property
     def bytes(self) -> int:
         """The memory that the counts take."""
-        return sum(era.size for era in self._eras)
+        return sum(era.size for era in self.eras)
 
     def report(self, since: Any = None, until: Any = None) -> DriftReport:
         """Compare the rows of a span with the reference that was in force then.
@@ -102,14 +94,14 @@ class History:
         inside = (float(buckets[0].start), float(buckets[-1].end))
         alarms = [
             alarm
-            for alarm in self._alarms
+            for alarm in self.alarms
             if alarm.time is not None and inside[0] <= alarm.time < inside[1]
         ]
-        return spans.report_of(era.profile, buckets, alarms, self._alpha, self._seed)
+        return spans.report_of(era.profile, buckets, alarms, self.alpha, self.seed)
 
-    def _one_era(self, start: float, end: float) -> tuple[Era, list[Bucket]]:
+    def _one_era(self, start: float, end: float) -> tuple[Era, list[TimeBucket]]:
         touched = []
-        for era in self._eras:
+        for era in self.eras:
             buckets = [own for own in era.buckets.all() if own.start < end and own.end > start]
             if buckets:
                 touched.append((era, buckets))
@@ -135,10 +127,10 @@ class History:
             import pandas as pd
 
         rows = []
-        for era in self._eras:
+        for era in self.eras:
             for bucket in era.buckets.all():
-                rows += spans.rows_of(era.profile, bucket)
-        names = [*spans.COLUMNS]
+                rows += spans.frame_rows(era.profile, bucket)
+        names = [*spans.FRAME_COLUMNS]
         frame = pd.DataFrame(rows, columns=names)
         for name in ("start", "end"):
             frame[name] = pd.to_datetime(frame[name], unit="s", utc=True)
@@ -169,7 +161,7 @@ class History:
         """
         start, end = _ends(since, until)
         moments = []
-        for era in self._eras:
+        for era in self.eras:
             for bucket in era.buckets.all():
                 if bucket.start < end and bucket.end > start:
                     moments += _moments(era.profile, bucket, feature, stratum)
@@ -180,10 +172,10 @@ class History:
         inside = (moments[0].start, moments[-1].end)
         raised = [
             alarm.time
-            for alarm in self._alarms
+            for alarm in self.alarms
             if alarm.feature == feature and alarm.stratum == stratum and alarm.time is not None
         ]
-        changed = [era.until for era in self._eras if era.until < inf]
+        changed = [era.until for era in self.eras if era.until < inf]
         return time_chart(
             feature if stratum is None else f"{feature} (stratum {stratum})",
             moments,
@@ -195,8 +187,8 @@ class History:
         span = self.span
         if span is None:
             return "<History without rows>"
-        hours = sum(len(era.buckets.hours) for era in self._eras)
-        days = sum(len(era.buckets.days) for era in self._eras)
+        hours = sum(len(era.buckets.hours) for era in self.eras)
+        days = sum(len(era.buckets.days) for era in self.eras)
         return (
             f"<History from {second_text(span[0])} to {second_text(span[1])} UTC: {hours} hours, "
             f"{days} days, {self.bytes:,} bytes>"
@@ -207,7 +199,9 @@ def history_of(watch: Watch) -> History:
     """The history of a Watch as it is now: what it counts later is not in it."""
     with watch.lock:
         eras = tuple(era.copy() for era in watch.chronicle.eras)
-        return History(eras, watch.chronicle.all_alarms, watch.alpha, watch.seed)
+        return History(
+            eras, watch.chronicle.all_alarms, watch.alpha, watch.seed, watch.chronicle.most_bytes
+        )
 
 
 def _ends(since: Any, until: Any) -> tuple[float, float]:
@@ -226,12 +220,12 @@ def _text(second: float) -> str:
 
 def _moments(
     profile: Profile,
-    bucket: Bucket,
+    bucket: TimeBucket,
     feature: str,
     stratum: str | None,
 ) -> list[Moment]:
     """The point of a bucket in a chart, or nothing where it has too few rows."""
-    own, reference, counts = spans.counts_of(profile, bucket, feature, stratum)
+    own, reference, counts = spans.counts_in(profile, bucket, feature, stratum)
     rows = int(counts.sum())
     if rows < FEWEST_CHARTED or not reference.sum():
         return []

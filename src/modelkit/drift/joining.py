@@ -8,7 +8,7 @@ from typing import Any
 from modelkit.errors import DriftError
 
 
-def joined(
+def joined_references(
     mine: Mapping[str, Any],
     theirs: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def joined(
         raise DriftError(
             "private counts do not merge: their noise would add up; fit one profile on all rows"
         )
-    for what in ("features", "strata", "stratum", "epsilon", "ordered"):
+    for what in ("features", "strata", "stratum", "epsilon", "ordered", "unit", "time"):
         if mine[what] != theirs[what]:
             raise DriftError(
                 f"the profiles differ in their {what}; fit both with the same X, seed and arguments"
@@ -40,11 +40,14 @@ def joined(
         )
     segments = zip(mine["segments"], theirs["segments"], strict=True)
     target = mine["target"]
+    units = mine["units"]
     return {
         "counts": mine["counts"] + theirs["counts"],
         "rows": mine["rows"] + theirs["rows"],
         "duplicates": mine["duplicates"] + theirs["duplicates"],
         "baseline": None if baseline is None else baseline.joined(theirs["baseline"]),
+        "units": None if units is None else units.joined(theirs["units"]),
+        "advice": "",  # which was about the units of one of them
         "target": None if target is None else target.joined(theirs["target"]),
         "segments": tuple(own.joined(other) for own, other in segments),
     }

@@ -1,4 +1,4 @@
-"""Labels as they come: the losses of the model, and the cells of the labels themselves."""
+"""LabelledRows as they come: the losses of the model, and the cells of the labels themselves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modelkit.errors import DriftError
 
 @final
 @dataclass(frozen=True, eq=False)
-class Labels:
+class LabelledRows:
     """Labelled rows: their losses (n,), the cells of their labels, uint8 (n, 1), or both."""
 
     losses: Array | None
@@ -31,7 +31,7 @@ class Labels:
         y: Any,
         predicted: Any,
         losses: Any,
-    ) -> Labels:
+    ) -> LabelledRows:
         """The arguments of `Detector.update_labels`. Raises DriftError for those that do not fit."""
         baseline = profile.baseline
         target = profile.target
@@ -40,18 +40,18 @@ class Labels:
                 "the profile has no losses to compare with: fit it with labels= or losses="
             )
         if (losses is None) == (y is None) or (y is None and predicted is not None):
-            raise DriftError("pass labels with what was predicted, labels alone, or losses alone")
+            raise DriftError("pass labels and what was predicted, labels alone, or losses alone")
         if losses is not None:
-            return Labels(check_losses(losses), None)
+            return LabelledRows(check_losses(losses), None)
         cells = None if target is None else target.cells(y)
         if predicted is not None:
-            return Labels(_losses(profile, baseline, y, predicted), cells)
+            return LabelledRows(_losses(profile, baseline, y, predicted), cells)
         if cells is None:
             raise DriftError(
-                "the profile has no labels to compare labels alone with: pass what was predicted "
-                "as well, or fit the profile with labels="
+                "the profile has no labels to compare labels alone with: pass labels and what "
+                "was predicted, or fit the profile with labels="
             )
-        return Labels(None, cells)
+        return LabelledRows(None, cells)
 
 
 def _losses(

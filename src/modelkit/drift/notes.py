@@ -66,7 +66,7 @@ class Rebase:
 
 
 @final
-class Notes:
+class AlarmNotes:
     """The notes behind one Detector, the oldest first."""
 
     def __init__(self) -> None:
@@ -126,9 +126,9 @@ class Notes:
             setattr(self, name, tuple(found))
 
 
-def united(workers: Sequence[Notes]) -> Notes:
+def united(workers: Sequence[AlarmNotes]) -> AlarmNotes:
     """The notes of several workers; of one alarm the acknowledgement of the first one counts."""
-    all_of = Notes()
+    all_of = AlarmNotes()
     known: set[Alarm] = set()
     for notes in workers:
         for note in notes.acknowledged:

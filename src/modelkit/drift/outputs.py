@@ -18,6 +18,10 @@ NamedOutputs = Mapping[str, Array]
 # which may be more than its arrays have; and when it was, in POSIX seconds.
 ServedCall = tuple[tuple[str, ...], tuple[Array, ...], int, float]
 
+MOST_CLASSES = 20  # whose probabilities are monitored one by one
+PROBABILITIES = "probabilities"
+PER_CLASS = f"{PROBABILITIES}["  # the start of the name of such a column
+
 
 def watched_outputs(signature: Signature) -> tuple[str, ...]:
     """The outputs of a model that are monitored.
@@ -71,14 +75,16 @@ def _matrix_name(
 def output_columns(answers: NamedOutputs) -> dict[str, Array]:
     """The columns that outputs are monitored by: (n,) each, or (n, d) for an embedding.
 
-    For probabilities it is the confidence, the largest of a row. Outputs of more dimensions are
-    left out.
+    For probabilities they are the confidence, the largest of a row, and the probability of each
+    class, where there are at most 20; of two classes the second tells both. Outputs of more
+    dimensions are left out.
     """
     columns: dict[str, Array] = {}
     for name, array in answers.items():
         if name == "probabilities" and array.ndim == 2:
             empty = np.empty(0, np.float32)
             columns["confidence"] = array.max(axis=1) if array.size else empty
+            columns |= _of_classes(array)
         elif name == "label" and array.ndim == 1:
             columns[name] = np.array(as_texts(array), object)
         elif array.ndim == 1 or (array.ndim == 2 and name == "embedding"):
@@ -87,6 +93,33 @@ def output_columns(answers: NamedOutputs) -> dict[str, Array]:
             for i in range(array.shape[1]):
                 columns[f"{name}[{i}]"] = array[:, i]
     return columns
+
+
+def _of_classes(probabilities: Array) -> dict[str, Array]:
+    """The probability of each class, (n,) each, by the number of its column."""
+    classes = probabilities.shape[1]
+    if classes > MOST_CLASSES:
+        return {}
+    first = 1 if classes == 2 else 0
+    return {f"{PER_CLASS}{i}]": probabilities[:, i] for i in range(first, classes)}
+
+
+def known_outputs(
+    columns: Mapping[str, Array],
+    known: Collection[str],
+) -> dict[str, Array]:
+    """The columns of outputs, without those of classes where a profile of before has none of them.
+
+    Raises DriftError where it has those of another number of classes.
+    """
+    mine = {name for name in known if name.startswith(PER_CLASS)}
+    theirs = {name for name in columns if name.startswith(PER_CLASS)}
+    if not mine:
+        return {name: column for name, column in columns.items() if name not in theirs}
+    if "confidence" in columns and mine != theirs:
+        classes = max(len(mine), 2)
+        raise DriftError(f"the profile has {classes} classes; the probabilities are of others")
+    return dict(columns)
 
 
 def predicted_of(

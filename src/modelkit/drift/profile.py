@@ -18,7 +18,9 @@ from modelkit.drift.losses import Baseline, baseline_of_labels, baseline_of_loss
 from modelkit.drift.outputs import predicted_of
 from modelkit.drift.privacy import noisy
 from modelkit.drift.segments import Segmentation, fit_segments
-from modelkit.drift.target import TARGET, Target
+from modelkit.drift.target import TARGET, TargetLabels
+from modelkit.drift.unit_fit import CountedRows, Marking, Marks, reference_units
+from modelkit.drift.units import BATCH_UNIT, PERIODS, ReferenceUnits, units_text
 from modelkit.drift.vectors import Basis, expand, source_of
 from modelkit.errors import DriftError
 from modelkit.model import Model
@@ -40,7 +42,10 @@ class Profile:
     rows of the reference that equal an earlier one; `epsilon` is that of differential privacy;
     `baseline` has the losses of the reference and `calibration` turns probabilities into calibrated
     ones; `target` has the labels of the reference, and `segments` its joint counts with the columns
-    that part the rows. Make a profile with `Profile.fit`.
+    that part the rows. `unit` and `time` are as `Profile.fit` got them, `units` is what is kept of
+    each unit of the reference, `timed_stratum` says that the stratum is told by times, and `advice`
+    is one line on which of units, strata and rows fits the reference. Make a profile with
+    `Profile.fit`.
     """
 
     features: tuple[Feature, ...]
@@ -55,8 +60,13 @@ class Profile:
     epsilon: float | None = None
     baseline: Baseline | None = None
     calibration: Calibration | None = None
-    target: Target | None = None
+    target: TargetLabels | None = None
     segments: tuple[Segmentation, ...] = ()
+    unit: str | None = None
+    time: str | None = None
+    units: ReferenceUnits | None = None
+    timed_stratum: bool = False
+    advice: str = ""
 
     @staticmethod
     def fit(  # noqa: PLR0913 - all but one by keyword
@@ -72,6 +82,8 @@ class Profile:
         text: Sequence[str] = (),
         importance: Mapping[str, float] | None = None,
         epsilon: float | None = None,
+        unit: str | None = None,
+        time: str | None = None,
         segments: Sequence[str] = (),
         seed: int = 0,
     ) -> Profile:
@@ -100,7 +112,8 @@ class Profile:
                 rows is then estimated, and rows are taken so far apart that they may pass as
                 independent.
             stratum: a column whose values are each compared with themselves: an hour, a weekday, a
-                tenant. At most 64.
+                tenant. At most 64. With `time`, "weekday" and "hour" need no column. A unit is of
+                one stratum.
             text: columns of strings of which the length counts, and not the words; that of a text
                 encoder is one.
             importance: the weight by which a column or an output gets its share of alpha; 1 where
@@ -109,12 +122,20 @@ class Profile:
                 features together within this budget. The cells, which X makes, are not private, nor
                 are the names of strata. It needs `reference`, and does not go with `scores`,
                 `labels`, `losses` or `ordered`.
+            unit: what is compared as a whole, where rows of one day or table resemble each other:
+                "day" or "week" (of `time`), "batch" (each call of `update` or `test`; `reference`
+                is then a list of batches), or a column whose value is the unit, and which is no
+                feature. The reference needs 8 units, and 50 to notice much; of more than 400 (with
+                many features fewer: 2 MiB of them) a random part is kept.
+            time: the column that tells when a row was: datetimes, timestamps, texts in ISO 8601 or
+                seconds since 1970. A time without a zone is taken in UTC, so days of local times
+                are local. The column is no feature.
             segments: columns that part the rows, such as a carrier or a shop: the report of an
                 alarm says in which of their categories, or ranges of their numbers, the change is.
                 "hour" is the hour of the day in UTC, where there is a `time`. The profile holds
                 counts of every feature in each of up to 24 segments, about 6 KB for a feature and a
                 column. They do not go with `stratum` or `epsilon`.
-            seed: of the random half, and of the centroids of embeddings.
+            seed: of the random half, of the centroids of embeddings, and of which units are kept.
 
         Raises:
             DriftError: for columns that differ, fewer than 50 rows on a side, or arguments that do
@@ -130,17 +151,18 @@ class Profile:
             ordered=ordered,
         )
         refusals.check_segments(segments, stratum, epsilon)
+        marking = Marking(unit, time, stratum)
+        marking.check(ordered=ordered, epsilon=epsilon)
         weights = fitting.AlphaWeights(importance or {})
-        sides = fitting.read_sides(X, reference, model, ordered=ordered, seed=seed)
-        refusals.check_columns(sides.train, sides.held, stratum)
+        sides, marks = marking.sides(X, reference, model, ordered=ordered, seed=seed)
         kinds = fitting.length_columns(text, model)
         fitted = fitting.Fitting(kinds, weights, seed)
-        fitted.inputs(sides.train, stratum)
+        fitted.inputs(sides.train, {stratum, *marking.aside})
         answers = fitting.fit_answers(fitted, sides, scores, ordered=ordered)
         labelled = (TARGET,) if labels is not None else ()
         refusals.check_names(fitted.features, labelled, kinds, importance or {})
-        profile = _counted(fitted, sides, answers, stratum, ordered=ordered)
-        profile = _segmented(profile, sides, answers, segments)
+        profile = _counted(fitted, sides, answers, marking, marks, ordered=ordered)
+        profile = _segmented(profile, sides, answers, segments, marks.seconds)
         if epsilon is not None:
             return _private(profile, epsilon)
         if labels is not None:
@@ -162,10 +184,12 @@ class Profile:
         The other is fitted with the same X and another reference. Raises DriftError where cells,
         strata or strides differ, for then the counts are not of the same things.
         """
-        return replace(self, **joining.joined(vars(self), vars(other)))
+        return replace(self, **joining.joined_references(vars(self), vars(other)))
 
     def assumptions(self) -> tuple[str, ...]:
         """The assumptions of a guarantee, and the findings about each, in words."""
+        if self.units is not None:
+            return tuple(units_text(self.units.found, len(self.units.shares), str(self.unit)))
         apart = max(feature.stride for feature in self.features)
         said = [dependence_text(apart, ordered=self.ordered)]
         fewest = int(self.counts.sum(axis=2).min())
@@ -186,6 +210,8 @@ class Profile:
         """Why the rows of a set cannot be tested one by one against the counts; None if they can."""
         if self.epsilon is not None:
             return "the counts of the reference have noise for privacy"
+        if self.units is not None:
+            return "rows of one unit resemble each other, and units are what is compared"
         if any(feature.stride > 1 for feature in self.features):
             return "neighbouring rows are dependent, and all of them are counted"
         return None
@@ -200,17 +226,21 @@ class Profile:
         """
         found = read_columns(X)
         wanted = self.sources()
+        if self.time in found:
+            wanted.append(str(self.time))
         absent = [name for name in wanted if name not in found]
         if absent:
             raise refusals.lacking(absent, list(found))
         return expand({name: found[name] for name in wanted}, self.bases)
 
     def sources(self) -> list[str]:
-        """The names of the columns that rows must have: inputs, and the one that tells strata."""
+        """The columns that rows must have: inputs, and those that tell strata and units."""
         inputs = [feature.name for feature in self.features if not feature.output]
         names = list(dict.fromkeys(source_of(name, self.bases) for name in inputs))
-        if self.stratum is not None:
+        if self.stratum is not None and not self.timed_stratum:
             names.append(self.stratum)
+        if self.unit is not None and self.unit not in (*PERIODS, BATCH_UNIT, *names):
+            names.append(self.unit)
         return names
 
     def outputs(self) -> set[str]:
@@ -262,6 +292,7 @@ class Profile:
             counts=self.counts[:, kept],
             bases=bases,
             segments=tuple(segments),
+            units=None if self.units is None else self.units.of(kept),
         )
 
     def _is_of(
@@ -284,6 +315,8 @@ class Profile:
         try:
             profile = fields.read_object(Profile, found, "profile")
             stored.check_counts(profile.counts, len(profile.strata), len(profile.features))
+            if profile.units is not None:
+                profile.units.check(len(profile.features), len(profile.strata))
         except DriftError:
             raise
         except Exception as error:
@@ -312,13 +345,14 @@ def _counted(
     fitted: fitting.Fitting,
     sides: fitting.Sides,
     answers: fitting.ServedAnswers,
-    stratum: str | None,
+    marking: Marking,
+    marks: Marks,
     *,
     ordered: bool,
 ) -> Profile:
     """The profile with the counts of the reference."""
     columns = expand(sides.held, fitted.bases)
-    strata, member = fitting.strata_of(sides.held, stratum)
+    strata, member = fitting.strata_of(sides.held, marking.stratum, marks.cycle)
     features, counts = fitting.count_cells(
         fitted.features,
         columns | dict(answers.columns),
@@ -326,16 +360,22 @@ def _counted(
         answers.rows,
         ordered=ordered,
     )
+    counted = CountedRows(features, columns | dict(answers.columns), answers.rows, member)
+    units = reference_units(counted, marks.units, str(marking.unit), fitted.seed)
     return Profile(
         features=fitting.AlphaWeights.shared(features),
         counts=counts,
         strata=strata,
-        stratum=stratum,
+        stratum=marking.stratum,
         bases=fitted.bases,
         rows=length(sides.held),
         train_rows=length(sides.train),
         ordered=ordered,
         duplicates=fitting.duplicates(features, columns),
+        unit=marking.unit,
+        time=marking.time,
+        units=units,
+        timed_stratum=marks.cycle is not None,
     )
 
 
@@ -344,12 +384,13 @@ def _segmented(
     sides: fitting.Sides,
     answers: fitting.ServedAnswers,
     names: Sequence[str],
+    seconds: Array | None,
 ) -> Profile:
     """A profile with the joint counts of the reference."""
     if not names:
         return profile
     columns = expand(sides.held, profile.bases) | dict(answers.columns)
-    segments = fit_segments(names, profile.features, columns, answers.rows, None)
+    segments = fit_segments(names, profile.features, columns, answers.rows, seconds)
     return replace(profile, segments=segments)
 
 
@@ -380,7 +421,7 @@ def _labelled(
     if classes is not None:
         calibration = fitting.fit_calibration(answers.served, labels, classes, seed)
     predicted = predicted_of(answers.served, classes)
-    target = Target.fit(
+    target = TargetLabels.fit(
         labels,
         classes=predicted.dtype.kind != "f",
         ordered=profile.ordered,

@@ -7,6 +7,7 @@ from typing import Any
 
 from modelkit.drift.cells import Feature
 from modelkit.drift.columns import ColumnsByName, length
+from modelkit.drift.outputs import PER_CLASS, PROBABILITIES
 from modelkit.drift.vectors import Basis
 from modelkit.errors import DriftError
 from modelkit.signature import Signature
@@ -72,7 +73,12 @@ def check_same_columns(old: Any, new: Any) -> None:
     """Raise DriftError unless two profiles watch the same columns and outputs."""
     mine = old.wanted()
     theirs = new.wanted()
-    if mine == theirs and old.stratum == new.stratum:
+    same = (old.stratum, old.unit, old.time) == (new.stratum, new.unit, new.time)
+    if mine == theirs and not same:
+        raise DriftError(
+            "the new reference differs in its stratum, unit or time; fit it with the same arguments"
+        )
+    if mine == theirs:
         return
     raise DriftError(
         f"the new reference has other columns: it lacks {sorted(mine - theirs)} and has others, "
@@ -113,6 +119,7 @@ def check_names(
     if twice:
         raise DriftError(f"columns and outputs share the names {twice}; rename the columns")
     sources = [name.split(": ")[0] for name in names]
+    sources += [PROBABILITIES for name in names if name.startswith(PER_CLASS)]
     unknown = sorted(set().union(*asked) - {*names, *sources})
     if unknown:
         raise DriftError(

@@ -28,13 +28,13 @@ class DriftReport:
     """A comparison of recent rows with a reference.
 
     `kind` is "stream" (all that a Detector saw so far; the p-values hold whenever they are read),
-    "batch" (one set of rows; exact p-values) or "span" (the rows of some hours or days). `rows` rows were compared with `reference_rows`;
-    `skipped` rows were left out by a row budget. `alpha` is the probability of a false alarm,
-    `guarantee` says of what in words, and each of `assumptions` what was checked for it and found.
-    `alarms` is empty where nothing was found. `features` has one entry for each feature and
-    stratum, and `segments` one for each segment of a feature with an alarm. `acknowledged` are the
-    alarms that somebody knows of. `times` are when the first and the last of the rows were, in seconds since 1970, where
-    that is known.
+    "batch" (one set of rows; exact p-values) or "span" (the rows of some hours or days). `rows`
+    rows were compared with `reference_rows`; `skipped` rows were left out by a row budget. `alpha`
+    is the probability of a false alarm, `guarantee` says of what in words, and each of
+    `assumptions` what was checked for it and found. `alarms` is empty where nothing was found.
+    `features` has one entry for each feature and stratum, and `segments` one for each segment of a
+    feature with an alarm. `acknowledged` are the alarms that somebody knows of. `times` are when the
+    first and the last of the rows were, in seconds since 1970, where that is known.
     """
 
     kind: Literal["stream", "batch", "span"]

@@ -25,7 +25,10 @@ FIX = (
 )
 
 
-def row_seconds(values: Array, name: str) -> Array:
+def row_seconds(
+    values: Array,
+    name: str,
+) -> Array:
     """A column of times as seconds since 1970, float64 (n,).
 
     Args:
@@ -54,7 +57,10 @@ def row_seconds(values: Array, name: str) -> Array:
     return found
 
 
-def given_seconds(at: Any, n: int) -> Array:
+def given_seconds(
+    at: Any,
+    n: int,
+) -> Array:
     """The times of n rows from the argument `at`, float64 (n,): one for all of them, or one each.
 
     Raises DriftError for another number of times, and for what `row_seconds` refuses.
@@ -104,7 +110,10 @@ def _moment(item: Any) -> float:
     return (whole - EPOCH) // MICROSECOND / MICROSECONDS
 
 
-def _of_texts(values: Array, name: str) -> Array:
+def _of_texts(
+    values: Array,
+    name: str,
+) -> Array:
     found = np.empty(len(values))
     for row, item in enumerate(np.ma.getdata(values).tolist()):
         if is_missing(item) or item == "":
@@ -120,7 +129,10 @@ def _of_texts(values: Array, name: str) -> Array:
     return found
 
 
-def _of_numbers(values: Array, name: str) -> Array:
+def _of_numbers(
+    values: Array,
+    name: str,
+) -> Array:
     if values.dtype in (np.float16, np.float32):
         raise DriftError(
             f"column {name!r} is {values.dtype}, which holds times to minutes only; pass seconds as "

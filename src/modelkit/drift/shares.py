@@ -14,7 +14,7 @@ from modelkit.drift.losses import Baseline
 from modelkit.drift.privacy import most_noise
 from modelkit.drift.profile import Profile
 from modelkit.drift.stream import Stream
-from modelkit.drift.target import TARGET, Target
+from modelkit.drift.target import TARGET, TargetLabels
 from modelkit.drift.vectors import source_of
 from modelkit.errors import DriftError
 from modelkit.evidence import Guarantee
@@ -34,6 +34,8 @@ def alpha_by_kind(
     shares = dict(ALPHA_SHARES)
     if profile.epsilon is not None:
         del shares["changed"]  # noise breaks the exchangeability it rests on
+    if profile.units is not None:
+        del shares["material"]  # it would need many more units than there are
     if profile.baseline is None:
         del shares["performance"]
     total = sum(shares.values())
@@ -64,7 +66,7 @@ def weights_of(profile: Profile) -> Array:
 
 
 def target_stream(
-    target: Target,
+    target: TargetLabels,
     levels: dict[str, float],
     *,
     tolerances: Array,

@@ -9,18 +9,18 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift import exact, findings
-from modelkit.drift.buckets import Bucket
+from modelkit.drift.buckets import TimeBucket
 from modelkit.drift.cells import GONE, Feature
 from modelkit.drift.labels import reference_interval
 from modelkit.drift.losses import Baseline
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import second_text
-from modelkit.drift.target import TARGET, Target
+from modelkit.drift.target import TARGET, TargetLabels
 from modelkit.drift.values import Alarm, FeatureDrift, Performance
 from modelkit.errors import DriftError
 
-COLUMNS = (
+FRAME_COLUMNS = (
     "start",
     "end",
     "feature",
@@ -35,7 +35,7 @@ COLUMNS = (
 
 def report_of(
     profile: Profile,
-    buckets: Sequence[Bucket],
+    buckets: Sequence[TimeBucket],
     alarms: Sequence[Alarm],
     alpha: float,
     seed: int,
@@ -78,7 +78,7 @@ def report_of(
     )
 
 
-def _target_drift(target: Target, counts: Array) -> FeatureDrift:
+def _target_drift(target: TargetLabels, counts: Array) -> FeatureDrift:
     """The labels of a span beside those of the reference, without a test.
 
     Labels come late, so those of a span are no sample of the labels of its rows.
@@ -99,7 +99,7 @@ def _promise(start: str, end: str, why_not: str | None) -> str:
 
 def _performance(
     profile: Profile,
-    buckets: Sequence[Bucket],
+    buckets: Sequence[TimeBucket],
 ) -> Performance | None:
     """The mean loss of the labels that came in a span, with a bound of its own."""
     n = sum(bucket.losses[0] for bucket in buckets)
@@ -121,9 +121,9 @@ def _performance(
     )
 
 
-def counts_of(
+def counts_in(
     profile: Profile,
-    bucket: Bucket,
+    bucket: TimeBucket,
     name: str,
     stratum: str | None,
 ) -> tuple[Feature, Array, Array]:
@@ -144,8 +144,8 @@ def counts_of(
     return profile.features[j], profile.counts[s, j], bucket.counts[s, j]
 
 
-def rows_of(profile: Profile, bucket: Bucket) -> list[tuple[Any, ...]]:
-    """The lines of a frame for one bucket, as `COLUMNS`."""
+def frame_rows(profile: Profile, bucket: TimeBucket) -> list[tuple[Any, ...]]:
+    """The lines of a frame for one bucket, as `FRAME_COLUMNS`."""
     found = []
     labelled, total, _ = bucket.losses
     loss = total / labelled if labelled else None

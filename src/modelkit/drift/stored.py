@@ -13,11 +13,18 @@ from modelkit.drift.archive import pack, under, unpack
 from modelkit.drift.cells import CELLS, feature_arrays, plain_features, read_features
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.segments import read_segments, write_segments
-from modelkit.drift.target import Target
+from modelkit.drift.target import TargetLabels
+from modelkit.drift.units import ReferenceUnits
 from modelkit.drift.vectors import basis_arrays, read_bases
 from modelkit.errors import DriftError
 
 PROFILE_SCHEMA = "modelkit.profile/1"
+LATER_FIELDS = (
+    "unit",
+    "time",
+    "timed_stratum",
+    "advice",
+)  # fields that are stored where they say something
 
 
 def write(of: Mapping[str, Any]) -> bytes:
@@ -43,6 +50,10 @@ def write(of: Mapping[str, Any]) -> bytes:
     if target is not None:
         about["target"], of_target = target.write()
         counted |= {f"target {name}": array for name, array in of_target.items()}
+    about |= {name: of[name] for name in LATER_FIELDS if of[name]}
+    if of["units"] is not None:
+        about["units"] = of["units"].found
+        counted |= of["units"].arrays()
     arrays = counted | feature_arrays(of["features"])
     arrays["counts"] = narrow(of["counts"])
     arrays |= basis_arrays(of["bases"])
@@ -75,13 +86,15 @@ def _decode(
     target = about.pop("target", None)
     features = read_features(about["features"], arrays)
     segments = read_segments(about.pop("segments", ()), arrays, features)
+    units = about.pop("units", None)
     with_arrays: dict[str, Any] = {
         "features": features,
         "counts": arrays["counts"].astype(np.int64),
         "bases": read_bases(about["bases"], arrays),
         "calibration": None if classes is None else Calibration.of_arrays(classes, arrays),
-        "target": None if target is None else Target.read(target, under("target ", arrays)),
+        "target": None if target is None else TargetLabels.read(target, under("target ", arrays)),
         "segments": segments,
+        "units": None if units is None else ReferenceUnits.of_arrays(units, arrays),
     }
     return about | with_arrays
 

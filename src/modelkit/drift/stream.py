@@ -101,9 +101,10 @@ class Stream:
         self._latest = UNKNOWN  # the latest time of these rows
         self.values = np.zeros(d, np.int64)  # of each feature that were bet on
         self._rng = np.random.default_rng(seed)
-        self._coarse = _group_table(features)
+        coarse = _group_table(features)
+        self._coarse = coarse.astype(np.float32)  # exact: a block has 32 rows
         self._banded = np.zeros((d, band.BAND_GROUPS))
-        grouped = (reference[:, None, :] @ self._coarse)[:, 0]
+        grouped = (reference[:, None, :] @ coarse)[:, 0]
         self._pays, band_weights = _band_tables(grouped, tolerances, deltas, noise)
         bets = {"changed": martingale.rank_bets()[1], "material": band_weights}
         self.evidence = {
@@ -209,7 +210,8 @@ class Stream:
     ) -> list[Crossing]:
         crossed: list[Crossing] = []
         rows = added.sum(axis=2)
-        grouped = (added.transpose(1, 0, 2) @ self._coarse).transpose(1, 0, 2)
+        by_feature = added.transpose(1, 0, 2).astype(np.float32)
+        grouped = (by_feature @ self._coarse).transpose(1, 0, 2)
         if slots is not None:
             logs = martingale.rank_increments(slots)
             factors = np.exp(logs)

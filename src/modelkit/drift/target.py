@@ -27,7 +27,7 @@ TARGET = "target"  # the name of the labels as a feature
 
 @final
 @dataclass(frozen=True, eq=False)
-class Target:
+class TargetLabels:
     """The labels of the reference: their cells, and the number of labels in each, int64 (67,).
 
     The weight of `feature` is the share of alpha that labels have; all others divide the rest.
@@ -43,7 +43,7 @@ class Target:
         classes: bool,
         ordered: bool,
         share: float,
-    ) -> Target:
+    ) -> TargetLabels:
         """The cells from a fifth of the labels (n,) of the reference, the counts from the others.
 
         `classes` says whether labels are names, and not numbers to be compared by size.
@@ -56,14 +56,14 @@ class Target:
         cells = feature.cells(values[others])
         stride = rows_apart(cells) if ordered else 1
         counts = np.bincount(cells[::stride], minlength=CELLS)
-        return Target(replace(feature, stride=stride, weight=share), counts)
+        return TargetLabels(replace(feature, stride=stride, weight=share), counts)
 
     def cells(self, labels: Any) -> Array:
         """The cell of each label, uint8 (n, 1)."""
         found = self.feature.cells(label_values(self.feature, labels))
         return found.astype(np.uint8)[:, None]
 
-    def joined(self, other: Target | None) -> Target:
+    def joined(self, other: TargetLabels | None) -> TargetLabels:
         """The target of both references. Raises DriftError where their cells differ."""
         if other is None or self.feature != other.feature:
             raise DriftError(
@@ -79,13 +79,13 @@ class Target:
         return plain_features([self.feature])[0], arrays
 
     @staticmethod
-    def read(plain: Mapping[str, Any], arrays: Mapping[str, Array]) -> Target:
+    def read(plain: Mapping[str, Any], arrays: Mapping[str, Array]) -> TargetLabels:
         """The inverse of `write`. Raises DriftError for counts of another shape."""
         (feature,) = read_features([plain], arrays)
         counts = arrays["counts"].astype(np.int64)
         if counts.shape != (CELLS,) or counts.min() < 0:
             raise DriftError(f"this is no profile: its target has counts {counts.shape}")
-        return Target(feature, counts)
+        return TargetLabels(feature, counts)
 
 
 def label_values(feature: Feature, labels: Any) -> Array:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from modelkit import html
 from modelkit.drift.row_times import second_text
 
-WIDTH = 640
+CHART_SPAN = 640
 HEIGHT = 190
 LEFT = 52  # of the plot
 RIGHT = 628
@@ -21,7 +21,7 @@ LEAST_TOP = 0.05  # the distance at the top of a chart in which nothing happens
 HALF_DATE = 34  # the width of half a date
 
 # The colours are those of the report's page.
-STYLE = (
+CHART_STYLE = (
     "svg{color-scheme:light dark}"
     ".paper{fill:#fff}.soft{fill:#57606a}.name{fill:#1f2328;font-weight:600}"
     ".band{fill:#8aa0b8;fill-opacity:.4}.line{fill:none;stroke:#c2570c;stroke-width:1.8}"
@@ -79,8 +79,8 @@ def time_chart(
     top = max(1.1 * most, LEAST_TOP)
     scales = Scales(moments[0].start, moments[-1].end, top)
     parts = [
-        f"<style>{STYLE}</style>",
-        f'<rect class="paper" width="{WIDTH}" height="{HEIGHT}"/>',
+        f"<style>{CHART_STYLE}</style>",
+        f'<rect class="paper" width="{CHART_SPAN}" height="{HEIGHT}"/>',
         _text(LEFT, 18, f"{name}: distance from the reference", "start", "name"),
         _band(moments, scales),
         _line(moments, scales),
@@ -95,7 +95,7 @@ def time_chart(
     ]
     label = html.escape(f"{name}: distance from the reference over time")
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {CHART_SPAN} {HEIGHT}" role="img" '
         f'aria-label="{label}">{"".join(parts)}</svg>'
     )
 
@@ -160,7 +160,7 @@ def _dates(scales: Scales) -> str:
     texts = []
     for k in range(TICKS):
         at = scales.first + k / (TICKS - 1) * (scales.last - scales.first)
-        x = min(max(scales.x(at), HALF_DATE), WIDTH - HALF_DATE)
+        x = min(max(scales.x(at), HALF_DATE), CHART_SPAN - HALF_DATE)
         texts.append(_text(x, BASE + 15, _date(at, scales.last - scales.first)))
     return "".join(texts)
 

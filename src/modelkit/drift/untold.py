@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import final
 
-from modelkit.drift.notes import Notes
+from modelkit.drift.notes import AlarmNotes
 from modelkit.drift.values import Alarm
 from modelkit.errors import DriftError
 from modelkit.events import Alarmed, emit
@@ -30,7 +30,7 @@ class Untold:
 
     def __init__(
         self,
-        notes: Notes,
+        notes: AlarmNotes,
         clock: Callable[[], float],
         on_alarm: OnAlarm | None,
     ) -> None:

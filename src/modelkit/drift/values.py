@@ -60,7 +60,8 @@ class Alarm:
         where = "" if self.stratum is None else f" (stratum {self.stratum})"
         since = "" if self.began is None else f", since about row {self.began:,}"
         size = "" if self.effect is None else f", {self.effect}"
-        about = f"{self.kind} at row {self.row:,}{since}"
+        when = f"at row {self.row:,}" if self.unit is None else f"with {self.unit}"
+        about = f"{self.kind} {when}{since}"
         return f"{self.feature}{where}: {about}: p {self.p:.2g}{size}"
 
 

@@ -34,6 +34,9 @@ from modelkit.drift.shares import (
 )
 from modelkit.drift.stream import Crossing, Stream
 from modelkit.drift.target import TARGET
+from modelkit.drift.unit_stream import UnitCrossing, UnitStream
+from modelkit.drift.unit_watch import UnitWatch
+from modelkit.drift.units import UnitRows
 from modelkit.drift.untold import OnAlarm, Untold
 from modelkit.drift.values import Alarm, Effect
 from modelkit.errors import DriftError
@@ -57,7 +60,7 @@ class Watch:
     steps that belong together holds `lock`, which one thread may take more than once.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but one by keyword
         self,
         profile: Profile,
         *,
@@ -92,7 +95,12 @@ class Watch:
         *seeds, of_rows, of_labels, of_target = np.random.SeedSequence(seed).spawn(
             len(profile.strata) + 3
         )
-        self._streams = [self._stream(s, own) for s, own in enumerate(seeds)]
+        self.units: UnitWatch | None = None
+        self._streams: list[Stream] = []
+        if profile.units is not None:
+            self.units = UnitWatch(profile, alpha, self._levels["changed"], guarantee, seeds[0])
+        else:
+            self._streams = [self._stream(s, own) for s, own in enumerate(seeds)]
         self.target = self._target(of_target)
         self._shuffles = {"rows": Shuffle(of_rows), "labels": Shuffle(of_labels)}
         self.labelled = self._labelled()
@@ -111,8 +119,8 @@ class Watch:
 
     def _target(self, seed: np.random.SeedSequence) -> Stream | None:
         """The stream of the labels."""
-        if self.profile.target is None:
-            return None
+        if self.profile.target is None or self.units is not None:
+            return None  # labels come without their units, and their rows are not exchangeable
         return target_stream(
             self.profile.target,
             self._levels,
@@ -136,6 +144,8 @@ class Watch:
     @property
     def rows(self) -> int:
         """The number of rows taken."""
+        if self.units is not None:
+            return self.units.rows
         return sum(stream.rows for stream in self._streams) + self.strangers
 
     @property
@@ -157,6 +167,8 @@ class Watch:
     @property
     def promise(self) -> str:
         """The guarantee in words."""
+        if self.units is not None:
+            return self.units.promise
         if self.guarantee == "ever":
             return (
                 "if rows are exchangeable with the reference, any alarm is ever raised with a "
@@ -201,6 +213,8 @@ class Watch:
             )
             new.ignored = self.ignored
             new.place = self.place
+            if self.units is not None and new.units is not None:
+                new.units.stream.leave_out_open_of(self.units.stream)
             new.chronicle.follow(chronicle, reason, self.rows)
         return new
 
@@ -254,12 +268,37 @@ class Watch:
         """
         at: Array | float = self.chronicle.clock() if times is None else times
         with self.lock:
-            for s, stream in enumerate(self._streams):
+            for s in range(len(self.profile.strata)):
                 own = slice(None) if strata is None else np.flatnonzero(strata == s)
                 own_times = at if np.ndim(at) == 0 else at[own]  # type: ignore[index]  # an array
-                stream.totals += self.chronicle.count(s, cells[own], own_times)
+                counts = self.chronicle.count(s, cells[own], own_times)
+                if self._streams:  # units count their rows when they take them
+                    self._streams[s].totals += counts
             self.segmented.count(cells, at)
             self.chronicle.trim()
+
+    def push_units(
+        self,
+        cells: Array,
+        strata: Array | None,
+        parts: Sequence[UnitRows],
+    ) -> list[Alarm]:
+        """Take encoded rows by unit, and judge the units that are complete; the new alarms."""
+        with self.lock:
+            return self.judged(self.of_units().stream.take(cells, strata, parts))
+
+    def judged(self, crossed: Sequence[UnitCrossing]) -> list[Alarm]:
+        """Keep the alarms of units that were judged, and give them."""
+        units = self.of_units()
+        new = [units.alarm(crossing) for crossing in crossed]
+        self.chronicle.keep(new)
+        return new
+
+    def of_units(self) -> UnitWatch:
+        """What is known of units. Raises DriftError where rows are compared."""
+        if self.units is None:
+            raise DriftError("the profile has no units: fit it with unit=")
+        return self.units
 
     def push(
         self,
@@ -517,8 +556,9 @@ class Watch:
             }
         return archive.pack(STATE_SCHEMA, about, arrays)
 
-    def _parts(self) -> list[Stream | Labelled]:
-        more = [part for part in (self.labelled, self.target) if part is not None]
+    def _parts(self) -> list[Stream | UnitStream | Labelled]:
+        units = None if self.units is None else self.units.stream
+        more = [part for part in (units, self.labelled, self.target) if part is not None]
         return [*self._streams, *more]
 
     @staticmethod
