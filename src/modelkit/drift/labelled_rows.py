@@ -40,7 +40,7 @@ class LabelledRows:
                 "the profile has no losses to compare with: fit it with labels= or losses="
             )
         if (losses is None) == (y is None) or (y is None and predicted is not None):
-            raise DriftError("pass labels with what was predicted, labels alone, or losses alone")
+            raise DriftError("pass labels and what was predicted, labels alone, or losses alone")
         if losses is not None:
             return LabelledRows(check_losses(losses), None)
         cells = None if target is None else target.cells(y)
@@ -48,8 +48,8 @@ class LabelledRows:
             return LabelledRows(_losses(profile, baseline, y, predicted), cells)
         if cells is None:
             raise DriftError(
-                "the profile has no labels to compare labels alone with: pass what was predicted "
-                "as well, or fit the profile with labels="
+                "the profile has no labels to compare labels alone with: pass labels and what "
+                "was predicted, or fit the profile with labels="
             )
         return LabelledRows(None, cells)
 
