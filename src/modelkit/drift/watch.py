@@ -210,8 +210,8 @@ class Watch:
                 clock=chronicle.clock,
             )
             new.ignored = self.ignored
-            if self._units is not None and new._units is not None:
-                new._units.leave_out_open_of(self._units)
+            if self.units is not None and new.units is not None:
+                new.units.stream.leave_out_open_of(self.units.stream)
             new.chronicle.follow(chronicle, reason, self.rows)
         return new
 
