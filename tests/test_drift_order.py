@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.streams import ar, at_most, fit_profile, mixed, rng, scored
+from helpers.streams import ar, at_most, fit_profile, mixed, rng, scored, still
 
 import modelkit as mk
 from modelkit.drift.monitor import SAMPLE_ROWS
@@ -105,14 +105,14 @@ def test_an_order_that_is_not_known_is_refused_and_nothing_is_taken():
 
 def test_a_random_order_goes_on_bit_for_bit_from_a_state():
     profile = fit_profile()  # with strata, strides, an embedding and losses
-    whole, resumed = (mk.Detector(profile, seed=3) for _ in range(2))
+    whole, resumed = (mk.Detector(profile, seed=3, clock=still) for _ in range(2))
     for step in range(4):
         for n in (1, 57, 300):
             rows, scores = mixed(n, step), scored(n, step)
             for detector in (whole, resumed):
                 detector.update(rows, scores=scores)
                 detector.update_labels(losses=np.linspace(0, 1, n))
-            resumed = mk.Detector.resume(profile, resumed.state())
+            resumed = mk.Detector.resume(profile, resumed.state(), clock=still)
     assert whole.state() == resumed.state()
     other = mk.Detector(profile, seed=4)
     other.update(mixed(300, 1), scores=scored(300, 1))

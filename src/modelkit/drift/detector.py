@@ -185,9 +185,10 @@ class Detector:
         if marks.parts is not None:  # which may refuse the rows, and comes first therefore
             new = watch.push_units(cells, strata, marks.parts)
         watch.expect(self._named(scores))
-        watch.count(cells, strata, marks.seconds)
+        now = watch.chronicle.clock() if marks.seconds is None else marks.seconds
+        watch.count(cells, strata, now)
         if marks.parts is None:
-            new = watch.push(cells, strata, order)
+            new = watch.push(cells, strata, order, now)
         return new
 
     def _columns(
@@ -246,13 +247,13 @@ class Detector:
         check_order(order)
         watch = self._watch
         labels = LabelledRows.read(watch.profile, y, predicted, losses)
-        times = None if at is None else given_seconds(at, labels.rows)
+        times = watch.times_of(None if at is None else given_seconds(at, labels.rows), labels.rows)
         watch.count_labels(labels.losses, labels.cells, times)
         new = []
         if labels.cells is not None:
-            new += watch.push_targets(labels.cells, order)
+            new += watch.push_targets(labels.cells, times, order)
         if labels.losses is not None:
-            new += watch.push_losses(labels.losses, order)
+            new += watch.push_losses(labels.losses, times, order)
         watch.untold.tell()
         return new
 

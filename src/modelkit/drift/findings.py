@@ -306,6 +306,7 @@ def _batch_alarms(
             row=rows,
             began=None,
             effect=drift.effects[0],
+            rows=drift.rows,
             guarantee=_batch_promise(watch.alpha),
             assumptions=watch.profile.assumptions(),
         )

@@ -14,11 +14,16 @@ from numpy import ndarray
 
 from modelkit import forks
 from modelkit.cast import F4, F8, Array
-from modelkit.drift.buckets import HISTORY_BYTES, HOUR_SECONDS
+from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.call_marks import marks_of
 from modelkit.drift.cells import ABSENT
 from modelkit.drift.detector import Detector, detector_of
-from modelkit.drift.outputs import ServedCall, joined_calls, output_columns
+from modelkit.drift.outputs import (
+    ServedCall,
+    call_places,
+    joined_calls,
+    output_columns,
+)
 from modelkit.drift.profile import PROFILE_NAME, Profile
 from modelkit.drift.units import BATCH_UNIT, PERIODS, UnitRows, together
 from modelkit.drift.untold import OnAlarm
@@ -77,11 +82,11 @@ class Monitor(Wrapper):
     __slots__ = (
         "__weakref__",
         "_budget",
+        "_accounted",
         "_buffer",
         "_clock",
         "_detector",
         "_filled",
-        "_hour",
         "_listens",
         "_lock",
         "_most",
@@ -149,6 +154,7 @@ class Monitor(Wrapper):
         self._lock = threading.Lock()
         self._buffer: list[ServedCall] = []
         self._filled = 0
+        self._accounted = 0  # rows served until the buffer was last emptied
         self._waiting: deque[Callable[[], object]] = deque()
         self.served = 0
         self.shown = 0
@@ -164,12 +170,8 @@ class Monitor(Wrapper):
             )
         self._clock = clock
         self._timed = profile.timed_stratum or profile.unit in PERIODS
-        self._hour = -1
-        if self._timed:
-            now = clock()
-            self._hour = int(now // HOUR_SECONDS)
-            if profile.unit in PERIODS:
-                self._watch.of_units().stream.begin(now)
+        if profile.unit in PERIODS:
+            self._watch.of_units().stream.begin(clock())
 
     def _set_budget(self, budget: float) -> None:
         self._budget = budget
@@ -223,9 +225,7 @@ class Monitor(Wrapper):
                 self._account()
                 while self._waiting:
                     self._waiting.popleft()()
-                if self._timed:
-                    self._turn()
-                    self._close_units()
+                self._close_units()
             self._untold.tell()
         except Exception as error:  # noqa: BLE001 - as in _observe
             self._failed(error)
@@ -303,13 +303,12 @@ class Monitor(Wrapper):
                 kept = (arrays[0].copy(),)
             else:
                 kept = tuple(map(copy, arrays))
+            now = self._clock()
             with self._lock:
                 if not rows:
                     return
-                if self._timed:
-                    self._turn()
                 self.served += rows
-                self._buffer.append((names, kept))
+                self._buffer.append((names, kept, rows, now))
                 self._filled += seen
                 if self._filled >= BUFFER:
                     self._account()
@@ -319,19 +318,11 @@ class Monitor(Wrapper):
         except Exception as error:  # noqa: BLE001 - monitoring must not reach whoever asked
             self._failed(error)
 
-    def _turn(self) -> None:
-        """Account for rows of another hour before those of this one: none is put off to another."""
-        hour = int(self._clock() // HOUR_SECONDS)
-        if hour != self._hour:
-            self._account()
-            self._hour = hour
-
     def _close_units(self) -> None:
         watch = self._watch
         if watch.profile.unit in PERIODS:
             with watch.lock:
-                second = float(self._hour * HOUR_SECONDS)
-                watch.judged(watch.of_units().stream.close_before(second))
+                watch.judged(watch.of_units().stream.close_before(self._clock()))
 
     def _sampled(self, rows: int) -> Array:
         """The numbers of the rows that a large call shows, in their order of arrival."""
@@ -352,26 +343,27 @@ class Monitor(Wrapper):
         buffer = self._buffer
         self._buffer = []
         self._filled = 0
-        sizes = [len(arrays[0]) for _, arrays in buffer]
-        n = sum(sizes)
-        if not n:
+        before = self._accounted
+        self._accounted = self.served
+        if not buffer:
             return
+        places = call_places(buffer, before)
+        n = len(places)
         watch = self._watch
         cells = np.full((n, len(watch.profile.features)), ABSENT, np.uint8)
         strata = None if watch.profile.stratum is None else np.empty(n, np.int64)
         shown = []
         parts: list[UnitRows] = []
-        second = float(self._hour * HOUR_SECONDS) if self._timed else None
         for names, (at, whole) in joined_calls(buffer).items():
             columns, answers = self._columns(names, whole)
-            marks = marks_of(watch.profile, columns, second)
+            marks = marks_of(watch.profile, columns, places[at, 1] if self._timed else None)
             own_cells, own_strata = watch.encode(marks.columns)
             cells[at] = own_cells
             if strata is not None and own_strata is not None:
                 strata[at] = own_strata
             shown.append(answers)
             parts += [UnitRows(part.key, at[part.rows]) for part in marks.parts or ()]
-        watch.count(cells, strata, second)
+        watch.count(cells, strata, places[:, 1])
         if watch.profile.unit is not None:
             self.shown += n
             watch.push_units(cells, strata, together(parts))
@@ -379,7 +371,8 @@ class Monitor(Wrapper):
             return
         if self._affordable(n) and len(self._waiting) < MOST_WAITING:
             self.shown += n
-            self._queue(cells, strata, sizes, shown)
+            sizes = [len(arrays[0]) for _, arrays, _, _ in buffer]
+            self._queue(cells, strata, places, sizes, shown)
 
     def _columns(
         self,
@@ -421,6 +414,7 @@ class Monitor(Wrapper):
         self,
         cells: Array,
         strata: Array | None,
+        places: Array,
         sizes: list[int],
         shown: list[Outputs],
     ) -> None:
@@ -430,11 +424,12 @@ class Monitor(Wrapper):
         cells, order = watch.arrange(cells, strata, sizes)
         if order is not None:
             cells = cells[order]
+            places[:, 1] = places[order, 1]
             strata = None if strata is None else strata[order]
         for start in range(0, len(cells), STEP_ROWS):
             part = slice(start, start + STEP_ROWS)
             own = None if strata is None else strata[part]
-            self._waiting.append(partial(watch.rank, cells[part], own))
+            self._waiting.append(partial(watch.rank, cells[part], own, places[part]))
             self._waiting.append(watch.settle)
 
     def _queue_estimates(self, shown: list[Outputs]) -> None:

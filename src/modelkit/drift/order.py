@@ -50,11 +50,6 @@ class Shuffle:
         call[several] += self._rng.random(int(several.sum()))
         return np.argsort(call, kind="stable")
 
-    def shuffled(self, values: Array) -> Array:
-        """Values (n,) of one call in a random order."""
-        order = self.within([len(values)])
-        return values if order is None else values[order]
-
     def state(self) -> dict[str, Any]:
         """What JSON can hold, to go on from."""
         return dict(self._rng.bit_generator.state)

@@ -9,12 +9,14 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift.columns import as_texts
+from modelkit.drift.milestones import places_of
 from modelkit.errors import DriftError
 from modelkit.signature import ROLES, Signature
 
 NamedOutputs = Mapping[str, Array]
-# The names of the outputs that a call asked for, and its arrays: inputs, then outputs.
-ServedCall = tuple[tuple[str, ...], tuple[Array, ...]]
+# The names of the outputs that a call asked for; its arrays, inputs first; how many rows it had,
+# which may be more than its arrays have; and when it was, in POSIX seconds.
+ServedCall = tuple[tuple[str, ...], tuple[Array, ...], int, float]
 
 MOST_CLASSES = 20  # whose probabilities are monitored one by one
 PROBABILITIES = "probabilities"
@@ -182,6 +184,32 @@ def class_numbers(
     return None if min(known) < 0 else np.array(known)
 
 
+def call_places(buffer: list[ServedCall], before: int) -> Array:
+    """The numbers of the rows of calls among all that were served, and their times, (n, 2).
+
+    `before` rows were served before these calls. The rows that stand for a larger call are spread
+    over it.
+    """
+    served = [rows for _, _, rows, _ in buffer]
+    times = np.array([time for _, _, _, time in buffer])
+    total = sum(served)
+    if total == len(buffer):  # of one row each: the common case
+        return places_of(before, times)
+    sizes = [len(arrays[0]) for _, arrays, _, _ in buffer]
+    n = sum(sizes)
+    numbers = np.arange(before + 1, before + 1 + n)
+    if total > n:
+        ends = np.cumsum(sizes)
+        inside = np.arange(n) - np.repeat(ends - sizes, sizes)
+        first = before + np.cumsum(served) - served
+        spread = (inside + 1) * np.repeat(served, sizes) // np.repeat(sizes, sizes)
+        numbers = np.repeat(first, sizes) + spread
+    places = np.empty((n, 2))
+    places[:, 0] = numbers
+    places[:, 1] = np.repeat(times, sizes)
+    return places
+
+
 def joined_calls(buffer: list[ServedCall]) -> dict[tuple[str, ...], tuple[Array, list[Array]]]:
     """The arrays of calls that asked for the same outputs, joined, with the places of their rows.
 
@@ -190,7 +218,7 @@ def joined_calls(buffer: list[ServedCall]) -> dict[tuple[str, ...], tuple[Array,
     places: dict[tuple[str, ...], list[Array]] = {}
     calls: dict[tuple[str, ...], list[tuple[Array, ...]]] = {}
     n = 0
-    for names, arrays in buffer:
+    for names, arrays, _, _ in buffer:
         size = len(arrays[0])
         places.setdefault(names, []).append(np.arange(n, n + size))
         calls.setdefault(names, []).append(arrays)

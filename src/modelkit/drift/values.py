@@ -30,8 +30,13 @@ class Alarm:
     0.02 more). `p` is that of the evidence: under the hypothesis it is ever at most p with a
     probability of at most p (of a Detector with "arl": at any one time). `level` is the share of
     alpha of this kind, feature and stratum; for "material" and "performance" a third of it is for
-    the error of the reference, which p does not count. `row` is the number of rows seen until then, `began` the
-    estimated number of rows before the change. `stratum` is None where there are no strata.
+    the error of the reference, which p does not count. `row` is the number of rows seen until then,
+    of all strata: those of the Detector, or those served by its Monitor; of labels it is the number
+    of labels. `began` is the estimated number of them before the change. `time` is the latest time
+    of a row until then and `began_time` the estimated one of the change, in seconds since 1970, by
+    the rows or else by the host's clock; None for a batch of rows without times. `rows` is how many
+    rows the figure rests on: those of the stratum that have a value of the feature and that its
+    stride left. `stratum` is None where there are no strata.
     """
 
     kind: AlarmKind

@@ -17,7 +17,8 @@ from modelkit.drift.cells import ABSENT, Feature
 from modelkit.drift.chronicle import Chronicle
 from modelkit.drift.columns import stratum_names
 from modelkit.drift.expected import LabelFree
-from modelkit.drift.labels import Labelled
+from modelkit.drift.labels import Labelled, LossCrossing
+from modelkit.drift.milestones import places_of
 from modelkit.drift.order import Order, Shuffle
 from modelkit.drift.profile import Profile
 from modelkit.drift.refusals import check_same_columns
@@ -84,6 +85,7 @@ class Watch:
         self.ignored: tuple[str, ...] = ()  # columns of a model that its package leaves out
         self.chronicle = Chronicle(profile, alpha, history, clock, on_alarm)
         self.segmented = Segmented(profile.segments, profile.features)
+        self.place = 0  # the number of the last row that was ranked: in a Monitor, of those served
         self.strangers = 0  # rows of a stratum that the reference does not have
         self._number = {name: s for s, name in enumerate(profile.strata)}
         self._levels = alpha_by_kind(profile, alpha)
@@ -210,6 +212,7 @@ class Watch:
                 clock=chronicle.clock,
             )
             new.ignored = self.ignored
+            new.place = self.place
             if self.units is not None and new.units is not None:
                 new.units.stream.leave_out_open_of(self.units.stream)
             new.chronicle.follow(chronicle, reason, self.rows)
@@ -302,8 +305,13 @@ class Watch:
         cells: Array,
         strata: Array | None,
         order: Order = "time",
+        times: Array | float | None = None,
     ) -> list[Alarm]:
-        """Rank and bet on the encoded rows of one call; returns the new alarms."""
+        """Rank and bet on the encoded rows of one call; returns the new alarms.
+
+        `times` are as in `count`.
+        """
+        of_rows = self.times_of(times, len(cells))
         sizes = [len(cells)] if order == "any" else []
         with self.lock:
             cells, at = self.arrange(cells, strata, sizes)
@@ -314,9 +322,14 @@ class Watch:
                 part = at[part]
             own = None if strata is None else strata[part]
             with self.lock:  # so that no state is taken between the two
-                self.rank(cells[part], own)
+                self.rank(cells[part], own, places_of(self.place, of_rows[part]))
                 new += self.settle()
         return new
+
+    def times_of(self, times: Array | float | None, n: int) -> Array:
+        """When n rows were, in POSIX seconds, (n,): as they say, each or all, or now."""
+        given = self.chronicle.clock() if times is None else times
+        return np.broadcast_to(np.asarray(given, np.float64), (n,))
 
     def arrange(
         self,
@@ -341,13 +354,20 @@ class Watch:
         self,
         cells: Array,
         strata: Array | None,
+        places: Array,
     ) -> None:
-        """Rank encoded rows: the first half of `push`, for a few rows."""
+        """Rank encoded rows: the first half of `push`, for a few rows.
+
+        `places` are their numbers, which rise, and their times, float64 (n, 2).
+        """
         with self.lock:
             for s, stream in enumerate(self._streams):
-                stream.rank(cells if strata is None else cells[strata == s])
+                member = slice(None) if strata is None else strata == s
+                stream.rank(cells[member], places[member])
             if strata is not None:
                 self.strangers += int((strata < 0).sum())
+            if len(places):
+                self.place = int(places[-1, 0])
 
     def settle(self) -> list[Alarm]:
         """Bet on the ranked rows: the second half of `push`; returns the new alarms."""
@@ -394,13 +414,24 @@ class Watch:
             effect=exact.main_effect(crossing.recent, reference, ordered=feature.ordered),
             guarantee=self.promise,
             assumptions=self.profile.assumptions(),
+            time=crossing.time,
+            began_time=crossing.began_time,
+            rows=crossing.rows,
             counts=tuple(crossing.recent.tolist()),
         )
 
     # Labels, and the performance with and without them.
 
-    def push_targets(self, cells: Array, order: Order = "time") -> list[Alarm]:
-        """Take the cells of the labels of one call, uint8 (n, 1); returns the new alarms."""
+    def push_targets(
+        self,
+        cells: Array,
+        times: Array,
+        order: Order = "time",
+    ) -> list[Alarm]:
+        """Take the cells of the labels of one call, uint8 (n, 1); returns the new alarms.
+
+        `times` are when they came, in POSIX seconds, (n,).
+        """
         stream = self.target
         target = self.profile.target
         new: list[Alarm] = []
@@ -411,10 +442,13 @@ class Watch:
             stream.count(cells)
             cells = cells.copy()
             stream.leave_out(cells, np.arange(len(cells)))
-            if order == "any":
-                cells = self._shuffles["labels"].shuffled(cells)
+            taken = self._shuffles["labels"].within([len(cells)] if order == "any" else [])
+            if taken is not None:
+                cells = cells[taken]
+                times = times[taken]
             for start in range(0, len(cells), RANKED_AT_ONCE):
-                stream.rank(cells[start : start + RANKED_AT_ONCE])
+                part = slice(start, start + RANKED_AT_ONCE)
+                stream.rank(cells[part], places_of(stream.rows, times[part]))
                 for crossing in stream.settle():
                     alarm = self._alarm(
                         target.feature,
@@ -438,24 +472,33 @@ class Watch:
         with self.lock:
             self.chronicle.count_labels(at, losses, cells)
 
-    def push_losses(self, losses: Array, order: Order = "time") -> list[Alarm]:
-        """Take the losses (n,) of one call; returns the new alarms."""
+    def push_losses(
+        self,
+        losses: Array,
+        times: Array,
+        order: Order = "time",
+    ) -> list[Alarm]:
+        """Take the losses (n,) of one call; returns the new alarms.
+
+        `times` are when their labels came, in POSIX seconds, (n,).
+        """
         labelled = self.labelled
         if labelled is None:
             return []
         with self.lock:
-            if order == "any":
-                losses = self._shuffles["labels"].shuffled(losses)
-            new = [self._loss_alarm(labelled, *crossing) for crossing in labelled.push(losses)]
+            taken = self._shuffles["labels"].within([len(losses)] if order == "any" else [])
+            if taken is not None:
+                losses = losses[taken]
+                times = times[taken]
+            crossed = labelled.push(losses, times)
+            new = [self._loss_alarm(labelled, crossing) for crossing in crossed]
             self.chronicle.keep(new)
         return new
 
     def _loss_alarm(
         self,
         labelled: Labelled,
-        row: int,
-        began: int,
-        p: float,
+        crossing: LossCrossing,
     ) -> Alarm:
         interval = labelled.interval()
         return Alarm(
@@ -463,13 +506,16 @@ class Watch:
             feature="loss",
             stratum=None,
             statistic=STATISTICS["performance"],
-            p=p,
+            p=crossing.p,
             level=self._levels["performance"],
-            row=row,
-            began=began,
+            row=crossing.row,
+            began=crossing.began,
             effect=None if interval is None else Effect("mean loss", *interval),
             guarantee=self.promise,
             assumptions=self.profile.assumptions(),
+            time=crossing.time,
+            began_time=crossing.began_time,
+            rows=crossing.row,
         )
 
     def expect(self, answers: Mapping[str, Array]) -> None:
@@ -502,6 +548,7 @@ class Watch:
                 "guarantee": self.guarantee,
                 "seed": self.seed,
                 "strangers": self.strangers,
+                "place": self.place,
                 "segments": segments,
                 "parts": plain,
                 "orders": {name: shuffle.state() for name, shuffle in self._shuffles.items()},
@@ -548,6 +595,7 @@ class Watch:
         parts = zip(self._parts(), about["parts"], strict=True)
         for i, (part, plain) in enumerate(parts):
             part.restore(archive.under(f"{i} ", arrays), plain)
+        self.place = about.get("place", self.rows)
         self.label_free.restore(arrays)
         for name, generator in about.get("orders", {}).items():  # none in a state of before
             self._shuffles[name].restore(generator)

@@ -77,7 +77,7 @@ def _pairs(
 ) -> list[Pair]:
     """A feature in each segment that has rows on both sides."""
     # Rows are counted that were not ranked: so many of the latest ones came after the change.
-    since = watch.segmented.rows - (watch.rows - began)
+    since = watch.segmented.rows - (watch.place - began)
     feature = watch.profile.features[j]
     pairs = []
     for own, recent in zip(watch.profile.segments, watch.segmented.since(since), strict=True):
