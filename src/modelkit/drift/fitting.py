@@ -185,7 +185,7 @@ class Fitting:
     def inputs(
         self,
         train: ColumnsByName,
-        others: Collection[str | None],
+        others: Collection[str],
     ) -> None:
         """Add the features of the training columns, but for those that tell strata and units."""
         for name, column in train.items():

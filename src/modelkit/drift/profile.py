@@ -10,6 +10,7 @@ from typing import Any, final
 from modelkit import fields
 from modelkit.cast import Array
 from modelkit.drift import fitting, joining, refusals, stored
+from modelkit.drift.advice import advise, tell
 from modelkit.drift.cells import Feature
 from modelkit.drift.columns import length, read_columns
 from modelkit.drift.dependence import dependence_text
@@ -151,13 +152,12 @@ class Profile:
             ordered=ordered,
         )
         refusals.check_segments(segments, stratum, epsilon)
-        marking = Marking(unit, time, stratum)
-        marking.check(ordered=ordered, epsilon=epsilon)
+        marking = Marking(unit, time, stratum, private=epsilon is not None)
         weights = fitting.AlphaWeights(importance or {})
         sides, marks = marking.sides(X, reference, model, ordered=ordered, seed=seed)
         kinds = fitting.length_columns(text, model)
         fitted = fitting.Fitting(kinds, weights, seed)
-        fitted.inputs(sides.train, {stratum, *marking.aside})
+        fitted.inputs(sides.train, marking.aside)
         answers = fitting.fit_answers(fitted, sides, scores, ordered=ordered)
         labelled = (TARGET,) if labels is not None else ()
         refusals.check_names(fitted.features, labelled, kinds, importance or {})
@@ -166,9 +166,8 @@ class Profile:
         if epsilon is not None:
             return _private(profile, epsilon)
         if labels is not None:
-            classes = None if model is None else model.signature.classes
             share = weights.share_of(TARGET, fitted.features)
-            return _labelled(profile, answers, labels, classes, seed, share)
+            return _labelled(profile, answers, labels, model, seed, share)
         if losses is not None:
             return replace(profile, baseline=baseline_of_losses(losses, profile.rows))
         return profile
@@ -361,6 +360,14 @@ def _counted(
         ordered=ordered,
     )
     counted = CountedRows(features, columns | dict(answers.columns), answers.rows, member)
+    advice = advise(
+        counted,
+        marks,
+        marking.unit,
+        stratum=marking.stratum,
+        ordered=ordered,
+        seed=fitted.seed,
+    )
     units = reference_units(counted, marks.units, str(marking.unit), fitted.seed)
     return Profile(
         features=fitting.AlphaWeights.shared(features),
@@ -376,6 +383,7 @@ def _counted(
         time=marking.time,
         units=units,
         timed_stratum=marks.cycle is not None,
+        advice=tell(advice),
     )
 
 
@@ -405,11 +413,12 @@ def _labelled(
     profile: Profile,
     answers: fitting.ServedAnswers,
     labels: Any,
-    classes: tuple[Any, ...] | None,
+    model: Model | None,
     seed: int,
     share: float,
 ) -> Profile:
     """A profile with the labels and losses of the reference, and calibrated probabilities."""
+    classes = None if model is None else model.signature.classes
     baseline, classes = baseline_of_labels(
         answers.served,
         labels,

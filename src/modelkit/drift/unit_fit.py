@@ -56,19 +56,20 @@ class Marking:
     unit: str | None
     time: str | None
     stratum: str | None
+    private: bool = False  # whether there is noise in the counts
 
     @property
     def aside(self) -> list[str]:
         """The columns that are no features."""
+        return [name for name in (self.stratum, *self._needed) if name is not None]
+
+    @property
+    def _needed(self) -> list[str]:
+        """The columns that tell times and units."""
         own = self.unit if self.unit not in (*PERIODS, BATCH_UNIT) else None
         return [name for name in (self.time, own) if name is not None]
 
-    def check(
-        self,
-        *,
-        ordered: bool,
-        epsilon: float | None,
-    ) -> None:
+    def _check(self, *, ordered: bool) -> None:
         """Raise DriftError for arguments that do not go together."""
         if self.unit in PERIODS and self.time is None:
             raise DriftError(
@@ -83,7 +84,7 @@ class Marking:
                 "unit= compares whole units and takes every row, ordered=True takes rows some way "
                 "apart: pass one of them"
             )
-        if self.unit is not None and epsilon is not None:
+        if self.unit is not None and self.private:
             raise DriftError(
                 "what is kept of each unit cannot be kept private: pass unit= or epsilon="
             )
@@ -102,9 +103,10 @@ class Marking:
         Without a reference, half of X is held out: whole units where there are units.
 
         Raises:
-            DriftError: for columns that are absent, ambiguous or differ, for values that are no
-                times, and for too few rows.
+            DriftError: for arguments that do not go together, columns that are absent, ambiguous
+                or differ, values that are no times, and too few rows.
         """
+        self._check(ordered=ordered)
         X, reference, marks = self._read(X, reference, model, ordered=ordered, seed=seed)
         both = read_sides(X, reference, model, ordered=ordered, seed=seed)
         check_columns(both.train, both.held, None if marks.cycle is not None else self.stratum)
@@ -196,7 +198,7 @@ class Marking:
         held: ColumnsByName,
         batches: Array | None,
     ) -> Marks:
-        absent = [name for name in self.aside if name not in held]
+        absent = [name for name in self._needed if name not in held]
         if absent:
             raise DriftError(
                 f"there is no column {absent[0]!r} in the reference; there are {list(held)}",
@@ -246,7 +248,7 @@ class Marking:
         return {
             name: column
             for name, column in columns.items()
-            if name not in self.aside or name in taken
+            if name not in self._needed or name in taken
         }
 
 

@@ -82,6 +82,7 @@ class UnitWatch:
             effect=effects[0] if effects else None,
             guarantee=self.promise,
             assumptions=self._profile.assumptions(),
+            time=own.end,
             began_time=None if began is None else began.start,
             rows=int(crossing.recent.sum()),
             unit=own.name,
