@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from modelkit.drift.row_times import second_text
 from modelkit.drift.values import Alarm
 from modelkit.drift.wording import name_of
-from modelkit.html import escape, number
+from modelkit.html import escape
 
 LINES_WIDTH = 480
 NAMES_END = 124
@@ -35,7 +35,7 @@ class Axis:
 
     def text(self, at: float) -> str:
         """A row or a time in words."""
-        return second_text(at) if self.timed else number(at, 6)
+        return second_text(at) if self.timed else f"{at:,.0f}"
 
 
 def timeline_part(
