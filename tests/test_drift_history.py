@@ -276,10 +276,7 @@ def test_a_chart_stands_by_itself_and_shows_the_change(watched):
     assert root.tag == f"{SVG}svg"
     assert "prefers-color-scheme:dark" in root.find(f"{SVG}style").text
     assert "http" not in svg.replace("http://www.w3.org/2000/svg", "")
-    dots = [
-        (float(dot.get("cx")), float(dot.get("cy")))
-        for dot in root.iter(f"{SVG}circle")
-    ]
+    dots = [(float(dot.get("cx")), float(dot.get("cy"))) for dot in root.iter(f"{SVG}circle")]
     days = dots[:18]  # the last two are drawn by the hour
     lowest = sorted(range(18), key=lambda i: days[i][1])[:3]
     assert sorted(lowest) == [10, 11, 12]
