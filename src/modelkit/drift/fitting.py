@@ -13,7 +13,6 @@ from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.columns import (
     ColumnsByName,
     FeatureKind,
-    as_numbers,
     feature_kind,
     fifth,
     length,
@@ -27,6 +26,7 @@ from modelkit.drift.labelfree import Calibration
 from modelkit.drift.outputs import (
     PER_CLASS,
     PROBABILITIES,
+    class_numbers,
     name_outputs,
     output_columns,
     scores_of,
@@ -363,4 +363,5 @@ def fit_calibration(
         scores,
         member,
         np.random.default_rng(seed),
+        class_numbers(served.get("label"), tuple(numbers)),
     )
