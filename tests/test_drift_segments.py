@@ -235,7 +235,9 @@ def test_columns_that_a_model_ignores_are_no_segments(profile):
     less = profile.without(["age"])
     assert [own.name for own in less.segments] == ["shop"]
     assert less.segments[0].counts.shape == (7, 2, 67)
-    mk.Detector(less).update({name: values for name, values in rows(50, 1).items() if name != "age"})
+    mk.Detector(less).update(
+        {name: values for name, values in rows(50, 1).items() if name != "age"}
+    )
 
 
 @pytest.mark.parametrize(
