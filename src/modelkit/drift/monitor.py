@@ -81,8 +81,8 @@ class Monitor(Wrapper):
 
     __slots__ = (
         "__weakref__",
-        "_budget",
         "_accounted",
+        "_budget",
         "_buffer",
         "_clock",
         "_detector",
