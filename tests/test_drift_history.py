@@ -281,13 +281,19 @@ def test_a_chart_stands_by_itself_and_shows_the_change(watched):
     assert "prefers-color-scheme:dark" in root.find(f"{SVG}style").text
     assert "http" not in svg.replace("http://www.w3.org/2000/svg", "")
     dots = [(float(dot.get("cx")), float(dot.get("cy"))) for dot in root.iter(f"{SVG}circle")]
-    days = dots[:18]  # the last two are drawn by the hour
-    lowest = sorted(range(18), key=lambda i: days[i][1])[:3]
+    assert len(dots) == 20
+    lowest = sorted(range(20), key=lambda i: dots[i][1])[:3]
     assert sorted(lowest) == [10, 11, 12]
     alarms = [line for line in root.iter(f"{SVG}line") if line.get("class") == "alarm"]
     assert len(alarms) == 2
     assert all(dots[9][0] < float(line.get("x1")) < dots[13][0] for line in alarms)
     assert len(svg) < 60_000
+
+
+def test_a_chart_of_a_few_days_shows_hours(watched):
+    svg = watched.history.chart("x", since=START + 18 * DAY)
+    assert len(list(drawn(svg).iter(f"{SVG}circle"))) == 48
+    assert "12-03 00:00" in svg
 
 
 def test_a_chart_escapes_names_and_refuses_what_is_not_there(profile):
