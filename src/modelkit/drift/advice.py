@@ -27,7 +27,7 @@ FEWEST_WEEKS = 3  # for weekdays
 UNLIKELY = 0.001  # the level of all findings about one kind of units
 SHUFFLES = 999
 LIKE_BEFORE = 0.3  # a correlation of neighbouring units from which a line speaks of it
-NAMES = 3  # of features in a line
+FEATURES_NAMED = 3  # of features in a line
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def advise(
     return _of_rows(counted, marks.seconds, unit, stratum, ordered=ordered)
 
 
-def tell(advice: Advice | None) -> str:
+def told(advice: Advice | None) -> str:
     """The line; it is an event for the log where something else was asked for."""
     if advice is None:
         return ""
@@ -180,8 +180,8 @@ def _differing(
     limit = NormalDist().inv_cdf(1 - UNLIKELY / (3 * len(z)))
     order = np.argsort(-z, kind="stable")
     names = [counted.features[j].name for j in order.tolist() if z[j] > limit]
-    more = ", ..." if len(names) > NAMES else ""
-    return ", ".join(names[:NAMES]) + more
+    more = ", ..." if len(names) > FEATURES_NAMED else ""
+    return ", ".join(names[:FEATURES_NAMED]) + more
 
 
 def _excess(counts: Array) -> float:

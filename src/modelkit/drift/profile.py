@@ -10,7 +10,7 @@ from typing import Any, final
 from modelkit import fields
 from modelkit.cast import Array
 from modelkit.drift import fitting, joining, refusals, stored
-from modelkit.drift.advice import advise, tell
+from modelkit.drift.advice import advise, told
 from modelkit.drift.cells import Feature
 from modelkit.drift.columns import length, read_columns
 from modelkit.drift.dependence import dependence_text
@@ -383,7 +383,7 @@ def _counted(
         time=marking.time,
         units=units,
         timed_stratum=marks.cycle is not None,
-        advice=tell(advice),
+        advice=told(advice),
     )
 
 
