@@ -10,6 +10,7 @@ from typing import Any, final
 from modelkit import fields
 from modelkit.cast import Array
 from modelkit.drift import fitting, joining, refusals, stored
+from modelkit.drift.advice import advise, told
 from modelkit.drift.cells import Feature
 from modelkit.drift.columns import length, read_columns
 from modelkit.drift.dependence import dependence_text
@@ -359,6 +360,14 @@ def _counted(
         ordered=ordered,
     )
     counted = CountedRows(features, columns | dict(answers.columns), answers.rows, member)
+    advice = advise(
+        counted,
+        marks,
+        marking.unit,
+        stratum=marking.stratum,
+        ordered=ordered,
+        seed=fitted.seed,
+    )
     units = reference_units(counted, marks.units, str(marking.unit), fitted.seed)
     return Profile(
         features=fitting.AlphaWeights.shared(features),
@@ -374,6 +383,7 @@ def _counted(
         time=marking.time,
         units=units,
         timed_stratum=marks.cycle is not None,
+        advice=told(advice),
     )
 
 

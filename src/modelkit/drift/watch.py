@@ -95,7 +95,7 @@ class Watch:
         self.units: UnitWatch | None = None
         self._streams: list[Stream] = []
         if profile.units is not None:
-            self.units = UnitWatch(profile, alpha, self._levels["changed"], guarantee, seeds[0])
+            self.units = UnitWatch(profile, self._levels["changed"], guarantee, seeds[0])
         else:
             self._streams = [self._stream(s, own) for s, own in enumerate(seeds)]
         self.target = self._target(of_target)
