@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
-
 from math import nan
+from typing import Any, final
 
 import numpy as np
 
