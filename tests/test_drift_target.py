@@ -60,7 +60,7 @@ def test_another_mix_of_labels_is_found_though_the_losses_stay(profile):
     assert detector.alarms == tuple(alarms)
     drift = detector.report().features[-1]
     assert (drift.feature, drift.kind) == (TARGET, "category")
-    assert dict((label, new > old) for label, old, new in drift.cells)["2"]
+    assert {label: new > old for label, old, new in drift.cells}["2"]
     again = mk.Detector.resume(profile, detector.state())
     assert again.state() == detector.state()
     assert again.report() == detector.report()
@@ -158,8 +158,8 @@ def test_importance_weighs_the_target():
     assert much.target.feature.weight == pytest.approx(9 / 11)
     with pytest.raises(DriftError, match=r"names \['target'\]"):
         mk.Profile.fit(inputs(100, 1), reference=inputs(100, 2), importance={TARGET: 2})
+    both = [{TARGET: rng(seed).normal(size=500)} for seed in (1, 2)]
     with pytest.raises(DriftError, match=r"share the names \['target'\]"):
-        both = [{TARGET: rng(seed).normal(size=500)} for seed in (1, 2)]
         mk.Profile.fit(both[0], **given | {"reference": both[1]})
 
 

@@ -85,7 +85,11 @@ def test_the_most_serious_alarm_comes_first_and_the_others_are_named():
     worse = replace(
         ALARM, kind="performance", feature="loss", effect=Effect("mean loss", 0.3, 0.2, 0.4)
     )
-    assert "the mean loss is 0.3 (between 0.2 and 0.4)" in headline(ALARM, worse)
+    said = headline(ALARM, worse)
+    assert said.startswith(
+        "The model has become worse, by more than the tolerance, since about row 100"
+    )
+    assert "the mean loss is 0.3." in said
 
 
 def test_times_are_said_where_they_are_known():

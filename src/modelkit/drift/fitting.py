@@ -24,8 +24,8 @@ from modelkit.drift.dependence import rows_apart
 from modelkit.drift.edges import fit_feature
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.outputs import (
+    OF_CLASSES,
     PER_CLASS,
-    PROBABILITIES,
     class_numbers,
     name_outputs,
     output_columns,
@@ -214,7 +214,7 @@ class Fitting:
             return
         weight = self._weights.of(name)
         if output and name.startswith(PER_CLASS):  # all classes together count as one column
-            weight = self._weights.of(PROBABILITIES, classes)
+            weight = self._weights.of(OF_CLASSES, classes)
         feature = fit_feature(
             name,
             kind or feature_kind(name, column),

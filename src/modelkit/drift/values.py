@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import isnan
 from typing import Literal
 
 AlarmKind = Literal["changed", "material", "performance"]
@@ -10,7 +11,7 @@ AlarmKind = Literal["changed", "material", "performance"]
 
 @dataclass(frozen=True)
 class Effect:
-    """The size of a difference, from counts: `low` and `high` are a 95 % interval."""
+    """The size of a difference, from counts: `low` and `high` are a 95 % interval, or both NaN."""
 
     name: str
     value: float
@@ -18,6 +19,8 @@ class Effect:
     high: float
 
     def __str__(self) -> str:
+        if isnan(self.low):
+            return f"{self.name} {self.value:.3f}"
         return f"{self.name} {self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 

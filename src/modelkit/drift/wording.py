@@ -105,7 +105,10 @@ def headline(
     first = _most_serious(alarms, features)
     name = name_of(first.feature, first.stratum)
     since = "" if kind == "batch" else f", since {since_text(first)}"
-    said = [f"{name} {SAYS.get(first.kind, first.kind)}{since}: {_how_much(first, features)}."]
+    says = f"{name} {SAYS[first.kind]}"
+    if first.kind == "performance":
+        says = "The model has become worse, by more than the tolerance"
+    said = [f"{says}{since}: {_how_much(first, features)}."]
     others = _others(alarms, first)
     if others:
         verb = "has" if len(others) == 1 else "have"
@@ -150,8 +153,7 @@ def since_text(alarm: Alarm) -> str:
 def _how_much(alarm: Alarm, features: Sequence[FeatureDrift]) -> str:
     """The size of an alarm's change, in shares of rows where they are known."""
     if alarm.effect is not None and alarm.kind == "performance":
-        size = alarm.effect
-        return f"the mean loss is {size.value:.3g} (between {size.low:.3g} and {size.high:.3g})"
+        return f"the mean loss is {alarm.effect.value:.3g}"
     for drift in features:
         if (drift.feature, drift.stratum) == (alarm.feature, alarm.stratum):
             move = largest_move(drift)
