@@ -241,9 +241,13 @@ class Profile:
         names = list(dict.fromkeys(source_of(name, self.bases) for name in inputs))
         if self.stratum is not None and not self.timed_stratum:
             names.append(self.stratum)
-        if self.unit is not None and self.unit not in (*PERIODS, BATCH_UNIT, *names):
-            names.append(self.unit)
+        names += [name for name in self.aside() if name not in (*names, self.time)]
         return names
+
+    def aside(self) -> list[str]:
+        """The columns that are no features: those that tell times and units."""
+        own = None if self.unit in (*PERIODS, BATCH_UNIT) else self.unit
+        return [name for name in (self.time, own) if name is not None]
 
     def outputs(self) -> set[str]:
         """The names of the outputs that are looked at, before embeddings are made into numbers."""
