@@ -50,13 +50,21 @@ def chart(feature: FeatureDrift) -> str:
     cells = _cells_of(feature)
     if feature.kind in ("category", "flag"):
         used = [cell for cell in cells if _has_rows(cell)]
-        return _bars(feature.feature, used, seen=seen)
+        return _bars(
+            feature.feature,
+            used,
+            seen=seen,
+        )
     ordered = [
         cell
         for cell in cells
         if cell.label != "(missing)" and (_has_rows(cell) or cell.label not in ENDS)
     ]
-    return _outlines(feature.feature, ordered, seen=seen)
+    return _outlines(
+        feature.feature,
+        ordered,
+        seen=seen,
+    )
 
 
 def _cells_of(feature: FeatureDrift) -> list[Cell]:
@@ -163,7 +171,11 @@ def _outlines(
             _pointers(cells, step, seen=seen),
         ]
     )
-    return _svg(name, BASE + 36, body)
+    return _svg(
+        name,
+        BASE + 36,
+        body,
+    )
 
 
 def _top(
@@ -313,7 +325,11 @@ def _bars(
 
 
 def _largest(cell: Cell) -> float:
-    return max(cell.old, cell.new, cell.then or 0.0)
+    return max(
+        cell.old,
+        cell.new,
+        cell.then or 0.0,
+    )
 
 
 def _largest_cells(cells: Sequence[Cell]) -> list[Cell]:

@@ -218,11 +218,17 @@ def checks_part(checks: Sequence[Check]) -> str:
     return f"<h2>Data checks</h2>{table}{_more(len(checks), MOST_CHECKS)}"
 
 
-def _more(total: int, shown: int) -> str:
+def _more(
+    total: int,
+    shown: int,
+) -> str:
     return f"<p>and {total - shown:,} more</p>" if total > shown else ""
 
 
-def tests_text(drift: FeatureDrift, kind: str) -> str:
+def tests_text(
+    drift: FeatureDrift,
+    kind: str,
+) -> str:
     """The p-values of a feature in words.
 
     They say where no recent row has it, as an output that nobody asked for.
@@ -255,7 +261,10 @@ def feature_part(
     )
 
 
-def legend(*, at_alarm: bool) -> str:
+def legend(
+    *,
+    at_alarm: bool,
+) -> str:
     """What the charts draw how, above them."""
     keys = [("old", "reference"), ("new", "recent rows")]
     if at_alarm:
