@@ -226,7 +226,14 @@ def bins_of(
     """
     if feature.ordered:
         return _deciles(feature, reference[:GONE], recent[:GONE])
-    labels = feature.labels()
+    return _categories(feature.labels(), reference, recent)
+
+
+def _categories(
+    labels: Sequence[str],
+    reference: Array,
+    recent: Array,
+) -> tuple[tuple[str, int, int], ...]:
     known = [cell for cell in range(REST) if reference[cell]]
     bins = [(labels[cell], int(reference[cell]), int(recent[cell])) for cell in known]
     others = int(reference[REST:GONE].sum())
@@ -242,19 +249,24 @@ def _deciles(
     recent: Array,
 ) -> tuple[tuple[str, int, int], ...]:
     ends = _ends(feature)
-    upto = np.cumsum(reference)[: len(ends)]
-    total = reference.sum()
-    nearest = []
-    for tenth in range(1, BINS):
-        far = np.abs(upto - total * tenth / BINS)
-        nearest.append(int(far.argmin()))
-    cuts = [cell for cell in dict.fromkeys(nearest) if 0 < upto[cell] < total]
+    cuts = _next_to_deciles(reference, len(ends))
     names = [ends[cell] for cell in cuts]
     names.append("true" if feature.kind == "flag" else "inf")
     starts = [0, *(cell + 1 for cell in cuts)]
     before = np.add.reduceat(reference, starts)
     now = np.add.reduceat(recent, starts)
     return tuple(zip(names, before.tolist(), now.tolist(), strict=True))
+
+
+def _next_to_deciles(reference: Array, ends: int) -> list[int]:
+    """The cells, of the first `ends`, at whose ends the bins of counts (66,) end."""
+    upto = np.cumsum(reference)[:ends]
+    total = reference.sum()
+    nearest = []
+    for tenth in range(1, BINS):
+        far = np.abs(upto - total * tenth / BINS)
+        nearest.append(int(far.argmin()))
+    return [cell for cell in dict.fromkeys(nearest) if 0 < upto[cell] < total]
 
 
 def _ends(feature: Feature) -> list[str]:

@@ -357,9 +357,6 @@ def _pair(
     seen: bool,
 ) -> str:
     label, old, new, then = cell
-    short = html.short(label)
-    if len(label) > 20:
-        short = label[:18] + "..."
     recent = _bar("new", y + 10, new * scale) if seen else ""
     shares = f"{percent(old)}, {percent(new)}" if seen else percent(old)
     alarmed = ""
@@ -372,11 +369,15 @@ def _pair(
         _bar("old", y, old * scale),
         recent,
         alarmed,
-        _svg_text(NAMES_END - 6, middle, short, "end"),
+        _svg_text(NAMES_END - 6, middle, _short_label(label), "end"),
         _svg_text(end + 6, middle, shares, "start"),
         _tooltip(cell, seen=seen),
     ]
     return f"<g>{''.join(parts)}</g>"
+
+
+def _short_label(label: str) -> str:
+    return label[:18] + "..." if len(label) > 20 else html.short(label)
 
 
 def _bar(

@@ -305,11 +305,15 @@ def _feature_facts(
     if drift.effects:
         facts.append(("size", "; ".join(map(effect_text, drift.effects))))
     if any(drift.missing):
-        before, now = drift.missing
-        recent = percent(now) if drift.rows else "unknown"
-        facts.append(("missing", f"{percent(before)}, recent {recent}"))
+        facts.append(("missing", _missing_text(drift)))
     facts.append(("share of alpha", percent(drift.weight)))
     return facts
+
+
+def _missing_text(drift: FeatureDrift) -> str:
+    before, now = drift.missing
+    recent = percent(now) if drift.rows else "unknown"
+    return f"{percent(before)}, recent {recent}"
 
 
 def rest_part(features: Sequence[FeatureDrift]) -> str:
