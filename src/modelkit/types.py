@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from modelkit.drift.notes import Acknowledgement as Acknowledgement
     from modelkit.drift.segments import Segmentation as Segmentation
     from modelkit.drift.target import TargetLabels as TargetLabels
+    from modelkit.drift.units import ReferenceUnits as ReferenceUnits
     from modelkit.drift.values import Check as Check
     from modelkit.drift.values import Effect as Effect
     from modelkit.drift.values import FeatureDrift as FeatureDrift
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Acknowledgement": "modelkit.drift.notes",
     "History": "modelkit.drift.history",
+    "ReferenceUnits": "modelkit.drift.units",
     "SegmentDrift": "modelkit.drift.values",
     "Segmentation": "modelkit.drift.segments",
     "TargetLabels": "modelkit.drift.target",

@@ -56,6 +56,18 @@ class Chronicle:
         """The alarms of this reference and of those before."""
         return (*self.earlier, *self.alarms)[-MOST_ALARMS_KEPT:]
 
+    @property
+    def times(self) -> tuple[float, float] | None:
+        """The start of the first hour or day with rows of this reference, and the end of the last.
+
+        In POSIX seconds; None where no history is kept, or no row came.
+        """
+        buckets = self.eras[-1].buckets.all()
+        if not buckets:
+            return None
+        last = max(bucket.end for bucket in buckets)
+        return float(min(bucket.start for bucket in buckets)), float(last)
+
     def keep(self, new: Sequence[Alarm]) -> None:
         """Keep new alarms, of which listeners and the hook are told later."""
         if new:

@@ -32,7 +32,7 @@ def of_stream(watch: Watch) -> DriftReport:
     profile = watch.profile
     features: list[FeatureDrift] = []
     found: list[Check] = []
-    alarmed = _of_alarms(watch.alarms)
+    alarmed = counts_at_alarm(watch.alarms)
     for s, (name, stream) in enumerate(watch.streams()):
         features += _stream_features(profile.features, profile.counts[s], name, stream, alarmed)
         for feature, totals in zip(profile.features, stream.totals, strict=True):
@@ -53,12 +53,13 @@ def of_stream(watch: Watch) -> DriftReport:
         checks=(*found, *checks.strangers(watch.strangers, watch.rows, profile.stratum)),
         performance=stream_performance(watch),
         skipped=sum(stream.left_out for _, stream in watch.streams()),
+        times=watch.chronicle.times,
         segments=segments_of(watch),
         acknowledged=watch.chronicle.acknowledged(),
     )
 
 
-def _of_alarms(alarms: Sequence[Alarm]) -> dict[tuple[str | None, str], Array]:
+def counts_at_alarm(alarms: Sequence[Alarm]) -> dict[tuple[str | None, str], Array]:
     """The counts (67,) of the rows of the last alarm, by stratum and feature."""
     with_counts = [alarm for alarm in alarms if alarm.counts]
     return {(alarm.stratum, alarm.feature): np.array(alarm.counts) for alarm in with_counts}

@@ -24,8 +24,8 @@ from modelkit.drift.dependence import rows_apart
 from modelkit.drift.edges import fit_feature
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.outputs import (
+    OF_CLASSES,
     PER_CLASS,
-    PROBABILITIES,
     class_numbers,
     name_outputs,
     output_columns,
@@ -185,7 +185,7 @@ class Fitting:
     def inputs(
         self,
         train: ColumnsByName,
-        others: Collection[str | None],
+        others: Collection[str],
     ) -> None:
         """Add the features of the training columns, but for those that tell strata and units."""
         for name, column in train.items():
@@ -214,7 +214,7 @@ class Fitting:
             return
         weight = self._weights.of(name)
         if output and name.startswith(PER_CLASS):  # all classes together count as one column
-            weight = self._weights.of(PROBABILITIES, classes)
+            weight = self._weights.of(OF_CLASSES, classes)
         feature = fit_feature(
             name,
             kind or feature_kind(name, column),

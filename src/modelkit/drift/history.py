@@ -10,7 +10,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift import exact, spans
-from modelkit.drift.buckets import TimeBucket
+from modelkit.drift.buckets import TimeBucket, by_day
 from modelkit.drift.eras import Era, joined_eras
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 CHARTED_DRAWS = 200  # samples that say how far chance moves a bucket
 CHARTED_QUANTILE = 0.99
+HOURLY_SECONDS = 4 * 86_400  # a chart of a longer span shows days
 FEWEST_CHARTED = 20  # rows of a bucket that is drawn
 
 
@@ -100,11 +101,7 @@ class History:
         return spans.report_of(era.profile, buckets, alarms, self.alpha, self.seed)
 
     def _one_era(self, start: float, end: float) -> tuple[Era, list[TimeBucket]]:
-        touched = []
-        for era in self.eras:
-            buckets = [own for own in era.buckets.all() if own.start < end and own.end > start]
-            if buckets:
-                touched.append((era, buckets))
+        touched = self._within(start, end)
         if not touched:
             raise DriftError(f"no rows from {_text(start)} to {_text(end)} are known; {self!r}")
         if len(touched) > 1:
@@ -114,6 +111,20 @@ class History:
                 "before or after that"
             )
         return touched[0]
+
+    def _within(self, start: float, end: float) -> list[tuple[Era, list[TimeBucket]]]:
+        """The references that have buckets in a span, with these."""
+        touched = []
+        for era in self.eras:
+            buckets = [own for own in era.buckets.all() if own.start < end and own.end > start]
+            if buckets:
+                touched.append((era, buckets))
+        return touched
+
+    def _is_long(self, start: float, end: float) -> bool:
+        """Whether a chart of a span shows days and not hours."""
+        buckets = [own for _, found in self._within(start, end) for own in found]
+        return bool(buckets) and buckets[-1].end - buckets[0].start > HOURLY_SECONDS
 
     def to_dataframe(self) -> pd.DataFrame:
         """A pandas frame with a row for each bucket, feature and stratum that has rows.
@@ -144,8 +155,9 @@ class History:
         *,
         stratum: str | None = None,
     ) -> str:
-        """An SVG of how far a feature was from the reference in each hour or day.
+        """An SVG of how far a feature was from the reference in each day.
 
+        Or in each hour, where the span is of four days at most and was kept by the hour.
         It stands by itself, in light and dark. The shaded band is how far 99 % of buckets of as
         many rows are from a reference of this size by chance; alarms and changes of the reference
         are vertical lines. Buckets of fewer than 20 rows are left out.
@@ -161,10 +173,10 @@ class History:
         """
         start, end = _ends(since, until)
         moments = []
-        for era in self.eras:
-            for bucket in era.buckets.all():
-                if bucket.start < end and bucket.end > start:
-                    moments += _moments(era.profile, bucket, feature, stratum)
+        for era, buckets in self._within(start, end):
+            shown = by_day(buckets) if self._is_long(start, end) else buckets
+            for bucket in shown:
+                moments += _moments(era.profile, bucket, feature, stratum)
         if not moments:
             raise DriftError(
                 f"{feature!r} has no hour or day with {FEWEST_CHARTED} rows there; {self!r}"

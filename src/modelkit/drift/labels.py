@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import nan
 from typing import Any, final
 
 import numpy as np
@@ -110,12 +111,17 @@ class Labelled:
     def interval(self) -> tuple[float, float, float] | None:
         """The mean loss with its 95 % confidence sequence.
 
-        None without losses, and where no one mean fits them.
+        None without losses, and where no one mean fits them. While the sequence is on its way
+        there, the mean of all losses lies beyond it, and the ends are NaN.
         """
         limits = self.sequence.interval()
         if limits is None or not self.rows:
             return None
-        return self.total / self.rows, *limits
+        mean = self.total / self.rows
+        low, high = limits
+        if not low <= mean <= high:
+            return mean, nan, nan
+        return mean, low, high
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Everything that changes: arrays, and values that JSON can hold."""

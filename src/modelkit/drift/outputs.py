@@ -19,8 +19,8 @@ NamedOutputs = Mapping[str, Array]
 ServedCall = tuple[tuple[str, ...], tuple[Array, ...], int, float]
 
 MOST_CLASSES = 20  # whose probabilities are monitored one by one
-PROBABILITIES = "probabilities"
-PER_CLASS = f"{PROBABILITIES}["  # the start of the name of such a column
+OF_CLASSES = "probabilities"
+PER_CLASS = f"{OF_CLASSES}["  # the start of the name of such a column
 
 
 def watched_outputs(signature: Signature) -> tuple[str, ...]:

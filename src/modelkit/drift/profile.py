@@ -10,6 +10,7 @@ from typing import Any, final
 from modelkit import fields
 from modelkit.cast import Array
 from modelkit.drift import fitting, joining, refusals, stored
+from modelkit.drift.advice import advise, told
 from modelkit.drift.cells import Feature
 from modelkit.drift.columns import length, read_columns
 from modelkit.drift.dependence import dependence_text
@@ -152,15 +153,14 @@ class Profile:
             ordered=ordered,
         )
         refusals.check_segments(segments, stratum, epsilon)
-        marking = Marking(unit, time, stratum)
-        marking.check(ordered=ordered, epsilon=epsilon)
+        marking = Marking(unit, time, stratum, private=epsilon is not None)
         weights = fitting.AlphaWeights(importance or {})
         sides, marks = marking.sides(X, reference, model, ordered=ordered, seed=seed)
         if reference is not None:
             check_shared(sides.train, sides.held)
         kinds = fitting.length_columns(text, model)
         fitted = fitting.Fitting(kinds, weights, seed)
-        fitted.inputs(sides.train, {stratum, *marking.aside})
+        fitted.inputs(sides.train, marking.aside)
         answers = fitting.fit_answers(fitted, sides, scores, ordered=ordered)
         labelled = (TARGET,) if labels is not None else ()
         refusals.check_names(fitted.features, labelled, kinds, importance or {})
@@ -169,9 +169,8 @@ class Profile:
         if epsilon is not None:
             return _private(profile, epsilon)
         if labels is not None:
-            classes = None if model is None else model.signature.classes
             share = weights.share_of(TARGET, fitted.features)
-            return _labelled(profile, answers, labels, classes, seed, share)
+            return _labelled(profile, answers, labels, model, seed, share)
         if losses is not None:
             return replace(profile, baseline=baseline_of_losses(losses, profile.rows))
         return profile
@@ -242,9 +241,13 @@ class Profile:
         names = list(dict.fromkeys(source_of(name, self.bases) for name in inputs))
         if self.stratum is not None and not self.timed_stratum:
             names.append(self.stratum)
-        if self.unit is not None and self.unit not in (*PERIODS, BATCH_UNIT, *names):
-            names.append(self.unit)
+        names += [name for name in self.aside() if name not in (*names, self.time)]
         return names
+
+    def aside(self) -> list[str]:
+        """The columns that are no features: those that tell times and units."""
+        own = None if self.unit in (*PERIODS, BATCH_UNIT) else self.unit
+        return [name for name in (self.time, own) if name is not None]
 
     def outputs(self) -> set[str]:
         """The names of the outputs that are looked at, before embeddings are made into numbers."""
@@ -364,6 +367,14 @@ def _counted(
         ordered=ordered,
     )
     counted = CountedRows(features, columns | dict(answers.columns), answers.rows, member)
+    advice = advise(
+        counted,
+        marks,
+        marking.unit,
+        stratum=marking.stratum,
+        ordered=ordered,
+        seed=fitted.seed,
+    )
     units = reference_units(counted, marks.units, str(marking.unit), fitted.seed)
     return Profile(
         features=fitting.AlphaWeights.shared(features),
@@ -379,6 +390,7 @@ def _counted(
         time=marking.time,
         units=units,
         timed_stratum=marks.cycle is not None,
+        advice=told(advice),
     )
 
 
@@ -408,11 +420,12 @@ def _labelled(
     profile: Profile,
     answers: fitting.ServedAnswers,
     labels: Any,
-    classes: tuple[Any, ...] | None,
+    model: Model | None,
     seed: int,
     share: float,
 ) -> Profile:
     """A profile with the labels and losses of the reference, and calibrated probabilities."""
+    classes = None if model is None else model.signature.classes
     baseline, classes = baseline_of_labels(
         answers.served,
         labels,

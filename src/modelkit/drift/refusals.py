@@ -7,7 +7,7 @@ from typing import Any
 
 from modelkit.drift.cells import Feature
 from modelkit.drift.columns import ColumnsByName, length
-from modelkit.drift.outputs import PER_CLASS, PROBABILITIES
+from modelkit.drift.outputs import OF_CLASSES, PER_CLASS
 from modelkit.drift.vectors import Basis
 from modelkit.errors import DriftError
 from modelkit.signature import Signature
@@ -119,7 +119,7 @@ def check_names(
     if twice:
         raise DriftError(f"columns and outputs share the names {twice}; rename the columns")
     sources = [name.split(": ")[0] for name in names]
-    sources += [PROBABILITIES for name in names if name.startswith(PER_CLASS)]
+    sources += [OF_CLASSES for name in names if name.startswith(PER_CLASS)]
     unknown = sorted(set().union(*asked) - {*names, *sources})
     if unknown:
         raise DriftError(

@@ -171,7 +171,7 @@ class DriftReport:
 
     def headline(self) -> str:
         """What changed, since when and by how much, in one or two sentences."""
-        return wording.headline(self.alarms, self.features, self.kind, self.rows)
+        return wording.headline(self.alarms, self.ranked(), self.kind, self.rows)
 
     def _timeline(self) -> str:
         if self.kind == "batch":

@@ -77,13 +77,13 @@ rect.then{fill:var(--then)}
 .lead{font-size:17px;line-height:1.4;font-weight:600;margin:2px 0 8px;overflow-wrap:anywhere}
 .legend{display:flex;flex-wrap:wrap;gap:4px 18px;margin:6px 0 10px;align-items:center}
 .legend svg{width:26px;height:14px;display:inline-block;margin:0 6px 0 0;vertical-align:-2px}
-.legend .key{white-space:nowrap}.when{max-width:760px}
+.legend .key{white-space:nowrap}.when{max-width:580px}
 circle.new{fill:var(--new)}
 dl{display:grid;grid-template-columns:fit-content(34%) 1fr;gap:1px 12px;margin:4px 0}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 .words dl{gap:3px 16px}
 @media (max-width:520px){body{padding:0 10px;margin:.7em auto!important}
-svg text{font-size:13.5px}.lead{font-size:16px}}
+svg text{font-size:13.5px}.lead{font-size:16px}.wide table{width:max-content}td{max-width:14em}}
 .hit rect{fill:transparent}.hit rect:hover{fill:var(--ink);fill-opacity:.12}
 """
 

@@ -174,11 +174,11 @@ def _legend(
     alarms: Sequence[float],
     references: Sequence[float],
 ) -> str:
-    said = ["shaded: what chance does in 99 % of cases"]
+    said = ["shaded: chance, 99 % of cases"]
     if alarms:
         said.append("dashed: an alarm")
     if references:
-        said.append("upright line: a new reference")
+        said.append("upright: a new reference")
     return "; ".join([*said, "times in UTC"])
 
 

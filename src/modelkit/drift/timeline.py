@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from modelkit.drift.row_times import second_text
 from modelkit.drift.values import Alarm
 from modelkit.drift.wording import name_of
-from modelkit.html import escape, number
+from modelkit.html import escape
 
 LINES_WIDTH = 480
 NAMES_END = 124
@@ -17,6 +17,7 @@ LINE = 22  # the height of a feature's line
 MOST_LINES = 12
 LONGEST_NAME = 18
 TICKS = 3
+SHORTEST = 3600.0  # seconds: whole hours are known, and in a single one rows say more
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Axis:
 
     def text(self, at: float) -> str:
         """A row or a time in words."""
-        return second_text(at) if self.timed else number(at, 6)
+        return second_text(at) if self.timed else f"{at:,.0f}"
 
 
 def timeline_part(
@@ -72,17 +73,24 @@ def _axis(
     rows: int,
     times: tuple[float, float] | None,
 ) -> Axis:
-    if times is None or any(alarm.time is None for alarm in alarms):
+    if times is None or any(_time_of(alarm) is None for alarm in alarms):
         return Axis(0, rows, timed=False)
     first, last = times
+    if last - first <= SHORTEST:
+        return Axis(0, rows, timed=False)
     return Axis(first, last, timed=True)
+
+
+def _time_of(alarm: Alarm) -> float | None:
+    """When an alarm came; at least when the change began, where a unit of rows was judged."""
+    return alarm.began_time if alarm.time is None else alarm.time
 
 
 def _ends(alarm: Alarm, axis: Axis) -> tuple[float, float]:
     """Where the change began, and where the alarm came."""
-    if axis.timed and alarm.time is not None:
-        began = alarm.time if alarm.began_time is None else alarm.began_time
-        return began, alarm.time
+    came = _time_of(alarm)
+    if axis.timed and came is not None:
+        return came if alarm.began_time is None else alarm.began_time, came
     began = alarm.row if alarm.began is None else alarm.began
     return float(began), float(alarm.row)
 

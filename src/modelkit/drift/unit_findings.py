@@ -9,7 +9,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift import checks
-from modelkit.drift.findings import SUSPECT, feature_drift
+from modelkit.drift.findings import SUSPECT, counts_at_alarm, feature_drift
 from modelkit.drift.martingale import tally
 from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
@@ -46,9 +46,10 @@ def of_stream(watch: Watch) -> DriftReport:
             *watch.chronicle.about_references(),
         ),
         alarms=watch.alarms,
-        features=_stream_drifts(profile, units),
+        features=_stream_drifts(profile, units, watch.alarms),
         checks=(*found, *_unit_checks(profile, stream)),
         performance=stream_performance(watch),
+        times=watch.chronicle.times,
         segments=segments_of(watch),
         acknowledged=watch.chronicle.acknowledged(),
     )
@@ -57,6 +58,7 @@ def of_stream(watch: Watch) -> DriftReport:
 def _stream_drifts(
     profile: Profile,
     units: UnitWatch,
+    alarms: Sequence[Alarm],
 ) -> tuple[FeatureDrift, ...]:
     stream = units.stream
     recent, strata = stream.recent()
@@ -67,16 +69,26 @@ def _stream_drifts(
             began.append(None)
         else:
             began.append(unit.before)
-    return _drifts(profile, units, recent, strata, p, began)
+    return _drifts(
+        profile,
+        units,
+        recent,
+        strata,
+        p=p,
+        began=began,
+        alarms=alarms,
+    )
 
 
-def _drifts(
+def _drifts(  # noqa: PLR0913 - half of them by keyword
     profile: Profile,
     units: UnitWatch,
     recent: Array,
     strata: Sequence[int],
+    *,
     p: Sequence[float | None],
     began: Sequence[int | None],
+    alarms: Sequence[Alarm] = (),
 ) -> tuple[FeatureDrift, ...]:
     """The findings on each feature.
 
@@ -87,9 +99,11 @@ def _drifts(
         strata: the numbers of their strata.
         p: the p-value of each feature.
         began: the estimated number of rows before the change of each, None where none is likely.
+        alarms: those raised so far, whose rows are shown beside the recent ones.
     """
     reference = profile.counts.sum(axis=0)
     counts = recent.sum(axis=0) if len(recent) else np.zeros_like(reference)
+    alarmed = counts_at_alarm(alarms)
     found = []
     for j, feature in enumerate(profile.features):
         drift = feature_drift(
@@ -99,6 +113,7 @@ def _drifts(
             counts[j],
             changed=p[j],
             began=began[j],
+            alarmed=alarmed.get((None, feature.name)),
         )
         found.append(replace(drift, effects=units.effects(j, recent[:, j], strata)))
     return tuple(found)
@@ -202,8 +217,8 @@ def _of_units(
         watch.of_units(),
         known.counts,
         known.strata,
-        result.p,
-        [None] * len(profile.features),
+        p=result.p,
+        began=[None] * len(profile.features),
     )
     rows = int(sum(units.rows))
     strange = len(units.counts) - len(known.counts)

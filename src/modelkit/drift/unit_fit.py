@@ -10,7 +10,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift.cells import CELLS, Feature
-from modelkit.drift.columns import ColumnsByName, length, read_columns, stratum_names, take_rows
+from modelkit.drift.columns import ColumnsByName, length, read_columns, take_rows
 from modelkit.drift.fitting import Sides, read_sides
 from modelkit.drift.refusals import check_columns
 from modelkit.drift.row_times import row_seconds
@@ -28,6 +28,7 @@ from modelkit.drift.units import (
     periods,
     plural,
     shares_of,
+    unit_codes,
 )
 from modelkit.errors import DriftError
 from modelkit.model import Model
@@ -56,19 +57,20 @@ class Marking:
     unit: str | None
     time: str | None
     stratum: str | None
+    private: bool = False  # whether there is noise in the counts
 
     @property
     def aside(self) -> list[str]:
         """The columns that are no features."""
+        return [name for name in (self.stratum, *self._needed) if name is not None]
+
+    @property
+    def _needed(self) -> list[str]:
+        """The columns that tell times and units."""
         own = self.unit if self.unit not in (*PERIODS, BATCH_UNIT) else None
         return [name for name in (self.time, own) if name is not None]
 
-    def check(
-        self,
-        *,
-        ordered: bool,
-        epsilon: float | None,
-    ) -> None:
+    def _check(self, *, ordered: bool) -> None:
         """Raise DriftError for arguments that do not go together."""
         if self.unit in PERIODS and self.time is None:
             raise DriftError(
@@ -83,7 +85,7 @@ class Marking:
                 "unit= compares whole units and takes every row, ordered=True takes rows some way "
                 "apart: pass one of them"
             )
-        if self.unit is not None and epsilon is not None:
+        if self.unit is not None and self.private:
             raise DriftError(
                 "what is kept of each unit cannot be kept private: pass unit= or epsilon="
             )
@@ -102,9 +104,10 @@ class Marking:
         Without a reference, half of X is held out: whole units where there are units.
 
         Raises:
-            DriftError: for columns that are absent, ambiguous or differ, for values that are no
-                times, and for too few rows.
+            DriftError: for arguments that do not go together, columns that are absent, ambiguous
+                or differ, values that are no times, and too few rows.
         """
+        self._check(ordered=ordered)
         X, reference, marks = self._read(X, reference, model, ordered=ordered, seed=seed)
         both = read_sides(X, reference, model, ordered=ordered, seed=seed)
         check_columns(both.train, both.held, None if marks.cycle is not None else self.stratum)
@@ -196,7 +199,7 @@ class Marking:
         held: ColumnsByName,
         batches: Array | None,
     ) -> Marks:
-        absent = [name for name in self.aside if name not in held]
+        absent = [name for name in self._needed if name not in held]
         if absent:
             raise DriftError(
                 f"there is no column {absent[0]!r} in the reference; there are {list(held)}",
@@ -229,9 +232,7 @@ class Marking:
             return np.unique(
                 periods(needed_times(seconds, self.unit), self.unit), return_inverse=True
             )[1]
-        names = stratum_names(held[self.unit])
-        at = {name: i for i, name in enumerate(dict.fromkeys(names))}
-        return np.array([at[name] for name in names], np.int64)
+        return unit_codes(self.unit, held[self.unit])[1]
 
     def _stripped(
         self,
@@ -246,7 +247,7 @@ class Marking:
         return {
             name: column
             for name, column in columns.items()
-            if name not in self.aside or name in taken
+            if name not in self._needed or name in taken
         }
 
 

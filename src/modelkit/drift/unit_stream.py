@@ -32,12 +32,14 @@ TRAIL = 1_024  # judged units whose names are kept; later rows of one are known 
 class Judged:
     """A unit that was judged.
 
-    `start` is its first second, for a day or a week; `before` the number of rows taken before it,
+    `start` is its first second and `end` the first one after it, for a day or a week; `before` the
+    number of rows taken before it,
     `rows` that of its own, and `stratum` the number of its stratum.
     """
 
     name: str
     start: float | None
+    end: float | None
     before: int
     rows: int
     stratum: int
@@ -193,12 +195,17 @@ class UnitStream:
         if not self.open_rows:
             return []
         key = self.open_key
-        start = period_start(key, self.unit) if isinstance(key, int) else None
+        start = None
+        end = None
+        if isinstance(key, int):
+            start = period_start(key, self.unit)
+            end = period_start(key + 1, self.unit)
         if key is None:
             key = self.evidence.judged + self.uncompared + 1
         unit = Judged(
             unit_name(self.unit, key),
             start,
+            end,
             self.rows - self.open_rows,
             self.open_rows,
             self.open_stratum,

@@ -32,8 +32,7 @@ class UnitWatch:
 
     Args:
         profile: the past, which has units.
-        alpha: the probability of a false alarm.
-        level: the part of it that is for changes of features.
+        level: the part of alpha that is for changes of features.
         guarantee: see `evidence`.
         seed: of the ties, and of the units that are forgotten.
     """
@@ -41,7 +40,6 @@ class UnitWatch:
     def __init__(
         self,
         profile: Profile,
-        alpha: float,
         level: float,
         guarantee: Guarantee,
         seed: np.random.SeedSequence,
@@ -56,7 +54,7 @@ class UnitWatch:
             seed,
         )
         self.stream = UnitStream(self.unit, profile.features, evidence)
-        self.promise = _promise(profile, self.unit, alpha, guarantee)
+        self.promise = _promise(profile, self.unit, level, guarantee)
         self._profile = profile
 
     @property
@@ -82,6 +80,7 @@ class UnitWatch:
             effect=effects[0] if effects else None,
             guarantee=self.promise,
             assumptions=self._profile.assumptions(),
+            time=own.end,
             began_time=None if began is None else began.start,
             rows=int(crossing.recent.sum()),
             unit=own.name,
@@ -125,19 +124,24 @@ def _units_of(profile: Profile) -> tuple[str, ReferenceUnits]:
 def _promise(
     profile: Profile,
     unit: str,
-    alpha: float,
+    level: float,
     guarantee: Guarantee,
 ) -> str:
     """The guarantee of a stream of units, in words."""
     units = plural(unit)
     strata = "" if profile.stratum is None else f" of the same {profile.stratum}"
+    what = "any alarm"
+    rest = ""
+    if profile.baseline is not None:
+        what = "any alarm about a feature"
+        rest = "; losses go by rows, and need rows that are exchangeable"
     when = f"if {units} are exchangeable with the {units} of the reference{strata}"
     if guarantee == "ever":
         return (
-            f"{when}, any alarm is ever raised with a probability of at most {alpha:g}, however "
-            "often one looks"
+            f"{when}, {what} is ever raised with a probability of at most {level:g}, however often "
+            f"one looks{rest}"
         )
     return (
-        f"{when}, any alarm is raised within {many(HORIZON_UNITS, unit)} with a probability of at "
-        f"most {alpha:g}"
+        f"{when}, {what} is raised within {many(HORIZON_UNITS, unit)} with a probability of at most "
+        f"{level:g}{rest}"
     )

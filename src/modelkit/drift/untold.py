@@ -81,6 +81,7 @@ class Untold:
             level=alarm.level,
             row=alarm.row,
             began=alarm.began,
+            unit=alarm.unit,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import isnan
 from typing import Literal
 
 AlarmKind = Literal["changed", "material", "performance"]
@@ -10,7 +11,7 @@ AlarmKind = Literal["changed", "material", "performance"]
 
 @dataclass(frozen=True)
 class Effect:
-    """The size of a difference, from counts: `low` and `high` are a 95 % interval."""
+    """The size of a difference, from counts: `low` and `high` are a 95 % interval, or both NaN."""
 
     name: str
     value: float
@@ -18,6 +19,8 @@ class Effect:
     high: float
 
     def __str__(self) -> str:
+        if isnan(self.low):
+            return f"{self.name} {self.value:.3f}"
         return f"{self.name} {self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
@@ -36,7 +39,10 @@ class Alarm:
     of a row until then and `began_time` the estimated one of the change, in seconds since 1970, by
     the rows or else by the host's clock; None for a batch of rows without times. `rows` is how many
     rows the figure rests on: those of the stratum that have a value of the feature and that its
-    stride left. `stratum` is None where there are no strata.
+    stride left. `unit` names the unit that was judged, such as "day 2013-03-09"; None where rows
+    are compared. `counts` are the numbers of rows in each of the 67 cells since the change, of the
+    last 1,024 at most: what the alarm saw; empty for "performance". `stratum` is None where there
+    are no strata.
     """
 
     kind: AlarmKind

@@ -72,10 +72,7 @@ class Watch:
         clock: Callable[[], float] = time.time,
         on_alarm: OnAlarm | None = None,
     ) -> None:
-        if not 0 < alpha < 1:
-            raise DriftError(f"alpha is between 0 and 1; got {alpha!r}")
-        if guarantee not in ("ever", "arl"):
-            raise DriftError(f'guarantee is "ever" or "arl", got {guarantee!r}')
+        _check(alpha, guarantee)
         self.profile = profile
         self.alpha = alpha
         self.tolerance = dict(tolerance) if isinstance(tolerance, Mapping) else tolerance
@@ -98,7 +95,7 @@ class Watch:
         self.units: UnitWatch | None = None
         self._streams: list[Stream] = []
         if profile.units is not None:
-            self.units = UnitWatch(profile, alpha, self._levels["changed"], guarantee, seeds[0])
+            self.units = UnitWatch(profile, self._levels["changed"], guarantee, seeds[0])
         else:
             self._streams = [self._stream(s, own) for s, own in enumerate(seeds)]
         self.target = self._target(of_target)
@@ -601,3 +598,11 @@ class Watch:
             self._shuffles[name].restore(generator)
         if "segments" in about:
             self.segmented.restore(archive.under("segments ", arrays), about["segments"])
+
+
+def _check(alpha: float, guarantee: Guarantee) -> None:
+    """Raise DriftError for values out of range."""
+    if not 0 < alpha < 1:
+        raise DriftError(f"alpha is between 0 and 1; got {alpha!r}")
+    if guarantee not in ("ever", "arl"):
+        raise DriftError(f'guarantee is "ever" or "arl", got {guarantee!r}')

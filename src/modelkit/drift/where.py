@@ -76,8 +76,7 @@ def _pairs(
     began: int,
 ) -> list[Pair]:
     """A feature in each segment that has rows on both sides."""
-    # Rows are counted that were not ranked: so many of the latest ones came after the change.
-    since = watch.segmented.rows - (watch.place - began)
+    since = watch.segmented.rows - _after(watch, began)
     feature = watch.profile.features[j]
     pairs = []
     for own, recent in zip(watch.profile.segments, watch.segmented.since(since), strict=True):
@@ -92,13 +91,24 @@ def _pairs(
     return pairs
 
 
+def _after(watch: Watch, began: int) -> int:
+    """How many of the latest rows that segments counted came after row number `began`.
+
+    Of a large call a Monitor counts a part of the rows, and numbers all of them.
+    """
+    if watch.units is not None:
+        return watch.rows - began
+    taken = max(watch.place - watch.chronicle.rows_before, 1)
+    return int((watch.place - began) * min(watch.segmented.rows / taken, 1.0))
+
+
 def _adjusted(
     pairs: Sequence[Pair],
     alpha: float,
     seed: int,
 ) -> list[float]:
     """Exact p-values, adjusted by Holm."""
-    draws = exact.permutations_for(len(pairs), alpha)
+    draws = exact.permutations_for(len(pairs), alpha / 2)  # so that p may be below alpha
     rng = np.random.default_rng(seed)
     p = []
     for pair in pairs:

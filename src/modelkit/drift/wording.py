@@ -96,13 +96,19 @@ def headline(
     kind: str,
     rows: int,
 ) -> str:
-    """What changed, since when and by how much; or that there is no alarm."""
+    """What changed, since when and by how much; or that there is no alarm.
+
+    `features` are in the order of their rank.
+    """
     if not alarms:
         return f"No alarm. Nothing in {count_of(rows, 'row')} shows that they differ from before."
-    first = _most_serious(alarms)
+    first = _most_serious(alarms, features)
     name = name_of(first.feature, first.stratum)
     since = "" if kind == "batch" else f", since {since_text(first)}"
-    said = [f"{name} {SAYS.get(first.kind, first.kind)}{since}: {_how_much(first, features)}."]
+    says = f"{name} {SAYS[first.kind]}"
+    if first.kind == "performance":
+        says = "The model has become worse, by more than the tolerance"
+    said = [f"{says}{since}: {_how_much(first, features)}."]
     others = _others(alarms, first)
     if others:
         verb = "has" if len(others) == 1 else "have"
@@ -110,9 +116,16 @@ def headline(
     return " ".join(said)
 
 
-def _most_serious(alarms: Sequence[Alarm]) -> Alarm:
-    def order(alarm: Alarm) -> tuple[int, float]:
-        return SERIOUS.index(alarm.kind), alarm.p
+def _most_serious(
+    alarms: Sequence[Alarm],
+    features: Sequence[FeatureDrift],
+) -> Alarm:
+    """The alarm of the most serious kind, of the feature that ranks first, the earliest."""
+    ranks = {(drift.feature, drift.stratum): rank for rank, drift in enumerate(features)}
+
+    def order(alarm: Alarm) -> tuple[int, int]:
+        rank = ranks.get((alarm.feature, alarm.stratum), len(ranks))
+        return SERIOUS.index(alarm.kind), rank
 
     return min(alarms, key=order)
 
@@ -140,8 +153,7 @@ def since_text(alarm: Alarm) -> str:
 def _how_much(alarm: Alarm, features: Sequence[FeatureDrift]) -> str:
     """The size of an alarm's change, in shares of rows where they are known."""
     if alarm.effect is not None and alarm.kind == "performance":
-        size = alarm.effect
-        return f"the mean loss is {size.value:.3g} (between {size.low:.3g} and {size.high:.3g})"
+        return f"the mean loss is {alarm.effect.value:.3g}"
     for drift in features:
         if (drift.feature, drift.stratum) == (alarm.feature, alarm.stratum):
             move = largest_move(drift)
@@ -211,7 +223,7 @@ def advice(alarms: Sequence[Alarm], checks: int) -> str:
             f"Read {count_of(checks, 'data check')} below: they raise no alarm, and may matter. "
             "No alarm does not prove that nothing changed."
         )
-    said = f"What to do: {ADVICE.get(_most_serious(alarms).kind, '')}"
+    said = f"What to do: {ADVICE[_most_serious(alarms, ()).kind]}"
     if checks:
         said += f" Begin with {count_of(checks, 'data check')} below."
     return said
@@ -233,12 +245,14 @@ def raised_text(alarm: Alarm, kind: str) -> str:
     """When an alarm was raised, and since when the rows differ."""
     if kind == "batch":
         return ""
-    at = f"row {alarm.row:,}"
-    if alarm.time is not None:
-        at = f"{second_text(alarm.time)} UTC ({at})"
+    came = f"at row {alarm.row:,}"
+    if alarm.unit is not None:
+        came = f"with {alarm.unit}"
+    elif alarm.time is not None:
+        came = f"at {second_text(alarm.time)} UTC, row {alarm.row:,}"
     if alarm.began is None and alarm.began_time is None:
-        return f"The alarm came at {at}."
-    return f"The change began at {since_text(alarm)}; the alarm came at {at}."
+        return f"The alarm came {came}."
+    return f"The change began at {since_text(alarm)}; the alarm came {came}."
 
 
 def tests_of(drift: FeatureDrift, kind: str) -> list[tuple[str, str]]:
