@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 from modelkit.cast import Array
-from modelkit.drift import findings, unit_findings
+from modelkit.drift import continued, findings, unit_findings
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.call_marks import marks_of
+from modelkit.drift.encoding import to_cells
 from modelkit.drift.history import History, history_of
 from modelkit.drift.labelled_rows import LabelledRows
 from modelkit.drift.notes import Suppression
@@ -181,7 +182,7 @@ class Detector:
     ) -> list[Alarm]:
         watch = self._watch
         marks = marks_of(self.profile, self._columns(X, scores), at)
-        cells, strata = watch.encode(marks.columns)
+        cells, strata = to_cells(watch.profile, marks.columns)
         estimate = watch.label_free.of(self._named(scores))  # which may refuse them, as units may
         if marks.parts is not None:
             new = watch.push_units(cells, strata, marks.parts)
@@ -350,7 +351,7 @@ class Detector:
         Raises:
             DriftError: for a profile of other columns, an alpha out of range, or without a reason.
         """
-        self._watch = self._watch.rebased(profile, reason, alpha)
+        self._watch = continued.rebased(self._watch, profile, reason, alpha)
 
     def report(self) -> DriftReport:
         """Describe the stream so far: alarms, p-values, effect sizes, checks and performance."""
@@ -384,7 +385,7 @@ class Detector:
         Raises:
             DriftError: for the state of a Detector of another profile, and for other bytes.
         """
-        return detector_of(Watch.resume(profile, state, clock, on_alarm))
+        return detector_of(continued.resume(profile, state, clock, on_alarm))
 
     @staticmethod
     def merge(
@@ -404,7 +405,7 @@ class Detector:
         """
         if not states:
             raise DriftError("there are no states to merge")
-        watches = [Watch.resume(profile, state) for state in states]
+        watches = [continued.resume(profile, state) for state in states]
         first = watches[0]
         for other in watches[1:]:
             for name in ("alpha", "tolerance", "guarantee"):

@@ -10,6 +10,7 @@ from modelkit.cast import Array
 from modelkit.drift import checks, exact
 from modelkit.drift.audit import bins_of
 from modelkit.drift.cells import CELLS, GONE, Feature
+from modelkit.drift.encoding import stratum_numbers
 from modelkit.drift.notes import united
 from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
@@ -184,7 +185,7 @@ def of_batch(
     Raises DriftError for no rows, and for a profile with private counts.
     """
     profile = watch.profile
-    n, strata = watch.members(columns)
+    n, strata = stratum_numbers(profile, columns)
     if not n:
         raise DriftError("there are no rows to test")
     if profile.epsilon is not None:
