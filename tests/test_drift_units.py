@@ -190,7 +190,9 @@ def by_day():
     """The shares of all days, as they were and as they would be after each change."""
     rows = rows_of(range(DAYS))
     day = (rows["when"].dt.normalize() - rows["when"][0].normalize()).dt.days.to_numpy()
-    profile = mk.Profile.fit(rows[day < 60], reference=rows[day < 120], unit="day", time="when")
+    profile = mk.Profile.fit(
+        rows[day < 60], reference=rows[(day >= 60) & (day < 120)], unit="day", time="when"
+    )
     found = {name: shares_of_days(profile, change(rows), day) for name, change in CHANGES.items()}
     return found | {"": shares_of_days(profile, rows, day)}
 

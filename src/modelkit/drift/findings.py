@@ -16,7 +16,7 @@ from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.stream import Crossing, Stream
-from modelkit.drift.values import Alarm, Check, FeatureDrift
+from modelkit.drift.values import Alarm, Check, Effect, FeatureDrift
 from modelkit.drift.watch import Watch
 from modelkit.drift.where import segments_of
 from modelkit.errors import DriftError
@@ -329,8 +329,14 @@ def feature_drift(  # noqa: PLR0913 - all but four by keyword
     material: float | None = None,
     began: int | None = None,
     alarmed: Array | None = None,
+    effects: tuple[Effect, ...] | None = None,
 ) -> FeatureDrift:
-    """The findings on one feature, from counts (67,) of the reference and of recent rows."""
+    """The findings on one feature, from counts (67,) of the reference and of recent rows.
+
+    `effects` are those between units; without them they are measured between rows.
+    """
+    if effects is None:
+        effects = exact.all_effects(recent, reference, ordered=feature.ordered)
     before = _shares(reference)
     now = _shares(recent)
     then = None if alarmed is None else _shares(alarmed)
@@ -343,7 +349,7 @@ def feature_drift(  # noqa: PLR0913 - all but four by keyword
         rows=int(recent.sum()),
         p_changed=changed,
         p_material=material,
-        effects=exact.all_effects(recent, reference, ordered=feature.ordered),
+        effects=effects,
         missing=(float(before[GONE]), float(now[GONE])),
         weight=feature.weight,
         began=began,

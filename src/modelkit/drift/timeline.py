@@ -28,13 +28,19 @@ class Axis:
     last: float
     timed: bool
 
-    def x(self, at: float) -> float:
+    def x(
+        self,
+        at: float,
+    ) -> float:
         """The place of a row or a time."""
         wide = max(self.last - self.first, 1e-9)
         share = min(max((at - self.first) / wide, 0.0), 1.0)
         return NAMES_END + share * (RIGHT - NAMES_END)
 
-    def text(self, at: float) -> str:
+    def text(
+        self,
+        at: float,
+    ) -> str:
         """A row or a time in words."""
         return second_text(at) if self.timed else f"{at:,.0f}"
 
@@ -48,7 +54,11 @@ def timeline_part(
     shown = _first_of_each(alarms)[:MOST_LINES]
     if not shown or rows <= 0:
         return ""
-    axis = _axis(shown, rows, times)
+    axis = _axis(
+        shown,
+        rows,
+        times,
+    )
     lines = [_line(alarm, axis, LINE * i) for i, alarm in enumerate(shown)]
     height = LINE * len(shown)
     drawn = "".join([*lines, _scale(axis, height)])
@@ -74,11 +84,23 @@ def _axis(
     times: tuple[float, float] | None,
 ) -> Axis:
     if times is None or any(_time_of(alarm) is None for alarm in alarms):
-        return Axis(0, rows, timed=False)
+        return Axis(
+            0,
+            rows,
+            timed=False,
+        )
     first, last = times
     if last - first <= SHORTEST:
-        return Axis(0, rows, timed=False)
-    return Axis(first, last, timed=True)
+        return Axis(
+            0,
+            rows,
+            timed=False,
+        )
+    return Axis(
+        first,
+        last,
+        timed=True,
+    )
 
 
 def _time_of(alarm: Alarm) -> float | None:
@@ -86,7 +108,10 @@ def _time_of(alarm: Alarm) -> float | None:
     return alarm.began_time if alarm.time is None else alarm.time
 
 
-def _ends(alarm: Alarm, axis: Axis) -> tuple[float, float]:
+def _ends(
+    alarm: Alarm,
+    axis: Axis,
+) -> tuple[float, float]:
     """Where the change began, and where the alarm came."""
     came = _time_of(alarm)
     if axis.timed and came is not None:
@@ -117,7 +142,10 @@ def _line(
     )
 
 
-def _scale(axis: Axis, top: int) -> str:
+def _scale(
+    axis: Axis,
+    top: int,
+) -> str:
     """The ticks under the lines, and what they count."""
     ticks = 2 if axis.timed else TICKS
     texts = []

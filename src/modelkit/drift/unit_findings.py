@@ -115,8 +115,9 @@ def _drifts(  # noqa: PLR0913 - half of them by keyword
             changed=p[j],
             began=began[j],
             alarmed=alarmed.get((None, feature.name)),
+            effects=units.effects(j, recent[:, j], strata),
         )
-        found.append(replace(drift, effects=units.effects(j, recent[:, j], strata)))
+        found.append(drift)
     return tuple(found)
 
 
