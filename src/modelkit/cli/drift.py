@@ -53,7 +53,8 @@ def run_drift(args: argparse.Namespace) -> Printed:
 def _compare(args: argparse.Namespace) -> mk.DriftReport:
     with mk.load(args.file) as model:
         signature = model.signature
-        rows = known_columns(read_csv(args.current, signature), signature)
+        records = read_csv(args.current, signature)
+        rows = known_columns(records, signature)
         if args.reference is None:
             profile = packaged(model)
         else:
@@ -62,4 +63,5 @@ def _compare(args: argparse.Namespace) -> mk.DriftReport:
             profile = mk.Profile.fit(past, model=model if is_encoder(model) else None)
         watched = any(feature.output for feature in profile.features)
         scores = model.run(rows) if watched else None
+        rows = known_columns(records, signature, profile.aside())
         return mk.Detector(profile, alpha=args.alpha).test(rows, scores=scores)

@@ -117,10 +117,10 @@ def _of_days(
     if weekly and unit != "week":
         line += f", with stratum='weekday' ({counted.features[weekly[0]].name})"
         followed = followed and stratum is not None
-    if most > LIKE_BEFORE and unit != "week":
+    if most > LIKE_BEFORE:
         line += (
             f"; a day resembles the day before ({counted.features[again].name}, correlation "
-            f"{most:.2f}): alarms may come without drift, with unit='week' less so"
+            f"{most:.2f}): alarms will tell of seasons and trends that the reference does not cover"
         )
     return Advice(line, followed=followed)
 

@@ -182,9 +182,11 @@ class Detector:
         watch = self._watch
         marks = marks_of(self.profile, self._columns(X, scores), at)
         cells, strata = watch.encode(marks.columns)
-        if marks.parts is not None:  # which may refuse the rows, and comes first therefore
+        estimate = watch.label_free.of(self._named(scores))  # which may refuse them, as units may
+        if marks.parts is not None:
             new = watch.push_units(cells, strata, marks.parts)
-        watch.expect(self._named(scores))
+        with watch.lock:
+            watch.label_free.add(estimate)
         now = watch.chronicle.clock() if marks.seconds is None else marks.seconds
         watch.count(cells, strata, now)
         if marks.parts is None:

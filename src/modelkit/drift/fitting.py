@@ -13,7 +13,6 @@ from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.columns import (
     ColumnsByName,
     FeatureKind,
-    as_numbers,
     feature_kind,
     fifth,
     length,
@@ -27,6 +26,7 @@ from modelkit.drift.labelfree import Calibration
 from modelkit.drift.outputs import (
     OF_CLASSES,
     PER_CLASS,
+    class_numbers,
     name_outputs,
     output_columns,
     scores_of,
@@ -339,35 +339,6 @@ def count_cells(
     return features, counts
 
 
-def duplicates(
-    features: Sequence[Feature],
-    columns: ColumnsByName,
-) -> int:
-    """The number of rows that equal an earlier one in every input column, (n,) each."""
-    inputs = [feature for feature in features if not feature.output]
-    rows = len(columns[inputs[0].name]) if inputs else 0
-    total = np.zeros(rows, np.uint64)
-    for j, feature in enumerate(inputs):
-        plain = _compared(feature, columns[feature.name])
-        bits = plain.view(f"u{plain.itemsize}").astype(np.uint64)
-        total = _mixed(total, bits + np.uint64(2 * j + 1))
-    return len(total) - len(np.unique(total))
-
-
-def _mixed(total: Array, bits: Array) -> Array:
-    """Hashes of rows, with one more number of each row mixed in; all uint64 (n,)."""
-    bits = (bits ^ (bits >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = total ^ bits ^ (bits >> np.uint64(29))
-    return mixed * np.uint64(0xBF58476D1CE4E5B9)
-
-
-def _compared(feature: Feature, values: Array) -> Array:
-    """The numbers by which values pass as equal."""
-    if feature.kind == "category":
-        return feature.cells(values)
-    return as_numbers(values, feature.kind, feature.name)
-
-
 # Losses of the reference.
 
 
@@ -392,4 +363,5 @@ def fit_calibration(
         scores,
         member,
         np.random.default_rng(seed),
+        class_numbers(served.get("label"), tuple(numbers)),
     )

@@ -51,8 +51,7 @@ def label_free(
 def _estimated(
     calibration: Calibration, estimate: Estimate, answers: Mapping[str, Array]
 ) -> dict[str, tuple[float, float, float]]:
-    low, high = estimate.interval(calibration)
-    found = {"accuracy": (estimate.accuracy, low, high)}
+    found = {"accuracy": estimate.interval(calibration)}
     if len(calibration.classes) != 2:
         return found
     values = {

@@ -18,6 +18,7 @@ from modelkit.drift.labelfree import Calibration
 from modelkit.drift.losses import Baseline, baseline_of_labels, baseline_of_losses
 from modelkit.drift.outputs import predicted_of
 from modelkit.drift.privacy import noisy
+from modelkit.drift.repeats import check_shared, duplicates
 from modelkit.drift.segments import Segmentation, fit_segments
 from modelkit.drift.target import TARGET, TargetLabels
 from modelkit.drift.unit_fit import CountedRows, Marking, Marks, reference_units
@@ -155,6 +156,8 @@ class Profile:
         marking = Marking(unit, time, stratum, private=epsilon is not None)
         weights = fitting.AlphaWeights(importance or {})
         sides, marks = marking.sides(X, reference, model, ordered=ordered, seed=seed)
+        if reference is not None:
+            check_shared(sides.train, sides.held)
         kinds = fitting.length_columns(text, model)
         fitted = fitting.Fitting(kinds, weights, seed)
         fitted.inputs(sides.train, marking.aside)
@@ -238,9 +241,13 @@ class Profile:
         names = list(dict.fromkeys(source_of(name, self.bases) for name in inputs))
         if self.stratum is not None and not self.timed_stratum:
             names.append(self.stratum)
-        if self.unit is not None and self.unit not in (*PERIODS, BATCH_UNIT, *names):
-            names.append(self.unit)
+        names += [name for name in self.aside() if name not in (*names, self.time)]
         return names
+
+    def aside(self) -> list[str]:
+        """The columns that are no features: those that tell times and units."""
+        own = None if self.unit in (*PERIODS, BATCH_UNIT) else self.unit
+        return [name for name in (self.time, own) if name is not None]
 
     def outputs(self) -> set[str]:
         """The names of the outputs that are looked at, before embeddings are made into numbers."""
@@ -378,7 +385,7 @@ def _counted(
         rows=length(sides.held),
         train_rows=length(sides.train),
         ordered=ordered,
-        duplicates=fitting.duplicates(features, columns),
+        duplicates=duplicates({f.name: columns[f.name] for f in features if not f.output}),
         unit=marking.unit,
         time=marking.time,
         units=units,

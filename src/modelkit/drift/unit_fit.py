@@ -10,7 +10,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift.cells import CELLS, Feature
-from modelkit.drift.columns import ColumnsByName, length, read_columns, stratum_names, take_rows
+from modelkit.drift.columns import ColumnsByName, length, read_columns, take_rows
 from modelkit.drift.fitting import Sides, read_sides
 from modelkit.drift.refusals import check_columns
 from modelkit.drift.row_times import row_seconds
@@ -28,6 +28,7 @@ from modelkit.drift.units import (
     periods,
     plural,
     shares_of,
+    unit_codes,
 )
 from modelkit.errors import DriftError
 from modelkit.model import Model
@@ -231,9 +232,7 @@ class Marking:
             return np.unique(
                 periods(needed_times(seconds, self.unit), self.unit), return_inverse=True
             )[1]
-        names = stratum_names(held[self.unit])
-        at = {name: i for i, name in enumerate(dict.fromkeys(names))}
-        return np.array([at[name] for name in names], np.int64)
+        return unit_codes(self.unit, held[self.unit])[1]
 
     def _stripped(
         self,

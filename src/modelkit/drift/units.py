@@ -13,7 +13,7 @@ from typing import Any, Literal, final
 
 import numpy as np
 
-from modelkit.cast import Array
+from modelkit.cast import MISSING, Array, is_missing
 from modelkit.drift.buckets import DAY_SECONDS, HOUR_SECONDS
 from modelkit.drift.cells import COARSE_CELLS, Feature
 from modelkit.drift.columns import stratum_names
@@ -163,13 +163,32 @@ def of_call(
     keys: list[Any]
     if unit in PERIODS:
         numbers = periods(needed_times(seconds, unit), unit)
-        keys = np.unique(numbers).tolist()
-        return [UnitRows(key, np.flatnonzero(numbers == key)) for key in keys]
+        found, codes = np.unique(numbers, return_inverse=True)
+        keys = found.tolist()
+    else:
+        keys, codes = unit_codes(unit, labels)
+    order = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes))
+    rows = np.split(order, ends[:-1])
+    return [UnitRows(key, own) for key, own in zip(keys, rows, strict=True)]
+
+
+def unit_codes(unit: str, labels: Array | None) -> tuple[list[str], Array]:
+    """The values of a column in the order of their appearance, and the number of each row's.
+
+    Raises DriftError where there is no column, and for rows without a value.
+    """
     if labels is None:
         raise DriftError(f"the rows lack the column {unit!r}, which tells the unit", feature=unit)
-    names = np.array(stratum_names(labels), object)
-    keys = list(dict.fromkeys(names.tolist()))
-    return [UnitRows(key, np.flatnonzero(names == key)) for key in keys]
+    missing = [is_missing(item) or item == MISSING for item in labels.tolist()]
+    if any(missing):
+        raise DriftError(
+            f"column {unit!r} tells the unit, and has no value in row {missing.index(True):,}",
+            feature=unit,
+        )
+    names = stratum_names(labels)
+    at = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    return list(at), np.array([at[name] for name in names], np.int64)
 
 
 def together(parts: Sequence[UnitRows]) -> list[UnitRows]:

@@ -76,8 +76,7 @@ def _pairs(
     began: int,
 ) -> list[Pair]:
     """A feature in each segment that has rows on both sides."""
-    # Rows are counted that were not ranked: so many of the latest ones came after the change.
-    since = watch.segmented.rows - (watch.place - began)
+    since = watch.segmented.rows - _after(watch, began)
     feature = watch.profile.features[j]
     pairs = []
     for own, recent in zip(watch.profile.segments, watch.segmented.since(since), strict=True):
@@ -90,6 +89,17 @@ def _pairs(
             pair = Pair(feature, own.name, own.labels[k], share, recent[k, j], own.counts[k, j])
             pairs.append(pair)
     return pairs
+
+
+def _after(watch: Watch, began: int) -> int:
+    """How many of the latest rows that segments counted came after row number `began`.
+
+    Of a large call a Monitor counts a part of the rows, and numbers all of them.
+    """
+    if watch.units is not None:
+        return watch.rows - began
+    taken = max(watch.place - watch.chronicle.rows_before, 1)
+    return int((watch.place - began) * min(watch.segmented.rows / taken, 1.0))
 
 
 def _adjusted(
