@@ -197,7 +197,7 @@ def test_eight_threads_lose_no_row(profile):
     assert failed == []
     assert detector.rows == 40 * 53
     assert max(mk.Detector.resume(profile, state).rows for state in states[::10]) <= 40 * 53
-    assert detector._watch.labelled.rows == 200
+    assert detector._watch.labels.losses.rows == 200
     assert sum(stream.totals[0].sum() for _, stream in detector._watch.streams()) == 40 * 53
     ranked = (
         sum(stream._counts.sum(axis=1)[1] for _, stream in detector._watch.streams())
@@ -311,7 +311,7 @@ def test_what_a_loss_is_does_not_depend_on_the_type_of_predictions(form):
     )
     detector = mk.Detector(profile)
     assert detector.update_labels(truth[:500], form(guess[:500])) == []
-    assert detector._watch.labelled.interval()[1] < 0.6
+    assert detector._watch.labels.losses.interval()[1] < 0.6
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns", "D"])

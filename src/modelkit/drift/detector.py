@@ -250,12 +250,7 @@ class Detector:
         watch = self._watch
         labels = LabelledRows.read(watch.profile, y, predicted, losses)
         times = watch.times_of(None if at is None else given_seconds(at, labels.rows), labels.rows)
-        watch.count_labels(labels.losses, labels.cells, times)
-        new = []
-        if labels.cells is not None:
-            new += watch.push_targets(labels.cells, times, order)
-        if labels.losses is not None:
-            new += watch.push_losses(labels.losses, times, order)
+        new = watch.push_labels(labels, times, order)
         watch.untold.tell()
         return new
 

@@ -37,10 +37,10 @@ def of_stream(watch: Watch) -> DriftReport:
         features += _stream_features(profile.features, profile.counts[s], name, stream, alarmed)
         for feature, totals in zip(profile.features, stream.totals, strict=True):
             found += checks.unseen(feature, totals)
-    if watch.target is not None and profile.target is not None:
+    if watch.labels.target is not None and profile.target is not None:
         labels = profile.target
         own = (labels.feature,)
-        features += _stream_features(own, labels.counts[None], None, watch.target, alarmed)
+        features += _stream_features(own, labels.counts[None], None, watch.labels.target, alarmed)
     return DriftReport(
         kind="stream",
         rows=watch.rows,
