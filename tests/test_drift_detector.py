@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
+from modelkit.drift.encoding import to_cells
 from modelkit.drift.milestones import places_of
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
@@ -197,7 +198,7 @@ def test_eight_threads_lose_no_row(profile):
     assert failed == []
     assert detector.rows == 40 * 53
     assert max(mk.Detector.resume(profile, state).rows for state in states[::10]) <= 40 * 53
-    assert detector._watch.labelled.rows == 200
+    assert detector._watch.labels.losses.rows == 200
     assert sum(stream.totals[0].sum() for _, stream in detector._watch.streams()) == 40 * 53
     ranked = (
         sum(stream._counts.sum(axis=1)[1] for _, stream in detector._watch.streams())
@@ -216,7 +217,7 @@ def guarded(work, mine, failed):
 
 def test_a_state_is_never_taken_between_ranks_and_bets(profile):
     detector, rows = mk.Detector(profile), mixed(200, 1)
-    cells, strata = detector._watch.encode(profile.columns(rows))
+    cells, strata = to_cells(profile, profile.columns(rows))
     detector._watch.rank(cells, strata, places_of(0, np.zeros(200)))
     resumed = mk.Detector.resume(profile, detector.state())
     detector._watch.settle()
@@ -311,7 +312,7 @@ def test_what_a_loss_is_does_not_depend_on_the_type_of_predictions(form):
     )
     detector = mk.Detector(profile)
     assert detector.update_labels(truth[:500], form(guess[:500])) == []
-    assert detector._watch.labelled.interval()[1] < 0.6
+    assert detector._watch.labels.losses.interval()[1] < 0.6
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns", "D"])

@@ -78,7 +78,7 @@ def test_labels_that_did_not_change_raise_no_alarm():
     for run in range(runs):
         labels = classes(400, 3 * run)
         fresh = mk.Profile.fit(
-            inputs(60, run), reference=inputs(400, 1000 + run), scores=labels, labels=labels
+            inputs(60, 10_000 + run), reference=inputs(400, run), scores=labels, labels=labels
         )
         detector = mk.Detector(fresh, alpha=0.2, seed=run)
         alarms += bool(detector.update_labels(classes(2500, 3 * run + 1)))

@@ -78,14 +78,21 @@ class AuditTable:
         """Everything, as one line of ASCII."""
         rows = [asdict(row) for row in self.rows]
         plain = {"schema": AUDIT_SCHEMA, "rows": rows}
-        return json.dumps(plain, allow_nan=False, sort_keys=True)
+        return json.dumps(
+            plain,
+            allow_nan=False,
+            sort_keys=True,
+        )
 
 
 def _cell(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, tuple) else value
 
 
-def audit_table(features: Iterable[FeatureDrift], alarms: Sequence[Alarm]) -> AuditTable:
+def audit_table(
+    features: Iterable[FeatureDrift],
+    alarms: Sequence[Alarm],
+) -> AuditTable:
     """The customary figures of features that hold their bins.
 
     Raises DriftError for a report that was written before there were bins.
@@ -106,7 +113,10 @@ def audit_table(features: Iterable[FeatureDrift], alarms: Sequence[Alarm]) -> Au
     return AuditTable(tuple(rows))
 
 
-def _row(drift: FeatureDrift, alarms: tuple[str, ...]) -> AuditRow:
+def _row(
+    drift: FeatureDrift,
+    alarms: tuple[str, ...],
+) -> AuditRow:
     old = np.array([before for _, before, _ in drift.bins])
     new = np.array([now for _, _, now in drift.bins])
     ordered = drift.kind != "category"
@@ -141,10 +151,17 @@ def _test(
     """The statistic of the customary test, and its p-value."""
     if drift.kind == "category":
         return _chi_square(old, new)
-    return _ks(drift, old, new)
+    return _ks(
+        drift,
+        old,
+        new,
+    )
 
 
-def customary_psi(old: Array, new: Array) -> float:
+def customary_psi(
+    old: Array,
+    new: Array,
+) -> float:
     """The population stability index of counts (K,), where a share of 0 counts as 0.0001."""
     p = np.maximum(new / new.sum(), LEAST_SHARE)
     q = np.maximum(old / old.sum(), LEAST_SHARE)
@@ -179,7 +196,10 @@ def _ks(
     return distance, float(kstwo.sf(distance, round(sizes)))
 
 
-def _chi_square(old: Array, new: Array) -> tuple[float, float]:
+def _chi_square(
+    old: Array,
+    new: Array,
+) -> tuple[float, float]:
     """Pearson's statistic of a table of two rows, and its p-value."""
     with importing("scipy", "the customary chi-square test", "drift"):
         from scipy.special import chdtrc
@@ -206,7 +226,14 @@ def bins_of(
     """
     if feature.ordered:
         return _deciles(feature, reference[:GONE], recent[:GONE])
-    labels = feature.labels()
+    return _categories(feature.labels(), reference, recent)
+
+
+def _categories(
+    labels: Sequence[str],
+    reference: Array,
+    recent: Array,
+) -> tuple[tuple[str, int, int], ...]:
     known = [cell for cell in range(REST) if reference[cell]]
     bins = [(labels[cell], int(reference[cell]), int(recent[cell])) for cell in known]
     others = int(reference[REST:GONE].sum())
@@ -222,19 +249,24 @@ def _deciles(
     recent: Array,
 ) -> tuple[tuple[str, int, int], ...]:
     ends = _ends(feature)
-    upto = np.cumsum(reference)[: len(ends)]
-    total = reference.sum()
-    nearest = []
-    for tenth in range(1, BINS):
-        far = np.abs(upto - total * tenth / BINS)
-        nearest.append(int(far.argmin()))
-    cuts = [cell for cell in dict.fromkeys(nearest) if 0 < upto[cell] < total]
+    cuts = _next_to_deciles(reference, len(ends))
     names = [ends[cell] for cell in cuts]
     names.append("true" if feature.kind == "flag" else "inf")
     starts = [0, *(cell + 1 for cell in cuts)]
     before = np.add.reduceat(reference, starts)
     now = np.add.reduceat(recent, starts)
     return tuple(zip(names, before.tolist(), now.tolist(), strict=True))
+
+
+def _next_to_deciles(reference: Array, ends: int) -> list[int]:
+    """The cells, of the first `ends`, at whose ends the bins of counts (66,) end."""
+    upto = np.cumsum(reference)[:ends]
+    total = reference.sum()
+    nearest = []
+    for tenth in range(1, BINS):
+        far = np.abs(upto - total * tenth / BINS)
+        nearest.append(int(far.argmin()))
+    return [cell for cell in dict.fromkeys(nearest) if 0 < upto[cell] < total]
 
 
 def _ends(feature: Feature) -> list[str]:

@@ -50,13 +50,21 @@ def chart(feature: FeatureDrift) -> str:
     cells = _cells_of(feature)
     if feature.kind in ("category", "flag"):
         used = [cell for cell in cells if _has_rows(cell)]
-        return _bars(feature.feature, used, seen=seen)
+        return _bars(
+            feature.feature,
+            used,
+            seen=seen,
+        )
     ordered = [
         cell
         for cell in cells
         if cell.label != "(missing)" and (_has_rows(cell) or cell.label not in ENDS)
     ]
-    return _outlines(feature.feature, ordered, seen=seen)
+    return _outlines(
+        feature.feature,
+        ordered,
+        seen=seen,
+    )
 
 
 def _cells_of(feature: FeatureDrift) -> list[Cell]:
@@ -163,7 +171,11 @@ def _outlines(
             _pointers(cells, step, seen=seen),
         ]
     )
-    return _svg(name, BASE + 36, body)
+    return _svg(
+        name,
+        BASE + 36,
+        body,
+    )
 
 
 def _top(
@@ -313,7 +325,11 @@ def _bars(
 
 
 def _largest(cell: Cell) -> float:
-    return max(cell.old, cell.new, cell.then or 0.0)
+    return max(
+        cell.old,
+        cell.new,
+        cell.then or 0.0,
+    )
 
 
 def _largest_cells(cells: Sequence[Cell]) -> list[Cell]:
@@ -341,9 +357,6 @@ def _pair(
     seen: bool,
 ) -> str:
     label, old, new, then = cell
-    short = html.short(label)
-    if len(label) > 20:
-        short = label[:18] + "..."
     recent = _bar("new", y + 10, new * scale) if seen else ""
     shares = f"{percent(old)}, {percent(new)}" if seen else percent(old)
     alarmed = ""
@@ -356,11 +369,15 @@ def _pair(
         _bar("old", y, old * scale),
         recent,
         alarmed,
-        _svg_text(NAMES_END - 6, middle, short, "end"),
+        _svg_text(NAMES_END - 6, middle, _short_label(label), "end"),
         _svg_text(end + 6, middle, shares, "start"),
         _tooltip(cell, seen=seen),
     ]
     return f"<g>{''.join(parts)}</g>"
+
+
+def _short_label(label: str) -> str:
+    return label[:18] + "..." if len(label) > 20 else html.short(label)
 
 
 def _bar(

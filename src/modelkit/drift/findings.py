@@ -12,12 +12,13 @@ from modelkit.drift.audit import bins_of
 from modelkit.drift.cells import CELLS, GONE, Feature
 from modelkit.drift.columns import length
 from modelkit.drift.dependence import every
+from modelkit.drift.encoding import stratum_numbers
 from modelkit.drift.notes import united
 from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.stream import Crossing, Stream
-from modelkit.drift.values import Alarm, Check, FeatureDrift
+from modelkit.drift.values import Alarm, Check, Effect, FeatureDrift
 from modelkit.drift.watch import Watch
 from modelkit.drift.where import segments_of
 from modelkit.errors import DriftError
@@ -39,10 +40,10 @@ def of_stream(watch: Watch) -> DriftReport:
         features += _stream_features(profile.features, profile.counts[s], name, stream, alarmed)
         for feature, totals in zip(profile.features, stream.totals, strict=True):
             found += checks.unseen(feature, totals)
-    if watch.target is not None and profile.target is not None:
+    if watch.labels.target is not None and profile.target is not None:
         labels = profile.target
         own = (labels.feature,)
-        features += _stream_features(own, labels.counts[None], None, watch.target, alarmed)
+        features += _stream_features(own, labels.counts[None], None, watch.labels.target, alarmed)
     return DriftReport(
         kind="stream",
         rows=watch.rows,
@@ -187,7 +188,7 @@ def of_batch(
     Raises DriftError for no rows, and for a profile with private counts.
     """
     profile = watch.profile
-    n, strata = watch.members(columns)
+    n, strata = stratum_numbers(profile, columns)
     if not n:
         raise DriftError("there are no rows to test")
     if profile.epsilon is not None:
@@ -337,8 +338,14 @@ def feature_drift(  # noqa: PLR0913 - all but four by keyword
     began: int | None = None,
     compared: int | None = None,
     alarmed: Array | None = None,
+    effects: tuple[Effect, ...] | None = None,
 ) -> FeatureDrift:
-    """The findings on one feature, from counts (67,) of the reference and of recent rows."""
+    """The findings on one feature, from counts (67,) of the reference and of recent rows.
+
+    `effects` are those between units; without them they are measured between rows.
+    """
+    if effects is None:
+        effects = exact.all_effects(recent, reference, ordered=feature.ordered)
     before = _shares(reference)
     now = _shares(recent)
     then = None if alarmed is None else _shares(alarmed)
@@ -351,7 +358,7 @@ def feature_drift(  # noqa: PLR0913 - all but four by keyword
         rows=int(recent.sum()),
         p_changed=changed,
         p_material=material,
-        effects=exact.all_effects(recent, reference, ordered=feature.ordered),
+        effects=effects,
         reference_rows=int(reference.sum()),
         compared=int(recent.sum()) if compared is None else compared,
         missing=(float(before[GONE]), float(now[GONE])),

@@ -108,8 +108,7 @@ def _advance_part(
     """`advance` for so few features that their tables stay in the cache of a core."""
     blocks, rows, d = cells.shape
     values = _in_lanes(cells)
-    absent = values == ABSENT
-    gaps = absent if absent.any() else None
+    gaps = _gaps(values)
     at = _places(values, gaps)
     added = _tally(at, LANE_WIDTH).reshape(blocks, d, CELLS)
     equal, upto, after = _before_blocks(counts, added)
@@ -124,6 +123,12 @@ def _in_lanes(blocks: Array) -> Array:
     """Blocks (blocks, rows, d) as (rows, lanes): a lane is one feature in one block."""
     count, rows, d = blocks.shape
     return blocks.transpose(1, 0, 2).reshape(rows, count * d)
+
+
+def _gaps(values: Array) -> Array | None:
+    """Where there is no value to be counted; None where there are all."""
+    absent: Array = values == ABSENT
+    return absent if absent.any() else None
 
 
 def _places(values: Array, gaps: Array | None) -> Array:
@@ -189,8 +194,7 @@ def _before_blocks(
 
 def tally(cells: Array) -> Array:
     """The number of values of each feature in each cell: uint8 (n, d) to int64 (d, 67)."""
-    absent = cells == ABSENT
-    at = _places(cells, absent if absent.any() else None)
+    at = _places(cells, _gaps(cells))
     return _tally(at, LANE_WIDTH)
 
 

@@ -17,7 +17,7 @@ OF_VECTORS = (": distance", ": residual")  # features of embeddings far from all
 
 def stream_performance(watch: Watch) -> Performance | None:
     """The loss of the labelled rows so far, and the estimates of the last rows without labels."""
-    labelled = watch.labelled
+    labelled = watch.labels.losses
     baseline = watch.profile.baseline
     found = label_free(watch, watch.label_free.recent(), {})
     if labelled is None or baseline is None:

@@ -18,7 +18,7 @@ from modelkit.drift.labelfree import Calibration
 from modelkit.drift.losses import Baseline, baseline_of_labels, baseline_of_losses
 from modelkit.drift.outputs import predicted_of
 from modelkit.drift.privacy import noisy
-from modelkit.drift.repeats import check_shared, duplicates
+from modelkit.drift.repeats import duplicates
 from modelkit.drift.segments import Segmentation, fit_segments
 from modelkit.drift.target import TARGET, TargetLabels
 from modelkit.drift.unit_fit import CountedRows, Marking, Marks, reference_units
@@ -157,8 +157,6 @@ class Profile:
         marking = Marking(unit, time, stratum, private=epsilon is not None)
         weights = fitting.AlphaWeights(importance or {})
         sides, marks = marking.sides(X, reference, model, ordered=ordered, seed=seed)
-        if reference is not None:
-            check_shared(sides.train, sides.held)
         kinds = fitting.length_columns(text, model)
         fitted = fitting.Fitting(kinds, weights, seed)
         fitted.inputs(sides.train, marking.aside)

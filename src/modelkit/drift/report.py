@@ -94,7 +94,10 @@ class DriftReport:
             rows += f" ({self.skipped:,} more left out by the row budget)"
         return f"{rows} against {self.reference_rows:,} of the reference, alpha {self.alpha:g}"
 
-    def _line(self, drift: FeatureDrift) -> str:
+    def _line(
+        self,
+        drift: FeatureDrift,
+    ) -> str:
         found = [sections.tests_text(drift, self.kind)]
         found += [str(size) for size in drift.effects[:1]]
         where = wording.name_of(drift.feature, drift.stratum)
@@ -103,7 +106,11 @@ class DriftReport:
     def to_json(self) -> str:
         """Everything, as one line of ASCII: it may be printed on any terminal."""
         plain = {"schema": REPORT_SCHEMA} | jsonable.to_plain(fields.write_object(self))
-        return json.dumps(plain, allow_nan=False, sort_keys=True)
+        return json.dumps(
+            plain,
+            allow_nan=False,
+            sort_keys=True,
+        )
 
     @staticmethod
     def from_json(text: str) -> DriftReport:
@@ -176,14 +183,21 @@ class DriftReport:
     def _timeline(self) -> str:
         if self.kind == "batch":
             return ""
-        return timeline_part(self.alarms, self.rows, self.times)
+        return timeline_part(
+            self.alarms,
+            self.rows,
+            self.times,
+        )
 
     def _customary(self) -> AuditTable | None:
         """The customary figures; None for a report that an earlier modelkit wrote."""
         with_bins = all(drift.bins for drift in self.features)
         return self.audit_table() if with_bins else None
 
-    def _charts(self, features: Sequence[FeatureDrift]) -> str:
+    def _charts(
+        self,
+        features: Sequence[FeatureDrift],
+    ) -> str:
         if not features:
             return ""
         alarmed = {(alarm.feature, alarm.stratum) for alarm in self.alarms}

@@ -218,11 +218,17 @@ def checks_part(checks: Sequence[Check]) -> str:
     return f"<h2>Data checks</h2>{table}{_more(len(checks), MOST_CHECKS)}"
 
 
-def _more(total: int, shown: int) -> str:
+def _more(
+    total: int,
+    shown: int,
+) -> str:
     return f"<p>and {total - shown:,} more</p>" if total > shown else ""
 
 
-def tests_text(drift: FeatureDrift, kind: str) -> str:
+def tests_text(
+    drift: FeatureDrift,
+    kind: str,
+) -> str:
     """The p-values of a feature in words.
 
     They say where no recent row has it, as an output that nobody asked for.
@@ -258,7 +264,10 @@ def feature_part(
     )
 
 
-def legend(*, at_alarm: bool) -> str:
+def legend(
+    *,
+    at_alarm: bool,
+) -> str:
     """What the charts draw how, above them."""
     keys = [("old", "reference"), ("new", "recent rows")]
     if at_alarm:
@@ -299,11 +308,15 @@ def _feature_facts(
     if drift.effects:
         facts.append(("size", "; ".join(map(effect_text, drift.effects))))
     if any(drift.missing):
-        before, now = drift.missing
-        recent = percent(now) if drift.rows else "unknown"
-        facts.append(("missing", f"{percent(before)}, recent {recent}"))
+        facts.append(("missing", _missing_text(drift)))
     facts.append(("share of alpha", percent(drift.weight)))
     return facts
+
+
+def _missing_text(drift: FeatureDrift) -> str:
+    before, now = drift.missing
+    recent = percent(now) if drift.rows else "unknown"
+    return f"{percent(before)}, recent {recent}"
 
 
 def rest_part(features: Sequence[FeatureDrift]) -> str:

@@ -17,6 +17,8 @@ LINE = 22  # the height of a feature's line
 MOST_LINES = 12
 LONGEST_NAME = 18
 TICKS = 3
+LONG = 4 * 86_400.0  # seconds, from which a day says enough
+DAY_LENGTH = len("2013-03-09")
 SHORTEST = 3600.0  # seconds: whole hours are known, and in a single one rows say more
 
 
@@ -28,15 +30,28 @@ class Axis:
     last: float
     timed: bool
 
-    def x(self, at: float) -> float:
+    def x(
+        self,
+        at: float,
+    ) -> float:
         """The place of a row or a time."""
         wide = max(self.last - self.first, 1e-9)
         share = min(max((at - self.first) / wide, 0.0), 1.0)
         return NAMES_END + share * (RIGHT - NAMES_END)
 
+    @property
+    def ticks(self) -> int:
+        """The number of parts that the ticks make: texts must not touch one another."""
+        if not self.timed:
+            return TICKS
+        return 2 if self.last - self.first > LONG else 1
+
     def text(self, at: float) -> str:
-        """A row or a time in words."""
-        return second_text(at) if self.timed else f"{at:,.0f}"
+        """A row or a time in words; the day alone where there are many."""
+        if not self.timed:
+            return f"{at:,.0f}"
+        said = second_text(at)
+        return said[:DAY_LENGTH] if self.last - self.first > LONG else said
 
 
 def timeline_part(
@@ -48,7 +63,11 @@ def timeline_part(
     shown = _first_of_each(alarms)[:MOST_LINES]
     if not shown or rows <= 0:
         return ""
-    axis = _axis(shown, rows, times)
+    axis = _axis(
+        shown,
+        rows,
+        times,
+    )
     lines = [_line(alarm, axis, LINE * i) for i, alarm in enumerate(shown)]
     height = LINE * len(shown)
     drawn = "".join([*lines, _scale(axis, height)])
@@ -74,11 +93,23 @@ def _axis(
     times: tuple[float, float] | None,
 ) -> Axis:
     if times is None or any(_time_of(alarm) is None for alarm in alarms):
-        return Axis(0, rows, timed=False)
+        return Axis(
+            0,
+            rows,
+            timed=False,
+        )
     first, last = times
     if last - first <= SHORTEST:
-        return Axis(0, rows, timed=False)
-    return Axis(first, last, timed=True)
+        return Axis(
+            0,
+            rows,
+            timed=False,
+        )
+    return Axis(
+        first,
+        last,
+        timed=True,
+    )
 
 
 def _time_of(alarm: Alarm) -> float | None:
@@ -86,7 +117,10 @@ def _time_of(alarm: Alarm) -> float | None:
     return alarm.began_time if alarm.time is None else alarm.time
 
 
-def _ends(alarm: Alarm, axis: Axis) -> tuple[float, float]:
+def _ends(
+    alarm: Alarm,
+    axis: Axis,
+) -> tuple[float, float]:
     """Where the change began, and where the alarm came."""
     came = _time_of(alarm)
     if axis.timed and came is not None:
@@ -117,9 +151,12 @@ def _line(
     )
 
 
-def _scale(axis: Axis, top: int) -> str:
+def _scale(
+    axis: Axis,
+    top: int,
+) -> str:
     """The ticks under the lines, and what they count."""
-    ticks = 2 if axis.timed else TICKS
+    ticks = axis.ticks
     texts = []
     for k in range(ticks + 1):
         at = axis.first + (axis.last - axis.first) * k / ticks

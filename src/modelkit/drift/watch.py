@@ -11,24 +11,22 @@ import numpy as np
 
 from modelkit import forks
 from modelkit.cast import Array
-from modelkit.drift import archive, exact
+from modelkit.drift import archive
 from modelkit.drift.buckets import HISTORY_BYTES
-from modelkit.drift.cells import ABSENT, Feature
 from modelkit.drift.chronicle import Chronicle
-from modelkit.drift.columns import stratum_names
 from modelkit.drift.expected import LabelFree
-from modelkit.drift.labels import Labelled, LossCrossing
+from modelkit.drift.label_watch import RANKED_AT_ONCE, LabelWatch
+from modelkit.drift.labelled_rows import LabelledRows
+from modelkit.drift.labels import Labelled
 from modelkit.drift.milestones import places_of
 from modelkit.drift.order import Order, Shuffle
 from modelkit.drift.profile import Profile
-from modelkit.drift.refusals import check_same_columns
+from modelkit.drift.raised import row_alarm
 from modelkit.drift.segments import Segmented
 from modelkit.drift.shares import (
     HORIZON,
     alpha_by_kind,
-    labelled_of,
     stream_of,
-    target_stream,
     tolerances_of,
     weights_of,
 )
@@ -38,24 +36,18 @@ from modelkit.drift.unit_stream import UnitCrossing, UnitStream
 from modelkit.drift.unit_watch import UnitWatch
 from modelkit.drift.units import UnitRows
 from modelkit.drift.untold import OnAlarm, Untold
-from modelkit.drift.values import Alarm, Effect
+from modelkit.drift.values import Alarm
 from modelkit.errors import DriftError
 from modelkit.evidence import Guarantee
 
 STATE_SCHEMA = "modelkit.detector/1"
-STATISTICS = {
-    "changed": "conformal test martingale",
-    "material": "band e-process",
-    "performance": "loss e-process",
-}
-RANKED_AT_ONCE = 2048  # rows, so that memory stays bounded
 
 
 @final
 class Watch:
     """The streams, shares of alpha, labels, label-free sums and alarms behind one Detector.
 
-    Rows come as cells: `encode` makes them, `count` counts them, and `push` bets on them. A Monitor
+    Rows come as cells: `to_cells` makes them, `count` counts them, and `push` bets on them. A Monitor
     does the two halves of `push`, `rank` and `settle`, at different times. Whoever takes several
     steps that belong together holds `lock`, which one thread may take more than once.
     """
@@ -84,7 +76,6 @@ class Watch:
         self.segmented = Segmented(profile.segments, profile.features)
         self.place = 0  # the number of the last row that was ranked: in a Monitor, of those served
         self.strangers = 0  # rows of a stratum that the reference does not have
-        self._number = {name: s for s, name in enumerate(profile.strata)}
         self._levels = alpha_by_kind(profile, alpha)
         self._weights = weights_of(profile)
         self._tolerances = tolerances_of(profile, tolerance)
@@ -98,9 +89,16 @@ class Watch:
             self.units = UnitWatch(profile, self._levels["changed"], guarantee, seeds[0])
         else:
             self._streams = [self._stream(s, own) for s, own in enumerate(seeds)]
-        self.target = self._target(of_target)
-        self._shuffles = {"rows": Shuffle(of_rows), "labels": Shuffle(of_labels)}
-        self.labelled = self._labelled()
+        self.labels = LabelWatch(
+            profile,
+            self._levels,
+            self._tolerances[-1:],
+            guarantee,
+            promise=self.promise,
+            order=of_labels,
+            ties=of_target,
+        )
+        self._shuffles = {"rows": Shuffle(of_rows), "labels": self.labels.shuffle}
         self.label_free = LabelFree(profile.calibration)
         forks.watch(self)
 
@@ -113,24 +111,6 @@ class Watch:
             guarantee=self.guarantee,
             seed=seed,
         )
-
-    def _target(self, seed: np.random.SeedSequence) -> Stream | None:
-        """The stream of the labels."""
-        if self.profile.target is None or self.units is not None:
-            return None  # labels come without their units, and their rows are not exchangeable
-        return target_stream(
-            self.profile.target,
-            self._levels,
-            tolerances=self._tolerances[-1:],
-            guarantee=self.guarantee,
-            seed=seed,
-        )
-
-    def _labelled(self) -> Labelled | None:
-        baseline = self.profile.baseline
-        if baseline is None:
-            return None
-        return labelled_of(baseline, self._levels["performance"], self.guarantee)
 
     def after_fork(self) -> None:
         """In the child of a fork: another thread may have held the lock."""
@@ -179,79 +159,16 @@ class Watch:
     def check_features(self, names: Sequence[str]) -> None:
         """Raise DriftError for names of features that do not exist."""
         known = [feature.name for feature in self.profile.features]
-        known += [name for name, part in (("loss", self.labelled), (TARGET, self.target)) if part]
+        known += [
+            name
+            for name, part in (("loss", self.labels.losses), (TARGET, self.labels.target))
+            if part
+        ]
         odd = sorted(set(names) - set(known))
         if odd:
             raise DriftError(f"there are no features {odd}; there are {known}")
 
-    def rebased(
-        self,
-        profile: Profile,
-        reason: str,
-        alpha: float | None,
-    ) -> Watch:
-        """What goes on with another reference; the history, the notes and the alarms come along.
-
-        Raises DriftError where the new profile does not watch the same columns and outputs.
-        """
-        profile = profile.without(self.ignored)
-        check_same_columns(self.profile, profile)
-        chronicle = self.chronicle
-        with self.lock:
-            self.settle()
-            new = Watch(
-                profile,
-                alpha=self.alpha if alpha is None else alpha,
-                tolerance=self.tolerance,
-                guarantee=self.guarantee,
-                seed=self.seed + 1,  # its random ranks are independent of the past
-                history=chronicle.most_bytes,
-                clock=chronicle.clock,
-            )
-            new.ignored = self.ignored
-            new.place = self.place
-            if self.units is not None and new.units is not None:
-                new.units.stream.leave_out_open_of(self.units.stream)
-            new.chronicle.follow(chronicle, reason, self.rows)
-        return new
-
     # Rows, as cells.
-
-    def encode(
-        self,
-        columns: Mapping[str, Array],
-    ) -> tuple[Array, Array | None]:
-        """The cells of rows, uint8 (n, d), and the number of each row's stratum, int64 (n,)."""
-        n, strata = self.members(columns)
-        cells = np.full((n, len(self.profile.features)), ABSENT, np.uint8)
-        for j, feature in enumerate(self.profile.features):
-            values = columns.get(feature.name)
-            if values is not None:
-                cells[:, j] = feature.cells(values)
-        return cells, strata
-
-    def members(
-        self,
-        columns: Mapping[str, Array],
-    ) -> tuple[int, Array | None]:
-        """The number of rows, and the number of each one's stratum, int64 (n,).
-
-        A stratum that the reference does not have is -1. Without strata there is None.
-        """
-        lengths = {name: len(column) for name, column in columns.items()}
-        if len(set(lengths.values())) > 1:
-            raise DriftError(f"rows and scores have different lengths: {lengths}")
-        n = max(lengths.values(), default=0)
-        name = self.profile.stratum
-        if name is None:
-            return n, None
-        if name not in columns:
-            raise DriftError(
-                f"the rows lack the column {name!r}, which tells the stratum",
-                feature=name,
-            )
-        numbers = [self._number.get(own, -1) for own in stratum_names(columns[name])]
-        return n, np.array(numbers, np.int64)
 
     def count(
         self,
@@ -382,138 +299,33 @@ class Watch:
     ) -> Alarm:
         """The alarm that a crossing in stratum number `s` raises."""
         profile = self.profile
-        return self._alarm(
+        return row_alarm(
+            profile,
             profile.features[crossing.feature],
             profile.counts[s, crossing.feature],
             crossing,
             stratum=None if profile.stratum is None else profile.strata[s],
-            share=float(self._weights[crossing.feature]),
-        )
-
-    def _alarm(
-        self,
-        feature: Feature,
-        reference: Array,
-        crossing: Crossing,
-        *,
-        stratum: str | None,
-        share: float,
-    ) -> Alarm:
-        return Alarm(
-            kind="changed" if crossing.kind == "changed" else "material",
-            feature=feature.name,
-            stratum=stratum,
-            statistic=STATISTICS[crossing.kind],
-            p=crossing.p,
-            level=self._levels[crossing.kind] * share,
-            row=crossing.row,
-            began=crossing.began,
-            effect=exact.main_effect(crossing.recent, reference, ordered=feature.ordered),
-            guarantee=self.promise,
-            assumptions=self.profile.assumptions(),
-            time=crossing.time,
-            began_time=crossing.began_time,
-            rows=crossing.rows,
-            counts=tuple(crossing.recent.tolist()),
+            level=self._levels[crossing.kind] * float(self._weights[crossing.feature]),
+            promise=self.promise,
         )
 
     # Labels, and the performance with and without them.
 
-    def push_targets(
+    def push_labels(
         self,
-        cells: Array,
+        rows: LabelledRows,
         times: Array,
         order: Order = "time",
     ) -> list[Alarm]:
-        """Take the cells of the labels of one call, uint8 (n, 1); returns the new alarms.
-
-        `times` are when they came, in POSIX seconds, (n,).
-        """
-        stream = self.target
-        target = self.profile.target
-        new: list[Alarm] = []
-        if stream is None or target is None:
-            return new
-        share = target.feature.weight
-        with self.lock:
-            stream.count(cells)
-            cells = cells.copy()
-            stream.leave_out(cells, np.arange(len(cells)))
-            taken = self._shuffles["labels"].within([len(cells)] if order == "any" else [])
-            if taken is not None:
-                cells = cells[taken]
-                times = times[taken]
-            for start in range(0, len(cells), RANKED_AT_ONCE):
-                part = slice(start, start + RANKED_AT_ONCE)
-                stream.rank(cells[part], places_of(stream.rows, times[part]))
-                for crossing in stream.settle():
-                    alarm = self._alarm(
-                        target.feature,
-                        target.counts,
-                        crossing,
-                        stratum=None,
-                        share=share,
-                    )
-                    new.append(alarm)
-            self.chronicle.keep(new)
-        return new
-
-    def count_labels(
-        self,
-        losses: Array | None,
-        cells: Array | None,
-        times: Array | float | None,
-    ) -> None:
-        """Count losses (n,) and the cells of labels, uint8 (n, 1), in the history."""
-        at = self.chronicle.clock() if times is None else times
-        with self.lock:
-            self.chronicle.count_labels(at, losses, cells)
-
-    def push_losses(
-        self,
-        losses: Array,
-        times: Array,
-        order: Order = "time",
-    ) -> list[Alarm]:
-        """Take the losses (n,) of one call; returns the new alarms.
+        """Take the labelled rows of one call; returns the new alarms.
 
         `times` are when their labels came, in POSIX seconds, (n,).
         """
-        labelled = self.labelled
-        if labelled is None:
-            return []
         with self.lock:
-            taken = self._shuffles["labels"].within([len(losses)] if order == "any" else [])
-            if taken is not None:
-                losses = losses[taken]
-                times = times[taken]
-            crossed = labelled.push(losses, times)
-            new = [self._loss_alarm(labelled, crossing) for crossing in crossed]
+            self.chronicle.count_labels(times, rows.losses, rows.cells)
+            new = self.labels.push(rows, times, order)
             self.chronicle.keep(new)
         return new
-
-    def _loss_alarm(
-        self,
-        labelled: Labelled,
-        crossing: LossCrossing,
-    ) -> Alarm:
-        interval = labelled.interval()
-        return Alarm(
-            kind="performance",
-            feature="loss",
-            stratum=None,
-            statistic=STATISTICS["performance"],
-            p=crossing.p,
-            level=self._levels["performance"],
-            row=crossing.row,
-            began=crossing.began,
-            effect=None if interval is None else Effect("mean loss", *interval),
-            guarantee=self.promise,
-            assumptions=self.profile.assumptions(),
-            time=crossing.time,
-            began_time=crossing.began_time,
-            rows=crossing.row,
-        )
 
     def expect(self, answers: Mapping[str, Array]) -> None:
         """Take answers into the label-free estimate. Raises DriftError for what does not fit."""
@@ -524,7 +336,7 @@ class Watch:
     # To go on from later.
 
     def state(self) -> bytes:
-        """Everything that changes, for `Watch.resume`."""
+        """Everything that changes, for `continued.resume`."""
         with self.lock:
             self.settle()  # a Monitor may have ranked rows only
             arrays: dict[str, Array] = {}
@@ -555,33 +367,10 @@ class Watch:
 
     def _parts(self) -> list[Stream | UnitStream | Labelled]:
         units = None if self.units is None else self.units.stream
-        more = [part for part in (units, self.labelled, self.target) if part is not None]
-        return [*self._streams, *more]
+        more = [] if units is None else [units]
+        return [*self._streams, *more, *self.labels.parts]
 
-    @staticmethod
-    def resume(
-        profile: Profile,
-        state: bytes,
-        clock: Callable[[], float] = time.time,
-        on_alarm: OnAlarm | None = None,
-    ) -> Watch:
-        """The inverse of `state`, bit for bit. Raises DriftError for any other bytes."""
-        about, arrays = archive.unpack(STATE_SCHEMA, state, "state of a Detector")
-        if about.get("profile") != profile.digest:
-            raise DriftError(
-                "this is the state of a Detector of another profile; the counts would not mean the "
-                "same"
-            )
-        try:
-            options = {name: about[name] for name in ("alpha", "tolerance", "guarantee", "seed")}
-            options["history"] = about.get("history", HISTORY_BYTES)
-            watch = Watch(profile, clock=clock, on_alarm=on_alarm, **options)
-            watch._restore(about, arrays)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise DriftError(f"this is no state of a Detector: {error!r}") from error
-        return watch
-
-    def _restore(
+    def restore(
         self,
         about: dict[str, Any],
         arrays: dict[str, Array],

@@ -23,16 +23,17 @@ SAYS = {
     "material": "differs from the reference by more than the tolerance",
     "performance": "shows that the model has become worse, by more than the tolerance",
 }
+FIND_OUT = (
+    "find out where these values come from: a new source, another unit or default, or other "
+    "customers. If it is a fault, mend it. If the world has changed, measure the model on recent "
+    "labels, and retrain it or take a new reference."
+)
 ADVICE = {
     "changed": (
         "Look at it when there is time: this kind of alarm also finds changes that are too small "
         "to matter."
     ),
-    "material": (
-        "Find out where these values come from: a new source, another unit or default, or other "
-        "customers. If it is a fault, mend it. If the world has changed, measure the model on "
-        "recent labels, and retrain it or take a new reference."
-    ),
+    "material": f"{FIND_OUT[0].upper()}{FIND_OUT[1:]}",
     "performance": (
         "Measure the model on recent labels; go back to the version before, or retrain it."
     ),
@@ -57,12 +58,18 @@ class Move(NamedTuple):
         return f"{self.which} went from {percent(self.old)} to {percent(self.new)} of the rows"
 
 
-def name_of(feature: str, stratum: str | None) -> str:
+def name_of(
+    feature: str,
+    stratum: str | None,
+) -> str:
     """A feature and its stratum, as text."""
     return feature if stratum is None else f"{feature} (stratum {stratum})"
 
 
-def count_of(n: int, noun: str) -> str:
+def count_of(
+    n: int,
+    noun: str,
+) -> str:
     """A number with its noun, such as "3 rows"."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
@@ -150,7 +157,10 @@ def since_text(alarm: Alarm) -> str:
     return f"about row {alarm.began:,}"
 
 
-def _how_much(alarm: Alarm, features: Sequence[FeatureDrift]) -> str:
+def _how_much(
+    alarm: Alarm,
+    features: Sequence[FeatureDrift],
+) -> str:
     """The size of an alarm's change, in shares of rows where they are known."""
     if alarm.effect is not None and alarm.kind == "performance":
         return f"the mean loss is {alarm.effect.value:.3g}"
@@ -175,11 +185,19 @@ def largest_move(drift: FeatureDrift) -> Move | None:
     if not before or not all(map(isfinite, (*before, *now))):
         return None
     labels = [label for label, _, _ in drift.cells]
-    moves = _of_cells(labels, before, now)
+    moves = _of_cells(
+        labels,
+        before,
+        now,
+    )
     if drift.kind not in ("category", "flag"):
         gone = [move for move in moves if move.which == MISSING_VALUES]
         moves = [*gone, *_of_values(drift.kind, labels, before, now)]
-    return max(moves, key=_size_of, default=None)
+    return max(
+        moves,
+        key=_size_of,
+        default=None,
+    )
 
 
 def _size_of(move: Move) -> float:
@@ -214,7 +232,10 @@ def _of_values(
     return moves
 
 
-def advice(alarms: Sequence[Alarm], checks: int) -> str:
+def advice(
+    alarms: Sequence[Alarm],
+    checks: int,
+) -> str:
     """What to do."""
     if not alarms:
         if not checks:
@@ -223,7 +244,11 @@ def advice(alarms: Sequence[Alarm], checks: int) -> str:
             f"Read {count_of(checks, 'data check')} below: they raise no alarm, and may matter. "
             "No alarm does not prove that nothing changed."
         )
-    said = f"What to do: {ADVICE[_most_serious(alarms, ()).kind]}"
+    first = _most_serious(alarms, ())
+    steps = ADVICE[first.kind]
+    if first.unit is not None and first.kind == "changed":
+        steps = f"Look at its size, for small changes are found too. If it matters: {FIND_OUT}"
+    said = f"What to do: {steps}"
     if checks:
         said += f" Begin with {count_of(checks, 'data check')} below."
     return said
@@ -232,7 +257,10 @@ def advice(alarms: Sequence[Alarm], checks: int) -> str:
 # Alarms and tests.
 
 
-def evidence_text(alarm: Alarm, kind: str) -> str:
+def evidence_text(
+    alarm: Alarm,
+    kind: str,
+) -> str:
     """How sure an alarm is."""
     sets = "batches" if kind == "batch" else "streams"
     return (
@@ -241,7 +269,10 @@ def evidence_text(alarm: Alarm, kind: str) -> str:
     )
 
 
-def raised_text(alarm: Alarm, kind: str) -> str:
+def raised_text(
+    alarm: Alarm,
+    kind: str,
+) -> str:
     """When an alarm was raised, and since when the rows differ."""
     if kind == "batch":
         return ""
@@ -255,7 +286,10 @@ def raised_text(alarm: Alarm, kind: str) -> str:
     return f"The change began at {since_text(alarm)}; the alarm came {came}."
 
 
-def tests_of(drift: FeatureDrift, kind: str) -> list[tuple[str, str]]:
+def tests_of(
+    drift: FeatureDrift,
+    kind: str,
+) -> list[tuple[str, str]]:
     """The p-values of a feature as name and odds; those that were not computed are left out."""
     named = {"any change": drift.p_changed, "beyond the tolerance": drift.p_material}
     if kind == "batch":
