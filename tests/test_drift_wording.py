@@ -99,6 +99,8 @@ def test_times_are_said_where_they_are_known():
     page = timeline_part((timed,), 1000, (ASKED - 86400, ASKED + 2 * 86400))
     assert "2013-12-31 00:00" in page
     assert "2014-01-03 00:00" in page
+    days = timeline_part((timed,), 1000, (ASKED - 86400, ASKED + 30 * 86400))
+    assert ">2014-01-15<" in days
     assert "time, UTC" in page
     assert ">rows<" in timeline_part((ALARM,), 1000, (ASKED, ASKED + 1))
 
@@ -132,6 +134,8 @@ def test_missing_values_and_categories_are_named():
 
 def test_advice_goes_by_the_most_serious_alarm():
     assert "source" in wording.advice([ALARM, replace(ALARM, kind="material")], 0)
+    day = replace(ALARM, unit="day 2014-01-01")
+    assert "If it matters: find out" in wording.advice([day], 0)
     assert "go back" in wording.advice([replace(ALARM, kind="performance")], 2)
     assert "2 data checks" in wording.advice([replace(ALARM, kind="performance")], 2)
     assert "does not prove" in wording.advice([], 0)

@@ -17,6 +17,8 @@ LINE = 22  # the height of a feature's line
 MOST_LINES = 12
 LONGEST_NAME = 18
 TICKS = 3
+LONG = 4 * 86_400.0  # seconds, from which a day says enough
+DAY_LENGTH = len("2013-03-09")
 SHORTEST = 3600.0  # seconds: whole hours are known, and in a single one rows say more
 
 
@@ -37,12 +39,19 @@ class Axis:
         share = min(max((at - self.first) / wide, 0.0), 1.0)
         return NAMES_END + share * (RIGHT - NAMES_END)
 
-    def text(
-        self,
-        at: float,
-    ) -> str:
-        """A row or a time in words."""
-        return second_text(at) if self.timed else f"{at:,.0f}"
+    @property
+    def ticks(self) -> int:
+        """The number of parts that the ticks make: texts must not touch one another."""
+        if not self.timed:
+            return TICKS
+        return 2 if self.last - self.first > LONG else 1
+
+    def text(self, at: float) -> str:
+        """A row or a time in words; the day alone where there are many."""
+        if not self.timed:
+            return f"{at:,.0f}"
+        said = second_text(at)
+        return said[:DAY_LENGTH] if self.last - self.first > LONG else said
 
 
 def timeline_part(
@@ -147,7 +156,7 @@ def _scale(
     top: int,
 ) -> str:
     """The ticks under the lines, and what they count."""
-    ticks = 2 if axis.timed else TICKS
+    ticks = axis.ticks
     texts = []
     for k in range(ticks + 1):
         at = axis.first + (axis.last - axis.first) * k / ticks

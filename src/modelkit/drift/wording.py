@@ -23,16 +23,17 @@ SAYS = {
     "material": "differs from the reference by more than the tolerance",
     "performance": "shows that the model has become worse, by more than the tolerance",
 }
+FIND_OUT = (
+    "find out where these values come from: a new source, another unit or default, or other "
+    "customers. If it is a fault, mend it. If the world has changed, measure the model on recent "
+    "labels, and retrain it or take a new reference."
+)
 ADVICE = {
     "changed": (
         "Look at it when there is time: this kind of alarm also finds changes that are too small "
         "to matter."
     ),
-    "material": (
-        "Find out where these values come from: a new source, another unit or default, or other "
-        "customers. If it is a fault, mend it. If the world has changed, measure the model on "
-        "recent labels, and retrain it or take a new reference."
-    ),
+    "material": f"{FIND_OUT[0].upper()}{FIND_OUT[1:]}",
     "performance": (
         "Measure the model on recent labels; go back to the version before, or retrain it."
     ),
@@ -243,7 +244,11 @@ def advice(
             f"Read {count_of(checks, 'data check')} below: they raise no alarm, and may matter. "
             "No alarm does not prove that nothing changed."
         )
-    said = f"What to do: {ADVICE[_most_serious(alarms, ()).kind]}"
+    first = _most_serious(alarms, ())
+    steps = ADVICE[first.kind]
+    if first.unit is not None and first.kind == "changed":
+        steps = f"Look at its size, for small changes are found too. If it matters: {FIND_OUT}"
+    said = f"What to do: {steps}"
     if checks:
         said += f" Begin with {count_of(checks, 'data check')} below."
     return said
