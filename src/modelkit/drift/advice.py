@@ -301,8 +301,6 @@ def _rows_apart(
 ) -> int:
     """The stride that neighbouring rows in the order of time call for."""
     order = np.argsort(seconds, kind="stable")[:MOST_IN_ORDER]
-    strides = [1]
-    for feature in counted.features:
-        if feature.name not in counted.rows:
-            strides.append(rows_apart(feature.cells(counted.columns[feature.name][order])))
-    return max(strides)
+    whole = [each for each in counted.features if each.name not in counted.rows]
+    strides = [rows_apart(each.cells(counted.columns[each.name][order])) for each in whole]
+    return max(strides, default=1)
