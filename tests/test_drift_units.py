@@ -394,6 +394,20 @@ def test_every_call_is_a_batch():
     assert 41 <= int(alarms[0].unit.split()[1]) <= 60
 
 
+def test_a_unit_without_values_of_a_feature_says_nothing_of_it():
+    rng = np.random.default_rng(3)
+    past = batches(rng, 40)
+    scores = rng.normal(size=200 * 40)
+    profile = mk.Profile.fit(batches(rng, 1)[0], reference=past, unit="batch", scores=scores)
+    detector = mk.Detector(profile)
+    detector.update(batches(rng, 1)[0])
+    detector.update(scores=rng.normal(size=200))
+    report = {drift.feature: drift for drift in detector.report().features}
+    assert report["prediction"].effects[0].low == 0.0
+    assert report["prediction"].effects[0].value < 0.2
+    assert detector._watch.units.stream.evidence.judged == 2
+
+
 def test_a_column_may_tell_the_unit_and_is_no_feature():
     rng = np.random.default_rng(1)
     rows = {"x": rng.normal(size=4000), "lot": np.repeat(np.arange(40), 100)}

@@ -94,7 +94,7 @@ def _of_units(
         f"{plural(unit)} differ no more than chance allows: rows would do, and smaller changes are "
         "noticed without unit="
     )
-    return Advice(line, followed=False)
+    return Advice(line, followed=True)
 
 
 def _of_days(
@@ -148,8 +148,11 @@ def _of_rows(
         return Advice(
             line + ": use ordered=True, with the reference in the order of time", followed=False
         )
-    line = "days and hours differ no more than chance allows, nor do neighbouring rows: rows fit"
-    return Advice(line, followed=unit is None)
+    line = "days and hours differ no more than chance allows, nor do neighbouring rows: rows "
+    if unit is not None:
+        line += "would do, and smaller changes are noticed without unit="
+        return Advice(line, followed=True)
+    return Advice(line + "fit", followed=True)
 
 
 # Counts, and what chance allows.

@@ -119,14 +119,16 @@ class UnitWatch:
         """Effect sizes of feature number j, from counts (units, 67) of units in these strata."""
         feature = self._profile.features[j]
         table = group_table((feature,))
-        shares = [shares_of(counts[None], table)[0] for counts in recent]
-        if not shares:
+        own = [i for i, counts in enumerate(recent) if counts.any()]  # that have values of it
+        if not own:
             return ()
+        shares = [shares_of(recent[i][None], table)[0] for i in own]
+        kept = self.reference.shares[:, j].any(axis=1)
         return unit_effects(
             np.array(shares) / FULL_SHARE,
-            strata,
-            self.reference.shares[:, j] / FULL_SHARE,
-            self.reference.strata,
+            [strata[i] for i in own],
+            self.reference.shares[kept, j] / FULL_SHARE,
+            self.reference.strata[kept],
             ordered=feature.ordered,
         )
 
