@@ -10,6 +10,8 @@ from modelkit.cast import Array
 from modelkit.drift import checks, exact
 from modelkit.drift.audit import bins_of
 from modelkit.drift.cells import CELLS, GONE, Feature
+from modelkit.drift.columns import length
+from modelkit.drift.dependence import every
 from modelkit.drift.encoding import stratum_numbers
 from modelkit.drift.notes import united
 from modelkit.drift.performance import label_free, stream_performance
@@ -90,6 +92,7 @@ def _stream_features(
             changed=p_changed,
             material=p_material,
             began=int(began[j]) if stream.rows and suspect else None,
+            compared=int(stream.values[j]),
             alarmed=alarmed.get((name, feature.name)),
         )
         found.append(drift)
@@ -193,7 +196,7 @@ def of_batch(
             "the counts of this profile have noise for privacy, which an exact test would take for "
             "drift; show the rows to update(), which allows for it"
         )
-    counts = _batch_counts(profile, columns, strata)
+    counts = _batch_counts(profile, columns, strata, watch.seed)
     features = _batch_features(watch, counts)
     found = checks.batch_checks(
         profile,
@@ -227,15 +230,20 @@ def _batch_counts(
     profile: Profile,
     columns: Mapping[str, Array],
     strata: Array | None,
+    seed: int,
 ) -> Array:
-    """Counts (strata, d, 67) of rows as far apart as the reference's; 0 for an absent feature."""
+    """Counts (strata, d, 67) of rows as far apart as the reference's; 0 for an absent feature.
+
+    They are counted from a random row on, which batches of different sizes begin at another of.
+    """
+    rng = np.random.default_rng([seed, length(columns)])
     counts = np.zeros((len(profile.strata), len(profile.features), CELLS), np.int64)
     for s in range(len(profile.strata)):
         for j, feature in enumerate(profile.features):
             if feature.name in columns:
                 values = columns[feature.name]
                 own = values if strata is None else values[strata == s]
-                counts[s, j] = feature.count(own[:: feature.stride])
+                counts[s, j] = feature.count(own[every(feature.stride, len(own), rng)])
     return counts
 
 
@@ -328,6 +336,7 @@ def feature_drift(  # noqa: PLR0913 - all but four by keyword
     changed: float | None = None,
     material: float | None = None,
     began: int | None = None,
+    compared: int | None = None,
     alarmed: Array | None = None,
     effects: tuple[Effect, ...] | None = None,
 ) -> FeatureDrift:
@@ -350,6 +359,8 @@ def feature_drift(  # noqa: PLR0913 - all but four by keyword
         p_changed=changed,
         p_material=material,
         effects=effects,
+        reference_rows=int(reference.sum()),
+        compared=int(recent.sum()) if compared is None else compared,
         missing=(float(before[GONE]), float(now[GONE])),
         weight=feature.weight,
         began=began,

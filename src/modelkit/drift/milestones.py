@@ -15,6 +15,8 @@ from modelkit.cast import Array
 
 MOST_MILESTONES = 128
 UNKNOWN = float("nan")  # the time of rows that say nothing of it
+# Of a block: the number of its last row in the Detector, its first time and its last one.
+BlockEnd = tuple[float, float, float]
 
 
 @final
@@ -74,14 +76,6 @@ def places_of(first: int, times: Array) -> Array:
     return places
 
 
-def summed_up(blocks: Array) -> list[tuple[float, float, float]]:
-    """The last number, the first time and the last time of each block of places, (n, rows, 2)."""
-    numbers = blocks[:, -1, 0].tolist()
-    times = blocks[:, :, 1]
-    first = times.min(axis=1).tolist()
-    return list(zip(numbers, first, times.max(axis=1).tolist(), strict=True))
-
-
 def from_state(arrays: Mapping[str, Array], blocks: int, size: int) -> Milestones:
     """The milestones of a state; those of one that was written before there were any."""
     if "milestones" not in arrays:
@@ -89,3 +83,83 @@ def from_state(arrays: Mapping[str, Array], blocks: int, size: int) -> Milestone
     found = Milestones()
     found.restore(arrays["milestones"])
     return found
+
+
+def whole_blocks(
+    pending: Array,
+    had: int,
+    rows: Array,
+) -> Array:
+    """Whole blocks (blocks, size, ...) of the `had` rows that are pending, and of others.
+
+    `pending` has room for one block, and takes those that are left.
+    """
+    size = len(pending)
+    whole = np.concatenate([pending[:had], rows]) if had else rows
+    cut = len(whole) // size * size
+    rest = whole[cut:]
+    blocks = whole[:cut].reshape(-1, size, rows.shape[1])
+    pending[: len(rest)] = rest
+    return blocks
+
+
+@final
+class Course:
+    """Where a stream is: the places of its rows, which are taken in blocks of a size.
+
+    `row` is the number, in the Detector, of the last row that was bet on, and `latest` the latest
+    time of these rows.
+    """
+
+    __slots__ = ("_milestones", "_pending", "latest", "row")
+
+    def __init__(self, size: int) -> None:
+        self.row = 0
+        self.latest = UNKNOWN
+        self._pending = np.empty((size, 2))
+        self._milestones = Milestones()
+
+    def wait(self, had: int, places: Array) -> None:
+        """Keep the places (n, 2) of rows that fill no block, behind those of `had` others."""
+        self._pending[had : had + len(places)] = places
+
+    def ends(self, had: int, places: Array) -> list[BlockEnd]:
+        """The ends of the blocks that are full with these rows."""
+        blocks = whole_blocks(self._pending, had, places)
+        numbers = blocks[:, -1, 0].tolist()
+        times = blocks[:, :, 1]
+        first = times.min(axis=1).tolist()
+        return list(zip(numbers, first, times.max(axis=1).tolist(), strict=True))
+
+    def come_to(self, end: BlockEnd) -> None:
+        """Take the next block."""
+        number, first, last = end
+        self._milestones.add(self.row, first)
+        self.row = int(number)
+        self.latest = float(np.fmax(self.latest, last))
+
+    def at(self, blocks: Array) -> tuple[Array, Array]:
+        """See `Milestones.at`."""
+        return self._milestones.at(blocks)
+
+    def state(self, pending: int) -> dict[str, Array]:
+        """Everything that changes, where that many rows wait for their block."""
+        return {
+            "places": self._pending[:pending],
+            "milestones": self._milestones.state(),
+            "end": np.array([self.row, self.latest]),
+        }
+
+    def restore(
+        self,
+        arrays: Mapping[str, Array],
+        rows: int,
+    ) -> None:
+        """Go on from `state()`, bit for bit; or from a state of before, after that many rows."""
+        size = len(self._pending)
+        pending = rows % size
+        self._milestones = from_state(arrays, rows // size, size)
+        before = places_of(rows - pending, np.full(pending, UNKNOWN))
+        self._pending[:pending] = arrays.get("places", before)
+        row, self.latest = arrays.get("end", np.array([rows - pending, UNKNOWN])).tolist()
+        self.row = int(row)

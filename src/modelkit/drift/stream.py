@@ -5,7 +5,6 @@ Where a block ends depends on how many rows have come, never on what they hold.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -15,20 +14,12 @@ from modelkit.cast import Array
 from modelkit.drift import archive, band, martingale
 from modelkit.drift.cells import ABSENT, CELLS, Feature
 from modelkit.drift.martingale import BLOCK_ROWS
-from modelkit.drift.milestones import (
-    UNKNOWN,
-    Milestones,
-    from_state,
-    known,
-    places_of,
-    summed_up,
-)
+from modelkit.drift.milestones import BlockEnd, Course, known, whole_blocks
 from modelkit.evidence import LEAST_WEALTH, MOST_LOG_GAIN, Evidence, Guarantee
 
 RECENT = 32  # blocks whose counts are kept for effect sizes
 BLOCKS_OF_BAND = 4  # of 32 rows each, for one step of the band
 BET_BLOCKS = {"changed": 1, "material": BLOCKS_OF_BAND}
-Ends = tuple[float, float, float]  # of a block: `milestones.summed_up`
 TINY_LEVEL = 1e-300  # keeps the threshold of a feature without any share of alpha finite
 
 
@@ -86,19 +77,15 @@ class Stream:
         d = len(features)
         self.rows = 0
         self.totals = np.zeros((d, CELLS), np.int64)
-        strides = [feature.stride for feature in features]
-        self._thinned = [(j, stride) for j, stride in enumerate(strides) if stride > 1]
-        self._phases = np.random.default_rng(seed.spawn(1)[0]).integers(0, strides)
+        self._thinned = [(j, own.stride) for j, own in enumerate(features) if own.stride > 1]
+        self._phases = _phases(features, seed)
         self._came = 0
         self._counts = reference.copy()
         self._pending = np.empty((BLOCK_ROWS, d), np.uint8)
         self._recent = np.zeros((RECENT, d, CELLS), np.uint8)
         self._blocks = 0
-        self._pending_places = np.empty((BLOCK_ROWS, 2))
-        self._ranked: list[tuple[Array | None, Array, list[Ends]]] = []
-        self._milestones = Milestones()
-        self._row = 0  # the number, in its Detector, of the last row that was bet on
-        self._latest = UNKNOWN  # the latest time of these rows
+        self._ranked: list[tuple[Array | None, Array, list[BlockEnd]]] = []
+        self._course = Course(BLOCK_ROWS)
         self.values = np.zeros(d, np.int64)  # of each feature that were bet on
         self._rng = np.random.default_rng(seed)
         coarse = _group_table(features)
@@ -178,10 +165,10 @@ class Stream:
         self.rows += n
         if had + n < BLOCK_ROWS:
             self._pending[had : had + n] = cells
-            self._pending_places[had : had + n] = places
+            self._course.wait(had, places)
             return
-        ends = summed_up(_blocks(self._pending_places, had, places))
-        slots, added = self._ranks(_blocks(self._pending, had, cells))
+        ends = self._course.ends(had, places)
+        slots, added = self._ranks(whole_blocks(self._pending, had, cells))
         self._ranked.append((slots, added, ends))
 
     def _ranks(
@@ -206,7 +193,7 @@ class Stream:
         self,
         slots: Array | None,
         added: Array,
-        ends: list[Ends],
+        ends: list[BlockEnd],
     ) -> list[Crossing]:
         crossed: list[Crossing] = []
         rows = added.sum(axis=2)
@@ -218,7 +205,7 @@ class Stream:
         for i, counts in enumerate(added):
             self._recent[self._blocks % RECENT] = counts
             self._blocks += 1
-            self._come_to(*ends[i])
+            self._course.come_to(ends[i])
             self.values += rows[i]
             if slots is not None:
                 self.evidence["changed"].step(logs[i], factors[i], rows[i])
@@ -227,12 +214,6 @@ class Stream:
             if self._blocks % BLOCKS_OF_BAND == 0:
                 crossed += self._step_band()
         return crossed
-
-    def _come_to(self, number: float, first: float, last: float) -> None:
-        """A block ends with the row of this number, between a first and a last time."""
-        self._milestones.add(self._row, first)
-        self._row = int(number)
-        self._latest = float(np.fmax(self._latest, last))
 
     def _step_band(self) -> list[Crossing]:
         pays = (self._banded[:, None, :] @ self._pays)[:, 0]
@@ -259,15 +240,15 @@ class Stream:
 
     def _crossing(self, kind: str, j: int) -> Crossing:
         block = int(self._first_blocks(kind)[j])
-        began, began_time = self._milestones.at(np.array([block]))
+        began, began_time = self._course.at(np.array([block]))
         return Crossing(
             kind,
             feature=j,
             p=float(self.p(kind)[j]),
-            row=self._row,
+            row=self._course.row,
             began=int(began[0]),
             recent=self.recent(block)[j],
-            time=known(self._latest),
+            time=known(self._course.latest),
             began_time=known(began_time[0]),
             rows=int(self.values[j]),
         )
@@ -297,16 +278,11 @@ class Stream:
 
     def began(self, kind: str) -> Array:
         """For each feature, (d,), the number of rows before the start of its best bet."""
-        return self._milestones.at(self._first_blocks(kind))[0]
+        return self._course.at(self._first_blocks(kind))[0]
 
     def _first_blocks(self, kind: str) -> Array:
         """For each feature, (d,), the number of the block at which its best bet began."""
         return self.evidence[kind].began() * BET_BLOCKS[kind]
-
-    @property
-    def latest(self) -> float | None:
-        """The latest time of a row, or None where none is known."""
-        return known(self._latest)
 
     def recent(self, block: int = 0) -> Array:
         """Counts (d, 67) of the last 1,024 rows from the block of this number on."""
@@ -327,11 +303,9 @@ class Stream:
             "recent": self._recent,
             "banded": self._banded,
             "phases": self._phases,
-            "places": self._pending_places[: self.rows % BLOCK_ROWS],
-            "milestones": self._milestones.state(),
-            "end": np.array([self._row, self._latest]),
             "values": self.values,
         }
+        arrays |= self._course.state(self.rows % BLOCK_ROWS)
         for kind, quiet in self._quiet.items():
             arrays[f"quiet {kind}"] = quiet
         for kind, evidence in self.evidence.items():
@@ -360,39 +334,19 @@ class Stream:
         self._counts = arrays["counts"].copy()
         self._recent = arrays["recent"].copy()
         self._banded = arrays["banded"].copy()
-        self._restore_places(arrays)
+        self._course.restore(arrays, self.rows)
+        self.values = arrays.get("values", self.totals.sum(axis=1)).copy()
         self._pending[: len(arrays["pending"])] = arrays["pending"]
         for kind in self._quiet:
             self._quiet[kind] = arrays[f"quiet {kind}"].copy()
         for kind, evidence in self.evidence.items():
             evidence.restore(archive.under(f"{kind} ", arrays))
 
-    def _restore_places(self, arrays: Mapping[str, Array]) -> None:
-        """The same for what a state of before has nothing of."""
-        self._milestones = from_state(arrays, self._blocks, BLOCK_ROWS)
-        pending = self.rows % BLOCK_ROWS
-        before = places_of(self.rows - pending, np.full(pending, UNKNOWN))
-        self._pending_places[:pending] = arrays.get("places", before)
-        row, self._latest = arrays.get("end", np.array([self.rows - pending, UNKNOWN])).tolist()
-        self._row = int(row)
-        self.values = arrays.get("values", self.totals.sum(axis=1)).copy()
 
-
-def _blocks(
-    pending: Array,
-    had: int,
-    rows: Array,
-) -> Array:
-    """Whole blocks (blocks, 32, ...) of the `had` rows that are pending, and of others.
-
-    Those that are left are pending then.
-    """
-    whole = np.concatenate([pending[:had], rows]) if had else rows
-    cut = len(whole) // BLOCK_ROWS * BLOCK_ROWS
-    rest = whole[cut:]
-    blocks = whole[:cut].reshape(-1, BLOCK_ROWS, rows.shape[1])
-    pending[: len(rest)] = rest
-    return blocks
+def _phases(features: tuple[Feature, ...], seed: np.random.SeedSequence) -> Array:
+    """For each feature, (d,), the number of the first row that its stride keeps."""
+    rng = np.random.default_rng(seed.spawn(1)[0])
+    return rng.integers(0, [feature.stride for feature in features])
 
 
 def _group_table(features: tuple[Feature, ...]) -> Array:
