@@ -244,7 +244,7 @@ def test_a_batch_speaks_of_one_exact_test():
     assert "1 in 250 (p 0.004)" in page
     assert "Of batches without such a change" in page
     assert "alarm came" not in page
-    assert "exact p, adjusted by Holm: 0.004" in str(batch)
+    assert "exact p, adjusted for all features: 0.004" in str(batch)
 
 
 def test_hostile_names_are_text():

@@ -472,6 +472,7 @@ def test_a_profile_of_units_keeps_its_bytes_and_merges(profile):
     again = mk.Profile.from_bytes(data)
     assert again.to_bytes() == data
     assert (again.unit, again.time, again.units.found) == ("day", "when", 60)
+    assert "60 days" in repr(again)
     more = mk.Profile.fit(
         rows_of(range(30)), reference=rows_of(range(90, 110)), unit="day", time="when"
     )

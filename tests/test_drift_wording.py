@@ -145,6 +145,9 @@ def test_advice_goes_by_the_most_serious_alarm():
 def test_a_timeline_needs_alarms_and_names_each_feature_once():
     assert timeline_part((), 1000, None) == ""
     assert timeline_part((ALARM,), 0, None) == ""
+    of_labels = replace(ALARM, kind="performance", feature="loss")
+    assert ">loss<" not in timeline_part((ALARM, of_labels), 1000, None)
+    assert timeline_part((of_labels,), 1000, None) == ""
     many = [replace(ALARM, feature=f"x{i}", row=i) for i in range(40)]
     page = timeline_part((*many, *many), 1000, None)
     assert page.count("<g>") == 12

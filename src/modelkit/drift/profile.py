@@ -22,7 +22,7 @@ from modelkit.drift.repeats import duplicates
 from modelkit.drift.segments import Segmentation, fit_segments
 from modelkit.drift.target import TARGET, TargetLabels
 from modelkit.drift.unit_fit import CountedRows, Marking, Marks, reference_units
-from modelkit.drift.units import BATCH_UNIT, PERIODS, ReferenceUnits, units_text
+from modelkit.drift.units import BATCH_UNIT, PERIODS, ReferenceUnits, many, units_text
 from modelkit.drift.vectors import Basis, expand, source_of
 from modelkit.errors import DriftError
 from modelkit.events import Advised, emit, wanted
@@ -334,6 +334,8 @@ class Profile:
         strata = ""
         if self.stratum is not None:
             strata = f", {len(self.strata)} strata by {self.stratum}"
+        if self.units is not None:
+            strata += f", {many(self.units.found, str(self.unit))}"
         return (
             f"<Profile of {len(self.features)} features ({names}{more}) from {self.rows:,} "
             f"rows{strata}>"

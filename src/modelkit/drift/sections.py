@@ -237,7 +237,7 @@ def tests_text(
     if drift.reference_rows:
         rows = f" of {drift.compared:,} rows against {drift.reference_rows:,}"
     if kind != "stream":
-        found = f"exact p{rows}, adjusted by Holm: {p_value(drift.p_changed)}"
+        found = f"exact p{rows}, adjusted for all features: {p_value(drift.p_changed)}"
     else:
         changed = f"{p_value(drift.p_changed)} (any change)"
         material = f"{p_value(drift.p_material)} (beyond the tolerance)"

@@ -60,14 +60,14 @@ def timeline_part(
     times: tuple[float, float] | None,
 ) -> str:
     """A line for each feature with an alarm; over time where the alarms and the rows have times."""
-    shown = _first_of_each(alarms)[:MOST_LINES]
-    if not shown or rows <= 0:
+    if rows <= 0:
         return ""
-    axis = _axis(
-        shown,
-        rows,
-        times,
-    )
+    axis = _axis(alarms, rows, times)
+    if not axis.timed:  # labels are counted apart from rows
+        alarms = [alarm for alarm in alarms if alarm.kind != "performance"]
+    shown = _first_of_each(alarms)[:MOST_LINES]
+    if not shown:
+        return ""
     lines = [_line(alarm, axis, LINE * i) for i, alarm in enumerate(shown)]
     height = LINE * len(shown)
     drawn = "".join([*lines, _scale(axis, height)])

@@ -83,12 +83,9 @@ class Watch:
         *seeds, of_rows, of_labels, of_target = np.random.SeedSequence(seed).spawn(
             len(profile.strata) + 3
         )
-        self.units: UnitWatch | None = None
-        self._streams: list[Stream] = []
-        if profile.units is not None:
-            self.units = UnitWatch(profile, self._levels["changed"], guarantee, seeds[0])
-        else:
-            self._streams = [self._stream(s, own) for s, own in enumerate(seeds)]
+        self.units = UnitWatch.of(profile, self._levels, guarantee, seeds[0])
+        rows = enumerate(seeds) if self.units is None else ()
+        self._streams = [self._stream(s, own) for s, own in rows]
         self.labels = LabelWatch(
             profile,
             self._levels,
