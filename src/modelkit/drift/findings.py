@@ -68,10 +68,11 @@ def _budget_text(rows: int, skipped: int) -> tuple[str, ...]:
     """What a row budget left out, in words; nothing where it left out none."""
     if not skipped:
         return ()
-    return (
+    said = (
         f"a row budget: of {rows + skipped:,} rows, {rows:,} were looked at, for alarms, p-values "
-        "and the recent rows; checks and the history are of all rows",
+        "and the recent rows; checks and the history are of all rows"
     )
+    return (said,)
 
 
 def counts_at_alarm(alarms: Sequence[Alarm]) -> dict[tuple[str | None, str], Array]:
