@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
+from modelkit.drift.encoding import to_cells
 from modelkit.drift.milestones import places_of
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
@@ -216,7 +217,7 @@ def guarded(work, mine, failed):
 
 def test_a_state_is_never_taken_between_ranks_and_bets(profile):
     detector, rows = mk.Detector(profile), mixed(200, 1)
-    cells, strata = detector._watch.encode(profile.columns(rows))
+    cells, strata = to_cells(profile, profile.columns(rows))
     detector._watch.rank(cells, strata, places_of(0, np.zeros(200)))
     resumed = mk.Detector.resume(profile, detector.state())
     detector._watch.settle()

@@ -180,7 +180,7 @@ def test_calls_of_no_rows_take_no_memory(profile):
     assert counted(watched) == (0, 0)
 
 
-@pytest.mark.parametrize("where", ["encode", "count", "rank", "settle"])
+@pytest.mark.parametrize("where", ["count", "arrange", "rank", "settle"])
 def test_an_error_in_the_watching_reaches_no_caller_and_is_counted(profile, monkeypatch, where):
     from modelkit.drift.watch import Watch
 

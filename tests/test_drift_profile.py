@@ -29,6 +29,7 @@ from modelkit.drift.cells import (
 from modelkit.drift.columns import feature_kind
 from modelkit.drift.dependence import rows_apart
 from modelkit.drift.edges import choose_edges, fit_feature
+from modelkit.drift.encoding import to_cells
 from modelkit.drift.profile import Profile
 from modelkit.errors import DriftError
 
@@ -605,9 +606,8 @@ def test_strata_have_counts_of_their_own():
         assert detector._watch.strangers == 0
         assert dict(detector._watch.streams())["5"].rows == 1
     flags = Profile.fit({"f": [True, False] * 100, "x": np.arange(200.0)}, stratum="f")
-    assert mk.Detector(flags)._watch.encode({"f": np.array([1, 0], np.float32), "x": np.zeros(2)})[
-        1
-    ].tolist() == [1, 0]
+    _, strata = to_cells(flags, {"f": np.array([1, 0], np.float32), "x": np.zeros(2)})
+    assert strata.tolist() == [1, 0]
 
 
 # Scores, labels, models.

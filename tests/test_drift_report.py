@@ -379,7 +379,7 @@ def test_a_frame_has_a_row_for_each_feature():
         1e-9,
     )
     assert df.iloc[1][["p_changed", "KS", "began"]].isna().all()
-    assert report().to_dataframe().shape == (0, 10)
+    assert report().to_dataframe().shape == (0, 12)
 
 
 def test_without_pandas_the_frame_names_the_extra(monkeypatch):

@@ -190,7 +190,9 @@ def by_day():
     """The shares of all days, as they were and as they would be after each change."""
     rows = rows_of(range(DAYS))
     day = (rows["when"].dt.normalize() - rows["when"][0].normalize()).dt.days.to_numpy()
-    profile = mk.Profile.fit(rows[day < 60], reference=rows[day < 120], unit="day", time="when")
+    profile = mk.Profile.fit(
+        rows[day < 60], reference=rows[(day >= 60) & (day < 120)], unit="day", time="when"
+    )
     found = {name: shares_of_days(profile, change(rows), day) for name, change in CHANGES.items()}
     return found | {"": shares_of_days(profile, rows, day)}
 
@@ -470,6 +472,7 @@ def test_a_profile_of_units_keeps_its_bytes_and_merges(profile):
     again = mk.Profile.from_bytes(data)
     assert again.to_bytes() == data
     assert (again.unit, again.time, again.units.found) == ("day", "when", 60)
+    assert "60 days" in repr(again)
     more = mk.Profile.fit(
         rows_of(range(30)), reference=rows_of(range(90, 110)), unit="day", time="when"
     )

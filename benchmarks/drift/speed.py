@@ -15,6 +15,7 @@ from benchmarks.drift.ours import BLOCK
 from benchmarks.drift.rivals import ONLINE, ask, fired, version
 
 import modelkit as mk
+from modelkit.drift.encoding import to_cells
 from modelkit.drift.watch import Watch
 
 WIDTH = 20
@@ -71,7 +72,7 @@ def counting(watch: Watch, X: np.ndarray, block: int) -> None:
     """Rows into counts, and nothing else."""
     for start in range(0, len(X), block):
         columns = profile().columns(X[start : start + block])
-        watch.count(*watch.encode(columns))
+        watch.count(*to_cells(watch.profile, columns))
 
 
 def counting_batch(X: np.ndarray) -> None:
@@ -120,7 +121,7 @@ def wide(_args) -> str:
 
     def counted() -> None:
         for start in range(0, len(many), BLOCK):
-            watch.count(*watch.encode(profile.columns(many[start : start + BLOCK])))
+            watch.count(*to_cells(profile, profile.columns(many[start : start + BLOCK])))
 
     def watched_all() -> None:
         for start in range(0, len(many), BLOCK):

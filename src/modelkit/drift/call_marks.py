@@ -1,4 +1,4 @@
-"""What the rows of one call are told apart by: their times, their strata and their units."""
+"""The rows of one call: their columns, and their times, strata and units."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelkit.cast import Array
+from modelkit.drift.outputs import known_outputs, name_outputs, output_columns
 from modelkit.drift.profile import Profile
 from modelkit.drift.row_times import given_seconds, row_seconds
 from modelkit.drift.units import UnitRows, cycle_names, needed_times, of_call
+from modelkit.drift.vectors import expand
 from modelkit.errors import DriftError
 
 
@@ -57,3 +59,29 @@ def _seconds(
             raise DriftError(f"the rows have their times in column {time!r}; leave out at=")
         return row_seconds(columns[time], time)
     return None if at is None else given_seconds(at, n)
+
+
+def call_columns(
+    profile: Profile,
+    X: Any,
+    scores: Any,
+) -> dict[str, Array]:
+    """The columns of a call by feature name, (n,) each. Raises DriftError for those that do not fit."""
+    if X is None and scores is None:
+        raise DriftError("there are neither rows nor scores")
+    columns = {} if X is None else profile.columns(X)
+    if scores is not None:
+        known = profile.outputs()
+        found = known_outputs(output_columns(call_answers(profile, scores)), known)
+        odd = sorted(set(found) - known)
+        if odd:
+            raise DriftError(f"the profile has no scores {odd}; it has {sorted(known)}")
+        columns |= expand(found, profile.bases)
+    return columns
+
+
+def call_answers(profile: Profile, scores: Any) -> dict[str, Array]:
+    """The model's answers of a call by output; none without scores."""
+    if scores is None:
+        return {}
+    return name_outputs(scores, profile.outputs())

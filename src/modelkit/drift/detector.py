@@ -6,21 +6,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
-from modelkit.cast import Array
-from modelkit.drift import findings, unit_findings
+from modelkit.drift import continued, findings, unit_findings
 from modelkit.drift.buckets import HISTORY_BYTES
-from modelkit.drift.call_marks import marks_of
+from modelkit.drift.call_marks import call_answers, call_columns, marks_of
+from modelkit.drift.encoding import to_cells
 from modelkit.drift.history import History, history_of
 from modelkit.drift.labelled_rows import LabelledRows
 from modelkit.drift.notes import Suppression
 from modelkit.drift.order import Order, check_order
-from modelkit.drift.outputs import known_outputs, name_outputs, output_columns
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import given_seconds
 from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
-from modelkit.drift.vectors import expand
 from modelkit.drift.watch import Watch
 from modelkit.errors import DriftError
 from modelkit.evidence import Guarantee
@@ -180,9 +178,11 @@ class Detector:
         at: Any,
     ) -> list[Alarm]:
         watch = self._watch
-        marks = marks_of(self.profile, self._columns(X, scores), at)
-        cells, strata = watch.encode(marks.columns)
-        estimate = watch.label_free.of(self._named(scores))  # which may refuse them, as units may
+        marks = marks_of(self.profile, call_columns(self.profile, X, scores), at)
+        cells, strata = to_cells(watch.profile, marks.columns)
+        estimate = watch.label_free.of(
+            call_answers(self.profile, scores)
+        )  # which may refuse them, as units may
         if marks.parts is not None:
             new = watch.push_units(cells, strata, marks.parts)
         with watch.lock:
@@ -192,33 +192,6 @@ class Detector:
         if marks.parts is None:
             new = watch.push(cells, strata, order, now)
         return new
-
-    def _columns(
-        self,
-        X: Any,
-        scores: Any,
-    ) -> dict[str, Array]:
-        """Columns by feature name, (n,) each."""
-        if X is None and scores is None:
-            raise DriftError("there are neither rows nor scores")
-        profile = self.profile
-        columns = {} if X is None else profile.columns(X)
-        if scores is not None:
-            known = profile.outputs()
-            found = known_outputs(output_columns(self._named(scores)), known)
-            odd = sorted(set(found) - known)
-            if odd:
-                raise DriftError(f"the profile has no scores {odd}; it has {sorted(known)}")
-            columns |= expand(found, profile.bases)
-        return columns
-
-    def _named(
-        self,
-        scores: Any,
-    ) -> dict[str, Array]:
-        if scores is None:
-            return {}
-        return name_outputs(scores, self.profile.outputs())
 
     def update_labels(
         self,
@@ -277,8 +250,8 @@ class Detector:
             DriftError, SignatureError: as `update`; also for no rows, and for a profile with
                 `epsilon`.
         """
-        answers = self._named(scores)
-        marks = marks_of(self.profile, self._columns(X, scores), at)
+        answers = call_answers(self.profile, scores)
+        marks = marks_of(self.profile, call_columns(self.profile, X, scores), at)
         if marks.parts is not None:
             return unit_findings.of_batch(self._watch, marks.columns, answers, marks.parts)
         return findings.of_batch(self._watch, marks.columns, answers)
@@ -350,7 +323,7 @@ class Detector:
         Raises:
             DriftError: for a profile of other columns, an alpha out of range, or without a reason.
         """
-        self._watch = self._watch.rebased(profile, reason, alpha)
+        self._watch = continued.rebased(self._watch, profile, reason, alpha)
 
     def report(self) -> DriftReport:
         """Describe the stream so far: alarms, p-values, effect sizes, checks and performance."""
@@ -384,7 +357,7 @@ class Detector:
         Raises:
             DriftError: for the state of a Detector of another profile, and for other bytes.
         """
-        return detector_of(Watch.resume(profile, state, clock, on_alarm))
+        return detector_of(continued.resume(profile, state, clock, on_alarm))
 
     @staticmethod
     def merge(
@@ -404,7 +377,7 @@ class Detector:
         """
         if not states:
             raise DriftError("there are no states to merge")
-        watches = [Watch.resume(profile, state) for state in states]
+        watches = [continued.resume(profile, state) for state in states]
         first = watches[0]
         for other in watches[1:]:
             for name in ("alpha", "tolerance", "guarantee"):

@@ -10,12 +10,15 @@ from modelkit.cast import Array
 from modelkit.drift import checks, exact
 from modelkit.drift.audit import bins_of
 from modelkit.drift.cells import CELLS, GONE, Feature
+from modelkit.drift.columns import length
+from modelkit.drift.dependence import every
+from modelkit.drift.encoding import stratum_numbers
 from modelkit.drift.notes import united
 from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.stream import Crossing, Stream
-from modelkit.drift.values import Alarm, Check, FeatureDrift
+from modelkit.drift.values import Alarm, Check, Effect, FeatureDrift
 from modelkit.drift.watch import Watch
 from modelkit.drift.where import segments_of
 from modelkit.errors import DriftError
@@ -105,6 +108,7 @@ def _stream_features(
             changed=p_changed,
             material=p_material,
             began=int(began[j]) if stream.rows and suspect else None,
+            compared=int(stream.values[j]),
             alarmed=alarmed.get((name, feature.name)),
         )
         found.append(drift)
@@ -200,7 +204,7 @@ def of_batch(
     Raises DriftError for no rows, and for a profile with private counts.
     """
     profile = watch.profile
-    n, strata = watch.members(columns)
+    n, strata = stratum_numbers(profile, columns)
     if not n:
         raise DriftError("there are no rows to test")
     if profile.epsilon is not None:
@@ -208,7 +212,7 @@ def of_batch(
             "the counts of this profile have noise for privacy, which an exact test would take for "
             "drift; show the rows to update(), which allows for it"
         )
-    counts = _batch_counts(profile, columns, strata)
+    counts = _batch_counts(profile, columns, strata, watch.seed)
     features = _batch_features(watch, counts)
     found = checks.batch_checks(
         profile,
@@ -242,15 +246,20 @@ def _batch_counts(
     profile: Profile,
     columns: Mapping[str, Array],
     strata: Array | None,
+    seed: int,
 ) -> Array:
-    """Counts (strata, d, 67) of rows as far apart as the reference's; 0 for an absent feature."""
+    """Counts (strata, d, 67) of rows as far apart as the reference's; 0 for an absent feature.
+
+    They are counted from a random row on, which batches of different sizes begin at another of.
+    """
+    rng = np.random.default_rng([seed, length(columns)])
     counts = np.zeros((len(profile.strata), len(profile.features), CELLS), np.int64)
     for s in range(len(profile.strata)):
         for j, feature in enumerate(profile.features):
             if feature.name in columns:
                 values = columns[feature.name]
                 own = values if strata is None else values[strata == s]
-                counts[s, j] = feature.count(own[:: feature.stride])
+                counts[s, j] = feature.count(own[every(feature.stride, len(own), rng)])
     return counts
 
 
@@ -343,9 +352,16 @@ def feature_drift(  # noqa: PLR0913 - all but four by keyword
     changed: float | None = None,
     material: float | None = None,
     began: int | None = None,
+    compared: int | None = None,
     alarmed: Array | None = None,
+    effects: tuple[Effect, ...] | None = None,
 ) -> FeatureDrift:
-    """The findings on one feature, from counts (67,) of the reference and of recent rows."""
+    """The findings on one feature, from counts (67,) of the reference and of recent rows.
+
+    `effects` are those between units; without them they are measured between rows.
+    """
+    if effects is None:
+        effects = exact.all_effects(recent, reference, ordered=feature.ordered)
     before = _shares(reference)
     now = _shares(recent)
     then = None if alarmed is None else _shares(alarmed)
@@ -358,7 +374,9 @@ def feature_drift(  # noqa: PLR0913 - all but four by keyword
         rows=int(recent.sum()),
         p_changed=changed,
         p_material=material,
-        effects=exact.all_effects(recent, reference, ordered=feature.ordered),
+        effects=effects,
+        reference_rows=int(reference.sum()),
+        compared=int(recent.sum()) if compared is None else compared,
         missing=(float(before[GONE]), float(now[GONE])),
         weight=feature.weight,
         began=began,

@@ -20,7 +20,7 @@ from modelkit.drift.columns import (
     stratum_names,
     take_rows,
 )
-from modelkit.drift.dependence import rows_apart
+from modelkit.drift.dependence import every, rows_apart
 from modelkit.drift.edges import fit_feature
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.outputs import (
@@ -319,12 +319,14 @@ def count_cells(
     rows: Mapping[str, Array],
     *,
     ordered: bool,
+    seed: int,
 ) -> tuple[list[Feature], Array]:
     """Features with their strides, and the counts (strata, features, 67) of rows that far apart.
 
     `member` is the number of each row's stratum, and `rows` the numbers of the rows of a feature
-    that does not have all of them.
+    that does not have all of them. `seed` says from which row on they are counted.
     """
+    rng = np.random.default_rng([seed, len(member)])
     strata = int(member.max()) + 1
     counts = np.zeros((strata, len(made), CELLS), np.int64)
     features = []
@@ -334,7 +336,8 @@ def count_cells(
         groups = [cells[own == s] for s in range(strata)]
         stride = max(map(rows_apart, groups)) if ordered else 1
         for s, group in enumerate(groups):
-            counts[s, j] = np.bincount(group[::stride], minlength=CELLS)
+            kept = group[every(stride, len(group), rng)]
+            counts[s, j] = np.bincount(kept, minlength=CELLS)
         features.append(replace(feature, stride=stride))
     return features, counts
 

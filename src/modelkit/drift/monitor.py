@@ -18,6 +18,7 @@ from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.call_marks import marks_of
 from modelkit.drift.cells import ABSENT
 from modelkit.drift.detector import Detector, detector_of
+from modelkit.drift.encoding import to_cells
 from modelkit.drift.outputs import (
     ServedCall,
     call_places,
@@ -357,7 +358,7 @@ class Monitor(Wrapper):
         for names, (at, whole) in joined_calls(buffer).items():
             columns, answers = self._columns(names, whole)
             marks = marks_of(watch.profile, columns, places[at, 1] if self._timed else None)
-            own_cells, own_strata = watch.encode(marks.columns)
+            own_cells, own_strata = to_cells(watch.profile, marks.columns)
             cells[at] = own_cells
             if strata is not None and own_strata is not None:
                 strata[at] = own_strata

@@ -13,18 +13,19 @@ from modelkit.drift import fitting, joining, refusals, stored
 from modelkit.drift.advice import advise, told
 from modelkit.drift.cells import Feature
 from modelkit.drift.columns import length, read_columns
-from modelkit.drift.dependence import dependence_text
+from modelkit.drift.dependence import dependence_text, smallest_text, sparse_text
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.losses import Baseline, baseline_of_labels, baseline_of_losses
 from modelkit.drift.outputs import predicted_of
 from modelkit.drift.privacy import noisy
-from modelkit.drift.repeats import check_shared, duplicates
+from modelkit.drift.repeats import duplicates
 from modelkit.drift.segments import Segmentation, fit_segments
 from modelkit.drift.target import TARGET, TargetLabels
 from modelkit.drift.unit_fit import CountedRows, Marking, Marks, reference_units
-from modelkit.drift.units import BATCH_UNIT, PERIODS, ReferenceUnits, units_text
+from modelkit.drift.units import BATCH_UNIT, PERIODS, ReferenceUnits, many, units_text
 from modelkit.drift.vectors import Basis, expand, source_of
 from modelkit.errors import DriftError
+from modelkit.events import Advised, emit, wanted
 from modelkit.model import Model
 from modelkit.npz import MEDIA_TYPE
 from modelkit.signature import Signature
@@ -156,8 +157,6 @@ class Profile:
         marking = Marking(unit, time, stratum, private=epsilon is not None)
         weights = fitting.AlphaWeights(importance or {})
         sides, marks = marking.sides(X, reference, model, ordered=ordered, seed=seed)
-        if reference is not None:
-            check_shared(sides.train, sides.held)
         kinds = fitting.length_columns(text, model)
         fitted = fitting.Fitting(kinds, weights, seed)
         fitted.inputs(sides.train, marking.aside)
@@ -194,12 +193,9 @@ class Profile:
             return tuple(units_text(self.units.found, len(self.units.shares), str(self.unit)))
         apart = max(feature.stride for feature in self.features)
         said = [dependence_text(apart, ordered=self.ordered)]
-        fewest = int(self.counts.sum(axis=2).min())
-        if fewest < 5000:
-            said.append(
-                f"reference of {fewest:,} rows where it is smallest: small changes take 5,000 to "
-                "be noticed"
-            )
+        smallest = smallest_text(self.features, self.counts)
+        if smallest is not None:
+            said.append(smallest)
         if self.epsilon is not None:
             said.append(
                 f"counts are differentially private (epsilon {self.epsilon:g}): only material "
@@ -338,6 +334,8 @@ class Profile:
         strata = ""
         if self.stratum is not None:
             strata = f", {len(self.strata)} strata by {self.stratum}"
+        if self.units is not None:
+            strata += f", {many(self.units.found, str(self.unit))}"
         return (
             f"<Profile of {len(self.features)} features ({names}{more}) from {self.rows:,} "
             f"rows{strata}>"
@@ -365,7 +363,11 @@ def _counted(
         member,
         answers.rows,
         ordered=ordered,
+        seed=fitted.seed,
     )
+    sparse = sparse_text(features, counts)
+    if sparse is not None and wanted(Advised):
+        emit(Advised(sparse))
     counted = CountedRows(features, columns | dict(answers.columns), answers.rows, member)
     advice = advise(
         counted,
@@ -442,5 +444,6 @@ def _labelled(
         classes=predicted.dtype.kind != "f",
         ordered=profile.ordered,
         share=share,
+        seed=seed,
     )
     return replace(profile, baseline=baseline, calibration=calibration, target=target)

@@ -233,12 +233,15 @@ def tests_text(
 
     They say where no recent row has it, as an output that nobody asked for.
     """
+    rows = ""
+    if drift.reference_rows:
+        rows = f" of {drift.compared:,} rows against {drift.reference_rows:,}"
     if kind != "stream":
-        found = f"exact p, adjusted by Holm: {p_value(drift.p_changed)}"
+        found = f"exact p{rows}, adjusted by Holm: {p_value(drift.p_changed)}"
     else:
         changed = f"{p_value(drift.p_changed)} (any change)"
         material = f"{p_value(drift.p_material)} (beyond the tolerance)"
-        found = f"anytime p: {changed}, {material}"
+        found = f"anytime p{rows}: {changed}, {material}"
     return found if drift.rows else f"{found}; no recent row has it"
 
 

@@ -17,7 +17,7 @@ from modelkit.drift.cells import (
     read_features,
 )
 from modelkit.drift.columns import FeatureKind, as_texts, fifth, stratum_names
-from modelkit.drift.dependence import rows_apart
+from modelkit.drift.dependence import every, rows_apart
 from modelkit.drift.edges import fit_feature
 from modelkit.drift.losses import as_doubles
 from modelkit.errors import DriftError
@@ -43,6 +43,7 @@ class TargetLabels:
         classes: bool,
         ordered: bool,
         share: float,
+        seed: int,
     ) -> TargetLabels:
         """The cells from a fifth of the labels (n,) of the reference, the counts from the others.
 
@@ -55,7 +56,8 @@ class TargetLabels:
         feature = fit_feature(TARGET, kind, values[mine])
         cells = feature.cells(values[others])
         stride = rows_apart(cells) if ordered else 1
-        counts = np.bincount(cells[::stride], minlength=CELLS)
+        kept = cells[every(stride, len(cells), np.random.default_rng([seed, len(cells)]))]
+        counts = np.bincount(kept, minlength=CELLS)
         return TargetLabels(replace(feature, stride=stride, weight=share), counts)
 
     def cells(self, labels: Any) -> Array:

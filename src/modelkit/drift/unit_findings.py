@@ -9,6 +9,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift import checks
+from modelkit.drift.encoding import to_cells
 from modelkit.drift.findings import SUSPECT, counts_at_alarm, feature_drift
 from modelkit.drift.martingale import tally
 from modelkit.drift.performance import label_free, stream_performance
@@ -114,8 +115,9 @@ def _drifts(  # noqa: PLR0913 - half of them by keyword
             changed=p[j],
             began=began[j],
             alarmed=alarmed.get((None, feature.name)),
+            effects=units.effects(j, recent[:, j], strata),
         )
-        found.append(replace(drift, effects=units.effects(j, recent[:, j], strata)))
+        found.append(drift)
     return tuple(found)
 
 
@@ -178,7 +180,7 @@ def of_batch(
     Raises DriftError for no rows, and for a unit of several strata.
     """
     profile = watch.profile
-    cells, strata = watch.encode(columns)
+    cells, strata = to_cells(watch.profile, columns)
     if not len(cells):
         raise DriftError("there are no rows to test")
     units = CallUnits.of(str(profile.unit), cells, strata, parts)

@@ -13,6 +13,7 @@ from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.columns import ColumnsByName, length, read_columns, take_rows
 from modelkit.drift.fitting import Sides, read_sides
 from modelkit.drift.refusals import check_columns
+from modelkit.drift.repeats import check_shared
 from modelkit.drift.row_times import row_seconds
 from modelkit.drift.units import (
     BATCH_UNIT,
@@ -108,9 +109,11 @@ class Marking:
                 or differ, values that are no times, and too few rows.
         """
         self._check(ordered=ordered)
-        X, reference, marks = self._read(X, reference, model, ordered=ordered, seed=seed)
-        both = read_sides(X, reference, model, ordered=ordered, seed=seed)
+        X, held, marks = self._read(X, reference, model, ordered=ordered, seed=seed)
+        both = read_sides(X, held, model, ordered=ordered, seed=seed)
         check_columns(both.train, both.held, None if marks.cycle is not None else self.stratum)
+        if reference is not None:
+            check_shared(both.train, both.held)
         return both, marks
 
     def _read(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import final
 
 import numpy as np
@@ -22,7 +22,6 @@ from modelkit.drift.units import (
     shares_of,
 )
 from modelkit.drift.values import Alarm, Effect
-from modelkit.errors import DriftError
 from modelkit.evidence import Guarantee
 
 
@@ -31,7 +30,9 @@ class UnitWatch:
     """The units of a stream, beside those of the reference.
 
     Args:
-        profile: the past, which has units.
+        profile: the past.
+        unit: what is a unit.
+        units: those of the reference.
         level: the part of alpha that is for changes of features.
         guarantee: see `evidence`.
         seed: of the ties, and of the units that are forgotten.
@@ -40,11 +41,14 @@ class UnitWatch:
     def __init__(
         self,
         profile: Profile,
+        unit: str,
+        units: ReferenceUnits,
         level: float,
         guarantee: Guarantee,
         seed: np.random.SeedSequence,
     ) -> None:
-        self.unit, self.reference = _units_of(profile)
+        self.unit = unit
+        self.reference = units
         weights = np.array([feature.weight for feature in profile.features])
         evidence = UnitEvidence(
             self.reference,
@@ -56,6 +60,25 @@ class UnitWatch:
         self.stream = UnitStream(self.unit, profile.features, evidence)
         self.promise = _promise(profile, self.unit, level, guarantee)
         self._profile = profile
+
+    @staticmethod
+    def of(
+        profile: Profile,
+        levels: Mapping[str, float],
+        guarantee: Guarantee,
+        seed: np.random.SeedSequence,
+    ) -> UnitWatch | None:
+        """What is known of units, where a profile has them."""
+        if profile.units is None or profile.unit is None:
+            return None
+        return UnitWatch(
+            profile,
+            profile.unit,
+            profile.units,
+            levels["changed"],
+            guarantee,
+            seed,
+        )
 
     @property
     def rows(self) -> int:
@@ -115,12 +138,6 @@ class UnitWatch:
         return [self.stream.unit_at(step) for step in steps[:, 0].tolist()]
 
 
-def _units_of(profile: Profile) -> tuple[str, ReferenceUnits]:
-    if profile.units is None or profile.unit is None:
-        raise DriftError("this profile has no units: fit it with unit=")
-    return profile.unit, profile.units
-
-
 def _promise(
     profile: Profile,
     unit: str,
@@ -138,10 +155,10 @@ def _promise(
     when = f"if {units} are exchangeable with the {units} of the reference{strata}"
     if guarantee == "ever":
         return (
-            f"{when}, {what} is ever raised with a probability of at most {level:g}, however often "
+            f"{when}, {what} is ever raised with a probability of at most {level:.3g}, however often "
             f"one looks{rest}"
         )
     return (
         f"{when}, {what} is raised within {many(HORIZON_UNITS, unit)} with a probability of at most "
-        f"{level:g}{rest}"
+        f"{level:.3g}{rest}"
     )

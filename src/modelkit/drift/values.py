@@ -68,6 +68,8 @@ class Alarm:
         size = "" if self.effect is None else f", {self.effect}"
         when = f"at row {self.row:,}" if self.unit is None else f"with {self.unit}"
         about = f"{self.kind} {when}{since}"
+        if self.rows is not None and self.rows < self.row:
+            about = f"{about}, from {self.rows:,} rows"
         return f"{self.feature}{where}: {about}: p {self.p:.2g}{size}"
 
 
@@ -98,7 +100,8 @@ class FeatureDrift:
     rows), in order, for drawing; `missing` the two shares of missing values; `weight` the
     importance, of a sum of one. `bins` are (upper end, rows of the reference, recent rows), ten of
     about a tenth of the reference each, or one for each category. `at_alarm` are the shares of the
-    rows of the feature's last alarm, in the order of `cells`; empty without one.
+    rows of the feature's last alarm, in the order of `cells`; empty without one. The p-values rest on
+    `compared` rows and on `reference_rows` of the reference; 0 in a report of before.
     """
 
     feature: str
@@ -114,6 +117,8 @@ class FeatureDrift:
     cells: tuple[tuple[str, float, float], ...]
     bins: tuple[tuple[str, int, int], ...] = ()
     at_alarm: tuple[float, ...] = ()
+    reference_rows: int = 0
+    compared: int = 0
 
 
 @dataclass(frozen=True)

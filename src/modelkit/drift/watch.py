@@ -13,9 +13,7 @@ from modelkit import forks
 from modelkit.cast import Array
 from modelkit.drift import archive
 from modelkit.drift.buckets import HISTORY_BYTES
-from modelkit.drift.cells import ABSENT
 from modelkit.drift.chronicle import Chronicle
-from modelkit.drift.columns import stratum_names
 from modelkit.drift.expected import LabelFree
 from modelkit.drift.label_watch import RANKED_AT_ONCE, LabelWatch
 from modelkit.drift.labelled_rows import LabelledRows
@@ -24,7 +22,6 @@ from modelkit.drift.milestones import places_of
 from modelkit.drift.order import Order, Shuffle
 from modelkit.drift.profile import Profile
 from modelkit.drift.raised import row_alarm
-from modelkit.drift.refusals import check_same_columns
 from modelkit.drift.segments import Segmented
 from modelkit.drift.shares import (
     HORIZON,
@@ -50,7 +47,7 @@ STATE_SCHEMA = "modelkit.detector/1"
 class Watch:
     """The streams, shares of alpha, labels, label-free sums and alarms behind one Detector.
 
-    Rows come as cells: `encode` makes them, `count` counts them, and `push` bets on them. A Monitor
+    Rows come as cells: `to_cells` makes them, `count` counts them, and `push` bets on them. A Monitor
     does the two halves of `push`, `rank` and `settle`, at different times. Whoever takes several
     steps that belong together holds `lock`, which one thread may take more than once.
     """
@@ -79,7 +76,6 @@ class Watch:
         self.segmented = Segmented(profile.segments, profile.features)
         self.place = 0  # the number of the last row that was ranked: in a Monitor, of those served
         self.strangers = 0  # rows of a stratum that the reference does not have
-        self._number = {name: s for s, name in enumerate(profile.strata)}
         self._levels = alpha_by_kind(profile, alpha)
         self._weights = weights_of(profile)
         self._tolerances = tolerances_of(profile, tolerance)
@@ -87,12 +83,9 @@ class Watch:
         *seeds, of_rows, of_labels, of_target = np.random.SeedSequence(seed).spawn(
             len(profile.strata) + 3
         )
-        self.units: UnitWatch | None = None
-        self._streams: list[Stream] = []
-        if profile.units is not None:
-            self.units = UnitWatch(profile, self._levels["changed"], guarantee, seeds[0])
-        else:
-            self._streams = [self._stream(s, own) for s, own in enumerate(seeds)]
+        self.units = UnitWatch.of(profile, self._levels, guarantee, seeds[0])
+        rows = enumerate(seeds) if self.units is None else ()
+        self._streams = [self._stream(s, own) for s, own in rows]
         self.labels = LabelWatch(
             profile,
             self._levels,
@@ -172,74 +165,7 @@ class Watch:
         if odd:
             raise DriftError(f"there are no features {odd}; there are {known}")
 
-    def rebased(
-        self,
-        profile: Profile,
-        reason: str,
-        alpha: float | None,
-    ) -> Watch:
-        """What goes on with another reference; the history, the notes and the alarms come along.
-
-        Raises DriftError where the new profile does not watch the same columns and outputs.
-        """
-        profile = profile.without(self.ignored)
-        check_same_columns(self.profile, profile)
-        chronicle = self.chronicle
-        with self.lock:
-            self.settle()
-            new = Watch(
-                profile,
-                alpha=self.alpha if alpha is None else alpha,
-                tolerance=self.tolerance,
-                guarantee=self.guarantee,
-                seed=self.seed + 1,  # its random ranks are independent of the past
-                history=chronicle.most_bytes,
-                clock=chronicle.clock,
-            )
-            new.ignored = self.ignored
-            new.place = self.place
-            if self.units is not None and new.units is not None:
-                new.units.stream.leave_out_open_of(self.units.stream)
-            new.chronicle.follow(chronicle, reason, self.rows)
-        return new
-
     # Rows, as cells.
-
-    def encode(
-        self,
-        columns: Mapping[str, Array],
-    ) -> tuple[Array, Array | None]:
-        """The cells of rows, uint8 (n, d), and the number of each row's stratum, int64 (n,)."""
-        n, strata = self.members(columns)
-        cells = np.full((n, len(self.profile.features)), ABSENT, np.uint8)
-        for j, feature in enumerate(self.profile.features):
-            values = columns.get(feature.name)
-            if values is not None:
-                cells[:, j] = feature.cells(values)
-        return cells, strata
-
-    def members(
-        self,
-        columns: Mapping[str, Array],
-    ) -> tuple[int, Array | None]:
-        """The number of rows, and the number of each one's stratum, int64 (n,).
-
-        A stratum that the reference does not have is -1. Without strata there is None.
-        """
-        lengths = {name: len(column) for name, column in columns.items()}
-        if len(set(lengths.values())) > 1:
-            raise DriftError(f"rows and scores have different lengths: {lengths}")
-        n = max(lengths.values(), default=0)
-        name = self.profile.stratum
-        if name is None:
-            return n, None
-        if name not in columns:
-            raise DriftError(
-                f"the rows lack the column {name!r}, which tells the stratum",
-                feature=name,
-            )
-        numbers = [self._number.get(own, -1) for own in stratum_names(columns[name])]
-        return n, np.array(numbers, np.int64)
 
     def count(
         self,
@@ -407,7 +333,7 @@ class Watch:
     # To go on from later.
 
     def state(self) -> bytes:
-        """Everything that changes, for `Watch.resume`."""
+        """Everything that changes, for `continued.resume`."""
         with self.lock:
             self.settle()  # a Monitor may have ranked rows only
             arrays: dict[str, Array] = {}
@@ -441,30 +367,7 @@ class Watch:
         more = [] if units is None else [units]
         return [*self._streams, *more, *self.labels.parts]
 
-    @staticmethod
-    def resume(
-        profile: Profile,
-        state: bytes,
-        clock: Callable[[], float] = time.time,
-        on_alarm: OnAlarm | None = None,
-    ) -> Watch:
-        """The inverse of `state`, bit for bit. Raises DriftError for any other bytes."""
-        about, arrays = archive.unpack(STATE_SCHEMA, state, "state of a Detector")
-        if about.get("profile") != profile.digest:
-            raise DriftError(
-                "this is the state of a Detector of another profile; the counts would not mean the "
-                "same"
-            )
-        try:
-            options = {name: about[name] for name in ("alpha", "tolerance", "guarantee", "seed")}
-            options["history"] = about.get("history", HISTORY_BYTES)
-            watch = Watch(profile, clock=clock, on_alarm=on_alarm, **options)
-            watch._restore(about, arrays)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise DriftError(f"this is no state of a Detector: {error!r}") from error
-        return watch
-
-    def _restore(
+    def restore(
         self,
         about: dict[str, Any],
         arrays: dict[str, Array],
