@@ -264,3 +264,28 @@ def test_damaged_segments_are_no_profile(profile):
     damaged = dataclasses.replace(profile, segments=(short,)).to_bytes()
     with pytest.raises(DriftError, match="its segments by 'shop' do not fit"):
         mk.Profile.from_bytes(damaged)
+
+
+def test_penguins_weighed_in_other_units_on_one_island_are_found(penguins):
+    frame, _ = penguins
+    r = rng(9, 76)
+
+    def drawn(n, part, island=None):
+        chosen = frame.iloc[part::2]
+        some = chosen.iloc[r.integers(len(chosen), size=n)][["body_mass_g", "island", "sex"]]
+        some = some.reset_index(drop=True)
+        pounds = some["island"] == island
+        some["body_mass_g"] = some["body_mass_g"].where(~pounds, some["body_mass_g"] / 453.6)
+        return some
+
+    profile = mk.Profile.fit(drawn(500, 0), reference=drawn(6000, 1), segments=("island", "sex"))
+    detector = mk.Detector(profile)
+    assert detector.update(drawn(3000, 1)) == []
+    detector.update(drawn(4000, 1, island="Dream"))
+    report = detector.report()
+    assert {alarm.feature for alarm in report.alarms} == {"body_mass_g"}
+    found = by(report, "body_mass_g", "island")
+    assert {island for island, drift in found.items() if drift.p < 0.01} == {"Dream"}
+    assert "body_mass_g has changed in island Dream; nothing shows in 2 others" in str(report)
+    page = report.to_html()
+    assert "nothing shows in 2 others" in page

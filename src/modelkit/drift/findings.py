@@ -44,22 +44,38 @@ def of_stream(watch: Watch) -> DriftReport:
         labels = profile.target
         own = (labels.feature,)
         features += _stream_features(own, labels.counts[None], None, watch.labels.target, alarmed)
+    skipped = sum(stream.left_out for _, stream in watch.streams())
     return DriftReport(
         kind="stream",
         rows=watch.rows,
         reference_rows=profile.rows,
         alpha=watch.alpha,
         guarantee=watch.promise,
-        assumptions=(*profile.assumptions(), *watch.chronicle.about_references()),
+        assumptions=(
+            *profile.assumptions(),
+            *watch.chronicle.about_references(),
+            *_budget_text(watch.rows, skipped),
+        ),
         alarms=watch.alarms,
         features=tuple(features),
         checks=(*found, *checks.strangers(watch.strangers, watch.rows, profile.stratum)),
         performance=stream_performance(watch),
-        skipped=sum(stream.left_out for _, stream in watch.streams()),
+        skipped=skipped,
         times=watch.chronicle.times,
         segments=segments_of(watch),
         acknowledged=watch.chronicle.acknowledged(),
     )
+
+
+def _budget_text(rows: int, skipped: int) -> tuple[str, ...]:
+    """What a row budget left out, in words; nothing where it left out none."""
+    if not skipped:
+        return ()
+    said = (
+        f"a row budget: of {rows + skipped:,} rows, {rows:,} were looked at, for alarms, p-values "
+        "and the recent rows; checks and the history are of all rows"
+    )
+    return (said,)
 
 
 def counts_at_alarm(alarms: Sequence[Alarm]) -> dict[tuple[str | None, str], Array]:
