@@ -97,11 +97,12 @@ class FeatureDrift:
 
     `p_changed` and `p_material` are anytime p-values of a stream, or for a batch the exact p-value,
     adjusted for all features (by Holm, or for units by the largest of each choice), and None.
-    `cells` are (label, share of the reference, share of the recent rows), in order, for drawing; `missing` the two shares of missing values; `weight` the
-    importance, of a sum of one. `bins` are (upper end, rows of the reference, recent rows), ten of
-    about a tenth of the reference each, or one for each category. `at_alarm` are the shares of the
-    rows of the feature's last alarm, in the order of `cells`; empty without one. The p-values rest on
-    `compared` rows and on `reference_rows` of the reference; 0 in a report of before.
+    `cells` are (label, share of the reference, share of the recent rows), in order, for drawing;
+    `missing` the two shares of missing values; `weight` the importance, of a sum of one. `bins` are
+    (upper end, rows of the reference, recent rows), ten of about a tenth of the reference each, or
+    one for each category. `at_alarm` are the shares of the rows of the feature's last alarm, in the
+    order of `cells`; empty without one. The p-values rest on `compared` rows and on
+    `reference_rows` of the reference; 0 in a report of before.
     """
 
     feature: str
