@@ -233,9 +233,7 @@ def tests_text(
 
     They say where no recent row has it, as an output that nobody asked for.
     """
-    rows = ""
-    if drift.reference_rows:
-        rows = f" of {drift.compared:,} rows against {drift.reference_rows:,}"
+    rows = _rests_on(drift)
     if kind != "stream":
         found = f"exact p{rows}, adjusted for all features: {p_value(drift.p_changed)}"
     else:
@@ -243,6 +241,13 @@ def tests_text(
         material = f"{p_value(drift.p_material)} (beyond the tolerance)"
         found = f"anytime p{rows}: {changed}, {material}"
     return found if drift.rows else f"{found}; no recent row has it"
+
+
+def _rests_on(drift: FeatureDrift) -> str:
+    """How many rows the p-values are of; nothing for a report of before."""
+    if not drift.reference_rows:
+        return ""
+    return f" of {drift.compared:,} rows against {drift.reference_rows:,}"
 
 
 def feature_part(
@@ -257,6 +262,8 @@ def feature_part(
     about = f"{drift.kind}, {count_of(drift.rows, 'recent row')}"
     if not drift.rows:
         about = f"{drift.kind}, no recent row has it"
+    rests = _rests_on(drift)
+    about += f"; p-values{rests}" if rests else ""
     facts = html_facts(_feature_facts(drift, kind))
     return (
         f"<section><h3>{name}{tag}</h3>"
