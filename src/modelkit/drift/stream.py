@@ -5,7 +5,7 @@ Where a block ends depends on how many rows have come, never on what they hold.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -106,12 +106,7 @@ class Stream:
         self._banded = np.zeros((d, band.BAND_GROUPS))
         grouped = (reference[:, None, :] @ coarse)[:, 0]
         self._pays, band_weights = _band_tables(grouped, tolerances, deltas, noise)
-        bets = {"changed": martingale.rank_bets()[1], "material": band_weights}
-        self.evidence = {
-            kind: Evidence(d, weights, guarantee)
-            for kind, weights in bets.items()
-            if kind in levels
-        }
+        self.evidence = _no_evidence(d, band_weights, levels, guarantee)
         self._levels = levels
         self._set_limits(1 if guarantee == "ever" else horizon)
 
@@ -393,6 +388,21 @@ def _blocks(
     blocks = whole[:cut].reshape(-1, BLOCK_ROWS, rows.shape[1])
     pending[: len(rest)] = rest
     return blocks
+
+
+def _no_evidence(
+    monitors: int,
+    band_weights: Array,
+    kinds: Container[str],
+    guarantee: Guarantee,
+) -> dict[str, Evidence]:
+    """The evidence before the first row, of each kind that is looked for."""
+    bets = {"changed": martingale.rank_bets()[1], "material": band_weights}
+    return {
+        kind: Evidence(monitors, weights, guarantee)
+        for kind, weights in bets.items()
+        if kind in kinds
+    }
 
 
 def _group_table(features: tuple[Feature, ...]) -> Array:
