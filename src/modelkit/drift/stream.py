@@ -15,7 +15,7 @@ from modelkit.cast import Array
 from modelkit.drift import archive, band, martingale
 from modelkit.drift.cells import ABSENT, CELLS, Feature
 from modelkit.drift.martingale import BLOCK_ROWS
-from modelkit.drift.milestones import BlockEnd, Course, known, whole_blocks
+from modelkit.drift.milestones import BlockEnd, StreamCourse, known, whole_blocks
 from modelkit.evidence import LEAST_WEALTH, MOST_LOG_GAIN, Evidence, Guarantee
 
 RECENT = 32  # blocks whose counts are kept for effect sizes
@@ -86,7 +86,7 @@ class Stream:
         self._recent = np.zeros((RECENT, d, CELLS), np.uint8)
         self._blocks = 0
         self._ranked: list[tuple[Array | None, Array, list[BlockEnd]]] = []
-        self._course = Course(BLOCK_ROWS)
+        self._course = StreamCourse(BLOCK_ROWS)
         self.values = np.zeros(d, np.int64)  # of each feature that were bet on
         self._rng = np.random.default_rng(seed)
         coarse = _group_table(features)
