@@ -5,7 +5,6 @@ Where a block ends depends on how many rows have come, never on what they hold.
 
 from __future__ import annotations
 
-from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -94,7 +93,12 @@ class Stream:
         self._banded = np.zeros((d, band.BAND_GROUPS))
         grouped = (reference[:, None, :] @ coarse)[:, 0]
         self._pays, band_weights = _band_tables(grouped, tolerances, deltas, noise)
-        self.evidence = _no_evidence(d, band_weights, levels, guarantee)
+        bets = {"changed": martingale.rank_bets()[1], "material": band_weights}
+        self.evidence = {
+            kind: Evidence(d, weights, guarantee)
+            for kind, weights in bets.items()
+            if kind in levels
+        }
         self._levels = levels
         self._set_limits(1 if guarantee == "ever" else horizon)
 
@@ -343,21 +347,6 @@ def _phases(features: tuple[Feature, ...], seed: np.random.SeedSequence) -> Arra
     """For each feature, (d,), the number of the first row that its stride keeps."""
     rng = np.random.default_rng(seed.spawn(1)[0])
     return rng.integers(0, [feature.stride for feature in features])
-
-
-def _no_evidence(
-    monitors: int,
-    band_weights: Array,
-    kinds: Container[str],
-    guarantee: Guarantee,
-) -> dict[str, Evidence]:
-    """The evidence before the first row, of each kind that is looked for."""
-    bets = {"changed": martingale.rank_bets()[1], "material": band_weights}
-    return {
-        kind: Evidence(monitors, weights, guarantee)
-        for kind, weights in bets.items()
-        if kind in kinds
-    }
 
 
 def _group_table(features: tuple[Feature, ...]) -> Array:
