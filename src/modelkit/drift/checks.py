@@ -14,6 +14,7 @@ from modelkit.drift.columns import as_texts
 from modelkit.drift.fitting import duplicates
 from modelkit.drift.profile import Profile
 from modelkit.drift.values import Check
+from modelkit.holm import holm
 
 EXAMPLES_SHOWN = 3  # of unseen categories
 LONGEST_EXAMPLE = 40
@@ -72,7 +73,7 @@ def batch_checks(
             rates += _rates(feature, counts[j], reference[j])
     rates += _duplicated(profile, columns)
     raw = [1.0 if check.p is None else check.p for check in rates]
-    adjusted = exact.holm(np.array(raw))
+    adjusted = holm(np.array(raw))
     for check, p in zip(rates, adjusted, strict=True):
         if p <= alpha:
             plain.append(replace(check, p=float(p)))

@@ -17,6 +17,7 @@ from modelkit.drift.values import Alarm, Check, FeatureDrift
 from modelkit.drift.watch import Watch
 from modelkit.errors import DriftError
 from modelkit.evidence import LEAST_WEALTH
+from modelkit.holm import holm
 
 SUSPECT = 0.05  # the p-value below which a report says when a change may have begun
 
@@ -262,7 +263,7 @@ def _adjusted(
             draws,
         )
         p.append(value)
-    adjusted = exact.holm(np.array(p)).tolist()
+    adjusted = holm(np.array(p)).tolist()
     return dict(zip(tests, adjusted, strict=True))
 
 

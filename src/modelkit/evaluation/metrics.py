@@ -1,0 +1,234 @@
+"""The metrics by name: what each is on some answered rows, and what every row adds to it; pure.
+
+Their values are those of scikit-learn's functions, which the tests compare. They are computed here
+because an interval, and a paired test, need what each row adds as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, final
+
+from modelkit.cast import Array
+from modelkit.errors import EvaluationError
+from modelkit.evaluation.answered import Answered, TaskKind
+from modelkit.evaluation.class_metrics import (
+    Measure,
+    brier_losses,
+    calibration_error,
+    calibration_line,
+    f1_of,
+    f1_of_all_labels,
+    labels_wrong,
+    log_losses,
+    matthews,
+    of_class_scores,
+    of_positive_class,
+    over_classes,
+    precision_of,
+    predicted_of,
+    recall_of,
+    rows_right,
+)
+from modelkit.evaluation.grouped import GROUPINGS, grouping_of
+from modelkit.evaluation.intervals import (
+    LEVEL_95,
+    Interval,
+    Measured,
+    effective_rows,
+    standard_error,
+    student,
+    student_of_share,
+    student_of_size,
+    units_of,
+    wilson,
+)
+from modelkit.evaluation.ranks import area_of, average_precision_of
+from modelkit.evaluation.sums import Undefined, mean_of
+from modelkit.evaluation.value_metrics import (
+    NDCG_AT,
+    absolute_errors,
+    mean_average_precision,
+    ndcg,
+    r2_over_outputs,
+    root_mean_square,
+    signed_errors,
+)
+
+RECALLS_AT = (1, 5, 10)
+Domain = Literal["share", "size", "number"]
+ByRow = Callable[[Answered], Array]
+
+
+@final
+@dataclass(frozen=True)
+class Metric:
+    """A metric of one kind of task.
+
+    Attributes:
+        name: such as "accuracy".
+        higher_is_better: whether a high figure is a good one; None where the best is in between,
+            and two models cannot be compared by it.
+        domain: "share" for 0 to 1, "size" for 0 and above, "number" for any.
+        measure: the figure, with the influence of each row. Raises Undefined.
+        by_row: where the figure is a weighted mean over rows, the value of each row, (n,).
+        counts: whether these values are 0 or 1, as of the accuracy.
+    """
+
+    name: str
+    higher_is_better: bool | None
+    domain: Domain
+    measure: Measure
+    by_row: ByRow | None = None
+    counts: bool = False
+
+    def interval(
+        self,
+        found: Measured,
+        answered: Answered,
+        level: float = LEVEL_95,
+    ) -> Interval | None:
+        """The interval of a figure of these rows, or None where nothing tells one."""
+        clusters = answered.clusters
+        if self.counts and self.by_row is not None:
+            n = effective_rows(self.by_row(answered), answered.weights, clusters)
+            return wilson(found.value * n, n, level)
+        error = standard_error(found.influence, clusters)
+        if error is None:
+            return None
+        units = units_of(len(answered), clusters)
+        if self.domain == "share":
+            return student_of_share(found.value, error, units, level)
+        if self.domain == "size":
+            return student_of_size(found.value, error, units, level)
+        return student(found.value, error, units, level)
+
+
+def metric(
+    name: str,
+    kind: TaskKind,
+) -> Metric:
+    """The metric of this name for a kind of task. Raises EvaluationError for an unknown one."""
+    known = METRICS[kind]
+    if name not in known:
+        raise EvaluationError(
+            f"there is no metric {name!r} for the task {kind!r}; it has {', '.join(known)}",
+            metric=name,
+        )
+    return known[name]
+
+
+def _mean(
+    name: str,
+    by_row: ByRow,
+    *,
+    domain: Domain,
+    higher: bool | None = False,
+    counts: bool = False,
+) -> Metric:
+    def measure(answered: Answered) -> Measured:
+        return mean_of(by_row(answered), answered.weight)
+
+    return Metric(name, higher, domain, measure, by_row, counts)
+
+
+def _share(
+    name: str,
+    measure: Measure,
+) -> Metric:
+    return Metric(name, higher_is_better=True, domain="share", measure=measure)
+
+
+def _number(
+    name: str,
+    measure: Measure,
+    *,
+    higher: bool | None,
+) -> Metric:
+    return Metric(name, higher, "number", measure)
+
+
+def _gain(name: str) -> Metric:
+    def by_row(answered: Answered) -> Array:
+        if answered.gains is None or name not in answered.gains:
+            raise Undefined("the rows were not searched for")
+        return answered.gains[name]
+
+    return _mean(name, by_row, domain="share", higher=True)
+
+
+def _grouping(name: str) -> Metric:
+    def measure(answered: Answered) -> Measured:
+        if answered.weights is not None:
+            raise Undefined("clusterings are compared by pairs of rows, which have no weights")
+        return grouping_of(name, answered.truth, predicted_of(answered))
+
+    domain: Domain = "number" if name == "adjusted_rand" else "share"
+    return Metric(name, higher_is_better=True, domain=domain, measure=measure)
+
+
+_ACCURACY = _mean("accuracy", rows_right, domain="share", higher=True, counts=True)
+_PROBABLE = (
+    _mean("log_loss", log_losses, domain="size"),
+    _mean("brier", brier_losses, domain="size"),
+)
+_CALIBRATED = (
+    _number("calibration_error", calibration_error, higher=False),
+    _number("calibration_slope", calibration_line(1), higher=None),
+    _number("calibration_intercept", calibration_line(0), higher=None),
+)
+_RANKED = (
+    _share("roc_auc", of_class_scores(area_of)),
+    _share("average_precision", of_class_scores(average_precision_of)),
+)
+_CLASSES = (
+    _ACCURACY,
+    _share("balanced_accuracy", over_classes(recall_of)),
+)
+_PROBABLE_CLASSES = (
+    _number("matthews", matthews, higher=True),
+    *_RANKED,
+    *_PROBABLE,
+    *_CALIBRATED,
+)
+_BY_KIND: dict[TaskKind, tuple[Metric, ...]] = {
+    "binary": (
+        *_CLASSES,
+        _share("precision", of_positive_class(precision_of)),
+        _share("recall", of_positive_class(recall_of)),
+        _share("f1", of_positive_class(f1_of)),
+        *_PROBABLE_CLASSES,
+    ),
+    "multiclass": (
+        *_CLASSES,
+        _share("f1_macro", over_classes(f1_of)),
+        *_PROBABLE_CLASSES,
+    ),
+    "multilabel": (
+        _ACCURACY,
+        _mean("hamming_loss", labels_wrong, domain="share"),
+        _share("f1_macro", over_classes(f1_of)),
+        _share("f1_micro", f1_of_all_labels),
+        *_RANKED,
+        *_PROBABLE,
+    ),
+    "regression": (
+        _mean("mae", absolute_errors, domain="size"),
+        Metric("rmse", higher_is_better=False, domain="size", measure=root_mean_square),
+        _number("r2", r2_over_outputs, higher=True),
+        _mean("mean_error", signed_errors, domain="number", higher=None),
+    ),
+    "ranking": (
+        _share(f"ndcg@{NDCG_AT}", ndcg),
+        _share("mean_average_precision", mean_average_precision),
+    ),
+    "clustering": tuple(_grouping(name) for name in GROUPINGS),
+    "retrieval": (
+        *(_gain(f"recall@{k}") for k in RECALLS_AT),
+        _gain("mean_reciprocal_rank"),
+    ),
+}
+METRICS: dict[TaskKind, dict[str, Metric]] = {}
+for _kind, _known in _BY_KIND.items():
+    METRICS[_kind] = {each.name: each for each in _known}
