@@ -17,14 +17,14 @@ OfMasks = Callable[[Array, Array, Array], Measured]
 Measure = Callable[[Answered], Measured]
 
 
-def predicted_of(answered: Answered) -> Array:
+def predictions_told(answered: Answered) -> Array:
     """The predictions. Raises Undefined where the model gave none."""
     if answered.predicted is None:
         raise Undefined("the model gives no such predictions")
     return answered.predicted
 
 
-def probabilities_of(answered: Answered) -> Array:
+def probabilities_told(answered: Answered) -> Array:
     """The probabilities, (n, C) or (n, L). Raises Undefined where the model gave none."""
     if answered.probabilities is None:
         raise Undefined("the model gives no probabilities")
@@ -40,7 +40,7 @@ def scores_told(answered: Answered) -> Array:
 
 def rows_right(answered: Answered) -> Array:
     """1 for each row whose class, or whose labels, are all right; else 0."""
-    right = answered.truth == predicted_of(answered)
+    right = answered.truth == predictions_told(answered)
     if right.ndim == 2:
         right = right.all(axis=1)
     found: Array = right.astype(np.float64)
@@ -49,18 +49,18 @@ def rows_right(answered: Answered) -> Array:
 
 def labels_wrong(answered: Answered) -> Array:
     """The share of wrong ones among the labels of each row, (n,). Raises Undefined."""
-    wrong: Array = (answered.truth != predicted_of(answered)).mean(axis=1)
+    wrong: Array = (answered.truth != predictions_told(answered)).mean(axis=1)
     return wrong
 
 
 def matthews(answered: Answered) -> Measured:
     """See `matthews_of`. Raises Undefined."""
-    return matthews_of(answered.truth, predicted_of(answered), answered.weight)
+    return matthews_of(answered.truth, predictions_told(answered), answered.weight)
 
 
 def log_losses(answered: Answered) -> Array:
     """The log loss of each row, (n,); of several labels their mean. Raises Undefined."""
-    chosen = np.clip(probabilities_of(answered), CLIP, 1 - CLIP)
+    chosen = np.clip(probabilities_told(answered), CLIP, 1 - CLIP)
     if answered.kind == "multilabel":
         losses = -np.where(answered.truth == 1, np.log(chosen), np.log1p(-chosen))
         found: Array = losses.mean(axis=1)
@@ -74,7 +74,7 @@ def brier_losses(answered: Answered) -> Array:
 
     As scikit-learn has it, that of two classes is half the sum over both. Raises Undefined.
     """
-    probabilities = probabilities_of(answered)
+    probabilities = probabilities_told(answered)
     if answered.kind == "multilabel":
         found: Array = np.square(probabilities - answered.truth).mean(axis=1)
         return found
@@ -86,7 +86,7 @@ def brier_losses(answered: Answered) -> Array:
 
 def masks_by_class(answered: Answered) -> Iterator[tuple[Array, Array]]:
     """For each class or label: 1 for rows that have it, and 1 for rows predicted to, (n,)."""
-    predicted = predicted_of(answered)
+    predicted = predictions_told(answered)
     if answered.kind == "multilabel":
         for k in range(answered.truth.shape[1]):
             yield answered.truth[:, k], predicted[:, k]
@@ -153,7 +153,7 @@ def over_classes(part: OfMasks) -> Measure:
 def f1_of_all_labels(answered: Answered) -> Measured:
     """F1 of all labels of all rows together, as if each were a row. Raises Undefined."""
     held = answered.truth
-    told = predicted_of(answered)
+    told = predictions_told(answered)
     empty = "no row has a label or is predicted to"
     above = 2 * (held * told).sum(axis=1)
     return ratio_of(above, (held + told).sum(axis=1), answered.weight, empty)
@@ -182,7 +182,7 @@ def confidences_of(answered: Answered) -> tuple[Array, Array]:
     Of a "binary" task it is that of the positive class, of a "multiclass" one that of the likeliest.
     Raises Undefined.
     """
-    probabilities = probabilities_of(answered)
+    probabilities = probabilities_told(answered)
     if answered.kind == "binary":
         return probabilities[:, 1], (answered.truth == 1).astype(np.float64)
     likeliest = probabilities.argmax(axis=1)

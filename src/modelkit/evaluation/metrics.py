@@ -27,7 +27,7 @@ from modelkit.evaluation.class_metrics import (
     of_positive_class,
     over_classes,
     precision_of,
-    predicted_of,
+    predictions_told,
     recall_of,
     rows_right,
 )
@@ -63,7 +63,7 @@ ByRow = Callable[[Answered], Array]
 
 @final
 @dataclass(frozen=True)
-class Metric:
+class TaskMetric:
     """A metric of one kind of task.
 
     Attributes:
@@ -105,10 +105,10 @@ class Metric:
         return student(found.value, error, units, level)
 
 
-def metric(
+def task_metric(
     name: str,
     kind: TaskKind,
-) -> Metric:
+) -> TaskMetric:
     """The metric of this name for a kind of task. Raises EvaluationError for an unknown one."""
     known = METRICS[kind]
     if name not in known:
@@ -126,18 +126,18 @@ def _mean(
     domain: Domain,
     higher: bool | None = False,
     counts: bool = False,
-) -> Metric:
+) -> TaskMetric:
     def measure(answered: Answered) -> Measured:
         return mean_of(by_row(answered), answered.weight)
 
-    return Metric(name, higher, domain, measure, by_row, counts)
+    return TaskMetric(name, higher, domain, measure, by_row, counts)
 
 
 def _share(
     name: str,
     measure: Measure,
-) -> Metric:
-    return Metric(name, higher_is_better=True, domain="share", measure=measure)
+) -> TaskMetric:
+    return TaskMetric(name, higher_is_better=True, domain="share", measure=measure)
 
 
 def _number(
@@ -145,11 +145,11 @@ def _number(
     measure: Measure,
     *,
     higher: bool | None,
-) -> Metric:
-    return Metric(name, higher, "number", measure)
+) -> TaskMetric:
+    return TaskMetric(name, higher, "number", measure)
 
 
-def _gain(name: str) -> Metric:
+def _gain(name: str) -> TaskMetric:
     def by_row(answered: Answered) -> Array:
         if answered.gains is None or name not in answered.gains:
             raise Undefined("the rows were not searched for")
@@ -158,14 +158,14 @@ def _gain(name: str) -> Metric:
     return _mean(name, by_row, domain="share", higher=True)
 
 
-def _grouping(name: str) -> Metric:
+def _grouping(name: str) -> TaskMetric:
     def measure(answered: Answered) -> Measured:
         if answered.weights is not None:
             raise Undefined("clusterings are compared by pairs of rows, which have no weights")
-        return grouping_of(name, answered.truth, predicted_of(answered))
+        return grouping_of(name, answered.truth, predictions_told(answered))
 
     domain: Domain = "number" if name == "adjusted_rand" else "share"
-    return Metric(name, higher_is_better=True, domain=domain, measure=measure)
+    return TaskMetric(name, higher_is_better=True, domain=domain, measure=measure)
 
 
 _ACCURACY = _mean("accuracy", rows_right, domain="share", higher=True, counts=True)
@@ -192,7 +192,7 @@ _PROBABLE_CLASSES = (
     *_PROBABLE,
     *_CALIBRATED,
 )
-_BY_KIND: dict[TaskKind, tuple[Metric, ...]] = {
+_BY_KIND: dict[TaskKind, tuple[TaskMetric, ...]] = {
     "binary": (
         *_CLASSES,
         _share("precision", of_positive_class(precision_of)),
@@ -215,7 +215,7 @@ _BY_KIND: dict[TaskKind, tuple[Metric, ...]] = {
     ),
     "regression": (
         _mean("mae", absolute_errors, domain="size"),
-        Metric("rmse", higher_is_better=False, domain="size", measure=root_mean_square),
+        TaskMetric("rmse", higher_is_better=False, domain="size", measure=root_mean_square),
         _number("r2", r2_over_outputs, higher=True),
         _mean("mean_error", signed_errors, domain="number", higher=None),
     ),
@@ -229,6 +229,6 @@ _BY_KIND: dict[TaskKind, tuple[Metric, ...]] = {
         _gain("mean_reciprocal_rank"),
     ),
 }
-METRICS: dict[TaskKind, dict[str, Metric]] = {}
+METRICS: dict[TaskKind, dict[str, TaskMetric]] = {}
 for _kind, _known in _BY_KIND.items():
     METRICS[_kind] = {each.name: each for each in _known}

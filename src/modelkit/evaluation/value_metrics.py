@@ -6,7 +6,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.evaluation.answered import Answered
-from modelkit.evaluation.class_metrics import predicted_of, scores_told
+from modelkit.evaluation.class_metrics import predictions_told, scores_told
 from modelkit.evaluation.intervals import Measured
 from modelkit.evaluation.ranks import (
     mean_of_queries,
@@ -21,26 +21,26 @@ NDCG_AT = 10
 
 def absolute_errors(answered: Answered) -> Array:
     """The absolute error of each row, (n,), the mean over outputs. Raises Undefined."""
-    missed = np.abs(predicted_of(answered) - answered.truth)
+    missed = np.abs(predictions_told(answered) - answered.truth)
     found: Array = missed.mean(axis=1)
     return found
 
 
 def signed_errors(answered: Answered) -> Array:
     """The prediction of each row less the truth, (n,), the mean over outputs. Raises Undefined."""
-    missed: Array = (predicted_of(answered) - answered.truth).mean(axis=1)
+    missed: Array = (predictions_told(answered) - answered.truth).mean(axis=1)
     return missed
 
 
 def root_mean_square(answered: Answered) -> Measured:
     """The square root of the mean squared error, averaged over outputs. Raises Undefined."""
-    squares = np.square(predicted_of(answered) - answered.truth)
+    squares = np.square(predictions_told(answered) - answered.truth)
     return average_of([root_of(mean_of(column, answered.weight)) for column in squares.T])
 
 
 def r2_over_outputs(answered: Answered) -> Measured:
     """R2, averaged over outputs. Raises Undefined."""
-    predicted = predicted_of(answered)
+    predicted = predictions_told(answered)
     pairs = zip(answered.truth.T, predicted.T, strict=True)
     return average_of([r2_of(truth, told, answered.weight) for truth, told in pairs])
 
