@@ -59,13 +59,17 @@ class BrierParts:
     within: float
 
 
-def bin_places(told: Array, weight: Array) -> Array:
-    """The bin of each probability, (n,): ten of about equal weight; equal ones stay together."""
+def bin_places(
+    told: Array,
+    weight: Array,
+    bins: int = BINS,
+) -> Array:
+    """The bin of each number, (n,): bins of about equal weight; equal numbers stay together."""
     levels, level = np.unique(told, return_inverse=True)
     mass = np.bincount(level, weight, len(levels))
     middle = np.cumsum(mass) - mass / 2
     total = float(mass.sum()) or 1.0
-    place = np.minimum((middle / total * BINS).astype(np.int64), BINS - 1)
+    place = np.minimum((middle / total * bins).astype(np.int64), bins - 1)
     found: Array = place[level]
     return found
 

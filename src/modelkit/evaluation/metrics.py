@@ -39,7 +39,6 @@ from modelkit.evaluation.intervals import (
     effective_rows,
     standard_error,
     student,
-    student_of_share,
     student_of_size,
     units_of,
     wilson,
@@ -56,7 +55,7 @@ from modelkit.evaluation.value_metrics import (
     signed_errors,
 )
 
-RECALLS_AT = (1, 5, 10)
+SEARCHED_AT = (1, 5, 10)  # how many of the found are looked at
 Domain = Literal["share", "size", "number"]
 ByRow = Callable[[Answered], Array]
 
@@ -133,10 +132,11 @@ def _mean(
     return TaskMetric(name, higher, domain, measure, by_row, counts)
 
 
-def _share(
+def share_metric(
     name: str,
     measure: Measure,
 ) -> TaskMetric:
+    """A metric from 0 to 1, of which more is better."""
     return TaskMetric(name, higher_is_better=True, domain="share", measure=measure)
 
 
@@ -149,13 +149,17 @@ def _number(
     return TaskMetric(name, higher, "number", measure)
 
 
-def _gain(name: str) -> TaskMetric:
+def _gain(
+    name: str,
+    *,
+    counts: bool = False,
+) -> TaskMetric:
     def by_row(answered: Answered) -> Array:
         if answered.gains is None or name not in answered.gains:
             raise Undefined("the rows were not searched for")
         return answered.gains[name]
 
-    return _mean(name, by_row, domain="share", higher=True)
+    return _mean(name, by_row, domain="share", higher=True, counts=counts)
 
 
 def _grouping(name: str) -> TaskMetric:
@@ -179,12 +183,12 @@ _CALIBRATED = (
     _number("calibration_intercept", calibration_line(0), higher=None),
 )
 _RANKED = (
-    _share("roc_auc", of_class_scores(area_of)),
-    _share("average_precision", of_class_scores(average_precision_of)),
+    share_metric("roc_auc", of_class_scores(area_of)),
+    share_metric("average_precision", of_class_scores(average_precision_of)),
 )
 _CLASSES = (
     _ACCURACY,
-    _share("balanced_accuracy", over_classes(recall_of)),
+    share_metric("balanced_accuracy", over_classes(recall_of)),
 )
 _PROBABLE_CLASSES = (
     _number("matthews", matthews, higher=True),
@@ -195,21 +199,21 @@ _PROBABLE_CLASSES = (
 _BY_KIND: dict[TaskKind, tuple[TaskMetric, ...]] = {
     "binary": (
         *_CLASSES,
-        _share("precision", of_positive_class(precision_of)),
-        _share("recall", of_positive_class(recall_of)),
-        _share("f1", of_positive_class(f1_of)),
+        share_metric("precision", of_positive_class(precision_of)),
+        share_metric("recall", of_positive_class(recall_of)),
+        share_metric("f1", of_positive_class(f1_of)),
         *_PROBABLE_CLASSES,
     ),
     "multiclass": (
         *_CLASSES,
-        _share("f1_macro", over_classes(f1_of)),
+        share_metric("f1_macro", over_classes(f1_of)),
         *_PROBABLE_CLASSES,
     ),
     "multilabel": (
         _ACCURACY,
         _mean("hamming_loss", labels_wrong, domain="share"),
-        _share("f1_macro", over_classes(f1_of)),
-        _share("f1_micro", f1_of_all_labels),
+        share_metric("f1_macro", over_classes(f1_of)),
+        share_metric("f1_micro", f1_of_all_labels),
         *_RANKED,
         *_PROBABLE,
     ),
@@ -220,12 +224,13 @@ _BY_KIND: dict[TaskKind, tuple[TaskMetric, ...]] = {
         _mean("mean_error", signed_errors, domain="number", higher=None),
     ),
     "ranking": (
-        _share(f"ndcg@{NDCG_AT}", ndcg),
-        _share("mean_average_precision", mean_average_precision),
+        share_metric(f"ndcg@{NDCG_AT}", ndcg),
+        share_metric("mean_average_precision", mean_average_precision),
     ),
     "clustering": tuple(_grouping(name) for name in GROUPINGS),
     "retrieval": (
-        *(_gain(f"recall@{k}") for k in RECALLS_AT),
+        *(_gain(f"recall@{k}") for k in SEARCHED_AT),
+        *(_gain(f"hit@{k}", counts=True) for k in SEARCHED_AT),
         _gain("mean_reciprocal_rank"),
     ),
 }
