@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from modelkit.embedding.encoder import TextEncoder as TextEncoder
     from modelkit.embedding.verbs import aembed as aembed
     from modelkit.embedding.verbs import embed as embed
+    from modelkit.evaluation.evaluate import evaluate as evaluate
+    from modelkit.evaluation.evaluation import Evaluation as Evaluation
     from modelkit.explain.explainer import Explainer as Explainer
     from modelkit.explain.explanation import Explanation as Explanation
     from modelkit.function_model import FunctionModel as FunctionModel
@@ -65,6 +67,7 @@ _HOMES = {
     "Detector": "modelkit.drift.detector",
     "Device": "modelkit.device",
     "DriftReport": "modelkit.drift.report",
+    "Evaluation": "modelkit.evaluation.evaluation",
     "Explainer": "modelkit.explain.explainer",
     "Explanation": "modelkit.explain.explanation",
     "FunctionModel": "modelkit.function_model",
@@ -93,6 +96,7 @@ _HOMES = {
     "devices": "modelkit.runtimes.sessions",
     "embed": "modelkit.embedding.verbs",
     "errors": "modelkit",
+    "evaluate": "modelkit.evaluation.evaluate",
     "events": "modelkit",
     "inspect": "modelkit.package.load",
     "load": "modelkit.package.load",

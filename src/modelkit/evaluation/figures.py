@@ -107,7 +107,7 @@ def figure_of(
     if interval is None:
         return Figure(metric.name, found.value, None, None, higher, NO_INTERVAL)
     low, high = interval
-    if not isfinite(high):
+    if not (isfinite(low) and isfinite(high)):
         why = "no row has an error, so nothing tells how large errors are"
         return Figure(metric.name, found.value, None, None, higher, why)
     return Figure(metric.name, found.value, low, high, higher)

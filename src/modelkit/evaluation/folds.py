@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, final
 
@@ -79,7 +79,7 @@ def cross_validate(  # noqa: PLR0913 - what a training procedure is evaluated wi
     kind = _kind(estimator, truth)
     classes = tuple(np.unique(truth).tolist()) if kind in ("binary", "multiclass") else None
     task = read_task(kind, classes, y, sample_weight=sample_weight, clusters=clusters)
-    fits = list(_fits(task, X, cv, seed))
+    fits = list(_fits(task, cv, seed))
     turns = counted_off(len(fits), "cross-validation", "fit") if progress else range(len(fits))
     return [_fitted(estimator, X, truth, task, fits[turn]) for turn in turns]
 
@@ -110,13 +110,12 @@ def _kind(
 
 def _fits(
     task: Answered,
-    X: Any,
     cv: Any,
     seed: int,
 ) -> Iterator[_Fit]:
     """The rows of each fit: in each fold nested shares of its training rows."""
     rng = np.random.default_rng(seed)
-    for fold, (train, test) in enumerate(_splits(task, X, cv, seed)):
+    for fold, (train, test) in enumerate(_splits(task, cv, seed)):
         order = rng.permutation(train)
         for share in SHARES:
             rows = order[: round(share * len(order))]
@@ -137,7 +136,6 @@ def _has_all(
 
 def _splits(
     task: Answered,
-    X: Any,
     cv: Any,
     seed: int,
 ) -> Iterator[tuple[Array, Array]]:
@@ -215,7 +213,7 @@ def _probabilities(
     return {"probabilities": whole}
 
 
-def pooled(points: list[FoldPoint]) -> Answered:
+def pooled(points: Sequence[FoldPoint]) -> Answered:
     """All held-out rows, each answered by a fit that did not see it."""
     parts = [point.tested for point in points if point.share == 1]
     held: dict[str, Any] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import exp, inf, log, sqrt
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from modelkit.errors import importing
 
 Interval = tuple[float, float]
 LEVEL_95 = 0.95
+# What a figure can be: from 0 to 1; from -1 to 1; 0 or more; at most 1; any number.
+Domain = Literal["share", "correlation", "size", "explained", "number"]
 
 
 def special_functions() -> Any:
@@ -117,6 +119,37 @@ def student_of_size(
         return 0.0, inf
     low, high = student(log(value), error / value, units, level)
     return exp(low), exp(min(high, 700.0))
+
+
+def student_of_correlation(
+    value: float,
+    error: float,
+    units: int,
+    level: float = LEVEL_95,
+) -> Interval:
+    """A t interval of Fisher's z of a figure from -1 to 1; it stays between them."""
+    low, high = student_of_share((1 + value) / 2, error / 2, units, level)
+    return 2 * low - 1, 2 * high - 1
+
+
+def student_in(
+    domain: Domain,
+    value: float,
+    error: float,
+    units: int,
+    level: float = LEVEL_95,
+) -> Interval:
+    """A t interval that stays within what a figure can be."""
+    if domain == "share":
+        return student_of_share(value, error, units, level)
+    if domain == "correlation":
+        return student_of_correlation(value, error, units, level)
+    if domain == "size":
+        return student_of_size(value, error, units, level)
+    if domain == "explained":
+        low, high = student_of_size(1 - value, error, units, level)
+        return 1 - high, 1 - low
+    return student(value, error, units, level)
 
 
 def wilson(

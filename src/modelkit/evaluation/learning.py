@@ -17,7 +17,7 @@ from modelkit.evaluation.intervals import (
     Interval,
     corrected_error,
     student,
-    student_of_share,
+    student_in,
 )
 from modelkit.evaluation.metrics import METRICS, TaskMetric
 from modelkit.evaluation.sums import Undefined
@@ -103,10 +103,7 @@ def _interval(
 ) -> Interval | None:
     if error is None:
         return None
-    mean = float(values.mean())
-    if metric.domain == "share" and error > 0 and 0 < mean < 1:
-        return student_of_share(mean, error, len(values), level)
-    return student(mean, error, len(values), level)
+    return student_in(metric.domain, float(values.mean()), error, len(values), level)
 
 
 def _sizes(points: Sequence[FoldPoint]) -> tuple[int, int]:
@@ -172,17 +169,20 @@ def learning_curve(
     kind = points[0].tested.kind
     shares = sorted({point.share for point in points})
     folds = sum(point.share == 1 for point in points)
-    by_share = [[point for point in points if point.share == share] for share in shares]
-    by_share = [own for own in by_share if len(own) == folds]
+    by_share = []
+    for share in shares:
+        own = [point for point in points if point.share == share]
+        if len(own) == folds:  # every fold has a fit of this share
+            by_share.append(own)
     for name in JUDGED_BY[kind]:
         metric = METRICS[kind][name]
         try:
             values = np.array([measured_by_fold(own, metric) for own in by_share])
         except Undefined:
             continue
-        rows = np.array([np.mean([point.rows for point in own]) for own in by_share])
-        test, _ = _sizes(by_share[-1])
-        return _curve(metric, rows, values, test, level)
+        rows = np.array([_sizes(own)[1] for own in by_share], np.float64)
+        tested, _ = _sizes(by_share[-1])
+        return _curve(metric, rows, values, tested, level)
     return None
 
 

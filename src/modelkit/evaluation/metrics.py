@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import final
 
 from modelkit.cast import Array
 from modelkit.errors import EvaluationError
@@ -34,12 +34,12 @@ from modelkit.evaluation.class_metrics import (
 from modelkit.evaluation.grouped import GROUPINGS, grouping_of
 from modelkit.evaluation.intervals import (
     LEVEL_95,
+    Domain,
     Interval,
     Measured,
     effective_rows,
     standard_error,
-    student,
-    student_of_size,
+    student_in,
     units_of,
     wilson,
 )
@@ -56,7 +56,6 @@ from modelkit.evaluation.value_metrics import (
 )
 
 SEARCHED_AT = (1, 5, 10)  # how many of the found are looked at
-Domain = Literal["share", "size", "number"]
 ByRow = Callable[[Answered], Array]
 
 
@@ -69,7 +68,7 @@ class TaskMetric:
         name: such as "accuracy".
         higher_is_better: whether a high figure is a good one; None where the best is in between,
             and two models cannot be compared by it.
-        domain: "share" for 0 to 1, "size" for 0 and above, "number" for any.
+        domain: what the figure can be; see `intervals`.
         measure: the figure, with the influence of each row. Raises Undefined.
         by_row: where the figure is a weighted mean over rows, the value of each row, (n,).
         counts: whether these values are 0 or 1, as of the accuracy.
@@ -97,11 +96,7 @@ class TaskMetric:
         if error is None:
             return None
         units = units_of(len(answered), clusters)
-        if self.domain == "share":
-            return student_of_share(found.value, error, units, level)
-        if self.domain == "size":
-            return student_of_size(found.value, error, units, level)
-        return student(found.value, error, units, level)
+        return student_in(self.domain, found.value, error, units, level)
 
 
 def task_metric(
@@ -140,13 +135,14 @@ def share_metric(
     return TaskMetric(name, higher_is_better=True, domain="share", measure=measure)
 
 
-def _number(
+def _other(
     name: str,
     measure: Measure,
+    domain: Domain,
     *,
-    higher: bool | None,
+    higher: bool | None = True,
 ) -> TaskMetric:
-    return TaskMetric(name, higher, "number", measure)
+    return TaskMetric(name, higher, domain, measure)
 
 
 def _gain(
@@ -168,7 +164,7 @@ def _grouping(name: str) -> TaskMetric:
             raise Undefined("clusterings are compared by pairs of rows, which have no weights")
         return grouping_of(name, answered.truth, predictions_told(answered))
 
-    domain: Domain = "number" if name == "adjusted_rand" else "share"
+    domain: Domain = "correlation" if name == "adjusted_rand" else "share"
     return TaskMetric(name, higher_is_better=True, domain=domain, measure=measure)
 
 
@@ -178,9 +174,9 @@ _PROBABLE = (
     _mean("brier", brier_losses, domain="size"),
 )
 _CALIBRATED = (
-    _number("calibration_error", calibration_error, higher=False),
-    _number("calibration_slope", calibration_line(1), higher=None),
-    _number("calibration_intercept", calibration_line(0), higher=None),
+    _other("calibration_error", calibration_error, "number", higher=False),
+    _other("calibration_slope", calibration_line(1), "number", higher=None),
+    _other("calibration_intercept", calibration_line(0), "number", higher=None),
 )
 _RANKED = (
     share_metric("roc_auc", of_class_scores(area_of)),
@@ -191,7 +187,7 @@ _CLASSES = (
     share_metric("balanced_accuracy", over_classes(recall_of)),
 )
 _PROBABLE_CLASSES = (
-    _number("matthews", matthews, higher=True),
+    _other("matthews", matthews, "correlation"),
     *_RANKED,
     *_PROBABLE,
     *_CALIBRATED,
@@ -220,7 +216,7 @@ _BY_KIND: dict[TaskKind, tuple[TaskMetric, ...]] = {
     "regression": (
         _mean("mae", absolute_errors, domain="size"),
         TaskMetric("rmse", higher_is_better=False, domain="size", measure=root_mean_square),
-        _number("r2", r2_over_outputs, higher=True),
+        _other("r2", r2_over_outputs, "explained"),
         _mean("mean_error", signed_errors, domain="number", higher=None),
     ),
     "ranking": (
