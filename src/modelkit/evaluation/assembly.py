@@ -13,7 +13,6 @@ from modelkit.evaluation import leakage
 from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.calibrated import BrierParts, ReliabilityBin, brier_parts, reliability_bins
 from modelkit.evaluation.class_metrics import confidences_of
-from modelkit.evaluation.columns import column_named
 from modelkit.evaluation.details import confusion_of, curves_of, residual_bands
 from modelkit.evaluation.evaluation import Evaluation
 from modelkit.evaluation.figures import class_figures, figure_of, figures_of
@@ -181,10 +180,9 @@ def _across_the_split(
     if check.found and not equal.all():
         check = replace(check, text=f"{check.text}; {_without(held.answered, ~equal)}")
     found = [check]
-    clusters = held.rows.clusters
-    if isinstance(clusters, str):
-        before = column_named(trained.rows.X, clusters, "clusters")
-        after = column_named(held.rows.X, clusters, "clusters")
+    before = trained.named_clusters
+    after = held.named_clusters
+    if before is not None and after is not None:
         found.append(leakage.shared_clusters(before, after))
     if held.rows.times is not None:
         found.append(leakage.time_order(trained.times, held.times, held.rows.times))

@@ -23,12 +23,13 @@ Range = tuple[float, float]
 @final
 @dataclass(frozen=True)
 class Axes:
-    """The ranges of two axes and what they are called."""
+    """The ranges of two axes, what they are called, and marks of the x axis in place of numbers."""
 
     x: Range
     y: Range
     x_name: str
     y_name: str
+    x_marks: tuple[tuple[float, str], ...] = ()
 
     def at(self, x: float, y: float) -> str:
         """The place of a point, as "x,y" in the units of the picture."""
@@ -85,7 +86,8 @@ class Axes:
         base = PLOT_HEIGHT - PLOT_BASE
         middle = (PLOT_TOP + base) / 2
         turned = f'transform="translate(12,{middle:.0f}) rotate(-90)"'
-        marks = [self._x_tick(value) for value in ticks(*self.x)]
+        named = self.x_marks or [(value, f"{value:g}") for value in ticks(*self.x)]
+        marks = [self._x_tick(value, text) for value, text in named]
         marks += [self._y_tick(value) for value in ticks(*self.y)]
         marks.append(_text((PLOT_LEFT + right) / 2, PLOT_HEIGHT - 6, self.x_name))
         marks.append(f'<text {turned} text-anchor="middle">{escape(self.y_name)}</text>')
@@ -94,10 +96,10 @@ class Axes:
         size = f'viewBox="0 0 {PLOT_WIDTH} {PLOT_HEIGHT}"'
         return f"<svg {size} {label}>{''.join(marks)}{inside}{frame}</svg>"
 
-    def _x_tick(self, value: float) -> str:
+    def _x_tick(self, value: float, text: str) -> str:
         x = self.across(value)
         rule = f'<path class="rule" d="M{x:.1f} {PLOT_TOP}V{PLOT_HEIGHT - PLOT_BASE}"/>'
-        return rule + _text(x, PLOT_HEIGHT - PLOT_BASE + 14, f"{value:g}")
+        return rule + _text(x, PLOT_HEIGHT - PLOT_BASE + 14, text)
 
     def _y_tick(self, value: float) -> str:
         y = self.down(value)

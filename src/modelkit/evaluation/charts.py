@@ -69,12 +69,14 @@ def residual_chart(bands: Sequence[ResidualBand]) -> str:
 
 
 def learning_chart(curve: LearningCurve) -> str:
-    """The metric by training rows, on a scale of powers of two."""
+    """The metric by training rows, on a logarithmic scale."""
     points = curve.points
     ends = [point.value for point in points]
     ends += [end for point in points for end in (point.low, point.high) if end is not None]
     places = [log10(point.rows) for point in points]
-    axes = Axes(range_of(places), range_of(ends), "training rows, as a power of ten", curve.name)
+    marks = [f"{point.rows:,.0f}" for point in points]
+    named = tuple(zip(places, marks, strict=True))
+    axes = Axes(range_of(places), range_of(ends), "training rows", curve.name, named)
     inside = axes.line(places, [point.value for point in points], "curve")
     for place, point in zip(places, points, strict=True):
         if point.low is not None and point.high is not None:

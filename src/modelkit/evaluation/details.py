@@ -119,11 +119,12 @@ def curves_of(answered: Answered) -> tuple[Curve, ...]:
     if answered.kind == "binary":
         return _both_curves(scores, answered.truth == 1, answered, str(answered.classes[1]))
     found: list[Curve] = []
+    held = answered.truth == 1
+    if answered.kind == "multiclass":
+        held = np.equal.outer(answered.truth, range(len(answered.classes)))
     for k in range(min(scores.shape[1], MOST_CURVES)):
-        multilabel = answered.kind == "multilabel"
-        held = answered.truth[:, k] == 1 if multilabel else answered.truth == k
-        label = str(k) if multilabel else str(answered.classes[k])
-        found += _both_curves(scores[:, k], held, answered, label)
+        label = str(answered.classes[k]) if answered.classes else str(k)
+        found += _both_curves(scores[:, k], held[:, k], answered, label)
     return tuple(found)
 
 

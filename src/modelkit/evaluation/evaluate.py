@@ -30,7 +30,7 @@ def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
     X: Any,
     y: Any,
     *,
-    train: tuple[Any, Any] | None = None,
+    train: tuple[Any, ...] | None = None,
     slices: Any = None,
     clusters: Any = None,
     sample_weight: Any = None,
@@ -53,8 +53,8 @@ def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
             of a clustering; (n, L) of 0 and 1 for several labels. For an encoder with a `corpus`
             the place, or places, of what is relevant to each query; without one a label for each
             text: what has the same label is relevant.
-        train: rows and truth that the model was trained on: for the gap to these rows, and for leaks
-            between the two.
+        train: (X, y) that the model was trained on, or (X, y, weights) where there are weights: for
+            the gap to these rows, and for leaks between the two.
         slices: names of columns of X, or a dict of values (n,) by name: the figures of the rows of
             each value.
         clusters: values (n,), or the name of a column of X: rows that belong together, such as those
@@ -137,17 +137,7 @@ def _of_procedure(  # noqa: PLR0913 - what evaluate has read
     seed: int,
     progress: bool,
 ) -> Evaluation:
-    if isinstance(estimator, Model):
-        raise TypeError(
-            "cross-validation fits again and again, and a Model is trained already: pass the "
-            "estimator that it was saved from, or leave out cv"
-        )
-    others = (train, rows.slices, rows.queries, rows.times, rows.corpus)
-    if any(other is not None for other in others):
-        raise EvaluationError(
-            "cross-validation takes clusters, sample_weight, level and seed; train, slices, "
-            "queries, times and corpus are for a Model"
-        )
+    _refuse_beside_folds(estimator, train, rows)
     clusters = grouping_values(rows.X, rows.clusters, "clusters")
     points = cross_validate(
         estimator,
@@ -161,3 +151,21 @@ def _of_procedure(  # noqa: PLR0913 - what evaluate has read
     )
     digest = digest_of(held_columns(rows.X, rows.y))
     return fold_part(points, type(estimator).__name__, digest, level=level, seed=seed)
+
+
+def _refuse_beside_folds(
+    estimator: Any,
+    train: Any,
+    rows: LabelledRows,
+) -> None:
+    if isinstance(estimator, Model):
+        raise TypeError(
+            "cross-validation fits again and again, and a Model is trained already: pass the "
+            "estimator that it was saved from, or leave out cv"
+        )
+    others = (train, rows.slices, rows.queries, rows.times, rows.corpus)
+    if any(other is not None for other in others):
+        raise EvaluationError(
+            "cross-validation takes clusters, sample_weight, level and seed; train, slices, "
+            "queries, times and corpus are for a Model"
+        )

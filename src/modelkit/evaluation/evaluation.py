@@ -17,6 +17,7 @@ from modelkit.evaluation.gap import TrainingGap
 from modelkit.evaluation.leakage import LeakageCheck
 from modelkit.evaluation.learning import LearningCurve
 from modelkit.evaluation.slices import SliceFigures
+from modelkit.model import Model
 from modelkit.signature import Signature
 
 EVALUATION_SCHEMA = "modelkit.evaluation/1"
@@ -136,6 +137,22 @@ class Evaluation:
     def to_attachment(self, signature: Signature | None = None) -> tuple[str, str, bytes]:
         """Name, media type and bytes, as a package keeps them."""
         return EVALUATION_NAME, "application/json", self.to_json().encode("ascii")
+
+    @staticmethod
+    def packaged(model: Model) -> Evaluation:
+        """The Evaluation in the package of a Model.
+
+        Raises EvaluationError where there is none, or where it is of another model.
+        """
+        data = model.attachments.get(EVALUATION_NAME)
+        if data is None or model.manifest is None:
+            raise EvaluationError(
+                "the package holds no Evaluation; add one: mk.attach(path, evaluation=...)"
+            )
+        found = Evaluation.from_json(str(data, "utf-8", "replace"))
+        if found.model_digest != model.manifest.model_digest:
+            raise EvaluationError("the Evaluation in the package is of another model")
+        return found
 
     def to_dataframe(self) -> Any:
         """A pandas frame with a row for each figure: of all rows, of classes and of slices.

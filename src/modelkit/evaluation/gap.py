@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 
 from modelkit.evaluation.answered import Answered, TaskKind
-from modelkit.evaluation.intervals import standard_error, student, units_of
+from modelkit.evaluation.intervals import Measured, standard_error, student, units_of
 from modelkit.evaluation.metrics import METRICS, TaskMetric
 from modelkit.evaluation.sums import Undefined
 
@@ -86,16 +86,25 @@ def _gap(
     after = metric.measure(held_out)
     sign = 1 if metric.higher_is_better else -1
     gap = sign * (before.value - after.value)
-    errors = (
-        standard_error(before.influence, trained.clusters),
-        standard_error(after.influence, held_out.clusters),
-    )
-    low = None
-    high = None
-    if errors[0] is not None and errors[1] is not None:
-        units = min(_units(trained), _units(held_out))
-        low, high = student(gap, sqrt(errors[0] ** 2 + errors[1] ** 2), units, level)
+    error = _error_apart(before, trained, after, held_out)
+    if error is None:
+        return TrainingGap(metric.name, before.value, after.value, gap, None, None)
+    low, high = student(gap, error, min(_units(trained), _units(held_out)), level)
     return TrainingGap(metric.name, before.value, after.value, gap, low, high)
+
+
+def _error_apart(
+    before: Measured,
+    trained: Answered,
+    after: Measured,
+    held_out: Answered,
+) -> float | None:
+    """The standard error of the difference of figures of different rows."""
+    first = standard_error(before.influence, trained.clusters)
+    second = standard_error(after.influence, held_out.clusters)
+    if first is None or second is None:
+        return None
+    return sqrt(first**2 + second**2)
 
 
 def _units(answered: Answered) -> int:
@@ -124,7 +133,7 @@ def verdict_on_fit(
     if gap.low is None:
         return f"Nothing tells whether the gap is chance: {gap}."
     if gap.low <= 0:
-        return f"It does not look overfitted: {gap}; no gap is within the interval."
+        return f"It does not look overfitted: {gap}; a gap of 0 is within the interval."
     if learned is None:
         return f"It does better on its training rows: {gap}."
     share = gap.gap / learned

@@ -162,7 +162,7 @@ def precision_by_query(rows: Ranked) -> Array:
     NaN for a query without such a row. Tied rows are let in together, as in scikit-learn's
     average_precision_score.
     """
-    hit = (rows.gain > 0).astype(np.float64)
+    hit = rows.gain > 0
     hits = np.bincount(rows.tie, hit)
     ends = np.cumsum(np.bincount(rows.tie)) - 1
     query = rows.query[ends]

@@ -10,7 +10,7 @@ import numpy as np
 from modelkit import frames
 from modelkit.cast import Array
 from modelkit.errors import EvaluationError
-from modelkit.evaluation.metrics import SEARCHED_AT
+from modelkit.evaluation.metrics import METRICS, SEARCHED_AT
 
 QUERIES_AT_ONCE = 256
 
@@ -65,8 +65,7 @@ def search_gains(
     queries = _unit(vectors)
     rows = queries if corpus is None else _unit(corpus)
     n = len(queries)
-    names = [f"{what}@{k}" for what in ("recall", "hit") for k in SEARCHED_AT]
-    gains = {name: np.empty(n) for name in [*names, "mean_reciprocal_rank"]}
+    gains = {name: np.empty(n) for name in METRICS["retrieval"]}
     for start in range(0, n, QUERIES_AT_ONCE):
         places = range(start, min(start + QUERIES_AT_ONCE, n))
         near = queries[start : places[-1] + 1] @ rows.T

@@ -63,6 +63,12 @@ class Side(NamedTuple):
         rows = self.rows
         return None if rows.times is None else column_named(rows.X, rows.times, "times")
 
+    @property
+    def named_clusters(self) -> Any:
+        """The clusters of the rows where a column of theirs holds them, or None."""
+        name = self.rows.clusters
+        return column_named(self.rows.X, name, "clusters") if isinstance(name, str) else None
+
 
 def answered_side(
     model: Model,

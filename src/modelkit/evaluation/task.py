@@ -10,7 +10,6 @@ from modelkit import frames
 from modelkit.cast import Array, is_missing
 from modelkit.errors import EvaluationError
 from modelkit.evaluation.answered import Answered, TaskKind
-from modelkit.evaluation.intervals import cluster_codes
 from modelkit.manifest import Manifest
 from modelkit.signature import Signature
 
@@ -125,10 +124,7 @@ def truth_of(
     if kind in ("binary", "multiclass"):
         return class_places(_column("y", y), classes)
     if kind == "clustering":
-        column = _column("y", y)
-        _refuse_missing("y", column)
-        codes: Array = np.unique(column.astype(str), return_inverse=True)[1]
-        return codes
+        return text_codes("y", y)
     if kind == "ranking":
         gains = _numbers("y", y)
         if gains.ndim != 1 or (gains < 0).any():
@@ -196,8 +192,18 @@ def read_groups(
     column = _column(name, groups)
     if len(column) != n:
         raise EvaluationError(f"{name} has {len(column):,} values, and there are {n:,} rows")
+    return text_codes(name, column)
+
+
+def text_codes(
+    name: str,
+    values: Any,
+) -> Array:
+    """Values of any kind as numbers from 0 on, int64 (n,). Raises EvaluationError."""
+    column = _column(name, values)
     _refuse_missing(name, column)
-    return cluster_codes(column.astype(str) if column.dtype == object else column)
+    codes: Array = np.unique(column.astype(str), return_inverse=True)[1]
+    return codes
 
 
 def _column(
