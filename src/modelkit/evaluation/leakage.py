@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, final
 
 import numpy as np
 
 from modelkit import frames
 from modelkit.cast import Array, is_missing
+from modelkit.errors import EvaluationError
 from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.calibrated import bin_places
 from modelkit.evaluation.columns import texts_of
@@ -103,22 +105,35 @@ def time_order(
     held_out: Any,
     name: str,
 ) -> LeakageCheck:
-    """Whether training rows are later than held-out ones."""
-    before = _known(trained)
-    after = _known(held_out)
-    if not len(before) or not len(after):
+    """Whether training rows are later than held-out ones. Raises EvaluationError."""
+    before = _known_times(trained, name)
+    after = _known_times(held_out, name)
+    if not before or not after:
         return LeakageCheck("time order", found=False, text=f"{name!r} has no times")
-    share = float(np.mean(before > after.min()))
+    try:
+        first = min(after)
+        later = sum(time > first for time in before)
+    except TypeError as error:
+        raise EvaluationError(f"the times {name!r} cannot be compared: {error}") from error
+    share = later / len(before)
     text = f"{share:.1%} of the training rows are later by {name!r} than the first held-out row"
-    return LeakageCheck("time order", share > 0, text)
+    return LeakageCheck("time order", later > 0, text)
 
 
-def _known(values: Any) -> Array:
-    column = frames.as_column(values)
-    if column.dtype == object:
-        return np.array([value for value in column.tolist() if not is_missing(value)])
-    found: Array = column[column == column]  # noqa: PLR0124 - not NaT
-    return found
+def _known_times(
+    values: Any,
+    name: str,
+) -> list[Any]:
+    """The times that are not missing; texts are in the form of ISO 8601. Raises EvaluationError."""
+    known = [value for value in frames.as_column(values).tolist() if not is_missing(value)]
+    if not all(isinstance(value, str) for value in known):
+        return known
+    try:
+        return [datetime.fromisoformat(value) for value in known]
+    except ValueError as error:
+        raise EvaluationError(
+            f"the times {name!r} are not in the form of ISO 8601: {error}"
+        ) from None
 
 
 def telling_columns(

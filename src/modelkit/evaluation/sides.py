@@ -38,12 +38,13 @@ class LabelledRows:
     times: str | None = None
     corpus: Any = None
     roles: tuple[str | None, str | None] = (None, None)
+    also: tuple[str, ...] = ()
 
     @property
     def named(self) -> list[str]:
-        """The columns of X that the caller names."""
+        """The columns of X that the caller names, for these rows or for others."""
         slices = [] if self.slices is None or isinstance(self.slices, dict) else list(self.slices)
-        columns = [*slices, self.clusters, self.queries, self.times]
+        columns = [*slices, self.clusters, self.queries, self.times, *self.also]
         return [name for name in columns if isinstance(name, str)]
 
 
@@ -164,5 +165,6 @@ def training_rows(
         y=y,
         sample_weight=weights[0] if weights else None,
         slices=None,
+        also=tuple(rows.named),
         clusters=rows.clusters if isinstance(rows.clusters, str) else None,
     )
