@@ -60,19 +60,20 @@ def search_gains(
     Args:
         vectors: of the queries, (n, d).
         corpus: of the rows to find, (m, d); None for the queries themselves, each without itself.
-        relevant: for each query the places of what is relevant, at least one.
+        relevant: for each query the places of what is relevant; a query without any gets NaN.
     """
     queries = _unit(vectors)
     rows = queries if corpus is None else _unit(corpus)
     n = len(queries)
-    gains = {name: np.empty(n) for name in METRICS["retrieval"]}
+    gains = {name: np.full(n, np.nan) for name in METRICS["retrieval"]}
     for start in range(0, n, QUERIES_AT_ONCE):
         places = range(start, min(start + QUERIES_AT_ONCE, n))
         near = queries[start : places[-1] + 1] @ rows.T
         for row, closeness in zip(places, near, strict=True):
             if corpus is None:
                 closeness[row] = -np.inf
-            _note(gains, row, closeness, relevant[row])
+            if len(relevant[row]):
+                _note(gains, row, closeness, relevant[row])
     return gains
 
 
