@@ -325,6 +325,21 @@ def test_probabilities_that_separate_have_no_slope():
         value(flat, "calibration_slope")
 
 
+@pytest.mark.parametrize("extreme", [0.2, 0.5, 2.0, 3.0])
+def test_probabilities_that_are_too_extreme_have_a_low_slope(extreme):
+    rng = np.random.default_rng(3)
+    logit = rng.uniform(-4, 4, 3000)
+    came = (rng.random(3000) < 1 / (1 + np.exp(-logit))).astype(int)
+
+    def slope(times):
+        told = 1 / (1 + np.exp(-times * logit))
+        rows = Answered("binary", came, None, np.column_stack([1 - told, told]), told, (0, 1))
+        return value(rows, "calibration_slope")
+
+    assert slope(1.0) == pytest.approx(1, abs=0.1)
+    assert slope(extreme) == pytest.approx(slope(1.0) / extreme, rel=1e-5)
+
+
 def test_an_unknown_metric_is_refused_with_those_there_are():
     with pytest.raises(EvaluationError, match="'mape' for the task 'regression'; it has mae, rmse"):
         task_metric("mape", "regression")

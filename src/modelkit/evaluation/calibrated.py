@@ -19,6 +19,7 @@ from modelkit.evaluation.sums import Undefined
 BINS = 10
 STEPS_MOST = 50  # of Newton's method
 CONVERGED = 1e-10
+SINGULAR = 1e14  # the condition from which a curvature has no direction
 
 
 @final
@@ -156,20 +157,58 @@ def calibration_line_of(
     if np.ptp(logit[counted]) < CONVERGED:
         raise Undefined("all probabilities are equal, so they have no slope")
     columns = np.column_stack([np.ones(len(logit)), logit])
-    line = np.array([0.0, 1.0])
+    line = _fitted_line(columns, came, weight)
+    chance = _expit(columns @ line)
+    scores = columns * (weight * (came - chance))[:, None]
+    influence = scores @ np.linalg.inv(_curvature(columns, weight, chance))
+    intercept, slope = line.tolist()
+    return Measured(intercept, influence[:, 0]), Measured(slope, influence[:, 1])
+
+
+def _fitted_line(
+    columns: Array,
+    came: Array,
+    weight: Array,
+) -> Array:
+    """The coefficients of a logistic regression, by Newton's method with steps that never overshoot.
+
+    Raises Undefined where the likelihood has no maximum.
+    """
+    rate = float(weight @ came) / float(weight.sum())
+    line = np.array([np.log(rate) - np.log1p(-rate), 0.0])
+    reached = _likelihood(columns @ line, came, weight)
     for _ in range(STEPS_MOST):
-        fitted = _expit(columns @ line)
-        curvature = columns.T @ (columns * (weight * fitted * (1 - fitted))[:, None])
-        if np.linalg.cond(curvature) > 1e14:
+        chance = _expit(columns @ line)
+        curvature = _curvature(columns, weight, chance)
+        if np.linalg.cond(curvature) > SINGULAR:
             break
-        step = np.linalg.solve(curvature, columns.T @ (weight * (came - fitted)))
-        line += step
+        step = np.linalg.solve(curvature, columns.T @ (weight * (came - chance)))
         if np.abs(step).max() < CONVERGED * (1 + np.abs(line).max()):
-            scores = columns * (weight * (came - fitted))[:, None]
-            influence = scores @ np.linalg.inv(curvature)
-            intercept, slope = line.tolist()
-            return Measured(intercept, influence[:, 0]), Measured(slope, influence[:, 1])
+            return line
+        while (
+            _likelihood(columns @ (line + step), came, weight) < reached - abs(reached) * CONVERGED
+        ):
+            step /= 2
+        line += step
+        reached = _likelihood(columns @ line, came, weight)
     raise Undefined("the probabilities separate the rows perfectly, so there is no finite slope")
+
+
+def _likelihood(
+    eta: Array,
+    came: Array,
+    weight: Array,
+) -> float:
+    return float(weight @ (came * eta - np.logaddexp(0, eta)))
+
+
+def _curvature(
+    columns: Array,
+    weight: Array,
+    chance: Array,
+) -> Array:
+    found: Array = columns.T @ (columns * (weight * chance * (1 - chance))[:, None])
+    return found
 
 
 def _expit(values: Array) -> Array:

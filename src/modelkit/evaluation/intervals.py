@@ -58,7 +58,7 @@ def units_of(n: int, clusters: Array | None) -> int:
 
     `clusters` are numbers, as `cluster_codes` gives them.
     """
-    return n if clusters is None else len(np.unique(clusters))
+    return n if clusters is None else int(np.count_nonzero(np.bincount(clusters)))
 
 
 def standard_error(
@@ -217,7 +217,7 @@ def effective_rows(
     share = float(weight @ hit) / total
     error = standard_error(weight * (hit - share) / total, clusters)
     if not error:
-        return min(alike, float(len(np.unique(clusters[weight > 0]))))
+        return min(alike, float(units_of(len(hit), clusters[weight > 0])))
     return min(alike, share * (1 - share) / error**2)
 
 

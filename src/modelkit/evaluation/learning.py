@@ -22,7 +22,7 @@ from modelkit.evaluation.intervals import (
 from modelkit.evaluation.metrics import METRICS, TaskMetric
 from modelkit.evaluation.sums import Undefined
 
-POWERS = np.linspace(0.1, 2.0, 39)  # of the number of rows that a learning curve falls by
+POWERS = np.linspace(0.1, 1.0, 19)  # of the number of rows that a learning curve falls by
 ONE_FOLD = "one fold tells no interval"
 
 

@@ -199,11 +199,17 @@ def text_codes(
     name: str,
     values: Any,
 ) -> Array:
-    """Values of any kind as numbers from 0 on, int64 (n,). Raises EvaluationError."""
+    """Values of any kind as numbers from 0 on, in the order in which they first come, int64 (n,).
+
+    Raises EvaluationError.
+    """
     column = _column(name, values)
     _refuse_missing(name, column)
-    codes: Array = np.unique(column.astype(str), return_inverse=True)[1]
-    return codes
+    known = column.astype(str) if column.dtype == object else column
+    _, first, codes = np.unique(known, return_index=True, return_inverse=True)
+    places = np.empty(len(first), np.int64)
+    places[np.argsort(first)] = np.arange(len(first))
+    return places[codes]
 
 
 def _column(
