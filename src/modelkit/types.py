@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from modelkit.evaluation.calibrated import BrierParts as BrierParts
     from modelkit.evaluation.calibrated import ReliabilityBin as ReliabilityBin
     from modelkit.evaluation.details import Confusion as Confusion
-    from modelkit.evaluation.details import Curve as Curve
     from modelkit.evaluation.details import ResidualBand as ResidualBand
+    from modelkit.evaluation.details import ScoreCurve as ScoreCurve
     from modelkit.evaluation.figures import ClassFigures as ClassFigures
-    from modelkit.evaluation.figures import Figure as Figure
+    from modelkit.evaluation.figures import MetricFigure as MetricFigure
     from modelkit.evaluation.gap import TrainingGap as TrainingGap
     from modelkit.evaluation.leakage import LeakageCheck as LeakageCheck
     from modelkit.evaluation.learning import LearningCurve as LearningCurve
@@ -62,8 +62,8 @@ _HOMES = {
     "LearningPoint": "modelkit.evaluation.learning",
     "LearningCurve": "modelkit.evaluation.learning",
     "LeakageCheck": "modelkit.evaluation.leakage",
-    "Figure": "modelkit.evaluation.figures",
-    "Curve": "modelkit.evaluation.details",
+    "MetricFigure": "modelkit.evaluation.figures",
+    "ScoreCurve": "modelkit.evaluation.details",
     "Confusion": "modelkit.evaluation.details",
     "ClassFigures": "modelkit.evaluation.figures",
     "BrierParts": "modelkit.evaluation.calibrated",

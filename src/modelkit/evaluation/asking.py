@@ -21,7 +21,7 @@ WANTED = ("label", "probabilities", "scores", "prediction", "embedding")
 BACKGROUND_WORK = -1  # the priority of what may wait
 
 
-def ask_model(
+def answers_of(
     model: Model,
     feeds: Feeds,
     *,
@@ -73,7 +73,7 @@ def with_answers(
 
     Args:
         task: the rows, as `read_task` gives them.
-        outputs: of the model, as `ask_model` gives them.
+        outputs: of the model, as `answers_of` gives them.
         primary: the output that holds predictions, where none is called label or prediction.
 
     Raises:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import log10
 
-from modelkit.evaluation.axes import Axes, range_of
 from modelkit.evaluation.calibrated import ReliabilityBin
-from modelkit.evaluation.details import Curve, ResidualBand
-from modelkit.evaluation.figures import Figure, figure_text
+from modelkit.evaluation.details import ResidualBand, ScoreCurve
+from modelkit.evaluation.figures import MetricFigure, figure_text
 from modelkit.evaluation.learning import LearningCurve
+from modelkit.evaluation.plot import Plot, range_of
 from modelkit.html import escape
 
 UNIT = (0.0, 1.0)
@@ -17,11 +17,11 @@ INTERVAL_WIDTH = 160
 INTERVAL_HEIGHT = 16
 
 
-def curve_chart(curves: Sequence[Curve]) -> str:
+def curve_chart(curves: Sequence[ScoreCurve]) -> str:
     """The curves of one kind, the first in colour; all share the unit square."""
     roc = curves[0].name == "roc"
     names = ("false positive rate", "true positive rate") if roc else ("recall", "precision")
-    axes = Axes(UNIT, UNIT, *names)
+    axes = Plot(UNIT, UNIT, *names)
     inside = axes.line(UNIT, UNIT, "chance") if roc else ""
     for place, curve in enumerate(curves):
         kind = "curve" if len(curves) == 1 else f"curve c{place % 5}"
@@ -43,7 +43,7 @@ def _stepped(
 
 def reliability_chart(bins: Sequence[ReliabilityBin]) -> str:
     """How often each bin of probabilities came true, with its interval, beside the diagonal."""
-    axes = Axes(UNIT, UNIT, "probability that was told", "share that came true")
+    axes = Plot(UNIT, UNIT, "probability that was told", "share that came true")
     inside = axes.line(UNIT, UNIT, "chance")
     for each in bins:
         told = f"told {each.told:.3g}, came {each.came:.3g} [{each.low:.3g}, {each.high:.3g}]"
@@ -56,7 +56,7 @@ def residual_chart(bands: Sequence[ResidualBand]) -> str:
     """The quantiles of residuals by prediction: 5 to 95 % thin, 25 to 75 % thick, the median a dot."""
     x = range_of([band.predicted for band in bands])
     ends = [value for band in bands for value in (band.quantiles[0], band.quantiles[-1])]
-    axes = Axes(x, range_of([*ends, 0.0]), "prediction", "truth less prediction")
+    axes = Plot(x, range_of([*ends, 0.0]), "prediction", "truth less prediction")
     inside = axes.line(x, (0.0, 0.0), "chance")
     for band in bands:
         low, lower, median, upper, high = band.quantiles
@@ -76,7 +76,7 @@ def learning_chart(curve: LearningCurve) -> str:
     places = [log10(point.rows) for point in points]
     marks = [f"{point.rows:,.0f}" for point in points]
     named = tuple(zip(places, marks, strict=True))
-    axes = Axes(range_of(places), range_of(ends), "training rows", curve.name, named)
+    axes = Plot(range_of(places), range_of(ends), "training rows", curve.name, named)
     inside = axes.line(places, [point.value for point in points], "curve")
     for place, point in zip(places, points, strict=True):
         if point.low is not None and point.high is not None:
@@ -87,7 +87,7 @@ def learning_chart(curve: LearningCurve) -> str:
 
 
 def interval_bar(
-    figure: Figure,
+    figure: MetricFigure,
     low: float,
     high: float,
     mark: float | None = None,

@@ -18,8 +18,8 @@ MOST_POINTS = 512  # of a curve
 MOST_CLASSES = 50  # whose confusions are kept
 MOST_CURVES = 10
 LEAST_IN_BAND = 20  # rows, so that no quantile is a row's own value
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-Table = tuple[tuple[float, ...], ...]
+RESIDUAL_SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
+ClassTable = tuple[tuple[float, ...], ...]
 
 
 @final
@@ -36,14 +36,14 @@ class Confusion:
     """
 
     labels: tuple[str, ...]
-    counts: Table
-    low: Table
-    high: Table
+    counts: ClassTable
+    low: ClassTable
+    high: ClassTable
 
 
 @final
 @dataclass(frozen=True)
-class Curve:
+class ScoreCurve:
     """A curve of at most 512 points.
 
     Attributes:
@@ -105,11 +105,11 @@ def confusion_of(answered: Answered, level: float) -> Confusion | None:
     return Confusion(labels, _table(counts), _table(low), _table(high))
 
 
-def _table(values: Array) -> Table:
+def _table(values: Array) -> ClassTable:
     return tuple(tuple(map(float, row)) for row in values)
 
 
-def curves_of(answered: Answered) -> tuple[Curve, ...]:
+def curves_of(answered: Answered) -> tuple[ScoreCurve, ...]:
     """The ROC and precision-recall curves of the first ten classes that have one."""
     scores = answered.scores
     if answered.kind not in ("binary", "multiclass", "multilabel") or scores is None:
@@ -118,7 +118,7 @@ def curves_of(answered: Answered) -> tuple[Curve, ...]:
         return ()
     if answered.kind == "binary":
         return _both_curves(scores, answered.truth == 1, answered, str(answered.classes[1]))
-    found: list[Curve] = []
+    found: list[ScoreCurve] = []
     held = answered.truth == 1
     if answered.kind == "multiclass":
         held = np.equal.outer(answered.truth, range(len(answered.classes)))
@@ -133,7 +133,7 @@ def _both_curves(
     held: Array,
     answered: Answered,
     label: str,
-) -> tuple[Curve, ...]:
+) -> tuple[ScoreCurve, ...]:
     if not held.any() or held.all():
         return ()
     with importing("sklearn", "a ROC curve", "evaluate"):
@@ -145,8 +145,8 @@ def _both_curves(
         held, scores, sample_weight=weights, drop_intermediate=True
     )
     return (
-        Curve("roc", label, *_thinned(false, true)),
-        Curve("precision_recall", label, *_thinned(recall[::-1], precision[::-1])),
+        ScoreCurve("roc", label, *_thinned(false, true)),
+        ScoreCurve("precision_recall", label, *_thinned(recall[::-1], precision[::-1])),
     )
 
 
@@ -192,7 +192,7 @@ def residual_bands(answered: Answered) -> tuple[ResidualBand, ...]:
         if np.count_nonzero(rows) < LEAST_IN_BAND:
             continue
         mean = float(np.average(told[rows], weights=weight[rows]))
-        quantiles = weighted_quantiles(residuals[rows], weight[rows], QUANTILES)
+        quantiles = weighted_quantiles(residuals[rows], weight[rows], RESIDUAL_SHARES)
         found.append(ResidualBand(int(rows.sum()), mean, quantiles))
     return tuple(found)
 

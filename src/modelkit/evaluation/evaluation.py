@@ -11,8 +11,8 @@ from modelkit.errors import EvaluationError, importing
 from modelkit.evaluation import page
 from modelkit.evaluation.answered import TaskKind
 from modelkit.evaluation.calibrated import BrierParts, ReliabilityBin
-from modelkit.evaluation.details import Confusion, Curve, ResidualBand
-from modelkit.evaluation.figures import ClassFigures, Figure, figure_text
+from modelkit.evaluation.details import Confusion, ResidualBand, ScoreCurve
+from modelkit.evaluation.figures import ClassFigures, MetricFigure, figure_text
 from modelkit.evaluation.gap import TrainingGap
 from modelkit.evaluation.leakage import LeakageCheck
 from modelkit.evaluation.learning import LearningCurve
@@ -69,11 +69,11 @@ class Evaluation:
     level: float
     weighted: bool
     data_digest: str
-    figures: tuple[Figure, ...]
+    figures: tuple[MetricFigure, ...]
     classes: tuple[ClassFigures, ...] = ()
     slices: tuple[SliceFigures, ...] = ()
     confusion: Confusion | None = None
-    curves: tuple[Curve, ...] = ()
+    curves: tuple[ScoreCurve, ...] = ()
     reliability: tuple[ReliabilityBin, ...] = ()
     brier_parts: BrierParts | None = None
     residuals: tuple[ResidualBand, ...] = ()
@@ -86,7 +86,7 @@ class Evaluation:
     seed: int = 0
     versions: dict[str, str] | None = None
 
-    def __getitem__(self, name: str) -> Figure:
+    def __getitem__(self, name: str) -> MetricFigure:
         """The figure of a metric. Raises KeyError for one that the task does not have."""
         for figure in self.figures:
             if figure.name == name:

@@ -31,7 +31,7 @@ NO_INTERVAL = "fewer than two independent rows, or one row of a kind, tell no in
 
 @final
 @dataclass(frozen=True)
-class Figure:
+class MetricFigure:
     """One metric of some rows.
 
     Attributes:
@@ -69,10 +69,10 @@ class ClassFigures:
 
     label: str
     rows: int
-    figures: tuple[Figure, ...]
+    figures: tuple[MetricFigure, ...]
 
 
-def figure_text(figure: Figure) -> str:
+def figure_text(figure: MetricFigure) -> str:
     """A figure and its interval in a few characters."""
     if figure.value is None:
         return "undefined"
@@ -85,7 +85,7 @@ def figures_of(
     answered: Answered,
     level: float,
     names: Iterable[str] | None = None,
-) -> tuple[Figure, ...]:
+) -> tuple[MetricFigure, ...]:
     """Every metric of the task, or those named, of these rows."""
     known = METRICS[answered.kind]
     chosen = known if names is None else names
@@ -96,21 +96,21 @@ def figure_of(
     metric: TaskMetric,
     answered: Answered,
     level: float,
-) -> Figure:
+) -> MetricFigure:
     """One metric of these rows, with an interval at this level."""
     higher = metric.higher_is_better
     try:
         found = metric.measure(answered)
     except Undefined as reason:
-        return Figure(metric.name, None, None, None, higher, str(reason))
+        return MetricFigure(metric.name, None, None, None, higher, str(reason))
     interval = metric.interval(found, answered, level)
     if interval is None:
-        return Figure(metric.name, found.value, None, None, higher, NO_INTERVAL)
+        return MetricFigure(metric.name, found.value, None, None, higher, NO_INTERVAL)
     low, high = interval
     if not (isfinite(low) and isfinite(high)):
         why = "no row has an error, so nothing tells how large errors are"
-        return Figure(metric.name, found.value, None, None, higher, why)
-    return Figure(metric.name, found.value, low, high, higher)
+        return MetricFigure(metric.name, found.value, None, None, higher, why)
+    return MetricFigure(metric.name, found.value, low, high, higher)
 
 
 def class_figures(
@@ -139,18 +139,18 @@ def _share_figure(
     among: Array,
     answered: Answered,
     level: float,
-) -> Figure:
+) -> MetricFigure:
     """The share of `counted` rows among others, with Wilson's interval."""
     part = precision_of if name == "precision" else recall_of
     held, told = (counted, among) if name == "precision" else (among, counted)
     try:
         value = part(held, told, answered.weight).value
     except Undefined as reason:
-        return Figure(name, None, None, None, higher_is_better=True, why=str(reason))
+        return MetricFigure(name, None, None, None, higher_is_better=True, why=str(reason))
     rows = answered.at(among > 0)
     n = effective_rows(counted[among > 0], rows.weights, rows.clusters)
     low, high = wilson(value * n, n, level)
-    return Figure(name, value, low, high, higher_is_better=True)
+    return MetricFigure(name, value, low, high, higher_is_better=True)
 
 
 def _f1_figure(
@@ -158,7 +158,7 @@ def _f1_figure(
     told: Array,
     answered: Answered,
     level: float,
-) -> Figure:
+) -> MetricFigure:
     def measure(rows: Answered) -> Measured:
         return f1_of(held, told, rows.weight)
 
@@ -170,7 +170,7 @@ def _area_figure(
     held: Array,
     answered: Answered,
     level: float,
-) -> Figure:
+) -> MetricFigure:
     scores = answered.scores
     if scores is not None and scores.ndim == 2:
         scores = scores[:, k]

@@ -25,7 +25,7 @@ JUDGED_BY: dict[TaskKind, tuple[str, ...]] = {
     "clustering": ("adjusted_rand",),
     "retrieval": ("mean_reciprocal_rank",),
 }
-CONSTANT = {"roc_auc": 0.5, "r2": 0.0, "adjusted_rand": 0.0}  # what a constant answer gets
+OF_A_CONSTANT = {"roc_auc": 0.5, "r2": 0.0, "adjusted_rand": 0.0}  # what a constant answer gets
 
 
 @final
@@ -151,4 +151,4 @@ def _constant(
     if name == "accuracy" and trained.kind != "multilabel":
         mass = np.bincount(trained.truth, trained.weight)
         return float(mass.max() / mass.sum())
-    return CONSTANT.get(name)
+    return OF_A_CONSTANT.get(name)

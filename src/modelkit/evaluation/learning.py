@@ -10,7 +10,7 @@ from typing import final
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.evaluation.figures import Figure
+from modelkit.evaluation.figures import MetricFigure
 from modelkit.evaluation.folds import FoldPoint
 from modelkit.evaluation.gap import JUDGED_BY, TrainingGap
 from modelkit.evaluation.intervals import (
@@ -116,7 +116,7 @@ def _sizes(points: Sequence[FoldPoint]) -> tuple[int, int]:
 def fold_figures(
     points: Sequence[FoldPoint],
     level: float,
-) -> tuple[Figure, ...]:
+) -> tuple[MetricFigure, ...]:
     """Each metric's mean over folds, with the interval of Nadeau and Bengio."""
     whole = [point for point in points if point.share == 1]
     found = []
@@ -125,14 +125,14 @@ def fold_figures(
         try:
             values = measured_by_fold(whole, metric)
         except Undefined as reason:
-            found.append(Figure(metric.name, None, None, None, higher, str(reason)))
+            found.append(MetricFigure(metric.name, None, None, None, higher, str(reason)))
             continue
         mean = float(values.mean())
         interval = _interval(metric, values, corrected_error(values, *_sizes(whole)), level)
         if interval is None:
-            found.append(Figure(metric.name, mean, None, None, higher, ONE_FOLD))
+            found.append(MetricFigure(metric.name, mean, None, None, higher, ONE_FOLD))
             continue
-        found.append(Figure(metric.name, mean, *interval, higher))
+        found.append(MetricFigure(metric.name, mean, *interval, higher))
     return tuple(found)
 
 

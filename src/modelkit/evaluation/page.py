@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from modelkit import html
 from modelkit.evaluation import charts
-from modelkit.evaluation.details import Confusion, Curve
-from modelkit.evaluation.figures import Figure, figure_text
+from modelkit.evaluation.details import Confusion, ScoreCurve
+from modelkit.evaluation.figures import MetricFigure, figure_text
 from modelkit.evaluation.gap import JUDGED_BY
 from modelkit.evaluation.metrics import METRICS
 
@@ -97,7 +97,7 @@ def _figures_part(evaluation: Evaluation) -> str:
 
 def _figure_row(
     name: str,
-    figure: Figure,
+    figure: MetricFigure,
     drawn: str,
 ) -> str:
     side = {True: "higher is better", False: "lower is better", None: ""}[figure.higher_is_better]
@@ -164,7 +164,7 @@ def _curves_part(
     name: str,
     evaluation: Evaluation,
 ) -> str:
-    curves: list[Curve] = [curve for curve in evaluation.curves if curve.name == name]
+    curves: list[ScoreCurve] = [curve for curve in evaluation.curves if curve.name == name]
     if not curves:
         return ""
     shown = curves[:5]

@@ -38,7 +38,7 @@ def relevant_of(
     return found
 
 
-def alike(labels: Any) -> list[Array]:
+def of_one_label(labels: Any) -> list[Array]:
     """For each row, the places of the others with its label."""
     codes = np.unique(frames.as_column(labels).astype(str), return_inverse=True)[1]
     order = np.argsort(codes, kind="stable")

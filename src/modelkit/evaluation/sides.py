@@ -11,7 +11,7 @@ from modelkit.cast import Array
 from modelkit.embedding.verbs import embed, is_encoder
 from modelkit.errors import EvaluationError
 from modelkit.evaluation.answered import Answered, TaskKind
-from modelkit.evaluation.asking import ask_model, with_answers
+from modelkit.evaluation.asking import answers_of, with_answers
 from modelkit.evaluation.columns import (
     column_named,
     grouping_values,
@@ -19,7 +19,7 @@ from modelkit.evaluation.columns import (
     without_columns,
 )
 from modelkit.evaluation.digests import digest_of
-from modelkit.evaluation.retrieval import alike, relevant_of, search_gains
+from modelkit.evaluation.retrieval import of_one_label, relevant_of, search_gains
 from modelkit.evaluation.task import read_groups, read_task, read_weights
 from modelkit.model import Model
 from modelkit.signature import Feeds
@@ -90,7 +90,7 @@ def answered_side(
         queries=grouping_values(rows.X, rows.queries, "queries"),
     )
     feeds = signature.coerce(without_columns(rows.X, rows.named, signature))
-    outputs = ask_model(model, feeds, progress=progress)
+    outputs = answers_of(model, feeds, progress=progress)
     answered = with_answers(task, outputs, signature.primary)
     return Side(rows, answered, slices, feeds, digest_of({**feeds, "y": task.truth}))
 
@@ -105,7 +105,7 @@ def searched_side(
     if len(rows.y) != n:
         raise EvaluationError(f"y has {len(rows.y):,} rows, and X {n:,}")
     corpus = None if rows.corpus is None else _vectors(model, rows.corpus, rows.roles[1])
-    relevant = alike(rows.y) if corpus is None else relevant_of(rows.y, len(corpus))
+    relevant = of_one_label(rows.y) if corpus is None else relevant_of(rows.y, len(corpus))
     counts = np.array([len(places) for places in relevant])
     asked = np.flatnonzero(counts)
     if not len(asked):

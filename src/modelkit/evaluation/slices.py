@@ -11,7 +11,7 @@ import numpy as np
 from modelkit.errors import EvaluationError
 from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.columns import texts_of
-from modelkit.evaluation.figures import Figure, figures_of
+from modelkit.evaluation.figures import MetricFigure, figures_of
 from modelkit.evaluation.intervals import units_of
 
 MOST_VALUES = 50  # of a column that rows are sliced by
@@ -34,7 +34,7 @@ class SliceFigures:
     value: str
     rows: int
     units: int
-    figures: tuple[Figure, ...]
+    figures: tuple[MetricFigure, ...]
 
 
 def slice_figures(

@@ -22,7 +22,7 @@ Range = tuple[float, float]
 
 @final
 @dataclass(frozen=True)
-class Axes:
+class Plot:
     """The ranges of two axes, what they are called, and marks of the x axis in place of numbers."""
 
     x: Range
