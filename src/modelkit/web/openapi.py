@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from modelkit.model import Model
+from modelkit.rollout.within import rollout_in
 from modelkit.schema import Schema
 from modelkit.signature import Signature
 from modelkit.spec import TensorSpec
@@ -23,6 +24,7 @@ ERRORS = {
     "404": "No such model, version or path",
     "405": "The path does not take this method",
     "406": "The answer holds what the format asked for cannot say",
+    "409": "No rollout is under way that takes losses; where one has just begun, come back",
     "413": "The body, or the number of rows, is too large",
     "415": "The content is of another type or encoding",
     "422": "The rows do not fit the model; `problems` says everything that is wrong",
@@ -38,6 +40,8 @@ HEADERS = {
     "429": "Retry-After",
     "503": "Retry-After",
 }
+OF_OUTCOMES = "409"
+OF_ASKING = tuple(status for status in ERRORS if status != OF_OUTCOMES)
 LOOKED_AT = ("401", "403", "404", "405", "500", "503")
 FLOAT_LIMITS = {"FP16": 65504.0, "FP32": 3.4028234663852886e38}
 TEXT: Schema = {"type": "string"}
@@ -131,6 +135,8 @@ def _paths_of(
         example,
         _explanation(),
     )
+    if rollout_in(model) is not None:
+        paths[f"/models/{part}/outcome"] = _telling(f"{place}_outcome", name)
     return paths
 
 
@@ -166,9 +172,30 @@ def _asking(
             "operationId": called,
             "summary": summary,
             "requestBody": {"required": True, "content": {"application/json": content}},
-            "responses": {"200": answered} | _refusals(ERRORS),
+            "responses": {"200": answered} | _refusals(OF_ASKING),
         }
     }
+
+
+def _telling(called: str, name: str) -> dict[str, Any]:
+    """The operation by which a client tells how far off answers were."""
+    one = _fields(
+        key=TEXT | {"description": "of the call that was answered"},
+        loss={"type": "number", "minimum": 0, "maximum": 1, "description": "0 is right"},
+    )
+    one["additionalProperties"] = False
+    several = _fields(outcomes={"type": "array", "items": one})
+    several["additionalProperties"] = False
+    number: Schema = {"type": "integer", "minimum": 0}
+    told = _asking(
+        called,
+        f"How far off answers of {name} were, when that is known",
+        {"oneOf": [one, several]},
+        {"key": "customer-7", "loss": 0.25},
+        _fields(model_name=TEXT, counted=number, left_out=number),
+    )
+    told["post"]["responses"] |= _refusals((OF_OUTCOMES,))
+    return told
 
 
 def _content(description: str, schema: Schema) -> dict[str, Any]:
