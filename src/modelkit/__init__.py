@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from modelkit.explain.explainer import Explainer as Explainer
     from modelkit.explain.explanation import Explanation as Explanation
     from modelkit.function_model import FunctionModel as FunctionModel
+    from modelkit.gating.check import Check as Check
+    from modelkit.gating.gate import gate as gate
+    from modelkit.gating.verdict import Verdict as Verdict
     from modelkit.integrations.prometheus import Collector as Collector
     from modelkit.jsonable import to_json as to_json
     from modelkit.manifest import Manifest as Manifest
@@ -62,6 +65,7 @@ _HOMES = {
     "App": "modelkit.web.app",
     "Batcher": "modelkit.batching.batcher",
     "Call": "modelkit.call",
+    "Check": "modelkit.gating.check",
     "Collector": "modelkit.integrations.prometheus",
     "Column": "modelkit.spec",
     "Detector": "modelkit.drift.detector",
@@ -90,6 +94,7 @@ _HOMES = {
     "TensorSpec": "modelkit.spec",
     "TextEncoder": "modelkit.embedding.encoder",
     "Totals": "modelkit.metering.totals",
+    "Verdict": "modelkit.gating.verdict",
     "Wrapper": "modelkit.wrapper",
     "aembed": "modelkit.embedding.verbs",
     "attach": "modelkit.package.attach",
@@ -98,6 +103,7 @@ _HOMES = {
     "errors": "modelkit",
     "evaluate": "modelkit.evaluation.evaluate",
     "events": "modelkit",
+    "gate": "modelkit.gating.gate",
     "inspect": "modelkit.package.load",
     "load": "modelkit.package.load",
     "save": "modelkit.package.save",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from modelkit.drift.cells import Feature as Feature
     from modelkit.drift.labelfree import Calibration as Calibration
     from modelkit.drift.losses import Baseline as Baseline
-    from modelkit.drift.values import Check as Check
+    from modelkit.drift.values import DriftCheck as DriftCheck
     from modelkit.drift.values import Effect as Effect
     from modelkit.drift.values import FeatureDrift as FeatureDrift
     from modelkit.drift.values import Performance as Performance
@@ -75,7 +75,7 @@ _HOMES = {
     "BatchPlan": "modelkit.batching.policy",
     "Block": "modelkit.coercion",
     "Calibration": "modelkit.drift.labelfree",
-    "Check": "modelkit.drift.values",
+    "DriftCheck": "modelkit.drift.values",
     "Effect": "modelkit.drift.values",
     "ExplainPlan": "modelkit.explain.explainer",
     "Feature": "modelkit.drift.cells",
