@@ -1,4 +1,4 @@
-"""`modelkit inspect | predict | explain | drift | doctor | export | registry | rollout | serve`.
+"""`modelkit inspect | predict | explain | drift | evaluate | doctor | export | registry | rollout | serve`.
 
 Each command has a module. `add_...` says which arguments it takes; `run_...` takes the parsed
 arguments and gives the lines to print, and whether all is well.
@@ -15,6 +15,7 @@ from typing import NoReturn
 import modelkit as mk
 from modelkit.cli.doctor import add_doctor
 from modelkit.cli.drift import add_drift
+from modelkit.cli.evaluate import add_evaluate
 from modelkit.cli.explain import add_explain
 from modelkit.cli.export import add_export
 from modelkit.cli.inspect import add_inspect
@@ -30,6 +31,7 @@ COMMANDS = (
     add_predict,
     add_explain,
     add_drift,
+    add_evaluate,
     add_doctor,
     add_export,
     add_registry,

@@ -20,10 +20,10 @@ from modelkit.package import container
 from modelkit.package.load import open_bytes, read_manifest
 from modelkit.registry.log import Underway
 from modelkit.rollout.afar import progress_afar
-from modelkit.rollout.compatible import check_compatible
 from modelkit.rollout.guards import USUAL_GUARDS
 from modelkit.rollout.planning import RISKS, plan_of
 from modelkit.rollout.posting import post_outcomes
+from modelkit.rollout.substitution import check_compatible
 from modelkit.signature import Signature
 
 SPANS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
