@@ -373,12 +373,15 @@ def test_drift_says_by_its_status_whether_rows_differ(capsys, penguins_mk, drift
     )
     status, out, err = run(
         capsys, "drift", penguins_mk, "--reference", drift_csvs["past"], "--current", drift_csvs["heavier"],
-        "--html", tmp_path / "drift.html",
+        "--html", tmp_path / "drift.html", "--csv", tmp_path / "drift.csv",
     )  # fmt: skip
-    assert (status, err) == (2, "")
+    assert (status, err) == (4, "")
     assert "ALARM body_mass_g: changed" in out
     assert "key" not in out
     assert "body_mass_g" in (tmp_path / "drift.html").read_text(encoding="utf-8")
+    table = pd.read_csv(tmp_path / "drift.csv").set_index("feature")
+    assert table.loc["body_mass_g", "says"] == "large"
+    assert table.loc["body_mass_g", "alarms"] == '["changed"]'
 
 
 def test_drift_goes_by_the_profile_in_the_package(
@@ -392,7 +395,7 @@ def test_drift_goes_by_the_profile_in_the_package(
     status, out, _ = run(
         capsys, "drift", path, "--current", drift_csvs["heavier"], "--alpha", "0.05", "--json"
     )
-    assert status == 2
+    assert status == 4
     report = mk.DriftReport.from_json(out)
     assert report.alpha == 0.05
     assert "body_mass_g" in {alarm.feature for alarm in report.alarms}

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.streams import at_most, column, rng
+from helpers.streams import at_most, column, rng, still
 
 import modelkit as mk
 from modelkit.drift.profile import Profile
@@ -43,14 +43,14 @@ def test_labels_and_predictions_are_the_losses_they_make():
     truth, guess = rng(1).integers(3, size=n), rng(2).integers(3, size=n)
     words = np.array(["a", "b", "c"])
     profile = labelled_profile()
-    expected = mk.Detector(profile)
+    expected = mk.Detector(profile, clock=still)
     expected.update_labels(losses=(truth != guess).astype(float))
     for y, predicted in (
         (truth, guess), (truth.tolist(), guess.tolist()), (words[truth], words[guess]),
         (column(words[truth].tolist()), words[guess]),
         (truth.astype(float), guess), (pd.Series(words[truth]), pd.Series(words[guess])),
     ):  # fmt: skip
-        detector = mk.Detector(profile)
+        detector = mk.Detector(profile, clock=still)
         detector.update_labels(y, predicted)
         assert detector.state() == expected.state()
 
@@ -106,7 +106,7 @@ def test_performance_without_labels_is_estimated_and_nan_does_not_poison_it():
         assert report.performance.unsupported is None
     only = mk.Detector(calibrated())
     only.update(X[:3], scores=np.full((3, 2), np.nan))
-    assert only._watch.estimated() is None
+    assert only._watch.label_free.recent() is None
     narrow = np.clip(p, 0.3, 0.7)
     odd = mk.Detector(
         Profile.fit(

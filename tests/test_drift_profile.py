@@ -712,7 +712,8 @@ def classifier():
 
 def test_a_model_is_asked_and_names_the_columns():
     profile = Profile.fit(ROWS, reference=ROWS, model=classifier(), labels=LABELS)
-    assert [f.name for f in profile.features] == ["a", "b", "label", "confidence"]
+    outputs = ["label", "confidence", "probabilities[1]"]
+    assert [f.name for f in profile.features] == ["a", "b", *outputs]
     assert (profile.counts.sum(axis=2) == N).all()
     assert profile.calibration.classes == ("0", "1")
     assert Profile.fit(ROWS, model=classifier()).rows == N // 2

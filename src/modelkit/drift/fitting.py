@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,8 @@ from modelkit.drift.dependence import rows_apart
 from modelkit.drift.edges import fit_feature
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.outputs import (
+    OF_CLASSES,
+    PER_CLASS,
     name_outputs,
     output_columns,
     scores_of,
@@ -129,6 +131,16 @@ class AlphaWeights:
         """The weight of a column, or of each of the numbers it is made into."""
         return float(self._importance.get(name, 1.0)) / parts
 
+    def share_of(
+        self,
+        name: str,
+        others: Sequence[Feature],
+    ) -> float:
+        """The share of one more column beside features whose weights are not shared out yet."""
+        own = self.of(name)
+        total = own + sum(feature.weight for feature in others)
+        return own / total if total else 0.0
+
     @staticmethod
     def shared(features: Sequence[Feature]) -> tuple[Feature, ...]:
         """Features whose weights sum to one."""
@@ -168,23 +180,25 @@ class Fitting:
         self.bases: dict[str, Basis] = {}
         self._kinds = kinds
         self._weights = weights
-        self._seed = seed
+        self.seed = seed
 
     def inputs(
         self,
         train: ColumnsByName,
-        stratum: str | None,
+        others: Collection[str],
     ) -> None:
-        """Add the features of the training columns, but for the one that tells strata."""
+        """Add the features of the training columns, but for those that tell strata and units."""
         for name, column in train.items():
-            if name != stratum:
+            if name not in others:
                 kind = self._kinds.get(name)
                 self._add(name, column, kind, output=False)
 
     def outputs(self, answers: ColumnsByName) -> None:
         """Add the features of a model's answers."""
-        for name, column in output_columns(answers).items():
-            self._add(name, column, None, output=True)
+        columns = output_columns(answers)
+        classes = sum(name.startswith(PER_CLASS) for name in columns)
+        for name, column in columns.items():
+            self._add(name, column, None, output=True, classes=classes)
 
     def _add(
         self,
@@ -193,16 +207,20 @@ class Fitting:
         kind: FeatureKind | None,
         *,
         output: bool,
+        classes: int = 0,
     ) -> None:
         if column.ndim == 2:
             self._add_embedding(name, column, output=output)
             return
+        weight = self._weights.of(name)
+        if output and name.startswith(PER_CLASS):  # all classes together count as one column
+            weight = self._weights.of(OF_CLASSES, classes)
         feature = fit_feature(
             name,
             kind or feature_kind(name, column),
             column,
             output=output,
-            weight=self._weights.of(name),
+            weight=weight,
         )
         self.features.append(feature)
 
@@ -213,7 +231,7 @@ class Fitting:
         *,
         output: bool,
     ) -> None:
-        basis = fit_basis(vectors, name, self._seed)
+        basis = fit_basis(vectors, name, self.seed)
         self.bases[name] = basis
         numbers = basis.numbers(vectors, name)
         weight = self._weights.of(name, len(numbers))
@@ -274,11 +292,15 @@ def fit_answers(
 def strata_of(
     held: ColumnsByName,
     stratum: str | None,
+    cycle: Array | None = None,
 ) -> tuple[tuple[str, ...], Array]:
-    """The names of the strata, and the number of each reference row's stratum, int64 (n,)."""
+    """The names of the strata, and the number of each reference row's stratum, int64 (n,).
+
+    `cycle` has the strata of rows, (n,), where their times tell them and no column does.
+    """
     if stratum is None:
         return ("",), np.zeros(length(held), np.int64)
-    names = stratum_names(held[stratum])
+    names = stratum_names(held[stratum] if cycle is None else cycle)
     known = sorted(set(names))
     if len(known) > MOST_STRATA:
         raise DriftError(

@@ -19,7 +19,7 @@ def stream_performance(watch: Watch) -> Performance | None:
     """The loss of the labelled rows so far, and the estimates of the last rows without labels."""
     labelled = watch.labelled
     baseline = watch.profile.baseline
-    found = label_free(watch, watch.estimated(), {})
+    found = label_free(watch, watch.label_free.recent(), {})
     if labelled is None or baseline is None:
         return found
     return Performance(
