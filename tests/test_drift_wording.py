@@ -86,7 +86,9 @@ def test_the_most_serious_alarm_comes_first_and_the_others_are_named():
         ALARM, kind="performance", feature="loss", effect=Effect("mean loss", 0.3, 0.2, 0.4)
     )
     said = headline(ALARM, worse)
-    assert said.startswith("The model has become worse, by more than the tolerance, since about row 100")
+    assert said.startswith(
+        "The model has become worse, by more than the tolerance, since about row 100"
+    )
     assert "the mean loss is 0.3." in said
 
 
