@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from modelkit.registry.registry import Registry as Registry
     from modelkit.registry.releases import Release as Release
     from modelkit.replicas import Replicas as Replicas
+    from modelkit.retraining.policy import RetrainPolicy as RetrainPolicy
+    from modelkit.retraining.retrain import retrain as retrain
+    from modelkit.retraining.run import Run as Run
+    from modelkit.retraining.training import Training as Training
     from modelkit.rollout.guards import Guard as Guard
     from modelkit.rollout.policy import RolloutPolicy as RolloutPolicy
     from modelkit.rollout.policy import RolloutStage as RolloutStage
@@ -87,12 +91,15 @@ _HOMES = {
     "Registry": "modelkit.registry.registry",
     "Release": "modelkit.registry.releases",
     "Replicas": "modelkit.replicas",
+    "RetrainPolicy": "modelkit.retraining.policy",
     "Rollout": "modelkit.rollout.rollout",
     "RolloutPolicy": "modelkit.rollout.policy",
+    "Run": "modelkit.retraining.run",
     "Signature": "modelkit.signature",
     "RolloutStage": "modelkit.rollout.policy",
     "TensorSpec": "modelkit.spec",
     "TextEncoder": "modelkit.embedding.encoder",
+    "Training": "modelkit.retraining.training",
     "Totals": "modelkit.metering.totals",
     "Verdict": "modelkit.gating.verdict",
     "Wrapper": "modelkit.wrapper",
@@ -106,6 +113,7 @@ _HOMES = {
     "gate": "modelkit.gating.gate",
     "inspect": "modelkit.package.load",
     "load": "modelkit.package.load",
+    "retrain": "modelkit.retraining.retrain",
     "save": "modelkit.package.save",
     "to_json": "modelkit.jsonable",
     "tokens": "modelkit.web.auth",

@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from modelkit.registry.releases import Recorded as Recorded
     from modelkit.registry.shelf import Shelf as Shelf
     from modelkit.replicas import Replica as Replica
+    from modelkit.retraining.policy import RetrainState as RetrainState
+    from modelkit.retraining.policy import StandingAlarm as StandingAlarm
+    from modelkit.retraining.run import RunStep as RunStep
     from modelkit.rollout.answering import SignedAnswers as SignedAnswers
     from modelkit.rollout.planning import Need as Need
     from modelkit.rollout.planning import RolloutPlan as RolloutPlan
@@ -111,6 +114,9 @@ _HOMES = {
     "Shelf": "modelkit.registry.shelf",
     "State": "modelkit.registry.log",
     "Underway": "modelkit.registry.log",
+    "RetrainState": "modelkit.retraining.policy",
+    "RunStep": "modelkit.retraining.run",
+    "StandingAlarm": "modelkit.retraining.policy",
     "SignedAnswers": "modelkit.rollout.answering",
     "GuardProgress": "modelkit.rollout.progress",
     "Need": "modelkit.rollout.planning",

@@ -1,4 +1,4 @@
-"""`modelkit inspect | predict | explain | drift | evaluate | doctor | export | registry | rollout | serve`.
+"""`modelkit inspect | predict | explain | drift | evaluate | doctor | export | registry | rollout | retrain | serve`.
 
 Each command has a module. `add_...` says which arguments it takes; `run_...` takes the parsed
 arguments and gives the lines to print, and whether all is well.
@@ -21,6 +21,7 @@ from modelkit.cli.export import add_export
 from modelkit.cli.inspect import add_inspect
 from modelkit.cli.predict import add_predict
 from modelkit.cli.registry import add_registry
+from modelkit.cli.retrain import add_retrain
 from modelkit.cli.rollout import add_rollout
 from modelkit.cli.serve import add_serve
 from modelkit.errors import Conflict, ModelkitError
@@ -36,6 +37,7 @@ COMMANDS = (
     add_export,
     add_registry,
     add_rollout,
+    add_retrain,
     add_serve,
 )
 CONFLICT = 3  # the status where somebody else was faster

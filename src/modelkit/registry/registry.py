@@ -20,6 +20,7 @@ from modelkit.registry.authors import author, entry_after, time_now
 from modelkit.registry.journal import Journal
 from modelkit.registry.log import (
     ALIAS,
+    CHAMPION,
     DECIDED,
     RETIREMENT,
     ROLLOUT,
@@ -250,6 +251,7 @@ class Registry:
         *,
         reason: str,
         force: bool = False,
+        expected: str | int | None = None,
     ) -> Underway:
         """Put a version on trial: every `Rollout` that follows this registry learns of it.
 
@@ -259,15 +261,20 @@ class Registry:
             policy: a `RolloutPolicy`.
             reason: why, for the history.
             force: begin although the version was rolled back before.
+            expected: the champion that the candidate was compared with, or the generation by which
+                it was the champion, as in `set_alias`; None for whichever there is.
 
         Raises:
-            Conflict: if a rollout is under way, or the version was retired or rolled back.
+            Conflict: if another one is the champion by now, a rollout is under way, or the version
+                was retired or rolled back.
             NotFound: if there is no such version, or no champion.
         """
         version = self.release(name, candidate).version
         record = policy.to_json()
 
         def decide(state: State) -> Entry:
+            if expected is not None:
+                check_expected(state, CHAMPION, expected, name)
             champion = rollouts.check_start(state, name, version, force=force)
             about = {"champion": champion, "policy": record}
             return entry_after(state, ROLLOUT, version, reason, about=about)
@@ -312,6 +319,11 @@ class Registry:
         """Where those who run a rollout keep what they count."""
         check_pattern(NAME_PATTERN, "name", name)
         return Shelf(self._store, f"models/{name}/rollouts/{rollout.generation:010d}")
+
+    def retraining_shelf(self, name: str) -> Shelf:
+        """Where the retrainings of a model keep what they did."""
+        check_pattern(NAME_PATTERN, "name", name)
+        return Shelf(self._store, f"models/{name}/retraining")
 
     def retire(self, name: str, version: str, *, reason: str) -> None:
         """Let a version have no alias any more; it stays, and opens by its version.
