@@ -1,5 +1,6 @@
 """Processes that end in a run, that are late, or that come all at once: one run, with one result."""
 
+import shutil
 import threading
 from dataclasses import replace
 
@@ -7,10 +8,10 @@ import pytest
 from helpers.retrainings import (
     AT_ONCE,
     CANARY,
-    DAY,
-    FORKS,
+    SPAWN,
     START,
     Clock,
+    Copying,
     alarm,
     outcome,
     registry_at,
@@ -48,16 +49,22 @@ def undisturbed(packages, tmp_path_factory):
     """What a run comes to that nothing ends."""
     folder = tmp_path_factory.mktemp("undisturbed")
     run = retrain(registry_at(folder / "models", packages), folder, policy=CANARY)
+    (package,) = folder.rglob("candidate.mk")
+    shutil.copyfile(package, packages / f"{run.version}.mk")
     return outcome(run)
 
 
-@pytest.mark.parametrize("when", [f"{part}{step}" for step in STEPS for part in ("before-", "")])
-def test_a_run_that_is_killed_comes_to_the_same(registry, tmp_path, undisturbed, when):
-    where = registry.url
-    process = FORKS.Process(target=run_until, args=(where, tmp_path / "here", when, CANARY, START))
+def killed(where, folder, when, packages):
+    """A process that is killed in a run."""
+    process = SPAWN.Process(target=run_until, args=(where, folder, when, Copying(packages)))
     process.start()
     process.join(60)
     assert process.exitcode == -9
+
+
+@pytest.mark.parametrize("when", [f"{part}{step}" for step in STEPS for part in ("before-", "")])
+def test_a_run_that_is_killed_comes_to_the_same(packages, registry, tmp_path, undisturbed, when):
+    killed(registry.url, tmp_path / "here", when, packages)
     trained = []
 
     def train_again(training):
@@ -80,16 +87,12 @@ def test_a_run_that_is_killed_comes_to_the_same(registry, tmp_path, undisturbed,
 
 
 def test_a_machine_that_is_gone_has_its_training_done_again_and_its_package_kept(
-    registry, tmp_path, undisturbed
+    packages, tmp_path, undisturbed
 ):
     for when, again in (("train", 1), ("save", 0)):
         where = tmp_path / when
-        registry_at(where, tmp_path)
-        process = FORKS.Process(
-            target=run_until, args=(where, tmp_path / "gone", when, CANARY, START)
-        )
-        process.start()
-        process.join(60)
+        registry_at(where, packages)
+        killed(where, tmp_path / "gone", when, packages)
         for package in (tmp_path / "gone").rglob("*.mk"):
             package.unlink()
         trained = []
@@ -221,10 +224,10 @@ def claim_all(where, start, results):
 
 
 def test_six_processes_and_a_hundred_occasions_are_a_hundred_claims(registry):
-    start = FORKS.Barrier(PROCESSES)
-    results = FORKS.Queue()
+    start = SPAWN.Barrier(PROCESSES)
+    results = SPAWN.Queue()
     workers = [
-        FORKS.Process(target=claim_all, args=(registry.url, start, results))
+        SPAWN.Process(target=claim_all, args=(registry.url, start, results))
         for _ in range(PROCESSES)
     ]
     for worker in workers:
@@ -236,19 +239,27 @@ def test_six_processes_and_a_hundred_occasions_are_a_hundred_claims(registry):
     assert Desk(registry, "churn").numbers() == list(range(1, OCCASIONS + 1))
 
 
-def retrain_once(where, folder, start, results, late):
+def retrain_once(where, folder, start, results, late, copying):
     drift = report(alarm(at=START + late), alarm("changed", at=START + late))
     registry = mk.Registry(where)
     start.wait()
-    run = retrain(registry, folder, policy=CANARY, drift=drift, clock=Clock(START + DAY))
+    run = retrain(registry, folder, policy=CANARY, train=copying, drift=drift,
+                  clock=Clock(START + 60))  # fmt: skip
     results.put((run.state, run.number, run.reason))
 
 
-def test_workers_that_raise_the_same_alarm_at_once_make_one_run(registry, tmp_path):
-    start = FORKS.Barrier(4)
-    results = FORKS.Queue()
+def test_workers_that_raise_the_same_alarm_at_once_make_one_run(
+    packages, registry, tmp_path, undisturbed
+):
+    assert undisturbed
+
+    copying = Copying(packages)
+    start = SPAWN.Barrier(4)
+    results = SPAWN.Queue()
     workers = [
-        FORKS.Process(target=retrain_once, args=(registry.url, tmp_path, start, results, late))
+        SPAWN.Process(
+            target=retrain_once, args=(registry.url, tmp_path, start, results, late, copying)
+        )
         for late in range(4)
     ]
     for worker in workers:
