@@ -107,7 +107,7 @@ def _evaluation(
         brier_parts=parts,
         residuals=residual_bands(answered),
         notes=_notes(answered, units),
-        versions=_versions(),
+        versions=library_versions(),
     )
 
 
@@ -143,7 +143,8 @@ def _notes(
     return tuple(notes)
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """The versions of what computes figures, by name."""
     found = {}
     for name in COMPUTED_BY:
         try:

@@ -30,7 +30,7 @@ from modelkit.registry.log import (
     check_expected,
 )
 from modelkit.registry.places import nothing_there
-from modelkit.registry.releases import Recorded, Release, parents_of
+from modelkit.registry.releases import DIGEST, Recorded, Release, parents_of
 from modelkit.registry.shelf import Shelf
 from modelkit.registry.store import open_store
 from modelkit.registry.versions import Versions, check_text
@@ -312,6 +312,11 @@ class Registry:
         """Where those who run a rollout keep what they count."""
         check_text(NAME_PATTERN, "name", name)
         return Shelf(self._store, f"models/{name}/rollouts/{rollout.generation:010d}")
+
+    def hold_out(self, digest: str) -> Shelf:
+        """Where the gates on labelled rows of this digest are counted."""
+        check_text(DIGEST, "digest", digest)
+        return Shelf(self._store, f"holdouts/{digest}")
 
     def retire(self, name: str, version: str, *, reason: str) -> None:
         """Let a version have no alias any more; it stays, and opens by its version.
