@@ -39,7 +39,7 @@ def no_worse(
         if margin == 0
         else f"Is {name} shown to be worse by less than {margin:g}?"
     )
-    asked = Check(name, question, "unclear", part="metric", bound=-margin, alpha=levels.shown)
+    asked = Check(name, question, "unclear", part="metric", bound=0.0 - margin, alpha=levels.shown)
     try:
         found = compared()
     except Undefined as reason:
@@ -110,7 +110,7 @@ def no_harm(
     checks = []
     for at, (title, name, margin, _) in enumerate(cases):
         question = f"Is {name} shown to be worse by more than {margin:g}?"
-        asked = Check(title, question, "unclear", required=False, part=part, bound=-margin)
+        asked = Check(title, question, "unclear", required=False, part=part, bound=0.0 - margin)
         checks.append(_harm(asked, found[at], float(adjusted[at]), alpha, len(cases)))
     return checks
 
