@@ -166,11 +166,16 @@ def of_class_scores(part: OfMasks) -> Measure:
         scores = scores_told(answered)
         if scores.ndim == 1:
             return part(scores, answered.truth == 1, answered.weight)
-        multilabel = answered.kind == "multilabel"
+        held = answered.truth == 1
+        if answered.kind == "multiclass":
+            held = np.equal.outer(answered.truth, range(scores.shape[1]))
         found = []
         for k in range(scores.shape[1]):
-            held = answered.truth[:, k] == 1 if multilabel else answered.truth == k
-            found.append(part(scores[:, k], held, answered.weight))
+            try:
+                found.append(part(scores[:, k], held[:, k], answered.weight))
+            except Undefined as reason:
+                label = answered.classes[k] if answered.classes else k
+                raise Undefined(f"of {label!r} {reason}") from None
         return average_of(found)
 
     return measure

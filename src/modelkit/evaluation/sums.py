@@ -32,14 +32,23 @@ def ratio_of(
     if below == 0:
         raise Undefined(empty)
     value = float(weight @ numerator) / below
-    return Measured(value, weight * (numerator - value * denominator) / below)
+    influence = weight * (numerator - value * denominator) / below
+    return Measured(value, influence, float(np.count_nonzero(weight * denominator)))
+
+
+def refuse_unknown(
+    values: Array,
+    what: str,
+) -> None:
+    """Raise Undefined where values, (n,), are NaN or infinite; `what` says in the plural what."""
+    unknown = int(np.count_nonzero(~np.isfinite(values)))
+    if unknown:
+        raise Undefined(f"{unknown:,} of {len(values):,} {what} are NaN or infinite")
 
 
 def mean_of(values: Array, weight: Array) -> Measured:
     """The weighted mean of a figure of each row, (n,). Raises Undefined."""
-    unknown = np.isnan(values)
-    if unknown.any():
-        raise Undefined(f"{int(unknown.sum()):,} of {len(values):,} rows have no such figure")
+    refuse_unknown(values, "errors")
     return ratio_of(values, np.ones(len(values)), weight, "there are no rows of a weight above 0")
 
 
@@ -47,14 +56,15 @@ def average_of(parts: Sequence[Measured]) -> Measured:
     """The plain average of figures of the same rows, as over classes."""
     value = sum(part.value for part in parts) / len(parts)
     influence = np.sum([part.influence for part in parts], axis=0) / len(parts)
-    return Measured(value, influence)
+    return Measured(value, influence, min(part.units for part in parts))
 
 
 def root_of(part: Measured) -> Measured:
     """The square root of a figure; where it is 0 no influence is known."""
     value = float(np.sqrt(part.value))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return Measured(value, part.influence / (2 * value) if value else part.influence)
+        influence = part.influence / (2 * value) if value else part.influence
+    return Measured(value, influence, part.units)
 
 
 def r2_of(
@@ -65,6 +75,7 @@ def r2_of(
     """1 - sum w (y - f)^2 / sum w (y - mean y)^2, as scikit-learn's r2_score. Raises Undefined."""
     if not weight.any():
         raise Undefined("there are no rows of a weight above 0")
+    refuse_unknown(predicted, "predictions")
     squares = np.square(truth - predicted)
     spread = np.square(truth - np.average(truth, weights=weight))
     total = float(weight @ spread)
