@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 import modelkit as mk
-from modelkit.errors import EvaluationError, IntegrityError, SignatureError
+from modelkit.errors import EvaluationError, IntegrityError, MissingExtraError, SignatureError
 
 
 @pytest.fixture(scope="module")
@@ -325,6 +326,23 @@ def test_queries_find_rows_of_a_corpus():
         mk.evaluate(encoder, ["river", "museum"], [0, 5], corpus=corpus)
     with pytest.raises(EvaluationError, match="y has 1 rows, and X 2"):
         mk.evaluate(encoder, ["river", "museum"], [0], corpus=corpus)
+
+
+def test_vectors_of_any_model_search_and_ties_count_half():
+    signature = mk.Signature(
+        (mk.TensorSpec("X", "float64", ("batch", 2)),),
+        (mk.TensorSpec("embedding", "float64", ("batch", 2)),),
+    )
+    model = mk.FunctionModel(lambda feeds: {"embedding": feeds["X"]}, signature)
+    corpus = np.array([[1.0, 0], [0, 1], [1, 0], [2, 0]])
+    found = mk.evaluate(
+        model, np.array([[3.0, 0], [0, 5]]), [[0], [1]], corpus=corpus, kind="retrieval"
+    )
+    # Three rows are as close as the first one's, which stands in their middle.
+    assert found["mean_reciprocal_rank"].value == pytest.approx((1 / 2 + 1) / 2)
+    assert found["recall@1"].value == 0.5
+    with pytest.raises(EvaluationError, match="only an encoder of texts has roles"):
+        mk.evaluate(model, corpus, list("abab"), roles=("query", None))
 
 
 def test_what_nothing_tells_is_asked_for(tmp_path):
@@ -652,3 +670,20 @@ def test_curves_of_many_rows_are_thinned_and_keep_their_shape():
     assert np.trapezoid(roc.y, roc.x) == pytest.approx(found["roc_auc"].value, abs=2e-3)
     assert len(precision_recall.x) <= 512
     assert list(precision_recall.x) == sorted(precision_recall.x)
+
+
+@pytest.mark.parametrize("library", ["scipy", "sklearn"])
+def test_a_missing_library_is_named_with_its_extra(model, held, monkeypatch, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
+    with pytest.raises(MissingExtraError) as caught:
+        mk.evaluate(model, *held)
+    assert (caught.value.library, caught.value.extra) == (library, "evaluate")
+
+
+def test_a_bar_changes_nothing(model, held, capsys):
+    assert mk.evaluate(model, *held, progress=True) == mk.evaluate(model, *held)
+    X, y = load_diabetes(return_X_y=True)
+    shown = mk.evaluate(Ridge(), X, y, cv=3, progress=True)
+    assert "cross-validation" in capsys.readouterr().err
+    assert shown == mk.evaluate(Ridge(), X, y, cv=3)

@@ -100,7 +100,7 @@ def reliability_bins(
             continue
         own = None if weights is None else weights[rows]
         together = None if clusters is None else clusters[rows]
-        n = effective_rows(came[rows], own, together)
+        n = effective_rows(came[rows], own, together, level)
         share = float(np.average(came[rows], weights=own))
         low, high = wilson(share * n, n, level)
         mean = float(np.average(told[rows], weights=own))

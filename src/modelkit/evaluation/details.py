@@ -98,7 +98,7 @@ def confusion_of(answered: Answered, level: float) -> Confusion | None:
         predicted = answered.predicted[answered.truth == k]
         for j in range(size):
             hit = (predicted == j).astype(np.float64)
-            n = effective_rows(hit, own.weights, own.clusters)
+            n = effective_rows(hit, own.weights, own.clusters, level)
             total = float(own.weight.sum()) or 1.0
             low[k, j], high[k, j] = wilson(float(own.weight @ hit) / total * n, n, level)
     labels = tuple(map(str, answered.classes))

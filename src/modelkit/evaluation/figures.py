@@ -146,7 +146,7 @@ def _share_figure(
     except Undefined as reason:
         return MetricFigure(name, None, None, None, higher_is_better=True, why=str(reason))
     rows = answered.at(among > 0)
-    n = effective_rows(counted[among > 0], rows.weights, rows.clusters)
+    n = effective_rows(counted[among > 0], rows.weights, rows.clusters, level)
     low, high = wilson(value * n, n, level)
     return MetricFigure(name, value, low, high, higher_is_better=True)
 

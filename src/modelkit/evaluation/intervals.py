@@ -204,16 +204,20 @@ def effective_rows(
     hit: Array,
     weights: Array | None,
     clusters: Array | None,
+    level: float = LEVEL_95,
 ) -> float:
     """The number of rows of weight 1 that tell as much about a share as these rows do.
 
     That is (sum w)^2 / (sum w^2) for weights (Kish 1965). For clusters it is what the variance of
-    the share says, if that is less; where all rows agree, it is the number of clusters.
+    the share says, if that is less, times the square of the normal quantile over that of t, since
+    few clusters tell the variance badly (Korn and Graubard 1998). Where all rows agree, it is the
+    number of clusters.
 
     Args:
         hit: whether each row is one of those that are counted, shape (n,).
         weights: of the rows, shape (n,), or None.
         clusters: numbers, as `cluster_codes` gives them, or None.
+        level: of the interval that it is for.
     """
     weight = np.ones(len(hit)) if weights is None else weights
     total = float(weight.sum())
@@ -225,9 +229,13 @@ def effective_rows(
         return alike
     share = float(weight @ hit) / total
     error = standard_error(weight * (hit - share) / total, clusters)
+    units = units_of(len(hit), clusters[weight > 0])
     if not error:
-        return min(alike, float(units_of(len(hit), clusters[weight > 0])))
-    return min(alike, share * (1 - share) / error**2)
+        return min(alike, float(units))
+    special = special_functions()
+    end = (1 + level) / 2
+    rough = float(special.ndtri(end) / special.stdtrit(units - 1, end))
+    return min(alike, share * (1 - share) / error**2 * rough**2)
 
 
 def percentile_interval(

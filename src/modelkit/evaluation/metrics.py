@@ -90,7 +90,7 @@ class TaskMetric:
         """The interval of a figure of these rows, or None where nothing tells one."""
         clusters = answered.clusters
         if self.counts and self.by_row is not None:
-            n = effective_rows(self.by_row(answered), answered.weights, clusters)
+            n = effective_rows(self.by_row(answered), answered.weights, clusters, level)
             return wilson(found.value * n, n, level)
         error = standard_error(found.influence, clusters)
         if error is None:
