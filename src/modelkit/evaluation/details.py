@@ -81,7 +81,7 @@ def confusion_of(answered: Answered, level: float) -> Confusion | None:
     few = 0 < len(answered.classes) <= MOST_CLASSES
     if not few or answered.predicted is None:
         return None
-    with importing("sklearn", "a confusion matrix", "evaluate"):
+    with importing("scikit-learn", "a confusion matrix", "evaluate"):
         from sklearn.metrics import confusion_matrix
 
     size = len(answered.classes)
@@ -136,7 +136,7 @@ def _both_curves(
 ) -> tuple[ScoreCurve, ...]:
     if not held.any() or held.all():
         return ()
-    with importing("sklearn", "a ROC curve", "evaluate"):
+    with importing("scikit-learn", "a ROC curve", "evaluate"):
         from sklearn.metrics import precision_recall_curve, roc_curve
 
     weights = answered.weights
