@@ -12,6 +12,7 @@ from modelkit.cast import Array
 from modelkit.errors import importing
 from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.calibrated import bin_places
+from modelkit.evaluation.class_metrics import rows_held
 from modelkit.evaluation.intervals import effective_rows, wilson
 
 MOST_POINTS = 512  # of a curve
@@ -119,12 +120,10 @@ def curves_of(answered: Answered) -> tuple[ScoreCurve, ...]:
     if answered.kind == "binary":
         return _both_curves(scores, answered.truth == 1, answered, str(answered.classes[1]))
     found: list[ScoreCurve] = []
-    held = answered.truth == 1
-    if answered.kind == "multiclass":
-        held = np.equal.outer(answered.truth, range(len(answered.classes)))
-    for k in range(min(scores.shape[1], MOST_CURVES)):
-        label = str(answered.classes[k]) if answered.classes else str(k)
-        found += _both_curves(scores[:, k], held[:, k], answered, label)
+    held = rows_held(answered)
+    labels = answered.classes or range(scores.shape[1])
+    for k, label in enumerate(labels[:MOST_CURVES]):
+        found += _both_curves(scores[:, k], held[:, k], answered, str(label))
     return tuple(found)
 
 

@@ -7,11 +7,14 @@ the reason, where there is no such figure.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 import numpy as np
 
 from modelkit.cast import Array
 from modelkit.evaluation.intervals import Measured
+
+UNTOLD = 1e-9  # degrees of freedom of a part that rests on one row
 
 
 class Undefined(ValueError):  # noqa: N818 - no error: a figure that these rows do not have
@@ -56,7 +59,20 @@ def average_of(parts: Sequence[Measured]) -> Measured:
     """The plain average of figures of the same rows, as over classes."""
     value = sum(part.value for part in parts) / len(parts)
     influence = np.sum([part.influence for part in parts], axis=0) / len(parts)
-    return Measured(value, influence, min(part.units for part in parts))
+    return Measured(value, influence, _joint_units(parts))
+
+
+def _joint_units(parts: Sequence[Measured]) -> float:
+    """How many rows an average rests on (Satterthwaite 1946): a part counts by its variance."""
+    variances = [float(part.influence @ part.influence) for part in parts]
+    total = sum(variances)
+    if not total:
+        return min(part.units for part in parts)
+    spread = 0.0
+    for part, variance in zip(parts, variances, strict=True):
+        if variance:
+            spread += variance**2 / max(part.units - 1, UNTOLD)
+    return 1 + total**2 / spread if spread else inf
 
 
 def root_of(part: Measured) -> Measured:
