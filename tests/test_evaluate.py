@@ -122,6 +122,46 @@ def test_an_evaluation_is_a_value(evaluation):
         mk.Evaluation.from_json("{}")
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("confusion", "counts"), [[1.0]]),
+        (("curves", 0, "x"), [0.0]),
+        (("curves", 0, "y"), []),
+        (("figures",), []),
+        (("kind",), "oracle"),
+        (("rows",), "many"),
+        (("slices", 0, "figures", 0, "value"), "high"),
+        (("notes",), [1]),
+    ],
+)
+def test_a_record_that_was_tampered_with_is_refused(evaluation, path, value):
+    plain = json.loads(evaluation.to_json())
+    inside = plain
+    for key in path[:-1]:
+        inside = inside[key]
+    inside[path[-1]] = value
+    with pytest.raises(EvaluationError, match="no Evaluation in JSON"):
+        mk.Evaluation.from_json(json.dumps(plain))
+
+
+def test_infinite_predictions_are_told(tmp_path):
+    signature = mk.Signature(
+        (mk.TensorSpec("X", "float64", ("batch", 1)),),
+        (mk.TensorSpec("prediction", "float64", ("batch",)),),
+    )
+    model = mk.FunctionModel(
+        lambda feeds: {"prediction": np.where(feeds["X"][:, 0], feeds["X"][:, 0], np.inf)},
+        signature,
+    )
+    X = np.full((100, 1), 0.5)
+    X[3] = 0
+    found = checked(mk.evaluate(model, X, np.linspace(1, 2, 100)))
+    assert found["mae"].why == "1 of 100 errors are NaN or infinite"
+    assert found["r2"].why == "1 of 100 predictions are NaN or infinite"
+    assert found.residuals == ()
+
+
 def test_the_same_rows_give_the_same_evaluation_in_any_form(model, held):
     X, y = held
     first = mk.evaluate(model, X, y)

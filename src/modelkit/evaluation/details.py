@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal, final
 
 import numpy as np
@@ -41,6 +42,12 @@ class Confusion:
     low: ClassTable
     high: ClassTable
 
+    def __post_init__(self) -> None:
+        size = len(self.labels)
+        for table in (self.counts, self.low, self.high):
+            if [len(row) for row in table] != [size] * size:
+                raise ValueError(f"a confusion of {size} classes has {size} rows of {size} numbers")
+
 
 @final
 @dataclass(frozen=True)
@@ -60,6 +67,10 @@ class ScoreCurve:
     x: tuple[float, ...]
     y: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        if not 0 < len(self.x) == len(self.y) <= MOST_POINTS:
+            raise ValueError(f"a curve has 1 to {MOST_POINTS} points, as many x as y")
+
 
 @final
 @dataclass(frozen=True)
@@ -75,6 +86,11 @@ class ResidualBand:
     rows: int
     predicted: float
     quantiles: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        known = len(self.quantiles) == len(RESIDUAL_SHARES)
+        if not known or not all(map(isfinite, (self.predicted, *self.quantiles))):
+            raise ValueError(f"a band has {len(RESIDUAL_SHARES)} quantiles, all finite")
 
 
 def confusion_of(answered: Answered, level: float) -> Confusion | None:
@@ -177,7 +193,7 @@ def residual_bands(answered: Answered) -> tuple[ResidualBand, ...]:
     if answered.kind != "regression" or predicted is None or predicted.shape[1] != 1:
         return ()
     told = predicted[:, 0]
-    if np.isnan(told).any():
+    if not np.isfinite(told).all():
         return ()
     bands = min(10, len(told) // LEAST_IN_BAND)
     if not bands:

@@ -23,8 +23,13 @@ from modelkit.signature import Signature
 
 EVALUATION_SCHEMA = "modelkit.evaluation/1"
 EVALUATION_NAME = "evaluation"
-FIRST_FIGURES = 5
-FIRST_SLICES = 3
+# The figures that a page cannot be without, by task.
+DRAWN: dict[TaskKind, tuple[str, ...]] = {
+    **JUDGED_BY,
+    "binary": (*JUDGED_BY["binary"], "average_precision"),
+    "multiclass": (*JUDGED_BY["multiclass"], "roc_auc", "average_precision"),
+    "multilabel": (*JUDGED_BY["multilabel"], "average_precision"),
+}
 
 
 @final
@@ -86,6 +91,14 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     seed: int = 0
     versions: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        names = [figure.name for figure in self.figures]
+        lacking = [name for name in DRAWN[self.kind] if name not in names]
+        if lacking or len(set(names)) < len(names):
+            raise ValueError(
+                f"an Evaluation of a {self.kind} task has each of {DRAWN[self.kind]} once"
+            )
 
     def __getitem__(self, name: str) -> MetricFigure:
         """The figure of a metric. Raises KeyError for one that the task does not have."""
