@@ -18,6 +18,7 @@ from modelkit.cli.drift import add_drift
 from modelkit.cli.evaluate import add_evaluate
 from modelkit.cli.explain import add_explain
 from modelkit.cli.export import add_export
+from modelkit.cli.gate import add_gate
 from modelkit.cli.inspect import add_inspect
 from modelkit.cli.predict import add_predict
 from modelkit.cli.registry import add_registry
@@ -32,6 +33,7 @@ COMMANDS = (
     add_explain,
     add_drift,
     add_evaluate,
+    add_gate,
     add_doctor,
     add_export,
     add_registry,

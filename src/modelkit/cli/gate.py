@@ -26,7 +26,9 @@ def add_gate(verbs: Any) -> None:
     parser.add_argument(
         "--champion", required=True, help="a package, or registry:NAME@ALIAS of --registry"
     )
-    parser.add_argument("--registry", help="where the registry is, which counts gates on these rows")
+    parser.add_argument(
+        "--registry", help="where the registry is, which counts gates on these rows"
+    )
     parser.add_argument("--data", required=True, help=f"{TABLE_HELP}: rows neither was trained on")
     parser.add_argument(
         "--label",
@@ -48,7 +50,9 @@ def add_gate(verbs: Any) -> None:
         default=[],
         help="a metric that must be no worse, or a floor such as 'recall >= 0.6'",
     )
-    parser.add_argument("--veto", action="append", default=[], help="a metric that may not be harmed")
+    parser.add_argument(
+        "--veto", action="append", default=[], help="a metric that may not be harmed"
+    )
     parser.add_argument("--slice", action="append", help="a column: no harm to rows of each value")
     parser.add_argument("--clusters", help="the column that says which rows belong together")
     parser.add_argument("--queries", help="the column with the query of each row, of rankers")

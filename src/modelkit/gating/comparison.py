@@ -91,7 +91,7 @@ class Comparison:
         counts = self.counts
         if counts is None and self._alike:
             # No unit differs in these rows, which does not say that none ever will.
-            counts = Counts(0, 0, self.difference.units)
+            counts = Counts(0, 0, int(self.difference.units))
         if counts is None:
             return self.difference.p_above(bound)
         if bound == 0:

@@ -37,7 +37,7 @@ from modelkit.registry.releases import DIGEST, Recorded, Release, parents_of
 from modelkit.registry.shelf import Shelf
 from modelkit.registry.store import open_store
 from modelkit.registry.verdicts import Judgement, judged_by, record_digest
-from modelkit.registry.versions import Versions, check_text
+from modelkit.registry.versions import Versions, check_pattern
 
 ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
@@ -231,7 +231,7 @@ class Registry:
                 another one.
             TypeError: if `expected` is something else, such as a bool.
         """
-        check_text(ALIAS_PATTERN, "alias", alias)
+        check_pattern(ALIAS_PATTERN, "alias", alias)
         self._check_version(name, version)
         if alias in self._versions.of(name):
             raise RegistryError(f"{alias!r} is a version of {name}, so no alias can have this name")
@@ -325,12 +325,12 @@ class Registry:
 
     def shelf(self, name: str, rollout: Underway) -> Shelf:
         """Where those who run a rollout keep what they count."""
-        check_text(NAME_PATTERN, "name", name)
+        check_pattern(NAME_PATTERN, "name", name)
         return Shelf(self._store, f"models/{name}/rollouts/{rollout.generation:010d}")
 
     def hold_out(self, digest: str) -> Shelf:
         """Where the gates on labelled rows of this digest are counted."""
-        check_text(DIGEST, "digest", digest)
+        check_pattern(DIGEST, "digest", digest)
         return Shelf(self._store, f"holdouts/{digest}")
 
     def retire(self, name: str, version: str, *, reason: str) -> None:
@@ -374,18 +374,18 @@ class Registry:
     def _journal(self, name: str) -> Journal:
         journal = self._journals.get(name)
         if journal is None:
-            check_text(NAME_PATTERN, "name", name)
+            check_pattern(NAME_PATTERN, "name", name)
             journal = self._journals.setdefault(name, Journal(self._store, name))
         return journal
 
     def _version(self, name: str, which: str) -> str:
         """The version that an alias names, or the version itself."""
         alias = self._journal(name).refresh().aliases.get(which)
-        return check_text(VERSION_PATTERN, "version", which) if alias is None else alias.version
+        return check_pattern(VERSION_PATTERN, "version", which) if alias is None else alias.version
 
     def _check_version(self, name: str, version: str) -> None:
         """Raise NotFound for what is no version, and RegistryError for an alias."""
-        release = self.release(name, check_text(VERSION_PATTERN, "version", version))
+        release = self.release(name, check_pattern(VERSION_PATTERN, "version", version))
         if release.version != version:
             raise RegistryError(
                 f"{version!r} is an alias; pass the version it names: {release.version!r}"

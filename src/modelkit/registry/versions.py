@@ -34,7 +34,7 @@ class Versions:
 
     def of(self, name: str) -> list[str]:
         """The versions of a model, in the order of their names."""
-        check_text(NAME_PATTERN, "name", name)
+        check_pattern(NAME_PATTERN, "name", name)
         files = self._store.names(f"models/{name}/versions")
         found = [file.removesuffix(".json") for file in files if file.endswith(".json")]
         return [version for version in found if VERSION_PATTERN.fullmatch(version)]
@@ -95,12 +95,12 @@ class Versions:
         """Keep bytes beside a version, once. Raises Conflict if there are others."""
         if key == VERDICT:
             raise RegistryError(f"{VERDICT!r} is the verdict that a version is registered with")
-        check_text(KEY_PATTERN, "key", key)
+        check_pattern(KEY_PATTERN, "key", key)
         self._create(kept_name(release.name, release.version, key), data)
 
     def kept(self, release: Release, key: str) -> bytes:
         """What was kept beside a version. Raises NotFound."""
-        check_text(KEY_PATTERN, "key", key)
+        check_pattern(KEY_PATTERN, "key", key)
         path = kept_name(release.name, release.version, key)
         if key == VERDICT and release.verdict:
             path = verdict_name(release.verdict)
@@ -118,7 +118,7 @@ class Versions:
             raise Conflict(f"{path} is there with another content, and never changes")
 
 
-def check_text(pattern: re.Pattern[str], what: str, text: str) -> str:
+def check_pattern(pattern: re.Pattern[str], what: str, text: str) -> str:
     """A text that fits a pattern. Raises RegistryError for any other."""
     if not isinstance(text, str) or not pattern.fullmatch(text):
         raise RegistryError(f"{what} {text!r} must match {pattern.pattern}")

@@ -145,12 +145,7 @@ class Rollout(Model):
 
     # Which Model answers.
 
-    def _call(
-        self,
-        X: object,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         if self._clock() >= self._switch.due:
             self._switch.look()
         activation = self._active.now
@@ -159,12 +154,7 @@ class Rollout(Model):
         finally:
             del activation  # a traceback that is kept would keep it
 
-    def _run(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         if self._clock() >= self._switch.due:
             self._switch.look()
         activation = self._active.now
@@ -173,12 +163,7 @@ class Rollout(Model):
         finally:
             del activation
 
-    async def _acall(
-        self,
-        X: object,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    async def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         if self._clock() >= self._switch.due:
             self._switch.look()
         activation = self._active.now
@@ -187,12 +172,7 @@ class Rollout(Model):
         finally:
             del activation
 
-    async def _arun(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    async def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         if self._clock() >= self._switch.due:
             self._switch.look()
         activation = self._active.now

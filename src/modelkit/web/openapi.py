@@ -14,6 +14,7 @@ from modelkit.signature import Signature
 from modelkit.spec import TensorSpec
 from modelkit.web.examples import plain_example, v2_example
 from modelkit.web.instance_schema import PREDICTIONS, instances_example, instances_request
+from modelkit.web.outcomes import COUNTED, EXAMPLE, REQUEST
 from modelkit.web.tensors import DATATYPES, datatype_of
 
 VERSION = "3.1.0"
@@ -136,7 +137,10 @@ def _paths_of(
         _explanation(),
     )
     if rollout_in(model) is not None:
-        paths[f"/models/{part}/outcome"] = _telling(f"{place}_outcome", name)
+        told = f"How far off answers of {name} were, when that is known"
+        outcome = _asking(f"{place}_outcome", told, REQUEST, EXAMPLE, COUNTED)
+        outcome["post"]["responses"] |= _refusals((OF_OUTCOMES,))
+        paths[f"/models/{part}/outcome"] = outcome
     return paths
 
 
@@ -175,27 +179,6 @@ def _asking(
             "responses": {"200": answered} | _refusals(OF_ASKING),
         }
     }
-
-
-def _telling(called: str, name: str) -> dict[str, Any]:
-    """The operation by which a client tells how far off answers were."""
-    one = _fields(
-        key=TEXT | {"description": "of the call that was answered"},
-        loss={"type": "number", "minimum": 0, "maximum": 1, "description": "0 is right"},
-    )
-    one["additionalProperties"] = False
-    several = _fields(outcomes={"type": "array", "items": one})
-    several["additionalProperties"] = False
-    number: Schema = {"type": "integer", "minimum": 0}
-    told = _asking(
-        called,
-        f"How far off answers of {name} were, when that is known",
-        {"oneOf": [one, several]},
-        {"key": "customer-7", "loss": 0.25},
-        _fields(model_name=TEXT, counted=number, left_out=number),
-    )
-    told["post"]["responses"] |= _refusals((OF_OUTCOMES,))
-    return told
 
 
 def _content(description: str, schema: Schema) -> dict[str, Any]:
