@@ -59,6 +59,12 @@ def add_gate(verbs: Any) -> None:
     parser.add_argument(
         "--budget", action="append", default=[], help="what it may cost, such as p50_ratio=1.2"
     )
+    parser.add_argument(
+        "--extra",
+        choices=("refuse", "ignore"),
+        default="refuse",
+        help="what becomes of columns that the champion does not know and that no option names",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     parser.add_argument("--out", help="write the Verdict to this file, as JSON")
     parser.add_argument("--junit", help="write it to this file, as JUnit")
@@ -72,6 +78,8 @@ def run_gate(args: argparse.Namespace) -> Printed:
     registry = None if args.registry is None else mk.Registry(args.registry)
     signature = _signature(args.champion, registry)
     rows, truth = labelled_rows(args.data, args.label, signature)
+    if args.extra == "ignore":
+        rows = _known(rows, args, signature)
     verdict = mk.gate(
         args.candidate,
         args.champion,
@@ -109,6 +117,17 @@ def _signature(
     if registry is None or not which:
         raise GateError(f"{source!r} needs --registry WHERE, and the form registry:NAME@ALIAS")
     return mk.inspect(registry.fetch(name, which)).signature
+
+
+def _known(
+    rows: dict[str, Any],
+    args: argparse.Namespace,
+    signature: mk.Signature,
+) -> dict[str, Any]:
+    """The columns that the champion takes or an option names."""
+    known = {column.name for spec in signature.inputs for column in spec.columns}
+    known |= {*signature.ignored, *(args.slice or ()), args.clusters, args.queries}
+    return {name: values for name, values in rows.items() if name in known}
 
 
 def _margin(texts: list[str]) -> float | dict[str, float]:

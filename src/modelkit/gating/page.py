@@ -25,7 +25,8 @@ VERDICT_STYLE = (
 .checks td{border-top:1px solid var(--line)}
 .checks .name{min-width:9em;overflow-wrap:anywhere}
 .checks .heading{color:var(--ink);font-size:15px;font-weight:600;padding:22px 0 6px}
-.how{font-size:12px;opacity:.85}
+.checks .how{border:0;padding-top:0;color:var(--soft);font-size:12px}
+.checks tr.spare+tr td:first-child,.checks tr+tr td:first-child:empty{border:0}
 """
 )
 HEADINGS: dict[Part, str] = {
@@ -76,7 +77,7 @@ def _part(
     explained = set()
     for check in checks:
         # Slices share their questions and formulas, which are read once.
-        how = " ".join(part for part in (check.question, check.formula) if part)
+        how = f"{check.question} {check.formula}".strip()
         rows.append(_row(check, "" if how in explained else how))
         explained.add(how)
     return f'<tr><th class="heading" colspan="6">{html.escape(heading)}</th></tr>{"".join(rows)}'
@@ -88,14 +89,16 @@ def _row(
 ) -> str:
     kind = check.outcome if check.required or check.outcome != "unclear" else "spare"
     told = check.text if kind != "spare" else f"{check.text} (not required)"
-    explained = f'<div class="how">{html.escape(how)}</div>' if how else ""
+    explained = ""
+    if how:
+        explained = f'<tr><td></td><td class="how" colspan="5">{html.escape(how)}</td></tr>'
     return (
         f'<tr class="{kind}"><td><span class="pill">{check.outcome}</span></td>'
         f'<td class="name">{html.escape(check.name)}</td>'
         f'<td class="num">{html.escape(check.interval_text)}</td>'
         f'<td class="num soft">{html.escape(check.test_text)}</td>'
         f"<td>{_drawn(check)}</td>"
-        f'<td class="why">{html.escape(told)}{explained}</td></tr>'
+        f'<td class="why">{html.escape(told)}</td></tr>{explained}'
     )
 
 
