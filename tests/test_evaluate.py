@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 import modelkit as mk
-from modelkit.errors import EvaluationError, IntegrityError, SignatureError
+from modelkit.errors import EvaluationError, IntegrityError, MissingExtraError, SignatureError
+from modelkit.evaluation.answered import Answered
+from modelkit.evaluation.metrics import task_metric
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +65,14 @@ def saved(fitted, X, tmp_path):
     path = tmp_path / "model.mk"
     mk.save(fitted, path, example=X, name="model", version="1")
     return mk.load(path)
+
+
+def checked(found):
+    """An Evaluation that is the same after JSON, and has a page and a card."""
+    assert mk.Evaluation.from_json(found.to_json()) == found
+    assert found.to_html().startswith("<!doctype html>")
+    assert found.subject in found._repr_html_()
+    return found
 
 
 def told(probabilities):
@@ -109,6 +120,46 @@ def test_an_evaluation_is_a_value(evaluation):
         mk.Evaluation.from_json(text.replace('"rows"', '"lines"'))
     with pytest.raises(EvaluationError, match="no record"):
         mk.Evaluation.from_json("{}")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("confusion", "counts"), [[1.0]]),
+        (("curves", 0, "x"), [0.0]),
+        (("curves", 0, "y"), []),
+        (("figures",), []),
+        (("kind",), "oracle"),
+        (("rows",), "many"),
+        (("slices", 0, "figures", 0, "value"), "high"),
+        (("notes",), [1]),
+    ],
+)
+def test_a_record_that_was_tampered_with_is_refused(evaluation, path, value):
+    plain = json.loads(evaluation.to_json())
+    inside = plain
+    for key in path[:-1]:
+        inside = inside[key]
+    inside[path[-1]] = value
+    with pytest.raises(EvaluationError, match="no Evaluation in JSON"):
+        mk.Evaluation.from_json(json.dumps(plain))
+
+
+def test_infinite_predictions_are_told(tmp_path):
+    signature = mk.Signature(
+        (mk.TensorSpec("X", "float64", ("batch", 1)),),
+        (mk.TensorSpec("prediction", "float64", ("batch",)),),
+    )
+    model = mk.FunctionModel(
+        lambda feeds: {"prediction": np.where(feeds["X"][:, 0], feeds["X"][:, 0], np.inf)},
+        signature,
+    )
+    X = np.full((100, 1), 0.5)
+    X[3] = 0
+    found = checked(mk.evaluate(model, X, np.linspace(1, 2, 100)))
+    assert found["mae"].why == "1 of 100 errors are NaN or infinite"
+    assert found["r2"].why == "1 of 100 predictions are NaN or infinite"
+    assert found.residuals == ()
 
 
 def test_the_same_rows_give_the_same_evaluation_in_any_form(model, held):
@@ -217,7 +268,7 @@ def test_a_frame_has_a_row_for_each_figure(evaluation):
 def test_many_classes(tmp_path):
     X, y = load_iris(return_X_y=True)
     with saved(LogisticRegression(max_iter=500).fit(X[::2], y[::2]), X, tmp_path) as model:
-        found = mk.evaluate(model, X[1::2], y[1::2])
+        found = checked(mk.evaluate(model, X[1::2], y[1::2]))
     assert found.kind == "multiclass"
     assert (
         found["accuracy"].value == (model.signature.classes is not None) * found["accuracy"].value
@@ -231,7 +282,7 @@ def test_several_labels(kind, tmp_path):
     X, y = load_iris(return_X_y=True)
     labels = np.column_stack([y == 0, y == 1]).astype(int)
     with saved(kind(LogisticRegression()).fit(X[::2], labels[::2]), X, tmp_path) as model:
-        found = mk.evaluate(model, X[1::2], labels[1::2])
+        found = checked(mk.evaluate(model, X[1::2], labels[1::2]))
         with pytest.raises(EvaluationError, match="0 and 1"):
             mk.evaluate(model, X[1::2], labels[1::2] * 2)
     assert found.kind == "multilabel"
@@ -243,7 +294,7 @@ def test_numbers(tmp_path):
     X, y = load_diabetes(return_X_y=True)
     forest = RandomForestRegressor(20, random_state=0).fit(X[::2], y[::2])
     with saved(forest, X, tmp_path) as model:
-        found = mk.evaluate(model, X[1::2], y[1::2], train=(X[::2], y[::2]))
+        found = checked(mk.evaluate(model, X[1::2], y[1::2], train=(X[::2], y[::2])))
     assert found.kind == "regression"
     assert found["r2"].value == pytest.approx(forest.score(X[1::2], y[1::2]), abs=1e-6)
     assert found.fit.startswith("It looks overfitted: r2 0.9")
@@ -256,7 +307,7 @@ def test_several_outputs(tmp_path):
     X, y = load_diabetes(return_X_y=True)
     both = np.column_stack([y, X[:, 0]])
     with saved(LinearRegression().fit(X, both), X, tmp_path) as model:
-        found = mk.evaluate(model, X, both)
+        found = checked(mk.evaluate(model, X, both))
         with pytest.raises(EvaluationError, match="predictions"):
             mk.evaluate(model, X, y)
     assert found["r2"].value == pytest.approx(LinearRegression().fit(X, both).score(X, both))
@@ -268,7 +319,7 @@ def test_rankings(tmp_path):
     relevance = np.digitize(y, [100, 200])
     queries = np.random.default_rng(0).integers(20, size=442).astype(str)
     with saved(LinearRegression().fit(X, y), X, tmp_path) as model:
-        found = mk.evaluate(model, X, relevance, queries=queries)
+        found = checked(mk.evaluate(model, X, relevance, queries=queries))
         with pytest.raises(EvaluationError, match="pass queries="):
             mk.evaluate(model, X, relevance, kind="ranking")
         with pytest.raises(EvaluationError, match="equal within each query"):
@@ -281,13 +332,13 @@ def test_rankings(tmp_path):
 def test_clusterings_and_outliers(tmp_path):
     X, y = load_iris(return_X_y=True)
     with saved(KMeans(3, random_state=0, n_init=2).fit(X), X, tmp_path) as model:
-        found = mk.evaluate(model, X, y)
+        found = checked(mk.evaluate(model, X, y))
         weighted = mk.evaluate(model, X, y, sample_weight=np.ones(150))
     assert found.kind == "clustering"
     assert 0.6 < found["adjusted_rand"].value < 0.8
     assert weighted["v_measure"].value is None
     with saved(IsolationForest(random_state=0).fit(X[:50]), X, tmp_path) as model:
-        found = mk.evaluate(model, X, np.where(y == 0, 1, -1))
+        found = checked(mk.evaluate(model, X, np.where(y == 0, 1, -1)))
     assert found["roc_auc"].value > 0.99
     assert found["brier"].why == "the model gives no probabilities"
 
@@ -295,7 +346,7 @@ def test_clusterings_and_outliers(tmp_path):
 def test_vectors_find_what_has_their_label():
     encoder = tiny()
     texts = ["river", "the river", "music", "music of", "coffee"]
-    found = mk.evaluate(encoder, texts, ["water", "water", "sound", "sound", "alone"])
+    found = checked(mk.evaluate(encoder, texts, ["water", "water", "sound", "sound", "alone"]))
     assert (found.kind, found.rows) == ("retrieval", 4)
     assert found.notes[0].startswith("1 texts are the only ones of their label")
     vectors = encoder.embed(texts)
@@ -313,8 +364,10 @@ def test_vectors_find_what_has_their_label():
 def test_queries_find_rows_of_a_corpus():
     encoder = tiny(roles={"query": "query: ", "text": "text: "})
     corpus = ["the river", "green music", "winter coffee", "a museum", "the engine"]
-    found = mk.evaluate(
-        encoder, ["river", "museum"], [0, [3, 4]], corpus=corpus, roles=("query", "text")
+    found = checked(
+        mk.evaluate(
+            encoder, ["river", "museum"], [0, [3, 4]], corpus=corpus, roles=("query", "text")
+        )
     )
     near = encoder.embed(["river", "museum"], role="query") @ encoder.embed(corpus, role="text").T
     ranks = np.argsort(np.argsort(-near, axis=1), axis=1) + 1
@@ -325,6 +378,32 @@ def test_queries_find_rows_of_a_corpus():
         mk.evaluate(encoder, ["river", "museum"], [0, 5], corpus=corpus)
     with pytest.raises(EvaluationError, match="y has 1 rows, and X 2"):
         mk.evaluate(encoder, ["river", "museum"], [0], corpus=corpus)
+
+
+def test_texts_may_be_a_column_of_a_table():
+    frame = pd.DataFrame({"text": ["river", "the river", "music", "music of"], "who": list("aabb")})
+    found = mk.evaluate(tiny(), frame, list("xxyy"), clusters="who", slices=["who"])
+    alone = mk.evaluate(tiny(), frame["text"], list("xxyy"))
+    assert found.units == 2
+    assert [part.rows for part in found.slices] == [2, 2]
+    assert found["mean_reciprocal_rank"].value == alone["mean_reciprocal_rank"].value
+
+
+def test_vectors_of_any_model_search_and_ties_count_half():
+    signature = mk.Signature(
+        (mk.TensorSpec("X", "float64", ("batch", 2)),),
+        (mk.TensorSpec("embedding", "float64", ("batch", 2)),),
+    )
+    model = mk.FunctionModel(lambda feeds: {"embedding": feeds["X"]}, signature)
+    corpus = np.array([[1.0, 0], [0, 1], [1, 0], [2, 0]])
+    found = mk.evaluate(
+        model, np.array([[3.0, 0], [0, 5]]), [[0], [1]], corpus=corpus, kind="retrieval"
+    )
+    # Three rows are as close as the first one's, which stands in their middle.
+    assert found["mean_reciprocal_rank"].value == pytest.approx((1 / 2 + 1) / 2)
+    assert found["recall@1"].value == 0.5
+    with pytest.raises(EvaluationError, match="only an encoder of texts has roles"):
+        mk.evaluate(model, corpus, list("abab"), roles=("query", None))
 
 
 def test_what_nothing_tells_is_asked_for(tmp_path):
@@ -343,7 +422,7 @@ def test_what_nothing_tells_is_asked_for(tmp_path):
 
 def test_one_row():
     model, X = told([[0.2, 0.8]])
-    found = mk.evaluate(model, X, [1])
+    found = checked(mk.evaluate(model, X, [1]))
     assert found["accuracy"].value == 1
     assert found["accuracy"].low == pytest.approx(0.2065, abs=1e-4)
     assert found["log_loss"].value == pytest.approx(-np.log(0.8))
@@ -371,6 +450,32 @@ def test_nan_scores_are_told_and_not_counted_as_good():
         assert "1 of 4" in found[name].why
     assert found.curves == ()
     assert found.reliability == ()
+
+
+def test_a_class_without_rows_is_named(tmp_path):
+    X, y = load_iris(return_X_y=True)
+    with saved(LogisticRegression(max_iter=500).fit(X, y), X, tmp_path) as model:
+        found = mk.evaluate(model, X[y < 2], y[y < 2])
+    assert found["roc_auc"].why == "of 2 no row is positive"
+    assert found["balanced_accuracy"].value == pytest.approx(0.97)
+    assert found.classes[2].figures[1].why == "no row has the class"
+
+
+def test_a_rare_class_widens_an_average_by_its_share_only():
+    def macro(rare):
+        truth = np.concatenate([np.repeat([0, 1], 200), np.full(rare, 2)])
+        predicted = np.where(np.arange(len(truth)) % 5, truth, 0)
+        rows = Answered("multiclass", truth, predicted, classes=(0, 1, 2))
+        each = task_metric("balanced_accuracy", "multiclass")
+        low, high = each.interval(each.measure(rows), rows)
+        return high - low
+
+    assert macro(200) < macro(5) < 0.9
+
+
+def test_a_batcher_is_evaluated_as_what_it_wraps(model, held):
+    with mk.Batcher(model) as batcher:
+        assert mk.evaluate(batcher, *held).figures == mk.evaluate(model, *held).figures
 
 
 def test_one_class_of_two():
@@ -521,7 +626,7 @@ def test_clusters_on_both_sides_are_found(model, held, tumours):
 def test_folds_are_those_of_sklearn():
     X, y = load_diabetes(return_X_y=True)
     split = ShuffleSplit(4, test_size=0.25, random_state=0)
-    found = mk.evaluate(Ridge(), X, y, cv=split)
+    found = checked(mk.evaluate(Ridge(), X, y, cv=split))
     scores = cross_val_score(Ridge(), X, y, cv=split)
     assert found.folds == 4
     assert found["r2"].value == pytest.approx(scores.mean())
@@ -547,7 +652,9 @@ def test_classes_clusters_and_frames_in_folds(tumours):
     X, y = tumours
     customers = np.arange(len(X)) // 4
     pipeline = make_pipeline(StandardScaler(), LogisticRegression())
-    found = mk.evaluate(pipeline, X, y, cv=4, clusters=customers, sample_weight=np.ones(len(X)))
+    found = checked(
+        mk.evaluate(pipeline, X, y, cv=4, clusters=customers, sample_weight=np.ones(len(X)))
+    )
     assert found.kind == "binary"
     assert found.units == customers.max() + 1
     assert found["roc_auc"].value > 0.97
@@ -566,7 +673,7 @@ def test_time_goes_forward_in_folds_of_time():
 def test_labels_in_folds():
     X, y = load_iris(return_X_y=True)
     labels = np.column_stack([y == 0, y == 1]).astype(int)
-    found = mk.evaluate(DecisionTreeClassifier(random_state=0), X, labels, cv=3)
+    found = checked(mk.evaluate(DecisionTreeClassifier(random_state=0), X, labels, cv=3))
     assert found.kind == "multilabel"
     assert found["f1_micro"].value > 0.9
 
@@ -575,6 +682,8 @@ def test_what_folds_refuse(model, tumours):
     X, y = tumours
     with pytest.raises(TypeError, match="trained already"):
         mk.evaluate(model, X, y, cv=3)
+    with pytest.raises(EvaluationError, match="values of clusters"):
+        mk.evaluate(Ridge(), X, y, cv=3, clusters="mean radius")
     with pytest.raises(EvaluationError, match="are for a Model"):
         mk.evaluate(LogisticRegression(), X, y, cv=3, slices=["mean radius"])
     with pytest.raises(EvaluationError, match="cannot be split"):
@@ -652,3 +761,21 @@ def test_curves_of_many_rows_are_thinned_and_keep_their_shape():
     assert np.trapezoid(roc.y, roc.x) == pytest.approx(found["roc_auc"].value, abs=2e-3)
     assert len(precision_recall.x) <= 512
     assert list(precision_recall.x) == sorted(precision_recall.x)
+
+
+@pytest.mark.parametrize(
+    ("library", "module"), [("scipy", "scipy"), ("scikit-learn", "sklearn.metrics")]
+)
+def test_a_missing_library_is_named_with_its_extra(model, held, monkeypatch, library, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError) as caught:
+        mk.evaluate(model, *held)
+    assert (caught.value.library, caught.value.extra) == (library, "evaluate")
+
+
+def test_a_bar_changes_nothing(model, held, capsys):
+    assert mk.evaluate(model, *held, progress=True) == mk.evaluate(model, *held)
+    X, y = load_diabetes(return_X_y=True)
+    shown = mk.evaluate(Ridge(), X, y, cv=3, progress=True)
+    assert "cross-validation" in capsys.readouterr().err
+    assert shown == mk.evaluate(Ridge(), X, y, cv=3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn import metrics as sk
@@ -10,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from modelkit.errors import EvaluationError
 from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.class_metrics import CLIP
-from modelkit.evaluation.intervals import standard_error
+from modelkit.evaluation.intervals import standard_error, wilson
 from modelkit.evaluation.metrics import METRICS, task_metric
 from modelkit.evaluation.paired import bootstrap
 from modelkit.evaluation.ranks import ndcg_by_query, precision_by_query, ranked
@@ -293,7 +295,7 @@ def one_class(kind=1):
             "1 of 2 scores",
         ),
         (Answered("regression", np.ones((3, 1)), np.zeros((3, 1))), "r2", "no variance"),
-        (Answered("regression", np.ones((3, 1)), np.full((3, 1), np.nan)), "mae", "3 of 3 rows"),
+        (Answered("regression", np.ones((3, 1)), np.full((3, 1), np.nan)), "mae", "3 of 3 errors"),
         (
             Answered("regression", np.ones((2, 1)), np.ones((2, 1)), weights=np.zeros(2)),
             "mae",
@@ -396,5 +398,49 @@ def test_a_figure_at_its_bound_has_an_interval_all_the_same():
     )
     each = task_metric("roc_auc", "binary")
     low, high = each.interval(each.measure(apart), apart)
-    assert 0.3 < low < 0.95
-    assert high == 1
+    assert (low, high) == pytest.approx(wilson(3, 3))
+
+
+def test_two_positive_rows_tell_little_however_many_are_negative():
+    truth = np.arange(1000) < 2
+    scores = np.linspace(1, 0, 1000)
+    each = task_metric("roc_auc", "binary")
+    few = Answered("binary", truth.astype(int), scores=scores, classes=(0, 1))
+    low, _ = each.interval(each.measure(few), few)
+    assert low < 0.4
+    scores[1] = 0.97
+    low, _ = each.interval(each.measure(few), few)
+    assert low < 0.9
+    alone = Answered("binary", (np.arange(1000) < 1).astype(int), scores=scores, classes=(0, 1))
+    assert each.measure(alone).value == 1
+    assert each.interval(each.measure(alone), alone) is None
+
+
+@pytest.mark.parametrize("name", ["accuracy", "roc_auc", "log_loss", "f1"])
+def test_clusters_hold_the_true_figure_where_rows_alone_do_not(name):
+    def clustered(seed, *, known=True, clusters=40):
+        rng = np.random.default_rng(seed)
+        which = np.repeat(np.arange(clusters), 10)
+        truth = (rng.random(clusters) < 0.4)[which].astype(np.int64)
+        logit = (1.5 * rng.normal(size=clusters))[which] + rng.normal(size=10 * clusters) * 0.5
+        told = 1 / (1 + np.exp(-(logit + 2 * truth - 1)))
+        both = np.column_stack([1 - told, told])
+        own = which if known else None
+        return Answered("binary", truth, (told > 0.5).astype(int), both, told, (0, 1), clusters=own)
+
+    true = value(clustered(99, clusters=40_000), name)
+    assert coverage(clustered, name, true, 150) >= 0.88
+    assert coverage(lambda seed: clustered(seed, known=False), name, true, 150) < 0.75
+
+
+def test_unequal_weights_tell_less_than_as_many_rows():
+    equal = binary(200, weighted=False)
+    weights = np.where(np.arange(200) % 10, 0.01, 10.0)
+    few = replace(equal, weights=weights)
+    for name in ("accuracy", "f1", "log_loss", "roc_auc"):
+        each = task_metric(name, "binary")
+        widths = []
+        for rows in (equal, few):
+            low, high = each.interval(each.measure(rows), rows)
+            widths.append(high - low)
+        assert widths[1] > 1.5 * widths[0], name

@@ -215,7 +215,8 @@ def test_rows_that_tell_as_much():
     assert effective_rows(hit, np.array([1.0, 1, 1, 1, 0, 0, 0, 0]), None) == pytest.approx(4)
     pairs = np.repeat(np.arange(4), 2)
     same = np.repeat([1.0, 0, 1, 0], 2)
-    assert effective_rows(same, None, pairs) == pytest.approx(3)  # 4 clusters, with G - 1
+    few = (stats.norm.ppf(0.975) / stats.t.ppf(0.975, 3)) ** 2
+    assert effective_rows(same, None, pairs) == pytest.approx(3 * few)  # 4 clusters, with G - 1
     assert effective_rows(np.ones(8), None, pairs) == 4
     assert effective_rows(hit, np.zeros(8), None) == 0
 

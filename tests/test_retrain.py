@@ -14,6 +14,7 @@ from helpers.retrainings import (
     Clock,
     X,
     alarm,
+    judging,
     registry_at,
     report,
     retrain,
@@ -39,14 +40,6 @@ def packages(tmp_path_factory):
 @pytest.fixture
 def registry(packages, tmp_path):
     return registry_at(tmp_path / "models", packages)
-
-
-def unclear(training):
-    return verdict(training, "unclear")
-
-
-def worse(training):
-    return verdict(training, "fail")
 
 
 def test_a_run_that_the_gate_promotes(registry, tmp_path):
@@ -88,10 +81,10 @@ def test_what_a_training_is_told(registry, tmp_path):
     assert first.folder.is_relative_to(tmp_path)
 
 
-@pytest.mark.parametrize(("judge", "state"), [(unclear, "inconclusive"), (worse, "blocked")])
-def test_what_the_gate_does_not_promote_changes_nothing(registry, tmp_path, judge, state):
+@pytest.mark.parametrize(("outcome", "state"), [("unclear", "inconclusive"), ("fail", "blocked")])
+def test_what_the_gate_does_not_promote_changes_nothing(registry, tmp_path, outcome, state):
     before = registry.history("churn")
-    run = retrain(registry, tmp_path, judge=judge)
+    run = retrain(registry, tmp_path, judge=judging(registry, outcome))
     assert run.state == state
     assert "own" in run.told
     assert [step.name for step in run.steps] == STEPS[:3]
@@ -120,7 +113,7 @@ def lambda_model():
         ({"train": other_model}, "package of 'other'"),
         ({"judge": nothing}, "returns the Verdict"),
         ({"judge": lambda t: verdict(t, candidate_digest="0" * 64)}, "not about the package"),
-        ({"judge": lambda t: verdict(t, champion_digest="0" * 64)}, "as champion"),
+        ({"judge": lambda t: verdict(t, generation=None, alias="")}, "registry:churn@champion"),
     ],
 )
 def test_functions_that_give_something_else(registry, tmp_path, functions, words):
@@ -153,14 +146,15 @@ def test_a_run_is_superseded_where_somebody_moves_the_champion(registry, tmp_pat
     save(tmp_path / "fix.mk", "1.0.1", seed=3)
 
     def judge(training):
-        if "champion" in registry.aliases("churn") and len(registry.history("churn")) == 1:
+        verdict = judging(registry)(training)
+        if len(registry.history("churn")) == 1:
             registry.register(tmp_path / "fix.mk")
             registry.set_alias("churn", "champion", "1.0.1", expected="1.0.0", reason="hot fix")
-        return verdict(training)
+        return verdict
 
     run = retrain(registry, tmp_path, judge=judge, policy=policy)
     assert run.state == "superseded"
-    assert "hot fix" in run.told
+    assert "1.0.1" in run.told
     assert registry.aliases("churn")["champion"].version == "1.0.1"
     assert registry.state("churn").rollout is None
     again = retrain(registry, tmp_path, judge=judge, policy=AT_ONCE)
@@ -203,15 +197,6 @@ def test_no_run_begins_beside_the_rollout_of_somebody_else(registry, tmp_path):
     assert "1.0.1" in run.told
 
 
-def test_a_rollout_is_refused_where_the_champion_is_another_one(registry, tmp_path):
-    save(tmp_path / "fix.mk", "1.0.1", seed=3)
-    registry.register(tmp_path / "fix.mk")
-    with pytest.raises(Conflict, match=r"0\.9\.0"):
-        registry.start_rollout("churn", "1.0.1", CANARY.rollout, reason="x", expected="0.9.0")
-    started = registry.start_rollout("churn", "1.0.1", CANARY.rollout, reason="x", expected=1)
-    assert started.champion == "1.0.0"
-
-
 def test_cooldown_and_budget_hold_over_a_restart(packages, tmp_path):
     registry_at(tmp_path / "models", packages)
     policy = replace(AT_ONCE, budget=2, window=10 * DAY)
@@ -236,7 +221,9 @@ def test_after_failures_in_a_row_somebody_has_to_ask(registry, tmp_path):
     found = []
     for ask in ("", "", "", "the labels are repaired", ""):
         drift = report(alarm(at=clock.now))
-        run = retrain(registry, tmp_path, judge=worse, drift=drift, asked=ask, clock=clock)
+        run = retrain(
+            registry, tmp_path, judge=judging(registry, "fail"), drift=drift, asked=ask, clock=clock
+        )
         found.append(run.reason if run.state == "refused" else run.state)
         clock.now += 2 * DAY
     assert found == ["blocked", "blocked", "failures", "blocked", "blocked"]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from modelkit.function_model import FunctionModel as FunctionModel
     from modelkit.gating.check import Check as Check
     from modelkit.gating.gate import gate as gate
+    from modelkit.gating.policy import GateMetric as GateMetric
     from modelkit.gating.verdict import Verdict as Verdict
     from modelkit.integrations.prometheus import Collector as Collector
     from modelkit.jsonable import to_json as to_json
@@ -79,6 +80,7 @@ _HOMES = {
     "Explainer": "modelkit.explain.explainer",
     "Explanation": "modelkit.explain.explanation",
     "FunctionModel": "modelkit.function_model",
+    "GateMetric": "modelkit.gating.policy",
     "Guard": "modelkit.rollout.guards",
     "Manifest": "modelkit.manifest",
     "Meter": "modelkit.metering.meter",

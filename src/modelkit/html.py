@@ -150,7 +150,7 @@ def _tagged_line(
     cells: Sequence[str],
     tag: str,
 ) -> str:
-    inside = "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells)
+    inside = "".join(f"<{tag}>{_cell_text(cell)}</{tag}>" for cell in cells)
     return f"<tr>{inside}</tr>"
 
 

@@ -67,6 +67,16 @@ class Copying:
         shutil.copyfile(self.packages / f"{training.version}.mk", training.package)
 
 
+def judging(registry, outcome="pass", **others):
+    """What judges by one check, beside the champion that there is."""
+
+    def judge(training):
+        generation = registry.aliases("churn")["champion"].generation
+        return verdict(training, outcome, **{"generation": generation} | others)
+
+    return judge
+
+
 def verdict(training, outcome="pass", **others):
     """A verdict on what was trained, with one check."""
     manifest = mk.inspect(training.package)
@@ -77,8 +87,8 @@ def verdict(training, outcome="pass", **others):
         "candidate_digest": manifest.model_digest,
         "champion": f"{training.name} {training.champion.version}",
         "champion_digest": training.champion.model_digest,
-        "generation": None,
-        "alias": "",
+        "generation": 1,
+        "alias": "champion",
         "kind": "binary",
         "metric": "accuracy",
         "margins": {"accuracy": 0.01},
@@ -112,7 +122,7 @@ def report(*alarms, acknowledged=()):
 
 def retrain(registry, folder, *, policy=AT_ONCE, clock=None, **others):
     """A run as the tests want it, if nothing else is said."""
-    values = {"judge": verdict, "folder": folder, "clock": clock or Clock()}
+    values = {"judge": judging(registry), "folder": folder, "clock": clock or Clock()}
     values |= {"asked": "the tests"} if "drift" not in others else {}
     values |= others
     return mk.retrain(registry, "churn", values.pop("train", train), policy=policy, **values)

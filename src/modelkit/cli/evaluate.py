@@ -81,21 +81,34 @@ def _evaluated(
     )
 
 
+def labelled_rows(
+    path: str,
+    labels: list[str],
+    signature: mk.Signature,
+) -> tuple[dict[str, Any], list[Any]]:
+    """The columns of a file without truth, and the truth as the model writes it.
+
+    Raises EvaluationError for a column that is not there.
+    """
+    columns = _columns_of(path, signature)
+    known = list(columns)
+    truth = [_truth(_take(columns, name, known), signature) for name in labels]
+    if len(truth) == 1:
+        return columns, truth[0]
+    return columns, [list(row) for row in zip(*truth, strict=True)]
+
+
 def _read(
     path: str,
     args: argparse.Namespace,
     signature: mk.Signature,
 ) -> tuple[Any, ...]:
     """The columns of a file without truth and weights, the truth, and weights where there are."""
-    columns = _columns_of(path, signature)
-    known = list(columns)
-    truth = [_truth(_take(columns, name, known), signature) for name in args.label]
-    together = truth[0]
-    if len(truth) > 1:
-        together = [list(labels) for labels in zip(*truth, strict=True)]
+    columns, truth = labelled_rows(path, args.label, signature)
     if args.weight is None:
-        return columns, together
-    return columns, together, _numbers(args.weight, _take(columns, args.weight, known))
+        return columns, truth
+    known = list(columns)
+    return columns, truth, _numbers(args.weight, _take(columns, args.weight, known))
 
 
 def _columns_of(

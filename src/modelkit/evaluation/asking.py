@@ -79,11 +79,7 @@ def with_answers(
     Raises:
         EvaluationError: if the answers do not fit the truth.
     """
-    for name, values in outputs.items():
-        if len(values) != len(task):
-            raise EvaluationError(
-                f"y has {len(task):,} rows, and the model gave {len(values):,} of {name!r}"
-            )
+    _check_length(task, outputs)
     if task.kind in ("binary", "multiclass"):
         return _classes(task, outputs)
     if task.kind == "multilabel":
@@ -99,6 +95,17 @@ def with_answers(
             f"y has the shape {task.truth.shape}, and the predictions {told.shape}"
         )
     return replace(task, predicted=told)
+
+
+def _check_length(
+    task: Answered,
+    outputs: Mapping[str, Array],
+) -> None:
+    for name, values in outputs.items():
+        if len(values) != len(task):
+            raise EvaluationError(
+                f"y has {len(task):,} rows, and the model gave {len(values):,} of {name!r}"
+            )
 
 
 def _named(

@@ -15,7 +15,7 @@ from modelkit.evaluation.calibrated import BrierParts, ReliabilityBin, brier_par
 from modelkit.evaluation.class_metrics import confidences_of
 from modelkit.evaluation.details import confusion_of, curves_of, residual_bands
 from modelkit.evaluation.evaluation import Evaluation
-from modelkit.evaluation.figures import class_figures, figure_of, figures_of
+from modelkit.evaluation.figures import MetricFigure, class_figures, figure_of, figures_of
 from modelkit.evaluation.folds import FoldPoint, pooled
 from modelkit.evaluation.gap import JUDGED_BY, verdict_on_fit
 from modelkit.evaluation.intervals import units_of
@@ -41,13 +41,12 @@ def held_out_part(
     manifest = model.manifest
     answered = side.answered
     named = type(model.base).__name__ if manifest is None else f"{manifest.name} {manifest.version}"
-    found = _evaluation(answered, side.slices, level)
+    found = _evaluation(answered, figures_of(answered, level), side.slices, level)
     return replace(
         found,
         subject=named,
         model_digest="" if manifest is None else manifest.model_digest,
         data_digest=side.data_digest,
-        figures=figures_of(answered, level),
         notes=(*side.notes, *found.notes),
     )
 
@@ -62,7 +61,7 @@ def fold_part(
 ) -> Evaluation:
     """The Evaluation of a training procedure from its folds."""
     answered = pooled(points)
-    found = _evaluation(answered, {}, level)
+    found = _evaluation(answered, fold_figures(points, level), {}, level)
     gaps = fold_gaps(points, level)
     note = (
         "figures are means over folds, with the interval of Nadeau and Bengio; pictures are of all "
@@ -72,7 +71,6 @@ def fold_part(
         found,
         subject=f"the training of {named}",
         data_digest=data_digest,
-        figures=fold_figures(points, level),
         gaps=gaps,
         fit=verdict_on_fit(gaps, answered),
         folds=sum(point.share == 1 for point in points),
@@ -84,6 +82,7 @@ def fold_part(
 
 def _evaluation(
     answered: Answered,
+    figures: tuple[MetricFigure, ...],
     slices: Mapping[str, Any],
     level: float,
 ) -> Evaluation:
@@ -98,7 +97,7 @@ def _evaluation(
         level=level,
         weighted=answered.weights is not None,
         data_digest="",
-        figures=(),
+        figures=figures,
         classes=class_figures(answered, level),
         slices=slice_figures(answered, slices, level),
         confusion=confusion_of(answered, level),
@@ -107,7 +106,7 @@ def _evaluation(
         brier_parts=parts,
         residuals=residual_bands(answered),
         notes=_notes(answered, units),
-        versions=_versions(),
+        versions=library_versions(),
     )
 
 
@@ -143,7 +142,8 @@ def _notes(
     return tuple(notes)
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """The versions of what computes figures, by name."""
     found = {}
     for name in COMPUTED_BY:
         try:

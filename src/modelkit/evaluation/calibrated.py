@@ -14,7 +14,7 @@ from modelkit.evaluation.intervals import (
     effective_rows,
     wilson,
 )
-from modelkit.evaluation.sums import Undefined
+from modelkit.evaluation.sums import Undefined, refuse_unknown
 
 BINS = 10
 STEPS_MOST = 50  # of Newton's method
@@ -100,7 +100,7 @@ def reliability_bins(
             continue
         own = None if weights is None else weights[rows]
         together = None if clusters is None else clusters[rows]
-        n = effective_rows(came[rows], own, together)
+        n = effective_rows(came[rows], own, together, level)
         share = float(np.average(came[rows], weights=own))
         low, high = wilson(share * n, n, level)
         mean = float(np.average(told[rows], weights=own))
@@ -122,7 +122,7 @@ def calibration_error_of(
     total = float(weight.sum())
     if not total:
         raise Undefined("there are no rows of a weight above 0")
-    _refuse_unknown(told)
+    refuse_unknown(told, "probabilities")
     places = bin_places(told, weight)
     gaps = np.bincount(places, weight * (told - came), BINS)
     chance = np.bincount(places, weight**2 * told * (1 - told), BINS)
@@ -149,7 +149,7 @@ def calibration_line_of(
         came: 1 where it came true, else 0, (n,).
         weight: of the rows, (n,).
     """
-    _refuse_unknown(told)
+    refuse_unknown(told, "probabilities")
     counted = weight > 0
     if len(np.unique(came[counted])) < 2:
         raise Undefined("every row came out the same")
@@ -216,19 +216,13 @@ def _expit(values: Array) -> Array:
     return found
 
 
-def _refuse_unknown(told: Array) -> None:
-    unknown = int(np.isnan(told).sum())
-    if unknown:
-        raise Undefined(f"{unknown:,} of {len(told):,} probabilities are NaN")
-
-
 def brier_parts(
     told: Array,
     came: Array,
     weight: Array,
 ) -> BrierParts:
     """The parts of the mean of (p - y)^2, over ten bins. Raises Undefined."""
-    _refuse_unknown(told)
+    refuse_unknown(told, "probabilities")
     total = float(weight.sum())
     if not total:
         raise Undefined("there are no rows of a weight above 0")

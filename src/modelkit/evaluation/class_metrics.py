@@ -159,6 +159,13 @@ def f1_of_all_labels(answered: Answered) -> Measured:
     return ratio_of(above, (held + told).sum(axis=1), answered.weight, empty)
 
 
+def rows_held(answered: Answered) -> Array:
+    """Whether each row has each class, bool (n, C), or each label, (n, L)."""
+    if answered.truth.ndim == 2:
+        return np.asarray(answered.truth == 1)
+    return np.equal.outer(answered.truth, np.arange(len(answered.classes)))
+
+
 def of_class_scores(part: OfMasks) -> Measure:
     """Of the scores of a "binary" task; else the average over classes, each against the rest."""
 
@@ -166,11 +173,14 @@ def of_class_scores(part: OfMasks) -> Measure:
         scores = scores_told(answered)
         if scores.ndim == 1:
             return part(scores, answered.truth == 1, answered.weight)
-        multilabel = answered.kind == "multilabel"
+        held = rows_held(answered)
         found = []
         for k in range(scores.shape[1]):
-            held = answered.truth[:, k] == 1 if multilabel else answered.truth == k
-            found.append(part(scores[:, k], held, answered.weight))
+            try:
+                found.append(part(scores[:, k], held[:, k], answered.weight))
+            except Undefined as reason:
+                label = answered.classes[k] if answered.classes else k
+                raise Undefined(f"of {label!r} {reason}") from None
         return average_of(found)
 
     return measure

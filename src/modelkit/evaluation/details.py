@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal, final
 
 import numpy as np
@@ -12,6 +13,7 @@ from modelkit.cast import Array
 from modelkit.errors import importing
 from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.calibrated import bin_places
+from modelkit.evaluation.class_metrics import rows_held
 from modelkit.evaluation.intervals import effective_rows, wilson
 
 MOST_POINTS = 512  # of a curve
@@ -40,6 +42,12 @@ class Confusion:
     low: ClassTable
     high: ClassTable
 
+    def __post_init__(self) -> None:
+        size = len(self.labels)
+        for table in (self.counts, self.low, self.high):
+            if [len(row) for row in table] != [size] * size:
+                raise ValueError(f"a confusion of {size} classes has {size} rows of {size} numbers")
+
 
 @final
 @dataclass(frozen=True)
@@ -59,6 +67,10 @@ class ScoreCurve:
     x: tuple[float, ...]
     y: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        if not 0 < len(self.x) == len(self.y) <= MOST_POINTS:
+            raise ValueError(f"a curve has 1 to {MOST_POINTS} points, as many x as y")
+
 
 @final
 @dataclass(frozen=True)
@@ -75,13 +87,18 @@ class ResidualBand:
     predicted: float
     quantiles: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        known = len(self.quantiles) == len(RESIDUAL_SHARES)
+        if not known or not all(map(isfinite, (self.predicted, *self.quantiles))):
+            raise ValueError(f"a band has {len(RESIDUAL_SHARES)} quantiles, all finite")
+
 
 def confusion_of(answered: Answered, level: float) -> Confusion | None:
     """The confusions of a classifier of at most 50 classes; else None."""
     few = 0 < len(answered.classes) <= MOST_CLASSES
     if not few or answered.predicted is None:
         return None
-    with importing("sklearn", "a confusion matrix", "evaluate"):
+    with importing("scikit-learn", "a confusion matrix", "evaluate"):
         from sklearn.metrics import confusion_matrix
 
     size = len(answered.classes)
@@ -98,7 +115,7 @@ def confusion_of(answered: Answered, level: float) -> Confusion | None:
         predicted = answered.predicted[answered.truth == k]
         for j in range(size):
             hit = (predicted == j).astype(np.float64)
-            n = effective_rows(hit, own.weights, own.clusters)
+            n = effective_rows(hit, own.weights, own.clusters, level)
             total = float(own.weight.sum()) or 1.0
             low[k, j], high[k, j] = wilson(float(own.weight @ hit) / total * n, n, level)
     labels = tuple(map(str, answered.classes))
@@ -119,12 +136,10 @@ def curves_of(answered: Answered) -> tuple[ScoreCurve, ...]:
     if answered.kind == "binary":
         return _both_curves(scores, answered.truth == 1, answered, str(answered.classes[1]))
     found: list[ScoreCurve] = []
-    held = answered.truth == 1
-    if answered.kind == "multiclass":
-        held = np.equal.outer(answered.truth, range(len(answered.classes)))
-    for k in range(min(scores.shape[1], MOST_CURVES)):
-        label = str(answered.classes[k]) if answered.classes else str(k)
-        found += _both_curves(scores[:, k], held[:, k], answered, label)
+    held = rows_held(answered)
+    labels = answered.classes or range(scores.shape[1])
+    for k, label in enumerate(labels[:MOST_CURVES]):
+        found += _both_curves(scores[:, k], held[:, k], answered, str(label))
     return tuple(found)
 
 
@@ -136,7 +151,7 @@ def _both_curves(
 ) -> tuple[ScoreCurve, ...]:
     if not held.any() or held.all():
         return ()
-    with importing("sklearn", "a ROC curve", "evaluate"):
+    with importing("scikit-learn", "a ROC curve", "evaluate"):
         from sklearn.metrics import precision_recall_curve, roc_curve
 
     weights = answered.weights
@@ -178,7 +193,7 @@ def residual_bands(answered: Answered) -> tuple[ResidualBand, ...]:
     if answered.kind != "regression" or predicted is None or predicted.shape[1] != 1:
         return ()
     told = predicted[:, 0]
-    if np.isnan(told).any():
+    if not np.isfinite(told).all():
         return ()
     bands = min(10, len(told) // LEAST_IN_BAND)
     if not bands:

@@ -8,7 +8,7 @@ from typing import Any
 from modelkit.errors import EvaluationError
 from modelkit.evaluation.answered import TaskKind
 from modelkit.evaluation.assembly import checked_for_leaks, fold_part, held_out_part
-from modelkit.evaluation.columns import grouping_values, held_columns
+from modelkit.evaluation.columns import held_columns
 from modelkit.evaluation.digests import digest_of
 from modelkit.evaluation.evaluation import Evaluation
 from modelkit.evaluation.folds import cross_validate
@@ -138,14 +138,13 @@ def _of_procedure(  # noqa: PLR0913 - what evaluate has read
     progress: bool,
 ) -> Evaluation:
     _refuse_beside_folds(estimator, train, rows)
-    clusters = grouping_values(rows.X, rows.clusters, "clusters")
     points = cross_validate(
         estimator,
         rows.X,
         rows.y,
         cv=cv,
         sample_weight=rows.sample_weight,
-        clusters=clusters,
+        clusters=rows.clusters,
         seed=seed,
         progress=progress,
     )
@@ -162,6 +161,11 @@ def _refuse_beside_folds(
         raise TypeError(
             "cross-validation fits again and again, and a Model is trained already: pass the "
             "estimator that it was saved from, or leave out cv"
+        )
+    if isinstance(rows.clusters, str):
+        raise EvaluationError(
+            "with cv, pass the values of clusters and not the name of a column, which the estimator "
+            "would be fitted on"
         )
     others = (train, rows.slices, rows.queries, rows.times, rows.corpus)
     if any(other is not None for other in others):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -13,7 +14,7 @@ from modelkit.evaluation.answered import TaskKind
 from modelkit.evaluation.calibrated import BrierParts, ReliabilityBin
 from modelkit.evaluation.details import Confusion, ResidualBand, ScoreCurve
 from modelkit.evaluation.figures import ClassFigures, MetricFigure, figure_text
-from modelkit.evaluation.gap import TrainingGap
+from modelkit.evaluation.gap import JUDGED_BY, TrainingGap
 from modelkit.evaluation.leakage import LeakageCheck
 from modelkit.evaluation.learning import LearningCurve
 from modelkit.evaluation.slices import SliceFigures
@@ -22,8 +23,13 @@ from modelkit.signature import Signature
 
 EVALUATION_SCHEMA = "modelkit.evaluation/1"
 EVALUATION_NAME = "evaluation"
-FIRST_FIGURES = 5
-FIRST_SLICES = 3
+# The figures that a page cannot be without, by task.
+DRAWN: dict[TaskKind, tuple[str, ...]] = {
+    **JUDGED_BY,
+    "binary": (*JUDGED_BY["binary"], "average_precision"),
+    "multiclass": (*JUDGED_BY["multiclass"], "roc_auc", "average_precision"),
+    "multilabel": (*JUDGED_BY["multilabel"], "average_precision"),
+}
 
 
 @final
@@ -85,6 +91,14 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     seed: int = 0
     versions: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        names = [figure.name for figure in self.figures]
+        lacking = [name for name in DRAWN[self.kind] if name not in names]
+        if lacking or len(set(names)) < len(names):
+            raise ValueError(
+                f"an Evaluation of a {self.kind} task has each of {DRAWN[self.kind]} once"
+            )
 
     def __getitem__(self, name: str) -> MetricFigure:
         """The figure of a metric. Raises KeyError for one that the task does not have."""
@@ -177,8 +191,45 @@ class Evaluation:
 
     def to_html(self) -> str:
         """A page of its own with pictures; it has no scripts and loads nothing."""
-        body = page.body_of(self, self._what())
-        return html.page(self._title(), body, page.PAGE_STYLE)
+        body = [
+            f'<p class="soft">{html.escape(self._what())}</p>',
+            page.summary_box(self.fit, self.learning),
+            page.leaks_box(self.leaks),
+            page.figures_part(self.kind, self.figures),
+            page.pictures_part(self._pictures()),
+            page.confusion_part(self.confusion),
+            page.slices_part(self.slices, self._judged()),
+            page.classes_part(self.classes),
+            page.gaps_part(self.gaps),
+            page.about_part(self._about()),
+        ]
+        return html.page(self._title(), "".join(body), page.PAGE_STYLE)
+
+    def _pictures(self) -> Iterator[str]:
+        if self.curves:
+            roc = [curve for curve in self.curves if curve.name == "roc"]
+            others = [curve for curve in self.curves if curve.name == "precision_recall"]
+            yield page.curves_part("ROC", roc, self["roc_auc"])
+            yield page.curves_part("Precision and recall", others, self["average_precision"])
+        yield page.reliability_part(self.reliability, self.brier_parts)
+        yield page.residuals_part(self.residuals)
+        yield page.learning_part(self.learning)
+
+    def _judged(self) -> MetricFigure:
+        """The figure that slices are shown by."""
+        for name in JUDGED_BY[self.kind]:
+            if self[name].value is not None:
+                return self[name]
+        return self.figures[0]
+
+    def _about(self) -> list[tuple[str, str]]:
+        facts = [("check", str(check)) for check in self.leaks]
+        facts += [("note", note) for note in self.notes]
+        if self.model_digest:
+            facts.append(("model", f"sha256:{self.model_digest}"))
+        facts.append(("rows and truth", f"sha256:{self.data_digest}"))
+        versions = [f"{name} {release}" for name, release in (self.versions or {}).items()]
+        return [*facts, ("computed by", ", ".join(versions))]
 
     def _repr_html_(self) -> str:
         facts = [("rows", self._what())]

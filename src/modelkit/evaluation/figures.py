@@ -26,6 +26,7 @@ from modelkit.evaluation.metrics import METRICS, TaskMetric, share_metric
 from modelkit.evaluation.ranks import area_of
 from modelkit.evaluation.sums import Undefined
 
+NO_ERROR = "no row has an error, so nothing tells how large errors are"
 NO_INTERVAL = "fewer than two independent rows, or one row of a kind, tell no interval"
 
 
@@ -104,13 +105,10 @@ def figure_of(
     except Undefined as reason:
         return MetricFigure(metric.name, None, None, None, higher, str(reason))
     interval = metric.interval(found, answered, level)
-    if interval is None:
-        return MetricFigure(metric.name, found.value, None, None, higher, NO_INTERVAL)
-    low, high = interval
-    if not (isfinite(low) and isfinite(high)):
-        why = "no row has an error, so nothing tells how large errors are"
+    if interval is None or not all(map(isfinite, interval)):
+        why = NO_ERROR if metric.domain == "size" and not found.value else NO_INTERVAL
         return MetricFigure(metric.name, found.value, None, None, higher, why)
-    return MetricFigure(metric.name, found.value, low, high, higher)
+    return MetricFigure(metric.name, found.value, *interval, higher)
 
 
 def class_figures(
@@ -148,7 +146,7 @@ def _share_figure(
     except Undefined as reason:
         return MetricFigure(name, None, None, None, higher_is_better=True, why=str(reason))
     rows = answered.at(among > 0)
-    n = effective_rows(counted[among > 0], rows.weights, rows.clusters)
+    n = effective_rows(counted[among > 0], rows.weights, rows.clusters, level)
     low, high = wilson(value * n, n, level)
     return MetricFigure(name, value, low, high, higher_is_better=True)
 

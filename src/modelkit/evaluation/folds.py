@@ -88,7 +88,7 @@ def _kind(
     estimator: Any,
     truth: Array,
 ) -> TaskKind:
-    with importing("sklearn", "cross-validation", "evaluate"):
+    with importing("scikit-learn", "cross-validation", "evaluate"):
         from sklearn.base import is_classifier, is_regressor
         from sklearn.utils.multiclass import type_of_target
 

@@ -18,6 +18,7 @@ from modelkit.errors import importing
 
 Interval = tuple[float, float]
 LEVEL_95 = 0.95
+LARGEST_LOG = 700.0  # of which exp is a float
 # What a figure can be: from 0 to 1; from -1 to 1; 0 or more; at most 1; any number.
 Domain = Literal["share", "correlation", "size", "explained", "number"]
 
@@ -39,10 +40,13 @@ class Measured:
         influence: what each row adds to it, shape (n,): the weight of the row times the derivative
             of the figure by that weight. It sums to zero, and is NaN where a row's share cannot be
             told, as where a class has one row only.
+        units: the number of rows that it rests on, where these are not all: of the area under a ROC
+            curve the rows of the rarer kind.
     """
 
     value: float
     influence: Array
+    units: float = inf
 
 
 def cluster_codes(clusters: Array | None) -> Array | None:
@@ -83,10 +87,15 @@ def standard_error(
 def student(
     value: float,
     error: float,
-    units: int,
+    units: float,
     level: float = LEVEL_95,
 ) -> Interval:
-    """A t interval: units - 1 degrees of freedom, the same probability left out on each side."""
+    """A t interval: units - 1 degrees of freedom, the same probability left out on each side.
+
+    With fewer than two units the figure may be anything.
+    """
+    if units < 2:
+        return -inf, inf
     reach = error * float(special_functions().stdtrit(units - 1, (1 + level) / 2))
     return value - reach, value + reach
 
@@ -94,7 +103,7 @@ def student(
 def student_of_share(
     value: float,
     error: float,
-    units: int,
+    units: float,
     level: float = LEVEL_95,
 ) -> Interval:
     """A t interval of the logit of a figure between 0 and 1; it stays between them.
@@ -105,26 +114,26 @@ def student_of_share(
         return wilson(value * units, units, level)
     middle = log(value) - log(1 - value)
     low, high = student(middle, error / (value * (1 - value)), units, level)
-    return 1 / (1 + exp(min(-low, 700.0))), 1 / (1 + exp(min(-high, 700.0)))
+    return 1 / (1 + exp(min(-low, LARGEST_LOG))), 1 / (1 + exp(min(-high, LARGEST_LOG)))
 
 
 def student_of_size(
     value: float,
     error: float,
-    units: int,
+    units: float,
     level: float = LEVEL_95,
 ) -> Interval:
     """A t interval of the logarithm of a figure above 0; of 0 itself it is 0 to infinity."""
     if value <= 0:
         return 0.0, inf
     low, high = student(log(value), error / value, units, level)
-    return exp(low), exp(min(high, 700.0))
+    return exp(low), exp(high) if high < LARGEST_LOG else inf
 
 
 def student_of_correlation(
     value: float,
     error: float,
-    units: int,
+    units: float,
     level: float = LEVEL_95,
 ) -> Interval:
     """A t interval of Fisher's z of a figure from -1 to 1; it stays between them."""
@@ -136,7 +145,7 @@ def student_in(
     domain: Domain,
     value: float,
     error: float,
-    units: int,
+    units: float,
     level: float = LEVEL_95,
 ) -> Interval:
     """A t interval that stays within what a figure can be."""
@@ -195,16 +204,20 @@ def effective_rows(
     hit: Array,
     weights: Array | None,
     clusters: Array | None,
+    level: float = LEVEL_95,
 ) -> float:
     """The number of rows of weight 1 that tell as much about a share as these rows do.
 
     That is (sum w)^2 / (sum w^2) for weights (Kish 1965). For clusters it is what the variance of
-    the share says, if that is less; where all rows agree, it is the number of clusters.
+    the share says, if that is less, times the square of the normal quantile over that of t, since
+    few clusters tell the variance badly (Korn and Graubard 1998). Where all rows agree, it is the
+    number of clusters.
 
     Args:
         hit: whether each row is one of those that are counted, shape (n,).
         weights: of the rows, shape (n,), or None.
         clusters: numbers, as `cluster_codes` gives them, or None.
+        level: of the interval that it is for.
     """
     weight = np.ones(len(hit)) if weights is None else weights
     total = float(weight.sum())
@@ -216,9 +229,13 @@ def effective_rows(
         return alike
     share = float(weight @ hit) / total
     error = standard_error(weight * (hit - share) / total, clusters)
+    units = units_of(len(hit), clusters[weight > 0])
     if not error:
-        return min(alike, float(units_of(len(hit), clusters[weight > 0])))
-    return min(alike, share * (1 - share) / error**2)
+        return min(alike, float(units))
+    special = special_functions()
+    end = (1 + level) / 2
+    rough = float(special.ndtri(end) / special.stdtrit(units - 1, end))
+    return min(alike, share * (1 - share) / error**2 * rough**2)
 
 
 def percentile_interval(

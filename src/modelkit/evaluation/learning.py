@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import isfinite, sqrt
 from typing import final
 
 import numpy as np
@@ -42,6 +42,11 @@ class LearningPoint:
     value: float
     low: float | None
     high: float | None
+
+    def __post_init__(self) -> None:
+        ends = [end for end in (self.value, self.low, self.high) if end is not None]
+        if self.rows < 1 or not all(map(isfinite, (self.rows, *ends))):
+            raise ValueError("a point has at least one row, and its numbers are finite")
 
 
 @final
@@ -198,7 +203,8 @@ def _curve(
     for size, own in zip(rows.tolist(), values, strict=True):
         error = corrected_error(own, tested, max(round(size), 1))
         interval = _interval(metric, own, error, level)
-        low, high = (None, None) if interval is None else interval
+        known = interval is not None and all(map(isfinite, interval))
+        low, high = interval if known and interval is not None else (None, None)
         points.append(LearningPoint(size, float(own.mean()), low, high))
     if len(rows) < 3 or values.shape[1] < 2:
         return LearningCurve(metric.name, tuple(points))

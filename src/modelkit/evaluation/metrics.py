@@ -90,13 +90,20 @@ class TaskMetric:
         """The interval of a figure of these rows, or None where nothing tells one."""
         clusters = answered.clusters
         if self.counts and self.by_row is not None:
-            n = effective_rows(self.by_row(answered), answered.weights, clusters)
+            n = effective_rows(self.by_row(answered), answered.weights, clusters, level)
             return wilson(found.value * n, n, level)
         error = standard_error(found.influence, clusters)
         if error is None:
             return None
-        units = units_of(len(answered), clusters)
+        units = min(units_told(answered), found.units)
         return student_in(self.domain, found.value, error, units, level)
+
+
+def units_told(answered: Answered) -> float:
+    """How many independent rows the rows are: clusters, or rows that weigh as much (Kish)."""
+    weight = answered.weight
+    rows = float(weight.sum()) ** 2 / (float(weight @ weight) or 1.0)
+    return min(rows, units_of(len(answered), answered.clusters))
 
 
 def task_metric(

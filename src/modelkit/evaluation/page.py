@@ -1,19 +1,20 @@
-"""The page of an Evaluation: everything that comes from data is escaped."""
+"""The parts of the page of an Evaluation, as HTML: everything that comes from data is escaped."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from modelkit import html
 from modelkit.evaluation import charts
-from modelkit.evaluation.details import Confusion, ScoreCurve
-from modelkit.evaluation.figures import MetricFigure, figure_text
-from modelkit.evaluation.gap import JUDGED_BY
+from modelkit.evaluation.answered import TaskKind
+from modelkit.evaluation.calibrated import BrierParts, ReliabilityBin
+from modelkit.evaluation.details import Confusion, ResidualBand, ScoreCurve
+from modelkit.evaluation.figures import ClassFigures, MetricFigure, figure_text
+from modelkit.evaluation.gap import TrainingGap
+from modelkit.evaluation.leakage import LeakageCheck
+from modelkit.evaluation.learning import LearningCurve
 from modelkit.evaluation.metrics import METRICS
-
-if TYPE_CHECKING:
-    from modelkit.evaluation.evaluation import Evaluation
+from modelkit.evaluation.slices import SliceFigures
 
 PAGE_STYLE = (
     html.SHEET
@@ -41,40 +42,25 @@ MOST_SHOWN_CLASSES = 12
 MOST_SHOWN_SLICES = 60
 
 
-def body_of(
-    evaluation: Evaluation,
-    what: str,
+def summary_box(
+    fit: str,
+    learning: LearningCurve | None,
 ) -> str:
-    """The body of the page; `what` says in words what was evaluated."""
-    parts = [
-        f'<p class="soft">{html.escape(what)}</p>',
-        _fit_box(evaluation),
-        _leaks_box(evaluation),
-        _figures_part(evaluation),
-        _pictures(evaluation),
-        _confusion_part(evaluation.confusion),
-        _slices_part(evaluation),
-        _classes_part(evaluation),
-        _gaps_part(evaluation),
-        _about(evaluation),
-    ]
-    return "".join(parts)
-
-
-def _fit_box(evaluation: Evaluation) -> str:
-    lines = [evaluation.fit] if evaluation.fit else []
-    if evaluation.learning is not None:
-        curve = str(evaluation.learning)
+    """Whether it looks over- or underfitted, and whether more rows would help, in words."""
+    lines = [fit] if fit else []
+    if learning is not None:
+        curve = str(learning)
         lines.append(f"{curve[0].upper()}{curve[1:]}.")
     if not lines:
         return ""
-    kind = " bad" if evaluation.fit.startswith(("It looks overfitted", "It looks under")) else ""
+    kind = " bad" if fit.startswith(("It looks overfitted", "It looks under")) else ""
     told = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
     return f'<div class="box{kind}">{told}</div>'
 
 
-def _leaks_box(evaluation: Evaluation) -> str:
-    found = [check for check in evaluation.leaks if check.found]
+def leaks_box(leaks: Sequence[LeakageCheck]) -> str:
+    """The signs of a leak, if there are any."""
+    found = [check for check in leaks if check.found]
     if not found:
         return ""
     items = "".join(
@@ -83,10 +69,14 @@ def _leaks_box(evaluation: Evaluation) -> str:
     return f'<div class="box bad"><b>Signs of a leak between training and test</b><ul>{items}</ul></div>'
 
 
-def _figures_part(evaluation: Evaluation) -> str:
-    known = METRICS[evaluation.kind]
+def figures_part(
+    kind: TaskKind,
+    figures: Sequence[MetricFigure],
+) -> str:
+    """Every metric, with its interval drawn where it is from 0 to 1."""
+    known = METRICS[kind]
     rows = []
-    for figure in evaluation.figures:
+    for figure in figures:
         metric = known.get(figure.name)
         drawn = ""
         if metric is not None and metric.domain == "share":
@@ -121,23 +111,40 @@ def _rows_table(
     return f'<div class="wide"><table>{top}{"".join(rows)}</table></div>'
 
 
-def _pictures(evaluation: Evaluation) -> str:
-    drawn = [
-        _curves_part("ROC", "roc", evaluation),
-        _curves_part("Precision and recall", "precision_recall", evaluation),
-    ]
-    if evaluation.reliability:
-        picture = charts.reliability_chart(evaluation.reliability)
-        drawn.append(_section("Do probabilities come true?", _bins_words(evaluation), picture))
-    if evaluation.residuals:
-        words = "quantiles of the residuals: 5 to 95 % thin, 25 to 75 % thick, the median a dot"
-        picture = charts.residual_chart(evaluation.residuals)
-        drawn.append(_section("Residuals by prediction", words, picture))
-    if evaluation.learning is not None and len(evaluation.learning.points) > 1:
-        words = "mean over folds on held-out rows, with its interval"
-        drawn.append(_section("Learning curve", words, charts.learning_chart(evaluation.learning)))
-    inside = "".join(drawn)
+def pictures_part(pictures: Iterable[str]) -> str:
+    """The pictures that there are, side by side."""
+    inside = "".join(pictures)
     return f'<h2>Pictures</h2><div class="grid">{inside}</div>' if inside else ""
+
+
+def reliability_part(
+    bins: Sequence[ReliabilityBin],
+    parts: BrierParts | None,
+) -> str:
+    """Whether probabilities come true."""
+    if not bins:
+        return ""
+    words = "bins of about equal numbers of rows, with Wilson's intervals"
+    if parts is not None:
+        words += f"; Brier: reliability {parts.reliability:.3g}"
+        words += f", resolution {parts.resolution:.3g}, uncertainty {parts.uncertainty:.3g}"
+    return _section("Do probabilities come true?", words, charts.reliability_chart(bins))
+
+
+def residuals_part(bands: Sequence[ResidualBand]) -> str:
+    """The residuals of a regressor."""
+    if not bands:
+        return ""
+    words = "quantiles of the residuals: 5 to 95 % thin, 25 to 75 % thick, the median a dot"
+    return _section("Residuals by prediction", words, charts.residual_chart(bands))
+
+
+def learning_part(learning: LearningCurve | None) -> str:
+    """The learning curve of a cross-validation."""
+    if learning is None or len(learning.points) < 2:
+        return ""
+    words = "mean over folds on held-out rows, with its interval"
+    return _section("Learning curve", words, charts.learning_chart(learning))
 
 
 def _section(
@@ -148,28 +155,16 @@ def _section(
     return f'<section><h3>{html.escape(title)}</h3><p class="soft">{html.escape(words)}</p>{picture}</section>'
 
 
-def _bins_words(evaluation: Evaluation) -> str:
-    parts = evaluation.brier_parts
-    words = "bins of about equal numbers of rows, with Wilson's intervals"
-    if parts is None:
-        return words
-    return (
-        f"{words}; Brier: reliability {parts.reliability:.3g}, resolution {parts.resolution:.3g}, "
-        f"uncertainty {parts.uncertainty:.3g}"
-    )
-
-
-def _curves_part(
+def curves_part(
     title: str,
-    name: str,
-    evaluation: Evaluation,
+    curves: Sequence[ScoreCurve],
+    area: MetricFigure,
 ) -> str:
-    curves: list[ScoreCurve] = [curve for curve in evaluation.curves if curve.name == name]
+    """The curves of one kind, with the area under them."""
     if not curves:
         return ""
     shown = curves[:5]
-    figure = "roc_auc" if name == "roc" else "average_precision"
-    words = f"{figure} {figure_text(evaluation[figure])}"
+    words = f"{area.name} {figure_text(area)}"
     if len(curves) == 1:
         words = f"{words}, of {curves[0].label}"
     else:
@@ -179,7 +174,8 @@ def _curves_part(
     return _section(title, words, charts.curve_chart(shown))
 
 
-def _confusion_part(confusion: Confusion | None) -> str:
+def confusion_part(confusion: Confusion | None) -> str:
+    """Who is mistaken for whom."""
     if confusion is None:
         return ""
     shown = confusion.labels[:MOST_SHOWN_CLASSES]
@@ -214,60 +210,64 @@ def _confusion_cell(
     )
 
 
-def _slices_part(evaluation: Evaluation) -> str:
-    if not evaluation.slices:
+def slices_part(
+    slices: Sequence[SliceFigures],
+    whole: MetricFigure,
+) -> str:
+    """One metric of every slice beside that of all rows."""
+    if not slices:
         return ""
-    name = _judged(evaluation)
-    whole = evaluation[name]
     figures = []
-    for part in evaluation.slices[:MOST_SHOWN_SLICES]:
-        figures += [figure for figure in part.figures if figure.name == name]
-    ends = [
-        end
-        for each in [*figures, whole]
-        for end in (each.low, each.high, each.value)
-        if end is not None
-    ]
-    low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
+    for part in slices[:MOST_SHOWN_SLICES]:
+        figures += [figure for figure in part.figures if figure.name == whole.name]
+    ends = []
+    for figure in (*figures, whole):
+        values = (figure.low, figure.value, figure.high)
+        ends += [value for value in values if value is not None]
+    scale = (min(ends), max(ends)) if ends else (0.0, 1.0)
     rows = []
-    for part, figure in zip(evaluation.slices, figures, strict=False):
-        drawn = charts.interval_bar(figure, low, high, whole.value)
-        rows.append(
-            f"<tr><td>{html.escape(part.column)}</td><td>{html.escape(html.short(part.value))}</td>"
-            f'<td class="num">{part.rows:,}</td><td class="num">{html.escape(figure_text(figure))}</td>'
-            f"<td>{drawn}</td></tr>"
-        )
-    more = len(evaluation.slices) - len(figures)
+    for part, figure in zip(slices, figures, strict=False):
+        rows.append(_slice_row(part, figure, charts.interval_bar(figure, *scale, whole.value)))
+    more = len(slices) - len(figures)
     rest = f"<p>and {more:,} more slices</p>" if more > 0 else ""
-    words = f"{name}, with its interval; the rule is that of all rows. Many slices: some differ by chance."
-    table = _rows_table(("column", "value", "rows", name, ""), rows)
+    words = (
+        f"{whole.name}, with its interval; the rule is that of all rows. Of many slices some differ "
+        "by chance."
+    )
+    table = _rows_table(("column", "value", "rows", whole.name, ""), rows)
     return f'<h2>Slices</h2><p class="soft">{html.escape(words)}</p>{table}{rest}'
 
 
-def _judged(evaluation: Evaluation) -> str:
-    """The metric that slices are shown by."""
-    for name in JUDGED_BY[evaluation.kind]:
-        if evaluation[name].value is not None:
-            return name
-    return evaluation.figures[0].name
+def _slice_row(
+    part: SliceFigures,
+    figure: MetricFigure,
+    drawn: str,
+) -> str:
+    return (
+        f"<tr><td>{html.escape(part.column)}</td><td>{html.escape(html.short(part.value))}</td>"
+        f'<td class="num">{part.rows:,}</td>'
+        f'<td class="num">{html.escape(figure_text(figure))}</td><td>{drawn}</td></tr>'
+    )
 
 
-def _classes_part(evaluation: Evaluation) -> str:
-    if not evaluation.classes:
+def classes_part(classes: Sequence[ClassFigures]) -> str:
+    """The figures of each class."""
+    if not classes:
         return ""
-    names = [figure.name for figure in evaluation.classes[0].figures]
+    names = [figure.name for figure in classes[0].figures]
     rows = []
-    for own in evaluation.classes:
+    for own in classes:
         told = [figure_text(figure) for figure in own.figures]
         rows.append((own.label, f"{own.rows:,}", *told))
     return f"<h2>Classes</h2>{html.wide_table(('class', 'rows', *names), rows)}"
 
 
-def _gaps_part(evaluation: Evaluation) -> str:
-    if not evaluation.gaps:
+def gaps_part(gaps: Sequence[TrainingGap]) -> str:
+    """Each metric on training rows and on the others."""
+    if not gaps:
         return ""
     rows = []
-    for gap in evaluation.gaps:
+    for gap in gaps:
         interval = "-"
         if gap.low is not None and gap.high is not None:
             interval = f"{gap.low:.3g} to {gap.high:.3g}"
@@ -277,12 +277,6 @@ def _gaps_part(evaluation: Evaluation) -> str:
     return f"<h2>Training rows and held-out rows</h2>{html.wide_table(header, rows)}"
 
 
-def _about(evaluation: Evaluation) -> str:
-    facts = [("check", str(check)) for check in evaluation.leaks]
-    facts += [("note", note) for note in evaluation.notes]
-    if evaluation.model_digest:
-        facts.append(("model", f"sha256:{evaluation.model_digest}"))
-    facts.append(("rows and truth", f"sha256:{evaluation.data_digest}"))
-    versions = evaluation.versions or {}
-    facts.append(("computed by", ", ".join(f"{name} {one}" for name, one in versions.items())))
+def about_part(facts: Iterable[tuple[str, str]]) -> str:
+    """What else there is to know, by name."""
     return f"<h2>About</h2>{html.wide_table(('', ''), facts)}"

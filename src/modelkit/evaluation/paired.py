@@ -39,12 +39,12 @@ class PairedDifference:
     Attributes:
         value: the difference.
         error: its standard error; None for fewer than two rows or clusters.
-        units: the number of independent rows, or clusters.
+        units: the number of independent rows, or clusters, that it rests on.
     """
 
     value: float
     error: float | None
-    units: int
+    units: float
 
     def p_above(self, bound: float) -> float:
         """The one-sided p-value of "the true difference is at most `bound`", by a t test.
@@ -52,7 +52,7 @@ class PairedDifference:
         It is 1 where nothing can be told. Where no unit differs from another, the difference is
         taken for exact.
         """
-        if self.error is None:
+        if self.error is None or self.units < 2:
             return 1.0
         if self.error == 0:
             return 0.0 if self.value > bound else 1.0
@@ -94,7 +94,7 @@ def difference_of(
     return PairedDifference(
         value=sign * (candidate.value - champion.value),
         error=standard_error(influence, clusters),
-        units=units_of(len(influence), clusters),
+        units=min(units_of(len(influence), clusters), candidate.units, champion.units),
     )
 
 

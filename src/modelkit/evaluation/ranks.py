@@ -28,7 +28,7 @@ def area_of(
         positive: whether each row is, (n,).
         weight: of each row, (n,).
     """
-    _refuse_nan(scores)
+    refuse_nan(scores, "scores")
     held = positive.astype(bool)
     above = weight * held
     below = weight * ~held
@@ -44,8 +44,9 @@ def area_of(
     placed = np.where(held, beaten[level] / negatives, unbeaten[level] / positives)
     value = float(above @ placed) / positives
     total = np.where(held, positives, negatives)
-    influence = weight * (placed - value) / total
-    return Measured(value, influence * _within_kinds(held, weight))
+    influence = weight * (placed - value) / total * _within_kinds(held, weight)
+    fewest = min(np.count_nonzero(above), np.count_nonzero(below))
+    return Measured(value, influence, float(fewest))
 
 
 def _within_kinds(held: Array, weight: Array) -> Array:
@@ -77,7 +78,7 @@ def average_precision_of(
         positive: whether each row is, (n,).
         weight: of each row, (n,).
     """
-    _refuse_nan(scores)
+    refuse_nan(scores, "scores")
     held = positive.astype(np.float64)
     above = weight * held
     positives = float(above.sum())
@@ -94,13 +95,17 @@ def average_precision_of(
     each = np.divide(hits, all_taken, out=np.zeros(len(levels)), where=all_taken > 0)
     through = held * np.cumsum(each)[level] - np.cumsum(each * precision)[level]
     slope = held * (precision[level] - value) + through
-    return Measured(value, weight * slope / positives)
+    return Measured(value, weight * slope / positives, float(np.count_nonzero(above)))
 
 
-def _refuse_nan(scores: Array) -> None:
-    unknown = int(np.isnan(scores).sum())
+def refuse_nan(
+    values: Array,
+    what: str,
+) -> None:
+    """Raise Undefined where values, (n,), are NaN; `what` says in the plural what they are."""
+    unknown = int(np.isnan(values).sum())
     if unknown:
-        raise Undefined(f"{unknown:,} of {len(scores):,} scores are NaN")
+        raise Undefined(f"{unknown:,} of {len(values):,} {what} are NaN")
 
 
 class Ranked(NamedTuple):
@@ -123,7 +128,7 @@ def ranked(
     queries: Array,
 ) -> Ranked:
     """Sort the rows of all queries, (n,) each. Raises Undefined for a score that is NaN."""
-    _refuse_nan(scores)
+    refuse_nan(scores, "scores")
     order = np.lexsort((-scores, queries))
     query = queries[order]
     first = np.ones(len(query), bool)
@@ -191,4 +196,4 @@ def mean_of_queries(
     part = mean_of(values[known], weight[first][known])
     influence = np.zeros(len(queries))
     influence[first[known]] = part.influence
-    return Measured(part.value, influence)
+    return Measured(part.value, influence, part.units)

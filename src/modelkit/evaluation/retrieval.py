@@ -12,7 +12,7 @@ from modelkit.cast import Array
 from modelkit.errors import EvaluationError
 from modelkit.evaluation.metrics import METRICS, SEARCHED_AT
 
-QUERIES_AT_ONCE = 256
+AT_ONCE = 1 << 22  # cosines that are held
 
 
 def relevant_of(
@@ -66,8 +66,9 @@ def search_gains(
     rows = queries if corpus is None else _unit(corpus)
     n = len(queries)
     gains = {name: np.full(n, np.nan) for name in METRICS["retrieval"]}
-    for start in range(0, n, QUERIES_AT_ONCE):
-        places = range(start, min(start + QUERIES_AT_ONCE, n))
+    step = max(1, AT_ONCE // len(rows))
+    for start in range(0, n, step):
+        places = range(start, min(start + step, n))
         near = queries[start : places[-1] + 1] @ rows.T
         for row, closeness in zip(places, near, strict=True):
             if corpus is None:
@@ -85,9 +86,10 @@ def _note(
 ) -> None:
     own = closeness[relevant]
     # A relevant row comes after those that are closer, and after half of those as close.
-    ahead = (closeness > own[:, None]).sum(axis=1)
-    level = (closeness == own[:, None]).sum(axis=1) - 1
-    ranks = 1 + ahead + level / 2
+    ordered = np.sort(closeness)
+    upper = np.searchsorted(ordered, own, side="right")
+    level = upper - np.searchsorted(ordered, own, side="left") - 1
+    ranks = 1 + len(ordered) - upper + level / 2
     for k in SEARCHED_AT:
         inside = ranks <= k
         gains[f"recall@{k}"][row] = inside.mean()

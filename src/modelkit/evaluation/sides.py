@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from modelkit import frames
 from modelkit.cast import Array
 from modelkit.embedding.verbs import embed, is_encoder
 from modelkit.errors import EvaluationError
@@ -22,6 +24,7 @@ from modelkit.evaluation.digests import digest_of
 from modelkit.evaluation.retrieval import of_one_label, relevant_of, search_gains
 from modelkit.evaluation.task import read_groups, read_task, read_weights
 from modelkit.model import Model
+from modelkit.recipe import TEXT
 from modelkit.signature import Feeds
 
 
@@ -135,7 +138,9 @@ def _vectors(
     role: str | None,
 ) -> Array:
     if is_encoder(model):
-        return embed(model.unobserved, X, role=role, priority=-1)
+        table = isinstance(X, Mapping) or hasattr(X, "columns")
+        texts = frames.as_column(column_named(X, TEXT, "X")).tolist() if table else X
+        return embed(model.unobserved, texts, role=role, priority=-1)
     if role is not None:
         raise EvaluationError(f"only an encoder of texts has roles such as {role!r}")
     vectors = model.unobserved.predict(X, priority=-1)

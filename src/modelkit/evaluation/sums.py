@@ -7,11 +7,14 @@ the reason, where there is no such figure.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 import numpy as np
 
 from modelkit.cast import Array
 from modelkit.evaluation.intervals import Measured
+
+UNTOLD = 1e-9  # degrees of freedom of a part that rests on one row
 
 
 class Undefined(ValueError):  # noqa: N818 - no error: a figure that these rows do not have
@@ -32,14 +35,23 @@ def ratio_of(
     if below == 0:
         raise Undefined(empty)
     value = float(weight @ numerator) / below
-    return Measured(value, weight * (numerator - value * denominator) / below)
+    influence = weight * (numerator - value * denominator) / below
+    return Measured(value, influence, float(np.count_nonzero(weight * denominator)))
+
+
+def refuse_unknown(
+    values: Array,
+    what: str,
+) -> None:
+    """Raise Undefined where values, (n,), are NaN or infinite; `what` says in the plural what."""
+    unknown = int(np.count_nonzero(~np.isfinite(values)))
+    if unknown:
+        raise Undefined(f"{unknown:,} of {len(values):,} {what} are NaN or infinite")
 
 
 def mean_of(values: Array, weight: Array) -> Measured:
     """The weighted mean of a figure of each row, (n,). Raises Undefined."""
-    unknown = np.isnan(values)
-    if unknown.any():
-        raise Undefined(f"{int(unknown.sum()):,} of {len(values):,} rows have no such figure")
+    refuse_unknown(values, "errors")
     return ratio_of(values, np.ones(len(values)), weight, "there are no rows of a weight above 0")
 
 
@@ -47,14 +59,28 @@ def average_of(parts: Sequence[Measured]) -> Measured:
     """The plain average of figures of the same rows, as over classes."""
     value = sum(part.value for part in parts) / len(parts)
     influence = np.sum([part.influence for part in parts], axis=0) / len(parts)
-    return Measured(value, influence)
+    return Measured(value, influence, _joint_units(parts))
+
+
+def _joint_units(parts: Sequence[Measured]) -> float:
+    """How many rows an average rests on (Satterthwaite 1946): a part counts by its variance."""
+    variances = [float(part.influence @ part.influence) for part in parts]
+    total = sum(variances)
+    if not total:
+        return min(part.units for part in parts)
+    spread = 0.0
+    for part, variance in zip(parts, variances, strict=True):
+        if variance:
+            spread += variance**2 / max(part.units - 1, UNTOLD)
+    return 1 + total**2 / spread if spread else inf
 
 
 def root_of(part: Measured) -> Measured:
     """The square root of a figure; where it is 0 no influence is known."""
     value = float(np.sqrt(part.value))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return Measured(value, part.influence / (2 * value) if value else part.influence)
+        influence = part.influence / (2 * value) if value else part.influence
+    return Measured(value, influence, part.units)
 
 
 def r2_of(
@@ -65,6 +91,7 @@ def r2_of(
     """1 - sum w (y - f)^2 / sum w (y - mean y)^2, as scikit-learn's r2_score. Raises Undefined."""
     if not weight.any():
         raise Undefined("there are no rows of a weight above 0")
+    refuse_unknown(predicted, "predictions")
     squares = np.square(truth - predicted)
     spread = np.square(truth - np.average(truth, weights=weight))
     total = float(weight @ spread)

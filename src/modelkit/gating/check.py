@@ -64,13 +64,23 @@ class Check:
     @property
     def figure(self) -> str:
         """The estimate, its interval and what they are compared with, in a few characters."""
+        return "; ".join(part for part in (self.interval_text, self.test_text) if part)
+
+    @property
+    def interval_text(self) -> str:
+        """The estimate and its interval."""
         if self.estimate is None:
             return ""
-        parts = [f"{self.estimate:.4g}"]
-        if self.low is not None and self.high is not None:
-            parts.append(f"[{self.low:.4g}, {self.high:.4g}]")
-        if self.bound is not None:
-            parts.append(f"bound {self.bound:.4g}")
+        if self.low is None or self.high is None:
+            return f"{self.estimate:.3g}"
+        return f"{self.estimate:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+    @property
+    def test_text(self) -> str:
+        """What the estimate is compared with, and the p-value."""
+        parts = []
+        if self.bound is not None and self.estimate is not None:
+            parts.append(f"bound {self.bound:.3g}")
         if self.p is not None and self.alpha is not None:
-            parts.append(f"p {self.p:.2g} of {self.alpha:.2g}")
-        return " ".join(parts)
+            parts.append(f"p {self.p:.2g} at {self.alpha:.2g}")
+        return ", ".join(parts)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
+from modelkit.errors import GateError
+from modelkit.evaluation.sides import LabelledRows
+from modelkit.evaluation.task import task_kind
 from modelkit.gating.check import Check
+from modelkit.gating.judging import Asking, judge
+from modelkit.gating.opened import open_judged
+from modelkit.gating.policy import GateMetric, read_policy
 from modelkit.gating.verdict import Verdict
 from modelkit.model import Model
 from modelkit.package.load import Openable
@@ -19,10 +27,10 @@ def gate(  # noqa: PLR0913 - what a gate may ask, all by keyword
     y: Any,
     *,
     margin: float | Mapping[str, float],
-    metric: str | None = None,
+    metric: str | GateMetric | None = None,
     alpha: float = 0.05,
-    require: Sequence[Any] = (),
-    veto: Sequence[Any] = (),
+    require: Sequence[str | GateMetric] = (),
+    veto: Sequence[str | GateMetric] = (),
     slices: Any = None,
     clusters: Any = None,
     queries: Any = None,
@@ -47,7 +55,8 @@ def gate(  # noqa: PLR0913 - what a gate may ask, all by keyword
         y: their truth, as `mk.evaluate` takes it.
         margin: how much worse the candidate may be, in units of the primary metric; 0 asks it to be
             shown better. For further metrics a dict, by metric.
-        metric: the primary metric; by default the first of the task, such as "accuracy".
+        metric: the primary metric, by its name or as a GateMetric; by default the first of the task,
+            such as "accuracy".
         alpha: the probability, at most, of promoting one that is worse than the margin allows.
         require: what must be shown, beside the primary metric: names of metrics of which the
             candidate is no worse than its margin, and floors such as "recall >= 0.6".
@@ -57,7 +66,9 @@ def gate(  # noqa: PLR0913 - what a gate may ask, all by keyword
         clusters: values (n,), or the name of a column of X: rows that belong together, such as
             those of one customer, count as one observation.
         queries: the same, for models that rank the rows of each query.
-        budgets: what the candidate may cost, by name, such as {"p50_ratio": 1.2}.
+        budgets: what the candidate may cost here: "p50_ratio", "p99_ratio", "memory_ratio" and
+            "size_ratio" compare it with the champion, "p50_seconds", "memory_bytes" and
+            "size_bytes" do not.
         checks: further ones that you made.
         registry: counts the gates on these rows, by which alpha is divided; and knows what its
             aliases name.
@@ -70,4 +81,40 @@ def gate(  # noqa: PLR0913 - what a gate may ask, all by keyword
         PackageError, NotFound: if a model cannot be opened.
         MissingExtraError: if scipy is missing.
     """
-    raise NotImplementedError
+    rows = LabelledRows(X, y, slices=slices, clusters=clusters, queries=queries)
+    own = tuple(checks)
+    _refuse_twice(own)
+    with ExitStack() as stack:
+        ours = open_judged(candidate, registry, stack, "candidate")
+        theirs = open_judged(champion, registry, stack, "champion")
+        kind = task_kind(theirs.model.signature, theirs.manifest, queries=queries is not None)
+        if kind == "retrieval":
+            raise GateError(
+                "encoders are not compared by a gate yet: compare two evaluations of mk.evaluate, "
+                "and pass what you find as checks= of a gate of what uses them"
+            )
+        about = {
+            "seed": seed,
+            "slices": sorted(map(str, slices or ())),
+            "clusters": clusters is not None,
+            "queries": queries is not None,
+            "checks": [check.name for check in own],
+        }
+        policy = read_policy(
+            kind,
+            metric=metric,
+            margin=margin,
+            alpha=alpha,
+            require=require,
+            veto=veto,
+            budgets=budgets,
+            about=about,
+        )
+        asking = Asking(ours, theirs, rows, kind, policy, seed)
+        return judge(asking, own, registry, clock=time.perf_counter)
+
+
+def _refuse_twice(checks: Sequence[Check]) -> None:
+    names = [check.name for check in checks]
+    if len({*names}) < len(names):
+        raise GateError(f"two checks have the same name among {names}")

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
-from modelkit import fields, jsonable
+from modelkit import fields, html, jsonable
 from modelkit.errors import GateError
 from modelkit.evaluation.answered import TaskKind
 from modelkit.gating.check import Check
+from modelkit.gating.junit import junit_of
+from modelkit.gating.page import verdict_page
 
 VERDICT_SCHEMA = "modelkit.verdict/1"
 GateDecision = Literal["promote", "block", "inconclusive"]
@@ -134,6 +136,21 @@ class Verdict:
                 f"{found.decision!r}"
             )
         return found
+
+    def to_junit(self) -> str:
+        """A JUnit report with a test case for each check, for Jenkins and its like."""
+        return junit_of(self)
+
+    def to_html(self) -> str:
+        """A page of its own, without scripts; it loads nothing."""
+        return verdict_page(self)
+
+    def _repr_html_(self) -> str:
+        facts = [("decision", self.decision.upper()), ("why", self.reason)]
+        facts += [("note", note) for note in self.notes]
+        rows = [(check.outcome, check.name, check.figure, check.text) for check in self.checks]
+        title = f"Gate: {self.candidate} in place of {self.champion}"
+        return html.card(title, facts, ("", "check", "figure", ""), rows)
 
 
 def decision_of(checks: Sequence[Check]) -> GateDecision:

@@ -168,7 +168,6 @@ class Work:
         return {
             "decision": verdict.decision,
             "reason": verdict.reason,
-            "generation": verdict.generation if _of_alias(verdict) else self._generation,
             "verdict": verdict.to_json(),
         }
 
@@ -181,11 +180,10 @@ class Work:
                 f"the Verdict is about {verdict.candidate}, and not about the package at "
                 "training.package"
             )
-        known = self._training.champion.model_digest
-        if not _of_alias(verdict) and verdict.champion_digest != known:
+        if verdict.alias != CHAMPION or verdict.generation is None:
             raise RetrainError(
-                f"the Verdict is about {verdict.champion} as champion, and this run is about "
-                f"{self._training.champion.version}; pass 'registry:{self._training.name}@champion'"
+                f"the Verdict is about {verdict.champion}, and not about what the alias names: pass "
+                f"champion='registry:{self._training.name}@{CHAMPION}' and registry= to mk.gate"
             )
 
     def _check_promoted(self, name: str) -> None:
@@ -196,9 +194,12 @@ class Work:
         self._end("blocked" if gate["decision"] == "block" else "inconclusive", gate["reason"])
         raise RunEnded
 
+    def _verdict(self) -> Verdict:
+        return Verdict.from_json(self._done["gate"]["verdict"])
+
     def _register(self) -> dict[str, Any]:
         self._have_package()
-        verdict = Verdict.from_json(self._done["gate"]["verdict"])
+        verdict = self._verdict()
         parents = [self._training.champion.digest]
         try:
             release = self._desk.registry.register(
@@ -237,22 +238,20 @@ class Work:
         registry = self._desk.registry
         name = self._desk.name
         version = self._done["save"]["version"]
-        judged = self._done["gate"]["generation"]
+        verdict = self._verdict()
         reason = f"run {self._number}: {self._training.reason}"
         if self._policy.rollout is None:
-            registry.set_alias(name, CHAMPION, version, expected=judged, reason=reason)
+            expected = verdict.generation
+            registry.set_alias(
+                name, CHAMPION, version, expected=expected, reason=reason, verdict=verdict
+            )
         else:
             policy = self._policy.rollout
-            registry.start_rollout(name, version, policy, reason=reason, expected=judged)
+            registry.start_rollout(name, version, policy, reason=reason, verdict=verdict)
 
     def _superseded(self, error: Conflict) -> NoReturn:
         self._end("superseded", str(error))
         raise RunEnded from error
-
-
-def _of_alias(verdict: Verdict) -> bool:
-    """Whether a verdict says by which entry of the log its champion was the champion."""
-    return verdict.alias == CHAMPION and verdict.generation is not None
 
 
 def _is(path: Path, digest: str) -> bool:
