@@ -20,10 +20,13 @@ CONSTRAINTS := requirements/dev.txt
 INSTALL := -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: quickstart test lint programs stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-evaluation bench-explain bench-gpu bench-metrics bench-rollout bench-security bench-serving test-kserve clean help
+.PHONY: quickstart loop test lint programs stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-evaluation bench-explain bench-gpu bench-metrics bench-rollout bench-security bench-serving test-kserve clean help
 
 quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
 	$(VENV)/bin/python docs/quickstart.py
+
+loop: $(VENV)/.test ## drift to decision on real flights: the code of docs/retraining.md
+	$(VENV)/bin/python tools/run_page.py docs/retraining.md
 
 test: lint ## lint, then run the tests and the blocks of the documentation
 	$(VENV)/bin/python -m pytest -n 2

@@ -215,10 +215,10 @@ def _held_back(
         return Due("", "failures", told)
     rest = policy.cooldown - (now - max(state.starts, default=-inf))
     if rest > 0:
-        return Due("", "cooldown", f"the last run started less than {policy.cooldown:g} s ago")
+        return Due("", "cooldown", f"the last run started less than {span(policy.cooldown)} ago")
     recent = [start for start in state.starts if now - start < policy.window]
     if len(recent) >= policy.budget:
-        told = f"the budget of {policy.budget} runs in {policy.window:g} s is spent"
+        told = f"the budget of {policy.budget} runs in {span(policy.window)} is spent"
         return Due("", "budget", told)
     return Due("")
 
@@ -233,8 +233,15 @@ def _waiting(
     stood = now - min(alarm.since for alarm in state.standing)
     at_once = PERFORMANCE in kinds or len(kinds) >= policy.agreeing
     if not at_once and stood < policy.persist:
-        return Due("", "persist", f"waiting whether it stands for {policy.persist:g} s")
+        return Due("", "persist", f"waiting whether it stands for {span(policy.persist)}")
     if state.labelled < policy.fresh:
         told = f"{state.labelled:,} rows labelled since the change, {policy.fresh:,} needed"
         return Due("", "labels", told)
     return Due("")
+
+
+def span(seconds: float) -> str:
+    """A span of time in days, hours or seconds, whichever reads best."""
+    if seconds >= DAY:
+        return f"{seconds / DAY:g} days"
+    return f"{seconds / HOUR:g} h" if seconds >= HOUR else f"{seconds:g} s"
