@@ -412,4 +412,4 @@ def test_drift_has_another_status_for_errors(capsys, penguins_mk, drift_csvs):
         current = ["--current", str(drift_csvs["later"])] if wrong else []
         with pytest.raises(SystemExit) as caught:
             cli.main(["drift", str(penguins_mk), *current, *wrong])
-        assert caught.value.code == 1
+        assert caught.value.code == 2

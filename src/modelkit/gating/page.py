@@ -118,6 +118,7 @@ def _about(verdict: Verdict) -> str:
     margins = ", ".join(f"{name} {margin:g}" for name, margin in verdict.margins.items())
     units = "" if verdict.units == verdict.rows else f" in {verdict.units:,} clusters"
     named = f", {verdict.alias} in generation {verdict.generation}" if verdict.alias else ""
+    versions = sorted((verdict.versions or {}).items())
     facts = [
         ("task", f"{verdict.kind}, judged first by {verdict.metric}"),
         ("margins", margins),
@@ -129,6 +130,6 @@ def _about(verdict: Verdict) -> str:
         ("rows and truth", f"sha256:{verdict.data_digest}" if verdict.data_digest else "not read"),
         ("policy", f"sha256:{verdict.policy_digest}"),
         ("seed", str(verdict.seed)),
-        ("computed by", ", ".join(f"{name} {v}" for name, v in (verdict.versions or {}).items())),
+        ("computed by", ", ".join(f"{name} {one}" for name, one in versions)),
     ]
     return f"<h2>About</h2>{html.wide_table(('', ''), facts)}"
