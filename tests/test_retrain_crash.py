@@ -27,7 +27,7 @@ from modelkit.errors import RegistryError
 from modelkit.registry.log import ROLLOUT
 from modelkit.retraining.desk import Desk, holder_here
 from modelkit.retraining.history import runs_of
-from modelkit.retraining.run import STEPS, Claim
+from modelkit.retraining.run import RUN_STEPS, Claim
 
 LEASE = CANARY.lease
 PROCESSES = 6
@@ -62,7 +62,9 @@ def killed(where, folder, when, packages):
     assert process.exitcode == -9
 
 
-@pytest.mark.parametrize("when", [f"{part}{step}" for step in STEPS for part in ("before-", "")])
+@pytest.mark.parametrize(
+    "when", [f"{part}{step}" for step in RUN_STEPS for part in ("before-", "")]
+)
 def test_a_run_that_is_killed_comes_to_the_same(packages, registry, tmp_path, undisturbed, when):
     killed(registry.url, tmp_path / "here", when, packages)
     trained = []

@@ -16,9 +16,9 @@ from modelkit.registry.authors import author
 from modelkit.registry.registry import Registry
 from modelkit.registry.shelf import Shelf
 from modelkit.retraining.policy import StandingAlarm
-from modelkit.retraining.run import STEPS, Claim, Run, RunFiles, run_of
+from modelkit.retraining.run import RUN_STEPS, Claim, Run, RunFiles, run_of
 
-Kind = TypeVar("Kind")
+RecordKind = TypeVar("RecordKind")
 PACKAGE = "package.mk"
 THOUSAND = 1000  # a beat is named by milliseconds
 
@@ -70,7 +70,9 @@ class Desk:
         last = claims[-1]
         beats = [_beat_time(name) for name in names if name.startswith(f"beat-{last.number:04d}-")]
         steps = {
-            step: self._read(f"{folder}/step-{step}") for step in STEPS if f"step-{step}" in names
+            step: self._read(f"{folder}/step-{step}")
+            for step in RUN_STEPS
+            if f"step-{step}" in names
         }
         return RunFiles(
             number=number,
@@ -188,7 +190,7 @@ def _about(look: Look) -> tuple[Any, ...]:
     return look.refusal, look.generation, {alarm.key for alarm in look.standing}
 
 
-def _object(kind: type[Kind], plain: dict[str, Any], where: str) -> Kind:
+def _object(kind: type[RecordKind], plain: dict[str, Any], where: str) -> RecordKind:
     """A value from its record; fields that a newer modelkit added are left out."""
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     known = {name: value for name, value in plain.items() if name in names}

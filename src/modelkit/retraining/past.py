@@ -15,7 +15,7 @@ from modelkit.retraining.policy import RetrainPolicy, RetrainState, StandingAlar
 from modelkit.retraining.run import Run, RunFiles
 from modelkit.retraining.standing import standing_of
 
-Labelled = Callable[[float], int]
+CountLabelled = Callable[[float], int]
 NO_PROMOTION = ("blocked", "inconclusive", "failed", "rolled back")
 
 
@@ -73,7 +73,7 @@ def past_of(
         )
     numbers = desk.numbers()
     recent = numbers[-max(policy.budget, policy.failures) :]  # as many as any rule looks at
-    found = [settled(desk, number, now) for number in recent]
+    found = [settled_run(desk, number, now) for number in recent]
     runs = tuple(run for run, _ in found)
     interrupted = [files for run, files in found if run.state == "interrupted"]
     return Past(
@@ -89,7 +89,7 @@ def past_of(
     )
 
 
-def settled(
+def settled_run(
     desk: Desk,
     number: int,
     now: float,
@@ -103,10 +103,10 @@ def settled(
     return run, files
 
 
-def state_of(
+def retrain_state(
     past: Past,
     alarms: Iterable[Alarm],
-    labelled: Labelled | None,
+    labelled: CountLabelled | None,
     asked: str,
 ) -> RetrainState:
     """What is decided by."""
@@ -157,7 +157,7 @@ def _failed(past: Past) -> int:
     return failed
 
 
-def _count(labelled: Labelled | None, since: float) -> int:
+def _count(labelled: CountLabelled | None, since: float) -> int:
     if labelled is None:
         return 0
     count = labelled(since)

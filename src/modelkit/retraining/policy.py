@@ -14,7 +14,7 @@ from modelkit.rollout.policy import DAY, RolloutPolicy
 
 HOUR = 3600.0
 PERFORMANCE = "performance"
-Refusal = Literal["", "busy", "quiet", "failures", "cooldown", "budget", "persist", "labels"]
+RunRefusal = Literal["", "busy", "quiet", "failures", "cooldown", "budget", "persist", "labels"]
 
 
 @final
@@ -160,7 +160,7 @@ class Due(NamedTuple):
     """Whether to train now: `reason` says why, or `refusal` with `told` why not."""
 
     reason: str
-    refusal: Refusal = ""
+    refusal: RunRefusal = ""
     told: str = ""
 
 

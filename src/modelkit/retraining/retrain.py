@@ -10,14 +10,14 @@ from pathlib import Path
 from modelkit.errors import RetrainError
 from modelkit.registry.registry import Registry
 from modelkit.retraining.desk import Desk, Look, holder_here
-from modelkit.retraining.past import Labelled, Past, past_of, settled, state_of
+from modelkit.retraining.past import CountLabelled, Past, past_of, retrain_state, settled_run
 from modelkit.retraining.policy import Due, RetrainPolicy, RetrainState, due
 from modelkit.retraining.run import Claim, Run, RunFiles
 from modelkit.retraining.standing import Watched, alarms_of, close_with, watched_of
 from modelkit.retraining.training import training_of
-from modelkit.retraining.work import Judge, Train, Work
+from modelkit.retraining.work import Judge, RunWork, Train
 
-Turn = tuple[int, Claim]  # the number of a run, and the claim by which it is this caller's
+RunTurn = tuple[int, Claim]  # the number of a run, and the claim by which it is this caller's
 MOST_CLAIMS = 3  # of a run: one that ends each of its processes is not begun for ever
 
 
@@ -29,7 +29,7 @@ def retrain(  # noqa: PLR0913 - all but three by keyword
     judge: Judge,
     policy: RetrainPolicy,
     drift: Watched | Sequence[Watched] = (),
-    labelled: Labelled | None = None,
+    labelled: CountLabelled | None = None,
     asked: str = "",
     folder: Path | str | None = None,
     clock: Callable[[], float] = time.time,
@@ -84,9 +84,11 @@ def retrain(  # noqa: PLR0913 - all but three by keyword
     files = desk.files(number)
     champion = registry.release(name, files.first.champion)
     training = training_of(champion, number, files.first, claim, place)
-    work = Work(desk, files, claim, training, train=train, judge=judge, policy=policy, clock=clock)
+    work = RunWork(
+        desk, files, claim, training, train=train, judge=judge, policy=policy, clock=clock
+    )
     work.go_on()
-    run, _ = settled(desk, number, clock())
+    run, _ = settled_run(desk, number, clock())
     close_with([run], watched)
     return run
 
@@ -95,10 +97,10 @@ def _turn(
     desk: Desk,
     policy: RetrainPolicy,
     watched: Sequence[Watched],
-    labelled: Labelled | None,
+    labelled: CountLabelled | None,
     asked: str,
     clock: Callable[[], float],
-) -> Turn | Run:
+) -> RunTurn | Run:
     """The run that this caller does; or a refusal."""
     while True:
         past = past_of(desk, policy, clock())
@@ -106,7 +108,7 @@ def _turn(
         if past.interrupted is not None:
             turn = _taken_over(desk, past.interrupted, policy, past.now)
         else:
-            state = state_of(past, alarms_of(watched), labelled, asked)
+            state = retrain_state(past, alarms_of(watched), labelled, asked)
             answer = due(policy, state, past.now)
             if answer.refusal:
                 return _refused(desk, past, answer, state)
@@ -121,7 +123,7 @@ def _begun(
     answer: Due,
     state: RetrainState,
     policy: RetrainPolicy,
-) -> Turn | None:
+) -> RunTurn | None:
     """A new run; None where somebody else began one."""
     number = past.last + 1
     claim = Claim(
@@ -144,7 +146,7 @@ def _taken_over(
     files: RunFiles,
     policy: RetrainPolicy,
     now: float,
-) -> Turn | None:
+) -> RunTurn | None:
     """A run whose holder is gone; None where somebody else takes it, or it is given up."""
     last = files.claims[-1]
     if last.number >= MOST_CLAIMS:

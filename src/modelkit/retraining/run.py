@@ -14,7 +14,7 @@ from modelkit.registry.log import ALIAS, CHAMPION, DECIDED, ROLLOUT, Entry
 from modelkit.retraining.policy import StandingAlarm
 
 RUN_SCHEMA = "modelkit.run/1"
-STEPS = ("train", "save", "gate", "register", "rollout")
+RUN_STEPS = ("train", "save", "gate", "register", "rollout")
 RunState = Literal[
     "refused",
     "running",
@@ -208,7 +208,7 @@ def run_of(
     last = files.claims[-1]
     steps = [
         RunStep(step, found["at"], found["holder"], _step_text(step, found))
-        for step, found in sorted(files.steps.items(), key=lambda item: STEPS.index(item[0]))
+        for step, found in sorted(files.steps.items(), key=lambda item: RUN_STEPS.index(item[0]))
     ]
     return Run(
         name=name,
@@ -234,7 +234,7 @@ def _state_of(
     if files.end:
         return files.end["state"], files.end["told"]
     if "rollout" in files.steps:
-        return outcome_of(files.version, files.steps["rollout"], entries)
+        return trial_outcome(files.version, files.steps["rollout"], entries)
     last = files.claims[-1]
     since = f"by {last.holder} since {moment(last.at)}"
     if files.left or now >= files.heard + last.lease:
@@ -242,7 +242,7 @@ def _state_of(
     return "running", since
 
 
-def outcome_of(
+def trial_outcome(
     version: str,
     step: Mapping[str, Any],
     entries: Sequence[Entry],

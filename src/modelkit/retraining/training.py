@@ -81,7 +81,7 @@ def manifest_of(path: Path) -> Manifest:
     return manifest
 
 
-def check_name(manifest: Manifest, name: str) -> None:
+def check_model_name(manifest: Manifest, name: str) -> None:
     """Raise RetrainError for the package of another model."""
     if manifest.name != name:
         raise RetrainError(

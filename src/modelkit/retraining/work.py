@@ -14,8 +14,8 @@ from modelkit.registry.log import CHAMPION
 from modelkit.registry.places import write_file
 from modelkit.retraining.desk import Desk
 from modelkit.retraining.policy import RetrainPolicy
-from modelkit.retraining.run import STEPS, Claim, RunFiles, RunState, trial_entry
-from modelkit.retraining.training import Training, check_name, manifest_of
+from modelkit.retraining.run import RUN_STEPS, Claim, RunFiles, RunState, trial_entry
+from modelkit.retraining.training import Training, check_model_name, manifest_of
 
 Train = Callable[[Training], object]
 Judge = Callable[[Training], Verdict]
@@ -31,7 +31,7 @@ class RunEnded(Exception):  # noqa: N818
 
 
 @final
-class Work:
+class RunWork:
     """One holder's work on a run."""
 
     def __init__(  # noqa: PLR0913
@@ -61,7 +61,7 @@ class Work:
         """Do the steps that are left."""
         steps = (self._train, self._save, self._gate, self._register, self._rollout)
         with self._beating(), suppress(RunEnded, TakenOver):
-            for name, step in zip(STEPS, steps, strict=True):
+            for name, step in zip(RUN_STEPS, steps, strict=True):
                 if name not in self._done:
                     self._check_mine()
                     self._record(name, step())
@@ -118,7 +118,7 @@ class Work:
         try:
             self._train_with(training)
             manifest = manifest_of(training.package)
-            check_name(manifest, training.name)
+            check_model_name(manifest, training.name)
         except Exception as error:
             self._fail("train", error)
             raise
