@@ -58,7 +58,15 @@ class Desk:
 
     def numbers(self) -> list[int]:
         """The numbers of the runs, the first one first."""
-        return [int(folder) for folder in self._shelf.folders("runs") if folder.isdecimal()]
+        folders = self._shelf.folders("runs")
+        found = [int(folder) for folder in folders if folder.isdecimal()]
+        if found and not self._claims(found[-1]):  # who died as they began it left a folder
+            del found[-1]
+        return found
+
+    def _claims(self, number: int) -> list[str]:
+        names = self._shelf.names(_folder(number))
+        return [name for name in names if name.startswith("claim-")]
 
     def files(self, number: int) -> RunFiles:
         """What was recorded of a run. Raises RetrainError where there is no such run."""
@@ -83,9 +91,8 @@ class Desk:
             end=self._read(f"{folder}/end") if "end" in names else {},
         )
 
-    def run(self, number: int, now: float) -> Run:
+    def run(self, files: RunFiles, now: float) -> Run:
         """A run as it stands now, in POSIX seconds."""
-        files = self.files(number)
         on_trial = "rollout" in files.steps and not files.end
         entries = self.registry.history(self.name) if on_trial else ()
         return run_of(files, self.name, entries, now)

@@ -28,6 +28,6 @@ def runs_of(
     registry.versions(name)
     desk = Desk(registry, name)
     seen = time.time() if now is None else now
-    runs = [desk.run(number, seen) for number in desk.numbers()]
+    runs = [desk.run(desk.files(number), seen) for number in desk.numbers()]
     refusals = [look.run(name) for look in desk.looks()]
     return tuple(sorted([*runs, *refusals], key=lambda run: run.at))

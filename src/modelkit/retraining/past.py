@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
 from typing import NamedTuple
 
 from modelkit.drift.values import Alarm
@@ -12,7 +11,7 @@ from modelkit.registry.log import CHAMPION, Alias, Underway
 from modelkit.registry.releases import Release
 from modelkit.retraining.desk import Desk, Look
 from modelkit.retraining.policy import RetrainPolicy, RetrainState, StandingAlarm
-from modelkit.retraining.run import Run, RunFiles
+from modelkit.retraining.run import Run, RunFiles, seconds_of
 from modelkit.retraining.standing import standing_of
 
 CountLabelled = Callable[[float], int]
@@ -95,30 +94,30 @@ def settled_run(
     now: float,
 ) -> tuple[Run, RunFiles]:
     """A run, and what was recorded of it; where its rollout has ended, that is recorded too."""
-    run = desk.run(number, now)
     files = desk.files(number)
+    run = desk.run(files, now)
     if not files.end and not run.under_way:
-        desk.record(number, "end", {"state": run.state, "told": run.told, "at": now})
-        run = desk.run(number, now)
+        desk.record(number, "end", {"state": run.state, "told": run.told, "at": run.ended})
     return run, files
 
 
 def retrain_state(
     past: Past,
     alarms: Iterable[Alarm],
+    policy: RetrainPolicy,
     labelled: CountLabelled | None,
     asked: str,
 ) -> RetrainState:
     """What is decided by."""
     made_by = past.made_by
-    trained = _seconds(past.release.at) if made_by is None else made_by.at
-    closed = _seconds(past.champion.at) if made_by is None else made_by.ended
+    trained = seconds_of(past.release.at) if made_by is None else made_by.at
+    closed = seconds_of(past.champion.at) if made_by is None else made_by.ended
     standing = standing_of(alarms, _stood(past), closed, past.now)
     began = min([alarm.began for alarm in standing], default=past.now)
     return RetrainState(
         standing=standing,
-        labelled=_count(labelled, began),
-        labelled_in_all=_count(labelled, trained),
+        labelled=_count(labelled, began) if standing and policy.fresh else 0,
+        labelled_in_all=0 if policy.labels is None else _count(labelled, trained),
         trained=trained,
         starts=tuple(run.at for run in past.runs),
         failed=_failed(past),
@@ -164,8 +163,3 @@ def _count(labelled: CountLabelled | None, since: float) -> int:
     if isinstance(count, bool) or not hasattr(count, "__index__") or count < 0:
         raise RetrainError(f"labelled gives a number of rows, 0 or more, not {count!r}")
     return int(count)
-
-
-def _seconds(at: str) -> float:
-    """A time of the log in POSIX seconds."""
-    return datetime.fromisoformat(at).timestamp()

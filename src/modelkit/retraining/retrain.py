@@ -108,7 +108,7 @@ def _turn(
         if past.interrupted is not None:
             turn = _taken_over(desk, past.interrupted, policy, past.now)
         else:
-            state = retrain_state(past, alarms_of(watched), labelled, asked)
+            state = retrain_state(past, alarms_of(watched), policy, labelled, asked)
             answer = due(policy, state, past.now)
             if answer.refusal:
                 return _refused(desk, past, answer, state)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, final
+from typing import Any, Literal, NamedTuple, final
 
 from modelkit import fields, html, jsonable
 from modelkit.errors import RetrainError
@@ -66,7 +66,7 @@ class Run:
             "budget", "persist" or "labels".
         told: how it ended, or why it was refused, in a sentence.
         at: when it started, in POSIX seconds.
-        ended: when it was seen that it ended; 0.0 before that.
+        ended: when it ended; 0.0 before that.
         champion: the version that it was to replace.
         version: the version that it made; "" before that.
         holder: who does it: user, machine and process.
@@ -197,6 +197,14 @@ class RunFiles:
         return str(self.steps.get("save", {}).get("version", ""))
 
 
+class RunEnd(NamedTuple):
+    """Where a run stands: `at` is when it ended, in POSIX seconds, or 0.0."""
+
+    state: RunState
+    told: str
+    at: float = 0.0
+
+
 def run_of(
     files: RunFiles,
     name: str,
@@ -204,63 +212,68 @@ def run_of(
     now: float,
 ) -> Run:
     """A run by what was recorded of it, and by the log of its model."""
-    state, told = _state_of(files, entries, now)
-    last = files.claims[-1]
+    end = _end_of(files, entries, now)
     steps = [
-        RunStep(step, found["at"], found["holder"], _step_text(step, found))
-        for step, found in sorted(files.steps.items(), key=lambda item: RUN_STEPS.index(item[0]))
+        RunStep(step, files.steps[step]["at"], files.steps[step]["holder"], _text(files, step))
+        for step in RUN_STEPS
+        if step in files.steps
     ]
     return Run(
         name=name,
         number=files.number,
-        state=state,
+        state=end.state,
         reason=files.first.reason,
-        told=told,
+        told=end.told,
         at=files.first.at,
-        ended=float(files.end.get("at", 0.0)),
+        ended=end.at,
         champion=files.first.champion,
         version=files.version,
-        holder=last.holder,
+        holder=files.claims[-1].holder,
         steps=tuple(steps),
         alarms=files.first.alarms,
     )
 
 
-def _state_of(
+def _end_of(
     files: RunFiles,
     entries: Sequence[Entry],
     now: float,
-) -> tuple[RunState, str]:
+) -> RunEnd:
     if files.end:
-        return files.end["state"], files.end["told"]
+        return RunEnd(files.end["state"], files.end["told"], files.end["at"])
     if "rollout" in files.steps:
-        return trial_outcome(files.version, files.steps["rollout"], entries)
+        return trial_end(files.version, files.steps["rollout"], entries)
     last = files.claims[-1]
     since = f"by {last.holder} since {moment(last.at)}"
     if files.left or now >= files.heard + last.lease:
-        return "interrupted", f"it was left {since}; the next call goes on with it"
-    return "running", since
+        return RunEnd("interrupted", f"it was left {since}; the next call goes on with it")
+    return RunEnd("running", since)
 
 
-def trial_outcome(
+def trial_end(
     version: str,
     step: Mapping[str, Any],
     entries: Sequence[Entry],
-) -> tuple[RunState, str]:
+) -> RunEnd:
     """How a trial ended, or that it goes on, by the entry that began it and those after it."""
-    began = [entry for entry in entries if entry.generation == step["generation"]]
-    if not began or began[0].kind == ALIAS:
-        return "promoted", f"{CHAMPION} is {version}"
-    for entry in entries:
-        if entry.generation <= step["generation"]:
-            continue
+    began, *later = [entry for entry in entries if entry.generation >= step["generation"]]
+    if began.kind == ALIAS:
+        return RunEnd("promoted", f"{CHAMPION} is {version}", step["at"])
+    told = f"since {began.at}"
+    for entry in later:
+        # By the clock of the run, which in a replay is not that of the log.
+        at = step["at"] + seconds_of(entry.at) - seconds_of(began.at)
+        decision = entry.about.get("decision") if entry.kind == DECIDED else None
         if entry.alias == CHAMPION and entry.version == version:
-            return "promoted", entry.reason
+            return RunEnd("promoted", entry.reason, at)
         if entry.alias == CHAMPION:
-            return "superseded", f"{CHAMPION} was set to {entry.version}: {entry.reason}"
-        if entry.kind == DECIDED and entry.about.get("decision") == "rollback":
-            return "rolled back", entry.reason
-    return "on trial", f"since {began[0].at}"
+            moved = f"{CHAMPION} was set to {entry.version}: {entry.reason}"
+            return RunEnd("superseded", moved, at)
+        if decision == "rollback":
+            return RunEnd("rolled back", entry.reason, at)
+        if decision == "hold":
+            told = f"held, for a person to decide: {entry.reason}"
+    return RunEnd("on trial", told)
 
 
 def trial_entry(
@@ -276,20 +289,26 @@ def trial_entry(
     return None
 
 
-def _step_text(
-    name: str,
-    found: Mapping[str, Any],
+def _text(
+    files: RunFiles,
+    step: str,
 ) -> str:
     """What came of a step, in a few words."""
-    if name == "train":
+    found = files.steps[step]
+    if step == "train":
         return f"{found['seconds']:.1f} s"
-    if name == "save":
+    if step == "save":
         return f"{found['version']}, {found['size']:,} bytes, sha256:{found['digest'][:16]}"
-    if name == "gate":
+    if step == "gate":
         return f"{found['decision']}: {found['reason']}"
-    if name == "register":
-        return f"{found['version']}"
+    if step == "register":
+        return str(found["version"])
     return f"entry {found['generation']} of the log"
+
+
+def seconds_of(at: str) -> float:
+    """A time of the log in POSIX seconds."""
+    return datetime.fromisoformat(at).timestamp()
 
 
 def moment(at: float) -> str:

@@ -130,11 +130,7 @@ class RunWork:
 
     def _save(self) -> dict[str, Any]:
         """Keep the package in the registry, so that any machine can go on from here."""
-        path = Path(self._done["train"]["package"])
-        if not _is(path, str(self._done["train"]["digest"])):
-            # It was on another machine: nothing is left of that training but its record.
-            self._train()
-            path = self._training.package
+        path = self._trained()
         data = self._desk.keep_package(self._number, path.read_bytes())
         self._put_package(data)
         manifest = manifest_of(self._training.package)
@@ -144,6 +140,17 @@ class RunWork:
             "model_digest": manifest.model_digest,
             "size": len(data),
         }
+
+    def _trained(self) -> Path:
+        """The path of the package that was trained here; trained anew where there is none."""
+        record = self._done["train"]
+        path = Path(record["package"])
+        if _is(path, str(record["digest"])):
+            return path
+        own = self._training.package  # where another holder's record was first
+        if not own.exists():
+            self._train()  # it was on another machine: nothing is left of it but its record
+        return own
 
     def _put_package(self, data: bytes) -> None:
         path = self._training.package
