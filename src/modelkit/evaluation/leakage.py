@@ -83,7 +83,7 @@ def equal_rows(
     low, _ = clopper_pearson(found, len(held_out), 0.98)
     text = (
         f"{found:,} of {len(held_out):,} held-out rows ({share:.2%}) equal a training row in every "
-        f"column; {usual:.2%} of the training rows equal another"
+        f"column that the model reads; {usual:.2%} of the training rows equal another"
     )
     return LeakageCheck("equal rows", low > usual, text), equal
 
