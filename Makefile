@@ -13,6 +13,7 @@ BENCH_CONVERSION := $(VENV)-bench-conversion
 BENCH_EXPLAIN := $(VENV)-bench-explain
 BENCH_DRIFT := $(VENV)-bench-drift
 BENCH_EMBEDDING := $(VENV)-bench-embedding
+BENCH_GATE := $(VENV)-bench-gate
 BENCH_SECURITY := $(VENV)-bench-security
 BENCH_SERVING := $(VENV)-bench-serving
 RECIPES := $(VENV)-recipes
@@ -21,7 +22,7 @@ CONSTRAINTS := requirements/dev.txt
 INSTALL := -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: quickstart loop test lint programs stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-evaluation bench-explain bench-gpu bench-metrics bench-rollout bench-security bench-serving test-kserve test-recipes clean help
+.PHONY: quickstart loop test lint programs stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-evaluation bench-explain bench-gate bench-gpu bench-metrics bench-rollout bench-security bench-serving test-kserve test-recipes clean help
 
 quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
 	$(VENV)/bin/python docs/quickstart.py
@@ -76,6 +77,9 @@ bench-evaluation: $(VENV)/.test ## how often the intervals of an Evaluation hold
 
 bench-explain: $(BENCH_EXPLAIN)/.bench-explain ## compare explanations with shap and lime, likewise; six minutes
 	$(BENCH_EXPLAIN)/bin/python -m benchmarks.explain.run
+
+bench-gate: $(VENV)/.test $(BENCH_GATE)/.installed ## how often a gate promotes and blocks equal models, beside MLflow and skore; a quarter of an hour
+	GATE_RIVALS=$(BENCH_GATE)/bin/python $(VENV)/bin/python -m benchmarks.gate.run
 
 bench-gpu: $(VENV)/.test ## every usable device against the CPU; RUNTIME=gpu for the runtime that knows some
 	$(VENV)/bin/python -m benchmarks.devices.gpu
@@ -169,6 +173,11 @@ $(BENCH_DRIFT)-evidently/.installed: | $(BENCH_DRIFT)-evidently/bin/pip
 
 $(BENCH_DRIFT)-nannyml/.installed: | $(BENCH_DRIFT)-nannyml/bin/pip
 	$(BENCH_DRIFT)-nannyml/bin/python $(INSTALL) nannyml statsmodels "pandas<3" psutil
+	@touch $@
+
+# No constraints: mlflow wants another release of pandas. Nothing of modelkit is needed there.
+$(BENCH_GATE)/.installed: | $(BENCH_GATE)/bin/pip
+	$(BENCH_GATE)/bin/python $(INSTALL) "mlflow>=3" skore
 	@touch $@
 
 $(BENCH_EMBEDDING)/.bench-embedding: pyproject.toml $(CONSTRAINTS) | $(BENCH_EMBEDDING)/bin/pip

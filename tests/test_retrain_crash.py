@@ -272,3 +272,29 @@ def test_workers_that_raise_the_same_alarm_at_once_make_one_run(
     assert found[0] == ("on trial", 1, "changed + material")
     assert found[1:] == [("refused", 0, "busy")] * 3
     assert [entry.kind for entry in registry.history("churn")].count(ROLLOUT) == 1
+
+
+def test_a_record_of_a_holder_that_is_gone_costs_no_second_training(registry, tmp_path):
+    """The first holder, on another machine, records its training while the second one trains."""
+    clock = Clock()
+    slow = Late(train)
+    first = threading.Thread(
+        target=retrain,
+        args=(registry, tmp_path / "gone"),
+        kwargs={"policy": CANARY, "clock": clock, "train": slow},
+    )
+    first.start()
+    assert slow.there.wait(60)
+    clock.now += LEASE
+    trained = []
+
+    def second(training):
+        trained.append(training)
+        slow.go.set()
+        first.join(60)
+        for package in (tmp_path / "gone").rglob("*.mk"):
+            package.unlink()
+        train(training)
+
+    run = retrain(registry, tmp_path / "here", policy=CANARY, clock=clock, train=second)
+    assert (run.state, len(trained)) == ("on trial", 1)

@@ -45,7 +45,7 @@ def slice_figures(
     """The figures of every value of each column, (n,). Raises EvaluationError."""
     found = []
     for name, values in columns.items():
-        texts = texts_of(values)
+        texts = texts_of(f"slices: {name!r}", values)
         if len(texts) != len(answered):
             raise EvaluationError(
                 f"slices: {name!r} has {len(texts):,} values, and there are {len(answered):,} rows"

@@ -27,6 +27,7 @@ from modelkit.gating.policy import AnyMetric, GateMetric
 
 REPEATS = 1000  # of the bootstrap, whose standard error is then known to some 2 %
 KNOWN_SHARE = 0.9  # of the draws that must have the figure
+MOST_ERRORS = 1e4  # as small a part of the standard error as can be shown: by 1e8 times the rows
 SHOWN_WITH = 0.8  # the probability that `rows_needed` is about
 BY_COUNTS = (
     "(b - c) / n, with b rows that only the candidate got right and c that only the champion did; "
@@ -125,10 +126,10 @@ class Comparison:
         """How many rows would show that the candidate is no worse than its margin allows.
 
         It is taken to be as good as the champion; at a margin of 0, as much better as it was here.
-        None where nothing tells, or where that is no better.
+        None where nothing tells, or where that is no better, or so little that no rows would do.
         """
         distance = margin or self.difference.value
-        if not self.error or distance <= 0:
+        if not self.error or distance <= self.error / MOST_ERRORS:
             return None
         return rows_needed(self.error, self.rows, distance, alpha=alpha, power=SHOWN_WITH)
 

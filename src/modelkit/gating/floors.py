@@ -17,7 +17,7 @@ from modelkit.evaluation.metrics import TaskMetric
 from modelkit.evaluation.paired import rows_needed
 from modelkit.evaluation.sums import Undefined
 from modelkit.gating.check import Check
-from modelkit.gating.comparison import SHOWN_WITH
+from modelkit.gating.comparison import MOST_ERRORS, SHOWN_WITH
 from modelkit.gating.policy import MetricFloor
 
 EXACT = "hits / rows, with the exact interval of Clopper and Pearson"
@@ -96,6 +96,6 @@ def _needed(
     distance = (check.estimate or 0.0) - floor.bound
     if not floor.at_least:
         distance = -distance
-    if not error or distance <= 0:
+    if not error or distance <= error / MOST_ERRORS:
         return None
     return rows_needed(error, rows, distance, alpha=alpha, power=SHOWN_WITH)
