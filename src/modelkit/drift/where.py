@@ -12,6 +12,7 @@ from modelkit.drift import exact
 from modelkit.drift.cells import Feature
 from modelkit.drift.values import SegmentDrift
 from modelkit.drift.watch import Watch
+from modelkit.holm import holm
 
 MOST_FEATURES = 10  # that are looked at in segments, the first to be alarmed
 
@@ -120,5 +121,5 @@ def _adjusted(
             draws,
         )
         p.append(value)
-    found: list[float] = exact.holm(np.array(p)).tolist()
+    found: list[float] = holm(np.array(p)).tolist()
     return found
