@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from benchmarks.common.measure import command, judge, table
+from benchmarks.gate.retraining import retraining
 from benchmarks.gate.worlds import (
     answers,
     figure_check,
@@ -324,6 +325,7 @@ SECTIONS = {
     "reuse": reuse,
     "price": price,
     "rivals": rivals,
+    "retraining": retraining,
 }
 
 if __name__ == "__main__":
