@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -151,6 +152,7 @@ class Claim:
         digest: the digest of that version's package.
         generation: the number of the entry by which it is the champion.
         alarms: those that led to it.
+        id: what tells apart equal claims of several threads.
     """
 
     number: int
@@ -163,6 +165,7 @@ class Claim:
     digest: str
     generation: int
     alarms: tuple[StandingAlarm, ...] = ()
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @final
