@@ -89,10 +89,7 @@ class Comparison:
 
     def p_above(self, bound: float) -> float:
         """The one-sided p-value of "the candidate is better by at most `bound`"."""
-        counts = self.counts
-        if counts is None and self._alike:
-            # No unit differs in these rows, which does not say that none ever will.
-            counts = RightCounts(0, 0, int(self.difference.units))
+        counts = self._counted
         if counts is None:
             return self.difference.p_above(bound)
         if bound == 0:
@@ -101,15 +98,23 @@ class Comparison:
             return 0.0 if bound < 0 else 1.0
         return float(special_functions().ndtr(-tango(*counts, bound)))
 
-    @property
-    def _alike(self) -> bool:
-        return self.bounded and self.difference.error == 0 and self.difference.value == 0
-
     def interval(self, level: float) -> Interval:
         """A two-sided interval of the difference."""
-        if self.counts is None:
+        counts = self._counted
+        if counts is None:
             return self.difference.interval(level)
-        return tango_interval(*self.counts, level)
+        return tango_interval(*counts, level)
+
+    @property
+    def _counted(self) -> RightCounts | None:
+        """What is tested by counts: also rows, or clusters, of which none tells the two apart.
+
+        That does not say that none ever will, and an error of 0 would.
+        """
+        alike = self.difference.error == 0 and self.difference.value == 0
+        if self.counts is None and self.bounded and alike:
+            return RightCounts(0, 0, int(self.difference.units))
+        return self.counts
 
     @property
     def error(self) -> float | None:

@@ -147,6 +147,7 @@ def _verdict(
     policy = asking.policy
     ours = asking.candidate
     theirs = asking.champion
+    refuse_twice(checks)
     rows = 0 if asked is None else len(asked.task)
     units = 0 if asked is None else units_of(rows, asked.task.clusters)
     return Verdict(
@@ -172,6 +173,14 @@ def _verdict(
         versions=library_versions(),
         notes=tuple(_notes(asking, asked, use, units)),
     )
+
+
+def refuse_twice(checks: Sequence[Check]) -> None:
+    """Raise GateError where two checks have one name, by which a Verdict gives them."""
+    names = [check.name for check in checks]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise GateError(f"two checks have the same name: {', '.join(twice)}")
 
 
 def _notes(
