@@ -23,7 +23,7 @@ class AnsweredIn:
     stage: int
 
 
-class Answered(NamedTuple):
+class AnsweredUnit(NamedTuple):
     """What a loss is of.
 
     Attributes:
@@ -126,7 +126,7 @@ class Outcomes:
         """Whether it remembers an answer to this key, whose loss may have come."""
         return unit in self._keys
 
-    def take(self, unit: int, *, by_function: bool) -> Answered | None:
+    def take(self, unit: int, *, by_function: bool) -> AnsweredUnit | None:
         """What a loss of this key is of, once for each answer; None where it does not count.
 
         Args:
@@ -150,7 +150,7 @@ class Outcomes:
             if by_function and not answers:
                 self.unknown += 1
                 return None
-            return Answered(key.served, answers)
+            return AnsweredUnit(key.served, answers)
 
     def forget(self) -> None:
         """Forget every answer: no more losses will come."""
