@@ -15,9 +15,9 @@ from modelkit.evaluation.metrics import METRICS
 from modelkit.evaluation.paired import PairedDifference
 from modelkit.gating.budgets import Measurements, median_check, plain_check, tail_check
 from modelkit.gating.claims import Levels, no_harm, no_worse
-from modelkit.gating.comparison import Comparison, Counts, compare
+from modelkit.gating.comparison import Comparison, RightCounts, compare_by
 from modelkit.gating.holdout import share_of_alpha
-from modelkit.gating.latency import Timed, timed_turns
+from modelkit.gating.latency import TurnTimes, timed_turns
 from modelkit.gating.policy import GateMetric, read_floor
 
 ALPHA = 0.05
@@ -73,7 +73,7 @@ def test_20_candidates_on_one_hold_out():
         for counted, results in found.items():
             passed = False
             for use, (b, c) in enumerate(zip(better, worse, strict=True), start=1):
-                counts = Counts(int(b), int(c), 2000)
+                counts = RightCounts(int(b), int(c), 2000)
                 told = Comparison(PairedDifference((b - c) / 2000, 0.006, 2000), 2000, "", counts)
                 levels = Levels(share_of_alpha(ALPHA, use if counted else 0), ALPHA)
                 passed |= no_worse("accuracy", lambda told=told: told, 0, levels).outcome == "pass"
@@ -101,7 +101,7 @@ def failed(X, y, region):
     cases = []
     for value in range(20):
         own = [side.at(np.flatnonzero(region == value)) for side in sides]
-        compared = partial(compare, METRICS["binary"]["accuracy"], *own, seed=0)
+        compared = partial(compare_by, METRICS["binary"]["accuracy"], *own, seed=0)
         cases.append((str(value), "accuracy", 0.01, compared))
     return [check.name for check in no_harm(cases, ALPHA, "slice") if check.outcome == "fail"]
 
@@ -126,18 +126,18 @@ def test_the_bootstrap_of_ones_own_metric_agrees_with_the_closed_form():
         return log_loss(truth, outputs["probabilities"][:, 1])
 
     own = GateMetric("own", own_loss, higher_is_better=False)
-    closed = compare(METRICS["binary"]["log_loss"], *sides, seed=0)
-    drawn = compare(own, *sides, seed=0)
+    closed = compare_by(METRICS["binary"]["log_loss"], *sides, seed=0)
+    drawn = compare_by(own, *sides, seed=0)
     assert drawn.difference.value == pytest.approx(closed.difference.value)
     assert drawn.difference.error == pytest.approx(closed.difference.error, rel=0.1)
-    assert compare(own, *sides, seed=0) == drawn  # the same seed, the same draws
+    assert compare_by(own, *sides, seed=0) == drawn  # the same seed, the same draws
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 2000), st.floats(0, 0.2))
 @settings(max_examples=200)
 def test_shown_and_harm_exclude_each_other(better, worse, others, margin):
     n = better + worse + others + 1
-    counts = Counts(better, worse, n)
+    counts = RightCounts(better, worse, n)
     told = Comparison(PairedDifference((better - worse) / n, 0.01, n), n, "", counts)
     check = no_worse("accuracy", lambda: told, margin, LEVELS)
     exchanged = no_worse("accuracy", told.exchanged, margin, LEVELS)
@@ -152,7 +152,7 @@ def test_shown_and_harm_exclude_each_other(better, worse, others, margin):
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 500), st.integers(0, 500))
 def test_rows_that_both_answer_alike_do_not_change_who_is_better(better, worse, some, more):
     def p(others):
-        counts = Counts(better, worse, better + worse + others)
+        counts = RightCounts(better, worse, better + worse + others)
         return Comparison(PairedDifference(0.0, 0.1, 9), counts.n, "", counts).p_above(0)
 
     assert p(some) == p(more)
@@ -170,7 +170,7 @@ def timed(ours, theirs, tail=0.0):
     rng = np.random.default_rng(7)
     times = [scale * np.exp(0.02 * rng.normal(size=(40, 20))) for scale in (ours, theirs)]
     times[0][:, :1] += tail
-    return Timed(*times)
+    return TurnTimes(*times)
 
 
 def test_time_is_compared_by_its_ratio():

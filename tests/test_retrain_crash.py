@@ -110,6 +110,31 @@ def test_a_machine_that_is_gone_has_its_training_done_again_and_its_package_kept
         assert len(trained) == again
 
 
+def test_threads_that_ask_at_the_same_moment_make_one_run(registry, tmp_path):
+    start = threading.Barrier(4)
+    clock = Clock()
+    found = []
+
+    def ask():
+        start.wait()
+        found.append(retrain(registry, tmp_path, policy=CANARY, clock=clock))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    states = sorted((run.state, run.number) for run in found)
+    assert states == [("on trial", 1), *[("refused", 0)] * 3]
+    assert Desk(registry, "churn").numbers() == [1]
+
+
+def test_equal_claims_are_told_apart():
+    claims = {Claim(1, START, "ann", LEASE, "alarm", asked=False, champion="1.0.0", digest="",
+                    generation=1) for _ in range(9)}  # fmt: skip
+    assert len(claims) == 9
+
+
 class Late:
     """Somebody who trains or judges until the test lets them go on."""
 

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from modelkit.registry.log import Underway as Underway
     from modelkit.registry.releases import Recorded as Recorded
     from modelkit.registry.shelf import Shelf as Shelf
+    from modelkit.registry.verdicts import Judgement as Judgement
     from modelkit.replicas import Replica as Replica
     from modelkit.retraining.policy import RetrainState as RetrainState
     from modelkit.retraining.policy import StandingAlarm as StandingAlarm
@@ -111,6 +112,7 @@ _HOMES = {
     "Reference": "modelkit.package.load",
     "Replica": "modelkit.replicas",
     "Identity": "modelkit.identity",
+    "Judgement": "modelkit.registry.verdicts",
     "Shelf": "modelkit.registry.shelf",
     "State": "modelkit.registry.log",
     "Underway": "modelkit.registry.log",

@@ -7,7 +7,7 @@ from typing import final
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.drift.labelled_rows import LabelledRows
+from modelkit.drift.labelled_rows import LabelledCall
 from modelkit.drift.labels import Labelled
 from modelkit.drift.milestones import places_of
 from modelkit.drift.order import Order, Shuffle
@@ -73,7 +73,7 @@ class LabelWatch:
 
     def push(
         self,
-        rows: LabelledRows,
+        rows: LabelledCall,
         times: Array,
         order: Order,
     ) -> list[Alarm]:

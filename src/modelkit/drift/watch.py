@@ -16,7 +16,7 @@ from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.chronicle import Chronicle
 from modelkit.drift.expected import LabelFree
 from modelkit.drift.label_watch import RANKED_AT_ONCE, LabelWatch
-from modelkit.drift.labelled_rows import LabelledRows
+from modelkit.drift.labelled_rows import LabelledCall
 from modelkit.drift.labels import Labelled
 from modelkit.drift.milestones import places_of
 from modelkit.drift.order import Order, Shuffle
@@ -310,7 +310,7 @@ class Watch:
 
     def push_labels(
         self,
-        rows: LabelledRows,
+        rows: LabelledCall,
         times: Array,
         order: Order = "time",
     ) -> list[Alarm]:

@@ -9,7 +9,7 @@ from modelkit import html
 from modelkit.evaluation.charts import interval_bar
 from modelkit.evaluation.figures import MetricFigure
 from modelkit.evaluation.page import PAGE_STYLE
-from modelkit.gating.check import Check, Part
+from modelkit.gating.check import Check, CheckPart
 
 if TYPE_CHECKING:
     from modelkit.gating.verdict import Verdict
@@ -29,7 +29,7 @@ VERDICT_STYLE = (
 .checks tr.spare+tr td:first-child,.checks tr+tr td:first-child:empty{border:0}
 """
 )
-HEADINGS: dict[Part, str] = {
+HEADINGS: dict[CheckPart, str] = {
     "contract": "Contract",
     "floor": "Floors",
     "metric": "Shown to be no worse",
@@ -51,7 +51,7 @@ def verdict_page(verdict: Verdict) -> str:
 
 def _of(
     verdict: Verdict,
-    part: Part,
+    part: CheckPart,
 ) -> list[Check]:
     return [check for check in verdict.checks if check.part == part]
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 from modelkit.errors import RetrainError
 from modelkit.registry.registry import Registry
@@ -153,7 +154,14 @@ def _taken_over(
         told = f"{last.number} processes ended in it, the last one {last.holder}"
         desk.record(files.number, "end", {"state": "failed", "told": told, "at": now})
         return None
-    claim = replace(last, number=last.number + 1, at=now, holder=holder_here(), lease=policy.lease)
+    claim = replace(
+        last,
+        number=last.number + 1,
+        at=now,
+        holder=holder_here(),
+        lease=policy.lease,
+        id=uuid4().hex,
+    )
     return (files.number, claim) if desk.claim(files.number, claim) else None
 
 

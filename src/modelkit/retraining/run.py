@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -151,6 +152,7 @@ class Claim:
         digest: the digest of that version's package.
         generation: the number of the entry by which it is the champion.
         alarms: those that led to it.
+        id: what tells apart equal claims of several threads.
     """
 
     number: int
@@ -163,6 +165,7 @@ class Claim:
     digest: str
     generation: int
     alarms: tuple[StandingAlarm, ...] = ()
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @final
@@ -262,7 +265,7 @@ def trial_end(
     told = f"since {began.at}"
     for entry in later:
         # By the clock of the run, which in a replay is not that of the log.
-        at = step["at"] + seconds_of(entry.at) - seconds_of(began.at)
+        at = step["at"] + run_seconds(entry.at) - run_seconds(began.at)
         decision = entry.about.get("decision") if entry.kind == DECIDED else None
         if entry.alias == CHAMPION and entry.version == version:
             return RunEnd("promoted", entry.reason, at)
@@ -306,7 +309,7 @@ def _text(
     return f"entry {found['generation']} of the log"
 
 
-def seconds_of(at: str) -> float:
+def run_seconds(at: str) -> float:
     """A time of the log in POSIX seconds."""
     return datetime.fromisoformat(at).timestamp()
 
