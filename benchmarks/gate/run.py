@@ -165,7 +165,7 @@ def sliced(runs: int, n: int, worse: float = 0.0) -> tuple[float, float, float]:
 
 def slices(args) -> str:
     """20 slices of an equal candidate, margin .01: how often some slice blocks"""
-    runs = args.runs // 2
+    runs = args.runs // 4
     lines = []
     for n in (2000, 10_000):
         blocked, _, lower = sliced(runs, n)

@@ -77,7 +77,7 @@ def _part(
     explained = set()
     for check in checks:
         # Slices share their questions and formulas, which are read once.
-        how = f"{check.question} {check.formula}".strip()
+        how = f"{check.question} How: {check.formula}" if check.formula else check.question
         rows.append(_row(check, "" if how in explained else how))
         explained.add(how)
     return f'<tr><th class="heading" colspan="6">{html.escape(heading)}</th></tr>{"".join(rows)}'
