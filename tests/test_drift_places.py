@@ -128,7 +128,7 @@ def test_a_state_of_before_goes_on_with_its_rows_and_without_times():
     assert {alarm.time for alarm in detector.alarms} == {None}
     for s, (_, stream) in enumerate(detector._watch.streams()):
         blocks = stream._blocks
-        rows, times = stream._course.at(np.arange(blocks))
+        rows, times = stream._whereabouts.at(np.arange(blocks))
         assert np.isnan(times).all()
         assert (abs(rows - 32 * np.arange(blocks)) <= 1).all(), s
     assert detector._watch.place == detector.rows
