@@ -5,7 +5,6 @@ Where a block ends depends on how many rows have come, never on what they hold.
 
 from __future__ import annotations
 
-from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any, final
 
