@@ -137,3 +137,18 @@ def test_segments_that_are_tested_are_bounded():
     assert len(others) == 6
     assert not tested & others
     assert sum(own.p is not None for own in segments) <= MOST_TESTED
+
+
+def test_a_window_for_an_embedding_is_for_all_its_numbers():
+    """As `tolerance` has it; the window was refused."""
+    rng = np.random.default_rng(4)
+    past = rng.normal(size=(300, 4))
+    profile = mk.Profile.fit({"e": past}, reference={"e": rng.normal(size=(500, 4))})
+    told = []
+    detector = mk.Detector(profile, clock=lambda: 1.7e9, on_alarm=told.append)
+    detector.suppress("2030-01-01", "a new encoder is rolled out", features=["e"])
+    detector.update({"e": rng.normal(3, 1, (2000, 4))})
+    assert detector.alarms
+    assert not told
+    with pytest.raises(DriftError, match="no features"):
+        detector.suppress("2030-01-01", "why", features=["f"])
