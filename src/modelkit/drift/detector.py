@@ -296,9 +296,9 @@ class Detector:
         watch = self._watch
         start = watch.chronicle.clock() if since is None else float(given_seconds(since, 1)[0])
         end = float(given_seconds(until, 1)[0])
-        watch.check_features(features)
+        named = watch.named(features)
         with watch.lock:
-            watch.chronicle.notes.suppress(Suppression(start, end, reason, tuple(features)))
+            watch.chronicle.notes.suppress(Suppression(start, end, reason, named))
 
     def rebase(
         self,
