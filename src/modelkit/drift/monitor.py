@@ -39,9 +39,9 @@ from modelkit.signature import Feeds, Signature
 from modelkit.wrapper import Wrapper, check_wrapped
 
 BUFFER = 256  # rows that are made into cells at once
-STEP_ROWS = 128  # rows that are ranked at once
+STEP_ROWS = 256  # rows that are ranked at once: a step that takes no longer than to count them
 SAMPLE_ROWS = 64  # rows that one call shows at most, drawn at random
-MOST_WAITING = 32  # steps that may wait for calls to do them, five for 256 rows
+MOST_WAITING = 32  # steps that may wait for calls to do them, three for 256 rows
 BURST = 2.0  # seconds of the budget that may be saved up
 
 copy = np.ndarray.copy
