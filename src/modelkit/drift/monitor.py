@@ -39,9 +39,9 @@ from modelkit.signature import Feeds, Signature
 from modelkit.wrapper import Wrapper, check_wrapped
 
 BUFFER = 256  # rows that are made into cells at once
-STEP_ROWS = 128  # rows that are ranked at once
+STEP_ROWS = 256  # rows that are ranked at once: a step that takes no longer than to count them
 SAMPLE_ROWS = 64  # rows that one call shows at most, drawn at random; all where units are judged
-MOST_WAITING = 32  # steps that may wait for calls to do them, five for 256 rows
+MOST_WAITING = 32  # steps that may wait for calls to do them, three for 256 rows
 BURST = 2.0  # seconds of the budget that may be saved up
 
 copy = np.ndarray.copy
@@ -177,9 +177,8 @@ class Monitor(Wrapper):
                 "or 'week', or show whole batches to a Detector"
             )
         self._clock = clock
-        self._whole = (
-            profile.unit is not None
-        )  # a part of a unit is no unit of the reference's size
+        # A part of a unit is no unit of the reference's size.
+        self._whole = profile.unit is not None
         self._timed = profile.timed_stratum or profile.unit in PERIODS
         if profile.unit in PERIODS:
             self._watch.of_units().stream.begin(clock())
