@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from modelkit.drift import archive
 from modelkit.drift.buckets import HISTORY_BYTES
-from modelkit.drift.profile import Profile
+from modelkit.drift.profile import Profile, check_profile
 from modelkit.drift.refusals import check_same_columns
 from modelkit.drift.untold import OnAlarm
 from modelkit.drift.watch import STATE_SCHEMA, Watch
@@ -21,6 +21,7 @@ def resume(
     on_alarm: OnAlarm | None = None,
 ) -> Watch:
     """The inverse of `Watch.state`, bit for bit. Raises DriftError for any other bytes."""
+    check_profile(profile)
     about, arrays = archive.unpack(STATE_SCHEMA, state, "state of a Detector")
     if about.get("profile") != profile.digest:
         raise DriftError(
@@ -46,7 +47,7 @@ def rebased(
 
     Raises DriftError where the new profile does not watch the same columns and outputs.
     """
-    profile = profile.without(before.ignored)
+    profile = check_profile(profile).without(before.ignored)
     check_same_columns(before.profile, profile)
     chronicle = before.chronicle
     with before.lock:

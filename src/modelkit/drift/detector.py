@@ -16,7 +16,7 @@ from modelkit.drift.notes import Suppression
 from modelkit.drift.order import Order, check_order
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
-from modelkit.drift.row_times import given_seconds
+from modelkit.drift.row_times import given_second, given_seconds
 from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
 from modelkit.drift.watch import Watch
@@ -267,7 +267,9 @@ class Detector:
         watch = self._watch
         with watch.lock:
             if alarm not in watch.chronicle.all_alarms:
-                raise DriftError(f"this Detector did not raise the alarm {alarm}; see `alarms`")
+                raise DriftError(
+                    f"this Detector did not raise the alarm {alarm}; pass an Alarm from `alarms`"
+                )
             watch.chronicle.notes.acknowledge(alarm, reason, watch.chronicle.clock())
 
     def suppress(
@@ -294,8 +296,8 @@ class Detector:
                 without a reason.
         """
         watch = self._watch
-        start = watch.chronicle.clock() if since is None else float(given_seconds(since, 1)[0])
-        end = float(given_seconds(until, 1)[0])
+        start = watch.chronicle.clock() if since is None else given_second(since, "since")
+        end = given_second(until, "until")
         watch.check_features(features)
         with watch.lock:
             watch.chronicle.notes.suppress(Suppression(start, end, reason, tuple(features)))

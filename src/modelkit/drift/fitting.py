@@ -155,6 +155,8 @@ def length_columns(
     model: Model | None,
 ) -> dict[str, FeatureKind]:
     """The columns of which the length counts, and not the words."""
+    if isinstance(text, str):
+        raise DriftError(f"text is a sequence of columns; pass ({text!r},)")
     names = list(text)
     if model is not None and is_encoder(model):
         names.append(TEXT)

@@ -25,7 +25,7 @@ from modelkit.drift.outputs import (
     joined_calls,
     output_columns,
 )
-from modelkit.drift.profile import PROFILE_NAME, Profile
+from modelkit.drift.profile import PROFILE_NAME, Profile, check_profile
 from modelkit.drift.units import BATCH_UNIT, PERIODS, UnitRows, together
 from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
@@ -136,7 +136,7 @@ class Monitor(Wrapper):
             raise DriftError(f"budget is in rows a second, 0 or more; got {budget!r}")
         if profile is None:
             profile = packaged(model)
-        profile = profile.without(model.signature.ignored)
+        profile = check_profile(profile).without(model.signature.ignored)
         profile.check(model.signature)
         super().__init__(model)
         self.signature = model.signature
