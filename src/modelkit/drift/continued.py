@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from modelkit.drift import archive
 from modelkit.drift.buckets import HISTORY_BYTES
@@ -35,6 +35,24 @@ def resume(
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise DriftError(f"this is no state of a Detector: {error!r}") from error
     return watch
+
+
+def resume_all(
+    profile: Profile,
+    states: Sequence[bytes],
+) -> list[Watch]:
+    """What several workers know. Raises DriftError for none, and for those with other arguments."""
+    if not states:
+        raise DriftError("there are no states to merge")
+    watches = [resume(profile, state) for state in states]
+    first = watches[0]
+    for other in watches[1:]:
+        for name in ("alpha", "tolerance", "guarantee"):
+            mine = getattr(first, name)
+            theirs = getattr(other, name)
+            if mine != theirs:
+                raise DriftError(f"the states differ in {name}: {mine}, {theirs}")
+    return watches
 
 
 def rebased(

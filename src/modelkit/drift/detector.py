@@ -20,6 +20,7 @@ from modelkit.drift.row_times import given_second, given_seconds
 from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
 from modelkit.drift.watch import Watch
+from modelkit.drift.wording import count_of
 from modelkit.errors import DriftError
 from modelkit.evidence import Guarantee
 
@@ -377,19 +378,14 @@ class Detector:
         Raises:
             DriftError: for no states, or those of different profiles, arguments or open units.
         """
-        if not states:
-            raise DriftError("there are no states to merge")
-        watches = [continued.resume(profile, state) for state in states]
-        first = watches[0]
-        for other in watches[1:]:
-            for name in ("alpha", "tolerance", "guarantee"):
-                mine = getattr(first, name)
-                theirs = getattr(other, name)
-                if mine != theirs:
-                    raise DriftError(f"the states differ in {name}: {mine}, {theirs}")
+        watches = continued.resume_all(profile, states)
         if profile.units is not None:
             return unit_findings.of_workers(watches)
         return findings.of_workers(watches)
+
+    def __repr__(self) -> str:
+        found = count_of(len(self.alarms), "alarm")
+        return f"<Detector of {self.profile!r}: {count_of(self.rows, 'row')} taken, {found}>"
 
 
 def detector_of(watch: Watch) -> Detector:
