@@ -40,7 +40,7 @@ from modelkit.wrapper import Wrapper, check_wrapped
 
 BUFFER = 256  # rows that are made into cells at once
 STEP_ROWS = 128  # rows that are ranked at once
-SAMPLE_ROWS = 64  # rows that one call shows at most, drawn at random
+SAMPLE_ROWS = 64  # rows that one call shows at most, drawn at random; all where units are judged
 MOST_WAITING = 32  # steps that may wait for calls to do them, five for 256 rows
 BURST = 2.0  # seconds of the budget that may be saved up
 
@@ -102,6 +102,7 @@ class Monitor(Wrapper):
         "_untold",
         "_waiting",
         "_wanted",
+        "_whole",
         "failures",
         "last_failure",
         "served",
@@ -176,6 +177,9 @@ class Monitor(Wrapper):
                 "or 'week', or show whole batches to a Detector"
             )
         self._clock = clock
+        self._whole = (
+            profile.unit is not None
+        )  # a part of a unit is no unit of the reference's size
         self._timed = profile.timed_stratum or profile.unit in PERIODS
         if profile.unit in PERIODS:
             self._watch.of_units().stream.begin(clock())
@@ -302,7 +306,7 @@ class Monitor(Wrapper):
                 arrays = (*feeds.values(),)
             rows = len(arrays[0])
             seen = rows
-            if rows > SAMPLE_ROWS:
+            if rows > SAMPLE_ROWS and not self._whole:
                 seen = SAMPLE_ROWS
                 chosen = self._sampled(rows)
                 kept = tuple([array.take(chosen, axis=0) for array in arrays])

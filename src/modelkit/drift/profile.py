@@ -160,7 +160,7 @@ class Profile:
         kinds = fitting.length_columns(text, model)
         fitted = fitting.Fitting(kinds, weights, seed)
         fitted.inputs(sides.train, marking.aside)
-        answers = fitting.fit_answers(fitted, sides, scores, ordered=ordered)
+        answers = fitting.fit_answers(fitted, sides, scores, marks.units, ordered=ordered)
         labelled = (TARGET,) if labels is not None else ()
         refusals.check_names(fitted.features, labelled, kinds, importance or {})
         profile = _counted(fitted, sides, answers, marking, marks, ordered=ordered)
