@@ -10,7 +10,8 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift import checks
 from modelkit.drift.encoding import to_cells
-from modelkit.drift.findings import SUSPECT, counts_at_alarm, feature_drift
+from modelkit.drift.feature_findings import feature_drift
+from modelkit.drift.findings import SUSPECT, counts_at_alarm
 from modelkit.drift.martingale import tally
 from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
