@@ -49,6 +49,7 @@ def test_a_week_without_an_alarm_is_not_said_to_be_like_the_past(autumn):
     assert not week.alarms
     assert "Nothing" not in week.headline()
     assert "described, not tested" in week.headline()
+    assert 'class="box "' in week.to_html()  # neither red nor green
     assert "read the report of the whole stream" in week.to_html()
     assert "adjusted for all features: -" not in str(week)
     assert "not tested" in str(week)
@@ -147,6 +148,24 @@ def test_a_column_of_times_that_is_no_time_is_spoken_of():
     profile = mk.Profile.fit(rows[:4000:2], reference=rows[1:4000:2])
     assert "pass time='when'" in profile.advice
     assert mk.Profile.fit(rows[:4000:2], reference=rows[1:4000:2], time="when").advice
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [0.0, 1.0]])
+def test_numbers_beside_names_are_refused_as_labels_and_raise_no_alarm(labels):
+    names = np.array(["late", "on time"] * 200)
+    profile = mk.Profile.fit(SMALL, reference=APART, scores=names, labels=names)
+    detector = mk.Detector(profile)
+    with pytest.raises(DriftError, match="never equal to predictions such as 'late'"):
+        detector.update_labels(labels * 20, ["late", "on time"] * 20)
+    assert detector.update_labels(names, names) == []
+    digits = np.array(["1", "0"] * 200)
+    told = mk.Profile.fit(SMALL, reference=APART, scores=digits, labels=digits)
+    assert mk.Detector(told).update_labels([1, 0] * 20, digits[:40]) == []
+
+
+def test_a_detector_says_what_it_is(small):
+    said = repr(mk.Detector(small))
+    assert said == f"<Detector of {small!r}: 0 rows taken, 0 alarms>"
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ class DriftReport:
             sections.summary_box(
                 self.headline(),
                 self._advice(),
-                alarmed=bool(self.alarms),
+                alarmed=None if self._undecided() else bool(self.alarms),
             ),
             f'<p class="soft">{html.escape(self._compared())}</p>',
             self._timeline(),
@@ -186,6 +186,9 @@ class DriftReport:
         if self._quiet_span():
             return spanned.advice(self.features, self.alpha)
         return wording.advice(self.alarms, len(self.checks))
+
+    def _undecided(self) -> bool:
+        return self._quiet_span() and not spanned.at_rest(self.features, self.alpha)
 
     def _quiet_span(self) -> bool:
         return self.kind == "span" and not self.alarms

@@ -97,10 +97,10 @@ def summary_box(
     headline: str,
     advice: str,
     *,
-    alarmed: bool,
+    alarmed: bool | None,
 ) -> str:
-    """What was found, and what to do, before anything else."""
-    look = "bad" if alarmed else "good"
+    """What was found, and what to do, before anything else; None is neither good nor bad."""
+    look = {True: "bad", False: "good", None: ""}[alarmed]
     lead = f'<p class="lead">{escape(headline)}</p>'
     return f'<div class="box {look}">{lead}<p>{escape(advice)}</p></div>'
 

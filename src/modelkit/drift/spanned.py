@@ -43,12 +43,20 @@ def advice(
     alpha: float,
 ) -> str:
     """What to do about a span in which no alarm was raised."""
-    if _tested(features) and not _differing(features, alpha):
+    if at_rest(features, alpha):
         return "Nothing needs to be done. That does not prove that nothing changed."
     return (
         "What to do: read the report of the whole stream. Its alarm may have come before this span, "
         "and a feature raises each kind of alarm once."
     )
+
+
+def at_rest(
+    features: Sequence[FeatureDrift],
+    alpha: float,
+) -> bool:
+    """Whether the rows of a span were tested, and no feature differs."""
+    return _tested(features) and not _differing(features, alpha)
 
 
 def _tested(features: Sequence[FeatureDrift]) -> bool:
