@@ -16,10 +16,11 @@ from modelkit.drift.notes import Suppression
 from modelkit.drift.order import Order, check_order
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
-from modelkit.drift.row_times import given_seconds
+from modelkit.drift.row_times import given_second, given_seconds
 from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
 from modelkit.drift.watch import Watch
+from modelkit.drift.wording import count_of
 from modelkit.errors import DriftError
 from modelkit.evidence import Guarantee
 
@@ -267,7 +268,9 @@ class Detector:
         watch = self._watch
         with watch.lock:
             if alarm not in watch.chronicle.all_alarms:
-                raise DriftError(f"this Detector did not raise the alarm {alarm}; see `alarms`")
+                raise DriftError(
+                    f"this Detector did not raise the alarm {alarm}; pass an Alarm from `alarms`"
+                )
             watch.chronicle.notes.acknowledge(alarm, reason, watch.chronicle.clock())
 
     def suppress(
@@ -294,8 +297,8 @@ class Detector:
                 without a reason.
         """
         watch = self._watch
-        start = watch.chronicle.clock() if since is None else float(given_seconds(since, 1)[0])
-        end = float(given_seconds(until, 1)[0])
+        start = watch.chronicle.clock() if since is None else given_second(since, "since")
+        end = given_second(until, "until")
         named = watch.named(features)
         with watch.lock:
             watch.chronicle.notes.suppress(Suppression(start, end, reason, named))
@@ -375,19 +378,14 @@ class Detector:
         Raises:
             DriftError: for no states, or those of different profiles, arguments or open units.
         """
-        if not states:
-            raise DriftError("there are no states to merge")
-        watches = [continued.resume(profile, state) for state in states]
-        first = watches[0]
-        for other in watches[1:]:
-            for name in ("alpha", "tolerance", "guarantee"):
-                mine = getattr(first, name)
-                theirs = getattr(other, name)
-                if mine != theirs:
-                    raise DriftError(f"the states differ in {name}: {mine}, {theirs}")
+        watches = continued.resume_all(profile, states)
         if profile.units is not None:
             return unit_findings.of_workers(watches)
         return findings.of_workers(watches)
+
+    def __repr__(self) -> str:
+        found = count_of(len(self.alarms), "alarm")
+        return f"<Detector of {self.profile!r}: {count_of(self.rows, 'row')} taken, {found}>"
 
 
 def detector_of(watch: Watch) -> Detector:

@@ -155,6 +155,8 @@ def length_columns(
     model: Model | None,
 ) -> dict[str, FeatureKind]:
     """The columns of which the length counts, and not the words."""
+    if isinstance(text, str):
+        raise DriftError(f"text is a sequence of columns; pass ({text!r},)")
     names = list(text)
     if model is not None and is_encoder(model):
         names.append(TEXT)
@@ -179,7 +181,7 @@ class Fitting:
         self.features: list[Feature] = []
         self.bases: dict[str, Basis] = {}
         self._kinds = kinds
-        self._weights = weights
+        self.weights = weights
         self.seed = seed
 
     def inputs(
@@ -212,9 +214,9 @@ class Fitting:
         if column.ndim == 2:
             self._add_embedding(name, column, output=output)
             return
-        weight = self._weights.of(name)
+        weight = self.weights.of(name)
         if output and name.startswith(PER_CLASS):  # all classes together count as one column
-            weight = self._weights.of(OF_CLASSES, classes)
+            weight = self.weights.of(OF_CLASSES, classes)
         feature = fit_feature(
             name,
             kind or feature_kind(name, column),
@@ -234,7 +236,7 @@ class Fitting:
         basis = fit_basis(vectors, name, self.seed)
         self.bases[name] = basis
         numbers = basis.numbers(vectors, name)
-        weight = self._weights.of(name, len(numbers))
+        weight = self.weights.of(name, len(numbers))
         for part, values in numbers.items():
             feature = fit_feature(
                 part,

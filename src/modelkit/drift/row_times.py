@@ -73,6 +73,19 @@ def given_seconds(
     return np.broadcast_to(found, n).copy()
 
 
+def given_second(
+    at: Any,
+    argument: str,
+) -> float:
+    """The one time that an argument holds. Raises DriftError for what is no time, and for several."""
+    if not _is_one(at):
+        raise DriftError(f"{argument} is one time; got {type(at).__name__}; {FIX}")
+    try:
+        return float(row_seconds(np.asarray([at], object), argument)[0])
+    except DriftError as error:
+        raise DriftError(f"{argument} is {at!r:.40}, which is no time; {FIX}") from error
+
+
 def second_text(second: float) -> str:
     """A time in words, to the minute, in UTC."""
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M")

@@ -10,7 +10,8 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift import checks
 from modelkit.drift.encoding import to_cells
-from modelkit.drift.findings import SUSPECT, counts_at_alarm, feature_drift
+from modelkit.drift.feature_findings import feature_drift
+from modelkit.drift.findings import SUSPECT, counts_at_alarm
 from modelkit.drift.martingale import tally
 from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
@@ -78,6 +79,7 @@ def _stream_drifts(
         p=p,
         began=began,
         alarms=alarms,
+        judged=(stream.totals - stream.open_counts).sum(axis=1).tolist(),
     )
 
 
@@ -90,6 +92,7 @@ def _drifts(  # noqa: PLR0913 - half of them by keyword
     p: Sequence[float | None],
     began: Sequence[int | None],
     alarms: Sequence[Alarm] = (),
+    judged: Sequence[int] | None = None,
 ) -> tuple[FeatureDrift, ...]:
     """The findings on each feature.
 
@@ -101,6 +104,8 @@ def _drifts(  # noqa: PLR0913 - half of them by keyword
         p: the p-value of each feature.
         began: the estimated number of rows before the change of each, None where none is likely.
         alarms: those raised so far, whose rows are shown beside the recent ones.
+        judged: the rows of all units that the p-value of each rests on; None where these are the
+            recent ones.
     """
     reference = profile.counts.sum(axis=0)
     counts = recent.sum(axis=0) if len(recent) else np.zeros_like(reference)
@@ -114,6 +119,7 @@ def _drifts(  # noqa: PLR0913 - half of them by keyword
             counts[j],
             changed=p[j],
             began=began[j],
+            compared=None if judged is None else judged[j],
             alarmed=alarmed.get((None, feature.name)),
             effects=units.effects(j, recent[:, j], strata),
         )

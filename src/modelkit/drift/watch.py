@@ -20,7 +20,7 @@ from modelkit.drift.labelled_rows import LabelledCall
 from modelkit.drift.labels import Labelled
 from modelkit.drift.milestones import places_of
 from modelkit.drift.order import Order, Shuffle
-from modelkit.drift.profile import Profile
+from modelkit.drift.profile import Profile, check_profile
 from modelkit.drift.raised import row_alarm
 from modelkit.drift.segments import Segmented
 from modelkit.drift.shares import (
@@ -65,7 +65,7 @@ class Watch:
         on_alarm: OnAlarm | None = None,
     ) -> None:
         _check(alpha, guarantee)
-        self.profile = profile
+        self.profile = check_profile(profile)
         self.alpha = alpha
         self.tolerance = dict(tolerance) if isinstance(tolerance, Mapping) else tolerance
         self.guarantee: Guarantee = guarantee
@@ -158,6 +158,8 @@ class Watch:
 
         Raises DriftError for names of features that do not exist.
         """
+        if isinstance(names, str):
+            raise DriftError(f"features is a sequence of names; pass ({names!r},)")
         known = [feature.name for feature in self.profile.features]
         known += [name for name, part in self.labels.named if part is not None]
         sources = [source_of(name, self.profile.bases) for name in known]
