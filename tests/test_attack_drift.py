@@ -1,5 +1,7 @@
 """What attacks on the rebuilt drift part found: units that are not whole, and times that are none."""
 
+import threading
+
 import numpy as np
 import pytest
 from tests.helpers.streams import at_most
@@ -152,3 +154,29 @@ def test_a_window_for_an_embedding_is_for_all_its_numbers():
     assert not told
     with pytest.raises(DriftError, match="no features"):
         detector.suppress("2030-01-01", "why", features=["f"])
+
+
+def test_a_new_reference_and_a_state_have_whole_calls():
+    """A call under way was counted for the reference that was left, and lost; states were torn."""
+    rng = np.random.default_rng(5)
+    first = mk.Profile.fit(rng.normal(size=(300, 2)), reference=rng.normal(size=(500, 2)))
+    second = mk.Profile.fit(rng.normal(size=(300, 2)), reference=rng.normal(size=(500, 2)))
+    detector = mk.Detector(first, history=0)
+    calls = [rng.normal(size=(3000, 2)) for _ in range(30)]
+
+    def work():
+        for call in calls:
+            detector.update(call)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    rounds = 0
+    while worker.is_alive():
+        profile = detector.profile
+        again = mk.Detector.resume(profile, detector.state())
+        ((_, stream),) = again._watch.streams()
+        assert stream.totals[0].sum() == stream.rows
+        detector.rebase((first, second)[rounds % 2], "again")
+        rounds += 1
+    worker.join()
+    assert detector.rows == 90_000

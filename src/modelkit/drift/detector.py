@@ -178,21 +178,22 @@ class Detector:
         order: Order,
         at: Any,
     ) -> list[Alarm]:
-        watch = self._watch
-        marks = marks_of(self.profile, call_columns(self.profile, X, scores), at)
-        cells, strata = to_cells(watch.profile, marks.columns)
-        estimate = watch.label_free.of(
-            call_answers(self.profile, scores)
-        )  # which may refuse them, as units may
-        if marks.parts is not None:
-            new = watch.push_units(cells, strata, marks.parts)
-        with watch.lock:
-            watch.label_free.add(estimate)
-        now = watch.chronicle.clock() if marks.seconds is None else marks.seconds
-        watch.count(cells, strata, now)
-        if marks.parts is None:
-            new = watch.push(cells, strata, order, now)
-        return new
+        while True:
+            watch = self._watch
+            marks = marks_of(watch.profile, call_columns(watch.profile, X, scores), at)
+            cells, strata = to_cells(watch.profile, marks.columns)
+            estimate = watch.label_free.of(call_answers(watch.profile, scores))  # may refuse them
+            now = watch.chronicle.clock() if marks.seconds is None else marks.seconds
+            with watch.lock:  # so that no state and no new reference has a part of a call
+                if watch is not self._watch:
+                    continue
+                if marks.parts is not None:  # which may be refused
+                    new = watch.push_units(cells, strata, marks.parts)
+                watch.label_free.add(estimate)
+                watch.count(cells, strata, now)
+                if marks.parts is None:
+                    new = watch.push(cells, strata, order, now)
+                return new
 
     def update_labels(
         self,
@@ -326,7 +327,8 @@ class Detector:
         Raises:
             DriftError: for a profile of other columns, an alpha out of range, or without a reason.
         """
-        self._watch = continued.rebased(self._watch, profile, reason, alpha)
+        with self._watch.lock:
+            self._watch = continued.rebased(self._watch, profile, reason, alpha)
 
     def report(self) -> DriftReport:
         """Describe the stream so far: alarms, p-values, effect sizes, checks and performance."""

@@ -160,7 +160,7 @@ def _kinds(
     strata: Array,
 ) -> list[tuple[int, bytes]]:
     """The stratum of each unit, and which features it has values of."""
-    present = np.asarray((shares > 0).any(axis=2))
+    present: Array = np.any(shares, axis=2)
     return [(int(s), own.tobytes()) for s, own in zip(strata, present, strict=True)]
 
 
