@@ -7,6 +7,7 @@ from tests.helpers.streams import at_most
 import modelkit as mk
 from modelkit.drift.unit_permutation import compare_units
 from modelkit.drift.units import FULL_SHARE, ReferenceUnits
+from modelkit.drift.where import MOST_TESTED
 from modelkit.errors import DriftError
 
 DAY = 86_400.0
@@ -115,3 +116,39 @@ def test_times_that_no_calendar_has_are_refused_before_a_row_is_taken(when):
     with pytest.raises(DriftError, match="no number of seconds"):
         detector.update({"x": np.zeros(1), "t": when})
     assert detector.rows == 0
+
+
+def test_segments_that_are_tested_are_bounded():
+    """A report on 12 features in 3 columns drew for 20 minutes, with the lock of the Detector held."""
+    rng = np.random.default_rng(3)
+
+    def rows(n, shift):
+        made = {f"x{i}": rng.normal(shift, 1, n) for i in range(4)}
+        return made | {f"by{i}": rng.integers(0, 20, n).astype(str) for i in range(2)}
+
+    past = rows(1500, 0)
+    profile = mk.Profile.fit(rows(500, 0), reference=past, segments=("by0", "by1"))
+    detector = mk.Detector(profile, alpha=0.05)
+    detector.update(rows(2500, 1.5))
+    segments = detector.report().segments
+    tested = {(own.feature, own.by) for own in segments if own.p is not None}
+    others = {(own.feature, own.by) for own in segments if own.p is None}
+    assert len(tested) == 2
+    assert len(others) == 6
+    assert not tested & others
+    assert sum(own.p is not None for own in segments) <= MOST_TESTED
+
+
+def test_a_window_for_an_embedding_is_for_all_its_numbers():
+    """As `tolerance` has it; the window was refused."""
+    rng = np.random.default_rng(4)
+    past = rng.normal(size=(300, 4))
+    profile = mk.Profile.fit({"e": past}, reference={"e": rng.normal(size=(500, 4))})
+    told = []
+    detector = mk.Detector(profile, clock=lambda: 1.7e9, on_alarm=told.append)
+    detector.suppress("2030-01-01", "a new encoder is rolled out", features=["e"])
+    detector.update({"e": rng.normal(3, 1, (2000, 4))})
+    assert detector.alarms
+    assert not told
+    with pytest.raises(DriftError, match="no features"):
+        detector.suppress("2030-01-01", "why", features=["f"])

@@ -11,7 +11,7 @@ from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.call_marks import call_answers, call_columns, marks_of
 from modelkit.drift.encoding import to_cells
 from modelkit.drift.history import History, history_of
-from modelkit.drift.labelled_rows import LabelledRows
+from modelkit.drift.labelled_rows import LabelledCall
 from modelkit.drift.notes import Suppression
 from modelkit.drift.order import Order, check_order
 from modelkit.drift.profile import Profile
@@ -205,7 +205,7 @@ class Detector:
     ) -> list[Alarm]:
         """Take the labels of one call, however late they come; returns the new alarms.
 
-        LabelledRows are compared with those of the reference under the name "target", and the losses of
+        LabelledCall are compared with those of the reference under the name "target", and the losses of
         the model with its own.
 
         Args:
@@ -222,7 +222,7 @@ class Detector:
         """
         check_order(order)
         watch = self._watch
-        labels = LabelledRows.read(watch.profile, y, predicted, losses)
+        labels = LabelledCall.read(watch.profile, y, predicted, losses)
         times = watch.times_of(None if at is None else given_seconds(at, labels.rows), labels.rows)
         new = watch.push_labels(labels, times, order)
         watch.untold.tell()
@@ -299,9 +299,9 @@ class Detector:
         watch = self._watch
         start = watch.chronicle.clock() if since is None else given_second(since, "since")
         end = given_second(until, "until")
-        watch.check_features(features)
+        named = watch.named(features)
         with watch.lock:
-            watch.chronicle.notes.suppress(Suppression(start, end, reason, tuple(features)))
+            watch.chronicle.notes.suppress(Suppression(start, end, reason, named))
 
     def rebase(
         self,

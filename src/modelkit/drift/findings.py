@@ -18,11 +18,12 @@ from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.stream import Crossing, Stream
-from modelkit.drift.values import Alarm, Check, FeatureDrift
+from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
 from modelkit.drift.watch import Watch
 from modelkit.drift.where import segments_of
 from modelkit.errors import DriftError
 from modelkit.evidence import LEAST_WEALTH
+from modelkit.holm import holm
 
 SUSPECT = 0.05  # the p-value below which a report says when a change may have begun
 
@@ -34,7 +35,7 @@ def of_stream(watch: Watch) -> DriftReport:
     """The evidence so far, and the last 1,024 rows of each stratum beside the reference."""
     profile = watch.profile
     features: list[FeatureDrift] = []
-    found: list[Check] = []
+    found: list[DriftCheck] = []
     alarmed = counts_at_alarm(watch.alarms)
     for s, (name, stream) in enumerate(watch.streams()):
         features += _stream_features(profile.features, profile.counts[s], name, stream, alarmed)
@@ -126,7 +127,7 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
     strangers = sum(watch.strangers for watch in watches)
     features: list[FeatureDrift] = []
     alarms: list[Alarm] = []
-    found: list[Check] = []
+    found: list[DriftCheck] = []
     for s, (name, _) in enumerate(first.streams()):
         streams = [watch.streams()[s][1] for watch in watches]
         merged = _Merged(first, streams)
@@ -308,7 +309,7 @@ def adjusted_tests(
             draws,
         )
         p.append(value)
-    adjusted = exact.holm(np.array(p)).tolist()
+    adjusted = holm(np.array(p)).tolist()
     return dict(zip(tests, adjusted, strict=True))
 
 

@@ -14,7 +14,7 @@ from modelkit.drift import followup, sections, spanned, wording
 from modelkit.drift.audit import AuditTable, audit_table
 from modelkit.drift.notes import Acknowledgement
 from modelkit.drift.timeline import timeline_part
-from modelkit.drift.values import Alarm, Check, FeatureDrift, Performance, SegmentDrift
+from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift, Performance, SegmentDrift
 from modelkit.errors import DriftError, importing
 
 REPORT_SCHEMA = "modelkit.drift/1"
@@ -45,7 +45,7 @@ class DriftReport:
     assumptions: tuple[str, ...]
     alarms: tuple[Alarm, ...]
     features: tuple[FeatureDrift, ...]
-    checks: tuple[Check, ...]
+    checks: tuple[DriftCheck, ...]
     performance: Performance | None
     skipped: int = 0
     times: tuple[float, float] | None = None

@@ -8,7 +8,7 @@ from math import isfinite
 from modelkit.drift import wording
 from modelkit.drift.audit import AuditTable
 from modelkit.drift.charts import chart, percent
-from modelkit.drift.values import Alarm, Check, Effect, FeatureDrift, Performance
+from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift, Performance
 from modelkit.drift.wording import count_of
 from modelkit.html import escape
 
@@ -206,7 +206,7 @@ def _value_columns(values: tuple[float, float, float]) -> tuple[str, str]:
     return f"{value:.3g}", interval
 
 
-def checks_part(checks: Sequence[Check]) -> str:
+def checks_part(checks: Sequence[DriftCheck]) -> str:
     """The plain checks, as a table."""
     if not checks:
         return ""

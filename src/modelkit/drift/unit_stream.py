@@ -29,7 +29,7 @@ TRAIL = 1_024  # judged units whose names are kept; later rows of one are known 
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedUnit:
     """A unit that was judged.
 
     `start` is its first second and `end` the first one after it, for a day or a week; `before` the
@@ -58,8 +58,8 @@ class UnitCrossing:
     feature: int
     score: int
     p: float
-    unit: Judged
-    began: Judged | None
+    unit: JudgedUnit
+    began: JudgedUnit | None
     recent: Array
     strata: list[int]
 
@@ -94,7 +94,7 @@ class UnitStream:
         self.open_rows = 0
         self.open_stratum = 0
         self.open_counts = np.zeros((d, CELLS), np.int64)
-        self.trail: deque[Judged] = deque(maxlen=TRAIL)
+        self.trail: deque[JudgedUnit] = deque(maxlen=TRAIL)
         self._table = group_table(features)
         self._recent = np.zeros((RECENT_UNITS, d, CELLS), np.int64)
         self._closed: deque[int | str] = deque(maxlen=TRAIL)
@@ -207,7 +207,7 @@ class UnitStream:
             end = period_start(key + 1, self.unit)
         if key is None:
             key = self.evidence.judged + self.uncompared + 1
-        unit = Judged(
+        unit = JudgedUnit(
             unit_name(self.unit, key),
             start,
             end,
@@ -225,7 +225,7 @@ class UnitStream:
 
     def _judge(
         self,
-        unit: Judged,
+        unit: JudgedUnit,
     ) -> list[UnitCrossing]:
         if self.open_stratum < 0:
             self.strange += self.open_rows
@@ -243,7 +243,7 @@ class UnitStream:
         self,
         feature: int,
         score: int,
-        unit: Judged,
+        unit: JudgedUnit,
     ) -> UnitCrossing:
         began = int(self.evidence.began()[feature, score])
         recent, strata = self.recent(self.evidence.judged - began)
@@ -260,7 +260,7 @@ class UnitStream:
     def unit_at(
         self,
         step: int,
-    ) -> Judged | None:
+    ) -> JudgedUnit | None:
         """The unit that was judged after so many others; None where its name is forgotten."""
         back = self.evidence.judged - step
         return self.trail[-back] if 0 < back <= len(self.trail) else None
@@ -304,7 +304,7 @@ class UnitStream:
         for name in STORED:
             setattr(self, name, plain[name])
         self._closed.extend(plain["closed"])
-        self.trail.extend(Judged(**judged) for judged in plain["trail"])
+        self.trail.extend(JudgedUnit(**judged) for judged in plain["trail"])
 
 
 STORED = (

@@ -30,7 +30,7 @@ WEEK = 7  # days
 MOST_UNITS = 400  # of the reference that a Profile keeps
 MOST_UNIT_BYTES = 2 << 20  # for them; each takes 32 bytes a feature
 FEWEST_UNITS = 8
-FEW_UNITS = 50  # below, a report says what this costs
+LEAST_UNITS = 50  # below, a report says what this costs
 FULL_SHARE = 65_535  # what a share of one is in a uint16
 
 
@@ -298,7 +298,7 @@ def units_text(
         "nothing is assumed of the rows within one"
     )
     said = [whole]
-    if kept < FEW_UNITS:
+    if kept < LEAST_UNITS:
         said.append(
             f"{many(kept, unit)} of the reference are few: one {unit} alone has no p-value below "
             f"{1 / (kept + 1):.2g}, and only large changes that last are found"
