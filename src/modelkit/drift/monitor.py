@@ -35,7 +35,7 @@ from modelkit.wrapper import Wrapper
 
 BUFFER = 256  # rows that are made into cells at once
 SAMPLE_ROWS = 64  # rows that one call shows at most, drawn at random; all where units are judged
-MOST_WAITING = 32  # steps that may wait for calls to do them, five for 256 rows
+MOST_WAITING = 32  # steps that may wait for calls to do them, three for 256 rows
 
 copy = np.ndarray.copy
 
@@ -154,9 +154,8 @@ class Monitor(Wrapper):
 
     def _set_clock(self, profile: Profile, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._whole = (
-            profile.unit is not None
-        )  # a part of a unit is no unit of the reference's size
+        # A part of a unit is no unit of the reference's size.
+        self._whole = profile.unit is not None
         if profile.unit in PERIODS:
             self._watch.of_units().stream.begin(clock())
 

@@ -139,7 +139,21 @@ class Verdict:
 
     def to_junit(self) -> str:
         """A JUnit report with a test case for each check, for Jenkins and its like."""
-        return junit_of(self)
+        facts = {
+            "decision": self.decision,
+            "reason": self.reason,
+            "candidate_digest": self.candidate_digest,
+            "champion_digest": self.champion_digest,
+            "data_digest": self.data_digest,
+            "policy_digest": self.policy_digest,
+            "alpha": f"{self.alpha:g}",
+            "spent": f"{self.spent:g}",
+            "uses": str(self.uses),
+            "rows": str(self.rows),
+            "rows_needed": str(self.rows_needed or ""),
+        }
+        name = f"{self.candidate} in place of {self.champion}"
+        return junit_of(name, facts, self.checks)
 
     def to_html(self) -> str:
         """A page of its own, without scripts; it loads nothing."""
