@@ -142,7 +142,9 @@ def test_a_timetable_that_comes_again_is_no_shared_row():
     assert mk.Profile.fit(first, reference=again).rows == len(again)
     hours = pd.date_range("2024-01-01", periods=4368, freq="h")
     month = hours.month.to_numpy()
-    calendar = pd.DataFrame({"hour": hours.hour, "weekday": hours.day_of_week, "of_month": hours.day})
+    calendar = pd.DataFrame(
+        {"hour": hours.hour, "weekday": hours.day_of_week, "of_month": hours.day}
+    )
     sides = (calendar[month <= 3], calendar[month > 3])
     assert mk.Profile.fit(sides[0], reference=sides[1]).rows == 2184
 
