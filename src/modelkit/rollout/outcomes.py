@@ -24,7 +24,7 @@ class AnsweredIn:
     stage: int
 
 
-class Answered(NamedTuple):
+class AnsweredUnit(NamedTuple):
     """What a loss is of.
 
     Attributes:
@@ -138,7 +138,7 @@ class Outcomes:
         """Whether it remembers an answer to this key, whose loss may have come."""
         return unit in self._keys
 
-    def take(self, unit: int, *, by_function: bool) -> Answered | None:
+    def take(self, unit: int, *, by_function: bool) -> AnsweredUnit | None:
         """What a loss of this key is of, once for each answer; None where it does not count.
 
         Args:
@@ -165,7 +165,7 @@ class Outcomes:
             if key.changed:
                 self.left_out += 1
                 return None
-            return Answered(key.served, answers)
+            return AnsweredUnit(key.served, answers)
 
     def _count_unheard(self, key: _Key) -> None:
         """Count a function of outputs that are not here; in shadow, there may have been no copy."""
