@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from modelkit.rollout.progress import Progress as Progress
     from modelkit.rollout.rollout import Rollout as Rollout
     from modelkit.runtimes.sessions import devices as devices
+    from modelkit.scorer.scorer import Scorer as Scorer
     from modelkit.signature import Signature as Signature
     from modelkit.spec import Column as Column
     from modelkit.spec import TensorSpec as TensorSpec
@@ -82,6 +83,7 @@ _HOMES = {
     "Replicas": "modelkit.replicas",
     "Rollout": "modelkit.rollout.rollout",
     "RolloutPolicy": "modelkit.rollout.policy",
+    "Scorer": "modelkit.scorer.scorer",
     "Signature": "modelkit.signature",
     "RolloutStage": "modelkit.rollout.policy",
     "TensorSpec": "modelkit.spec",
