@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
@@ -12,17 +12,18 @@ from modelkit.call import PLAIN
 from modelkit.cast import Array
 from modelkit.device import DeviceName
 from modelkit.errors import SignatureError, importing
-from modelkit.explain.explainer import Explainer
 from modelkit.manifest import Manifest
 from modelkit.model import Model, Outputs
 from modelkit.package import trust
 from modelkit.package.load import Openable, check_digest, inspect, load
 from modelkit.scorer import arrow
-from modelkit.scorer.explained import contributions, explained_outputs
 from modelkit.scorer.held import Held
 from modelkit.scorer.outputs import ScoredOutput, check_kept, check_names, scored_output
 from modelkit.scorer.sources import is_url, nearby, read_url, travelling
 from modelkit.signature import Signature
+
+if TYPE_CHECKING:
+    from modelkit.explain.explainer import Explainer
 
 _held = Held()  # models, explainers and manifests, which every Scorer of the process shares
 
@@ -136,6 +137,8 @@ class Scorer:
         )
 
     def _explainer(self) -> Explainer:
+        from modelkit.explain.explainer import Explainer  # which needs onnx, as scoring does not
+
         key = ("explainer", *self._way())
         make = partial(Explainer, self.model)
         found: Explainer = _held.get(key, make)
@@ -157,6 +160,8 @@ class Scorer:
         specs = {spec.name: spec for spec in signature.outputs}
         added = [scored_output(specs[name], signature) for name in self._names]
         if self._explain:
+            from modelkit.scorer.explained import explained_outputs
+
             added += explained_outputs(self._explainer(), signature)
         return tuple(added)
 
@@ -182,6 +187,8 @@ class Scorer:
         """Outputs by name, for rows that have the model's columns alone."""
         found = self.model._call(rows, self._names, PLAIN)
         if self._explain:
+            from modelkit.scorer.explained import contributions
+
             explanation = self._explainer().explain(rows)
             return found | contributions(explanation)
         return found
@@ -259,6 +266,21 @@ class Scorer:
     def __repr__(self) -> str:
         manifest = self.manifest
         return f"<Scorer of {manifest.name} {manifest.version}, {self._digest[:12]}>"
+
+
+def scorer_of(package: Openable | Scorer, **options: Any) -> Scorer:
+    """A Scorer of a package, or the one that is given.
+
+    Raises TypeError for a Scorer together with other options than the default: it has its own.
+    """
+    if not isinstance(package, Scorer):
+        return Scorer(package, **options)
+    given = [name for name, value in options.items() if value not in (None, (), [], "cpu")]
+    if given:
+        raise TypeError(
+            f"a Scorer has its own {given}: pass them to mk.Scorer, or pass the package"
+        )
+    return package
 
 
 def _chosen(

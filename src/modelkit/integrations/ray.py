@@ -1,0 +1,130 @@
+"""Packages in Ray: rows of a Dataset are scored by tasks, and calls of Ray Serve by a Batcher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from modelkit.batching.batcher import Batcher
+from modelkit.errors import DeviceError, importing
+from modelkit.model import Outputs
+from modelkit.package.load import Openable
+from modelkit.scorer.scorer import Scorer, scorer_of
+
+BATCH_ROWS = 4096
+CALLS_A_BATCH = 2  # calls that a replica holds for each row of a batch: one batch runs, one fills
+
+
+def score(
+    rows: Any,
+    package: Openable | Scorer,
+    *,
+    outputs: Sequence[str] | None = None,
+    keep: Sequence[str] = (),
+    batch_rows: int = BATCH_ROWS,
+    gpus: int = 0,
+) -> Any:
+    """Score the rows of a Ray Dataset; nothing runs before its result is asked for.
+
+    Without GPUs the rows are scored by tasks, which take turns with whatever else runs, so that no
+    job can wait for itself. A pool of actors, which GPUs need, holds its CPUs for the whole job.
+
+    Args:
+        rows: a `ray.data.Dataset` with the model's columns.
+        package: what `mk.Scorer` takes, or a Scorer.
+        outputs: see `mk.Scorer`.
+        keep: see `mk.Scorer`.
+        batch_rows: the largest number of rows scored at once.
+        gpus: the number of actors with a GPU each; the model then runs on "cuda".
+
+    Returns:
+        A Dataset of the kept columns and the outputs.
+
+    Raises:
+        DeviceError: if so many actors would leave no CPU to read the rows.
+        PackageError, SignatureError: as `mk.Scorer` does.
+        MissingExtraError: if Ray is not installed.
+    """
+    with importing("ray", "modelkit.integrations.ray"):
+        import ray
+    device = "cuda" if gpus else "cpu"
+    scorer = scorer_of(package, outputs=outputs, keep=keep, device=device)
+    if not gpus:
+        return rows.map_batches(
+            scorer.arrow,
+            batch_size=batch_rows,
+            batch_format="pyarrow",
+        )
+    _check_cpus(ray.cluster_resources().get("CPU", 0.0), gpus)
+    return rows.map_batches(
+        _Actor,
+        fn_constructor_args=(scorer,),
+        batch_size=batch_rows,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=gpus),
+        num_gpus=1,
+    )
+
+
+def _check_cpus(cpus: float, actors: int) -> None:
+    """Raise DeviceError where actors of one CPU each would take every CPU: the job would hang."""
+    if actors >= cpus:
+        raise DeviceError(
+            f"gpus={actors} makes {actors} actors of one CPU each, and the cluster has {cpus:g} "
+            "CPUs: none would be left to read the rows, and the job would wait for ever; use fewer "
+            "GPUs or more CPUs",
+            device="cuda",
+        )
+
+
+class _Actor:
+    """A Scorer that a pool of Ray holds."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        scorer.model  # noqa: B018 - opened with the actor, and not by its first rows
+
+    def __call__(self, table: Any) -> Any:
+        return self._scorer.arrow(table)
+
+
+def deployment(
+    package: Openable | Scorer,
+    *,
+    max_rows: int = 64,
+    **options: Any,
+) -> Any:
+    """An application of Ray Serve: each replica gathers concurrent calls by a Batcher.
+
+    Call it by a handle: `await handle.remote(rows)` gives every output by name, for rows in any
+    form that `Model.run` takes.
+
+    Args:
+        package: what `mk.Scorer` takes, or a Scorer.
+        max_rows: the largest batch; a replica takes twice as many calls at once, since Ray's own
+            default of 5 would never fill one.
+        options: those of `ray.serve.deployment`, such as `num_replicas`.
+
+    Raises:
+        PackageError: if it is no package.
+        MissingExtraError: if Ray Serve is not installed.
+    """
+    with importing("ray", "modelkit.integrations.ray.deployment"):
+        from ray import serve
+    scorer = scorer_of(package)
+    settings = {
+        "name": scorer.manifest.name,
+        "max_ongoing_requests": CALLS_A_BATCH * max_rows,
+    }
+    deployed = serve.deployment(**(settings | options))(_Replica)
+    return deployed.bind(scorer, max_rows)
+
+
+class _Replica:
+    """What a replica of Ray Serve holds."""
+
+    def __init__(self, scorer: Scorer, max_rows: int) -> None:
+        self._batcher = Batcher(scorer.model, max_rows=max_rows)
+
+    async def __call__(self, rows: Any) -> Outputs:
+        return await self._batcher.arun(rows)
