@@ -76,7 +76,7 @@ bench-gpu: $(VENV)/.test ## every usable device against the CPU; RUNTIME=gpu for
 bench-metrics: $(VENV)/.test ## what a Meter costs a call, beside prometheus_client and OpenTelemetry; two minutes
 	$(VENV)/bin/python -m benchmarks.metrics.run
 
-bench-rollout: $(VENV)/.test ## false decisions of rollouts beside the rules of others, replicas, the registry; ten minutes
+bench-rollout: $(VENV)/.test ## false decisions of rollouts beside the rules of others, swaps, replicas, the registry; half an hour
 	$(VENV)/bin/python -m benchmarks.rollout.run
 
 bench-security: $(BENCH_SECURITY)/.bench-security ## attack modelkit, mlflow, skops and joblib; what checking costs; five minutes

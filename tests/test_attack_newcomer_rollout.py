@@ -121,7 +121,8 @@ def test_the_command_line_takes_the_calls_of_a_key(registry, capsys):
 
 
 def test_a_rollout_without_traffic_gives_the_candidate_no_larger_share(two):
-    rollout = mk.Rollout(*two, stages=[0.01, 0.05, 0.5], tick=1e-9)
+    stages = [mk.RolloutStage(share, seconds=1e-9) for share in (0.01, 0.05, 0.5)]
+    rollout = mk.Rollout(*two, stages=stages, tick=1e-9)
     for _ in range(4):
         status = rollout.status()
     assert (status.decision, status.share) == ("continue", 0.01)
@@ -140,6 +141,25 @@ def test_options_that_a_rollout_does_not_have(two, registry):
         mk.Rollout(*two, share=0.1, guards=mk.Guard("errors"))
     with pytest.raises(RolloutError, match=r"such as mk.Guard\('errors'\), not 'slow'"):
         mk.Rollout(*two, share=0.1, guards=["slow"])
+
+
+def test_one_call_is_no_evidence_for_a_larger_share(two):
+    with pytest.raises(
+        RolloutError, match=r"stage 1 of 3 .* mk\.RolloutStage\(0\.01, seconds=3600"
+    ):
+        mk.Rollout(*two, stages=[0.01, 0.05, 0.5])
+    assert mk.Rollout(*two, stages=[mk.RolloutStage(0.05, units=9), 0.5]).status().stages == 2
+
+
+@pytest.mark.parametrize("share", [1e-9, 0.3, 1 - 1e-9])
+def test_any_share_that_is_not_refused_has_a_plan(two, share):
+    rollout = mk.Rollout(*two, share=share, tick=1e-9)
+    assert len(rollout.plan().needs) == 16
+    run_keys(rollout, 20)
+    rollout.status()
+    assert rollout.failures == 0
+    with pytest.raises(RolloutError, match=r"0\.9999999999999999 leaves less than"):
+        mk.Rollout(*two, share=1 - 1e-16)
 
 
 def test_a_plan_names_the_rate_it_assumes(two):

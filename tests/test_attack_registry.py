@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.churn import VERSIONS, X, Y, registry_at, save_versions
 from helpers.processes import forks, passes_in_a_child
 from sklearn.linear_model import LogisticRegression
 
@@ -23,11 +24,6 @@ from modelkit.cli import main
 from modelkit.errors import Conflict, IntegrityError, NotFound, RegistryError, UntrustedError
 from modelkit.registry import journal as journals
 from modelkit.registry.log import KEPT_EVERY, State, state_name, write_state
-
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(60, 3))
-Y = (X[:, 0] > 0).astype(int)
-VERSIONS = ("1.0.0", "1.1.0")
 
 
 class Record:
@@ -42,10 +38,7 @@ class Record:
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("packages")
-    for i, version in enumerate(VERSIONS):
-        model = LogisticRegression(C=1.0 + i).fit(X, Y)
-        mk.save(model, folder / f"{version}.mk", example=X, name="churn", version=version)
+    folder = save_versions(tmp_path_factory.mktemp("packages"))
     model = LogisticRegression(C=9.0).fit(X, Y)
     mk.save(model, folder / "other.mk", example=X, name="churn", version="1.0.0")
     mk.save(
@@ -61,9 +54,7 @@ def packages(tmp_path_factory):
 
 @pytest.fixture
 def registry(tmp_path, packages):
-    registry = mk.Registry(tmp_path / "models")
-    for version in VERSIONS:
-        registry.register(packages / f"{version}.mk")
+    registry = registry_at(tmp_path / "models", packages)
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
     return registry
 
@@ -258,9 +249,29 @@ def test_a_folder_in_the_place_of_an_entry_takes_no_descriptors(registry):
 
 
 def test_a_name_that_is_taken_by_nothing_that_can_be_read_is_told(registry, monkeypatch):
-    """A link that leads nowhere, where a writer waited for ever, at full load."""
-    monkeypatch.setattr(journals, "UNSEEN", 0.05)
+    """A link that leads nowhere, where a writer waited for a minute and a half."""
+    monkeypatch.setattr(journals, "PAUSE", None)  # who waits fails
     log_of(registry, 2).symlink_to("/nowhere/at/all")
+    with pytest.raises(RegistryError, match=r"log/0000000002 is taken"):
+        registry.set_alias("churn", "b", "1.0.0", expected=None, reason="x")
+
+
+class Unseen:
+    """A store, of which an NFS client does not see the newest file yet."""
+
+    def __init__(self, store):
+        self.store = store
+
+    def create(self, name, data):
+        return not name.endswith("log/0000000002") and self.store.create(name, data)
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+
+def test_a_file_that_cannot_be_seen_yet_is_waited_for(registry, monkeypatch):
+    monkeypatch.setattr(journals, "UNSEEN", 0.05)
+    registry._journal("churn")._store = Unseen(registry._store)
     with pytest.raises(RegistryError, match=r"log/0000000002 is taken"):
         registry.set_alias("churn", "b", "1.0.0", expected=None, reason="x")
 

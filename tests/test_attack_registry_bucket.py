@@ -9,11 +9,10 @@ import socket
 import threading
 from contextlib import contextmanager
 
-import numpy as np
 import pytest
 from helpers.buckets import moto
+from helpers.churn import VERSIONS, X, registry_at, save_versions
 from helpers.processes import forks, passes_in_a_child, run
-from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit.cli import main
@@ -22,11 +21,6 @@ from modelkit.registry.log import KEPT_EVERY
 
 pytest.importorskip("obstore")
 pytest.importorskip("moto")
-
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(60, 3))
-Y = (X[:, 0] > 0).astype(int)
-VERSIONS = ("1.0.0", "1.1.0")
 
 
 class Line:
@@ -96,18 +90,12 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("packages")
-    for i, version in enumerate(VERSIONS):
-        model = LogisticRegression(C=1.0 + i).fit(X, Y)
-        mk.save(model, folder / f"{version}.mk", example=X, name="churn", version=version)
-    return folder
+    return save_versions(tmp_path_factory.mktemp("packages"))
 
 
 @pytest.fixture
 def registry(place, packages, request):
-    registry = mk.Registry(f"{place[1]}/{request.node.originalname}")
-    for version in VERSIONS:
-        registry.register(packages / f"{version}.mk")
+    registry = registry_at(f"{place[1]}/{request.node.originalname}", packages)
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
     return registry
 

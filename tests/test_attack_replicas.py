@@ -8,12 +8,15 @@ import os
 import pickle
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from helpers.batchers import wait_until
 from helpers.processes import bounded, forks
 
 import modelkit as mk
+from modelkit.batching.policy import make_plan
 from modelkit.errors import ClosedError, DeviceError
 
 SIGNATURE = mk.Signature(
@@ -236,6 +239,75 @@ def test_one_that_hangs_takes_no_more_than_its_share():
     thread.join()
     assert outstanding(replicas) == [0, 0]
     assert [replica.calls for replica in replicas.replicas] == [1, 100]
+
+
+def hanging():
+    """A function that hangs, whether it does yet, and what lets it go on."""
+    began, go_on = threading.Event(), threading.Event()
+
+    def stuck(feeds):
+        began.set()
+        go_on.wait(60)
+        return add(feeds)
+
+    return stuck, began, go_on
+
+
+def test_callers_that_give_up_leave_the_one_that_hangs_alone():
+    """Each of them occupied one more thread of the loop, until it had none left for anybody."""
+    stuck, began, go_on = hanging()
+    replicas = mk.Replicas([model_of(stuck), model_of()])
+
+    async def ask():
+        task = asyncio.create_task(replicas.apredict(ROWS))
+        while not began.is_set():  # noqa: ASYNC110 - it is of threads
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        for _ in range(50):
+            assert np.array_equal(await replicas.apredict(ROWS), SUMS)
+        assert outstanding(replicas) == [5, 0]
+        go_on.set()
+
+    asyncio.run(ask())
+    assert outstanding(replicas) == [0, 0]
+    assert [replica.calls for replica in replicas.replicas] == [1, 50]
+
+
+def by_thread(batcher):
+    return batcher.predict(ROWS[:1])
+
+
+def by_future(batcher):
+    return batcher.submit(ROWS[:1]).result(60)
+
+
+def by_task(batcher):
+    return asyncio.run(batcher.apredict(ROWS[:1]))
+
+
+@pytest.mark.parametrize("ask", [by_thread, by_future, by_task])
+def test_a_batcher_does_not_wait_for_the_one_that_hangs(ask, monkeypatch):
+    """A lone call waited for company beside a free slot, as the run under way would soon end."""
+    monkeypatch.setattr("modelkit.batching.dispatcher.OVERDUE_SECONDS", 0.01)
+    monkeypatch.setattr("modelkit.batching.workers.OVERDUE_SECONDS", 0.02)
+    stuck, began, go_on = hanging()
+    replicas = mk.Replicas([model_of(stuck), model_of()])
+    plan = make_plan(((1, 3e-3), (8, 4e-3)), 2, 8)
+    with mk.Batcher(replicas, plan=plan, loop=False) as batcher:
+        first = batcher.submit(ROWS)
+        assert began.wait(60)
+        with ThreadPoolExecutor(3) as callers:
+            answers = [callers.submit(ask, batcher) for _ in range(3)]
+            for answer in answers:
+                assert np.array_equal(answer.result(60), SUMS[:1])
+        assert not first.done()
+        assert outstanding(replicas) == [5, 0]
+        go_on.set()
+        assert np.array_equal(first.result(60), SUMS)
+        slots = batcher._lane.slots
+        wait_until(lambda: slots.active == 0)
+        assert (slots.running, slots.overdue, slots.overdue_size) == (0, 0, 0)
 
 
 @forks

@@ -18,7 +18,7 @@ import modelkit as mk
 from modelkit import events
 from modelkit.errors import DeadlineExceeded, Overloaded, RolloutError
 from modelkit.rollout.counts import ByArm, Counts, Happened
-from modelkit.rollout.outcomes import Outcomes
+from modelkit.rollout.outcomes import AnsweredIn, Outcomes
 from modelkit.rollout.shared import SharedCounts, write_counts
 
 ALARM = math.log(100)
@@ -419,9 +419,17 @@ def test_answers_that_wait_for_labels_are_bounded_in_bytes(monkeypatch):
     outcomes = Outcomes(3600)
     answers = {"y": np.zeros(20)}
     for unit in range(50):
-        outcomes.both_answered(unit, (answers, answers))
-    assert [outcomes.take(unit) is not None for unit in range(50)] == [False] * 47 + [True] * 3
+        outcomes.both_answered(unit, answers, answers)
+    kept = [outcomes.take(unit, by_function=True) is not None for unit in range(50)]
+    assert kept == [False] * 47 + [True] * 3
     assert outcomes._bytes == 0
+    for unit in range(50):
+        outcomes.answered(unit, AnsweredIn(candidate=True, stage=1), {"y": np.zeros(100)})
+    assert outcomes._bytes == 800
+    # What is forgotten is what was answered, and not by whom: a number counts for each.
+    assert outcomes.take(0, by_function=True) is None
+    assert all(outcomes.take(unit, by_function=False) for unit in range(1, 50))
+    assert (outcomes._bytes, outcomes.unknown) == (0, 48)
 
 
 def test_rows_that_wait_in_shadow_are_bounded_in_bytes(clock, monkeypatch):

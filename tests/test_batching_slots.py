@@ -36,6 +36,21 @@ def test_a_slot_opens_for_a_batch_that_is_large_enough(running, waiting, opens):
     assert slots.opens(waiting, PLAN) == opens
 
 
+def test_nothing_waits_for_a_run_that_is_overdue():
+    slots = Slots()
+    slots.take(5)
+    assert not slots.opens(1, PLAN)
+    slots.wait_no_longer()
+    assert slots.opens(1, PLAN)
+    slots.take(1)
+    assert not slots.opens(8, PLAN)  # but every slot is taken
+    slots.give(1)
+    assert slots.opens(1, PLAN)
+    slots.give(5)
+    slots.take(5)
+    assert not slots.opens(1, PLAN)
+
+
 def test_the_usual_size_follows_what_waits_and_runs():
     slots = Slots()
     slots.take(4)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from itertools import repeat
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from benchmarks.rollout import broken, errors, keys, ours, rivals
+from benchmarks.rollout import broken, errors, keys, ours, rivals, routing, stress
 from benchmarks.rollout.traffic import MINUTES, World, day_of, keys_of, quarters_of
 
+from modelkit.identity import Identity
+from modelkit.model import PLAIN
 from modelkit.rollout.arms import Events, Worse, log_better
 from modelkit.rollout.differences import Pairing
 
@@ -90,6 +93,38 @@ def test_the_tables_of_a_short_run_say_what_the_long_ones_do():
     assert float(rows["a client retries, and the retry goes to the other arm"][0]) > 0.9
     rows = rows_of(broken.ramp(RUNS))
     assert [float(row[0]) for row in rows.values()] == [1, 1, 0]
+
+
+def test_routing_is_measured_with_what_answers_as_the_model_does():
+    case = routing.function()
+    expected = case.champion._run(case.feeds, case.names, PLAIN)
+    for model in (
+        routing.Fixed(case.champion),
+        routing.at_rest(case),
+        routing.Swappable(case.champion),
+    ):
+        assert np.array_equal(model._run(case.feeds, case.names, PLAIN)["y"], expected["y"])
+    rollout = routing.under_way(case, counted=True)
+    routing.work(case, rollout, repeat(PLAIN))()
+    counts = rollout._switch.course.collect()
+    assert sum((counts.calls.candidate, counts.calls.champion)) == routing.CALLS
+    figures = routing.measured(case, 2)
+    assert set(routing.LIMITS) <= set(figures)
+
+
+def test_swaps_lose_and_mix_nothing_and_what_is_mixed_is_seen():
+    rows = rows_of(stress.stress(SimpleNamespace(runs=1)))
+    del rows["MiB more than at a third of the swaps"]  # which other tests use as well
+    assert [row[-1] for row in rows.values() if len(row) == 3] == ["yes"] * 7
+    load = stress.Load(None)
+    signed = type(routing.at_rest(routing.function()).run(np.zeros((1, 3), np.float32)))
+    asked = np.full((2, 1), 5, np.float32)
+    for version, added, served, mixed in [(3, 3, 3, 0), (3, 3, 4, 1), (3, 4, 3, 1), (3, 4, 4, 1)]:
+        answers = signed(version=np.full((2, 1), version), y=asked + added * stress.APART)
+        answers.served_by = Identity("versions", str(served), "")
+        before = load.mixed
+        load._check(answers, asked, 0)
+        assert load.mixed - before == mixed
 
 
 def test_losses_that_never_decide_are_no_decision():

@@ -95,6 +95,13 @@ def test_an_explanation_of_an_earlier_version_is_read_and_written_unchanged():
     assert read.fidelity["ess"] == [3.0, math.inf]
     assert read.data.tolist()[0] == ["a", None, 1.5]
     assert "R2 nan" in read.card(row=0)
+    assert read.version is None  # it was written before an explanation had one
+    versioned = dataclasses.replace(read, version="1.2.0 <b>")
+    assert mk.Explanation.from_json(versioned.to_json()).version == "1.2.0 <b>"
+    assert json.loads(versioned.to_json()).keys() - json.loads(text).keys() == {"version"}
+    assert "1.2.0 &lt;b&gt;" in versioned.card()
+    with pytest.raises(ExplainError, match="version must be str"):
+        mk.Explanation.from_json(json.dumps(json.loads(text) | {"version": 3}))
 
 
 @pytest.mark.parametrize(

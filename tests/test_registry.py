@@ -6,43 +6,32 @@ import json
 import os
 import pickle
 import random
+import re
 import signal
 import subprocess
 import sys
 import threading
-from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-import numpy as np
 import pytest
+from helpers.churn import X, Y, registry_at, save_versions
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
-from modelkit.cli import main
 from modelkit.errors import Conflict, IntegrityError, NotFound, PackageError, RegistryError
 from modelkit.registry.log import KEPT_EVERY, State, check_expected, read_entry, write_entry
 
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(60, 3))
-Y = (X[:, 0] > 0).astype(int)
 VERSIONS = ("1.0.0", "1.1.0", "2.0.0")
 
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("packages")
-    for i, version in enumerate(VERSIONS):
-        model = LogisticRegression(C=1.0 + i).fit(X, Y)
-        mk.save(model, folder / f"{version}.mk", example=X, name="churn", version=version)
-    return folder
+    return save_versions(tmp_path_factory.mktemp("packages"), VERSIONS)
 
 
 @pytest.fixture
 def registry(tmp_path, packages):
-    registry = mk.Registry(tmp_path / "models")
-    for version in VERSIONS:
-        registry.register(packages / f"{version}.mk")
-    return registry
+    return registry_at(tmp_path / "models", packages, VERSIONS)
 
 
 def test_the_way_of_a_model(registry):
@@ -343,38 +332,28 @@ def test_its_card_shows_what_is_current(registry):
     assert "1.0.0" in registry.release("churn", "champion")._repr_html_()
 
 
-def modelkit(capsys, *arguments):
-    """The status, the output and the errors of a command."""
-    status = main([str(argument) for argument in arguments])
-    printed = capsys.readouterr()
-    return status, printed.out.strip(), printed.err.strip()
+@pytest.mark.parametrize(
+    ("where", "fix"),
+    [
+        ("s3//typo", "is it s3://typo?"),
+        ("s3:/x", "is it s3://x?"),
+        ("s3:bucket/x", "is it s3://bucket/x?"),
+        ("S3://bucket", "is it s3://bucket?"),
+        (PurePosixPath("gs://bucket/path"), "is it gs://bucket/path?"),
+        ("https://storage.example/bucket", "such as s3://bucket/path, and the address"),
+        ("https:/storage.example/bucket", "such as s3://bucket/path, and the address"),
+        ("file:///srv/models", "give the path of a folder as it is"),
+        ("", "'.' is the folder that you are in"),
+    ],
+)
+def test_what_is_meant_as_a_url_is_no_folder(tmp_path, monkeypatch, where, fix):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RegistryError, match=re.escape(fix)):
+        mk.Registry(where)
+    assert [*tmp_path.iterdir()] == []
 
 
-def test_the_command_line_goes_the_same_way(tmp_path, packages, capsys):
-    where = tmp_path / "models"
-    ask = partial(modelkit, capsys, "registry", where)
-    assert ask("list") == (0, "no model", "")
-    for version in VERSIONS:
-        status, out, _ = ask("register", packages / f"{version}.mk", "--parent", "0.9", "--json")
-        assert status == 0
-        assert json.loads(out)["version"] == version
-    alias = ("alias", "churn@champion")
-    set_to = (*alias, "1.0.0", "--expected", "none", "--reason", "first")
-    assert ask(*set_to) == (0, "churn@champion is 1.0.0, generation 1", "")
-    status, _, err = ask(*set_to)
-    assert (status, "first" in err) == (3, True)
-    assert ask(*alias, "1.1.0", "--expected", "#1", "--reason", "gate")[0] == 0
-    assert ask("list")[1] == "churn: champion 1.1.0"
-    assert len(json.loads(ask("list", "churn", "--json")[1])) == 3
-    assert json.loads(ask("show", "churn@champion", "--json")[1])["aliases"] == ["champion"]
-    assert "before 1.0.0: gate" in ask("history", "churn@champion")[1]
-    status, path, _ = ask("fetch", "churn@champion", "--to", tmp_path / "here")
-    assert mk.inspect(path).version == "1.1.0"
-    for wrong in (
-        ("show", "churn"),
-        ("show", "churn@9"),
-        (*alias, "1.0.0", "--expected", "#x", "--reason", "r"),
-        ("register", tmp_path / "absent.mk"),
-    ):
-        status, _, err = ask(*wrong)
-        assert (status, err[:10]) == (1, "modelkit: ")
+@pytest.mark.parametrize("where", ["s3", "gs-models", "models", "./s3:x", "a:b", "azure"])
+def test_other_names_are_folders(tmp_path, monkeypatch, where):
+    monkeypatch.chdir(tmp_path)
+    assert mk.Registry(where).url == str(tmp_path / where)

@@ -9,11 +9,10 @@ import sys
 import threading
 import time
 
-import numpy as np
 import pytest
 from helpers.buckets import STORES, why_not
+from helpers.churn import VERSIONS, X, registry_at, save_versions
 from helpers.processes import run
-from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit.cli import main
@@ -22,11 +21,6 @@ from modelkit.registry.log import KEPT_EVERY
 
 pytest.importorskip("obstore")
 pytest.importorskip("moto")
-
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(60, 3))
-Y = (X[:, 0] > 0).astype(int)
-VERSIONS = ("1.0.0", "1.1.0")
 
 
 @pytest.fixture(scope="module", params=STORES)
@@ -44,19 +38,12 @@ def bucket(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("packages")
-    for i, version in enumerate(VERSIONS):
-        model = LogisticRegression(C=1.0 + i).fit(X, Y)
-        mk.save(model, folder / f"{version}.mk", example=X, name="churn", version=version)
-    return folder
+    return save_versions(tmp_path_factory.mktemp("packages"))
 
 
 @pytest.fixture
 def registry(bucket, packages, request):
-    registry = mk.Registry(f"{bucket[0]}/{request.node.originalname}/team")
-    for version in VERSIONS:
-        registry.register(packages / f"{version}.mk")
-    return registry
+    return registry_at(f"{bucket[0]}/{request.node.originalname}/team", packages)
 
 
 def test_the_way_of_a_model(registry, packages, tmp_path):

@@ -22,17 +22,19 @@ from modelkit.errors import (
     BatchError,
     ClosedError,
     DeadlineExceeded,
+    ModelkitError,
     Overloaded,
     RolloutError,
     SignatureError,
 )
-from modelkit.rollout.counting import is_finite, kind_of_error
+from modelkit.rollout.counting import MOST_ADDED_UP, is_finite, kind_of_error
 from modelkit.rollout.routing import hash_of
 from modelkit.rollout.shadow import MOST_WAITING
 from modelkit.testing import Client, check_model
 
 ERRORS = (mk.Guard("errors"),)
 SHADOW = mk.RolloutStage(0, units=50)
+ONE_CALL = mk.RolloutStage(0.1, units=1)
 ROOM = 10  # seconds in which everything must be over
 
 
@@ -74,15 +76,17 @@ def test_it_is_a_model():
         assert rollout.manifest is None
         assert rollout.unobserved is rollout
         assert not rollout.batchable
-        with pytest.raises(BatchError, match="into each"):
-            mk.Batcher(rollout)
+        for wrapper in (mk.Batcher, mk.Meter, mk.Monitor):
+            for layers in (rollout, Layer(rollout)):
+                with pytest.raises(ModelkitError, match=r"into each.*Rollout"):
+                    wrapper(layers)
         rollout.rollback()
         check_model(rollout, ROWS)
         assert rollout._repr_html_()
 
 
 def test_a_key_stays_with_its_arm_and_a_larger_share_keeps_it(clock):
-    rollout = mk.Rollout(model(1), model(2), stages=[0.1, 0.4], guards=ERRORS, seed=3)
+    rollout = mk.Rollout(model(1), model(2), stages=[ONE_CALL, 0.4], guards=ERRORS, seed=3)
     keys = [f"customer-{i}" for i in range(2000)]
     first = [who(rollout, key) for key in keys]
     assert first == [who(rollout, key) for key in keys]
@@ -244,6 +248,43 @@ def test_outputs_that_are_not_finite_and_marks_of_your_own(clock):
     assert not is_finite({"y": np.array([1.0, -np.inf], np.float32)})
 
 
+@pytest.mark.parametrize("shadow", [None, mk.RolloutStage(0, seconds=9999)])
+def test_a_mark_sees_outputs_that_the_call_did_not_ask_for(clock, shadow):
+    guards = [mk.Guard("second", mark=lambda outputs: outputs["who"][0] == 2)]
+    if shadow is not None:
+        guards.append(mk.Guard("disagreement", floor=0.05))  # of what was asked for: there is none
+    rollout = mk.Rollout(
+        model(1), model(2), share=0.5, shadow=shadow, guards=guards, rescue=True, seed=0
+    )
+    for i in range(60):
+        answers = rollout._call(ROWS, ("y",), mk.Call())
+        assert answers.keys() == {"y"}
+        assert answers.served_by.name == "FunctionModel"
+        assert rollout.predict(ROWS, key=f"u{i}").tolist() == ROWS.sum(axis=1).tolist()
+        assert asyncio.run(rollout.apredict(ROWS)).tolist() == ROWS.sum(axis=1).tolist()
+        if shadow is not None:
+            assert rollout._switch.course.shadow.wait(ROOM)
+    clock.go(10)
+    status = rollout.status()
+    assert (status.decision, status.reason[:6]) == ("rollback", "second")
+    if shadow is not None:
+        assert status.guards[1].worse <= 1
+        assert rollout._switch.past.shadow.failures == 0
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("count", [1, MOST_ADDED_UP, MOST_ADDED_UP + 1, 100])
+def test_few_numbers_and_many_are_looked_at_alike(dtype, count):
+    largest = np.full((count, 1), np.finfo(dtype).max, dtype)
+    assert is_finite({"y": largest})
+    assert is_finite({"y": largest[:0]})
+    for bad in (np.inf, -np.inf, np.nan):
+        array = largest.copy()
+        array[0] = -bad
+        array[count // 2] = bad
+        assert not is_finite({"y": array})
+
+
 def test_a_mark_that_raises_holds_and_reaches_no_caller(clock):
     guards = (mk.Guard("odd", mark=lambda outputs: 1 / 0),)
     rollout = mk.Rollout(model(1), model(2), share=0.5, guards=guards, seed=0)
@@ -270,10 +311,70 @@ def test_slow_calls_are_found_by_the_quantiles_of_the_champion(clock, monkeypatc
             status = tick(rollout, clock, 300)
         assert status.decision in decisions
     guards = (mk.Guard("slow", above=0.1),)
-    rollout = mk.Rollout(model(1), model(2, lambda feeds: now.go(0.2)), share=0.5, guards=guards)
+    candidate = model(2, lambda feeds: now.go(0.2))
+    rollout = mk.Rollout(model(1), candidate, share=0.5, guards=guards, seed=0)
     for _ in range(3):
         status = tick(rollout, clock, 300)
     assert status.decision == "rollback"
+
+
+@pytest.mark.parametrize(
+    ("longer", "guard", "rolled_back"),
+    [
+        (5e-6, mk.Guard("slow"), False),
+        (0.9e-3, mk.Guard("slow"), False),
+        (3e-3, mk.Guard("slow"), True),
+        (5e-6, mk.Guard("slow", material=0), True),
+        (3e-3, mk.Guard("slow", material=0.005), False),
+        (5e-6, mk.Guard("slow", above=102e-6), True),
+    ],
+)
+def test_microseconds_do_not_matter(clock, monkeypatch, longer, guard, rolled_back):
+    """A champion that takes 100 microseconds, give or take one, and a candidate that takes more."""
+    now = Clock()
+    monkeypatch.setattr("modelkit.rollout.lineup.perf_counter_ns", now)
+    rng = np.random.default_rng(0)
+
+    def takes(seconds):
+        def spoil(feeds):
+            now.go(seconds + 1e-6 * rng.random())
+
+        return spoil
+
+    champion, candidate = model(1, takes(100e-6)), model(2, takes(100e-6 + longer))
+    rollout = mk.Rollout(champion, candidate, share=0.5, guards=[guard], seed=0)
+    for _ in range(5):
+        status = tick(rollout, clock, 300)
+    assert (status.decision == "rollback") is rolled_back
+
+
+@pytest.mark.parametrize("keys", [0, 900])
+def test_a_candidate_that_is_longer_by_less_than_what_matters_is_not_rolled_back(
+    clock, monkeypatch, keys
+):
+    """Each of its calls takes .9 ms more than one of the champion would: 7 ms in the median."""
+    now = Clock()
+    monkeypatch.setattr("modelkit.rollout.lineup.perf_counter_ns", now)
+    rolled_back = {0.0: 0, 0.001: 0}
+    for material in rolled_back:
+        for seed in range(8):
+            rng = np.random.default_rng(seed)
+
+            def takes(longer, rng=rng):
+                return lambda feeds: now.go(longer + rng.lognormal(-5, 0.2))
+
+            guards = (mk.Guard("slow", material=material, worse=1.0),)
+            rollout = mk.Rollout(
+                model(1, takes(0)), model(2, takes(0.9e-3)), share=0.5, guards=guards, seed=seed
+            )
+            for turn in range(6):
+                for i in range(300):
+                    rollout.run(ROWS, key=f"u{(300 * turn + i) % keys}" if keys else None)
+                clock.go(10)
+                status = rollout.status()
+            rolled_back[material] += status.decision == "rollback"
+    assert rolled_back[0.001] == 0
+    assert rolled_back[0.0] >= 4
 
 
 def changed(**changes):
@@ -393,9 +494,46 @@ def test_losses_in_shadow_are_pairs(clock):
     assert "loss" in status.reason
 
 
+def loss_of(outputs):
+    return float(outputs["who"][0]) / 2
+
+
+@pytest.mark.parametrize("form", ["number", "function"])
+def test_a_job_that_posts_losses_goes_on_from_shadow_to_canary(clock, form):
+    """Both forms are taken in every stage; in shadow, a number is the loss of one answer of two."""
+    guards = (mk.Guard("loss", margin=0.9),)
+    stages = [mk.RolloutStage(0, units=5), mk.RolloutStage(0.5, units=10**6)]
+    rollout = mk.Rollout(model(1), model(2), stages=stages, guards=guards, seed=0)
+
+    def posted(keys):
+        counted = 0
+        for key in keys:
+            answers = rollout.run(ROWS, key=key)
+            if rollout._switch.course.stage == 0:
+                assert rollout._switch.course.shadow.wait(ROOM)
+            known = loss_of(answers)
+            answers["who"][:] = 0  # the answers are the caller's, who may change them
+            counted += rollout.outcome(key, loss_of if form == "function" else known)
+        return counted
+
+    assert posted(f"a{i}" for i in range(8)) == (8 if form == "function" else 0)
+    notes = " ".join(rollout.status().notes)
+    assert ("8 losses left out: in shadow both answered" in notes) is (form == "number")
+    # The answers are kept for a function that comes after a number.
+    assert rollout.outcome("a0", loss_of) is (form == "number")
+    clock.go(10)
+    assert rollout.status().stage == 2
+    assert posted(f"b{i}" for i in range(40)) == 40
+    counts = rollout._switch.course.collect()
+    assert {label.candidate: label.loss for label in counts.labels} == {False: 0.5, True: 1.0}
+    rollout.predict(ROWS, key="c")
+    with pytest.raises(KeyError):  # the function asks for what the call did not ask for
+        rollout.outcome("c", loss_of)
+
+
 def test_losses_late_twice_never_and_of_unknown_keys(clock):
     guards = (mk.Guard("loss", margin=0.05),)
-    rollout = mk.Rollout(model(1), model(2), stages=[0.1, 0.9], guards=guards, seed=0)
+    rollout = mk.Rollout(model(1), model(2), stages=[ONE_CALL, 0.9], guards=guards, seed=0)
     keys = [f"u{i}" for i in range(400)]
     arms = {key: who(rollout, key) for key in keys}
     assert rollout.outcome("u0", 0.5)
@@ -506,7 +644,7 @@ def test_a_call_ends_with_the_version_that_it_began_with():
 class Strict(mk.Wrapper):
     """Notices when it is asked, or still at work, after it was closed."""
 
-    __slots__ = ("open",)
+    __slots__ = ("__weakref__", "open")
 
     def __init__(self, inner):
         super().__init__(inner)
@@ -577,6 +715,44 @@ def test_nothing_of_the_old_ones_stays_in_memory_and_a_child_goes_on():
     assert rollout.status().decision == "continue"
 
 
+@pytest.mark.parametrize("kind", ["promote", "rollback", "close"])
+@pytest.mark.parametrize("shadow", [None, SHADOW])
+def test_what_has_ended_keeps_no_model_and_no_answer(kind, shadow):
+    candidate = Strict(model(2))
+    guards = (mk.Guard("loss", margin=0.1),)
+    rollout = mk.Rollout(model(1), candidate, share=0.5, guards=guards, shadow=shadow, seed=0)
+    for i in range(20):
+        rollout.run(ROWS, key=f"u{i}")
+    course = rollout._switch.course
+    if shadow is not None:
+        assert course.shadow.wait(ROOM)
+    getattr(rollout, kind)()
+    if kind == "promote":
+        rollout.rollback()  # by which the candidate answers no more
+    gone = weakref.ref(candidate)
+    del candidate
+    until(lambda: gone() is None)  # the thread of the shadow may hold it for a moment
+    assert course.outcomes._answers == {}
+    assert rollout.status().candidate is not None
+    assert not rollout.outcome("u1", 0.5)
+
+
+def test_who_listens_to_a_decision_may_end_the_rollout_first(clock):
+    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=ERRORS, seed=0)
+    told = []
+
+    def listen(event):
+        told.append(event.decision)
+        if event.decision == "promote":
+            rollout.rollback("not this one")
+
+    stop = events.subscribe(listen, events.Decided)
+    rollout.promote("by mistake")
+    stop()
+    assert told == ["promote", "rollback"]
+    assert (who(rollout), rollout.failures) == (1, 0)
+
+
 class Layer(mk.Wrapper):
     """A layer of somebody's own."""
 
@@ -599,12 +775,14 @@ def test_an_explainer_stays_with_the_arm_of_its_key(tmp_path):
         explainer = mk.Explainer(rollout, key=arms[version])
         explanation = explainer.explain(X[:2])
         assert explanation.model_digest == models[number].manifest.model_digest
+        assert explanation.version == version
+        assert f">{version}<" in explanation.card()
     layered = mk.Explainer(Layer(rollout), key=arms["2"])
     assert layered.explain(X[:2]).model_digest == models[1].manifest.model_digest
     rollout.rollback()
     assert explainer.explain(X[:2]).model_digest == models[1].manifest.model_digest
     champion = mk.Explainer(rollout).explain(X[:2])
-    assert champion.model_digest == models[0].manifest.model_digest
+    assert (champion.model_digest, champion.version) == (models[0].manifest.model_digest, "1")
 
 
 def test_an_app_says_which_version_answered(tmp_path):
@@ -634,7 +812,8 @@ def test_an_app_says_which_version_answered(tmp_path):
 
 
 def test_the_status_is_a_value_with_a_card_and_a_page(clock, tmp_path):
-    rollout = mk.Rollout(model(1), model(2), stages=[0.2, 0.5], seed=0, tick=1)
+    stages = [mk.RolloutStage(0.2, units=1), 0.5]
+    rollout = mk.Rollout(model(1), model(2), stages=stages, seed=0, tick=1)
     for _ in range(3):
         status = tick(rollout, clock, 100)
     assert status.stages == 2

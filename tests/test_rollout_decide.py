@@ -96,6 +96,10 @@ def test_nothing_is_promoted_without_the_evidence_of_every_guard(worse, one, oth
         (lambda: mk.Guard("errors", better=1.0), "equal candidate"),
         (lambda: mk.Guard("errors", floor=1.0), "below 1"),
         (lambda: mk.Guard("slow", above=0.0), "seconds"),
+        (lambda: mk.Guard("slow", material=-1.0), "material is in seconds"),
+        (lambda: mk.Guard("slow", material=math.nan), "material is in seconds"),
+        (lambda: mk.Guard("slow", above=0.1, material=0.01), "without above="),
+        (lambda: mk.Guard("errors", material=0.01), "is for 'slow'"),
         (lambda: mk.Guard("loss"), "margin"),
         (lambda: mk.Guard("loss", margin=1.0), "between 0 and 1"),
         (lambda: mk.Guard("disagreement"), "floor"),
@@ -110,6 +114,9 @@ def test_nothing_is_promoted_without_the_evidence_of_every_guard(worse, one, oth
         (lambda: mk.RolloutPolicy((HALF,), alpha=0), "alpha"),
         (lambda: mk.RolloutPolicy((HALF,), tick=0), "tick"),
         (lambda: mk.RolloutPolicy((HALF,), (mk.Guard("disagreement", floor=0.1),)), "shadow"),
+        (lambda: mk.RolloutPolicy((HALF, HALF)), "stage 1 of 2 .* neither seconds nor units"),
+        (lambda: mk.RolloutStage(1 - 1e-16), "less than 1e-09 of the calls to one of the arms"),
+        (lambda: mk.RolloutStage(5e-324), "less than 1e-09"),
         (lambda: stages_of(None, None, None), "either share="),
         (lambda: stages_of(0.1, [0.2], None), "either share="),
         (lambda: stages_of(None, ["5 %"], None), "shares from 0 to 1"),
@@ -125,7 +132,7 @@ def test_a_policy_is_written_and_read():
     stages = (mk.RolloutStage(0, units=9), CANARY, HALF)
     guards = (
         mk.Guard("errors", worse=1.5),
-        mk.Guard("slow", above=0.2),
+        mk.Guard("slow", material=0.005),
         mk.Guard("loss", margin=0.02),
     )
     policy = mk.RolloutPolicy(stages, guards, alpha=0.02)
@@ -252,7 +259,7 @@ def test_a_rise_of_all_errors_with_the_share_is_nobodys_fault():
     """Simpson: the share goes from .05 to .5 while errors rise from .5 to 2 %, in both arms."""
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        trial = Trial(mk.RolloutPolicy((mk.RolloutStage(0.05), HALF), (ERRORS,)), 0.0)
+        trial = Trial(mk.RolloutPolicy((mk.RolloutStage(0.05, units=1), HALF), (ERRORS,)), 0.0)
         for tick in range(1, 101):
             rate = 0.005 if tick <= 50 else 0.02
             counts = counts_of(rng, trial.in_stage.share, 1000, {"errors": rate}, 1.0)
@@ -447,7 +454,9 @@ def test_where_all_calls_go_to_the_candidate_recorded_quantiles_decide():
     """Blue-green: a tenth of the champion's calls were slower than its 90 % quantile."""
     rates = {"slow:50": 0.5, "slow:90": 0.1, "slow:99": 0.01}
     for factor, kind in ((0.9, "promote"), (1.8, "rollback")):
-        trial = Trial(mk.RolloutPolicy((mk.RolloutStage(1.0),), (mk.Guard("slow"),)), 0.0)
+        trial = Trial(
+            mk.RolloutPolicy((mk.RolloutStage(1.0),), (mk.Guard("slow", material=0.0),)), 0.0
+        )
         rng = np.random.default_rng(0)
         for tick in range(1, 101):
             decision = trial.tick(counts_of(rng, 1.0, 500, rates, factor), 10.0 * tick)
@@ -457,7 +466,7 @@ def test_where_all_calls_go_to_the_candidate_recorded_quantiles_decide():
 
 
 def test_slow_calls_of_all_quantiles_decide():
-    policy = mk.RolloutPolicy((HALF,), (mk.Guard("slow"),))
+    policy = mk.RolloutPolicy((HALF,), (mk.Guard("slow", material=0.0),))
     rates = {"slow:50": 0.5, "slow:90": 0.1, "slow:99": 0.01}
     assert run_to_end(policy, 1.0, 0, rates, drift=0)[0] == "promote"
     assert run_to_end(policy, 1.8, 0, rates, drift=0)[0] == "rollback"

@@ -9,6 +9,7 @@ import pickle
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit import events
+from modelkit.cli import main
 from modelkit.errors import (
     ClosedError,
     Conflict,
@@ -25,6 +27,7 @@ from modelkit.errors import (
     PackageError,
     RegistryError,
     RolloutError,
+    UntrustedError,
 )
 from modelkit.registry.log import State, read_state, write_state
 from modelkit.testing import check_model
@@ -188,6 +191,77 @@ def test_a_load_that_fails_changes_nothing_and_says_so(registry, packages, tmp_p
     assert "narrow" not in rollout._follower._layers
     stop()
     rollout.close()
+
+
+def test_a_joblib_package_is_not_followed_and_the_error_says_what_to_do(registry, tmp_path):
+    """Opening it runs code, and whoever sets an alias has not been trusted by this process."""
+    model = LogisticRegression().fit(X, Y)
+    path = tmp_path / "j.mk"
+    made = mk.save(model, path, example=X, name="churn", version="j", format="joblib")
+    registry.register(path)
+    rollout = mk.Rollout(registry, "churn", allow={"joblib"}, **QUICK)
+    champion(registry, "j", "1")
+    with pytest.raises(
+        UntrustedError, match=r"churn j is a joblib package.*Save the model as ONNX"
+    ):
+        rollout.refresh()
+    assert served(rollout) == "1"
+    rollout.close()
+    for options in ({}, {"allow": {"joblib"}}):
+        with pytest.raises(UntrustedError, match="no Rollout of a registry opens"):
+            mk.Rollout(registry, "churn", **options, **QUICK)
+    with pytest.raises(TypeError, match="takes no digest="):
+        mk.Rollout(registry, "churn", digest=made.digest, allow={"joblib"}, **QUICK)
+    # Whoever trusts one passes it.
+    opened = registry.load("churn", "j", digest=made.digest, allow={"joblib"})
+    by_hand = mk.Rollout(registry.load("churn", "1"), opened, share=1.0)
+    assert served(by_hand) == "j"
+
+
+@pytest.mark.parametrize("on_trial", [False, True])
+def test_a_registry_that_is_gone_is_told_and_the_champion_goes_on(registry, tmp_path, on_trial):
+    """That looked like no news."""
+    rollout = mk.Rollout(registry, "churn", **QUICK)
+    if on_trial:
+        policy = mk.RolloutPolicy(LONG.stages, GUARDS, tick=1e-3)
+        registry.start_rollout("churn", "2", policy, reason="try")
+        until(lambda: served(rollout) and rollout.under_way)
+    heard = []
+    stop = events.subscribe(heard.append, events.NotFollowed)
+    gone = tmp_path / "gone"
+    Path(registry.url).rename(gone)
+    until(lambda: served(rollout) and rollout.failures and heard)
+    assert "the log was removed, or replaced" in rollout.last_failure
+    assert str(heard[0]).startswith("churn: the registry was not followed: RegistryError")
+    assert "the log was removed" in " ".join(rollout.status().notes)
+    for _ in range(100):
+        assert served(rollout) in ("1", "2")
+    assert len(heard) == 1  # it is not tried at every poll
+    with pytest.raises(RegistryError, match="the log was removed"):
+        rollout.refresh()
+    rollout.close()
+    assert not Path(registry.url).exists()  # nor made anew by what was counted
+    stop()
+
+
+@pytest.mark.parametrize("decision", ["promote", "rollback"])
+def test_every_service_tells_of_a_decision_that_was_made_elsewhere(registry, decision):
+    services = [mk.Rollout(registry, "churn", **QUICK) for _ in range(2)]
+    registry.start_rollout("churn", "2", LONG, reason="try")
+    for service in services:
+        service.refresh()
+    heard = []
+    stop = events.subscribe(heard.append, events.Decided)
+    words = ["rollout", registry.url, decision, "churn", "--reason", "a person says so"]
+    assert main(words) == 0
+    for service in services * 2:
+        service.refresh()
+        served(service)
+    stop()
+    told = [(each.decision, each.candidate, each.stage, each.reason) for each in heard]
+    assert told == [(decision, "churn 2", 1, "a person says so")] * 2
+    for service in services:
+        service.close()
 
 
 def test_going_back_is_always_possible(registry, tmp_path):
@@ -383,7 +457,7 @@ def test_a_rollout_is_part_of_a_kept_state(registry):
 
 
 def test_a_service_that_starts_later_joins_the_stage(registry):
-    stages = (mk.RolloutStage(0.1), mk.RolloutStage(0.9, seconds=3600))
+    stages = (mk.RolloutStage(0.1, units=1), mk.RolloutStage(0.9, seconds=3600))
     policy = mk.RolloutPolicy(stages, GUARDS)
     underway = registry.start_rollout("churn", "2", policy, reason="try")
     registry.decide_rollout("churn", underway, "advance", reason="on")

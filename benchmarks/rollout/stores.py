@@ -163,4 +163,5 @@ def counted(place: mk.Registry) -> Counter[str]:
             return getattr(store, name)
 
     place._store = Counted()  # noqa: SLF001
+    place._versions._store = place._store  # noqa: SLF001
     return found

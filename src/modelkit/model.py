@@ -214,6 +214,15 @@ class Model(ABC):
             return 1
         return where.threads
 
+    def _use_threads(self, threads: int) -> None:
+        """Use so many threads of the CPU from the next run on, where the model has threads.
+
+        A Rollout asks for it, whose two arms share the threads of one Model. It takes as long as
+        opening the graph again, and runs under way end as they began. A Model of several Models
+        hands it on.
+        """
+        del threads  # a function has none
+
     @final
     def warmup(self) -> None:
         """Run the golden rows at every batch size that was proven, so that no request pays for it.

@@ -14,6 +14,7 @@ from modelkit.forks import watch
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature
+from modelkit.wrapper import Wrapper
 
 LOST = (DeviceError, ClosedError)  # errors of the replica, and not of the rows
 FIRST_WAIT = 1.0  # seconds until a replica that failed is tried again; doubled at each failure
@@ -110,7 +111,7 @@ class Replicas(Model):
         ValueError: if there is none, if one is given twice, or has a Monitor or a Meter.
     """
 
-    __slots__ = ("__weakref__", "_clock", "_lock", "_places", "signature")
+    __slots__ = ("__weakref__", "_clock", "_in_threads", "_lock", "_places", "signature")
 
     signature: Signature  # a slot, which is read faster than a property
 
@@ -123,6 +124,7 @@ class Replicas(Model):
             _check_alone(models[:place], model, place)
         self.signature = models[0].signature
         self._places = [_Place(model) for model in models]
+        self._in_threads = all(_runs_in_thread(model) for model in models)
         self._lock = threading.Lock()
         self._clock: Callable[[], float] = time.monotonic
         watch(self)
@@ -187,6 +189,10 @@ class Replicas(Model):
         """The number of runs that all do side by side."""
         return sum(place.model.runs_at_once for place in self._places)
 
+    def _use_threads(self, threads: int) -> None:
+        for place in self._places:
+            place.model._use_threads(threads)
+
     def _why_not_batchable(self) -> str:
         models = [place.model for place in self._places]
         refused = [model for model in models if not model.batchable]
@@ -235,6 +241,9 @@ class Replicas(Model):
         outputs: tuple[str, ...],
         call: Call,
     ) -> Outputs:
+        if self._in_threads:
+            # Such a run goes on where its caller gives up, and keeps the replica busy.
+            return await super()._arun(feeds, outputs, call)
         rows = _rows(feeds)
         place = self._take(rows)
         try:
@@ -335,6 +344,13 @@ def _check_alone(others: Sequence[Model], model: Model, place: int) -> None:
             f"replica {place} has a Monitor or a Meter, which would see a part of the calls, or "
             "none; put it outside: Meter(Monitor(Replicas(models)))"
         )
+
+
+def _runs_in_thread(model: Model) -> bool:
+    """Whether a Model has no way of its own to run on an event loop."""
+    while type(model)._arun is Wrapper._arun and model.inner is not None:
+        model = model.inner
+    return type(model)._arun is Model._arun
 
 
 def _rows(feeds: Feeds) -> int:

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from modelkit.registry.log import Entry as Entry
     from modelkit.registry.log import State as State
     from modelkit.registry.log import Underway as Underway
-    from modelkit.registry.registry import Recorded as Recorded
+    from modelkit.registry.releases import Recorded as Recorded
     from modelkit.registry.shelf import Shelf as Shelf
     from modelkit.replicas import Replica as Replica
-    from modelkit.rollout.lineup import SignedAnswers as SignedAnswers
+    from modelkit.rollout.answering import SignedAnswers as SignedAnswers
     from modelkit.rollout.planning import Need as Need
     from modelkit.rollout.planning import RolloutPlan as RolloutPlan
     from modelkit.rollout.progress import GuardProgress as GuardProgress
@@ -62,14 +62,14 @@ _HOMES = {
     "Alias": "modelkit.registry.log",
     "Entry": "modelkit.registry.log",
     "Recipe": "modelkit.recipe",
-    "Recorded": "modelkit.registry.registry",
+    "Recorded": "modelkit.registry.releases",
     "Reference": "modelkit.package.load",
     "Replica": "modelkit.replicas",
     "Identity": "modelkit.identity",
     "Shelf": "modelkit.registry.shelf",
     "State": "modelkit.registry.log",
     "Underway": "modelkit.registry.log",
-    "SignedAnswers": "modelkit.rollout.lineup",
+    "SignedAnswers": "modelkit.rollout.answering",
     "GuardProgress": "modelkit.rollout.progress",
     "Need": "modelkit.rollout.planning",
     "Point": "modelkit.rollout.trial",

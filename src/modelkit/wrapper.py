@@ -95,6 +95,9 @@ class Wrapper(Model):
         """The number of runs that the wrapped Model does side by side."""
         return self._inner.runs_at_once
 
+    def _use_threads(self, threads: int) -> None:
+        self._inner._use_threads(threads)
+
     def _call(
         self,
         X: object,

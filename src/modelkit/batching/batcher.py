@@ -166,6 +166,13 @@ class Batcher(Wrapper):
         """How calls are batched at present, and why; it changes as runs are timed."""
         return self._lane.planner.plan
 
+    def _use_threads(self, threads: int) -> None:
+        before = self._inner.runs_at_once
+        self._inner._use_threads(threads)
+        slots = self._inner.runs_at_once
+        if slots != before:
+            self._lane.use_slots(slots)
+
     def _facts(self) -> list[tuple[str, str]]:
         return [*super()._facts(), ("batching", str(self.plan))]
 

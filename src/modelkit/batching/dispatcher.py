@@ -26,6 +26,10 @@ from modelkit.errors import DeadlineExceeded
 # One batch in 64, those whose number ends in six ones, may be twice as large as is thought best:
 # what larger ones take was perhaps learned in a bad moment, and only a run can tell.
 EXPLORE = 63
+# How many times as long as the longest run, and at least how many seconds, a batch waits for the end
+# of another one that it should be as large as.
+OVERDUE_RUNS = 4.0
+OVERDUE_SECONDS = 1.0
 
 
 class Dispatcher:
@@ -49,13 +53,34 @@ class Dispatcher:
         self._slots = slots
         self._planner = planner
         self._tally = tally
+        self._look_at = 0.0  # when to look again whether a run is overdue
         self.parked: list[_thread.LockType] = []  # runners that sleep
         self.closers: list[_thread.LockType] = []  # threads in `close`
 
     def opens(self) -> bool:
         """Whether something waits, and a batch of it should be run now."""
         waiting = self._queue.waiting
-        return waiting > 0 and self._slots.opens(waiting, self._planner.plan)
+        if waiting <= 0:
+            return False
+        if self._slots.opens(waiting, self._planner.plan):
+            return True
+        if self._slots.active >= self._planner.plan.slots or not self._is_overdue():
+            return False
+        self._slots.wait_no_longer()
+        return True
+
+    def _is_overdue(self) -> bool:
+        """Whether what is run should have ended long ago, as on a device that hangs."""
+        now = clock()
+        if now < self._look_at:
+            return False
+        self._look_at = now + OVERDUE_SECONDS / 8
+        requests = self._queue.oldest()
+        if requests is None:
+            return False
+        plan = self._planner.plan
+        usual = seconds_of(plan.curve, plan.cap) if plan.curve else 0.0
+        return now - requests[0].arrived > max(OVERDUE_SECONDS, OVERDUE_RUNS * usual)
 
     def dispatch(self) -> int:
         """Give free slots to those who have waited longest. Returns how many runners to start."""

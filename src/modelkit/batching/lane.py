@@ -48,7 +48,7 @@ class Lane:
         max_queue: the size that may wait.
         block: admit everything, for a call waits for its answer anyway; False to refuse what finds
             the queue full.
-        start: starts this many runners; called without the lock.
+        start: starts this many runners, and a watch where it is needed; called without the lock.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Lane:
 
     def reset(self) -> None:
         """Forget all work: at first, and in the child of a fork, where no other thread lives on."""
+        self.watched = False  # whether a thread looks again
         self._lock = _thread.allocate_lock()
         self.queue = Queue(self.max_queue)
         self.slots = Slots()
@@ -99,7 +100,7 @@ class Lane:
             dispatcher = self._dispatcher
             starts = dispatcher.dispatch() if self.queue.waiting or dispatcher.closers else 0
             self._count(size, seconds, calls, reason)
-        if starts:
+        if starts or self.queue.waiting:
             self.start(starts)
 
     def count(self, size: int, seconds: float, calls: int, reason: str) -> None:
@@ -222,6 +223,11 @@ class Lane:
             dropped = self.queue.drop(request)
             self.tally.expired += dropped
             return dropped
+
+    def look_again(self) -> int:
+        """Run what waits for a run that is overdue. Returns how many runners to start."""
+        with self._lock:
+            return self._dispatcher.dispatch()
 
     # The steps of those who run.
 
@@ -354,6 +360,12 @@ class Lane:
         with self._lock:
             self.tally.out_of_memory += 1
             self.planner.shrink(size)
+            self._follow_plan()
+
+    def use_slots(self, slots: int) -> None:
+        """Run so many batches at a time from now on."""
+        with self._lock:
+            self.planner.use_slots(slots)
             self._follow_plan()
 
     def failed(self) -> None:

@@ -47,6 +47,7 @@ class Planner:
         self._spread = 0.0
         self._declared = declared
         self._loop = loop
+        self._slots = plan.slots
         self._start = plan.curve
         self._curve = plan.curve
         self._timed = 0
@@ -104,13 +105,17 @@ class Planner:
         self.max_rows = max(1, min(self.max_rows, size // 2))
         return self._replan()
 
+    def use_slots(self, slots: int) -> None:
+        """The model does so many runs at a time from now on."""
+        self._slots = slots
+        self._replan()
+
     def _replan(self) -> bool:
-        before = self.plan
         plan = make_plan(
             self._curve,
-            before.slots,
+            self._slots,
             self.max_rows,
-            bit_identical=before.bit_identical,
+            bit_identical=self.plan.bit_identical,
         )
         self.plan = plan if self._loop else off_loops(plan)
         return True

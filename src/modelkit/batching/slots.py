@@ -13,13 +13,23 @@ class Slots:
 
     `active` slots are held, `starting` of them by runners that are to be started. `running` is the
     size of what is run, and `usual` the running mean of what waits and runs together. `returning`
-    runners have no slot and are about to look for work.
+    runners have no slot and are about to look for work. Nobody waits for the end of the runs that
+    are `overdue`, of the size `overdue_size`: they take far longer than runs do, as on a device
+    that hangs.
 
     Used under the lock of the lane. A signal handler may raise when a function is entered, and not
     between the lines of one, so each method changes the counts as a whole or not at all.
     """
 
-    __slots__ = ("active", "returning", "running", "starting", "usual")
+    __slots__ = (
+        "active",
+        "overdue",
+        "overdue_size",
+        "returning",
+        "running",
+        "starting",
+        "usual",
+    )
 
     def __init__(self) -> None:
         self.active = 0
@@ -27,12 +37,18 @@ class Slots:
         self.starting = 0
         self.returning = 0
         self.usual = 1.0
+        self.overdue = 0
+        self.overdue_size = 0
 
     def opens(self, size: int, plan: BatchPlan) -> bool:
         """Whether a batch of `size` should be run now, beside those that are run."""
         if not self.active:
             return True
-        return opens(size, self.running, self.active, self.usual, plan)
+        if self.active >= plan.slots:
+            return False
+        active = max(0, self.active - self.overdue)
+        running = max(0, self.running - self.overdue_size)
+        return opens(size, running, active, self.usual, plan)
 
     def take(self, size: int = 0) -> None:
         """Take a slot, to run a batch of `size`; 0 where the batch is put together later."""
@@ -43,6 +59,15 @@ class Slots:
         """Give a slot back, with which a batch of `size` was run."""
         self.active -= 1
         self.running -= size
+        # Which of them ended is not known: at the latest when all have, none is overdue.
+        if self.overdue > self.active:
+            self.overdue = self.active
+            self.overdue_size = self.running
+
+    def wait_no_longer(self) -> None:
+        """Let no batch wait for the end of what is run now."""
+        self.overdue = self.active
+        self.overdue_size = self.running
 
     def note(self, work: int) -> None:
         """Note in the mean that work of this size waits beside what is run."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
+import time
 from functools import partial
 
-from modelkit.batching.dispatcher import size_of
+from modelkit.batching.dispatcher import OVERDUE_SECONDS, size_of
 from modelkit.batching.interrupts import is_interrupt
 from modelkit.batching.isolation import Names, Outcome, Run, RunAs, attempt, row_count
 from modelkit.batching.lane import Lane
@@ -46,7 +48,7 @@ class Workers:
         block: bool,
     ) -> None:
         self.run = run
-        self.lane = Lane(planner, max_queue, block=block, start=self.start)
+        self.lane = Lane(planner, max_queue, block=block, start=self._start_and_watch)
 
     def call(self, request: Request, *, admitted: bool = False) -> Outputs:
         """Answer in the calling thread: it runs a batch with its rows, or waits for one that does.
@@ -95,6 +97,38 @@ class Workers:
             except RuntimeError:  # no thread can be started, or the interpreter is shutting down
                 self._run_here()
 
+    def _start_and_watch(self, runners: int) -> None:
+        self.start(runners)
+        self._watch()
+
+    def _watch(self) -> None:
+        """See to it that a thread looks again, where a batch waits beside a free slot."""
+        lane = self.lane
+        if lane.watched or not self._holds_back():
+            return
+        try:
+            lane.watched = True
+            # Not by `threading`, which waits until the thread has begun.
+            _thread.start_new_thread(self._look_again, ())
+        except BaseException as error:
+            lane.watched = False  # the next call starts one
+            if not isinstance(error, RuntimeError):  # no thread can be started
+                raise
+
+    def _holds_back(self) -> bool:
+        lane = self.lane
+        return lane.queue.waiting > 0 and lane.slots.active < lane.planner.plan.slots
+
+    def _look_again(self) -> None:
+        """Look now and then whether a run is overdue for which others wait, while some do."""
+        lane = self.lane
+        while lane.watched:
+            time.sleep(OVERDUE_SECONDS)
+            self.start(lane.look_again())
+            lane.watched = False  # before it looks, so that nobody relies on it in between
+            if self._holds_back():
+                lane.watched = True
+
     def _run_here(self) -> None:
         """Do in this thread what a runner would."""
         turn = Turn()
@@ -138,7 +172,7 @@ class Workers:
             deliver(request for request in turn.done if request is not own)
             turn.batch = following.batch
             turn.done = following.done
-            self.start(starts)
+            self._start_and_watch(starts)
 
     def _outcomes(self, turn: Turn, own: Request | None) -> list[Outcome]:
         batch = turn.batch
@@ -166,6 +200,7 @@ class Workers:
             self._lead(turn, request)
             if request.state is DONE:
                 return
+            self._watch()
             left = seconds_left(request.deadline)
             if not request.waiter.acquire(timeout=left):  # type: ignore[union-attr]
                 if lane.is_served(request):

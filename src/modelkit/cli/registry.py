@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 import modelkit as mk
@@ -11,6 +12,7 @@ from modelkit import fields
 from modelkit.cli.printed import Printed
 from modelkit.errors import RegistryError
 from modelkit.html import printable
+from modelkit.registry.places import nothing_there
 
 NONE = "none"  # what stands for an alias that there was not
 
@@ -38,6 +40,14 @@ def add_registry(verbs: Any) -> None:
         help=f"the version it names now, or its generation as '#12', in quotes; {NONE} for a new alias",
     )
     action.add_argument("--reason", required=True, help="why, for the history")
+    action.add_argument("--force", action="store_true", help="although it was rolled back before")
+    action = _add(actions, "retire", run_retire, "let a version have no alias any more")
+    action.add_argument("model", help="name and version, such as churn@1.0.0")
+    action.add_argument("--reason", required=True, help="why, for the history")
+    action = _add(actions, "keep", run_keep, "keep a file beside a version, once")
+    action.add_argument("model", help="such as churn@1.2.0 or churn@champion")
+    action.add_argument("file", help="such as a report")
+    action.add_argument("--key", help="what to call it there; else the name of the file")
     action = _add(actions, "history", run_history, "who changed what, when and why")
     action.add_argument("model", help="a name, or name and alias")
     action = _add(actions, "fetch", run_fetch, "the path of a verified package on this machine")
@@ -61,12 +71,15 @@ def run_list(args: argparse.Namespace) -> Printed:
         return _printed(args, plain, [str(release) for release in releases])
     plain = {}
     lines = []
-    for name in registry.names():
+    names = registry.names()
+    if not names:
+        raise RegistryError(nothing_there(registry.url))
+    for name in names:
         aliases = {alias: now.version for alias, now in registry.aliases(name).items()}
         plain[name] = aliases
         told = ", ".join(f"{alias} {version}" for alias, version in aliases.items())
         lines.append(f"{name}: {told or 'no alias'}")
-    return _printed(args, plain, lines or ["no model"])
+    return _printed(args, plain, lines)
 
 
 def run_show(args: argparse.Namespace) -> Printed:
@@ -98,9 +111,30 @@ def run_alias(args: argparse.Namespace) -> Printed:
         args.version,
         expected=_expected(args.expected),
         reason=args.reason,
+        force=args.force,
     )
     line = f"{name}@{alias} is {now.version}, generation {now.generation}"
     return _printed(args, fields.write_object(now), [line])
+
+
+def run_retire(args: argparse.Namespace) -> Printed:
+    """Let a version have no alias any more."""
+    name, version = _split(args.model)
+    mk.Registry(args.registry).retire(name, version, reason=args.reason)
+    plain = {"name": name, "retired": version}
+    return _printed(args, plain, [f"{name} {version} is retired: no alias can name it"])
+
+
+def run_keep(args: argparse.Namespace) -> Printed:
+    """Keep a file beside a version."""
+    name, which = _split(args.model)
+    registry = mk.Registry(args.registry)
+    path = Path(args.file)
+    key = args.key or path.name
+    version = registry.release(name, which).version
+    registry.keep(name, version, key, path.read_bytes())
+    plain = {"name": name, "version": version, "key": key}
+    return _printed(args, plain, [f"{key} is kept beside {name} {version}"])
 
 
 def run_history(args: argparse.Namespace) -> Printed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import re
 from dataclasses import asdict
@@ -22,6 +23,7 @@ from modelkit.rollout.afar import progress_afar
 from modelkit.rollout.compatible import check_compatible
 from modelkit.rollout.guards import USUAL_GUARDS
 from modelkit.rollout.planning import RISKS, plan_of
+from modelkit.rollout.posting import post_outcomes
 from modelkit.signature import Signature
 
 SPANS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -61,6 +63,11 @@ def add_rollout(verbs: Any) -> None:
     action = _add(actions, "status", run_status, "where it stands, or how the last one ended")
     action.add_argument("name")
     action.add_argument("--page", metavar="FILE", help="write it as a page of HTML too")
+    action = _add(actions, "outcome", run_outcome, "say how far off answers were")
+    action.add_argument("name")
+    action.add_argument("--key", help="of the call that was answered")
+    action.add_argument("--loss", type=float, help="from 0, right, to 1")
+    action.add_argument("--csv", metavar="FILE", help="many, with a header of: key,loss")
     for name, about in (
         ("promote", "let the candidate answer everything, whatever the evidence"),
         ("rollback", "let the champion answer everything"),
@@ -107,6 +114,51 @@ def run_status(args: argparse.Namespace) -> Printed:
         identity = plain[which]
         plain[which] = None if identity is None else identity._asdict()
     return _printed(args, plain, str(progress).splitlines())
+
+
+def run_outcome(args: argparse.Namespace) -> Printed:
+    """Say how far off answers were; each process of the rollout then adds it up."""
+    try:
+        outcomes = _outcomes(args)
+        post_outcomes(mk.Registry(args.registry), args.name, outcomes)
+    except (ValueError, csv.Error) as error:
+        raise ModelkitError(str(error)) from error
+    count = len(outcomes)
+    return _printed(args, {"posted": count}, [f"{count:,} posted"])
+
+
+def _outcomes(args: argparse.Namespace) -> list[tuple[str, float]]:
+    """The keys and losses of arguments. Raises ModelkitError unless there are some."""
+    one = (args.key, args.loss)
+    if args.csv is None:
+        if None in one:
+            raise ModelkitError("an outcome has --key and --loss; or pass many by --csv FILE")
+        return [one]
+    if one != (None, None):
+        raise ModelkitError("--csv has the keys and losses: leave out --key and --loss")
+    return _read_outcomes(args.csv)
+
+
+def _read_outcomes(path: str) -> list[tuple[str, float]]:
+    """Keys and losses of a CSV file. Raises ModelkitError for anything else."""
+    with Path(path).open(newline="", encoding="utf-8-sig") as text:
+        rows = csv.reader(text)
+        header = next(rows, [])
+        if sorted(header) != ["key", "loss"]:
+            raise ModelkitError(f"{path} has the columns {header}; they are key and loss")
+        key = header.index("key")
+        return [
+            (row[key], _loss(row, 1 - key, f"{path}, line {rows.line_num}")) for row in rows if row
+        ]
+
+
+def _loss(row: list[str], place: int, where: str) -> float:
+    if len(row) != 2:
+        raise ModelkitError(f"{where}: {row} is no key and loss")
+    try:
+        return float(row[place])
+    except ValueError:
+        raise ModelkitError(f"{where}: the loss {row[place]!r} is no number") from None
 
 
 def run_decide(args: argparse.Namespace) -> Printed:
@@ -162,7 +214,7 @@ def _guard(text: str) -> mk.Guard:
     values: dict[str, Any] = {}
     for setting in settings:
         field, _, number = setting.partition("=")
-        if field not in ("worse", "better", "floor", "above", "margin", "tolerance"):
+        if field not in ("worse", "better", "floor", "above", "margin", "material", "tolerance"):
             raise ModelkitError(f"--guard {text!r}: a guard has no number {field!r}")
         try:
             values[field] = float(number)

@@ -58,7 +58,8 @@ class Monitor(Wrapper):
         seed: see `Detector`.
 
     Raises:
-        DriftError: if there is no profile, or it has columns that the model does not take.
+        DriftError: if there is no profile, or it has columns that the model does not take; or if
+            the model is a Rollout.
     """
 
     __slots__ = (
@@ -101,6 +102,12 @@ class Monitor(Wrapper):
         seed: int = 0,
     ) -> None:
         check_wrapped(model, "Monitor")
+        if model._for_key(None) is not model:
+            raise DriftError(
+                "a Monitor compares one version with its own past, and a Rollout has several: put "
+                "one into each, as by Rollout(registry, name, wrap=mk.Monitor) or "
+                "Rollout(mk.Monitor(champion), mk.Monitor(candidate), ...)"
+            )
         if not budget >= 0:
             raise DriftError(f"budget is in rows a second, 0 or more; got {budget!r}")
         if profile is None:

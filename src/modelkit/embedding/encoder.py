@@ -198,6 +198,10 @@ class TextEncoder(Model):
         """How many runs the Model over token tensors does side by side."""
         return self.token_model.runs_at_once
 
+    def _use_threads(self, threads: int) -> None:
+        self.token_model._use_threads(threads)
+        self.pipeline.threads = self.token_model.runs_at_once
+
     def _why_not_batchable(self) -> str:
         return (
             "its vectors depend on the texts beside them, down to a cosine of "

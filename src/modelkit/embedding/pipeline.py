@@ -40,9 +40,9 @@ class Pipeline:
         "_model",
         "_names",
         "_running",
-        "_threads",
         "costs",
         "recipe",
+        "threads",
         "tokens",
     )
 
@@ -52,7 +52,7 @@ class Pipeline:
         self.recipe = recipe
         self._names = tuple(spec.name for spec in recipe.graph.inputs)
         self._dtypes = tuple(spec.dtype for spec in recipe.graph.inputs)
-        self._threads = model.runs_at_once
+        self.threads = model.runs_at_once
         self._lock = threading.Lock()
         self._running = 0
         self.costs: RunCosts | None = None
@@ -81,7 +81,7 @@ class Pipeline:
             vectors[places] = self.pooled(rows)
 
         with self._lock:  # all who call share the threads of the model
-            free = self._threads - 1 - self._running
+            free = self.threads - 1 - self._running
             helpers = max(0, min(free, texts - 1))
             self._running += 1 + helpers
         try:
@@ -135,7 +135,7 @@ class Pipeline:
 
         It is not measured while others run, which would be measured with it.
         """
-        free = self._running <= self._threads and texts >= MEASURED_TEXTS
+        free = self._running <= self.threads and texts >= MEASURED_TEXTS
         proven = self.recipe.alone is not None and self.recipe.independent
         if self.costs is None and free and proven:
             self.costs = self._measure(np.concatenate(ids))

@@ -44,6 +44,8 @@ class Explanation:
         background_rows: the number of its rows.
         model_digest: `Manifest.model_digest` of the package, or None for a model without one.
         warnings: what a reader must know, in full sentences.
+        version: that of the package; over a Rollout, of the Model that was explained. None for a
+            model without a package, and for a record that was written before there was this field.
     """
 
     values: Array
@@ -63,6 +65,7 @@ class Explanation:
     background_rows: int
     model_digest: str | None
     warnings: tuple[str, ...] = ()
+    version: str | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -153,6 +156,8 @@ class Explanation:
     def to_json(self) -> str:
         """Everything, as one line of JSON to keep where decisions must be explained later."""
         plain = jsonable.to_plain(fields.write_object(self))
+        if self.version is None:  # as in records from before there was one, which stay as they are
+            del plain["version"]
         plain["schema"] = EXPLANATION_SCHEMA
         return json.dumps(
             plain,
@@ -270,6 +275,8 @@ class Explanation:
             base, total = self._ends(row, output)
             facts.append(("base, sum", f"{html.number(base)}, {html.number(total)}"))
         rows = "1 row" if self.background_rows == 1 else f"{self.background_rows:,} rows"
+        if self.version is not None:
+            facts.append(("version", self.version))
         facts += [
             ("method", f"{self.method}, {self._kind()}"),
             ("background", f"{rows}, {self.background_id[:12]}"),

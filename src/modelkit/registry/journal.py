@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import final
 
 from modelkit.errors import RegistryError
@@ -51,6 +53,24 @@ class Journal:
                 state = state.after(entry)
             self._state = state
             return state
+
+    def check(self) -> None:
+        """Raise RegistryError if the log that was read is gone, which looks like no news."""
+        with self._lock:
+            if self._state is not None:
+                self._check_same_log(self._state)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the last entry that was read is gone from a folder; that is seen in a moment.
+
+        In a bucket, only `check` can tell.
+        """
+        state = self._state
+        if state is None or state.generation == 0:
+            return False
+        place = self._store.path(self._entry_path(state.generation))
+        return place is not None and not os.path.exists(place)  # noqa: PTH110 - thrice as fast
 
     def append(self, decide: Callable[[State], Entry]) -> Entry:
         """Add the entry that `decide` makes of what holds now.
@@ -105,7 +125,9 @@ class Journal:
             )
 
     def _wait_for(self, path: str, end: float) -> None:
-        if time.monotonic() > end:
+        place = self._store.path(path)
+        leads_nowhere = place is not None and Path(place).is_symlink()
+        if leads_nowhere or time.monotonic() > end:
             raise RegistryError(
                 f"{self._store.url}: the name {path} is taken, and no file can be read there; "
                 "remove it"

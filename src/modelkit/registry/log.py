@@ -114,6 +114,11 @@ class Underway:
     actor: str
     reason: str
 
+    @property
+    def salt(self) -> bytes:
+        """What keys are hashed with, the same in every process."""
+        return self.id.encode()[:64]
+
 
 @final
 @dataclass(frozen=True)

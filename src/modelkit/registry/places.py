@@ -11,6 +11,14 @@ from modelkit.registry.bucket_package import check_package
 from modelkit.registry.releases import Release
 
 
+def nothing_there(url: str) -> str:
+    """What is said of a place where nothing was ever registered."""
+    return (
+        f"there is no registry at {url}: no package was ever registered there. Is the path right? "
+        "The first package that is registered makes one"
+    )
+
+
 def kept_name(name: str, version: str, key: str) -> str:
     """The name of the file of what is kept beside a version."""
     return f"models/{name}/kept/{version}/{key}"

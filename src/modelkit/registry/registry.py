@@ -7,24 +7,16 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Any, final
 
 from modelkit import html
 from modelkit.errors import Conflict, NotFound, RegistryError
 from modelkit.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model import Model
 from modelkit.package import container
-from modelkit.package.load import (
-    Openable,
-    check_digest,
-    check_hashes,
-    load,
-    open_bytes,
-    read_manifest,
-)
+from modelkit.package.load import Openable, check_hashes, open_bytes, read_manifest
 from modelkit.registry import rollouts
 from modelkit.registry.authors import author, entry_after, time_now
-from modelkit.registry.bucket_package import BucketPackage, blob_name, check_package
 from modelkit.registry.journal import Journal
 from modelkit.registry.log import (
     ALIAS,
@@ -37,21 +29,13 @@ from modelkit.registry.log import (
     Underway,
     check_expected,
 )
-from modelkit.registry.places import is_package, kept_name, verdict_name, write_file
-from modelkit.registry.releases import Release, read_release
+from modelkit.registry.places import nothing_there
+from modelkit.registry.releases import Recorded, Release, parents_of
 from modelkit.registry.shelf import Shelf
 from modelkit.registry.store import open_store
+from modelkit.registry.versions import Versions, check_pattern
 
 ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-KEY_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-VERDICT = "verdict.json"
-
-
-class Recorded(Protocol):
-    """A value with a record of its own, such as a Verdict."""
-
-    def to_json(self) -> str:
-        """The record."""
 
 
 @final
@@ -74,6 +58,7 @@ class Registry:
 
     def __init__(self, where: str | os.PathLike[str]) -> None:
         self._store = open_store(where)
+        self._versions = Versions(self._store)
         self._journals: dict[str, Journal] = {}
 
     @property
@@ -104,7 +89,7 @@ class Registry:
             RegistryError: if an alias has the name of the version.
             TypeError: if `parents` are no texts.
         """
-        made_from = _parents(parents)
+        made_from = parents_of(parents)
         data = open_bytes(package)
         members = container.read_zip(data)
         manifest = read_manifest(members)
@@ -122,26 +107,16 @@ class Registry:
             actor=author(),
         )
         self._check_no_alias(release)
-        if not self._store.create(blob_name(release.digest), data):
-            BucketPackage(self.url, release).read()  # it is there, and whole
-        if record:
-            # By its digest, so that a writer who dies here leaves nothing in the way of another.
-            self._create(verdict_name(release.verdict), record.encode())
-        path = f"models/{release.name}/versions/{release.version}.json"
-        if self._store.create(path, release.to_json().encode()):
-            return release
-        return _same(self.release(release.name, release.version), release)
+        return self._versions.add(release, data, record)
 
     def release(self, name: str, which: str) -> Release:
         """What is known of a version, named by itself or by an alias.
 
         Raises NotFound.
         """
-        version = self._version(name, which)
-        path = f"models/{name}/versions/{version}.json"
-        data = self._store.read(path)
-        if data is None:
-            known = [*self.aliases(name), *self._version_names(name)]
+        release = self._versions.read(name, self._version(name, which))
+        if release is None:
+            known = [*self.aliases(name), *self._versions.of(name)]
             if not known:
                 self.versions(name)  # raises NotFound, with the models that there are
             raise NotFound(
@@ -149,7 +124,7 @@ class Registry:
                 name=name,
                 which=which,
             )
-        return read_release(data, path, name, version)
+        return release
 
     def load(self, name: str, which: str, **options: Any) -> Model:
         """Open a version, named by itself or by an alias.
@@ -164,15 +139,7 @@ class Registry:
             NotFound: if there is no such version.
             PackageError, DeviceError: as `mk.load` does.
         """
-        release = self.release(name, which)
-        path = self._store.path(blob_name(release.digest))
-        if path is None:
-            return load(BucketPackage(self.url, release), **options)
-        manifest = read_manifest(container.read_zip(open_bytes(path)))
-        check_digest(manifest, release.digest)
-        if manifest.runtime != "joblib" and options.get("digest") is None:
-            options["digest"] = release.digest
-        return load(path, **options)
+        return self._versions.open(self.release(name, which), options)
 
     def fetch(self, name: str, which: str, folder: str | os.PathLike[str] | None = None) -> Path:
         """The path of a verified package on this machine.
@@ -187,30 +154,19 @@ class Registry:
             NotFound: if there is no such version.
             IntegrityError: if the package was changed or damaged.
         """
-        release = self.release(name, which)
-        path = self._store.path(blob_name(release.digest))
-        if path is not None and folder is None:
-            check_package(open_bytes(path), release)
-            return Path(path)
-        place = Path(folder) if folder is not None else Path.home() / ".cache" / "modelkit"
-        target = place / f"{release.name}-{release.version}-{release.digest[:16]}.mk"
-        if not target.exists() or not is_package(target, release):
-            write_file(target, BucketPackage(self.url, release).read())
-        return target
+        return self._versions.fetch(self.release(name, which), folder)
 
     def names(self) -> tuple[str, ...]:
         """The names of the models, in the order of the alphabet."""
-        return tuple(name for name in self._store.folders("models") if NAME_PATTERN.fullmatch(name))
+        return self._versions.names()
 
     def versions(self, name: str) -> tuple[Release, ...]:
         """Every version of a model, the first registered first. Raises NotFound without one."""
-        found = [self.release(name, version) for version in self._version_names(name)]
+        found = [self.release(name, version) for version in self._versions.of(name)]
         if not found:
-            raise NotFound(
-                f"{self.url} has no model {name!r}; it has: {html.some(self.names()) or 'none'}",
-                name=name,
-                which="",
-            )
+            names = self.names()
+            there = f"{self.url} has no model {name!r}; it has: {html.some(names)}"
+            raise NotFound(there if names else nothing_there(self.url), name=name, which="")
         return tuple(sorted(found, key=lambda release: (release.at, release.version)))
 
     def aliases(self, name: str) -> Mapping[str, Alias]:
@@ -220,6 +176,14 @@ class Registry:
     def generation(self, name: str) -> int:
         """The number of the last entry of a model's log; 0 without one."""
         return self._journal(name).refresh().generation
+
+    def lost(self, name: str) -> bool:
+        """Whether the log of a model was removed from a folder since it was read."""
+        return self._journal(name).gone
+
+    def check_log(self, name: str) -> None:
+        """Raise RegistryError if the log of a model was removed, or replaced, since it was read."""
+        self._journal(name).check()
 
     def history(self, name: str, alias: str | None = None) -> tuple[Entry, ...]:
         """Every entry of a model's log, the oldest first; or those that set one alias."""
@@ -258,9 +222,9 @@ class Registry:
                 removed, or replaced by another one.
             TypeError: if `expected` is something else, such as a bool.
         """
-        _check(ALIAS_PATTERN, "alias", alias)
+        check_pattern(ALIAS_PATTERN, "alias", alias)
         self._check_version(name, version)
-        if alias in self._version_names(name):
+        if alias in self._versions.of(name):
             raise RegistryError(f"{alias!r} is a version of {name}, so no alias can have this name")
 
         def decide(state: State) -> Entry:
@@ -346,7 +310,7 @@ class Registry:
 
     def shelf(self, name: str, rollout: Underway) -> Shelf:
         """Where those who run a rollout keep what they count."""
-        _check(NAME_PATTERN, "name", name)
+        check_pattern(NAME_PATTERN, "name", name)
         return Shelf(self._store, f"models/{name}/rollouts/{rollout.generation:010d}")
 
     def retire(self, name: str, version: str, *, reason: str) -> None:
@@ -381,45 +345,27 @@ class Registry:
             NotFound: if there is no such version.
             RegistryError: if the key is that of a verdict, which `register` keeps.
         """
-        release = self.release(name, version)
-        if key == VERDICT:
-            raise RegistryError(f"{VERDICT!r} is the verdict that a version is registered with")
-        self._create(kept_name(name, release.version, _check(KEY_PATTERN, "key", key)), data)
+        self._versions.keep(self.release(name, version), key, data)
 
     def kept(self, name: str, version: str, key: str) -> bytes:
         """What was kept beside a version. Raises NotFound."""
-        release = self.release(name, version)
-        path = kept_name(name, release.version, _check(KEY_PATTERN, "key", key))
-        if key == VERDICT and release.verdict:
-            path = verdict_name(release.verdict)
-        data = self._store.read(path)
-        if data is None:
-            raise NotFound(
-                f"nothing was kept as {key!r} beside {name}@{version}", name=name, which=version
-            )
-        return data
+        return self._versions.kept(self.release(name, version), key)
 
     def _journal(self, name: str) -> Journal:
         journal = self._journals.get(name)
         if journal is None:
-            _check(NAME_PATTERN, "name", name)
+            check_pattern(NAME_PATTERN, "name", name)
             journal = self._journals.setdefault(name, Journal(self._store, name))
         return journal
 
     def _version(self, name: str, which: str) -> str:
         """The version that an alias names, or the version itself."""
         alias = self._journal(name).refresh().aliases.get(which)
-        return _check(VERSION_PATTERN, "version", which) if alias is None else alias.version
-
-    def _version_names(self, name: str) -> list[str]:
-        _check(NAME_PATTERN, "name", name)
-        files = self._store.names(f"models/{name}/versions")
-        found = [file.removesuffix(".json") for file in files if file.endswith(".json")]
-        return [version for version in found if VERSION_PATTERN.fullmatch(version)]
+        return check_pattern(VERSION_PATTERN, "version", which) if alias is None else alias.version
 
     def _check_version(self, name: str, version: str) -> None:
         """Raise NotFound for what is no version, and RegistryError for an alias."""
-        release = self.release(name, _check(VERSION_PATTERN, "version", version))
+        release = self.release(name, check_pattern(VERSION_PATTERN, "version", version))
         if release.version != version:
             raise RegistryError(
                 f"{version!r} is an alias; pass the version it names: {release.version!r}"
@@ -430,10 +376,6 @@ class Registry:
             raise RegistryError(
                 f"{release.name} has an alias {release.version!r}, so no version can have this name"
             )
-
-    def _create(self, path: str, data: bytes) -> None:
-        if not self._store.create(path, data) and self._store.read(path) != data:
-            raise Conflict(f"{path} is there with another content, and never changes")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Registry, (self.url,)
@@ -455,32 +397,3 @@ class Registry:
 def _check_in_use(state: State, name: str, version: str) -> None:
     if version in state.retired:
         raise Conflict(f"{name} {version} was retired: {state.retired[version]}", name=name)
-
-
-def _same(there: Release, asked: Release) -> Release:
-    """The release that is there. Raises Conflict if another one was asked for."""
-    for field in ("digest", "parents", "verdict"):
-        if getattr(there, field) != getattr(asked, field):
-            raise Conflict(
-                f"{there.name} {there.version} is registered with {field} "
-                f"{getattr(there, field)!r}, not {getattr(asked, field)!r}, by {there.actor} at "
-                f"{there.at}: versions never change; register it as it was, or give the package a "
-                "new version",
-                name=there.name,
-                release=there,
-            )
-    return there
-
-
-def _check(pattern: re.Pattern[str], what: str, text: str) -> str:
-    if not isinstance(text, str) or not pattern.fullmatch(text):
-        raise RegistryError(f"{what} {text!r} must match {pattern.pattern}")
-    return text
-
-
-def _parents(parents: Sequence[str]) -> tuple[str, ...]:
-    """The parents of a release. Raises TypeError for a bare text, and for what is no text."""
-    found = () if isinstance(parents, str) else tuple(parents)
-    if isinstance(parents, str) or not all(isinstance(parent, str) for parent in found):
-        raise TypeError(f"parents are a list of versions or digests, not {parents!r}")
-    return found

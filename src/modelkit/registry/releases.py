@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Protocol, final
 
 from modelkit import fields, html
 from modelkit.errors import RegistryError
 from modelkit.jsonable import parse_json
 
 DIGEST = re.compile("[0-9a-f]{64}")
+
+
+class Recorded(Protocol):
+    """A value with a record of its own, such as a Verdict."""
+
+    def to_json(self) -> str:
+        """The record."""
 
 
 @final
@@ -92,3 +100,11 @@ def read_release(
         if not DIGEST.fullmatch(digest):
             raise RegistryError(f"{where} cannot be read: {digest!r} is no digest")
     return release
+
+
+def parents_of(parents: Sequence[str]) -> tuple[str, ...]:
+    """The parents of a release. Raises TypeError for a bare text, and for what is no text."""
+    found = () if isinstance(parents, str) else tuple(parents)
+    if isinstance(parents, str) or not all(isinstance(parent, str) for parent in found):
+        raise TypeError(f"parents are a list of versions or digests, not {parents!r}")
+    return found

@@ -29,6 +29,10 @@ class Shelf:
         """The content of a file, or None where there is none."""
         return self._store.read(f"{self._folder}/{name}")
 
+    def names(self, name: str) -> list[str]:
+        """The names of the files within a folder, in their order."""
+        return self._store.names(f"{self._folder}/{name}")
+
     def folders(self, name: str) -> list[str]:
         """The names of the folders within a folder, in their order."""
         return self._store.folders(f"{self._folder}/{name}")

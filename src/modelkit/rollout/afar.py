@@ -10,7 +10,7 @@ from modelkit.registry.log import DECIDED, ROLLOUT, Entry, State
 from modelkit.registry.registry import Registry
 from modelkit.registry.shelf import Shelf
 from modelkit.rollout.policy import RolloutPolicy
-from modelkit.rollout.progress import Progress, guards_of, missing_of
+from modelkit.rollout.progress import Progress, guards_of, losses_left_out, missing_of
 from modelkit.rollout.shared import SharedCounts
 from modelkit.rollout.trial import Trial
 
@@ -48,6 +48,7 @@ def progress_afar(
         calls=(trial.all_calls.candidate, trial.all_calls.champion),
         guards=guards_of(policy, standing),
         missing=missing_of(trial) if under_way is not None else (),
+        notes=tuple(losses_left_out(trial)),
         points=tuple(trial.points),
         under_way=under_way is not None,
     )
@@ -75,7 +76,8 @@ def _ended(
     final = decided[-1] if decided else last
     kind = final.about.get("decision")
     if kind not in ("rollback", "promote"):
-        return replace(progress, notes=("it has ended: the champion was set by hand",))
+        by_hand = "it has ended: the champion was set by hand"
+        return replace(progress, notes=(by_hand, *progress.notes))
     return replace(progress, decision=kind, reason=final.reason)
 
 

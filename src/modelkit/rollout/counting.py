@@ -21,7 +21,8 @@ from modelkit.errors import (
     SignatureError,
 )
 from modelkit.model import Outputs
-from modelkit.rollout.counts import ByArm, Counts, Label
+from modelkit.rollout.answering import whole_of
+from modelkit.rollout.counts import ByArm, Counts, Label, Posted
 from modelkit.rollout.entries import (
     DIFFERENCE,
     EVENT,
@@ -29,15 +30,18 @@ from modelkit.rollout.entries import (
     MISSING,
     NEW_KEY,
     NEW_LABEL,
+    NEW_POSTED,
     SHADOWED,
     TickEntries,
 )
 from modelkit.rollout.guards import (
     ERROR_EVENTS,
+    LONGER_KINDS,
     NONFINITE_EVENTS,
     QUANTILES,
     REFUSED_EVENTS,
     SLOW_EVENTS,
+    SLOW_KINDS,
     UNANSWERED,
 )
 from modelkit.rollout.keyed import MOST_KEYS
@@ -47,6 +51,7 @@ WARM_CALLS = 50  # of each arm, which may be slow because it is new
 LEAST_TIMES = 100  # of the champion, for quantiles
 MOST_TIMES = 2_000
 A_SECOND = 1_000_000_000  # in nanoseconds
+MOST_ADDED_UP = 16  # numbers, which Python has added up before numpy has begun
 # Of neither the model nor the rows: of the queue, of the caller's haste, of who closed what.
 NOT_ERRORS = (Overloaded, DeadlineExceeded, ClosedError)
 
@@ -65,10 +70,12 @@ def kind_of_error(error: BaseException) -> str | None:
 def is_finite(answers: Outputs) -> bool:
     """Whether no output has NaN or infinities."""
     for array in answers.values():
-        # The product is finite for nearly all that is, and takes a third of the time.
-        if array.dtype.kind != "f" or isfinite(np.vdot(array, array)):
+        if array.dtype.kind != "f":
             continue
-        if not np.isfinite(array).all():
+        # Either total is finite for nearly all that is, and takes a fraction of the time.
+        few = array.size <= MOST_ADDED_UP
+        total = sum(array.ravel().tolist()) if few else np.vdot(array, array)
+        if not isfinite(total) and not np.isfinite(array).all():
             return False
     return True
 
@@ -83,12 +90,14 @@ class Memory:
     """What is known from one stage of a rollout to the next.
 
     Attributes:
-        slow: the nanoseconds from which a call is slow, with the name of the kind, the least first.
+        slow: the nanoseconds from which a call is slow, with the names of the kinds of a call that
+            is, and of one of the candidate that is so by more than what does not matter. The least
+            comes first.
         arms: the number of calls that each arm had, which is then warm.
     """
 
     def __init__(self) -> None:
-        self.slow: tuple[tuple[int, str], ...] = ()
+        self.slow: tuple[tuple[int, str, str], ...] = ()
         self.arms = ByArm()
 
 
@@ -110,6 +119,7 @@ class Counters:
         "_key_calls",
         "_keyed",
         "_keyed_events",
+        "_longer",
         "_marks",
         "_memory",
         "_plain",
@@ -134,6 +144,7 @@ class Counters:
         self._key_calls = policy.key_calls
         self._checks_finite = NONFINITE_EVENTS in names
         self._timed = SLOW_EVENTS in names
+        self._longer = sum(int(guard.longer * A_SECOND) for guard in policy.guards)  # of one
         self._marks = [guard for guard in policy.guards if guard.mark is not None]
         self._entries: deque[tuple[Any, ...]] = deque()
         self._times: deque[int] = deque(maxlen=MOST_TIMES)
@@ -175,10 +186,12 @@ class Counters:
     ) -> None:
         """Count what is bad about an answer, which took so many nanoseconds."""
         if self._timed:
-            for least, kind in self._memory.slow:
+            for least, kind, longer in self._memory.slow:
                 if took <= least:
                     break
                 self._event(kind, unit, in_candidate, number)
+                if in_candidate and took - self._longer > least:
+                    self._event(longer, unit, in_candidate, number)
             if not in_candidate:
                 self._times.append(took)
         if self._checks_finite and not is_finite(answers):
@@ -277,12 +290,17 @@ class Counters:
         """Count a loss."""
         self._entries.append((NEW_LABEL, label))
 
+    def posted(self, posted: Posted) -> None:
+        """Count a loss of a key that another process may have answered."""
+        self._entries.append((NEW_POSTED, posted))
+
     def difference(self, difference: float) -> None:
         """Count a difference of losses of one row."""
         self._entries.append((DIFFERENCE, difference))
 
     def _marked(self, answers: Outputs) -> list[str]:
         found = []
+        answers = whole_of(answers)
         for guard in self._marks:
             try:
                 if guard.mark is not None and guard.mark(answers):
@@ -327,13 +345,11 @@ class Counters:
             return
         for guard in self._policy.guards:
             if guard.name == SLOW_EVENTS and guard.above is not None:
-                self._memory.slow = ((int(guard.above * A_SECOND), SLOW_EVENTS),)
+                self._memory.slow = ((int(guard.above * A_SECOND), SLOW_EVENTS, ""),)
                 return
         if len(self._times) >= LEAST_TIMES:
             times = sorted(self._times)
             self._times.clear()
             last = len(times) - 1
-            self._memory.slow = tuple(
-                (times[last * quantile // 100], f"{SLOW_EVENTS}:{quantile}")
-                for quantile in QUANTILES
-            )
+            limits = [times[last * quantile // 100] for quantile in QUANTILES]
+            self._memory.slow = tuple(zip(limits, SLOW_KINDS, LONGER_KINDS, strict=True))

@@ -84,6 +84,20 @@ class Label:
 
 @final
 @dataclass(frozen=True)
+class Posted:
+    """A loss that came to somebody who did not answer the key: a process that did will say so.
+
+    Attributes:
+        loss: from 0 to 1.
+        key: the hash of the key.
+    """
+
+    loss: float
+    key: int
+
+
+@final
+@dataclass(frozen=True)
 class Counts:
     """What was counted in one tick, in one stage.
 
@@ -95,7 +109,8 @@ class Counts:
         done: the keys with all the calls that count for a promotion.
         shadowed: the calls of which the candidate ran a copy, that the champion answered.
         shadow_events: the copies that had an event, which the champion's answer had not, by kind.
-        labels: the losses, in the order in which they came.
+        labels: the losses of keys that the process answered, in the order in which they came.
+        posted: the other losses, likewise.
         differences: losses of the candidate less those of the champion for the same row.
         missing: the guards of which something could not be counted.
     """
@@ -108,6 +123,7 @@ class Counts:
     shadowed: int = 0
     shadow_events: Mapping[str, int] = field(default_factory=dict)
     labels: tuple[Label, ...] = ()
+    posted: tuple[Posted, ...] = ()
     differences: tuple[float, ...] = ()
     missing: tuple[str, ...] = ()
 
@@ -134,6 +150,7 @@ class Counts:
             shadowed=self.shadowed + other.shadowed,
             shadow_events=shadow_events,
             labels=self.labels + other.labels,
+            posted=self.posted + other.posted,
             differences=self.differences + other.differences,
             missing=tuple(sorted({*self.missing, *other.missing})),
         )

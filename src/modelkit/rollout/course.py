@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import final
 
 from modelkit.errors import RolloutError
+from modelkit.identity import identity_of
 from modelkit.model import Model, Outputs
+from modelkit.rollout.answering import Arm
 from modelkit.rollout.counting import Counters, Memory
-from modelkit.rollout.counts import Counts, Label
+from modelkit.rollout.counts import Counts, Label, Posted
 from modelkit.rollout.guards import LATE_LOSSES
-from modelkit.rollout.lineup import Arm, Routed, Shadowed
+from modelkit.rollout.lineup import Routed, Shadowed
 from modelkit.rollout.outcomes import Outcomes
 from modelkit.rollout.policy import RolloutPolicy
 from modelkit.rollout.routing import hash_of
@@ -34,6 +36,7 @@ class Course:
         rescue: whether the champion answers what the candidate fails at.
         began: the time, in seconds of the clock that the trial goes by.
         stage: the stage to begin with.
+        joint: whether other processes take part in it, which may have answered a key.
     """
 
     def __init__(  # noqa: PLR0913
@@ -47,52 +50,54 @@ class Course:
         rescue: bool,
         began: float,
         stage: int = 0,
+        joint: bool = False,
     ) -> None:
         self.policy = policy
         self.trial = Trial(policy, began)
         self.stage = stage  # that calls are in; the trial follows with what is counted
+        self.identities = (identity_of(champion), identity_of(candidate))
         self.outcomes: Outcomes | None = None
         if any(guard.name == LATE_LOSSES for guard in policy.guards):
             self.outcomes = Outcomes(policy.horizon)
         self.shadow: Shadow | None = None
         self.told = ""  # the last decision that others were told of
-        self._champion = Arm(champion, champion)
-        self._candidate = Arm(candidate, champion)
+        marked = any(guard.mark is not None for guard in policy.guards)
+        self._arms: tuple[Arm, ...] = (
+            Arm(champion, champion, marked=marked),
+            Arm(candidate, champion, marked=marked),
+        )
         self._salt = salt
         self._seed = seed
         self._random = random.Random(seed)  # noqa: S311 - it draws arms
         self._rescue = rescue
+        self._joint = joint
         self._memory = Memory()
         self._counters = Counters(policy, self._memory)
 
     @property
-    def champion(self) -> Arm:
-        """The arm that answers without a rollout."""
-        return self._champion
-
-    @property
-    def candidate(self) -> Arm:
-        """The arm that is on trial."""
-        return self._candidate
+    def models(self) -> tuple[Model, ...]:
+        """The champion and the candidate; neither when it has ended."""
+        return tuple(arm.model for arm in self._arms)
 
     def lineup(self) -> Routed | Shadowed:
         """The lineup of the stage that calls are in, with counters of its own."""
         stage = self.policy.stages[self.stage]
+        champion, candidate = self._arms
         counters = Counters(self.policy, self._memory)
         self._counters = counters
         self._end_shadow()
         if stage.shadow:
             self.shadow = Shadow(
-                self._candidate.model,
+                candidate.asked,
                 counters,
                 guards=self.policy.guards,
                 salt=self._salt,
                 outcomes=self.outcomes,
             )
-            return Shadowed(self._champion, self._candidate, counters, self.shadow)
+            return Shadowed(champion, candidate, counters, self.shadow)
         return Routed(
-            self._champion,
-            self._candidate,
+            champion,
+            candidate,
             share=stage.share,
             salt=self._salt,
             random=self._random.random,
@@ -123,28 +128,38 @@ class Course:
                 "no guard watches losses: give the rollout mk.Guard('loss', margin=...)"
             )
         if not callable(loss):
-            loss = _check_loss(loss)
+            loss = check_loss(loss)
         unit = hash_of(key, self._salt)
-        found = self.outcomes.take(unit)
+        if self._joint and not self.outcomes.knows(unit):
+            return self._post(unit, loss)
+        found = self.outcomes.take(unit, by_function=callable(loss))
         if found is None:
             return False
-        if isinstance(found, tuple):
-            if not callable(loss):
-                return False
-            one, other = [_check_loss(loss(answers)) for answers in found]
+        losses = _losses(loss, found.answers)
+        if found.served is None:
+            one, other = losses
             self._counters.difference(other - one)
-            return True
-        if callable(loss):
-            raise RolloutError(
-                "a loss that is a function of the outputs is for shadow, where both answer; pass "
-                "the number now"
-            )
-        self._counters.label(Label(loss, unit, found.candidate, found.stage))
+        else:
+            of = found.served
+            self._counters.label(Label(losses[0], unit, of.candidate, of.stage))
+        return True
+
+    def _post(self, unit: int, loss: Loss) -> bool:
+        """Hand on the loss of a key that another process may have answered."""
+        if callable(loss) or self.policy.stages[self.stage].shadow:
+            return False
+        self._counters.posted(Posted(loss, unit))
         return True
 
     def end(self) -> None:
-        """Stop what runs beside the calls."""
+        """Stop what runs beside the calls, and let go of the Models and of what they answered.
+
+        What was counted is left, for who asks how it ended.
+        """
         self._end_shadow()
+        self._arms = ()
+        if self.outcomes is not None:
+            self.outcomes.forget()
 
     def _end_shadow(self) -> None:
         if self.shadow is not None:
@@ -160,7 +175,15 @@ class Course:
             self.outcomes.after_fork()
 
 
-def _check_loss(loss: float) -> float:
+def _losses(loss: Loss, answers: Sequence[Outputs]) -> list[float]:
+    """The loss of each of the answers; a number is that of the only one."""
+    if callable(loss):
+        return [check_loss(loss(outputs)) for outputs in answers]
+    return [loss]
+
+
+def check_loss(loss: float) -> float:
+    """A loss as a float. Raises ValueError for one beyond 0 to 1."""
     if not 0 <= loss <= 1:
         raise ValueError(f"a loss is from 0 to 1, not {loss!r}: divide by the largest, or clip it")
     return float(loss)

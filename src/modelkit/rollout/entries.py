@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any, final
 
-from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Label, Unit
+from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Label, Posted, Unit
 
-NEW_KEY, EVENT, KEY_COMPLETE, SHADOWED, NEW_LABEL, DIFFERENCE, MISSING = range(7)
+NEW_KEY, EVENT, KEY_COMPLETE, SHADOWED, NEW_LABEL, NEW_POSTED, DIFFERENCE, MISSING = range(8)
 
 
 @final
@@ -28,6 +28,7 @@ class TickEntries:
         self._shadowed = 0
         self._shadow_events: Counter[str] = Counter()
         self._labels: list[Label] = []
+        self._posted: list[Posted] = []
         self._differences: list[float] = []
         self._missing: set[str] = set()
 
@@ -45,6 +46,8 @@ class TickEntries:
             self._shadow_events.update(about[0])
         elif what == NEW_LABEL:
             self._labels.append(about[0])
+        elif what == NEW_POSTED:
+            self._posted.append(about[0])
         elif what == DIFFERENCE:
             self._differences.append(about[0])
         else:
@@ -87,6 +90,7 @@ class TickEntries:
             shadowed=self._shadowed,
             shadow_events=dict(self._shadow_events),
             labels=tuple(self._labels),
+            posted=tuple(self._posted),
             differences=tuple(self._differences),
             missing=tuple(sorted(self._missing)),
         )

@@ -30,6 +30,7 @@ from modelkit.rollout.policy import RolloutPolicy
 from modelkit.rollout.switch import Switch
 
 RETRY = 60.0  # seconds after which what failed is tried again
+LOOKS_A_CHECK = 16  # looks for news until one sees whether the log is there, which takes as long
 PATIENCE = 10.0  # seconds that closing waits for calls under way
 
 
@@ -79,12 +80,13 @@ class Follower:
         self._applied = -1
         self._failed: tuple[int, int] = (-1, 0)  # the generation that failed, and until when
         self._due = 0
+        self._looks = 0
         self._following: threading.Thread | None = None
         self._changing = threading.RLock()
         self._busy = False
         self._again = False
         state = registry.state(name)
-        self._champion = _champion(state, name, registry.url)
+        self._champion = _champion(registry, state, name)
         self._answered = {self._champion}
         first = self._open(self._champion)
         self.switch = Switch(first.model, clock)
@@ -113,10 +115,13 @@ class Follower:
         return self._due
 
     def _has_news(self, now: int) -> bool:
-        generation = self._registry.generation(self._name)
+        generation = self._registry_generation()
         failed, until = self._failed
         if generation == failed and now < until:
             return False
+        self._looks += 1
+        if self._looks % LOOKS_A_CHECK == 0 and self._registry.lost(self._name):
+            return True  # `follow` tells
         return generation != self._applied
 
     def _follow_quietly(self) -> None:
@@ -147,17 +152,28 @@ class Follower:
                     changed = self._follow() or changed
                 return changed
             finally:
+                self._give_threads_back()
                 self._busy = False
                 self._again = False
+
+    def _give_threads_back(self) -> None:
+        """Let the champion use all threads, where no rollout is under way."""
+        if self.switch.course is not None or self.switch.closed:
+            return
+        try:
+            self._layers[self._champion].share_threads(1)
+        except Exception as error:  # noqa: BLE001 - it goes on with those that it has
+            self.switch.failed(error)
 
     def _follow(self) -> bool:
         self.switch.check_open()
         version = ""
         try:
+            self._registry.check_log(self._name)
             state = self._registry.state(self._name)
             if state.generation == self._applied:
                 return False
-            version = _champion(state, self._name, self._registry.url)
+            version = _champion(self._registry, state, self._name)
             if self._joined is not None:
                 self._joined.learn(state)
             changed = self._take_champion(version)
@@ -176,9 +192,10 @@ class Follower:
         return changed
 
     def _registry_generation(self) -> int:
+        """The generation of the registry; -1 where it cannot be read, as `follow` then tells."""
         try:
             return self._registry.generation(self._name)
-        except Exception:  # noqa: BLE001 - the first error is the one that is told
+        except Exception:  # noqa: BLE001
             return -1
 
     def _take_champion(self, version: str) -> bool:
@@ -213,6 +230,7 @@ class Follower:
         elif rollout.stage != joined.rollout.stage:
             with switch.lock:
                 switch.check_open()
+                joined.collect()
                 switch.enter(switch.under_way(), rollout.stage)
                 joined.rollout = rollout
         return True
@@ -228,12 +246,15 @@ class Follower:
             switch.champion,
             layers.model,
             policy,
-            salt=rollout.id.encode()[:64],
+            salt=rollout.salt,
             seed=self._seed,
             rescue=self._rescue,
             began=0.0,
             stage=rollout.stage,
+            joint=True,
         )
+        for arm in (self._layers[self._champion], layers):
+            arm.share_threads(2)  # equal parts, as the one's times are compared with the other's
         joined = Joined(self._registry, self._name, rollout, course, switch, self._follow_quietly)
         with switch.lock:
             switch.check_open()
@@ -313,6 +334,9 @@ class Follower:
 
     def close(self) -> None:
         """Close everything that was opened, once the calls under way have ended."""
+        joined = self._joined
+        if joined is not None:
+            joined.hand_on(PATIENCE)  # without the lock, for which its thread may wait
         with self._changing:
             gone = [*self._layers.values()]
             self._layers.clear()
@@ -350,13 +374,16 @@ def _close(
 
 
 def _champion(
+    registry: Registry,
     state: State,
     name: str,
-    url: str,
 ) -> str:
     alias = state.aliases.get(CHAMPION)
     if alias is None:
+        registry.versions(name)  # raises NotFound where there is no such model, or no registry
         raise NotFound(
-            f"{url} has no {name}@{CHAMPION}; set this alias first", name=name, which=CHAMPION
+            f"{registry.url} has no {name}@{CHAMPION}; set this alias first",
+            name=name,
+            which=CHAMPION,
         )
     return alias.version

@@ -19,6 +19,8 @@ LATE_LOSSES = "loss"
 UNANSWERED = "unanswered"  # calls that ended without an answer or an error of the model
 KINDS = (ERROR_EVENTS, SLOW_EVENTS, NONFINITE_EVENTS, REFUSED_EVENTS, DISAGREEMENTS, LATE_LOSSES)
 FLOOR = 0.001  # one call in a thousand
+# Seconds of one call that nobody notices: about what a network within one place takes for a call.
+MATERIAL = 0.001
 
 Mark = Callable[[Outputs], object]
 
@@ -46,9 +48,15 @@ class Guard:
             quantiles of the champion decide); has to be given for "disagreement".
         above: for "slow": the seconds from which a call is slow. By default, those of the
             champion's median, 90 % and 99 % quantile in the tick before.
+        material: for "slow" without `above`: the seconds by which a call of the candidate may be
+            longer, which do not matter: it is rolled back only if calls of it that were quicker by
+            so much would be slow as well, and is promoted if those are not. By default .001; 0 lets
+            every microsecond count.
         margin: for "loss", which needs it: by how much the mean loss may be above the champion's.
         tolerance: for "disagreement": by how much numbers may differ.
-        mark: for a name of your own: takes the outputs of a call, and says whether they are bad.
+        mark: for a name of your own: takes all outputs of a call, and says whether they are bad.
+            So all of them are computed in a rollout with a mark, in both arms, whatever a call
+            asks for. Where it raises an error, the rollout holds.
 
     Raises:
         RolloutError: for values that cannot be meant.
@@ -62,9 +70,11 @@ class Guard:
     margin: float | None = None
     tolerance: float = 0.0
     mark: Mark | None = None
+    material: float | None = None
 
     def __post_init__(self) -> None:
         self._check_name()
+        self._check_material()
         for name in ("worse", "better"):
             risk = getattr(self, name)
             if not (isfinite(risk) and risk >= 1):
@@ -106,6 +116,26 @@ class Guard:
                 "what was found before the rollout, and some more"
             )
 
+    def _check_material(self) -> None:
+        if self.material is None:
+            return
+        if self.name != SLOW_EVENTS or self.above is not None:
+            raise RolloutError(
+                f"guard {self.name!r}: material= is for 'slow' without above=, which compares with "
+                "the champion's times"
+            )
+        if not (isfinite(self.material) and self.material >= 0):
+            raise RolloutError(
+                f"guard 'slow': material is in seconds, 0 or more, not {self.material!r}"
+            )
+
+    @property
+    def longer(self) -> float:
+        """The seconds by which a call of the candidate may be longer."""
+        if self.material is not None:
+            return self.material
+        return MATERIAL if self.name == SLOW_EVENTS and self.above is None else 0.0
+
     @property
     def least(self) -> float:
         """The floor in force."""
@@ -116,9 +146,9 @@ class Guard:
     @property
     def streams(self) -> tuple[str, ...]:
         """The kinds of events that are counted for it, by name."""
-        if self.name == SLOW_EVENTS and self.above is None:
-            return tuple(f"{SLOW_EVENTS}:{quantile}" for quantile in QUANTILES)
-        return (self.name,)
+        if self.name != SLOW_EVENTS or self.above is not None:
+            return (self.name,)
+        return (*SLOW_KINDS, *LONGER_KINDS) if self.longer else SLOW_KINDS
 
     def without_mark(self) -> Guard:
         """The guard as it can be written down. Raises RolloutError for a mark of your own."""
@@ -131,6 +161,9 @@ class Guard:
 
 
 QUANTILES = (50, 90, 99)  # of the champion's times, in percent
+SLOW_KINDS = tuple(f"{SLOW_EVENTS}:{quantile}" for quantile in QUANTILES)
+# Calls of the candidate that are slow by more than what does not matter.
+LONGER_KINDS = tuple(f"longer:{quantile}" for quantile in QUANTILES)
 USUAL_GUARDS = (
     Guard(ERROR_EVENTS),
     Guard(SLOW_EVENTS),

@@ -67,17 +67,38 @@ class Joined:
         """A tick is over: hand on what was counted here, in a thread."""
         if self._thread is not None and self._thread.is_alive():
             return  # what is counted meanwhile comes with the next tick
+        self.collect()
+        self._thread = self._switch.start(self._weigh)
+
+    def collect(self) -> None:
+        """Take what was counted here in the stage that calls are in, which may end now."""
         counts = self.course.collect()
         if counts.anything:
             self._waiting.append((self.course.stage, counts))
-        self._thread = self._switch.start(self._weigh)
+
+    def hand_on(self, patience: float) -> None:
+        """Write what was counted here and is not written yet: this process ends."""
+        if self._thread is not None:
+            self._thread.join(patience)
+            if self._thread.is_alive():
+                return
+        try:
+            self.collect()
+            self._write_counts()
+        except Exception as error:  # noqa: BLE001 - closing goes on
+            self._switch.failed(error)
+
+    def _write_counts(self) -> None:
+        if self._waiting:
+            self._registry.check_log(self._name)  # or it would be made anew, with nothing else
+        while self._waiting:
+            self._shared.write(*self._waiting[0])
+            del self._waiting[0]
 
     def _weigh(self) -> None:
         """Add up what was counted everywhere, weigh it, and decide."""
         try:
-            while self._waiting:
-                self._shared.write(*self._waiting[0])
-                del self._waiting[0]
+            self._write_counts()
             self._read_sums()
             now = _seconds_since(self.rollout.at)
             # A sum from the future was made by a machine with another clock: do not wait for it.
@@ -154,7 +175,7 @@ class Joined:
         )
 
     def learn(self, state: State) -> None:
-        """Take over what somebody else decided, so that the status says how it ended."""
+        """Take over what somebody else decided, so that the status and the events say how it ended."""
         trial = self.course.trial
         candidate = self.rollout.candidate
         champion = state.aliases[CHAMPION]
@@ -162,10 +183,17 @@ class Joined:
             return
         standing = trial.standing()
         if champion.version == candidate:
-            trial.decision = Decision("promote", champion.reason, standing.guards, standing.split)
+            decision = Decision("promote", champion.reason, standing.guards, standing.split)
         elif candidate in state.rolled_back:
             reason = state.rolled_back[candidate]
-            trial.decision = Decision("rollback", reason, standing.guards, standing.split)
+            decision = Decision("rollback", reason, standing.guards, standing.split)
+        else:
+            return
+        with self._switch.lock:
+            trial.decision = decision
+            new = worth_telling(self.course, decision)
+        if new:
+            tell(self.course, decision)
 
     def after_fork(self) -> None:
         """In the child of a fork, be a process of its own, which has read what its parent has."""

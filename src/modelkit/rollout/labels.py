@@ -2,20 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import log
 from typing import final
 
 import numpy as np
 
 from modelkit.rollout.arms import Events
-from modelkit.rollout.counts import Counts
+from modelkit.rollout.counts import Counts, Label, Posted, Unit
 from modelkit.rollout.decide import Weighed
 from modelkit.rollout.differences import LossDifferences, Pairing
 from modelkit.rollout.guards import LATE_LOSSES, Guard
-from modelkit.rollout.keyed import FirstOfKeys
+from modelkit.rollout.keyed import MOST_KEYS, FirstOfKeys
 from modelkit.rollout.policy import RolloutStage
 from modelkit.rollout.split import log_split
+
+PATIENT = 60  # sums of counts for which a loss waits for the process that answered its key
+CHANGED = -1
+
+
+@final
+class KeysAnswered:
+    """Which keys were answered, by any process, in which stage, and in which arm.
+
+    A loss that came to another process is joined with them. Where it comes first, it waits: for so
+    many sums, since a key that calls only after its loss came was another's to answer.
+
+    Attributes:
+        left_out: the losses of keys that were answered in two stages.
+        unknown: the losses of keys that nobody has answered.
+    """
+
+    def __init__(self) -> None:
+        self.left_out = 0
+        self.unknown = 0
+        self._stages: dict[int, int] = {}  # CHANGED for a key that was answered in two
+        self._candidates: set[int] = set()
+        self._waiting: dict[int, tuple[Posted, int]] = {}  # and in which sum it came
+        self._sums = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether further keys are not remembered."""
+        return len(self._stages) >= MOST_KEYS
+
+    def answered(self, keys: Iterable[Unit], stage: int) -> list[Label]:
+        """Keys were answered in a stage; returns the losses that have waited for them."""
+        self._sums += 1
+        found = []
+        for key, candidate in keys:
+            before = self._stages.get(key, stage)
+            if before != stage:
+                self._stages[key] = CHANGED
+            elif not self.full:
+                self._stages[key] = stage
+                if candidate:
+                    self._candidates.add(key)
+            if key in self._waiting:
+                found.append(self._waiting.pop(key)[0])
+        self._forget()
+        return [*self.join(found)]
+
+    def join(self, posted: Iterable[Posted]) -> Iterator[Label]:
+        """Losses with the stage and the arm of their keys, as far as these were answered."""
+        for each in posted:
+            stage = self._stages.get(each.key)
+            if stage is None:
+                self._wait(each)
+            elif stage == CHANGED:
+                self.left_out += 1
+            else:
+                yield Label(each.loss, each.key, each.key in self._candidates, stage)
+
+    def unchanged(self, labels: Iterable[Label]) -> Iterator[Label]:
+        """The losses of keys that no other process has answered in another stage."""
+        for label in labels:
+            if self._stages.get(label.key) == CHANGED:
+                self.left_out += 1
+            else:
+                yield label
+
+    def _wait(self, posted: Posted) -> None:
+        if len(self._waiting) < MOST_KEYS:
+            self._waiting.setdefault(posted.key, (posted, self._sums))
+        else:
+            self.unknown += 1
+
+    def _forget(self) -> None:
+        while self._waiting:
+            key, (_, came) = next(iter(self._waiting.items()))
+            if self._sums - came <= PATIENT:
+                return
+            del self._waiting[key]
+            self.unknown += 1
 
 
 @final
@@ -24,6 +103,9 @@ class LossEvidence:
 
     Of each key, the first loss counts: keys are what was drawn, and a few of them may have most of
     the losses. It counts in the stage of its answer, whose share drew the arm.
+
+    Attributes:
+        keys: those that were answered.
     """
 
     def __init__(
@@ -32,6 +114,7 @@ class LossEvidence:
         alpha: float,
         stages: Sequence[RolloutStage],
     ) -> None:
+        self.keys = KeysAnswered()
         self._evidence = LossDifferences(guard.margin or 0.0)
         self._stages = stages
         self._pairings = [Pairing() for _ in stages]
@@ -48,21 +131,26 @@ class LossEvidence:
 
     def tick(self, stage: RolloutStage, counts: Counts) -> None:
         """Take the counts of a tick."""
-        del stage
+        waited = self.keys.answered(counts.keys, self._stages.index(stage))
+        labels = [*waited, *self.keys.unchanged(counts.labels), *self.keys.join(counts.posted)]
         found = list(counts.differences)
-        for label in counts.labels:
-            if not self._firsts.is_new(label.key):
-                continue
-            self._labels[label.stage][0 if label.candidate else 1] += 1
-            pairing = self._pairings[label.stage]
-            difference = pairing.take(label.loss, candidate=label.candidate)
+        for label in labels:
+            difference = self._take(label)
             if difference is not None:
                 found.append(difference)
         if found:
             self._evidence.update(np.array(found))
         self._worse = max(self._worse, self._evidence.log_worse)
-        if counts.labels:
+        if labels:
             self._check_split()
+
+    def _take(self, label: Label) -> float | None:
+        """Count the loss of a key, if it is the first; returns the difference that it completes."""
+        if not self._firsts.is_new(label.key):
+            return None
+        self._labels[label.stage][0 if label.candidate else 1] += 1
+        pairing = self._pairings[label.stage]
+        return pairing.take(label.loss, candidate=label.candidate)
 
     def _check_split(self) -> None:
         """Where labels come for one arm more often, the models have chosen whom they come for."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, final
 
+from modelkit.errors import UntrustedError
 from modelkit.golden import GOLDEN
 from modelkit.model import Model
 from modelkit.registry.registry import Registry
@@ -31,6 +32,18 @@ class OpenVersion:
         self.version = version
         self.model = model
         self._loaded = loaded
+        where = loaded.placement
+        self._threads = 1 if where is None else where.threads
+        self._arms = 1
+
+    def share_threads(self, arms: int) -> None:
+        """Use the part of the threads of one of so many arms, from the next run on."""
+        if arms == self._arms:
+            return
+        threads = max(1, self._threads // arms)
+        self.model._use_threads(threads)
+        self._loaded._use_threads(threads)  # where a layer does not hand it on
+        self._arms = arms
 
     def close(self) -> None:
         """Close every layer, the outermost first; raises an error of one when all were closed."""
@@ -56,7 +69,16 @@ def open_layers(
 
     Raises whatever keeps it from answering.
     """
-    loaded = registry.load(name, version, **options)
+    try:
+        loaded = registry.load(name, version, **options)
+    except UntrustedError as error:
+        raise UntrustedError(
+            f"{name} {version} is a joblib package, which no Rollout of a registry opens: opening "
+            "it runs code, so each one needs digest= and allow= from somebody who trusts it, and "
+            "whoever sets an alias is not asked. Save the model as ONNX and register that; or open "
+            "both versions yourself, as by registry.load(name, version, digest=..., "
+            "allow={'joblib'}), and pass them to mk.Rollout(champion, candidate, ...)"
+        ) from error
     try:
         if GOLDEN in loaded.attachments:
             loaded.warmup()

@@ -6,15 +6,13 @@ alone: that of an event loop holds the activation across its waits.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any, final
 
-import numpy as np
-
 from modelkit.errors import ClosedError, SignatureError
-from modelkit.identity import Identity, identity_of
-from modelkit.model import Call, Model, Outputs
+from modelkit.model import Call, Outputs
+from modelkit.rollout.answering import Arm, copied
 from modelkit.rollout.counting import Counters
 from modelkit.rollout.guards import ERROR_EVENTS, REFUSED_EVENTS
 from modelkit.rollout.outcomes import AnsweredIn, Outcomes
@@ -26,78 +24,6 @@ from modelkit.signature import Feeds
 BY_CALL = 0
 BY_RUN = 1
 RESCUED = (ERROR_EVENTS, REFUSED_EVENTS)
-
-Way = Callable[[Any, tuple[str, ...], Call], Outputs]
-AsyncWay = Callable[[Any, tuple[str, ...], Call], Awaitable[Outputs]]
-
-
-@final
-class SignedAnswers(dict[str, np.ndarray[Any, Any]]):
-    """Outputs by name, and who answered.
-
-    Attributes:
-        served_by: the name, version and digest of the model.
-    """
-
-    __slots__ = ("served_by",)
-
-    served_by: Identity
-
-
-@final
-class Arm:
-    """One of the Models that may answer, and its ways to do so.
-
-    Args:
-        model: the Model.
-        like: the Model by whose signature feeds are coerced.
-    """
-
-    __slots__ = ("_like", "aways", "identity", "model", "signature", "ways")
-
-    def __init__(
-        self,
-        model: Model,
-        like: Model,
-    ) -> None:
-        same = model.signature == like.signature
-        self.model = model
-        self.signature = model.signature
-        self.identity = identity_of(model)
-        self.ways: tuple[Way, Way] = (model._call, model._run if same else self._run)
-        self.aways: tuple[AsyncWay, AsyncWay] = (
-            model._acall,
-            model._arun if same else self._arun,
-        )
-        self._like = like.signature
-
-    def _run(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
-        return self.model._call(self.rows(feeds), outputs, call)
-
-    def _arun(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Awaitable[Outputs]:
-        return self.model._acall(self.rows(feeds), outputs, call)
-
-    def rows(self, feeds: Feeds) -> Outputs:
-        """Feeds as rows, which any signature can check."""
-        return self._like.columns(feeds)
-
-    def sign(self, answers: Outputs) -> SignedAnswers:
-        """The answers with who gave them, which a Rollout within this one knows better."""
-        if isinstance(answers, SignedAnswers):
-            return answers
-        signed = SignedAnswers(answers)
-        signed.served_by = self.identity
-        return signed
 
 
 @final
@@ -299,7 +225,7 @@ class Routed:
     ) -> None:
         self.counters.answered(unit, chosen, number, answers, took)
         if self._outcomes is not None and unit is not None:
-            self._outcomes.answered(unit, self._served[chosen])
+            self._outcomes.answered(unit, self._served[chosen], answers)
 
     def _failed(
         self,
@@ -315,7 +241,14 @@ class Routed:
 
 @final
 class Shadowed:
-    """The champion answers everything, and the candidate runs on copies of the rows."""
+    """The champion answers everything, and the candidate runs on copies of the rows.
+
+    Args:
+        champion: the arm that answers.
+        candidate: the other.
+        counters: count what was bad.
+        shadow: runs the candidate.
+    """
 
     __slots__ = ("_shadow", "candidate", "champion", "counters")
 
@@ -387,8 +320,7 @@ class Shadowed:
         took: int,
     ) -> None:
         self.counters.answered_in_shadow(took)
-        copies = {name: array.copy() for name, array in answers.items()}
-        self._shadow.offer(rows, outputs, copies, call.key)
+        self._shadow.offer(rows, outputs, copied(answers), call.key)
 
 
 Lineup = Alone | Ended | Routed | Shadowed

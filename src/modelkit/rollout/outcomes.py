@@ -1,4 +1,4 @@
-"""Which arm last answered a key, for losses that come late: a bounded map that forgets."""
+"""What was last answered to a key, and by whom, for losses that come late: bounded maps that forget."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import final
+from typing import NamedTuple, final
 
 from modelkit.model import Outputs
 
 MOST = 100_000
-MOST_BYTES = 1 << 28  # of the answers to keys in shadow
-Pair = tuple[Outputs, Outputs]  # the answers of the champion, and of the candidate
+MOST_BYTES = 1 << 28  # of the answers that are kept, for losses that are functions of them
 
 
 @final
@@ -24,24 +23,38 @@ class AnsweredIn:
     stage: int
 
 
-@final
-class _Answer:
-    """The last answer to a key, and whether an earlier one was of another stage."""
+class Answered(NamedTuple):
+    """What a loss is of.
 
-    __slots__ = ("at", "changed", "first", "what")
+    Attributes:
+        served: who answered, and when; None in shadow, where both did.
+        answers: what was answered; in shadow, by the champion and by the candidate. It is empty
+            where the answers are not kept any more.
+    """
+
+    served: AnsweredIn | None
+    answers: tuple[Outputs, ...]
+
+
+@final
+class _Key:
+    """Who last answered a key, and whether an earlier answer was of another stage."""
+
+    __slots__ = ("at", "changed", "first", "open", "served")
 
     def __init__(self) -> None:
         self.at = 0.0
-        self.what: AnsweredIn | Pair | None = None
+        self.served: AnsweredIn | None = None
+        self.open = False  # whether its last answer waits for a loss
         self.first: int | None = None
         self.changed = False
 
 
 @final
 class Outcomes:
-    """Remembers, for the last 100,000 keys, the arm that last answered, or the answers of both.
+    """Remembers, for the last 100,000 keys, the arm that last answered, and the last answers.
 
-    Of answers it keeps at most 256 MiB.
+    Of answers it keeps at most 256 MiB, those of the last keys.
 
     Args:
         seconds: after which an answer is forgotten.
@@ -51,70 +64,105 @@ class Outcomes:
             which arm a loss is of; and those that stayed with their arm would be other keys in the
             one arm than in the other.
         unknown: the losses of keys that were never seen, or were forgotten.
+        one_sided: the numbers for keys that both answered, in shadow. They are of one answer alone.
     """
 
     def __init__(self, seconds: float) -> None:
         self.left_out = 0
         self.unknown = 0
+        self.one_sided = 0
         self._seconds = seconds
-        self._answers: dict[int, _Answer] = {}
+        self._keys: dict[int, _Key] = {}
+        self._answers: dict[int, tuple[Outputs, ...]] = {}
         self._bytes = 0
         self._clock: Callable[[], float] = monotonic
         self._lock = threading.Lock()
 
-    def answered(self, unit: int, served: AnsweredIn) -> None:
-        """An arm answered a key."""
+    def answered(self, unit: int, served: AnsweredIn, answers: Outputs) -> None:
+        """An arm answered a key; its answers are copied, as the caller may change them."""
+        copies = {name: array.copy() for name, array in answers.items()}
         with self._lock:
-            answer = self._keep(unit, served)
-            if answer.first is None:
-                answer.first = served.stage
-            elif answer.first != served.stage:
-                answer.changed = True
+            key = self._keep(unit, served, (copies,))
+            if key.first is None:
+                key.first = served.stage
+            elif key.first != served.stage:
+                key.changed = True
 
-    def both_answered(self, unit: int, pair: Pair) -> None:
+    def both_answered(self, unit: int, champion: Outputs, candidate: Outputs) -> None:
         """Both answered a key, in shadow."""
         with self._lock:
-            self._keep(unit, pair)
+            self._keep(unit, None, (dict(champion), dict(candidate)))
 
-    def _keep(self, unit: int, what: AnsweredIn | Pair) -> _Answer:
-        answers = self._answers
-        answer = answers.pop(unit, None) or _Answer()
-        answers[unit] = answer
-        answer.at = self._clock()
-        self._set(answer, what)
-        while len(answers) > MOST or (self._bytes > MOST_BYTES and len(answers) > 1):
-            self._set(answers.pop(next(iter(answers))), None)
-        return answer
+    def _keep(
+        self,
+        unit: int,
+        served: AnsweredIn | None,
+        answers: tuple[Outputs, ...],
+    ) -> _Key:
+        keys = self._keys
+        key = keys.pop(unit, None) or _Key()
+        keys[unit] = key
+        key.at = self._clock()
+        key.served = served
+        key.open = True
+        self._forget(unit)
+        self._answers[unit] = answers
+        self._bytes += _size(answers)
+        while self._bytes > MOST_BYTES and len(self._answers) > 1:
+            self._forget(next(iter(self._answers)))
+        if len(keys) > MOST:
+            oldest = next(iter(keys))
+            del keys[oldest]
+            self._forget(oldest)
+        return key
 
-    def _set(self, answer: _Answer, what: AnsweredIn | Pair | None) -> None:
-        self._bytes += _size(what) - _size(answer.what)
-        answer.what = what
+    def _forget(self, unit: int) -> tuple[Outputs, ...]:
+        """Keep the answers to a key no longer."""
+        answers = self._answers.pop(unit, ())
+        self._bytes -= _size(answers)
+        return answers
 
-    def take(self, unit: int) -> AnsweredIn | Pair | None:
+    def knows(self, unit: int) -> bool:
+        """Whether it remembers an answer to this key, whose loss may have come."""
+        return unit in self._keys
+
+    def take(self, unit: int, *, by_function: bool) -> Answered | None:
         """What a loss of this key is of, once for each answer; None where it does not count.
 
-        That is who answered, or the answers of both.
+        Args:
+            unit: the hash of the key.
+            by_function: whether the loss is a function of the answers. A number, in shadow, does
+                not count, and leaves the answers to a function that may come.
         """
         with self._lock:
-            answer = self._answers.get(unit)
-            late = answer is not None and self._clock() - answer.at > self._seconds
-            if answer is None or answer.what is None or late:
+            key = self._keys.get(unit)
+            if key is None or not key.open or self._clock() - key.at > self._seconds:
                 self.unknown += 1
                 return None
-            what = answer.what
-            self._set(answer, None)
-            if answer.changed:
+            if key.served is None and not by_function:
+                self.one_sided += 1
+                return None
+            key.open = False
+            answers = self._forget(unit)
+            if key.changed:
                 self.left_out += 1
                 return None
-            return what
+            if by_function and not answers:
+                self.unknown += 1
+                return None
+            return Answered(key.served, answers)
+
+    def forget(self) -> None:
+        """Forget every answer: no more losses will come."""
+        with self._lock:
+            self._keys.clear()
+            self._answers.clear()
+            self._bytes = 0
 
     def after_fork(self) -> None:
         """Make the lock anew in the child of a fork."""
         self._lock = threading.Lock()
 
 
-def _size(what: AnsweredIn | Pair | None) -> int:
-    """The bytes of the answers of both."""
-    if not isinstance(what, tuple):
-        return 0
-    return sum(array.nbytes for answers in what for array in answers.values())
+def _size(answers: tuple[Outputs, ...]) -> int:
+    return sum(array.nbytes for outputs in answers for array in outputs.values())

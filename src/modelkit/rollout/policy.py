@@ -14,6 +14,7 @@ from modelkit.rollout.guards import DISAGREEMENTS, USUAL_GUARDS, Guard
 
 DAY = 86_400.0
 KEY_CALLS = 20
+LEAST_SHARE = 1e-9  # of an arm that is there: with less, rounding would decide instead of draws
 
 
 @final
@@ -24,10 +25,12 @@ class RolloutStage:
     Attributes:
         share: the share of keys, or of calls without one, that the candidate answers. 0 is shadow:
             the candidate runs on rows that the champion answered, and nobody gets its answers. 1 is
-            all of them: nothing is left to compare with, and floors decide.
+            all of them: nothing is left to compare with, and floors decide. In between, each arm
+            has a billionth at least.
         seconds: the least time that it takes; a full season, such as a day, before a promotion
             where the traffic has one.
-        units: the least number of calls that the candidate answers in it.
+        units: the least number of calls that the candidate answers in it. Every stage but the last
+            needs one of the two, after which it ends; the last one ends by evidence.
 
     Raises:
         RolloutError: for values that cannot be meant.
@@ -40,6 +43,12 @@ class RolloutStage:
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
             raise RolloutError(f"the share of a stage is from 0 to 1, not {self.share!r}")
+        if self.drawn and not LEAST_SHARE <= self.share <= 1 - LEAST_SHARE:
+            raise RolloutError(
+                f"a share of {self.share!r} leaves less than {LEAST_SHARE:g} of the calls to one of "
+                "the arms, of which nothing can be told; take 0 for shadow, 1 for all calls, or one "
+                f"from {LEAST_SHARE:g} to 1 - {LEAST_SHARE:g}"
+            )
         if not (isfinite(self.seconds) and self.seconds >= 0 and self.units >= 0):
             raise RolloutError(
                 "a stage takes 0 or more seconds and units; got "
@@ -182,6 +191,13 @@ def _check_stages(stages: tuple[RolloutStage, ...]) -> None:
         raise RolloutError(f"shadow comes first, and shares do not fall; got {shares}")
     if shares.count(0) > 1:
         raise RolloutError("a rollout has at most one shadow stage")
+    for number, stage in enumerate(stages[:-1], 1):
+        if not (stage.seconds or stage.units):
+            raise RolloutError(
+                f"stage {number} of {len(stages)} ({stage}) has neither seconds nor units, so that "
+                "one call of the candidate would end it; say what it takes, such as "
+                f"mk.RolloutStage({stage.share:g}, seconds=3600, units=500)"
+            )
 
 
 def _check_guards(policy: RolloutPolicy) -> None:

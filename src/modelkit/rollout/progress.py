@@ -14,6 +14,7 @@ from modelkit.rollout.chart import evidence_chart
 from modelkit.rollout.course import Course
 from modelkit.rollout.decide import Standing, lacks, unmet
 from modelkit.rollout.guards import DISAGREEMENTS, LATE_LOSSES
+from modelkit.rollout.labels import LossEvidence
 from modelkit.rollout.policy import RolloutPolicy
 from modelkit.rollout.switch import Switch
 from modelkit.rollout.trial import Point, Trial
@@ -217,9 +218,10 @@ def progress_of(switch: Switch) -> Progress:
         trial = course.trial
         standing = trial.standing()
         calls = trial.all_calls
+        champion, candidate = course.identities
         return Progress(
-            champion=course.champion.identity,
-            candidate=course.candidate.identity,
+            champion=champion,
+            candidate=candidate,
             decision=trial.decision.kind,
             reason=trial.decision.reason,
             stage=course.stage + 1,
@@ -251,10 +253,29 @@ def _notes(switch: Switch, course: Course | None) -> tuple[str, ...]:
     if course.shadow is not None and course.shadow.failures:
         found.append(f"{course.shadow.failures:,} copies could not be compared")
     outcomes = course.outcomes
-    if outcomes is not None and outcomes.left_out:
+    if outcomes is not None:
+        found += losses_left_out(course.trial, outcomes.left_out, outcomes.unknown)
+    if outcomes is not None and outcomes.one_sided:
         found.append(
-            f"{outcomes.left_out:,} losses left out: their keys were answered in two stages"
+            f"{outcomes.one_sided:,} losses left out: in shadow both answered, and a number is the "
+            "loss of one answer; pass a function of the outputs"
         )
-    if outcomes is not None and outcomes.unknown:
-        found.append(f"{outcomes.unknown:,} losses left out: no answer to their keys is known")
     return tuple(found)
+
+
+def losses_left_out(
+    trial: Trial,
+    left_out: int = 0,
+    unknown: int = 0,
+) -> list[str]:
+    """How many losses do not count, and why: those that are given, and those of the trial."""
+    for evidence in trial.evidence:
+        if isinstance(evidence, LossEvidence):
+            left_out += evidence.keys.left_out
+            unknown += evidence.keys.unknown
+    found = []
+    if left_out:
+        found.append(f"{left_out:,} losses left out: their keys were answered in two stages")
+    if unknown:
+        found.append(f"{unknown:,} losses left out: no answer to their keys is known")
+    return found

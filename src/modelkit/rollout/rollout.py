@@ -45,7 +45,8 @@ class Rollout(Model):
     way end with the version that they began with. A version that cannot be loaded changes nothing:
     it is told as an event `NotFollowed`, stands in `last_failure`, and is tried again after a
     minute. Two versions are in memory while one takes the other's place, and with `keep=1` after
-    that too. A Rollout closes what it opened, and nothing else. Without calls nothing runs.
+    that too. Each arm of a rollout has half of the threads that one Model has. A Rollout closes
+    what it opened, and nothing else. Without calls nothing runs.
 
     Both pick the arm first and let it check the rows by its own signature. `base`, `manifest`,
     `placement` and `signature` are those of the champion. Which Model answered a call stands in
@@ -56,8 +57,8 @@ class Rollout(Model):
         candidate: the Model on trial, which takes every row that the champion takes and gives the
             same outputs; or the name of a model in the registry.
         share: of the candidate, for a rollout of one stage.
-        stages: in place of `share`, several, each a `RolloutStage` or a share. One that is a share
-            alone has no least time and no least number of calls: it ends with its first call.
+        stages: in place of `share`, several, each a `RolloutStage`. The last one may be a share
+            alone: it ends by evidence, and each of the others by its time and its calls.
         shadow: a stage of share 0 that comes first: the candidate runs on copies of rows that the
             champion answered, in a thread of its own, and nobody gets its answers. Never shadow
             with a function that has effects elsewhere.
@@ -74,13 +75,14 @@ class Rollout(Model):
         wrap: makes the layers of each version, such as `lambda model: mk.Meter(mk.Batcher(model))`.
         keep: how many versions stay warm that answered before; 1 by default.
         poll: seconds after which a call looks for news; 5 by default.
-        load_options: those of `mk.load`, for every version.
+        load_options: those of `mk.load` for every version, but for `digest`.
 
     Raises:
         RolloutError: if the candidate cannot answer in place of the champion, with every reason; or
             the stages or guards cannot be meant.
         TypeError: for options of the other form; see `Registry.start_rollout`.
         NotFound: if the model has no champion.
+        UntrustedError: for a joblib package: nobody has trusted the versions that are to come.
         PackageError, DeviceError: as `mk.load` does.
     """
 
@@ -143,12 +145,7 @@ class Rollout(Model):
 
     # Which Model answers.
 
-    def _call(
-        self,
-        X: object,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         if self._clock() >= self._switch.due:
             self._switch.look()
         activation = self._active.now
@@ -157,12 +154,7 @@ class Rollout(Model):
         finally:
             del activation  # a traceback that is kept would keep it
 
-    def _run(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         if self._clock() >= self._switch.due:
             self._switch.look()
         activation = self._active.now
@@ -171,12 +163,7 @@ class Rollout(Model):
         finally:
             del activation
 
-    async def _acall(
-        self,
-        X: object,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    async def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         if self._clock() >= self._switch.due:
             self._switch.look()
         activation = self._active.now
@@ -185,12 +172,7 @@ class Rollout(Model):
         finally:
             del activation
 
-    async def _arun(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    async def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         if self._clock() >= self._switch.due:
             self._switch.look()
         activation = self._active.now
@@ -211,22 +193,36 @@ class Rollout(Model):
         """Say how far off an answer was, when that is known.
 
         It counts for the arm that last answered the key; of each key, the first loss does. Keys
-        that were answered in two stages are left out, and counted in `status().notes`.
+        that were answered in two stages are left out, and counted in `status().notes`. Of a
+        registry, any process takes the loss of a key that another one has answered.
 
         Args:
             key: the key of the call.
-            loss: from 0, right, to 1. In shadow, where both answered: a function that takes the
-                outputs of a call, and gives the loss of those.
+            loss: from 0, right, to 1; or a function that gives the loss of the outputs that a call
+                asked for. Both are taken in every stage. In shadow, where both answered, a function
+                gives the loss of either; a number is of the answer that the caller got, and says
+                nothing of the candidate's, so it does not count, see `status().notes`.
 
         Returns:
-            Whether it counts; False where no rollout is under way any more, or yet.
+            Whether it counts, or will if another process has answered the key; False where no
+            rollout is under way any more, or yet.
 
         Raises:
             RolloutError: if no guard watches losses.
             ValueError: for a loss beyond 0 to 1.
+            Exception: what the function raises; the answer counts no more.
         """
+        if not self.under_way:
+            return False
         course = self._switch.course
         return course is not None and course.outcome(key, loss)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a rollout is under way in this process, which then takes losses."""
+        if self._clock() >= self._switch.due:
+            self._switch.look()
+        return self._switch.course is not None
 
     def promote(self, reason: str = "by hand") -> None:
         """Let the candidate answer everything from now on, whatever the evidence.

@@ -57,7 +57,7 @@ class Shadow:
         self.dropped = 0
         self.failures = 0
         self._signature = candidate.signature
-        self._candidate = candidate
+        self._candidate: Model | None = candidate
         self._counters = counters
         self._salt = salt
         self._outcomes = outcomes
@@ -119,6 +119,7 @@ class Shadow:
         """Run nothing more; what runs now is not waited for."""
         with self._work:
             self._open = False
+            self._candidate = None  # who asks later how it ended keeps no Model
             self._jobs.clear()
             self._held = 0
             self._work.notify_all()
@@ -145,19 +146,21 @@ class Shadow:
             with self._work:
                 if self._open and not self._jobs:
                     self._work.wait(IDLE)
-                if not self._jobs:
+                candidate = self._candidate
+                if candidate is None or not self._jobs:
                     self._running = False
                     self._work.notify_all()
                     return
                 job = self._jobs.popleft()
                 self._held -= _size(job[0])
             try:
-                self._compare(*job)
+                self._compare(candidate, *job)
             except BaseException:  # noqa: BLE001 - of the comparison; nobody waits for it
                 self.failures += 1
 
     def _compare(
         self,
+        candidate: Model,
         rows: Feeds,
         outputs: tuple[str, ...],
         answers: Outputs,
@@ -166,7 +169,7 @@ class Shadow:
         known = self._counters.bad_answers(answers)
         try:
             X = self._signature.columns(rows)
-            found = self._candidate._call(X, outputs, Call(None, -1, key))
+            found = candidate._call(X, outputs, Call(None, -1, key))
         except Exception as error:  # noqa: BLE001 - it is what is counted
             kind = kind_of_error(error)
             if kind is not None:
@@ -177,7 +180,7 @@ class Shadow:
             bad.add(DISAGREEMENTS)
         self._counters.shadowed(bad, known)
         if self._outcomes is not None and key is not None:
-            self._outcomes.both_answered(hash_of(key, self._salt), (answers, found))
+            self._outcomes.both_answered(hash_of(key, self._salt), answers, found)
 
 
 def _size(rows: Feeds) -> int:

@@ -14,7 +14,7 @@ from typing import Any, final
 
 from modelkit.errors import RegistryError
 from modelkit.registry.shelf import Shelf
-from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Label
+from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Label, Posted
 
 
 @final
@@ -66,10 +66,20 @@ class SharedCounts:
 
     def write(self, stage: int, counts: Counts) -> None:
         """Write what this process counted in a tick."""
-        plain = {"stage": stage, "counts": write_counts(counts)}
         name = f"counts/{self._process}/{_number(self._written + 1)}"
-        self._shelf.create(name, json.dumps(plain).encode())
+        self._shelf.create(name, _written(stage, counts))
         self._written += 1
+
+    def write_beside(self, stage: int, counts: Counts) -> None:
+        """Write what was counted by one of several who share a folder: at the next free number.
+
+        If two write the same, it may stand there once, which is right of labels: they count once.
+        """
+        taken = self._shelf.names(f"counts/{self._process}")
+        number = max([0, *(int(name) for name in taken if name.isdecimal())]) + 1
+        data = _written(stage, counts)
+        while not self._shelf.create(f"counts/{self._process}/{_number(number)}", data):
+            number += 1
 
     def next_sum(self) -> JointCounts | None:
         """The next sum that was not read yet, or None."""
@@ -132,6 +142,10 @@ class _File:
     counts: Counts
 
 
+def _written(stage: int, counts: Counts) -> bytes:
+    return json.dumps({"stage": stage, "counts": write_counts(counts)}).encode()
+
+
 def _number(number: int) -> str:
     return f"{number:010d}"
 
@@ -164,6 +178,7 @@ def write_counts(counts: Counts) -> dict[str, Any]:
         "shadowed": counts.shadowed,
         "shadow_events": dict(counts.shadow_events),
         "labels": [[each.loss, each.key, each.candidate, each.stage] for each in counts.labels],
+        "posted": [[each.loss, each.key] for each in counts.posted],
         "differences": counts.differences,
         "missing": counts.missing,
     }
@@ -185,6 +200,7 @@ def read_counts(plain: dict[str, Any]) -> Counts:
         shadowed=plain.get("shadowed", 0),
         shadow_events=plain.get("shadow_events", {}),
         labels=tuple(Label(*label) for label in plain.get("labels", ())),
+        posted=tuple(Posted(*posted) for posted in plain.get("posted", ())),
         differences=tuple(plain.get("differences", ())),
         missing=tuple(plain.get("missing", ())),
     )

@@ -13,10 +13,11 @@ from modelkit.errors import ClosedError, RolloutError
 from modelkit.events import Decided, Swapped, emit
 from modelkit.identity import Identity, identity_of
 from modelkit.model import Model
+from modelkit.rollout.answering import Arm
 from modelkit.rollout.counting import A_SECOND
 from modelkit.rollout.course import Course
 from modelkit.rollout.decide import Decision
-from modelkit.rollout.lineup import Alone, Arm, Ended, Lineup
+from modelkit.rollout.lineup import Alone, Ended, Lineup
 
 PATIENCE = 10.0  # seconds that the end of the interpreter waits for a thread
 NEVER = 1 << 62  # in nanoseconds
@@ -81,7 +82,7 @@ class Switch:
         held = [self.champion]
         course = self.course
         if course is not None:
-            held.append(course.candidate.model)
+            held += course.models
         if self.kept is not None:
             held.append(self.kept)
         if self.source is not None:
@@ -160,16 +161,23 @@ class Switch:
         self.due = min(self._tick_due, news_due)
 
     def carry_out(self, course: Course, decision: Decision) -> None:
-        """Do as a decision says, with the lock held."""
+        """Do as a decision says, with the lock held; nothing where it has ended meanwhile.
+
+        Who was told of the decision may have ended it.
+        """
+        if self.course is not course:
+            return
         if decision.kind == "advance":
             course.trial.enter(course.stage + 1)
             self.enter(course, course.stage + 1)
-        elif decision.kind == "rollback":
-            self.end(course.champion.model)
+            return
+        champion, candidate = course.models
+        if decision.kind == "rollback":
+            self.end(champion)
         elif decision.kind == "promote":
             if self.source is None:
-                self.kept = course.champion.model
-            self.end(course.candidate.model)
+                self.kept = champion
+            self.end(candidate)
 
     def begin(self, course: Course) -> Draining:
         """Begin a rollout."""
@@ -260,8 +268,8 @@ def worth_telling(course: Course, decision: Decision) -> bool:
     """Whether something is decided that was not told before; it then counts as told."""
     kind = decision.kind
     why, _, _ = decision.reason.partition(":")  # after it come figures, which change
-    told = f"{course.stage} {why}"
-    if kind == "continue" or (kind == "hold" and course.told == told):
+    told = f"{course.stage} {kind} {why}"
+    if kind == "continue" or course.told == told:
         return False
     course.told = told
     return True
@@ -269,12 +277,13 @@ def worth_telling(course: Course, decision: Decision) -> bool:
 
 def tell(course: Course, decision: Decision) -> None:
     """Tell those who listen of a decision."""
+    champion, candidate = course.identities
     evidence = [(guard.name, guard.worse, guard.better or 0.0) for guard in decision.guards]
     emit(
         Decided(
             decision=decision.kind,
-            champion=_named(course.champion.identity),
-            candidate=_named(course.candidate.identity),
+            champion=_named(champion),
+            candidate=_named(candidate),
             stage=course.stage + 1,
             reason=decision.reason,
             evidence=tuple(evidence),

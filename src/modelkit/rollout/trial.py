@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
 from modelkit.rollout.arms import Events
 from modelkit.rollout.counts import ByArm, Counts
 from modelkit.rollout.decide import Decision, Kind, Standing, decide
-from modelkit.rollout.guards import ERROR_EVENTS, UNANSWERED, Guard
+from modelkit.rollout.guards import (
+    DISAGREEMENTS,
+    ERROR_EVENTS,
+    LATE_LOSSES,
+    UNANSWERED,
+    Guard,
+)
 from modelkit.rollout.keyed import FreshKeys
+from modelkit.rollout.labels import LossEvidence
 from modelkit.rollout.policy import RolloutPolicy, RolloutStage
+from modelkit.rollout.slowness import QuantileEvidence
 from modelkit.rollout.split import log_split
-from modelkit.rollout.weighing import StreamEvidence, evidence_of
+from modelkit.rollout.weighing import DisagreementEvidence, EventEvidence, StreamEvidence
 
 MOST_POINTS = 2_000  # of the way of the evidence that are kept; then every second is left out
 OVER = ("rollback", "promote")
+
+Weighing = EventEvidence | QuantileEvidence | DisagreementEvidence | LossEvidence
 
 
 @final
@@ -175,3 +186,20 @@ class Trial:
         if len(self.points) > MOST_POINTS:
             self.points = self.points[1::2]
             self._every *= 2
+
+
+def evidence_of(
+    guard: Guard,
+    alpha: float,
+    stages: Sequence[RolloutStage],
+) -> Weighing:
+    """The evidence of a guard, before anything was counted."""
+    if guard.name == LATE_LOSSES:
+        return LossEvidence(guard, alpha, stages)
+    if guard.name == DISAGREEMENTS:
+        return DisagreementEvidence(guard)
+    shadow = any(stage.shadow for stage in stages)
+    whole = any(stage.share == 1 for stage in stages)
+    if guard.streams != (guard.name,):
+        return QuantileEvidence(guard, whole=whole)
+    return EventEvidence(guard, shadow=shadow, whole=whole)

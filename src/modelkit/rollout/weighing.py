@@ -10,7 +10,6 @@ key that were bad.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from math import log
 from typing import final
 
@@ -22,9 +21,8 @@ from modelkit.rollout.arms import BETTER, EVENLY, Events, Worse, log_gains, log_
 from modelkit.rollout.counts import Counts, Happened
 from modelkit.rollout.decide import Weighed
 from modelkit.rollout.differences import LossDifferences, Pairing
-from modelkit.rollout.guards import DISAGREEMENTS, LATE_LOSSES, QUANTILES, Guard
+from modelkit.rollout.guards import DISAGREEMENTS, Guard
 from modelkit.rollout.keyed import FirstOfKeys, FreshKeys, WorseOfKeys
-from modelkit.rollout.labels import LossEvidence
 from modelkit.rollout.policy import RolloutStage
 
 LEAST_PART = 0.05  # of the calls, below which those with or those without keys need no evidence
@@ -270,51 +268,6 @@ class EventEvidence:
 
 
 @final
-class QuantileEvidence:
-    """The evidence that calls are slower than quantiles of the champion's times.
-
-    A rollback goes by the mean of the evidence of all quantiles, and a promotion by the least.
-    """
-
-    def __init__(
-        self,
-        guard: Guard,
-        *,
-        whole: bool,
-    ) -> None:
-        self._guard = guard
-        self._streams = []
-        for quantile, name in zip(QUANTILES, guard.streams, strict=True):
-            recorded = 1 - quantile / 100
-            self._streams.append(StreamEvidence(name, guard, whole=whole, recorded=recorded))
-        self._whole = whole
-        self._now = 0.0
-        self._worse = 0.0
-
-    @property
-    def full(self) -> bool:
-        """Whether further keys are not counted."""
-        return any(stream.full for stream in self._streams)
-
-    def tick(self, stage: RolloutStage, counts: Counts) -> None:
-        """Take the counts of a tick."""
-        for stream in self._streams:
-            stream.tick(stage, counts)
-        if stage.shadow:
-            return
-        found = [stream.worse if stage.drawn else stream.alone for stream in self._streams]
-        logs = np.array([log(each.value) for each in found if each is not None])
-        self._now = log_mean(logs, np.full(len(logs), 1 / len(logs)))
-        self._worse = max(self._worse, self._now)
-
-    def weighed(self) -> Weighed:
-        """The evidence."""
-        better = min(stream.log_better for stream in self._streams)
-        worse = self._worse - log(2) if self._whole else self._worse
-        return Weighed(self._guard.name, worse, better, self._now)
-
-
-@final
 class DisagreementEvidence:
     """The evidence that, in shadow, more calls are answered otherwise than is allowed."""
 
@@ -332,23 +285,3 @@ class DisagreementEvidence:
     def weighed(self) -> Weighed:
         """The evidence."""
         return Weighed(DISAGREEMENTS, log(self._above.peak), None, pauses=True)
-
-
-Weighing = EventEvidence | QuantileEvidence | DisagreementEvidence | LossEvidence
-
-
-def evidence_of(
-    guard: Guard,
-    alpha: float,
-    stages: Sequence[RolloutStage],
-) -> Weighing:
-    """The evidence of a guard, before anything was counted."""
-    if guard.name == LATE_LOSSES:
-        return LossEvidence(guard, alpha, stages)
-    if guard.name == DISAGREEMENTS:
-        return DisagreementEvidence(guard)
-    shadow = any(stage.shadow for stage in stages)
-    whole = any(stage.share == 1 for stage in stages)
-    if len(guard.streams) > 1:
-        return QuantileEvidence(guard, whole=whole)
-    return EventEvidence(guard, shadow=shadow, whole=whole)

@@ -19,7 +19,15 @@ from modelkit.runtimes.bulk import Gathered, chunk_bounds, run_all
 from modelkit.runtimes.deadline import run_until
 from modelkit.runtimes.ends import check_ends
 from modelkit.runtimes.machine import release
-from modelkit.runtimes.sessions import FOLDED_BYTES, Graph, place, run_error, run_options, start
+from modelkit.runtimes.sessions import (
+    FOLDED_BYTES,
+    Graph,
+    place,
+    place_again,
+    run_error,
+    run_options,
+    start,
+)
 from modelkit.signature import Feeds, Signature
 
 __all__ = ["FOLDED_BYTES", "OnnxModel"]
@@ -60,6 +68,7 @@ class OnnxModel(Model):
         "_placement",
         "_run_graph",
         "_session",
+        "_side_by_side",
         "_signature",
     )
 
@@ -85,6 +94,7 @@ class OnnxModel(Model):
         release(weights)
         self._adopt(session)
         self._lock = _thread.allocate_lock()
+        self._side_by_side = side_by_side
         self._origin = origin
         self._signature = signature
         self._manifest = manifest
@@ -205,6 +215,18 @@ class OnnxModel(Model):
         with self._lock:
             self._run_graph = _raise_closed
             self._session = None
+
+    def _use_threads(self, threads: int) -> None:
+        with self._lock:
+            where = self._placement
+            if self.closed or where.provider != CPU or where.threads == threads:
+                return
+            session, self._placement = place_again(
+                self._graph, where, threads, side_by_side=self._side_by_side
+            )
+            if session is not None:
+                release(self._graph.weights)
+                self._adopt(session)
 
     def after_fork(self) -> None:
         """Give up the session in the child of a fork, where its threads do not live on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -148,6 +149,26 @@ def place(
         )
         return session, placement
     raise DeviceError(refusal(device, obstacles), device=device, obstacles=obstacles)
+
+
+def place_again(
+    graph: Graph,
+    where: Placement,
+    threads: int,
+    *,
+    side_by_side: bool,
+) -> tuple[Any, Placement]:
+    """A session on the CPU for another number of threads, and where that is.
+
+    The session is None where the one there is does: it runs on the thread of its caller.
+    """
+    split = _is_split(graph, threads, side_by_side=side_by_side)
+    why = "shared with the other arm of a Rollout" if threads < where.threads else "as before"
+    placement = replace(where, threads=threads, split=split, threads_reason=why)
+    if not (split or where.split):
+        return None, placement
+    session, _ = start(graph, parse_device("cpu"), [CPU], threads if split else 1)
+    return session, placement
 
 
 def _is_split(

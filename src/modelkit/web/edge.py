@@ -22,9 +22,9 @@ from modelkit.identity import identity_of
 from modelkit.logs import write_record
 from modelkit.metering import requests
 from modelkit.model import PLAIN, Call, Outputs
-from modelkit.rollout.lineup import SignedAnswers
+from modelkit.rollout.answering import SignedAnswers
 from modelkit.signature import Signature
-from modelkit.web import instances, plain, v2
+from modelkit.web import instances, outcomes, plain, v2
 from modelkit.web.answers import has_long
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
 from modelkit.web.body import check_head, inflated
@@ -299,6 +299,9 @@ class Edge:
         transport: Transport,
     ) -> Reply:
         model = serving.model
+        if visit.route.verb == "outcome":
+            take = partial(outcomes.take, name, serving.rollout, body, self.limits)
+            return take() if len(body) <= LONG_BODY else await transport.one_by_one(take)
         if visit.route.version is not None:  # once more: another may have taken its place
             if serving.rollout is model:
                 model = model._for_key(None)  # the champion, whatever it would choose

@@ -8,11 +8,13 @@ from typing import Any
 from urllib.parse import quote
 
 from modelkit.model import Model
+from modelkit.rollout.within import rollout_in
 from modelkit.schema import Schema
 from modelkit.signature import Signature
 from modelkit.spec import TensorSpec
 from modelkit.web.examples import plain_example, v2_example
 from modelkit.web.instance_schema import PREDICTIONS, instances_example, instances_request
+from modelkit.web.outcomes import COUNTED, EXAMPLE, REQUEST
 from modelkit.web.tensors import DATATYPES, datatype_of
 
 VERSION = "3.1.0"
@@ -23,6 +25,7 @@ ERRORS = {
     "404": "No such model, version or path",
     "405": "The path does not take this method",
     "406": "The answer holds what the format asked for cannot say",
+    "409": "No rollout is under way that takes losses; where one has just begun, come back",
     "413": "The body, or the number of rows, is too large",
     "415": "The content is of another type or encoding",
     "422": "The rows do not fit the model; `problems` says everything that is wrong",
@@ -38,6 +41,8 @@ HEADERS = {
     "429": "Retry-After",
     "503": "Retry-After",
 }
+OF_OUTCOMES = "409"
+OF_ASKING = tuple(status for status in ERRORS if status != OF_OUTCOMES)
 LOOKED_AT = ("401", "403", "404", "405", "500", "503")
 FLOAT_LIMITS = {"FP16": 65504.0, "FP32": 3.4028234663852886e38}
 TEXT: Schema = {"type": "string"}
@@ -131,6 +136,11 @@ def _paths_of(
         example,
         _explanation(),
     )
+    if rollout_in(model) is not None:
+        told = f"How far off answers of {name} were, when that is known"
+        outcome = _asking(f"{place}_outcome", told, REQUEST, EXAMPLE, COUNTED)
+        outcome["post"]["responses"] |= _refusals((OF_OUTCOMES,))
+        paths[f"/models/{part}/outcome"] = outcome
     return paths
 
 
@@ -166,7 +176,7 @@ def _asking(
             "operationId": called,
             "summary": summary,
             "requestBody": {"required": True, "content": {"application/json": content}},
-            "responses": {"200": answered} | _refusals(ERRORS),
+            "responses": {"200": answered} | _refusals(OF_ASKING),
         }
     }
 

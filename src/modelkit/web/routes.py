@@ -18,6 +18,7 @@ Verb = Literal[
     "predict",
     "explain",
     "instances",
+    "outcome",
 ]
 UNMATCHED = "unmatched"  # the template of every path that is none of ours
 LOOKING = ("GET", "HEAD")
@@ -40,15 +41,16 @@ TEMPLATES: dict[str, Verb] = {
     "/models/{model}/predict": "predict",
     "/models/{model}/explain": "explain",
     "/models/{model}/instances": "instances",
+    "/models/{model}/outcome": "outcome",
 }
-_ASKED = ("infer", "predict", "explain", "instances")
+_ASKED = ("infer", "predict", "explain", "instances", "outcome")
 
 
 class Route(NamedTuple):
     """What a path is for.
 
     Attributes:
-        template: the path with `{model}` and `{version}` in place of names; one of 16 texts.
+        template: the path with `{model}` and `{version}` in place of names; one of 17 texts.
         verb: what is asked.
         methods: the methods that the path takes, LOOKING or ASKING.
         name: of the model, as the path has it; empty where the path names none.

@@ -1,0 +1,126 @@
+"""Losses that clients tell of answers, when these are known to be right or wrong."""
+
+from __future__ import annotations
+
+import json as standard
+from collections.abc import Mapping
+from typing import Any
+
+from modelkit.errors import RolloutError
+from modelkit.rollout.rollout import Rollout
+from modelkit.schema import Schema
+from modelkit.web import json
+from modelkit.web.options import check_known, check_rows
+from modelkit.web.query import Limits
+from modelkit.web.reply import JSON, Refused, Reply
+
+FIELDS = ("key", "loss")
+SEVERAL = ("outcomes",)
+ONE: Schema = {
+    "type": "object",
+    "properties": {
+        "key": {"type": "string", "description": "of the call that was answered"},
+        "loss": {"type": "number", "minimum": 0, "maximum": 1, "description": "0 is right"},
+    },
+    "required": [*FIELDS],
+    "additionalProperties": False,
+}
+REQUEST: Schema = {
+    "oneOf": [
+        ONE,
+        {
+            "type": "object",
+            "properties": {"outcomes": {"type": "array", "items": ONE}},
+            "required": [*SEVERAL],
+            "additionalProperties": False,
+        },
+    ]
+}
+EXAMPLE = {"key": "customer-7", "loss": 0.25}
+COUNTED: Schema = {
+    "type": "object",
+    "properties": {
+        "model_name": {"type": "string"},
+        "counted": {"type": "integer", "minimum": 0},
+        "left_out": {"type": "integer", "minimum": 0},
+    },
+    "required": ["model_name", "counted", "left_out"],
+}
+
+
+def take(
+    name: str,
+    rollout: Rollout | None,
+    body: bytes,
+    limits: Limits,
+) -> Reply:
+    """Count the losses in a body: `{"key": text, "loss": number}`, or a list of them as `outcomes`.
+
+    The answer says how many count, or will where another process has answered the key. All of them
+    are checked before the first one counts.
+
+    Raises:
+        Refused: 400 for what is no such body; 404 for a model that is no Rollout; 409 where none is
+            under way that watches losses; 413 for more than `limits.rows`; 422 for a loss beyond 0
+            to 1.
+    """
+    if rollout is None:
+        raise Refused(404, f"{name!r} is no Rollout: nothing is compared, so no loss counts")
+    told = _read(body, limits)
+    if not rollout.under_way:
+        raise Refused(
+            409,
+            f"no rollout of {name!r} is under way here, so no loss counts. Where one has begun just "
+            "now, this process is still opening its candidate: send them again",
+        )
+    try:
+        counted = sum(rollout.outcome(key, loss) for key, loss in told)
+    except RolloutError as error:
+        raise Refused(409, str(error)) from None
+    answer = {"model_name": name, "counted": counted, "left_out": len(told) - counted}
+    return Reply(200, [JSON], standard.dumps(answer).encode())
+
+
+def _read(body: bytes, limits: Limits) -> list[tuple[str, float]]:
+    """The keys and losses of a body. Raises Refused."""
+    request = json.parse_object(body)
+    if "outcomes" not in request:
+        json.check_keys(body, len(request))
+        return [_outcome(request, "the outcome")]
+    check_known(request, SEVERAL, "a request with several outcomes")
+    outcomes = request["outcomes"]
+    if type(outcomes) is not list:
+        raise Refused(
+            400, f'outcomes are {json.shown(outcomes)}; they are a list of {{"key", "loss"}}'
+        )
+    check_rows(len(outcomes), limits)
+    found = [_outcome(each, f"outcome {at}") for at, each in enumerate(outcomes)]
+    json.check_keys(body, len(request) + len(FIELDS) * len(outcomes))
+    return found
+
+
+def _outcome(given: Any, what: str) -> tuple[str, float]:
+    """One key and its loss. Raises Refused."""
+    if type(given) is not dict:
+        raise Refused(400, f'{what} is {json.shown(given)}; it is an object {{"key", "loss"}}')
+    check_known(given, FIELDS, what)
+    _check_there(given, what)
+    key = given["key"]
+    loss = given["loss"]
+    if type(key) is not str:
+        raise Refused(400, f"the key of {what} is {json.shown(key)}; it is a string")
+    if type(loss) not in (int, float):
+        raise Refused(400, f"the loss of {what} is {json.shown(loss)}; it is a number from 0 to 1")
+    if not 0 <= loss <= 1:
+        raise Refused(
+            422,
+            f"the loss of {what} is {loss!r:.40}; it is from 0, right, to 1: divide by the largest, "
+            "or clip it",
+        )
+    return key, float(loss)
+
+
+def _check_there(given: Mapping[str, Any], what: str) -> None:
+    for field in FIELDS:
+        if field not in given:
+            raise Refused(400, f"{what} has no {field!r}; it has a key and a loss")

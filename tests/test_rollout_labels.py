@@ -1,0 +1,375 @@
+"""Labels that come late to any process: each loss counts once, for the arm that answered its key."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from helpers.processes import PATIENCE
+from helpers.rollouts import model
+from helpers.servers import modelkit_serve, wait_until
+from sklearn.linear_model import LinearRegression
+
+import modelkit as mk
+from modelkit.cli import main
+from modelkit.errors import RolloutError
+from modelkit.rollout.afar import progress_afar
+from modelkit.rollout.counts import Counts, Label, Posted
+from modelkit.rollout.labels import PATIENT, KeysAnswered, LossEvidence
+from modelkit.rollout.posting import post_outcomes
+from modelkit.testing import Client
+from modelkit.types import Limits
+
+X = np.eye(3)
+LOSS = (mk.Guard("loss", margin=0.02),)
+HALF = mk.RolloutStage(0.5)
+POLICY = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), LOSS, tick=0.05)
+STAGED = mk.RolloutPolicy((mk.RolloutStage(0.1, units=1), mk.RolloutStage(0.9)), LOSS, tick=0.05)
+OUTCOME = "/models/m/outcome"
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    """Two versions, which answer with their number."""
+    folder = tmp_path_factory.mktemp("packages")
+    for version in ("1", "2"):
+        estimator = LinearRegression().fit(X, np.full(3, float(version)))
+        mk.save(estimator, folder / f"{version}.mk", example=X, name="m", version=version)
+    return folder
+
+
+@pytest.fixture
+def registry(packages, tmp_path):
+    registry = mk.Registry(tmp_path / "models")
+    for version in ("1", "2"):
+        registry.register(packages / f"{version}.mk")
+    registry.set_alias("m", "champion", "1", expected=None, reason="first")
+    return registry
+
+
+def until(condition, what="it did not happen in time"):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, what
+
+
+# What is joined with what; pure.
+
+
+def test_a_loss_is_joined_with_the_answer_whichever_is_told_first():
+    keys = KeysAnswered()
+    assert keys.answered([(1, True)], 0) == []
+    assert [*keys.join([Posted(0.5, 1), Posted(0.25, 2)])] == [Label(0.5, 1, True, 0)]
+    assert keys.answered([(2, False)], 1) == [Label(0.25, 2, False, 1)]
+    assert keys.answered([(1, True)], 1) == []  # in a second stage
+    assert [*keys.join([Posted(0.5, 1)])] == []
+    assert [*keys.unchanged([Label(0.5, 1, True, 1), Label(0.5, 2, False, 1)])] == [
+        Label(0.5, 2, False, 1)
+    ]
+    assert (keys.left_out, keys.unknown) == (2, 0)
+
+
+def test_a_loss_waits_for_a_while_and_no_longer():
+    keys = KeysAnswered()
+    assert [*keys.join([Posted(0.5, 1), Posted(0.5, 2)])] == []
+    for _ in range(PATIENT - 1):
+        keys.answered([], 0)
+    assert len(keys.answered([(1, True)], 0)) == 1
+    keys.answered([], 0)
+    assert keys.unknown == 1
+    assert keys.answered([(2, True)], 0) == []
+
+
+def test_what_waits_and_what_is_remembered_is_bounded(monkeypatch):
+    monkeypatch.setattr("modelkit.rollout.labels.MOST_KEYS", 10)
+    keys = KeysAnswered()
+    assert [*keys.join(Posted(0.5, key) for key in range(15))] == []
+    assert keys.unknown == 5
+    assert len(keys.answered([(key, True) for key in range(20)], 0)) == 10
+    assert keys.full
+    assert [*keys.join([Posted(0.5, 15)])] == []
+
+
+def test_a_loss_that_two_processes_were_told_counts_once():
+    evidence = LossEvidence(LOSS[0], 0.01, (HALF,))
+    keys = tuple((key, bool(key % 2)) for key in range(1000))
+    labels = tuple(Label(0.9 * arm, key, arm, 0) for key, arm in keys)
+    posted = tuple(Posted(0.9 * arm, key) for key, arm in keys)
+    evidence.tick(HALF, Counts(keys=keys, labels=labels, posted=posted))
+    once = evidence.weighed()
+    assert once.worse > np.log(100)
+    evidence.tick(HALF, Counts(posted=posted, labels=labels))
+    assert evidence.weighed() == once
+
+
+def promoted(rng, *, joined):
+    """Whether a candidate is promoted that loses .02 more, with labels of keys that never called.
+
+    Labels of five times as many keys come, as of the customers of another service. By its hash, a
+    key has an arm whether it called or not.
+    """
+    evidence = LossEvidence(LOSS[0], 0.01, (HALF,))
+    number = itertools.count()
+    for _ in range(10):
+        answered = [(next(number), bool(arm)) for arm in rng.random(400) < 0.5]
+        others = [(next(number), bool(arm)) for arm in rng.random(2000) < 0.5]
+        loss = [(key, rng.uniform(0.1, 0.3) + 0.02 * arm) for key, arm in answered]
+        loss += [(key, rng.uniform(0.1, 0.3)) for key, _ in others]
+        rng.shuffle(loss)
+        told = answered if joined else answered + others
+        posted = tuple(Posted(float(each), int(key)) for key, each in loss)
+        evidence.tick(HALF, Counts(keys=tuple(told), posted=posted))
+        if evidence.weighed().better >= np.log(100):
+            return True
+    return False
+
+
+def test_losses_of_keys_that_never_called_promote_nothing():
+    """By the hash alone, they would: the difference of the arms is six times as small."""
+    seeds = range(4)
+    assert sum(promoted(np.random.default_rng(seed), joined=False) for seed in seeds) >= 3
+    assert sum(promoted(np.random.default_rng(seed), joined=True) for seed in seeds) == 0
+
+
+# Processes that did not answer.
+
+
+def test_any_service_takes_the_losses_of_another(registry):
+    with (
+        mk.Rollout(registry, "m", poll=1e-3, threads=1) as answers,
+        mk.Rollout(registry, "m", poll=1e-3, threads=1) as is_told,
+    ):
+        registry.start_rollout("m", "2", POLICY, reason="try")
+        until(lambda: answers.under_way and is_told.under_way)
+        number = itertools.count()
+
+        def decided():
+            for _ in range(50):
+                key = f"k{next(number)}"
+                arm = answers.predict(X[:1], key=key)[0]
+                taken = is_told.outcome(key, 0.2 if arm < 1.5 else 0.6)
+                assert taken or not is_told.under_way
+            answers.status()
+            is_told.status()
+            return registry.state("m").rollout is None
+
+        until(decided)
+        until(lambda: not (answers.refresh() or answers.under_way))
+    assert registry.history("m")[-1].reason == "loss: the candidate is shown to be worse"
+
+
+def test_what_was_told_before_a_service_ends_counts(registry):
+    registry.start_rollout("m", "2", POLICY, reason="try")
+    policy_tick_is_far = mk.RolloutPolicy(POLICY.stages, LOSS, tick=3600)
+    registry.decide_rollout("m", registry.state("m").rollout, "rollback", reason="again")
+    registry.start_rollout("m", "2", policy_tick_is_far, reason="try", force=True)
+    with mk.Rollout(registry, "m", threads=1) as served:
+        served.predict(X[:1], key="k")
+        assert served.outcome("k", 0.5)
+        assert served.outcome("of another process", 0.5)
+    folder = registry.shelf("m", registry.state("m").rollout)
+    (process,) = folder.folders("counts")
+    counts = json.loads(folder.read(f"counts/{process}/0000000001"))["counts"]
+    assert [loss for loss, *_ in counts["labels"]] == [0.5]
+    assert [loss for loss, _ in counts["posted"]] == [0.5]
+
+
+def test_a_rollout_of_two_models_knows_all_of_its_keys():
+    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=LOSS)
+    assert not rollout.outcome("never seen", 0.5)
+
+
+def test_in_shadow_a_number_counts_for_nobody(registry):
+    stages = (mk.RolloutStage(0, units=10_000), mk.RolloutStage(0.5))
+    registry.start_rollout("m", "2", mk.RolloutPolicy(stages, LOSS), reason="try")
+    with mk.Rollout(registry, "m", threads=1) as rollout:
+        assert rollout.under_way
+        assert not rollout.outcome("of another process", 0.5)
+        assert not rollout.outcome("of another process", lambda outputs: 0.5)
+    with pytest.raises(RolloutError, match="in shadow, where both answer"):
+        post_outcomes(registry, "m", [("k", 0.5)])
+
+
+# Over HTTP.
+
+
+@pytest.fixture
+def client(registry):
+    registry.start_rollout("m", "2", POLICY, reason="try")
+    with (
+        mk.Rollout(registry, "m", threads=1) as rollout,
+        Client(mk.App({"m": rollout}, limits=Limits(rows=3))) as client,
+    ):
+        yield client
+
+
+def test_losses_are_taken_one_by_one_and_together(client):
+    row = {"inputs": {"X": X[:1].tolist()}, "key": "k1"}
+    assert client.post("/models/m/predict", json=row).status == 200
+    answer = client.post(OUTCOME, json={"key": "k1", "loss": 0.5})
+    assert (answer.status, answer.json()["counted"], answer.json()["left_out"]) == (200, 1, 0)
+    again = [{"key": "k1", "loss": 0.5}, {"key": "of another process", "loss": 1}]
+    answer = client.post(OUTCOME, json={"outcomes": again})
+    assert answer.json() == {"model_name": "m", "counted": 1, "left_out": 1}
+    assert "model-version" not in answer.headers
+
+
+JSON = {"content-type": "application/json"}
+ONE = {"key": "k", "loss": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        ({"key": "k"}, 400, "the outcome has no 'loss'"),
+        ({"key": 7, "loss": 0.5}, 400, "the key of the outcome is 7 (a number); it is a string"),
+        ({**ONE, "when": "now"}, 400, 'no field "when"'),
+        ({**ONE, "loss": True}, 400, "is true (a boolean); it is a number"),
+        ({**ONE, "loss": 1.5}, 422, "is 1.5; it is from 0, right, to 1"),
+        ({"outcomes": [ONE], "key": "k"}, 400, 'no field "key"'),
+        ({"outcomes": ONE}, 400, "outcomes are an object"),
+        ({"outcomes": [ONE, 1]}, 400, "outcome 1 is 1 (a number)"),
+        ({"outcomes": [ONE, {**ONE, "loss": -1}]}, 422, "the loss of outcome 1 is -1"),
+        ({"outcomes": [ONE] * 4}, 413, "4 rows are more than the 3"),
+        ([ONE], 400, "the body is a list"),
+        (b'{"key": "k", "loss": 0.5, "loss": 0}', 400, "twice"),
+        (b'{"key": "k", "loss": NaN}', 400, "JSON has no NaN"),
+    ],
+)
+def test_what_is_no_outcome_is_refused(client, body, status, told):
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = client.request("POST", OUTCOME, body=data, headers=JSON)
+    assert answer.status == status, answer.body
+    assert told in answer.json()["error"]
+
+
+def test_where_nothing_is_compared_no_loss_counts(registry, packages):
+    with (
+        mk.Rollout(registry, "m", threads=1) as rollout,
+        mk.Rollout(model(1), model(2), share=0.5) as other,
+        Client(mk.App({"m": rollout, "e": other, "p": str(packages / "1.mk")})) as client,
+    ):
+        for name, status, told in (
+            ("m", 409, "no rollout of 'm' is under way here"),
+            ("e", 409, "no guard watches losses"),
+            ("p", 404, "'p' is no Rollout"),
+            ("x", 404, "there is no model 'x'"),
+        ):
+            answer = client.post(f"/models/{name}/outcome", json=ONE)
+            assert answer.status == status
+            assert told in answer.json()["error"]
+        paths = client.get("/openapi.json").json()["paths"]
+        assert OUTCOME in paths
+        assert "/models/p/outcome" not in paths
+
+
+def test_who_may_not_ask_may_not_tell(registry):
+    registry.start_rollout("m", "2", POLICY, reason="try")
+    with (
+        mk.Rollout(registry, "m", threads=1) as rollout,
+        Client(mk.App({"m": rollout}, auth=lambda headers: None)) as client,
+    ):
+        assert client.post(OUTCOME, json=ONE).status == 401
+        assert client.get(OUTCOME).status == 405
+
+
+# From the command line, and with real processes.
+
+
+def test_the_command_line_posts_what_services_add_up(registry, tmp_path, capsys):
+    losses = tmp_path / "losses.csv"
+
+    def post(*words):
+        status = main(["rollout", registry.url, "outcome", "m", *words])
+        out, err = capsys.readouterr()
+        return status, out + err
+
+    assert post("--key", "k", "--loss", "0") == (
+        1,
+        "modelkit: no rollout of m is under way, so no loss counts\n",
+    )
+    registry.start_rollout("m", "2", POLICY, reason="try")
+    losses.write_text("key,loss\nk0,2\n")
+    assert post("--csv", str(losses))[0] == 1
+    losses.write_text("key,loss\nk0,\n")
+    assert "line 2: the loss '' is no number" in post("--csv", str(losses))[1]
+    losses.write_text("customer,loss\nk0,1\n")
+    assert "they are key and loss" in post("--csv", str(losses))[1]
+    assert "leave out --key" in post("--csv", str(losses), "--key", "k")[1]
+    assert "has --key and --loss" in post("--key", "k")[1]
+    assert "from 0 to 1, not nan" in post("--key", "k", "--loss", "nan")[1]
+    with mk.Rollout(registry, "m", poll=1e-3, threads=1) as rollout:
+        answers = {f"k{i}": rollout.predict(X[:1], key=f"k{i}")[0] for i in range(2000)}
+        told = [f"{0.2 if arm < 1.5 else 0.6},{key}" for key, arm in answers.items()]
+        losses.write_text("loss,key\n" + "\n".join(told))
+        assert post("--csv", str(losses), "--json") == (0, '{"posted": 2000}\n')
+        assert post("--key", "k1", "--loss", "0")[1] == "1 posted\n"
+
+        def decided():
+            rollout.predict(X[:1])
+            return registry.state("m").rollout is None
+
+        until(decided)
+    assert progress_afar(registry, "m").decision == "rollback"
+
+
+def test_a_rollout_without_a_guard_of_losses_takes_none(registry):
+    policy = mk.RolloutPolicy((HALF,), (mk.Guard("errors"),))
+    registry.start_rollout("m", "2", policy, reason="try")
+    with pytest.raises(RolloutError, match="no guard of the rollout of m 2 watches losses"):
+        post_outcomes(registry, "m", [("k", 0.5)])
+
+
+def test_many_writers_of_losses_share_a_folder_and_lose_none(registry):
+    rollout = registry.start_rollout("m", "2", POLICY, reason="try")
+    with ThreadPoolExecutor(8) as pool:
+        posts = [pool.submit(post_outcomes, registry, "m", [(f"k{i}", 0.5)]) for i in range(40)]
+        assert [post.result() for post in posts] == [None] * 40
+    shelf = registry.shelf("m", rollout)
+    assert shelf.folders("counts") == ["labels"]
+    files = [
+        json.loads(shelf.read(f"counts/labels/{name}")) for name in shelf.names("counts/labels")
+    ]
+    assert len({key for file in files for _, key in file["counts"]["posted"]}) == 40
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it is a server of POSIX")
+def test_a_job_posts_labels_to_a_service_of_two_processes(registry):
+    """Each request has a connection of its own, so that most labels reach the other process."""
+    arguments = (
+        "m",
+        "--registry",
+        registry.url,
+        "--poll",
+        "0.05",
+        "--workers",
+        "2",
+        "--drain",
+        "0",
+    )
+    with modelkit_serve(*arguments) as served:
+        registry.start_rollout("m", "2", POLICY, reason="try")
+        number = itertools.count()
+        statuses = set()
+
+        def decided():
+            keys = [f"k{next(number)}" for _ in range(20)]
+            outcomes = []
+            for key in keys:
+                body = {"inputs": {"X": X[:1].tolist()}, "key": key}
+                status, answer = served.post("/models/m/predict", body)
+                assert status == 200
+                loss = 0.0 if answer["model_version"] == "1" else 0.9
+                outcomes.append({"key": key, "loss": loss})
+            for few in (outcomes[:10], outcomes[10:]):
+                statuses.add(served.post(OUTCOME, {"outcomes": few})[0])
+            return registry.state("m").rollout is None
+
+        wait_until(decided, served.process)
+    assert statuses <= {200, 409}
+    assert registry.history("m")[-1].reason == "loss: the candidate is shown to be worse"
