@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 from modelkit.errors import SignatureError, importing
 from modelkit.manifest import Manifest
-from modelkit.package.load import inspect, load
-from modelkit.registry.registry import Registry
-from modelkit.scorer.scorer import Scorer
+from modelkit.package.load import inspect
 from modelkit.signature import Signature
 from modelkit.spec import AS_OBJECTS
 

@@ -45,7 +45,8 @@ class Scorer:
             package needs it from you.
         allow: as for `mk.load`.
         device: as for `mk.load`.
-        threads: CPU threads of each process; engines start one process a core.
+        threads: CPU threads of each process; by default 1, since engines start one process a core,
+            and "auto" for a joblib package, whose estimator decides by itself.
         outputs: the outputs to add; by default all.
         keep: the columns of the rows to pass on, before the outputs.
         explain: whether to add what each column contributes to the explained output, and the base,
@@ -64,7 +65,7 @@ class Scorer:
         digest: str | None = None,
         allow: Collection[str] = (),
         device: DeviceName = "cpu",
-        threads: int | str = 1,
+        threads: int | str | None = None,
         outputs: Sequence[str] | None = None,
         keep: Sequence[str] = (),
         explain: bool = False,
@@ -72,12 +73,14 @@ class Scorer:
         self._source = travelling(source)
         self._allow = tuple(sorted(trust.check_allow(allow)))
         self._device = device
-        self._threads = threads
         self._keep = tuple(keep)
         self._explain = explain
         manifest = self._read_manifest()
         if manifest.runtime == "joblib":
             trust.check_trusted(digest, frozenset(self._allow))
+        if threads is None:
+            threads = "auto" if manifest.runtime == "joblib" else 1
+        self._threads = threads
         check_digest(manifest, digest)
         self._digest = manifest.digest
         self._names = _chosen(outputs, manifest.signature)
