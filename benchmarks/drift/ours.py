@@ -46,6 +46,14 @@ def watch_labels(
     return alarms
 
 
+def share(alarmed: int, runs: int) -> tuple[float, float, float]:
+    """A share of runs with its Clopper-Pearson interval of 95 %."""
+    from scipy.stats import binomtest
+
+    limits = binomtest(alarmed, runs).proportion_ci(0.95, method="exact")
+    return alarmed / runs, float(limits.low), float(limits.high)
+
+
 def collect(
     task: Callable[[np.random.SeedSequence], Any],
     name: str,

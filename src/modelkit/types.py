@@ -9,13 +9,21 @@ if TYPE_CHECKING:
     from modelkit.batching.policy import BatchPlan as BatchPlan
     from modelkit.batching.stats import Stats as Stats
     from modelkit.coercion import Block as Block
+    from modelkit.drift.audit import AuditRow as AuditRow
+    from modelkit.drift.audit import AuditTable as AuditTable
     from modelkit.drift.cells import Feature as Feature
+    from modelkit.drift.history import History as History
     from modelkit.drift.labelfree import Calibration as Calibration
     from modelkit.drift.losses import Baseline as Baseline
+    from modelkit.drift.notes import Acknowledgement as Acknowledgement
+    from modelkit.drift.segments import Segmentation as Segmentation
+    from modelkit.drift.target import TargetLabels as TargetLabels
+    from modelkit.drift.units import ReferenceUnits as ReferenceUnits
     from modelkit.drift.values import Check as Check
     from modelkit.drift.values import Effect as Effect
     from modelkit.drift.values import FeatureDrift as FeatureDrift
     from modelkit.drift.values import Performance as Performance
+    from modelkit.drift.values import SegmentDrift as SegmentDrift
     from modelkit.drift.vectors import Basis as Basis
     from modelkit.embedding.pipeline import Pipeline as Pipeline
     from modelkit.explain.explainer import ExplainPlan as ExplainPlan
@@ -42,8 +50,16 @@ if TYPE_CHECKING:
     from modelkit.web.query import Limits as Limits
 
 _HOMES = {
+    "Acknowledgement": "modelkit.drift.notes",
+    "History": "modelkit.drift.history",
+    "ReferenceUnits": "modelkit.drift.units",
+    "SegmentDrift": "modelkit.drift.values",
+    "Segmentation": "modelkit.drift.segments",
+    "TargetLabels": "modelkit.drift.target",
     "Attachable": "modelkit.package.attach",
     "Attachment": "modelkit.manifest",
+    "AuditRow": "modelkit.drift.audit",
+    "AuditTable": "modelkit.drift.audit",
     "Baseline": "modelkit.drift.losses",
     "Basis": "modelkit.drift.vectors",
     "BatchPlan": "modelkit.batching.policy",

@@ -40,7 +40,7 @@ CONFLICT = 3  # the status where somebody else was faster
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors have the status 1: argparse's own, 2, would read as drift."""
+    """A parser whose errors have the status 1, as all errors here; argparse's own is 2."""
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and end."""
@@ -51,8 +51,8 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
-    It is 0; or 1 with the reason on standard error; or 2 where `drift` raised an alarm;
-    or 3 where another writer of a registry was faster.
+    It is 0; or 1 with the reason on standard error; or 3 where another writer of a registry was
+    faster; or 4 where `drift` raised an alarm.
     """
     parser = Parser(prog="modelkit", description="Packages of trained models.")
     parser.add_argument("--version", action="version", version=f"modelkit {mk.__version__}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, final
 
@@ -14,10 +14,20 @@ from numpy import ndarray
 
 from modelkit import forks
 from modelkit.cast import F4, F8, Array
+from modelkit.drift.buckets import HISTORY_BYTES
+from modelkit.drift.call_marks import marks_of
 from modelkit.drift.cells import ABSENT
 from modelkit.drift.detector import Detector, detector_of
-from modelkit.drift.outputs import ServedCall, joined_calls, output_columns
+from modelkit.drift.encoding import to_cells
+from modelkit.drift.outputs import (
+    ServedCall,
+    call_places,
+    joined_calls,
+    output_columns,
+)
 from modelkit.drift.profile import PROFILE_NAME, Profile
+from modelkit.drift.units import BATCH_UNIT, PERIODS, UnitRows, together
+from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
 from modelkit.drift.vectors import expand
 from modelkit.drift.watch import Watch
@@ -30,7 +40,7 @@ from modelkit.wrapper import Wrapper, check_wrapped
 
 BUFFER = 256  # rows that are made into cells at once
 STEP_ROWS = 128  # rows that are ranked at once
-SAMPLE_ROWS = 64  # rows that one call shows at most, evenly spread
+SAMPLE_ROWS = 64  # rows that one call shows at most, drawn at random
 MOST_WAITING = 32  # steps that may wait for calls to do them, five for 256 rows
 BURST = 2.0  # seconds of the budget that may be saved up
 
@@ -43,8 +53,9 @@ class Monitor(Wrapper):
 
     Rows are copied into a buffer in the caller's thread. For every 256 rows there are a few steps
     to do: count them, and where the budget allows, estimate, rank and bet. A call does one step at
-    most, so that none waits long. A call of more than 64 rows shows 64 of them, evenly spread. An
-    error in the monitoring is counted in `failures`, and reaches no caller.
+    most, so that none waits long. A call of more than 64 rows shows 64 of them, drawn at random;
+    the rows of a call have no order. An error in the monitoring is counted in `failures`, and
+    reaches no caller.
 
     Args:
         model: the Model to watch; a Batcher, or what it would wrap.
@@ -56,31 +67,41 @@ class Monitor(Wrapper):
             only counted. At 20 columns a row takes about 8 microseconds, so that the 2,000 of the
             default are under 2 % of a core.
         seed: see `Detector`.
+        clock: what tells the time of rows, in seconds since 1970; by it rows belong to a day, a
+            week, a weekday or an hour, where the profile has these. The day or week in which the
+            Monitor is made is not whole, and is not compared. All rows of a unit are counted,
+            whatever the budget.
+        history: see `Detector`.
+        on_alarm: see `Detector`; it is called by the thread of the call whose step raised the
+            alarm, after the answer is there. A Monitor that is pickled leaves it behind.
 
     Raises:
-        DriftError: if there is no profile, or it has columns that the model does not take; or if
-            the model is a Rollout.
+        DriftError: if there is no profile, it has columns that the model does not take, or its
+            units are batches, of which a Monitor knows nothing; or if the model is a Rollout.
     """
 
     __slots__ = (
         "__weakref__",
+        "_accounted",
         "_budget",
         "_buffer",
+        "_clock",
         "_detector",
         "_filled",
         "_listens",
         "_lock",
         "_most",
         "_only",
+        "_rng",
         "_row_dtype",
         "_row_shape",
         "_saved",
         "_since",
         "_tensors",
+        "_timed",
         "_untold",
         "_waiting",
         "_wanted",
-        "_watch",
         "failures",
         "last_failure",
         "served",
@@ -96,10 +117,13 @@ class Monitor(Wrapper):
         profile: Profile | None = None,
         *,
         alpha: float = 0.01,
-        tolerance: float = 0.03,
+        tolerance: float | Mapping[str, float] = 0.03,
         guarantee: Guarantee = "ever",
         budget: float = 2000.0,
         seed: int = 0,
+        history: int = HISTORY_BYTES,
+        clock: Callable[[], float] = time.time,
+        on_alarm: OnAlarm | None = None,
     ) -> None:
         check_wrapped(model, "Monitor")
         if model._for_key(None) is not model:
@@ -116,27 +140,45 @@ class Monitor(Wrapper):
         profile.check(model.signature)
         super().__init__(model)
         self.signature = model.signature
-        self._watch = Watch(
+        watch = Watch(
             profile,
             alpha=alpha,
             tolerance=tolerance,
             guarantee=guarantee,
             seed=seed,
+            history=history,
+            clock=clock,
+            on_alarm=on_alarm,
         )
-        self._watch.untold.name, self._watch.untold.version, _ = identity_of(model)
-        self._untold = self._watch.untold
-        self._detector = detector_of(self._watch)
+        watch.ignored = tuple(model.signature.ignored)
+        watch.untold.name, watch.untold.version, _ = identity_of(model)
+        self._untold = watch.untold
+        self._detector = detector_of(watch)
+        self._set_clock(profile, clock)
+        self._rng = np.random.default_rng([seed, 1])  # draws the rows of large calls
         self._set_budget(budget)
         self._set_rows(profile)
         self._lock = threading.Lock()
         self._buffer: list[ServedCall] = []
         self._filled = 0
+        self._accounted = 0  # rows served until the buffer was last emptied
         self._waiting: deque[Callable[[], object]] = deque()
         self.served = 0
         self.shown = 0
         self.failures = 0
         self.last_failure: str | None = None
         forks.watch(self)
+
+    def _set_clock(self, profile: Profile, clock: Callable[[], float]) -> None:
+        if profile.unit == BATCH_UNIT:
+            raise DriftError(
+                "a Monitor sees calls, which may be parts of a batch: use a profile with unit='day' "
+                "or 'week', or show whole batches to a Detector"
+            )
+        self._clock = clock
+        self._timed = profile.timed_stratum or profile.unit in PERIODS
+        if profile.unit in PERIODS:
+            self._watch.of_units().stream.begin(clock())
 
     def _set_budget(self, budget: float) -> None:
         self._budget = budget
@@ -163,6 +205,11 @@ class Monitor(Wrapper):
             self._row_dtype = block[2].target
 
     @property
+    def _watch(self) -> Watch:
+        """What the detector knows; `Detector.rebase` puts another in its place."""
+        return self._detector._watch  # noqa: SLF001 - a Monitor feeds it cells
+
+    @property
     def unobserved(self) -> Model:
         """The Model that answers without being watched."""
         return self._inner.unobserved
@@ -185,6 +232,7 @@ class Monitor(Wrapper):
                 self._account()
                 while self._waiting:
                     self._waiting.popleft()()
+                self._close_units()
             self._untold.tell()
         except Exception as error:  # noqa: BLE001 - as in _observe
             self._failed(error)
@@ -256,17 +304,18 @@ class Monitor(Wrapper):
             seen = rows
             if rows > SAMPLE_ROWS:
                 seen = SAMPLE_ROWS
-                chosen = np.linspace(0, rows - 1, SAMPLE_ROWS).astype(np.int64)
-                kept = tuple([array[chosen] for array in arrays])
+                chosen = self._sampled(rows)
+                kept = tuple([array.take(chosen, axis=0) for array in arrays])
             elif self._only is not None:  # the common case, without the price of the general one
                 kept = (arrays[0].copy(),)
             else:
                 kept = tuple(map(copy, arrays))
+            now = self._clock()
             with self._lock:
                 if not rows:
                     return
                 self.served += rows
-                self._buffer.append((names, kept))
+                self._buffer.append((names, kept, rows, now))
                 self._filled += seen
                 if self._filled >= BUFFER:
                     self._account()
@@ -275,6 +324,19 @@ class Monitor(Wrapper):
             self._untold.tell()
         except Exception as error:  # noqa: BLE001 - monitoring must not reach whoever asked
             self._failed(error)
+
+    def _close_units(self) -> None:
+        watch = self._watch
+        if watch.profile.unit in PERIODS:
+            with watch.lock:
+                watch.judged(watch.of_units().stream.close_before(self._clock()))
+
+    def _sampled(self, rows: int) -> Array:
+        """The numbers of the rows that a large call shows, in their order of arrival."""
+        chosen: Array = self._rng.choice(rows, SAMPLE_ROWS, replace=False, shuffle=False)
+        if self._watch.thins:  # which goes by that order
+            chosen.sort()
+        return chosen
 
     def _failed(self, error: Exception) -> None:
         with self._lock:
@@ -288,24 +350,36 @@ class Monitor(Wrapper):
         buffer = self._buffer
         self._buffer = []
         self._filled = 0
-        n = sum(len(arrays[0]) for _, arrays in buffer)
-        if not n:
+        before = self._accounted
+        self._accounted = self.served
+        if not buffer:
             return
+        places = call_places(buffer, before)
+        n = len(places)
         watch = self._watch
         cells = np.full((n, len(watch.profile.features)), ABSENT, np.uint8)
         strata = None if watch.profile.stratum is None else np.empty(n, np.int64)
         shown = []
+        parts: list[UnitRows] = []
         for names, (at, whole) in joined_calls(buffer).items():
             columns, answers = self._columns(names, whole)
-            own_cells, own_strata = watch.encode(columns)
+            marks = marks_of(watch.profile, columns, places[at, 1] if self._timed else None)
+            own_cells, own_strata = to_cells(watch.profile, marks.columns)
             cells[at] = own_cells
             if strata is not None and own_strata is not None:
                 strata[at] = own_strata
             shown.append(answers)
-        watch.count(cells, strata)
+            parts += [UnitRows(part.key, at[part.rows]) for part in marks.parts or ()]
+        watch.count(cells, strata, places[:, 1])
+        if watch.profile.unit is not None:
+            self.shown += n
+            watch.push_units(cells, strata, together(parts))
+            self._queue_estimates(shown)
+            return
         if self._affordable(n) and len(self._waiting) < MOST_WAITING:
             self.shown += n
-            self._queue(cells, strata, shown)
+            sizes = [len(arrays[0]) for _, arrays, _, _ in buffer]
+            self._queue(cells, strata, places, sizes, shown)
 
     def _columns(
         self,
@@ -347,22 +421,31 @@ class Monitor(Wrapper):
         self,
         cells: Array,
         strata: Array | None,
+        places: Array,
+        sizes: list[int],
         shown: list[Outputs],
     ) -> None:
         """Let the steps that show rows to the detector wait for calls to do them."""
         watch = self._watch
-        if watch.profile.calibration is not None:
-            for answers in shown:
-                if "probabilities" in answers:
-                    self._waiting.append(partial(self._estimate, answers))
+        self._queue_estimates(shown)
+        cells, order = watch.arrange(cells, strata, sizes)
+        if order is not None:
+            cells = cells[order]
+            places[:, 1] = places[order, 1]
+            strata = None if strata is None else strata[order]
         for start in range(0, len(cells), STEP_ROWS):
             part = slice(start, start + STEP_ROWS)
             own = None if strata is None else strata[part]
-            self._waiting.append(partial(watch.rank, cells[part], own))
+            self._waiting.append(partial(watch.rank, cells[part], own, places[part]))
             self._waiting.append(watch.settle)
 
-    def _estimate(self, answers: Outputs) -> None:
-        self._watch.add(self._watch.estimate(answers))
+    def _queue_estimates(self, shown: list[Outputs]) -> None:
+        watch = self._watch
+        if watch.profile.calibration is None or len(self._waiting) >= MOST_WAITING:
+            return
+        for answers in shown:
+            if "probabilities" in answers:
+                self._waiting.append(partial(watch.expect, answers))
 
     def after_fork(self) -> None:
         """In the child of a fork: another thread may have held the lock."""
@@ -385,6 +468,8 @@ class Monitor(Wrapper):
             "guarantee": watch.guarantee,
             "budget": self._budget,
             "seed": watch.seed,
+            "history": watch.chronicle.most_bytes,
+            "clock": self._clock,
         }
         return _again, (self._inner, watch.profile, options)
 

@@ -7,26 +7,30 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
-import numpy as np
-
 from modelkit import fields
 from modelkit.cast import Array
-from modelkit.drift import fitting, refusals
-from modelkit.drift.archive import pack, unpack
-from modelkit.drift.cells import CELLS, Feature, feature_arrays, plain_features, read_features
+from modelkit.drift import fitting, joining, refusals, stored
+from modelkit.drift.advice import advise, told
+from modelkit.drift.cells import Feature
 from modelkit.drift.columns import length, read_columns
-from modelkit.drift.dependence import dependence_text
+from modelkit.drift.dependence import dependence_text, smallest_text, sparse_text
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.losses import Baseline, baseline_of_labels, baseline_of_losses
+from modelkit.drift.outputs import predicted_of
 from modelkit.drift.privacy import noisy
-from modelkit.drift.vectors import Basis, basis_arrays, expand, read_bases, source_of
+from modelkit.drift.repeats import duplicates
+from modelkit.drift.segments import Segmentation, fit_segments
+from modelkit.drift.target import TARGET, TargetLabels
+from modelkit.drift.unit_fit import CountedRows, Marking, Marks, reference_units
+from modelkit.drift.units import BATCH_UNIT, PERIODS, ReferenceUnits, many, units_text
+from modelkit.drift.vectors import Basis, expand, source_of
 from modelkit.errors import DriftError
+from modelkit.events import Advised, emit, wanted
 from modelkit.model import Model
 from modelkit.npz import MEDIA_TYPE
 from modelkit.signature import Signature
 
 PROFILE_NAME = "profile"  # of the attachment
-PROFILE_SCHEMA = "modelkit.profile/1"
 
 
 @final
@@ -40,7 +44,11 @@ class Profile:
     order of time, so that dependence between rows was looked for; `duplicates` is the number of
     rows of the reference that equal an earlier one; `epsilon` is that of differential privacy;
     `baseline` has the losses of the reference and `calibration` turns probabilities into calibrated
-    ones. Make a profile with `Profile.fit`.
+    ones; `target` has the labels of the reference, and `segments` its joint counts with the columns
+    that part the rows. `unit` and `time` are as `Profile.fit` got them, `units` is what is kept of
+    each unit of the reference, `timed_stratum` says that the stratum is told by times, and `advice`
+    is one line on which of units, strata and rows fits the reference. Make a profile with
+    `Profile.fit`.
     """
 
     features: tuple[Feature, ...]
@@ -55,6 +63,13 @@ class Profile:
     epsilon: float | None = None
     baseline: Baseline | None = None
     calibration: Calibration | None = None
+    target: TargetLabels | None = None
+    segments: tuple[Segmentation, ...] = ()
+    unit: str | None = None
+    time: str | None = None
+    units: ReferenceUnits | None = None
+    timed_stratum: bool = False
+    advice: str = ""
 
     @staticmethod
     def fit(  # noqa: PLR0913 - all but one by keyword
@@ -70,6 +85,9 @@ class Profile:
         text: Sequence[str] = (),
         importance: Mapping[str, float] | None = None,
         epsilon: float | None = None,
+        unit: str | None = None,
+        time: str | None = None,
+        segments: Sequence[str] = (),
         seed: int = 0,
     ) -> Profile:
         """Describe training rows and held-out rows.
@@ -90,12 +108,15 @@ class Profile:
                 `Model.run` gives it. A fifth of them makes their cells, the others are counted.
             labels: the true labels of `reference`, (n,). With the model's answers they give the
                 loss that later losses are compared with, and calibrate label-free estimation.
+                Later labels are compared with them as well, under the name "target"; a fifth of
+                them makes its cells.
             losses: instead of labels, the losses themselves, (n,), from 0 to 1.
             ordered: whether `reference` is in the order of time. Dependence between neighbouring
                 rows is then estimated, and rows are taken so far apart that they may pass as
                 independent.
             stratum: a column whose values are each compared with themselves: an hour, a weekday, a
-                tenant. At most 64.
+                tenant. At most 64. With `time`, "weekday" and "hour" need no column. A unit is of
+                one stratum.
             text: columns of strings of which the length counts, and not the words; that of a text
                 encoder is one.
             importance: the weight by which a column or an output gets its share of alpha; 1 where
@@ -104,7 +125,20 @@ class Profile:
                 features together within this budget. The cells, which X makes, are not private, nor
                 are the names of strata. It needs `reference`, and does not go with `scores`,
                 `labels`, `losses` or `ordered`.
-            seed: of the random half, and of the centroids of embeddings.
+            unit: what is compared as a whole, where rows of one day or table resemble each other:
+                "day" or "week" (of `time`), "batch" (each call of `update` or `test`; `reference`
+                is then a list of batches), or a column whose value is the unit, and which is no
+                feature. The reference needs 8 units, and 50 to notice much; of more than 400 (with
+                many features fewer: 2 MiB of them) a random part is kept.
+            time: the column that tells when a row was: datetimes, timestamps, texts in ISO 8601 or
+                seconds since 1970. A time without a zone is taken in UTC, so days of local times
+                are local. The column is no feature.
+            segments: columns that part the rows, such as a carrier or a shop: the report of an
+                alarm says in which of their categories, or ranges of their numbers, the change is.
+                "hour" is the hour of the day in UTC, where there is a `time`. The profile holds
+                counts of every feature in each of up to 24 segments, about 6 KB for a feature and a
+                column. They do not go with `stratum` or `epsilon`.
+            seed: of the random half, of the centroids of embeddings, and of which units are kept.
 
         Raises:
             DriftError: for columns that differ, fewer than 50 rows on a side, or arguments that do
@@ -119,20 +153,23 @@ class Profile:
             labelled=labels is not None or losses is not None,
             ordered=ordered,
         )
+        refusals.check_segments(segments, stratum, epsilon)
+        marking = Marking(unit, time, stratum, private=epsilon is not None)
         weights = fitting.AlphaWeights(importance or {})
-        sides = fitting.read_sides(X, reference, model, ordered=ordered, seed=seed)
-        refusals.check_columns(sides.train, sides.held, stratum)
+        sides, marks = marking.sides(X, reference, model, ordered=ordered, seed=seed)
         kinds = fitting.length_columns(text, model)
         fitted = fitting.Fitting(kinds, weights, seed)
-        fitted.inputs(sides.train, stratum)
+        fitted.inputs(sides.train, marking.aside)
         answers = fitting.fit_answers(fitted, sides, scores, ordered=ordered)
-        refusals.check_names(fitted.features, kinds, importance or {})
-        profile = _counted(fitted, sides, answers, stratum, ordered=ordered)
+        labelled = (TARGET,) if labels is not None else ()
+        refusals.check_names(fitted.features, labelled, kinds, importance or {})
+        profile = _counted(fitted, sides, answers, marking, marks, ordered=ordered)
+        profile = _segmented(profile, sides, answers, segments, marks.seconds)
         if epsilon is not None:
             return _private(profile, epsilon)
         if labels is not None:
-            classes = None if model is None else model.signature.classes
-            return _labelled(profile, answers, labels, classes, seed)
+            share = weights.share_of(TARGET, fitted.features)
+            return _labelled(profile, answers, labels, model, seed, share)
         if losses is not None:
             return replace(profile, baseline=baseline_of_losses(losses, profile.rows))
         return profile
@@ -148,52 +185,34 @@ class Profile:
         The other is fitted with the same X and another reference. Raises DriftError where cells,
         strata or strides differ, for then the counts are not of the same things.
         """
-        if self.epsilon is not None:
-            raise DriftError(
-                "private counts do not merge: their noise would add up; fit one profile on all rows"
-            )
-        for what in ("features", "strata", "stratum", "epsilon", "ordered"):
-            if getattr(self, what) != getattr(other, what):
-                raise DriftError(
-                    f"the profiles differ in their {what}; fit both with the same X, seed and "
-                    "arguments"
-                )
-        same = all(basis.same(other.bases[name]) for name, basis in self.bases.items())
-        if not same or (self.baseline is None) != (other.baseline is None):
-            raise DriftError(
-                "the profiles differ in their embeddings or labels; fit both with the same X and "
-                "seed"
-            )
-        baseline = None if self.baseline is None else self.baseline.joined(other.baseline)
-        if self.calibration is not None or other.calibration is not None:
-            raise DriftError(
-                "calibrations do not merge: fit the profile once on all labelled rows, or pass "
-                "losses="
-            )
-        return replace(
-            self,
-            counts=self.counts + other.counts,
-            rows=self.rows + other.rows,
-            duplicates=self.duplicates + other.duplicates,
-            baseline=baseline,
-        )
+        return replace(self, **joining.joined_references(vars(self), vars(other)))
 
     def assumptions(self) -> tuple[str, ...]:
         """The assumptions of a guarantee, and the findings about each, in words."""
+        if self.units is not None:
+            return tuple(units_text(self.units.found, len(self.units.shares), str(self.unit)))
         apart = max(feature.stride for feature in self.features)
         said = [dependence_text(apart, ordered=self.ordered)]
-        fewest = int(self.counts.sum(axis=2).min())
-        if fewest < 5000:
-            said.append(
-                f"reference of {fewest:,} rows where it is smallest: small changes take 5,000 to "
-                "be noticed"
-            )
+        smallest = smallest_text(self.features, self.counts)
+        if smallest is not None:
+            said.append(smallest)
         if self.epsilon is not None:
             said.append(
                 f"counts are differentially private (epsilon {self.epsilon:g}): only material "
                 "changes show"
             )
         return tuple(said)
+
+    @property
+    def why_untested(self) -> str | None:
+        """Why the rows of a set cannot be tested one by one against the counts; None if they can."""
+        if self.epsilon is not None:
+            return "the counts of the reference have noise for privacy"
+        if self.units is not None:
+            return "rows of one unit resemble each other, and units are what is compared"
+        if any(feature.stride > 1 for feature in self.features):
+            return "neighbouring rows are dependent, and all of them are counted"
+        return None
 
     def columns(
         self,
@@ -205,18 +224,26 @@ class Profile:
         """
         found = read_columns(X)
         wanted = self.sources()
+        if self.time in found:
+            wanted.append(str(self.time))
         absent = [name for name in wanted if name not in found]
         if absent:
             raise refusals.lacking(absent, list(found))
         return expand({name: found[name] for name in wanted}, self.bases)
 
     def sources(self) -> list[str]:
-        """The names of the columns that rows must have: inputs, and the one that tells strata."""
+        """The columns that rows must have: inputs, and those that tell strata and units."""
         inputs = [feature.name for feature in self.features if not feature.output]
         names = list(dict.fromkeys(source_of(name, self.bases) for name in inputs))
-        if self.stratum is not None:
+        if self.stratum is not None and not self.timed_stratum:
             names.append(self.stratum)
+        names += [name for name in self.aside() if name not in (*names, self.time)]
         return names
+
+    def aside(self) -> list[str]:
+        """The columns that are no features: those that tell times and units."""
+        own = None if self.unit in (*PERIODS, BATCH_UNIT) else self.unit
+        return [name for name in (self.time, own) if name is not None]
 
     def outputs(self) -> set[str]:
         """The names of the outputs that are looked at, before embeddings are made into numbers."""
@@ -260,11 +287,14 @@ class Profile:
             return self
         features = [self.features[at] for at in kept]
         bases = {name: basis for name, basis in self.bases.items() if name not in names}
+        segments = [own.of_features(kept) for own in self.segments if own.name not in names]
         return replace(
             self,
             features=fitting.AlphaWeights.shared(features),
             counts=self.counts[:, kept],
             bases=bases,
+            segments=tuple(segments),
+            units=None if self.units is None else self.units.of(kept),
         )
 
     def _is_of(
@@ -278,36 +308,22 @@ class Profile:
 
     def to_bytes(self) -> bytes:
         """The profile as an npz of plain arrays; equal profiles give equal bytes."""
-        about = {
-            "features": plain_features(self.features),
-            "strata": self.strata,
-            "stratum": self.stratum,
-            "bases": {name: basis.scale for name, basis in self.bases.items()},
-            "rows": self.rows,
-            "train_rows": self.train_rows,
-            "ordered": self.ordered,
-            "duplicates": self.duplicates,
-            "epsilon": self.epsilon,
-            "baseline": fields.write_object(self.baseline),
-            "classes": None if self.calibration is None else self.calibration.classes,
-        }
-        arrays = feature_arrays(self.features)
-        arrays["counts"] = _narrow(self.counts)
-        arrays |= basis_arrays(self.bases)
-        if self.calibration is not None:
-            arrays |= self.calibration.arrays()
-        return pack(PROFILE_SCHEMA, about, arrays)
+        return stored.write(vars(self))
 
     @staticmethod
     def from_bytes(data: bytes | memoryview) -> Profile:
         """The inverse of `to_bytes`. Raises DriftError for anything else."""
-        about, arrays = unpack(PROFILE_SCHEMA, data, "profile")
+        found = stored.read(data)
         try:
-            return _decode(about, arrays)
+            profile = fields.read_object(Profile, found, "profile")
+            stored.check_counts(profile.counts, len(profile.strata), len(profile.features))
+            if profile.units is not None:
+                profile.units.check(len(profile.features), len(profile.strata))
         except DriftError:
             raise
         except Exception as error:
             raise DriftError(f"this is no profile: {error}") from error
+        return profile
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Profile.from_bytes, (self.to_bytes(),)
@@ -318,6 +334,8 @@ class Profile:
         strata = ""
         if self.stratum is not None:
             strata = f", {len(self.strata)} strata by {self.stratum}"
+        if self.units is not None:
+            strata += f", {many(self.units.found, str(self.unit))}"
         return (
             f"<Profile of {len(self.features)} features ({names}{more}) from {self.rows:,} "
             f"rows{strata}>"
@@ -331,31 +349,66 @@ def _counted(
     fitted: fitting.Fitting,
     sides: fitting.Sides,
     answers: fitting.ServedAnswers,
-    stratum: str | None,
+    marking: Marking,
+    marks: Marks,
     *,
     ordered: bool,
 ) -> Profile:
     """The profile with the counts of the reference."""
     columns = expand(sides.held, fitted.bases)
-    strata, member = fitting.strata_of(sides.held, stratum)
+    strata, member = fitting.strata_of(sides.held, marking.stratum, marks.cycle)
     features, counts = fitting.count_cells(
         fitted.features,
         columns | dict(answers.columns),
         member,
         answers.rows,
         ordered=ordered,
+        seed=fitted.seed,
     )
+    sparse = sparse_text(features, counts)
+    if sparse is not None and wanted(Advised):
+        emit(Advised(sparse))
+    counted = CountedRows(features, columns | dict(answers.columns), answers.rows, member)
+    advice = advise(
+        counted,
+        marks,
+        marking.unit,
+        stratum=marking.stratum,
+        ordered=ordered,
+        seed=fitted.seed,
+    )
+    units = reference_units(counted, marks.units, str(marking.unit), fitted.seed)
     return Profile(
         features=fitting.AlphaWeights.shared(features),
         counts=counts,
         strata=strata,
-        stratum=stratum,
+        stratum=marking.stratum,
         bases=fitted.bases,
         rows=length(sides.held),
         train_rows=length(sides.train),
         ordered=ordered,
-        duplicates=fitting.duplicates(features, columns),
+        duplicates=duplicates({f.name: columns[f.name] for f in features if not f.output}),
+        unit=marking.unit,
+        time=marking.time,
+        units=units,
+        timed_stratum=marks.cycle is not None,
+        advice=told(advice),
     )
+
+
+def _segmented(
+    profile: Profile,
+    sides: fitting.Sides,
+    answers: fitting.ServedAnswers,
+    names: Sequence[str],
+    seconds: Array | None,
+) -> Profile:
+    """A profile with the joint counts of the reference."""
+    if not names:
+        return profile
+    columns = expand(sides.held, profile.bases) | dict(answers.columns)
+    segments = fit_segments(names, profile.features, columns, answers.rows, seconds)
+    return replace(profile, segments=segments)
 
 
 def _private(profile: Profile, epsilon: float) -> Profile:
@@ -369,10 +422,12 @@ def _labelled(
     profile: Profile,
     answers: fitting.ServedAnswers,
     labels: Any,
-    classes: tuple[Any, ...] | None,
+    model: Model | None,
     seed: int,
+    share: float,
 ) -> Profile:
-    """A profile with the losses of the reference, and the calibration of probabilities."""
+    """A profile with the labels and losses of the reference, and calibrated probabilities."""
+    classes = None if model is None else model.signature.classes
     baseline, classes = baseline_of_labels(
         answers.served,
         labels,
@@ -383,32 +438,12 @@ def _labelled(
     calibration = None
     if classes is not None:
         calibration = fitting.fit_calibration(answers.served, labels, classes, seed)
-    return replace(profile, baseline=baseline, calibration=calibration)
-
-
-# Bytes.
-
-
-def _narrow(counts: Array) -> Array:
-    return counts.astype(np.uint32) if counts.max(initial=0) < 1 << 32 else counts
-
-
-def _decode(
-    about: dict[str, Any],
-    arrays: dict[str, Array],
-) -> Profile:
-    classes = about.pop("classes")
-    with_arrays = {
-        "features": read_features(about["features"], arrays),
-        "counts": arrays["counts"].astype(np.int64),
-        "bases": read_bases(about["bases"], arrays),
-        "calibration": None if classes is None else Calibration.of_arrays(classes, arrays),
-    }
-    profile = fields.read_object(Profile, about | with_arrays, "profile")
-    counts = profile.counts
-    shape = (len(profile.strata), len(profile.features), CELLS)
-    if counts.shape != shape or counts.min() < 0:
-        raise DriftError(
-            f"this is no profile: counts have the shape {counts.shape}, or are below 0"
-        )
-    return profile
+    predicted = predicted_of(answers.served, classes)
+    target = TargetLabels.fit(
+        labels,
+        classes=predicted.dtype.kind != "f",
+        ordered=profile.ordered,
+        share=share,
+        seed=seed,
+    )
+    return replace(profile, baseline=baseline, calibration=calibration, target=target)
