@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from modelkit.drift.monitor import Monitor as Monitor
     from modelkit.drift.profile import Profile as Profile
     from modelkit.drift.report import DriftReport as DriftReport
+    from modelkit.drift.tallies import Tally as Tally
     from modelkit.drift.values import Alarm as Alarm
     from modelkit.embedding.encoder import TextEncoder as TextEncoder
     from modelkit.embedding.verbs import aembed as aembed
@@ -86,6 +87,7 @@ _HOMES = {
     "Scorer": "modelkit.scorer.scorer",
     "Signature": "modelkit.signature",
     "RolloutStage": "modelkit.rollout.policy",
+    "Tally": "modelkit.drift.tallies",
     "TensorSpec": "modelkit.spec",
     "TextEncoder": "modelkit.embedding.encoder",
     "Totals": "modelkit.metering.totals",

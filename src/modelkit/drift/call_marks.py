@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelkit.cast import Array
 from modelkit.drift.outputs import known_outputs, name_outputs, output_columns
-from modelkit.drift.profile import Profile
 from modelkit.drift.row_times import given_seconds, row_seconds
 from modelkit.drift.units import UnitRows, cycle_names, needed_times, of_call
 from modelkit.drift.vectors import expand
 from modelkit.errors import DriftError
+
+if TYPE_CHECKING:  # which counts rows by this module
+    from modelkit.drift.profile import Profile
 
 
 @dataclass(frozen=True)

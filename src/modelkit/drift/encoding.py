@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift.cells import ABSENT
 from modelkit.drift.columns import stratum_names
-from modelkit.drift.profile import Profile
 from modelkit.errors import DriftError
+
+if TYPE_CHECKING:  # which counts rows by this module
+    from modelkit.drift.profile import Profile
 
 
 def to_cells(

@@ -20,6 +20,7 @@ from modelkit.drift.outputs import predicted_of
 from modelkit.drift.privacy import noisy
 from modelkit.drift.repeats import duplicates
 from modelkit.drift.segments import Segmentation, fit_segments
+from modelkit.drift.tallies import Tally, tally_rows
 from modelkit.drift.target import TARGET, TargetLabels
 from modelkit.drift.unit_fit import CountedRows, Marking, Marks, reference_units
 from modelkit.drift.units import BATCH_UNIT, PERIODS, ReferenceUnits, many, units_text
@@ -178,6 +179,31 @@ class Profile:
     def digest(self) -> str:
         """The sha256 of the profile's bytes, in hex."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def tally(
+        self,
+        X: Any = None,
+        scores: Any = None,
+        *,
+        at: Any = None,
+    ) -> Tally:
+        """Count rows, and the model's answers, by cell: what `Detector.test` needs of them.
+
+        Tallies of parts of the rows, made by any number of workers, add up to that of all, so that
+        the test of their sum is that of all rows. Where the profile has units, each has its own
+        counts; each tally with unit="batch" is of the same batch.
+
+        Args:
+            X: rows, as in `Detector.update`.
+            scores: as in `Detector.update`.
+            at: as in `Detector.update`.
+
+        Raises:
+            DriftError: for columns that do not fit, a profile with `epsilon`, and a reference whose
+                neighbouring rows are dependent, unless it has units.
+            SignatureError: for rows that cannot be read.
+        """
+        return tally_rows(self, X, scores, at)
 
     def merge(self, other: Profile) -> Profile:
         """The profile of both references together.
