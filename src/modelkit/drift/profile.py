@@ -252,10 +252,14 @@ class Profile:
         wanted = self.sources()
         if self.time in found:
             wanted.append(str(self.time))
-        absent = [name for name in wanted if name not in found]
-        if absent:
-            raise refusals.lacking(absent, list(found))
+        self.check_columns(list(found))
         return expand({name: found[name] for name in wanted}, self.bases)
+
+    def check_columns(self, known: Sequence[str]) -> None:
+        """Raise DriftError, with the nearest name, where rows with these columns lack one."""
+        absent = [name for name in self.sources() if name not in known]
+        if absent:
+            raise refusals.lacking(absent, known)
 
     def sources(self) -> list[str]:
         """The columns that rows must have: inputs, and those that tell strata and units."""

@@ -152,7 +152,7 @@ def tally_rows(
     at: Any,
 ) -> Tally:
     """Count the rows of one call. Raises what `Profile.tally` says."""
-    _check_adds_up(profile)
+    check_adds_up(profile)
     marks = marks_of(profile, call_columns(profile, X, scores), at)
     n, strata = stratum_numbers(profile, marks.columns)
     parts = [UnitRows(None, np.arange(n))] if marks.parts is None else marks.parts
@@ -164,7 +164,7 @@ def tally_rows(
     return _tally(profile.digest, found, len(profile.features))
 
 
-def _check_adds_up(profile: Profile) -> None:
+def check_adds_up(profile: Profile) -> None:
     """Raise DriftError for a profile that counts of unordered rows cannot be tested against."""
     if profile.epsilon is not None:
         raise DriftError(

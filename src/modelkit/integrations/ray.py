@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from modelkit.batching.batcher import Batcher
+from modelkit.drift.profile import Profile
+from modelkit.drift.report import DriftReport
 from modelkit.errors import DeviceError, importing
 from modelkit.model import Outputs
 from modelkit.package.load import Openable
 from modelkit.scorer.scorer import Scorer, scorer_of
+from modelkit.scorer.tallier import TALLY, Tallier
 
 BATCH_ROWS = 4096
 CALLS_A_BATCH = 2  # calls that a replica holds for each row of a batch: one batch runs, one fills
@@ -35,7 +38,8 @@ def score(
         outputs: see `mk.Scorer`.
         keep: see `mk.Scorer`.
         batch_rows: the largest number of rows scored at once.
-        gpus: the number of actors with a GPU each; the model then runs on "cuda".
+        gpus: the number of actors with a GPU each; the model then runs on "cuda", that of a Scorer
+            where the Scorer says.
 
     Returns:
         A Dataset of the kept columns and the outputs.
@@ -47,8 +51,8 @@ def score(
     """
     with importing("ray", "modelkit.integrations.ray"):
         import ray
-    device = "cuda" if gpus else "cpu"
-    scorer = scorer_of(package, outputs=outputs, keep=keep, device=device)
+    on_gpu = {"device": "cuda"} if gpus and not isinstance(package, Scorer) else {}
+    scorer = scorer_of(package, outputs=outputs, keep=keep, **on_gpu)
     if not gpus:
         return rows.map_batches(
             scorer.arrow,
@@ -128,3 +132,33 @@ class _Replica:
 
     async def __call__(self, rows: Any) -> Outputs:
         return await self._batcher.arun(rows)
+
+
+def drift(
+    rows: Any,
+    profile: Profile,
+    *,
+    scores: Sequence[str] = (),
+    alpha: float = 0.01,
+    seed: int = 0,
+) -> DriftReport:
+    """Compare the rows of a Ray Dataset with a Profile: one exact test of the counts of all.
+
+    Args:
+        rows: a `ray.data.Dataset` with the columns of the profile.
+        profile: the past.
+        scores: the outputs of the model that are among the columns, as `score` adds them.
+        alpha: see `mk.Detector`.
+        seed: see `mk.Detector`.
+
+    Raises:
+        DriftError: for no rows, outputs that the profile does not look at, and what
+            `Profile.tally` refuses; for columns that are missing, by way of Ray.
+    """
+    tallier = Tallier(profile, scores)
+    tallies = rows.map_batches(
+        tallier.arrow,
+        batch_size=None,
+        batch_format="pyarrow",
+    )
+    return tallier.report([row[TALLY] for row in tallies.take_all()], alpha, seed)

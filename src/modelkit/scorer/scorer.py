@@ -17,7 +17,7 @@ from modelkit.model import Model, Outputs
 from modelkit.package import trust
 from modelkit.package.load import Openable, check_digest, inspect, load
 from modelkit.scorer import arrow
-from modelkit.scorer.held import Held
+from modelkit.scorer.once import OncePerProcess
 from modelkit.scorer.outputs import ScoredOutput, check_kept, check_names, scored_output
 from modelkit.scorer.sources import is_url, nearby, read_url, travelling
 from modelkit.signature import Signature
@@ -25,7 +25,7 @@ from modelkit.signature import Signature
 if TYPE_CHECKING:
     from modelkit.explain.explainer import Explainer
 
-_held = Held()  # models, explainers and manifests, which every Scorer of the process shares
+_held = OncePerProcess()  # models, explainers, manifests and outputs, shared by all Scorers here
 
 
 @final
@@ -159,6 +159,11 @@ class Scorer:
     @property
     def outputs(self) -> tuple[ScoredOutput, ...]:
         """What is added to the rows, in this order."""
+        key = ("outputs", *self._way(), self._names, self._explain)
+        found: tuple[ScoredOutput, ...] = _held.get(key, self._outputs)
+        return found
+
+    def _outputs(self) -> tuple[ScoredOutput, ...]:
         signature = self.signature
         specs = {spec.name: spec for spec in signature.outputs}
         added = [scored_output(specs[name], signature) for name in self._names]
@@ -278,7 +283,7 @@ def scorer_of(package: Openable | Scorer, **options: Any) -> Scorer:
     """
     if not isinstance(package, Scorer):
         return Scorer(package, **options)
-    given = [name for name, value in options.items() if value not in (None, (), [], "cpu")]
+    given = [name for name, value in options.items() if value not in (None, (), [])]
     if given:
         raise TypeError(
             f"a Scorer has its own {given}: pass them to mk.Scorer, or pass the package"
