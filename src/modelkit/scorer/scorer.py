@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
-
-import numpy as np
 
 from modelkit.call import PLAIN
 from modelkit.cast import Array
@@ -20,7 +18,9 @@ from modelkit.scorer import arrow
 from modelkit.scorer.once import OncePerProcess
 from modelkit.scorer.outputs import ScoredOutput, check_kept, check_names, scored_output
 from modelkit.scorer.sources import is_url, nearby, read_url, travelling
+from modelkit.scorer.tensors import stacked
 from modelkit.signature import Signature
+from modelkit.spec import TensorSpec
 
 if TYPE_CHECKING:
     from modelkit.explain.explainer import Explainer
@@ -213,21 +213,25 @@ class Scorer:
         pa = arrow.pyarrow()
         schema = self.schema(table.schema)
         rows = arrow.select(table, self.inputs)
-        added = self._score(self._with_blocks(rows))
+        added = self._score(self._with_tensors(rows, rows.column_names, arrow.as_tensor))
         columns = [table[name] for name in self._keep]
         columns += [arrow.arrow_column(added[output.name], output) for output in self.outputs]
         return pa.table(columns, schema=schema)
 
-    def _with_blocks(self, rows: Any) -> Any:
-        """Rows with lists as the tensors that they stand for, where the model has such inputs."""
-        whole = [spec.name for spec in self.signature.inputs if not spec.columns]
+    def _with_tensors(
+        self,
+        rows: Any,
+        names: Sequence[str],
+        read: Callable[[Any, TensorSpec], Any],
+    ) -> Any:
+        """Rows, or feeds where the model has tensors that a column has whole."""
+        whole = [spec for spec in self.signature.inputs if not spec.columns]
         if not whole:
             return rows
-        feeds = {name: rows[name] for name in rows.column_names}
-        for name in whole:
-            column = feeds.get(name)
-            if column is not None and arrow.is_list(column):
-                feeds[name] = arrow.as_block(column, name)
+        feeds = {name: rows[name] for name in names}
+        for spec in whole:
+            if spec.name in feeds:
+                feeds[spec.name] = read(feeds[spec.name], spec)
         return feeds
 
     def batches(self, batches: Iterable[Any]) -> Iterator[Any]:
@@ -248,7 +252,7 @@ class Scorer:
         known = list(frame.columns)
         check_kept(self._keep, known)
         rows = frame[[name for name in self.inputs if name in known]]
-        added = self._score(self._with_arrays(rows))
+        added = self._score(self._with_tensors(rows, list(rows.columns), stacked))
         columns = {name: frame[name] for name in self._keep}
         for output in self.outputs:
             for name, values in output.columns(added[output.name]).items():
@@ -258,18 +262,6 @@ class Scorer:
                     dtype="str" if output.is_text else output.dtype,
                 )
         return pd.DataFrame(columns, index=frame.index)
-
-    def _with_arrays(self, rows: Any) -> Any:
-        """A frame as the tensors that its columns of arrays stand for, where there are such inputs."""
-        whole = [spec.name for spec in self.signature.inputs if not spec.columns]
-        if not whole:
-            return rows
-        feeds = {name: rows[name] for name in rows.columns}
-        for name in whole:
-            column = feeds.get(name)
-            if column is not None and len(column) and np.ndim(column.iloc[0]):
-                feeds[name] = np.stack(column.to_numpy())
-        return feeds
 
     def __repr__(self) -> str:
         manifest = self.manifest
