@@ -57,7 +57,8 @@ class Ray:
 
     def table(self, rows):
         blocks = [self.ray.get(block) for block in rows.to_arrow_refs()]
-        return pa.concat_tables([block for block in blocks if block.num_columns])
+        having = [block for block in blocks if block.num_columns]
+        return pa.concat_tables(having) if having else pa.table({})  # Ray drops empty blocks
 
     def stop(self):
         self.ray.shutdown()

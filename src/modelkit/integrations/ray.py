@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from modelkit.batching.batcher import Batcher
+from modelkit.call import PLAIN
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.errors import DeviceError, importing
@@ -100,8 +101,8 @@ def deployment(
 ) -> Any:
     """An application of Ray Serve: each replica gathers concurrent calls by a Batcher.
 
-    Call it by a handle: `await handle.remote(rows)` gives every output by name, for rows in any
-    form that `Model.run` takes.
+    Call it by a handle: `await handle.remote(rows)` gives the outputs by name, for rows in any form
+    that `Model.run` takes.
 
     Args:
         package: what `mk.Scorer` takes, or a Scorer.
@@ -111,11 +112,16 @@ def deployment(
 
     Raises:
         PackageError: if it is no package.
+        TypeError: for a Scorer that keeps columns or explains.
         MissingExtraError: if Ray Serve is not installed.
     """
     with importing("ray", "modelkit.integrations.ray.deployment"):
         from ray import serve
     scorer = scorer_of(package)
+    if scorer.keep or scorer.explain:
+        raise TypeError(
+            "a deployment gives outputs alone: make its Scorer without keep and explain"
+        )
     settings = {
         "name": scorer.manifest.name,
         "max_ongoing_requests": CALLS_A_BATCH * max_rows,
@@ -128,10 +134,11 @@ class _Replica:
     """What a replica of Ray Serve holds."""
 
     def __init__(self, scorer: Scorer, max_rows: int) -> None:
+        self._names = tuple(output.name for output in scorer.outputs)
         self._batcher = Batcher(scorer.model, max_rows=max_rows)
 
     async def __call__(self, rows: Any) -> Outputs:
-        return await self._batcher.arun(rows)
+        return await self._batcher._acall(rows, self._names, PLAIN)
 
 
 def drift(

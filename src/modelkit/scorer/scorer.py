@@ -102,6 +102,11 @@ class Scorer:
         return self._keep
 
     @property
+    def explain(self) -> bool:
+        """Whether it adds what each column contributes."""
+        return self._explain
+
+    @property
     def manifest(self) -> Manifest:
         """What the package says about itself."""
         key = ("manifest", self._digest)
