@@ -82,6 +82,7 @@ _HOMES = {
     "Reference": "modelkit.package.load",
     "Replica": "modelkit.replicas",
     "Identity": "modelkit.identity",
+    "ScoredOutput": "modelkit.scorer.outputs",
     "Shelf": "modelkit.registry.shelf",
     "State": "modelkit.registry.log",
     "Underway": "modelkit.registry.log",

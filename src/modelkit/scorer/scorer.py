@@ -16,7 +16,7 @@ from modelkit.package import trust
 from modelkit.package.load import Openable, check_digest, inspect, load
 from modelkit.scorer import arrow
 from modelkit.scorer.once import OncePerProcess
-from modelkit.scorer.outputs import ScoredOutput, check_kept, check_names, scored_output
+from modelkit.scorer.outputs import ScoredOutput, check_columns_apart, check_kept, scored_output
 from modelkit.scorer.sources import is_url, nearby, read_url, travelling
 from modelkit.scorer.tensors import stacked
 from modelkit.signature import Signature
@@ -84,7 +84,7 @@ class Scorer:
         check_digest(manifest, digest)
         self._digest = manifest.digest
         self._names = _chosen(outputs, manifest.signature)
-        check_names(self.outputs, self._keep)
+        check_columns_apart(self.outputs, self._keep)
 
     def _read_manifest(self) -> Manifest:
         if isinstance(self._source, str) and is_url(self._source):
