@@ -19,7 +19,9 @@ import pyarrow.parquet as pq
 import modelkit as mk
 
 CALLS = 300
-SINGLE_CALLS = 100
+SINGLE_CALLS = 50
+ROUNDS_OF_CALLS = 7
+HALF_A_CPU = {"num_cpus": 0.5}
 BATCH_WAIT = 0.005  # of the rival's @serve.batch, in seconds
 
 
@@ -55,21 +57,26 @@ def local(package, folder):
             model.run(pq.read_table(path).drop_columns("id"))
 
 
-def compare(name, folder, rounds, job, rival=None):
-    """Costs of a job and of the local run in turns, for both models; the first job starts workers."""
+def compare(name, folder, rounds, job, of_linear=None):
+    """Costs of a job and of the local run in turns, for both models; the first job starts workers.
+
+    Further jobs, by name, are measured beside those of the linear model.
+    """
     for kind in ("forest", "linear"):
         package = folder / f"{kind}.mk"
         first = cost(lambda kind=kind: job(folder / f"{kind}.mk"))
-        local(package, folder / "rows")
-        costs = {"local": [], name: []}
-        if rival is not None and kind == "linear":
-            costs["rival"] = []
-            rival()
+        jobs = {
+            "local": lambda p=package: local(p, folder / "rows"),
+            name: lambda p=package: job(p),
+        }
+        if kind == "linear":
+            jobs |= of_linear or {}
+        for run in jobs.values():
+            run()
+        costs = {what: [] for what in jobs}
         for _ in range(rounds):
-            costs["local"].append(cost(lambda p=package: local(p, folder / "rows")))
-            costs[name].append(cost(lambda p=package: job(p)))
-            if "rival" in costs:
-                costs["rival"].append(cost(rival))
+            for what, run in jobs.items():
+                costs[what].append(cost(run))
         for own, values in costs.items():
             cpu, wall = (statistics.median(each) for each in zip(*values, strict=True))
             told(engine=name, model=kind, what=own, cpu=cpu, wall=wall)
@@ -120,54 +127,62 @@ def ray(folder, rounds):
 
 
 def serve(package, path):
-    """Calls of one row: ours, and a Model behind @serve.batch."""
+    """Calls of one row in turns: ours, and a Model behind @serve.batch."""
     from ray import serve as serving
 
     from modelkit.integrations import ray as integration
 
     frame = pq.read_table(path).drop_columns("id").slice(0, CALLS).to_pandas()
     rows = [frame[i : i + 1] for i in range(CALLS)]
-    options = {"ray_actor_options": {"num_cpus": 0.5}}
+    serving.start(proxy_location="Disabled")
+    ours = integration.deployment(package, ray_actor_options=HALF_A_CPU)
+    handles = {
+        "batcher": serving.run(ours, name="batcher", route_prefix=None),
+        "rival": serving.run(rival_app(package), name="rival", route_prefix=None),
+    }
+    times = asyncio.run(calls_in_turns(handles, rows))
+    for what, own in times.items():
+        one, many = (statistics.median(each) for each in zip(*own, strict=True))
+        told(engine="serve", model="", what=what, one=one, burst=many)
+    serving.shutdown()
 
-    @serving.deployment(max_ongoing_requests=1000, **options)
+
+def rival_app(package):
+    """A Model behind Ray's own way to gather calls."""
+    import pandas as pd
+    from ray import serve as serving
+
+    @serving.deployment(max_ongoing_requests=1000, ray_actor_options=HALF_A_CPU)
     class Rival:
         def __init__(self):
             self.model = mk.load(package, threads=1)
 
         @serving.batch(max_batch_size=64, batch_wait_timeout_s=BATCH_WAIT)
         async def run(self, frames):
-            import pandas as pd
-
             found = self.model.run(pd.concat(frames))
-            return [
-                {name: values[i : i + 1] for name, values in found.items()}
-                for i in range(len(frames))
-            ]
+            return [{name: found[name][i : i + 1] for name in found} for i in range(len(frames))]
 
         async def __call__(self, row):
             return await self.run(row)
 
-    async def measured(handle):
-        await handle.remote(rows[0])
-        singles = []
-        for row in rows[:SINGLE_CALLS]:
-            start = time.perf_counter()
-            await handle.remote(row)
-            singles.append(time.perf_counter() - start)
-        start = time.perf_counter()
-        await asyncio.gather(*[handle.remote(row) for row in rows])
-        return statistics.median(singles), time.perf_counter() - start
+    return Rival.bind()
 
-    serving.start(proxy_location="Disabled")
-    for what, app in {
-        "batcher": integration.deployment(package, **options),
-        "rival": Rival.bind(),
-    }.items():
-        handle = serving.run(app, name=what, route_prefix=None)
-        p50, burst = asyncio.run(measured(handle))
-        told(engine="serve", model="linear", what=what, p50=p50, burst=burst)
-        serving.delete(what)
-    serving.shutdown()
+
+async def calls_in_turns(handles, rows):
+    """Seconds of one call, as the mean of many, and of all at once, for each round and handle."""
+    times = {what: [] for what in handles}
+    for handle in handles.values():
+        await asyncio.gather(*[handle.remote(row) for row in rows])
+    for _ in range(ROUNDS_OF_CALLS):
+        for what, handle in handles.items():
+            start = time.perf_counter()
+            for row in rows[:SINGLE_CALLS]:
+                await handle.remote(row)
+            one = (time.perf_counter() - start) / SINGLE_CALLS
+            start = time.perf_counter()
+            await asyncio.gather(*[handle.remote(row) for row in rows])
+            times[what].append((one, time.perf_counter() - start))
+    return times
 
 
 def spark(folder, rounds):
@@ -205,11 +220,15 @@ def spark(folder, rounds):
         session, str(folder / "mlflow"), result_type="string", env_manager="local"
     )
 
+    def label_alone():
+        scored = integration.score(read(), folder / "linear.mk", outputs=["label"], keep=["id"])
+        scored.write.format("noop").mode("overwrite").save()
+
     def rival():
         scored = read().select("id", udf(*columns).alias("label"))
         scored.write.format("noop").mode("overwrite").save()
 
-    compare("spark", folder, rounds, job, rival)
+    compare("spark", folder, rounds, job, {"label": label_alone, "mlflow": rival})
     session.stop()
 
 

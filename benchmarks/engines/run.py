@@ -87,7 +87,7 @@ def show(engine, measures):
     for own in measures:
         if own["engine"] == "serve":
             print(
-                f"serve {own['what']:8} p50 {own['p50'] * 1e3:.1f} ms, 300 calls {own['burst']:.2f} s"
+                f"serve {own['what']:8} one call {own['one'] * 1e3:.1f} ms, 300 calls {own['burst']:.2f} s"
             )
         else:
             print(
@@ -97,8 +97,8 @@ def show(engine, measures):
     for model in ("forest", "linear"):
         ratio = cpu[model, engine] / cpu[model, "local"]
         print(f"{engine:6} {model:7} {ratio:.2f} times local (forest at most {TARGETS[engine]})")
-    if ("linear", "rival") in cpu:
-        ratio = cpu["linear", "spark"] / cpu["linear", "rival"]
+    if ("linear", "mlflow") in cpu:
+        ratio = cpu["linear", "label"] / cpu["linear", "mlflow"]
         print(f"spark  linear  {ratio:.2f} times MLflow's spark_udf (at most 0.6)")
 
 
