@@ -9,6 +9,7 @@ from modelkit.batching.batcher import Batcher
 from modelkit.call import PLAIN
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
+from modelkit.drift.tallies import Tally
 from modelkit.errors import DeviceError, importing
 from modelkit.model import Outputs
 from modelkit.package.load import Openable
@@ -30,25 +31,21 @@ def score(
 ) -> Any:
     """Score the rows of a Ray Dataset; nothing runs before its result is asked for.
 
-    Without GPUs the rows are scored by tasks, which take turns with whatever else runs, so that no
-    job can wait for itself. A pool of actors, which GPUs need, holds its CPUs for the whole job.
+    Without GPUs the rows are scored by tasks, so that no job can wait for itself. Actors, which
+    GPUs need, hold their CPUs for the whole job.
 
     Args:
         rows: a `ray.data.Dataset` with the model's columns.
         package: what `mk.Scorer` takes, or a Scorer.
-        outputs: see `mk.Scorer`.
-        keep: see `mk.Scorer`.
+        outputs, keep: see `mk.Scorer`.
         batch_rows: the largest number of rows scored at once.
         gpus: the number of actors with a GPU each; the model then runs on "cuda", that of a Scorer
             where the Scorer says.
 
-    Returns:
-        A Dataset of the kept columns and the outputs.
+    Returns a Dataset of the kept columns and the outputs.
 
-    Raises:
-        DeviceError: if so many actors would leave no CPU to read the rows.
-        PackageError, SignatureError: as `mk.Scorer` does.
-        MissingExtraError: if Ray is not installed.
+    Raises DeviceError if so many actors would leave no CPU to read the rows, and PackageError and
+    SignatureError as `mk.Scorer` does.
     """
     with importing("ray", "modelkit.integrations.ray"):
         import ray
@@ -72,12 +69,11 @@ def score(
 
 
 def _check_cpus(cpus: float, actors: int) -> None:
-    """Raise DeviceError where actors of one CPU each would take every CPU: the job would hang."""
+    """Raise DeviceError where actors of one CPU each would take every CPU."""
     if actors >= cpus:
         raise DeviceError(
-            f"gpus={actors} makes {actors} actors of one CPU each, and the cluster has {cpus:g} "
-            "CPUs: none would be left to read the rows, and the job would wait for ever; use fewer "
-            "GPUs or more CPUs",
+            f"gpus={actors} makes {actors} actors of one CPU each, and the cluster has {cpus:g}: "
+            "none would be left to read rows, and the job would wait for ever; use fewer or add CPUs",
             device="cuda",
         )
 
@@ -110,22 +106,14 @@ def deployment(
             default of 5 would never fill one.
         options: those of `ray.serve.deployment`, such as `num_replicas`.
 
-    Raises:
-        PackageError: if it is no package.
-        TypeError: for a Scorer that keeps columns or explains.
-        MissingExtraError: if Ray Serve is not installed.
+    Raises PackageError if it is no package, and TypeError for a Scorer that keeps or explains.
     """
     with importing("ray", "modelkit.integrations.ray.deployment"):
         from ray import serve
     scorer = scorer_of(package)
     if scorer.keep or scorer.explain:
-        raise TypeError(
-            "a deployment gives outputs alone: make its Scorer without keep and explain"
-        )
-    settings = {
-        "name": scorer.manifest.name,
-        "max_ongoing_requests": CALLS_A_BATCH * max_rows,
-    }
+        raise TypeError("a deployment gives outputs alone: make its Scorer without keep, explain")
+    settings = {"name": scorer.manifest.name, "max_ongoing_requests": CALLS_A_BATCH * max_rows}
     deployed = serve.deployment(**(settings | options))(_Replica)
     return deployed.bind(scorer, max_rows)
 
@@ -151,16 +139,11 @@ def drift(
 ) -> DriftReport:
     """Compare the rows of a Ray Dataset with a Profile: one exact test of the counts of all.
 
-    Args:
-        rows: a `ray.data.Dataset` with the columns of the profile.
-        profile: the past.
-        scores: the outputs of the model that are among the columns, as `score` adds them.
-        alpha: see `mk.Detector`.
-        seed: see `mk.Detector`.
+    `rows` has the columns of the profile, and the outputs of the model that `scores` names, as
+    `score` adds them; `alpha` and `seed` are those of `mk.Detector`.
 
-    Raises:
-        DriftError: for no rows, outputs that the profile does not look at, and what
-            `Profile.tally` refuses; for columns that are missing, by way of Ray.
+    Raises DriftError for no rows, outputs that the profile does not look at, and what
+    `Profile.tally` refuses; for columns that are missing, by way of Ray.
     """
     tallier = Tallier(profile, scores)
     tallies = rows.map_batches(
@@ -168,4 +151,5 @@ def drift(
         batch_size=None,
         batch_format="pyarrow",
     )
-    return tallier.report([row[TALLY] for row in tallies.take_all()], alpha, seed)
+    found = [Tally.from_bytes(row[TALLY]) for row in tallies.take_all()]
+    return tallier.report(found, alpha, seed)

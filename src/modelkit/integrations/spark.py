@@ -8,6 +8,7 @@ from typing import Any
 
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
+from modelkit.drift.tallies import Tally
 from modelkit.errors import SignatureError, importing
 from modelkit.package.load import Openable
 from modelkit.scorer.arrow import arrow_field, pyarrow
@@ -69,21 +70,16 @@ def drift(
 ) -> DriftReport:
     """Compare the rows of a Spark DataFrame with a Profile: one exact test of the counts of all.
 
-    Args:
-        rows: a `pyspark.sql.DataFrame` with the columns of the profile.
-        profile: the past.
-        scores: the outputs of the model that are among the columns, as `score` adds them.
-        alpha: see `mk.Detector`.
-        seed: see `mk.Detector`.
+    `rows` has the columns of the profile, and the outputs of the model that `scores` names, as
+    `score` adds them; `alpha` and `seed` are those of `mk.Detector`.
 
-    Raises:
-        DriftError: for no rows, columns that are missing, outputs that the profile does not look
-            at, and what `Profile.tally` refuses.
+    Raises DriftError for no rows, columns that are missing, outputs that the profile does not look
+    at, and what `Profile.tally` refuses.
     """
     tallier = Tallier(profile, scores)
     wanted = tallier.columns(rows.columns)
     found = _mapped(rows, wanted, tallier.batches, f"{TALLY} binary").collect()
-    return tallier.report([bytes(row[TALLY]) for row in found], alpha, seed)
+    return tallier.report([Tally.from_bytes(row[TALLY]) for row in found], alpha, seed)
 
 
 def _mapped(

@@ -218,7 +218,12 @@ class Scorer:
         pa = arrow.pyarrow()
         schema = self.schema(table.schema)
         rows = arrow.select(table, self.inputs)
-        added = self._score(self._with_tensors(rows, rows.column_names, arrow.as_tensor))
+        feeds = self._with_tensors(
+            rows,
+            rows.column_names,
+            arrow.as_tensor,
+        )
+        added = self._score(feeds)
         columns = [table[name] for name in self._keep]
         columns += [arrow.arrow_column(added[output.name], output) for output in self.outputs]
         return pa.table(columns, schema=schema)
@@ -257,7 +262,12 @@ class Scorer:
         known = list(frame.columns)
         check_kept(self._keep, known)
         rows = frame[[name for name in self.inputs if name in known]]
-        added = self._score(self._with_tensors(rows, list(rows.columns), stacked))
+        feeds = self._with_tensors(
+            rows,
+            list(rows.columns),
+            stacked,
+        )
+        added = self._score(feeds)
         columns = {name: frame[name] for name in self._keep}
         for output in self.outputs:
             for name, values in output.columns(added[output.name]).items():

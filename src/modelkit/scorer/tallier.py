@@ -35,7 +35,11 @@ class Tallier:
             are tested against.
     """
 
-    def __init__(self, profile: Profile, scores: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        scores: Sequence[str] = (),
+    ) -> None:
         self._data = profile.to_bytes()
         self._digest = profile.digest
         self._scores = tuple(scores)
@@ -69,7 +73,9 @@ class Tallier:
 
     def arrow(self, table: Any) -> Any:
         """A table of one tally, of none for no rows."""
-        return _table([] if not table.num_rows else [self._of_table(table)])
+        if not table.num_rows:
+            return _table([])
+        return _table([self._of_table(table)])
 
     def _of_table(self, table: Any) -> Tally:
         def read(name: str) -> Any:
@@ -77,12 +83,19 @@ class Tallier:
 
         return self._counted(table.column_names, read)
 
-    def _counted(self, known: Sequence[str], read: Callable[[str], Any]) -> Tally:
+    def _counted(
+        self,
+        known: Sequence[str],
+        read: Callable[[str], Any],
+    ) -> Tally:
         columns = {name: read(name) for name in self.columns(known)}
         scores = {}
         for name in self._scores:
             own = [columns.pop(column) for column in _score_columns(name, known)]
-            scores[name] = own[0] if name in known else np.column_stack(own)
+            if name in known:
+                scores[name] = own[0]
+            else:
+                scores[name] = np.column_stack(own)
         return self.profile.tally(columns or None, scores or None)
 
     def batches(self, batches: Iterable[Any]) -> Iterator[Any]:
@@ -107,16 +120,19 @@ class Tallier:
 
     def report(
         self,
-        tallies: Sequence[Tally | bytes],
+        tallies: Sequence[Tally],
         alpha: float,
         seed: int,
     ) -> DriftReport:
         """The exact test of the sum of tallies. Raises DriftError for no rows."""
-        whole = [Tally.from_bytes(each) if isinstance(each, bytes) else each for each in tallies]
-        if not whole:
+        if not tallies:
             raise DriftError("there are no rows to test")
-        detector = Detector(self.profile, alpha=alpha, seed=seed)
-        return detector.test(Tally.total(whole))
+        detector = Detector(
+            self.profile,
+            alpha=alpha,
+            seed=seed,
+        )
+        return detector.test(Tally.total(tallies))
 
 
 def _score_columns(name: str, known: Sequence[str]) -> list[str]:

@@ -20,4 +20,5 @@ def stacked(column: Any, spec: TensorSpec) -> Any:
     """A column of a pandas frame as a tensor, where its values are arrays."""
     if not len(column):
         return no_rows(spec)
-    return np.stack(column.to_numpy()) if np.ndim(column.iloc[0]) else column
+    several = np.ndim(column.iloc[0]) > 0
+    return np.stack(column.to_numpy()) if several else column
