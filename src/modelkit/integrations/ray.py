@@ -29,18 +29,16 @@ def score(
     batch_rows: int = BATCH_ROWS,
     gpus: int = 0,
 ) -> Any:
-    """Score the rows of a Ray Dataset; nothing runs before its result is asked for.
-
-    Without GPUs the rows are scored by tasks, so that no job can wait for itself. Actors, which
-    GPUs need, hold their CPUs for the whole job.
+    """Score the rows of a Ray Dataset, lazily, by tasks, so that no job can wait for itself.
 
     Args:
         rows: a `ray.data.Dataset` with the model's columns.
         package: what `mk.Scorer` takes, or a Scorer.
-        outputs, keep: see `mk.Scorer`.
+        outputs: see `mk.Scorer`.
+        keep: see `mk.Scorer`.
         batch_rows: the largest number of rows scored at once.
-        gpus: the number of actors with a GPU each; the model then runs on "cuda", that of a Scorer
-            where the Scorer says.
+        gpus: the number of actors with a GPU each, which hold a CPU each for the whole job; the
+            model runs on "cuda", that of a Scorer where it says.
 
     Returns a Dataset of the kept columns and the outputs.
 
@@ -97,8 +95,7 @@ def deployment(
 ) -> Any:
     """An application of Ray Serve: each replica gathers concurrent calls by a Batcher.
 
-    Call it by a handle: `await handle.remote(rows)` gives the outputs by name, for rows in any form
-    that `Model.run` takes.
+    `await handle.remote(rows)` gives the outputs by name, for rows in any form of `Model.run`.
 
     Args:
         package: what `mk.Scorer` takes, or a Scorer.
@@ -140,10 +137,8 @@ def drift(
     """Compare the rows of a Ray Dataset with a Profile: one exact test of the counts of all.
 
     `rows` has the columns of the profile, and the outputs of the model that `scores` names, as
-    `score` adds them; `alpha` and `seed` are those of `mk.Detector`.
-
-    Raises DriftError for no rows, outputs that the profile does not look at, and what
-    `Profile.tally` refuses; for columns that are missing, by way of Ray.
+    `score` adds them; `alpha` and `seed` are those of `mk.Detector`. Raises DriftError for no rows,
+    outputs that the profile does not look at, and what `Profile.tally` refuses.
     """
     tallier = Tallier(profile, scores)
     tallies = rows.map_batches(
