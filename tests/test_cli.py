@@ -261,7 +261,7 @@ def test_doctor_names_two_runtimes_and_the_line_that_mends_it(capsys, monkeypatc
 def test_usage_is_shown_for_unknown_commands(capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["explode"])
-    assert caught.value.code == 1
+    assert caught.value.code == 2
 
 
 def test_what_a_file_says_cannot_drive_the_terminal():
@@ -431,4 +431,4 @@ def test_drift_has_another_status_for_errors(capsys, penguins_mk, drift_csvs):
         current = ["--current", str(drift_csvs["later"])] if wrong else []
         with pytest.raises(SystemExit) as caught:
             cli.main(["drift", str(penguins_mk), *current, *wrong])
-        assert caught.value.code == 1
+        assert caught.value.code == 2

@@ -265,6 +265,21 @@ def test_how_the_rows_of_a_day_come_makes_no_difference(profile):
     assert pieces.state() == whole.state()
 
 
+def test_a_detector_judges_as_the_evidence_alone_does(profile):
+    """So what benchmarks measure of the evidence alone holds for Detectors."""
+    rows = later(range(100, 121), CHANGES["origin"])
+    day = (rows["when"].dt.normalize() - rows["when"][0].normalize()).dt.days.to_numpy()
+    detector = mk.Detector(profile, seed=3)
+    detector.update(rows)
+    seed = np.random.SeedSequence(3).spawn(4)[0]  # of one stratum, rows, labels and the target
+    alone = UnitEvidence(profile.units, 1, np.full(6, 0.01 / 6), "ever", seed)
+    for unit in shares_of_days(profile, rows, day)[:20]:
+        alone.judge(unit, 0)
+    own = detector._watch.units.stream.evidence
+    assert np.array_equal(alone.p(), own.p())
+    assert np.array_equal(alone.levels, own.levels)
+
+
 def test_late_rows_are_counted_and_told(profile):
     detector = mk.Detector(profile)
     rows = later(range(100, 104))

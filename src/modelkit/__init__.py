@@ -25,9 +25,15 @@ if TYPE_CHECKING:
     from modelkit.embedding.encoder import TextEncoder as TextEncoder
     from modelkit.embedding.verbs import aembed as aembed
     from modelkit.embedding.verbs import embed as embed
+    from modelkit.evaluation.evaluate import evaluate as evaluate
+    from modelkit.evaluation.evaluation import Evaluation as Evaluation
     from modelkit.explain.explainer import Explainer as Explainer
     from modelkit.explain.explanation import Explanation as Explanation
     from modelkit.function_model import FunctionModel as FunctionModel
+    from modelkit.gating.check import Check as Check
+    from modelkit.gating.gate import gate as gate
+    from modelkit.gating.policy import GateMetric as GateMetric
+    from modelkit.gating.verdict import Verdict as Verdict
     from modelkit.integrations.prometheus import Collector as Collector
     from modelkit.jsonable import to_json as to_json
     from modelkit.manifest import Manifest as Manifest
@@ -41,6 +47,10 @@ if TYPE_CHECKING:
     from modelkit.registry.registry import Registry as Registry
     from modelkit.registry.releases import Release as Release
     from modelkit.replicas import Replicas as Replicas
+    from modelkit.retraining.policy import RetrainPolicy as RetrainPolicy
+    from modelkit.retraining.retrain import retrain as retrain
+    from modelkit.retraining.run import Run as Run
+    from modelkit.retraining.training import Training as Training
     from modelkit.rollout.guards import Guard as Guard
     from modelkit.rollout.policy import RolloutPolicy as RolloutPolicy
     from modelkit.rollout.policy import RolloutStage as RolloutStage
@@ -62,14 +72,17 @@ _HOMES = {
     "App": "modelkit.web.app",
     "Batcher": "modelkit.batching.batcher",
     "Call": "modelkit.call",
+    "Check": "modelkit.gating.check",
     "Collector": "modelkit.integrations.prometheus",
     "Column": "modelkit.spec",
     "Detector": "modelkit.drift.detector",
     "Device": "modelkit.device",
     "DriftReport": "modelkit.drift.report",
+    "Evaluation": "modelkit.evaluation.evaluation",
     "Explainer": "modelkit.explain.explainer",
     "Explanation": "modelkit.explain.explanation",
     "FunctionModel": "modelkit.function_model",
+    "GateMetric": "modelkit.gating.policy",
     "Guard": "modelkit.rollout.guards",
     "Manifest": "modelkit.manifest",
     "Meter": "modelkit.metering.meter",
@@ -82,24 +95,31 @@ _HOMES = {
     "Registry": "modelkit.registry.registry",
     "Release": "modelkit.registry.releases",
     "Replicas": "modelkit.replicas",
+    "RetrainPolicy": "modelkit.retraining.policy",
     "Rollout": "modelkit.rollout.rollout",
     "RolloutPolicy": "modelkit.rollout.policy",
+    "Run": "modelkit.retraining.run",
     "Scorer": "modelkit.scorer.scorer",
     "Signature": "modelkit.signature",
     "RolloutStage": "modelkit.rollout.policy",
     "Tally": "modelkit.drift.tallies",
     "TensorSpec": "modelkit.spec",
     "TextEncoder": "modelkit.embedding.encoder",
+    "Training": "modelkit.retraining.training",
     "Totals": "modelkit.metering.totals",
+    "Verdict": "modelkit.gating.verdict",
     "Wrapper": "modelkit.wrapper",
     "aembed": "modelkit.embedding.verbs",
     "attach": "modelkit.package.attach",
     "devices": "modelkit.runtimes.sessions",
     "embed": "modelkit.embedding.verbs",
     "errors": "modelkit",
+    "evaluate": "modelkit.evaluation.evaluate",
     "events": "modelkit",
+    "gate": "modelkit.gating.gate",
     "inspect": "modelkit.package.load",
     "load": "modelkit.package.load",
+    "retrain": "modelkit.retraining.retrain",
     "save": "modelkit.package.save",
     "to_json": "modelkit.jsonable",
     "tokens": "modelkit.web.auth",

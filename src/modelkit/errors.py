@@ -20,10 +20,13 @@ ModelkitError
 ├── ExplainError                    an explanation that cannot be given as asked
 │   └── AdditivityError             an exact explanation does not add up to what was served
 ├── DriftError                      a profile, a detector or rows do not fit each other
+├── EvaluationError                 rows, labels and a model that cannot be evaluated together
+├── GateError                       a candidate and a champion that cannot be judged as asked
 ├── RegistryError                   a registry cannot do what was asked
 │   ├── NotFound                    it has no such model, version or alias
 │   └── Conflict                    somebody else was faster, or it is fixed already
 ├── RolloutError                    a rollout cannot go as asked
+├── RetrainError                    a retraining cannot go as asked
 ├── MeterError                      a Meter that cannot count as asked
 ├── ExportError                     files that cannot be written as asked
 └── MissingExtraError (ImportError) an optional library is not installed
@@ -148,6 +151,14 @@ class DriftError(ModelkitError):
     """
 
 
+class EvaluationError(ModelkitError):
+    """Rows, labels or weights that cannot be evaluated as asked; `metric` names one, if it is one."""
+
+
+class GateError(ModelkitError):
+    """A candidate that cannot be judged as asked; `metric` names what is at fault, if it is one."""
+
+
 class RegistryError(ModelkitError):
     """A registry that cannot do what was asked, or holds a file that it cannot read."""
 
@@ -167,6 +178,14 @@ class RolloutError(ModelkitError):
     """A rollout that cannot go as asked.
 
     Its stages or guards cannot be meant, its models do not fit each other, or there is none.
+    """
+
+
+class RetrainError(ModelkitError):
+    """A retraining that cannot go as asked.
+
+    Its policy cannot be meant, `train` or `judge` did not give what they have to, or a record of it
+    cannot be read.
     """
 
 

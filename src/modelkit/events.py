@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, final
 
-from modelkit.logs import INFO, WARNING, due, takes, write_record
+from modelkit.logs import INFO, WARNING, log_due, takes, write_record
 
 Listener = Callable[[Any], object]
 
@@ -172,8 +172,11 @@ class Alarmed(Event):
 
     def __str__(self) -> str:
         whose = f"{self.name} {self.version}: " if self.name else ""
-        since = "" if self.began is None else f", since about row {self.began:,}"
-        when = f"at row {self.row:,}" if self.unit is None else f"with {self.unit}"
+        when = f"with {self.unit}"
+        since = ""
+        if self.unit is None:
+            when = f"at row {self.row:,}"
+            since = "" if self.began is None else f", since about row {self.began:,}"
         return f"{whose}{self.feature}: {self.kind} {when}{since}: p {self.p:.2g}"
 
 
@@ -365,7 +368,7 @@ def _record(event: Event) -> None:
     with suppress(Exception):  # of a filter or a handler of the application
         count = 1
         if event.limited_by:
-            count = due((type(event), *(getattr(event, name) for name in event.limited_by)))
+            count = log_due((type(event), *(getattr(event, name) for name in event.limited_by)))
         if count:
             values = {field.name: getattr(event, field.name) for field in fields(event)}  # type: ignore[arg-type]
             kind = type(event).__name__.lower()

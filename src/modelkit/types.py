@@ -19,19 +19,32 @@ if TYPE_CHECKING:
     from modelkit.drift.segments import Segmentation as Segmentation
     from modelkit.drift.target import TargetLabels as TargetLabels
     from modelkit.drift.units import ReferenceUnits as ReferenceUnits
-    from modelkit.drift.values import Check as Check
+    from modelkit.drift.values import DriftCheck as DriftCheck
     from modelkit.drift.values import Effect as Effect
     from modelkit.drift.values import FeatureDrift as FeatureDrift
     from modelkit.drift.values import Performance as Performance
     from modelkit.drift.values import SegmentDrift as SegmentDrift
     from modelkit.drift.vectors import Basis as Basis
     from modelkit.embedding.pipeline import Pipeline as Pipeline
+    from modelkit.evaluation.calibrated import BrierParts as BrierParts
+    from modelkit.evaluation.calibrated import ReliabilityBin as ReliabilityBin
+    from modelkit.evaluation.details import Confusion as Confusion
+    from modelkit.evaluation.details import ResidualBand as ResidualBand
+    from modelkit.evaluation.details import ScoreCurve as ScoreCurve
+    from modelkit.evaluation.figures import ClassFigures as ClassFigures
+    from modelkit.evaluation.figures import MetricFigure as MetricFigure
+    from modelkit.evaluation.gap import TrainingGap as TrainingGap
+    from modelkit.evaluation.leakage import LeakageCheck as LeakageCheck
+    from modelkit.evaluation.learning import LearningCurve as LearningCurve
+    from modelkit.evaluation.learning import LearningPoint as LearningPoint
+    from modelkit.evaluation.slices import SliceFigures as SliceFigures
     from modelkit.explain.explainer import ExplainPlan as ExplainPlan
     from modelkit.identity import Identity as Identity
     from modelkit.manifest import Attachment as Attachment
     from modelkit.manifest import Member as Member
     from modelkit.manifest import Parity as Parity
     from modelkit.package.attach import Attachable as Attachable
+    from modelkit.package.attach import BoundAttachable as BoundAttachable
     from modelkit.package.load import Reference as Reference
     from modelkit.recipe import Recipe as Recipe
     from modelkit.registry.log import Alias as Alias
@@ -40,7 +53,11 @@ if TYPE_CHECKING:
     from modelkit.registry.log import Underway as Underway
     from modelkit.registry.releases import Recorded as Recorded
     from modelkit.registry.shelf import Shelf as Shelf
+    from modelkit.registry.verdicts import Judgement as Judgement
     from modelkit.replicas import Replica as Replica
+    from modelkit.retraining.policy import RetrainState as RetrainState
+    from modelkit.retraining.policy import StandingAlarm as StandingAlarm
+    from modelkit.retraining.run import RunStep as RunStep
     from modelkit.rollout.answering import SignedAnswers as SignedAnswers
     from modelkit.rollout.planning import Need as Need
     from modelkit.rollout.planning import RolloutPlan as RolloutPlan
@@ -50,6 +67,19 @@ if TYPE_CHECKING:
     from modelkit.web.query import Limits as Limits
 
 _HOMES = {
+    "TrainingGap": "modelkit.evaluation.gap",
+    "SliceFigures": "modelkit.evaluation.slices",
+    "ResidualBand": "modelkit.evaluation.details",
+    "ReliabilityBin": "modelkit.evaluation.calibrated",
+    "LearningPoint": "modelkit.evaluation.learning",
+    "LearningCurve": "modelkit.evaluation.learning",
+    "LeakageCheck": "modelkit.evaluation.leakage",
+    "MetricFigure": "modelkit.evaluation.figures",
+    "ScoreCurve": "modelkit.evaluation.details",
+    "Confusion": "modelkit.evaluation.details",
+    "ClassFigures": "modelkit.evaluation.figures",
+    "BrierParts": "modelkit.evaluation.calibrated",
+    "BoundAttachable": "modelkit.package.attach",
     "Acknowledgement": "modelkit.drift.notes",
     "History": "modelkit.drift.history",
     "ReferenceUnits": "modelkit.drift.units",
@@ -65,7 +95,7 @@ _HOMES = {
     "BatchPlan": "modelkit.batching.policy",
     "Block": "modelkit.coercion",
     "Calibration": "modelkit.drift.labelfree",
-    "Check": "modelkit.drift.values",
+    "DriftCheck": "modelkit.drift.values",
     "Effect": "modelkit.drift.values",
     "ExplainPlan": "modelkit.explain.explainer",
     "Feature": "modelkit.drift.cells",
@@ -83,9 +113,13 @@ _HOMES = {
     "Replica": "modelkit.replicas",
     "Identity": "modelkit.identity",
     "ScoredOutput": "modelkit.scorer.outputs",
+    "Judgement": "modelkit.registry.verdicts",
     "Shelf": "modelkit.registry.shelf",
     "State": "modelkit.registry.log",
     "Underway": "modelkit.registry.log",
+    "RetrainState": "modelkit.retraining.policy",
+    "RunStep": "modelkit.retraining.run",
+    "StandingAlarm": "modelkit.retraining.policy",
     "SignedAnswers": "modelkit.rollout.answering",
     "GuardProgress": "modelkit.rollout.progress",
     "Need": "modelkit.rollout.planning",

@@ -13,7 +13,8 @@ from modelkit.drift.cells import CELLS, GONE, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.columns import as_texts, length
 from modelkit.drift.profile import Profile
 from modelkit.drift.repeats import duplicates
-from modelkit.drift.values import Check
+from modelkit.drift.values import DriftCheck
+from modelkit.holm import holm
 
 EXAMPLES_SHOWN = 3  # of unseen categories
 LONGEST_EXAMPLE = 40
@@ -24,21 +25,21 @@ FEWEST_ALIKE = 20  # rows of one value that are worth a word
 def unseen(
     feature: Feature,
     counts: Array,
-) -> list[Check]:
+) -> list[DriftCheck]:
     """A category that training did not know, from counts (67,)."""
     if feature.ordered or not counts[UNKNOWN_CATEGORY]:
         return []
     new = int(counts[UNKNOWN_CATEGORY])
     total = int(counts.sum())
     found = f"{new:,} of {total:,} rows have a category that training did not know"
-    return [Check("unseen category", feature.name, found, "none")]
+    return [DriftCheck("unseen category", feature.name, found, "none")]
 
 
 def strangers(
     unknown: int,
     rows: int,
     stratum: str | None,
-) -> tuple[Check, ...]:
+) -> tuple[DriftCheck, ...]:
     """Rows of a stratum that the reference does not have."""
     if not unknown or stratum is None:
         return ()
@@ -46,7 +47,7 @@ def strangers(
         f"{unknown:,} of {rows:,} rows are of a stratum that the reference does not have; they "
         "were not compared"
     )
-    return (Check("unseen stratum", stratum, found, "none"),)
+    return (DriftCheck("unseen stratum", stratum, found, "none"),)
 
 
 def batch_checks(
@@ -55,14 +56,14 @@ def batch_checks(
     counts: Array,
     *,
     alpha: float,
-) -> list[Check]:
+) -> list[DriftCheck]:
     """The checks of one batch with counts (d, 67).
 
     A rate that went up, and a column that is constant, are reported where an exact test at alpha
     tells them from the reference. Holm's correction is over all tests of all columns, and not over
     those that found something: these are chosen by the rows.
     """
-    found: list[Check] = []
+    found: list[DriftCheck] = []
     present = [j for j, feature in enumerate(profile.features) if feature.name in columns]
     for j in present:
         feature = profile.features[j]
@@ -76,15 +77,15 @@ def count_checks(
     present: Sequence[int],
     counts: Array,
     alpha: float,
-) -> list[Check]:
+) -> list[DriftCheck]:
     """The checks that counts (d, 67) of a batch suffice for, of the features that it has."""
-    tested: list[Check] = []
+    tested: list[DriftCheck] = []
     reference = profile.counts.sum(axis=0)
     for j in present:
         feature = profile.features[j]
         tested.append(_constant_column(feature, counts[j], reference[j]))
         tested += _rates(feature, counts[j], reference[j])
-    adjusted = exact.holm(np.array([check.p for check in tested], np.float64))
+    adjusted = holm(np.array([check.p for check in tested], np.float64))
     found = []
     for check, p in zip(tested, adjusted.tolist(), strict=True):
         if p <= alpha:
@@ -95,7 +96,7 @@ def count_checks(
 def _unseen_names(
     feature: Feature,
     values: Array,
-) -> list[Check]:
+) -> list[DriftCheck]:
     if feature.ordered:
         return []
     items = zip(as_texts(values), feature.cells(values), strict=True)
@@ -105,14 +106,14 @@ def _unseen_names(
     examples = sorted(set(new))[:EXAMPLES_SHOWN]
     names = ", ".join(repr(name[:LONGEST_EXAMPLE]) for name in examples)
     found = f"{len(new):,} of {len(values):,} rows, such as {names}"
-    return [Check("unseen category", feature.name, found, "none")]
+    return [DriftCheck("unseen category", feature.name, found, "none")]
 
 
 def _constant_column(
     feature: Feature,
     counts: Array,
     reference: Array,
-) -> Check:
+) -> DriftCheck:
     """Whether all values of a batch are in one cell; p is the exact probability of that.
 
     It is 1 where they are not, and of fewer than 20 rows.
@@ -124,14 +125,14 @@ def _constant_column(
         p = exact.constant_test(counts, reference)
     share = reference[cell] / max(reference.sum(), 1)
     found = f"all {n:,} values are {feature.labels()[cell]}"
-    return Check("constant", feature.name, found, f"a share of {share:.2g}", p)
+    return DriftCheck("constant", feature.name, found, f"a share of {share:.2g}", p)
 
 
 def _rates(
     feature: Feature,
     counts: Array,
     reference: Array,
-) -> list[Check]:
+) -> list[DriftCheck]:
     """Rates of missing, infinite and outlying values; p is 1 where one did not go up."""
     asked = {"missing rate": [GONE]}
     if feature.kind in ("number", "text", "time") and feature.edges:
@@ -149,7 +150,7 @@ def _rates(
         if here * total > there * n:
             p = exact.rate_test(here, n, there, total)
         rate = f"{here / max(n, 1):.2%} of {n:,} rows"
-        tested.append(Check(name, feature.name, rate, f"{there / max(total, 1):.2%}", p))
+        tested.append(DriftCheck(name, feature.name, rate, f"{there / max(total, 1):.2%}", p))
     return tested
 
 
@@ -157,7 +158,7 @@ def _duplicated(
     profile: Profile,
     columns: Mapping[str, Array],
     alpha: float,
-) -> list[Check]:
+) -> list[DriftCheck]:
     """Rows that equal an earlier one, among as many rows as the reference has.
 
     More rows would have more duplicates. The test takes duplicates for independent events, which
@@ -178,4 +179,4 @@ def _duplicated(
         return []
     found = f"{twice / n:.2%} of {n:,} rows"
     expected = f"{share:.2%} (by a test that is not exact)"
-    return [Check("duplicate rows", "all columns", found, expected)]
+    return [DriftCheck("duplicate rows", "all columns", found, expected)]

@@ -13,7 +13,7 @@ from modelkit.drift.outputs import class_numbers, scores_of
 from modelkit.errors import DriftError
 
 RECENT_ESTIMATED = 1024  # rows after which a new estimate begins
-PARTS = ("earlier", "lately")
+HALVES = ("earlier", "lately")
 
 
 @final
@@ -74,7 +74,7 @@ class LabelFree:
     def state(self) -> dict[str, Array]:
         """Everything that changes, as arrays."""
         arrays: dict[str, Array] = {}
-        for part, estimate in zip(PARTS, self._estimates, strict=True):
+        for part, estimate in zip(HALVES, self._estimates, strict=True):
             if estimate is not None:
                 for name, value in vars(estimate).items():
                     arrays[f"{part} {name}"] = np.asarray(value)
@@ -85,7 +85,7 @@ class LabelFree:
         arrays: Mapping[str, Array],
     ) -> None:
         """Go on from `state()`, bit for bit."""
-        self._estimates = [_read_estimate(arrays, part) for part in PARTS]
+        self._estimates = [_read_estimate(arrays, part) for part in HALVES]
 
 
 def _read_estimate(

@@ -9,21 +9,22 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift import checks, exact
-from modelkit.drift.audit import bins_of
-from modelkit.drift.cells import CELLS, GONE, Feature
+from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.columns import length
 from modelkit.drift.dependence import every
 from modelkit.drift.encoding import stratum_numbers
+from modelkit.drift.feature_findings import feature_drift
 from modelkit.drift.notes import united
 from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.stream import Crossing, Stream
-from modelkit.drift.values import Alarm, Check, Effect, FeatureDrift
+from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
 from modelkit.drift.watch import Watch
 from modelkit.drift.where import segments_of
 from modelkit.errors import DriftError
 from modelkit.evidence import LEAST_WEALTH
+from modelkit.holm import holm
 
 SUSPECT = 0.05  # the p-value below which a report says when a change may have begun
 
@@ -35,7 +36,7 @@ def of_stream(watch: Watch) -> DriftReport:
     """The evidence so far, and the last 1,024 rows of each stratum beside the reference."""
     profile = watch.profile
     features: list[FeatureDrift] = []
-    found: list[Check] = []
+    found: list[DriftCheck] = []
     alarmed = counts_at_alarm(watch.alarms)
     for s, (name, stream) in enumerate(watch.streams()):
         features += _stream_features(profile.features, profile.counts[s], name, stream, alarmed)
@@ -127,7 +128,7 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
     strangers = sum(watch.strangers for watch in watches)
     features: list[FeatureDrift] = []
     alarms: list[Alarm] = []
-    found: list[Check] = []
+    found: list[DriftCheck] = []
     for s, (name, _) in enumerate(first.streams()):
         streams = [watch.streams()[s][1] for watch in watches]
         merged = _Merged(first, streams)
@@ -325,7 +326,7 @@ def adjusted_tests(
             draws,
         )
         p.append(value)
-    adjusted = exact.holm(np.array(p)).tolist()
+    adjusted = holm(np.array(p)).tolist()
     return dict(zip(tests, adjusted, strict=True))
 
 
@@ -355,70 +356,3 @@ def _batch_alarms(
         )
         alarms.append(alarm)
     return tuple(sorted(alarms, key=lambda alarm: alarm.p))
-
-
-# One feature.
-
-
-def feature_drift(  # noqa: PLR0913 - all but four by keyword
-    feature: Feature,
-    stratum: str | None,
-    reference: Array,
-    recent: Array,
-    *,
-    changed: float | None = None,
-    material: float | None = None,
-    began: int | None = None,
-    compared: int | None = None,
-    alarmed: Array | None = None,
-    effects: tuple[Effect, ...] | None = None,
-) -> FeatureDrift:
-    """The findings on one feature, from counts (67,) of the reference and of recent rows.
-
-    `effects` are those between units; without them they are measured between rows.
-    """
-    if effects is None:
-        effects = exact.all_effects(recent, reference, ordered=feature.ordered)
-    before = _shares(reference)
-    now = _shares(recent)
-    then = None if alarmed is None else _shares(alarmed)
-    shown = _shown_cells(feature, before, now, then)
-    labels = feature.labels()
-    return FeatureDrift(
-        feature=feature.name,
-        kind=feature.kind,
-        stratum=stratum,
-        rows=int(recent.sum()),
-        p_changed=changed,
-        p_material=material,
-        effects=effects,
-        reference_rows=int(reference.sum()),
-        compared=int(recent.sum()) if compared is None else compared,
-        missing=(float(before[GONE]), float(now[GONE])),
-        weight=feature.weight,
-        began=began,
-        cells=tuple((labels[i], float(before[i]), float(now[i])) for i in shown),
-        bins=bins_of(feature, reference, recent),
-        at_alarm=() if then is None else tuple(then[shown].tolist()),
-    )
-
-
-def _shares(counts: Array) -> Array:
-    shares: Array = counts / max(counts.sum(), 1)
-    return shares
-
-
-def _shown_cells(
-    feature: Feature,
-    before: Array,
-    now: Array,
-    then: Array | None,
-) -> list[int]:
-    """The cells that any rows are in, and empty ones between edges."""
-    rows = before + now if then is None else before + now + then
-    shown = []
-    for i, label in enumerate(feature.labels()):
-        between = label and label[0] not in "-+("
-        if rows[i] or between:
-            shown.append(i)
-    return shown

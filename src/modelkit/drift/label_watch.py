@@ -7,7 +7,7 @@ from typing import final
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.drift.labelled_rows import LabelledRows
+from modelkit.drift.labelled_rows import LabelledCall
 from modelkit.drift.labels import Labelled
 from modelkit.drift.milestones import places_of
 from modelkit.drift.order import Order, Shuffle
@@ -15,6 +15,7 @@ from modelkit.drift.profile import Profile
 from modelkit.drift.raised import loss_alarm, row_alarm
 from modelkit.drift.shares import labelled_of, target_stream
 from modelkit.drift.stream import Stream
+from modelkit.drift.target import TARGET
 from modelkit.drift.values import Alarm
 from modelkit.evidence import Guarantee
 
@@ -71,9 +72,14 @@ class LabelWatch:
         """What has a state."""
         return [part for part in (self.losses, self.target) if part is not None]
 
+    @property
+    def named(self) -> list[tuple[str, Labelled | Stream | None]]:
+        """What alarms about labels are called, with what raises them."""
+        return [("loss", self.losses), (TARGET, self.target)]
+
     def push(
         self,
-        rows: LabelledRows,
+        rows: LabelledCall,
         times: Array,
         order: Order,
     ) -> list[Alarm]:

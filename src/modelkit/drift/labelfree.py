@@ -148,7 +148,7 @@ class Calibration:
         points = np.quantile(columns, np.linspace(0, 1, POINTS), axis=0).T
         deviations = np.empty((width, FITS, POINTS), np.float32)
         n = len(labels)
-        chosen = largest(scores) if predicted is None else predicted
+        chosen = likeliest_class(scores) if predicted is None else predicted
         right = chosen == labels
         gaps = np.empty(FITS + 1)
         gaps[FITS] = (_of_chosen(columns, knots, chosen) - right).mean()
@@ -235,7 +235,7 @@ class Calibration:
         return value, sqrt(of_labels + of_fits)
 
 
-def largest(scores: Array) -> Array:
+def likeliest_class(scores: Array) -> Array:
     """The number of the class of the largest score of each row, (n,)."""
     chosen: Array = scores > 0.5 if scores.ndim == 1 else scores.argmax(axis=1)
     return chosen.astype(np.int64)

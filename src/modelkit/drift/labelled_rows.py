@@ -1,4 +1,4 @@
-"""LabelledRows as they come: the losses of the model, and the cells of the labels themselves."""
+"""LabelledCall as they come: the losses of the model, and the cells of the labels themselves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modelkit.errors import DriftError
 
 @final
 @dataclass(frozen=True, eq=False)
-class LabelledRows:
+class LabelledCall:
     """Labelled rows: their losses (n,), the cells of their labels, uint8 (n, 1), or both."""
 
     losses: Array | None
@@ -31,7 +31,7 @@ class LabelledRows:
         y: Any,
         predicted: Any,
         losses: Any,
-    ) -> LabelledRows:
+    ) -> LabelledCall:
         """The arguments of `Detector.update_labels`. Raises DriftError for those that do not fit."""
         baseline = profile.baseline
         target = profile.target
@@ -42,16 +42,16 @@ class LabelledRows:
         if (losses is None) == (y is None) or (y is None and predicted is not None):
             raise DriftError("pass labels and what was predicted, labels alone, or losses alone")
         if losses is not None:
-            return LabelledRows(check_losses(losses), None)
+            return LabelledCall(check_losses(losses), None)
         cells = None if target is None else target.cells(y)
         if predicted is not None:
-            return LabelledRows(_losses(profile, baseline, y, predicted), cells)
+            return LabelledCall(_losses(profile, baseline, y, predicted), cells)
         if cells is None:
             raise DriftError(
                 "the profile has no labels to compare labels alone with: pass labels and what "
                 "was predicted, or fit the profile with labels="
             )
-        return LabelledRows(None, cells)
+        return LabelledCall(None, cells)
 
 
 def _losses(

@@ -11,7 +11,7 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift import archive, risk
 from modelkit.drift.losses import Baseline
-from modelkit.drift.milestones import UNKNOWN, Milestones, from_state, known
+from modelkit.drift.milestones import NO_TIME, Milestones, from_state, known
 from modelkit.evidence import LEAST_WEALTH, Evidence, Guarantee
 
 BLOCK_LOSSES = 10  # losses of a micro-batch
@@ -54,7 +54,7 @@ class Labelled:
         self._limit = (1 if guarantee == "ever" else horizon) / level
         self._pending = np.empty((0, 2))  # losses, and the times of their labels
         self._milestones = Milestones()
-        self._latest = UNKNOWN
+        self._latest = NO_TIME
         self._quiet = True
 
     def push(
@@ -151,7 +151,7 @@ class Labelled:
         self._quiet = plain["quiet"]
         self.evidence.restore(archive.under("evidence ", arrays))
         pending = arrays["pending"]
-        times = arrays.get("times", np.full(len(pending) + 1, UNKNOWN))  # a state of before
+        times = arrays.get("times", np.full(len(pending) + 1, NO_TIME))  # a state of before
         self._pending = np.stack([pending, times[:-1]], axis=1)
         self._latest = float(times[-1])
         self._milestones = from_state(arrays, self.evidence.steps, BLOCK_LOSSES)

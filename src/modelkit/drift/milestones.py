@@ -14,7 +14,7 @@ import numpy as np
 from modelkit.cast import Array
 
 MOST_MILESTONES = 128
-UNKNOWN = float("nan")  # the time of rows that say nothing of it
+NO_TIME = float("nan")  # the time of rows that say nothing of it
 # Of a block: the number of its last row in the Detector, its first time and its last one.
 BlockEnd = tuple[float, float, float]
 
@@ -40,7 +40,7 @@ class Milestones:
     def at(self, blocks: Array) -> tuple[Array, Array]:
         """The rows before blocks of these numbers, int64 (n,), and the times of these blocks."""
         if not self._kept:
-            return np.zeros(len(blocks), np.int64), np.full(len(blocks), UNKNOWN)
+            return np.zeros(len(blocks), np.int64), np.full(len(blocks), NO_TIME)
         kept, rows, times = np.array(self._kept).T
         between = np.interp(blocks, kept, rows)
         return np.rint(between).astype(np.int64), np.interp(blocks, kept, times)
@@ -59,7 +59,7 @@ def evenly(blocks: int, size: int) -> Milestones:
     """The milestones of blocks of one size without times: of a state that has none."""
     found = Milestones()
     for block in range(blocks):
-        found.add(block * size, UNKNOWN)
+        found.add(block * size, NO_TIME)
     return found
 
 
@@ -104,7 +104,7 @@ def whole_blocks(
 
 
 @final
-class Course:
+class StreamCourse:
     """Where a stream is: the places of its rows, which are taken in blocks of a size.
 
     `row` is the number, in the Detector, of the last row that was bet on, and `latest` the latest
@@ -115,7 +115,7 @@ class Course:
 
     def __init__(self, size: int) -> None:
         self.row = 0
-        self.latest = UNKNOWN
+        self.latest = NO_TIME
         self._pending = np.empty((size, 2))
         self._milestones = Milestones()
 
@@ -159,7 +159,7 @@ class Course:
         size = len(self._pending)
         pending = rows % size
         self._milestones = from_state(arrays, rows // size, size)
-        before = places_of(rows - pending, np.full(pending, UNKNOWN))
+        before = places_of(rows - pending, np.full(pending, NO_TIME))
         self._pending[:pending] = arrays.get("places", before)
-        row, self.latest = arrays.get("end", np.array([rows - pending, UNKNOWN])).tolist()
+        row, self.latest = arrays.get("end", np.array([rows - pending, NO_TIME])).tolist()
         self.row = int(row)

@@ -215,16 +215,14 @@ def joined_calls(buffer: list[ServedCall]) -> dict[tuple[str, ...], tuple[Array,
 
     Rows stay in their order of arrival.
     """
-    places: dict[tuple[str, ...], list[Array]] = {}
     calls: dict[tuple[str, ...], list[tuple[Array, ...]]] = {}
-    n = 0
     for names, arrays, _, _ in buffer:
-        size = len(arrays[0])
-        places.setdefault(names, []).append(np.arange(n, n + size))
         calls.setdefault(names, []).append(arrays)
-        n += size
+    kinds = dict(zip(calls, range(len(calls)), strict=True))
+    sizes = [len(arrays[0]) for _, arrays, _, _ in buffer]
+    kind = np.repeat([kinds[names] for names, _, _, _ in buffer], sizes)
     joined = {}
     for names, of_calls in calls.items():
         whole = [np.concatenate(parts) for parts in zip(*of_calls, strict=True)]
-        joined[names] = (np.concatenate(places[names]), whole)
+        joined[names] = (np.flatnonzero(kind == kinds[names]), whole)
     return joined

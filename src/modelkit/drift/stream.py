@@ -14,7 +14,7 @@ from modelkit.cast import Array
 from modelkit.drift import archive, band, martingale
 from modelkit.drift.cells import ABSENT, CELLS, Feature
 from modelkit.drift.martingale import BLOCK_ROWS
-from modelkit.drift.milestones import BlockEnd, Course, known, whole_blocks
+from modelkit.drift.milestones import BlockEnd, StreamCourse, known, whole_blocks
 from modelkit.evidence import LEAST_WEALTH, MOST_LOG_GAIN, Evidence, Guarantee
 
 RECENT = 32  # blocks whose counts are kept for effect sizes
@@ -85,7 +85,7 @@ class Stream:
         self._recent = np.zeros((RECENT, d, CELLS), np.uint8)
         self._blocks = 0
         self._ranked: list[tuple[Array | None, Array, list[BlockEnd]]] = []
-        self._course = Course(BLOCK_ROWS)
+        self._whereabouts = StreamCourse(BLOCK_ROWS)
         self.values = np.zeros(d, np.int64)  # of each feature that were bet on
         self._rng = np.random.default_rng(seed)
         coarse = _group_table(features)
@@ -165,9 +165,9 @@ class Stream:
         self.rows += n
         if had + n < BLOCK_ROWS:
             self._pending[had : had + n] = cells
-            self._course.wait(had, places)
+            self._whereabouts.wait(had, places)
             return
-        ends = self._course.ends(had, places)
+        ends = self._whereabouts.ends(had, places)
         slots, added = self._ranks(whole_blocks(self._pending, had, cells))
         self._ranked.append((slots, added, ends))
 
@@ -205,7 +205,7 @@ class Stream:
         for i, counts in enumerate(added):
             self._recent[self._blocks % RECENT] = counts
             self._blocks += 1
-            self._course.come_to(ends[i])
+            self._whereabouts.come_to(ends[i])
             self.values += rows[i]
             if slots is not None:
                 self.evidence["changed"].step(logs[i], factors[i], rows[i])
@@ -240,15 +240,15 @@ class Stream:
 
     def _crossing(self, kind: str, j: int) -> Crossing:
         block = int(self._first_blocks(kind)[j])
-        began, began_time = self._course.at(np.array([block]))
+        began, began_time = self._whereabouts.at(np.array([block]))
         return Crossing(
             kind,
             feature=j,
             p=float(self.p(kind)[j]),
-            row=self._course.row,
+            row=self._whereabouts.row,
             began=int(began[0]),
             recent=self.recent(block)[j],
-            time=known(self._course.latest),
+            time=known(self._whereabouts.latest),
             began_time=known(began_time[0]),
             rows=int(self.values[j]),
         )
@@ -278,7 +278,7 @@ class Stream:
 
     def began(self, kind: str) -> Array:
         """For each feature, (d,), the number of rows before the start of its best bet."""
-        return self._course.at(self._first_blocks(kind))[0]
+        return self._whereabouts.at(self._first_blocks(kind))[0]
 
     def _first_blocks(self, kind: str) -> Array:
         """For each feature, (d,), the number of the block at which its best bet began."""
@@ -305,7 +305,7 @@ class Stream:
             "phases": self._phases,
             "values": self.values,
         }
-        arrays |= self._course.state(self.rows % BLOCK_ROWS)
+        arrays |= self._whereabouts.state(self.rows % BLOCK_ROWS)
         for kind, quiet in self._quiet.items():
             arrays[f"quiet {kind}"] = quiet
         for kind, evidence in self.evidence.items():
@@ -334,7 +334,7 @@ class Stream:
         self._counts = arrays["counts"].copy()
         self._recent = arrays["recent"].copy()
         self._banded = arrays["banded"].copy()
-        self._course.restore(arrays, self.rows)
+        self._whereabouts.restore(arrays, self.rows)
         self.values = arrays.get("values", self.totals.sum(axis=1)).copy()
         self._pending[: len(arrays["pending"])] = arrays["pending"]
         for kind in self._quiet:

@@ -16,7 +16,7 @@ from modelkit.drift.tallies import STRANGE, Tally
 from modelkit.drift.unit_findings import units_report
 from modelkit.drift.unit_permutation import CallUnits
 from modelkit.drift.units import unit_name
-from modelkit.drift.values import Check
+from modelkit.drift.values import DriftCheck
 from modelkit.drift.watch import Watch
 from modelkit.errors import DriftError
 
@@ -39,7 +39,7 @@ def of_tally(
         raise DriftError("this is a tally of another profile; the counts would not mean the same")
     if not tally.groups:
         raise DriftError("there are no rows to test")
-    found: list[Check] = []
+    found: list[DriftCheck] = []
     for feature, counts in zip(profile.features, tally.counts.sum(axis=0), strict=True):
         found += checks.unseen(feature, counts)
     if profile.units is not None:

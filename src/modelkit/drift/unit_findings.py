@@ -11,7 +11,8 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift import checks
 from modelkit.drift.encoding import to_cells
-from modelkit.drift.findings import SUSPECT, counts_at_alarm, feature_drift
+from modelkit.drift.feature_findings import feature_drift
+from modelkit.drift.findings import SUSPECT, counts_at_alarm
 from modelkit.drift.martingale import tally
 from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
@@ -20,7 +21,7 @@ from modelkit.drift.unit_permutation import CallUnits, UnitComparison, compare_u
 from modelkit.drift.unit_stream import UnitStream
 from modelkit.drift.unit_watch import UnitWatch
 from modelkit.drift.units import UnitRows, group_table, many, plural, shares_of, unit_name
-from modelkit.drift.values import Alarm, Check, FeatureDrift
+from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
 from modelkit.drift.watch import Watch
 from modelkit.drift.where import segments_of
 from modelkit.errors import DriftError
@@ -33,7 +34,7 @@ def of_stream(watch: Watch) -> DriftReport:
     profile = watch.profile
     units = watch.of_units()
     stream = units.stream
-    found: list[Check] = []
+    found: list[DriftCheck] = []
     for feature, totals in zip(profile.features, stream.totals, strict=True):
         found += checks.unseen(feature, totals)
     return DriftReport(
@@ -79,6 +80,7 @@ def _stream_drifts(
         p=p,
         began=began,
         alarms=alarms,
+        judged=(stream.totals - stream.open_counts).sum(axis=1).tolist(),
     )
 
 
@@ -91,6 +93,7 @@ def _drifts(  # noqa: PLR0913 - half of them by keyword
     p: Sequence[float | None],
     began: Sequence[int | None],
     alarms: Sequence[Alarm] = (),
+    judged: Sequence[int] | None = None,
 ) -> tuple[FeatureDrift, ...]:
     """The findings on each feature.
 
@@ -102,6 +105,8 @@ def _drifts(  # noqa: PLR0913 - half of them by keyword
         p: the p-value of each feature.
         began: the estimated number of rows before the change of each, None where none is likely.
         alarms: those raised so far, whose rows are shown beside the recent ones.
+        judged: the rows of all units that the p-value of each rests on; None where these are the
+            recent ones.
     """
     reference = profile.counts.sum(axis=0)
     counts = recent.sum(axis=0) if len(recent) else np.zeros_like(reference)
@@ -115,6 +120,7 @@ def _drifts(  # noqa: PLR0913 - half of them by keyword
             counts[j],
             changed=p[j],
             began=began[j],
+            compared=None if judged is None else judged[j],
             alarmed=alarmed.get((None, feature.name)),
             effects=units.effects(j, recent[:, j], strata),
         )
@@ -135,7 +141,7 @@ def _said(stream: UnitStream) -> tuple[str, ...]:
 def _unit_checks(
     profile: Profile,
     stream: UnitStream,
-) -> tuple[Check, ...]:
+) -> tuple[DriftCheck, ...]:
     """Rows that could not be compared."""
     found = []
     if stream.late:
@@ -143,13 +149,13 @@ def _unit_checks(
             f"{stream.late:,} rows came after the unit that they belong to was judged; they were "
             "not compared"
         )
-        found.append(Check("late rows", str(profile.time or profile.unit), rows, "none"))
+        found.append(DriftCheck("late rows", str(profile.time or profile.unit), rows, "none"))
     if stream.partial:
         rows = (
             f"{stream.partial:,} rows are of the {stream.unit} in which watching began, which is not "
             "whole; they were not compared"
         )
-        found.append(Check("unit not whole", str(profile.time), rows, "whole units"))
+        found.append(DriftCheck("unit not whole", str(profile.time), rows, "whole units"))
     if stream.uncompared:
         found.append(_unseen_stratum(profile, stream.uncompared, stream.strange))
     return tuple(found)
@@ -159,12 +165,12 @@ def _unseen_stratum(
     profile: Profile,
     units: int,
     rows: int,
-) -> Check:
+) -> DriftCheck:
     found = (
         f"{many(units, str(profile.unit))} ({rows:,} rows) of a stratum that the reference does not "
         "have; they were not compared"
     )
-    return Check("unseen stratum", str(profile.stratum), found, "none")
+    return DriftCheck("unseen stratum", str(profile.stratum), found, "none")
 
 
 # The units of one call.
@@ -187,7 +193,7 @@ def of_batch(
     in_order = sorted(parts, key=attrgetter("key"))  # the same as those of a Tally
     units = CallUnits.of(str(profile.unit), cells, strata, in_order)
     estimate = watch.label_free.of(answers)
-    found: list[Check] = []
+    found: list[DriftCheck] = []
     for feature, totals in zip(profile.features, tally(cells), strict=True):
         found += checks.unseen(feature, totals)
     report = units_report(watch, units)

@@ -29,7 +29,7 @@ TRAIL = 1_024  # judged units whose names are kept; later rows of one are known 
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedUnit:
     """A unit that was judged.
 
     `start` is its first second and `end` the first one after it, for a day or a week; `before` the
@@ -58,8 +58,8 @@ class UnitCrossing:
     feature: int
     score: int
     p: float
-    unit: Judged
-    began: Judged | None
+    unit: JudgedUnit
+    began: JudgedUnit | None
     recent: Array
     strata: list[int]
 
@@ -94,7 +94,7 @@ class UnitStream:
         self.open_rows = 0
         self.open_stratum = 0
         self.open_counts = np.zeros((d, CELLS), np.int64)
-        self.trail: deque[Judged] = deque(maxlen=TRAIL)
+        self.trail: deque[JudgedUnit] = deque(maxlen=TRAIL)
         self._table = group_table(features)
         self._recent = np.zeros((RECENT_UNITS, d, CELLS), np.int64)
         self._closed: deque[int | str] = deque(maxlen=TRAIL)
@@ -119,7 +119,12 @@ class UnitStream:
         """
         own = [self._stratum(part, strata) for part in parts]
         crossed: list[UnitCrossing] = []
-        for part, stratum in zip(parts, own, strict=True):
+        # The unit that is open goes on first, wherever in the call its rows are: with the first row
+        # of another one it is judged.
+        goes_on = [part.key is not None and part.key == self.open_key for part in parts]
+        for i in sorted(range(len(parts)), key=goes_on.__getitem__, reverse=True):
+            part = parts[i]
+            stratum = own[i]
             if part.key is not None and part.key == self.partial_key:
                 self.partial += len(part.rows)
                 continue
@@ -202,7 +207,7 @@ class UnitStream:
             end = period_start(key + 1, self.unit)
         if key is None:
             key = self.evidence.judged + self.uncompared + 1
-        unit = Judged(
+        unit = JudgedUnit(
             unit_name(self.unit, key),
             start,
             end,
@@ -220,7 +225,7 @@ class UnitStream:
 
     def _judge(
         self,
-        unit: Judged,
+        unit: JudgedUnit,
     ) -> list[UnitCrossing]:
         if self.open_stratum < 0:
             self.strange += self.open_rows
@@ -238,7 +243,7 @@ class UnitStream:
         self,
         feature: int,
         score: int,
-        unit: Judged,
+        unit: JudgedUnit,
     ) -> UnitCrossing:
         began = int(self.evidence.began()[feature, score])
         recent, strata = self.recent(self.evidence.judged - began)
@@ -255,7 +260,7 @@ class UnitStream:
     def unit_at(
         self,
         step: int,
-    ) -> Judged | None:
+    ) -> JudgedUnit | None:
         """The unit that was judged after so many others; None where its name is forgotten."""
         back = self.evidence.judged - step
         return self.trail[-back] if 0 < back <= len(self.trail) else None
@@ -299,7 +304,7 @@ class UnitStream:
         for name in STORED:
             setattr(self, name, plain[name])
         self._closed.extend(plain["closed"])
-        self.trail.extend(Judged(**judged) for judged in plain["trail"])
+        self.trail.extend(JudgedUnit(**judged) for judged in plain["trail"])
 
 
 STORED = (

@@ -12,7 +12,7 @@ from modelkit.drift.profile import Profile
 from modelkit.drift.unit_effects import unit_effects
 from modelkit.drift.unit_martingale import HORIZON_UNITS, UnitEvidence
 from modelkit.drift.unit_scores import SCORES
-from modelkit.drift.unit_stream import Judged, UnitCrossing, UnitStream
+from modelkit.drift.unit_stream import JudgedUnit, UnitCrossing, UnitStream
 from modelkit.drift.units import (
     FULL_SHARE,
     ReferenceUnits,
@@ -132,7 +132,7 @@ class UnitWatch:
             ordered=feature.ordered,
         )
 
-    def began(self) -> list[Judged | None]:
+    def began(self) -> list[JudgedUnit | None]:
         """For each feature, the unit with which its change began; None where it is forgotten."""
         evidence = self.stream.evidence
         best = evidence.p().argmin(axis=1)

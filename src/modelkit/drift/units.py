@@ -30,7 +30,7 @@ WEEK = 7  # days
 MOST_UNITS = 400  # of the reference that a Profile keeps
 MOST_UNIT_BYTES = 2 << 20  # for them; each takes 32 bytes a feature
 FEWEST_UNITS = 8
-FEW_UNITS = 50  # below, a report says what this costs
+LEAST_UNITS = 50  # below, a report says what this costs
 FULL_SHARE = 65_535  # what a share of one is in a uint16
 
 
@@ -186,9 +186,18 @@ def unit_codes(unit: str, labels: Array | None) -> tuple[list[str], Array]:
             f"column {unit!r} tells the unit, and has no value in row {missing.index(True):,}",
             feature=unit,
         )
-    names = stratum_names(labels)
+    names = _names_of(labels)
     at = {name: i for i, name in enumerate(dict.fromkeys(names))}
     return list(at), np.array([at[name] for name in names], np.int64)
+
+
+def _names_of(labels: Array) -> list[str]:
+    """The unit of each row: a number has one name, whatever its type, and all of its digits."""
+    names = stratum_names(labels)
+    for i, item in enumerate(labels.tolist()):
+        if isinstance(item, float) and not item.is_integer():
+            names[i] = str(item)
+    return names
 
 
 def together(parts: Sequence[UnitRows]) -> list[UnitRows]:
@@ -289,7 +298,7 @@ def units_text(
         "nothing is assumed of the rows within one"
     )
     said = [whole]
-    if kept < FEW_UNITS:
+    if kept < LEAST_UNITS:
         said.append(
             f"{many(kept, unit)} of the reference are few: one {unit} alone has no p-value below "
             f"{1 / (kept + 1):.2g}, and only large changes that last are found"
