@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import numpy as np
 
@@ -13,11 +13,9 @@ from modelkit.drift import archive
 from modelkit.drift.call_marks import call_columns, marks_of
 from modelkit.drift.cells import CELLS
 from modelkit.drift.encoding import stratum_numbers
+from modelkit.drift.fitted import Fitted
 from modelkit.drift.units import UnitRows
 from modelkit.errors import DriftError
-
-if TYPE_CHECKING:
-    from modelkit.drift.profile import Profile
 
 TALLY_SCHEMA = "modelkit.tally/1"
 STRANGE = -1  # the number of a stratum that the reference does not have
@@ -146,7 +144,7 @@ def _tally(
 
 
 def tally_rows(
-    profile: Profile,
+    profile: Fitted,
     X: Any,
     scores: Any,
     at: Any,
@@ -164,7 +162,7 @@ def tally_rows(
     return _tally(profile.digest, found, len(profile.features))
 
 
-def check_adds_up(profile: Profile) -> None:
+def check_adds_up(profile: Fitted) -> None:
     """Raise DriftError for a profile that counts of unordered rows cannot be tested against."""
     if profile.epsilon is not None:
         raise DriftError(
@@ -193,7 +191,7 @@ def _by_stratum(
 
 
 def _counted(
-    profile: Profile,
+    profile: Fitted,
     columns: Mapping[str, Array],
     rows: Array | None,
 ) -> Array:
