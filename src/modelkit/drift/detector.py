@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
-from modelkit.drift import continued, findings, unit_findings
+from modelkit.drift import continued, findings, tally_findings, unit_findings
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.call_marks import call_answers, call_columns, marks_of
 from modelkit.drift.encoding import to_cells
@@ -17,6 +17,7 @@ from modelkit.drift.order import Order, check_order
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import given_second, given_seconds
+from modelkit.drift.tallies import Tally
 from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
 from modelkit.drift.watch import Watch
@@ -244,14 +245,20 @@ class Detector:
         which are taken as complete, are compared with those of the reference.
 
         Args:
-            X: rows, as in `update`.
+            X: rows, as in `update`; or a `Tally` of rows, which gives the same p-values. The names
+                of unseen categories, duplicate rows and the performance without labels are not
+                told by one.
             scores: as in `update`.
             at: as in `update`.
 
         Raises:
-            DriftError, SignatureError: as `update`; also for no rows, and for a profile with
-                `epsilon`.
+            DriftError, SignatureError: as `update`; also for no rows, a Tally of another profile,
+                and for a profile with `epsilon`.
         """
+        if isinstance(X, Tally):
+            if scores is not None or at is not None:
+                raise DriftError("a Tally has its scores and times already; pass them to tally()")
+            return tally_findings.of_tally(self._watch, X)
         answers = call_answers(self.profile, scores)
         marks = marks_of(self.profile, call_columns(self.profile, X, scores), at)
         if marks.parts is not None:

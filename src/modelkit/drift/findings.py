@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -214,7 +215,6 @@ def of_batch(
             "drift; show the rows to update(), which allows for it"
         )
     counts = _batch_counts(profile, columns, strata, watch.seed)
-    features = _batch_features(watch, counts)
     found = checks.batch_checks(
         profile,
         columns,
@@ -222,17 +222,34 @@ def of_batch(
         alpha=watch.alpha,
     )
     strangers = 0 if strata is None else int((strata < 0).sum())
+    report = batch_report(watch, counts, n, strangers)
+    return replace(
+        report,
+        checks=(*found, *report.checks),
+        performance=label_free(watch, watch.label_free.of(answers), answers),
+    )
+
+
+def batch_report(
+    watch: Watch,
+    counts: Array,
+    rows: int,
+    strangers: int,
+) -> DriftReport:
+    """What counts (strata, d, 67) tell of so many rows, of which some are of a strange stratum."""
+    profile = watch.profile
+    features = _batch_features(watch, counts)
     return DriftReport(
         kind="batch",
-        rows=n,
+        rows=rows,
         reference_rows=profile.rows,
         alpha=watch.alpha,
         guarantee=_batch_promise(watch.alpha),
         assumptions=profile.assumptions(),
-        alarms=_batch_alarms(watch, features, n),
+        alarms=_batch_alarms(watch, features, rows),
         features=tuple(features),
-        checks=(*found, *checks.strangers(strangers, n, profile.stratum)),
-        performance=label_free(watch, watch.label_free.of(answers), answers),
+        checks=checks.strangers(strangers, rows, profile.stratum),
+        performance=None,
     )
 
 

@@ -18,6 +18,7 @@ from modelkit.drift.losses import Baseline, baseline_of_losses
 from modelkit.drift.privacy import noisy
 from modelkit.drift.reference_fields import counted_fields, labelled_fields
 from modelkit.drift.segments import Segmentation, fit_segments
+from modelkit.drift.tallies import Tally, tally_rows
 from modelkit.drift.target import TARGET, TargetLabels
 from modelkit.drift.unit_fit import Marking
 from modelkit.drift.units import BATCH_UNIT, PERIODS, ReferenceUnits, many, units_text
@@ -177,6 +178,31 @@ class Profile:
         """The sha256 of the profile's bytes, in hex."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
+    def tally(
+        self,
+        X: Any = None,
+        scores: Any = None,
+        *,
+        at: Any = None,
+    ) -> Tally:
+        """Count rows, and the model's answers, by cell: what `Detector.test` needs of them.
+
+        Tallies of parts of the rows, made by any number of workers, add up to that of all, so that
+        the test of their sum is that of all rows. Where the profile has units, each has its own
+        counts; each tally with unit="batch" is of the same batch.
+
+        Args:
+            X: rows, as in `Detector.update`.
+            scores: as in `Detector.update`.
+            at: as in `Detector.update`.
+
+        Raises:
+            DriftError: for columns that do not fit, a profile with `epsilon`, and a reference whose
+                neighbouring rows are dependent, unless it has units.
+            SignatureError: for rows that cannot be read.
+        """
+        return tally_rows(self, X, scores, at)
+
     def merge(self, other: Profile) -> Profile:
         """The profile of both references together.
 
@@ -224,10 +250,14 @@ class Profile:
         wanted = self.sources()
         if self.time in found:
             wanted.append(str(self.time))
-        absent = [name for name in wanted if name not in found]
-        if absent:
-            raise refusals.lacking(absent, list(found))
+        self.check_columns(list(found))
         return expand({name: found[name] for name in wanted}, self.bases)
+
+    def check_columns(self, known: Sequence[str]) -> None:
+        """Raise DriftError, with the nearest name, where rows with these columns lack one."""
+        absent = [name for name in self.sources() if name not in known]
+        if absent:
+            raise refusals.lacking(absent, known)
 
     def sources(self) -> list[str]:
         """The columns that rows must have: inputs, and those that tell strata and units."""

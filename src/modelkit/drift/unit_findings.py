@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 
 import numpy as np
 
@@ -189,12 +190,13 @@ def of_batch(
     cells, strata = to_cells(watch.profile, columns)
     if not len(cells):
         raise DriftError("there are no rows to test")
-    units = CallUnits.of(str(profile.unit), cells, strata, parts)
+    in_order = sorted(parts, key=attrgetter("key"))  # the same as those of a Tally
+    units = CallUnits.of(str(profile.unit), cells, strata, in_order)
     estimate = watch.label_free.of(answers)
     found: list[DriftCheck] = []
     for feature, totals in zip(profile.features, tally(cells), strict=True):
         found += checks.unseen(feature, totals)
-    report = _of_units(watch, units)
+    report = units_report(watch, units)
     return replace(
         report,
         rows=len(cells),
@@ -203,10 +205,11 @@ def of_batch(
     )
 
 
-def _of_units(
+def units_report(
     watch: Watch,
     units: CallUnits,
 ) -> DriftReport:
+    """The exact test of some units against those of the reference."""
     profile = watch.profile
     table = group_table(profile.features)
     known = units.known()
@@ -327,7 +330,7 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
         [*strata],
         [sum(own.open_rows for own in having)],
     )
-    report = _of_units(first, units)
+    report = units_report(first, units)
     said = (
         f"the counts of {len(watches)} workers for this {units.name} are added up exactly; units "
         "that a worker judged before were its own rows only, and are not merged"
