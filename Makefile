@@ -20,7 +20,7 @@ CONSTRAINTS := requirements/dev.txt
 INSTALL := -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: quickstart test lint programs stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-explain bench-gpu bench-metrics bench-rollout bench-security bench-serving test-kserve clean help
+.PHONY: quickstart test lint programs stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-evaluation bench-explain bench-gpu bench-metrics bench-rollout bench-security bench-serving test-kserve clean help
 
 quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
 	$(VENV)/bin/python docs/quickstart.py
@@ -66,6 +66,9 @@ bench-drift: $(BENCH_DRIFT)/.bench-drift $(BENCH_DRIFT)-evidently/.installed $(B
 
 bench-embedding: $(BENCH_EMBEDDING)/.bench-embedding $(BENCH_EMBEDDING)-torch/.installed ## compare text embedding with other libraries, likewise; a quarter of an hour
 	$(BENCH_EMBEDDING)/bin/python -m benchmarks.embedding.run
+
+bench-evaluation: $(VENV)/.test ## how often the intervals of an Evaluation hold, and what they cost; four minutes
+	$(VENV)/bin/python -m benchmarks.evaluation.run
 
 bench-explain: $(BENCH_EXPLAIN)/.bench-explain ## compare explanations with shap and lime, likewise; six minutes
 	$(BENCH_EXPLAIN)/bin/python -m benchmarks.explain.run

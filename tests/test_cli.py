@@ -261,7 +261,7 @@ def test_doctor_names_two_runtimes_and_the_line_that_mends_it(capsys, monkeypatc
 def test_usage_is_shown_for_unknown_commands(capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["explode"])
-    assert caught.value.code == 1
+    assert caught.value.code == 2
 
 
 def test_what_a_file_says_cannot_drive_the_terminal():
@@ -375,7 +375,7 @@ def test_drift_says_by_its_status_whether_rows_differ(capsys, penguins_mk, drift
         capsys, "drift", penguins_mk, "--reference", drift_csvs["past"], "--current", drift_csvs["heavier"],
         "--html", tmp_path / "drift.html",
     )  # fmt: skip
-    assert (status, err) == (2, "")
+    assert (status, err) == (4, "")
     assert "ALARM body_mass_g: changed" in out
     assert "key" not in out
     assert "body_mass_g" in (tmp_path / "drift.html").read_text(encoding="utf-8")
@@ -392,7 +392,7 @@ def test_drift_goes_by_the_profile_in_the_package(
     status, out, _ = run(
         capsys, "drift", path, "--current", drift_csvs["heavier"], "--alpha", "0.05", "--json"
     )
-    assert status == 2
+    assert status == 4
     report = mk.DriftReport.from_json(out)
     assert report.alpha == 0.05
     assert "body_mass_g" in {alarm.feature for alarm in report.alarms}
@@ -409,4 +409,4 @@ def test_drift_has_another_status_for_errors(capsys, penguins_mk, drift_csvs):
         current = ["--current", str(drift_csvs["later"])] if wrong else []
         with pytest.raises(SystemExit) as caught:
             cli.main(["drift", str(penguins_mk), *current, *wrong])
-        assert caught.value.code == 1
+        assert caught.value.code == 2

@@ -13,7 +13,6 @@ from modelkit.drift.exact import (
     _merged,
     effects,
     exact_test,
-    holm,
     js,
     ks,
     permutations_for,
@@ -21,6 +20,7 @@ from modelkit.drift.exact import (
     root_psi,
     tv,
 )
+from modelkit.holm import holm
 
 P, Q = np.array([0.5, 0.3, 0.2]), np.array([0.3, 0.4, 0.3])
 STATISTICS = ["anderson_darling", "chi_square"]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from modelkit.drift import charts
 from modelkit.drift.report import DriftReport
-from modelkit.drift.values import Alarm, Check, Effect, FeatureDrift, Performance
+from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift, Performance
 from modelkit.errors import DriftError, MissingExtraError
 
 HOSTILE = '"><script>alert(1)</script>&<img src=x onerror=alert(1)>\x00\x1b[31m\ud800'
@@ -79,8 +79,8 @@ FULL = report(
     alarms=(alarm(),),
     features=(feature(), feature("x", kind="category", cells=(("a", 0.5, 0.1), ("b", 0.5, 0.9)))),
     checks=(
-        Check("missing rate", "amount", "5 %", "1 %", 1e-4),
-        Check("constant", "x", "all", "some"),
+        DriftCheck("missing rate", "amount", "5 %", "1 %", 1e-4),
+        DriftCheck("constant", "x", "all", "some"),
     ),
     performance=PERFORMANCE,
     skipped=7,
@@ -113,7 +113,7 @@ performances = st.builds(
 )  # fmt: skip
 reports = st.builds(
     DriftReport, st.sampled_from(["stream", "batch"]), st.integers(), st.integers(), numbers, texts, strings,
-    some(alarms), some(features), some(st.builds(Check, texts, texts, texts, texts, ps)), st.none() | performances,
+    some(alarms), some(features), some(st.builds(DriftCheck, texts, texts, texts, texts, ps)), st.none() | performances,
     st.integers(),
 )  # fmt: skip
 
@@ -265,7 +265,7 @@ def test_hostile_names_are_text():
             ),
             *[feature(HOSTILE, weight=0.0) for _ in range(20)],
         ),
-        checks=(Check(HOSTILE, HOSTILE, HOSTILE, HOSTILE),),
+        checks=(DriftCheck(HOSTILE, HOSTILE, HOSTILE, HOSTILE),),
         performance=Performance(0, None, None, {HOSTILE: (1.0, 0.0, 2.0)}, HOSTILE),
     )
     page = hostile.to_html()

@@ -134,7 +134,7 @@ def test_the_base_is_numpy_and_each_extra_brings_what_it_needs():
         "torch",
         "all",
     }
-    assert extras_with("scipy") == {"drift", "explain", "explain-extra", "all"}
+    assert extras_with("scipy") == {"drift", "evaluate", "explain", "explain-extra", "all"}
     assert extras_with("joblib") == {"joblib", "all"}
     runtimes = {"onnxruntime", "onnxruntime-gpu"}
     assert {

@@ -24,9 +24,15 @@ if TYPE_CHECKING:
     from modelkit.embedding.encoder import TextEncoder as TextEncoder
     from modelkit.embedding.verbs import aembed as aembed
     from modelkit.embedding.verbs import embed as embed
+    from modelkit.evaluation.evaluate import evaluate as evaluate
+    from modelkit.evaluation.evaluation import Evaluation as Evaluation
     from modelkit.explain.explainer import Explainer as Explainer
     from modelkit.explain.explanation import Explanation as Explanation
     from modelkit.function_model import FunctionModel as FunctionModel
+    from modelkit.gating.check import Check as Check
+    from modelkit.gating.gate import gate as gate
+    from modelkit.gating.policy import GateMetric as GateMetric
+    from modelkit.gating.verdict import Verdict as Verdict
     from modelkit.integrations.prometheus import Collector as Collector
     from modelkit.jsonable import to_json as to_json
     from modelkit.manifest import Manifest as Manifest
@@ -61,14 +67,17 @@ _HOMES = {
     "App": "modelkit.web.app",
     "Batcher": "modelkit.batching.batcher",
     "Call": "modelkit.call",
+    "Check": "modelkit.gating.check",
     "Collector": "modelkit.integrations.prometheus",
     "Column": "modelkit.spec",
     "Detector": "modelkit.drift.detector",
     "Device": "modelkit.device",
     "DriftReport": "modelkit.drift.report",
+    "Evaluation": "modelkit.evaluation.evaluation",
     "Explainer": "modelkit.explain.explainer",
     "Explanation": "modelkit.explain.explanation",
     "FunctionModel": "modelkit.function_model",
+    "GateMetric": "modelkit.gating.policy",
     "Guard": "modelkit.rollout.guards",
     "Manifest": "modelkit.manifest",
     "Meter": "modelkit.metering.meter",
@@ -89,13 +98,16 @@ _HOMES = {
     "TensorSpec": "modelkit.spec",
     "TextEncoder": "modelkit.embedding.encoder",
     "Totals": "modelkit.metering.totals",
+    "Verdict": "modelkit.gating.verdict",
     "Wrapper": "modelkit.wrapper",
     "aembed": "modelkit.embedding.verbs",
     "attach": "modelkit.package.attach",
     "devices": "modelkit.runtimes.sessions",
     "embed": "modelkit.embedding.verbs",
     "errors": "modelkit",
+    "evaluate": "modelkit.evaluation.evaluate",
     "events": "modelkit",
+    "gate": "modelkit.gating.gate",
     "inspect": "modelkit.package.load",
     "load": "modelkit.package.load",
     "save": "modelkit.package.save",

@@ -20,6 +20,8 @@ ModelkitError
 ├── ExplainError                    an explanation that cannot be given as asked
 │   └── AdditivityError             an exact explanation does not add up to what was served
 ├── DriftError                      a profile, a detector or rows do not fit each other
+├── EvaluationError                 rows, labels and a model that cannot be evaluated together
+├── GateError                       a candidate and a champion that cannot be judged as asked
 ├── RegistryError                   a registry cannot do what was asked
 │   ├── NotFound                    it has no such model, version or alias
 │   └── Conflict                    somebody else was faster, or it is fixed already
@@ -146,6 +148,14 @@ class DriftError(ModelkitError):
 
     `feature` names the column at fault, if it is one.
     """
+
+
+class EvaluationError(ModelkitError):
+    """Rows, labels or weights that cannot be evaluated as asked; `metric` names one, if it is one."""
+
+
+class GateError(ModelkitError):
+    """A candidate that cannot be judged as asked; `metric` names what is at fault, if it is one."""
 
 
 class RegistryError(ModelkitError):

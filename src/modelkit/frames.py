@@ -246,6 +246,19 @@ def _read_arrow(X: Any) -> NamedColumns:
     return list(table.column_names), list(table.columns)
 
 
+def read_parquet(path: str) -> dict[str, Any]:
+    """The columns of a Parquet file by name. Raises SignatureError for a file of another form."""
+    with importing("pyarrow", "reading Parquet", "frames"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise SignatureError(f"{path} is not Parquet: {error}") from error
+    names, columns = _read_arrow(table)
+    return dict(zip(names, columns, strict=True))
+
+
 def _from_arrow(column: Any) -> Array:
     import pyarrow as pa
 

@@ -37,6 +37,37 @@ _CELL = (
 _SOFT = "opacity:.7;font-weight:normal"
 _NAME = "font-family:ui-monospace,monospace"
 _SHORT = 28  # characters that stay on one line
+# The sheet of pages of their own. Blue grey and orange are told apart by all common kinds of colour
+# vision, and by their lightness in print.
+SHEET = """
+:root{color-scheme:light dark;--paper:#fff;--ink:#1f2328;--soft:#57606a;--line:#d0d7de;
+--first:#4a7ba6;--second:#c2570c;
+--bad:#b42318;--badbg:#fff1ef;--good:#1a7f37;--goodbg:#eefbf1}
+@media (prefers-color-scheme:dark){:root{--paper:#15191f;--ink:#e6edf3;--soft:#9aa7b4;
+--line:#343c46;--first:#7fb0dc;
+--second:#ff9a52;--bad:#ff9489;--badbg:#331a1a;--good:#6fd08a;--goodbg:#14281b}}
+@media print{:root{color-scheme:light;--paper:#fff;--ink:#000;--soft:#444;--line:#bbb;
+--first:#4a7ba6;--second:#c2570c;
+--bad:#b42318;--badbg:#fff;--good:#1a7f37;--goodbg:#fff}body{margin:0!important}
+section,.box{break-inside:avoid;margin-bottom:10px}*{print-color-adjust:exact;
+-webkit-print-color-adjust:exact}}
+body{background:var(--paper);color:var(--ink);max-width:1180px;margin:1.5em auto!important;
+padding:0 16px}
+h1{font-size:20px!important;margin:0;overflow-wrap:anywhere}h2{font-size:15px;margin:26px 0 8px}
+h3{font-size:14px;margin:0;overflow-wrap:anywhere}
+p{margin:4px 0;max-width:50em}ul{margin:4px 0;padding-left:20px}
+li{overflow-wrap:anywhere;margin:3px 0}
+.soft{color:var(--soft)}
+.box,section{border:1px solid var(--line);border-radius:6px;padding:10px 14px}
+.box{margin:12px 0}.bad{border-left:5px solid var(--bad);background:var(--badbg)}
+.good{border-left:5px solid var(--good);background:var(--goodbg)}
+.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr));gap:12px;
+align-items:start}
+.wide{overflow-x:auto}table{border-collapse:collapse}
+th,td{text-align:left;vertical-align:top;padding:3px 16px 3px 0;border-top:1px solid var(--line)}
+th{font-weight:normal;color:var(--soft);border:0;white-space:nowrap}
+svg{width:100%;height:auto;display:block;margin-top:6px}svg text{font-size:11px;fill:var(--soft)}
+"""
 
 
 def printable(text: str) -> str:
@@ -103,6 +134,24 @@ def page(
         f'<h1 style="font-size:16px">{escape(title)}</h1>'
         f"{body}</body></html>\n"
     )
+
+
+def wide_table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+) -> str:
+    """A table of a page of its own; where it is wider than the page, it scrolls by itself."""
+    lines = [_tagged_line(header, "th")]
+    lines += [_tagged_line(cells, "td") for cells in rows]
+    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
+
+
+def _tagged_line(
+    cells: Sequence[str],
+    tag: str,
+) -> str:
+    inside = "".join(f"<{tag}>{_cell_text(cell)}</{tag}>" for cell in cells)
+    return f"<tr>{inside}</tr>"
 
 
 def short(value: object) -> str:

@@ -12,18 +12,31 @@ if TYPE_CHECKING:
     from modelkit.drift.cells import Feature as Feature
     from modelkit.drift.labelfree import Calibration as Calibration
     from modelkit.drift.losses import Baseline as Baseline
-    from modelkit.drift.values import Check as Check
+    from modelkit.drift.values import DriftCheck as DriftCheck
     from modelkit.drift.values import Effect as Effect
     from modelkit.drift.values import FeatureDrift as FeatureDrift
     from modelkit.drift.values import Performance as Performance
     from modelkit.drift.vectors import Basis as Basis
     from modelkit.embedding.pipeline import Pipeline as Pipeline
+    from modelkit.evaluation.calibrated import BrierParts as BrierParts
+    from modelkit.evaluation.calibrated import ReliabilityBin as ReliabilityBin
+    from modelkit.evaluation.details import Confusion as Confusion
+    from modelkit.evaluation.details import ResidualBand as ResidualBand
+    from modelkit.evaluation.details import ScoreCurve as ScoreCurve
+    from modelkit.evaluation.figures import ClassFigures as ClassFigures
+    from modelkit.evaluation.figures import MetricFigure as MetricFigure
+    from modelkit.evaluation.gap import TrainingGap as TrainingGap
+    from modelkit.evaluation.leakage import LeakageCheck as LeakageCheck
+    from modelkit.evaluation.learning import LearningCurve as LearningCurve
+    from modelkit.evaluation.learning import LearningPoint as LearningPoint
+    from modelkit.evaluation.slices import SliceFigures as SliceFigures
     from modelkit.explain.explainer import ExplainPlan as ExplainPlan
     from modelkit.identity import Identity as Identity
     from modelkit.manifest import Attachment as Attachment
     from modelkit.manifest import Member as Member
     from modelkit.manifest import Parity as Parity
     from modelkit.package.attach import Attachable as Attachable
+    from modelkit.package.attach import BoundAttachable as BoundAttachable
     from modelkit.package.load import Reference as Reference
     from modelkit.recipe import Recipe as Recipe
     from modelkit.registry.log import Alias as Alias
@@ -42,6 +55,19 @@ if TYPE_CHECKING:
     from modelkit.web.query import Limits as Limits
 
 _HOMES = {
+    "TrainingGap": "modelkit.evaluation.gap",
+    "SliceFigures": "modelkit.evaluation.slices",
+    "ResidualBand": "modelkit.evaluation.details",
+    "ReliabilityBin": "modelkit.evaluation.calibrated",
+    "LearningPoint": "modelkit.evaluation.learning",
+    "LearningCurve": "modelkit.evaluation.learning",
+    "LeakageCheck": "modelkit.evaluation.leakage",
+    "MetricFigure": "modelkit.evaluation.figures",
+    "ScoreCurve": "modelkit.evaluation.details",
+    "Confusion": "modelkit.evaluation.details",
+    "ClassFigures": "modelkit.evaluation.figures",
+    "BrierParts": "modelkit.evaluation.calibrated",
+    "BoundAttachable": "modelkit.package.attach",
     "Attachable": "modelkit.package.attach",
     "Attachment": "modelkit.manifest",
     "Baseline": "modelkit.drift.losses",
@@ -49,7 +75,7 @@ _HOMES = {
     "BatchPlan": "modelkit.batching.policy",
     "Block": "modelkit.coercion",
     "Calibration": "modelkit.drift.labelfree",
-    "Check": "modelkit.drift.values",
+    "DriftCheck": "modelkit.drift.values",
     "Effect": "modelkit.drift.values",
     "ExplainPlan": "modelkit.explain.explainer",
     "Feature": "modelkit.drift.cells",

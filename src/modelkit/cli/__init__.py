@@ -1,4 +1,4 @@
-"""`modelkit inspect | predict | explain | drift | doctor | export | registry | rollout | serve`.
+"""`modelkit inspect | predict | explain | drift | evaluate | gate | doctor | export | registry | rollout | serve`.
 
 Each command has a module. `add_...` says which arguments it takes; `run_...` takes the parsed
 arguments and gives the lines to print, and whether all is well.
@@ -10,13 +10,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 import modelkit as mk
 from modelkit.cli.doctor import add_doctor
 from modelkit.cli.drift import add_drift
+from modelkit.cli.evaluate import add_evaluate
 from modelkit.cli.explain import add_explain
 from modelkit.cli.export import add_export
+from modelkit.cli.gate import add_gate
 from modelkit.cli.inspect import add_inspect
 from modelkit.cli.predict import add_predict
 from modelkit.cli.registry import add_registry
@@ -30,6 +31,8 @@ COMMANDS = (
     add_predict,
     add_explain,
     add_drift,
+    add_evaluate,
+    add_gate,
     add_doctor,
     add_export,
     add_registry,
@@ -39,22 +42,14 @@ COMMANDS = (
 CONFLICT = 3  # the status where somebody else was faster
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors have the status 1: argparse's own, 2, would read as drift."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the usage and end."""
-        self.print_usage(sys.stderr)
-        self.exit(1, f"{self.prog}: error: {message}\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
-    It is 0; or 1 with the reason on standard error; or 2 where `drift` raised an alarm;
-    or 3 where another writer of a registry was faster.
+    It is 0; or 1 with the reason on standard error; or 2 for arguments that are none; or 3 where
+    another writer of a registry was faster, or a `gate` is inconclusive; or 4 where `drift` raised
+    an alarm, or a `gate` blocks.
     """
-    parser = Parser(prog="modelkit", description="Packages of trained models.")
+    parser = argparse.ArgumentParser(prog="modelkit", description="Packages of trained models.")
     parser.add_argument("--version", action="version", version=f"modelkit {mk.__version__}")
     parser.set_defaults(unsound=1)
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -17,7 +17,7 @@ from modelkit.html import printable
 def add_drift(verbs: Any) -> None:
     """The arguments of `modelkit drift`."""
     parser = verbs.add_parser(
-        "drift", help="say whether rows are no longer like a reference; then the status is 2"
+        "drift", help="say whether rows are no longer like a reference; then the status is 4"
     )
     parser.add_argument(
         "file", help="a package: it names the columns, and its profile is the reference by default"
@@ -31,7 +31,7 @@ def add_drift(verbs: Any) -> None:
     )
     parser.add_argument("--html", help="write the report to this file, as a page of its own")
     parser.add_argument("--json", action="store_true", help="print the report as one line of JSON")
-    parser.set_defaults(run=run_drift, unsound=2)
+    parser.set_defaults(run=run_drift, unsound=4)
 
 
 def run_drift(args: argparse.Namespace) -> Printed:

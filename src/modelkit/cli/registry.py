@@ -31,13 +31,17 @@ def add_registry(verbs: Any) -> None:
     action = _add(actions, "register", run_register, "keep a package for ever")
     action.add_argument("package")
     action.add_argument("--parent", action="append", default=[], help="what it was made from")
+    action.add_argument("--verdict", help="the Verdict of `modelkit gate --out`")
     action = _add(actions, "alias", run_alias, "let an alias name another version")
     action.add_argument("model", help="name and alias, such as churn@champion")
     action.add_argument("version")
     action.add_argument(
         "--expected",
-        required=True,
-        help=f"the version it names now, or its generation as '#12', in quotes; {NONE} for a new alias",
+        help=f"the version it names now, or its generation as '#12', in quotes; {NONE} for a new alias;"
+        " not needed with --verdict",
+    )
+    action.add_argument(
+        "--verdict", help="of `modelkit gate --out`: it has to be about this change"
     )
     action.add_argument("--reason", required=True, help="why, for the history")
     action.add_argument("--force", action="store_true", help="although it was rolled back before")
@@ -98,20 +102,24 @@ def run_show(args: argparse.Namespace) -> Printed:
 
 def run_register(args: argparse.Namespace) -> Printed:
     """Keep a package under its name and version."""
-    release = mk.Registry(args.registry).register(args.package, parents=args.parent)
+    release = mk.Registry(args.registry).register(
+        args.package, parents=args.parent, verdict=read_verdict(args.verdict)
+    )
     return _printed(args, fields.write_object(release), [str(release)])
 
 
 def run_alias(args: argparse.Namespace) -> Printed:
     """Let an alias name another version, if it still is what was expected."""
     name, alias = _split(args.model)
+    verdict = read_verdict(args.verdict)
     now = mk.Registry(args.registry).set_alias(
         name,
         alias,
         args.version,
-        expected=_expected(args.expected),
+        expected=_expected(args.expected, verdict),
         reason=args.reason,
         force=args.force,
+        verdict=verdict,
     )
     line = f"{name}@{alias} is {now.version}, generation {now.generation}"
     return _printed(args, fields.write_object(now), [line])
@@ -161,6 +169,11 @@ def _printed(args: argparse.Namespace, plain: Any, lines: list[str]) -> Printed:
     return [printable(line) for line in lines], True
 
 
+def read_verdict(path: str | None) -> mk.Verdict | None:
+    """The Verdict in a file, or None. Raises GateError."""
+    return None if path is None else mk.Verdict.from_json(Path(path).read_text(encoding="utf-8"))
+
+
 def _split(model: str) -> tuple[str, str]:
     name, _, which = model.partition("@")
     if not which:
@@ -168,8 +181,15 @@ def _split(model: str) -> tuple[str, str]:
     return name, which
 
 
-def _expected(text: str) -> str | int | None:
-    """What `--expected` stands for. Raises RegistryError for a generation that is no number."""
+def _expected(text: str | None, verdict: mk.Verdict | None) -> str | int | None:
+    """What `--expected` stands for, or what a Verdict has judged.
+
+    Raises RegistryError for a generation that is no number, and where there is neither.
+    """
+    if text is None and verdict is not None:
+        return verdict.generation
+    if text is None:
+        raise RegistryError("an alias is set with --expected, or with --verdict")
     if text == NONE:
         return None
     if not text.startswith("#"):

@@ -14,16 +14,17 @@ from typing import Any, cast
 import modelkit as mk
 from modelkit import fields
 from modelkit.cli.printed import Printed
+from modelkit.cli.registry import read_verdict
 from modelkit.errors import ModelkitError, RolloutError
 from modelkit.html import printable
 from modelkit.package import container
 from modelkit.package.load import open_bytes, read_manifest
 from modelkit.registry.log import Underway
 from modelkit.rollout.afar import progress_afar
-from modelkit.rollout.compatible import check_compatible
 from modelkit.rollout.guards import USUAL_GUARDS
 from modelkit.rollout.planning import RISKS, plan_of
 from modelkit.rollout.posting import post_outcomes
+from modelkit.rollout.substitution import check_compatible
 from modelkit.signature import Signature
 
 SPANS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -60,6 +61,7 @@ def add_rollout(verbs: Any) -> None:
     )  # fmt: skip
     action.add_argument("--force", action="store_true", help="although it was rolled back before")
     action.add_argument("--reason", required=True, help="why, for the history")
+    action.add_argument("--verdict", help="of `modelkit gate --out`: it has to be about this trial")
     action = _add(actions, "status", run_status, "where it stands, or how the last one ended")
     action.add_argument("name")
     action.add_argument("--page", metavar="FILE", help="write it as a page of HTML too")
@@ -95,7 +97,14 @@ def run_start(args: argparse.Namespace) -> Printed:
     check_compatible(
         _signature(registry, name, "champion"), _signature(registry, name, version), args.model
     )
-    rollout = registry.start_rollout(name, version, policy, reason=args.reason, force=args.force)
+    rollout = registry.start_rollout(
+        name,
+        version,
+        policy,
+        reason=args.reason,
+        force=args.force,
+        verdict=read_verdict(args.verdict),
+    )
     plan = plan_of(policy, {}, RISKS)
     line = f"{name} {rollout.candidate} is on trial, generation {rollout.generation}"
     lines = [line, *(str(stage) for stage in policy.stages), *str(plan).splitlines()]

@@ -13,7 +13,8 @@ from modelkit.drift.cells import CELLS, GONE, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.columns import as_texts
 from modelkit.drift.fitting import duplicates
 from modelkit.drift.profile import Profile
-from modelkit.drift.values import Check
+from modelkit.drift.values import DriftCheck
+from modelkit.holm import holm
 
 EXAMPLES_SHOWN = 3  # of unseen categories
 LONGEST_EXAMPLE = 40
@@ -25,21 +26,21 @@ FEWEST_ALIKE = 20  # rows of one value that are worth a word
 def unseen(
     feature: Feature,
     counts: Array,
-) -> list[Check]:
+) -> list[DriftCheck]:
     """A category that training did not know, from counts (67,)."""
     if feature.ordered or not counts[UNKNOWN_CATEGORY]:
         return []
     new = int(counts[UNKNOWN_CATEGORY])
     total = int(counts.sum())
     found = f"{new:,} of {total:,} rows have a category that training did not know"
-    return [Check("unseen category", feature.name, found, "none")]
+    return [DriftCheck("unseen category", feature.name, found, "none")]
 
 
 def strangers(
     unknown: int,
     rows: int,
     stratum: str | None,
-) -> tuple[Check, ...]:
+) -> tuple[DriftCheck, ...]:
     """Rows of a stratum that the reference does not have."""
     if not unknown or stratum is None:
         return ()
@@ -47,7 +48,7 @@ def strangers(
         f"{unknown:,} of {rows:,} rows are of a stratum that the reference does not have; they "
         "were not compared"
     )
-    return (Check("unseen stratum", stratum, found, "none"),)
+    return (DriftCheck("unseen stratum", stratum, found, "none"),)
 
 
 def batch_checks(
@@ -56,14 +57,14 @@ def batch_checks(
     counts: Array,
     *,
     alpha: float,
-) -> list[Check]:
+) -> list[DriftCheck]:
     """The checks of one batch with counts (d, 67).
 
     A rate is reported where an exact test at alpha, adjusted by Holm, tells it from the
     reference's.
     """
-    plain: list[Check] = []
-    rates: list[Check] = []
+    plain: list[DriftCheck] = []
+    rates: list[DriftCheck] = []
     reference = profile.counts.sum(axis=0)
     for j, feature in enumerate(profile.features):
         if feature.name in columns:
@@ -72,7 +73,7 @@ def batch_checks(
             rates += _rates(feature, counts[j], reference[j])
     rates += _duplicated(profile, columns)
     raw = [1.0 if check.p is None else check.p for check in rates]
-    adjusted = exact.holm(np.array(raw))
+    adjusted = holm(np.array(raw))
     for check, p in zip(rates, adjusted, strict=True):
         if p <= alpha:
             plain.append(replace(check, p=float(p)))
@@ -82,7 +83,7 @@ def batch_checks(
 def _unseen_names(
     feature: Feature,
     values: Array,
-) -> list[Check]:
+) -> list[DriftCheck]:
     if feature.ordered:
         return []
     items = zip(as_texts(values), feature.cells(values), strict=True)
@@ -92,14 +93,14 @@ def _unseen_names(
     examples = sorted(set(new))[:EXAMPLES_SHOWN]
     names = ", ".join(repr(name[:LONGEST_EXAMPLE]) for name in examples)
     found = f"{len(new):,} of {len(values):,} rows, such as {names}"
-    return [Check("unseen category", feature.name, found, "none")]
+    return [DriftCheck("unseen category", feature.name, found, "none")]
 
 
 def _constant_column(
     feature: Feature,
     counts: Array,
     reference: Array,
-) -> list[Check]:
+) -> list[DriftCheck]:
     n = int(counts.sum())
     if n < FEWEST_ALIKE or np.count_nonzero(counts) > 1 or not reference.sum():
         return []
@@ -109,14 +110,14 @@ def _constant_column(
     if p > UNLIKELY:
         return []
     found = f"all {n:,} values are {feature.labels()[cell]}"
-    return [Check("constant", feature.name, found, f"a share of {share:.2g}", p)]
+    return [DriftCheck("constant", feature.name, found, f"a share of {share:.2g}", p)]
 
 
 def _rates(
     feature: Feature,
     counts: Array,
     reference: Array,
-) -> list[Check]:
+) -> list[DriftCheck]:
     """Rates of missing, infinite and outlying values, with p-values that are not adjusted yet."""
     asked = {"missing rate": [GONE]}
     if feature.kind in ("number", "text", "time") and feature.edges:
@@ -135,14 +136,14 @@ def _rates(
         if here / n > there / total:
             p = exact.rate_test(here, n, there, total)
             rate = f"{here / n:.2%} of {n:,} rows"
-            found.append(Check(name, feature.name, rate, f"{there / total:.2%}", p))
+            found.append(DriftCheck(name, feature.name, rate, f"{there / total:.2%}", p))
     return found
 
 
 def _duplicated(
     profile: Profile,
     columns: Mapping[str, Array],
-) -> list[Check]:
+) -> list[DriftCheck]:
     """Rows that equal an earlier one, among as many rows as the reference has.
 
     More rows would have more duplicates.
@@ -160,4 +161,4 @@ def _duplicated(
         return []
     p = exact.rate_test(twice, n, profile.duplicates, profile.rows)
     found = f"{twice / n:.2%} of {n:,} rows"
-    return [Check("duplicate rows", "all columns", found, f"{share:.2%}", p)]
+    return [DriftCheck("duplicate rows", "all columns", found, f"{share:.2%}", p)]

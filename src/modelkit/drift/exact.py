@@ -146,18 +146,6 @@ def permutations_for(features: int, alpha: float) -> int:
     return max(999, 20 * features, needed)
 
 
-def holm(p: Array) -> Array:
-    """Adjusted p-values (n,) of p-values (n,), however dependent they are (Holm 1979).
-
-    Rejecting those that are at most alpha errs with a probability of at most alpha.
-    """
-    order = np.argsort(p, kind="stable")
-    steps = np.arange(len(p), 0, -1) * p[order]
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
-    return adjusted
-
-
 def rate_test(
     count: int,
     n: int,

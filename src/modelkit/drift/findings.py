@@ -13,10 +13,11 @@ from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.stream import Crossing, Stream
-from modelkit.drift.values import Alarm, Check, FeatureDrift
+from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
 from modelkit.drift.watch import Watch
 from modelkit.errors import DriftError
 from modelkit.evidence import LEAST_WEALTH
+from modelkit.holm import holm
 
 SUSPECT = 0.05  # the p-value below which a report says when a change may have begun
 
@@ -28,7 +29,7 @@ def of_stream(watch: Watch) -> DriftReport:
     """The evidence so far, and the last 1,024 rows of each stratum beside the reference."""
     profile = watch.profile
     features: list[FeatureDrift] = []
-    found: list[Check] = []
+    found: list[DriftCheck] = []
     for s, (name, stream) in enumerate(watch.streams()):
         features += _stream_features(profile, s, name, stream)
         for feature, totals in zip(profile.features, stream.totals, strict=True):
@@ -87,7 +88,7 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
     strangers = sum(watch.strangers for watch in watches)
     features: list[FeatureDrift] = []
     alarms: list[Alarm] = []
-    found: list[Check] = []
+    found: list[DriftCheck] = []
     for s, (name, _) in enumerate(first.streams()):
         streams = [watch.streams()[s][1] for watch in watches]
         merged = _Merged(first, streams)
@@ -262,7 +263,7 @@ def _adjusted(
             draws,
         )
         p.append(value)
-    adjusted = exact.holm(np.array(p)).tolist()
+    adjusted = holm(np.array(p)).tolist()
     return dict(zip(tests, adjusted, strict=True))
 
 

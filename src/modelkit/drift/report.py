@@ -11,7 +11,7 @@ from typing import Any, Literal, final
 
 from modelkit import fields, html, jsonable
 from modelkit.drift import sections
-from modelkit.drift.values import Alarm, Check, FeatureDrift, Performance
+from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift, Performance
 from modelkit.errors import DriftError, importing
 
 REPORT_SCHEMA = "modelkit.drift/1"
@@ -45,7 +45,7 @@ class DriftReport:
     assumptions: tuple[str, ...]
     alarms: tuple[Alarm, ...]
     features: tuple[FeatureDrift, ...]
-    checks: tuple[Check, ...]
+    checks: tuple[DriftCheck, ...]
     performance: Performance | None
     skipped: int = 0
 

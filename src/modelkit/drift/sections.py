@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from math import isfinite
 
 from modelkit.drift.charts import chart, percent
-from modelkit.drift.values import Alarm, Check, Effect, FeatureDrift, Performance
+from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift, Performance
 from modelkit.html import escape
 
 MOST_ALARMS = 30
@@ -194,7 +194,7 @@ def _value_columns(values: tuple[float, float, float]) -> tuple[str, str]:
     return f"{value:.3g}", interval
 
 
-def checks_part(checks: Sequence[Check]) -> str:
+def checks_part(checks: Sequence[DriftCheck]) -> str:
     """The plain checks, as a table."""
     if not checks:
         return ""

@@ -55,7 +55,7 @@ class Alarm:
 
 
 @dataclass(frozen=True)
-class Check:
+class DriftCheck:
     """A plain fact about rows that the reference did not prepare for.
 
     `p` is the p-value where a test stands behind it, None elsewhere.

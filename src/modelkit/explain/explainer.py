@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, final
 
 import numpy as np
 
+from modelkit.bar import counted_off
 from modelkit.errors import ExplainError
 from modelkit.explain.choose import METHODS, choose_method
 from modelkit.explain.explanation import Explanation, kind_in_words
@@ -152,7 +153,7 @@ class Explainer:
                 "explained"
             )
         n = len(served)
-        rows = _progress_bar(n) if progress else range(n)
+        rows = counted_off(n, "explain", "row") if progress else range(n)
         found = self._method.explain(feeds, served, rows)
         return self._explanation(feeds, found)
 
@@ -221,13 +222,3 @@ def _text_background(
             "the words of a text are explained by method='lime'; it needs no background"
         )
     return background
-
-
-def _progress_bar(n: int) -> Iterator[int]:
-    """The numbers below n, with a bar if tqdm is there; it appears when the first is taken."""
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        yield from range(n)
-    else:
-        yield from tqdm(range(n), desc="explain", unit="row")

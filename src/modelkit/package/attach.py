@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from modelkit import npz
+from modelkit.errors import IntegrityError
 from modelkit.golden import BACKGROUND, encode_rows
 from modelkit.manifest import FORMAT, Attachment, Manifest, check_metadata
 from modelkit.package import container
@@ -31,6 +32,14 @@ class Attachable(Protocol):
         """Name, media type and bytes, checked against the signature of the model."""
 
 
+class BoundAttachable(Attachable, Protocol):
+    """An Attachable that is about one model, such as an Evaluation."""
+
+    @property
+    def model_digest(self) -> str:
+        """The `model_digest` of the package that it is about."""
+
+
 @dataclass(frozen=True)
 class NewAttachment:
     """An attachment on its way into a package; only its maker knows what its bytes mean."""
@@ -45,16 +54,17 @@ class NewAttachment:
         return self.name + SUFFIXES.get(self.media_type, ".bin")
 
 
-def attach(
+def attach(  # noqa: PLR0913 - what a package may carry, all by keyword
     path: str | os.PathLike[str],
     *,
     profile: Attachable | None = None,
     background: object = None,
+    evaluation: BoundAttachable | None = None,
     metadata: dict[str, Any] | None = None,
     out: str | os.PathLike[str] | None = None,
     digest: str | None = None,
 ) -> Manifest:
-    """Add a profile, a background or metadata to a package that exists.
+    """Add a profile, a background, an Evaluation or metadata to a package that exists.
 
     The model is neither converted nor run again, and every other member is copied byte by byte. An
     attachment of the same name is replaced. The file appears whole or not at all, as with `save`.
@@ -65,6 +75,7 @@ def attach(
         profile: a `Profile` that `Monitor` compares served rows with.
         background: rows that explanations are relative to. They are stored as they are: whoever can
             read the package can read these rows.
+        evaluation: what the model of this package is worth, from `evaluate`.
         metadata: JSON values by name, which are added to those of the manifest or replace them.
         out: where to write the result; by default it replaces the file at `path`.
         digest: the digest that the package must have before.
@@ -75,19 +86,48 @@ def attach(
     Raises:
         TypeError: if there is nothing to attach.
         PackageError: if the package cannot be read; its subclass IntegrityError if it is damaged or
-            has another digest.
+            has another digest, or if the evaluation is of another model.
         SignatureError: if the model does not take the rows of the background.
         DriftError: if the profile has other columns than the model takes.
         ManifestError: if the metadata is not allowed.
     """
-    if profile is None and background is None and metadata is None:
-        raise TypeError("attach takes at least one of profile=, background= and metadata=")
+    _refuse_nothing(profile, background, evaluation, metadata)
     manifest, members = _open_whole(path, digest)
     added = new_attachments(manifest.signature, profile=profile, background=background)
-    kept = check_metadata(manifest.metadata | (metadata or {}))
-    manifest = replace(manifest, format=FORMAT, metadata=kept)
-    changed = with_attachments(manifest, members, added)
+    added += _about(manifest, evaluation)
+    changed = with_attachments(_with_metadata(manifest, metadata), members, added)
     return write_package(path if out is None else out, changed, members)
+
+
+def _refuse_nothing(*values: object) -> None:
+    if all(value is None for value in values):
+        raise TypeError(
+            "attach takes at least one of profile=, background=, evaluation= and metadata="
+        )
+
+
+def _with_metadata(
+    manifest: Manifest,
+    metadata: dict[str, Any] | None,
+) -> Manifest:
+    kept = check_metadata(manifest.metadata | (metadata or {}))
+    return replace(manifest, format=FORMAT, metadata=kept)
+
+
+def _about(
+    manifest: Manifest,
+    bound: BoundAttachable | None,
+) -> list[NewAttachment]:
+    """The attachment of a value about this model. Raises IntegrityError for one about another."""
+    if bound is None:
+        return []
+    if bound.model_digest != manifest.model_digest:
+        theirs = bound.model_digest[:12] or "no package"
+        raise IntegrityError(
+            f"the {type(bound).__name__} is of the model of {theirs}, and this package holds "
+            f"{manifest.model_digest[:12]}: make it with the Model that mk.load gives for this one"
+        )
+    return [NewAttachment(*bound.to_attachment(manifest.signature))]
 
 
 def _open_whole(

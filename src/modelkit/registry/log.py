@@ -328,3 +328,9 @@ def check_expected(
         alias=alias,
         now=now,
     )
+
+
+def check_in_use(state: State, name: str, version: str) -> None:
+    """Raise Conflict for a version that was retired."""
+    if version in state.retired:
+        raise Conflict(f"{name} {version} was retired: {state.retired[version]}", name=name)

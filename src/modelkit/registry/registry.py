@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -18,9 +18,11 @@ from modelkit.package.load import Openable, Reference, check_hashes, open_bytes,
 from modelkit.registry import rollouts
 from modelkit.registry.authors import author, entry_after, time_now
 from modelkit.registry.bucket_package import BucketPackage
+from modelkit.registry.card import registry_card
 from modelkit.registry.journal import Journal
 from modelkit.registry.log import (
     ALIAS,
+    CHAMPION,
     DECIDED,
     RETIREMENT,
     ROLLOUT,
@@ -29,11 +31,13 @@ from modelkit.registry.log import (
     State,
     Underway,
     check_expected,
+    check_in_use,
 )
 from modelkit.registry.places import nothing_there
-from modelkit.registry.releases import Recorded, Release, parents_of
+from modelkit.registry.releases import DIGEST, Recorded, Release, parents_of
 from modelkit.registry.shelf import Shelf
 from modelkit.registry.store import open_store
+from modelkit.registry.verdicts import Judgement, judged_by, record_digest
 from modelkit.registry.versions import Versions, check_pattern
 
 ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -103,7 +107,7 @@ class Registry:
             model_digest=manifest.model_digest,
             size=len(data),
             parents=made_from,
-            verdict=hashlib.sha256(record.encode()).hexdigest() if record else "",
+            verdict=record_digest(record),
             at=time_now(),
             actor=author(),
         )
@@ -202,7 +206,7 @@ class Registry:
             return entries
         return tuple(entry for entry in entries if entry.alias == alias)
 
-    def set_alias(
+    def set_alias(  # noqa: PLR0913 - what a change goes by, all by keyword
         self,
         name: str,
         alias: str,
@@ -211,6 +215,7 @@ class Registry:
         expected: str | int | None,
         reason: str,
         force: bool = False,
+        verdict: Judgement | None = None,
     ) -> Alias:
         """Let an alias name another version, if it still is what you saw.
 
@@ -223,13 +228,17 @@ class Registry:
                 alias.
             reason: why, for the history.
             force: set "champion" to a version although a rollout of it was rolled back.
+            verdict: of a gate of this version against the alias: it has to be a promotion, about
+                both models, and of the same generation, so of several gates against one champion
+                one wins.
 
         Raises:
             Conflict: if it names something else by now, with who set it; or if the version was
-                retired, or rolled back.
+                retired, or rolled back; or if the alias was set since the verdict.
             NotFound: if there is no such version.
-            RegistryError: if the alias is no name, or the name of a version; or if the log was
-                removed, or replaced by another one.
+            RegistryError: if the alias is no name, or the name of a version; if the verdict is
+                about something else, or no promotion; or if the log was removed, or replaced by
+                another one.
             TypeError: if `expected` is something else, such as a bool.
         """
         check_pattern(ALIAS_PATTERN, "alias", alias)
@@ -239,11 +248,12 @@ class Registry:
 
         def decide(state: State) -> Entry:
             check_expected(state, alias, expected, name)
-            _check_in_use(state, name, version)
+            check_in_use(state, name, version)
             rollouts.check_not_rolled_back(state, name, alias, version, force=force)
+            about = judged_by(verdict, alias, version, state, partial(self.release, name))
             before = state.aliases.get(alias)
             was = None if before is None else before.version
-            return entry_after(state, ALIAS, version, reason, alias=alias, was=was)
+            return entry_after(state, ALIAS, version, reason, alias=alias, was=was, about=about)
 
         entry = self._journal(name).append(decide)
         return Alias(entry.version, entry.generation, entry.at, entry.actor, entry.reason)
@@ -260,6 +270,7 @@ class Registry:
         *,
         reason: str,
         force: bool = False,
+        verdict: Judgement | None = None,
     ) -> Underway:
         """Put a version on trial: every `Rollout` that follows this registry learns of it.
 
@@ -269,9 +280,12 @@ class Registry:
             policy: a `RolloutPolicy`.
             reason: why, for the history.
             force: begin although the version was rolled back before.
+            verdict: of a gate of this version against "champion", as `set_alias` takes it.
 
         Raises:
-            Conflict: if a rollout is under way, or the version was retired or rolled back.
+            Conflict: if a rollout is under way, or the version was retired or rolled back; or if
+                the alias was set since the verdict.
+            RegistryError: if the verdict is about something else, or no promotion.
             NotFound: if there is no such version, or no champion.
         """
         version = self.release(name, candidate).version
@@ -279,7 +293,8 @@ class Registry:
 
         def decide(state: State) -> Entry:
             champion = rollouts.check_start(state, name, version, force=force)
-            about = {"champion": champion, "policy": record}
+            judged = judged_by(verdict, CHAMPION, version, state, partial(self.release, name))
+            about = {"champion": champion, "policy": record, **judged}
             return entry_after(state, ROLLOUT, version, reason, about=about)
 
         entry = self._journal(name).append(decide)
@@ -312,7 +327,7 @@ class Registry:
         def decide(state: State) -> Entry:
             now = rollouts.check_underway(state, name, rollout)
             if decision == "promote":
-                _check_in_use(state, name, now.candidate)
+                check_in_use(state, name, now.candidate)
             more = rollouts.decision_fields(now, decision, about or {})
             return entry_after(state, DECIDED, now.candidate, reason, **more)
 
@@ -322,6 +337,11 @@ class Registry:
         """Where those who run a rollout keep what they count."""
         check_pattern(NAME_PATTERN, "name", name)
         return Shelf(self._store, f"models/{name}/rollouts/{rollout.generation:010d}")
+
+    def hold_out(self, digest: str) -> Shelf:
+        """Where the gates on labelled rows of this digest are counted."""
+        check_pattern(DIGEST, "digest", digest)
+        return Shelf(self._store, f"holdouts/{digest}")
 
     def retire(self, name: str, version: str, *, reason: str) -> None:
         """Let a version have no alias any more; it stays, and opens by its version.
@@ -394,16 +414,5 @@ class Registry:
         return f"Registry({self.url!r})"
 
     def _repr_html_(self) -> str:
-        rows = []
-        for name in self.names():
-            for alias, now in self.aliases(name).items():
-                rows.append((name, alias, now.version, now.at, now.actor, now.reason))
-        header = ("model", "alias", "version", "since", "by", "reason")
-        return html.card(
-            f"Registry {self.url}", [("models", html.some(self.names()))], header, rows
-        )
-
-
-def _check_in_use(state: State, name: str, version: str) -> None:
-    if version in state.retired:
-        raise Conflict(f"{name} {version} was retired: {state.retired[version]}", name=name)
+        aliases = {name: self.aliases(name) for name in self.names()}
+        return registry_card(self.url, aliases)

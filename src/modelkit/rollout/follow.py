@@ -20,13 +20,13 @@ from modelkit.events import NotFollowed, emit
 from modelkit.model import Model
 from modelkit.registry.log import CHAMPION, State, Underway
 from modelkit.registry.registry import Registry
-from modelkit.rollout.compatible import check_compatible
 from modelkit.rollout.counting import A_SECOND
 from modelkit.rollout.course import Course
 from modelkit.rollout.decide import Decision, Kind
 from modelkit.rollout.joined import Joined
 from modelkit.rollout.layers import OpenVersion, Wrap, open_layers
 from modelkit.rollout.policy import RolloutPolicy
+from modelkit.rollout.substitution import check_compatible
 from modelkit.rollout.switch import Switch
 
 RETRY = 60.0  # seconds after which what failed is tried again

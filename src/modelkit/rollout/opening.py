@@ -9,13 +9,13 @@ from typing import Any
 from modelkit.errors import RolloutError
 from modelkit.model import Model
 from modelkit.registry.registry import Registry
-from modelkit.rollout.compatible import check_compatible
 from modelkit.rollout.counting import A_SECOND
 from modelkit.rollout.course import Course
 from modelkit.rollout.follow import Follower
 from modelkit.rollout.guards import USUAL_GUARDS, Guard
 from modelkit.rollout.layers import Wrap
 from modelkit.rollout.policy import DAY, KEY_CALLS, RolloutPolicy, RolloutStage, stages_of
+from modelkit.rollout.substitution import check_compatible
 from modelkit.rollout.switch import Switch
 
 POLLED_EVERY = 5.0  # seconds

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from modelkit.errors import RolloutError
 from modelkit.signature import Signature
 from modelkit.spec import NUMERIC, Column, TensorSpec
 
 FLOATS = ("float32", "float64")
 
 
-def check_compatible(
+def incompatibilities(
     champion: Signature,
     candidate: Signature,
-    named: str = "the candidate",
-) -> None:
-    """Raise RolloutError, with every reason, unless one model can answer in place of the other.
+) -> tuple[str, ...]:
+    """Every reason why one model cannot answer in place of the other; none where it can.
 
     Columns that only the candidate reads have to be ones that the champion's rows may have.
     """
-    problems = [*_inputs(champion, candidate), *_outputs(champion, candidate)]
-    if problems:
-        raise RolloutError(
-            f"{named} cannot answer in place of the champion: {'; '.join(problems)}",
-            problems=tuple(problems),
-        )
+    return (*_inputs(champion, candidate), *_outputs(champion, candidate))
 
 
 def _outputs(champion: Signature, candidate: Signature) -> list[str]:

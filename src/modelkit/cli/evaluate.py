@@ -1,0 +1,164 @@
+"""`modelkit evaluate`: what the model of a package is worth on labelled rows."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import modelkit as mk
+from modelkit import frames
+from modelkit.cli.printed import Printed
+from modelkit.csv_rows import read_csv
+from modelkit.errors import EvaluationError
+from modelkit.html import printable
+
+TABLE_HELP = "CSV with a header, or Parquet"
+
+
+def add_evaluate(verbs: Any) -> None:
+    """The arguments of `modelkit evaluate`."""
+    parser = verbs.add_parser("evaluate", help="say what a model is worth on labelled rows")
+    parser.add_argument("file", help="a package")
+    parser.add_argument("--data", required=True, help=f"{TABLE_HELP}: rows it was not trained on")
+    parser.add_argument(
+        "--label",
+        required=True,
+        action="append",
+        help="the column with the truth; once for each label of a model of several",
+    )
+    parser.add_argument("--train", help=f"{TABLE_HELP}: the rows that the model was trained on")
+    parser.add_argument("--slice", action="append", help="a column to give the figures by")
+    parser.add_argument("--clusters", help="the column that says which rows belong together")
+    parser.add_argument("--weight", help="the column with the weights of the rows")
+    parser.add_argument("--queries", help="the column with the query of each row, of a ranker")
+    parser.add_argument("--times", help="the column by which training rows may be too late")
+    parser.add_argument(
+        "--extra",
+        choices=("refuse", "ignore"),
+        default="refuse",
+        help="what becomes of columns that the model does not know and that no option names",
+    )
+    parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
+    parser.add_argument("--attach", action="store_true", help="put the Evaluation into the package")
+    parser.add_argument("--html", help="write it to this file, as a page of its own")
+    parser.add_argument("--json", action="store_true", help="print it as one line of JSON")
+    parser.add_argument("--progress", action="store_true", help="show a bar")
+    parser.set_defaults(run=run_evaluate)
+
+
+def run_evaluate(args: argparse.Namespace) -> Printed:
+    """Evaluate the model of a package on the rows of a file."""
+    with mk.load(args.file, extra=args.extra) as model:
+        found = _evaluated(model, args)
+    if args.attach:
+        mk.attach(args.file, evaluation=found)
+    if args.html is not None:
+        Path(args.html).write_text(found.to_html(), encoding="utf-8")
+    return [found.to_json() if args.json else printable(str(found))], True
+
+
+def _evaluated(
+    model: mk.Model,
+    args: argparse.Namespace,
+) -> mk.Evaluation:
+    rows, truth, *weights = _read(args.data, args, model.signature)
+    before = None
+    if args.train is not None:
+        before = _read(args.train, args, model.signature)
+    return mk.evaluate(
+        model,
+        rows,
+        truth,
+        train=before,
+        slices=args.slice,
+        clusters=args.clusters,
+        sample_weight=weights[0] if weights else None,
+        queries=args.queries,
+        times=args.times,
+        level=args.level,
+        progress=args.progress,
+    )
+
+
+def labelled_rows(
+    path: str,
+    labels: list[str],
+    signature: mk.Signature,
+) -> tuple[dict[str, Any], list[Any]]:
+    """The columns of a file without truth, and the truth as the model writes it.
+
+    Raises EvaluationError for a column that is not there.
+    """
+    columns = _columns_of(path, signature)
+    known = list(columns)
+    truth = [_truth(_take(columns, name, known), signature) for name in labels]
+    if len(truth) == 1:
+        return columns, truth[0]
+    return columns, [list(row) for row in zip(*truth, strict=True)]
+
+
+def _read(
+    path: str,
+    args: argparse.Namespace,
+    signature: mk.Signature,
+) -> tuple[Any, ...]:
+    """The columns of a file without truth and weights, the truth, and weights where there are."""
+    columns, truth = labelled_rows(path, args.label, signature)
+    if args.weight is None:
+        return columns, truth
+    known = list(columns)
+    return columns, truth, _numbers(args.weight, _take(columns, args.weight, known))
+
+
+def _columns_of(
+    path: str,
+    signature: mk.Signature,
+) -> dict[str, Any]:
+    if path.endswith(".parquet"):
+        return frames.read_parquet(path)
+    names, columns = frames.read_frame(read_csv(path, signature))
+    return dict(zip(names, columns, strict=True))
+
+
+def _take(
+    columns: dict[str, Any],
+    name: str,
+    known: list[str],
+) -> list[Any]:
+    """A column, which is then no longer among the others. Raises EvaluationError."""
+    if name not in columns:
+        raise EvaluationError(f"there is no column {name!r}; there are {', '.join(known)}")
+    values: list[Any] = frames.as_column(columns.pop(name)).tolist()
+    return values
+
+
+def _truth(
+    values: list[Any],
+    signature: mk.Signature,
+) -> list[Any]:
+    """Labels as the model writes them: the cells of CSV are texts."""
+    if signature.classes is not None:
+        by_text = {str(name): name for name in signature.classes}
+        return [by_text.get(value, value) if isinstance(value, str) else value for value in values]
+    if signature.primary == "label" and not all(map(_is_number, values)):
+        return values
+    return _numbers("the truth", values)
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _numbers(
+    what: str,
+    values: list[Any],
+) -> list[Any]:
+    for row, value in enumerate(values):
+        if not _is_number(value):
+            raise EvaluationError(f"{what}: row {row} holds {value!r:.40}, which is no number")
+    return [float(value) for value in values]

@@ -1,0 +1,151 @@
+"""`modelkit gate`: whether a candidate may take the place of a champion."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import modelkit as mk
+from modelkit.cli.evaluate import TABLE_HELP, labelled_rows
+from modelkit.cli.printed import Printed
+from modelkit.errors import GateError
+from modelkit.html import printable
+
+STATUS = {"promote": 0, "inconclusive": 3, "block": 4}
+
+
+def add_gate(verbs: Any) -> None:
+    """The arguments of `modelkit gate`."""
+    parser = verbs.add_parser(
+        "gate",
+        help="say whether a candidate may take the place of a champion: the status is 0 for "
+        "promote, 3 for inconclusive and 4 for block",
+    )
+    parser.add_argument("candidate", help="a package, or registry:NAME@VERSION")
+    parser.add_argument(
+        "--champion", required=True, help="a package, or registry:NAME@ALIAS of --registry"
+    )
+    parser.add_argument(
+        "--registry", help="where the registry is, which counts gates on these rows"
+    )
+    parser.add_argument("--data", required=True, help=f"{TABLE_HELP}: rows neither was trained on")
+    parser.add_argument(
+        "--label",
+        required=True,
+        action="append",
+        help="the column with the truth; once for each label of models of several",
+    )
+    parser.add_argument(
+        "--margin",
+        required=True,
+        action="append",
+        help="how much worse it may be, such as 0.01; once as METRIC=NUMBER for each of several",
+    )
+    parser.add_argument("--metric", help="the primary metric; else the first of the task")
+    parser.add_argument("--alpha", type=float, default=0.05, help="of a false promotion")
+    parser.add_argument(
+        "--require",
+        action="append",
+        default=[],
+        help="a metric that must be no worse, or a floor such as 'recall >= 0.6'",
+    )
+    parser.add_argument(
+        "--veto", action="append", default=[], help="a metric that may not be harmed"
+    )
+    parser.add_argument("--slice", action="append", help="a column: no harm to rows of each value")
+    parser.add_argument("--clusters", help="the column that says which rows belong together")
+    parser.add_argument("--queries", help="the column with the query of each row, of rankers")
+    parser.add_argument(
+        "--budget", action="append", default=[], help="what it may cost, such as p50_ratio=1.2"
+    )
+    parser.add_argument(
+        "--extra",
+        choices=("refuse", "ignore"),
+        default="refuse",
+        help="what becomes of columns that the champion does not know and that no option names",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    parser.add_argument("--out", help="write the Verdict to this file, as JSON")
+    parser.add_argument("--junit", help="write it to this file, as JUnit")
+    parser.add_argument("--html", help="write it to this file, as a page of its own")
+    parser.add_argument("--json", action="store_true", help="print it as one line of JSON")
+    parser.set_defaults(run=run_gate)
+
+
+def run_gate(args: argparse.Namespace) -> Printed:
+    """Judge a candidate by the rows of a file, and write the Verdict where it is wanted."""
+    registry = None if args.registry is None else mk.Registry(args.registry)
+    signature = _signature(args.champion, registry)
+    rows, truth = labelled_rows(args.data, args.label, signature)
+    if args.extra == "ignore":
+        rows = _known(rows, args, signature)
+    verdict = mk.gate(
+        args.candidate,
+        args.champion,
+        rows,
+        truth,
+        metric=args.metric,
+        margin=_margin(args.margin),
+        alpha=args.alpha,
+        require=args.require,
+        veto=args.veto,
+        slices=args.slice,
+        clusters=args.clusters,
+        queries=args.queries,
+        budgets=dict(_pair("budget", text) for text in args.budget),
+        registry=registry,
+        seed=args.seed,
+    )
+    outputs = {args.out: verdict.to_json, args.junit: verdict.to_junit, args.html: verdict.to_html}
+    for path, form in outputs.items():
+        if path is not None:
+            Path(path).write_text(form(), encoding="utf-8")
+    args.unsound = STATUS[verdict.decision]
+    line = verdict.to_json() if args.json else printable(str(verdict))
+    return [line], verdict.decision == "promote"
+
+
+def _signature(
+    source: str,
+    registry: mk.Registry | None,
+) -> mk.Signature:
+    """The signature of the champion, by which the cells of CSV are read."""
+    if not source.startswith("registry:"):
+        return mk.inspect(source).signature
+    name, _, which = source.removeprefix("registry:").partition("@")
+    if registry is None or not which:
+        raise GateError(f"{source!r} needs --registry WHERE, and the form registry:NAME@ALIAS")
+    return mk.inspect(registry.fetch(name, which)).signature
+
+
+def _known(
+    rows: dict[str, Any],
+    args: argparse.Namespace,
+    signature: mk.Signature,
+) -> dict[str, Any]:
+    """The columns that the champion takes or an option names."""
+    known = {column.name for spec in signature.inputs for column in spec.columns}
+    known |= {*signature.ignored, *(args.slice or ()), args.clusters, args.queries}
+    return {name: values for name, values in rows.items() if name in known}
+
+
+def _margin(texts: list[str]) -> float | dict[str, float]:
+    """One number for the primary metric, or numbers by metric."""
+    if len(texts) == 1 and "=" not in texts[0]:
+        return _number("margin", texts[0])
+    return dict(_pair("margin", text) for text in texts)
+
+
+def _pair(what: str, text: str) -> tuple[str, float]:
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise GateError(f"--{what} {text!r} is written as NAME=NUMBER")
+    return name.strip(), _number(what, value)
+
+
+def _number(what: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise GateError(f"--{what}: {text!r} is no number") from None

@@ -1,0 +1,1 @@
+"""What a Model is worth on labelled rows: metrics, their intervals, and paired tests."""

@@ -1,0 +1,183 @@
+"""Figures as values: a metric of some rows with its interval, or the reason why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import isfinite
+from typing import final
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.evaluation.answered import Answered
+from modelkit.evaluation.class_metrics import (
+    f1_of,
+    masks_by_class,
+    precision_of,
+    recall_of,
+)
+from modelkit.evaluation.intervals import (
+    Measured,
+    effective_rows,
+    wilson,
+)
+from modelkit.evaluation.metrics import METRICS, TaskMetric, share_metric
+from modelkit.evaluation.ranks import area_of
+from modelkit.evaluation.sums import Undefined
+
+NO_ERROR = "no row has an error, so nothing tells how large errors are"
+NO_INTERVAL = "fewer than two independent rows, or one row of a kind, tell no interval"
+
+
+@final
+@dataclass(frozen=True)
+class MetricFigure:
+    """One metric of some rows.
+
+    Attributes:
+        name: of the metric.
+        value: the figure; None where it is not defined.
+        low: the lower end of its interval; None where nothing tells one.
+        high: the upper end.
+        higher_is_better: None where the best is in between.
+        why: why there is no value, or no interval; empty where there are both.
+    """
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    higher_is_better: bool | None
+    why: str = ""
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"{self.name} undefined: {self.why}"
+        return f"{self.name} {figure_text(self)}"
+
+
+@final
+@dataclass(frozen=True)
+class ClassFigures:
+    """The figures of one class, or of one label.
+
+    Attributes:
+        label: the class as text; of several labels their number, from 0.
+        rows: how many rows have it.
+        figures: precision, recall, F1, and the area under its ROC curve against the rest.
+    """
+
+    label: str
+    rows: int
+    figures: tuple[MetricFigure, ...]
+
+
+def figure_text(figure: MetricFigure) -> str:
+    """A figure and its interval in a few characters."""
+    if figure.value is None:
+        return "undefined"
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:.3g}"
+    return f"{figure.value:.3g} [{figure.low:.3g}, {figure.high:.3g}]"
+
+
+def figures_of(
+    answered: Answered,
+    level: float,
+    names: Iterable[str] | None = None,
+) -> tuple[MetricFigure, ...]:
+    """Every metric of the task, or those named, of these rows."""
+    known = METRICS[answered.kind]
+    chosen = known if names is None else names
+    return tuple(figure_of(known[name], answered, level) for name in chosen)
+
+
+def figure_of(
+    metric: TaskMetric,
+    answered: Answered,
+    level: float,
+) -> MetricFigure:
+    """One metric of these rows, with an interval at this level."""
+    higher = metric.higher_is_better
+    try:
+        found = metric.measure(answered)
+    except Undefined as reason:
+        return MetricFigure(metric.name, None, None, None, higher, str(reason))
+    interval = metric.interval(found, answered, level)
+    if interval is None or not all(map(isfinite, interval)):
+        why = NO_ERROR if metric.domain == "size" and not found.value else NO_INTERVAL
+        return MetricFigure(metric.name, found.value, None, None, higher, why)
+    return MetricFigure(metric.name, found.value, *interval, higher)
+
+
+def class_figures(
+    answered: Answered,
+    level: float,
+) -> tuple[ClassFigures, ...]:
+    """The figures of each class of a classifier, or of each label; else none."""
+    if answered.kind not in ("binary", "multiclass", "multilabel") or answered.predicted is None:
+        return ()
+    found = []
+    for k, (held, told) in enumerate(masks_by_class(answered)):
+        label = str(answered.classes[k]) if answered.classes else str(k)
+        figures = (
+            _share_figure("precision", held, told, answered, level),
+            _share_figure("recall", told, held, answered, level),
+            _f1_figure(held, told, answered, level),
+            _area_figure(k, held, answered, level),
+        )
+        found.append(ClassFigures(label, int(np.count_nonzero(held)), figures))
+    return tuple(found)
+
+
+def _share_figure(
+    name: str,
+    counted: Array,
+    among: Array,
+    answered: Answered,
+    level: float,
+) -> MetricFigure:
+    """The share of `counted` rows among others, with Wilson's interval."""
+    part = precision_of if name == "precision" else recall_of
+    held, told = (counted, among) if name == "precision" else (among, counted)
+    try:
+        value = part(held, told, answered.weight).value
+    except Undefined as reason:
+        return MetricFigure(name, None, None, None, higher_is_better=True, why=str(reason))
+    rows = answered.at(among > 0)
+    n = effective_rows(counted[among > 0], rows.weights, rows.clusters, level)
+    low, high = wilson(value * n, n, level)
+    return MetricFigure(name, value, low, high, higher_is_better=True)
+
+
+def _f1_figure(
+    held: Array,
+    told: Array,
+    answered: Answered,
+    level: float,
+) -> MetricFigure:
+    def measure(rows: Answered) -> Measured:
+        return f1_of(held, told, rows.weight)
+
+    return figure_of(share_metric("f1", measure), answered, level)
+
+
+def _area_figure(
+    k: int,
+    held: Array,
+    answered: Answered,
+    level: float,
+) -> MetricFigure:
+    scores = answered.scores
+    if scores is not None and scores.ndim == 2:
+        scores = scores[:, k]
+    elif scores is not None and k == 0:
+        scores = -scores
+
+    def measure(rows: Answered) -> Measured:
+        if scores is None:
+            raise Undefined("the model gives neither scores nor probabilities")
+        return area_of(scores, held, rows.weight)
+
+    return figure_of(share_metric("roc_auc", measure), answered, level)

@@ -1,0 +1,271 @@
+"""Intervals of figures that were measured on some rows; pure.
+
+A figure T of weighted rows has an influence for each row, w_i dT/dw_i, which sum to zero. The sum
+of their squares is the variance of T (the infinitesimal jackknife: Jaeckel 1972; Efron 1982); rows
+of one cluster are added up first, since they count as one observation (Liang and Zeger 1986).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp, inf, log, sqrt
+from typing import Any, Literal, final
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.errors import importing
+
+Interval = tuple[float, float]
+LEVEL_95 = 0.95
+LARGEST_LOG = 700.0  # of which exp is a float
+# What a figure can be: from 0 to 1; from -1 to 1; 0 or more; at most 1; any number.
+Domain = Literal["share", "correlation", "size", "explained", "number"]
+
+
+def special_functions() -> Any:
+    """`scipy.special`. Raises MissingExtraError."""
+    with importing("scipy", "an evaluation", "evaluate"):
+        from scipy import special
+    return special
+
+
+@final
+@dataclass(frozen=True)
+class Measured:
+    """A figure of some rows.
+
+    Attributes:
+        value: the figure.
+        influence: what each row adds to it, shape (n,): the weight of the row times the derivative
+            of the figure by that weight. It sums to zero, and is NaN where a row's share cannot be
+            told, as where a class has one row only.
+        units: the number of rows that it rests on, where these are not all: of the area under a ROC
+            curve the rows of the rarer kind.
+    """
+
+    value: float
+    influence: Array
+    units: float = inf
+
+
+def cluster_codes(clusters: Array | None) -> Array | None:
+    """Clusters of any kind of value as numbers from 0 on, shape (n,)."""
+    if clusters is None:
+        return None
+    codes: Array = np.unique(clusters, return_inverse=True)[1]
+    return codes
+
+
+def units_of(n: int, clusters: Array | None) -> int:
+    """How many independent observations n rows are: the number of clusters, where there are some.
+
+    `clusters` are numbers, as `cluster_codes` gives them.
+    """
+    return n if clusters is None else int(np.count_nonzero(np.bincount(clusters)))
+
+
+def standard_error(
+    influence: Array,
+    clusters: Array | None = None,
+) -> float | None:
+    """The standard error of a figure from the influence of its rows, shape (n,).
+
+    `clusters` are numbers, as `cluster_codes` gives them. It is None for fewer than two clusters
+    or rows, and where the influence of a row is not known.
+    """
+    sums = influence
+    if clusters is not None:
+        sizes = np.bincount(clusters)
+        sums = np.bincount(clusters, influence)[sizes > 0]
+    units = len(sums)
+    if units < 2 or not np.isfinite(sums).all():
+        return None
+    return sqrt(units / (units - 1) * float(sums @ sums))
+
+
+def student(
+    value: float,
+    error: float,
+    units: float,
+    level: float = LEVEL_95,
+) -> Interval:
+    """A t interval: units - 1 degrees of freedom, the same probability left out on each side.
+
+    With fewer than two units the figure may be anything.
+    """
+    if units < 2:
+        return -inf, inf
+    reach = error * float(special_functions().stdtrit(units - 1, (1 + level) / 2))
+    return value - reach, value + reach
+
+
+def student_of_share(
+    value: float,
+    error: float,
+    units: float,
+    level: float = LEVEL_95,
+) -> Interval:
+    """A t interval of the logit of a figure between 0 and 1; it stays between them.
+
+    Where every unit agrees, at 0 or 1, it is Wilson's.
+    """
+    if not 0 < value < 1 or not error:
+        return wilson(value * units, units, level)
+    middle = log(value) - log(1 - value)
+    low, high = student(middle, error / (value * (1 - value)), units, level)
+    return 1 / (1 + exp(min(-low, LARGEST_LOG))), 1 / (1 + exp(min(-high, LARGEST_LOG)))
+
+
+def student_of_size(
+    value: float,
+    error: float,
+    units: float,
+    level: float = LEVEL_95,
+) -> Interval:
+    """A t interval of the logarithm of a figure above 0; of 0 itself it is 0 to infinity."""
+    if value <= 0:
+        return 0.0, inf
+    low, high = student(log(value), error / value, units, level)
+    return exp(low), exp(high) if high < LARGEST_LOG else inf
+
+
+def student_of_correlation(
+    value: float,
+    error: float,
+    units: float,
+    level: float = LEVEL_95,
+) -> Interval:
+    """A t interval of Fisher's z of a figure from -1 to 1; it stays between them."""
+    low, high = student_of_share((1 + value) / 2, error / 2, units, level)
+    return 2 * low - 1, 2 * high - 1
+
+
+def student_in(
+    domain: Domain,
+    value: float,
+    error: float,
+    units: float,
+    level: float = LEVEL_95,
+) -> Interval:
+    """A t interval that stays within what a figure can be."""
+    if domain == "share":
+        return student_of_share(value, error, units, level)
+    if domain == "correlation":
+        return student_of_correlation(value, error, units, level)
+    if domain == "size":
+        return student_of_size(value, error, units, level)
+    if domain == "explained":
+        low, high = student_of_size(1 - value, error, units, level)
+        return 1 - high, 1 - low
+    return student(value, error, units, level)
+
+
+def wilson(
+    hits: float,
+    n: float,
+    level: float = LEVEL_95,
+) -> Interval:
+    """The interval of a share of n rows by Wilson (1927): all shares that a z test does not reject.
+
+    Of weighted or clustered rows, n is the number of rows that would say as much
+    (`effective_rows`), and `hits` the share times n.
+    """
+    if n <= 0:
+        return 0.0, 1.0
+    z = float(special_functions().ndtri((1 + level) / 2))
+    share = hits / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z / (1 + z * z / n) * sqrt(max(share * (1 - share), 0) / n + z * z / (4 * n * n))
+    return max(middle - reach, 0.0), min(middle + reach, 1.0)
+
+
+def clopper_pearson(
+    hits: int,
+    n: int,
+    level: float = LEVEL_95,
+) -> Interval:
+    """The exact interval of a share of n independent rows (Clopper and Pearson 1934).
+
+    Each end alone is a bound that errs with a probability of at most (1 - level) / 2.
+    """
+    special = special_functions()
+    rest = (1 - level) / 2
+    low = 0.0
+    high = 1.0
+    if hits > 0:
+        low = float(special.betaincinv(hits, n - hits + 1, rest))
+    if hits < n:
+        high = float(special.betaincinv(hits + 1, n - hits, 1 - rest))
+    return low, high
+
+
+def effective_rows(
+    hit: Array,
+    weights: Array | None,
+    clusters: Array | None,
+    level: float = LEVEL_95,
+) -> float:
+    """The number of rows of weight 1 that tell as much about a share as these rows do.
+
+    That is (sum w)^2 / (sum w^2) for weights (Kish 1965). For clusters it is what the variance of
+    the share says, if that is less, times the square of the normal quantile over that of t, since
+    few clusters tell the variance badly (Korn and Graubard 1998). Where all rows agree, it is the
+    number of clusters.
+
+    Args:
+        hit: whether each row is one of those that are counted, shape (n,).
+        weights: of the rows, shape (n,), or None.
+        clusters: numbers, as `cluster_codes` gives them, or None.
+        level: of the interval that it is for.
+    """
+    weight = np.ones(len(hit)) if weights is None else weights
+    total = float(weight.sum())
+    squares = float(weight @ weight)
+    if not squares:
+        return 0.0
+    alike = total * total / squares
+    if clusters is None:
+        return alike
+    share = float(weight @ hit) / total
+    error = standard_error(weight * (hit - share) / total, clusters)
+    units = units_of(len(hit), clusters[weight > 0])
+    if not error:
+        return min(alike, float(units))
+    special = special_functions()
+    end = (1 + level) / 2
+    rough = float(special.ndtri(end) / special.stdtrit(units - 1, end))
+    return min(alike, share * (1 - share) / error**2 * rough**2)
+
+
+def percentile_interval(
+    draws: Array,
+    level: float = LEVEL_95,
+) -> Interval | None:
+    """The middle share `level` of bootstrap draws, without those that are NaN.
+
+    It is None where more than a tenth is NaN: then the draws do not stand for the rows.
+    """
+    known = draws[~np.isnan(draws)]
+    if len(known) < 0.9 * len(draws) or not len(known):
+        return None
+    low, high = np.quantile(known, ((1 - level) / 2, (1 + level) / 2))
+    return float(low), float(high)
+
+
+def corrected_error(
+    values: Array,
+    tested: int,
+    trained: int,
+) -> float | None:
+    """The standard error of the mean over folds (J,) that share rows of training.
+
+    It is sqrt((1/J + tested/trained) s^2), where s is the standard deviation of the folds (Nadeau
+    and Bengio, Inference for the generalization error, Machine Learning 52, 2003). None for fewer
+    than two folds.
+    """
+    folds = len(values)
+    if folds < 2:
+        return None
+    spread = float(np.var(values, ddof=1))
+    return sqrt((1 / folds + tested / trained) * spread)

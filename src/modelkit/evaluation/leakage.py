@@ -1,0 +1,224 @@
+"""Signs that held-out rows tell more than rows to come will: leaks between training and test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, final
+
+import numpy as np
+
+from modelkit import frames
+from modelkit.cast import Array, is_missing
+from modelkit.errors import EvaluationError
+from modelkit.evaluation.answered import Answered
+from modelkit.evaluation.calibrated import bin_places
+from modelkit.evaluation.columns import texts_of
+from modelkit.evaluation.intervals import clopper_pearson
+from modelkit.evaluation.ranks import area_of
+from modelkit.evaluation.sums import Undefined, average_of, r2_of
+from modelkit.signature import Feeds, Signature
+
+ALONE = 0.98  # of the area under the ROC curve, or of R2, that one column reaches by itself
+MOST_ROWS = 20_000  # that a column is tried on
+MOST_COLUMNS = 200
+VALUE_BINS = 32
+MOST_SHOWN_COLUMNS = 5
+
+
+@final
+@dataclass(frozen=True)
+class LeakageCheck:
+    """One check for a leak.
+
+    Attributes:
+        name: "equal rows", "one column", "time order" or "shared clusters".
+        found: whether there is a sign of a leak.
+        text: what was found, in a sentence.
+    """
+
+    name: str
+    found: bool
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.text}"
+
+
+def row_keys(
+    feeds: Feeds,
+    signature: Signature,
+) -> Array:
+    """A number for each row, (n,), which equal rows share."""
+    n = signature.count(feeds)
+    keys = [0] * n
+    for spec in signature.inputs:
+        if signature.row_dim not in spec.shape:
+            continue
+        rows = np.moveaxis(feeds[spec.name], spec.shape.index(signature.row_dim), 0)
+        flat = np.ascontiguousarray(rows).reshape(n, -1)
+        texts = flat.dtype == object
+        for at, row in enumerate(flat):
+            own = hash(tuple(row.tolist())) if texts else hash(row.tobytes())
+            keys[at] = hash((keys[at], own))
+    return np.array(keys, np.int64)
+
+
+def equal_rows(
+    trained: Array,
+    held_out: Array,
+) -> tuple[LeakageCheck, Array]:
+    """Whether held-out rows equal training rows, and which, a mask (m,).
+
+    It is a sign of a leak where they do so more often than training rows equal one another.
+
+    Args:
+        trained: keys of the training rows, (n,), as `row_keys` gives them.
+        held_out: keys of the others, (m,).
+    """
+    among, places, counts = np.unique(trained, return_inverse=True, return_counts=True)
+    equal = np.isin(held_out, among)
+    found = int(equal.sum())
+    usual = float(np.mean(counts[places] > 1)) if len(trained) else 0.0
+    share = found / len(held_out)
+    low, _ = clopper_pearson(found, len(held_out), 0.98)
+    text = (
+        f"{found:,} of {len(held_out):,} held-out rows ({share:.2%}) equal a training row in every "
+        f"column; {usual:.2%} of the training rows equal another"
+    )
+    return LeakageCheck("equal rows", low > usual, text), equal
+
+
+def shared_clusters(
+    trained: Any,
+    held_out: Any,
+) -> LeakageCheck:
+    """Whether clusters have rows on both sides of the split."""
+    both = np.isin(texts_of(held_out), texts_of(trained))
+    share = float(both.mean())
+    text = f"{share:.1%} of the held-out rows are of a cluster that the model was trained on"
+    return LeakageCheck("shared clusters", bool(both.any()), text)
+
+
+def time_order(
+    trained: Any,
+    held_out: Any,
+    name: str,
+) -> LeakageCheck:
+    """Whether training rows are later than held-out ones. Raises EvaluationError."""
+    before = _known_times(trained, name)
+    after = _known_times(held_out, name)
+    if not before or not after:
+        return LeakageCheck("time order", found=False, text=f"{name!r} has no times")
+    try:
+        first = min(after)
+        later = sum(time > first for time in before)
+    except TypeError as error:
+        raise EvaluationError(f"the times {name!r} cannot be compared: {error}") from error
+    share = later / len(before)
+    text = f"{share:.1%} of the training rows are later by {name!r} than the first held-out row"
+    return LeakageCheck("time order", later > 0, text)
+
+
+def _known_times(
+    values: Any,
+    name: str,
+) -> list[Any]:
+    """The times that are not missing; texts are in the form of ISO 8601. Raises EvaluationError."""
+    known = [value for value in frames.as_column(values).tolist() if not is_missing(value)]
+    if not all(isinstance(value, str) for value in known):
+        return known
+    try:
+        return [datetime.fromisoformat(value) for value in known]
+    except ValueError as error:
+        raise EvaluationError(
+            f"the times {name!r} are not in the form of ISO 8601: {error}"
+        ) from None
+
+
+def telling_columns(
+    feeds: Feeds,
+    signature: Signature,
+    task: Answered,
+) -> LeakageCheck | None:
+    """Whether one column predicts the truth by itself; None for tasks where that means nothing.
+
+    A column is cut into bins whose mean truth is learned on half of the rows and tried on the
+    others.
+    """
+    targets = _targets(task)
+    if targets is None or len(task) < 4 * VALUE_BINS:
+        return None
+    rows = np.arange(len(task))
+    if len(rows) > MOST_ROWS:
+        rows = np.linspace(0, len(task) - 1, MOST_ROWS).astype(np.int64)
+    columns = signature.columns(feeds)
+    single = {name: values for name, values in columns.items() if values.ndim == 1}
+    telling = []
+    for name in list(single)[:MOST_COLUMNS]:
+        score = _score_alone(single[name][rows], targets[rows], numbers=task.kind == "regression")
+        if score is not None and score >= ALONE:
+            telling.append((name, score))
+    what = "R2" if task.kind == "regression" else "area under the ROC curve"
+    if not telling:
+        return LeakageCheck(
+            "one column", found=False, text=f"no column alone has an {what} of {ALONE}"
+        )
+    shown = ", ".join(f"{name!r} ({score:.3f})" for name, score in telling[:MOST_SHOWN_COLUMNS])
+    text = f"{shown} alone nearly tells the truth ({what}): is it known before the truth is?"
+    return LeakageCheck("one column", found=True, text=text)
+
+
+def _targets(task: Answered) -> Array | None:
+    """What a column is to predict, (n, targets)."""
+    if task.kind == "regression":
+        return task.truth
+    if task.kind == "multilabel":
+        return task.truth
+    if task.kind in ("binary", "multiclass"):
+        own = np.eye(len(task.classes))[task.truth]
+        return own[:, 1:] if task.kind == "binary" else own
+    return None
+
+
+def _score_alone(
+    values: Array,
+    targets: Array,
+    *,
+    numbers: bool,
+) -> float | None:
+    codes = _bins_of(values)
+    if codes.max() == 0:
+        return None
+    learned = np.arange(len(codes)) % 2 == 0
+    size = int(codes.max()) + 1
+    rows = np.bincount(codes[learned], minlength=size)
+    tried = ~learned
+    ones = np.ones(int(tried.sum()))
+    parts = []
+    for target in targets.T:
+        sums = np.bincount(codes[learned], target[learned], size)
+        # A bin that was not seen before tells the mean, and one of few rows little else.
+        told = ((sums + target[learned].mean()) / (rows + 1))[codes][tried]
+        try:
+            part = (
+                r2_of(target[tried], told, ones)
+                if numbers
+                else area_of(told, target[tried] == 1, ones)
+            )
+        except Undefined:
+            continue
+        parts.append(part)
+    return average_of(parts).value if parts else None
+
+
+def _bins_of(values: Array) -> Array:
+    """The bin of each value of a column, int64 (n,); missing ones have their own."""
+    if values.dtype.kind in "fiu":
+        doubles = values.astype(np.float64)
+        known = ~np.isnan(doubles)
+        codes = np.zeros(len(doubles), np.int64)
+        if known.any():
+            codes[known] = 1 + bin_places(doubles[known], np.ones(int(known.sum())), VALUE_BINS)
+        return np.unique(codes, return_inverse=True)[1]
+    return np.unique(texts_of(values).astype(str), return_inverse=True)[1]

@@ -1,0 +1,263 @@
+"""What kind of task a model has, and the truth of its rows, read from what the caller holds."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import numpy as np
+
+from modelkit import frames
+from modelkit.cast import Array, is_missing
+from modelkit.errors import EvaluationError
+from modelkit.evaluation.answered import Answered, TaskKind
+from modelkit.manifest import Manifest
+from modelkit.signature import Signature
+
+OUTLIERS = (-1, 1)  # what outlier detectors call rows: -1 for the odd ones
+CLUSTERERS = (
+    "KMeans",
+    "MiniBatchKMeans",
+    "BisectingKMeans",
+    "GaussianMixture",
+    "BayesianGaussianMixture",
+)
+MOST_NAMED = 5  # of labels that a message shows
+
+
+def task_kind(
+    signature: Signature,
+    manifest: Manifest | None = None,
+    *,
+    queries: bool = False,
+) -> TaskKind:
+    """The kind of task that a model has, by what it gives.
+
+    Args:
+        signature: of the model.
+        manifest: of its package, which says whether labels are classes or clusters; or None.
+        queries: whether the rows belong to queries, so that the model ranks them.
+
+    Raises:
+        EvaluationError: if nothing tells.
+    """
+    if queries:
+        return "ranking"
+    if signature.classes is not None:
+        return "binary" if len(signature.classes) == 2 else "multiclass"
+    primary = signature.primary
+    if primary == "embedding":
+        return "retrieval"
+    if primary == "prediction":
+        return "regression"
+    source = "" if manifest is None else manifest.parity.against or ""
+    if primary == "label" and _width(signature, "label") != 1:
+        return "multilabel"
+    if primary == "label" and source.rpartition(" ")[2] in CLUSTERERS:
+        return "clustering"
+    if primary == "label" and "scores" in signature.output_names:
+        return "binary"
+    raise EvaluationError(
+        f"nothing says what the outputs {list(signature.output_names)} of this model are; pass "
+        f"kind=, one of {', '.join(get_args(TaskKind))}"
+    )
+
+
+def _width(
+    signature: Signature,
+    name: str,
+) -> int | str:
+    (spec,) = [spec for spec in signature.outputs if spec.name == name]
+    return spec.shape[1] if len(spec.shape) == 2 else 1
+
+
+def read_task(
+    kind: TaskKind,
+    classes: tuple[Any, ...] | None,
+    y: Any,
+    *,
+    sample_weight: Any = None,
+    clusters: Any = None,
+    queries: Any = None,
+) -> Answered:
+    """Rows with their truth, before a model has answered them.
+
+    Args:
+        kind: of task.
+        classes: of a classifier; None for an outlier detector, whose classes are -1 and 1.
+        y: the truth of n rows: labels, values, (n, L) of 0 and 1, or how relevant each row is.
+        sample_weight: the weight of each row, (n,), at least 0.
+        clusters: what rows belong together, (n,), of any kind of value.
+        queries: the query of each row, (n,), of any kind of value; for "ranking".
+
+    Raises:
+        EvaluationError: if these do not fit the task or each other, or a value is missing.
+    """
+    known: tuple[Any, ...] = ()
+    if kind in ("binary", "multiclass"):
+        known = OUTLIERS if classes is None else classes
+    truth = truth_of(kind, known, y)
+    n = len(truth)
+    if not n:
+        raise EvaluationError("there are no rows to evaluate")
+    asked = read_groups("queries", queries, n)
+    if kind == "ranking" and asked is None:
+        raise EvaluationError(
+            "a ranking is evaluated by query: pass queries=, the query of each row"
+        )
+    together = read_groups("clusters", clusters, n)
+    return Answered(
+        kind,
+        truth,
+        classes=known,
+        weights=read_weights(sample_weight, n, asked),
+        clusters=asked if together is None else together,
+        queries=asked,
+    )
+
+
+def truth_of(
+    kind: TaskKind,
+    classes: tuple[Any, ...],
+    y: Any,
+) -> Array:
+    """The truth in the form that Answered has it. Raises EvaluationError."""
+    if kind in ("binary", "multiclass"):
+        return class_places(_column("y", y), classes)
+    if kind == "clustering":
+        return text_codes("y", y)
+    if kind == "ranking":
+        gains = _numbers("y", y)
+        if gains.ndim != 1 or (gains < 0).any():
+            raise EvaluationError("y of a ranking is how relevant each row is, (n,), at least 0")
+        return gains
+    values = _numbers("y", y)
+    if kind == "multilabel" and (values.ndim != 2 or not np.isin(values, (0, 1)).all()):
+        raise EvaluationError(
+            f"y of several labels is (n, labels) of 0 and 1, not {values.shape}; evaluate an output "
+            "of more than two classes by itself"
+        )
+    return values.reshape(-1, 1) if values.ndim == 1 else values
+
+
+def class_places(
+    labels: Array,
+    classes: tuple[Any, ...],
+) -> Array:
+    """The place of each label among the classes, int64 (n,). Raises EvaluationError."""
+    _refuse_missing("y", labels)
+    places = {name: at for at, name in enumerate(classes)}
+    found = np.array([places.get(label, -1) for label in labels.tolist()], np.int64)
+    unknown = found < 0
+    if unknown.any():
+        odd = sorted({repr(label) for label in labels[unknown].tolist()})[:MOST_NAMED]
+        raise EvaluationError(
+            f"y holds {', '.join(odd)} in {int(unknown.sum()):,} rows, which is no class of this "
+            f"model: {classes!r:.200}; write labels as the model does, and leave out rows of other "
+            "classes"
+        )
+    return found
+
+
+def read_weights(
+    weights: Any,
+    n: int,
+    queries: Array | None,
+) -> Array | None:
+    """The weights of n rows, or None. Raises EvaluationError."""
+    if weights is None:
+        return None
+    found = _numbers("sample_weight", weights)
+    if found.shape != (n,) or (found < 0).any() or not found.any():
+        raise EvaluationError(
+            f"sample_weight is ({n},) numbers of at least 0, one above it; got {found.shape}"
+        )
+    if queries is not None and not _same_within(found, queries):
+        raise EvaluationError("sample_weight of a ranking must be equal within each query")
+    return found
+
+
+def _same_within(values: Array, groups: Array) -> bool:
+    _, first = np.unique(groups, return_index=True)
+    return bool((values == values[first][groups]).all())
+
+
+def read_groups(
+    name: str,
+    groups: Any,
+    n: int,
+) -> Array | None:
+    """The group of each row as a number, int64 (n,), or None. Raises EvaluationError."""
+    if groups is None:
+        return None
+    column = _column(name, groups)
+    if len(column) != n:
+        raise EvaluationError(f"{name} has {len(column):,} values, and there are {n:,} rows")
+    return text_codes(name, column)
+
+
+def text_codes(
+    name: str,
+    values: Any,
+) -> Array:
+    """Values of any kind as numbers from 0 on, in the order in which they first come, int64 (n,).
+
+    Raises EvaluationError.
+    """
+    column = _column(name, values)
+    _refuse_missing(name, column)
+    known = column.astype(str) if column.dtype == object else column
+    _, first, codes = np.unique(known, return_index=True, return_inverse=True)
+    places = np.empty(len(first), np.int64)
+    places[np.argsort(first)] = np.arange(len(first))
+    return places[codes]
+
+
+def _column(
+    name: str,
+    values: Any,
+) -> Array:
+    """A column in any form. Raises EvaluationError where a value is masked."""
+    column = frames.as_column(values)
+    if isinstance(column, np.ma.MaskedArray):
+        _refuse_gone(name, np.ma.getmaskarray(column))
+        return np.asarray(column.data)
+    return column
+
+
+def _refuse_missing(
+    name: str,
+    column: Array,
+) -> None:
+    gone = np.zeros(len(column), bool)
+    if column.dtype.kind in "fmM":
+        gone = column != column  # noqa: PLR0124 - only NaN and NaT differ from themselves
+    elif column.dtype == object:
+        gone = np.array([is_missing(value) for value in column], bool)
+    _refuse_gone(name, gone)
+
+
+def _refuse_gone(
+    name: str,
+    gone: Array,
+) -> None:
+    if gone.any():
+        row = int(np.flatnonzero(gone)[0])
+        raise EvaluationError(
+            f"{name} is missing in {int(gone.sum()):,} of {len(gone):,} rows, first in row {row}; "
+            "leave such rows out"
+        )
+
+
+def _numbers(
+    name: str,
+    values: Any,
+) -> Array:
+    """Numbers in any form as doubles. Raises EvaluationError for others, and for NaN."""
+    whole = frames.whole_array(values)
+    try:
+        found = np.asarray(whole if hasattr(whole, "dtype") else np.asarray(whole), np.float64)
+    except (TypeError, ValueError):
+        raise EvaluationError(f"{name} holds values that are no numbers: {values!r:.80}") from None
+    if found.ndim not in (1, 2) or np.isnan(found).any():
+        raise EvaluationError(f"{name} is (n,) or (n, k) numbers, none missing; got {found.shape}")
+    return found

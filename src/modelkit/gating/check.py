@@ -1,0 +1,86 @@
+"""One question of a gate and its answer, as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+Outcome = Literal["pass", "fail", "unclear"]
+Part = Literal["contract", "floor", "metric", "veto", "slice", "budget", "own"]
+
+
+@final
+@dataclass(frozen=True)
+class Check:
+    """One question of a gate and its answer.
+
+    A check that fails blocks. A required one that is unclear leaves the gate without an answer; one
+    that is not required says what could not be told, and stops nothing.
+
+    Attributes:
+        name: such as "accuracy" or "accuracy where region is north"; once in a Verdict.
+        question: what is asked, in a sentence.
+        outcome: "pass", "fail" or "unclear".
+        required: whether a promotion needs it to pass.
+        part: what kind of question it is: "contract", "floor", "metric", "veto", "slice", "budget",
+            or "own" for checks of the caller.
+        formula: how the estimate and its test are computed.
+        estimate: what was measured; None where there is no number.
+        low: the lower end of its interval; None where there is none.
+        high: the upper end.
+        level: of the interval, such as .9; None where there is none.
+        bound: what the estimate is compared with; None where there is nothing.
+        p: the p-value that decided; None where there is no test.
+        alpha: the level that this p-value was compared with; None where there is no test.
+        text: what was found, in a sentence.
+        rows_needed: how many rows would show it, with a probability of .8, if the candidate is as
+            good as the champion; None where that cannot be said, or it is shown.
+    """
+
+    name: str
+    question: str
+    outcome: Outcome
+    required: bool = True
+    part: Part = "own"
+    formula: str = ""
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    level: float | None = None
+    bound: float | None = None
+    p: float | None = None
+    alpha: float | None = None
+    text: str = ""
+    rows_needed: int | None = None
+
+    def __str__(self) -> str:
+        told = [f"{self.outcome:<7} {self.name}"]
+        if self.estimate is not None:
+            told.append(self.figure)
+        if self.text:
+            told.append(self.text)
+        return ": ".join(told)
+
+    @property
+    def figure(self) -> str:
+        """The estimate, its interval and what they are compared with, in a few characters."""
+        return "; ".join(part for part in (self.interval_text, self.test_text) if part)
+
+    @property
+    def interval_text(self) -> str:
+        """The estimate and its interval."""
+        if self.estimate is None:
+            return ""
+        if self.low is None or self.high is None:
+            return f"{self.estimate:.3g}"
+        return f"{self.estimate:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+    @property
+    def test_text(self) -> str:
+        """What the estimate is compared with, and the p-value."""
+        parts = []
+        if self.bound is not None and self.estimate is not None:
+            parts.append(f"bound {self.bound:.3g}")
+        if self.p is not None and self.alpha is not None:
+            parts.append(f"p {self.p:.2g} at {self.alpha:.2g}")
+        return ", ".join(parts)

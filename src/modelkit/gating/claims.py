@@ -1,0 +1,138 @@
+"""The questions of a gate about figures, and their answers; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import isfinite
+from typing import NamedTuple
+
+import numpy as np
+
+from modelkit.evaluation.sums import Undefined
+from modelkit.gating.check import Check, Part
+from modelkit.gating.comparison import SHOWN_WITH, Comparison
+from modelkit.holm import holm
+
+TELLING = 5  # margins: a slice that cannot show a harm of so many is too small to tell
+
+
+class Levels(NamedTuple):
+    """The levels of tests: of what speaks for a promotion, and of harm, which blocks it."""
+
+    shown: float
+    harm: float
+
+
+Compared = Callable[[], Comparison]  # raises Undefined
+
+
+def no_worse(
+    name: str,
+    compared: Compared,
+    margin: float,
+    levels: Levels,
+) -> Check:
+    """Whether the candidate is shown to be no worse than its margin; it fails where harm is shown."""
+    question = (
+        f"Is {name} shown to be better?"
+        if margin == 0
+        else f"Is {name} shown to be worse by less than {margin:g}?"
+    )
+    asked = Check(name, question, "unclear", part="metric", bound=0.0 - margin, alpha=levels.shown)
+    try:
+        found = compared()
+    except Undefined as reason:
+        return replace(asked, text=f"{name} is not defined: {reason}")
+    p = found.p_above(-margin)
+    told = _with_figures(replace(asked, p=p), found, levels.shown)
+    if p <= levels.shown:
+        return replace(told, outcome="pass", text="shown")
+    harm = found.exchanged().p_above(margin)
+    if harm <= levels.harm:
+        worse = f"shown to be worse by more than {margin:g}" if margin else "shown to be worse"
+        return replace(told, outcome="fail", p=harm, alpha=levels.harm, text=worse)
+    needed = found.rows_to_show(margin, levels.shown)
+    return replace(told, rows_needed=needed, text=_lacking(needed, margin, found.rows))
+
+
+def _lacking(
+    needed: int | None,
+    margin: float,
+    rows: int,
+) -> str:
+    if needed is None:
+        return "not shown"
+    belief = "is as good as the champion" if margin else "is better by as much as here"
+    return (
+        f"not shown by {rows:,} rows; {needed:,} would show it with a probability of "
+        f"{SHOWN_WITH:g}, if the candidate {belief}"
+    )
+
+
+def _with_figures(
+    check: Check,
+    found: Comparison,
+    alpha: float,
+) -> Check:
+    """A check with the difference and the interval that a one-sided test at alpha goes with."""
+    level = 1 - 2 * alpha
+    low, high = found.interval(level)
+    told = replace(check, formula=found.formula, estimate=found.difference.value)
+    if not (isfinite(low) and isfinite(high)):
+        return told
+    return replace(told, low=low, high=high, level=level)
+
+
+def no_harm(
+    cases: Sequence[tuple[str, str, float, Compared]],
+    alpha: float,
+    part: Part,
+) -> list[Check]:
+    """Whether harm is shown in any of several cases, by one test of them all (Holm).
+
+    Args:
+        cases: name, metric, margin, and what compares.
+        alpha: the probability, at most, of one false harm among all.
+        part: of the checks.
+    """
+    found: list[Comparison | str] = []
+    for _, name, _, compared in cases:
+        try:
+            found.append(compared())
+        except Undefined as reason:
+            found.append(f"{name} is not defined: {reason}")
+    p = np.ones(len(cases))
+    for at, (case, comparison) in enumerate(zip(cases, found, strict=True)):
+        if isinstance(comparison, Comparison):
+            p[at] = comparison.exchanged().p_above(case[2])
+    adjusted = holm(p) if len(p) else p
+    checks = []
+    for at, (title, name, margin, _) in enumerate(cases):
+        question = f"Is {name} shown to be worse by more than {margin:g}?"
+        asked = Check(title, question, "unclear", required=False, part=part, bound=0.0 - margin)
+        checks.append(_harm(asked, found[at], float(adjusted[at]), alpha, len(cases)))
+    return checks
+
+
+def _harm(
+    asked: Check,
+    found: Comparison | str,
+    p: float,
+    alpha: float,
+    cases: int,
+) -> Check:
+    if isinstance(found, str):
+        return replace(asked, text=found)
+    margin = -(asked.bound or 0.0)
+    told = _with_figures(replace(asked, p=p, alpha=alpha), found, alpha / cases)
+    if cases > 1:
+        told = replace(told, formula=f"{told.formula}; p by Holm over {cases} cases")
+    if p <= alpha:
+        return replace(told, outcome="fail", text=f"harm is shown on {found.rows:,} rows")
+    seen = found.harm_seen(margin, alpha / cases)
+    if seen is None or seen > TELLING * margin:
+        least = "" if seen is None else f": they would show a harm of {seen:.3g} or more"
+        return replace(told, text=f"{found.rows:,} rows are too few to tell{least}")
+    text = f"no harm is shown on {found.rows:,} rows, which would show one of {seen:.3g}"
+    return replace(told, outcome="pass", text=text)

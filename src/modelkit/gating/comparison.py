@@ -1,0 +1,248 @@
+"""How much better a candidate is by one metric on the same rows, and how surely; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from math import sqrt
+from typing import NamedTuple, final
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.evaluation.answered import Answered
+from modelkit.evaluation.intervals import Interval, special_functions, units_of
+from modelkit.evaluation.metrics import TaskMetric
+from modelkit.evaluation.paired import (
+    PairedDifference,
+    bootstrap,
+    difference_of,
+    mcnemar,
+    rows_needed,
+    tango,
+    tango_interval,
+)
+from modelkit.evaluation.sums import Undefined
+from modelkit.gating.policy import AnyMetric, GateMetric
+
+REPEATS = 1000  # of the bootstrap, whose standard error is then known to some 2 %
+KNOWN_SHARE = 0.9  # of the draws that must have the figure
+SHOWN_WITH = 0.8  # the probability that `rows_needed` is about
+BY_COUNTS = (
+    "(b - c) / n, with b rows that only the candidate got right and c that only the champion did; "
+    "the score test of Tango, and at a margin of 0 the exact test of McNemar"
+)
+BY_PAIRS = "t = (d + margin) / se, with d the difference and se that of paired {units}"
+BY_DELONG = "t = (d + margin) / se, with se that of DeLong: of paired placements of each row"
+BY_BOOTSTRAP = "t = (d + margin) / se, with se that of {repeats:,} paired draws of {units}"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What one model answered: as metrics take it, and by output for metrics of the caller."""
+
+    answered: Answered
+    truth: Array
+    outputs: Mapping[str, Array]
+
+    def at(self, rows: Array) -> Answers:
+        """Those of the rows that places (m,) choose."""
+        chosen = {name: values[rows] for name, values in self.outputs.items()}
+        return Answers(self.answered.at(rows), self.truth[rows], chosen)
+
+
+class Counts(NamedTuple):
+    """Rows that only the candidate got right, those that only the champion did, and all."""
+
+    better: int
+    worse: int
+    n: int
+
+
+@final
+@dataclass(frozen=True)
+class Comparison:
+    """By how much a candidate is better.
+
+    Attributes:
+        difference: above zero, the candidate is better.
+        rows: the number of rows.
+        formula: how it was computed.
+        counts: of rows that one alone got right, where rows are right or wrong and independent.
+        bounded: whether a row, or cluster, changes the figure by at most its share of all.
+    """
+
+    difference: PairedDifference
+    rows: int
+    formula: str
+    counts: Counts | None = None
+    bounded: bool = False
+
+    def exchanged(self) -> Comparison:
+        """The same with the roles of the two models exchanged."""
+        counts = self.counts
+        if counts is not None:
+            counts = Counts(counts.worse, counts.better, counts.n)
+        return replace(self, difference=self.difference.exchanged(), counts=counts)
+
+    def p_above(self, bound: float) -> float:
+        """The one-sided p-value of "the candidate is better by at most `bound`"."""
+        counts = self.counts
+        if counts is None and self._alike:
+            # No unit differs in these rows, which does not say that none ever will.
+            counts = Counts(0, 0, int(self.difference.units))
+        if counts is None:
+            return self.difference.p_above(bound)
+        if bound == 0:
+            return mcnemar(counts.better, counts.worse)
+        if abs(bound) >= 1:
+            return 0.0 if bound < 0 else 1.0
+        return float(special_functions().ndtr(-tango(*counts, bound)))
+
+    @property
+    def _alike(self) -> bool:
+        return self.bounded and self.difference.error == 0 and self.difference.value == 0
+
+    def interval(self, level: float) -> Interval:
+        """A two-sided interval of the difference."""
+        if self.counts is None:
+            return self.difference.interval(level)
+        return tango_interval(*self.counts, level)
+
+    @property
+    def error(self) -> float | None:
+        """The standard error of the difference, as it is where the two are equally good."""
+        if self.counts is None:
+            return self.difference.error
+        return sqrt(max(self.counts.better + self.counts.worse, 1)) / self.counts.n
+
+    def rows_to_show(
+        self,
+        margin: float,
+        alpha: float,
+    ) -> int | None:
+        """How many rows would show that the candidate is no worse than its margin allows.
+
+        It is taken to be as good as the champion; at a margin of 0, as much better as it was here.
+        None where nothing tells, or where that is no better.
+        """
+        distance = margin or self.difference.value
+        if not self.error or distance <= 0:
+            return None
+        return rows_needed(self.error, self.rows, distance, alpha=alpha, power=SHOWN_WITH)
+
+    def harm_seen(
+        self,
+        margin: float,
+        alpha: float,
+    ) -> float | None:
+        """The least harm that these rows would show with a probability of .8, by a test at alpha."""
+        if not self.error:
+            return None
+        ndtri = special_functions().ndtri
+        return margin + self.error * float(ndtri(1 - alpha) + ndtri(SHOWN_WITH))
+
+
+def compare(
+    metric: AnyMetric,
+    candidate: Answers,
+    champion: Answers,
+    *,
+    seed: int,
+) -> Comparison:
+    """By how much the candidate is better by one metric. Raises Undefined where one has no figure."""
+    if isinstance(metric, GateMetric):
+        return _by_own(metric, candidate, champion, seed)
+    ours = candidate.answered
+    theirs = champion.answered
+    measured = (metric.measure(ours), metric.measure(theirs))
+    higher = bool(metric.higher_is_better)
+    difference = difference_of(*measured, ours.clusters, higher_is_better=higher)
+    bounded = metric.domain in ("share", "correlation")
+    unknown = not np.isfinite(measured[0].influence - measured[1].influence).all()
+    if unknown:
+        return _by_weights(metric, ours, theirs, seed)
+    formula = BY_PAIRS.format(units=_units_word(ours))
+    if metric.name == "roc_auc" and ours.clusters is None:
+        formula = BY_DELONG
+    counts = _counts(metric, ours, theirs)
+    if counts is not None:
+        formula = BY_COUNTS
+    return Comparison(difference, len(ours), formula, counts, bounded)
+
+
+def _units_word(answered: Answered) -> str:
+    if answered.kind == "ranking":
+        return "queries"
+    return "rows" if answered.clusters is None else "clusters"
+
+
+def _counts(
+    metric: TaskMetric,
+    ours: Answered,
+    theirs: Answered,
+) -> Counts | None:
+    """How often one alone got a row right; None where that is not what the metric counts."""
+    if not metric.counts or metric.by_row is None or ours.clusters is not None:
+        return None
+    right = metric.by_row(ours) > 0
+    other = metric.by_row(theirs) > 0
+    better = int(np.count_nonzero(right & ~other))
+    return Counts(better, int(np.count_nonzero(other & ~right)), len(ours))
+
+
+def _by_weights(
+    metric: TaskMetric,
+    ours: Answered,
+    theirs: Answered,
+    seed: int,
+) -> Comparison:
+    """The comparison by draws of weighted rows, where the influence of a row is not known."""
+    sign = 1 if metric.higher_is_better else -1
+
+    def drawn(times: Array) -> float:
+        try:
+            figures = [metric.measure(each.weighted(times)).value for each in (ours, theirs)]
+        except Undefined:
+            return np.nan
+        return sign * (figures[0] - figures[1])
+
+    return _by_draws(drawn, ours, seed)
+
+
+def _by_own(
+    metric: GateMetric,
+    candidate: Answers,
+    champion: Answers,
+    seed: int,
+) -> Comparison:
+    sign = 1 if metric.higher_is_better else -1
+
+    def figure(side: Answers, rows: Array) -> float:
+        chosen = {name: values[rows] for name, values in side.outputs.items()}
+        return float(metric.of(side.truth[rows], chosen))
+
+    def drawn(times: Array) -> float:
+        rows = np.repeat(np.arange(len(times)), times)
+        return sign * (figure(candidate, rows) - figure(champion, rows))
+
+    return _by_draws(drawn, candidate.answered, seed)
+
+
+def _by_draws(
+    drawn: Callable[[Array], float],
+    answered: Answered,
+    seed: int,
+) -> Comparison:
+    n = len(answered)
+    value = float(drawn(np.ones(n, np.int64)))
+    if not np.isfinite(value):
+        raise Undefined(f"the figure of these rows is {value}")
+    rng = np.random.default_rng(seed)
+    draws = bootstrap(drawn, n, REPEATS, rng, answered.clusters)
+    known = draws[np.isfinite(draws)]
+    error = float(known.std(ddof=1)) if len(known) >= KNOWN_SHARE * REPEATS else None
+    units = units_of(n, answered.clusters)
+    formula = BY_BOOTSTRAP.format(repeats=REPEATS, units=_units_word(answered))
+    return Comparison(PairedDifference(value, error if units > 1 else None, units), n, formula)

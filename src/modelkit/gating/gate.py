@@ -1,0 +1,120 @@
+"""Decide whether a candidate may take the place of a champion."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from modelkit.errors import GateError
+from modelkit.evaluation.sides import LabelledRows
+from modelkit.evaluation.task import task_kind
+from modelkit.gating.check import Check
+from modelkit.gating.judging import Asking, judge
+from modelkit.gating.opened import open_judged
+from modelkit.gating.policy import GateMetric, read_policy
+from modelkit.gating.verdict import Verdict
+from modelkit.model import Model
+from modelkit.package.load import Openable
+from modelkit.registry.registry import Registry
+
+
+def gate(  # noqa: PLR0913 - what a gate may ask, all by keyword
+    candidate: Model | Openable,
+    champion: Model | Openable,
+    X: Any,
+    y: Any,
+    *,
+    margin: float | Mapping[str, float],
+    metric: str | GateMetric | None = None,
+    alpha: float = 0.05,
+    require: Sequence[str | GateMetric] = (),
+    veto: Sequence[str | GateMetric] = (),
+    slices: Any = None,
+    clusters: Any = None,
+    queries: Any = None,
+    budgets: Mapping[str, float] | None = None,
+    checks: Sequence[Check] = (),
+    registry: Registry | None = None,
+    seed: int = 0,
+) -> Verdict:
+    """Whether a candidate may take the place of a champion, judged on the same labelled rows.
+
+    The decision is "promote" where all that is required is shown, "block" where a contract or a
+    floor is broken or harm is shown, and else "inconclusive", with the number of rows that would
+    tell. Differences are the candidate's figure less the champion's, with the sign turned where
+    lower is better: above zero, the candidate is better.
+
+    Args:
+        candidate: a Model that was loaded from a package; or what `mk.load` opens, such as a path;
+            or with `registry` a text such as "registry:churn@1.1.0".
+        champion: the same; "registry:churn@champion" is judged as what this alias names now, and
+            `Registry.set_alias(verdict=...)` then takes the Verdict for that alias only.
+        X: n rows, as `Model.run` takes them, that neither was trained on.
+        y: their truth, as `mk.evaluate` takes it.
+        margin: how much worse the candidate may be, in units of the primary metric; 0 asks it to be
+            shown better. For further metrics a dict, by metric.
+        metric: the primary metric, by its name or as a GateMetric; by default the first of the task,
+            such as "accuracy".
+        alpha: the probability, at most, of promoting one that is worse than the margin allows.
+        require: what must be shown, beside the primary metric: names of metrics of which the
+            candidate is no worse than its margin, and floors such as "recall >= 0.6".
+        veto: names of metrics of which no harm beyond their margin may be shown.
+        slices: names of columns of X, or a dict of values (n,) by name: of the rows of each value,
+            no harm may be shown.
+        clusters: values (n,), or the name of a column of X: rows that belong together, such as
+            those of one customer, count as one observation.
+        queries: the same, for models that rank the rows of each query.
+        budgets: what the candidate may cost here: "p50_ratio", "p99_ratio", "memory_ratio" and
+            "size_ratio" compare it with the champion, "p50_seconds", "memory_bytes" and
+            "size_bytes" do not.
+        checks: further ones that you made.
+        registry: counts the gates on these rows, by which alpha is divided; and knows what its
+            aliases name.
+        seed: of the bootstrap.
+
+    Raises:
+        GateError: if it cannot be judged as asked.
+        EvaluationError: if the truth does not fit the rows.
+        SignatureError: if the rows do not fit the champion.
+        PackageError, NotFound: if a model cannot be opened.
+        MissingExtraError: if scipy is missing.
+    """
+    rows = LabelledRows(X, y, slices=slices, clusters=clusters, queries=queries)
+    own = tuple(checks)
+    _refuse_twice(own)
+    with ExitStack() as stack:
+        ours = open_judged(candidate, registry, stack, "candidate")
+        theirs = open_judged(champion, registry, stack, "champion")
+        kind = task_kind(theirs.model.signature, theirs.manifest, queries=queries is not None)
+        if kind == "retrieval":
+            raise GateError(
+                "encoders are not compared by a gate yet: compare two evaluations of mk.evaluate, "
+                "and pass what you find as checks= of a gate of what uses them"
+            )
+        about = {
+            "seed": seed,
+            "slices": sorted(map(str, slices or ())),
+            "clusters": clusters is not None,
+            "queries": queries is not None,
+            "checks": [check.name for check in own],
+        }
+        policy = read_policy(
+            kind,
+            metric=metric,
+            margin=margin,
+            alpha=alpha,
+            require=require,
+            veto=veto,
+            budgets=budgets,
+            about=about,
+        )
+        asking = Asking(ours, theirs, rows, kind, policy, seed)
+        return judge(asking, own, registry, clock=time.perf_counter)
+
+
+def _refuse_twice(checks: Sequence[Check]) -> None:
+    names = [check.name for check in checks]
+    if len({*names}) < len(names):
+        raise GateError(f"two checks have the same name among {names}")

@@ -1,0 +1,199 @@
+"""Put all questions of a gate to two models, and decide."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, final
+
+import numpy as np
+
+from modelkit.errors import GateError
+from modelkit.evaluation.answered import TaskKind
+from modelkit.evaluation.assembly import FEW_UNITS, library_versions
+from modelkit.evaluation.intervals import units_of
+from modelkit.evaluation.metrics import TaskMetric
+from modelkit.evaluation.sides import LabelledRows
+from modelkit.gating.both import Asked, Both, answered_by_both, asked_rows, numbers_check
+from modelkit.gating.budgets import budget_checks
+from modelkit.gating.check import Check
+from modelkit.gating.claims import Levels, no_harm, no_worse
+from modelkit.gating.comparison import Comparison, compare
+from modelkit.gating.contract import contract_checks
+from modelkit.gating.floors import floor_check
+from modelkit.gating.holdout import counted_use, share_of_alpha
+from modelkit.gating.latency import Clock
+from modelkit.gating.opened import Judged
+from modelkit.gating.policy import GatePolicy, MetricFloor
+from modelkit.gating.verdict import Verdict, decision_of
+from modelkit.registry.registry import Registry
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Asking:
+    """All that a gate was asked."""
+
+    candidate: Judged
+    champion: Judged
+    rows: LabelledRows
+    kind: TaskKind
+    policy: GatePolicy
+    seed: int
+
+    @property
+    def digest(self) -> str:
+        """What tells this gate from others on the same rows."""
+        models = (self.candidate.manifest.model_digest, self.champion.manifest.model_digest)
+        return hashlib.sha256("\0".join((*models, self.policy.digest)).encode()).hexdigest()
+
+
+def judge(
+    asking: Asking,
+    own: Sequence[Check],
+    registry: Registry | None,
+    *,
+    clock: Clock,
+) -> Verdict:
+    """The Verdict. Where the models do not fit each other, the rows are not looked at."""
+    checks = contract_checks(
+        asking.candidate.model, asking.candidate.manifest, asking.champion.model.signature
+    )
+    if any(check.outcome == "fail" for check in checks):
+        return _verdict(asking, [*checks, *own], None, 0)
+    asked = asked_rows(asking.candidate.model, asking.champion.model, asking.rows, asking.kind)
+    use = 0 if registry is None else counted_use(registry.hold_out(asked.digest), asking.digest)
+    levels = Levels(share_of_alpha(asking.policy.alpha, use), asking.policy.alpha)
+    both = answered_by_both(asking.candidate.model, asking.champion.model, asked)
+    checks.append(numbers_check(both))
+    checks += figure_checks(asking, both, asked.slices, levels)
+    checks += budget_checks(
+        asking.policy.budgets,
+        (asking.candidate, asked.candidate),
+        (asking.champion, asked.champion),
+        levels,
+        clock=clock,
+        seed=asking.seed,
+    )
+    return _verdict(asking, [*checks, *own], asked, use)
+
+
+def figure_checks(
+    asking: Asking,
+    both: Both,
+    slices: dict[str, Any],
+    levels: Levels,
+) -> list[Check]:
+    """What is asked of the metrics."""
+    policy = asking.policy
+    found = [_floor(floor, policy, both, levels) for floor in policy.floors]
+    compared = _Comparer(policy, both, asking.seed)
+    found += [
+        no_worse(name, compared.of(name), policy.margins[name], levels) for name in policy.required
+    ]
+    cases = [
+        (f"no harm to {name}", name, policy.margins[name], compared.of(name))
+        for name in policy.vetoes
+    ]
+    found += no_harm(cases, levels.harm, "veto")
+    cases = []
+    for column, texts in slices.items():
+        for value in sorted(set(texts.tolist())):
+            part = compared.at(np.flatnonzero(texts == value))
+            for name in policy.sliced:
+                title = f"{name} where {column} is {value}"
+                cases.append((title, name, policy.margins[name], part.of(name)))
+    return found + no_harm(cases, levels.harm, "slice")
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Comparer:
+    """Compares two models by a metric, of all rows or of some."""
+
+    policy: GatePolicy
+    both: Both
+    seed: int
+
+    def at(self, rows: Any) -> _Comparer:
+        return _Comparer(self.policy, Both(*(each.at(rows) for each in self.both)), self.seed)
+
+    def of(self, name: str) -> partial[Comparison]:
+        return partial(compare, self.policy.metrics[name], *self.both, seed=self.seed)
+
+
+def _floor(
+    floor: MetricFloor,
+    policy: GatePolicy,
+    both: Both,
+    levels: Levels,
+) -> Check:
+    metric = policy.metrics[floor.metric]
+    if not isinstance(metric, TaskMetric):
+        raise GateError(f"a floor is for a metric of the task, not for your own: {floor}")
+    return floor_check(floor, metric, both.candidate.answered, levels.shown)
+
+
+def _verdict(
+    asking: Asking,
+    checks: Sequence[Check],
+    asked: Asked | None,
+    use: int,
+) -> Verdict:
+    policy = asking.policy
+    ours = asking.candidate
+    theirs = asking.champion
+    rows = 0 if asked is None else len(asked.task)
+    units = 0 if asked is None else units_of(rows, asked.task.clusters)
+    return Verdict(
+        decision=decision_of(checks),
+        candidate=ours.named,
+        candidate_digest=ours.manifest.model_digest,
+        champion=theirs.named,
+        champion_digest=theirs.manifest.model_digest,
+        generation=theirs.generation,
+        alias=theirs.alias,
+        kind=asking.kind,
+        metric=policy.metric,
+        margins=policy.margins,
+        alpha=policy.alpha,
+        spent=share_of_alpha(policy.alpha, use),
+        uses=use,
+        rows=rows,
+        units=units,
+        data_digest="" if asked is None else asked.digest,
+        policy_digest=policy.digest,
+        checks=tuple(checks),
+        seed=asking.seed,
+        versions=library_versions(),
+        notes=tuple(_notes(asking, asked, use, units)),
+    )
+
+
+def _notes(
+    asking: Asking,
+    asked: Asked | None,
+    use: int,
+    units: int,
+) -> list[str]:
+    if asked is None:
+        return ["the rows were not looked at, since the contract is broken"]
+    notes = []
+    alpha = asking.policy.alpha
+    if use == 0:
+        notes.append(
+            "nobody counts how often these rows were used; with registry=, each further candidate on "
+            "them has a smaller part of alpha"
+        )
+    else:
+        notes.append(
+            f"gate {use:,} on these rows: what speaks for a promotion is tested at "
+            f"alpha / ({use} * {use + 1}) = {share_of_alpha(alpha, use):.3g}"
+        )
+    if asking.candidate.manifest.model_digest == asking.champion.manifest.model_digest:
+        notes.append("candidate and champion are the same model")
+    if units < FEW_UNITS:
+        notes.append(f"{units:,} independent rows or clusters are few: the tests are rough")
+    return notes

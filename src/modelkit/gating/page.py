@@ -1,0 +1,135 @@
+"""The page of a Verdict: everything that comes from data is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from modelkit import html
+from modelkit.evaluation.charts import interval_bar
+from modelkit.evaluation.figures import MetricFigure
+from modelkit.evaluation.page import PAGE_STYLE
+from modelkit.gating.check import Check, Part
+
+if TYPE_CHECKING:
+    from modelkit.gating.verdict import Verdict
+
+VERDICT_STYLE = (
+    PAGE_STYLE
+    + """
+.decision{font-size:17px;font-weight:600}
+.pill{border-radius:9px;padding:1px 8px;border:1px solid var(--line);white-space:nowrap}
+.pass .pill{color:var(--good);border-color:var(--good)}
+.fail .pill{color:var(--bad);border-color:var(--bad);font-weight:600}
+.spare .pill{border-style:dashed;color:var(--soft)}
+.checks td{border-top:1px solid var(--line)}
+.checks .name{min-width:9em;overflow-wrap:anywhere}
+.checks .heading{color:var(--ink);font-size:15px;font-weight:600;padding:22px 0 6px}
+.checks .how{border:0;padding-top:0;color:var(--soft);font-size:12px}
+.checks tr.spare+tr td:first-child,.checks tr+tr td:first-child:empty{border:0}
+"""
+)
+HEADINGS: dict[Part, str] = {
+    "contract": "Contract",
+    "floor": "Floors",
+    "metric": "Shown to be no worse",
+    "veto": "No harm shown",
+    "slice": "No harm shown on slices",
+    "budget": "Budgets, measured here",
+    "own": "Further checks",
+}
+KINDS = {"promote": " good", "block": " bad", "inconclusive": ""}
+
+
+def verdict_page(verdict: Verdict) -> str:
+    """A page of its own; it has no scripts and loads nothing."""
+    parts = "".join(_part(heading, _of(verdict, part)) for part, heading in HEADINGS.items())
+    table = f'<div class="wide"><table class="checks">{parts}</table></div>'
+    title = f"Gate: {verdict.candidate} in place of {verdict.champion}"
+    return html.page(title, _decision_box(verdict) + table + _about(verdict), VERDICT_STYLE)
+
+
+def _of(
+    verdict: Verdict,
+    part: Part,
+) -> list[Check]:
+    return [check for check in verdict.checks if check.part == part]
+
+
+def _decision_box(verdict: Verdict) -> str:
+    kind = KINDS[verdict.decision]
+    reason = html.escape(f"{verdict.reason[0].upper()}{verdict.reason[1:]}.")
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in verdict.notes)
+    listed = f"<ul>{notes}</ul>" if notes else ""
+    return (
+        f'<div class="box{kind}"><p class="decision">{verdict.decision.upper()}</p>'
+        f"<p>{reason}</p>{listed}</div>"
+    )
+
+
+def _part(
+    heading: str,
+    checks: Sequence[Check],
+) -> str:
+    if not checks:
+        return ""
+    rows = []
+    explained = set()
+    for check in checks:
+        # Slices share their questions and formulas, which are read once.
+        how = f"{check.question} {check.formula}".strip()
+        rows.append(_row(check, "" if how in explained else how))
+        explained.add(how)
+    return f'<tr><th class="heading" colspan="6">{html.escape(heading)}</th></tr>{"".join(rows)}'
+
+
+def _row(
+    check: Check,
+    how: str,
+) -> str:
+    kind = check.outcome if check.required or check.outcome != "unclear" else "spare"
+    told = check.text if kind != "spare" else f"{check.text} (not required)"
+    explained = ""
+    if how:
+        explained = f'<tr><td></td><td class="how" colspan="5">{html.escape(how)}</td></tr>'
+    return (
+        f'<tr class="{kind}"><td><span class="pill">{check.outcome}</span></td>'
+        f'<td class="name">{html.escape(check.name)}</td>'
+        f'<td class="num">{html.escape(check.interval_text)}</td>'
+        f'<td class="num soft">{html.escape(check.test_text)}</td>'
+        f"<td>{_drawn(check)}</td>"
+        f'<td class="why">{html.escape(told)}</td></tr>{explained}'
+    )
+
+
+def _drawn(check: Check) -> str:
+    """The interval, with what it is compared with as a rule."""
+    ends = (check.estimate, check.low, check.high, check.bound)
+    if any(end is None for end in ends):
+        return ""
+    known = [end for end in (*ends, 0.0) if end is not None]
+    if check.part in ("floor", "budget"):
+        known.pop()
+    figure = MetricFigure(check.name, *ends[:3], higher_is_better=True)
+    return interval_bar(figure, min(known), max(known), check.bound)
+
+
+def _about(verdict: Verdict) -> str:
+    margins = ", ".join(f"{name} {margin:g}" for name, margin in verdict.margins.items())
+    units = "" if verdict.units == verdict.rows else f" in {verdict.units:,} clusters"
+    named = f", {verdict.alias} in generation {verdict.generation}" if verdict.alias else ""
+    versions = sorted((verdict.versions or {}).items())
+    facts = [
+        ("task", f"{verdict.kind}, judged first by {verdict.metric}"),
+        ("margins", margins),
+        ("alpha", f"{verdict.alpha:g}, of which this gate had {verdict.spent:.3g}"),
+        ("uses of these rows", f"{verdict.uses:,}" if verdict.uses else "not counted"),
+        ("rows", f"{verdict.rows:,}{units}"),
+        ("candidate", f"{verdict.candidate}, sha256:{verdict.candidate_digest}"),
+        ("champion", f"{verdict.champion}, sha256:{verdict.champion_digest}{named}"),
+        ("rows and truth", f"sha256:{verdict.data_digest}" if verdict.data_digest else "not read"),
+        ("policy", f"sha256:{verdict.policy_digest}"),
+        ("seed", str(verdict.seed)),
+        ("computed by", ", ".join(f"{name} {one}" for name, one in versions)),
+    ]
+    return f"<h2>About</h2>{html.wide_table(('', ''), facts)}"

@@ -1,0 +1,162 @@
+"""The decision of a gate, as a value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+from modelkit import fields, html, jsonable
+from modelkit.errors import GateError
+from modelkit.evaluation.answered import TaskKind
+from modelkit.gating.check import Check
+from modelkit.gating.junit import junit_of
+from modelkit.gating.page import verdict_page
+
+VERDICT_SCHEMA = "modelkit.verdict/1"
+GateDecision = Literal["promote", "block", "inconclusive"]
+
+
+@final
+@dataclass(frozen=True, repr=False)
+class Verdict:
+    """Whether a candidate may take the place of a champion, and why.
+
+    It holds no row. It is about two models and labelled rows, whatever is attached to the packages:
+    `candidate_digest` and `champion_digest` are those of `Manifest.model_digest`.
+
+    Attributes:
+        decision: "promote", "block" or "inconclusive".
+        candidate: name and version of the candidate.
+        candidate_digest: its model digest.
+        champion: name and version of the champion.
+        champion_digest: its model digest.
+        generation: the number of the entry by which an alias of a registry named this champion when
+            it was judged; None for a champion from elsewhere.
+        alias: that alias, or "".
+        kind: of task.
+        metric: the name of the primary metric.
+        margins: by metric, how much worse the candidate may be.
+        alpha: the probability, at most, of promoting a candidate that is worse than that, over all
+            gates on these rows that the registry counted.
+        spent: the part of alpha that this gate had.
+        uses: how many different gates the registry had counted on these rows, with this one; 0
+            where no registry counts.
+        rows: how many rows both answered.
+        units: how many of them are independent: clusters or queries, where there are some.
+        data_digest: of the rows and their truth, in whatever order; empty where they were not read.
+        policy_digest: of all that was asked for: metrics, margins, alpha, slices, budgets.
+        checks: every question and its answer.
+        seed: of what was drawn at random.
+        versions: of the libraries that computed it, by name.
+        notes: what whoever reads it has to know.
+    """
+
+    decision: GateDecision
+    candidate: str
+    candidate_digest: str
+    champion: str
+    champion_digest: str
+    generation: int | None
+    alias: str
+    kind: TaskKind
+    metric: str
+    margins: dict[str, float]
+    alpha: float
+    spent: float
+    uses: int
+    rows: int
+    units: int
+    data_digest: str
+    policy_digest: str
+    checks: tuple[Check, ...]
+    seed: int = 0
+    versions: dict[str, str] | None = None
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> Check:
+        """The check of this name. Raises KeyError for one that was not made."""
+        for check in self.checks:
+            if check.name == name:
+                return check
+        raise KeyError(f"{name!r}; there are {', '.join(check.name for check in self.checks)}")
+
+    @property
+    def rows_needed(self) -> int | None:
+        """How many rows would show what is unclear, if the candidate is as good as the champion.
+
+        Each check is shown with a probability of .8. It is None where nothing is unclear, or where
+        no number of rows can be told.
+        """
+        lacking = [check for check in self.checks if check.required and check.outcome == "unclear"]
+        known = [check.rows_needed for check in lacking if check.rows_needed is not None]
+        return max(known) if known and len(known) == len(lacking) else None
+
+    @property
+    def reason(self) -> str:
+        """Why it was decided so, in a sentence."""
+        failed = [check.name for check in self.checks if check.outcome == "fail"]
+        if failed:
+            return f"it fails {', '.join(failed)}"
+        lacking = [
+            check.name for check in self.checks if check.required and check.outcome == "unclear"
+        ]
+        if not lacking:
+            return "everything that was required is shown, and no harm is"
+        needed = self.rows_needed
+        more = "" if needed is None else f"; some {needed:,} rows would show it, of {self.rows:,}"
+        return f"not shown: {', '.join(lacking)}{more}"
+
+    def __str__(self) -> str:
+        title = f"{self.decision.upper()}: {self.candidate} in place of {self.champion}"
+        lines = [f"{title}: {self.reason}", *map(str, self.checks)]
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n  ".join(lines)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def to_json(self) -> str:
+        """Everything, as one line of ASCII."""
+        plain = {"schema": VERDICT_SCHEMA} | jsonable.to_plain(fields.write_object(self))
+        return json.dumps(plain, allow_nan=False, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> Verdict:
+        """The inverse of `to_json`. Raises GateError for any other text."""
+        try:
+            plain = jsonable.parse_record(text, VERDICT_SCHEMA)
+            found = fields.read_object(Verdict, plain, "verdict")
+        except (TypeError, ValueError) as error:
+            raise GateError(f"this is no Verdict in JSON: {error}") from error
+        if found.decision != decision_of(found.checks):
+            raise GateError(
+                f"this is no Verdict: its checks come to {decision_of(found.checks)!r}, and it says "
+                f"{found.decision!r}"
+            )
+        return found
+
+    def to_junit(self) -> str:
+        """A JUnit report with a test case for each check, for Jenkins and its like."""
+        return junit_of(self)
+
+    def to_html(self) -> str:
+        """A page of its own, without scripts; it loads nothing."""
+        return verdict_page(self)
+
+    def _repr_html_(self) -> str:
+        facts = [("decision", self.decision.upper()), ("why", self.reason)]
+        facts += [("note", note) for note in self.notes]
+        rows = [(check.outcome, check.name, check.figure, check.text) for check in self.checks]
+        title = f"Gate: {self.candidate} in place of {self.champion}"
+        return html.card(title, facts, ("", "check", "figure", ""), rows)
+
+
+def decision_of(checks: Sequence[Check]) -> GateDecision:
+    """What the answers to all questions come to."""
+    if any(check.outcome == "fail" for check in checks):
+        return "block"
+    if any(check.required and check.outcome == "unclear" for check in checks):
+        return "inconclusive"
+    return "promote"

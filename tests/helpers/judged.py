@@ -1,0 +1,47 @@
+"""Packages whose probability is a column of the rows, so that a test says what two models answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+
+import modelkit as mk
+
+COLUMNS = ("a", "b")
+
+
+def save_reading(path, column, version):
+    """A classifier of 0 and 1 whose log odds are one of the columns."""
+    fitted = LogisticRegression().fit(pd.DataFrame(np.eye(2), columns=COLUMNS), np.array([0, 1]))
+    fitted.coef_ = np.array([[1.0 if name == column else 0.0 for name in COLUMNS]])
+    fitted.intercept_ = np.zeros(1)
+    example = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 2)), columns=COLUMNS)
+    mk.save(fitted, path, example=example, name="churn", version=version)
+    return path
+
+
+def save_pair(folder):
+    """The champion, which goes by the column "a", and the candidate, by "b"."""
+    return save_reading(folder / "b.mk", "b", "1.1.0"), save_reading(folder / "a.mk", "a", "1.0.0")
+
+
+def right_or_wrong(champion, candidate, y):
+    """Rows on which the two models are right where told, (n,) each."""
+    sign = np.where(y == 1, 1.0, -1.0)
+    jitter = 1 + np.arange(len(y)) / len(y)
+    return pd.DataFrame(
+        {
+            "a": sign * np.where(champion, 1, -1) * jitter,
+            "b": sign * np.where(candidate, 1, -1) * jitter,
+        }
+    )
+
+
+def drawn_rows(rng, n, discordant=0.08, gain=0.0, right=0.85):
+    """Rows on which both are right equally often, or the candidate by `gain` more, and their truth."""
+    better = discordant / 2 + gain / 2
+    worse = discordant / 2 - gain / 2
+    kind = rng.choice(4, size=n, p=[right - worse, better, worse, 1 - right - better])
+    y = rng.integers(0, 2, n)
+    return right_or_wrong(np.isin(kind, (0, 2)), np.isin(kind, (0, 1)), y), y

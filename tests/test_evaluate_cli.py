@@ -1,0 +1,137 @@
+"""`modelkit evaluate` reads rows, truth and weights from CSV and Parquet."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+
+import modelkit as mk
+from modelkit.cli import main
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A package, and its rows in files: the truth is a text, and the model has integers."""
+    where = tmp_path_factory.mktemp("cli")
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"a": rng.normal(size=300), "b": rng.normal(size=300)})
+    y = (X["a"] + rng.normal(size=300) > 0).astype(int)
+    mk.save(
+        LogisticRegression().fit(X[:150], y[:150]), where / "m.mk", example=X, name="m", version="1"
+    )
+    table = X.assign(
+        truth=y,
+        weight=rng.uniform(1, 2, 300),
+        region=np.where(np.arange(300) % 3, "north", "south"),
+        customer=np.arange(300) // 2,
+        day=pd.date_range("2026-01-01", periods=300).astype(str),
+    )
+    for name, part in {"train": table[:150], "test": table[150:]}.items():
+        part.to_csv(where / f"{name}.csv", index=False)
+        part.to_parquet(where / f"{name}.parquet", index=False)
+    return where
+
+
+def options(folder, kind, *more):
+    told = ["--slice", "region", "--clusters", "customer", "--weight", "weight", "--times", "day"]
+    files = ["--data", str(folder / f"test.{kind}"), "--train", str(folder / f"train.{kind}")]
+    return ["evaluate", str(folder / "m.mk"), *files, "--label", "truth", *told, *more]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_files_give_what_frames_give(folder, kind, capsys):
+    assert main(options(folder, kind, "--json")) == 0
+    found = mk.Evaluation.from_json(capsys.readouterr().out)
+    test, train = (pd.read_parquet(folder / f"{name}.parquet") for name in ("test", "train"))
+    with mk.load(folder / "m.mk") as model:
+        expected = mk.evaluate(
+            model,
+            test.drop(columns=["truth", "weight"]),
+            test["truth"],
+            train=(train.drop(columns=["truth", "weight"]), train["truth"], train["weight"]),
+            slices=["region"],
+            clusters="customer",
+            sample_weight=test["weight"],
+            times="day",
+        )
+    assert found == expected
+    assert {check.name for check in found.leaks} == {
+        "equal rows",
+        "shared clusters",
+        "time order",
+        "one column",
+    }
+    assert not any(check.found for check in found.leaks)
+
+
+def test_it_is_printed_written_and_attached(folder, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    path = tmp_path / "m.mk"
+    path.write_bytes((folder / "m.mk").read_bytes())
+    arguments = options(folder, "csv", "--html", str(page), "--attach")
+    arguments[1] = str(path)
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.startswith(
+        "Evaluation of m 1: binary, 150 rows in 75 clusters, weighted"
+    )
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    with mk.load(path) as model:
+        assert mk.Evaluation.packaged(model).rows == 150
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (["--label", "lable"], "no column 'lable'; there are a, b, truth"),
+        (["--label", "region"], "'north', 'south' in 150 rows"),
+        (["--label", "truth"], "unexpected column 'weight'"),
+        (["--label", "truth", "--weight", "region"], "'south', which is no number"),
+        (
+            ["--label", "truth", "--extra", "ignore", "--clusters", "client"],
+            "names the column 'client'",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_said(folder, more, reason, capsys):
+    assert main(["evaluate", str(folder / "m.mk"), "--data", str(folder / "test.csv"), *more]) == 1
+    assert reason in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_parquet_is_said(folder, tmp_path, capsys):
+    bad = tmp_path / "bad.parquet"
+    bad.write_bytes(b"PAR0" * 10)
+    assert main(["evaluate", str(folder / "m.mk"), "--data", str(bad), "--label", "truth"]) == 1
+    assert "is not Parquet" in capsys.readouterr().err
+
+
+def test_numbers_and_several_labels(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"a": rng.normal(size=100), "b": rng.normal(size=100)})
+    labels = pd.DataFrame({"up": (X["a"] > 0).astype(int), "right": (X["b"] > 0).astype(int)})
+    mk.save(
+        OneVsRestClassifier(LogisticRegression()).fit(X, labels),
+        tmp_path / "l.mk",
+        example=X,
+        name="l",
+        version="1",
+    )
+    mk.save(
+        LinearRegression().fit(X, X["a"] * 2), tmp_path / "n.mk", example=X, name="n", version="1"
+    )
+    X.join(labels).to_csv(tmp_path / "l.csv", index=False)
+    X.assign(y=X["a"] * 2).to_csv(tmp_path / "n.csv", index=False)
+    told = ["--label", "up", "--label", "right", "--json"]
+    assert main(["evaluate", str(tmp_path / "l.mk"), "--data", str(tmp_path / "l.csv"), *told]) == 0
+    assert json.loads(capsys.readouterr().out)["kind"] == "multilabel"
+    assert (
+        main(
+            ["evaluate", str(tmp_path / "n.mk"), "--data", str(tmp_path / "n.csv"), "--label", "y"]
+        )
+        == 0
+    )
+    assert "r2 1" in capsys.readouterr().out

@@ -1,0 +1,321 @@
+"""Intervals and paired tests: published values, scipy, brute force, and their error rates."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import optimize, special, stats
+
+from modelkit.evaluation.intervals import (
+    Measured,
+    clopper_pearson,
+    cluster_codes,
+    corrected_error,
+    effective_rows,
+    percentile_interval,
+    standard_error,
+    student,
+    student_of_share,
+    student_of_size,
+    wilson,
+)
+from modelkit.evaluation.paired import (
+    PairedDifference,
+    bootstrap,
+    difference_of,
+    mcnemar,
+    rows_needed,
+    tango,
+    tango_interval,
+)
+from modelkit.evaluation.ranks import area_of
+from modelkit.evaluation.sums import mean_of
+
+Z = stats.norm.isf(0.05)
+counts = st.integers(0, 60)
+
+
+# Newcombe, Two-sided confidence intervals for the single proportion (1998), table I: methods 3 and 5.
+@pytest.mark.parametrize(
+    ("hits", "n", "by_wilson", "exact"),
+    [
+        (81, 263, (0.2553, 0.3662), (0.2527, 0.3676)),
+        (15, 148, (0.0624, 0.1605), (0.0578, 0.1617)),
+        (0, 20, (0.0, 0.1611), (0.0, 0.1684)),
+        (1, 29, (0.0061, 0.1718), (0.0009, 0.1776)),
+    ],
+)
+def test_intervals_of_a_share_are_the_published_ones(hits, n, by_wilson, exact):
+    assert wilson(hits, n) == pytest.approx(by_wilson, abs=6e-5)
+    assert clopper_pearson(hits, n) == pytest.approx(exact, abs=6e-5)
+
+
+@given(counts, st.integers(1, 60), st.sampled_from([0.8, 0.9, 0.95, 0.99]))
+def test_intervals_of_a_share_are_those_of_scipy(hits, more, level):
+    n = hits + more
+    test = stats.binomtest(hits, n)
+    assert wilson(hits, n, level) == pytest.approx(
+        tuple(test.proportion_ci(level, "wilson")), abs=1e-9
+    )
+    assert clopper_pearson(hits, n, level) == pytest.approx(
+        tuple(test.proportion_ci(level, "exact")), abs=1e-9
+    )
+
+
+def test_a_share_of_no_rows_may_be_anything():
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+@given(counts, counts)
+def test_mcnemar_is_the_binomial_test(better, worse):
+    expected = (
+        stats.binomtest(better, better + worse, 0.5, "greater").pvalue if better + worse else 1.0
+    )
+    assert mcnemar(better, worse) == pytest.approx(expected, rel=1e-9)
+
+
+@given(counts, counts, st.integers(1, 200))
+def test_tango_at_no_difference_is_mcnemars_z(better, worse, same):
+    z = float(tango(better, worse, better + worse + same, 0.0))
+    expected = (better - worse) / np.sqrt(better + worse) if better + worse else 0.0
+    assert z == pytest.approx(expected, abs=1e-9)
+
+
+def score_of(better, worse, n, bound):
+    """Tango's z from its definition: the likelihood is maximised numerically, given the difference."""
+
+    def unlikely(q):
+        gained = q + bound
+        return -(
+            special.xlogy(better, gained)
+            + special.xlogy(worse, q)
+            + special.xlogy(n - better - worse, 1 - gained - q)
+        )
+
+    low = max(0.0, -bound) + 1e-12
+    high = (1 - bound) / 2 - 1e-12
+    q = optimize.minimize_scalar(
+        unlikely, bounds=(low, high), method="bounded", options={"xatol": 1e-12}
+    ).x
+    return (better - worse - n * bound) / np.sqrt(n * (2 * q + bound * (1 - bound)))
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "n"), [(7, 1, 21), (12, 2, 50), (40, 38, 1000), (3, 0, 30), (0, 5, 44)]
+)
+@pytest.mark.parametrize("bound", [-0.2, -0.01, 0.01, 0.1])
+def test_tango_is_the_score_of_the_constrained_likelihood(better, worse, n, bound):
+    assert float(tango(better, worse, n, bound)) == pytest.approx(
+        score_of(better, worse, n, bound), abs=2e-4
+    )
+
+
+def test_the_interval_of_tango_is_the_published_one():
+    # Airway hyper-responsiveness, Fagerland, Lydersen and Laake (2014), table VII.
+    low, high = tango_interval(1, 7, 21)
+    assert (round(low, 3), round(high, 3)) == (-0.517, -0.026)
+
+
+@given(counts, counts, st.integers(1, 200))
+def test_exchanging_the_models_turns_the_interval(better, worse, same):
+    n = better + worse + same
+    low, high = tango_interval(better, worse, n)
+    assert -1 <= low <= (better - worse) / n <= high <= 1
+    assert tango_interval(worse, better, n) == pytest.approx((-high, -low), abs=1e-9)
+
+
+def test_tango_takes_many_slices_at_once():
+    better = np.array([3, 0, 7])
+    n = np.array([50, 0, 90])
+    many = tango(better, [1, 0, 9], n, -0.02)
+    assert many[0] == pytest.approx(float(tango(3, 1, 50, -0.02)))
+    assert many[1] == 0
+
+
+def slow_components(scores, positive):
+    """DeLong's structural components, pair by pair."""
+    ones, zeros = scores[positive], scores[~positive]
+    wins = (ones[:, None] > zeros) + 0.5 * (ones[:, None] == zeros)
+    return wins.mean(1), wins.mean(0)
+
+
+def test_delong_is_that_of_all_pairs():
+    rng = np.random.default_rng(0)
+    positive = rng.random(90) < 0.3
+    scores = [np.round(rng.normal(positive * gain, 1), 1) for gain in (1.2, 0.8)]
+    parts = [area_of(each, positive, np.ones(90)) for each in scores]
+    found = difference_of(*parts)
+    (a_ones, a_zeros), (b_ones, b_zeros) = (slow_components(each, positive) for each in scores)
+    variance = (a_ones - b_ones).var(ddof=1) / positive.sum() + (a_zeros - b_zeros).var(ddof=1) / (
+        ~positive
+    ).sum()
+    assert found.value == pytest.approx(a_ones.mean() - b_ones.mean(), abs=1e-12)
+    assert found.error == pytest.approx(np.sqrt(variance), rel=1e-9)
+
+
+def test_a_paired_t_test_is_that_of_scipy():
+    rng = np.random.default_rng(1)
+    losses = rng.gamma(2, size=(2, 40))
+    ones = np.ones(40)
+    found = difference_of(
+        mean_of(losses[0], ones), mean_of(losses[1], ones), higher_is_better=False
+    )
+    expected = stats.ttest_rel(losses[1], losses[0], alternative="greater")
+    assert found.p_above(0.0) == pytest.approx(expected.pvalue, rel=1e-9)
+    both = stats.ttest_rel(losses[1], losses[0]).confidence_interval(0.9)
+    assert found.interval(0.9) == pytest.approx(tuple(both), rel=1e-9)
+    assert found.exchanged().p_above(0.0) == pytest.approx(1 - found.p_above(0.0))
+
+
+def test_rows_of_a_cluster_count_as_one():
+    rng = np.random.default_rng(2)
+    values = rng.normal(size=30)
+    part = mean_of(values, np.ones(30))
+    copied = mean_of(np.repeat(values, 4), np.ones(120))
+    together = np.repeat(np.arange(30), 4)
+    assert standard_error(copied.influence, together) == pytest.approx(
+        standard_error(part.influence)
+    )
+    assert standard_error(copied.influence) < 0.6 * standard_error(part.influence)
+
+
+def test_where_nothing_can_be_told():
+    one = Measured(0.3, np.zeros(1))
+    alone = difference_of(one, one)
+    assert alone.error is None
+    assert alone.p_above(-0.1) == 1
+    assert alone.interval() == (-np.inf, np.inf)
+    assert standard_error(np.array([np.nan, 0.1])) is None
+    assert standard_error(np.zeros(5), np.zeros(5, int)) is None
+    same = PairedDifference(0.0, 0.0, 50)
+    assert same.p_above(-0.01) == 0
+    assert same.p_above(0.0) == 1
+
+
+def test_a_share_keeps_its_bounds():
+    low, high = student_of_share(0.99, 0.02, 40)
+    assert 0 < low < 0.99 < high < 1
+    assert student_of_share(1.0, 0.0, 20) == pytest.approx(wilson(20, 20))
+    low, high = student_of_size(0.1, 0.2, 40)
+    assert 0 < low < 0.1 < high
+    assert student_of_size(0.0, 0.0, 40) == (0.0, np.inf)
+    assert student(0.0, 1.0, 11)[1] == pytest.approx(
+        2.228, abs=1e-3
+    )  # t table, 10 degrees of freedom
+
+
+def test_rows_that_tell_as_much():
+    hit = np.array([1.0, 0, 1, 1, 0, 0, 1, 0])
+    assert effective_rows(hit, None, None) == 8
+    assert effective_rows(hit, np.full(8, 3.0), None) == pytest.approx(8)
+    assert effective_rows(hit, np.array([1.0, 1, 1, 1, 0, 0, 0, 0]), None) == pytest.approx(4)
+    pairs = np.repeat(np.arange(4), 2)
+    same = np.repeat([1.0, 0, 1, 0], 2)
+    few = (stats.norm.ppf(0.975) / stats.t.ppf(0.975, 3)) ** 2
+    assert effective_rows(same, None, pairs) == pytest.approx(3 * few)  # 4 clusters, with G - 1
+    assert effective_rows(np.ones(8), None, pairs) == 4
+    assert effective_rows(hit, np.zeros(8), None) == 0
+
+
+def test_clusters_may_be_of_any_kind():
+    assert cluster_codes(None) is None
+    assert cluster_codes(np.array(["b", "a", "b"])).tolist() == [1, 0, 1]
+
+
+def test_a_bootstrap_draws_clusters_whole():
+    clusters = np.repeat(np.arange(6), 5)
+    seen = []
+    bootstrap(lambda times: seen.append(times) or 0.0, 30, 20, np.random.default_rng(0), clusters)
+    for times in seen:
+        assert all(len(set(times[clusters == each])) == 1 for each in range(6))
+    assert all(times.sum() == 30 for times in seen)
+
+
+def test_a_bootstrap_agrees_with_the_closed_form():
+    rng = np.random.default_rng(3)
+    values = rng.gamma(2, size=300)
+    draws = bootstrap(lambda times: float(times @ values) / times.sum(), 300, 2000, rng)
+    low, high = percentile_interval(draws)
+    part = mean_of(values, np.ones(300))
+    assert (low, high) == pytest.approx(
+        student(part.value, standard_error(part.influence), 300), rel=0.03
+    )
+
+
+def test_draws_that_miss_a_group_are_left_out_but_not_many():
+    draws = np.arange(100.0)
+    draws[:5] = np.nan
+    assert percentile_interval(draws, 0.5) == pytest.approx((28.5, 75.5))
+    draws[:20] = np.nan
+    assert percentile_interval(draws) is None
+
+
+def test_folds_that_share_rows_are_corrected():
+    values = np.array([0.8, 0.7, 0.9, 0.75, 0.85])
+    expected = np.sqrt((1 / 5 + 20 / 80) * values.var(ddof=1))
+    assert corrected_error(values, 20, 80) == pytest.approx(expected)
+    assert corrected_error(values[:1], 20, 80) is None
+
+
+def test_rows_needed_are_those_of_the_normal_test():
+    # Two-sided textbook case: sd 1, distance .1, level .05, power .8: (1.645 + .8416)^2 / .01.
+    assert rows_needed(1.0, 1, 0.1) == 619
+    few = [rows_needed(0.02, 400, distance) for distance in (0.04, 0.02, 0.01)]
+    assert all(a < b for a, b in pairwise(few))
+
+
+def test_a_non_inferior_candidate_passes_as_often_as_planned():
+    rng = np.random.default_rng(4)
+    n, margin = 2000, 0.02
+    share = 0.05
+    error = np.sqrt(2 * share / n)
+    needed = rows_needed(error, n, margin)
+    rest = 1 - 2 * share
+    drawn = rng.multinomial(needed, [share, share, rest], 4000)
+    shown = tango(drawn[:, 0], drawn[:, 1], needed, -margin) > Z
+    assert shown.mean() == pytest.approx(0.8, abs=0.03)
+
+
+@pytest.mark.parametrize("n", [200, 2000])
+def test_tango_holds_its_level_at_the_margin(n):
+    rng = np.random.default_rng(5)
+    drawn = rng.multinomial(n, [0.035, 0.055, 0.91], 20_000)  # the candidate is 2 points worse
+    wrong = (tango(drawn[:, 0], drawn[:, 1], n, -0.02) > Z).mean()
+    assert 0.03 < wrong < 0.06
+
+
+def test_delong_holds_its_level_and_sees_more_than_an_unpaired_test():
+    rng = np.random.default_rng(6)
+    runs, n, positives = 300, 300, 60
+    positive = np.arange(n) < positives
+    weight = np.ones(n)
+    shown = {0.0: 0, 0.35: 0}
+    for gain in shown:
+        for _ in range(runs):
+            common = rng.normal(size=n) * np.sqrt(0.8)
+            own = rng.normal(size=(2, n)) * np.sqrt(0.2)
+            candidate = area_of(common + own[0] + positive * (1 + gain), positive, weight)
+            champion = area_of(common + own[1] + positive, positive, weight)
+            shown[gain] += difference_of(candidate, champion).p_above(0.0) <= 0.05
+    assert shown[0.0] / runs < 0.09
+    assert shown[0.35] / runs > 0.6
+
+
+def test_clusters_keep_the_level_where_rows_alone_do_not():
+    rng = np.random.default_rng(7)
+    wrong = {"rows": 0, "clusters": 0}
+    runs = 400
+    for _ in range(runs):
+        sizes = rng.geometric(1 / 15, 100)
+        which = np.repeat(np.arange(100), sizes)
+        d = rng.normal(size=100)[which] * 0.5 + rng.normal(size=len(which))
+        part = mean_of(d, np.ones(len(d)))
+        zero = Measured(0.0, np.zeros(len(d)))
+        wrong["rows"] += difference_of(part, zero).p_above(0.0) <= 0.05
+        wrong["clusters"] += difference_of(part, zero, which).p_above(0.0) <= 0.05
+    assert wrong["rows"] / runs > 0.12
+    assert wrong["clusters"] / runs < 0.09

@@ -1,0 +1,410 @@
+"""mk.gate from two packages to a Verdict: its questions, what it does not depend on, and its outputs."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.judged import drawn_rows, right_or_wrong, save_pair, save_reading
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression
+
+import modelkit as mk
+from modelkit.errors import EvaluationError, GateError
+from modelkit.gating.verdict import decision_of
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    return save_pair(tmp_path_factory.mktemp("gate"))
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return drawn_rows(np.random.default_rng(0), 3000)
+
+
+@pytest.fixture(scope="module")
+def rows(plain):
+    X, y = plain
+    return X.assign(region=np.where(np.arange(3000) % 3, "north", "south")), y
+
+
+def median_distance(y, outputs):
+    return float(np.median(np.abs(y - outputs["probabilities"][:, 1])))
+
+
+OWN = mk.GateMetric("median distance", median_distance, higher_is_better=False)
+ASKED = {
+    "margin": {"accuracy": 0.02, "roc_auc": 0.03, "log_loss": 0.05, "median distance": 0.1},
+    "require": ["log_loss", "accuracy >= 0.7", OWN],
+    "veto": ["roc_auc"],
+    "slices": ["region"],
+}
+
+
+@pytest.fixture(scope="module")
+def verdict(pair, rows):
+    return mk.gate(*pair, *rows, **ASKED)
+
+
+def test_an_equal_candidate_is_shown_to_be_no_worse_and_not_to_be_better(pair, plain, verdict):
+    assert verdict.decision == "promote"
+    assert {check.name: check.part for check in verdict.checks} == {
+        "signature": "contract",
+        "integrity": "contract",
+        "golden rows": "contract",
+        "parity": "contract",
+        "numbers": "contract",
+        "accuracy >= 0.7": "floor",
+        "accuracy": "metric",
+        "log_loss": "metric",
+        "median distance": "metric",
+        "no harm to roc_auc": "veto",
+        "accuracy where region is north": "slice",
+        "roc_auc where region is north": "slice",
+        "accuracy where region is south": "slice",
+        "roc_auc where region is south": "slice",
+    }
+    for check in verdict.checks:
+        assert check.question.endswith("?")
+        if check.part in ("floor", "metric", "veto", "slice"):
+            assert check.formula
+            assert check.low <= check.estimate <= check.high
+    better = mk.gate(*pair, *plain, margin=0)
+    assert better.decision == "inconclusive"
+    assert better["accuracy"].question == "Is accuracy shown to be better?"
+
+
+def test_the_order_of_the_rows_changes_nothing_to_the_last_bit(pair, rows, verdict):
+    X, y = rows
+    order = np.random.default_rng(1).permutation(len(y))
+    shuffled = mk.gate(*pair, X.iloc[order], y[order], **ASKED)
+    assert shuffled.to_json() == verdict.to_json()
+    customers = np.arange(len(y)) // 3
+    asked = {**ASKED, "require": ["f1", OWN]}
+    asked["margin"] = dict.fromkeys(("accuracy", "roc_auc", "f1", "median distance"), 0.05)
+    first = mk.gate(*pair, X, y, clusters=customers, **asked)
+    second = mk.gate(*pair, X.iloc[order], y[order], clusters=customers[order], **asked)
+    assert first.to_json() == second.to_json()
+
+
+def test_equal_rows_in_other_groups_change_nothing_either(pair):
+    y = np.tile([0, 1, 1], 40)
+    X = right_or_wrong(np.ones(120, bool), np.tile([True, True, False], 40), y).round(0)
+    customers = np.arange(120) // 7
+    order = np.random.default_rng(2).permutation(120)
+    asked = {"margin": {"accuracy": 0.1, "roc_auc": 0.1}, "require": ["roc_auc"]}
+    first = mk.gate(*pair, X, y, clusters=customers, slices={"c": customers}, **asked)
+    second = mk.gate(
+        *pair,
+        X.iloc[order],
+        y[order],
+        clusters=customers[order],
+        slices={"c": customers[order]},
+        **asked,
+    )
+    assert first.to_json() == second.to_json()
+
+
+def test_attaching_an_evaluation_changes_no_verdict(pair, rows, verdict, tmp_path):
+    path = tmp_path / "candidate.mk"
+    path.write_bytes(pair[0].read_bytes())
+    before = mk.inspect(path).digest
+    with mk.load(path) as model:
+        evaluation = mk.evaluate(model, rows[0][["a", "b"]], rows[1])
+    mk.attach(path, evaluation=evaluation)
+    assert mk.inspect(path).digest != before
+    judged = mk.gate(path, pair[1], *rows, **ASKED)
+    # The integrity check counts the members, of which there is one more.
+    without = [
+        replace(each, checks=tuple(c for c in each.checks if c.name != "integrity"))
+        for each in (verdict, judged)
+    ]
+    assert without[0].to_json() == without[1].to_json()
+
+
+def test_it_is_the_same_from_json(verdict):
+    assert mk.Verdict.from_json(verdict.to_json()) == verdict
+    plain = json.loads(verdict.to_json())
+    for changed in (
+        {**plain, "decision": "block"},
+        {**plain, "schema": "other"},
+        {**plain, "more": 1},
+        {name: value for name, value in plain.items() if name != "alpha"},
+    ):
+        with pytest.raises(GateError, match="no Verdict"):
+            mk.Verdict.from_json(json.dumps(changed))
+
+
+def test_it_holds_no_row(verdict, rows):
+    text = verdict.to_json() + verdict.to_html() + verdict.to_junit() + verdict._repr_html_()
+    told = [repr(value) for value in rows[0]["a"] if len(repr(value)) > 8]
+    assert len(told) > 1000
+    assert not any(value in text for value in told)
+
+
+def test_harm_blocks_and_says_where(pair):
+    rng = np.random.default_rng(3)
+    there, truth = drawn_rows(rng, 1000, gain=-0.12, discordant=0.14)
+    others, more = drawn_rows(rng, 5000)
+    X, y = pd.concat([there, others], ignore_index=True), np.concatenate([truth, more])
+    region = np.repeat(["harmed", "other"], [1000, 5000])
+    found = mk.gate(*pair, X, y, margin=0.05, slices={"region": region})
+    assert found["accuracy"].outcome == "pass"
+    assert found["accuracy where region is harmed"].outcome == "fail"
+    assert found["accuracy where region is other"].outcome == "pass"
+    assert found.decision == "block"
+    assert found.reason == "it fails accuracy where region is harmed"
+    whole = mk.gate(*pair, X, y, margin=0.005)
+    assert (whole["accuracy"].outcome, whole.decision) == ("fail", "block")
+
+
+def test_slices_that_are_too_small_to_tell_are_listed_and_stop_nothing(pair, rows):
+    X, y = rows
+    few = X.assign(region=np.where(np.arange(len(y)) < 12, "few", "many"))
+    found = mk.gate(*pair, few, y, margin=0.02, slices=["region"])
+    check = found["accuracy where region is few"]
+    assert (check.outcome, check.required) == ("unclear", False)
+    assert "12 rows are too few to tell" in check.text
+    assert found["accuracy where region is many"].outcome == "pass"
+    assert found.decision == "promote"
+
+
+def test_floors_are_the_users_and_have_three_answers(pair, plain):
+    accuracy = np.mean((plain[0]["b"] > 0) == plain[1])
+    asked = [f"accuracy >= {accuracy + change:.6f}" for change in (-0.05, 0.001, 0.05)]
+    found = mk.gate(*pair, *plain, margin=0.05, require=[*asked, "log_loss <= 3"])
+    outcomes = [check.outcome for check in found.checks if check.part == "floor"]
+    assert outcomes == ["pass", "unclear", "fail", "pass"]
+    assert found.decision == "block"
+
+
+def test_a_candidate_that_takes_other_rows_is_blocked_before_they_are_looked_at(
+    pair, rows, tmp_path
+):
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=["a", "b", "c"])
+    path = tmp_path / "other.mk"
+    fitted = LogisticRegression().fit(X, np.arange(60) % 3)
+    mk.save(fitted, path, example=X, name="churn", version="2")
+    found = mk.gate(path, pair[1], *rows, margin=0.02)
+    assert found.decision == "block"
+    assert (found.rows, found.data_digest, found.uses) == (0, "", 0)
+    assert "it needs the column 'c'" in found["signature"].text
+    assert found["signature"].outcome == "fail"
+
+
+def test_golden_rows_that_are_answered_otherwise_here_block(pair, plain):
+    class Changed(mk.Wrapper):
+        def _run(self, feeds, outputs, call):
+            answers = self.inner._run(feeds, outputs, call)
+            return {name: values[::-1] for name, values in answers.items()}
+
+        _call = mk.Model._call
+        _acall = mk.Model._acall
+
+    with mk.load(pair[0]) as model:
+        found = mk.gate(Changed(model), pair[1], *plain, margin=0.02)
+    assert found["golden rows"].outcome == "fail"
+    assert found.decision == "block"
+
+
+def test_answers_that_are_no_numbers_block(tmp_path):
+    X, y = load_diabetes(return_X_y=True)
+
+    class Lost(mk.Wrapper):
+        def _run(self, feeds, outputs, call):
+            answers = self.inner._run(feeds, outputs, call)
+            if len(feeds["X"]) < 50:  # the golden rows
+                return answers
+            return {
+                name: np.where(np.arange(len(v)) == 3, np.nan, v) for name, v in answers.items()
+            }
+
+        _call = mk.Model._call
+        _acall = mk.Model._acall
+
+    path = tmp_path / "m.mk"
+    mk.save(LinearRegression().fit(X, y), path, example=X, name="m", version="1")
+    with mk.load(path) as model:
+        found = mk.gate(Lost(model), path, X, y, margin=5)
+    assert found["numbers"].outcome == "fail"
+    assert "to 1 of 442 rows" in found["numbers"].text
+    assert found["mae"].outcome == "unclear"
+    assert found.decision == "block"
+
+
+def test_a_regressor_and_a_classifier_of_three_classes_are_judged_by_their_own_metrics(tmp_path):
+    X, y = load_diabetes(return_X_y=True)
+    mk.save(
+        LinearRegression().fit(X[::2], y[::2]), tmp_path / "l.mk", example=X, name="m", version="1"
+    )
+    forest = RandomForestRegressor(20, max_depth=2, random_state=0).fit(X[::2], y[::2])
+    mk.save(forest, tmp_path / "f.mk", example=X, name="m", version="2")
+    held = (X[1::2], y[1::2])
+    margin = {"mae": 10, "rmse": 10, "r2": 0.2}
+    found = mk.gate(
+        tmp_path / "f.mk", tmp_path / "l.mk", *held, margin=margin, require=["rmse", "r2"]
+    )
+    assert found.metric == "mae"
+    with mk.load(tmp_path / "f.mk") as ours, mk.load(tmp_path / "l.mk") as theirs:
+        errors = [np.abs(held[1] - model.predict(held[0]).reshape(-1)) for model in (ours, theirs)]
+    # Lower is better, so above zero the candidate is better.
+    assert found["mae"].estimate == pytest.approx(np.mean(errors[1] - errors[0]))
+    X, y = load_iris(return_X_y=True)
+    mk.save(
+        LogisticRegression(max_iter=500).fit(X, y),
+        tmp_path / "i.mk",
+        example=X,
+        name="i",
+        version="1",
+    )
+    same = mk.gate(tmp_path / "i.mk", tmp_path / "i.mk", X, y, margin=0.05)
+    assert (same.kind, same.decision) == ("multiclass", "promote")
+    assert "candidate and champion are the same model" in same.notes
+
+
+def test_clusters_count_as_one_observation(pair):
+    rng = np.random.default_rng(4)
+    X, y = drawn_rows(rng, 400)
+    again = np.repeat(np.arange(400), 25)
+    X, y = X.iloc[again].reset_index(drop=True), y[again]
+    rowwise = mk.gate(*pair, X, y, margin=0.03)
+    found = mk.gate(*pair, X.assign(customer=again), y, margin=0.03, clusters="customer")
+    assert (found.rows, found.units) == (10_000, 400)
+    width = found["accuracy"].high - found["accuracy"].low
+    assert width == pytest.approx(
+        5 * (rowwise["accuracy"].high - rowwise["accuracy"].low), rel=0.05
+    )
+
+
+def test_few_rows_that_both_answer_alike_promote_nothing(pair):
+    y = np.tile([0, 1], 4)
+    X = right_or_wrong(np.ones(8, bool), np.ones(8, bool), y)
+    margin = {"accuracy": 0.01, "roc_auc": 0.01}
+    found = mk.gate(*pair, X, y, margin=margin, require=["roc_auc"])
+    assert found["accuracy"].outcome == "unclear"
+    assert found["roc_auc"].outcome == "unclear"
+    assert found.decision == "inconclusive"
+    assert found.rows_needed is not None or found["roc_auc"].rows_needed is None
+
+
+def test_checks_of_the_caller_count_like_others(pair, plain):
+    robust = mk.Check("robust", "Does noise change few answers?", "fail", text="12 % changed")
+    assert mk.gate(*pair, *plain, margin=0.05, checks=[robust]).decision == "block"
+    unclear = replace(robust, outcome="unclear")
+    found = mk.gate(*pair, *plain, margin=0.05, checks=[unclear])
+    assert (found.decision, found.rows_needed) == ("inconclusive", None)
+    spare = replace(unclear, required=False)
+    assert mk.gate(*pair, *plain, margin=0.05, checks=[spare]).decision == "promote"
+
+
+@given(st.lists(st.tuples(st.sampled_from(["pass", "fail", "unclear"]), st.booleans())))
+def test_what_the_answers_come_to(answers):
+    checks = [mk.Check(str(at), "?", *answer) for at, answer in enumerate(answers)]
+    decision = decision_of(checks)
+    assert (decision == "block") == any(outcome == "fail" for outcome, _ in answers)
+    if decision == "promote":
+        assert all(outcome == "pass" for outcome, required in answers if required)
+    # More that passes never takes a promotion away.
+    assert decision_of([*checks, mk.Check("more", "?", "pass")]) == decision
+
+
+def parsed(text):
+    return ET.fromstring(text.encode())  # noqa: S314 - our own
+
+
+def test_junit_has_a_test_case_for_each_check(pair, rows, verdict):
+    blocked = mk.gate(*pair, *rows, margin=0, require=["accuracy >= 0.99"], slices=["region"])
+    for found in (verdict, blocked):
+        suite = parsed(found.to_junit()).find("testsuite")
+        cases = suite.findall("testcase")
+        assert [case.get("name") for case in cases] == [check.name for check in found.checks]
+        for case, check in zip(cases, found.checks, strict=True):
+            assert (case.find("failure") is not None) == (check.outcome == "fail")
+            assert (case.find("skipped") is not None) == (check.outcome == "unclear")
+        for count, tag in (("failures", "failure"), ("skipped", "skipped")):
+            assert int(suite.get(count)) == sum(case.find(tag) is not None for case in cases)
+        properties = {each.get("name"): each.get("value") for each in suite.iter("property")}
+        assert properties["decision"] == found.decision
+    assert blocked.decision == "block"
+
+
+HOSTILE = "<script>alert(1)</script>&\x1b[31m\x00\n'\""
+
+
+def test_what_data_says_is_escaped_everywhere(pair, rows):
+    X, y = rows
+    values = np.where(np.arange(len(y)) % 2, HOSTILE, "plain")
+    check = mk.Check(HOSTILE, HOSTILE, "unclear", text=HOSTILE, formula=HOSTILE)
+    found = mk.gate(*pair, X[["a", "b"]], y, margin=0.05, slices={HOSTILE: values}, checks=[check])
+    for text in (found.to_html(), found._repr_html_()):
+        assert "<script" not in text
+        assert "\x1b" not in text
+    parsed(found.to_junit())
+    assert mk.Verdict.from_json(found.to_json()) == found
+
+
+def test_the_page_shows_every_check_and_loads_nothing(verdict):
+    page = verdict.to_html()
+    for check in verdict.checks:
+        assert check.name.replace(">", "&gt;") in page
+    assert "PROMOTE" in page
+    assert not re.search(r"(?:src|href)=|url\(|@import", page)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"margin": -0.1}, "at least 0"),
+        ({"margin": True and "x"}, "at least 0"),
+        ({"margin": 0.1, "alpha": 0.7}, "alpha"),
+        ({"margin": 0.1, "metric": "accurcy"}, "there is no metric 'accurcy'"),
+        ({"margin": 0.1, "require": ["log_loss"]}, "no margin says how much worse log_loss"),
+        ({"margin": {"accuracy": 0.1, "f1": 0.1}}, "f1, which is not compared"),
+        ({"margin": 0.1, "require": "log_loss"}, "require is a list"),
+        ({"margin": 0.1, "require": ["accuracy >= high"]}, "no metric 'accuracy >= high'"),
+        ({"margin": 0.1, "metric": "calibration_slope"}, "best in between"),
+        ({"margin": 0.1, "budgets": {"p50": 2}}, "there is no budget 'p50'"),
+        ({"margin": 0.1, "budgets": {"p50_ratio": 0}}, "above 0"),
+        ({"margin": 0.1, "metric": mk.GateMetric("accuracy", median_distance)}, "another metric"),
+        ({"margin": 0.1, "require": ["mine >= 1"]}, "no metric 'mine'"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(pair, plain, asked, message):
+    with pytest.raises(GateError, match=re.escape(message)):
+        mk.gate(*pair, *plain, **asked)
+
+
+def test_models_of_no_package_and_rows_that_do_not_fit_are_refused(pair, rows):
+    X, y = rows
+    with mk.load(pair[0]) as model:
+        loose = mk.FunctionModel(lambda feeds: feeds, model.signature)
+        with pytest.raises(GateError, match="candidate is of no package"):
+            mk.gate(loose, pair[1], X, y, margin=0.1)
+    with pytest.raises(GateError, match="registry:churn@champion"):
+        mk.gate(pair[0], "registry:churn@champion", X, y, margin=0.1)
+    with pytest.raises(EvaluationError, match="y has 10 rows"):
+        mk.gate(*pair, X[["a", "b"]], y[:10], margin=0.1)
+    with pytest.raises(EvaluationError, match="group them into at most 50"):
+        mk.gate(*pair, X[["a", "b"]], y, margin=0.1, slices={"id": np.arange(len(y))})
+    check = mk.Check("twice", "?", "pass")
+    with pytest.raises(GateError, match="same name"):
+        mk.gate(*pair, X, y, margin=0.1, checks=[check, check])
+
+
+def test_models_are_judged_whatever_watches_them(pair, rows, tmp_path):
+    save_reading(tmp_path / "c.mk", "b", "3")
+    with mk.load(tmp_path / "c.mk") as model:
+        meter = mk.Meter(model)
+        found = mk.gate(meter, pair[1], *rows, **ASKED)
+        assert meter.totals().rows == 0
+    assert found.decision == "promote"
