@@ -6,6 +6,7 @@
 import os
 import pickle
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,14 @@ mlflow = pytest.importorskip("mlflow")
 from modelkit.integrations import mlflow as mkm  # noqa: E402 - skipped before without MLflow
 from modelkit.integrations.mlflow.readers import CLASSES  # noqa: E402
 
-# MLflow warns of what it does itself, of its file stores and of what it will drop.
-pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.timeout(300)]
+# What MLflow warns of in itself, and Spark's word on pandas 3 (SPARK-55965).
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:::mlflow"),
+    pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.timeout(300),
+]
 NUMBERS = ["age", "visits", "income"]
 OK = 200
 NAME = "churn.eu"
@@ -216,7 +223,7 @@ def test_every_type_of_an_output_has_one_in_mlflow_or_is_refused():
     found = mkm.model_signature(mk.Signature(tensors, outputs)).outputs
     names = [str(kind) for kind in found.input_types()]
     assert names[:4] == ["DataType.integer", "DataType.integer", "DataType.long", "DataType.long"]
-    assert names[8] == "Array(Array(DataType.float))"
+    assert names[8] == "Array(Array(float))"
     assert found.input_names()[-1] == "deep"
     refused = mk.Signature(tensors, (mk.TensorSpec("big", "uint64", ("n",)),))
     with pytest.raises(SignatureError, match="uint64"):
@@ -257,6 +264,36 @@ def answers_ping(server):
         return server.ask("GET", "/ping")[0] == OK
     except OSError:
         return False
+
+
+@pytest.fixture(scope="module")
+def spark(tmp_path_factory):
+    pytest.importorskip("pyspark")
+    from pyspark.sql import SparkSession
+
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    settings = {
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("spark")),
+    }
+    session = SparkSession.builder.master("local[2]").config(map=settings).getOrCreate()
+    yield session
+    session.stop()
+
+
+def test_spark_scores_by_the_function_that_mlflow_makes(logged, served, spark):
+    answer = mlflow.pyfunc.spark_udf(spark, logged.model_uri, env_manager="local")
+    rows = X.reset_index(names="id").astype({"plan": object})
+    gaps = rows.where(rows.notna(), None).to_numpy().tolist()
+    kinds = "id long, age double, visits long, income double, plan string"
+    frame = spark.createDataFrame(gaps, kinds).repartition(3)
+    found = frame.select("id", answer(*X.columns).alias("answer")).orderBy("id").collect()
+    assert [row["answer"]["label"] for row in found] == list(served["label"])
+    got = np.array([row["answer"]["probabilities"] for row in found])
+    assert np.array_equal(got, served["probabilities"])
 
 
 @pytest.fixture(scope="module")
@@ -359,7 +396,8 @@ def test_an_evaluation_and_a_verdict_are_metrics_and_artifacts(tmp_path):
 
 def saved(flavor, model, folder, **options):
     """A folder as MLflow writes it for a flavor."""
-    getattr(mlflow, flavor).save_model(model, folder, **options)
+    module = import_module(f"mlflow.{flavor}")
+    module.save_model(model, folder, pip_requirements=[], **options)  # else it opens it to see
     return str(folder)
 
 

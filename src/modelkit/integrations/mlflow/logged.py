@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -61,12 +62,15 @@ def log_model(
         # given when it is opened.
         "model_config": {"digest": manifest.digest},
     }
-    return mlflow.pyfunc.log_model(
-        name=manifest.name.replace(".", "-") if name is None else name,
-        loader_module=LOADER,
-        data_path=str(Path(package).absolute()),
-        **(settings | options),
-    )
+    with warnings.catch_warnings():
+        # No rows are stored as an example: the signature is the package's own.
+        warnings.filterwarnings("ignore", ".*input example was not provided")
+        return mlflow.pyfunc.log_model(
+            name=manifest.name.replace(".", "-") if name is None else name,
+            loader_module=LOADER,
+            data_path=str(Path(package).absolute()),
+            **(settings | options),
+        )
 
 
 def package_identity(manifest: Manifest) -> dict[str, str]:
