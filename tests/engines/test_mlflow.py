@@ -35,7 +35,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 mlflow = pytest.importorskip("mlflow")
 
 from modelkit.integrations import mlflow as mkm  # noqa: E402 - skipped before without MLflow
-from modelkit.integrations.mlflow.readers import CLASSES  # noqa: E402
+from modelkit.integrations.mlflow.readers import NATIVE_CLASSES  # noqa: E402
 
 # What MLflow warns of in itself, and Spark's word on pandas 3 (SPARK-55965).
 pytestmark = [
@@ -504,7 +504,7 @@ def test_a_model_that_names_another_class_or_another_file_is_refused(tmp_path):
 
 
 def test_the_classes_of_boosted_trees_are_those_that_their_libraries_have():
-    for library, names in CLASSES.items():
+    for library, names in NATIVE_CLASSES.items():
         module = pytest.importorskip(library)
         for name in names:
             assert hasattr(getattr(module, name), "load_model")

@@ -10,7 +10,7 @@ from typing import Any
 
 from modelkit.errors import ConversionError, PackageError, importing
 from modelkit.integrations.mlflow.readers import (
-    CLASSES,
+    NATIVE_CLASSES,
     FEATURE,
     from_native,
     from_pickle,
@@ -90,7 +90,7 @@ def _read(
     place = _inside(root, told.get("pickled_model" if flavor == "sklearn" else "data"))
     if flavor == "onnx":
         return place
-    if flavor in CLASSES:
+    if flavor in NATIVE_CLASSES:
         return from_native(flavor, told, place)
     if flavor == "lightgbm" and told.get("model_class", BOOSTER) == BOOSTER:
         return lightgbm_booster(place)

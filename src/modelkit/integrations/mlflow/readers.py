@@ -12,7 +12,7 @@ from modelkit.errors import UntrustedError, importing
 FEATURE = "mlflow.import_model"
 PICKLE = "pickle"
 # What is made before it reads the file of a model; all are names of the library itself.
-CLASSES = {
+NATIVE_CLASSES = {
     "xgboost": (
         *("Booster", "XGBClassifier", "XGBRegressor", "XGBRanker"),
         *("XGBRFClassifier", "XGBRFRegressor"),
@@ -38,7 +38,7 @@ def from_native(
         form = [told.get("save_format", "cbm")]
     first, _, rest = kind.partition(".")
     name = rest.rpartition(".")[2]
-    known = CLASSES[library]
+    known = NATIVE_CLASSES[library]
     if first != library or name not in known:
         raise UntrustedError(
             f"the model wants to be a {kind!r}, which is none of {library}'s {', '.join(known)}"
