@@ -10,8 +10,8 @@ from typing import Any
 
 from modelkit.errors import ConversionError, PackageError, importing
 from modelkit.integrations.mlflow.readers import (
-    NATIVE_CLASSES,
     FEATURE,
+    NATIVE_CLASSES,
     from_native,
     from_pickle,
     from_skops,
