@@ -36,6 +36,7 @@ mlflow = pytest.importorskip("mlflow")
 
 from modelkit.integrations import mlflow as mkm  # noqa: E402 - skipped before without MLflow
 from modelkit.integrations.mlflow.readers import NATIVE_CLASSES  # noqa: E402
+from modelkit.integrations.mlflow.signatures import model_signature  # noqa: E402
 
 # What MLflow warns of in itself, and Spark's word on pandas 3 (SPARK-55965).
 pytestmark = [
@@ -169,6 +170,16 @@ def test_a_call_names_the_outputs_that_it_wants(logged, served):
         model.predict(X[:9], params={"outputs": ["score"]})
 
 
+def test_every_choice_and_number_of_rows_gives_columns_of_one_type(logged, served):
+    model = mlflow.pyfunc.load_model(logged.model_uri)
+    for n in (1, 2, 3, 9):  # with two classes, two rows could be taken for a matrix
+        answer = model.predict(X[:n], params={"outputs": ["probabilities", "label"]})
+        assert list(answer) == ["probabilities", "label"]
+        assert all(isinstance(row, np.ndarray) for row in answer["probabilities"])
+        assert np.array_equal(np.stack(answer["probabilities"]), served["probabilities"][:n])
+    assert model.predict(X[:0]).shape == (0, 2)
+
+
 def test_rows_that_do_not_fit_are_told_by_the_package_itself(logged):
     model = mlflow.pyfunc.load_model(logged.model_uri)
     with pytest.raises(SignatureError, match="missing column 'age'"):
@@ -220,17 +231,17 @@ def test_every_type_of_an_output_has_one_in_mlflow_or_is_refused():
     kinds = ["int8", "uint16", "int64", "uint32", "float16", "float64", "bool", "string"]
     outputs = tuple(mk.TensorSpec(f"o{i}", kind, ("n",)) for i, kind in enumerate(kinds))
     outputs += (mk.TensorSpec("deep", "float32", ("n", 2, 3)), mk.TensorSpec("k", "int64", ()))
-    found = mkm.model_signature(mk.Signature(tensors, outputs)).outputs
+    found = model_signature(mk.Signature(tensors, outputs)).outputs
     names = [str(kind) for kind in found.input_types()]
     assert names[:4] == ["DataType.integer", "DataType.integer", "DataType.long", "DataType.long"]
     assert names[8] == "Array(Array(float))"
     assert found.input_names()[-1] == "deep"
     refused = mk.Signature(tensors, (mk.TensorSpec("big", "uint64", ("n",)),))
     with pytest.raises(SignatureError, match="uint64"):
-        mkm.model_signature(refused)
+        model_signature(refused)
     alone = mk.Signature(tensors, (mk.TensorSpec("total", "float32", ()),))
     with pytest.raises(SignatureError, match="a value for each row"):
-        mkm.model_signature(alone)
+        model_signature(alone)
 
 
 def test_a_server_of_mlflow_answers_as_the_package_does(logged, served):
