@@ -44,7 +44,8 @@ def test_what_mlflow_calls_answers_as_the_model_does(package, monkeypatch):
     answer = opened.predict(X)
     assert list(answer["label"]) == list(served["label"])
     assert np.array_equal(np.stack(answer["probabilities"]), served["probabilities"])
-    assert list(opened.predict(X, {"outputs": ["probabilities"]})) == ["probabilities"]
+    for wanted in (["probabilities"], ["probabilities", "label"]):
+        assert list(opened.predict(X, {"outputs": [*wanted, *wanted]})) == wanted
     for wanted in ([], ["score"], ["label", "score"]):
         with pytest.raises(SignatureError, match="the model has"):
             opened.predict(X, {"outputs": wanted})

@@ -85,6 +85,7 @@ def store(tmp_path_factory):
         experiment_id=mlflow.create_experiment("tests", artifact_location=f"file://{folder}/files")
     )
     yield mlflow.MlflowClient()
+    mlflow.set_experiment(experiment_id="0")  # which every store has
     mlflow.set_tracking_uri(before[0])
     mlflow.set_registry_uri(before[1])
 
