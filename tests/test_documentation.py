@@ -101,3 +101,9 @@ def test_every_type_of_the_public_names_can_be_imported_and_is_documented():
 def test_every_public_name_is_documented(name):
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert re.search(rf"\b{name}\b", text), f"no page says what {name} is"
+
+
+@pytest.mark.parametrize("page", [ROOT / "CHANGELOG.md", *PAGES], ids=lambda page: page.name)
+def test_no_page_holds_the_marks_of_a_merge(page):
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if line.startswith(("<<<<<<<", ">>>>>>>", "======="))]

@@ -220,9 +220,13 @@ def test_dependent_rows_and_seasons_raise_no_alarm_where_they_are_told():
         r = rng(run, 17)
         train, held, served = ({"x": ar(n, 0.8, r)} for n in (2000, 6000, 4000))
         alarms += bool(
-            mk.Detector(Profile.fit(train, reference=held, ordered=True), seed=run).update(served)
+            mk.Detector(Profile.fit(train, reference=held, ordered=True), seed=run).update(
+                served, order="time"
+            )
         )
-        naive += bool(mk.Detector(Profile.fit(train, reference=held), seed=run).update(served))
+        naive += bool(
+            mk.Detector(Profile.fit(train, reference=held), seed=run).update(served, order="time")
+        )
     assert at_most(alarms, runs, 0.01), alarms
     assert naive > runs / 2  # what the stride is for
     alarms = 0
@@ -232,12 +236,14 @@ def test_dependent_rows_and_seasons_raise_no_alarm_where_they_are_told():
         train, held, served = ({"night": night, "x": r.normal(night * 1.0)} for night, r in days)
         alarms += bool(
             mk.Detector(Profile.fit(train, reference=held, stratum="night"), seed=run).update(
-                served
+                served, order="time"
             )
         )
         rest = [{"x": side["x"]} for side in (train, held, served)]
         unstratified += bool(
-            mk.Detector(Profile.fit(rest[0], reference=rest[1]), seed=run).update(rest[2])
+            mk.Detector(Profile.fit(rest[0], reference=rest[1]), seed=run).update(
+                rest[2], order="time"
+            )
         )
     assert at_most(alarms, runs, 0.01), alarms
     assert unstratified > runs / 2  # what strata are for

@@ -46,9 +46,9 @@ def test_rows_within_the_tolerance_are_no_material_change():
 
 def privately(epsilon, seed):
     rng = np.random.default_rng(seed)
-    rows = {"flag": rng.random(3000) < 0.9, "x": rng.normal(size=3000)}
-    return mk.Profile.fit(rows, reference=rows, epsilon=epsilon), mk.Profile.fit(
-        rows, reference=rows
+    train, rows = ({"flag": rng.random(3000) < 0.9, "x": rng.normal(size=3000)} for _ in range(2))
+    return mk.Profile.fit(train, reference=rows, epsilon=epsilon), mk.Profile.fit(
+        train, reference=rows
     )
 
 
@@ -93,7 +93,8 @@ def test_privacy_refuses_rows_whose_place_counts(more):
 def test_the_scale_of_errors_comes_from_other_rows_than_their_mean():
     rows = {"x": np.arange(1000.0)}
     labels = np.where(np.arange(1000) % 5 == 0, 3.0, 1.0)
-    profile = mk.Profile.fit(rows, reference=rows, scores=np.zeros(1000), labels=labels)
+    train = {"x": np.arange(1000.0) + 0.5}
+    profile = mk.Profile.fit(train, reference=rows, scores=np.zeros(1000), labels=labels)
     assert (profile.baseline.scale, profile.baseline.n) == (6.0, 800)
     assert profile.baseline.total == pytest.approx(800 / 6)
 
@@ -172,7 +173,8 @@ def test_stakes_never_pass_one():
 def test_a_stratum_has_one_name_whatever_type_its_number_comes_in(fitted, served):
     hour = np.arange(400) % 2
     rows = {"x": np.linspace(0, 1, 400), "hour": hour.astype(fitted)}
-    detector = mk.Detector(mk.Profile.fit(rows, reference=rows, stratum="hour"))
+    train = rows | {"x": np.linspace(0, 1, 400) + 0.001}
+    detector = mk.Detector(mk.Profile.fit(train, reference=rows, stratum="hour"))
     later = hour.astype(fitted).astype(object if fitted is np.str_ else served)
     detector.update({"x": rows["x"], "hour": later})
     assert detector._watch.strangers == 0

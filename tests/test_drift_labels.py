@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.streams import at_most, column, rng
+from helpers.streams import at_most, column, rng, still
 
 import modelkit as mk
 from modelkit.drift.profile import Profile
@@ -43,14 +43,14 @@ def test_labels_and_predictions_are_the_losses_they_make():
     truth, guess = rng(1).integers(3, size=n), rng(2).integers(3, size=n)
     words = np.array(["a", "b", "c"])
     profile = labelled_profile()
-    expected = mk.Detector(profile)
+    expected = mk.Detector(profile, clock=still)
     expected.update_labels(losses=(truth != guess).astype(float))
     for y, predicted in (
         (truth, guess), (truth.tolist(), guess.tolist()), (words[truth], words[guess]),
         (column(words[truth].tolist()), words[guess]),
         (truth.astype(float), guess), (pd.Series(words[truth]), pd.Series(words[guess])),
     ):  # fmt: skip
-        detector = mk.Detector(profile)
+        detector = mk.Detector(profile, clock=still)
         detector.update_labels(y, predicted)
         assert detector.state() == expected.state()
 
@@ -86,7 +86,8 @@ def test_without_losses_labels_are_refused():
 def calibrated(n=6000):
     rows, p = rng(1).normal(size=(n, 1)), rng(2).beta(2, 2, n)
     labels = (rng(3).random(n) < p).astype(int)
-    return Profile.fit(rows[:500], reference=rows, scores=np.c_[1 - p, p], labels=labels)
+    train = rng(7).normal(size=(500, 1))
+    return Profile.fit(train, reference=rows, scores=np.c_[1 - p, p], labels=labels)
 
 
 def test_performance_without_labels_is_estimated_and_nan_does_not_poison_it():
@@ -106,11 +107,11 @@ def test_performance_without_labels_is_estimated_and_nan_does_not_poison_it():
         assert report.performance.unsupported is None
     only = mk.Detector(calibrated())
     only.update(X[:3], scores=np.full((3, 2), np.nan))
-    assert only._watch.estimated() is None
+    assert only._watch.label_free.recent() is None
     narrow = np.clip(p, 0.3, 0.7)
     odd = mk.Detector(
         Profile.fit(
-            X[:500],
+            rng(7).normal(size=(500, 1)),
             reference=X,
             scores=np.c_[1 - narrow, narrow],
             labels=(rng(3).random(1500) < narrow).astype(int),

@@ -11,6 +11,7 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.streams import still
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -118,7 +119,10 @@ def test_loaded_answers_are_bit_equal(watched_mk, breast_cancer):
 
 
 def test_what_is_watched_is_what_update_sees(profile):
-    watched, direct = mk.Monitor(model(), profile, seed=5), mk.Detector(profile, seed=5)
+    watched, direct = (
+        mk.Monitor(model(), profile, seed=5, clock=still),
+        mk.Detector(profile, seed=5, clock=still),
+    )
     for i in range(30):
         X = rows(50, i, 0.4)
         direct.update(X={f"x{j}": X[:, j] for j in range(WIDTH)}, scores=watched.predict(X))
@@ -127,7 +131,7 @@ def test_what_is_watched_is_what_update_sees(profile):
 
 
 def test_callers_may_overwrite_their_arrays(profile):
-    kept, spoiled = (mk.Monitor(model(), profile) for _ in range(2))
+    kept, spoiled = (mk.Monitor(model(), profile, clock=still) for _ in range(2))
     for i in range(20):
         X = rows(40, i)
         kept.predict(X.copy())
@@ -160,7 +164,7 @@ def test_without_a_budget_rows_are_counted_and_no_more(profile):
 @pytest.mark.parametrize("budget", [5, 100, 2000])
 def test_a_small_budget_shows_some_rows_and_never_more_than_it_allows(profile, budget):
     watched = mk.Monitor(model(), profile, budget=budget)
-    watched._since -= 3600  # an hour in which nobody asked
+    watched._budget._since -= 3600  # an hour in which nobody asked
     for i in range(200):
         watched.predict(rows(60, i))
     seen = counted(watched)
@@ -176,7 +180,7 @@ def test_calls_of_no_rows_take_no_memory(profile):
     assert counted(watched) == (0, 0)
 
 
-@pytest.mark.parametrize("where", ["encode", "count", "rank", "settle"])
+@pytest.mark.parametrize("where", ["count", "arrange", "rank", "settle"])
 def test_an_error_in_the_watching_reaches_no_caller_and_is_counted(profile, monkeypatch, where):
     from modelkit.drift.watch import Watch
 
@@ -435,3 +439,4 @@ def test_rows_that_a_budget_leaves_out_are_reported(profile):
     report = watched.detector.report()
     assert report.rows + report.skipped == watched.served == 640
     assert report.skipped > 0
+    assert f"of 640 rows, {report.rows} were looked at" in report.assumptions[-1]

@@ -29,6 +29,7 @@ from modelkit.drift.cells import (
 from modelkit.drift.columns import feature_kind
 from modelkit.drift.dependence import rows_apart
 from modelkit.drift.edges import choose_edges, fit_feature
+from modelkit.drift.encoding import to_cells
 from modelkit.drift.profile import Profile
 from modelkit.errors import DriftError
 
@@ -355,8 +356,9 @@ def rich():
     }  # fmt: skip
     p = rng(3).random(n)
     labels = (rng(4).random(n) < p).astype(int)
+    train = rows | {"a": rng(5).normal(size=n), "e": rng(6).normal(size=(n, 5))}
     return Profile.fit(
-        rows,
+        train,
         reference=rows,
         scores=np.c_[1 - p, p],
         labels=labels,
@@ -464,7 +466,7 @@ def test_a_feature_takes_two_and_a_half_kilobytes_at_most():
 @settings(max_examples=20)
 @given(st.integers(50, 200), st.integers(50, 200), st.integers(0, 9))
 def test_merged_counts_are_those_of_both(n, m, seed):
-    train, both = noisy_rows(300, 5), noisy_rows(n + m, seed)
+    train, both = noisy_rows(300, 50), noisy_rows(n + m, seed)
     parts = [{k: v[part] for k, v in both.items()} for part in (slice(n), slice(n, None))]
     one, other = (Profile.fit(train, reference=part) for part in parts)
     whole = Profile.fit(train, reference=both)
@@ -474,7 +476,7 @@ def test_merged_counts_are_those_of_both(n, m, seed):
 
 
 def test_what_does_not_merge_says_why():
-    train, rows = noisy_rows(300, 5), noisy_rows(200)
+    train, rows = noisy_rows(300, 5), noisy_rows(200, 6)
     base = Profile.fit(train, reference=rows)
     vectors = {"e": rng(3).normal(size=(200, 4))}
     losses = rng(4).random(200)
@@ -482,7 +484,7 @@ def test_what_does_not_merge_says_why():
     calibrated = Profile.fit(train, reference=rows, scores=p, labels=(losses > 0.5).astype(int))
     private = Profile.fit(train, reference=rows, epsilon=5.0)
     for one, other, why in (
-        (base, Profile.fit(rows, reference=rows), "features"),
+        (base, Profile.fit(noisy_rows(300, 7), reference=rows), "features"),
         (base, Profile.fit(train, reference=rows, ordered=True), "ordered"),
         (base, private, "epsilon"),
         (private, private, "private"),
@@ -513,9 +515,9 @@ def test_data_with_one_decimal_served_as_float32_raises_no_alarm():
 
 
 def test_private_counts_are_noisy_and_never_negative():
-    rows = noisy_rows(2000)
-    profile = Profile.fit(rows, reference=rows, epsilon=0.5)
-    plain = Profile.fit(rows, reference=rows)
+    train, rows = noisy_rows(2000), noisy_rows(2000, 1)
+    profile = Profile.fit(train, reference=rows, epsilon=0.5)
+    plain = Profile.fit(train, reference=rows)
     assert profile.epsilon == 0.5
     assert Profile.from_bytes(profile.to_bytes()).epsilon == 0.5
     assert (profile.counts >= 0).all()
@@ -604,15 +606,15 @@ def test_strata_have_counts_of_their_own():
         assert detector._watch.strangers == 0
         assert dict(detector._watch.streams())["5"].rows == 1
     flags = Profile.fit({"f": [True, False] * 100, "x": np.arange(200.0)}, stratum="f")
-    assert mk.Detector(flags)._watch.encode({"f": np.array([1, 0], np.float32), "x": np.zeros(2)})[
-        1
-    ].tolist() == [1, 0]
+    _, strata = to_cells(flags, {"f": np.array([1, 0], np.float32), "x": np.zeros(2)})
+    assert strata.tolist() == [1, 0]
 
 
 # Scores, labels, models.
 
 N = 1000
 ROWS = rng(11).normal(size=(N, 2))
+TRAIN = rng(13).normal(size=(N, 2))
 P = 1 / (1 + np.exp(-ROWS[:, 0]))
 BOTH = np.c_[1 - P, P]
 LABELS = (rng(12).random(N) < P).astype(int)
@@ -631,7 +633,7 @@ LABELS = (rng(12).random(N) < P).astype(int)
     ids=range(10),
 )  # fmt: skip
 def test_scores_become_features_and_labels_losses(scores, labels, feature):
-    profile = Profile.fit(ROWS, reference=ROWS, scores=scores, labels=labels)
+    profile = Profile.fit(TRAIN, reference=ROWS, scores=scores, labels=labels)
     found = [f for f in profile.features if f.output]
     assert feature in [f.name for f in found]
     j = profile.features.index(found[0])
@@ -649,10 +651,10 @@ def test_scores_become_features_and_labels_losses(scores, labels, feature):
 
 
 def test_the_loss_of_the_reference_is_that_of_the_model():
-    profile = Profile.fit(ROWS, reference=ROWS, scores=BOTH, labels=LABELS)
+    profile = Profile.fit(TRAIN, reference=ROWS, scores=BOTH, labels=LABELS)
     assert profile.baseline.total == ((P > 0.5) != LABELS).sum()
     assert profile.baseline.binary
-    given = Profile.fit(ROWS, reference=ROWS, losses=np.linspace(0, 1, N)).baseline
+    given = Profile.fit(TRAIN, reference=ROWS, losses=np.linspace(0, 1, N)).baseline
     assert (given.total, given.binary) == (pytest.approx(N / 2), False)
 
 
@@ -660,15 +662,15 @@ def bad(match, **arguments):
     return pytest.param(arguments, match, id=match)
 
 
-GOOD = {"X": ROWS, "reference": ROWS}
+GOOD = {"X": TRAIN, "reference": ROWS}
 
 
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
         bad("reference=", reference=None, scores=P), bad("pass reference", reference=None, losses=P),
-        bad("needs 50", X=ROWS[:10]),
-        bad("reference has 49", reference=ROWS[:49]), bad("no columns", X=ROWS[:, :0], reference=ROWS[:, :0]),
+        bad("needs 50", X=TRAIN[:10]),
+        bad("reference has 49", reference=ROWS[:49]), bad("no columns", X=TRAIN[:, :0], reference=ROWS[:, :0]),
         bad("lacks the columns \\['x1'\\]", reference=ROWS[:, :1]), bad("no column 'h'", stratum="h"),
         bad("at most 64", stratum="x0"),
         bad("text or importance", importance={"z": 1}), bad("no feature", text=["z"]),
@@ -683,8 +685,8 @@ GOOD = {"X": ROWS, "reference": ROWS}
         bad("a label is missing", scores=BOTH, labels=[None] * N),
         bad("is missing", scores=P, labels=np.full(N, np.nan)), bad("1 classes", scores=BOTH, labels=np.zeros(N)),
         bad("labels need", labels=LABELS), bad("different lengths", X={"x0": P, "x1": P[:5]}),
-        bad("two columns have one name", X=pd.DataFrame(ROWS, columns=["a", "a"])),
-        bad("share the names", X={"prediction": P}, reference={"prediction": P}, scores=P),
+        bad("two columns have one name", X=pd.DataFrame(TRAIN, columns=["a", "a"])),
+        bad("share the names", X={"prediction": P / 2}, reference={"prediction": P}, scores=P),
     ],
 )  # fmt: skip
 def test_arguments_that_do_not_go_together_are_refused(arguments, match):
@@ -711,15 +713,16 @@ def classifier():
 
 
 def test_a_model_is_asked_and_names_the_columns():
-    profile = Profile.fit(ROWS, reference=ROWS, model=classifier(), labels=LABELS)
-    assert [f.name for f in profile.features] == ["a", "b", "label", "confidence"]
+    profile = Profile.fit(TRAIN, reference=ROWS, model=classifier(), labels=LABELS)
+    outputs = ["label", "confidence", "probabilities[1]"]
+    assert [f.name for f in profile.features] == ["a", "b", *outputs]
     assert (profile.counts.sum(axis=2) == N).all()
     assert profile.calibration.classes == ("0", "1")
     assert Profile.fit(ROWS, model=classifier()).rows == N // 2
     with pytest.raises(DriftError, match="not both"):
-        Profile.fit(ROWS, reference=ROWS, model=classifier(), scores=P)
+        Profile.fit(TRAIN, reference=ROWS, model=classifier(), scores=P)
     with pytest.raises(DriftError, match=r"\['7'\] are no classes"):
-        Profile.fit(ROWS, reference=ROWS, model=classifier(), labels=np.where(LABELS == 1, 7, 0))
+        Profile.fit(TRAIN, reference=ROWS, model=classifier(), labels=np.where(LABELS == 1, 7, 0))
 
 
 # In a package.
@@ -750,7 +753,7 @@ def test_a_package_carries_its_profile(boosting, breast_cancer, tmp_path):
         mk.save(boosting, tmp_path / "odd.mk", example=X, name="b", version="1", profile=bare)
     with pytest.raises(DriftError, match="scores"):
         mk.save(boosting, tmp_path / "odd.mk", example=X, name="b", version="1",
-                profile=Profile.fit(X, reference=X, scores=np.ones(len(X))))  # fmt: skip
+                profile=Profile.fit(X[:300], reference=X[300:], scores=np.ones(len(X) - 300)))  # fmt: skip
     assert not (tmp_path / "odd.mk").exists()
 
 

@@ -216,16 +216,22 @@ def test_the_page_says_what_was_found():
     page = FULL.to_html()
     words = "".join(check_page(page).words)
     for text in (
-        "1 alarm", "amount is no longer like the reference: KS 0.25 [0.2, 0.3]", "Raised at row 900",
-        "it began after about 812 rows", "p 1e-09, alarm at 0.0001", "own words", "7 more left out by the row budget",
+        "amount is no longer like the reference, since about row 812",
+        ": values up to 4.571 went from 49 % to 25 % of the rows.",
+        "What to do: Look at it when there is time", "Begin with 2 data checks below.",
+        "1 alarm", "amount is no longer like the reference: KS 0.25 [0.2, 0.3]",
+        "The change began at about row 812; the alarm came at row 900.",
+        "fewer than 1 in 1,000,000 would look like this; an alarm takes 1 in 10,000",
+        "p 1e-09, level 0.0001", "own words", "7 more left out by the row budget",
         "at most 0.01, ever", "no strata", "mean loss of 200 labelled rows", "0.15 to 0.25", "0.09 to 0.11",
         "0.7 to 0.9",
-        "not to be relied on: outside", "missing rate", "1e-09 (any change), 0.25 (beyond the tolerance)",
-        "missing 1 %, recent 5 %", "a change began after about 812 rows", "50 %, 90 %",
+        "not to be relied on: outside", "missing rate", "fewer than 1 in 1,000,000 (p 1e-09)", "1 in 4 (p 0.25)",
+        "1 %, recent 5 %", "about row 812", "50 %, 90 %", "share of alpha", "The words on this page",
     ):  # fmt: skip
         assert text in words, text
+    assert words.index("What to do") < words.index("1,024 rows (7 more") < words.rindex("1 alarm")
     assert "http" not in page
-    assert page.count("<svg") == 2
+    assert page.count('role="img"') == 3  # when it began, and two features
     assert "prefers-color-scheme:dark" in page
     assert "@media print" in page
 
@@ -235,9 +241,10 @@ def test_a_batch_speaks_of_one_exact_test():
         FULL, kind="batch", features=(feature(p_material=None, p_changed=0.004, began=None),)
     )
     page = batch.to_html()
-    assert "exact p, adjusted by Holm: 0.004" in page
-    assert "Raised at row" not in page
-    assert "exact p, adjusted by Holm: 0.004" in str(batch)
+    assert "1 in 250 (p 0.004)" in page
+    assert "Of batches without such a change" in page
+    assert "alarm came" not in page
+    assert "exact p, adjusted for all features: 0.004" in str(batch)
 
 
 def test_hostile_names_are_text():
@@ -288,14 +295,14 @@ def test_twenty_features_of_67_cells_stay_under_300_kilobytes(kind):
             feature(f"a feature with a long name {i}", kind=kind, cells=cells) for i in range(20)
         ),
     )
-    assert many.to_html().count("<svg") == 20
+    assert many.to_html().count('role="img"') == 21
     assert len(many.to_html().encode()) < 300_000
 
 
 def test_more_than_twenty_features_end_in_a_table():
     many = report(features=tuple(feature(f"x{i}", p_changed=10.0**-i) for i in range(900)))
     page = many.to_html()
-    assert page.count("<svg") == 20
+    assert page.count('role="img"') == 20
     assert "and 480 more" in page
     assert len(page.encode()) < 300_000
 
@@ -372,7 +379,7 @@ def test_a_frame_has_a_row_for_each_feature():
         1e-9,
     )
     assert df.iloc[1][["p_changed", "KS", "began"]].isna().all()
-    assert report().to_dataframe().shape == (0, 10)
+    assert report().to_dataframe().shape == (0, 12)
 
 
 def test_without_pandas_the_frame_names_the_extra(monkeypatch):
@@ -406,7 +413,7 @@ def test_an_outline_follows_the_shares_and_cuts_what_would_hide_the_rest():
     stuck = charts.chart(feature(cells=(*cells[:9], ("above 3", 0.015, 0.9))))
     assert "90 % \N{UPWARDS ARROW}" in stuck
     assert f"V{116 - 100 / 8:.1f}H" in stuck
-    assert "above 3: 1.5 %, recent 90 %" in stuck
+    assert "above 3: reference 1.5 %, recent 90 %" in stuck
 
 
 def test_missing_values_and_empty_ends_have_no_place_among_ordered_cells():

@@ -502,6 +502,12 @@ def test_one_class_of_two():
         ([1, 0, 1], {"sample_weight": [0, 0, 0]}, "one above it"),
         ([1, 0, 1], {"clusters": [1, 2]}, "clusters has 2 values"),
         ([1, 0, 1], {"clusters": [1, None, 2]}, "clusters is missing"),
+        ([1, 0, 1], {"sample_weight": [1, np.inf, 1]}, "infinite"),
+        ([1, 0, 1], {"sample_weight": ["1", "2", "3"]}, "no numbers"),
+        ([1, 0, 1], {"kind": "oracle"}, "kind is one of binary"),
+        ([1, 0, 1], {"slices": {"a": np.zeros((3, 2))}}, "'a' has one value a row"),
+        (1, {}, "y has one value a row"),
+        (pd.DataFrame({"a": [1, 0, 1], "b": [1, 1, 0]}), {}, "frame of 2"),
         ([1, 0, 1], {"level": 1.0}, "level"),
         ([1, 0, 1], {"train": 3}, "train is a tuple"),
         ([1, 0, 1], {"train": ([], []), "sample_weight": [1, 1, 1]}, "weights"),
@@ -511,6 +517,26 @@ def test_what_does_not_fit_is_refused(y, more, reason):
     model, X = told([[0.2, 0.8], [0.4, 0.6], [0.9, 0.1]])
     with pytest.raises(EvaluationError, match=reason):
         mk.evaluate(model, X, y, **more)
+
+
+@pytest.mark.parametrize(
+    ("y", "reason"),
+    [
+        (["a", "b", "c"], "no numbers"),
+        (["1", "2", "3"], "no numbers"),
+        ([1, np.inf, 2], "infinite"),
+        ([1, None, 2], "no numbers"),
+        (pd.date_range("2026-01-01", periods=3), "no numbers"),
+    ],
+)
+def test_the_truth_of_a_regressor_is_finite_numbers(y, reason):
+    signature = mk.Signature(
+        (mk.TensorSpec("X", "float64", ("batch", 1)),),
+        (mk.TensorSpec("prediction", "float64", ("batch",)),),
+    )
+    model = mk.FunctionModel(lambda feeds: {"prediction": feeds["X"][:, 0]}, signature)
+    with pytest.raises(EvaluationError, match=reason):
+        mk.evaluate(model, np.ones((3, 1)), y)
 
 
 def test_an_estimator_is_not_a_model(tumours):
@@ -682,6 +708,10 @@ def test_what_folds_refuse(model, tumours):
     X, y = tumours
     with pytest.raises(TypeError, match="trained already"):
         mk.evaluate(model, X, y, cv=3)
+    with pytest.raises(EvaluationError, match="at least 2 folds"):
+        mk.evaluate(Ridge(), X, np.arange(len(X)), cv=1)
+    with pytest.raises(TypeError, match="not a str"):
+        mk.evaluate("ridge", X, y, cv=3)
     with pytest.raises(EvaluationError, match="values of clusters"):
         mk.evaluate(Ridge(), X, y, cv=3, clusters="mean radius")
     with pytest.raises(EvaluationError, match="are for a Model"):

@@ -355,7 +355,7 @@ def test_a_coroutine_that_changes_its_thread_or_is_never_finished_is_counted():
 
 def test_a_second_meter_inside_is_refused():
     X = np.random.default_rng(0).normal(size=(500, 2))
-    profile = mk.Profile.fit(X, reference=X, model=summed())
+    profile = mk.Profile.fit(X[::2], reference=X[1::2], model=summed())
     for inside in (mk.Meter(summed()), mk.Monitor(mk.Meter(summed()), profile)):
         with pytest.raises(MeterError, match="has a Meter already"):
             mk.Meter(inside)
@@ -363,7 +363,7 @@ def test_a_second_meter_inside_is_refused():
 
 def test_around_a_monitor_and_a_text_encoder():
     X = np.random.default_rng(0).normal(size=(500, 2))
-    monitored = mk.Monitor(summed(), mk.Profile.fit(X, reference=X, model=summed()))
+    monitored = mk.Monitor(summed(), mk.Profile.fit(X[::2], reference=X[1::2], model=summed()))
     meter = mk.Meter(monitored)
     meter.predict(X[:7])
     assert meter.totals().rows == 7

@@ -101,7 +101,7 @@ def test_the_usual_guards_and_times(command, registry):
         (("start", "churn@9", "--stage", "0.5", "--reason", "r"), "has no churn@9"),
         (("start", "churn@narrow", "--stage", "0.5", "--reason", "r"), "in place of the champion"),
         (("promote", "churn", "--reason", "r"), "no rollout of churn is under way"),
-        (("rollback", "other", "--reason", "r"), "no rollout of other is under way"),
+        (("rollback", "other", "--reason", "r"), "has no model 'other'"),
         (("status", "other"), "has no model 'other'"),
     ],
 )  # fmt: skip

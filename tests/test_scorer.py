@@ -187,9 +187,39 @@ def test_tensors_come_as_lists_and_arrays(tmp_path):
     assert list(frame) == [f"{output}_0", f"{output}_1", f"{output}_2"]
     assert np.array_equal(frame.to_numpy(), ours)
     assert np.array_equal(scorer({name: images})[output], ours)
+    ours_of_none = ours[:0]
+    assert np.array_equal(scorer.frame(pd.DataFrame({name: list(images[:0])})), ours_of_none)
+    assert scorer.arrow(lists[:0]).schema == scorer.arrow(lists).schema
     ragged = pa.table({name: [[1.0] * 6, [1.0] * 5]})
     with pytest.raises(SignatureError, match="lists of 5 to 6 values"):
         scorer.arrow(ragged)
+
+
+def test_tensors_of_more_dimensions_come_as_lists_of_lists_and_as_tensors_of_arrow(tmp_path):
+    torch.manual_seed(0)
+    images = np.random.default_rng(0).normal(size=(5, 2, 3)).astype(np.float32)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 2)).eval()
+    mk.save(net, tmp_path / "n.mk", example=torch.from_numpy(images), name="n", version="1")
+    scorer = mk.Scorer(tmp_path / "n.mk")
+    (name,) = scorer.inputs
+    (output,) = [own.name for own in scorer.outputs]
+    ours = scorer({name: images})[output]
+    nested = pa.table({name: images.tolist()})
+    tensors = pa.table({name: pa.FixedShapeTensorArray.from_numpy_ndarray(images)})
+    for table in (nested, nested[:0], tensors, tensors[2:]):
+        found = scorer.arrow(table)[output].to_pylist()
+        assert np.array_equal(
+            np.array(found, np.float32).reshape(-1, 2), ours[len(ours) - len(table) :]
+        )
+
+
+def test_rows_of_one_index_stay_apart(package, served):
+    """As in a frame that was joined from parts, each numbered from 0."""
+    rows = ROWS.set_axis(np.arange(len(ROWS)) % 7, axis=0)
+    frame = mk.Scorer(package, keep=["id"]).frame(rows)
+    assert frame["id"].tolist() == ROWS["id"].tolist()
+    assert frame.index.equals(rows.index)
+    assert np.array_equal(frame["probabilities_benign"], served["probabilities"][:, 0])
 
 
 def test_a_missing_whole_number_is_scored(tmp_path):

@@ -1,5 +1,6 @@
 """modelkit on the runs of drift_data.py, and runs on all cores."""
 
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +17,7 @@ import modelkit as mk
 
 BLOCK = 1000
 ALPHA = 0.01
+logging.getLogger("modelkit").addHandler(logging.NullHandler())  # alarms are counted here
 
 
 def watch(null: Null, run: Run, seed: np.random.SeedSequence, **options: Any) -> list[Any]:
@@ -44,6 +46,14 @@ def watch_labels(
         rows = slice(start, start + BLOCK)
         alarms += detector.update_labels(live.y[rows], live.predicted[rows])
     return alarms
+
+
+def share(alarmed: int, runs: int) -> tuple[float, float, float]:
+    """A share of runs with its Clopper-Pearson interval of 95 %."""
+    from scipy.stats import binomtest
+
+    limits = binomtest(alarmed, runs).proportion_ci(0.95, method="exact")
+    return alarmed / runs, float(limits.low), float(limits.high)
 
 
 def collect(

@@ -132,10 +132,26 @@ def ask(library: str, method: str, pairs: list[tuple[Rows, Rows]]) -> dict[str, 
         for index, part in enumerate(("reference", "live"))
         for name in pairs[0][index]
     }
+    return told(library, HERE / f"child_{library}.py", method, arrays)
+
+
+def ask_units(library: str, runs: list[tuple[Rows, Rows]]) -> dict[str, Any]:
+    """What the child says of runs of reference and live rows with a column "unit": scores by column, run and unit."""
+    arrays = {
+        f"{run}/{part}/{name}": column.astype(str) if column.dtype == object else column
+        for run, pair in enumerate(runs)
+        for part, rows in zip(("reference", "live"), pair, strict=True)
+        for name, column in rows.items()
+    }
+    return told(library, HERE / "child_units.py", library, arrays)
+
+
+def told(library: str, script: Path, method: str, arrays: Rows) -> dict[str, Any]:
+    """What a child in the environment of a library finds in arrays."""
     with tempfile.TemporaryDirectory(prefix="modelkit-bench-") as folder:
         source, target = Path(folder) / "rows.npz", Path(folder) / "verdicts.json"
         np.savez(source, **arrays)
-        command = [python(library), HERE / f"child_{library}.py", method, source, target]
+        command = [python(library), script, method, source, target]
         quiet = os.environ | {"PYTHONWARNINGS": "ignore"}
         done = subprocess.run(
             [*map(str, command)], capture_output=True, text=True, check=False, cwd=folder, env=quiet

@@ -17,9 +17,12 @@ from functools import partial
 
 import numpy as np
 from benchmarks.common.measure import command, judge, log, table
+from benchmarks.drift.claims import checks, sorted_calls, strides
+from benchmarks.drift.coverage import coverage
 from benchmarks.drift.data import EMBEDDING, NULLS, Null, draw
 from benchmarks.drift.delays import delays, labels
-from benchmarks.drift.ours import ALPHA, collect, watch
+from benchmarks.drift.ours import ALPHA, collect, share, watch
+from benchmarks.drift.regimes import regimes
 from benchmarks.drift.rivals import (
     BATCH,
     ONLINE,
@@ -32,20 +35,13 @@ from benchmarks.drift.rivals import (
     takes,
     version,
 )
-from benchmarks.drift.speed import calls, counters, memory, sizes, tests
+from benchmarks.drift.speed import calls, counters, memory, sizes, tests, wide
+from benchmarks.drift.units import seasons, units
 
 LIBRARIES = ("numpy", "scipy", "onnxruntime", "scikit-learn", "pandas", "river", "whylogs")
 REFERENCES = (500, 2_000, 10_000, 100_000)
 HORIZON, LONG, SLOW_HORIZON = 10_000, 100_000, 2_000
 EMBEDDING_REFERENCE = 500  # a method takes seconds for a batch
-
-
-def share(alarmed: int, runs: int) -> tuple[float, float, float]:
-    """A share of runs with its Clopper-Pearson interval of 95 %."""
-    from scipy.stats import binomtest
-
-    limits = binomtest(alarmed, runs).proportion_ci(0.95, method="exact")
-    return alarmed / runs, float(limits.low), float(limits.high)
 
 
 # --- modelkit ---
@@ -280,10 +276,11 @@ def scored(rng: np.random.Generator, n: int) -> dict[str, np.ndarray]:
 SECTIONS = {
     section.__name__: section
     for section in (
-        false_alarms, long_false_alarms, rivals, delays, labels, counters, tests, calls, memory, sizes,
+        false_alarms, long_false_alarms, rivals, delays, labels, units, seasons, regimes, sorted_calls, strides, checks,
+        coverage, counters, wide, tests, calls, memory, sizes,
     )
 }  # fmt: skip
 
 
 if __name__ == "__main__":
-    command(__doc__, SECTIONS, LIBRARIES, "drift", minutes=5.0, runs=2000)
+    command(__doc__, SECTIONS, LIBRARIES, "drift", minutes=5.0, runs=2000, units=300)

@@ -13,7 +13,7 @@ from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.metrics import METRICS
 from modelkit.gating.check import Check
 from modelkit.gating.claims import Levels, no_worse
-from modelkit.gating.comparison import Answers, Comparison, compare
+from modelkit.gating.comparison import Comparison, JudgedAnswers, compare_by
 
 RIGHT = 0.85
 DISCORDANT = 0.08
@@ -74,21 +74,21 @@ def scored(rng, n: int) -> tuple[pd.DataFrame, np.ndarray]:
     return pd.DataFrame(told), y
 
 
-def answers(odds, y) -> Answers:
+def answers(odds, y) -> JudgedAnswers:
     """What a package that reads these log odds answers."""
     positive = 1 / (1 + np.exp(-np.asarray(odds)))
     both = np.column_stack([1 - positive, positive])
     label = (positive > 0.5).astype(np.int64)
     answered = Answered("binary", y, label, both, positive, (0, 1))
-    return Answers(answered, y, {"label": label, "probabilities": both})
+    return JudgedAnswers(answered, y, {"label": label, "probabilities": both})
 
 
 def figure_check(
-    metric: str, ours: Answers, theirs: Answers, margin: float, levels: Levels
+    metric: str, ours: JudgedAnswers, theirs: JudgedAnswers, margin: float, levels: Levels
 ) -> Check:
     """The check of one metric, as a gate makes it once both have answered: 80 times as fast."""
 
     def compared() -> Comparison:
-        return compare(METRICS["binary"][metric], ours, theirs, seed=0)
+        return compare_by(METRICS["binary"][metric], ours, theirs, seed=0)
 
     return no_worse(metric, compared, margin, levels)

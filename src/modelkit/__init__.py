@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from modelkit.drift.monitor import Monitor as Monitor
     from modelkit.drift.profile import Profile as Profile
     from modelkit.drift.report import DriftReport as DriftReport
+    from modelkit.drift.tallies import Tally as Tally
     from modelkit.drift.values import Alarm as Alarm
     from modelkit.embedding.encoder import TextEncoder as TextEncoder
     from modelkit.embedding.verbs import aembed as aembed
@@ -46,6 +47,10 @@ if TYPE_CHECKING:
     from modelkit.registry.registry import Registry as Registry
     from modelkit.registry.releases import Release as Release
     from modelkit.replicas import Replicas as Replicas
+    from modelkit.retraining.policy import RetrainPolicy as RetrainPolicy
+    from modelkit.retraining.retrain import retrain as retrain
+    from modelkit.retraining.run import Run as Run
+    from modelkit.retraining.training import Training as Training
     from modelkit.rollout.guards import Guard as Guard
     from modelkit.rollout.policy import RolloutPolicy as RolloutPolicy
     from modelkit.rollout.policy import RolloutStage as RolloutStage
@@ -90,13 +95,17 @@ _HOMES = {
     "Registry": "modelkit.registry.registry",
     "Release": "modelkit.registry.releases",
     "Replicas": "modelkit.replicas",
+    "RetrainPolicy": "modelkit.retraining.policy",
     "Rollout": "modelkit.rollout.rollout",
     "RolloutPolicy": "modelkit.rollout.policy",
+    "Run": "modelkit.retraining.run",
     "Scorer": "modelkit.scorer.scorer",
     "Signature": "modelkit.signature",
     "RolloutStage": "modelkit.rollout.policy",
+    "Tally": "modelkit.drift.tallies",
     "TensorSpec": "modelkit.spec",
     "TextEncoder": "modelkit.embedding.encoder",
+    "Training": "modelkit.retraining.training",
     "Totals": "modelkit.metering.totals",
     "Verdict": "modelkit.gating.verdict",
     "Wrapper": "modelkit.wrapper",
@@ -110,6 +119,7 @@ _HOMES = {
     "gate": "modelkit.gating.gate",
     "inspect": "modelkit.package.load",
     "load": "modelkit.package.load",
+    "retrain": "modelkit.retraining.retrain",
     "save": "modelkit.package.save",
     "to_json": "modelkit.jsonable",
     "tokens": "modelkit.web.auth",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,17 @@ def read_csv(path: str, signature: Signature) -> list[dict[str, Any]]:
     return [_parse_record(header, row, known, number) for number, row in enumerate(rows)]
 
 
-def known_columns(records: list[dict[str, Any]], signature: Signature) -> list[dict[str, Any]]:
-    """Records without the columns that the model does not take.
+def known_columns(
+    records: list[dict[str, Any]],
+    signature: Signature,
+    more: Collection[str] = (),
+) -> list[dict[str, Any]]:
+    """Records without the columns that the model does not take, but for those in `more`.
 
     Such columns may be keys of rows, which differ in any two files.
     """
-    known = {column.name for spec in signature.inputs for column in spec.columns}
-    if not known:
+    known = {*more} | {column.name for spec in signature.inputs for column in spec.columns}
+    if not known.difference(more):
         return records
     kept = [name for name in records[0] if name in known]
     return [_keep(record, kept) for record in records]

@@ -26,6 +26,7 @@ ModelkitError
 │   ├── NotFound                    it has no such model, version or alias
 │   └── Conflict                    somebody else was faster, or it is fixed already
 ├── RolloutError                    a rollout cannot go as asked
+├── RetrainError                    a retraining cannot go as asked
 ├── MeterError                      a Meter that cannot count as asked
 ├── ExportError                     files that cannot be written as asked
 └── MissingExtraError (ImportError) an optional library is not installed
@@ -177,6 +178,14 @@ class RolloutError(ModelkitError):
     """A rollout that cannot go as asked.
 
     Its stages or guards cannot be meant, its models do not fit each other, or there is none.
+    """
+
+
+class RetrainError(ModelkitError):
+    """A retraining that cannot go as asked.
+
+    Its policy cannot be meant, `train` or `judge` did not give what they have to, or a record of it
+    cannot be read.
     """
 
 

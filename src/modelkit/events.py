@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, final
 
-from modelkit.logs import INFO, WARNING, due, takes, write_record
+from modelkit.logs import INFO, WARNING, log_due, takes, write_record
 
 Listener = Callable[[Any], object]
 
@@ -155,6 +155,7 @@ class Alarmed(Event):
         level: the share of alpha that p fell below.
         row: the number of rows seen until then.
         began: the estimated number of rows before the change, or None.
+        unit: the unit that was judged, such as "day 2013-03-09"; None where rows are compared.
     """
 
     log_level = WARNING
@@ -167,11 +168,33 @@ class Alarmed(Event):
     level: float
     row: int
     began: int | None
+    unit: str | None = None
 
     def __str__(self) -> str:
         whose = f"{self.name} {self.version}: " if self.name else ""
-        since = "" if self.began is None else f", since about row {self.began:,}"
-        return f"{whose}{self.feature}: {self.kind} at row {self.row:,}{since}: p {self.p:.2g}"
+        when = f"with {self.unit}"
+        since = ""
+        if self.unit is None:
+            when = f"at row {self.row:,}"
+            since = "" if self.began is None else f", since about row {self.began:,}"
+        return f"{whose}{self.feature}: {self.kind} {when}{since}: p {self.p:.2g}"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Advised(Event):
+    """A Profile was fitted, and its reference calls for other units or strata than were asked for.
+
+    Attributes:
+        advice: what fits, in one line, as `Profile.advice` has it.
+    """
+
+    log_level = WARNING
+
+    advice: str
+
+    def __str__(self) -> str:
+        return f"profile: {self.advice}"
 
 
 @final
@@ -345,7 +368,7 @@ def _record(event: Event) -> None:
     with suppress(Exception):  # of a filter or a handler of the application
         count = 1
         if event.limited_by:
-            count = due((type(event), *(getattr(event, name) for name in event.limited_by)))
+            count = log_due((type(event), *(getattr(event, name) for name in event.limited_by)))
         if count:
             values = {field.name: getattr(event, field.name) for field in fields(event)}  # type: ignore[arg-type]
             kind = type(event).__name__.lower()

@@ -98,7 +98,7 @@ def takes(level: int) -> bool:
     return logger is not None and logger.isEnabledFor(level)
 
 
-def due(key: Hashable) -> int:
+def log_due(key: Hashable) -> int:
     """The number of events of a matter that a record of this one stands for.
 
     0 if none is to be written, since the last one is less than ten seconds old.

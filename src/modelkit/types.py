@@ -9,13 +9,21 @@ if TYPE_CHECKING:
     from modelkit.batching.policy import BatchPlan as BatchPlan
     from modelkit.batching.stats import Stats as Stats
     from modelkit.coercion import Block as Block
+    from modelkit.drift.audit import AuditRow as AuditRow
+    from modelkit.drift.audit import AuditTable as AuditTable
     from modelkit.drift.cells import Feature as Feature
+    from modelkit.drift.history import History as History
     from modelkit.drift.labelfree import Calibration as Calibration
     from modelkit.drift.losses import Baseline as Baseline
+    from modelkit.drift.notes import Acknowledgement as Acknowledgement
+    from modelkit.drift.segments import Segmentation as Segmentation
+    from modelkit.drift.target import TargetLabels as TargetLabels
+    from modelkit.drift.units import ReferenceUnits as ReferenceUnits
     from modelkit.drift.values import DriftCheck as DriftCheck
     from modelkit.drift.values import Effect as Effect
     from modelkit.drift.values import FeatureDrift as FeatureDrift
     from modelkit.drift.values import Performance as Performance
+    from modelkit.drift.values import SegmentDrift as SegmentDrift
     from modelkit.drift.vectors import Basis as Basis
     from modelkit.embedding.pipeline import Pipeline as Pipeline
     from modelkit.evaluation.calibrated import BrierParts as BrierParts
@@ -45,7 +53,11 @@ if TYPE_CHECKING:
     from modelkit.registry.log import Underway as Underway
     from modelkit.registry.releases import Recorded as Recorded
     from modelkit.registry.shelf import Shelf as Shelf
+    from modelkit.registry.verdicts import Judgement as Judgement
     from modelkit.replicas import Replica as Replica
+    from modelkit.retraining.policy import RetrainState as RetrainState
+    from modelkit.retraining.policy import StandingAlarm as StandingAlarm
+    from modelkit.retraining.run import RunStep as RunStep
     from modelkit.rollout.answering import SignedAnswers as SignedAnswers
     from modelkit.rollout.planning import Need as Need
     from modelkit.rollout.planning import RolloutPlan as RolloutPlan
@@ -68,8 +80,16 @@ _HOMES = {
     "ClassFigures": "modelkit.evaluation.figures",
     "BrierParts": "modelkit.evaluation.calibrated",
     "BoundAttachable": "modelkit.package.attach",
+    "Acknowledgement": "modelkit.drift.notes",
+    "History": "modelkit.drift.history",
+    "ReferenceUnits": "modelkit.drift.units",
+    "SegmentDrift": "modelkit.drift.values",
+    "Segmentation": "modelkit.drift.segments",
+    "TargetLabels": "modelkit.drift.target",
     "Attachable": "modelkit.package.attach",
     "Attachment": "modelkit.manifest",
+    "AuditRow": "modelkit.drift.audit",
+    "AuditTable": "modelkit.drift.audit",
     "Baseline": "modelkit.drift.losses",
     "Basis": "modelkit.drift.vectors",
     "BatchPlan": "modelkit.batching.policy",
@@ -92,9 +112,14 @@ _HOMES = {
     "Reference": "modelkit.package.load",
     "Replica": "modelkit.replicas",
     "Identity": "modelkit.identity",
+    "ScoredOutput": "modelkit.scorer.outputs",
+    "Judgement": "modelkit.registry.verdicts",
     "Shelf": "modelkit.registry.shelf",
     "State": "modelkit.registry.log",
     "Underway": "modelkit.registry.log",
+    "RetrainState": "modelkit.retraining.policy",
+    "RunStep": "modelkit.retraining.run",
+    "StandingAlarm": "modelkit.retraining.policy",
     "SignedAnswers": "modelkit.rollout.answering",
     "GuardProgress": "modelkit.rollout.progress",
     "Need": "modelkit.rollout.planning",

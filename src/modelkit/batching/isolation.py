@@ -16,7 +16,7 @@ from modelkit.runtimes.bulk import chunk_bounds
 from modelkit.signature import Feeds
 
 Names = tuple[str, ...]  # of outputs
-Run = Callable[[Feeds, Names], Outputs]
+RunFeeds = Callable[[Feeds, Names], Outputs]
 Outcome = Outputs | BaseException
 
 
@@ -42,7 +42,7 @@ PINNED = 1 << 16
 
 
 def attempt(
-    run: Run,
+    run: RunFeeds,
     calls: list[Feeds],
     sizes: list[int],
     outputs: Names,
@@ -79,7 +79,7 @@ def attempt(
 
 
 def _by_halves(
-    run: Run,
+    run: RunFeeds,
     feeds: Feeds,
     rows: int,
     outputs: Names,

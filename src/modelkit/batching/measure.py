@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from modelkit import golden
-from modelkit.batching.isolation import Names, Run, row_count
+from modelkit.batching.isolation import Names, RunFeeds, row_count
 from modelkit.batching.policy import BatchPlan, Curve, make_plan, straighten
 from modelkit.cast import Array
 from modelkit.errors import BatchError
@@ -49,7 +49,7 @@ def sizes_up_to(most: int, *, steps: bool = True) -> list[int]:
 
 def first_plan(
     model: Model,
-    run: Run,
+    run: RunFeeds,
     rows: Feeds | None,
     max_rows: int,
     plan: BatchPlan | str,
@@ -70,7 +70,7 @@ def first_plan(
 
 
 def measure(
-    run: Run,
+    run: RunFeeds,
     signature: Signature,
     rows: Feeds,
     max_rows: int,
@@ -105,7 +105,7 @@ def measure(
 
 
 def _fastest(
-    run: Run,
+    run: RunFeeds,
     feeds: Feeds,
     outputs: Names,
     end: float,
@@ -140,7 +140,7 @@ def _are_same(answers: Outputs, alone: list[Outputs]) -> bool:
 
 
 def check_stable(
-    run: Run,
+    run: RunFeeds,
     signature: Signature,
     rows: Feeds | None,
     shape: int,

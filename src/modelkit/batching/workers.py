@@ -9,7 +9,7 @@ from functools import partial
 
 from modelkit.batching.dispatcher import OVERDUE_SECONDS, size_of
 from modelkit.batching.interrupts import is_interrupt
-from modelkit.batching.isolation import Names, Outcome, Run, RunAs, attempt, row_count
+from modelkit.batching.isolation import Names, Outcome, RunAs, RunFeeds, attempt, row_count
 from modelkit.batching.lane import Lane
 from modelkit.batching.planner import Planner
 from modelkit.batching.requests import (
@@ -81,7 +81,7 @@ class Workers:
         of this thread, in which then everything is raised that is no Exception.
         """
         rows = [row_count(feeds) for feeds in calls]
-        run: Run = self.run if call is PLAIN else partial(self.run, call=call)
+        run: RunFeeds = self.run if call is PLAIN else partial(self.run, call=call)
         outcomes, too_large = attempt(run, calls, rows, outputs, mine=mine)
         if too_large:
             self.lane.shrink(size)

@@ -1,4 +1,4 @@
-"""`modelkit inspect | predict | explain | drift | evaluate | gate | doctor | export | registry | rollout | serve`.
+"""`modelkit`: a command for each thing that one does with a package or a registry.
 
 Each command has a module. `add_...` says which arguments it takes; `run_...` takes the parsed
 arguments and gives the lines to print, and whether all is well.
@@ -21,6 +21,7 @@ from modelkit.cli.gate import add_gate
 from modelkit.cli.inspect import add_inspect
 from modelkit.cli.predict import add_predict
 from modelkit.cli.registry import add_registry
+from modelkit.cli.retrain import add_retrain
 from modelkit.cli.rollout import add_rollout
 from modelkit.cli.serve import add_serve
 from modelkit.errors import Conflict, ModelkitError
@@ -37,6 +38,7 @@ COMMANDS = (
     add_export,
     add_registry,
     add_rollout,
+    add_retrain,
     add_serve,
 )
 CONFLICT = 3  # the status where somebody else was faster

@@ -9,7 +9,7 @@ from typing import Any
 import modelkit as mk
 from modelkit.cli.printed import Printed
 from modelkit.csv_rows import known_columns, read_csv
-from modelkit.drift.monitor import packaged
+from modelkit.drift.watched_model import packaged
 from modelkit.embedding.verbs import is_encoder
 from modelkit.html import printable
 
@@ -30,6 +30,9 @@ def add_drift(verbs: Any) -> None:
         "--alpha", type=float, default=0.01, help="the probability of a false alarm"
     )
     parser.add_argument("--html", help="write the report to this file, as a page of its own")
+    parser.add_argument(
+        "--csv", help="write the customary figures, PSI and Kolmogorov-Smirnov, to this file"
+    )
     parser.add_argument("--json", action="store_true", help="print the report as one line of JSON")
     parser.set_defaults(run=run_drift, unsound=4)
 
@@ -42,13 +45,16 @@ def run_drift(args: argparse.Namespace) -> Printed:
     report = _compare(args)
     if args.html is not None:
         Path(args.html).write_text(report.to_html(), encoding="utf-8")
+    if args.csv is not None:
+        Path(args.csv).write_text(report.audit_table().to_csv(), encoding="utf-8")
     return [report.to_json() if args.json else printable(str(report))], not report.alarms
 
 
 def _compare(args: argparse.Namespace) -> mk.DriftReport:
     with mk.load(args.file) as model:
         signature = model.signature
-        rows = known_columns(read_csv(args.current, signature), signature)
+        records = read_csv(args.current, signature)
+        rows = known_columns(records, signature)
         if args.reference is None:
             profile = packaged(model)
         else:
@@ -57,4 +63,5 @@ def _compare(args: argparse.Namespace) -> mk.DriftReport:
             profile = mk.Profile.fit(past, model=model if is_encoder(model) else None)
         watched = any(feature.output for feature in profile.features)
         scores = model.run(rows) if watched else None
+        rows = known_columns(records, signature, profile.aside())
         return mk.Detector(profile, alpha=args.alpha).test(rows, scores=scores)

@@ -175,6 +175,7 @@ def run_decide(args: argparse.Namespace) -> Printed:
     registry = mk.Registry(args.registry)
     rollout = registry.state(args.name).rollout
     if rollout is None:
+        registry.versions(args.name)  # raises NotFound
         raise RolloutError(
             f"no rollout of {args.name} is under way; to let another version answer, use "
             f"modelkit registry {args.registry} alias {args.name}@champion"

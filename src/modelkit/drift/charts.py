@@ -1,31 +1,43 @@
-"""Charts of a feature's shares as inline SVG: the reference and the recent rows, cell by cell."""
+"""Charts of a feature's shares as inline SVG, cell by cell.
+
+They show the reference, the recent rows, and the rows of the alarm where there was one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
 from statistics import median
+from typing import NamedTuple
 
 from modelkit import html
 from modelkit.drift.values import FeatureDrift
 
-Cell = tuple[str, float, float]
-
 CHART_WIDTH = 480
-LEFT = 44  # of the plot
+LEFT = 52  # of the plot
 RIGHT = 472
 TOP = 16
 BASE = 116
 NAMES_END = 130  # where the bars of categories begin
 SHARES_WIDTH = 84  # of the text behind the bars
 PAIR_HEIGHT = 24  # of the two bars of a category
+BAR_HEIGHT = 9
 MOST_BARS = 10
 MOST_EDGES = 7  # that are labelled
-AXIS = "cells of about equal mass in training, in order; height: share of rows"
+AXIS = "values, in cells of about equal mass in training"
 ARROW = 44  # the width of a share with an arrow
 # Times the usual cell of the reference; one value that most rows have would hide all others.
 TALLEST = 8
 ENDS = ("", "-inf", "+inf")
+
+
+class Cell(NamedTuple):
+    """The shares of rows in a cell: of the reference, lately, and at the alarm, if there was one."""
+
+    label: str
+    old: float
+    new: float
+    then: float | None
 
 
 def chart(feature: FeatureDrift) -> str:
@@ -35,23 +47,39 @@ def chart(feature: FeatureDrift) -> str:
     recent row has, the reference is drawn alone: shares of 0 would look as if it had vanished.
     """
     seen = feature.rows > 0
-    cells = []
-    for label, old, new in feature.cells:
-        cells.append((label, _finite_share(old), _finite_share(new)))
+    cells = _cells_of(feature)
     if feature.kind in ("category", "flag"):
         used = [cell for cell in cells if _has_rows(cell)]
-        return _bars(feature.feature, used, seen=seen)
+        return _bars(
+            feature.feature,
+            used,
+            seen=seen,
+        )
     ordered = [
         cell
         for cell in cells
-        if cell[0] != "(missing)" and (_has_rows(cell) or cell[0] not in ENDS)
+        if cell.label != "(missing)" and (_has_rows(cell) or cell.label not in ENDS)
     ]
-    return _outlines(feature.feature, ordered, seen=seen)
+    return _outlines(
+        feature.feature,
+        ordered,
+        seen=seen,
+    )
+
+
+def _cells_of(feature: FeatureDrift) -> list[Cell]:
+    at_alarm: Sequence[float | None] = feature.at_alarm
+    if len(at_alarm) != len(feature.cells):
+        at_alarm = [None] * len(feature.cells)
+    cells = []
+    for (label, old, new), then in zip(feature.cells, at_alarm, strict=True):
+        shown = None if then is None else _finite_share(then)
+        cells.append(Cell(label, _finite_share(old), _finite_share(new), shown))
+    return cells
 
 
 def _has_rows(cell: Cell) -> bool:
-    _, old, new = cell
-    return bool(old or new)
+    return bool(cell.old or cell.new or cell.then)
 
 
 def percent(share: float) -> str:
@@ -97,9 +125,10 @@ def _tooltip(
     *,
     seen: bool,
 ) -> str:
-    label, old, new = cell
-    recent = percent(new) if seen else "unknown"
-    text = f"{label[:60]}: {percent(old)}, recent {recent}"
+    recent = percent(cell.new) if seen else "unknown"
+    text = f"{cell.label[:60]}: reference {percent(cell.old)}, recent {recent}"
+    if cell.then is not None:
+        text += f", at the alarm {percent(cell.then)}"
     return f"<title>{html.escape(text)}</title>"
 
 
@@ -114,18 +143,21 @@ def _outlines(
 ) -> str:
     """Cells of one width side by side.
 
-    The reference is an area, and the recent rows an outline over it.
+    The reference is an area; the recent rows and those of the alarm are outlines over it.
     """
     if not cells:
         return _no_values(name)
-    labels = [label for label, _, _ in cells]
-    before = [old for _, old, _ in cells]
-    recent = [new for _, _, new in cells]
+    labels = [cell.label for cell in cells]
+    before = [cell.old for cell in cells]
+    recent = [cell.new for cell in cells]
+    then = [cell.then for cell in cells if cell.then is not None]
     step = (RIGHT - LEFT) / len(cells)
-    top = _top(before, recent)
+    top = _top(before, [*recent, *then])
     outline = ""
+    if then:
+        outline = f'<path class="then" d="{_steps(then, step, top)}"/>'
     if seen:
-        outline = f'<path class="new" d="{_steps(recent, step, top)}"/>'
+        outline += f'<path class="new" d="{_steps(recent, step, top)}"/>'
     body = "".join(
         [
             f'<path class="old" d="{_steps(before, step, top)}"/>',
@@ -139,7 +171,11 @@ def _outlines(
             _pointers(cells, step, seen=seen),
         ]
     )
-    return _svg(name, BASE + 36, body)
+    return _svg(
+        name,
+        BASE + 36,
+        body,
+    )
 
 
 def _top(
@@ -177,8 +213,8 @@ def _above(
     texts: list[str] = []
     half = ARROW / 2
     free = float(LEFT)
-    for i, (_, old, new) in enumerate(cells):
-        share = max(old, new)
+    for i, cell in enumerate(cells):
+        share = _largest(cell)
         middle = LEFT + (i + 0.5) * step
         place = min(max(middle, LEFT + half), CHART_WIDTH - half)
         if share <= top * 1.001 or place - half < free:
@@ -272,32 +308,44 @@ def _bars(
     if not cells:
         return _no_values(name)
     kept = _largest_cells(cells)
-    widest = max(max(old, new) for _, old, new in kept)
+    widest = max(map(_largest, kept))
     scale = (RIGHT - SHARES_WIDTH - NAMES_END) / widest
+    height = PAIR_HEIGHT if kept[0].then is None else PAIR_HEIGHT + BAR_HEIGHT
     pairs = []
     for i, cell in enumerate(kept):
         pairs.append(
             _pair(
                 cell,
-                4 + PAIR_HEIGHT * i,
+                4 + height * i,
                 scale,
                 seen=seen,
             )
         )
-    return _svg(name, PAIR_HEIGHT * len(kept) + 8, "".join(pairs))
+    return _svg(name, height * len(kept) + 8, "".join(pairs))
+
+
+def _largest(cell: Cell) -> float:
+    return max(
+        cell.old,
+        cell.new,
+        cell.then or 0.0,
+    )
 
 
 def _largest_cells(cells: Sequence[Cell]) -> list[Cell]:
     """The cells of the largest shares, in their order, and the sum of the others."""
-    largest = [max(old, new) for _, old, new in cells]
+    largest = [_largest(cell) for cell in cells]
     by_size = sorted(range(len(cells)), key=lambda i: -largest[i])
     shown = set(by_size[:MOST_BARS])
     kept = [cell for i, cell in enumerate(cells) if i in shown]
     rest = [cell for i, cell in enumerate(cells) if i not in shown]
     if rest:
-        old = sum(cell[1] for cell in rest)
-        new = sum(cell[2] for cell in rest)
-        kept.append((f"{len(rest)} more cells", old, new))
+        old = sum(cell.old for cell in rest)
+        new = sum(cell.new for cell in rest)
+        then = None
+        if rest[0].then is not None:
+            then = sum(cell.then or 0.0 for cell in rest)
+        kept.append(Cell(f"{len(rest)} more cells", old, new, then))
     return kept
 
 
@@ -308,21 +356,28 @@ def _pair(
     *,
     seen: bool,
 ) -> str:
-    label, old, new = cell
-    short = html.short(label)
-    if len(label) > 20:
-        short = label[:18] + "..."
+    label, old, new, then = cell
     recent = _bar("new", y + 10, new * scale) if seen else ""
     shares = f"{percent(old)}, {percent(new)}" if seen else percent(old)
-    end = NAMES_END + max(old, new) * scale
+    alarmed = ""
+    middle = y + 14
+    if then is not None:
+        alarmed = _bar("then", y + 20, then * scale)
+        middle = y + 18
+    end = NAMES_END + _largest(cell) * scale
     parts = [
         _bar("old", y, old * scale),
         recent,
-        _svg_text(NAMES_END - 6, y + 14, short, "end"),
-        _svg_text(end + 6, y + 14, shares, "start"),
+        alarmed,
+        _svg_text(NAMES_END - 6, middle, _short_label(label), "end"),
+        _svg_text(end + 6, middle, shares, "start"),
         _tooltip(cell, seen=seen),
     ]
     return f"<g>{''.join(parts)}</g>"
+
+
+def _short_label(label: str) -> str:
+    return label[:18] + "..." if len(label) > 20 else html.short(label)
 
 
 def _bar(
@@ -330,4 +385,6 @@ def _bar(
     y: int,
     width: float,
 ) -> str:
-    return f'<rect class="{which}" x="{NAMES_END}" y="{y}" width="{width:.1f}" height="9"/>'
+    return (
+        f'<rect class="{which}" x="{NAMES_END}" y="{y}" width="{width:.1f}" height="{BAR_HEIGHT}"/>'
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,16 +10,15 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift import exact
 from modelkit.drift.cells import CELLS, GONE, UNKNOWN_CATEGORY, Feature
-from modelkit.drift.columns import as_texts
-from modelkit.drift.fitting import duplicates
+from modelkit.drift.columns import as_texts, length
 from modelkit.drift.profile import Profile
+from modelkit.drift.repeats import duplicates
 from modelkit.drift.values import DriftCheck
 from modelkit.holm import holm
 
 EXAMPLES_SHOWN = 3  # of unseen categories
 LONGEST_EXAMPLE = 40
 MOST_COMPARED = 100_000  # rows that are looked through for duplicates
-UNLIKELY = 1e-6  # that a column is constant by chance
 FEWEST_ALIKE = 20  # rows of one value that are worth a word
 
 
@@ -60,24 +59,38 @@ def batch_checks(
 ) -> list[DriftCheck]:
     """The checks of one batch with counts (d, 67).
 
-    A rate is reported where an exact test at alpha, adjusted by Holm, tells it from the
-    reference's.
+    A rate that went up, and a column that is constant, are reported where an exact test at alpha
+    tells them from the reference. Holm's correction is over all tests of all columns, and not over
+    those that found something: these are chosen by the rows.
     """
-    plain: list[DriftCheck] = []
-    rates: list[DriftCheck] = []
+    found: list[DriftCheck] = []
+    present = [j for j, feature in enumerate(profile.features) if feature.name in columns]
+    for j in present:
+        feature = profile.features[j]
+        found += _unseen_names(feature, columns[feature.name])
+    found += count_checks(profile, present, counts, alpha)
+    return found + _duplicated(profile, columns, alpha)
+
+
+def count_checks(
+    profile: Profile,
+    present: Sequence[int],
+    counts: Array,
+    alpha: float,
+) -> list[DriftCheck]:
+    """The checks that counts (d, 67) of a batch suffice for, of the features that it has."""
+    tested: list[DriftCheck] = []
     reference = profile.counts.sum(axis=0)
-    for j, feature in enumerate(profile.features):
-        if feature.name in columns:
-            plain += _unseen_names(feature, columns[feature.name])
-            plain += _constant_column(feature, counts[j], reference[j])
-            rates += _rates(feature, counts[j], reference[j])
-    rates += _duplicated(profile, columns)
-    raw = [1.0 if check.p is None else check.p for check in rates]
-    adjusted = holm(np.array(raw))
-    for check, p in zip(rates, adjusted, strict=True):
+    for j in present:
+        feature = profile.features[j]
+        tested.append(_constant_column(feature, counts[j], reference[j]))
+        tested += _rates(feature, counts[j], reference[j])
+    adjusted = holm(np.array([check.p for check in tested], np.float64))
+    found = []
+    for check, p in zip(tested, adjusted.tolist(), strict=True):
         if p <= alpha:
-            plain.append(replace(check, p=float(p)))
-    return plain
+            found.append(replace(check, p=p))
+    return found
 
 
 def _unseen_names(
@@ -100,17 +113,19 @@ def _constant_column(
     feature: Feature,
     counts: Array,
     reference: Array,
-) -> list[DriftCheck]:
+) -> DriftCheck:
+    """Whether all values of a batch are in one cell; p is the exact probability of that.
+
+    It is 1 where they are not, and of fewer than 20 rows.
+    """
     n = int(counts.sum())
-    if n < FEWEST_ALIKE or np.count_nonzero(counts) > 1 or not reference.sum():
-        return []
     cell = int(np.argmax(counts))
-    share = (int(reference[cell]) + 1) / (int(reference.sum()) + 2)
-    p = float(share**n)
-    if p > UNLIKELY:
-        return []
+    p = 1.0
+    if n >= FEWEST_ALIKE and counts[cell] == n:
+        p = exact.constant_test(counts, reference)
+    share = reference[cell] / max(reference.sum(), 1)
     found = f"all {n:,} values are {feature.labels()[cell]}"
-    return [DriftCheck("constant", feature.name, found, f"a share of {share:.2g}", p)]
+    return DriftCheck("constant", feature.name, found, f"a share of {share:.2g}", p)
 
 
 def _rates(
@@ -118,7 +133,7 @@ def _rates(
     counts: Array,
     reference: Array,
 ) -> list[DriftCheck]:
-    """Rates of missing, infinite and outlying values, with p-values that are not adjusted yet."""
+    """Rates of missing, infinite and outlying values; p is 1 where one did not go up."""
     asked = {"missing rate": [GONE]}
     if feature.kind in ("number", "text", "time") and feature.edges:
         last = len(feature.edges) + 1
@@ -127,38 +142,41 @@ def _rates(
         asked["infinite"] = [0, CELLS - 2]
     n = int(counts.sum())
     total = int(reference.sum())
-    if not n or not total:
-        return []
-    found = []
+    tested = []
     for name, cells in asked.items():
         here = int(counts[cells].sum())
         there = int(reference[cells].sum())
-        if here / n > there / total:
+        p = 1.0
+        if here * total > there * n:
             p = exact.rate_test(here, n, there, total)
-            rate = f"{here / n:.2%} of {n:,} rows"
-            found.append(DriftCheck(name, feature.name, rate, f"{there / total:.2%}", p))
-    return found
+        rate = f"{here / max(n, 1):.2%} of {n:,} rows"
+        tested.append(DriftCheck(name, feature.name, rate, f"{there / max(total, 1):.2%}", p))
+    return tested
 
 
 def _duplicated(
     profile: Profile,
     columns: Mapping[str, Array],
+    alpha: float,
 ) -> list[DriftCheck]:
     """Rows that equal an earlier one, among as many rows as the reference has.
 
-    More rows would have more duplicates.
+    More rows would have more duplicates. The test takes duplicates for independent events, which
+    rows that come three times are not, so it is not exact: the check has no p-value.
     """
     inputs = [feature for feature in profile.features if not feature.output]
     absent = any(feature.name not in columns for feature in inputs)
-    if profile.epsilon is not None or absent:
+    if profile.epsilon is not None or absent or not inputs:
         return []
     most = min(profile.rows, MOST_COMPARED)
     first = {feature.name: columns[feature.name][:most] for feature in inputs}
-    n = max((len(column) for column in first.values()), default=0)
+    n = length(first)
     share = profile.duplicates / profile.rows
-    twice = duplicates(inputs, first)
+    twice = duplicates(first)
     if twice <= share * n:
         return []
-    p = exact.rate_test(twice, n, profile.duplicates, profile.rows)
+    if exact.rate_test(twice, n, profile.duplicates, profile.rows) > alpha:
+        return []
     found = f"{twice / n:.2%} of {n:,} rows"
-    return [DriftCheck("duplicate rows", "all columns", found, f"{share:.2%}", p)]
+    expected = f"{share:.2%} (by a test that is not exact)"
+    return [DriftCheck("duplicate rows", "all columns", found, expected)]

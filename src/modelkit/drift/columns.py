@@ -177,11 +177,11 @@ def as_numbers(
         raise other_kind(name, kind, found)
     # A number beyond the range of float32 is +inf, as the model would have it.
     with np.errstate(over="ignore"):
-        return _unmasked(values).astype(np.float32, copy=False)
+        return unmasked(values).astype(np.float32, copy=False)
 
 
-def _unmasked(values: Array) -> Array:
-    """Numbers with NaN where one is missing."""
+def unmasked(values: Array) -> Array:
+    """Numbers, (n,), with NaN where one is missing."""
     if values.dtype.kind == "O":
         items = np.ma.getdata(values).tolist()
         numbers = [np.nan if is_missing(item) else _number(item) for item in items]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil, log
 
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.drift.cells import Feature
 
 MOST_APART = 200
 FAINT = 0.05  # an autocorrelation below this passes for none
+ENOUGH_ROWS = 5000  # of a reference, to notice small changes
+FEWEST_LEFT = 1000  # rows of a reference that strides may leave without a word
+FEATURES_NAMED = 3  # in a line
 FEWEST_SCORES = 8  # from which an autocorrelation is estimated
 
 
@@ -52,6 +57,56 @@ def _first_faint(centred: Array, power: float) -> int:
         if abs(correlation) < FAINT:
             return lag
     return most
+
+
+def every(
+    stride: int,
+    n: int,
+    rng: np.random.Generator,
+) -> slice:
+    """Which of n rows are that far apart, from a random one on; at least one where there is any."""
+    first = int(rng.integers(0, max(min(stride, n), 1)))
+    return slice(first, None, stride)
+
+
+def smallest_text(
+    features: Sequence[Feature],
+    counts: Array,
+) -> str | None:
+    """What the smallest of the references counts (strata, d, 67) is, in words; None from 5,000."""
+    rows = counts.sum(axis=2)
+    fewest = int(rows.min())
+    if fewest >= ENOUGH_ROWS:
+        return None
+    feature = features[int(rows.min(axis=0).argmin())]
+    of = ""
+    if feature.stride > 1:
+        of = f" ({feature.name!r}, of which every {feature.stride}th row is used)"
+    return (
+        f"reference of {fewest:,} rows where it is smallest{of}: small changes take 5,000 to be "
+        "noticed"
+    )
+
+
+def sparse_text(
+    features: Sequence[Feature],
+    counts: Array,
+) -> str | None:
+    """The features of which strides leave fewer than 1,000 rows, in words; None without any."""
+    rows = counts.sum(axis=2).min(axis=0).tolist()
+    found = []
+    for feature, left in zip(features, rows, strict=True):
+        if feature.stride > 1 and left < FEWEST_LEFT:
+            found.append(f"{feature.name!r} {left:,} (every {feature.stride}th)")
+    if not found:
+        return None
+    named = ", ".join(found[:FEATURES_NAMED])
+    more = len(found) - FEATURES_NAMED
+    rest = f" and {more} more features" if more > 0 else ""
+    return (
+        f"ordered=True leaves few rows of the reference: {named}{rest}; below 1,000 only large "
+        "changes are noticed: pass a longer reference, or unit= where days or tables differ"
+    )
 
 
 def dependence_text(apart: int, *, ordered: bool) -> str:

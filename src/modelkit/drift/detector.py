@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
-from modelkit.cast import Array
-from modelkit.drift import findings
-from modelkit.drift.losses import as_doubles, check_losses, losses_of
-from modelkit.drift.outputs import name_outputs, output_columns
+from modelkit.drift import continued, findings, tally_findings, unit_findings
+from modelkit.drift.buckets import HISTORY_BYTES
+from modelkit.drift.call_marks import call_answers, call_columns, marks_of
+from modelkit.drift.encoding import to_cells
+from modelkit.drift.history import History, history_of
+from modelkit.drift.labelled_rows import LabelledCall
+from modelkit.drift.notes import Suppression
+from modelkit.drift.order import Order, check_order
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
+from modelkit.drift.row_times import given_second, given_seconds
+from modelkit.drift.tallies import Tally
+from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
-from modelkit.drift.vectors import expand
 from modelkit.drift.watch import Watch
+from modelkit.drift.wording import count_of
 from modelkit.errors import DriftError
 from modelkit.evidence import Guarantee
 
@@ -34,26 +42,34 @@ class Detector:
         alpha: the probability of a false alarm: ever, over all features and kinds.
         tolerance: the largest change that is not material: of a distribution function, anywhere,
             and, at half the range, of the means of three polynomials of the rank. 0.03 is about
-            0.05 standard deviations of a normal variable.
+            0.05 standard deviations of a normal variable. Or one for each feature by name, such as
+            {"age": 0.1}, and 0.03 for the others; a name of an embedding is for all its numbers.
         guarantee: "ever", for one alarm of each feature and kind; or "arl" for alarms that recur:
             then alpha is the probability of a false alarm in 10,000 rows, and the mean number of
             rows to one is at least 5,000 / alpha.
         seed: of the random ranks of ties.
+        history: the most bytes of memory for the counts of past hours and days; 0 for none.
+        clock: tells when rows are that say nothing of it, in POSIX seconds.
+        on_alarm: a function of one `Alarm`, called once for each, by the thread whose rows raised
+            it, while no lock is held. An error that it raises is logged, and reaches no caller.
 
     Raises:
-        DriftError: for values out of range.
+        DriftError: for values out of range, and for names that are no features.
     """
 
     __slots__ = ("__weakref__", "_watch")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but one by keyword
         self,
         profile: Profile,
         *,
         alpha: float = 0.01,
-        tolerance: float = 0.03,
+        tolerance: float | Mapping[str, float] = 0.03,
         guarantee: Guarantee = "ever",
         seed: int = 0,
+        history: int = HISTORY_BYTES,
+        clock: Callable[[], float] = time.time,
+        on_alarm: OnAlarm | None = None,
     ) -> None:
         self._watch = Watch(
             profile,
@@ -61,6 +77,9 @@ class Detector:
             tolerance=tolerance,
             guarantee=guarantee,
             seed=seed,
+            history=history,
+            clock=clock,
+            on_alarm=on_alarm,
         )
 
     @property
@@ -74,7 +93,7 @@ class Detector:
         return self._watch.alpha
 
     @property
-    def tolerance(self) -> float:
+    def tolerance(self) -> float | Mapping[str, float]:
         """The largest change that is not material."""
         return self._watch.tolerance
 
@@ -90,65 +109,92 @@ class Detector:
 
     @property
     def alarms(self) -> tuple[Alarm, ...]:
-        """The alarms in the order in which they were raised; the last 1,000 at most."""
-        return self._watch.alarms
+        """The alarms in the order in which they were raised; the last 1,000 at most.
+
+        Those of references before the last `rebase` are among them.
+        """
+        return self._watch.chronicle.all_alarms
+
+    @property
+    def history(self) -> History:
+        """What was seen in the hours and days of the past."""
+        return history_of(self._watch)
 
     @property
     def rows(self) -> int:
-        """The number of rows taken."""
-        return self._watch.rows
+        """The number of rows taken, of all references."""
+        return self._watch.chronicle.rows_before + self._watch.rows
 
     def update(
         self,
         X: Any = None,
         scores: Any = None,
+        *,
+        order: Order = "any",
+        at: Any = None,
     ) -> list[Alarm]:
-        """Take rows in their order of arrival, and the model's answers; returns the new alarms.
+        """Take the rows of one call, and the model's answers; returns the new alarms.
+
+        Where the profile has units, the rows of the open unit are counted, and the unit is judged
+        when it is complete: when a row of a later unit comes, or, for batches, with each call. Rows
+        of a unit that was judged are counted as late, and not compared.
 
         Args:
             X: rows (n, width) with the columns of the profile, in any form that `Profile.fit`
                 takes; or None for scores alone.
             scores: the model's answers to these rows, as in `Profile.fit`.
+            order: "any" for rows whose order within the call means nothing, such as those of a
+                table that is sorted: they are taken in a random order, by the seed. "time" for rows
+                in the order in which they came, which a change within the call is then found by.
+                How many rows a call has must not depend on what they hold. Units have no order
+                within.
+            at: when the rows were, where X does not have the profile's column of times: a datetime,
+                a text in ISO 8601 or seconds since 1970; one for all rows, or one each, (n,). With
+                no rows at all it says what time it is: a day or a week that has ended is judged.
 
         Raises:
-            DriftError: for columns that are missing or of another kind, or scores of another
-                length. No row is taken then.
+            DriftError: for columns that are missing or of another kind, scores of another length,
+                or an order that is not known. No row is taken then.
             SignatureError: for rows that cannot be read.
         """
+        check_order(order)
         watch = self._watch
-        cells, strata = watch.encode(self._columns(X, scores))
-        watch.add(watch.estimate(self._named(scores)))
-        watch.count(cells, strata)
-        new = watch.push(cells, strata)
+        if X is None and scores is None and at is not None:
+            new = self._closed(float(given_seconds(at, 1)[0]))
+        else:
+            new = self._taken(X, scores, order, at)
         watch.untold.tell()
         return new
 
-    def _columns(
+    def _closed(self, second: float) -> list[Alarm]:
+        """Judge the day or the week that has ended by now."""
+        watch = self._watch
+        with watch.lock:
+            return watch.judged(watch.of_units().stream.close_before(second))
+
+    def _taken(
         self,
         X: Any,
         scores: Any,
-    ) -> dict[str, Array]:
-        """Columns by feature name, (n,) each."""
-        if X is None and scores is None:
-            raise DriftError("there are neither rows nor scores")
-        profile = self.profile
-        columns = {} if X is None else profile.columns(X)
-        if scores is not None:
-            found = output_columns(self._named(scores))
-            known = profile.outputs()
-            odd = sorted(set(found) - known)
-            if odd:
-                raise DriftError(f"the profile has no scores {odd}; it has {sorted(known)}")
-            columns |= expand(found, profile.bases)
-        return columns
-
-    def _named(
-        self,
-        scores: Any,
-    ) -> dict[str, Array]:
-        if scores is None:
-            return {}
-        return name_outputs(scores, self.profile.outputs())
+        order: Order,
+        at: Any,
+    ) -> list[Alarm]:
+        while True:
+            watch = self._watch
+            marks = marks_of(watch.profile, call_columns(watch.profile, X, scores), at)
+            cells, strata = to_cells(watch.profile, marks.columns)
+            estimate = watch.label_free.of(call_answers(watch.profile, scores))  # may refuse them
+            now = watch.chronicle.clock() if marks.seconds is None else marks.seconds
+            with watch.lock:  # so that no state and no new reference has a part of a call
+                if watch is not self._watch:
+                    continue
+                if marks.parts is not None:  # which may be refused
+                    new = watch.push_units(cells, strata, marks.parts)
+                watch.label_free.add(estimate)
+                watch.count(cells, strata, now)
+                if marks.parts is None:
+                    new = watch.push(cells, strata, order, now)
+                return new
 
     def update_labels(
         self,
@@ -156,68 +202,146 @@ class Detector:
         predicted: Any = None,
         *,
         losses: Any = None,
+        order: Order = "any",
+        at: Any = None,
     ) -> list[Alarm]:
-        """Take labels in the order in which they come, however late; returns the new alarms.
+        """Take the labels of one call, however late they come; returns the new alarms.
+
+        LabelledCall are compared with those of the reference under the name "target", and the losses of
+        the model with its own.
 
         Args:
             y: the true labels or numbers, (n,).
-            predicted: the model's answers to these rows, (n,).
+            predicted: the model's answers to these rows, (n,); None to look at the labels alone.
             losses: instead of both, the losses, (n,), from 0 to 1.
+            order: of the labels within the call, as in `update`.
+            at: when the labels came, for the history, in any form that `update` takes; None for
+                now.
 
         Raises:
-            DriftError: where the profile has no losses to compare with, and for labels that do not
-                fit.
+            DriftError: where the profile has no labels or losses to compare with, and for labels
+                that do not fit.
         """
-        baseline = self.profile.baseline
-        if baseline is None:
-            raise DriftError(
-                "the profile has no losses to compare with: fit it with labels= or losses="
-            )
-        if (losses is None) == (y is None) or (y is None) != (predicted is None):
-            raise DriftError("pass labels and what was predicted, or losses")
-        if losses is not None:
-            return self._push_losses(check_losses(losses))
-        if self._predicts_numbers():
-            predicted = as_doubles(predicted, "predictions")
-        return self._push_losses(losses_of(y, predicted, baseline.scale))
-
-    def _push_losses(self, losses: Array) -> list[Alarm]:
-        new = self._watch.push_losses(losses)
-        self._watch.untold.tell()
+        check_order(order)
+        watch = self._watch
+        labels = LabelledCall.read(watch.profile, y, predicted, losses)
+        times = watch.times_of(None if at is None else given_seconds(at, labels.rows), labels.rows)
+        new = watch.push_labels(labels, times, order)
+        watch.untold.tell()
         return new
-
-    def _predicts_numbers(self) -> bool:
-        """Whether the losses of the reference are distances of numbers, of whatever type."""
-        return any(
-            feature.output and feature.name == "prediction" and feature.kind == "number"
-            for feature in self.profile.features
-        )
 
     def test(
         self,
         X: Any = None,
         scores: Any = None,
+        *,
+        at: Any = None,
     ) -> DriftReport:
         """Compare one batch with the reference by exact tests, apart from what `update` has seen.
 
         The probability that a batch exchangeable with the reference raises any alarm is at most
         `alpha`, for this one batch. The order of its rows does not matter, but where the reference
-        was in the order of time they must be too.
+        was in the order of time they must be too. Where the profile has units, the units of X,
+        which are taken as complete, are compared with those of the reference.
 
         Args:
-            X: rows, as in `update`.
+            X: rows, as in `update`; or a `Tally` of rows, which gives the same p-values. The names
+                of unseen categories, duplicate rows and the performance without labels are not
+                told by one.
             scores: as in `update`.
+            at: as in `update`.
 
         Raises:
-            DriftError, SignatureError: as `update`; also for no rows, and for a profile with
-                `epsilon`.
+            DriftError, SignatureError: as `update`; also for no rows, a Tally of another profile,
+                and for a profile with `epsilon`.
         """
-        answers = self._named(scores)
-        return findings.of_batch(self._watch, self._columns(X, scores), answers)
+        if isinstance(X, Tally):
+            if scores is not None or at is not None:
+                raise DriftError("a Tally has its scores and times already; pass them to tally()")
+            return tally_findings.of_tally(self._watch, X)
+        answers = call_answers(self.profile, scores)
+        marks = marks_of(self.profile, call_columns(self.profile, X, scores), at)
+        if marks.parts is not None:
+            return unit_findings.of_batch(self._watch, marks.columns, answers, marks.parts)
+        return findings.of_batch(self._watch, marks.columns, answers)
+
+    def acknowledge(self, alarm: Alarm, reason: str) -> None:
+        """Note that somebody knows of an alarm, and why it needs no more attention.
+
+        The note is part of the state and of the report. It changes no evidence and no alpha: with
+        "ever" the feature raises no second alarm of this kind in any case, and with "arl" it may.
+
+        Raises DriftError for an alarm that is not among `alarms`, and without a reason.
+        """
+        watch = self._watch
+        with watch.lock:
+            if alarm not in watch.chronicle.all_alarms:
+                raise DriftError(
+                    f"this Detector did not raise the alarm {alarm}; pass an Alarm from `alarms`"
+                )
+            watch.chronicle.notes.acknowledge(alarm, reason, watch.chronicle.clock())
+
+    def suppress(
+        self,
+        until: Any,
+        reason: str,
+        *,
+        since: Any = None,
+        features: Sequence[str] = (),
+    ) -> None:
+        """Let alarms of a window be recorded and not told to `on_alarm`.
+
+        Such an alarm stands in `alarms` and in the report, and is an event for the log. With "ever"
+        nothing is told of it later either: look at the report when the window is over.
+
+        Args:
+            until: the end of the window: a datetime, a text in ISO 8601, or POSIX seconds.
+            reason: why.
+            since: its start, in the same forms; None for now.
+            features: the names of features that it is for; empty for all.
+
+        Raises:
+            DriftError: for a window that ends before it starts, features that are not there, or
+                without a reason.
+        """
+        watch = self._watch
+        start = watch.chronicle.clock() if since is None else given_second(since, "since")
+        end = given_second(until, "until")
+        named = watch.named(features)
+        with watch.lock:
+            watch.chronicle.notes.suppress(Suppression(start, end, reason, named))
+
+    def rebase(
+        self,
+        profile: Profile,
+        reason: str,
+        *,
+        alpha: float | None = None,
+    ) -> None:
+        """Compare with another reference from now on; the history, alarms and notes are kept.
+
+        The evidence begins anew, with an alpha of its own: the probability of a false alarm is at
+        most `alpha` for each reference, and at most the sum over all references for the whole life.
+        Its reference rows must not be those that raised the alarm which led to it; take rows that
+        came later. docs/drift_guarantees.md has the proof, and a rule by which the sum stays below
+        a bound.
+
+        Args:
+            profile: the new past, of the same columns and outputs.
+            reason: why, for the report.
+            alpha: that of the new reference; None for the same as until now.
+
+        Raises:
+            DriftError: for a profile of other columns, an alpha out of range, or without a reason.
+        """
+        with self._watch.lock:
+            self._watch = continued.rebased(self._watch, profile, reason, alpha)
 
     def report(self) -> DriftReport:
         """Describe the stream so far: alarms, p-values, effect sizes, checks and performance."""
         with self._watch.lock:
+            if self.profile.units is not None:
+                return unit_findings.of_stream(self._watch)
             return findings.of_stream(self._watch)
 
     def state(self) -> bytes:
@@ -227,12 +351,25 @@ class Detector:
         return packed
 
     @staticmethod
-    def resume(profile: Profile, state: bytes) -> Detector:
+    def resume(
+        profile: Profile,
+        state: bytes,
+        *,
+        clock: Callable[[], float] = time.time,
+        on_alarm: OnAlarm | None = None,
+    ) -> Detector:
         """Go on, bit for bit, from the `state()` of a Detector of the same profile.
 
-        Raises DriftError for any other.
+        Args:
+            profile: that of the Detector, the latest one where it had several.
+            state: its state.
+            clock: as of a new Detector; a state holds no functions.
+            on_alarm: likewise.
+
+        Raises:
+            DriftError: for the state of a Detector of another profile, and for other bytes.
         """
-        return detector_of(Watch.resume(profile, state))
+        return detector_of(continued.resume(profile, state, clock, on_alarm))
 
     @staticmethod
     def merge(
@@ -244,22 +381,20 @@ class Detector:
         Counts add up, and the evidence of "material" is averaged: an average of e-processes is one,
         so an alarm of the average has the level of an alarm of a single worker. "changed" and
         "performance" need their rows in one sequence and have no value here; give each worker alpha
-        / workers for those, and read them there.
+        / workers for those, and read them there. Where the profile has units, the counts of the
+        unit that is open at all workers add up exactly, and it is tested as `test` does.
 
         Raises:
-            DriftError: for no states, or those of different profiles or arguments.
+            DriftError: for no states, or those of different profiles, arguments or open units.
         """
-        if not states:
-            raise DriftError("there are no states to merge")
-        watches = [Watch.resume(profile, state) for state in states]
-        first = watches[0]
-        for other in watches[1:]:
-            for name in ("alpha", "tolerance", "guarantee"):
-                mine = getattr(first, name)
-                theirs = getattr(other, name)
-                if mine != theirs:
-                    raise DriftError(f"the states differ in {name}: {mine}, {theirs}")
+        watches = continued.resume_all(profile, states)
+        if profile.units is not None:
+            return unit_findings.of_workers(watches)
         return findings.of_workers(watches)
+
+    def __repr__(self) -> str:
+        found = count_of(len(self.alarms), "alarm")
+        return f"<Detector of {self.profile!r}: {count_of(self.rows, 'row')} taken, {found}>"
 
 
 def detector_of(watch: Watch) -> Detector:

@@ -10,7 +10,7 @@ so a p-value from such draws is exact for every n, N and K, ties included: P(p <
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil
+from math import ceil, lgamma
 from typing import Literal
 
 import numpy as np
@@ -178,6 +178,22 @@ def rate_test(
     weights = np.exp(logs - logs.max())
     p = weights[logs <= seen + 1e-7].sum() / weights.sum()
     return float(np.clip(p, TINY, 1))
+
+
+def constant_test(batch: Array, reference: Array) -> float:
+    """The probability that all n rows of a batch are in one cell, whichever, given the pooled rows.
+
+    It is the exact p-value of a batch that is so: the batch is a draw without replacement.
+    """
+    n = int(batch.sum())
+    pooled = (batch + reference).tolist()
+    total = sum(pooled)
+    logs = [_log_choose(rows, n) - _log_choose(total, n) for rows in pooled if rows >= n]
+    return float(np.clip(np.exp(logs).sum(), TINY, 1))
+
+
+def _log_choose(rows: int, n: int) -> float:
+    return lgamma(rows + 1) - lgamma(n + 1) - lgamma(rows - n + 1)
 
 
 def effects(

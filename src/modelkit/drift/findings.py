@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift import checks, exact
-from modelkit.drift.cells import CELLS, GONE, Feature
+from modelkit.drift.cells import CELLS, Feature
+from modelkit.drift.columns import length
+from modelkit.drift.dependence import every
+from modelkit.drift.encoding import stratum_numbers
+from modelkit.drift.feature_findings import feature_drift
+from modelkit.drift.notes import united
 from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.stream import Crossing, Stream
 from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
 from modelkit.drift.watch import Watch
+from modelkit.drift.where import segments_of
 from modelkit.errors import DriftError
 from modelkit.evidence import LEAST_WEALTH
 from modelkit.holm import holm
@@ -30,48 +37,81 @@ def of_stream(watch: Watch) -> DriftReport:
     profile = watch.profile
     features: list[FeatureDrift] = []
     found: list[DriftCheck] = []
+    alarmed = counts_at_alarm(watch.alarms)
     for s, (name, stream) in enumerate(watch.streams()):
-        features += _stream_features(profile, s, name, stream)
+        features += _stream_features(profile.features, profile.counts[s], name, stream, alarmed)
         for feature, totals in zip(profile.features, stream.totals, strict=True):
             found += checks.unseen(feature, totals)
+    if watch.labels.target is not None and profile.target is not None:
+        labels = profile.target
+        own = (labels.feature,)
+        features += _stream_features(own, labels.counts[None], None, watch.labels.target, alarmed)
+    skipped = sum(stream.left_out for _, stream in watch.streams())
     return DriftReport(
         kind="stream",
         rows=watch.rows,
         reference_rows=profile.rows,
         alpha=watch.alpha,
         guarantee=watch.promise,
-        assumptions=profile.assumptions(),
+        assumptions=(
+            *profile.assumptions(),
+            *watch.chronicle.about_references(),
+            *_budget_text(watch.rows, skipped),
+        ),
         alarms=watch.alarms,
         features=tuple(features),
         checks=(*found, *checks.strangers(watch.strangers, watch.rows, profile.stratum)),
         performance=stream_performance(watch),
-        skipped=sum(stream.left_out for _, stream in watch.streams()),
+        skipped=skipped,
+        times=watch.chronicle.times,
+        segments=segments_of(watch),
+        acknowledged=watch.chronicle.acknowledged(),
     )
 
 
+def _budget_text(rows: int, skipped: int) -> tuple[str, ...]:
+    """What a row budget left out, in words; nothing where it left out none."""
+    if not skipped:
+        return ()
+    said = (
+        f"a row budget: of {rows + skipped:,} rows, {rows:,} were looked at, for alarms, p-values "
+        "and the recent rows; checks and the history are of all rows"
+    )
+    return (said,)
+
+
+def counts_at_alarm(alarms: Sequence[Alarm]) -> dict[tuple[str | None, str], Array]:
+    """The counts (67,) of the rows of the last alarm, by stratum and feature."""
+    with_counts = [alarm for alarm in alarms if alarm.counts]
+    return {(alarm.stratum, alarm.feature): np.array(alarm.counts) for alarm in with_counts}
+
+
 def _stream_features(
-    profile: Profile,
-    s: int,
+    features: Sequence[Feature],
+    references: Array,
     name: str | None,
     stream: Stream,
+    alarmed: Mapping[tuple[str | None, str], Array],
 ) -> list[FeatureDrift]:
     recent = stream.recent()
     material = stream.p("material")
     changed = stream.p("changed") if "changed" in stream.evidence else None
     began = stream.began("material" if changed is None else "changed")
     found = []
-    for j, feature in enumerate(profile.features):
+    for j, feature in enumerate(features):
         p_material = float(material[j])
         p_changed = None if changed is None else float(changed[j])
         suspect = min(p_changed or 1.0, p_material) < SUSPECT
-        drift = _feature_drift(
+        drift = feature_drift(
             feature,
             name,
-            profile.counts[s, j],
+            references[j],
             recent[j],
             changed=p_changed,
             material=p_material,
             began=int(began[j]) if stream.rows and suspect else None,
+            compared=int(stream.values[j]),
+            alarmed=alarmed.get((name, feature.name)),
         )
         found.append(drift)
     return found
@@ -94,7 +134,7 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
         merged = _Merged(first, streams)
         alarms += [first.alarm(s, crossing) for crossing in merged.crossings(rows)]
         for j, feature in enumerate(profile.features):
-            drift = _feature_drift(
+            drift = feature_drift(
                 feature,
                 name,
                 profile.counts[s, j],
@@ -111,12 +151,13 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
         guarantee=f"of the mean of {len(watches)} workers' evidence, read once: {first.promise}",
         assumptions=(
             *profile.assumptions(),
-            "changed and performance need one sequence of rows, and are not merged",
+            "changed, performance and labels need one sequence, and are not merged",
         ),
         alarms=tuple(alarms),
         features=tuple(features),
         checks=(*found, *checks.strangers(strangers, rows, profile.stratum)),
         performance=None,
+        acknowledged=united([watch.chronicle.notes for watch in watches]).acknowledged,
     )
 
 
@@ -165,7 +206,7 @@ def of_batch(
     Raises DriftError for no rows, and for a profile with private counts.
     """
     profile = watch.profile
-    n, strata = watch.members(columns)
+    n, strata = stratum_numbers(profile, columns)
     if not n:
         raise DriftError("there are no rows to test")
     if profile.epsilon is not None:
@@ -173,8 +214,7 @@ def of_batch(
             "the counts of this profile have noise for privacy, which an exact test would take for "
             "drift; show the rows to update(), which allows for it"
         )
-    counts = _batch_counts(profile, columns, strata)
-    features = _batch_features(watch, counts)
+    counts = _batch_counts(profile, columns, strata, watch.seed)
     found = checks.batch_checks(
         profile,
         columns,
@@ -182,17 +222,34 @@ def of_batch(
         alpha=watch.alpha,
     )
     strangers = 0 if strata is None else int((strata < 0).sum())
+    report = batch_report(watch, counts, n, strangers)
+    return replace(
+        report,
+        checks=(*found, *report.checks),
+        performance=label_free(watch, watch.label_free.of(answers), answers),
+    )
+
+
+def batch_report(
+    watch: Watch,
+    counts: Array,
+    rows: int,
+    strangers: int,
+) -> DriftReport:
+    """What counts (strata, d, 67) tell of so many rows, of which some are of a strange stratum."""
+    profile = watch.profile
+    features = _batch_features(watch, counts)
     return DriftReport(
         kind="batch",
-        rows=n,
+        rows=rows,
         reference_rows=profile.rows,
         alpha=watch.alpha,
         guarantee=_batch_promise(watch.alpha),
         assumptions=profile.assumptions(),
-        alarms=_batch_alarms(watch, features, n),
+        alarms=_batch_alarms(watch, features, rows),
         features=tuple(features),
-        checks=(*found, *checks.strangers(strangers, n, profile.stratum)),
-        performance=label_free(watch, watch.estimate(answers), answers),
+        checks=checks.strangers(strangers, rows, profile.stratum),
+        performance=None,
     )
 
 
@@ -207,15 +264,20 @@ def _batch_counts(
     profile: Profile,
     columns: Mapping[str, Array],
     strata: Array | None,
+    seed: int,
 ) -> Array:
-    """Counts (strata, d, 67) of rows as far apart as the reference's; 0 for an absent feature."""
+    """Counts (strata, d, 67) of rows as far apart as the reference's; 0 for an absent feature.
+
+    They are counted from a random row on, which batches of different sizes begin at another of.
+    """
+    rng = np.random.default_rng([seed, length(columns)])
     counts = np.zeros((len(profile.strata), len(profile.features), CELLS), np.int64)
     for s in range(len(profile.strata)):
         for j, feature in enumerate(profile.features):
             if feature.name in columns:
                 values = columns[feature.name]
                 own = values if strata is None else values[strata == s]
-                counts[s, j] = feature.count(own[:: feature.stride])
+                counts[s, j] = feature.count(own[every(feature.stride, len(own), rng)])
     return counts
 
 
@@ -224,11 +286,11 @@ def _batch_features(
     counts: Array,
 ) -> list[FeatureDrift]:
     profile = watch.profile
-    adjusted = _adjusted(watch, counts)
+    adjusted = adjusted_tests(watch.profile, counts, watch.alpha, watch.seed)
     found = []
     for s, (name, _) in enumerate(watch.streams()):
         for j, feature in enumerate(profile.features):
-            drift = _feature_drift(
+            drift = feature_drift(
                 feature,
                 name,
                 profile.counts[s, j],
@@ -239,19 +301,20 @@ def _batch_features(
     return found
 
 
-def _adjusted(
-    watch: Watch,
+def adjusted_tests(
+    profile: Profile,
     counts: Array,
+    alpha: float,
+    seed: int,
 ) -> dict[tuple[int, int], float]:
     """Adjusted p-values by stratum and feature, of those that have rows on both sides."""
-    profile = watch.profile
     tests = []
     for s, j in np.ndindex(counts.shape[:2]):
         both = counts[s, j].sum() and profile.counts[s, j].sum()
         if both and profile.features[j].weight > 0:
             tests.append((s, j))
-    draws = exact.permutations_for(len(tests), watch.alpha)
-    rng = np.random.default_rng(watch.seed)
+    draws = exact.permutations_for(len(tests), alpha)
+    rng = np.random.default_rng(seed)
     p = []
     for s, j in tests:
         ordered = profile.features[j].ordered
@@ -287,56 +350,9 @@ def _batch_alarms(
             row=rows,
             began=None,
             effect=drift.effects[0],
+            rows=drift.rows,
             guarantee=_batch_promise(watch.alpha),
             assumptions=watch.profile.assumptions(),
         )
         alarms.append(alarm)
     return tuple(sorted(alarms, key=lambda alarm: alarm.p))
-
-
-# One feature.
-
-
-def _feature_drift(  # noqa: PLR0913 - all but four by keyword
-    feature: Feature,
-    stratum: str | None,
-    reference: Array,
-    recent: Array,
-    *,
-    changed: float | None = None,
-    material: float | None = None,
-    began: int | None = None,
-) -> FeatureDrift:
-    before = reference / max(reference.sum(), 1)
-    now = recent / max(recent.sum(), 1)
-    return FeatureDrift(
-        feature=feature.name,
-        kind=feature.kind,
-        stratum=stratum,
-        rows=int(recent.sum()),
-        p_changed=changed,
-        p_material=material,
-        effects=exact.all_effects(recent, reference, ordered=feature.ordered),
-        missing=(float(before[GONE]), float(now[GONE])),
-        weight=feature.weight,
-        began=began,
-        cells=_shown_cells(feature, before, now),
-    )
-
-
-def _shown_cells(
-    feature: Feature, before: Array, now: Array
-) -> tuple[tuple[str, float, float], ...]:
-    """The cells with rows on either side, and empty ones between edges."""
-    shown = []
-    cells = zip(
-        feature.labels(),
-        before.tolist(),
-        now.tolist(),
-        strict=True,
-    )
-    for label, old, new in cells:
-        between = label and label[0] not in "-+("
-        if old or new or between:
-            shown.append((label, old, new))
-    return tuple(shown)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,6 @@ from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.columns import (
     ColumnsByName,
     FeatureKind,
-    as_numbers,
     feature_kind,
     fifth,
     length,
@@ -21,10 +20,13 @@ from modelkit.drift.columns import (
     stratum_names,
     take_rows,
 )
-from modelkit.drift.dependence import rows_apart
+from modelkit.drift.dependence import every, rows_apart
 from modelkit.drift.edges import fit_feature
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.outputs import (
+    OF_CLASSES,
+    PER_CLASS,
+    class_numbers,
     name_outputs,
     output_columns,
     scores_of,
@@ -129,6 +131,16 @@ class AlphaWeights:
         """The weight of a column, or of each of the numbers it is made into."""
         return float(self._importance.get(name, 1.0)) / parts
 
+    def share_of(
+        self,
+        name: str,
+        others: Sequence[Feature],
+    ) -> float:
+        """The share of one more column beside features whose weights are not shared out yet."""
+        own = self.of(name)
+        total = own + sum(feature.weight for feature in others)
+        return own / total if total else 0.0
+
     @staticmethod
     def shared(features: Sequence[Feature]) -> tuple[Feature, ...]:
         """Features whose weights sum to one."""
@@ -143,6 +155,8 @@ def length_columns(
     model: Model | None,
 ) -> dict[str, FeatureKind]:
     """The columns of which the length counts, and not the words."""
+    if isinstance(text, str):
+        raise DriftError(f"text is a sequence of columns; pass ({text!r},)")
     names = list(text)
     if model is not None and is_encoder(model):
         names.append(TEXT)
@@ -167,24 +181,26 @@ class Fitting:
         self.features: list[Feature] = []
         self.bases: dict[str, Basis] = {}
         self._kinds = kinds
-        self._weights = weights
-        self._seed = seed
+        self.weights = weights
+        self.seed = seed
 
     def inputs(
         self,
         train: ColumnsByName,
-        stratum: str | None,
+        others: Collection[str],
     ) -> None:
-        """Add the features of the training columns, but for the one that tells strata."""
+        """Add the features of the training columns, but for those that tell strata and units."""
         for name, column in train.items():
-            if name != stratum:
+            if name not in others:
                 kind = self._kinds.get(name)
                 self._add(name, column, kind, output=False)
 
     def outputs(self, answers: ColumnsByName) -> None:
         """Add the features of a model's answers."""
-        for name, column in output_columns(answers).items():
-            self._add(name, column, None, output=True)
+        columns = output_columns(answers)
+        classes = sum(name.startswith(PER_CLASS) for name in columns)
+        for name, column in columns.items():
+            self._add(name, column, None, output=True, classes=classes)
 
     def _add(
         self,
@@ -193,16 +209,20 @@ class Fitting:
         kind: FeatureKind | None,
         *,
         output: bool,
+        classes: int = 0,
     ) -> None:
         if column.ndim == 2:
             self._add_embedding(name, column, output=output)
             return
+        weight = self.weights.of(name)
+        if output and name.startswith(PER_CLASS):  # all classes together count as one column
+            weight = self.weights.of(OF_CLASSES, classes)
         feature = fit_feature(
             name,
             kind or feature_kind(name, column),
             column,
             output=output,
-            weight=self._weights.of(name),
+            weight=weight,
         )
         self.features.append(feature)
 
@@ -213,10 +233,10 @@ class Fitting:
         *,
         output: bool,
     ) -> None:
-        basis = fit_basis(vectors, name, self._seed)
+        basis = fit_basis(vectors, name, self.seed)
         self.bases[name] = basis
         numbers = basis.numbers(vectors, name)
-        weight = self._weights.of(name, len(numbers))
+        weight = self.weights.of(name, len(numbers))
         for part, values in numbers.items():
             feature = fit_feature(
                 part,
@@ -247,10 +267,14 @@ def fit_answers(
     fitting: Fitting,
     sides: Sides,
     scores: Any,
+    units: Array | None,
     *,
     ordered: bool,
 ) -> ServedAnswers:
-    """Add the features of a model's answers, if there are any, and give those of the reference."""
+    """Add the features of a model's answers, if there are any, and give those of the reference.
+
+    `units` has the number of each row's unit, int64 (n,), where there are units.
+    """
     if sides.train_answers is not None and sides.held_answers is not None:
         fitting.outputs(sides.train_answers)
         columns = expand(output_columns(sides.held_answers), fitting.bases)
@@ -260,12 +284,28 @@ def fit_answers(
     served = name_outputs(scores)
     rows = length(sides.held)
     check_length(served, rows, "scores")
-    mine, others = fifth(rows, ordered=ordered)
+    mine, others = _fifth_of(rows, units, ordered=ordered)
     before = len(fitting.features)
     fitting.outputs(take_rows(served, mine))
     counted = {feature.name: others for feature in fitting.features[before:]}
     columns = expand(output_columns(take_rows(served, others)), fitting.bases)
     return ServedAnswers(served, columns, counted)
+
+
+def _fifth_of(
+    rows: int,
+    units: Array | None,
+    *,
+    ordered: bool,
+) -> tuple[Array, Array]:
+    """The numbers of a fifth of the rows, and of the others; of units, all rows of a fifth of them.
+
+    A unit that had lost a fifth of its rows would be compared with units that have all of theirs.
+    """
+    if units is None:
+        return fifth(rows, ordered=ordered)
+    own = units % 5 == 0
+    return np.flatnonzero(own), np.flatnonzero(~own)
 
 
 # Counts of the reference.
@@ -274,11 +314,15 @@ def fit_answers(
 def strata_of(
     held: ColumnsByName,
     stratum: str | None,
+    cycle: Array | None = None,
 ) -> tuple[tuple[str, ...], Array]:
-    """The names of the strata, and the number of each reference row's stratum, int64 (n,)."""
+    """The names of the strata, and the number of each reference row's stratum, int64 (n,).
+
+    `cycle` has the strata of rows, (n,), where their times tell them and no column does.
+    """
     if stratum is None:
         return ("",), np.zeros(length(held), np.int64)
-    names = stratum_names(held[stratum])
+    names = stratum_names(held[stratum] if cycle is None else cycle)
     known = sorted(set(names))
     if len(known) > MOST_STRATA:
         raise DriftError(
@@ -297,12 +341,14 @@ def count_cells(
     rows: Mapping[str, Array],
     *,
     ordered: bool,
+    seed: int,
 ) -> tuple[list[Feature], Array]:
     """Features with their strides, and the counts (strata, features, 67) of rows that far apart.
 
     `member` is the number of each row's stratum, and `rows` the numbers of the rows of a feature
-    that does not have all of them.
+    that does not have all of them. `seed` says from which row on they are counted.
     """
+    rng = np.random.default_rng([seed, len(member)])
     strata = int(member.max()) + 1
     counts = np.zeros((strata, len(made), CELLS), np.int64)
     features = []
@@ -312,38 +358,10 @@ def count_cells(
         groups = [cells[own == s] for s in range(strata)]
         stride = max(map(rows_apart, groups)) if ordered else 1
         for s, group in enumerate(groups):
-            counts[s, j] = np.bincount(group[::stride], minlength=CELLS)
+            kept = group[every(stride, len(group), rng)]
+            counts[s, j] = np.bincount(kept, minlength=CELLS)
         features.append(replace(feature, stride=stride))
     return features, counts
-
-
-def duplicates(
-    features: Sequence[Feature],
-    columns: ColumnsByName,
-) -> int:
-    """The number of rows that equal an earlier one in every input column, (n,) each."""
-    inputs = [feature for feature in features if not feature.output]
-    rows = len(columns[inputs[0].name]) if inputs else 0
-    total = np.zeros(rows, np.uint64)
-    for j, feature in enumerate(inputs):
-        plain = _compared(feature, columns[feature.name])
-        bits = plain.view(f"u{plain.itemsize}").astype(np.uint64)
-        total = _mixed(total, bits + np.uint64(2 * j + 1))
-    return len(total) - len(np.unique(total))
-
-
-def _mixed(total: Array, bits: Array) -> Array:
-    """Hashes of rows, with one more number of each row mixed in; all uint64 (n,)."""
-    bits = (bits ^ (bits >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = total ^ bits ^ (bits >> np.uint64(29))
-    return mixed * np.uint64(0xBF58476D1CE4E5B9)
-
-
-def _compared(feature: Feature, values: Array) -> Array:
-    """The numbers by which values pass as equal."""
-    if feature.kind == "category":
-        return feature.cells(values)
-    return as_numbers(values, feature.kind, feature.name)
 
 
 # Losses of the reference.
@@ -370,4 +388,5 @@ def fit_calibration(
         scores,
         member,
         np.random.default_rng(seed),
+        class_numbers(served.get("label"), tuple(numbers)),
     )

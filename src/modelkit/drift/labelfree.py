@@ -16,98 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.drift.isotonic import calibrate, fit_isotonic
 from modelkit.errors import importing
 
-MOST_STEPS = 32  # of an isotonic fit that are kept: at most 64 knots
 POINTS = 32  # where the bootstrapped fits are stored
 FITS = 32
-
-
-def fit_isotonic(
-    scores: Array,
-    labels: Array,
-    weights: Array | None = None,
-) -> Array:
-    """The rising step function closest to the labels in weighted squares, as the ends of its steps.
-
-    Args:
-        scores: (n,), n > 0.
-        labels: (n,) of 0 and 1, or any numbers.
-        weights: (n,) of non-negative numbers, not all 0; rows of weight 0 are left out.
-
-    Returns:
-        Knots (2, k), k <= 64: scores ascending and values, between which `calibrate` interpolates.
-        Where there are more than 32 steps, neighbours that differ least are joined, which keeps the
-        mean of the labels.
-    """
-    points, total, weight = _sums_by_score(scores, labels, weights)
-    starts, value = _few_steps(*_pooled(total, weight))
-    ends = np.append(starts[1:], len(points)) - 1
-    at = np.unique(np.concatenate([starts, ends]))
-    step = np.searchsorted(starts, at, side="right") - 1
-    return np.stack([points[at], value[step]])
-
-
-def _sums_by_score(
-    scores: Array,
-    labels: Array,
-    weights: Array | None,
-) -> tuple[Array, Array, Array]:
-    """The distinct scores, ascending, with the sum of the labels and of the weights of each."""
-    if weights is None:
-        points, which = np.unique(scores, return_inverse=True)
-        return points, np.bincount(which, labels), np.bincount(which)
-    kept = weights > 0
-    weights = weights[kept]
-    points, which = np.unique(scores[kept], return_inverse=True)
-    total = np.bincount(which, labels[kept] * weights)
-    return points, total, np.bincount(which, weights)
-
-
-def _pooled(
-    total: Array,
-    weight: Array,
-) -> tuple[Array, Array, Array]:
-    """Pool adjacent violators, every falling run at once: where steps start, sums and weights."""
-    starts = np.arange(len(total))
-    while True:
-        value = total / weight
-        rises = value[1:] > value[:-1]
-        first = np.flatnonzero(np.concatenate([[True], rises]))
-        if len(first) == len(value):
-            return starts, total, weight
-        total = np.add.reduceat(total, first)
-        weight = np.add.reduceat(weight, first)
-        starts = starts[first]
-
-
-def _few_steps(
-    starts: Array,
-    total: Array,
-    weight: Array,
-) -> tuple[Array, Array]:
-    """Join the neighbours that differ least until 32 steps are left: their starts and values."""
-    value = total / weight
-    while len(starts) > MOST_STEPS:
-        lost = np.square(np.diff(value)) / (1 / weight[1:] + 1 / weight[:-1])
-        join = int(np.argmin(lost))
-        weight[join] += weight[join + 1]
-        total[join] += total[join + 1]
-        weight = np.delete(weight, join + 1)
-        total = np.delete(total, join + 1)
-        starts = np.delete(starts, join + 1)
-        value = total / weight
-    return starts, value
-
-
-def calibrate(scores: Array, knots: Array) -> Array:
-    """The share of positives at each score: linear between knots, constant beyond them."""
-    p: Array = np.interp(scores, knots[0], knots[1])
-    return p
 
 
 def expected_auc(p: Array, scores: Array) -> float:
@@ -130,6 +48,25 @@ def _ratio(part: float, whole: float) -> float:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """How much better the calibration expects the reference to be than it was.
+
+    Fits are closer to their own rows than to others, and rows that go to the likeliest of many
+    classes are those whose fit is too high.
+
+    Args:
+        value: the expected accuracy of the reference less the real one.
+        variance: of the real one.
+        deviations: (32,), how far the values of bootstrapped fits, on their own rows, are from
+            `value`.
+    """
+
+    value: float
+    variance: float
+    deviations: Array
+
+
+@dataclass(frozen=True)
 class Calibration:
     """The map from a classifier's scores to probabilities, and how well it is known.
 
@@ -142,17 +79,22 @@ class Calibration:
         points: (C, 32), scores at even shares of the reference.
         deviations: float32 (C, 32 fits, 32 points), how far fits to bootstrapped rows are from the
             fit at the points.
+        gap: None in a profile of before, of which the mean deviation is taken for it.
     """
 
     classes: tuple[str, ...]
     knots: tuple[Array, ...]
     points: Array
     deviations: Array
+    gap: Gap | None = None
 
     def arrays(self) -> dict[str, Array]:
         """All but the classes, as arrays that can be stored."""
         sizes = np.array([knots.shape[1] for knots in self.knots])
-        return {
+        gap = {}
+        if self.gap is not None:
+            gap["gap"] = np.array([self.gap.value, self.gap.variance, *self.gap.deviations])
+        return gap | {
             "knots": np.concatenate(self.knots, axis=1),
             "sizes": sizes,
             "points": self.points,
@@ -168,11 +110,16 @@ class Calibration:
         """The inverse of `arrays`."""
         cuts = np.cumsum(arrays["sizes"])[:-1]
         knots = np.split(arrays["knots"], cuts, axis=1)
+        gap = None
+        if "gap" in arrays:
+            value, variance, *deviations = arrays["gap"].tolist()
+            gap = Gap(value, variance, np.array(deviations))
         return cls(
             tuple(classes),
             tuple(knots),
             arrays["points"],
             arrays["deviations"],
+            gap,
         )
 
     @classmethod
@@ -182,6 +129,7 @@ class Calibration:
         scores: Array,
         labels: Array,
         rng: np.random.Generator,
+        predicted: Array | None = None,
     ) -> Calibration:
         """Calibrate on held-out rows.
 
@@ -190,39 +138,41 @@ class Calibration:
             scores: (n,) for two classes, or (n, C).
             labels: (n,), class numbers from 0.
             rng: draws the bootstrapped rows.
+            predicted: (n,), the predicted class numbers; None for the classes of largest score.
         """
         columns = _score_columns(scores)
         width = columns.shape[1]
         positive = np.arange(width) if width > 1 else np.array([1])
         targets = labels[:, None] == positive
-        knots = tuple(fit_isotonic(columns[:, k], targets[:, k]) for k in range(width))
+        knots = _fitted(columns, targets)
         points = np.quantile(columns, np.linspace(0, 1, POINTS), axis=0).T
         deviations = np.empty((width, FITS, POINTS), np.float32)
         n = len(labels)
+        chosen = likeliest_class(scores) if predicted is None else predicted
+        right = chosen == labels
+        gaps = np.empty(FITS + 1)
+        gaps[FITS] = (_of_chosen(columns, knots, chosen) - right).mean()
         for fit in range(FITS):
             weights = np.bincount(rng.integers(0, n, n), minlength=n)
+            bootstrapped = _fitted(columns, targets, weights)
             for k, at in enumerate(points):
-                bootstrapped = fit_isotonic(columns[:, k], targets[:, k], weights)
-                moved = calibrate(at, bootstrapped) - calibrate(at, knots[k])
-                deviations[k, fit] = moved
-        return cls(classes, knots, points, deviations)
+                deviations[k, fit] = calibrate(at, bootstrapped[k]) - calibrate(at, knots[k])
+            above = _of_chosen(columns, bootstrapped, chosen) - right
+            gaps[fit] = (weights * above).sum() / n
+        accuracy = float(right.mean())
+        gap = Gap(
+            value=float(gaps[FITS]),
+            variance=accuracy * (1 - accuracy) / n,
+            deviations=gaps[:FITS] - gaps[FITS],
+        )
+        return cls(classes, knots, points, deviations, gap)
 
     def probabilities(self, scores: Array) -> Array:
         """Calibrated probabilities of all classes: (n, 2) for two of them, (n, C) for more.
 
         Where every class was never right at its score, all are equally likely.
         """
-        raw = self._raw(scores)
-        if len(self.knots) == 1:
-            return np.concatenate([1 - raw, raw], axis=1)
-        total = raw.sum(axis=1, keepdims=True)
-        whole = np.where(total > 0, total, 1)
-        return np.where(total > 0, raw / whole, 1 / len(self.knots))
-
-    def _raw(self, scores: Array) -> Array:
-        columns = _score_columns(scores)
-        shares = [calibrate(columns[:, k], knots) for k, knots in enumerate(self.knots)]
-        return np.stack(shares, axis=1)
+        return _shares(_score_columns(scores), self.knots)
 
     def estimate(
         self,
@@ -257,7 +207,7 @@ class Calibration:
         if len(self.knots) == 1:
             slopes = np.where(predicted == 1, 1.0, -1.0)[:, None]
         else:
-            total = self._raw(columns).sum(axis=1, keepdims=True)
+            total = _raw(columns, self.knots).sum(axis=1, keepdims=True)
             own = np.arange(len(self.knots)) == predicted[:, None]
             slopes = (own - right[:, None]) / np.where(total > 0, total, np.inf)
         parts = [
@@ -265,14 +215,64 @@ class Calibration:
         ]
         return np.stack(parts)
 
-    def deviation(self, estimate: Estimate) -> float:
-        """The standard deviation of the realised accuracy about the estimate.
+    def accuracy(self, estimate: Estimate) -> tuple[float, float]:
+        """The accuracy to be expected, and the standard deviation of the realised one about it.
 
-        The labels are random, and the fits are uncertain.
+        The gap that the calibration has on the reference is taken off. The labels are random, the
+        fits are uncertain, and so is the gap: where nothing has changed, the estimate is about the
+        accuracy of the reference, and not known better than that.
         """
-        moved = np.einsum("kfp,kp->f", self.deviations, estimate.pull)
-        variance = estimate.variance + np.square(moved).mean()
-        return float(np.sqrt(variance)) / estimate.rows
+        moved = np.einsum("kfp,kp->f", self.deviations, estimate.pull) / estimate.rows
+        of_labels = estimate.variance / estimate.rows**2
+        if self.gap is None:
+            gap = float(moved.mean())
+            of_fits = float(np.square(moved).mean())
+        else:
+            gap = self.gap.value
+            of_fits = float(np.square(moved - self.gap.deviations).mean())
+            of_fits = max(of_fits, self.gap.variance)
+        value = min(max(estimate.accuracy - gap, 0.0), 1.0)
+        return value, sqrt(of_labels + of_fits)
+
+
+def likeliest_class(scores: Array) -> Array:
+    """The number of the class of the largest score of each row, (n,)."""
+    chosen: Array = scores > 0.5 if scores.ndim == 1 else scores.argmax(axis=1)
+    return chosen.astype(np.int64)
+
+
+def _fitted(
+    columns: Array,
+    targets: Array,
+    weights: Array | None = None,
+) -> tuple[Array, ...]:
+    """An isotonic fit of each column of scores (n, C)."""
+    pairs = zip(columns.T, targets.T, strict=True)
+    return tuple(fit_isotonic(scores, labels, weights) for scores, labels in pairs)
+
+
+def _raw(columns: Array, knots: Sequence[Array]) -> Array:
+    shares = [calibrate(scores, own) for scores, own in zip(columns.T, knots, strict=True)]
+    return np.stack(shares, axis=1)
+
+
+def _shares(columns: Array, knots: Sequence[Array]) -> Array:
+    raw = _raw(columns, knots)
+    if len(knots) == 1:
+        return np.concatenate([1 - raw, raw], axis=1)
+    total = raw.sum(axis=1, keepdims=True)
+    whole = np.where(total > 0, total, 1)
+    return np.where(total > 0, raw / whole, 1 / len(knots))
+
+
+def _of_chosen(
+    columns: Array,
+    knots: Sequence[Array],
+    chosen: Array,
+) -> Array:
+    """The calibrated probability of the class that was chosen, (n,)."""
+    found: Array = _shares(columns, knots)[np.arange(len(chosen)), chosen]
+    return found
 
 
 def _score_columns(scores: Array) -> Array:
@@ -343,15 +343,14 @@ class Estimate:
         self,
         calibration: Calibration,
         level: float = 0.95,
-    ) -> tuple[float, float]:
-        """Low and high end of an interval for the realised accuracy.
+    ) -> tuple[float, float, float]:
+        """The accuracy to be expected, with an interval for the realised one: low and high end.
 
         It holds it with a probability of about `level` where P(label | score) has not changed.
         """
         with importing("scipy", "the interval of an estimated accuracy", "drift"):
             from scipy.special import ndtri
 
-        reach = float(ndtri((1 + level) / 2)) * calibration.deviation(self)
-        low = max(self.accuracy - reach, 0.0)
-        high = min(self.accuracy + reach, 1.0)
-        return low, high
+        value, deviation = calibration.accuracy(self)
+        reach = float(ndtri((1 + level) / 2)) * deviation
+        return value, max(value - reach, 0.0), min(value + reach, 1.0)

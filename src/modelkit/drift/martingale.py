@@ -24,6 +24,8 @@ P_SLOTS = 64  # of a p-value
 LANE_WIDTH = CELLS + 1  # with a place for absent values
 # Rows of a matrix product at once: larger ones wake the threads of the BLAS, which go on spinning.
 PRODUCT_ROWS = 32
+MANY_LANES = 128  # from which comparing rows in place is faster than gathering their pairs
+LANES_AT_ONCE = 2048
 TILTS = (0.6, 0.3, 0.15, 0.075, 0.0375)  # of a bet on a polynomial
 RATES = (1.15, 1.5, 3, 0.7, 0.3)  # of a bet on a group of four slots
 P_GROUPS = 16
@@ -84,10 +86,29 @@ def advance(
         The number of p-values in each of the 64 slots, float64 (blocks, d, 64), and the number of
         values that each block added to each cell, int64 (blocks, d, 67).
     """
+    blocks, _, d = cells.shape
+    slots = np.empty((blocks, d, P_SLOTS))
+    added = np.empty((blocks, d, CELLS), np.int64)
+    step = max(1, LANES_AT_ONCE // blocks)
+    for start in range(0, d, step):
+        part = slice(start, start + step)
+        slots[:, part], added[:, part] = _advance_part(
+            counts[part],
+            cells[:, :, part],
+            draws[:, :, part],
+        )
+    return slots, added
+
+
+def _advance_part(
+    counts: Array,
+    cells: Array,
+    draws: Array,
+) -> tuple[Array, Array]:
+    """`advance` for so few features that their tables stay in the cache of a core."""
     blocks, rows, d = cells.shape
     values = _in_lanes(cells)
-    absent = values == ABSENT
-    gaps = absent if absent.any() else None
+    gaps = _gaps(values)
     at = _places(values, gaps)
     added = _tally(at, LANE_WIDTH).reshape(blocks, d, CELLS)
     equal, upto, after = _before_blocks(counts, added)
@@ -95,13 +116,19 @@ def advance(
     total = upto[:, :, -1].ravel() + _rows_before(rows, gaps)
     p = (less + _in_lanes(draws) * (ties + 1)) / (total + 1)
     counts[:] = after
-    return _slots(p, gaps).reshape(blocks, d, P_SLOTS).astype(np.float64), added
+    return _slots(p, gaps).reshape(blocks, d, P_SLOTS), added
 
 
 def _in_lanes(blocks: Array) -> Array:
     """Blocks (blocks, rows, d) as (rows, lanes): a lane is one feature in one block."""
     count, rows, d = blocks.shape
     return blocks.transpose(1, 0, 2).reshape(rows, count * d)
+
+
+def _gaps(values: Array) -> Array | None:
+    """Where there is no value to be counted; None where there are all."""
+    absent: Array = values == ABSENT
+    return absent if absent.any() else None
 
 
 def _places(values: Array, gaps: Array | None) -> Array:
@@ -167,8 +194,7 @@ def _before_blocks(
 
 def tally(cells: Array) -> Array:
     """The number of values of each feature in each cell: uint8 (n, d) to int64 (d, 67)."""
-    absent = cells == ABSENT
-    at = _places(cells, absent if absent.any() else None)
+    at = _places(cells, _gaps(cells))
     return _tally(at, LANE_WIDTH)
 
 
@@ -182,9 +208,30 @@ def _tally(at: Array, width: int) -> Array:
 def _earlier(values: Array) -> tuple[Array, Array]:
     """For each value but a block's first, the earlier values that are less, and those equal.
 
-    Both are uint8 (rows - 1, lanes). Every pair is compared; gathering the pairs first lets each
-    comparison run over all lanes at once.
+    Both are uint8 (rows - 1, lanes). Every pair is compared.
     """
+    if values.shape[1] < MANY_LANES:
+        return _gathered_pairs(values)
+    return _shifted_pairs(values)
+
+
+def _shifted_pairs(values: Array) -> tuple[Array, Array]:
+    """Rows that are one apart are compared, then those two apart, and so on; nothing is copied."""
+    rows, lanes = values.shape
+    less = np.zeros((rows - 1, lanes), np.uint8)
+    ties = np.zeros((rows - 1, lanes), np.uint8)
+    found = np.empty((rows - 1, lanes), np.bool_)
+    for apart in range(1, rows):
+        early = values[:-apart]
+        late = values[apart:]
+        hits = found[: rows - apart]
+        less[apart - 1 :] += np.less(early, late, out=hits).view(np.uint8)
+        ties[apart - 1 :] += np.equal(early, late, out=hits).view(np.uint8)
+    return less, ties
+
+
+def _gathered_pairs(values: Array) -> tuple[Array, Array]:
+    """The pairs are gathered first, so that few calls do for the few lanes of a Monitor."""
     early, late, starts = _row_pairs(len(values))
     first = values.take(early, axis=0)
     second = values.take(late, axis=0)

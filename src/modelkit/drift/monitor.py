@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, final
 
@@ -13,26 +13,29 @@ import numpy as np
 from numpy import ndarray
 
 from modelkit import forks
-from modelkit.cast import F4, F8, Array
-from modelkit.drift.cells import ABSENT
+from modelkit.cast import Array
+from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.detector import Detector, detector_of
-from modelkit.drift.outputs import ServedCall, joined_calls, output_columns
-from modelkit.drift.profile import PROFILE_NAME, Profile
+from modelkit.drift.outputs import (
+    ServedCall,
+)
+from modelkit.drift.profile import Profile, check_profile
+from modelkit.drift.row_budget import RowBudget
+from modelkit.drift.served_form import BufferedCells, ServedForm
+from modelkit.drift.units import PERIODS, together
+from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
-from modelkit.drift.vectors import expand
 from modelkit.drift.watch import Watch
-from modelkit.errors import DriftError
+from modelkit.drift.watched_model import check_unit, check_watched, packaged
 from modelkit.evidence import Guarantee
 from modelkit.identity import identity_of
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature
-from modelkit.wrapper import Wrapper, check_wrapped
+from modelkit.wrapper import Wrapper
 
 BUFFER = 256  # rows that are made into cells at once
-STEP_ROWS = 128  # rows that are ranked at once
-SAMPLE_ROWS = 64  # rows that one call shows at most, evenly spread
-MOST_WAITING = 32  # steps that may wait for calls to do them, five for 256 rows
-BURST = 2.0  # seconds of the budget that may be saved up
+SAMPLE_ROWS = 64  # rows that one call shows at most, drawn at random; all where units are judged
+MOST_WAITING = 32  # steps that may wait for calls to do them, three for 256 rows
 
 copy = np.ndarray.copy
 
@@ -43,8 +46,9 @@ class Monitor(Wrapper):
 
     Rows are copied into a buffer in the caller's thread. For every 256 rows there are a few steps
     to do: count them, and where the budget allows, estimate, rank and bet. A call does one step at
-    most, so that none waits long. A call of more than 64 rows shows 64 of them, evenly spread. An
-    error in the monitoring is counted in `failures`, and reaches no caller.
+    most, so that none waits long. A call of more than 64 rows shows 64 of them, drawn at random;
+    the rows of a call have no order. An error in the monitoring is counted in `failures`, and
+    reaches no caller.
 
     Args:
         model: the Model to watch; a Batcher, or what it would wrap.
@@ -56,31 +60,38 @@ class Monitor(Wrapper):
             only counted. At 20 columns a row takes about 8 microseconds, so that the 2,000 of the
             default are under 2 % of a core.
         seed: see `Detector`.
+        clock: what tells the time of rows, in seconds since 1970; by it rows belong to a day, a
+            week, a weekday or an hour, where the profile has these. The day or week in which the
+            Monitor is made is not whole, and is not compared. All rows of a unit are counted,
+            whatever the budget.
+        history: see `Detector`.
+        on_alarm: see `Detector`; it is called by the thread of the call whose step raised the
+            alarm, after the answer is there. A Monitor that is pickled leaves it behind.
 
     Raises:
-        DriftError: if there is no profile, or it has columns that the model does not take; or if
-            the model is a Rollout.
+        DriftError: if there is no profile, it has columns that the model does not take, or its
+            units are batches, of which a Monitor knows nothing; or if the model is a Rollout.
     """
 
     __slots__ = (
         "__weakref__",
+        "_accounted",
         "_budget",
         "_buffer",
+        "_clock",
         "_detector",
         "_filled",
+        "_form",
         "_listens",
         "_lock",
-        "_most",
         "_only",
+        "_rng",
         "_row_dtype",
         "_row_shape",
-        "_saved",
-        "_since",
         "_tensors",
         "_untold",
         "_waiting",
-        "_wanted",
-        "_watch",
+        "_whole",
         "failures",
         "last_failure",
         "served",
@@ -96,41 +107,44 @@ class Monitor(Wrapper):
         profile: Profile | None = None,
         *,
         alpha: float = 0.01,
-        tolerance: float = 0.03,
+        tolerance: float | Mapping[str, float] = 0.03,
         guarantee: Guarantee = "ever",
         budget: float = 2000.0,
         seed: int = 0,
+        history: int = HISTORY_BYTES,
+        clock: Callable[[], float] = time.time,
+        on_alarm: OnAlarm | None = None,
     ) -> None:
-        check_wrapped(model, "Monitor")
-        if model._for_key(None) is not model:
-            raise DriftError(
-                "a Monitor compares one version with its own past, and a Rollout has several: put "
-                "one into each, as by Rollout(registry, name, wrap=mk.Monitor) or "
-                "Rollout(mk.Monitor(champion), mk.Monitor(candidate), ...)"
-            )
-        if not budget >= 0:
-            raise DriftError(f"budget is in rows a second, 0 or more; got {budget!r}")
+        check_watched(model, budget)
         if profile is None:
             profile = packaged(model)
-        profile = profile.without(model.signature.ignored)
+        profile = check_profile(profile).without(model.signature.ignored)
+        check_unit(profile)
         profile.check(model.signature)
         super().__init__(model)
         self.signature = model.signature
-        self._watch = Watch(
+        watch = Watch(
             profile,
             alpha=alpha,
             tolerance=tolerance,
             guarantee=guarantee,
             seed=seed,
+            history=history,
+            clock=clock,
+            on_alarm=on_alarm,
         )
-        self._watch.untold.name, self._watch.untold.version, _ = identity_of(model)
-        self._untold = self._watch.untold
-        self._detector = detector_of(self._watch)
-        self._set_budget(budget)
+        watch.ignored = tuple(model.signature.ignored)
+        watch.untold.name, watch.untold.version, _ = identity_of(model)
+        self._untold = watch.untold
+        self._detector = detector_of(watch)
+        self._set_clock(profile, clock)
+        self._rng = np.random.default_rng([seed, 1])  # draws the rows of large calls
+        self._budget = RowBudget(budget, BUFFER + SAMPLE_ROWS)
         self._set_rows(profile)
         self._lock = threading.Lock()
         self._buffer: list[ServedCall] = []
         self._filled = 0
+        self._accounted = 0  # rows served until the buffer was last emptied
         self._waiting: deque[Callable[[], object]] = deque()
         self.served = 0
         self.shown = 0
@@ -138,18 +152,17 @@ class Monitor(Wrapper):
         self.last_failure: str | None = None
         forks.watch(self)
 
-    def _set_budget(self, budget: float) -> None:
-        self._budget = budget
-        self._saved = budget * BURST
-        self._since = time.monotonic()
-        self._most = 0.0
-        if budget:  # a buffer at least, or none is ever seen
-            self._most = max(budget * BURST, BUFFER + SAMPLE_ROWS)
+    def _set_clock(self, profile: Profile, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        # A part of a unit is no unit of the reference's size.
+        self._whole = profile.unit is not None
+        if profile.unit in PERIODS:
+            self._watch.of_units().stream.begin(clock())
 
     def _set_rows(self, profile: Profile) -> None:
         """The forms that rows come in, and the arrays that are kept of them."""
         self._tensors = [spec.name for spec in self.signature.inputs]
-        self._wanted = profile.wanted()
+        self._form = ServedForm(self.signature, profile.wanted())
         outputs = any(feature.output for feature in profile.features)
         self._listens = outputs or profile.calibration is not None
         self._only: str | None = None
@@ -161,6 +174,11 @@ class Monitor(Wrapper):
         if block is not None:
             self._row_shape = block[1]
             self._row_dtype = block[2].target
+
+    @property
+    def _watch(self) -> Watch:
+        """What the detector knows; `Detector.rebase` puts another in its place."""
+        return self._detector._watch  # noqa: SLF001 - a Monitor feeds it cells
 
     @property
     def unobserved(self) -> Model:
@@ -185,6 +203,7 @@ class Monitor(Wrapper):
                 self._account()
                 while self._waiting:
                     self._waiting.popleft()()
+                self._close_units()
             self._untold.tell()
         except Exception as error:  # noqa: BLE001 - as in _observe
             self._failed(error)
@@ -254,19 +273,20 @@ class Monitor(Wrapper):
                 arrays = (*feeds.values(),)
             rows = len(arrays[0])
             seen = rows
-            if rows > SAMPLE_ROWS:
+            if rows > SAMPLE_ROWS and not self._whole:
                 seen = SAMPLE_ROWS
-                chosen = np.linspace(0, rows - 1, SAMPLE_ROWS).astype(np.int64)
-                kept = tuple([array[chosen] for array in arrays])
+                chosen = self._sampled(rows)
+                kept = tuple([array.take(chosen, axis=0) for array in arrays])
             elif self._only is not None:  # the common case, without the price of the general one
                 kept = (arrays[0].copy(),)
             else:
                 kept = tuple(map(copy, arrays))
+            now = self._clock()
             with self._lock:
                 if not rows:
                     return
                 self.served += rows
-                self._buffer.append((names, kept))
+                self._buffer.append((names, kept, rows, now))
                 self._filled += seen
                 if self._filled >= BUFFER:
                     self._account()
@@ -275,6 +295,19 @@ class Monitor(Wrapper):
             self._untold.tell()
         except Exception as error:  # noqa: BLE001 - monitoring must not reach whoever asked
             self._failed(error)
+
+    def _close_units(self) -> None:
+        watch = self._watch
+        if watch.profile.unit in PERIODS:
+            with watch.lock:
+                watch.judged(watch.of_units().stream.close_before(self._clock()))
+
+    def _sampled(self, rows: int) -> Array:
+        """The numbers of the rows that a large call shows, in their order of arrival."""
+        chosen: Array = self._rng.choice(rows, SAMPLE_ROWS, replace=False, shuffle=False)
+        if self._watch.thins:  # which goes by that order
+            chosen.sort()
+        return chosen
 
     def _failed(self, error: Exception) -> None:
         with self._lock:
@@ -288,81 +321,41 @@ class Monitor(Wrapper):
         buffer = self._buffer
         self._buffer = []
         self._filled = 0
-        n = sum(len(arrays[0]) for _, arrays in buffer)
-        if not n:
+        before = self._accounted
+        self._accounted = self.served
+        if not buffer:
             return
         watch = self._watch
-        cells = np.full((n, len(watch.profile.features)), ABSENT, np.uint8)
-        strata = None if watch.profile.stratum is None else np.empty(n, np.int64)
-        shown = []
-        for names, (at, whole) in joined_calls(buffer).items():
-            columns, answers = self._columns(names, whole)
-            own_cells, own_strata = watch.encode(columns)
-            cells[at] = own_cells
-            if strata is not None and own_strata is not None:
-                strata[at] = own_strata
-            shown.append(answers)
-        watch.count(cells, strata)
-        if self._affordable(n) and len(self._waiting) < MOST_WAITING:
+        found = self._form.made_into_cells(watch.profile, buffer, before)
+        n = len(found.places)
+        watch.count(found.cells, found.strata, found.places[:, 1])
+        if watch.profile.unit is not None:
             self.shown += n
-            self._queue(cells, strata, shown)
-
-    def _columns(
-        self,
-        names: tuple[str, ...],
-        whole: list[Array],
-    ) -> tuple[Outputs, Outputs]:
-        """The columns of buffered rows by feature name, and the model's answers by name."""
-        inputs = map(self._laid_out, whole[: len(self._tensors)])
-        feeds = dict(zip(self._tensors, inputs, strict=True))
-        answers = dict(zip(names, whole[len(self._tensors) :], strict=True))
-        columns = self.signature.columns(feeds)
-        if answers:
-            columns |= output_columns(answers)
-            columns = {name: column for name, column in columns.items() if name in self._wanted}
-        bases = self._watch.profile.bases
-        return expand(columns, bases) if bases else columns, answers
-
-    def _laid_out(self, block: Array) -> Array:
-        """Columns side by side in memory, doubles as the float32 they are compared as.
-
-        With strata they stay doubles, for a stratum keeps its digits.
-        """
-        if block.dtype is F8 and self._watch.profile.stratum is None:
-            with np.errstate(over="ignore"):
-                block = block.astype(F4)
-        return np.asfortranarray(block)
-
-    def _affordable(self, rows: int) -> bool:
-        now = time.monotonic()
-        earned = (now - self._since) * self._budget
-        self._saved = min(self._saved + earned, self._most)
-        self._since = now
-        if self._saved < rows:
-            return False
-        self._saved -= rows
-        return True
+            watch.push_units(found.cells, found.strata, together(found.parts))
+            self._queue_estimates(found.answers)
+            return
+        if self._budget.allows(n) and len(self._waiting) < MOST_WAITING:
+            self.shown += n
+            sizes = [len(arrays[0]) for _, arrays, _, _ in buffer]
+            self._queue(found, sizes)
 
     def _queue(
         self,
-        cells: Array,
-        strata: Array | None,
-        shown: list[Outputs],
+        found: BufferedCells,
+        sizes: list[int],
     ) -> None:
         """Let the steps that show rows to the detector wait for calls to do them."""
         watch = self._watch
-        if watch.profile.calibration is not None:
-            for answers in shown:
-                if "probabilities" in answers:
-                    self._waiting.append(partial(self._estimate, answers))
-        for start in range(0, len(cells), STEP_ROWS):
-            part = slice(start, start + STEP_ROWS)
-            own = None if strata is None else strata[part]
-            self._waiting.append(partial(watch.rank, cells[part], own))
-            self._waiting.append(watch.settle)
+        self._queue_estimates(found.answers)
+        self._waiting.extend(found.steps(watch, sizes))
 
-    def _estimate(self, answers: Outputs) -> None:
-        self._watch.add(self._watch.estimate(answers))
+    def _queue_estimates(self, shown: list[Outputs]) -> None:
+        watch = self._watch
+        if watch.profile.calibration is None or len(self._waiting) >= MOST_WAITING:
+            return
+        for answers in shown:
+            if "probabilities" in answers:
+                self._waiting.append(partial(watch.expect, answers))
 
     def after_fork(self) -> None:
         """In the child of a fork: another thread may have held the lock."""
@@ -383,8 +376,10 @@ class Monitor(Wrapper):
             "alpha": watch.alpha,
             "tolerance": watch.tolerance,
             "guarantee": watch.guarantee,
-            "budget": self._budget,
+            "budget": self._budget.rate,
             "seed": watch.seed,
+            "history": watch.chronicle.most_bytes,
+            "clock": self._clock,
         }
         return _again, (self._inner, watch.profile, options)
 
@@ -395,15 +390,3 @@ def _again(
     options: dict[str, Any],
 ) -> Monitor:
     return Monitor(model, profile, **options)
-
-
-def packaged(model: Model) -> Profile:
-    """The profile in a model's package. Raises DriftError without one."""
-    data = model.attachments.get(PROFILE_NAME)
-    if data is None:
-        raise DriftError(
-            "the model's package has no profile: store one with mk.save(..., "
-            "profile=mk.Profile.fit(X_train, reference=X_holdout)), or pass Monitor(model, "
-            "profile); on the command line, pass --reference"
-        )
-    return Profile.from_bytes(data)

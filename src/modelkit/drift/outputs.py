@@ -9,12 +9,18 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift.columns import as_texts
+from modelkit.drift.milestones import places_of
 from modelkit.errors import DriftError
 from modelkit.signature import ROLES, Signature
 
 NamedOutputs = Mapping[str, Array]
-# The names of the outputs that a call asked for, and its arrays: inputs, then outputs.
-ServedCall = tuple[tuple[str, ...], tuple[Array, ...]]
+# The names of the outputs that a call asked for; its arrays, inputs first; how many rows it had,
+# which may be more than its arrays have; and when it was, in POSIX seconds.
+ServedCall = tuple[tuple[str, ...], tuple[Array, ...], int, float]
+
+MOST_CLASSES = 20  # whose probabilities are monitored one by one
+OF_CLASSES = "probabilities"
+PER_CLASS = f"{OF_CLASSES}["  # the start of the name of such a column
 
 
 def watched_outputs(signature: Signature) -> tuple[str, ...]:
@@ -69,14 +75,16 @@ def _matrix_name(
 def output_columns(answers: NamedOutputs) -> dict[str, Array]:
     """The columns that outputs are monitored by: (n,) each, or (n, d) for an embedding.
 
-    For probabilities it is the confidence, the largest of a row. Outputs of more dimensions are
-    left out.
+    For probabilities they are the confidence, the largest of a row, and the probability of each
+    class, where there are at most 20; of two classes the second tells both. Outputs of more
+    dimensions are left out.
     """
     columns: dict[str, Array] = {}
     for name, array in answers.items():
         if name == "probabilities" and array.ndim == 2:
             empty = np.empty(0, np.float32)
             columns["confidence"] = array.max(axis=1) if array.size else empty
+            columns |= _of_classes(array)
         elif name == "label" and array.ndim == 1:
             columns[name] = np.array(as_texts(array), object)
         elif array.ndim == 1 or (array.ndim == 2 and name == "embedding"):
@@ -85,6 +93,33 @@ def output_columns(answers: NamedOutputs) -> dict[str, Array]:
             for i in range(array.shape[1]):
                 columns[f"{name}[{i}]"] = array[:, i]
     return columns
+
+
+def _of_classes(probabilities: Array) -> dict[str, Array]:
+    """The probability of each class, (n,) each, by the number of its column."""
+    classes = probabilities.shape[1]
+    if classes > MOST_CLASSES:
+        return {}
+    first = 1 if classes == 2 else 0
+    return {f"{PER_CLASS}{i}]": probabilities[:, i] for i in range(first, classes)}
+
+
+def known_outputs(
+    columns: Mapping[str, Array],
+    known: Collection[str],
+) -> dict[str, Array]:
+    """The columns of outputs, without those of classes where a profile of before has none of them.
+
+    Raises DriftError where it has those of another number of classes.
+    """
+    mine = {name for name in known if name.startswith(PER_CLASS)}
+    theirs = {name for name in columns if name.startswith(PER_CLASS)}
+    if not mine:
+        return {name: column for name, column in columns.items() if name not in theirs}
+    if "confidence" in columns and mine != theirs:
+        classes = max(len(mine), 2)
+        raise DriftError(f"the profile has {classes} classes; the probabilities are of others")
+    return dict(columns)
 
 
 def predicted_of(
@@ -149,21 +184,45 @@ def class_numbers(
     return None if min(known) < 0 else np.array(known)
 
 
+def call_places(buffer: list[ServedCall], before: int) -> Array:
+    """The numbers of the rows of calls among all that were served, and their times, (n, 2).
+
+    `before` rows were served before these calls. The rows that stand for a larger call are spread
+    over it.
+    """
+    served = [rows for _, _, rows, _ in buffer]
+    times = np.array([time for _, _, _, time in buffer])
+    total = sum(served)
+    if total == len(buffer):  # of one row each: the common case
+        return places_of(before, times)
+    sizes = [len(arrays[0]) for _, arrays, _, _ in buffer]
+    n = sum(sizes)
+    numbers = np.arange(before + 1, before + 1 + n)
+    if total > n:
+        ends = np.cumsum(sizes)
+        inside = np.arange(n) - np.repeat(ends - sizes, sizes)
+        first = before + np.cumsum(served) - served
+        spread = (inside + 1) * np.repeat(served, sizes) // np.repeat(sizes, sizes)
+        numbers = np.repeat(first, sizes) + spread
+    places = np.empty((n, 2))
+    places[:, 0] = numbers
+    places[:, 1] = np.repeat(times, sizes)
+    return places
+
+
 def joined_calls(buffer: list[ServedCall]) -> dict[tuple[str, ...], tuple[Array, list[Array]]]:
     """The arrays of calls that asked for the same outputs, joined, with the places of their rows.
 
     Rows stay in their order of arrival.
     """
-    places: dict[tuple[str, ...], list[Array]] = {}
     calls: dict[tuple[str, ...], list[tuple[Array, ...]]] = {}
-    n = 0
-    for names, arrays in buffer:
-        size = len(arrays[0])
-        places.setdefault(names, []).append(np.arange(n, n + size))
+    for names, arrays, _, _ in buffer:
         calls.setdefault(names, []).append(arrays)
-        n += size
+    kinds = dict(zip(calls, range(len(calls)), strict=True))
+    sizes = [len(arrays[0]) for _, arrays, _, _ in buffer]
+    kind = np.repeat([kinds[names] for names, _, _, _ in buffer], sizes)
     joined = {}
     for names, of_calls in calls.items():
         whole = [np.concatenate(parts) for parts in zip(*of_calls, strict=True)]
-        joined[names] = (np.concatenate(places[names]), whole)
+        joined[names] = (np.flatnonzero(kind == kinds[names]), whole)
     return joined

@@ -17,9 +17,9 @@ OF_VECTORS = (": distance", ": residual")  # features of embeddings far from all
 
 def stream_performance(watch: Watch) -> Performance | None:
     """The loss of the labelled rows so far, and the estimates of the last rows without labels."""
-    labelled = watch.labelled
+    labelled = watch.labels.losses
     baseline = watch.profile.baseline
-    found = label_free(watch, watch.estimated(), {})
+    found = label_free(watch, watch.label_free.recent(), {})
     if labelled is None or baseline is None:
         return found
     return Performance(
@@ -51,8 +51,7 @@ def label_free(
 def _estimated(
     calibration: Calibration, estimate: Estimate, answers: Mapping[str, Array]
 ) -> dict[str, tuple[float, float, float]]:
-    low, high = estimate.interval(calibration)
-    found = {"accuracy": (estimate.accuracy, low, high)}
+    found = {"accuracy": estimate.interval(calibration)}
     if len(calibration.classes) != 2:
         return found
     values = {

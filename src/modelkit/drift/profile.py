@@ -7,26 +7,28 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
-import numpy as np
-
 from modelkit import fields
 from modelkit.cast import Array
-from modelkit.drift import fitting, refusals
-from modelkit.drift.archive import pack, unpack
-from modelkit.drift.cells import CELLS, Feature, feature_arrays, plain_features, read_features
-from modelkit.drift.columns import length, read_columns
-from modelkit.drift.dependence import dependence_text
+from modelkit.drift import fitting, joining, refusals, stored
+from modelkit.drift.cells import Feature
+from modelkit.drift.columns import read_columns
+from modelkit.drift.dependence import dependence_text, smallest_text
 from modelkit.drift.labelfree import Calibration
-from modelkit.drift.losses import Baseline, baseline_of_labels, baseline_of_losses
+from modelkit.drift.losses import Baseline, baseline_of_losses
 from modelkit.drift.privacy import noisy
-from modelkit.drift.vectors import Basis, basis_arrays, expand, read_bases, source_of
+from modelkit.drift.reference_fields import counted_fields, labelled_fields
+from modelkit.drift.segments import Segmentation, fit_segments
+from modelkit.drift.tallies import Tally, tally_rows
+from modelkit.drift.target import TARGET, TargetLabels
+from modelkit.drift.unit_fit import Marking
+from modelkit.drift.units import BATCH_UNIT, PERIODS, ReferenceUnits, many, units_text
+from modelkit.drift.vectors import Basis, expand, source_of
 from modelkit.errors import DriftError
 from modelkit.model import Model
 from modelkit.npz import MEDIA_TYPE
 from modelkit.signature import Signature
 
 PROFILE_NAME = "profile"  # of the attachment
-PROFILE_SCHEMA = "modelkit.profile/1"
 
 
 @final
@@ -40,7 +42,11 @@ class Profile:
     order of time, so that dependence between rows was looked for; `duplicates` is the number of
     rows of the reference that equal an earlier one; `epsilon` is that of differential privacy;
     `baseline` has the losses of the reference and `calibration` turns probabilities into calibrated
-    ones. Make a profile with `Profile.fit`.
+    ones; `target` has the labels of the reference, and `segments` its joint counts with the columns
+    that part the rows. `unit` and `time` are as `Profile.fit` got them, `units` is what is kept of
+    each unit of the reference, `timed_stratum` says that the stratum is told by times, and `advice`
+    is one line on which of units, strata and rows fits the reference. Make a profile with
+    `Profile.fit`.
     """
 
     features: tuple[Feature, ...]
@@ -55,6 +61,13 @@ class Profile:
     epsilon: float | None = None
     baseline: Baseline | None = None
     calibration: Calibration | None = None
+    target: TargetLabels | None = None
+    segments: tuple[Segmentation, ...] = ()
+    unit: str | None = None
+    time: str | None = None
+    units: ReferenceUnits | None = None
+    timed_stratum: bool = False
+    advice: str = ""
 
     @staticmethod
     def fit(  # noqa: PLR0913 - all but one by keyword
@@ -70,6 +83,9 @@ class Profile:
         text: Sequence[str] = (),
         importance: Mapping[str, float] | None = None,
         epsilon: float | None = None,
+        unit: str | None = None,
+        time: str | None = None,
+        segments: Sequence[str] = (),
         seed: int = 0,
     ) -> Profile:
         """Describe training rows and held-out rows.
@@ -90,12 +106,15 @@ class Profile:
                 `Model.run` gives it. A fifth of them makes their cells, the others are counted.
             labels: the true labels of `reference`, (n,). With the model's answers they give the
                 loss that later losses are compared with, and calibrate label-free estimation.
+                Later labels are compared with them as well, under the name "target"; a fifth of
+                them makes its cells.
             losses: instead of labels, the losses themselves, (n,), from 0 to 1.
             ordered: whether `reference` is in the order of time. Dependence between neighbouring
                 rows is then estimated, and rows are taken so far apart that they may pass as
                 independent.
             stratum: a column whose values are each compared with themselves: an hour, a weekday, a
-                tenant. At most 64.
+                tenant. At most 64. With `time`, "weekday" and "hour" need no column. A unit is of
+                one stratum.
             text: columns of strings of which the length counts, and not the words; that of a text
                 encoder is one.
             importance: the weight by which a column or an output gets its share of alpha; 1 where
@@ -104,7 +123,20 @@ class Profile:
                 features together within this budget. The cells, which X makes, are not private, nor
                 are the names of strata. It needs `reference`, and does not go with `scores`,
                 `labels`, `losses` or `ordered`.
-            seed: of the random half, and of the centroids of embeddings.
+            unit: what is compared as a whole, where rows of one day or table resemble each other:
+                "day" or "week" (of `time`), "batch" (each call of `update` or `test`; `reference`
+                is then a list of batches), or a column whose value is the unit, and which is no
+                feature. The reference needs 8 units, and 50 to notice much; of more than 400 (with
+                many features fewer: 2 MiB of them) a random part is kept.
+            time: the column that tells when a row was: datetimes, timestamps, texts in ISO 8601 or
+                seconds since 1970. A time without a zone is taken in UTC, so days of local times
+                are local. The column is no feature.
+            segments: columns that part the rows, such as a carrier or a shop: the report of an
+                alarm says in which of their categories, or ranges of their numbers, the change is.
+                "hour" is the hour of the day in UTC, where there is a `time`. The profile holds
+                counts of every feature in each of up to 24 segments, about 6 KB for a feature and a
+                column. They do not go with `stratum` or `epsilon`.
+            seed: of the random half, of the centroids of embeddings, and of which units are kept.
 
         Raises:
             DriftError: for columns that differ, fewer than 50 rows on a side, or arguments that do
@@ -119,20 +151,24 @@ class Profile:
             labelled=labels is not None or losses is not None,
             ordered=ordered,
         )
-        weights = fitting.AlphaWeights(importance or {})
-        sides = fitting.read_sides(X, reference, model, ordered=ordered, seed=seed)
-        refusals.check_columns(sides.train, sides.held, stratum)
+        refusals.check_segments(segments, stratum, epsilon)
+        marking = Marking(unit, time, stratum, private=epsilon is not None)
+        sides, marks = marking.sides(X, reference, model, ordered=ordered, seed=seed)
         kinds = fitting.length_columns(text, model)
-        fitted = fitting.Fitting(kinds, weights, seed)
-        fitted.inputs(sides.train, stratum)
-        answers = fitting.fit_answers(fitted, sides, scores, ordered=ordered)
-        refusals.check_names(fitted.features, kinds, importance or {})
-        profile = _counted(fitted, sides, answers, stratum, ordered=ordered)
+        fitted = fitting.Fitting(kinds, fitting.AlphaWeights(importance or {}), seed)
+        fitted.inputs(sides.train, marking.aside)
+        answers = fitting.fit_answers(fitted, sides, scores, marks.units, ordered=ordered)
+        targets = [TARGET] * (labels is not None)
+        refusals.check_names(fitted.features, targets, kinds, importance or {})
+        found = counted_fields(fitted, sides, answers, marking, marks, ordered=ordered)
+        profile = _segmented(Profile(**found), sides, answers, segments, marks.seconds)
         if epsilon is not None:
             return _private(profile, epsilon)
         if labels is not None:
-            classes = None if model is None else model.signature.classes
-            return _labelled(profile, answers, labels, classes, seed)
+            of_labels = labelled_fields(
+                fitted, answers, labels, model, profile.rows, ordered=ordered
+            )
+            return replace(profile, **of_labels)
         if losses is not None:
             return replace(profile, baseline=baseline_of_losses(losses, profile.rows))
         return profile
@@ -142,58 +178,65 @@ class Profile:
         """The sha256 of the profile's bytes, in hex."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
+    def tally(
+        self,
+        X: Any = None,
+        scores: Any = None,
+        *,
+        at: Any = None,
+    ) -> Tally:
+        """Count rows, and the model's answers, by cell: what `Detector.test` needs of them.
+
+        Tallies of parts of the rows, made by any number of workers, add up to that of all, so that
+        the test of their sum is that of all rows. Where the profile has units, each has its own
+        counts; each tally with unit="batch" is of the same batch.
+
+        Args:
+            X: rows, as in `Detector.update`.
+            scores: as in `Detector.update`.
+            at: as in `Detector.update`.
+
+        Raises:
+            DriftError: for columns that do not fit, a profile with `epsilon`, and a reference whose
+                neighbouring rows are dependent, unless it has units.
+            SignatureError: for rows that cannot be read.
+        """
+        return tally_rows(self, X, scores, at)
+
     def merge(self, other: Profile) -> Profile:
         """The profile of both references together.
 
         The other is fitted with the same X and another reference. Raises DriftError where cells,
         strata or strides differ, for then the counts are not of the same things.
         """
-        if self.epsilon is not None:
-            raise DriftError(
-                "private counts do not merge: their noise would add up; fit one profile on all rows"
-            )
-        for what in ("features", "strata", "stratum", "epsilon", "ordered"):
-            if getattr(self, what) != getattr(other, what):
-                raise DriftError(
-                    f"the profiles differ in their {what}; fit both with the same X, seed and "
-                    "arguments"
-                )
-        same = all(basis.same(other.bases[name]) for name, basis in self.bases.items())
-        if not same or (self.baseline is None) != (other.baseline is None):
-            raise DriftError(
-                "the profiles differ in their embeddings or labels; fit both with the same X and "
-                "seed"
-            )
-        baseline = None if self.baseline is None else self.baseline.joined(other.baseline)
-        if self.calibration is not None or other.calibration is not None:
-            raise DriftError(
-                "calibrations do not merge: fit the profile once on all labelled rows, or pass "
-                "losses="
-            )
-        return replace(
-            self,
-            counts=self.counts + other.counts,
-            rows=self.rows + other.rows,
-            duplicates=self.duplicates + other.duplicates,
-            baseline=baseline,
-        )
+        return replace(self, **joining.joined_references(vars(self), vars(other)))
 
     def assumptions(self) -> tuple[str, ...]:
         """The assumptions of a guarantee, and the findings about each, in words."""
+        if self.units is not None:
+            return tuple(units_text(self.units.found, len(self.units.shares), str(self.unit)))
         apart = max(feature.stride for feature in self.features)
         said = [dependence_text(apart, ordered=self.ordered)]
-        fewest = int(self.counts.sum(axis=2).min())
-        if fewest < 5000:
-            said.append(
-                f"reference of {fewest:,} rows where it is smallest: small changes take 5,000 to "
-                "be noticed"
-            )
+        smallest = smallest_text(self.features, self.counts)
+        if smallest is not None:
+            said.append(smallest)
         if self.epsilon is not None:
             said.append(
                 f"counts are differentially private (epsilon {self.epsilon:g}): only material "
                 "changes show"
             )
         return tuple(said)
+
+    @property
+    def why_untested(self) -> str | None:
+        """Why the rows of a set cannot be tested one by one against the counts; None if they can."""
+        if self.epsilon is not None:
+            return "the counts of the reference have noise for privacy"
+        if self.units is not None:
+            return "rows of one unit resemble each other, and units are what is compared"
+        if any(feature.stride > 1 for feature in self.features):
+            return "neighbouring rows are dependent, and all of them are counted"
+        return None
 
     def columns(
         self,
@@ -205,18 +248,30 @@ class Profile:
         """
         found = read_columns(X)
         wanted = self.sources()
-        absent = [name for name in wanted if name not in found]
-        if absent:
-            raise refusals.lacking(absent, list(found))
+        if self.time in found:
+            wanted.append(str(self.time))
+        self.check_columns(list(found))
         return expand({name: found[name] for name in wanted}, self.bases)
 
+    def check_columns(self, known: Sequence[str]) -> None:
+        """Raise DriftError, with the nearest name, where rows with these columns lack one."""
+        absent = [name for name in self.sources() if name not in known]
+        if absent:
+            raise refusals.lacking(absent, known)
+
     def sources(self) -> list[str]:
-        """The names of the columns that rows must have: inputs, and the one that tells strata."""
+        """The columns that rows must have: inputs, and those that tell strata and units."""
         inputs = [feature.name for feature in self.features if not feature.output]
         names = list(dict.fromkeys(source_of(name, self.bases) for name in inputs))
-        if self.stratum is not None:
+        if self.stratum is not None and not self.timed_stratum:
             names.append(self.stratum)
+        names += [name for name in self.aside() if name not in (*names, self.time)]
         return names
+
+    def aside(self) -> list[str]:
+        """The columns that are no features: those that tell times and units."""
+        own = None if self.unit in (*PERIODS, BATCH_UNIT) else self.unit
+        return [name for name in (self.time, own) if name is not None]
 
     def outputs(self) -> set[str]:
         """The names of the outputs that are looked at, before embeddings are made into numbers."""
@@ -260,11 +315,14 @@ class Profile:
             return self
         features = [self.features[at] for at in kept]
         bases = {name: basis for name, basis in self.bases.items() if name not in names}
+        segments = [own.of_features(kept) for own in self.segments if own.name not in names]
         return replace(
             self,
             features=fitting.AlphaWeights.shared(features),
             counts=self.counts[:, kept],
             bases=bases,
+            segments=tuple(segments),
+            units=None if self.units is None else self.units.of(kept),
         )
 
     def _is_of(
@@ -278,36 +336,22 @@ class Profile:
 
     def to_bytes(self) -> bytes:
         """The profile as an npz of plain arrays; equal profiles give equal bytes."""
-        about = {
-            "features": plain_features(self.features),
-            "strata": self.strata,
-            "stratum": self.stratum,
-            "bases": {name: basis.scale for name, basis in self.bases.items()},
-            "rows": self.rows,
-            "train_rows": self.train_rows,
-            "ordered": self.ordered,
-            "duplicates": self.duplicates,
-            "epsilon": self.epsilon,
-            "baseline": fields.write_object(self.baseline),
-            "classes": None if self.calibration is None else self.calibration.classes,
-        }
-        arrays = feature_arrays(self.features)
-        arrays["counts"] = _narrow(self.counts)
-        arrays |= basis_arrays(self.bases)
-        if self.calibration is not None:
-            arrays |= self.calibration.arrays()
-        return pack(PROFILE_SCHEMA, about, arrays)
+        return stored.write(vars(self))
 
     @staticmethod
     def from_bytes(data: bytes | memoryview) -> Profile:
         """The inverse of `to_bytes`. Raises DriftError for anything else."""
-        about, arrays = unpack(PROFILE_SCHEMA, data, "profile")
+        found = stored.read(data)
         try:
-            return _decode(about, arrays)
+            profile = fields.read_object(Profile, found, "profile")
+            stored.check_counts(profile.counts, len(profile.strata), len(profile.features))
+            if profile.units is not None:
+                profile.units.check(len(profile.features), len(profile.strata))
         except DriftError:
             raise
         except Exception as error:
             raise DriftError(f"this is no profile: {error}") from error
+        return profile
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Profile.from_bytes, (self.to_bytes(),)
@@ -318,44 +362,40 @@ class Profile:
         strata = ""
         if self.stratum is not None:
             strata = f", {len(self.strata)} strata by {self.stratum}"
+        if self.units is not None:
+            strata += f", {many(self.units.found, str(self.unit))}"
         return (
             f"<Profile of {len(self.features)} features ({names}{more}) from {self.rows:,} "
             f"rows{strata}>"
         )
 
 
+def check_profile(given: Any) -> Profile:
+    """A Profile as it is. Raises TypeError for anything else, such as rows or a file's name."""
+    if not isinstance(given, Profile):
+        raise TypeError(
+            f"the past is a Profile, not a {type(given).__name__}; mk.Profile.fit(X, reference=...) "
+            "makes one of rows, and Profile.from_bytes reads one"
+        )
+    return given
+
+
 # Fitting.
 
 
-def _counted(
-    fitted: fitting.Fitting,
+def _segmented(
+    profile: Profile,
     sides: fitting.Sides,
     answers: fitting.ServedAnswers,
-    stratum: str | None,
-    *,
-    ordered: bool,
+    names: Sequence[str],
+    seconds: Array | None,
 ) -> Profile:
-    """The profile with the counts of the reference."""
-    columns = expand(sides.held, fitted.bases)
-    strata, member = fitting.strata_of(sides.held, stratum)
-    features, counts = fitting.count_cells(
-        fitted.features,
-        columns | dict(answers.columns),
-        member,
-        answers.rows,
-        ordered=ordered,
-    )
-    return Profile(
-        features=fitting.AlphaWeights.shared(features),
-        counts=counts,
-        strata=strata,
-        stratum=stratum,
-        bases=fitted.bases,
-        rows=length(sides.held),
-        train_rows=length(sides.train),
-        ordered=ordered,
-        duplicates=fitting.duplicates(features, columns),
-    )
+    """A profile with the joint counts of the reference."""
+    if not names:
+        return profile
+    columns = expand(sides.held, profile.bases) | dict(answers.columns)
+    segments = fit_segments(names, profile.features, columns, answers.rows, seconds)
+    return replace(profile, segments=segments)
 
 
 def _private(profile: Profile, epsilon: float) -> Profile:
@@ -363,52 +403,3 @@ def _private(profile: Profile, epsilon: float) -> Profile:
     counts = noisy(profile.counts, epsilon)
     rows = int(counts[:, 0].sum())  # of the first feature, as all others
     return replace(profile, counts=counts, rows=rows, epsilon=epsilon, duplicates=0)
-
-
-def _labelled(
-    profile: Profile,
-    answers: fitting.ServedAnswers,
-    labels: Any,
-    classes: tuple[Any, ...] | None,
-    seed: int,
-) -> Profile:
-    """A profile with the losses of the reference, and the calibration of probabilities."""
-    baseline, classes = baseline_of_labels(
-        answers.served,
-        labels,
-        classes,
-        profile.rows,
-        ordered=profile.ordered,
-    )
-    calibration = None
-    if classes is not None:
-        calibration = fitting.fit_calibration(answers.served, labels, classes, seed)
-    return replace(profile, baseline=baseline, calibration=calibration)
-
-
-# Bytes.
-
-
-def _narrow(counts: Array) -> Array:
-    return counts.astype(np.uint32) if counts.max(initial=0) < 1 << 32 else counts
-
-
-def _decode(
-    about: dict[str, Any],
-    arrays: dict[str, Array],
-) -> Profile:
-    classes = about.pop("classes")
-    with_arrays = {
-        "features": read_features(about["features"], arrays),
-        "counts": arrays["counts"].astype(np.int64),
-        "bases": read_bases(about["bases"], arrays),
-        "calibration": None if classes is None else Calibration.of_arrays(classes, arrays),
-    }
-    profile = fields.read_object(Profile, about | with_arrays, "profile")
-    counts = profile.counts
-    shape = (len(profile.strata), len(profile.features), CELLS)
-    if counts.shape != shape or counts.min() < 0:
-        raise DriftError(
-            f"this is no profile: counts have the shape {counts.shape}, or are below 0"
-        )
-    return profile

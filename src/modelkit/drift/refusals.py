@@ -7,6 +7,7 @@ from typing import Any
 
 from modelkit.drift.cells import Feature
 from modelkit.drift.columns import ColumnsByName, length
+from modelkit.drift.outputs import OF_CLASSES, PER_CLASS
 from modelkit.drift.vectors import Basis
 from modelkit.errors import DriftError
 from modelkit.signature import Signature
@@ -58,7 +59,8 @@ def check_columns(
         raise DriftError(f"the reference lacks the columns {absent} and has others, {more}")
     if stratum is not None and (stratum not in train or train[stratum].ndim != 1):
         raise DriftError(
-            f"there is no column {stratum!r} to tell strata by; there are {list(train)}"
+            f"there is no column {stratum!r} to tell strata by; there are {list(train)}, and "
+            "'weekday' and 'hour' where time= names the column of times"
         )
     for what, side in (("X", train), ("reference", held)):
         if length(side) < FEWEST_ROWS:
@@ -68,13 +70,57 @@ def check_columns(
             )
 
 
-def check_names(made: Sequence[Feature], *asked: Mapping[str, Any]) -> None:
-    """Raise DriftError for two features of one name, and for asked names that no feature has."""
-    names = [feature.name for feature in made]
+def check_same_columns(old: Any, new: Any) -> None:
+    """Raise DriftError unless two profiles watch the same columns and outputs."""
+    mine = old.wanted()
+    theirs = new.wanted()
+    same = (old.stratum, old.unit, old.time) == (new.stratum, new.unit, new.time)
+    if mine == theirs and not same:
+        raise DriftError(
+            "the new reference differs in its stratum, unit or time; fit it with the same arguments"
+        )
+    if mine == theirs:
+        return
+    raise DriftError(
+        f"the new reference has other columns: it lacks {sorted(mine - theirs)} and has others, "
+        f"{sorted(theirs - mine)}; a model with other columns needs a Detector of its own"
+    )
+
+
+def check_segments(
+    names: Sequence[str],
+    stratum: str | None,
+    epsilon: float | None,
+) -> None:
+    """Raise DriftError for segments with arguments of `Profile.fit` that they do not go with."""
+    if isinstance(names, str):
+        raise DriftError(f"segments is a sequence of columns; pass ({names!r},)")
+    if names and stratum is not None:
+        raise DriftError(
+            f"segments and stratum do not go together: the alarms of a stratum of {stratum!r} say "
+            "already where the change is"
+        )
+    if names and epsilon is not None:
+        raise DriftError(
+            "segments and epsilon do not go together: joint counts have no noise; leave one out"
+        )
+
+
+def check_names(
+    made: Sequence[Feature],
+    more: Sequence[str],
+    *asked: Mapping[str, Any],
+) -> None:
+    """Raise DriftError for two features of one name, and for asked names that no feature has.
+
+    `more` are the names of features that are not among those made of columns.
+    """
+    names = [*(feature.name for feature in made), *more]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DriftError(f"columns and outputs share the names {twice}; rename the columns")
     sources = [name.split(": ")[0] for name in names]
+    sources += [OF_CLASSES for name in names if name.startswith(PER_CLASS)]
     unknown = sorted(set().union(*asked) - {*names, *sources})
     if unknown:
         raise DriftError(

@@ -10,18 +10,16 @@ from math import isnan, log10, nan
 from typing import Any, Literal, final
 
 from modelkit import fields, html, jsonable
-from modelkit.drift import sections
-from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift, Performance
+from modelkit.drift import followup, sections, spanned, wording
+from modelkit.drift.audit import AuditTable, audit_table
+from modelkit.drift.notes import Acknowledgement
+from modelkit.drift.timeline import timeline_part
+from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift, Performance, SegmentDrift
 from modelkit.errors import DriftError, importing
 
 REPORT_SCHEMA = "modelkit.drift/1"
 MOST_CHARTS = 20
 LEAST_P = 1e-300  # keeps its logarithm finite
-LEGEND = (
-    "<h2>Features, by evidence times importance</h2><p>"
-    '<span class="key old" style="margin-left:0"></span>reference'
-    '<span class="key new"></span>recent rows</p>'
-)
 
 
 @final
@@ -29,15 +27,17 @@ LEGEND = (
 class DriftReport:
     """A comparison of recent rows with a reference.
 
-    `kind` is "stream" (all that a Detector saw so far; the p-values hold whenever they are read) or
-    "batch" (one set of rows; exact p-values). `rows` rows were compared with `reference_rows`;
-    `skipped` rows were left out by a row budget. `alpha` is the probability of a false alarm,
-    `guarantee` says of what in words, and each of `assumptions` what was checked for it and found.
-    `alarms` is empty where nothing was found. `features` has one entry for each feature and
-    stratum.
+    `kind` is "stream" (all that a Detector saw so far; the p-values hold whenever they are read),
+    "batch" (one set of rows; exact p-values) or "span" (the rows of some hours or days). `rows`
+    rows were compared with `reference_rows`; `skipped` rows were left out by a row budget. `alpha`
+    is the probability of a false alarm, `guarantee` says of what in words, and each of
+    `assumptions` what was checked for it and found. `alarms` is empty where nothing was found.
+    `features` has one entry for each feature and stratum, and `segments` one for each segment of a
+    feature with an alarm. `acknowledged` are the alarms that somebody knows of. `times` are when the
+    first and the last of the rows were, in seconds since 1970, where that is known.
     """
 
-    kind: Literal["stream", "batch"]
+    kind: Literal["stream", "batch", "span"]
     rows: int
     reference_rows: int
     alpha: float
@@ -48,6 +48,9 @@ class DriftReport:
     checks: tuple[DriftCheck, ...]
     performance: Performance | None
     skipped: int = 0
+    times: tuple[float, float] | None = None
+    segments: tuple[SegmentDrift, ...] = ()
+    acknowledged: tuple[Acknowledgement, ...] = ()
 
     def ranked(self) -> tuple[FeatureDrift, ...]:
         """The features by evidence times importance, ties by effect size.
@@ -68,6 +71,9 @@ class DriftReport:
         lines += _with_rest(alarms, len(self.alarms), "alarm")
         lines += _with_rest(features, len(self.features), "feature")
         lines += _with_rest(checks, len(self.checks), "check")
+        for group in followup.grouped(self.segments).values():
+            lines.append(followup.where_text(group, self.alpha))
+        lines += [str(note) for note in self.acknowledged]
         if self.performance is not None:
             lines.append(_performance_text(self.performance))
         lines.append(f"guarantee: {self.guarantee}")
@@ -79,25 +85,32 @@ class DriftReport:
     def _title(self) -> str:
         alarms = "no alarm"
         if self.alarms:
-            alarms = sections.counted(len(self.alarms), "alarm")
+            alarms = wording.count_of(len(self.alarms), "alarm")
         return f"Drift of a {self.kind}, {alarms}"
 
     def _compared(self) -> str:
-        rows = sections.counted(self.rows, "row")
+        rows = wording.count_of(self.rows, "row")
         if self.skipped:
             rows += f" ({self.skipped:,} more left out by the row budget)"
         return f"{rows} against {self.reference_rows:,} of the reference, alpha {self.alpha:g}"
 
-    def _line(self, drift: FeatureDrift) -> str:
+    def _line(
+        self,
+        drift: FeatureDrift,
+    ) -> str:
         found = [sections.tests_text(drift, self.kind)]
         found += [str(size) for size in drift.effects[:1]]
-        where = sections.where(drift.feature, drift.stratum)
+        where = wording.name_of(drift.feature, drift.stratum)
         return f"{where}: {'; '.join(found)}"
 
     def to_json(self) -> str:
         """Everything, as one line of ASCII: it may be printed on any terminal."""
         plain = {"schema": REPORT_SCHEMA} | jsonable.to_plain(fields.write_object(self))
-        return json.dumps(plain, allow_nan=False, sort_keys=True)
+        return json.dumps(
+            plain,
+            allow_nan=False,
+            sort_keys=True,
+        )
 
     @staticmethod
     def from_json(text: str) -> DriftReport:
@@ -116,7 +129,7 @@ class DriftReport:
         with importing("pandas", "DriftReport.to_dataframe", "frames"):
             import pandas as pd
 
-        others = ("effects", "missing", "cells")
+        others = ("effects", "missing", "cells", "bins", "at_alarm")
         names = [own.name for own in dataclasses.fields(FeatureDrift) if own.name not in others]
         rows = [_flat(drift, names) for drift in self.ranked()]
         columns = dict.fromkeys([*names, "missing_reference", "missing_recent"])
@@ -125,6 +138,17 @@ class DriftReport:
         frame = pd.DataFrame(rows, columns=[*columns])
         return frame.astype({"began": "Int64", "p_changed": "float64", "p_material": "float64"})
 
+    def audit_table(self) -> AuditTable:
+        """The customary figures on each feature, as `ranked`, for those who audit by them.
+
+        They are PSI in ten bins of the reference, and the p-value of one Kolmogorov-Smirnov or
+        chi-square test. No alarm goes by them: they know nothing of the other features, nor of how
+        often one looks. The effect size "psi" is another: it is less its mean under no change.
+
+        Raises DriftError for a report that an earlier modelkit wrote.
+        """
+        return audit_table(self.ranked(), self.alarms)
+
     def to_html(self) -> str:
         """A page of its own, with a chart for each of the first 20 features.
 
@@ -132,25 +156,72 @@ class DriftReport:
         """
         ranked = self.ranked()
         body = [
+            sections.summary_box(
+                self.headline(),
+                self._advice(),
+                alarmed=None if self._undecided() else bool(self.alarms),
+            ),
             f'<p class="soft">{html.escape(self._compared())}</p>',
-            sections.alarm_box(self.alarms, self.kind, self.guarantee),
-            sections.promise_part(self.guarantee, self.assumptions),
+            self._timeline(),
+            sections.alarms_part(self.alarms, self.kind, self.guarantee),
+            followup.where_part(self.segments, self.alpha),
+            followup.notes_part(self.acknowledged),
             sections.performance_part(self.performance),
             sections.checks_part(self.checks),
             self._charts(ranked[:MOST_CHARTS]),
             sections.rest_part(ranked[MOST_CHARTS:]),
+            sections.customary_part(self._customary()),
+            sections.promise_part(self.guarantee, self.assumptions),
+            sections.words_part(),
         ]
         return html.page(self._title(), "".join(body), sections.STYLE)
 
-    def _charts(self, features: Sequence[FeatureDrift]) -> str:
+    def headline(self) -> str:
+        """What changed, since when and by how much, in one or two sentences."""
+        if self._quiet_span():
+            return spanned.headline(self.ranked(), self.rows, self.alpha)
+        return wording.headline(self.alarms, self.ranked(), self.kind, self.rows)
+
+    def _advice(self) -> str:
+        if self._quiet_span():
+            return spanned.advice(self.features, self.alpha)
+        return wording.advice(self.alarms, len(self.checks))
+
+    def _undecided(self) -> bool:
+        return self._quiet_span() and not spanned.at_rest(self.features, self.alpha)
+
+    def _quiet_span(self) -> bool:
+        return self.kind == "span" and not self.alarms
+
+    def _timeline(self) -> str:
+        if self.kind == "batch":
+            return ""
+        return timeline_part(
+            self.alarms,
+            self.rows + self.skipped,  # as alarms count: also those that a budget left out
+            self.times,
+        )
+
+    def _customary(self) -> AuditTable | None:
+        """The customary figures; None for a report that an earlier modelkit wrote."""
+        with_bins = all(drift.bins for drift in self.features)
+        return self.audit_table() if with_bins else None
+
+    def _charts(
+        self,
+        features: Sequence[FeatureDrift],
+    ) -> str:
         if not features:
             return ""
-        alarmed = {(alarm.feature, alarm.stratum) for alarm in self.alarms}
+        alarmed: dict[tuple[str, str | None], Alarm] = {}
+        for alarm in self.alarms:
+            alarmed.setdefault((alarm.feature, alarm.stratum), alarm)
         charts = []
         for drift in features:
-            found = (drift.feature, drift.stratum) in alarmed
-            charts.append(sections.feature_part(drift, self.kind, alarmed=found))
-        return f'{LEGEND}<div class="grid">{"".join(charts)}</div>'
+            first = alarmed.get((drift.feature, drift.stratum))
+            charts.append(sections.feature_part(drift, self.kind, first))
+        legend = sections.legend(at_alarm=any(drift.at_alarm for drift in features))
+        return f'{legend}<div class="grid">{"".join(charts)}</div>'
 
     def _repr_html_(self) -> str:
         facts = [("compared", self._compared())]
@@ -160,7 +231,7 @@ class DriftReport:
         facts.append(("guarantee", self.guarantee))
         rows = []
         for drift in self.ranked()[:5]:
-            where = sections.where(drift.feature, drift.stratum)
+            where = wording.name_of(drift.feature, drift.stratum)
             tests = sections.tests_text(drift, self.kind)
             sizes = "; ".join(map(sections.effect_text, drift.effects[:1]))
             rows.append((where, tests, sizes))
@@ -191,13 +262,13 @@ def _with_rest(
     left = total - len(lines)
     if not left:
         return lines
-    return [*lines, f"and {sections.counted(left, f'more {noun}')}"]
+    return [*lines, f"and {wording.count_of(left, f'more {noun}')}"]
 
 
 def _performance_text(found: Performance) -> str:
     parts = []
     if found.loss is not None:
-        rows = sections.counted(found.labelled, "labelled row")
+        rows = wording.count_of(found.labelled, "labelled row")
         parts.append(f"loss {sections.interval_text(found.loss)} of {rows}")
     if found.baseline is not None:
         parts.append(f"reference {sections.interval_text(found.baseline)}")

@@ -5,25 +5,48 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import isfinite
 
+from modelkit.drift import wording
+from modelkit.drift.audit import AuditTable
 from modelkit.drift.charts import chart, percent
 from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift, Performance
+from modelkit.drift.wording import count_of
 from modelkit.html import escape
 
 MOST_ALARMS = 30
 MOST_CHECKS = 60
 MOST_REST = 400  # rows of the table of features that have no chart
+MOST_CUSTOMARY = 20
+CUSTOMARY = (
+    "As auditors compute them again, each of one look at one feature. No alarm goes by them: of many "
+    "features that are looked at every day, some exceed such a limit by chance."
+)
+WORDS = (
+    ("reference", "rows of the past that the model was not trained on"),
+    ("recent rows", "the last 1,024 rows, or the whole batch"),
+    ("rows of the alarm", "those from when the change began to the alarm, the last 1,024 at most"),
+    ("any change", "how often rows without a change would look like this, once in a whole stream"),
+    ("beyond the tolerance", "the same, for rows that differ by no more than the tolerance"),
+    ("p", "the same as a number: 0.001 is 1 in 1,000"),
+    ("alpha", "how often you accept a false alarm; features, kinds and strata share it"),
+    ("share of alpha", "how much of it a feature has: it grows with the importance you give it"),
+    ("ks", "the largest difference between the shares of rows up to one value"),
+    ("tv", "the share of rows that would have to change for both to agree"),
+    ("js", "the Jensen-Shannon distance: 0 for equal, 1 for nothing in common"),
+    ("psi", "the population stability index less what chance gives it"),
+    ("[low, high]", "where the true size lies, in 95 of 100 cases"),
+)
 
 # Blue grey and orange are told apart by all common kinds of colour vision, and by their lightness
 # in print.
 STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#1f2328;--soft:#57606a;--line:#d0d7de;
---old:#8aa0b8;--new:#c2570c;
+--old:#8aa0b8;--new:#c2570c;--then:#7a3e9d;
 --bad:#b42318;--badbg:#fff1ef;--good:#1a7f37;--goodbg:#eefbf1}
 @media (prefers-color-scheme:dark){:root{--paper:#15191f;--ink:#e6edf3;--soft:#9aa7b4;
 --line:#343c46;--old:#7389a1;
---new:#ff9a52;--bad:#ff9489;--badbg:#331a1a;--good:#6fd08a;--goodbg:#14281b}}
+--new:#ff9a52;--then:#c79bf2;--bad:#ff9489;--badbg:#331a1a;--good:#6fd08a;--goodbg:#14281b}}
 @media print{:root{color-scheme:light;--paper:#fff;--ink:#000;--soft:#444;--line:#bbb;--old:#8aa0b8;
---new:#c2570c;
+--new:#c2570c;--then:#7a3e9d;
 --bad:#b42318;--badbg:#fff;--good:#1a7f37;--goodbg:#fff}body{margin:0!important}
 .grid{display:block!important}
 section,.box{break-inside:avoid;margin-bottom:10px}*{print-color-adjust:exact;
@@ -42,23 +65,27 @@ p{margin:4px 0}ul{margin:4px 0;padding-left:20px}li{overflow-wrap:anywhere;margi
 border-radius:9px;padding:0 7px;font-size:12px;font-weight:600;white-space:nowrap}
 .wide{overflow-x:auto}table{border-collapse:collapse}
 th,td{text-align:left;vertical-align:top;padding:3px 16px 3px 0;border-top:1px solid var(--line);
-overflow-wrap:anywhere}
+overflow-wrap:break-word;min-width:3em;max-width:30em}
 th{font-weight:normal;color:var(--soft);border:0;white-space:nowrap}
 td:last-child{overflow-wrap:normal}
-.key{display:inline-block;width:12px;height:12px;border-radius:2px;vertical-align:-1px;
-margin:0 4px 0 12px}
 svg{width:100%;height:auto;display:block;margin-top:6px}svg text{font-size:11px;fill:var(--soft)}
 .old{fill:var(--old);background:var(--old)}.new{fill:var(--new);background:var(--new)}
 path.old{fill-opacity:.55}path.new{fill:none;stroke:var(--new);stroke-width:1.8}
 .axis{fill:none;stroke:var(--soft);stroke-width:.7}
+path.then{fill:none;stroke:var(--then);stroke-width:1.6;stroke-dasharray:4 2}
+rect.then{fill:var(--then)}
+.lead{font-size:17px;line-height:1.4;font-weight:600;margin:2px 0 8px;overflow-wrap:anywhere}
+.legend{display:flex;flex-wrap:wrap;gap:4px 18px;margin:6px 0 10px;align-items:center}
+.legend svg{width:26px;height:14px;display:inline-block;margin:0 6px 0 0;vertical-align:-2px}
+.legend .key{white-space:nowrap}.when{max-width:580px}
+circle.new{fill:var(--new)}
+dl{display:grid;grid-template-columns:fit-content(34%) 1fr;gap:1px 12px;margin:4px 0}
+dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
+.words dl{gap:3px 16px}
+@media (max-width:520px){body{padding:0 10px;margin:.7em auto!important}
+svg text{font-size:13.5px}.lead{font-size:16px}.wide table{width:max-content}td{max-width:14em}}
 .hit rect{fill:transparent}.hit rect:hover{fill:var(--ink);fill-opacity:.12}
 """
-
-_SAYS = {
-    "changed": "is no longer like the reference",
-    "material": "differs from the reference by more than the tolerance",
-    "performance": "has become worse than in the reference, by more than the tolerance",
-}
 
 
 def p_value(p: float | None) -> str:
@@ -66,35 +93,31 @@ def p_value(p: float | None) -> str:
     return "-" if p is None else f"{p:.2g}"
 
 
-def where(
-    feature: str,
-    stratum: str | None,
+def summary_box(
+    headline: str,
+    advice: str,
+    *,
+    alarmed: bool | None,
 ) -> str:
-    """A feature and its stratum, as text."""
-    return feature if stratum is None else f"{feature} (stratum {stratum})"
+    """What was found, and what to do, before anything else; None is neither good nor bad."""
+    look = {True: "bad", False: "good", None: ""}[alarmed]
+    lead = f'<p class="lead">{escape(headline)}</p>'
+    return f'<div class="box {look}">{lead}<p>{escape(advice)}</p></div>'
 
 
-def alarm_box(
+def alarms_part(
     alarms: Sequence[Alarm],
     kind: str,
     guarantee: str,
 ) -> str:
-    """All alarms in words, or that there is no alarm."""
+    """All alarms in words."""
     if not alarms:
-        return (
-            '<div class="box good"><b>No alarm.</b> That does not prove that nothing changed.</div>'
-        )
+        return ""
     shown = alarms[:MOST_ALARMS]
     items = [f"<li>{_alarm_item(alarm, kind, guarantee)}</li>" for alarm in shown]
     if len(alarms) > MOST_ALARMS:
         items.append(f"<li>and {len(alarms) - MOST_ALARMS:,} more</li>")
-    title = counted(len(alarms), "alarm")
-    return f'<div class="box bad"><b>{title}</b><ul>{"".join(items)}</ul></div>'
-
-
-def counted(n: int, noun: str) -> str:
-    """A number with its noun, such as "3 rows"."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+    return f"<h2>{count_of(len(alarms), 'alarm')}</h2><ul>{''.join(items)}</ul>"
 
 
 def _alarm_item(
@@ -102,27 +125,16 @@ def _alarm_item(
     kind: str,
     guarantee: str,
 ) -> str:
-    who = escape(where(alarm.feature, alarm.stratum))
-    says = escape(_SAYS.get(alarm.kind, alarm.kind))
+    who = escape(wording.name_of(alarm.feature, alarm.stratum))
+    says = escape(wording.SAYS.get(alarm.kind, alarm.kind))
     size = ""
     if alarm.effect is not None:
         size = f": {escape(effect_text(alarm.effect))}"
-    rests = f"{alarm.statistic}: p {p_value(alarm.p)}, alarm at {alarm.level:.2g}"
-    own = ""
+    evidence = wording.evidence_text(alarm, kind)
     if alarm.guarantee != guarantee:
-        own = f" {escape(alarm.guarantee)}"
-    evidence = f'<span class="soft">{escape(rests)}.{own}</span>'
-    return f"<b>{who}</b> {says}{size}.{_when(alarm, kind)} {evidence}"
-
-
-def _when(alarm: Alarm, kind: str) -> str:
-    """A sentence on when the alarm was raised, and when the change began."""
-    since = ""
-    if alarm.began is not None:
-        since = f"; it began after about {alarm.began:,} rows"
-    if kind != "stream":
-        return since
-    return f" Raised at row {alarm.row:,}{since}."
+        evidence = f"{evidence} {alarm.guarantee}"
+    raised = escape(wording.raised_text(alarm, kind))
+    return f'<b>{who}</b> {says}{size}. {raised} <span class="soft">{escape(evidence)}</span>'
 
 
 def effect_text(size: Effect) -> str:
@@ -145,7 +157,7 @@ def promise_part(
     """The guarantee of the alarms, and its assumptions."""
     items = "".join(f"<li>{escape(text)}</li>" for text in assumptions)
     found = f"<ul>{items}</ul>" if items else ""
-    return f"<h2>Guarantee</h2><p>{escape(guarantee)}</p>{found}"
+    return f"<h2>How far this can be relied on</h2><p>{escape(guarantee)}</p>{found}"
 
 
 def html_table(
@@ -172,7 +184,7 @@ def performance_part(found: Performance | None) -> str:
         return ""
     rows = []
     if found.loss is not None:
-        title = f"mean loss of {counted(found.labelled, 'labelled row')}"
+        title = f"mean loss of {count_of(found.labelled, 'labelled row')}"
         rows.append((title, *_value_columns(found.loss)))
     if found.baseline is not None:
         rows.append(("mean loss of the reference", *_value_columns(found.baseline)))
@@ -206,55 +218,114 @@ def checks_part(checks: Sequence[DriftCheck]) -> str:
     return f"<h2>Data checks</h2>{table}{_more(len(checks), MOST_CHECKS)}"
 
 
-def _more(total: int, shown: int) -> str:
+def _more(
+    total: int,
+    shown: int,
+) -> str:
     return f"<p>and {total - shown:,} more</p>" if total > shown else ""
 
 
-def tests_text(drift: FeatureDrift, kind: str) -> str:
+def tests_text(
+    drift: FeatureDrift,
+    kind: str,
+) -> str:
     """The p-values of a feature in words.
 
     They say where no recent row has it, as an output that nobody asked for.
     """
-    if kind == "batch":
-        found = f"exact p, adjusted by Holm: {p_value(drift.p_changed)}"
+    rows = _rests_on(drift)
+    named = ((drift.p_changed, "any change"), (drift.p_material, "beyond the tolerance"))
+    tests = [f"{p:.2g} ({what})" for p, what in named if p is not None]
+    if not tests:
+        found = "not tested"
+    elif kind != "stream":
+        found = f"exact p{rows}, adjusted for all features: {p_value(drift.p_changed)}"
     else:
-        changed = f"{p_value(drift.p_changed)} (any change)"
-        material = f"{p_value(drift.p_material)} (beyond the tolerance)"
-        found = f"anytime p: {changed}, {material}"
+        found = f"anytime p{rows}: {', '.join(tests)}"
     return found if drift.rows else f"{found}; no recent row has it"
+
+
+def _rests_on(drift: FeatureDrift) -> str:
+    """How many rows the p-values are of; nothing for a report of before."""
+    if not drift.reference_rows:
+        return ""
+    return f" of {drift.compared:,} rows against {drift.reference_rows:,}"
 
 
 def feature_part(
     drift: FeatureDrift,
     kind: str,
-    *,
-    alarmed: bool,
+    alarm: Alarm | None,
 ) -> str:
-    """A feature with its chart."""
-    tag = ' <span class="tag">alarm</span>' if alarmed else ""
-    name = escape(where(drift.feature, drift.stratum))
-    about = f"{drift.kind}, {counted(drift.rows, 'recent row')}, weight {drift.weight:.3g}"
-    lines = "<br>".join(map(escape, _feature_facts(drift, kind)))
+    """A feature with its chart; `alarm` is its first one."""
+    tag = "" if alarm is None else ' <span class="tag">alarm</span>'
+    name = escape(wording.name_of(drift.feature, drift.stratum))
+    about = f"{drift.kind}, {count_of(drift.rows, 'recent row')}"
+    if not drift.rows:
+        about = f"{drift.kind}, no recent row has it"
+    rests = _rests_on(drift)
+    tests = wording.tests_of(drift, kind)
+    about += f"; p-values{rests}" if rests and tests else ""
+    facts = html_facts([*tests, *_feature_facts(drift, alarm)])
     return (
         f"<section><h3>{name}{tag}</h3>"
-        f'<p class="soft">{escape(about)}</p><p>{lines}</p>{chart(drift)}</section>'
+        f'<p class="soft">{escape(about)}</p>{facts}{chart(drift)}</section>'
     )
+
+
+def legend(
+    *,
+    at_alarm: bool,
+) -> str:
+    """What the charts draw how, above them."""
+    keys = [("old", "reference"), ("new", "recent rows")]
+    if at_alarm:
+        keys.append(("then", "rows of the alarm"))
+    drawn = []
+    for look, name in keys:
+        drawn.append(f'<span class="key">{_swatch(look)}{name}</span>')
+    return (
+        "<h2>Each feature, the strongest evidence first</h2>"
+        f'<div class="legend">{"".join(drawn)}'
+        '<span class="soft">up: share of rows; across: the values, in steps of about equally many training '
+        "rows</span></div>"
+    )
+
+
+def _swatch(look: str) -> str:
+    path = "M1 13V3H25V13Z" if look == "old" else "M1 11V5H25V11"
+    return f'<svg viewBox="0 0 26 14" aria-hidden="true"><path class="{look}" d="{path}"/></svg>'
+
+
+def html_facts(facts: Iterable[tuple[str, str]]) -> str:
+    """Names and what they are, side by side."""
+    lines = [f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts]
+    return f"<dl>{''.join(lines)}</dl>" if lines else ""
 
 
 def _feature_facts(
     drift: FeatureDrift,
-    kind: str,
-) -> list[str]:
-    facts = [tests_text(drift, kind)]
+    alarm: Alarm | None,
+) -> list[tuple[str, str]]:
+    facts = []
+    since = wording.began_text(drift, alarm)
+    if since is not None:
+        facts.append(("since", since))
+    move = wording.largest_move(drift) if drift.rows else None
+    if move is not None and move.old != move.new:
+        facts.append(("moved most", str(move)))
     if drift.effects:
-        facts.append("; ".join(map(effect_text, drift.effects)))
+        facts.append(("size", "; ".join(map(effect_text, drift.effects))))
     if any(drift.missing):
-        before, now = drift.missing
-        recent = percent(now) if drift.rows else "unknown"
-        facts.append(f"missing {percent(before)}, recent {recent}")
-    if drift.began is not None:
-        facts.append(f"a change began after about {drift.began:,} rows")
+        facts.append(("missing", _missing_text(drift)))
+    facts.append(("share of alpha", percent(drift.weight)))
     return facts
+
+
+def _missing_text(drift: FeatureDrift) -> str:
+    before, now = drift.missing
+    recent = percent(now) if drift.rows else "unknown"
+    return f"{percent(before)}, recent {recent}"
 
 
 def rest_part(features: Sequence[FeatureDrift]) -> str:
@@ -263,8 +334,29 @@ def rest_part(features: Sequence[FeatureDrift]) -> str:
         return ""
     rows = []
     for drift in features[:MOST_REST]:
-        name = where(drift.feature, drift.stratum)
+        name = wording.name_of(drift.feature, drift.stratum)
         sizes = "; ".join(map(effect_text, drift.effects))
         rows.append((name, p_value(drift.p_changed), p_value(drift.p_material), sizes))
     table = html_table(("feature", "p, any change", "p, beyond the tolerance", "size"), rows)
     return f"<h2>Other features</h2>{table}{_more(len(features), MOST_REST)}"
+
+
+def customary_part(table: AuditTable | None) -> str:
+    """The customary figures, as a table."""
+    if table is None or not table.rows:
+        return ""
+    rows = []
+    for row in table.rows[:MOST_CUSTOMARY]:
+        name = wording.name_of(row.feature, row.stratum)
+        psi = "-" if row.psi is None else f"{row.psi:.3f}"
+        statistic = "-" if row.statistic is None else f"{row.test} {row.statistic:.3g}"
+        rows.append((name, psi, row.says or "-", statistic, p_value(row.p)))
+    header = ("feature", "PSI, ten bins", "customarily called", "test", "p of this test alone")
+    shown = html_table(header, rows)
+    more = _more(len(table.rows), MOST_CUSTOMARY)
+    return f"<h2>Customary figures</h2><p>{escape(CUSTOMARY)}</p>{shown}{more}"
+
+
+def words_part() -> str:
+    """The words of the page, explained."""
+    return f'<h2>The words on this page</h2><div class="words">{html_facts(WORDS)}</div>'

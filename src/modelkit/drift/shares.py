@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from modelkit.cast import Array
@@ -12,11 +14,15 @@ from modelkit.drift.losses import Baseline
 from modelkit.drift.privacy import most_noise
 from modelkit.drift.profile import Profile
 from modelkit.drift.stream import Stream
+from modelkit.drift.target import TARGET, TargetLabels
+from modelkit.drift.vectors import source_of
+from modelkit.errors import DriftError
 from modelkit.evidence import Guarantee
 
 HORIZON = 10_000  # rows in which alpha is the probability of a false alarm, for "arl"
 ALPHA_SHARES = {"changed": 2, "material": 1, "performance": 1}  # among the kinds looked for
 FOR_THE_REFERENCE = 1 / 3  # of the alpha of "material" and "performance": for its sampling error
+DEFAULT_TOLERANCE = 0.03
 LEAST_DELTA = 1e-300  # keeps the logarithm of a feature without any share of alpha finite
 
 
@@ -28,6 +34,8 @@ def alpha_by_kind(
     shares = dict(ALPHA_SHARES)
     if profile.epsilon is not None:
         del shares["changed"]  # noise breaks the exchangeability it rests on
+    if profile.units is not None:
+        del shares["material"]  # it would need many more units than there are
     if profile.baseline is None:
         del shares["performance"]
     total = sum(shares.values())
@@ -49,18 +57,81 @@ def _noise(
     return found
 
 
+def weights_of(profile: Profile) -> Array:
+    """The share of alpha of each feature in one stratum, (d,); what is left is for the labels."""
+    weights = np.array([feature.weight for feature in profile.features])
+    target = 0.0 if profile.target is None else profile.target.feature.weight
+    shares: Array = weights * (1 - target) / len(profile.strata)
+    return shares
+
+
+def target_stream(
+    target: TargetLabels,
+    levels: dict[str, float],
+    *,
+    tolerances: Array,
+    guarantee: Guarantee,
+    seed: np.random.SeedSequence,
+) -> Stream:
+    """The stream of the labels, with their share of alpha."""
+    material = np.array([levels["material"] * target.feature.weight])
+    deltas = np.maximum(material * FOR_THE_REFERENCE / band.TRIED, LEAST_DELTA)
+    return Stream(
+        (target.feature,),
+        target.counts[None],
+        {
+            "changed": np.array([levels["changed"] * target.feature.weight]),
+            "material": material * (1 - FOR_THE_REFERENCE),
+        },
+        tolerances=tolerances,
+        deltas=deltas,
+        noise=None,
+        guarantee=guarantee,
+        horizon=HORIZON,
+        seed=seed,
+    )
+
+
+def tolerances_of(
+    profile: Profile,
+    tolerance: float | Mapping[str, float],
+) -> Array:
+    """The tolerance of each feature, (d,), and at last that of the labels.
+
+    Raises DriftError for a tolerance out of range, and for names that no feature has.
+    """
+    given = tolerance if isinstance(tolerance, Mapping) else {}
+    usual = DEFAULT_TOLERANCE if isinstance(tolerance, Mapping) else tolerance
+    names = [*(feature.name for feature in profile.features), TARGET]
+    sources = [source_of(name, profile.bases) for name in names]
+    known = {*names, *sources}
+    if profile.target is None:
+        known.remove(TARGET)
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise DriftError(
+            f"tolerance names {unknown}, which is no feature; there are {sorted(known)}"
+        )
+    found = []
+    for name, source in zip(names, sources, strict=True):
+        found.append(given.get(name, given.get(source, usual)))
+    odd = [value for value in found if not 0 <= value < 1]
+    if odd:
+        raise DriftError(f"a tolerance is from 0 to 1, and below 1; got {odd[0]!r}")
+    return np.array(found, np.float64)
+
+
 def stream_of(
     profile: Profile,
     s: int,
     levels: dict[str, float],
     *,
-    tolerance: float,
+    tolerances: Array,
     guarantee: Guarantee,
     seed: np.random.SeedSequence,
 ) -> Stream:
     """The stream of stratum number `s`, with the shares of alpha of its features."""
-    weights = np.array([feature.weight for feature in profile.features])
-    weights = weights / len(profile.strata)
+    weights = weights_of(profile)
     material = levels["material"] * weights
     of_features = {"material": material * (1 - FOR_THE_REFERENCE)}
     if "changed" in levels:
@@ -74,7 +145,7 @@ def stream_of(
         profile.features,
         profile.counts[s],
         of_features,
-        tolerance=tolerance,
+        tolerances=tolerances,
         deltas=deltas,
         noise=noise,
         guarantee=guarantee,

@@ -14,11 +14,12 @@ from modelkit.cast import Array
 from modelkit.drift import archive, band, martingale
 from modelkit.drift.cells import ABSENT, CELLS, Feature
 from modelkit.drift.martingale import BLOCK_ROWS
+from modelkit.drift.milestones import BlockEnd, StreamCourse, known, whole_blocks
 from modelkit.evidence import LEAST_WEALTH, MOST_LOG_GAIN, Evidence, Guarantee
 
 RECENT = 32  # blocks whose counts are kept for effect sizes
 BLOCKS_OF_BAND = 4  # of 32 rows each, for one step of the band
-BET_ROWS = {"changed": BLOCK_ROWS, "material": BLOCK_ROWS * BLOCKS_OF_BAND}
+BET_BLOCKS = {"changed": 1, "material": BLOCKS_OF_BAND}
 TINY_LEVEL = 1e-300  # keeps the threshold of a feature without any share of alpha finite
 
 
@@ -28,7 +29,8 @@ class Crossing:
 
     `feature` is the number of the feature, `p` the p-value, `row` the number of rows until then,
     `began` the number of rows before the estimated change. `recent` are counts (67,) of the rows
-    since then, of the last 1,024 at most.
+    since then, of the last 1,024 at most. `time` and `began_time` are when these rows were, and
+    `rows` is how many values of the feature were looked at.
     """
 
     kind: str
@@ -37,6 +39,9 @@ class Crossing:
     row: int
     began: int | None
     recent: Array
+    time: float | None = None
+    began_time: float | None = None
+    rows: int | None = None
 
 
 @final
@@ -48,7 +53,7 @@ class Stream:
         reference: int64 (d, 67), their counts in this stratum.
         levels: for "changed" and "material" the share of alpha of each feature, (d,); without an
             entry for a kind that is not looked for.
-        tolerance: see `band.band`.
+        tolerances: that of each feature, (d,); see `band.band`.
         deltas: for each feature, the share of alpha for the error of the reference.
         noise: see `band.band`, for each feature; None without.
         guarantee: see `evidence`.
@@ -62,7 +67,7 @@ class Stream:
         reference: Array,
         levels: dict[str, Array],
         *,
-        tolerance: float,
+        tolerances: Array,
         deltas: Array,
         noise: list[Array] | None,
         guarantee: Guarantee,
@@ -72,17 +77,22 @@ class Stream:
         d = len(features)
         self.rows = 0
         self.totals = np.zeros((d, CELLS), np.int64)
-        self._strides = np.array([feature.stride for feature in features])
+        self._thinned = [(j, own.stride) for j, own in enumerate(features) if own.stride > 1]
+        self._phases = _phases(features, seed)
+        self._came = 0
         self._counts = reference.copy()
         self._pending = np.empty((BLOCK_ROWS, d), np.uint8)
         self._recent = np.zeros((RECENT, d, CELLS), np.uint8)
         self._blocks = 0
-        self._ranked: list[tuple[Array | None, Array]] = []
+        self._ranked: list[tuple[Array | None, Array, list[BlockEnd]]] = []
+        self._whereabouts = StreamCourse(BLOCK_ROWS)
+        self.values = np.zeros(d, np.int64)  # of each feature that were bet on
         self._rng = np.random.default_rng(seed)
-        self._coarse = _group_table(features)
+        coarse = _group_table(features)
+        self._coarse = coarse.astype(np.float32)  # exact: a block has 32 rows
         self._banded = np.zeros((d, band.BAND_GROUPS))
-        grouped = (reference[:, None, :] @ self._coarse)[:, 0]
-        self._pays, band_weights = _band_tables(grouped, tolerance, deltas, noise)
+        grouped = (reference[:, None, :] @ coarse)[:, 0]
+        self._pays, band_weights = _band_tables(grouped, tolerances, deltas, noise)
         bets = {"changed": martingale.rank_bets()[1], "material": band_weights}
         self.evidence = {
             kind: Evidence(d, weights, guarantee)
@@ -119,33 +129,47 @@ class Stream:
         most = int(self.totals.sum(axis=1).max(initial=0))
         return max(most - self.rows, 0)
 
-    def rank(self, cells: Array) -> None:
-        """Take rows, uint8 (n, d); the bets on them wait for `settle`.
+    def leave_out(
+        self,
+        cells: Array,
+        rows: Array,
+    ) -> None:
+        """Mark values as absent, in place, that are closer than their feature's stride.
 
-        A row that has no value for a feature has 255 there.
+        `rows` are the numbers of the rows of this stratum, in their order of arrival, among
+        `cells`, uint8 (n, d). Of a feature's values every stride-th is kept, from a random one on.
+        """
+        for j, stride in self._thinned:
+            first = int(self._phases[j] - self._came) % stride
+            kept = rows[first::stride]
+            values = cells[kept, j]
+            cells[rows, j] = ABSENT
+            cells[kept, j] = values
+        self._came += len(rows)
+
+    def rank(
+        self,
+        cells: Array,
+        places: Array,
+    ) -> None:
+        """Take rows; the bets on them wait for `settle`.
+
+        Args:
+            cells: uint8 (n, d); a row that has no value for a feature has 255 there.
+            places: the number of each row in its Detector and its time, float64 (n, 2).
         """
         n = len(cells)
         if not n:
             return
         had = self.rows % BLOCK_ROWS
-        cells = self._apart(cells)
         self.rows += n
         if had + n < BLOCK_ROWS:
             self._pending[had : had + n] = cells
+            self._whereabouts.wait(had, places)
             return
-        whole = np.concatenate([self._pending[:had], cells]) if had else cells
-        cut = len(whole) // BLOCK_ROWS * BLOCK_ROWS
-        rest = whole[cut:]
-        blocks = whole[:cut].reshape(-1, BLOCK_ROWS, cells.shape[1])
-        self._pending[: len(rest)] = rest
-        self._ranked.append(self._ranks(blocks))
-
-    def _apart(self, cells: Array) -> Array:
-        """Rows with only those values that are as far apart as their feature's stride."""
-        if not (self._strides > 1).any():
-            return cells
-        at = np.arange(self.rows, self.rows + len(cells))[:, None]
-        return np.where(at % self._strides, np.uint8(ABSENT), cells)
+        ends = self._whereabouts.ends(had, places)
+        slots, added = self._ranks(whole_blocks(self._pending, had, cells))
+        self._ranked.append((slots, added, ends))
 
     def _ranks(
         self,
@@ -160,8 +184,8 @@ class Stream:
     def settle(self) -> list[Crossing]:
         """Bet on all rows that were ranked."""
         crossed: list[Crossing] = []
-        for slots, added in self._ranked:
-            crossed += self._bet(slots, added)
+        for slots, added, ends in self._ranked:
+            crossed += self._bet(slots, added, ends)
         self._ranked.clear()
         return crossed
 
@@ -169,16 +193,20 @@ class Stream:
         self,
         slots: Array | None,
         added: Array,
+        ends: list[BlockEnd],
     ) -> list[Crossing]:
         crossed: list[Crossing] = []
-        grouped = (added.transpose(1, 0, 2) @ self._coarse).transpose(1, 0, 2)
+        rows = added.sum(axis=2)
+        by_feature = added.transpose(1, 0, 2).astype(np.float32)
+        grouped = (by_feature @ self._coarse).transpose(1, 0, 2)
         if slots is not None:
             logs = martingale.rank_increments(slots)
             factors = np.exp(logs)
-            rows = added.sum(axis=2)
         for i, counts in enumerate(added):
             self._recent[self._blocks % RECENT] = counts
             self._blocks += 1
+            self._whereabouts.come_to(ends[i])
+            self.values += rows[i]
             if slots is not None:
                 self.evidence["changed"].step(logs[i], factors[i], rows[i])
                 crossed += self._crossed("changed")
@@ -211,14 +239,18 @@ class Stream:
         return crossed
 
     def _crossing(self, kind: str, j: int) -> Crossing:
-        began = int(self.began(kind)[j])
+        block = int(self._first_blocks(kind)[j])
+        began, began_time = self._whereabouts.at(np.array([block]))
         return Crossing(
             kind,
             feature=j,
             p=float(self.p(kind)[j]),
-            row=self._blocks * BLOCK_ROWS,
-            began=began,
-            recent=self.recent(began)[j],
+            row=self._whereabouts.row,
+            began=int(began[0]),
+            recent=self.recent(block)[j],
+            time=known(self._whereabouts.latest),
+            began_time=known(began_time[0]),
+            rows=int(self.values[j]),
         )
 
     def p(self, kind: str) -> Array:
@@ -246,11 +278,15 @@ class Stream:
 
     def began(self, kind: str) -> Array:
         """For each feature, (d,), the number of rows before the start of its best bet."""
-        return self.evidence[kind].began() * BET_ROWS[kind]
+        return self._whereabouts.at(self._first_blocks(kind))[0]
 
-    def recent(self, since: int = 0) -> Array:
-        """Counts (d, 67) of the last 1,024 rows that came after the first `since`."""
-        after = max(self._blocks - since // BLOCK_ROWS, 1)
+    def _first_blocks(self, kind: str) -> Array:
+        """For each feature, (d,), the number of the block at which its best bet began."""
+        return self.evidence[kind].began() * BET_BLOCKS[kind]
+
+    def recent(self, block: int = 0) -> Array:
+        """Counts (d, 67) of the last 1,024 rows from the block of this number on."""
+        after = max(self._blocks - block, 1)
         blocks = min(RECENT, self._blocks, after)
         at = np.arange(self._blocks - blocks, self._blocks) % RECENT
         counts: Array = self._recent[at].sum(axis=0, dtype=np.int64)
@@ -266,7 +302,10 @@ class Stream:
             "pending": self._pending[: self.rows % BLOCK_ROWS],
             "recent": self._recent,
             "banded": self._banded,
+            "phases": self._phases,
+            "values": self.values,
         }
+        arrays |= self._whereabouts.state(self.rows % BLOCK_ROWS)
         for kind, quiet in self._quiet.items():
             arrays[f"quiet {kind}"] = quiet
         for kind, evidence in self.evidence.items():
@@ -275,6 +314,7 @@ class Stream:
         plain = {
             "rows": self.rows,
             "blocks": self._blocks,
+            "came": self._came,
             "generator": self._rng.bit_generator.state,
         }
         return arrays, plain
@@ -287,16 +327,26 @@ class Stream:
         """Go on from `state()`, bit for bit."""
         self.rows = plain["rows"]
         self._blocks = plain["blocks"]
+        self._came = plain.get("came", self.rows)  # a state of before began at the first row
+        self._phases = arrays.get("phases", np.zeros_like(self._phases)).copy()
         self._rng.bit_generator.state = plain["generator"]
         self.totals = arrays["totals"].copy()
         self._counts = arrays["counts"].copy()
         self._recent = arrays["recent"].copy()
         self._banded = arrays["banded"].copy()
+        self._whereabouts.restore(arrays, self.rows)
+        self.values = arrays.get("values", self.totals.sum(axis=1)).copy()
         self._pending[: len(arrays["pending"])] = arrays["pending"]
         for kind in self._quiet:
             self._quiet[kind] = arrays[f"quiet {kind}"].copy()
         for kind, evidence in self.evidence.items():
             evidence.restore(archive.under(f"{kind} ", arrays))
+
+
+def _phases(features: tuple[Feature, ...], seed: np.random.SeedSequence) -> Array:
+    """For each feature, (d,), the number of the first row that its stride keeps."""
+    rng = np.random.default_rng(seed.spawn(1)[0])
+    return rng.integers(0, [feature.stride for feature in features])
 
 
 def _group_table(features: tuple[Feature, ...]) -> Array:
@@ -310,7 +360,7 @@ def _group_table(features: tuple[Feature, ...]) -> Array:
 
 def _band_tables(
     grouped: Array,
-    tolerance: float,
+    tolerances: Array,
     deltas: Array,
     noise: list[Array] | None,
 ) -> tuple[Array, Array]:
@@ -318,6 +368,6 @@ def _band_tables(
     tables = []
     for j, counts in enumerate(grouped):
         own = None if noise is None else noise[j]
-        pays, weights = band.band_bets(counts, tolerance, deltas[j], own)
+        pays, weights = band.band_bets(counts, float(tolerances[j]), deltas[j], own)
         tables.append(pays)
     return np.array(tables), weights

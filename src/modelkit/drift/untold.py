@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import final
 
+from modelkit.drift.notes import AlarmNotes
 from modelkit.drift.values import Alarm
+from modelkit.errors import DriftError
 from modelkit.events import Alarmed, emit
+from modelkit.logs import WARNING, takes, write_record
+
+OnAlarm = Callable[[Alarm], object]
 
 
 @final
 class Untold:
-    """Alarms of which no event was emitted yet.
+    """Alarms of which nobody was told yet.
 
-    `name` and `version` are those of the model whose rows are watched, or empty.
+    `name` and `version` are those of the model whose rows are watched, or empty. `on_alarm` is the
+    host's hook, `clock` tells the time, and `notes` have the windows in which the hook is not
+    called.
     """
 
-    __slots__ = ("_alarms", "name", "version")
+    __slots__ = ("_alarms", "clock", "name", "notes", "on_alarm", "version")
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        notes: AlarmNotes,
+        clock: Callable[[], float],
+        on_alarm: OnAlarm | None,
+    ) -> None:
         self._alarms: deque[Alarm] = deque()
+        self.notes = notes
+        self.clock = clock
+        self.on_alarm = check_hook(on_alarm)
         self.name = ""
         self.version = ""
 
@@ -29,13 +46,30 @@ class Untold:
         self._alarms.extend(alarms)
 
     def tell(self) -> None:
-        """Emit each alarm once. No lock may be held here, since listeners may ask the Detector."""
+        """Tell of each alarm once: an event, and unless a window says otherwise the hook.
+
+        No lock may be held here, since listeners and the hook may ask the Detector.
+        """
         while self._alarms:
             try:
                 alarm = self._alarms.popleft()
             except IndexError:  # another thread tells of it
                 return
             emit(self._event(alarm))
+            self._call(alarm)
+
+    def _call(self, alarm: Alarm) -> None:
+        if self.on_alarm is None:
+            return
+        at = self.clock() if alarm.time is None else alarm.time
+        if self.notes.hush(alarm.feature, at) is not None:
+            return
+        try:
+            self.on_alarm(alarm)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - it must not reach whoever sent the rows
+            _complain(alarm, error)
 
     def _event(self, alarm: Alarm) -> Alarmed:
         return Alarmed(
@@ -47,4 +81,25 @@ class Untold:
             level=alarm.level,
             row=alarm.row,
             began=alarm.began,
+            unit=alarm.unit,
         )
+
+
+def _complain(alarm: Alarm, error: BaseException) -> None:
+    what = type(error).__name__
+    message = (
+        f"on_alarm raised {what} at the alarm {alarm.kind!r} of {alarm.feature!r}; the alarm stands"
+    )
+    with suppress(Exception):  # of a filter or a handler of the application
+        if takes(WARNING):
+            values = {"event": "on_alarm", "feature": alarm.feature, "error": what}
+            write_record(WARNING, message, values, error=error)
+
+
+def check_hook(on_alarm: OnAlarm | None) -> OnAlarm | None:
+    """The hook as it is. Raises DriftError for one that cannot be called, or that is async."""
+    if on_alarm is None:
+        return None
+    if not callable(on_alarm) or inspect.iscoroutinefunction(on_alarm):
+        raise DriftError(f"on_alarm is a plain function of one alarm; got {on_alarm!r}")
+    return on_alarm

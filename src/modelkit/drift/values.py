@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import isnan
 from typing import Literal
+
+from modelkit.drift.row_times import second_text
 
 AlarmKind = Literal["changed", "material", "performance"]
 
 
 @dataclass(frozen=True)
 class Effect:
-    """The size of a difference, from counts: `low` and `high` are a 95 % interval."""
+    """The size of a difference, from counts: `low` and `high` are a 95 % interval, or both NaN."""
 
     name: str
     value: float
@@ -18,6 +21,8 @@ class Effect:
     high: float
 
     def __str__(self) -> str:
+        if isnan(self.low):
+            return f"{self.name} {self.value:.3f}"
         return f"{self.name} {self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
@@ -30,8 +35,16 @@ class Alarm:
     0.02 more). `p` is that of the evidence: under the hypothesis it is ever at most p with a
     probability of at most p (of a Detector with "arl": at any one time). `level` is the share of
     alpha of this kind, feature and stratum; for "material" and "performance" a third of it is for
-    the error of the reference, which p does not count. `row` is the number of rows seen until then, `began` the
-    estimated number of rows before the change. `stratum` is None where there are no strata.
+    the error of the reference, which p does not count. `row` is the number of rows seen until then,
+    of all strata: those of the Detector, or those served by its Monitor; of labels it is the number
+    of labels. `began` is the estimated number of them before the change. `time` is the latest time
+    of a row until then and `began_time` the estimated one of the change, in seconds since 1970, by
+    the rows or else by the host's clock; None for a batch of rows without times. `rows` is how many
+    rows the figure rests on: those of the stratum that have a value of the feature and that its
+    stride left. `unit` names the unit that was judged, such as "day 2013-03-09"; None where rows
+    are compared. `counts` are the numbers of rows in each of the 67 cells since the change, of the
+    last 1,024 at most: what the alarm saw; empty for "performance". `stratum` is None where there
+    are no strata.
     """
 
     kind: AlarmKind
@@ -45,12 +58,22 @@ class Alarm:
     effect: Effect | None
     guarantee: str
     assumptions: tuple[str, ...]
+    time: float | None = None
+    began_time: float | None = None
+    rows: int | None = None
+    unit: str | None = None
+    counts: tuple[int, ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
         where = "" if self.stratum is None else f" (stratum {self.stratum})"
         since = "" if self.began is None else f", since about row {self.began:,}"
+        if self.unit is not None and self.began_time is not None:
+            since = f", since about {second_text(self.began_time)} UTC"
         size = "" if self.effect is None else f", {self.effect}"
-        about = f"{self.kind} at row {self.row:,}{since}"
+        when = f"at row {self.row:,}" if self.unit is None else f"with {self.unit}"
+        about = f"{self.kind} {when}{since}"
+        if self.unit is None and self.rows is not None and self.rows < self.row:
+            about = f"{about} ({self.rows:,} rows looked at)"
         return f"{self.feature}{where}: {about}: p {self.p:.2g}{size}"
 
 
@@ -77,9 +100,13 @@ class FeatureDrift:
     """The findings on one feature.
 
     `p_changed` and `p_material` are anytime p-values of a stream, or for a batch the exact p-value,
-    adjusted by Holm, and None. `cells` are (label, share of the reference, share of the recent
-    rows), in order, for drawing; `missing` the two shares of missing values; `weight` the
-    importance, of a sum of one.
+    adjusted for all features (by Holm, or for units by the largest of each choice), and None.
+    `cells` are (label, share of the reference, share of the recent rows), in order, for drawing;
+    `missing` the two shares of missing values; `weight` the importance, of a sum of one. `bins` are
+    (upper end, rows of the reference, recent rows), ten of about a tenth of the reference each, or
+    one for each category. `at_alarm` are the shares of the rows of the feature's last alarm, in the
+    order of `cells`; empty without one. The p-values rest on `compared` rows and on
+    `reference_rows` of the reference; 0 in a report of before.
     """
 
     feature: str
@@ -93,6 +120,33 @@ class FeatureDrift:
     weight: float
     began: int | None
     cells: tuple[tuple[str, float, float], ...]
+    bins: tuple[tuple[str, int, int], ...] = ()
+    at_alarm: tuple[float, ...] = ()
+    reference_rows: int = 0
+    compared: int = 0
+
+
+@dataclass(frozen=True)
+class SegmentDrift:
+    """A feature with an alarm in one segment: one category, range or hour of the column `by`.
+
+    `rows` of the latest rows are in it, and `share` are its shares of the rows of the reference and
+    of the latest ones. `p` is the exact p-value, adjusted by Holm over all segments of a report, or
+    None where rows may not be tested one by one.
+    """
+
+    feature: str
+    by: str
+    segment: str
+    rows: int
+    share: tuple[float, float]
+    p: float | None
+    effect: Effect | None
+
+    def __str__(self) -> str:
+        test = "" if self.p is None else f"p {self.p:.2g}, "
+        size = "" if self.effect is None else f", {self.effect}"
+        return f"{self.feature} in {self.by} {self.segment}: {test}{self.rows:,} rows{size}"
 
 
 @dataclass(frozen=True)

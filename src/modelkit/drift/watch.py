@@ -3,78 +3,100 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
 
-from modelkit import fields, forks
+from modelkit import forks
 from modelkit.cast import Array
-from modelkit.drift import archive, exact
-from modelkit.drift.cells import ABSENT
-from modelkit.drift.columns import stratum_names
-from modelkit.drift.labelfree import Estimate
+from modelkit.drift import archive
+from modelkit.drift.buckets import HISTORY_BYTES
+from modelkit.drift.chronicle import Chronicle
+from modelkit.drift.expected import LabelFree
+from modelkit.drift.label_watch import RANKED_AT_ONCE, LabelWatch
+from modelkit.drift.labelled_rows import LabelledCall
 from modelkit.drift.labels import Labelled
-from modelkit.drift.outputs import class_numbers, scores_of
-from modelkit.drift.profile import Profile
-from modelkit.drift.shares import HORIZON, alpha_by_kind, labelled_of, stream_of
+from modelkit.drift.milestones import places_of
+from modelkit.drift.order import Order, Shuffle
+from modelkit.drift.profile import Profile, check_profile
+from modelkit.drift.raised import row_alarm
+from modelkit.drift.segments import Segmented
+from modelkit.drift.shares import (
+    HORIZON,
+    alpha_by_kind,
+    stream_of,
+    tolerances_of,
+    weights_of,
+)
 from modelkit.drift.stream import Crossing, Stream
-from modelkit.drift.untold import Untold
-from modelkit.drift.values import Alarm, Effect
+from modelkit.drift.unit_stream import UnitCrossing, UnitStream
+from modelkit.drift.unit_watch import UnitWatch
+from modelkit.drift.units import UnitRows
+from modelkit.drift.untold import OnAlarm, Untold
+from modelkit.drift.values import Alarm
+from modelkit.drift.vectors import source_of
 from modelkit.errors import DriftError
 from modelkit.evidence import Guarantee
 
 STATE_SCHEMA = "modelkit.detector/1"
-STATISTICS = {
-    "changed": "conformal test martingale",
-    "material": "band e-process",
-    "performance": "loss e-process",
-}
-MOST_ALARMS_KEPT = 1000
-RECENT_ESTIMATED = 1024  # rows after which a new label-free estimate begins
-RANKED_AT_ONCE = 2048  # rows, so that memory stays bounded
 
 
 @final
 class Watch:
     """The streams, shares of alpha, labels, label-free sums and alarms behind one Detector.
 
-    Rows come as cells: `encode` makes them, `count` counts them, and `push` bets on them. A Monitor
+    Rows come as cells: `to_cells` makes them, `count` counts them, and `push` bets on them. A Monitor
     does the two halves of `push`, `rank` and `settle`, at different times. Whoever takes several
     steps that belong together holds `lock`, which one thread may take more than once.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but one by keyword
         self,
         profile: Profile,
         *,
         alpha: float,
-        tolerance: float,
+        tolerance: float | Mapping[str, float],
         guarantee: Guarantee,
         seed: int,
+        history: int = HISTORY_BYTES,
+        clock: Callable[[], float] = time.time,
+        on_alarm: OnAlarm | None = None,
     ) -> None:
-        if not 0 < alpha < 1 or not 0 <= tolerance < 1:
-            raise DriftError(
-                f"alpha is between 0 and 1, and tolerance from 0 to 1; got {alpha!r} and "
-                f"{tolerance!r}"
-            )
-        if guarantee not in ("ever", "arl"):
-            raise DriftError(f'guarantee is "ever" or "arl", got {guarantee!r}')
-        self.profile = profile
+        _check(alpha, guarantee)
+        self.profile = check_profile(profile)
         self.alpha = alpha
-        self.tolerance = tolerance
+        self.tolerance = dict(tolerance) if isinstance(tolerance, Mapping) else tolerance
         self.guarantee: Guarantee = guarantee
         self.seed = seed
         self.lock = threading.RLock()
-        self.alarms: tuple[Alarm, ...] = ()
-        self.untold = Untold()
+        self.ignored: tuple[str, ...] = ()  # columns of a model that its package leaves out
+        self.chronicle = Chronicle(profile, alpha, history, clock, on_alarm)
+        self.segmented = Segmented(profile.segments, profile.features)
+        self.place = 0  # the number of the last row that was ranked: in a Monitor, of those served
         self.strangers = 0  # rows of a stratum that the reference does not have
-        self._number = {name: s for s, name in enumerate(profile.strata)}
         self._levels = alpha_by_kind(profile, alpha)
-        seeds = np.random.SeedSequence(seed).spawn(len(profile.strata))
-        self._streams = [self._stream(s, own) for s, own in enumerate(seeds)]
-        self._estimates: list[Estimate | None] = [None, None]
-        self.labelled = self._labelled()
+        self._weights = weights_of(profile)
+        self._tolerances = tolerances_of(profile, tolerance)
+        self.thins = any(feature.stride > 1 for feature in profile.features)
+        *seeds, of_rows, of_labels, of_target = np.random.SeedSequence(seed).spawn(
+            len(profile.strata) + 3
+        )
+        self.units = UnitWatch.of(profile, self._levels, guarantee, seeds[0])
+        rows = enumerate(seeds) if self.units is None else ()
+        self._streams = [self._stream(s, own) for s, own in rows]
+        self.labels = LabelWatch(
+            profile,
+            self._levels,
+            self._tolerances[-1:],
+            guarantee,
+            promise=self.promise,
+            order=of_labels,
+            ties=of_target,
+        )
+        self._shuffles = {"rows": Shuffle(of_rows), "labels": self.labels.shuffle}
+        self.label_free = LabelFree(profile.calibration)
         forks.watch(self)
 
     def _stream(self, s: int, seed: np.random.SeedSequence) -> Stream:
@@ -82,16 +104,10 @@ class Watch:
             self.profile,
             s,
             self._levels,
-            tolerance=self.tolerance,
+            tolerances=self._tolerances[:-1],
             guarantee=self.guarantee,
             seed=seed,
         )
-
-    def _labelled(self) -> Labelled | None:
-        baseline = self.profile.baseline
-        if baseline is None:
-            return None
-        return labelled_of(baseline, self._levels["performance"], self.guarantee)
 
     def after_fork(self) -> None:
         """In the child of a fork: another thread may have held the lock."""
@@ -102,7 +118,19 @@ class Watch:
     @property
     def rows(self) -> int:
         """The number of rows taken."""
+        if self.units is not None:
+            return self.units.rows
         return sum(stream.rows for stream in self._streams) + self.strangers
+
+    @property
+    def alarms(self) -> tuple[Alarm, ...]:
+        """The alarms of this reference."""
+        return self.chronicle.alarms
+
+    @property
+    def untold(self) -> Untold:
+        """The alarms that nobody was told of."""
+        return self.chronicle.untold
 
     def streams(self) -> list[tuple[str | None, Stream]]:
         """Each stratum with its stream; the one stratum of a profile without strata is None."""
@@ -110,16 +138,11 @@ class Watch:
             return [(None, self._streams[0])]
         return list(zip(self.profile.strata, self._streams, strict=True))
 
-    def estimated(self) -> Estimate | None:
-        """The label-free estimate of the last 1,024 rows and up to as many before."""
-        earlier, lately = self._estimates
-        if earlier is None or lately is None:
-            return lately
-        return earlier + lately
-
     @property
     def promise(self) -> str:
         """The guarantee in words."""
+        if self.units is not None:
+            return self.units.promise
         if self.guarantee == "ever":
             return (
                 "if rows are exchangeable with the reference, any alarm is ever raised with a "
@@ -130,80 +153,136 @@ class Watch:
             f"rows with a probability of at most {self.alpha:g}"
         )
 
-    # Rows, as cells.
+    def named(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The features of these names; that of an embedding is for all its numbers.
 
-    def encode(
-        self,
-        columns: Mapping[str, Array],
-    ) -> tuple[Array, Array | None]:
-        """The cells of rows, uint8 (n, d), and the number of each row's stratum, int64 (n,)."""
-        n, strata = self.members(columns)
-        cells = np.full((n, len(self.profile.features)), ABSENT, np.uint8)
-        for j, feature in enumerate(self.profile.features):
-            values = columns.get(feature.name)
-            if values is not None:
-                cells[:, j] = feature.cells(values)
-        return cells, strata
-
-    def members(
-        self,
-        columns: Mapping[str, Array],
-    ) -> tuple[int, Array | None]:
-        """The number of rows, and the number of each one's stratum, int64 (n,).
-
-        A stratum that the reference does not have is -1. Without strata there is None.
+        Raises DriftError for names of features that do not exist.
         """
-        lengths = {name: len(column) for name, column in columns.items()}
-        if len(set(lengths.values())) > 1:
-            raise DriftError(f"rows and scores have different lengths: {lengths}")
-        n = max(lengths.values(), default=0)
-        name = self.profile.stratum
-        if name is None:
-            return n, None
-        if name not in columns:
-            raise DriftError(
-                f"the rows lack the column {name!r}, which tells the stratum",
-                feature=name,
-            )
-        numbers = [self._number.get(own, -1) for own in stratum_names(columns[name])]
-        return n, np.array(numbers, np.int64)
+        if isinstance(names, str):
+            raise DriftError(f"features is a sequence of names; pass ({names!r},)")
+        known = [feature.name for feature in self.profile.features]
+        known += [name for name, part in self.labels.named if part is not None]
+        sources = [source_of(name, self.profile.bases) for name in known]
+        odd = sorted({*names} - {*known, *sources})
+        if odd:
+            raise DriftError(f"there are no features {odd}; there are {known}")
+        pairs = zip(known, sources, strict=True)
+        return tuple(name for name, source in pairs if {name, source} & {*names})
+
+    # Rows, as cells.
 
     def count(
         self,
         cells: Array,
         strata: Array | None,
+        times: Array | float | None = None,
     ) -> None:
-        """Count encoded rows, whether or not they are ranked later."""
+        """Count encoded rows, whether or not they are ranked later.
+
+        `times` are theirs in POSIX seconds, (n,) or of all; None for now.
+        """
+        at: Array | float = self.chronicle.clock() if times is None else times
         with self.lock:
-            for s, stream in enumerate(self._streams):
-                stream.count(cells if strata is None else cells[strata == s])
+            for s in range(len(self.profile.strata)):
+                own = slice(None) if strata is None else np.flatnonzero(strata == s)
+                own_times = at if np.ndim(at) == 0 else at[own]  # type: ignore[index]  # an array
+                counts = self.chronicle.count(s, cells[own], own_times)
+                if self._streams:  # units count their rows when they take them
+                    self._streams[s].totals += counts
+            self.segmented.count(cells, at)
+            self.chronicle.trim()
+
+    def push_units(
+        self,
+        cells: Array,
+        strata: Array | None,
+        parts: Sequence[UnitRows],
+    ) -> list[Alarm]:
+        """Take encoded rows by unit, and judge the units that are complete; the new alarms."""
+        with self.lock:
+            return self.judged(self.of_units().stream.take(cells, strata, parts))
+
+    def judged(self, crossed: Sequence[UnitCrossing]) -> list[Alarm]:
+        """Keep the alarms of units that were judged, and give them."""
+        units = self.of_units()
+        new = [units.alarm(crossing) for crossing in crossed]
+        self.chronicle.keep(new)
+        return new
+
+    def of_units(self) -> UnitWatch:
+        """What is known of units. Raises DriftError where rows are compared."""
+        if self.units is None:
+            raise DriftError("the profile has no units: fit it with unit=")
+        return self.units
 
     def push(
         self,
         cells: Array,
         strata: Array | None,
+        order: Order = "time",
+        times: Array | float | None = None,
     ) -> list[Alarm]:
-        """Rank and bet on encoded rows, in their order; returns the new alarms."""
+        """Rank and bet on the encoded rows of one call; returns the new alarms.
+
+        `times` are as in `count`.
+        """
+        of_rows = self.times_of(times, len(cells))
+        sizes = [len(cells)] if order == "any" else []
+        with self.lock:
+            cells, at = self.arrange(cells, strata, sizes)
         new: list[Alarm] = []
         for start in range(0, len(cells), RANKED_AT_ONCE):
-            part = slice(start, start + RANKED_AT_ONCE)
+            part: slice | Array = slice(start, start + RANKED_AT_ONCE)
+            if at is not None:
+                part = at[part]
             own = None if strata is None else strata[part]
             with self.lock:  # so that no state is taken between the two
-                self.rank(cells[part], own)
+                self.rank(cells[part], own, places_of(self.place, of_rows[part]))
                 new += self.settle()
         return new
+
+    def times_of(self, times: Array | float | None, n: int) -> Array:
+        """When n rows were, in POSIX seconds, (n,): as they say, each or all, or now."""
+        given = self.chronicle.clock() if times is None else times
+        return np.broadcast_to(np.asarray(given, np.float64), (n,))
+
+    def arrange(
+        self,
+        cells: Array,
+        strata: Array | None,
+        sizes: Sequence[int],
+    ) -> tuple[Array, Array | None]:
+        """What comes before `rank`, for the encoded rows of calls of these sizes.
+
+        Values are left out that are closer than their feature's stride in the order of arrival, and
+        then the rows of each call are put into a random order: given are the cells that are left,
+        and the numbers of the rows in that order, None where it is that of arrival.
+        """
+        if self.thins:
+            cells = cells.copy()
+            for s, stream in enumerate(self._streams):
+                member = slice(None) if strata is None else strata == s
+                stream.leave_out(cells, np.arange(len(cells))[member])
+        return cells, self._shuffles["rows"].within(sizes)
 
     def rank(
         self,
         cells: Array,
         strata: Array | None,
+        places: Array,
     ) -> None:
-        """Rank encoded rows: the first half of `push`, for a few rows."""
+        """Rank encoded rows: the first half of `push`, for a few rows.
+
+        `places` are their numbers, which rise, and their times, float64 (n, 2).
+        """
         with self.lock:
             for s, stream in enumerate(self._streams):
-                stream.rank(cells if strata is None else cells[strata == s])
+                member = slice(None) if strata is None else strata == s
+                stream.rank(cells[member], places[member])
             if strata is not None:
                 self.strangers += int((strata < 0).sum())
+            if len(places):
+                self.place = int(places[-1, 0])
 
     def settle(self) -> list[Alarm]:
         """Bet on the ranked rows: the second half of `push`; returns the new alarms."""
@@ -211,7 +290,7 @@ class Watch:
         with self.lock:
             for s, stream in enumerate(self._streams):
                 new += [self.alarm(s, crossing) for crossing in stream.settle()]
-            self._keep(new)
+            self.chronicle.keep(new)
         return new
 
     def alarm(
@@ -221,103 +300,44 @@ class Watch:
     ) -> Alarm:
         """The alarm that a crossing in stratum number `s` raises."""
         profile = self.profile
-        feature = profile.features[crossing.feature]
-        reference = profile.counts[s, crossing.feature]
-        return Alarm(
-            kind="changed" if crossing.kind == "changed" else "material",
-            feature=feature.name,
+        return row_alarm(
+            profile,
+            profile.features[crossing.feature],
+            profile.counts[s, crossing.feature],
+            crossing,
             stratum=None if profile.stratum is None else profile.strata[s],
-            statistic=STATISTICS[crossing.kind],
-            p=crossing.p,
-            level=self._levels[crossing.kind] * feature.weight / len(profile.strata),
-            row=crossing.row,
-            began=crossing.began,
-            effect=exact.main_effect(crossing.recent, reference, ordered=feature.ordered),
-            guarantee=self.promise,
-            assumptions=profile.assumptions(),
+            level=self._levels[crossing.kind] * float(self._weights[crossing.feature]),
+            promise=self.promise,
         )
 
-    def _keep(self, new: list[Alarm]) -> None:
-        if new:
-            self.alarms = (*self.alarms, *new)[-MOST_ALARMS_KEPT:]
-            self.untold.add(new)
+    # Labels, and the performance with and without them.
 
-    # The performance, from labels and without.
+    def push_labels(
+        self,
+        rows: LabelledCall,
+        times: Array,
+        order: Order = "time",
+    ) -> list[Alarm]:
+        """Take the labelled rows of one call; returns the new alarms.
 
-    def push_losses(self, losses: Array) -> list[Alarm]:
-        """Take losses (n,) in the order in which their labels came; returns the new alarms."""
-        labelled = self.labelled
-        if labelled is None:
-            return []
+        `times` are when their labels came, in POSIX seconds, (n,).
+        """
         with self.lock:
-            new = [self._loss_alarm(labelled, *crossing) for crossing in labelled.push(losses)]
-            self._keep(new)
+            self.chronicle.count_labels(times, rows.losses, rows.cells)
+            new = self.labels.push(rows, times, order)
+            self.chronicle.keep(new)
         return new
 
-    def _loss_alarm(
-        self,
-        labelled: Labelled,
-        row: int,
-        began: int,
-        p: float,
-    ) -> Alarm:
-        interval = labelled.interval()
-        return Alarm(
-            kind="performance",
-            feature="loss",
-            stratum=None,
-            statistic=STATISTICS["performance"],
-            p=p,
-            level=self._levels["performance"],
-            row=row,
-            began=began,
-            effect=None if interval is None else Effect("mean loss", *interval),
-            guarantee=self.promise,
-            assumptions=self.profile.assumptions(),
-        )
-
-    def estimate(
-        self,
-        answers: Mapping[str, Array],
-    ) -> Estimate | None:
-        """The performance that probabilities let one expect, if the profile can calibrate them.
-
-        Raises DriftError for another number of classes. Rows with NaN are left out.
-        """
-        calibration = self.profile.calibration
-        shares = answers.get("probabilities")
-        if calibration is None or shares is None or not len(shares):
-            return None
-        classes = calibration.classes
-        if shares.shape[1:] != (len(classes),):
-            raise DriftError(
-                f"probabilities have shape {shares.shape}; the profile has {len(classes)} classes"
-            )
-        whole = np.isfinite(shares).all(axis=1)  # one NaN would make every later estimate NaN
-        if not whole.all():
-            return self.estimate({name: array[whole] for name, array in answers.items()})
-        predicted = class_numbers(answers.get("label"), classes)
-        if predicted is None:
-            predicted = shares.argmax(axis=1)
-        return calibration.estimate(scores_of(shares), predicted)
-
-    def add(self, estimate: Estimate | None) -> None:
-        """Take rows into the label-free estimate."""
-        if estimate is None:
-            return
+    def expect(self, answers: Mapping[str, Array]) -> None:
+        """Take answers into the label-free estimate. Raises DriftError for what does not fit."""
+        estimate = self.label_free.of(answers)
         with self.lock:
-            earlier, lately = self._estimates
-            if lately is None:
-                self._estimates = [earlier, estimate]
-            elif lately.rows >= RECENT_ESTIMATED:
-                self._estimates = [lately, estimate]
-            else:
-                self._estimates = [earlier, lately + estimate]
+            self.label_free.add(estimate)
 
     # To go on from later.
 
     def state(self) -> bytes:
-        """Everything that changes, for `Watch.resume`."""
+        """Everything that changes, for `continued.resume`."""
         with self.lock:
             self.settle()  # a Monitor may have ranked rows only
             arrays: dict[str, Array] = {}
@@ -326,8 +346,11 @@ class Watch:
                 changing, rest = part.state()
                 arrays |= {f"{i} {name}": array for name, array in changing.items()}
                 plain.append(rest)
-            for name, estimate in zip(("earlier", "lately"), self._estimates, strict=True):
-                arrays |= _estimate_arrays(name, estimate)
+            arrays |= self.label_free.state()
+            remembered, of_eras = self.chronicle.state()
+            latest, segments = self.segmented.state()
+            arrays |= of_eras
+            arrays |= {f"segments {name}": array for name, array in latest.items()}
             about = {
                 "profile": self.profile.digest,
                 "alpha": self.alpha,
@@ -335,65 +358,41 @@ class Watch:
                 "guarantee": self.guarantee,
                 "seed": self.seed,
                 "strangers": self.strangers,
-                "alarms": fields.write_object(self.alarms),
+                "place": self.place,
+                "segments": segments,
                 "parts": plain,
+                "orders": {name: shuffle.state() for name, shuffle in self._shuffles.items()},
+                **remembered,
             }
         return archive.pack(STATE_SCHEMA, about, arrays)
 
-    def _parts(self) -> list[Stream | Labelled]:
-        if self.labelled is None:
-            return [*self._streams]
-        return [*self._streams, self.labelled]
+    def _parts(self) -> list[Stream | UnitStream | Labelled]:
+        units = None if self.units is None else self.units.stream
+        more = [] if units is None else [units]
+        return [*self._streams, *more, *self.labels.parts]
 
-    @staticmethod
-    def resume(profile: Profile, state: bytes) -> Watch:
-        """The inverse of `state`, bit for bit. Raises DriftError for any other bytes."""
-        about, arrays = archive.unpack(STATE_SCHEMA, state, "state of a Detector")
-        if about.get("profile") != profile.digest:
-            raise DriftError(
-                "this is the state of a Detector of another profile; the counts would not mean the "
-                "same"
-            )
-        try:
-            options = {name: about[name] for name in ("alpha", "tolerance", "guarantee", "seed")}
-            watch = Watch(profile, **options)
-            watch._restore(about, arrays)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise DriftError(f"this is no state of a Detector: {error!r}") from error
-        return watch
-
-    def _restore(
+    def restore(
         self,
         about: dict[str, Any],
         arrays: dict[str, Array],
     ) -> None:
         """Go on from what `state` packed."""
         self.strangers = about["strangers"]
-        alarms = [fields.read_object(Alarm, alarm, "alarms") for alarm in about["alarms"]]
-        self.alarms = tuple(alarms)
+        self.chronicle.restore(about, arrays)
         parts = zip(self._parts(), about["parts"], strict=True)
         for i, (part, plain) in enumerate(parts):
             part.restore(archive.under(f"{i} ", arrays), plain)
-        self._estimates = [_read_estimate(arrays, name) for name in ("earlier", "lately")]
+        self.place = about.get("place", self.rows)
+        self.label_free.restore(arrays)
+        for name, generator in about.get("orders", {}).items():  # none in a state of before
+            self._shuffles[name].restore(generator)
+        if "segments" in about:
+            self.segmented.restore(archive.under("segments ", arrays), about["segments"])
 
 
-def _estimate_arrays(
-    name: str,
-    estimate: Estimate | None,
-) -> dict[str, Array]:
-    if estimate is None:
-        return {}
-    return {f"{name} {field}": np.asarray(value) for field, value in vars(estimate).items()}
-
-
-def _read_estimate(
-    arrays: dict[str, Array],
-    name: str,
-) -> Estimate | None:
-    if f"{name} rows" not in arrays:
-        return None
-    found: dict[str, Any] = {}
-    for field in Estimate.__dataclass_fields__:
-        array = arrays[f"{name} {field}"]
-        found[field] = array.item() if array.ndim == 0 else array
-    return Estimate(**found)
+def _check(alpha: float, guarantee: Guarantee) -> None:
+    """Raise DriftError for values out of range."""
+    if not 0 < alpha < 1:
+        raise DriftError(f"alpha is between 0 and 1; got {alpha!r}")
+    if guarantee not in ("ever", "arl"):
+        raise DriftError(f'guarantee is "ever" or "arl", got {guarantee!r}')

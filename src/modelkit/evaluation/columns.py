@@ -9,7 +9,7 @@ import numpy as np
 
 from modelkit import frames
 from modelkit.cast import Array, is_missing
-from modelkit.errors import EvaluationError
+from modelkit.errors import EvaluationError, SignatureError
 from modelkit.signature import Signature
 
 
@@ -84,9 +84,28 @@ def slice_columns(
     return {name: column_named(X, name, "slices") for name in slices}
 
 
-def texts_of(values: Any) -> Array:
-    """Values in any form as texts, (n,); a missing one is "missing"."""
-    column = frames.as_column(values)
+def read_column(
+    name: str,
+    values: Any,
+) -> Array:
+    """One value a row in any form, (n,), also as a frame of one column. Raises EvaluationError."""
+    try:
+        if hasattr(values, "columns"):
+            names, columns = frames.read_frame(values)
+            if len(names) != 1:
+                raise EvaluationError(f"{name} is one column, and this is a frame of {len(names)}")
+            return frames.as_column(columns[0])
+        return frames.as_column(values)
+    except SignatureError as error:
+        raise EvaluationError(f"{name} has one value a row: {error}") from None
+
+
+def texts_of(
+    name: str,
+    values: Any,
+) -> Array:
+    """Values in any form as texts, (n,); a missing one is "missing". Raises EvaluationError."""
+    column = read_column(name, values)
     if isinstance(column, np.ma.MaskedArray):
         texts = column.data.astype(str).astype(object)
         texts[np.ma.getmaskarray(column)] = "missing"

@@ -74,6 +74,10 @@ def cross_validate(  # noqa: PLR0913 - what a training procedure is evaluated wi
     Raises:
         EvaluationError: if the rows do not make such folds, or the task cannot be told.
     """
+    if not (hasattr(estimator, "fit") and hasattr(estimator, "get_params")):
+        raise TypeError(
+            f"cross-validation fits an estimator of scikit-learn's kind, not a {type(estimator).__name__}"
+        )
     labels = frames.whole_array(y)
     truth = np.asarray(labels if hasattr(labels, "dtype") else list(y))
     kind = _kind(estimator, truth)
@@ -143,6 +147,8 @@ def _splits(
 
     n = len(task)
     if isinstance(cv, int):
+        if cv < 2:
+            raise EvaluationError(f"cv is at least 2 folds, not {cv}")
         classes = task.kind in ("binary", "multiclass")
         kinds = (
             (StratifiedGroupKFold, GroupKFold)

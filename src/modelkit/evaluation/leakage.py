@@ -8,12 +8,11 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit import frames
 from modelkit.cast import Array, is_missing
 from modelkit.errors import EvaluationError
 from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.calibrated import bin_places
-from modelkit.evaluation.columns import texts_of
+from modelkit.evaluation.columns import read_column, texts_of
 from modelkit.evaluation.intervals import clopper_pearson
 from modelkit.evaluation.ranks import area_of
 from modelkit.evaluation.sums import Undefined, average_of, r2_of
@@ -84,7 +83,7 @@ def equal_rows(
     low, _ = clopper_pearson(found, len(held_out), 0.98)
     text = (
         f"{found:,} of {len(held_out):,} held-out rows ({share:.2%}) equal a training row in every "
-        f"column; {usual:.2%} of the training rows equal another"
+        f"column that the model reads; {usual:.2%} of the training rows equal another"
     )
     return LeakageCheck("equal rows", low > usual, text), equal
 
@@ -94,7 +93,7 @@ def shared_clusters(
     held_out: Any,
 ) -> LeakageCheck:
     """Whether clusters have rows on both sides of the split."""
-    both = np.isin(texts_of(held_out), texts_of(trained))
+    both = np.isin(texts_of("clusters", held_out), texts_of("clusters", trained))
     share = float(both.mean())
     text = f"{share:.1%} of the held-out rows are of a cluster that the model was trained on"
     return LeakageCheck("shared clusters", bool(both.any()), text)
@@ -125,7 +124,7 @@ def _known_times(
     name: str,
 ) -> list[Any]:
     """The times that are not missing; texts are in the form of ISO 8601. Raises EvaluationError."""
-    known = [value for value in frames.as_column(values).tolist() if not is_missing(value)]
+    known = [value for value in read_column(name, values).tolist() if not is_missing(value)]
     if not all(isinstance(value, str) for value in known):
         return known
     try:
@@ -221,4 +220,4 @@ def _bins_of(values: Array) -> Array:
         if known.any():
             codes[known] = 1 + bin_places(doubles[known], np.ones(int(known.sum())), VALUE_BINS)
         return np.unique(codes, return_inverse=True)[1]
-    return np.unique(texts_of(values).astype(str), return_inverse=True)[1]
+    return np.unique(texts_of("a column", values).astype(str), return_inverse=True)[1]

@@ -23,7 +23,7 @@ from modelkit.evaluation.metrics import METRICS, TaskMetric
 from modelkit.evaluation.sums import Undefined
 
 POWERS = np.linspace(0.1, 1.0, 19)  # of the number of rows that a learning curve falls by
-ONE_FOLD = "one fold tells no interval"
+NO_SPREAD = "folds without a spread tell no interval"
 
 
 @final
@@ -134,8 +134,8 @@ def fold_figures(
             continue
         mean = float(values.mean())
         interval = _interval(metric, values, corrected_error(values, *_sizes(whole)), level)
-        if interval is None:
-            found.append(MetricFigure(metric.name, mean, None, None, higher, ONE_FOLD))
+        if interval is None or not all(map(isfinite, interval)):
+            found.append(MetricFigure(metric.name, mean, None, None, higher, NO_SPREAD))
             continue
         found.append(MetricFigure(metric.name, mean, *interval, higher))
     return tuple(found)

@@ -8,6 +8,7 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit.cast import Array
 from modelkit.errors import EvaluationError
 from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.columns import texts_of
@@ -45,19 +46,28 @@ def slice_figures(
     """The figures of every value of each column, (n,). Raises EvaluationError."""
     found = []
     for name, values in columns.items():
-        texts = texts_of(values)
-        if len(texts) != len(answered):
-            raise EvaluationError(
-                f"slices: {name!r} has {len(texts):,} values, and there are {len(answered):,} rows"
-            )
-        known = sorted(set(texts.tolist()))
-        if len(known) > MOST_VALUES:
-            raise EvaluationError(
-                f"slices: {name!r} has {len(known):,} different values; group them into at most "
-                f"{MOST_VALUES}"
-            )
-        for value in known:
+        texts = slice_texts(name, values, len(answered))
+        for value in sorted(set(texts.tolist())):
             own = answered.at(np.flatnonzero(texts == value))
             units = units_of(len(own), own.clusters)
             found.append(SliceFigures(name, value, len(own), units, figures_of(own, level)))
     return tuple(found)
+
+
+def slice_texts(
+    name: str,
+    values: Any,
+    n: int,
+) -> Array:
+    """What n rows are sliced by, as texts (n,). Raises EvaluationError for too many of them."""
+    texts = texts_of(f"slices: {name!r}", values)
+    if len(texts) != n:
+        raise EvaluationError(
+            f"slices: {name!r} has {len(texts):,} values, and there are {n:,} rows"
+        )
+    known = len(set(texts.tolist()))
+    if known > MOST_VALUES:
+        raise EvaluationError(
+            f"slices: {name!r} has {known:,} different values; group them into at most {MOST_VALUES}"
+        )
+    return texts

@@ -10,6 +10,7 @@ from modelkit import frames
 from modelkit.cast import Array, is_missing
 from modelkit.errors import EvaluationError
 from modelkit.evaluation.answered import Answered, TaskKind
+from modelkit.evaluation.columns import read_column
 from modelkit.manifest import Manifest
 from modelkit.signature import Signature
 
@@ -21,6 +22,7 @@ CLUSTERERS = (
     "GaussianMixture",
     "BayesianGaussianMixture",
 )
+NUMBERS = (bool, int, float, np.number, np.bool_)
 MOST_NAMED = 5  # of labels that a message shows
 
 
@@ -92,6 +94,7 @@ def read_task(
     Raises:
         EvaluationError: if these do not fit the task or each other, or a value is missing.
     """
+    check_kind(kind, classes)
     known: tuple[Any, ...] = ()
     if kind in ("binary", "multiclass"):
         known = OUTLIERS if classes is None else classes
@@ -113,6 +116,21 @@ def read_task(
         clusters=asked if together is None else together,
         queries=asked,
     )
+
+
+def check_kind(
+    kind: TaskKind,
+    classes: tuple[Any, ...] | None,
+) -> None:
+    """Raise EvaluationError for an unknown kind, and where the classes are too many or too few."""
+    if kind not in get_args(TaskKind):
+        raise EvaluationError(f"kind is one of {', '.join(get_args(TaskKind))}, not {kind!r}")
+    if kind == "multiclass" and classes is None:
+        raise EvaluationError("kind='multiclass' needs a model whose signature has classes")
+    if kind == "binary" and classes is not None and len(classes) != 2:
+        raise EvaluationError(
+            f"kind='binary' is for two classes, and this model has {len(classes)}"
+        )
 
 
 def truth_of(
@@ -217,7 +235,7 @@ def _column(
     values: Any,
 ) -> Array:
     """A column in any form. Raises EvaluationError where a value is masked."""
-    column = frames.as_column(values)
+    column = read_column(name, values)
     if isinstance(column, np.ma.MaskedArray):
         _refuse_gone(name, np.ma.getmaskarray(column))
         return np.asarray(column.data)
@@ -252,12 +270,15 @@ def _numbers(
     name: str,
     values: Any,
 ) -> Array:
-    """Numbers in any form as doubles. Raises EvaluationError for others, and for NaN."""
+    """Finite numbers in any form as doubles. Raises EvaluationError for others."""
     whole = frames.whole_array(values)
-    try:
-        found = np.asarray(whole if hasattr(whole, "dtype") else np.asarray(whole), np.float64)
-    except (TypeError, ValueError):
-        raise EvaluationError(f"{name} holds values that are no numbers: {values!r:.80}") from None
-    if found.ndim not in (1, 2) or np.isnan(found).any():
-        raise EvaluationError(f"{name} is (n,) or (n, k) numbers, none missing; got {found.shape}")
-    return found
+    found = whole if hasattr(whole, "dtype") else np.asarray(whole)
+    objects = found.dtype == object and all(isinstance(item, NUMBERS) for item in found.flat)
+    if found.dtype.kind not in "biuf" and not objects:
+        raise EvaluationError(f"{name} holds values that are no numbers: {values!r:.80}")
+    doubles = np.asarray(found, np.float64)
+    if doubles.ndim not in (1, 2) or not np.isfinite(doubles).all():
+        raise EvaluationError(
+            f"{name} is (n,) or (n, k) numbers, none missing and none infinite; got {doubles.shape}"
+        )
+    return doubles

@@ -19,16 +19,16 @@ from modelkit.evaluation.columns import (
     without_columns,
 )
 from modelkit.evaluation.sides import LabelledRows
-from modelkit.evaluation.slices import MOST_VALUES
+from modelkit.evaluation.slices import slice_texts
 from modelkit.evaluation.task import read_task, text_codes
 from modelkit.gating.check import Check
-from modelkit.gating.comparison import Answers
+from modelkit.gating.comparison import JudgedAnswers
 from modelkit.gating.holdout import hold_out_of
 from modelkit.model import Model, Outputs
 from modelkit.signature import Feeds
 
 
-class Asked(NamedTuple):
+class AskedRows(NamedTuple):
     """Rows and their truth, before the models have answered; their order tells nothing."""
 
     task: Answered
@@ -42,8 +42,8 @@ class Asked(NamedTuple):
 class Both(NamedTuple):
     """What both models answered to the same rows."""
 
-    candidate: Answers
-    champion: Answers
+    candidate: JudgedAnswers
+    champion: JudgedAnswers
 
 
 def asked_rows(
@@ -51,30 +51,30 @@ def asked_rows(
     champion: Model,
     rows: LabelledRows,
     kind: TaskKind,
-) -> Asked:
+) -> AskedRows:
     """The rows as both models take them, in the order of their hashes.
 
     However the caller had them sorted, the models then get the same batches, and every sum is the
     same to the last bit. Raises EvaluationError and SignatureError.
     """
     signature = champion.signature
-    clusters = grouping_values(rows.X, rows.clusters, "clusters")
-    queries = grouping_values(rows.X, rows.queries, "queries")
-    task = read_task(kind, signature.classes, rows.y, clusters=clusters, queries=queries)
-    n = len(task)
-    slices = {}
-    for name, values in slice_columns(rows.X, rows.slices).items():
-        slices[name] = _slice_texts(name, values, n)
-    theirs = signature.coerce(without_columns(rows.X, rows.named, signature))
-    ours = candidate.signature.coerce(without_columns(rows.X, rows.named, candidate.signature))
-    if signature.count(theirs) != n:
-        raise EvaluationError(f"y has {n:,} rows, and X {signature.count(theirs):,}")
-    beside = {f"slice {name}": values for name, values in slices.items()}
-    for name, groups in (("clusters", clusters), ("queries", queries)):
-        if groups is not None:
-            beside[name] = texts_of(groups)
+    groups = {
+        "clusters": grouping_values(rows.X, rows.clusters, "clusters"),
+        "queries": grouping_values(rows.X, rows.queries, "queries"),
+    }
+    task = read_task(kind, signature.classes, rows.y, **groups)
+    slices = {
+        name: slice_texts(name, values, len(task))
+        for name, values in slice_columns(rows.X, rows.slices).items()
+    }
+    ours = _feeds(candidate, rows)
+    theirs = _feeds(champion, rows)
+    if signature.count(theirs) != len(task):
+        raise EvaluationError(f"y has {len(task):,} rows, and X {signature.count(theirs):,}")
+    beside = {name: texts_of(name, values) for name, values in groups.items() if values is not None}
+    beside |= {f"slice {name}": texts for name, texts in slices.items()}
     held = hold_out_of(theirs, signature, task.truth, beside)
-    return Asked(
+    return AskedRows(
         _renumbered(task.at(held.order)),
         _written(task, signature.classes)[held.order],
         candidate.signature.take(ours, held.order),
@@ -84,27 +84,19 @@ def asked_rows(
     )
 
 
-def _slice_texts(
-    name: str,
-    values: Any,
-    n: int,
-) -> Array:
-    texts = texts_of(values)
-    if len(texts) != n:
-        raise EvaluationError(
-            f"slices: {name!r} has {len(texts):,} values, and there are {n:,} rows"
-        )
-    known = len(set(texts.tolist()))
-    if known > MOST_VALUES:
-        raise EvaluationError(
-            f"slices: {name!r} has {known:,} different values; group them into at most {MOST_VALUES}"
-        )
-    return texts
+def _feeds(
+    model: Model,
+    rows: LabelledRows,
+) -> Feeds:
+    """The rows as a model takes them, without columns that are only named here."""
+    signature = model.signature
+    return signature.coerce(without_columns(rows.X, rows.named, signature))
 
 
 def _renumbered(task: Answered) -> Answered:
     """Groups are numbered by where they come first, so in the new order they are other numbers."""
-    clusters, queries = task.clusters, task.queries
+    clusters = task.clusters
+    queries = task.queries
     if clusters is not None:
         clusters = text_codes("clusters", clusters)
     if queries is not None:
@@ -126,7 +118,7 @@ def _written(
 def answered_by_both(
     candidate: Model,
     champion: Model,
-    asked: Asked,
+    asked: AskedRows,
 ) -> Both:
     """Ask both models. Raises EvaluationError where an answer does not fit the truth."""
     ours = answers_of(candidate, asked.candidate)
@@ -138,11 +130,11 @@ def answered_by_both(
 
 
 def _answers(
-    asked: Asked,
+    asked: AskedRows,
     outputs: Outputs,
     primary: str | None,
-) -> Answers:
-    return Answers(with_answers(asked.task, outputs, primary), asked.truth, outputs)
+) -> JudgedAnswers:
+    return JudgedAnswers(with_answers(asked.task, outputs, primary), asked.truth, outputs)
 
 
 def numbers_check(both: Both) -> Check:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from math import log
 from typing import NamedTuple
 
@@ -15,12 +16,13 @@ from modelkit.evaluation.paired import PairedDifference, bootstrap
 from modelkit.gating.check import Check
 from modelkit.gating.claims import Levels
 from modelkit.gating.footprint import memory_of
-from modelkit.gating.latency import Clock, Timed, timed_turns
+from modelkit.gating.latency import Clock, TurnTimes, timed_turns
 from modelkit.gating.opened import Judged
 from modelkit.manifest import Manifest
 from modelkit.signature import Feeds
 
 DRAWS = 400
+OF_PEAK = "by how much opening it and running its golden rows raise the peak of a process"
 IN_TURNS = (
     "one-row calls of both models in turns; t of the {turns} turns, each with the median of its "
     "{calls} calls"
@@ -46,27 +48,31 @@ def budget_checks(
 ) -> list[Check]:
     """Whether the candidate keeps each budget. Raises GateError where one cannot be measured."""
     judged = (candidate[0], champion[0])
-    found = []
     timed = None
     if any(name.startswith("p") for name in budgets):
-        timed = timed_turns(
-            (judged[0].model, candidate[1]),
-            (judged[1].model, champion[1]),
-            clock,
-        )
+        sides = (judged[0].model, candidate[1]), (judged[1].model, champion[1])
+        timed = timed_turns(*sides, clock)
+    found = []
     for name, limit in budgets.items():
-        if timed is not None and name.startswith("p50"):
+        if timed is None or not name.startswith("p"):
+            found.append(_plain_budget(name, limit, judged))
+        elif name.startswith("p50"):
             found.append(median_check(name, limit, timed, levels))
-        elif timed is not None and name.startswith("p99"):
-            found.append(tail_check(name, limit, timed, levels, seed))
-        elif name.startswith("size"):
-            sizes = Measurements(*(model_size(each.manifest) for each in judged))
-            found.append(plain_check(name, limit, sizes, "the bytes of graph and weights"))
         else:
-            used = Measurements(*map(_memory, judged))
-            what = "by how much opening it and running its golden rows raise the peak of a process"
-            found.append(plain_check(name, limit, used, what))
+            found.append(tail_check(name, limit, timed, levels, seed))
     return found
+
+
+def _plain_budget(
+    name: str,
+    limit: float,
+    judged: tuple[Judged, Judged],
+) -> Check:
+    if name.startswith("size"):
+        sizes = Measurements(*(model_size(each.manifest) for each in judged))
+        return plain_check(name, limit, sizes, "the bytes of graph and weights")
+    used = Measurements(*map(_memory, judged))
+    return plain_check(name, limit, used, OF_PEAK)
 
 
 def model_size(manifest: Manifest) -> float:
@@ -109,27 +115,25 @@ def plain_check(
 def median_check(
     name: str,
     limit: float,
-    timed: Timed,
+    timed: TurnTimes,
     levels: Levels,
 ) -> Check:
     """Whether the usual time of a call is shown to be within its budget."""
     ours = np.median(timed.candidate, axis=1)
     theirs = np.median(timed.champion, axis=1)
-    ratio = name.endswith("_ratio")
-    turns = np.log(ours / theirs) if ratio else np.log(ours)
+    turns = np.log(ours / theirs) if name.endswith("_ratio") else np.log(ours)
     error = float(turns.std(ddof=1) / np.sqrt(len(turns)))
     found = PairedDifference(-float(turns.mean()), error, len(turns))
     shape = timed.candidate.shape
     formula = IN_TURNS.format(turns=shape[0], calls=shape[1])
-    text = f"{_micro(np.median(ours))}, and {_micro(np.median(theirs))} of the champion"
-    asked = Check(name, _question(name, limit), "unclear", part="budget", formula=formula)
-    return _timed_check(replace(asked, bound=limit, text=text), found, levels)
+    text = _beside(np.median(ours), np.median(theirs))
+    return _timed_check(replace(_asked(name, limit, formula), text=text), found, levels)
 
 
 def tail_check(
     name: str,
     limit: float,
-    timed: Timed,
+    timed: TurnTimes,
     levels: Levels,
     seed: int,
 ) -> Check:
@@ -137,28 +141,30 @@ def tail_check(
 
     They vary too much to be shown to be within it, so this is not required.
     """
-
-    def tail(times: Array) -> float:
-        rows = np.repeat(np.arange(len(times)), times)
-        ours = np.quantile(timed.candidate[rows], 0.99)
-        return float(np.log(ours / np.quantile(timed.champion[rows], 0.99)))
-
     turns = len(timed.candidate)
-    value = tail(np.ones(turns, np.int64))
+    tail = partial(_tail_ratio, timed)
     draws = bootstrap(tail, turns, DRAWS, np.random.default_rng(seed))
+    value = tail(np.ones(turns, np.int64))
     found = PairedDifference(-value, float(draws.std(ddof=1)), turns)
-    tails = [_micro(np.quantile(times, 0.99)) for times in timed]
-    asked = Check(
-        name,
-        _question(name, limit),
-        "unclear",
-        required=False,
-        part="budget",
-        formula=OF_TAIL.format(draws=DRAWS),
-        bound=limit,
-        text=f"{tails[0]}, and {tails[1]} of the champion",
-    )
-    return _timed_check(asked, found, levels)
+    asked = _asked(name, limit, OF_TAIL.format(draws=DRAWS))
+    text = _beside(*(np.quantile(times, 0.99) for times in timed))
+    return _timed_check(replace(asked, required=False, text=text), found, levels)
+
+
+def _asked(name: str, limit: float, formula: str) -> Check:
+    question = _question(name, limit)
+    return Check(name, question, "unclear", part="budget", formula=formula, bound=limit)
+
+
+def _tail_ratio(timed: TurnTimes, times: Array) -> float:
+    """The logarithm of the ratio of the tails of turns that were drawn so many times."""
+    turns = np.repeat(np.arange(len(times)), times)
+    ours = np.quantile(timed.candidate[turns], 0.99)
+    return float(np.log(ours / np.quantile(timed.champion[turns], 0.99)))
+
+
+def _beside(ours: float, theirs: float) -> str:
+    return f"{_micro(ours)}, and {_micro(theirs)} of the champion"
 
 
 def _timed_check(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, final
 
-Outcome = Literal["pass", "fail", "unclear"]
-Part = Literal["contract", "floor", "metric", "veto", "slice", "budget", "own"]
+CheckOutcome = Literal["pass", "fail", "unclear"]
+CheckPart = Literal["contract", "floor", "metric", "veto", "slice", "budget", "own"]
 
 
 @final
@@ -39,9 +39,9 @@ class Check:
 
     name: str
     question: str
-    outcome: Outcome
+    outcome: CheckOutcome
     required: bool = True
-    part: Part = "own"
+    part: CheckPart = "own"
     formula: str = ""
     estimate: float | None = None
     low: float | None = None

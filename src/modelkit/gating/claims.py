@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from modelkit.evaluation.sums import Undefined
-from modelkit.gating.check import Check, Part
+from modelkit.gating.check import Check, CheckPart
 from modelkit.gating.comparison import SHOWN_WITH, Comparison
 from modelkit.holm import holm
 
@@ -25,6 +25,7 @@ class Levels(NamedTuple):
 
 
 Compared = Callable[[], Comparison]  # raises Undefined
+HarmCase = tuple[str, str, float, Compared]  # name of the check, metric, margin, what compares
 
 
 def no_worse(
@@ -34,12 +35,14 @@ def no_worse(
     levels: Levels,
 ) -> Check:
     """Whether the candidate is shown to be no worse than its margin; it fails where harm is shown."""
-    question = (
-        f"Is {name} shown to be better?"
-        if margin == 0
-        else f"Is {name} shown to be worse by less than {margin:g}?"
+    asked = Check(
+        name,
+        _claim(name, margin),
+        "unclear",
+        part="metric",
+        bound=0.0 - margin,
+        alpha=levels.shown,
     )
-    asked = Check(name, question, "unclear", part="metric", bound=0.0 - margin, alpha=levels.shown)
     try:
         found = compared()
     except Undefined as reason:
@@ -54,6 +57,12 @@ def no_worse(
         return replace(told, outcome="fail", p=harm, alpha=levels.harm, text=worse)
     needed = found.rows_to_show(margin, levels.shown)
     return replace(told, rows_needed=needed, text=_lacking(needed, margin, found.rows))
+
+
+def _claim(name: str, margin: float) -> str:
+    if margin == 0:
+        return f"Is {name} shown to be better?"
+    return f"Is {name} shown to be worse by less than {margin:g}?"
 
 
 def _lacking(
@@ -85,34 +94,43 @@ def _with_figures(
 
 
 def no_harm(
-    cases: Sequence[tuple[str, str, float, Compared]],
+    cases: Sequence[HarmCase],
     alpha: float,
-    part: Part,
+    part: CheckPart,
 ) -> list[Check]:
     """Whether harm is shown in any of several cases, by one test of them all (Holm).
 
     Args:
-        cases: name, metric, margin, and what compares.
+        cases: what may be harmed.
         alpha: the probability, at most, of one false harm among all.
         part: of the checks.
     """
-    found: list[Comparison | str] = []
-    for _, name, _, compared in cases:
-        try:
-            found.append(compared())
-        except Undefined as reason:
-            found.append(f"{name} is not defined: {reason}")
-    p = np.ones(len(cases))
-    for at, (case, comparison) in enumerate(zip(cases, found, strict=True)):
-        if isinstance(comparison, Comparison):
-            p[at] = comparison.exchanged().p_above(case[2])
-    adjusted = holm(p) if len(p) else p
+    found = [_compared(name, compared) for _, name, _, compared in cases]
+    adjusted = holm(np.array([_p_of_harm(*pair) for pair in zip(cases, found, strict=True)]))
     checks = []
     for at, (title, name, margin, _) in enumerate(cases):
         question = f"Is {name} shown to be worse by more than {margin:g}?"
         asked = Check(title, question, "unclear", required=False, part=part, bound=0.0 - margin)
         checks.append(_harm(asked, found[at], float(adjusted[at]), alpha, len(cases)))
     return checks
+
+
+def _p_of_harm(case: HarmCase, found: Comparison | str) -> float:
+    """The p-value of harm beyond the margin; 1 where nothing compares."""
+    if isinstance(found, str):
+        return 1.0
+    return found.exchanged().p_above(case[2])
+
+
+def _compared(
+    name: str,
+    compared: Compared,
+) -> Comparison | str:
+    """What compares, or why it cannot."""
+    try:
+        return compared()
+    except Undefined as reason:
+        return f"{name} is not defined: {reason}"
 
 
 def _harm(

@@ -27,6 +27,7 @@ from modelkit.gating.policy import AnyMetric, GateMetric
 
 REPEATS = 1000  # of the bootstrap, whose standard error is then known to some 2 %
 KNOWN_SHARE = 0.9  # of the draws that must have the figure
+LEAST_DISTANCE = 1e-4  # in standard errors: less would take more than 1e8 times the rows
 SHOWN_WITH = 0.8  # the probability that `rows_needed` is about
 BY_COUNTS = (
     "(b - c) / n, with b rows that only the candidate got right and c that only the champion did; "
@@ -39,20 +40,20 @@ BY_BOOTSTRAP = "t = (d + margin) / se, with se that of {repeats:,} paired draws 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Answers:
+class JudgedAnswers:
     """What one model answered: as metrics take it, and by output for metrics of the caller."""
 
     answered: Answered
     truth: Array
     outputs: Mapping[str, Array]
 
-    def at(self, rows: Array) -> Answers:
+    def at(self, rows: Array) -> JudgedAnswers:
         """Those of the rows that places (m,) choose."""
         chosen = {name: values[rows] for name, values in self.outputs.items()}
-        return Answers(self.answered.at(rows), self.truth[rows], chosen)
+        return JudgedAnswers(self.answered.at(rows), self.truth[rows], chosen)
 
 
-class Counts(NamedTuple):
+class RightCounts(NamedTuple):
     """Rows that only the candidate got right, those that only the champion did, and all."""
 
     better: int
@@ -76,22 +77,19 @@ class Comparison:
     difference: PairedDifference
     rows: int
     formula: str
-    counts: Counts | None = None
+    counts: RightCounts | None = None
     bounded: bool = False
 
     def exchanged(self) -> Comparison:
         """The same with the roles of the two models exchanged."""
         counts = self.counts
         if counts is not None:
-            counts = Counts(counts.worse, counts.better, counts.n)
+            counts = RightCounts(counts.worse, counts.better, counts.n)
         return replace(self, difference=self.difference.exchanged(), counts=counts)
 
     def p_above(self, bound: float) -> float:
         """The one-sided p-value of "the candidate is better by at most `bound`"."""
-        counts = self.counts
-        if counts is None and self._alike:
-            # No unit differs in these rows, which does not say that none ever will.
-            counts = Counts(0, 0, int(self.difference.units))
+        counts = self._counted
         if counts is None:
             return self.difference.p_above(bound)
         if bound == 0:
@@ -100,15 +98,23 @@ class Comparison:
             return 0.0 if bound < 0 else 1.0
         return float(special_functions().ndtr(-tango(*counts, bound)))
 
-    @property
-    def _alike(self) -> bool:
-        return self.bounded and self.difference.error == 0 and self.difference.value == 0
-
     def interval(self, level: float) -> Interval:
         """A two-sided interval of the difference."""
-        if self.counts is None:
+        counts = self._counted
+        if counts is None:
             return self.difference.interval(level)
-        return tango_interval(*self.counts, level)
+        return tango_interval(*counts, level)
+
+    @property
+    def _counted(self) -> RightCounts | None:
+        """What is tested by counts: also rows, or clusters, of which none tells the two apart.
+
+        That does not say that none ever will, and an error of 0 would.
+        """
+        alike = self.difference.error == 0 and self.difference.value == 0
+        if self.counts is None and self.bounded and alike:
+            return RightCounts(0, 0, int(self.difference.units))
+        return self.counts
 
     @property
     def error(self) -> float | None:
@@ -125,10 +131,10 @@ class Comparison:
         """How many rows would show that the candidate is no worse than its margin allows.
 
         It is taken to be as good as the champion; at a margin of 0, as much better as it was here.
-        None where nothing tells, or where that is no better.
+        None where nothing tells, or where that is no better, or so little that no rows would do.
         """
         distance = margin or self.difference.value
-        if not self.error or distance <= 0:
+        if not self.error or distance <= self.error * LEAST_DISTANCE:
             return None
         return rows_needed(self.error, self.rows, distance, alpha=alpha, power=SHOWN_WITH)
 
@@ -144,10 +150,10 @@ class Comparison:
         return margin + self.error * float(ndtri(1 - alpha) + ndtri(SHOWN_WITH))
 
 
-def compare(
+def compare_by(
     metric: AnyMetric,
-    candidate: Answers,
-    champion: Answers,
+    candidate: JudgedAnswers,
+    champion: JudgedAnswers,
     *,
     seed: int,
 ) -> Comparison:
@@ -157,19 +163,27 @@ def compare(
     ours = candidate.answered
     theirs = champion.answered
     measured = (metric.measure(ours), metric.measure(theirs))
-    higher = bool(metric.higher_is_better)
-    difference = difference_of(*measured, ours.clusters, higher_is_better=higher)
-    bounded = metric.domain in ("share", "correlation")
-    unknown = not np.isfinite(measured[0].influence - measured[1].influence).all()
-    if unknown:
+    if not np.isfinite(measured[0].influence - measured[1].influence).all():
         return _by_weights(metric, ours, theirs, seed)
-    formula = BY_PAIRS.format(units=_units_word(ours))
-    if metric.name == "roc_auc" and ours.clusters is None:
-        formula = BY_DELONG
-    counts = _counts(metric, ours, theirs)
-    if counts is not None:
-        formula = BY_COUNTS
-    return Comparison(difference, len(ours), formula, counts, bounded)
+    higher = bool(metric.higher_is_better)
+    return Comparison(
+        difference_of(*measured, ours.clusters, higher_is_better=higher),
+        len(ours),
+        _formula(metric, ours),
+        _counts(metric, ours, theirs),
+        bounded=metric.domain in ("share", "correlation"),
+    )
+
+
+def _formula(
+    metric: TaskMetric,
+    answered: Answered,
+) -> str:
+    if answered.clusters is None and metric.counts:
+        return BY_COUNTS
+    if answered.clusters is None and metric.name == "roc_auc":
+        return BY_DELONG
+    return BY_PAIRS.format(units=_units_word(answered))
 
 
 def _units_word(answered: Answered) -> str:
@@ -182,14 +196,14 @@ def _counts(
     metric: TaskMetric,
     ours: Answered,
     theirs: Answered,
-) -> Counts | None:
+) -> RightCounts | None:
     """How often one alone got a row right; None where that is not what the metric counts."""
     if not metric.counts or metric.by_row is None or ours.clusters is not None:
         return None
     right = metric.by_row(ours) > 0
     other = metric.by_row(theirs) > 0
     better = int(np.count_nonzero(right & ~other))
-    return Counts(better, int(np.count_nonzero(other & ~right)), len(ours))
+    return RightCounts(better, int(np.count_nonzero(other & ~right)), len(ours))
 
 
 def _by_weights(
@@ -213,13 +227,13 @@ def _by_weights(
 
 def _by_own(
     metric: GateMetric,
-    candidate: Answers,
-    champion: Answers,
+    candidate: JudgedAnswers,
+    champion: JudgedAnswers,
     seed: int,
 ) -> Comparison:
     sign = 1 if metric.higher_is_better else -1
 
-    def figure(side: Answers, rows: Array) -> float:
+    def figure(side: JudgedAnswers, rows: Array) -> float:
         chosen = {name: values[rows] for name, values in side.outputs.items()}
         return float(metric.of(side.truth[rows], chosen))
 
@@ -240,9 +254,13 @@ def _by_draws(
     if not np.isfinite(value):
         raise Undefined(f"the figure of these rows is {value}")
     rng = np.random.default_rng(seed)
-    draws = bootstrap(drawn, n, REPEATS, rng, answered.clusters)
-    known = draws[np.isfinite(draws)]
-    error = float(known.std(ddof=1)) if len(known) >= KNOWN_SHARE * REPEATS else None
+    error = _spread(bootstrap(drawn, n, REPEATS, rng, answered.clusters))
     units = units_of(n, answered.clusters)
     formula = BY_BOOTSTRAP.format(repeats=REPEATS, units=_units_word(answered))
-    return Comparison(PairedDifference(value, error if units > 1 else None, units), n, formula)
+    return Comparison(PairedDifference(value, error, units), n, formula)
+
+
+def _spread(draws: Array) -> float | None:
+    """The standard deviation of draws; None where too many have no figure."""
+    known = draws[np.isfinite(draws)]
+    return float(known.std(ddof=1)) if len(known) >= KNOWN_SHARE * REPEATS else None

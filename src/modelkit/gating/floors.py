@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from math import isfinite
 
-import numpy as np
-
 from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.intervals import (
     Interval,
+    Measured,
     clopper_pearson,
     standard_error,
 )
@@ -17,7 +16,7 @@ from modelkit.evaluation.metrics import TaskMetric
 from modelkit.evaluation.paired import rows_needed
 from modelkit.evaluation.sums import Undefined
 from modelkit.gating.check import Check
-from modelkit.gating.comparison import SHOWN_WITH
+from modelkit.gating.comparison import LEAST_DISTANCE, SHOWN_WITH
 from modelkit.gating.policy import MetricFloor
 
 EXACT = "hits / rows, with the exact interval of Clopper and Pearson"
@@ -42,9 +41,8 @@ def floor_check(
     exact = metric.counts and answered.clusters is None
     formula = EXACT if exact else BY_INFLUENCE
     told = replace(asked, estimate=measured.value, formula=formula)
-    interval = (
-        _exact(metric, answered, level) if exact else metric.interval(measured, answered, level)
-    )
+    ends_of = _exact if exact else metric.interval
+    interval = ends_of(measured, answered, level)
     if interval is None or not all(map(isfinite, interval)):
         return replace(told, text="these rows tell no interval")
     told = replace(told, low=interval[0], high=interval[1], level=level)
@@ -53,14 +51,13 @@ def floor_check(
 
 
 def _exact(
-    metric: TaskMetric,
+    measured: Measured,
     answered: Answered,
     level: float,
-) -> Interval | None:
-    if metric.by_row is None:
-        return None
-    hits = int(np.count_nonzero(metric.by_row(answered)))
-    return clopper_pearson(hits, len(answered), level)
+) -> Interval:
+    """The exact interval of a share of independent rows."""
+    n = len(answered)
+    return clopper_pearson(round(measured.value * n), n, level)
 
 
 def _answered(
@@ -96,6 +93,6 @@ def _needed(
     distance = (check.estimate or 0.0) - floor.bound
     if not floor.at_least:
         distance = -distance
-    if not error or distance <= 0:
+    if not error or distance <= error * LEAST_DISTANCE:
         return None
     return rows_needed(error, rows, distance, alpha=alpha, power=SHOWN_WITH)

@@ -11,7 +11,7 @@ from modelkit.errors import GateError
 from modelkit.evaluation.sides import LabelledRows
 from modelkit.evaluation.task import task_kind
 from modelkit.gating.check import Check
-from modelkit.gating.judging import Asking, judge
+from modelkit.gating.judging import Asking, judge, refuse_twice
 from modelkit.gating.opened import open_judged
 from modelkit.gating.policy import GateMetric, read_policy
 from modelkit.gating.verdict import Verdict
@@ -83,7 +83,7 @@ def gate(  # noqa: PLR0913 - what a gate may ask, all by keyword
     """
     rows = LabelledRows(X, y, slices=slices, clusters=clusters, queries=queries)
     own = tuple(checks)
-    _refuse_twice(own)
+    refuse_twice(own)
     with ExitStack() as stack:
         ours = open_judged(candidate, registry, stack, "candidate")
         theirs = open_judged(champion, registry, stack, "champion")
@@ -112,9 +112,3 @@ def gate(  # noqa: PLR0913 - what a gate may ask, all by keyword
         )
         asking = Asking(ours, theirs, rows, kind, policy, seed)
         return judge(asking, own, registry, clock=time.perf_counter)
-
-
-def _refuse_twice(checks: Sequence[Check]) -> None:
-    names = [check.name for check in checks]
-    if len({*names}) < len(names):
-        raise GateError(f"two checks have the same name among {names}")

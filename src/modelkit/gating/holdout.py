@@ -11,6 +11,7 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.registry.shelf import Shelf
 from modelkit.signature import Feeds, Signature
+from modelkit.spec import TensorSpec
 
 ROW_KEY = 16  # bytes
 
@@ -43,20 +44,29 @@ def hold_out_of(
     header = [f"truth {truth.dtype.str} {truth.shape[1:]}"]
     columns = [_as_bytes(truth.reshape(n, -1))]
     for spec in signature.inputs:
-        values = feeds[spec.name]
-        header.append(f"{spec.name} {values.dtype.str}")
-        if signature.row_dim not in spec.shape:
-            header.append(_as_bytes(values.reshape(1, -1)).tobytes().hex())
-            continue
-        rows = np.moveaxis(values, spec.shape.index(signature.row_dim), 0)
-        header.append(str(rows.shape[1:]))
-        columns.append(_as_bytes(rows.reshape(n, -1)))
+        told, rows = _of_tensor(feeds[spec.name], spec, signature.row_dim)
+        header.append(told)
+        if rows is not None:
+            columns.append(_as_bytes(rows.reshape(n, -1)))
     keys = _row_keys(columns)
     more = _row_keys([_as_bytes(values.reshape(n, -1)) for values in beside.values()], n)
     order = np.lexsort((*more.T[::-1], *keys.T[::-1]))
     digest = hashlib.sha256("\0".join(header).encode())
     digest.update(np.ascontiguousarray(keys[order]).tobytes())
     return HoldOut(order, digest.hexdigest())
+
+
+def _of_tensor(
+    values: Array,
+    spec: TensorSpec,
+    row_dim: str | None,
+) -> tuple[str, Array | None]:
+    """What all rows of a tensor share, as text, and the rows; None where it has none."""
+    told = f"{spec.name} {values.dtype.str}"
+    if row_dim not in spec.shape:
+        return f"{told} {_as_bytes(values.reshape(1, -1)).tobytes().hex()}", None
+    rows = np.moveaxis(values, spec.shape.index(row_dim), 0)
+    return f"{told} {rows.shape[1:]}", rows
 
 
 def _as_bytes(values: Array) -> Array:

@@ -16,11 +16,11 @@ from modelkit.evaluation.assembly import FEW_UNITS, library_versions
 from modelkit.evaluation.intervals import units_of
 from modelkit.evaluation.metrics import TaskMetric
 from modelkit.evaluation.sides import LabelledRows
-from modelkit.gating.both import Asked, Both, answered_by_both, asked_rows, numbers_check
+from modelkit.gating.both import AskedRows, Both, answered_by_both, asked_rows, numbers_check
 from modelkit.gating.budgets import budget_checks
 from modelkit.gating.check import Check
-from modelkit.gating.claims import Levels, no_harm, no_worse
-from modelkit.gating.comparison import Comparison, compare
+from modelkit.gating.claims import HarmCase, Levels, no_harm, no_worse
+from modelkit.gating.comparison import Comparison, compare_by
 from modelkit.gating.contract import contract_checks
 from modelkit.gating.floors import floor_check
 from modelkit.gating.holdout import counted_use, share_of_alpha
@@ -69,14 +69,8 @@ def judge(
     both = answered_by_both(asking.candidate.model, asking.champion.model, asked)
     checks.append(numbers_check(both))
     checks += figure_checks(asking, both, asked.slices, levels)
-    checks += budget_checks(
-        asking.policy.budgets,
-        (asking.candidate, asked.candidate),
-        (asking.champion, asked.champion),
-        levels,
-        clock=clock,
-        seed=asking.seed,
-    )
+    sides = (asking.candidate, asked.candidate), (asking.champion, asked.champion)
+    checks += budget_checks(asking.policy.budgets, *sides, levels, clock=clock, seed=asking.seed)
     return _verdict(asking, [*checks, *own], asked, use)
 
 
@@ -88,24 +82,29 @@ def figure_checks(
 ) -> list[Check]:
     """What is asked of the metrics."""
     policy = asking.policy
-    found = [_floor(floor, policy, both, levels) for floor in policy.floors]
     compared = _Comparer(policy, both, asking.seed)
+    found = [_floor(floor, policy, both, levels) for floor in policy.floors]
     found += [
         no_worse(name, compared.of(name), policy.margins[name], levels) for name in policy.required
     ]
-    cases = [
-        (f"no harm to {name}", name, policy.margins[name], compared.of(name))
-        for name in policy.vetoes
-    ]
-    found += no_harm(cases, levels.harm, "veto")
+    vetoes = [compared.case(name, f"no harm to {name}") for name in policy.vetoes]
+    found += no_harm(vetoes, levels.harm, "veto")
+    return found + no_harm(_slice_cases(compared, slices), levels.harm, "slice")
+
+
+def _slice_cases(
+    compared: _Comparer,
+    slices: dict[str, Any],
+) -> list[HarmCase]:
     cases = []
     for column, texts in slices.items():
         for value in sorted(set(texts.tolist())):
             part = compared.at(np.flatnonzero(texts == value))
-            for name in policy.sliced:
-                title = f"{name} where {column} is {value}"
-                cases.append((title, name, policy.margins[name], part.of(name)))
-    return found + no_harm(cases, levels.harm, "slice")
+            cases += [
+                part.case(name, f"{name} where {column} is {value}")
+                for name in compared.policy.sliced
+            ]
+    return cases
 
 
 @final
@@ -120,8 +119,11 @@ class _Comparer:
     def at(self, rows: Any) -> _Comparer:
         return _Comparer(self.policy, Both(*(each.at(rows) for each in self.both)), self.seed)
 
+    def case(self, name: str, title: str) -> HarmCase:
+        return title, name, self.policy.margins[name], self.of(name)
+
     def of(self, name: str) -> partial[Comparison]:
-        return partial(compare, self.policy.metrics[name], *self.both, seed=self.seed)
+        return partial(compare_by, self.policy.metrics[name], *self.both, seed=self.seed)
 
 
 def _floor(
@@ -139,12 +141,13 @@ def _floor(
 def _verdict(
     asking: Asking,
     checks: Sequence[Check],
-    asked: Asked | None,
+    asked: AskedRows | None,
     use: int,
 ) -> Verdict:
     policy = asking.policy
     ours = asking.candidate
     theirs = asking.champion
+    refuse_twice(checks)
     rows = 0 if asked is None else len(asked.task)
     units = 0 if asked is None else units_of(rows, asked.task.clusters)
     return Verdict(
@@ -172,9 +175,17 @@ def _verdict(
     )
 
 
+def refuse_twice(checks: Sequence[Check]) -> None:
+    """Raise GateError where two checks have one name, by which a Verdict gives them."""
+    names = [check.name for check in checks]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise GateError(f"two checks have the same name: {', '.join(twice)}")
+
+
 def _notes(
     asking: Asking,
-    asked: Asked | None,
+    asked: AskedRows | None,
     use: int,
     units: int,
 ) -> list[str]:

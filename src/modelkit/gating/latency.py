@@ -19,7 +19,7 @@ WARM_CALLS = 5
 Clock = Callable[[], float]
 
 
-class Timed(NamedTuple):
+class TurnTimes(NamedTuple):
     """Seconds of each call in each turn, (turns, calls), of both models."""
 
     candidate: Array
@@ -30,7 +30,7 @@ def timed_turns(
     candidate: tuple[Model, Feeds],
     champion: tuple[Model, Feeds],
     clock: Clock,
-) -> Timed:
+) -> TurnTimes:
     """Call two models with one row, a turn the one, a turn the other.
 
     What else the machine does, and how warm it is, then meets both: the logarithm of the ratio of
@@ -50,7 +50,7 @@ def timed_turns(
         # Whoever begins changes, so that nobody is always second.
         for which in (turn % 2, 1 - turn % 2):
             times[which, turn] = _turn(*sides[which], clock, calls, turn * calls)
-    return Timed(times[0], times[1])
+    return TurnTimes(times[0], times[1])
 
 
 def _turn(

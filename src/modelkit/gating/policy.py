@@ -131,15 +131,8 @@ def read_policy(  # noqa: PLR0913 - what `gate` was asked
     known: dict[str, AnyMetric] = dict(METRICS[kind])
     first = next(iter(known)) if metric is None else metric
     primary = _named(first, known, kind)
-    floors = []
-    required = [primary]
-    for asked in _listed("require", require):
-        floor = None if isinstance(asked, GateMetric) else read_floor(asked)
-        if floor is None:
-            required.append(_named(asked, known, kind))
-        else:
-            floors.append(floor)
-            _named(floor.metric, known, kind)
+    more, floors = _read_required(require, known, kind)
+    required = [primary, *more]
     vetoes = [_named(asked, known, kind) for asked in _listed("veto", veto)]
     compared = tuple(dict.fromkeys([*required, *vetoes]))
     for name in compared:
@@ -149,12 +142,30 @@ def read_policy(  # noqa: PLR0913 - what `gate` was asked
         metric=primary,
         margins=read_margins(margin, primary, compared),
         required=tuple(dict.fromkeys(required)),
-        floors=tuple(floors),
+        floors=floors,
         vetoes=tuple(dict.fromkeys(vetoes)),
         budgets=_read_budgets(budgets),
         alpha=alpha,
         about=about,
     )
+
+
+def _read_required(
+    require: Sequence[str | GateMetric],
+    known: dict[str, AnyMetric],
+    kind: TaskKind,
+) -> tuple[list[str], tuple[MetricFloor, ...]]:
+    """The names of metrics that must be no worse, and the floors."""
+    floors = []
+    names = []
+    for asked in _listed("require", require):
+        floor = None if isinstance(asked, GateMetric) else read_floor(asked)
+        if floor is None:
+            names.append(_named(asked, known, kind))
+        else:
+            floors.append(floor)
+            _named(floor.metric, known, kind)
+    return names, tuple(floors)
 
 
 def read_floor(text: str) -> MetricFloor | None:
@@ -191,10 +202,13 @@ def read_margins(
             "metric=, in require= or in veto=",
             metric=str(spare[0]),
         )
-    for name, value in told.items():
-        if not isinstance(value, int | float) or not 0 <= value < inf:
-            raise GateError(f"the margin of {name} is a number of at least 0, not {value!r}")
-    return {name: float(told[name]) for name in compared}
+    return {name: _margin(name, told[name]) for name in compared}
+
+
+def _margin(name: str, value: object) -> float:
+    if not isinstance(value, int | float) or not 0 <= value < inf:
+        raise GateError(f"the margin of {name} is a number of at least 0, not {value!r}")
+    return float(value)
 
 
 def _listed(

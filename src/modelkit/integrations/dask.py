@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
+from modelkit.drift.profile import Profile
+from modelkit.drift.report import DriftReport
 from modelkit.errors import importing
 from modelkit.package.load import Openable
 from modelkit.scorer.scorer import Scorer, scorer_of
+from modelkit.scorer.tallier import Tallier
 
 
 def score(
@@ -42,3 +46,35 @@ def score(
         scorer.frame,
         meta=scorer.frame(selected._meta),  # noqa: SLF001 - how Dask's own functions read it
     )
+
+
+def drift(
+    rows: Any,
+    profile: Profile,
+    *,
+    scores: Sequence[str] = (),
+    alpha: float = 0.01,
+    seed: int = 0,
+) -> DriftReport:
+    """Compare the rows of a Dask DataFrame with a Profile: one exact test of the counts of all.
+
+    Args:
+        rows: a `dask.dataframe.DataFrame` with the columns of the profile.
+        profile: the past.
+        scores: the outputs of the model that are among the columns, as `score` adds them: for each
+            a column of its name, or those whose name begins with it and an underscore.
+        alpha: see `mk.Detector`.
+        seed: see `mk.Detector`.
+
+    Raises:
+        DriftError: for no rows, columns that are missing, outputs that the profile does not look
+            at, and what `Profile.tally` refuses.
+        MissingExtraError: if Dask is not installed.
+    """
+    with importing("dask", "modelkit.integrations.dask"):
+        import dask
+    tallier = Tallier(profile, scores)
+    wanted = tallier.columns([str(name) for name in rows.columns])
+    parts = [dask.delayed(tallier.frame)(part) for part in rows[wanted].to_delayed()]
+    found = dask.compute(*parts)
+    return tallier.report([*chain.from_iterable(found)], alpha, seed)

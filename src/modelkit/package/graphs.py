@@ -12,7 +12,7 @@ import numpy as np
 from modelkit import golden as golden_rows
 from modelkit.convert.classes import check_classes, read_classes
 from modelkit.convert.converters import converter_of
-from modelkit.convert.gate.parity import MAX_ROWS, check_takes_example, gate, open_signature
+from modelkit.convert.gate.parity import MAX_ROWS, check_takes_example, open_signature, prove_parity
 from modelkit.convert.gate.rows import rows_of
 from modelkit.convert.graphs import settled
 from modelkit.convert.notes import Notes
@@ -97,7 +97,7 @@ def prove_noted(
             refused.append(_unloadable(source, error))
             continue
         try:
-            signature, parity = gate(graph.source, graph.build, graph.feeds)
+            signature, parity = prove_parity(graph.source, graph.build, graph.feeds)
         except GraphError as error:
             refused.append(_unloadable(graph.source, error))
         except ParityError as error:
@@ -129,7 +129,7 @@ def _first_apart(
     for prefix in source.prefixes[:-1]:
         try:
             graph = _checked(prefix.convert(), None, domains)
-            gate(graph.source, graph.build, None)
+            prove_parity(graph.source, graph.build, None)
         except ParityError as earlier:
             return _placed(earlier, prefix)
         except Exception:  # noqa: BLE001 - of steps that make no model by themselves

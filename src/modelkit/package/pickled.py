@@ -7,7 +7,7 @@ from collections.abc import Collection
 from functools import partial
 
 from modelkit import golden as golden_rows
-from modelkit.convert.gate.parity import gate
+from modelkit.convert.gate.parity import prove_parity
 from modelkit.convert.source import Source
 from modelkit.model import Model
 from modelkit.package import trust
@@ -30,7 +30,7 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
     drawn_like = example_of(source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of an estimator that is asked about rows unlike its own
-        signature, parity = gate(source, build, None)
+        signature, parity = prove_parity(source, build, None)
         rows = _known_rows(source, build(signature), drawn_like)
     return Proven(
         source,

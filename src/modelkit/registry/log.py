@@ -334,3 +334,15 @@ def check_in_use(state: State, name: str, version: str) -> None:
     """Raise Conflict for a version that was retired."""
     if version in state.retired:
         raise Conflict(f"{name} {version} was retired: {state.retired[version]}", name=name)
+
+
+def check_not_named(state: State, name: str, version: str) -> None:
+    """Raise Conflict for a version that an alias names."""
+    for alias, now in state.aliases.items():
+        if now.version == version:
+            raise Conflict(
+                f"{name}@{alias} is {version}: let the alias name another version first",
+                name=name,
+                alias=alias,
+                now=now,
+            )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, final
 
 from modelkit import html
-from modelkit.errors import Conflict, NotFound, RegistryError
+from modelkit.errors import NotFound, RegistryError
 from modelkit.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model import Model
 from modelkit.package import container
@@ -32,6 +32,7 @@ from modelkit.registry.log import (
     Underway,
     check_expected,
     check_in_use,
+    check_not_named,
 )
 from modelkit.registry.places import nothing_there
 from modelkit.registry.releases import DIGEST, Recorded, Release, parents_of
@@ -202,9 +203,7 @@ class Registry:
     def history(self, name: str, alias: str | None = None) -> tuple[Entry, ...]:
         """Every entry of a model's log, the oldest first; or those that set one alias."""
         entries = self._journal(name).entries()
-        if alias is None:
-            return entries
-        return tuple(entry for entry in entries if entry.alias == alias)
+        return tuple(entry for entry in entries if alias in (None, entry.alias))
 
     def set_alias(  # noqa: PLR0913 - what a change goes by, all by keyword
         self,
@@ -228,17 +227,15 @@ class Registry:
                 alias.
             reason: why, for the history.
             force: set "champion" to a version although a rollout of it was rolled back.
-            verdict: of a gate of this version against the alias: it has to be a promotion, about
-                both models, and of the same generation, so of several gates against one champion
-                one wins.
+            verdict: of a gate against the alias: a promotion, about both models, and of the same
+                generation, so of several gates against one champion one wins.
 
         Raises:
-            Conflict: if it names something else by now, with who set it; or if the version was
-                retired, or rolled back; or if the alias was set since the verdict.
+            Conflict: if it names something else by now, with who set it; if it was set since the
+                verdict; or if the version was retired, or rolled back.
             NotFound: if there is no such version.
-            RegistryError: if the alias is no name, or the name of a version; if the verdict is
-                about something else, or no promotion; or if the log was removed, or replaced by
-                another one.
+            RegistryError: if the alias is no name, or that of a version; if the verdict is about
+                something else; or if the log was removed, or replaced by another one.
             TypeError: if `expected` is something else, such as a bool.
         """
         check_pattern(ALIAS_PATTERN, "alias", alias)
@@ -283,8 +280,8 @@ class Registry:
             verdict: of a gate of this version against "champion", as `set_alias` takes it.
 
         Raises:
-            Conflict: if a rollout is under way, or the version was retired or rolled back; or if
-                the alias was set since the verdict.
+            Conflict: if a rollout is under way, the version was retired or rolled back, or the
+                alias was set since the verdict.
             RegistryError: if the verdict is about something else, or no promotion.
             NotFound: if there is no such version, or no champion.
         """
@@ -338,6 +335,11 @@ class Registry:
         check_pattern(NAME_PATTERN, "name", name)
         return Shelf(self._store, f"models/{name}/rollouts/{rollout.generation:010d}")
 
+    def retraining_shelf(self, name: str) -> Shelf:
+        """Where the retrainings of a model keep what they did."""
+        check_pattern(NAME_PATTERN, "name", name)
+        return Shelf(self._store, f"models/{name}/retraining")
+
     def hold_out(self, digest: str) -> Shelf:
         """Where the gates on labelled rows of this digest are counted."""
         check_pattern(DIGEST, "digest", digest)
@@ -354,14 +356,7 @@ class Registry:
         self._check_version(name, version)
 
         def decide(state: State) -> Entry:
-            for alias, now in state.aliases.items():
-                if now.version == version:
-                    raise Conflict(
-                        f"{name}@{alias} is {version}: let the alias name another version first",
-                        name=name,
-                        alias=alias,
-                        now=now,
-                    )
+            check_not_named(state, name, version)
             rollouts.check_not_tried(state, name, version)
             return entry_after(state, RETIREMENT, version, reason)
 

@@ -22,15 +22,12 @@ from modelkit.errors import (
 )
 from modelkit.model import Outputs
 from modelkit.rollout.answering import whole_of
-from modelkit.rollout.counts import ByArm, Counts, Label, Posted
+from modelkit.rollout.counts import ByArm, Counts
 from modelkit.rollout.entries import (
-    DIFFERENCE,
     EVENT,
     KEY_COMPLETE,
     MISSING,
     NEW_KEY,
-    NEW_LABEL,
-    NEW_POSTED,
     SHADOWED,
     TickEntries,
 )
@@ -176,6 +173,13 @@ class Counters:
         calls[unit] = number
         return number
 
+    def key_in_shadow(self, unit: int) -> None:
+        """Count a key that the champion answered in shadow, once."""
+        calls = self._calls
+        if unit not in calls and len(calls) < MOST_KEYS:
+            calls[unit] = 0
+            self._entries.append((NEW_KEY, unit, False))
+
     def answered(
         self,
         unit: int | None,
@@ -285,18 +289,6 @@ class Counters:
     def answered_in_shadow(self, took: int) -> None:
         """Note how long the champion took, from which the next stage begins."""
         self._times.append(took)
-
-    def label(self, label: Label) -> None:
-        """Count a loss."""
-        self._entries.append((NEW_LABEL, label))
-
-    def posted(self, posted: Posted) -> None:
-        """Count a loss of a key that another process may have answered."""
-        self._entries.append((NEW_POSTED, posted))
-
-    def difference(self, difference: float) -> None:
-        """Count a difference of losses of one row."""
-        self._entries.append((DIFFERENCE, difference))
 
     def _marked(self, answers: Outputs) -> list[str]:
         found = []

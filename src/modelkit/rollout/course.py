@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import final
 
 from modelkit.errors import RolloutError
@@ -73,6 +75,8 @@ class Course:
         self._joint = joint
         self._memory = Memory()
         self._counters = Counters(policy, self._memory)
+        # Of no stage's counters: what is told while a stage ends counts in the next tick.
+        self._told: deque[Label | Posted | float] = deque()
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -110,11 +114,17 @@ class Course:
     @property
     def waiting(self) -> int:
         """About how many events wait to be weighed."""
-        return self._counters.waiting
+        return self._counters.waiting + len(self._told)
 
     def collect(self) -> Counts:
         """What was counted since the last time. For one thread at once."""
-        return self._counters.collect()
+        told = [self._told.popleft() for _ in range(len(self._told))]
+        return replace(
+            self._counters.collect(),
+            labels=tuple(each for each in told if isinstance(each, Label)),
+            posted=tuple(each for each in told if isinstance(each, Posted)),
+            differences=tuple(each for each in told if isinstance(each, float)),
+        )
 
     def enter(self, stage: int) -> Routed | Shadowed:
         """The lineup of another stage."""
@@ -131,24 +141,28 @@ class Course:
             loss = check_loss(loss)
         unit = hash_of(key, self._salt)
         if self._joint and not self.outcomes.knows(unit):
-            return self._post(unit, loss)
+            return self._post(unit, loss, self.outcomes)
         found = self.outcomes.take(unit, by_function=callable(loss))
         if found is None:
             return False
         losses = _losses(loss, found.answers)
         if found.served is None:
             one, other = losses
-            self._counters.difference(other - one)
+            self._told.append(other - one)
         else:
             of = found.served
-            self._counters.label(Label(losses[0], unit, of.candidate, of.stage))
+            self._told.append(Label(losses[0], unit, of.candidate, of.stage))
         return True
 
-    def _post(self, unit: int, loss: Loss) -> bool:
+    def _post(self, unit: int, loss: Loss, outcomes: Outcomes) -> bool:
         """Hand on the loss of a key that another process may have answered."""
-        if callable(loss) or self.policy.stages[self.stage].shadow:
+        if callable(loss):
+            outcomes.unheard += 1
             return False
-        self._counters.posted(Posted(loss, unit))
+        if self.policy.stages[self.stage].shadow:
+            outcomes.one_sided += 1
+            return False
+        self._told.append(Posted(loss, unit))
         return True
 
     def end(self) -> None:
@@ -167,7 +181,7 @@ class Course:
 
     def after_fork(self) -> None:
         """Begin anew in the child of a fork, with other draws, and nothing counted yet."""
-        self._counters.collect()
+        self.collect()
         self._random.seed(None if self._seed is None else self._seed + random.getrandbits(64))
         if self.shadow is not None:
             self.shadow.after_fork()

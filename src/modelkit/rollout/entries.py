@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any, final
 
-from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Label, Posted, Unit
+from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Unit
 
-NEW_KEY, EVENT, KEY_COMPLETE, SHADOWED, NEW_LABEL, NEW_POSTED, DIFFERENCE, MISSING = range(8)
+NEW_KEY, EVENT, KEY_COMPLETE, SHADOWED, MISSING = range(5)
 
 
 @final
@@ -27,9 +27,6 @@ class TickEntries:
         self._done: list[KeyDone] = []
         self._shadowed = 0
         self._shadow_events: Counter[str] = Counter()
-        self._labels: list[Label] = []
-        self._posted: list[Posted] = []
-        self._differences: list[float] = []
         self._missing: set[str] = set()
 
     def take(self, entry: tuple[Any, ...]) -> None:
@@ -44,12 +41,6 @@ class TickEntries:
         elif what == SHADOWED:
             self._shadowed += 1
             self._shadow_events.update(about[0])
-        elif what == NEW_LABEL:
-            self._labels.append(about[0])
-        elif what == NEW_POSTED:
-            self._posted.append(about[0])
-        elif what == DIFFERENCE:
-            self._differences.append(about[0])
         else:
             self._missing.add(about[0])
 
@@ -89,8 +80,5 @@ class TickEntries:
             done=tuple(self._done),
             shadowed=self._shadowed,
             shadow_events=dict(self._shadow_events),
-            labels=tuple(self._labels),
-            posted=tuple(self._posted),
-            differences=tuple(self._differences),
             missing=tuple(sorted(self._missing)),
         )

@@ -217,14 +217,16 @@ class Follower:
     def _take_rollout(self, rollout: Underway | None) -> bool:
         switch = self.switch
         joined = self._joined
+        ended = False
         if joined is not None and not _is_same(joined.rollout, rollout):
             with switch.lock:
                 if switch.course is not None:
                     switch.end(switch.champion)
+                    ended = True
                 self._joined = None
             joined = None
         if rollout is None or (joined is not None and joined.settled):
-            return False
+            return ended
         if joined is None:
             self._joined = self._join(rollout)
         elif rollout.stage != joined.rollout.stage:

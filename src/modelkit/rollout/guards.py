@@ -19,8 +19,8 @@ LATE_LOSSES = "loss"
 UNANSWERED = "unanswered"  # calls that ended without an answer or an error of the model
 KINDS = (ERROR_EVENTS, SLOW_EVENTS, NONFINITE_EVENTS, REFUSED_EVENTS, DISAGREEMENTS, LATE_LOSSES)
 FLOOR = 0.001  # one call in a thousand
-# Seconds of one call that nobody notices: about what a network within one place takes for a call.
-MATERIAL = 0.001
+# Seconds of one call: more than what the arm with fewer calls loses by colder caches and smaller batches.
+MATERIAL = 0.01
 
 Mark = Callable[[Outputs], object]
 
@@ -50,8 +50,9 @@ class Guard:
             champion's median, 90 % and 99 % quantile in the tick before.
         material: for "slow" without `above`: the seconds by which a call of the candidate may be
             longer, which do not matter: it is rolled back only if calls of it that were quicker by
-            so much would be slow as well, and is promoted if those are not. By default .001; 0 lets
-            every microsecond count.
+            so much would be slow as well, and is promoted if those are not. By default .01, more
+            than what the arm with fewer calls loses by colder caches; 0 lets every microsecond
+            count.
         margin: for "loss", which needs it: by how much the mean loss may be above the champion's.
         tolerance: for "disagreement": by how much numbers may differ.
         mark: for a name of your own: takes all outputs of a call, and says whether they are bad.

@@ -15,6 +15,7 @@ from modelkit.rollout.differences import LossDifferences, Pairing
 from modelkit.rollout.guards import LATE_LOSSES, Guard
 from modelkit.rollout.keyed import MOST_KEYS, FirstOfKeys
 from modelkit.rollout.policy import RolloutStage
+from modelkit.rollout.routing import place_of
 from modelkit.rollout.split import log_split
 
 PATIENT = 60  # sums of counts for which a loss waits for the process that answered its key
@@ -31,11 +32,14 @@ class KeysAnswered:
     Attributes:
         left_out: the losses of keys that were answered in two stages.
         unknown: the losses of keys that nobody has answered.
+        one_sided: the losses of keys that were answered in shadow alone.
     """
 
     def __init__(self) -> None:
         self.left_out = 0
         self.unknown = 0
+        self.one_sided = 0
+        self._in_shadow: set[int] = set()
         self._stages: dict[int, int] = {}  # CHANGED for a key that was answered in two
         self._candidates: set[int] = set()
         self._waiting: dict[int, tuple[Posted, int]] = {}  # and in which sum it came
@@ -44,7 +48,15 @@ class KeysAnswered:
     @property
     def full(self) -> bool:
         """Whether further keys are not remembered."""
-        return len(self._stages) >= MOST_KEYS
+        return max(len(self._stages), len(self._in_shadow)) >= MOST_KEYS
+
+    def answered_in_shadow(self, keys: Iterable[Unit]) -> None:
+        """Keys were answered in shadow; those that an arm answers too are of two stages."""
+        for key, _ in keys:
+            if key in self._stages:
+                self._stages[key] = CHANGED
+            elif len(self._in_shadow) < MOST_KEYS:
+                self._in_shadow.add(key)
 
     def answered(self, keys: Iterable[Unit], stage: int) -> list[Label]:
         """Keys were answered in a stage; returns the losses that have waited for them."""
@@ -52,9 +64,9 @@ class KeysAnswered:
         found = []
         for key, candidate in keys:
             before = self._stages.get(key, stage)
-            if before != stage:
+            if before != stage or key in self._in_shadow:
                 self._stages[key] = CHANGED
-            elif not self.full:
+            elif len(self._stages) < MOST_KEYS:
                 self._stages[key] = stage
                 if candidate:
                     self._candidates.add(key)
@@ -67,7 +79,9 @@ class KeysAnswered:
         """Losses with the stage and the arm of their keys, as far as these were answered."""
         for each in posted:
             stage = self._stages.get(each.key)
-            if stage is None:
+            if stage is None and each.key in self._in_shadow:
+                self.one_sided += 1
+            elif stage is None:
                 self._wait(each)
             elif stage == CHANGED:
                 self.left_out += 1
@@ -127,12 +141,18 @@ class LossEvidence:
     @property
     def full(self) -> bool:
         """Whether further keys are not counted."""
-        return self._firsts.full
+        return self._firsts.full or self.keys.full
 
     def tick(self, stage: RolloutStage, counts: Counts) -> None:
         """Take the counts of a tick."""
-        waited = self.keys.answered(counts.keys, self._stages.index(stage))
+        answered = counts.keys
+        if stage.shadow:
+            self.keys.answered_in_shadow(counts.keys)
+            answered = ()
+        waited = self.keys.answered(answered, self._stages.index(stage))
         labels = [*waited, *self.keys.unchanged(counts.labels), *self.keys.join(counts.posted)]
+        # Losses that came sorted by the loss would be compared with those that are as large.
+        labels.sort(key=lambda label: place_of(label.key))
         found = list(counts.differences)
         for label in labels:
             difference = self._take(label)

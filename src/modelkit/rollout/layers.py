@@ -41,6 +41,7 @@ class OpenVersion:
         if arms == self._arms:
             return
         threads = max(1, self._threads // arms)
+        self._arms = 0  # where a layer raises, the others have changed
         self.model._use_threads(threads)
         self._loaded._use_threads(threads)  # where a layer does not hand it on
         self._arms = arms

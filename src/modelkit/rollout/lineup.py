@@ -286,6 +286,7 @@ class Shadowed:
             if rows is not None:
                 self.counters.failed_in_shadow(error)
             raise
+        self._shadow.note(call.key)
         if rows is not None:
             self._offer(rows, outputs, answers, call, perf_counter_ns() - began)
         return arm.sign(answers)
@@ -307,6 +308,7 @@ class Shadowed:
             if rows is not None:
                 self.counters.failed_in_shadow(error)
             raise
+        self._shadow.note(call.key)
         if rows is not None:
             self._offer(rows, outputs, answers, call, perf_counter_ns() - began)
         return arm.sign(answers)

@@ -11,6 +11,7 @@ from typing import NamedTuple, final
 from modelkit.model import Outputs
 
 MOST = 100_000
+SHADOW_STAGE = 0  # which comes first
 MOST_BYTES = 1 << 28  # of the answers that are kept, for losses that are functions of them
 
 
@@ -23,7 +24,7 @@ class AnsweredIn:
     stage: int
 
 
-class Answered(NamedTuple):
+class AnsweredUnit(NamedTuple):
     """What a loss is of.
 
     Attributes:
@@ -46,7 +47,7 @@ class _Key:
         self.at = 0.0
         self.served: AnsweredIn | None = None
         self.open = False  # whether its last answer waits for a loss
-        self.first: int | None = None
+        self.first: int | None = None  # the stage of its first answer
         self.changed = False
 
 
@@ -63,14 +64,18 @@ class Outcomes:
         left_out: the losses of keys that were answered in two stages. Of these, one cannot say
             which arm a loss is of; and those that stayed with their arm would be other keys in the
             one arm than in the other.
-        unknown: the losses of keys that were never seen, or were forgotten.
+        unknown: the losses of keys that were never seen, or were forgotten; and the functions for
+            calls that were not shadowed.
         one_sided: the numbers for keys that both answered, in shadow. They are of one answer alone.
+        unheard: the functions of outputs that are not here: another process answered, or it is so
+            long ago that they are not kept any more.
     """
 
     def __init__(self, seconds: float) -> None:
         self.left_out = 0
         self.unknown = 0
         self.one_sided = 0
+        self.unheard = 0
         self._seconds = seconds
         self._keys: dict[int, _Key] = {}
         self._answers: dict[int, tuple[Outputs, ...]] = {}
@@ -82,11 +87,13 @@ class Outcomes:
         """An arm answered a key; its answers are copied, as the caller may change them."""
         copies = {name: array.copy() for name, array in answers.items()}
         with self._lock:
-            key = self._keep(unit, served, (copies,))
-            if key.first is None:
-                key.first = served.stage
-            elif key.first != served.stage:
-                key.changed = True
+            self._keep(unit, served, (copies,))
+
+    def answered_in_shadow(self, unit: int) -> None:
+        """The champion answered a key in shadow; what the candidate says may come, or never will."""
+        with self._lock:
+            if unit not in self._keys:
+                self._keep(unit, None, ())
 
     def both_answered(self, unit: int, champion: Outputs, candidate: Outputs) -> None:
         """Both answered a key, in shadow."""
@@ -98,15 +105,21 @@ class Outcomes:
         unit: int,
         served: AnsweredIn | None,
         answers: tuple[Outputs, ...],
-    ) -> _Key:
+    ) -> None:
         keys = self._keys
         key = keys.pop(unit, None) or _Key()
         keys[unit] = key
         key.at = self._clock()
         key.served = served
         key.open = True
+        stage = SHADOW_STAGE if served is None else served.stage
+        if key.first is None:
+            key.first = stage
+        elif key.first != stage:
+            key.changed = True
         self._forget(unit)
-        self._answers[unit] = answers
+        if answers:
+            self._answers[unit] = answers
         self._bytes += _size(answers)
         while self._bytes > MOST_BYTES and len(self._answers) > 1:
             self._forget(next(iter(self._answers)))
@@ -114,7 +127,6 @@ class Outcomes:
             oldest = next(iter(keys))
             del keys[oldest]
             self._forget(oldest)
-        return key
 
     def _forget(self, unit: int) -> tuple[Outputs, ...]:
         """Keep the answers to a key no longer."""
@@ -126,31 +138,41 @@ class Outcomes:
         """Whether it remembers an answer to this key, whose loss may have come."""
         return unit in self._keys
 
-    def take(self, unit: int, *, by_function: bool) -> Answered | None:
+    def take(self, unit: int, *, by_function: bool) -> AnsweredUnit | None:
         """What a loss of this key is of, once for each answer; None where it does not count.
 
         Args:
             unit: the hash of the key.
             by_function: whether the loss is a function of the answers. A number, in shadow, does
-                not count, and leaves the answers to a function that may come.
+                not count, and leaves the answers to a function that may come; as does a function
+                without answers, to a number.
         """
         with self._lock:
             key = self._keys.get(unit)
-            if key is None or not key.open or self._clock() - key.at > self._seconds:
+            if key is None or self._clock() - key.at > self._seconds:
                 self.unknown += 1
                 return None
+            if not key.open:
+                return None  # told again
             if key.served is None and not by_function:
                 self.one_sided += 1
+                return None
+            if by_function and not self._answers.get(unit):
+                self._count_unheard(key)
                 return None
             key.open = False
             answers = self._forget(unit)
             if key.changed:
                 self.left_out += 1
                 return None
-            if by_function and not answers:
-                self.unknown += 1
-                return None
-            return Answered(key.served, answers)
+            return AnsweredUnit(key.served, answers)
+
+    def _count_unheard(self, key: _Key) -> None:
+        """Count a function of outputs that are not here; in shadow, there may have been no copy."""
+        if key.served is None:
+            self.unknown += 1
+        else:
+            self.unheard += 1
 
     def forget(self) -> None:
         """Forget every answer: no more losses will come."""

@@ -10,7 +10,7 @@ from modelkit.rollout.counts import Counts, Posted
 from modelkit.rollout.course import check_loss
 from modelkit.rollout.guards import LATE_LOSSES
 from modelkit.rollout.policy import RolloutPolicy
-from modelkit.rollout.routing import hash_of
+from modelkit.rollout.routing import hash_of, place_of
 from modelkit.rollout.shared import SharedCounts
 
 WRITER = "labels"  # whose counts these are; no process has this name
@@ -31,10 +31,14 @@ def post_outcomes(
 
     Raises:
         RolloutError: if no rollout is under way, it is in shadow, or no guard watches losses.
+        NotFound: if there is no such model, or no registry.
+        RegistryError: if it was removed after it was read.
         ValueError: for a loss beyond 0 to 1; nothing is posted then.
     """
+    registry.check_log(name)  # or a folder that was removed would be made anew
     rollout = registry.state(name).rollout
     if rollout is None:
+        registry.versions(name)  # raises NotFound
         raise RolloutError(f"no rollout of {name} is under way, so no loss counts")
     policy = RolloutPolicy.from_json(rollout.policy, f"the policy of {rollout.candidate}")
     if all(guard.name != LATE_LOSSES for guard in policy.guards):
@@ -49,6 +53,7 @@ def post_outcomes(
         )
     salt = rollout.salt
     posted = [Posted(check_loss(loss), hash_of(key, salt)) for key, loss in outcomes]
+    posted.sort(key=lambda each: place_of(each.key))  # whatever the job has sorted them by
     shared = SharedCounts(registry.shelf(name, rollout), WRITER)
     for start in range(0, len(posted), MOST_AT_ONCE):
         some = tuple(posted[start : start + MOST_AT_ONCE])

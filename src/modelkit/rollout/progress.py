@@ -14,12 +14,21 @@ from modelkit.rollout.chart import evidence_chart
 from modelkit.rollout.course import Course
 from modelkit.rollout.decide import Standing, lacks, unmet
 from modelkit.rollout.guards import DISAGREEMENTS, LATE_LOSSES
-from modelkit.rollout.labels import LossEvidence
+from modelkit.rollout.labels import KeysAnswered, LossEvidence
+from modelkit.rollout.outcomes import Outcomes
 from modelkit.rollout.policy import RolloutPolicy
 from modelkit.rollout.switch import Switch
 from modelkit.rollout.trial import Point, Trial
 
 HEADER = ("guard", "evidence of worse", "rolls back at", "evidence of as good", "promotes at", "")
+ONE_SIDED = (
+    "in shadow both answered, and a number is the loss of one answer; pass a function of the "
+    "outputs"
+)
+UNHEARD = (
+    "a function needs the outputs, which this process does not have: tell the process that answered "
+    "the key, soon after it did, or pass a number"
+)
 MOST_SHOWN_LOG = 700.0  # the logarithm of the largest evidence that is shown as a number
 
 
@@ -254,28 +263,22 @@ def _notes(switch: Switch, course: Course | None) -> tuple[str, ...]:
         found.append(f"{course.shadow.failures:,} copies could not be compared")
     outcomes = course.outcomes
     if outcomes is not None:
-        found += losses_left_out(course.trial, outcomes.left_out, outcomes.unknown)
-    if outcomes is not None and outcomes.one_sided:
-        found.append(
-            f"{outcomes.one_sided:,} losses left out: in shadow both answered, and a number is the "
-            "loss of one answer; pass a function of the outputs"
-        )
+        found += losses_left_out(course.trial, outcomes)
     return tuple(found)
 
 
-def losses_left_out(
-    trial: Trial,
-    left_out: int = 0,
-    unknown: int = 0,
-) -> list[str]:
-    """How many losses do not count, and why: those that are given, and those of the trial."""
-    for evidence in trial.evidence:
-        if isinstance(evidence, LossEvidence):
-            left_out += evidence.keys.left_out
-            unknown += evidence.keys.unknown
-    found = []
-    if left_out:
-        found.append(f"{left_out:,} losses left out: their keys were answered in two stages")
-    if unknown:
-        found.append(f"{unknown:,} losses left out: no answer to their keys is known")
-    return found
+def losses_left_out(trial: Trial, outcomes: Outcomes | None = None) -> list[str]:
+    """How many losses do not count, and why: those of this process, and those of the trial."""
+    told: list[Outcomes | KeysAnswered] = []
+    told += [each.keys for each in trial.evidence if isinstance(each, LossEvidence)]
+    unheard = 0
+    if outcomes is not None:
+        told.append(outcomes)
+        unheard = outcomes.unheard
+    reasons = {
+        "their keys were answered in two stages": sum(each.left_out for each in told),
+        "no answer to their keys is known": sum(each.unknown for each in told),
+        ONE_SIDED: sum(each.one_sided for each in told),
+        UNHEARD: unheard,
+    }
+    return [f"{count:,} losses left out: {why}" for why, count in reasons.items() if count]

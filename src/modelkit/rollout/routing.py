@@ -10,6 +10,7 @@ from __future__ import annotations
 from hashlib import blake2b
 
 WHOLE = 1 << 64
+LOW_BITS = (1 << 32) - 1  # the bits of a hash that say nothing of the arm
 
 
 def limit_of(share: float) -> int:
@@ -17,6 +18,11 @@ def limit_of(share: float) -> int:
     if not 0 <= share <= 1:
         raise ValueError(f"a share is from 0 to 1, not {share!r}")
     return int(share * WHOLE)
+
+
+def place_of(unit: int) -> int:
+    """The place of a key in an order that knows nothing of its arm, nor of what became of it."""
+    return unit & LOW_BITS
 
 
 def hash_of(key: str, salt: bytes) -> int:

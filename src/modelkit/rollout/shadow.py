@@ -89,6 +89,17 @@ class Shadow:
             return None
         return {name: feed.copy() for name, feed in feeds.items()}
 
+    def note(self, key: str | None) -> None:
+        """Remember that the champion answered a key.
+
+        A loss of it may come when an arm has answered the key again, whose loss that is not.
+        """
+        if key is None or self._outcomes is None:
+            return
+        unit = hash_of(key, self._salt)
+        self._outcomes.answered_in_shadow(unit)
+        self._counters.key_in_shadow(unit)
+
     def offer(
         self,
         rows: Feeds | SignatureError,

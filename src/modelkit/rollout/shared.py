@@ -16,6 +16,9 @@ from modelkit.errors import RegistryError
 from modelkit.registry.shelf import Shelf
 from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Label, Posted
 
+# Of one writer, in one sum, by which it takes no more: no call is answered while a sum is parsed.
+MOST_LOSSES = 50_000
+
 
 @final
 @dataclass(frozen=True)
@@ -96,12 +99,17 @@ class SharedCounts:
     def add_up(self, at: float) -> None:
         """Make the next sum of what is new, unless nothing is, or somebody else made it.
 
-        Counts of the earliest stage come first, and those of a later one in the sum after.
+        Counts of the earliest stage come first, and those of a later one in the sum after. Those of
+        each process are taken in their order, whatever their stages are: a job may post losses by
+        what it read of the stage before another one did.
         """
         files = self._new_files()
         if not files:
             return
-        stage = min(file.stage for file in files)
+        first: dict[str, int] = {}
+        for file in files:
+            first.setdefault(file.process, file.stage)
+        stage = min(first.values())
         upto = dict(self._upto)
         total = Counts()
         held: set[str] = set()
@@ -115,12 +123,14 @@ class SharedCounts:
         self._shelf.create(f"sums/{_number(self._sums + 1)}", json.dumps(plain).encode())
 
     def _new_files(self) -> list[_File]:
-        """The files of all processes that are in no sum yet, those of each in their order."""
+        """The first files of all processes that are in no sum yet, those of each in their order."""
         found = []
         for process in self._shelf.folders("counts"):
             number = self._upto.get(process, 0) + 1
-            while (file := self._file(process, number)) is not None:
+            losses = 0
+            while losses < MOST_LOSSES and (file := self._file(process, number)) is not None:
                 found.append(file)
+                losses += len(file.counts.posted)
                 number += 1
         return found
 

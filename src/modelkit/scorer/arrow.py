@@ -10,6 +10,8 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.errors import SignatureError, importing
 from modelkit.scorer.outputs import ScoredOutput
+from modelkit.scorer.tensors import no_rows
+from modelkit.spec import TensorSpec
 
 MOST_LISTED = 2**31 - 1  # values: lists are found by int32 numbers
 
@@ -61,22 +63,41 @@ def select(
 
 def is_list(column: Any) -> bool:
     """Whether a column has several values a row."""
-    return hasattr(column.type, "value_type")
+    return hasattr(column.type, "value_type") or hasattr(column.type, "storage_type")
 
 
-def as_block(column: Any, name: str) -> Array:
-    """A column of lists as an array (n, width).
+def as_tensor(column: Any, spec: TensorSpec) -> Any:
+    """A column as a tensor, where it has several values a row.
 
     Raises SignatureError for lists that are missing or of different lengths.
     """
-    whole = column.combine_chunks()
+    if not len(column):
+        return no_rows(spec)
+    return as_block(column, spec.name) if is_list(column) else column
+
+
+def as_block(column: Any, name: str) -> Array:
+    """A column of lists, of lists in lists or of tensors as an array (n, ...).
+
+    Raises SignatureError for lists that are missing or of different lengths.
+    """
+    if hasattr(column.type, "storage_type"):
+        return np.concatenate([_tensors(chunk) for chunk in column.chunks])
+    whole = column.combine_chunks() if hasattr(column, "chunks") else column
     if whole.null_count:
         raise SignatureError(f"column {name!r} has {whole.null_count} missing lists")
-    lengths = set(whole.value_lengths().to_pylist()) or {0}
+    lengths = set(whole.value_lengths().to_pylist())
     if len(lengths) > 1:
         raise SignatureError(
             f"column {name!r} has lists of {min(lengths)} to {max(lengths)} values; a tensor has "
             "one length"
         )
-    flat: Array = whole.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(whole), lengths.pop())
+    flat = whole.flatten()
+    inner = as_block(flat, name) if is_list(flat) else flat.to_numpy(zero_copy_only=False)
+    return inner.reshape(len(whole), *lengths, *inner.shape[1:])
+
+
+def _tensors(chunk: Any) -> Array:
+    """Arrow's own tensors, or those of Ray, as an array."""
+    read = getattr(chunk, "to_numpy_ndarray", chunk.to_numpy)
+    return np.asarray(read())

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from modelkit.explain.explainer import Explainer
 from modelkit.explain.explanation import Explanation
 from modelkit.model import Outputs
 from modelkit.scorer.outputs import ScoredOutput
-from modelkit.signature import Feeds, Signature
-from modelkit.spec import numpy_dtype
+from modelkit.scorer.tensors import no_rows
+from modelkit.signature import Signature
 
-CONTRIBUTIONS = "contributions"
-BASE = "base"
+OF_COLUMNS = "contributions"
+OF_NOTHING = "base"
 
 
 def explained_outputs(
@@ -20,18 +18,18 @@ def explained_outputs(
     signature: Signature,
 ) -> list[ScoredOutput]:
     """The two columns of an Explanation, with the labels of their values."""
-    nothing = explainer.explain(_no_rows(signature))
+    nothing = explainer.explain({spec.name: no_rows(spec) for spec in signature.inputs})
     labels = value_labels(nothing)
     bases = nothing.output_names
     return [
         ScoredOutput(
-            CONTRIBUTIONS,
+            OF_COLUMNS,
             "float64",
             labels,
             len(labels),
         ),
         ScoredOutput(
-            BASE,
+            OF_NOTHING,
             "float64",
             bases if len(bases) > 1 else None,
             len(bases),
@@ -58,15 +56,6 @@ def contributions(explanation: Explanation) -> Outputs:
     if outputs == 1:
         base = base[:, 0]
     return {
-        CONTRIBUTIONS: by_output.reshape(rows, outputs * columns),
-        BASE: base,
+        OF_COLUMNS: by_output.reshape(rows, outputs * columns),
+        OF_NOTHING: base,
     }
-
-
-def _no_rows(signature: Signature) -> Feeds:
-    """Tensors of zero rows."""
-    feeds = {}
-    for spec in signature.inputs:
-        shape = [0 if isinstance(size, str) else size for size in spec.shape]
-        feeds[spec.name] = np.empty(shape, numpy_dtype(spec.dtype))
-    return feeds

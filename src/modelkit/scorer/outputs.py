@@ -72,7 +72,7 @@ def scored_output(spec: TensorSpec, signature: Signature) -> ScoredOutput:
     return ScoredOutput(spec.name, spec.dtype, labels, size)
 
 
-def check_names(
+def check_columns_apart(
     outputs: Sequence[ScoredOutput],
     keep: Sequence[str],
 ) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
-
-import numpy as np
 
 from modelkit.call import PLAIN
 from modelkit.cast import Array
@@ -17,15 +15,17 @@ from modelkit.model import Model, Outputs
 from modelkit.package import trust
 from modelkit.package.load import Openable, check_digest, inspect, load
 from modelkit.scorer import arrow
-from modelkit.scorer.held import Held
-from modelkit.scorer.outputs import ScoredOutput, check_kept, check_names, scored_output
+from modelkit.scorer.once import OncePerProcess
+from modelkit.scorer.outputs import ScoredOutput, check_columns_apart, check_kept, scored_output
 from modelkit.scorer.sources import is_url, nearby, read_url, travelling
+from modelkit.scorer.tensors import stacked
 from modelkit.signature import Signature
+from modelkit.spec import TensorSpec
 
 if TYPE_CHECKING:
     from modelkit.explain.explainer import Explainer
 
-_held = Held()  # models, explainers and manifests, which every Scorer of the process shares
+_held = OncePerProcess()  # models, explainers, manifests and outputs, shared by all Scorers here
 
 
 @final
@@ -84,7 +84,7 @@ class Scorer:
         check_digest(manifest, digest)
         self._digest = manifest.digest
         self._names = _chosen(outputs, manifest.signature)
-        check_names(self.outputs, self._keep)
+        check_columns_apart(self.outputs, self._keep)
 
     def _read_manifest(self) -> Manifest:
         if isinstance(self._source, str) and is_url(self._source):
@@ -100,6 +100,11 @@ class Scorer:
     def keep(self) -> tuple[str, ...]:
         """The columns of the rows that are passed on."""
         return self._keep
+
+    @property
+    def explain(self) -> bool:
+        """Whether it adds what each column contributes."""
+        return self._explain
 
     @property
     def manifest(self) -> Manifest:
@@ -159,6 +164,11 @@ class Scorer:
     @property
     def outputs(self) -> tuple[ScoredOutput, ...]:
         """What is added to the rows, in this order."""
+        key = ("outputs", *self._way(), self._names, self._explain)
+        found: tuple[ScoredOutput, ...] = _held.get(key, self._outputs)
+        return found
+
+    def _outputs(self) -> tuple[ScoredOutput, ...]:
         signature = self.signature
         specs = {spec.name: spec for spec in signature.outputs}
         added = [scored_output(specs[name], signature) for name in self._names]
@@ -208,21 +218,30 @@ class Scorer:
         pa = arrow.pyarrow()
         schema = self.schema(table.schema)
         rows = arrow.select(table, self.inputs)
-        added = self._score(self._with_blocks(rows))
+        feeds = self._with_tensors(
+            rows,
+            rows.column_names,
+            arrow.as_tensor,
+        )
+        added = self._score(feeds)
         columns = [table[name] for name in self._keep]
         columns += [arrow.arrow_column(added[output.name], output) for output in self.outputs]
         return pa.table(columns, schema=schema)
 
-    def _with_blocks(self, rows: Any) -> Any:
-        """Rows with lists as the tensors that they stand for, where the model has such inputs."""
-        whole = [spec.name for spec in self.signature.inputs if not spec.columns]
+    def _with_tensors(
+        self,
+        rows: Any,
+        names: Sequence[str],
+        read: Callable[[Any, TensorSpec], Any],
+    ) -> Any:
+        """Rows, or feeds where the model has tensors that a column has whole."""
+        whole = [spec for spec in self.signature.inputs if not spec.columns]
         if not whole:
             return rows
-        feeds = {name: rows[name] for name in rows.column_names}
-        for name in whole:
-            column = feeds.get(name)
-            if column is not None and arrow.is_list(column):
-                feeds[name] = arrow.as_block(column, name)
+        feeds = {name: rows[name] for name in names}
+        for spec in whole:
+            if spec.name in feeds:
+                feeds[spec.name] = read(feeds[spec.name], spec)
         return feeds
 
     def batches(self, batches: Iterable[Any]) -> Iterator[Any]:
@@ -243,7 +262,12 @@ class Scorer:
         known = list(frame.columns)
         check_kept(self._keep, known)
         rows = frame[[name for name in self.inputs if name in known]]
-        added = self._score(self._with_arrays(rows))
+        feeds = self._with_tensors(
+            rows,
+            list(rows.columns),
+            stacked,
+        )
+        added = self._score(feeds)
         columns = {name: frame[name] for name in self._keep}
         for output in self.outputs:
             for name, values in output.columns(added[output.name]).items():
@@ -253,18 +277,6 @@ class Scorer:
                     dtype="str" if output.is_text else output.dtype,
                 )
         return pd.DataFrame(columns, index=frame.index)
-
-    def _with_arrays(self, rows: Any) -> Any:
-        """A frame as the tensors that its columns of arrays stand for, where there are such inputs."""
-        whole = [spec.name for spec in self.signature.inputs if not spec.columns]
-        if not whole:
-            return rows
-        feeds = {name: rows[name] for name in rows.columns}
-        for name in whole:
-            column = feeds.get(name)
-            if column is not None and len(column) and np.ndim(column.iloc[0]):
-                feeds[name] = np.stack(column.to_numpy())
-        return feeds
 
     def __repr__(self) -> str:
         manifest = self.manifest
@@ -278,7 +290,7 @@ def scorer_of(package: Openable | Scorer, **options: Any) -> Scorer:
     """
     if not isinstance(package, Scorer):
         return Scorer(package, **options)
-    given = [name for name, value in options.items() if value not in (None, (), [], "cpu")]
+    given = [name for name, value in options.items() if value not in (None, (), [])]
     if given:
         raise TypeError(
             f"a Scorer has its own {given}: pass them to mk.Scorer, or pass the package"

@@ -9,10 +9,12 @@ from pathlib import Path
 from modelkit.errors import ContainerError, PackageError, importing
 from modelkit.package.load import Openable, Reference, inspect
 
-Source = Reference | str | bytes  # an absolute path or a URL, the bytes themselves, or a reference
+Whereabouts = (
+    Reference | str | bytes
+)  # an absolute path or a URL, the bytes themselves, or a reference
 
 
-def travelling(source: Openable) -> Source:
+def travelling(source: Openable) -> Whereabouts:
     """A source in the form that is pickled: a path becomes absolute, a file is read.
 
     Raises TypeError for anything that no package is read from.
@@ -38,7 +40,7 @@ def is_url(source: str) -> bool:
     return "://" in source
 
 
-def nearby(source: Source, digest: str) -> Openable:
+def nearby(source: Whereabouts, digest: str) -> Openable:
     """What `mk.load` opens here: a source at a URL is copied once to a file named by its digest.
 
     Raises:

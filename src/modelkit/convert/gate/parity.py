@@ -63,7 +63,7 @@ def open_signature(signature: Signature) -> Signature:
     )
 
 
-def gate(
+def prove_parity(
     source: Source,
     build: Callable[[Signature], Model],
     feeds: Feeds | None,

@@ -11,7 +11,7 @@ from modelkit import forks
 
 
 @final
-class Held:
+class OncePerProcess:
     """Values that are made once a process, however many threads ask for them.
 
     A child of a fork makes its own: a model on another device than the CPU does not survive one.

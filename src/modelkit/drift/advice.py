@@ -1,0 +1,321 @@
+"""Which of units, strata, strides and rows fits a reference: one line, from counts alone.
+
+Rows may be taken as exchangeable only where days and hours differ no more than they would if rows
+had been dealt to them at random. This is looked at by analysis of variance, of the ranks of each
+feature, of their squares, and of its 16 groups of cells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.drift.buckets import DAY_SECONDS, HOUR_SECONDS
+from modelkit.drift.cells import COARSE_CELLS
+from modelkit.drift.dependence import rows_apart
+from modelkit.drift.unit_fit import CountedRows, Marks
+from modelkit.drift.units import PERIODS, group_table, periods, plural
+from modelkit.events import Advised, emit, wanted
+
+MOST_LOOKED_AT = 200_000  # rows, evenly spread
+MOST_IN_ORDER = 50_000  # rows, of which the dependence between neighbours is looked at
+FEWEST_DAYS = 8
+FEWEST_WEEKS = 3  # for weekdays
+UNLIKELY = 0.001  # the level of all findings about one kind of units
+SHUFFLES = 999
+LIKE_BEFORE = 0.3  # a correlation of neighbouring units from which a line speaks of it
+FEATURES_NAMED = 3  # of features in a line
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One line, and whether what was asked for is what it says."""
+
+    text: str
+    followed: bool
+
+
+def advise(
+    counted: CountedRows,
+    marks: Marks,
+    unit: str | None,
+    *,
+    stratum: str | None,
+    ordered: bool,
+    seed: int,
+) -> Advice | None:
+    """What fits the reference; None where neither times nor units are known.
+
+    Args:
+        counted: the rows of the reference.
+        marks: their times and units.
+        unit: the argument of `Profile.fit`.
+        stratum: likewise.
+        ordered: likewise.
+        seed: of the order of days by which weekdays are judged.
+    """
+    if marks.units is not None and unit not in PERIODS:
+        return _of_units(counted, marks.units, str(unit))
+    if marks.seconds is None:
+        return _of_times(counted)
+    days = np.unique(periods(marks.seconds, "day"), return_inverse=True)[1]
+    found = int(days.max(initial=-1)) + 1
+    if found < FEWEST_DAYS:
+        line = f"the reference covers {found} days: too few to say whether days differ"
+        return Advice(line, followed=True)
+    names = _differing(counted, days)
+    if names:
+        return _of_days(counted, marks.seconds, names, unit, stratum, seed)
+    return _of_rows(counted, marks.seconds, unit, stratum, ordered=ordered)
+
+
+def _of_times(counted: CountedRows) -> Advice | None:
+    """A column of times that is compared as a feature: if it tells when rows were, it only grows."""
+    names = [each.name for each in counted.features if each.kind == "time"]
+    if not names:
+        return None
+    line = (
+        f"the column {names[0]!r} holds times and is compared like any other: if it tells when a row "
+        f"was, every later row differs by it; pass time={names[0]!r}, or leave it out"
+    )
+    return Advice(line, followed=False)
+
+
+def told(advice: Advice | None) -> str:
+    """The line; it is an event for the log where something else was asked for."""
+    if advice is None:
+        return ""
+    if not advice.followed and wanted(Advised):
+        emit(Advised(advice.text))
+    return advice.text
+
+
+def _of_units(
+    counted: CountedRows,
+    units: Array,
+    unit: str,
+) -> Advice:
+    names = _differing(counted, units)
+    if names:
+        line = f"{plural(unit)} differ more than chance allows ({names}): unit={unit!r} fits"
+        return Advice(line, followed=True)
+    line = (
+        f"{plural(unit)} differ no more than chance allows: rows would do, and smaller changes are "
+        "noticed without unit="
+    )
+    return Advice(line, followed=True)
+
+
+def _of_days(
+    counted: CountedRows,
+    seconds: Array,
+    names: str,
+    unit: str | None,
+    stratum: str | None,
+    seed: int,
+) -> Advice:
+    scores = _unit_means(counted, periods(seconds, "day"))
+    weekdays = np.unique(periods(seconds, "day")) % 7
+    weekly = _weekly(scores, weekdays, seed)
+    if weekly:
+        scores = _less_weekday(scores, weekdays)
+    again, most = _resemblance(scores)
+    line = f"days differ more than chance allows ({names}): "
+    line += f"unit={unit!r} fits" if unit in PERIODS else "use unit='day'"
+    followed = unit in PERIODS
+    if weekly and unit != "week":
+        line += f", with stratum='weekday' ({counted.features[weekly[0]].name})"
+        followed = followed and stratum is not None
+    if most > LIKE_BEFORE:
+        line += (
+            f"; a day resembles the day before ({counted.features[again].name}, correlation "
+            f"{most:.2f}): alarms will tell of seasons and trends that the reference does not cover"
+        )
+    return Advice(line, followed=followed)
+
+
+def _of_rows(
+    counted: CountedRows,
+    seconds: Array,
+    unit: str | None,
+    stratum: str | None,
+    *,
+    ordered: bool,
+) -> Advice:
+    hours = np.floor(seconds / HOUR_SECONDS).astype(np.int64) % (DAY_SECONDS // HOUR_SECONDS)
+    names = _differing(counted, hours)
+    if names:
+        line = f"hours of the day differ more than chance allows ({names}), days do not: "
+        if unit is not None or stratum is not None:
+            return Advice(line + "whole days or a stratum, as asked for, fit", followed=True)
+        return Advice(line + "use stratum='hour', or unit='day'", followed=False)
+    apart = _rows_apart(counted, seconds)
+    if apart > 1:
+        line = f"days and hours differ no more than chance allows; rows up to {apart} apart depend on each other"
+        if ordered or unit is not None:
+            return Advice(line, followed=True)
+        return Advice(
+            line + ": use ordered=True, with the reference in the order of time", followed=False
+        )
+    line = "days and hours differ no more than chance allows, nor do neighbouring rows: rows "
+    if unit is not None:
+        line += "would do, and smaller changes are noticed without unit="
+        return Advice(line, followed=True)
+    return Advice(line + "fit", followed=True)
+
+
+# Counts, and what chance allows.
+
+
+def _grouped(
+    counted: CountedRows,
+    j: int,
+    units: Array,
+) -> Array:
+    """Counts (units, 16) of feature number j by unit and group of cells."""
+    feature = counted.features[j]
+    table = group_table((feature,))[0]
+    values = counted.columns[feature.name]
+    own = units[counted.rows[feature.name]] if feature.name in counted.rows else units
+    step = max(1, len(values) // MOST_LOOKED_AT)
+    at = own[::step] * COARSE_CELLS + table[feature.cells(values[::step])]
+    most = (int(units.max()) + 1) * COARSE_CELLS
+    return np.bincount(at, minlength=most).reshape(-1, COARSE_CELLS).astype(np.float64)
+
+
+def _differing(
+    counted: CountedRows,
+    units: Array,
+) -> str:
+    """The names of the features by which units differ most; empty where chance allows it all."""
+    z = np.array([_excess(_grouped(counted, j, units)) for j in range(len(counted.features))])
+    limit = NormalDist().inv_cdf(1 - UNLIKELY / (3 * len(z)))
+    order = np.argsort(-z, kind="stable")
+    names = [counted.features[j].name for j in order.tolist() if z[j] > limit]
+    more = ", ..." if len(names) > FEATURES_NAMED else ""
+    return ", ".join(names[:FEATURES_NAMED]) + more
+
+
+def _excess(counts: Array) -> float:
+    """How far units differ beyond chance, in standard deviations: the most of three measures."""
+    sizes = counts.sum(axis=1)
+    counts = counts[sizes > 0]
+    sizes = sizes[sizes > 0]
+    pool = counts.sum(axis=0) / max(sizes.sum(), 1)
+    if len(sizes) < 2 or (pool > 0).sum() < 2:
+        return 0.0
+    found = [_variance_excess(counts, sizes, pool, score) for score in _scores(pool)]
+    expected = sizes[:, None] * pool[pool > 0]
+    squares = (counts[:, pool > 0] - expected) ** 2 / expected
+    freedom = (len(sizes) - 1) * (int((pool > 0).sum()) - 1)
+    return max(*found, _normal(float(squares.sum()), freedom))
+
+
+def _scores(pool: Array) -> tuple[Array, Array]:
+    location = 2 * np.cumsum(pool) - pool - 1
+    return location, 1.5 * location**2 - 0.5
+
+
+def _variance_excess(
+    counts: Array,
+    sizes: Array,
+    pool: Array,
+    score: Array,
+) -> float:
+    mean = float(pool @ score)
+    variance = float(pool @ score**2) - mean**2
+    if variance < 1e-12:
+        return 0.0
+    between = sizes @ (counts @ score / sizes - mean) ** 2
+    return _normal(float(between / variance), len(sizes) - 1)
+
+
+def _normal(
+    chi_square: float,
+    freedom: int,
+) -> float:
+    """A chi-square variable as a standard normal one (Wilson and Hilferty 1931)."""
+    width = 2 / (9 * freedom)
+    root = float(np.cbrt(chi_square / freedom))
+    return (root - 1 + width) / float(np.sqrt(width))
+
+
+# Days in their order.
+
+
+def _unit_means(
+    counted: CountedRows,
+    units: Array,
+) -> Array:
+    """The mean rank and the mean scale of each feature in each unit, in order, (units, 2 d)."""
+    place = np.unique(units, return_inverse=True)[1]
+    columns = []
+    for j in range(len(counted.features)):
+        counts = _grouped(counted, j, place)
+        sizes = np.maximum(counts.sum(axis=1), 1)
+        pool = counts.sum(axis=0) / max(counts.sum(), 1)
+        columns += [counts @ score / sizes for score in _scores(pool)]
+    return np.array(columns).T
+
+
+def _weekly(
+    scores: Array,
+    weekdays: Array,
+    seed: int,
+) -> list[int]:
+    """The feature in which weekdays explain most, if they explain more than chance; else nothing."""
+    if len(scores) < 7 * FEWEST_WEEKS or len(np.unique(weekdays)) < 2:
+        return []
+    seen = _explained(scores, weekdays)
+    rng = np.random.default_rng(seed)
+    drawn = [_explained(scores, rng.permutation(weekdays)).max() for _ in range(SHUFFLES)]
+    p = (1 + np.sum(np.array(drawn) >= seen.max())) / (SHUFFLES + 1)
+    return [int(seen.argmax()) // 2] if p <= UNLIKELY else []
+
+
+def _explained(
+    scores: Array,
+    weekdays: Array,
+) -> Array:
+    """The share of the variance of each score that weekdays explain."""
+    total = ((scores - scores.mean(axis=0)) ** 2).sum(axis=0)
+    left = (_less_weekday(scores, weekdays) ** 2).sum(axis=0)
+    share: Array = 1 - left / np.maximum(total, 1e-300)
+    return share
+
+
+def _less_weekday(
+    scores: Array,
+    weekdays: Array,
+) -> Array:
+    """Scores less the mean of their weekday."""
+    left = scores.copy()
+    for day in np.unique(weekdays).tolist():
+        own = weekdays == day
+        left[own] -= scores[own].mean(axis=0)
+    return left
+
+
+def _resemblance(scores: Array) -> tuple[int, float]:
+    """The feature in which a unit resembles the one before most, and the correlation."""
+    centred = scores - scores.mean(axis=0)
+    power = np.maximum((centred**2).sum(axis=0), 1e-300)
+    correlations = (centred[1:] * centred[:-1]).sum(axis=0) / power
+    noise = 3 / len(scores) ** 0.5
+    correlations = np.where(correlations > noise, correlations, 0.0)
+    best = int(correlations.argmax())
+    return best // 2, float(correlations[best])
+
+
+def _rows_apart(
+    counted: CountedRows,
+    seconds: Array,
+) -> int:
+    """The stride that neighbouring rows in the order of time call for."""
+    order = np.argsort(seconds, kind="stable")[:MOST_IN_ORDER]
+    whole = [each for each in counted.features if each.name not in counted.rows]
+    strides = [rows_apart(each.cells(counted.columns[each.name][order])) for each in whole]
+    return max(strides, default=1)

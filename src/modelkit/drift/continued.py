@@ -1,0 +1,87 @@
+"""A Watch that goes on: from its state, or with another reference."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from modelkit.drift import archive
+from modelkit.drift.buckets import HISTORY_BYTES
+from modelkit.drift.profile import Profile, check_profile
+from modelkit.drift.refusals import check_same_columns
+from modelkit.drift.untold import OnAlarm
+from modelkit.drift.watch import STATE_SCHEMA, Watch
+from modelkit.errors import DriftError
+
+
+def resume(
+    profile: Profile,
+    state: bytes,
+    clock: Callable[[], float] = time.time,
+    on_alarm: OnAlarm | None = None,
+) -> Watch:
+    """The inverse of `Watch.state`, bit for bit. Raises DriftError for any other bytes."""
+    check_profile(profile)
+    about, arrays = archive.unpack(STATE_SCHEMA, state, "state of a Detector")
+    if about.get("profile") != profile.digest:
+        raise DriftError(
+            "this is the state of a Detector of another profile; the counts would not mean the same"
+        )
+    try:
+        options = {name: about[name] for name in ("alpha", "tolerance", "guarantee", "seed")}
+        options["history"] = about.get("history", HISTORY_BYTES)
+        watch = Watch(profile, clock=clock, on_alarm=on_alarm, **options)
+        watch.restore(about, arrays)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise DriftError(f"this is no state of a Detector: {error!r}") from error
+    return watch
+
+
+def resume_all(
+    profile: Profile,
+    states: Sequence[bytes],
+) -> list[Watch]:
+    """What several workers know. Raises DriftError for none, and for those with other arguments."""
+    if not states:
+        raise DriftError("there are no states to merge")
+    watches = [resume(profile, state) for state in states]
+    first = watches[0]
+    for other in watches[1:]:
+        for name in ("alpha", "tolerance", "guarantee"):
+            mine = getattr(first, name)
+            theirs = getattr(other, name)
+            if mine != theirs:
+                raise DriftError(f"the states differ in {name}: {mine}, {theirs}")
+    return watches
+
+
+def rebased(
+    before: Watch,
+    profile: Profile,
+    reason: str,
+    alpha: float | None,
+) -> Watch:
+    """What goes on with another reference; the history, the notes and the alarms come along.
+
+    Raises DriftError where the new profile does not watch the same columns and outputs.
+    """
+    profile = check_profile(profile).without(before.ignored)
+    check_same_columns(before.profile, profile)
+    chronicle = before.chronicle
+    with before.lock:
+        before.settle()
+        new = Watch(
+            profile,
+            alpha=before.alpha if alpha is None else alpha,
+            tolerance=before.tolerance,
+            guarantee=before.guarantee,
+            seed=before.seed + 1,  # its random ranks are independent of the past
+            history=chronicle.most_bytes,
+            clock=chronicle.clock,
+        )
+        new.ignored = before.ignored
+        new.place = before.place
+        if before.units is not None and new.units is not None:
+            new.units.stream.leave_out_open_of(before.units.stream)
+        new.chronicle.follow(chronicle, reason, before.rows)
+    return new

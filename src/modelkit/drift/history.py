@@ -1,0 +1,273 @@
+"""What a Detector saw in a span of the past: a report, a frame and a chart over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import inf
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.drift import exact, spans
+from modelkit.drift.buckets import TimeBucket, by_day
+from modelkit.drift.eras import Era, joined_eras
+from modelkit.drift.profile import Profile
+from modelkit.drift.report import DriftReport
+from modelkit.drift.row_times import given_second, second_text
+from modelkit.drift.timechart import Moment, time_chart
+from modelkit.drift.values import Alarm
+from modelkit.drift.watch import Watch
+from modelkit.drift.wording import count_of
+from modelkit.errors import DriftError, importing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHARTED_DRAWS = 200  # samples that say how far chance moves a bucket
+CHARTED_QUANTILE = 0.99
+HOURLY_SECONDS = 4 * 86_400  # a chart of a longer span shows days
+FEWEST_CHARTED = 20  # rows of a bucket that is drawn
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class History:
+    """The rows of the past by the hour and the day, of one Detector or of several workers.
+
+    The last 48 hours that had rows are kept by the hour, and what came before by the day, up to 366
+    days; fewer where that would take more bytes than `Detector(history=...)` says. Hours and days
+    are those of UTC. All is counted in the cells of the profile, 268 bytes for a feature, a stratum
+    and a bucket, and no row is kept. Take it from `Detector.history`. `eras` are the references one
+    after the other with their buckets, `alarms` those that were raised, `alpha` and `seed` those of
+    the Detector, and `most_bytes` what the buckets may take.
+    """
+
+    eras: tuple[Era, ...]
+    alarms: tuple[Alarm, ...]
+    alpha: float
+    seed: int
+    most_bytes: int
+
+    def merge(self, *others: History) -> History:
+        """This history and those of other workers, added up.
+
+        What was compared with one reference is added to what others compared with the same.
+        """
+        histories = (self, *others)
+        eras = joined_eras([own.eras for own in histories], self.most_bytes)
+        alarms = [alarm for own in histories for alarm in own.alarms]
+        return replace(self, eras=tuple(eras), alarms=tuple(alarms))
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """The start of the first bucket and the end of the last one, in POSIX seconds."""
+        buckets = [bucket for era in self.eras for bucket in era.buckets.all()]
+        if not buckets:
+            return None
+        first = min(bucket.start for bucket in buckets)
+        return float(first), float(max(bucket.end for bucket in buckets))
+
+    @property
+    def bytes(self) -> int:
+        """The memory that the counts take."""
+        return sum(era.size for era in self.eras)
+
+    def report(self, since: Any = None, until: Any = None) -> DriftReport:
+        """Compare the rows of a span with the reference that was in force then.
+
+        Buckets are taken whole, so the span grows to the hours or days that it touches; the report
+        says which. Its p-values are exact for this one span, if its rows are exchangeable with the
+        reference and the span was not chosen by its rows; they are adjusted by Holm over features
+        and strata. They are apart from the alpha of the stream, and a span raises no alarm: the
+        alarms of the report are those that the stream raised in it. Where rows are not exchangeable
+        one by one (a profile with `unit` or a stride) there are effect sizes and no p-values.
+
+        Args:
+            since: the start: a datetime, a text such as "2026-11-16", or POSIX seconds; None for
+                the oldest bucket.
+            until: the end, which is no more part of it; None for now.
+
+        Raises:
+            DriftError: where the span has no rows, or the reference changed in it.
+        """
+        start, end = _ends(since, until)
+        era, buckets = self._one_era(start, end)
+        inside = (float(buckets[0].start), float(buckets[-1].end))
+        alarms = [
+            alarm
+            for alarm in self.alarms
+            if alarm.time is not None and inside[0] <= alarm.time < inside[1]
+        ]
+        return spans.report_of(era.profile, buckets, alarms, self.alpha, self.seed)
+
+    def _one_era(self, start: float, end: float) -> tuple[Era, list[TimeBucket]]:
+        touched = self._within(start, end)
+        if not touched:
+            raise DriftError(f"no rows from {_text(start)} to {_text(end)} are known; {self!r}")
+        if len(touched) > 1:
+            changes = [second_text(era.until) for era, _ in touched[:-1]]
+            raise DriftError(
+                f"the reference changed at {', '.join(changes)}, within the span; ask for a span "
+                "before or after that"
+            )
+        return touched[0]
+
+    def _within(self, start: float, end: float) -> list[tuple[Era, list[TimeBucket]]]:
+        """The references that have buckets in a span, with these."""
+        touched = []
+        for era in self.eras:
+            buckets = [own for own in era.buckets.all() if own.start < end and own.end > start]
+            if buckets:
+                touched.append((era, buckets))
+        return touched
+
+    def _is_long(self, start: float, end: float) -> bool:
+        """Whether a chart of a span shows days and not hours."""
+        buckets = [own for _, found in self._within(start, end) for own in found]
+        return bool(buckets) and buckets[-1].end - buckets[0].start > HOURLY_SECONDS
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A pandas frame with a row for each bucket, feature and stratum that has rows.
+
+        Columns: `start` and `end` (times in UTC), `feature`, `stratum`, `rows`, `distance` (the
+        largest distance of the distribution functions, or the total variation of categories, from
+        the reference then in force), `missing` (the share of missing values), `labelled` and `loss`
+        (the number of labels that came meanwhile and their mean loss, the same for all features).
+        """
+        with importing("pandas", "History.to_dataframe", "frames"):
+            import pandas as pd
+
+        rows = []
+        for era in self.eras:
+            for bucket in era.buckets.all():
+                rows += spans.frame_rows(era.profile, bucket)
+        names = [*spans.FRAME_COLUMNS]
+        frame = pd.DataFrame(rows, columns=names)
+        for name in ("start", "end"):
+            frame[name] = pd.to_datetime(frame[name], unit="s", utc=True)
+        return frame
+
+    def chart(
+        self,
+        feature: str,
+        since: Any = None,
+        until: Any = None,
+        *,
+        stratum: str | None = None,
+    ) -> str:
+        """An SVG of how far a feature was from the reference in each day.
+
+        Or in each hour, where the span is of four days at most and was kept by the hour.
+        It stands by itself, in light and dark. The shaded band is how far 99 % of buckets of as
+        many rows are from a reference of this size by chance; alarms and changes of the reference
+        are vertical lines. Buckets of fewer than 20 rows are left out.
+
+        Args:
+            feature: its name, or "target" for the labels.
+            since: as in `report`.
+            until: as in `report`.
+            stratum: the stratum, where the profile has strata.
+
+        Raises:
+            DriftError: for a feature or a stratum that is not there, and for a span without rows.
+        """
+        start, end = _ends(since, until)
+        moments = []
+        for era, buckets in self._within(start, end):
+            shown = by_day(buckets) if self._is_long(start, end) else buckets
+            for bucket in shown:
+                moments += _moments(era.profile, bucket, feature, stratum)
+        if not moments:
+            raise DriftError(
+                f"{feature!r} has no hour or day with {FEWEST_CHARTED} rows there; {self!r}"
+            )
+        inside = (moments[0].start, moments[-1].end)
+        raised = [
+            alarm.time
+            for alarm in self.alarms
+            if alarm.feature == feature and alarm.stratum == stratum and alarm.time is not None
+        ]
+        changed = [era.until for era in self.eras if era.until < inf]
+        return time_chart(
+            feature if stratum is None else f"{feature} (stratum {stratum})",
+            moments,
+            alarms=[at for at in raised if inside[0] <= at <= inside[1]],
+            references=[at for at in changed if inside[0] <= at <= inside[1]],
+        )
+
+    def __repr__(self) -> str:
+        span = self.span
+        if span is None:
+            return "<History without rows>"
+        hours = count_of(sum(len(era.buckets.hours) for era in self.eras), "hour")
+        days = count_of(sum(len(era.buckets.days) for era in self.eras), "day")
+        return (
+            f"<History from {second_text(span[0])} to {second_text(span[1])} UTC: {hours}, {days}, "
+            f"{self.bytes:,} bytes>"
+        )
+
+
+def history_of(watch: Watch) -> History:
+    """The history of a Watch as it is now: what it counts later is not in it."""
+    with watch.lock:
+        eras = tuple(era.copy() for era in watch.chronicle.eras)
+        return History(
+            eras, watch.chronicle.all_alarms, watch.alpha, watch.seed, watch.chronicle.most_bytes
+        )
+
+
+def _ends(since: Any, until: Any) -> tuple[float, float]:
+    start = -inf if since is None else given_second(since, "since")
+    end = inf if until is None else given_second(until, "until")
+    if not start < end:
+        raise DriftError(f"a span ends after it starts; got {_text(start)} to {_text(end)}")
+    return start, end
+
+
+def _text(second: float) -> str:
+    if abs(second) == inf:
+        return "the start" if second < 0 else "now"
+    return second_text(second)
+
+
+def _moments(
+    profile: Profile,
+    bucket: TimeBucket,
+    feature: str,
+    stratum: str | None,
+) -> list[Moment]:
+    """The point of a bucket in a chart, or nothing where it has too few rows."""
+    own, reference, counts = spans.counts_in(profile, bucket, feature, stratum)
+    rows = int(counts.sum())
+    if rows < FEWEST_CHARTED or not reference.sum():
+        return []
+    distance = exact.ks if own.ordered else exact.tv
+    p = counts / rows
+    q = reference / reference.sum()
+    return [
+        Moment(
+            start=float(bucket.start),
+            end=float(bucket.end),
+            rows=rows,
+            value=float(distance(p, q)),
+            chance=_by_chance(counts, reference, ordered=own.ordered),
+        )
+    ]
+
+
+def _by_chance(
+    counts: Array,
+    reference: Array,
+    *,
+    ordered: bool,
+) -> float:
+    """The distance that 99 % of pairs of samples of these sizes have where nothing changed."""
+    rng = np.random.default_rng(0)
+    n = int(counts.sum())
+    size = int(reference.sum())
+    pooled = (counts + reference) / (n + size)
+    draws = rng.multinomial(n, pooled, CHARTED_DRAWS) / n
+    others = rng.multinomial(size, pooled, CHARTED_DRAWS) / size
+    distance = exact.ks if ordered else exact.tv
+    return float(np.quantile(distance(draws, others), CHARTED_QUANTILE))

@@ -1,0 +1,162 @@
+"""What a Detector knows of labels: the evidence of the losses, and of the labels themselves."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.drift.labelled_rows import LabelledCall
+from modelkit.drift.labels import Labelled
+from modelkit.drift.milestones import places_of
+from modelkit.drift.order import Order, Shuffle
+from modelkit.drift.profile import Profile
+from modelkit.drift.raised import loss_alarm, row_alarm
+from modelkit.drift.shares import labelled_of, target_stream
+from modelkit.drift.stream import Stream
+from modelkit.drift.target import TARGET
+from modelkit.drift.values import Alarm
+from modelkit.evidence import Guarantee
+
+RANKED_AT_ONCE = 2048  # rows, so that memory stays bounded
+
+
+@final
+class LabelWatch:
+    """The evidence of labelled rows. Whoever calls it from several threads holds a lock.
+
+    `losses` and `target` are None where the profile has nothing to compare them with; where it has
+    units, labels come without theirs, and the target is not judged.
+
+    Args:
+        profile: the past.
+        levels: the part of alpha of each kind of alarm.
+        tolerance: the change of the labels that is not material.
+        guarantee: see `evidence`.
+        promise: the guarantee in words.
+        order: the seed of the order of labels within calls.
+        ties: the seed of the random ranks of labels.
+    """
+
+    def __init__(  # noqa: PLR0913 - made in one place
+        self,
+        profile: Profile,
+        levels: dict[str, float],
+        tolerance: Array,
+        guarantee: Guarantee,
+        *,
+        promise: str,
+        order: np.random.SeedSequence,
+        ties: np.random.SeedSequence,
+    ) -> None:
+        self._profile = profile
+        self._levels = levels
+        self._promise = promise
+        self.shuffle = Shuffle(order)
+        self.losses: Labelled | None = None
+        if profile.baseline is not None:
+            self.losses = labelled_of(profile.baseline, levels["performance"], guarantee)
+        self.target: Stream | None = None
+        if profile.target is not None and profile.units is None:
+            self.target = target_stream(
+                profile.target,
+                levels,
+                tolerances=tolerance,
+                guarantee=guarantee,
+                seed=ties,
+            )
+
+    @property
+    def parts(self) -> list[Labelled | Stream]:
+        """What has a state."""
+        return [part for part in (self.losses, self.target) if part is not None]
+
+    @property
+    def named(self) -> list[tuple[str, Labelled | Stream | None]]:
+        """What alarms about labels are called, with what raises them."""
+        return [("loss", self.losses), (TARGET, self.target)]
+
+    def push(
+        self,
+        rows: LabelledCall,
+        times: Array,
+        order: Order,
+    ) -> list[Alarm]:
+        """Take the labelled rows of one call; returns the new alarms.
+
+        `times` are when their labels came, in POSIX seconds, (n,).
+        """
+        new: list[Alarm] = []
+        if rows.cells is not None:
+            new += self._push_target(rows.cells, times, order)
+        if rows.losses is not None:
+            new += self._push_losses(rows.losses, times, order)
+        return new
+
+    def _taken(self, rows: int, order: Order) -> Array | slice:
+        """The numbers of the rows of one call in the order in which they are taken."""
+        shuffled = self.shuffle.within([rows] if order == "any" else [])
+        return slice(None) if shuffled is None else shuffled
+
+    def _push_target(
+        self,
+        cells: Array,
+        times: Array,
+        order: Order,
+    ) -> list[Alarm]:
+        stream = self.target
+        if stream is None:
+            return []
+        stream.count(cells)
+        cells = cells.copy()
+        stream.leave_out(cells, np.arange(len(cells)))
+        taken = self._taken(len(cells), order)
+        cells = cells[taken]
+        times = times[taken]
+        new: list[Alarm] = []
+        for start in range(0, len(cells), RANKED_AT_ONCE):
+            part = slice(start, start + RANKED_AT_ONCE)
+            stream.rank(cells[part], places_of(stream.rows, times[part]))
+            new += self._target_alarms(stream)
+        return new
+
+    def _target_alarms(self, stream: Stream) -> list[Alarm]:
+        target = self._profile.target
+        if target is None:
+            return []
+        new = []
+        for crossing in stream.settle():
+            alarm = row_alarm(
+                self._profile,
+                target.feature,
+                target.counts,
+                crossing,
+                stratum=None,
+                level=self._levels[crossing.kind] * target.feature.weight,
+                promise=self._promise,
+            )
+            new.append(alarm)
+        return new
+
+    def _push_losses(
+        self,
+        losses: Array,
+        times: Array,
+        order: Order,
+    ) -> list[Alarm]:
+        labelled = self.losses
+        if labelled is None:
+            return []
+        taken = self._taken(len(losses), order)
+        new = []
+        for crossing in labelled.push(losses[taken], times[taken]):
+            alarm = loss_alarm(
+                self._profile,
+                labelled,
+                crossing,
+                level=self._levels["performance"],
+                promise=self._promise,
+            )
+            new.append(alarm)
+        return new

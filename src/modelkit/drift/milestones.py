@@ -1,0 +1,165 @@
+"""Where in a stream blocks of rows were: the number of rows before each, and its time.
+
+Memory is bounded: the last blocks are kept, and of older ones the fewer the older they are; what is
+between two of them is interpolated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import final
+
+import numpy as np
+
+from modelkit.cast import Array
+
+MOST_MILESTONES = 128
+NO_TIME = float("nan")  # the time of rows that say nothing of it
+# Of a block: the number of its last row in the Detector, its first time and its last one.
+BlockEnd = tuple[float, float, float]
+
+
+@final
+class Milestones:
+    """The blocks of one stream, as far as they are kept; `blocks` is how many there were."""
+
+    __slots__ = ("_kept", "blocks")
+
+    def __init__(self) -> None:
+        self.blocks = 0
+        self._kept: list[tuple[float, float, float]] = []
+
+    def add(self, rows: float, time: float) -> None:
+        """Take the next block: how many rows came before it, and when its first row was."""
+        self._kept.append((self.blocks, rows, time))
+        self.blocks += 1
+        if len(self._kept) > MOST_MILESTONES:
+            older = MOST_MILESTONES // 2
+            self._kept = self._kept[:older:2] + self._kept[older:]
+
+    def at(self, blocks: Array) -> tuple[Array, Array]:
+        """The rows before blocks of these numbers, int64 (n,), and the times of these blocks."""
+        if not self._kept:
+            return np.zeros(len(blocks), np.int64), np.full(len(blocks), NO_TIME)
+        kept, rows, times = np.array(self._kept).T
+        between = np.interp(blocks, kept, rows)
+        return np.rint(between).astype(np.int64), np.interp(blocks, kept, times)
+
+    def state(self) -> Array:
+        """Everything that changes, as one array."""
+        return np.array([(self.blocks, 0, 0), *self._kept], np.float64)
+
+    def restore(self, state: Array) -> None:
+        """Go on from `state()`, bit for bit."""
+        self.blocks = int(state[0, 0])
+        self._kept = [(block, rows, time) for block, rows, time in state[1:].tolist()]
+
+
+def evenly(blocks: int, size: int) -> Milestones:
+    """The milestones of blocks of one size without times: of a state that has none."""
+    found = Milestones()
+    for block in range(blocks):
+        found.add(block * size, NO_TIME)
+    return found
+
+
+def known(time: float) -> float | None:
+    """A time, or None where it is not known."""
+    return None if np.isnan(time) else float(time)
+
+
+def places_of(first: int, times: Array) -> Array:
+    """The numbers of rows from `first` + 1 on beside their times (n,), float64 (n, 2)."""
+    places = np.empty((len(times), 2))
+    places[:, 0] = np.arange(first + 1, first + 1 + len(times))
+    places[:, 1] = times
+    return places
+
+
+def from_state(arrays: Mapping[str, Array], blocks: int, size: int) -> Milestones:
+    """The milestones of a state; those of one that was written before there were any."""
+    if "milestones" not in arrays:
+        return evenly(blocks, size)
+    found = Milestones()
+    found.restore(arrays["milestones"])
+    return found
+
+
+def whole_blocks(
+    pending: Array,
+    had: int,
+    rows: Array,
+) -> Array:
+    """Whole blocks (blocks, size, ...) of the `had` rows that are pending, and of others.
+
+    `pending` has room for one block, and takes those that are left.
+    """
+    size = len(pending)
+    whole = np.concatenate([pending[:had], rows]) if had else rows
+    cut = len(whole) // size * size
+    rest = whole[cut:]
+    blocks = whole[:cut].reshape(-1, size, rows.shape[1])
+    pending[: len(rest)] = rest
+    return blocks
+
+
+@final
+class StreamCourse:
+    """Where a stream is: the places of its rows, which are taken in blocks of a size.
+
+    `row` is the number, in the Detector, of the last row that was bet on, and `latest` the latest
+    time of these rows.
+    """
+
+    __slots__ = ("_milestones", "_pending", "latest", "row")
+
+    def __init__(self, size: int) -> None:
+        self.row = 0
+        self.latest = NO_TIME
+        self._pending = np.empty((size, 2))
+        self._milestones = Milestones()
+
+    def wait(self, had: int, places: Array) -> None:
+        """Keep the places (n, 2) of rows that fill no block, behind those of `had` others."""
+        self._pending[had : had + len(places)] = places
+
+    def ends(self, had: int, places: Array) -> list[BlockEnd]:
+        """The ends of the blocks that are full with these rows."""
+        blocks = whole_blocks(self._pending, had, places)
+        numbers = blocks[:, -1, 0].tolist()
+        times = blocks[:, :, 1]
+        first = times.min(axis=1).tolist()
+        return list(zip(numbers, first, times.max(axis=1).tolist(), strict=True))
+
+    def come_to(self, end: BlockEnd) -> None:
+        """Take the next block."""
+        number, first, last = end
+        self._milestones.add(self.row, first)
+        self.row = int(number)
+        self.latest = float(np.fmax(self.latest, last))
+
+    def at(self, blocks: Array) -> tuple[Array, Array]:
+        """See `Milestones.at`."""
+        return self._milestones.at(blocks)
+
+    def state(self, pending: int) -> dict[str, Array]:
+        """Everything that changes, where that many rows wait for their block."""
+        return {
+            "places": self._pending[:pending],
+            "milestones": self._milestones.state(),
+            "end": np.array([self.row, self.latest]),
+        }
+
+    def restore(
+        self,
+        arrays: Mapping[str, Array],
+        rows: int,
+    ) -> None:
+        """Go on from `state()`, bit for bit; or from a state of before, after that many rows."""
+        size = len(self._pending)
+        pending = rows % size
+        self._milestones = from_state(arrays, rows // size, size)
+        before = places_of(rows - pending, np.full(pending, NO_TIME))
+        self._pending[:pending] = arrays.get("places", before)
+        row, self.latest = arrays.get("end", np.array([rows - pending, NO_TIME])).tolist()
+        self.row = int(row)

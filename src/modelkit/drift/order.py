@@ -1,0 +1,59 @@
+"""The order of rows within a call: none, unless the caller says that it is that of time.
+
+Tables come sorted by a key, an hour or a customer. Rows that are exchangeable are so in any order
+that does not depend on their values, so those of one call are put into a random one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, final
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.errors import DriftError
+
+Order = Literal["any", "time"]
+
+
+def check_order(order: str) -> None:
+    """Raise DriftError for an order that is not known."""
+    if order not in ("any", "time"):
+        raise DriftError(
+            'order is "any" (rows of one call have none) or "time" (they are in the order in which '
+            f"they came), got {order!r}"
+        )
+
+
+@final
+class Shuffle:
+    """Random orders of the rows within calls, from a seed.
+
+    A call of one row draws nothing, and several calls draw together what they draw one by one.
+    """
+
+    __slots__ = ("_rng",)
+
+    def __init__(self, seed: np.random.SeedSequence) -> None:
+        self._rng = np.random.default_rng(seed)
+
+    def within(self, sizes: Sequence[int]) -> Array | None:
+        """The numbers of the rows of calls of these sizes, shuffled in each call, int64 (n,).
+
+        None where no call has more than one row, and the order stays.
+        """
+        if max(sizes, default=0) < 2:
+            return None
+        call = np.repeat(np.arange(len(sizes), dtype=np.float64), sizes)
+        several = np.repeat(np.array(sizes) > 1, sizes)
+        call[several] += self._rng.random(int(several.sum()))
+        return np.argsort(call, kind="stable")
+
+    def state(self) -> dict[str, Any]:
+        """What JSON can hold, to go on from."""
+        return dict(self._rng.bit_generator.state)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state()`, bit for bit."""
+        self._rng.bit_generator.state = state

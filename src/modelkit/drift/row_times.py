@@ -1,0 +1,170 @@
+"""When rows were: seconds since 1970 in UTC, from the column or the value that a caller has.
+
+A time without a zone is taken in UTC. So local times without a zone give local days, and times with
+a zone give days of UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from modelkit.cast import Array, is_missing
+from modelkit.drift.columns import feature_kind, unmasked
+from modelkit.errors import DriftError
+
+LAST_SECOND = 253_402_300_800  # the end of the year 9999
+FIRST_SECOND = -62_135_596_800  # the start of the year 1
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+MICROSECONDS = 1_000_000  # of a second
+FIX = (
+    "pass datetimes, timestamps, texts such as '2013-03-09T14:00' (ISO 8601) or seconds since 1970"
+)
+
+
+def row_seconds(
+    values: Array,
+    name: str,
+) -> Array:
+    """A column of times as seconds since 1970, float64 (n,).
+
+    Args:
+        values: datetime64, objects with a date and a time, texts in ISO 8601, or seconds, (n,).
+        name: of the column, for messages.
+
+    Raises:
+        DriftError: for values that are no times, and for rows without one.
+    """
+    kind = feature_kind(name, values, "time")
+    if kind == "category":
+        found = _of_texts(values, name)
+    elif kind == "time":
+        found = _of_times(values)
+    elif kind == "number":
+        found = _of_numbers(values, name)
+    else:
+        raise DriftError(f"column {name!r} holds booleans where times are expected; {FIX}")
+    _check_range(found, name)
+    missing = np.flatnonzero(np.isnan(found))
+    if len(missing):
+        raise DriftError(
+            f"column {name!r} has no time in row {missing[0]:,} ({len(missing):,} such rows); give "
+            "each row its time, or leave these rows out",
+            feature=name,
+        )
+    return found
+
+
+def given_seconds(
+    at: Any,
+    n: int,
+) -> Array:
+    """The times of n rows from the argument `at`, float64 (n,): one for all of them, or one each.
+
+    Raises DriftError for another number of times, and for what `row_seconds` refuses.
+    """
+    values = np.asarray([at], object) if _is_one(at) else _many(at)
+    found = row_seconds(values, "at")
+    if len(found) not in (1, n):
+        raise DriftError(f"at has {len(found):,} times for {n:,} rows; pass one, or one for each")
+    return np.broadcast_to(found, n).copy()
+
+
+def given_second(
+    at: Any,
+    argument: str,
+) -> float:
+    """The one time that an argument holds. Raises DriftError for what is no time, and for several."""
+    if not _is_one(at):
+        raise DriftError(f"{argument} is one time; got {type(at).__name__}; {FIX}")
+    try:
+        return float(row_seconds(np.asarray([at], object), argument)[0])
+    except DriftError as error:
+        raise DriftError(f"{argument} is {at!r:.40}, which is no time; {FIX}") from error
+
+
+def second_text(second: float) -> str:
+    """A time in words, to the minute, in UTC."""
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _is_one(at: Any) -> bool:
+    return isinstance(at, str | int | float | date | np.generic) or not hasattr(at, "__len__")
+
+
+def _many(at: Any) -> Array:
+    values = np.asarray(at)
+    if values.ndim != 1:
+        raise DriftError(f"at has shape {values.shape}; pass one time, or one for each row, (n,)")
+    return values
+
+
+def _of_times(values: Array) -> Array:
+    if values.dtype.kind == "O":
+        items = [_moment(item) for item in np.ma.getdata(values).tolist()]
+        return np.array(items, np.float64)
+    times = np.ma.filled(values, np.datetime64("NaT"))
+    micros = np.asarray(times).astype("M8[us]")
+    seconds = micros.astype(np.int64) / MICROSECONDS
+    return np.where(np.isnat(micros), np.nan, seconds)
+
+
+def _moment(item: Any) -> float:
+    """The seconds of one object; NaN where it is missing."""
+    if is_missing(item):
+        return np.nan
+    if isinstance(item, np.datetime64):
+        return float(item.astype("M8[us]").astype(np.int64)) / MICROSECONDS
+    if not isinstance(item, datetime):  # a date, which begins at midnight
+        item = datetime(item.year, item.month, item.day)  # noqa: DTZ001 - in UTC, see below
+    whole: datetime = item if item.tzinfo is not None else item.replace(tzinfo=UTC)
+    return (whole - EPOCH) // MICROSECOND / MICROSECONDS
+
+
+def _of_texts(
+    values: Array,
+    name: str,
+) -> Array:
+    found = np.empty(len(values))
+    for row, item in enumerate(np.ma.getdata(values).tolist()):
+        if is_missing(item) or item == "":
+            found[row] = np.nan
+            continue
+        try:
+            found[row] = _moment(datetime.fromisoformat(item))
+        except ValueError:
+            raise DriftError(
+                f"column {name!r} holds {item!r:.40} in row {row:,}, which is no time; {FIX}",
+                feature=name,
+            ) from None
+    return found
+
+
+def _of_numbers(
+    values: Array,
+    name: str,
+) -> Array:
+    if values.dtype in (np.float16, np.float32):
+        raise DriftError(
+            f"column {name!r} is {values.dtype}, which holds times to minutes only; pass seconds as "
+            "float64 or integers",
+            feature=name,
+        )
+    return unmasked(values).astype(np.float64)
+
+
+def _check_range(
+    seconds: Array,
+    name: str,
+) -> None:
+    """Raise DriftError for times that no calendar of Python has; NaN is a time that is missing."""
+    odd = (seconds < FIRST_SECOND) | (seconds >= LAST_SECOND)
+    if odd.any():
+        raise DriftError(
+            f"column {name!r} holds {seconds[odd][0]:.15g}, which is no number of seconds since 1970 "
+            "in the years 1 to 9,999; divide milliseconds by 1,000",
+            feature=name,
+        )

@@ -1,0 +1,322 @@
+"""Where a change is: joint counts of the features and of a few columns that part the rows.
+
+A segment is a category of such a column, a range of its numbers, or an hour of the day. The
+reference and the latest rows are counted in each segment by themselves, so that after an alarm an
+exact test and an effect size say in which of them the change is. No row is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.drift.cells import CELLS, GONE, REST, UNKNOWN_CATEGORY, Feature
+from modelkit.drift.columns import ColumnsByName
+from modelkit.errors import DriftError
+
+HOUR_OF_DAY = "hour"  # where the profile has a column of times, and no column of this name
+MOST_SEGMENTS = 24  # of one column
+GENERATION_ROWS = 2048  # rows after which the oldest counts are dropped
+GENERATIONS = 4
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """The segments by one column, and the reference in them.
+
+    `labels` (k,) name the segments, `of_cells` has the number of the segment of each of the 67
+    cells of the column, and is empty for hours of the day. `counts` is int64 (k, features, 67).
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    of_cells: bytes
+    counts: Array
+
+    def of_features(self, places: Sequence[int]) -> Segmentation:
+        """The same segments with the counts of some features only, by their numbers."""
+        return replace(self, counts=self.counts[:, list(places)])
+
+    def joined(self, other: Segmentation) -> Segmentation:
+        """The counts of both references. Raises DriftError where the segments differ."""
+        if (self.name, self.labels, self.of_cells) != (other.name, other.labels, other.of_cells):
+            raise DriftError("the profiles differ in their segments; fit both with the same X")
+        return replace(self, counts=self.counts + other.counts)
+
+    def members(
+        self,
+        cells: Array | None,
+        times: Array | float | None,
+        rows: int,
+    ) -> Array:
+        """The number of the segment of each row, (rows,).
+
+        Args:
+            cells: of the column, uint8 (rows,); None for hours of the day.
+            times: in POSIX seconds, (rows,) or of all; None where only cells count.
+            rows: their number.
+        """
+        if cells is None:
+            hours = np.floor_divide(times, 3600) % 24  # type: ignore[arg-type]  # there are times
+            return np.broadcast_to(np.asarray(hours, np.int64), rows)
+        of_cells = np.frombuffer(self.of_cells, np.uint8)
+        # A row without a value was not asked for it, and is counted with the missing ones.
+        return of_cells[np.minimum(cells, GONE)]
+
+
+def fit_segments(
+    names: Sequence[str],
+    features: Sequence[Feature],
+    columns: ColumnsByName,
+    rows: Mapping[str, Array],
+    times: Array | None,
+) -> tuple[Segmentation, ...]:
+    """The segments by each of these columns, with the joint counts of the reference.
+
+    Args:
+        names: of columns, or "hour".
+        features: of the profile.
+        columns: of the reference, by feature name.
+        rows: the numbers of the rows of a feature that does not have all of them.
+        times: of the rows, in POSIX seconds (n,); None without.
+
+    Raises:
+        DriftError: for names that are no columns, and "hour" without times.
+    """
+    if not names:
+        return ()
+    if len(set(names)) < len(names):
+        raise DriftError(f"segments names a column twice: {list(names)}")
+    places = {feature.name: j for j, feature in enumerate(features) if not feature.output}
+    cells = _cells_of(features, columns, rows)
+    found = []
+    for name in names:
+        made = _blank(name, features, places, times)
+        own = cells[:, places[name]] if name in places else None
+        member = made.members(own, times, len(cells))
+        counts = joint(cells, member, len(made.labels))
+        found.append(replace(made, counts=counts))
+    return tuple(found)
+
+
+def _cells_of(
+    features: Sequence[Feature],
+    columns: ColumnsByName,
+    rows: Mapping[str, Array],
+) -> Array:
+    """The cells of the reference, uint8 (n, d), 255 for rows that a feature does not have."""
+    whole = [feature.name for feature in features if feature.name not in rows]
+    n = len(columns[whole[0]])
+    cells = np.full((n, len(features)), 255, np.uint8)
+    for j, feature in enumerate(features):
+        at = rows.get(feature.name, slice(None))
+        cells[at, j] = feature.cells(columns[feature.name])
+    return cells
+
+
+def _blank(
+    name: str,
+    features: Sequence[Feature],
+    places: Mapping[str, int],
+    times: Array | None,
+) -> Segmentation:
+    empty = np.empty((0, len(features), CELLS), np.int64)
+    if name in places:
+        labels, of_cells = _parted(features[places[name]])
+        return Segmentation(name, labels, of_cells, empty)
+    if name != HOUR_OF_DAY:
+        raise DriftError(
+            f"segments names {name!r}, which is no column; there are {sorted(places)}, and "
+            f"{HOUR_OF_DAY!r} with time="
+        )
+    if times is None:
+        raise DriftError('segments=("hour",) needs to know when rows were: pass time= as well')
+    labels = tuple(f"{hour:02d}:00" for hour in range(24))
+    return Segmentation(name, labels, b"", empty)
+
+
+def _parted(feature: Feature) -> tuple[tuple[str, ...], bytes]:
+    """The labels of the segments by a feature, and the number of the segment of each cell."""
+    words = feature.labels()
+    if feature.kind == "category":
+        return _parted_by_category(feature, words)
+    groups = np.frombuffer(feature.coarse, np.uint8).astype(np.int64)
+    used = np.flatnonzero([bool(word) for word in words])
+    kept, renumbered = np.unique(groups[used], return_inverse=True)
+    of_cells = np.zeros(CELLS, np.uint8)
+    of_cells[used] = renumbered
+    labels = []
+    for group in range(len(kept)):
+        inside = [words[cell] for cell in used[renumbered == group].tolist()]
+        labels.append(_joined(inside))
+    return tuple(labels), of_cells.tobytes()
+
+
+def _parted_by_category(
+    feature: Feature,
+    words: Sequence[str],
+) -> tuple[tuple[str, ...], bytes]:
+    """The most frequent categories by themselves, then the others, new and missing ones."""
+    own = min(len(feature.categories), MOST_SEGMENTS - 3)
+    of_cells = np.full(CELLS, own, np.uint8)
+    of_cells[:own] = np.arange(own)
+    of_cells[UNKNOWN_CATEGORY] = own + 1
+    of_cells[GONE] = own + 2
+    last = [words[REST], words[UNKNOWN_CATEGORY], words[GONE]]
+    return (*words[:own], *last), of_cells.tobytes()
+
+
+def _joined(words: Sequence[str]) -> str:
+    """One label for neighbouring cells: "1 to 2" and "2 to 5" are "1 to 5"."""
+    first = words[0]
+    last = words[-1]
+    if len(words) == 1:
+        return first
+    low = first.partition(" to ")[0] if " to " in first else first
+    if last.startswith("above ") or last == "+inf":
+        return f"above {low.removeprefix('up to ')}"
+    high = last.rpartition(" to ")[2]
+    if first == "-inf" or first.startswith("up to "):
+        return f"up to {high.removeprefix('up to ')}"
+    return f"{low} to {high}"
+
+
+def joint(
+    cells: Array,
+    member: Array,
+    segments: int,
+) -> Array:
+    """Counts (segments, d, 67) of cells, uint8 (n, d), of rows in these segments, (n,)."""
+    width = cells.shape[1]
+    places = CELLS + 1
+    at = np.minimum(cells, CELLS).astype(np.int64)
+    at += np.arange(0, width * places, places)
+    at += (member.astype(np.int64) * (width * places))[:, None]
+    counts = np.bincount(at.ravel(), minlength=segments * width * places)
+    return counts.reshape(segments, width, places)[:, :, :CELLS]
+
+
+@final
+class Segmented:
+    """The joint counts of the latest rows, in four generations of 2,048.
+
+    Args:
+        segmentations: of the profile.
+        places: the number of the feature that each is by; None for hours of the day.
+    """
+
+    def __init__(
+        self,
+        segmentations: Sequence[Segmentation],
+        features: Sequence[Feature],
+    ) -> None:
+        names = [feature.name for feature in features]
+        self.by = tuple(segmentations)
+        self.rows = 0
+        self._places = [names.index(own.name) if own.of_cells else None for own in self.by]
+        shapes = [(GENERATIONS, *own.counts.shape) for own in self.by]
+        self._counts = [np.zeros(shape, np.int32) for shape in shapes]
+
+    def count(
+        self,
+        cells: Array,
+        times: Array | float,
+    ) -> None:
+        """Count rows, uint8 (n, d), of these times, in POSIX seconds: (n,) or of all."""
+        if not self.by:
+            return
+        start = 0
+        while start < len(cells):
+            generation, inside = divmod(self.rows, GENERATION_ROWS)
+            end = min(start + GENERATION_ROWS - inside, len(cells))
+            slot = generation % GENERATIONS
+            if not inside:
+                for counts in self._counts:
+                    counts[slot] = 0
+            part = slice(start, end)
+            own_times = times if np.ndim(times) == 0 else np.asarray(times)[part]
+            self._add(slot, cells[part], own_times)
+            self.rows += end - start
+            start = end
+
+    def _add(
+        self,
+        slot: int,
+        cells: Array,
+        times: Array | float,
+    ) -> None:
+        for own, place, counts in zip(self.by, self._places, self._counts, strict=True):
+            column = None if place is None else cells[:, place]
+            member = own.members(column, times, len(cells))
+            counts[slot] += joint(cells, member, len(own.labels)).astype(np.int32)
+
+    def since(self, row: int) -> list[Array]:
+        """For each segmentation the counts (k, d, 67) of the latest rows.
+
+        They are those of the generations that began after the first `row` rows, or of the latest
+        one.
+        """
+        if not self.rows:
+            return [counts[0] * 0 for counts in self._counts]
+        latest = (self.rows - 1) // GENERATION_ROWS
+        oldest = max(latest - GENERATIONS + 1, 0)
+        first = min(max(-(-row // GENERATION_ROWS), oldest), latest)
+        slots = [number % GENERATIONS for number in range(first, latest + 1)]
+        return [counts[slots].sum(axis=0, dtype=np.int64) for counts in self._counts]
+
+    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Everything that changes: arrays, and values that JSON can hold."""
+        arrays = {f"{i}": counts.astype(np.uint16) for i, counts in enumerate(self._counts)}
+        return arrays, {"rows": self.rows}
+
+    def restore(
+        self,
+        arrays: Mapping[str, Array],
+        plain: Mapping[str, Any],
+    ) -> None:
+        """Go on from `state()`. Raises DriftError for counts of another shape."""
+        self.rows = plain["rows"]
+        for i, counts in enumerate(self._counts):
+            found = arrays[f"{i}"]
+            if found.shape != counts.shape:
+                raise DriftError(
+                    f"this is no state of a Detector: its segments have counts of {found.shape}"
+                )
+            counts[:] = found
+
+
+def write_segments(
+    segmentations: Sequence[Segmentation],
+) -> tuple[list[dict[str, Any]], dict[str, Array]]:
+    """Plain values and arrays of segmentations, for `read_segments`."""
+    plain = []
+    arrays: dict[str, Array] = {}
+    for i, own in enumerate(segmentations):
+        plain.append({"name": own.name, "labels": list(own.labels)})
+        arrays[f"segment cells {i}"] = np.frombuffer(own.of_cells, np.uint8)
+        arrays[f"segment counts {i}"] = own.counts.astype(np.uint32)
+    return plain, arrays
+
+
+def read_segments(
+    plain: Sequence[Mapping[str, Any]],
+    arrays: Mapping[str, Array],
+    features: Sequence[Feature],
+) -> list[Segmentation]:
+    """The inverse of `write_segments`. Raises DriftError for counts that do not fit."""
+    found = []
+    for i, own in enumerate(plain):
+        labels = tuple(map(str, own["labels"]))
+        counts = arrays[f"segment counts {i}"].astype(np.int64)
+        of_cells = arrays[f"segment cells {i}"].astype(np.uint8)
+        right = counts.shape == (len(labels), len(features), CELLS)
+        numbered = len(of_cells) in (0, CELLS) and of_cells.max(initial=0) < max(len(labels), 1)
+        if not right or not numbered or len(labels) > MOST_SEGMENTS:
+            raise DriftError(f"this is no profile: its segments by {own['name']!r} do not fit")
+        found.append(Segmentation(str(own["name"]), labels, of_cells.tobytes(), counts))
+    return found

@@ -1,0 +1,109 @@
+"""The labels as a column of their own: whether what the model predicts has itself moved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.drift.cells import (
+    CELLS,
+    Feature,
+    feature_arrays,
+    plain_features,
+    read_features,
+)
+from modelkit.drift.columns import FeatureKind, as_texts, fifth, stratum_names
+from modelkit.drift.dependence import every, rows_apart
+from modelkit.drift.edges import fit_feature
+from modelkit.drift.losses import as_doubles
+from modelkit.errors import DriftError
+
+TARGET = "target"  # the name of the labels as a feature
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class TargetLabels:
+    """The labels of the reference: their cells, and the number of labels in each, int64 (67,).
+
+    The weight of `feature` is the share of alpha that labels have; all others divide the rest.
+    """
+
+    feature: Feature
+    counts: Array
+
+    @staticmethod
+    def fit(
+        labels: Any,
+        *,
+        classes: bool,
+        ordered: bool,
+        share: float,
+        seed: int,
+    ) -> TargetLabels:
+        """The cells from a fifth of the labels (n,) of the reference, the counts from the others.
+
+        `classes` says whether labels are names, and not numbers to be compared by size.
+        """
+        kind: FeatureKind = "category" if classes else "number"
+        blank = Feature(TARGET, kind)
+        values = label_values(blank, labels)
+        mine, others = fifth(len(values), ordered=ordered)
+        feature = fit_feature(TARGET, kind, values[mine])
+        cells = feature.cells(values[others])
+        stride = rows_apart(cells) if ordered else 1
+        kept = cells[every(stride, len(cells), np.random.default_rng([seed, len(cells)]))]
+        counts = np.bincount(kept, minlength=CELLS)
+        return TargetLabels(replace(feature, stride=stride, weight=share), counts)
+
+    def cells(self, labels: Any) -> Array:
+        """The cell of each label, uint8 (n, 1)."""
+        found = self.feature.cells(label_values(self.feature, labels))
+        return found.astype(np.uint8)[:, None]
+
+    def joined(self, other: TargetLabels | None) -> TargetLabels:
+        """The target of both references. Raises DriftError where their cells differ."""
+        if other is None or self.feature != other.feature:
+            raise DriftError(
+                "the profiles have other cells of labels: fit the profile once on all labelled "
+                "rows, or pass losses= instead of labels="
+            )
+        return replace(self, counts=self.counts + other.counts)
+
+    def write(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Plain values and arrays, for `read`."""
+        arrays = feature_arrays([self.feature])
+        arrays["counts"] = self.counts
+        return plain_features([self.feature])[0], arrays
+
+    @staticmethod
+    def read(plain: Mapping[str, Any], arrays: Mapping[str, Array]) -> TargetLabels:
+        """The inverse of `write`. Raises DriftError for counts of another shape."""
+        (feature,) = read_features([plain], arrays)
+        counts = arrays["counts"].astype(np.int64)
+        if counts.shape != (CELLS,) or counts.min() < 0:
+            raise DriftError(f"this is no profile: its target has counts {counts.shape}")
+        return TargetLabels(feature, counts)
+
+
+def label_values(feature: Feature, labels: Any) -> Array:
+    """Labels (n,) as the column that is made into cells: numbers, or names.
+
+    A number has one name, whether it comes as an integer or as a float.
+    """
+    given = np.asarray(labels)
+    if given.ndim != 1:
+        raise DriftError(f"labels must be (n,); got {given.shape}")
+    if feature.kind != "category":
+        return as_doubles(given, "labels")
+    if given.dtype.kind in "biuf":
+        texts: list[str | None] = list(stratum_names(given))
+    else:
+        texts = as_texts(given)
+    named = np.empty(len(texts), object)
+    named[:] = texts
+    return named

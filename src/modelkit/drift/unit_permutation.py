@@ -1,0 +1,211 @@
+"""An exact test of some units against those of a reference: which of them came last is permuted.
+
+If the units of a call and those of the reference are exchangeable, within their strata, then any
+choice of as many of them is as likely to be those of the call. A difference is compared with the
+largest of all features under the same choice, so the p-values hold for all features together
+(Westfall and Young 1993, single step).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, comb
+from typing import final
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.drift.martingale import tally
+from modelkit.drift.unit_scores import SCORES, unit_scores
+from modelkit.drift.units import ReferenceUnits, UnitRows, many, unit_name
+from modelkit.errors import DriftError
+
+FEWEST_DRAWS = 1_999  # of choices of several units
+TIE = 1e-9  # rounding apart, relative
+
+
+@final
+@dataclass(frozen=True)
+class CallUnits:
+    """Some units: their names, counts (units, d, 67), numbers of strata, and numbers of rows."""
+
+    names: list[str]
+    counts: Array
+    strata: list[int]
+    rows: list[int]
+
+    @staticmethod
+    def of(
+        unit: str,
+        cells: Array,
+        strata: Array | None,
+        parts: Sequence[UnitRows],
+    ) -> CallUnits:
+        """The units of encoded rows. Raises DriftError for a unit of several strata."""
+        names = []
+        counts = []
+        numbers = []
+        rows = []
+        for i, part in enumerate(parts):
+            name = unit_name(unit, i + 1 if part.key is None else part.key)
+            found = [0] if strata is None else np.unique(strata[part.rows]).tolist()
+            if len(found) > 1:
+                raise DriftError(f"{name} has rows of several strata; all its rows are of one")
+            names.append(name)
+            counts.append(tally(cells[part.rows]))
+            numbers.append(int(found[0]))
+            rows.append(len(part.rows))
+        return CallUnits(names, np.array(counts), numbers, rows)
+
+    def known(self) -> CallUnits:
+        """Those of a stratum that the reference has."""
+        at = [i for i, stratum in enumerate(self.strata) if stratum >= 0]
+        return CallUnits(
+            [self.names[i] for i in at],
+            self.counts[at],
+            [self.strata[i] for i in at],
+            [self.rows[i] for i in at],
+        )
+
+    @property
+    def name(self) -> str:
+        """All of them in words."""
+        if len(self.names) < 2:
+            return "".join(self.names)
+        unit = self.names[0].split(" ")[0]
+        return f"{many(len(self.names), unit)}, {self.names[0]} to {self.names[-1]}"
+
+
+@final
+@dataclass(frozen=True)
+class UnitComparison:
+    """The p-value of each feature, adjusted for all; the score behind it; and the least possible.
+
+    The p-value of a feature that is not tested is None.
+    """
+
+    p: list[float | None]
+    scores: list[str]
+    least: float
+
+
+def compare_units(
+    reference: ReferenceUnits,
+    shares: Array,
+    strata: Sequence[int],
+    used: Array,
+    *,
+    alpha: float,
+    seed: int,
+) -> UnitComparison:
+    """Compare units with those of a reference.
+
+    Args:
+        reference: the units of the reference.
+        shares: those of the units to test, uint16 (k, d, 16).
+        strata: the numbers of their strata.
+        used: the features that are tested, bool (d,).
+        alpha: the level, which the number of draws depends on.
+        seed: of the choices that are drawn, where there are too many to list.
+    """
+    d = shares.shape[1]
+    if not len(shares):
+        return UnitComparison([None] * d, [SCORES[0]] * d, 1.0)
+    groups = _by_stratum(reference, shares, np.array(strata))
+    last = [scores[len(scores) - k :].sum(axis=0) for scores, k in groups]
+    seen = np.abs(np.sum(last, axis=0))
+    least, sums = _choices(groups, alpha, np.random.default_rng(seed))
+    sums[:, ~used] = 0
+    largest = np.concatenate([sums.max(axis=(1, 2)), np.full(1, np.inf)])
+    if len(shares) == 1:  # the choice that was seen is among those that are listed
+        largest = largest[:-1]
+    p: list[float | None] = []
+    for j, difference in enumerate(seen.max(axis=1).tolist()):
+        extreme = largest >= difference * (1 - TIE)
+        p.append(float(extreme.mean()) if used[j] else None)
+    names = [SCORES[i] for i in seen.argmax(axis=1).tolist()]
+    return UnitComparison(p, names, least)
+
+
+Scored = list[tuple[Array, int]]
+
+
+def _by_stratum(
+    reference: ReferenceUnits,
+    shares: Array,
+    strata: Array,
+) -> Scored:
+    """For each stratum the scores of its units, those to test last, and the number of these.
+
+    Only units with values of the same features change places. One without values of a feature would
+    never differ by it, so that those with values would seem to differ more than they do.
+    """
+    members: dict[tuple[int, bytes], list[int]] = {}
+    of_reference: dict[tuple[int, bytes], list[int]] = {}
+    for i, key in enumerate(_kinds(shares, strata)):
+        members.setdefault(key, []).append(i)
+    for i, key in enumerate(_kinds(reference.shares, reference.strata)):
+        of_reference.setdefault(key, []).append(i)
+    groups = []
+    for key in sorted(members):
+        own = reference.shares[of_reference.get(key, [])]
+        bag = np.concatenate([own, shares[members[key]]])
+        groups.append((_standardised(bag), len(members[key])))
+    return groups
+
+
+def _kinds(
+    shares: Array,
+    strata: Array,
+) -> list[tuple[int, bytes]]:
+    """The stratum of each unit, and which features it has values of."""
+    present: Array = np.any(shares, axis=2)
+    return [(int(s), own.tobytes()) for s, own in zip(strata, present, strict=True)]
+
+
+def _choices(
+    groups: Scored,
+    alpha: float,
+    rng: np.random.Generator,
+) -> tuple[float, Array]:
+    """The least p-value that there may be, and absolute sums over choices of units, (n, d, 3).
+
+    One unit may be each of the units; of more, choices are drawn.
+    """
+    if len(groups) == 1 and groups[0][1] == 1:
+        scores, _ = groups[0]
+        return 1 / len(scores), np.abs(scores)
+    draws = max(FEWEST_DRAWS, ceil(1 / alpha) - 1)
+    sums = np.sum([_drawn(scores, k, draws, rng) for scores, k in groups], axis=0)
+    choices = 1
+    for scores, k in groups:
+        choices *= comb(len(scores), k)
+    return max(1 / (draws + 1), 1 / choices), np.abs(sums)
+
+
+def _standardised(bag: Array) -> Array:
+    """The scores of units less their mean over all, in standard deviations, (n, d, 3).
+
+    A unit without values of a feature has 0.
+    """
+    scores = unit_scores(bag)
+    present = (bag > 0).any(axis=2, keepdims=True)
+    n = np.maximum(present.sum(axis=0), 1)
+    centred = np.where(present, scores - (scores * present).sum(axis=0) / n, 0.0)
+    spread = np.sqrt((centred**2).sum(axis=0) / n)
+    return centred / np.where(spread > TIE, spread, np.inf)
+
+
+def _drawn(
+    scores: Array,
+    k: int,
+    draws: int,
+    rng: np.random.Generator,
+) -> Array:
+    """The sums of scores over random choices of k units, (draws, d, 3)."""
+    n = len(scores)
+    order = rng.random((draws, n)).argsort(axis=1)[:, :k]
+    chosen = np.zeros((draws, n))
+    np.put_along_axis(chosen, order, 1.0, axis=1)
+    return (chosen @ scores.reshape(n, -1)).reshape(draws, *scores.shape[1:])

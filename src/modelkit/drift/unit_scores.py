@@ -1,0 +1,58 @@
+"""How far a unit is from others, in three numbers a feature, and its rank among them.
+
+Every number is a function of one unit and of the sum over all units, each unit itself included. So
+all units are measured alike, and it does not matter which of them came last. The sum is one of
+integers, so that rounding does not depend on the order of units either.
+
+Source: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, section 2.2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.drift.units import FULL_SHARE
+
+SCORES = ("location", "scale", "distance")
+
+
+def unit_scores(bag: Array) -> Array:
+    """The three scores of each unit, float64 (n, d, 3).
+
+    With the mid-ranks of the 16 groups among the rows of all units: the mean rank of a unit's rows,
+    the mean of the second Legendre polynomial of their ranks, and the total variation between the
+    unit and all units.
+
+    Args:
+        bag: the shares of n units, uint16 (n, d, 16).
+    """
+    pool = bag.sum(axis=0, dtype=np.int64)
+    total = np.maximum(pool.sum(axis=1, keepdims=True), 1)
+    location = (2 * np.cumsum(pool, axis=1) - pool) / total - 1
+    scale = 1.5 * location**2 - 0.5
+    shares = bag / FULL_SHARE
+    scores = np.empty((*bag.shape[:2], len(SCORES)))
+    scores[:, :, 0] = (shares * location).sum(axis=2)
+    scores[:, :, 1] = (shares * scale).sum(axis=2)
+    scores[:, :, 2] = np.abs(shares - pool / total).sum(axis=2) / 2
+    return scores
+
+
+def last_ranks(
+    scores: Array,
+    present: Array,
+    draws: Array,
+) -> Array:
+    """The p-values of the last unit: its rank among all, ties at random, float64 (d, 3).
+
+    Args:
+        scores: of n units, (n, d, 3).
+        present: whether a unit has values of a feature, bool (n, d).
+        draws: uniform on [0, 1), (d, 3).
+    """
+    counted = present[:, :, None]
+    lower = ((scores < scores[-1]) & counted).sum(axis=0)
+    equal = ((scores == scores[-1]) & counted).sum(axis=0)
+    p: Array = (lower + draws * equal) / np.maximum(counted.sum(axis=0), 1)
+    return p

@@ -1,0 +1,320 @@
+"""The rows of the unit that is open, and what is known of the units before it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, final
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.drift.cells import CELLS, Feature
+from modelkit.drift.martingale import tally
+from modelkit.drift.unit_martingale import UnitEvidence
+from modelkit.drift.units import (
+    BATCH_UNIT,
+    UnitRows,
+    group_table,
+    period_start,
+    periods,
+    shares_of,
+    unit_name,
+)
+from modelkit.errors import DriftError
+
+RECENT_UNITS = 8  # whose counts are kept for effect sizes
+TRAIL = 1_024  # judged units whose names are kept; later rows of one are known as late
+
+
+@dataclass(frozen=True)
+class JudgedUnit:
+    """A unit that was judged.
+
+    `start` is its first second and `end` the first one after it, for a day or a week; `before` the
+    number of rows taken before it,
+    `rows` that of its own, and `stratum` the number of its stratum.
+    """
+
+    name: str
+    start: float | None
+    end: float | None
+    before: int
+    rows: int
+    stratum: int
+
+
+@dataclass(frozen=True)
+class UnitCrossing:
+    """Evidence about a feature that passed its threshold when a unit was judged.
+
+    `score` is the number of the score, `p` its p-value; `unit` the unit that was judged, `began`
+    the one that the change is estimated to have begun with, or None where it is no longer known.
+    `recent` are the counts (units, 67) since then, of the last 8 units at most, and `strata` the
+    numbers of their strata.
+    """
+
+    feature: int
+    score: int
+    p: float
+    unit: JudgedUnit
+    began: JudgedUnit | None
+    recent: Array
+    strata: list[int]
+
+
+@final
+class UnitStream:
+    """The units of a stream: counts of the open one, and evidence about those that are complete.
+
+    Args:
+        unit: "day", "week", "batch" or the name of a column.
+        features: the d features.
+        evidence: about units like those of the reference.
+    """
+
+    def __init__(
+        self,
+        unit: str,
+        features: tuple[Feature, ...],
+        evidence: UnitEvidence,
+    ) -> None:
+        d = len(features)
+        self.unit = unit
+        self.evidence = evidence
+        self.rows = 0
+        self.totals = np.zeros((d, CELLS), np.int64)
+        self.late = 0  # rows of a unit that was judged
+        self.partial = 0  # rows of the unit in which watching began, which is not whole
+        self.partial_key: int | str | None = None
+        self.strange = 0  # rows of a stratum that the reference does not have
+        self.uncompared = 0  # units of such a stratum
+        self.open_key: int | str | None = None
+        self.open_rows = 0
+        self.open_stratum = 0
+        self.open_counts = np.zeros((d, CELLS), np.int64)
+        self.trail: deque[JudgedUnit] = deque(maxlen=TRAIL)
+        self._table = group_table(features)
+        self._recent = np.zeros((RECENT_UNITS, d, CELLS), np.int64)
+        self._closed: deque[int | str] = deque(maxlen=TRAIL)
+
+    # Rows.
+
+    def take(
+        self,
+        cells: Array,
+        strata: Array | None,
+        parts: Sequence[UnitRows],
+    ) -> list[UnitCrossing]:
+        """Take rows, uint8 (n, d), by unit; judge the units that are complete.
+
+        Args:
+            cells: of the rows; 255 where a row has no value for a feature.
+            strata: the number of each row's stratum, -1 for an unknown one; None without strata.
+            parts: the rows of each unit.
+
+        Raises:
+            DriftError: for a unit with rows of several strata. No row is taken then.
+        """
+        own = [self._stratum(part, strata) for part in parts]
+        crossed: list[UnitCrossing] = []
+        # The unit that is open goes on first, wherever in the call its rows are: with the first row
+        # of another one it is judged.
+        goes_on = [part.key is not None and part.key == self.open_key for part in parts]
+        for i in sorted(range(len(parts)), key=goes_on.__getitem__, reverse=True):
+            part = parts[i]
+            stratum = own[i]
+            if part.key is not None and part.key == self.partial_key:
+                self.partial += len(part.rows)
+                continue
+            if self._is_late(part.key):
+                self.late += len(part.rows)
+                continue
+            if part.key != self.open_key:
+                crossed += self.close()
+            self.open_key = part.key
+            self.open_stratum = stratum
+            self._add(tally(cells[part.rows]), len(part.rows))
+            if self.unit == BATCH_UNIT:
+                crossed += self.close()
+        return crossed
+
+    def begin(self, second: float) -> None:
+        """Leave out the day or week that is under way at a second, when watching begins."""
+        self.partial_key = int(periods(np.array([second]), self.unit)[0])
+
+    def leave_out_open_of(self, before: UnitStream) -> None:
+        """Leave out the unit that is open in another stream, which this one takes over from."""
+        self.partial_key = before.partial_key if before.open_key is None else before.open_key
+
+    def _stratum(
+        self,
+        part: UnitRows,
+        strata: Array | None,
+    ) -> int:
+        if strata is None:
+            return 0
+        found = np.unique(strata[part.rows]).tolist()
+        if self.open_rows and part.key == self.open_key and self.unit != BATCH_UNIT:
+            found = sorted({*found, self.open_stratum})
+        if len(found) > 1:
+            name = self.unit if part.key is None else unit_name(self.unit, part.key)
+            raise DriftError(
+                f"{name} has rows of several strata; a unit is compared with units of its stratum, "
+                "so all its rows are of one"
+            )
+        return int(found[0])
+
+    def _is_late(
+        self,
+        key: int | str | None,
+    ) -> bool:
+        if isinstance(key, int):
+            last = self._closed[-1] if self._closed else -np.inf
+            return key <= last or (isinstance(self.open_key, int) and key < self.open_key)  # type: ignore[operator]
+        return key in self._closed
+
+    def _add(
+        self,
+        counts: Array,
+        rows: int,
+    ) -> None:
+        self.open_counts += counts
+        self.totals += counts
+        self.open_rows += rows
+        self.rows += rows
+
+    def close_before(
+        self,
+        second: float,
+    ) -> list[UnitCrossing]:
+        """Judge the open day or week if it has ended by a second, though no later row has come."""
+        key = self.open_key
+        if not isinstance(key, int) or second < period_start(key + 1, self.unit):
+            return []
+        return self.close()
+
+    def close(self) -> list[UnitCrossing]:
+        """Judge the open unit, if it has rows."""
+        if not self.open_rows:
+            return []
+        key = self.open_key
+        start = None
+        end = None
+        if isinstance(key, int):
+            start = period_start(key, self.unit)
+            end = period_start(key + 1, self.unit)
+        if key is None:
+            key = self.evidence.judged + self.uncompared + 1
+        unit = JudgedUnit(
+            unit_name(self.unit, key),
+            start,
+            end,
+            self.rows - self.open_rows,
+            self.open_rows,
+            self.open_stratum,
+        )
+        if self.unit != BATCH_UNIT:
+            self._closed.append(key)
+        crossed = self._judge(unit)
+        self.open_counts[:] = 0
+        self.open_rows = 0
+        self.open_key = None
+        return crossed
+
+    def _judge(
+        self,
+        unit: JudgedUnit,
+    ) -> list[UnitCrossing]:
+        if self.open_stratum < 0:
+            self.strange += self.open_rows
+            self.uncompared += 1
+            return []
+        self._recent[self.evidence.judged % RECENT_UNITS] = self.open_counts
+        self.trail.append(unit)
+        self.evidence.judge(shares_of(self.open_counts, self._table), self.open_stratum)
+        crossed = self.evidence.crossed()
+        found = [self._crossing(feature, score, unit) for feature, score in crossed]
+        self.evidence.restart([feature for feature, _ in crossed])
+        return found
+
+    def _crossing(
+        self,
+        feature: int,
+        score: int,
+        unit: JudgedUnit,
+    ) -> UnitCrossing:
+        began = int(self.evidence.began()[feature, score])
+        recent, strata = self.recent(self.evidence.judged - began)
+        return UnitCrossing(
+            feature,
+            score,
+            p=float(self.evidence.p()[feature, score]),
+            unit=unit,
+            began=self.unit_at(began),
+            recent=recent[:, feature],
+            strata=strata,
+        )
+
+    def unit_at(
+        self,
+        step: int,
+    ) -> JudgedUnit | None:
+        """The unit that was judged after so many others; None where its name is forgotten."""
+        back = self.evidence.judged - step
+        return self.trail[-back] if 0 < back <= len(self.trail) else None
+
+    def recent(
+        self,
+        units: int = RECENT_UNITS,
+    ) -> tuple[Array, list[int]]:
+        """Counts (units, d, 67) and strata of the last units judged, 8 at most, the latest last."""
+        judged = self.evidence.judged
+        back = max(min(units, judged, RECENT_UNITS), 0)
+        at = np.arange(judged - back, judged) % RECENT_UNITS
+        strata = [unit.stratum for unit in self.trail]
+        return self._recent[at], strata[len(strata) - back :]
+
+    # To go on from later.
+
+    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Everything that changes: arrays, and values that JSON can hold."""
+        arrays, plain = self.evidence.state()
+        arrays |= {
+            "totals": self.totals,
+            "open": self.open_counts,
+            "recent": self._recent,
+        }
+        plain |= {name: getattr(self, name) for name in STORED}
+        plain["closed"] = list(self._closed)
+        plain["trail"] = [asdict(judged) for judged in self.trail]
+        return arrays, plain
+
+    def restore(
+        self,
+        arrays: dict[str, Array],
+        plain: dict[str, Any],
+    ) -> None:
+        """Go on from `state()`, bit for bit."""
+        self.evidence.restore(arrays, plain)
+        self.totals = arrays["totals"].copy()
+        self.open_counts = arrays["open"].copy()
+        self._recent = arrays["recent"].copy()
+        for name in STORED:
+            setattr(self, name, plain[name])
+        self._closed.extend(plain["closed"])
+        self.trail.extend(JudgedUnit(**judged) for judged in plain["trail"])
+
+
+STORED = (
+    "late",
+    "open_key",
+    "open_rows",
+    "open_stratum",
+    "partial",
+    "partial_key",
+    "rows",
+    "strange",
+    "uncompared",
+)

@@ -1,0 +1,1 @@
+"""When to train again, and one run of it: train, save, gate, register, rollout."""

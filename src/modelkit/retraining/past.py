@@ -1,0 +1,165 @@
+"""What is known of a model and of its retrainings when it is decided whether to train again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from modelkit.drift.values import Alarm
+from modelkit.errors import NotFound, RetrainError
+from modelkit.registry.log import CHAMPION, Alias, Underway
+from modelkit.registry.releases import Release
+from modelkit.retraining.desk import Desk, Look
+from modelkit.retraining.policy import RetrainPolicy, RetrainState, StandingAlarm
+from modelkit.retraining.run import Run, RunFiles, posix_of
+from modelkit.retraining.standing import standing_of
+
+CountLabelled = Callable[[float], int]
+NO_PROMOTION = ("blocked", "inconclusive", "failed", "rolled back")
+
+
+class Past(NamedTuple):
+    """What is known of a model and of its retrainings.
+
+    Attributes:
+        now: when this was so, in POSIX seconds.
+        champion: what the alias "champion" names.
+        release: that version.
+        trial: the rollout that is under way, or None.
+        last: the number of the last run; 0 before the first.
+        runs: the last runs, the first one first.
+        asked: which of these somebody asked for.
+        interrupted: the last run, where its holder is gone.
+        look: the number of the last refusal, and it.
+    """
+
+    now: float
+    champion: Alias
+    release: Release
+    trial: Underway | None
+    last: int
+    runs: tuple[Run, ...]
+    asked: frozenset[int]
+    interrupted: RunFiles | None
+    look: tuple[int, Look | None]
+
+    @property
+    def made_by(self) -> Run | None:
+        """The run that made the champion, if it is one of the last ones."""
+        made = [run for run in self.runs if run.version == self.champion.version]
+        return made[-1] if made else None
+
+
+def past_of(
+    desk: Desk,
+    policy: RetrainPolicy,
+    now: float,
+) -> Past:
+    """What is known now, in POSIX seconds; a run whose rollout has ended is ended with it.
+
+    Raises NotFound where the model has no champion.
+    """
+    registry = desk.registry
+    state = registry.state(desk.name)
+    champion = state.aliases.get(CHAMPION)
+    if champion is None:
+        registry.versions(desk.name)  # raises NotFound where there is no such model
+        raise NotFound(
+            f"{registry.url} has no {desk.name}@{CHAMPION} that could be trained again; set this "
+            "alias first",
+            name=desk.name,
+            which=CHAMPION,
+        )
+    numbers = desk.numbers()
+    recent = numbers[-max(policy.budget, policy.failures) :]  # as many as any rule looks at
+    found = [settled_run(desk, number, now) for number in recent]
+    runs = tuple(run for run, _ in found)
+    interrupted = [files for run, files in found if run.state == "interrupted"]
+    return Past(
+        now=now,
+        champion=champion,
+        release=registry.release(desk.name, champion.version),
+        trial=state.rollout,
+        last=max(numbers, default=0),
+        runs=runs,
+        asked=frozenset(files.number for _, files in found if files.first.asked),
+        interrupted=interrupted[-1] if interrupted else None,
+        look=desk.last_look(),
+    )
+
+
+def settled_run(
+    desk: Desk,
+    number: int,
+    now: float,
+) -> tuple[Run, RunFiles]:
+    """A run, and what was recorded of it; where its rollout has ended, that is recorded too."""
+    files = desk.files(number)
+    run = desk.run(files, now)
+    if not files.end and not run.under_way:
+        desk.record(number, "end", {"state": run.state, "told": run.told, "at": run.ended})
+    return run, files
+
+
+def retrain_state(
+    past: Past,
+    alarms: Iterable[Alarm],
+    policy: RetrainPolicy,
+    labelled: CountLabelled | None,
+    asked: str,
+) -> RetrainState:
+    """What is decided by."""
+    made_by = past.made_by
+    trained = posix_of(past.release.at) if made_by is None else made_by.at
+    closed = posix_of(past.champion.at) if made_by is None else made_by.ended
+    standing = standing_of(alarms, _stood(past), closed, past.now)
+    began = min([alarm.began for alarm in standing], default=past.now)
+    return RetrainState(
+        standing=standing,
+        labelled=_count(labelled, began) if standing and policy.fresh else 0,
+        labelled_in_all=0 if policy.labels is None else _count(labelled, trained),
+        trained=trained,
+        starts=tuple(run.at for run in past.runs),
+        failed=_failed(past),
+        busy=_busy(past),
+        asked=asked,
+    )
+
+
+def _stood(past: Past) -> tuple[StandingAlarm, ...]:
+    """The alarms that stood when this champion was last looked at."""
+    _, look = past.look
+    if look is None or look.generation != past.champion.generation:
+        return ()
+    return look.standing
+
+
+def _busy(past: Past) -> str:
+    """What is under way, or ""."""
+    if past.runs and past.runs[-1].under_way:
+        last = past.runs[-1]
+        return f"run {last.number} is {last.state}, {last.told}"
+    if past.trial is not None:
+        return f"a rollout of {past.trial.candidate} is under way, since {past.trial.at}"
+    return ""
+
+
+def _failed(past: Past) -> int:
+    """How many runs in a row led to no promotion, since somebody looked."""
+    failed = 0
+    for run in reversed(past.runs):
+        if run.state not in NO_PROMOTION:
+            break
+        failed += 1
+        if run.number in past.asked:
+            break
+    return failed
+
+
+def _count(labelled: CountLabelled | None, since: float) -> int:
+    if labelled is None:
+        return 0
+    count = labelled(since)
+    if isinstance(count, bool) or not hasattr(count, "__index__") or count < 0:
+        raise RetrainError(f"labelled gives a number of rows, 0 or more, not {count!r}")
+    return int(count)

@@ -1,0 +1,176 @@
+"""Train a model again when it is time, and let the registry decide who does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+from modelkit.errors import RetrainError
+from modelkit.registry.registry import Registry
+from modelkit.retraining.desk import Desk, Look, holder_here
+from modelkit.retraining.past import CountLabelled, Past, past_of, retrain_state, settled_run
+from modelkit.retraining.policy import Due, RetrainPolicy, RetrainState, due
+from modelkit.retraining.run import Claim, Run, RunFiles
+from modelkit.retraining.standing import Watched, alarms_of, close_with, watched_of
+from modelkit.retraining.training import training_of
+from modelkit.retraining.work import Judge, RunWork, Train
+
+RunTurn = tuple[int, Claim]  # the number of a run, and the claim by which it is this caller's
+MOST_CLAIMS = 3  # of a run: one that ends each of its processes is not begun for ever
+
+
+def retrain(  # noqa: PLR0913 - all but three by keyword
+    registry: Registry,
+    name: str,
+    train: Train,
+    *,
+    judge: Judge,
+    policy: RetrainPolicy,
+    drift: Watched | Sequence[Watched] = (),
+    labelled: CountLabelled | None = None,
+    asked: str = "",
+    folder: Path | str | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Run:
+    """Train a model again if it is time, and put what the gate promotes on trial.
+
+    A run goes through five steps: train, save, gate, register, rollout. Each is recorded once in
+    the registry, so whoever calls next goes on where a process ended, and of many who call at once
+    one trains. Nothing runs by itself: a cron job, an orchestrator or the host calls this.
+
+    Args:
+        registry: where the model is, which has a champion.
+        name: the name of the model.
+        train: a function of a `Training`, which saves a package at `Training.package`, by `mk.save`
+            with the name and the version of the `Training`. A process that ends in the middle of it
+            leaves the run to the next call, which calls it again with the same `Training` but for
+            the path of the package.
+        judge: a function of a `Training`, which returns the `Verdict` of `mk.gate` on the package
+            there, by labelled rows that it was not trained on.
+        policy: when to train, and how a candidate is tried.
+        drift: what watches the champion: a Detector, a DriftReport, or several, such as those of
+            all workers. Alarms that were acknowledged do not count.
+        labelled: a function that gives the number of rows that were labelled since a time in POSIX
+            seconds; needed where `policy.fresh` or `policy.labels` is.
+        asked: why somebody asks for a run now; it waits for nothing but what is under way.
+        folder: where packages and checkpoints are made on this machine; by default
+            `~/.cache/modelkit/runs`.
+        clock: tells the time in POSIX seconds.
+
+    Returns:
+        The run that was made or gone on with, or a refusal with its reason. A run that is on trial
+        ends with its rollout: the next call, or `modelkit retrain WHERE NAME status`, tells.
+
+    Raises:
+        RetrainError: if `train` or `judge` do not give what they have to; the run has failed.
+        NotFound: if the model has no champion.
+        Exception: what `train` or `judge` raise; the run has failed, and says so without the words
+            of the error, which may hold a row.
+    """
+    watched = watched_of(drift)
+    if labelled is None and (policy.fresh or policy.labels is not None):
+        raise RetrainError(
+            "policy.fresh and policy.labels count labelled rows: pass labelled=, a function of a "
+            "time in POSIX seconds, or a policy with fresh=0 and labels=None"
+        )
+    place = Path.home() / ".cache" / "modelkit" / "runs" if folder is None else Path(folder)
+    desk = Desk(registry, name)
+    turn = _turn(desk, policy, watched, labelled, asked, clock)
+    if isinstance(turn, Run):
+        return turn
+    number, claim = turn
+    files = desk.files(number)
+    champion = registry.release(name, files.first.champion)
+    training = training_of(champion, number, files.first, claim, place)
+    work = RunWork(
+        desk, files, claim, training, train=train, judge=judge, policy=policy, clock=clock
+    )
+    work.go_on()
+    run, _ = settled_run(desk, number, clock())
+    close_with([run], watched)
+    return run
+
+
+def _turn(
+    desk: Desk,
+    policy: RetrainPolicy,
+    watched: Sequence[Watched],
+    labelled: CountLabelled | None,
+    asked: str,
+    clock: Callable[[], float],
+) -> RunTurn | Run:
+    """The run that this caller does; or a refusal."""
+    while True:
+        past = past_of(desk, policy, clock())
+        close_with(past.runs, watched)
+        if past.interrupted is not None:
+            turn = _taken_over(desk, past.interrupted, policy, past.now)
+        else:
+            state = retrain_state(past, alarms_of(watched), policy, labelled, asked)
+            answer = due(policy, state, past.now)
+            if answer.refusal:
+                return _refused(desk, past, answer, state)
+            turn = _begun(desk, past, answer, state, policy)
+        if turn is not None:  # else somebody was faster, and there is more to know now
+            return turn
+
+
+def _begun(
+    desk: Desk,
+    past: Past,
+    answer: Due,
+    state: RetrainState,
+    policy: RetrainPolicy,
+) -> RunTurn | None:
+    """A new run; None where somebody else began one."""
+    number = past.last + 1
+    claim = Claim(
+        number=1,
+        at=past.now,
+        holder=holder_here(),
+        lease=policy.lease,
+        reason=answer.reason,
+        asked=bool(state.asked),
+        champion=past.champion.version,
+        digest=past.release.digest,
+        generation=past.champion.generation,
+        alarms=state.standing,
+    )
+    return (number, claim) if desk.claim(number, claim) else None
+
+
+def _taken_over(
+    desk: Desk,
+    files: RunFiles,
+    policy: RetrainPolicy,
+    now: float,
+) -> RunTurn | None:
+    """A run whose holder is gone; None where somebody else takes it, or it is given up."""
+    last = files.claims[-1]
+    if last.number >= MOST_CLAIMS:
+        told = f"{last.number} processes ended in it, the last one {last.holder}"
+        desk.record(files.number, "end", {"state": "failed", "told": told, "at": now})
+        return None
+    claim = replace(
+        last,
+        number=last.number + 1,
+        at=now,
+        holder=holder_here(),
+        lease=policy.lease,
+        id=uuid4().hex,
+    )
+    return (files.number, claim) if desk.claim(files.number, claim) else None
+
+
+def _refused(
+    desk: Desk,
+    past: Past,
+    answer: Due,
+    state: RetrainState,
+) -> Run:
+    look = Look(past.now, answer.refusal, answer.told, past.champion.generation, state.standing)
+    desk.refuse(look, *past.look)
+    return look.run(desk.name)

@@ -1,0 +1,180 @@
+"""Rows of one call have no order unless the caller says so: sorted tables raise no alarm, changes still do."""
+
+import numpy as np
+import pytest
+from helpers.streams import ar, at_most, fit_profile, mixed, rng, scored, still
+
+import modelkit as mk
+from modelkit.drift.monitor import SAMPLE_ROWS
+from modelkit.drift.order import Shuffle
+from modelkit.errors import DriftError
+
+ALPHA = 0.05
+
+
+def two_columns(n, r):
+    return {"a": r.normal(size=n), "b": np.round(r.gamma(2, 2, n), 1)}
+
+
+def by_one(rows):
+    at = np.argsort(rows["b"], kind="stable")
+    return {name: values[at] for name, values in rows.items()}
+
+
+def sorted_runs(runs, **options):
+    """In how many runs without drift sorted batches raise an alarm."""
+    count = 0
+    for run in range(runs):
+        r = rng(run, 41)
+        profile = mk.Profile.fit(two_columns(500, r), reference=two_columns(1000, r))
+        detector = mk.Detector(profile, alpha=ALPHA, seed=run)
+        for _ in range(4):
+            detector.update(by_one(two_columns(500, r)), **options)
+        count += bool(detector.alarms)
+    return count
+
+
+def test_sorted_batches_raise_no_alarm_without_drift():
+    assert at_most(sorted_runs(60), 60, ALPHA)
+    assert sorted_runs(5, order="time") == 5  # what the random order is for
+
+
+def test_sorted_batches_within_strata_raise_no_alarm_without_drift():
+    runs, count = 40, 0
+    for run in range(runs):
+        r = rng(run, 42)
+
+        def draw(n, r=r):
+            shop = r.integers(0, 3, n)
+            return {"x": r.normal(shop * 2.0), "shop": shop}
+
+        profile = mk.Profile.fit(draw(600), reference=draw(1200), stratum="shop")
+        detector = mk.Detector(profile, alpha=ALPHA, seed=run)
+        for _ in range(4):
+            rows = draw(600)
+            at = np.lexsort((rows["x"], rows["shop"]))
+            detector.update({name: values[at] for name, values in rows.items()})
+        count += bool(detector.alarms)
+    assert at_most(count, runs, ALPHA), count
+
+
+def test_dependent_rows_in_large_calls_are_thinned_in_their_order_and_then_shuffled():
+    """Thinning rows that were shuffled before would keep neighbours."""
+    runs, count = 40, 0
+    for run in range(runs):
+        r = rng(run, 43)
+        train, held, served = ({"x": ar(n, 0.8, r)} for n in (2000, 6000, 4000))
+        profile = mk.Profile.fit(train, reference=held, ordered=True)
+        detector = mk.Detector(profile, seed=run)
+        for start in range(0, 4000, 1000):
+            detector.update({"x": served["x"][start : start + 1000]})
+        count += bool(detector.alarms)
+    assert at_most(count, runs, 0.01), count
+
+
+def test_labels_that_come_sorted_raise_no_alarm():
+    r = rng(44)
+    rows = {"x": r.normal(size=3000)}
+    losses = (r.random(3000) < 0.2).astype(float)
+    profile = mk.Profile.fit({"x": r.normal(size=500)}, reference=rows, losses=losses)
+    later = np.sort((r.random(2000) < 0.2).astype(float))[::-1]
+    assert mk.Detector(profile).update_labels(losses=later) == []
+    assert mk.Detector(profile).update_labels(losses=later, order="time") != []
+
+
+def test_a_change_is_found_in_either_order():
+    r = rng(45)
+    profile = mk.Profile.fit({"x": r.normal(size=2000)}, reference={"x": r.normal(size=5000)})
+    for order in ("any", "time"):
+        detector = mk.Detector(profile)
+        assert detector.update({"x": r.normal(size=1000)}, order=order) == []
+        alarms = detector.update({"x": r.normal(0.5, 1, 1000)}, order=order)
+        assert {alarm.kind for alarm in alarms} >= {"changed"}
+
+
+def test_an_order_that_is_not_known_is_refused_and_nothing_is_taken():
+    profile = mk.Profile.fit({"x": rng(46).normal(size=200)})
+    detector = mk.Detector(profile)
+    for wrong in ("sorted", None, 1):
+        with pytest.raises(DriftError, match='order is "any"'):
+            detector.update({"x": [1.0, 2.0]}, order=wrong)
+        with pytest.raises(DriftError, match='order is "any"'):
+            detector.update_labels(losses=[1.0], order=wrong)
+    assert detector.rows == 0
+
+
+def test_a_random_order_goes_on_bit_for_bit_from_a_state():
+    profile = fit_profile()  # with strata, strides, an embedding and losses
+    whole, resumed = (mk.Detector(profile, seed=3, clock=still) for _ in range(2))
+    for step in range(4):
+        for n in (1, 57, 300):
+            rows, scores = mixed(n, step), scored(n, step)
+            for detector in (whole, resumed):
+                detector.update(rows, scores=scores)
+                detector.update_labels(losses=np.linspace(0, 1, n))
+            resumed = mk.Detector.resume(profile, resumed.state(), clock=still)
+    assert whole.state() == resumed.state()
+    other = mk.Detector(profile, seed=4)
+    other.update(mixed(300, 1), scores=scored(300, 1))
+    again = mk.Detector(profile, seed=3)
+    again.update(mixed(300, 1), scores=scored(300, 1))
+    assert other.state() != again.state()
+
+
+def test_calls_shuffle_their_own_rows_and_draw_together_what_they_draw_one_by_one():
+    sizes = [1, 5, 0, 2, 1, 64, 1]
+    seed = np.random.SeedSequence(7)
+    together = Shuffle(seed).within(sizes)
+    one_by_one, starts = Shuffle(seed), np.cumsum([0, *sizes])
+    for size, start in zip(sizes, starts, strict=False):
+        own = one_by_one.within([size])
+        own = np.arange(size) if own is None else own
+        assert (together[start : start + size] == start + own).all()
+        assert sorted(own) == list(range(size))
+    assert Shuffle(seed).within([1] * 256) is None
+
+
+def test_every_order_of_three_rows_is_as_likely():
+    shuffle = Shuffle(np.random.SeedSequence(8))
+    orders = [tuple(shuffle.within([3])) for _ in range(6000)]
+    counts = [orders.count(order) for order in set(orders)]
+    assert len(counts) == 6
+    assert min(counts) > 850
+
+
+# Under a Monitor.
+
+SIGNATURE = mk.Signature(
+    inputs=[
+        mk.TensorSpec("X", "float32", ("batch", 1), columns=(mk.Column("x", "float32"),)),
+    ],
+    outputs=[mk.TensorSpec("prediction", "float32", ("batch",))],
+)
+
+
+def model():
+    return mk.FunctionModel(lambda feeds: {"prediction": feeds["X"][:, 0]}, SIGNATURE)
+
+
+def test_large_sorted_calls_of_a_monitor_raise_no_alarm():
+    runs, count = 40, 0
+    for run in range(runs):
+        r = rng(run, 47)
+        profile = mk.Profile.fit({"x": r.normal(size=500)}, reference={"x": r.normal(size=1000)})
+        watched = mk.Monitor(model(), profile, alpha=ALPHA, seed=run, budget=1e9)
+        for n in (500, 40, 500, 64, 500, 65, 500, 50, 500, 500, 500, 500):
+            watched.predict(np.sort(r.normal(size=(n, 1)).astype(np.float32), axis=0))
+        count += bool(watched.detector.alarms)
+        assert watched.failures == 0, watched.last_failure
+    assert at_most(count, runs, ALPHA), count
+
+
+def test_the_sample_of_a_large_call_is_random_and_of_different_rows():
+    """The same 64 places of each call would never see what stands elsewhere."""
+    profile = mk.Profile.fit({"x": rng(48).normal(size=500)})
+    watched = mk.Monitor(model(), profile)
+    seen = [watched._sampled(1000) for _ in range(400)]
+    assert all(len(set(chosen)) == SAMPLE_ROWS for chosen in seen)
+    often = np.bincount(np.concatenate(seen), minlength=1000)
+    assert len(often) == 1000
+    assert 4 < often.min() < often.max() < 60  # 25.6 on average

@@ -1,0 +1,361 @@
+"""One retraining: its steps, how it ends, what is refused, and what the history tells."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.retrainings import (
+    AT_ONCE,
+    CANARY,
+    DAY,
+    START,
+    Clock,
+    X,
+    alarm,
+    judging,
+    registry_at,
+    report,
+    retrain,
+    save,
+    train,
+    verdict,
+)
+
+import modelkit as mk
+from modelkit.cli import main
+from modelkit.errors import Conflict, NotFound, RetrainError
+from modelkit.gating.verdict import Verdict
+from modelkit.retraining.history import runs_of
+
+STEPS = ["train", "save", "gate", "register", "rollout"]
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    return tmp_path_factory.mktemp("packages")
+
+
+@pytest.fixture
+def registry(packages, tmp_path):
+    return registry_at(tmp_path / "models", packages)
+
+
+def test_a_run_that_the_gate_promotes(registry, tmp_path):
+    run = retrain(registry, tmp_path)
+    assert run.state == "promoted"
+    assert not run.under_way
+    assert [step.name for step in run.steps] == STEPS
+    assert registry.aliases("churn")["champion"].version == run.version == "2027.01.15-1"
+    release = registry.release("churn", run.version)
+    assert release.parents == (registry.release("churn", "1.0.0").digest,)
+    kept = Verdict.from_json(registry.kept("churn", run.version, "verdict.json").decode())
+    assert kept.decision == "promote"
+    assert registry.history("churn")[-1].reason == "run 1: asked for: the tests"
+
+
+def test_a_run_is_the_same_after_json_and_has_a_card(registry, tmp_path):
+    run = retrain(registry, tmp_path)
+    assert mk.Run.from_json(run.to_json()) == run
+    assert run.version in run._repr_html_()
+    assert (
+        str(run)
+        .splitlines()[0]
+        .endswith(f"promoted with {run.version} in place of 1.0.0: champion is {run.version}")
+    )
+    for text in ("", "{}", "[]", run.to_json().replace("promoted", "perhaps")):
+        with pytest.raises(RetrainError):
+            mk.Run.from_json(text)
+
+
+def test_what_a_training_is_told(registry, tmp_path):
+    told = []
+    retrain(registry, tmp_path, train=lambda t: told.append(t) or train(t),
+            judge=lambda t: told.append(t) or verdict(t))  # fmt: skip
+    first, second = told
+    assert first == second
+    assert first.champion == registry.release("churn", "1.0.0")
+    assert (first.name, first.at, first.reason) == ("churn", START, "asked for: the tests")
+    assert first.package.is_relative_to(first.folder)
+    assert first.folder.is_relative_to(tmp_path)
+
+
+@pytest.mark.parametrize(("outcome", "state"), [("unclear", "inconclusive"), ("fail", "blocked")])
+def test_what_the_gate_does_not_promote_changes_nothing(registry, tmp_path, outcome, state):
+    before = registry.history("churn")
+    run = retrain(registry, tmp_path, judge=judging(registry, outcome))
+    assert run.state == state
+    assert "own" in run.told
+    assert [step.name for step in run.steps] == STEPS[:3]
+    assert registry.history("churn") == before
+    assert [release.version for release in registry.versions("churn")] == ["1.0.0"]
+
+
+def nothing(training):
+    pass
+
+
+def other_model(training):
+    mk.save(lambda_model(), training.package, example=X, name="other", version="1.0.0")
+
+
+def lambda_model():
+    from sklearn.linear_model import LinearRegression
+
+    return LinearRegression().fit(X, X[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("functions", "words"),
+    [
+        ({"train": nothing}, "saved no package"),
+        ({"train": other_model}, "package of 'other'"),
+        ({"judge": nothing}, "returns the Verdict"),
+        ({"judge": lambda t: verdict(t, candidate_digest="0" * 64)}, "not about the package"),
+        ({"judge": lambda t: verdict(t, generation=None, alias="")}, "registry:churn@champion"),
+    ],
+)
+def test_functions_that_give_something_else(registry, tmp_path, functions, words):
+    with pytest.raises(RetrainError, match=words):
+        retrain(registry, tmp_path, **functions)
+    assert runs_of(registry, "churn")[-1].state == "failed"
+
+
+def test_an_error_reaches_the_caller_and_its_words_no_record(registry, tmp_path):
+    def spoilt(training):
+        raise ValueError("could not convert string to float: 'Mrs Smith'")
+
+    with pytest.raises(ValueError, match="Mrs Smith"):
+        retrain(registry, tmp_path, train=spoilt)
+    (run,) = runs_of(registry, "churn")
+    assert (run.state, run.told) == ("failed", "ValueError in the step train")
+    files = [path for path in Path(registry.url).rglob("*") if path.is_file()]
+    assert not [path for path in files if b"Smith" in path.read_bytes()]
+
+
+def test_a_version_that_is_taken_fails_the_run(registry, tmp_path):
+    with pytest.raises(Conflict, match="registered"):
+        retrain(registry, tmp_path, train=lambda t: save(t.package, "1.0.0", t.seed))
+    (run,) = runs_of(registry, "churn")
+    assert (run.state, run.told) == ("failed", "Conflict in the step register")
+
+
+@pytest.mark.parametrize("policy", [AT_ONCE, CANARY])
+def test_a_run_is_superseded_where_somebody_moves_the_champion(registry, tmp_path, policy):
+    save(tmp_path / "fix.mk", "1.0.1", seed=3)
+
+    def judge(training):
+        verdict = judging(registry)(training)
+        if len(registry.history("churn")) == 1:
+            registry.register(tmp_path / "fix.mk")
+            registry.set_alias("churn", "champion", "1.0.1", expected="1.0.0", reason="hot fix")
+        return verdict
+
+    run = retrain(registry, tmp_path, judge=judge, policy=policy)
+    assert run.state == "superseded"
+    assert "1.0.1" in run.told
+    assert registry.aliases("churn")["champion"].version == "1.0.1"
+    assert registry.state("churn").rollout is None
+    again = retrain(registry, tmp_path, judge=judge, policy=AT_ONCE)
+    assert (again.number, again.state, again.champion) == (2, "promoted", "1.0.1")
+
+
+@pytest.mark.parametrize(
+    ("decision", "state"), [("promote", "promoted"), ("rollback", "rolled back"), ("by hand", "superseded")]
+)  # fmt: skip
+def test_a_run_on_trial_ends_with_its_rollout(registry, tmp_path, decision, state):
+    clock = Clock()
+    run = retrain(registry, tmp_path, policy=CANARY, clock=clock)
+    assert run.state == "on trial"
+    assert run.under_way
+    clock.now += 10 * DAY
+    refused = retrain(registry, tmp_path, policy=CANARY, clock=clock)
+    assert (refused.state, refused.reason, refused.number) == ("refused", "busy", 0)
+    rollout = registry.state("churn").rollout
+    assert rollout.candidate == run.version
+    if decision == "by hand":
+        save(tmp_path / "fix.mk", "1.0.1", seed=3)
+        registry.register(tmp_path / "fix.mk")
+        registry.set_alias("churn", "champion", "1.0.1", expected="1.0.0", reason="hot fix")
+    else:
+        registry.decide_rollout("churn", rollout, decision, reason="the guards")
+    (seen,) = [run for run in runs_of(registry, "churn", clock.now) if run.number]
+    retrain(registry, tmp_path, drift=(), clock=clock)
+    (kept,) = [run for run in runs_of(registry, "churn", clock.now) if run.number]
+    assert seen.state == state
+    assert kept == seen
+    assert START < kept.ended < START + 60  # when it was decided, and not when that was seen
+
+
+def test_no_run_begins_beside_the_rollout_of_somebody_else(registry, tmp_path):
+    save(tmp_path / "fix.mk", "1.0.1", seed=3)
+    registry.register(tmp_path / "fix.mk")
+    registry.start_rollout("churn", "1.0.1", CANARY.rollout, reason="by hand")
+    run = retrain(registry, tmp_path)
+    assert (run.state, run.reason) == ("refused", "busy")
+    assert "1.0.1" in run.told
+
+
+def test_cooldown_and_budget_hold_over_a_restart(packages, tmp_path):
+    registry_at(tmp_path / "models", packages)
+    policy = replace(AT_ONCE, budget=2, window=10 * DAY)
+    found = []
+    for hour in (0, 5, 25, 50, 250):
+        clock = Clock(START + hour * 3600)
+        anew = mk.Registry(tmp_path / "models")
+        drift = report(alarm(at=clock.now))
+        run = retrain(anew, tmp_path, policy=policy, drift=drift, clock=clock)
+        found.append((run.state, run.reason))
+    assert found == [
+        ("promoted", "material"),
+        ("refused", "cooldown"),
+        ("promoted", "material"),
+        ("refused", "budget"),
+        ("promoted", "material"),
+    ]
+
+
+def test_after_failures_in_a_row_somebody_has_to_ask(registry, tmp_path):
+    clock = Clock()
+    found = []
+    for ask in ("", "", "", "the labels are repaired", ""):
+        drift = report(alarm(at=clock.now))
+        run = retrain(
+            registry, tmp_path, judge=judging(registry, "fail"), drift=drift, asked=ask, clock=clock
+        )
+        found.append(run.reason if run.state == "refused" else run.state)
+        clock.now += 2 * DAY
+    assert found == ["blocked", "blocked", "failures", "blocked", "blocked"]
+
+
+def test_labels_and_age_are_reasons_of_their_own(registry, tmp_path):
+    asked = []
+
+    def labelled(since):
+        asked.append(since)
+        return 250
+
+    clock = Clock()
+    policy = replace(AT_ONCE, fresh=1, labels=251)
+    refused = retrain(registry, tmp_path, policy=policy, drift=(), labelled=labelled, clock=clock)
+    assert refused.reason == "quiet"
+    run = retrain(registry, tmp_path, policy=replace(policy, labels=250), drift=(),
+                  labelled=labelled, clock=clock)  # fmt: skip
+    assert (run.state, run.reason) == ("promoted", "labels")
+    aged = replace(AT_ONCE, schedule=3 * DAY)
+    for days, reason in ((2.9, "quiet"), (3, "schedule")):
+        clock.now = START + days * DAY
+        assert retrain(registry, tmp_path, policy=aged, drift=(), clock=clock).reason == reason
+
+
+def test_labelled_rows_have_to_be_counted(registry, tmp_path):
+    with pytest.raises(RetrainError, match="labelled="):
+        retrain(registry, tmp_path, policy=replace(AT_ONCE, fresh=1))
+    with pytest.raises(RetrainError, match="-3"):
+        retrain(registry, tmp_path, policy=replace(AT_ONCE, labels=1), labelled=lambda since: -3)
+
+
+def test_a_model_without_champion(packages, tmp_path):
+    with pytest.raises(NotFound, match="no registry"):
+        retrain(mk.Registry(tmp_path / "models"), tmp_path)
+    save(tmp_path / "one.mk", "1.0.0")
+    registry = mk.Registry(tmp_path / "models")
+    registry.register(tmp_path / "one.mk")
+    with pytest.raises(NotFound, match="champion"):
+        retrain(registry, tmp_path)
+
+
+def drifted(profile, clock):
+    detector = mk.Detector(profile, clock=clock)
+    rng = np.random.default_rng(0)
+    while not detector.alarms:
+        detector.update(rng.normal(2, 1, size=(200, 3)))
+    return detector
+
+
+def test_alarms_of_the_old_champion_are_closed_with_the_run(registry, tmp_path):
+    rng = np.random.default_rng(1)
+    profile = mk.Profile.fit(rng.normal(size=(500, 3)), reference=rng.normal(size=(500, 3)))
+    clock = Clock()
+    workers = [drifted(profile, clock), drifted(profile, clock)]
+    clock.now += 3600
+    run = retrain(registry, tmp_path, policy=CANARY, drift=workers, clock=clock)
+    assert run.state == "on trial"
+    assert {one.kind for one in run.alarms} <= {"changed", "material"}
+    assert not workers[0].report().acknowledged
+    registry.decide_rollout("churn", registry.state("churn").rollout, "promote", reason="guards")
+    clock.now += 2 * DAY
+    after = retrain(registry, tmp_path, policy=CANARY, drift=workers, clock=clock)
+    assert (after.state, after.reason) == ("refused", "quiet")
+    for worker in workers:
+        report = worker.report()
+        assert {note.alarm for note in report.acknowledged} == set(report.alarms)
+        assert report.acknowledged[0].reason == f"run 1 promoted {run.version}"
+    stale = replace(workers[0].report(), acknowledged=())  # as of a job that read it before
+    assert retrain(registry, tmp_path, drift=stale, clock=clock).reason == "quiet"
+
+
+def test_equal_refusals_in_a_row_are_recorded_once(registry, tmp_path):
+    clock = Clock()
+    policy = replace(AT_ONCE, persist=3600.0)
+    for minute in range(0, 180, 10):
+        clock.now = START + minute * 60
+        drift = report(alarm(at=START + 3600)) if minute >= 60 else ()
+        retrain(registry, tmp_path, policy=policy, drift=drift, clock=clock)
+    told = [
+        (run.at - START, run.state, run.reason) for run in runs_of(registry, "churn", clock.now)
+    ]
+    assert told == [
+        (0, "refused", "quiet"),
+        (3600, "refused", "persist"),
+        (7200, "promoted", "material"),
+        (7800, "refused", "quiet"),
+    ]
+
+
+def test_one_command_tells_the_history(registry, tmp_path, capsys):
+    where = registry.url
+    assert main(["retrain", where, "history", "churn"]) == 0
+    assert capsys.readouterr().out == "churn was never trained again\n"
+    clock = Clock()
+    run = retrain(registry, tmp_path, clock=clock)
+    clock.now += 60
+    refused = retrain(registry, tmp_path, drift=(), clock=clock)
+    assert main(["retrain", where, "history", "churn", "--page", str(tmp_path / "page.html")]) == 0
+    printed = capsys.readouterr().out
+    assert printed == f"{run}\n{refused}\n"
+    assert run.version in (tmp_path / "page.html").read_text("utf-8")
+    assert main(["retrain", where, "status", "churn", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [mk.Run.from_json(json.dumps(each)) for each in found] == [run, refused]
+    assert main(["retrain", where, "status", "mistyped"]) == 1
+    assert "mistyped" in capsys.readouterr().err
+
+
+def test_an_alarm_that_came_after_the_promotion_stands_though_that_is_seen_later(
+    registry, tmp_path
+):
+    clock = Clock()
+    retrain(registry, tmp_path, policy=CANARY, clock=clock)
+    registry.decide_rollout("churn", registry.state("churn").rollout, "promote", reason="guards")
+    clock.now += 3 * DAY
+    drift = report(alarm(at=START), alarm(feature="c1", at=START + 2 * DAY))
+    run = retrain(registry, tmp_path, drift=drift, clock=clock)
+    assert run.number == 2
+    assert [one.feature for one in run.alarms] == ["c1"]
+
+
+def test_a_folder_that_somebody_left_as_they_died_is_no_run(registry, tmp_path):
+    (Path(registry.url) / "models/churn/retraining/runs/0000000001").mkdir(parents=True)
+    assert runs_of(registry, "churn") == ()
+    assert retrain(registry, tmp_path).number == 1
+
+
+def test_a_rollout_that_holds_waits_for_a_person(registry, tmp_path):
+    retrain(registry, tmp_path, policy=CANARY)
+    registry.decide_rollout(
+        "churn", registry.state("churn").rollout, "hold", reason="too few calls"
+    )
+    (run,) = runs_of(registry, "churn")
+    assert (run.state, run.told) == ("on trial", "held, for a person to decide: too few calls")
