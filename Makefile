@@ -155,7 +155,7 @@ $(BENCH_CONVERSION)/.bench-conversion: pyproject.toml $(CONSTRAINTS) | $(BENCH_C
 
 # No constraints: mlflow wants another release of pandas.
 $(ENGINES)/.engines: pyproject.toml | $(ENGINES)/bin/pip
-	$(ENGINES)/bin/python $(INSTALL) -e ".[$(RUNTIME),sklearn,drift,explain,text,engines]" "ray[data,serve]>=2.50" "pyspark>=4.0" "dask[dataframe,distributed]>=2025.1" "mlflow>=3" skops onnxmltools xgboost-cpu lightgbm catboost obstore psutil pytest pytest-timeout pytest-xdist hypothesis sybil
+	$(ENGINES)/bin/python $(INSTALL) -e ".[$(RUNTIME),sklearn,drift,explain,text,engines]" "ray[data,serve]>=2.50" "pyspark>=4.0" "dask[dataframe,distributed]>=2025.1" "mlflow>=3" skops xgboost-cpu lightgbm catboost obstore psutil pytest pytest-timeout pytest-xdist hypothesis sybil
 	@touch $@
 
 $(BENCH_EXPLAIN)/.bench-explain: pyproject.toml $(CONSTRAINTS) | $(BENCH_EXPLAIN)/bin/pip

@@ -45,12 +45,12 @@ class PackagePyfunc:
         """
         wanted = self._wanted(params or {})
         found = self._model.run(rows)
-        columns = {name: as_column(found[name]) for name in wanted}
+        columns = {name: cells_of(found[name]) for name in wanted}
         index = rows.index if hasattr(rows, "iloc") else None
         if any(values.dtype != object for values in columns.values()):
             return self._frame(columns, index=index, copy=False)
         names = self._names if wanted == self._outputs else wanted
-        return self._frame(as_table(columns), index=index, columns=names, copy=False)
+        return self._frame(one_block(columns), index=index, columns=names, copy=False)
 
     def _wanted(self, params: Mapping[str, Any]) -> list[str]:
         """The outputs that a call names. Raises SignatureError for unknown ones."""
@@ -63,14 +63,14 @@ class PackagePyfunc:
         return wanted
 
 
-def as_column(values: Array) -> Array:
+def cells_of(values: Array) -> Array:
     """The values of an output, one a row, (n,): several of a row are one object, an array."""
     if values.ndim == 1:
         return values
     return np.fromiter(values, object, len(values))
 
 
-def as_table(columns: Mapping[str, Array]) -> Array:
+def one_block(columns: Mapping[str, Array]) -> Array:
     """Columns of objects as one array, (n, width).
 
     A frame of one block is made in half the time, of which a call of one row has little.
