@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from importlib.util import find_spec
@@ -51,7 +52,9 @@ def run_python(example: Example) -> None:
     match = example.parsed
     line = example.document.text.count("\n", 0, match.start("code"))
     code = compile("\n" * line + match["code"], example.path, "exec", dont_inherit=True)
-    with redirect_stdout(io.StringIO()) as printed:
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()) as printed:
+        for name in NEEDS.findall(example.document.text):
+            warnings.filterwarnings("ignore", module=name)  # what it warns of in itself
         exec(code, example.namespace)  # noqa: S102 - running the documentation is the point
     if match["printed"] is not None:
         compare(match["printed"], printed.getvalue())
