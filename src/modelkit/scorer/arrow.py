@@ -55,9 +55,15 @@ def select(
     table: Any,
     names: Sequence[str],
 ) -> Any:
-    """The columns of a table that have one of the names; what is absent is left to `coerce`."""
+    """The columns of a table that have one of the names; what is absent is left to `coerce`.
+
+    Raises SignatureError for a column that is there twice.
+    """
     known = table.column_names
     found = [name for name in names if name in known]
+    twice = [name for name in found if known.count(name) > 1]
+    if twice:
+        raise SignatureError(f"the rows have several columns of the names {twice}")
     return table.select(found)
 
 
