@@ -10,6 +10,7 @@ from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.errors import importing
 from modelkit.package.load import Openable
+from modelkit.scorer.outputs import check_kept
 from modelkit.scorer.scorer import Scorer, scorer_of
 from modelkit.scorer.tallier import Tallier
 
@@ -40,6 +41,7 @@ def score(
     with importing("dask", "modelkit.integrations.dask"):
         import dask.dataframe  # noqa: F401 - told here, and not by an attribute that is missing
     scorer = scorer_of(package, outputs=outputs, keep=keep)
+    check_kept(scorer.keep, list(rows.columns))
     wanted = dict.fromkeys([*scorer.keep, *scorer.inputs])
     selected = rows[[name for name in rows.columns if name in wanted]]
     return selected.map_partitions(
@@ -63,7 +65,8 @@ def drift(
         profile: the past.
         scores: the outputs of the model that are among the columns, as `score` adds them: for each
             a column of its name, or those whose name begins with it and an underscore, which have
-            to stand in the order of `score`: a profile does not know the names of classes.
+            to stand in the order of `score`, with no other column that begins so: a profile does
+            not know the names of classes.
         alpha: see `mk.Detector`.
         seed: see `mk.Detector`.
 
