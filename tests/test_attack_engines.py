@@ -16,6 +16,7 @@ import modelkit as mk
 from modelkit.drift import archive
 from modelkit.drift.tallies import TALLY_SCHEMA
 from modelkit.errors import DeviceError, DriftError, IntegrityError, SignatureError
+from modelkit.integrations.mlflow.opened import open_logged
 from modelkit.scorer import scorer as module
 from modelkit.scorer.tallier import TALLY, Tallier
 
@@ -188,6 +189,18 @@ def test_a_child_forked_while_the_package_is_being_opened_opens_its_own(package)
 
     module._held.get(("other", 1), fork)
     assert status == [0]
+
+
+def test_an_empty_pin_of_mlflow_is_no_pin(package, monkeypatch):
+    """As where a deployment sets MODELKIT_DIGEST to a variable that it does not have."""
+    digest = mk.inspect(package).digest
+    monkeypatch.setenv("MODELKIT_DIGEST", digest)
+    open_logged(str(package), {"digest": digest})
+    with pytest.raises(IntegrityError, match="model_config is set and empty"):
+        open_logged(str(package), {"digest": ""})
+    monkeypatch.setenv("MODELKIT_DIGEST", "")
+    with pytest.raises(IntegrityError, match="MODELKIT_DIGEST is set and empty"):
+        open_logged(str(package))
 
 
 # Tallies.

@@ -134,7 +134,7 @@ def check_side_by_side(
         )
 
 
-def names_of(names: Sequence[str], what: str) -> tuple[str, ...]:
+def listed_names(names: Sequence[str], what: str) -> tuple[str, ...]:
     """Names that a caller gave. Raises SignatureError for a text, whose letters would be names."""
     if isinstance(names, str):
         raise SignatureError(f"{what} is a list of names, not the text {names!r}")

@@ -23,7 +23,7 @@ from modelkit.scorer.outputs import (
     check_kept,
     check_lengths,
     check_side_by_side,
-    names_of,
+    listed_names,
     scored_output,
 )
 from modelkit.scorer.sources import is_url, open_nearby, read_url, travelling
@@ -83,7 +83,7 @@ class Scorer:
         self._source = travelling(source)
         self._allow = tuple(sorted(trust.check_allow(allow)))
         self._device = device
-        self._keep = names_of(keep, "keep")
+        self._keep = listed_names(keep, "keep")
         self._explain = explain
         manifest = self._read_manifest()
         if manifest.runtime == "joblib":
@@ -321,7 +321,7 @@ def _chosen(
     known = signature.output_names
     if outputs is None:
         return tuple(known)
-    asked = names_of(outputs, "outputs")
+    asked = listed_names(outputs, "outputs")
     odd = [name for name in asked if name not in known]
     if odd or not asked:
         raise SignatureError(f"there are no outputs {odd}; the model has {list(known)}")

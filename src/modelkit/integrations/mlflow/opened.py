@@ -96,9 +96,10 @@ def open_logged(
     }
     digest = inspect(path).digest
     for where, wanted in asked.items():
-        if wanted and wanted != digest:
+        if wanted is not None and wanted != digest:
             raise IntegrityError(
-                f"the package has digest {digest}, and {where} asks for {wanted}",
+                f"the package has digest {digest}, and {where} "
+                + (f"asks for {wanted}" if wanted else "is set and empty, which pins nothing"),
                 expected=wanted,
                 got=digest,
             )
