@@ -254,6 +254,18 @@ def test_columns_are_counted_however_arrow_encodes_them(past, kind):
     assert [mk.Tally.from_bytes(data) for data in found] == [past.tally]
 
 
+def test_missing_embeddings_of_a_frame_are_told():
+    def vectors(n, seed):
+        return {"e": np.random.default_rng(seed).normal(size=(n, 4)).astype(np.float32)}
+
+    profile = mk.Profile.fit(vectors(600, 0), reference=vectors(600, 1))
+    rows = vectors(3, 2)["e"]
+    found = Tallier(profile).frame(pd.DataFrame({"e": list(rows)}))
+    assert found == [profile.tally({"e": rows})]
+    with pytest.raises(SignatureError, match="column 'e' has arrays of the shapes"):
+        Tallier(profile).frame(pd.DataFrame({"e": [rows[0], None, rows[2]]}))
+
+
 def test_scores_that_are_a_text_are_told(past):
     with pytest.raises(DriftError, match="scores is a list of names"):
         Tallier(past.profile, "probabilities")

@@ -16,6 +16,7 @@ from modelkit.drift.tallies import Tally, check_adds_up
 from modelkit.errors import DriftError
 from modelkit.scorer import arrow
 from modelkit.scorer.once import OncePerProcess
+from modelkit.scorer.tensors import block_of
 
 TALLY = "tally"  # the one column of a table of tallies
 _profiles = OncePerProcess()
@@ -116,7 +117,7 @@ class Tallier:
             return []
 
         def read(name: str) -> Any:
-            return _stacked(frame[name])
+            return block_of(frame[name], name)
 
         return [self._counted(list(frame.columns), read)]
 
@@ -155,11 +156,6 @@ def _array(column: Any, name: str) -> Any:
     if arrow.is_list(column):
         return arrow.as_block(column, name)
     return column
-
-
-def _stacked(column: Any) -> Any:
-    """A column of a frame; one of arrays as (n, width)."""
-    return np.stack(column.to_numpy()) if np.ndim(column.iloc[0]) else column
 
 
 def _table(tallies: Sequence[Tally]) -> Any:

@@ -22,13 +22,20 @@ def stacked(column: Any, spec: TensorSpec) -> Any:
 
     Raises SignatureError for arrays of different shapes, and for missing ones.
     """
-    if not len(column):
-        return no_rows(spec)
-    if all(np.ndim(value) == 0 for value in (column.iloc[0], column.iloc[-1])):
+    return no_rows(spec) if not len(column) else block_of(column, spec.name)
+
+
+def block_of(column: Any, name: str) -> Any:
+    """The arrays of one or more rows as one, (n, ...); a column of other values as it is.
+
+    Raises SignatureError for arrays of different shapes, and for missing ones.
+    """
+    ends = column.iloc[0], column.iloc[-1]
+    if not any(map(np.ndim, ends)):
         return column
     shapes = {np.shape(value) for value in column}
     if len(shapes) > 1:
         raise SignatureError(
-            f"column {spec.name!r} has arrays of the shapes {sorted(shapes)}; a tensor has one"
+            f"column {name!r} has arrays of the shapes {sorted(shapes)}; a tensor has one"
         )
     return np.stack(column.to_numpy())
