@@ -18,6 +18,7 @@ from helpers.retrainings import (
     train,
     verdict,
 )
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import modelkit as mk
 from modelkit.errors import GateError, RetrainError
@@ -235,3 +236,32 @@ def test_the_same_alarms_are_one_refusal_however_often_they_come(registry, tmp_p
         assert refused.reason == "persist"
         assert len(refused.alarms) == 1
     assert len(runs_of(registry, "churn")) == 1
+
+
+# Evaluation.
+
+
+@pytest.mark.parametrize("copied", [lambda y: y, lambda y: 3e6 - 2000 * y, lambda y: y.round(2)])
+def test_a_column_that_is_the_truth_is_a_leak(tmp_path, copied):
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=400)
+    rows = np.column_stack([rng.normal(size=400), copied(y)])
+    mk.save(LinearRegression().fit(rows, y), tmp_path / "a.mk", example=rows, name="a", version="1")
+    with mk.load(tmp_path / "a.mk") as model:
+        checks = {check.name: check for check in mk.evaluate(model, rows, y).leaks}
+        assert checks["one column"].found
+        honest = mk.evaluate(model, rows, y + rows[:, 0]).leaks
+    assert not [check for check in honest if check.found]
+
+
+def test_weights_that_leave_one_class_leave_no_curve(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(60, 2))
+    y = (rows[:, 0] + rng.normal(size=60) > 0).astype(int)
+    fitted = LogisticRegression().fit(rows, y)
+    mk.save(fitted, tmp_path / "a.mk", example=rows, name="a", version="1")
+    with mk.load(tmp_path / "a.mk") as model:
+        found = mk.evaluate(model, rows, y, sample_weight=y.astype(float))
+    assert found["roc_auc"].value is None
+    assert found.curves == ()
+    assert "<svg" in found.to_html()
