@@ -112,9 +112,14 @@ def test_how_rows_are_held_does_not_make_another_hold_out(pair):
         ({"margin": 0.01, "alpha": "0.05"}, "alpha is above 0"),
         ({"margin": 0.01, "alpha": None}, "alpha is above 0"),
         ({"margin": 0.01, "budgets": {"size_ratio": True}}, "budget size_ratio is a number"),
+        ({"margin": 0.01, "budgets": ["size_ratio"]}, "budgets is a dict"),
+        ({"margin": 0.01, "seed": "1"}, "seed is a whole number"),
+        ({"margin": 0.01, "seed": -1}, "seed is a whole number"),
+        ({"margin": 0.01, "checks": ["mine"]}, "checks is a list of mk.Check"),
+        ({"margin": 0.01, "checks": mk.Check("mine", "?", "pass")}, "checks is a list of mk.Check"),
     ],
 )
-def test_what_is_no_number_is_refused(pair, asked, match):
+def test_what_cannot_be_asked_is_refused(pair, asked, match):
     rows, y = drawn_rows(np.random.default_rng(0), 50)
     with pytest.raises(GateError, match=match):
         mk.gate(*pair, rows, y, **asked)
@@ -131,6 +136,12 @@ def test_a_verdict_without_a_check_is_none(pair):
     plain = json.loads(mk.gate(*pair, rows, y, margin=0.02).to_json())
     with pytest.raises(GateError, match="it has no check"):
         mk.Verdict.from_json(json.dumps(plain | {"checks": [], "decision": "promote"}))
+
+
+@pytest.mark.parametrize("outcome", ["failed", "FAIL", "", None, True])
+def test_a_check_of_another_outcome_cannot_stop_nothing(outcome):
+    with pytest.raises(GateError, match="outcome of the check 'mine' is one of 'pass', 'fail'"):
+        mk.Check("mine", "is it good?", outcome)
 
 
 # Retraining.

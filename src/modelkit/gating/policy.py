@@ -256,6 +256,8 @@ def _check_ordered(metric: AnyMetric) -> None:
 
 
 def _read_budgets(budgets: Mapping[str, float] | None) -> dict[str, float]:
+    if budgets is not None and not isinstance(budgets, Mapping):
+        raise GateError(f"budgets is a dict, such as {{'size_ratio': 1.1}}, not {budgets!r:.80}")
     found = {}
     for name, limit in (budgets or {}).items():
         if name not in BUDGETS:
