@@ -115,6 +115,7 @@ def test_how_rows_are_held_does_not_make_another_hold_out(pair):
         ({"margin": 0.01, "budgets": ["size_ratio"]}, "budgets is a dict"),
         ({"margin": 0.01, "seed": "1"}, "seed is a whole number"),
         ({"margin": 0.01, "seed": -1}, "seed is a whole number"),
+        ({"margin": 0.01, "registry": "models"}, "registry is a mk.Registry"),
         ({"margin": 0.01, "checks": ["mine"]}, "checks is a list of mk.Check"),
         ({"margin": 0.01, "checks": mk.Check("mine", "?", "pass")}, "checks is a list of mk.Check"),
     ],
@@ -173,6 +174,26 @@ def test_a_clock_that_tells_no_time_records_nothing(registry, tmp_path, now):
         retrain(registry, tmp_path, clock=Clock(now))
     assert runs_of(registry, "churn") == ()
     assert retrain(registry, tmp_path).state == "promoted"
+
+
+@pytest.mark.parametrize(
+    ("told", "match"),
+    [
+        ({"asked": True}, "asked says why, in a text"),
+        ({"asked": None}, "asked says why, in a text"),
+        ({"drift": None}, "drift is a Detector, a DriftReport, or several, not None"),
+        ({"drift": "alarm"}, "drift is a Detector"),
+    ],
+)
+def test_what_cannot_be_told_is_refused(registry, tmp_path, told, match):
+    with pytest.raises(RetrainError, match=match):
+        retrain(registry, tmp_path, **told)
+    assert runs_of(registry, "churn") == ()
+
+
+def test_the_path_of_a_registry_is_none(tmp_path):
+    with pytest.raises(RetrainError, match="registry is a mk.Registry"):
+        retrain(str(tmp_path), tmp_path, judge=verdict)
 
 
 def test_a_clock_that_goes_backwards_ends_its_run(registry, tmp_path):

@@ -83,6 +83,8 @@ def gate(  # noqa: PLR0913 - what a gate may ask, all by keyword
     """
     rows = LabelledRows(X, y, slices=slices, clusters=clusters, queries=queries)
     own = _own_checks(checks)
+    if not isinstance(registry, Registry | None):
+        raise GateError(f"registry is a mk.Registry, not {registry!r:.80}")
     if not isinstance(seed, int) or seed < 0:
         raise GateError(f"seed is a whole number of at least 0, not {seed!r}")
     with ExitStack() as stack:

@@ -73,6 +73,10 @@ def retrain(  # noqa: PLR0913 - all but three by keyword
         Exception: what `train` or `judge` raise; the run has failed, and says so without the words
             of the error, which may hold a row.
     """
+    if not isinstance(registry, Registry):
+        raise RetrainError(f"registry is a mk.Registry, not {registry!r:.80}")
+    if not isinstance(asked, str):
+        raise RetrainError(f"asked says why, in a text, and not {asked!r:.80}")
     watched = watched_of(drift)
     clock = partial(_seconds, clock)
     if labelled is None and (policy.fresh or policy.labels is not None):
