@@ -192,7 +192,7 @@ def test_what_cannot_be_told_is_refused(registry, tmp_path, told, match):
 
 
 def test_the_path_of_a_registry_is_none(tmp_path):
-    with pytest.raises(RetrainError, match="registry is a mk.Registry"):
+    with pytest.raises(RetrainError, match=r"registry is a mk\.Registry"):
         retrain(str(tmp_path), tmp_path, judge=verdict)
 
 
