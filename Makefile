@@ -13,6 +13,7 @@ BENCH_CONVERSION := $(VENV)-bench-conversion
 BENCH_EXPLAIN := $(VENV)-bench-explain
 BENCH_DRIFT := $(VENV)-bench-drift
 BENCH_EMBEDDING := $(VENV)-bench-embedding
+ENGINES := $(VENV)-engines
 BENCH_GATE := $(VENV)-bench-gate
 BENCH_SECURITY := $(VENV)-bench-security
 BENCH_SERVING := $(VENV)-bench-serving
@@ -20,9 +21,11 @@ RECIPES := $(VENV)-recipes
 SERVING_RIVALS := $(addprefix $(BENCH_SERVING)-,kserve mlserver litserve bentoml)
 CONSTRAINTS := requirements/dev.txt
 INSTALL := -m pip install --quiet --disable-pip-version-check
+# Workers of Spark are started by this Python; Ray would report its use otherwise.
+RUN_ENGINES = MLFLOW_DISABLE_TELEMETRY=true PYSPARK_PYTHON=$(CURDIR)/$(ENGINES)/bin/python SPARK_LOCAL_IP=127.0.0.1 RAY_USAGE_STATS_ENABLED=0 $(ENGINES)/bin/python
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: quickstart loop test lint programs stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-evaluation bench-explain bench-gate bench-gpu bench-metrics bench-rollout bench-security bench-serving test-kserve test-recipes clean help
+.PHONY: quickstart loop test lint programs stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-engines bench-evaluation bench-explain bench-gate bench-gpu bench-metrics bench-rollout bench-security bench-serving test-engines test-kserve test-recipes clean help
 
 quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
 	$(VENV)/bin/python docs/quickstart.py
@@ -72,6 +75,10 @@ bench-drift: $(BENCH_DRIFT)/.bench-drift $(BENCH_DRIFT)-evidently/.installed $(B
 bench-embedding: $(BENCH_EMBEDDING)/.bench-embedding $(BENCH_EMBEDDING)-torch/.installed ## compare text embedding with other libraries, likewise; a quarter of an hour
 	$(BENCH_EMBEDDING)/bin/python -m benchmarks.embedding.run
 
+bench-engines: $(ENGINES)/.engines ## CPU of Ray, Spark and Dask beside the local run, in the environment of test-engines; ten minutes
+	$(RUN_ENGINES) -m benchmarks.engines.run
+	$(RUN_ENGINES) -m benchmarks.engines.pyfunc
+
 bench-evaluation: $(VENV)/.test ## how often the intervals of an Evaluation hold, and what they cost; four minutes
 	$(VENV)/bin/python -m benchmarks.evaluation.run
 
@@ -95,6 +102,9 @@ bench-security: $(BENCH_SECURITY)/.bench-security ## attack modelkit, mlflow, sk
 
 bench-serving: $(BENCH_SERVING)/.bench-serving $(SERVING_RIVALS:=/.installed) ## compare the web edge with serving frameworks, likewise; six minutes
 	$(BENCH_SERVING)/bin/python -m benchmarks.serving.run
+
+test-engines: $(ENGINES)/.engines ## run packages in Ray, Spark (which needs Java 17), Dask and MLflow, in an environment of their own; three minutes
+	$(RUN_ENGINES) -m pytest tests/engines docs/scale.md docs/ray.md docs/spark.md docs/mlflow.md
 
 test-kserve: $(BENCH_SERVING)/.bench-serving $(BENCH_SERVING)-kserve/.installed ## ask the web edge by KServe's client and Triton's
 	$(BENCH_SERVING)/bin/python -m benchmarks.serving.run --only clients
@@ -141,6 +151,11 @@ $(BENCH_BREADTH)-rivals/.installed: $(CONSTRAINTS) | $(BENCH_BREADTH)-rivals/bin
 
 $(BENCH_CONVERSION)/.bench-conversion: pyproject.toml $(CONSTRAINTS) | $(BENCH_CONVERSION)/bin/pip
 	$(BENCH_CONVERSION)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),all]" psutil palmerpenguins xgboost-cpu lightgbm catboost torch
+	@touch $@
+
+# No constraints: mlflow wants another release of pandas.
+$(ENGINES)/.engines: pyproject.toml | $(ENGINES)/bin/pip
+	$(ENGINES)/bin/python $(INSTALL) -e ".[$(RUNTIME),sklearn,drift,explain,text,engines]" "ray[data,serve]>=2.50" "pyspark>=4.0" "dask[dataframe,distributed]>=2025.1" "mlflow>=3" skops xgboost-cpu lightgbm catboost obstore psutil pytest pytest-timeout pytest-xdist hypothesis sybil
 	@touch $@
 
 $(BENCH_EXPLAIN)/.bench-explain: pyproject.toml $(CONSTRAINTS) | $(BENCH_EXPLAIN)/bin/pip

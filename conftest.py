@@ -2,7 +2,8 @@
 
 A `python` block is executed; a `text` block right below it is what it prints. In a `console` block
 each line that starts with `$ modelkit` is run, and the lines below it are its output. `...` stands
-for anything, as in doctest.
+for anything, as in doctest. The blocks of a page that begins with `<!-- needs NAME -->` are skipped
+where a module of that name is not installed.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import os
 import re
 import shlex
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sybil import Document, Example, Region, Sybil
 
 # The training libraries' threads spin while they wait, which takes minutes where other processes
@@ -27,21 +31,30 @@ PYTHON = re.compile(
     r"^```python\n(?P<code>.*?)^```$(?:\n\n```text\n(?P<printed>.*?)^```$)?",
     re.MULTILINE | re.DOTALL,
 )
+NEEDS = re.compile(r"^<!-- needs (\w+) -->$", re.MULTILINE)
 CONSOLE = re.compile(r"^```console\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^\$ modelkit (?P<arguments>.*)\n(?P<printed>(?:(?!\$ ).*\n)*)", re.MULTILINE)
 
 
 def find(document: Document) -> Iterator[Region]:
+    needed = NEEDS.findall(document.text)
+    absent = [name for name in needed if find_spec(name) is None]
     for pattern, evaluate in ((PYTHON, run_python), (CONSOLE, run_console)):
         for match in pattern.finditer(document.text):
-            yield Region(match.start(), match.end(), match, evaluate)
+            yield Region(match.start(), match.end(), match, skip if absent else evaluate)
+
+
+def skip(example: Example) -> None:
+    pytest.skip("the page needs " + ", ".join(NEEDS.findall(example.document.text)))
 
 
 def run_python(example: Example) -> None:
     match = example.parsed
     line = example.document.text.count("\n", 0, match.start("code"))
     code = compile("\n" * line + match["code"], example.path, "exec", dont_inherit=True)
-    with redirect_stdout(io.StringIO()) as printed:
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()) as printed:
+        for name in NEEDS.findall(example.document.text):
+            warnings.filterwarnings("ignore", module=name)  # what it warns of in itself
         exec(code, example.namespace)  # noqa: S102 - running the documentation is the point
     if match["printed"] is not None:
         compare(match["printed"], printed.getvalue())

@@ -3,10 +3,15 @@
 import warnings
 
 import pytest
+from hypothesis import settings
 
 import modelkit as mk
 
 pytest.register_assert_rewrite("helpers")
+
+# How long an example takes is the machine's affair, which may be busy.
+settings.register_profile("no deadline", settings.default, deadline=None)
+settings.load_profile("no deadline")
 
 from helpers.batchers import PLANS  # noqa: E402 - what is imported before is not rewritten
 

@@ -3,7 +3,9 @@
 from math import comb
 
 import numpy as np
+import pandas as pd
 import pytest
+from helpers.flights import flights_file
 from helpers.streams import at_most, column, rng
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -127,6 +129,32 @@ def test_rows_of_few_decimals_and_rows_drawn_again_are_no_shared_rows():
     pool = r.normal(size=(284, 3))
     draws = [pool[r.integers(0, 284, 2000)] for _ in range(2)]
     assert mk.Profile.fit(draws[0], reference=draws[1]).rows == 2000
+
+
+TIMETABLE = ["carrier", "flight", "origin", "dest", "sched_dep_time", "distance"]
+
+
+def test_a_timetable_that_comes_again_is_no_shared_row():
+    """Most flights leave each week at the same time, and a calendar repeats: neither is chance."""
+    frame = pd.read_csv(flights_file()).query("month == 1")
+    first, again = (frame.loc[frame["day"] == day, TIMETABLE] for day in (1, 8))
+    assert len(first.merge(again)) > 250
+    assert mk.Profile.fit(first, reference=again).rows == len(again)
+    hours = pd.date_range("2024-01-01", periods=4368, freq="h")
+    month = hours.month.to_numpy()
+    calendar = pd.DataFrame(
+        {"hour": hours.hour, "weekday": hours.day_of_week, "of_month": hours.day}
+    )
+    sides = (calendar[month <= 3], calendar[month > 3])
+    assert mk.Profile.fit(sides[0], reference=sides[1]).rows == 2184
+
+
+@pytest.mark.parametrize("part", [1.0, 0.3])
+def test_integers_that_are_all_training_rows_are_refused(part):
+    r = rng(60)
+    digits = pd.DataFrame(r.integers(0, 17, (800, 6)))
+    with pytest.raises(DriftError, match="rows of the reference equal training rows"):
+        mk.Profile.fit(digits, reference=digits.sample(frac=part, random_state=0))
 
 
 def test_rows_that_come_twice_are_no_shared_rows():

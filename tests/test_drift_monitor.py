@@ -164,7 +164,7 @@ def test_without_a_budget_rows_are_counted_and_no_more(profile):
 @pytest.mark.parametrize("budget", [5, 100, 2000])
 def test_a_small_budget_shows_some_rows_and_never_more_than_it_allows(profile, budget):
     watched = mk.Monitor(model(), profile, budget=budget)
-    watched._since -= 3600  # an hour in which nobody asked
+    watched._budget._since -= 3600  # an hour in which nobody asked
     for i in range(200):
         watched.predict(rows(60, i))
     seen = counted(watched)

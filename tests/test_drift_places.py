@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit.drift.milestones import MOST_MILESTONES, Milestones
+from modelkit.drift.outputs import joined_calls
 from modelkit.drift.report import DriftReport
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -154,3 +155,20 @@ def test_places_of_blocks_are_exact_lately_and_close_before(blocks, size, parts)
     again = Milestones()
     again.restore(uneven.state())
     assert np.array_equal(again.state(), uneven.state())
+
+
+@given(st.lists(st.tuples(st.sampled_from(["", "label", "score"]), st.integers(0, 4)), min_size=1))
+def test_joined_calls_know_the_places_of_their_rows(calls):
+    """Whatever outputs they asked for, each row has the place at which it came."""
+    ends = np.cumsum([size for _, size in calls])
+    buffer = []
+    for (name, size), end in zip(calls, ends, strict=True):
+        rows = np.arange(end - size, end)
+        arrays = (rows[:, None],) if not name else (rows[:, None], -rows)
+        buffer.append(((name,) if name else (), arrays, size, START))
+    joined = joined_calls(buffer)
+    assert sorted(np.concatenate([at for at, _ in joined.values()])) == list(range(ends[-1]))
+    for names, (at, whole) in joined.items():
+        assert len(whole) == 1 + len(names)
+        assert np.array_equal(whole[0][:, 0], at)
+        assert all(np.array_equal(answers, -at) for answers in whole[1:])

@@ -82,7 +82,7 @@ def test_a_batch_says_on_how_many_rows_each_figure_rests(sensor):
     assert f"of {figures['level'].rows} rows against {left}" in report.to_html()
     alarms = {alarm.feature: alarm for alarm in report.alarms}
     assert alarms["level"].rows == figures["level"].rows
-    assert f"from {alarms['level'].rows} rows" in str(alarms["level"])
+    assert f"({alarms['level'].rows} rows looked at)" in str(alarms["level"])
     assert "from" not in str(alarms["noise"])
 
 

@@ -1,5 +1,6 @@
 """modelkit on the runs of drift_data.py, and runs on all cores."""
 
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +17,7 @@ import modelkit as mk
 
 BLOCK = 1000
 ALPHA = 0.01
+logging.getLogger("modelkit").addHandler(logging.NullHandler())  # alarms are counted here
 
 
 def watch(null: Null, run: Run, seed: np.random.SeedSequence, **options: Any) -> list[Any]:

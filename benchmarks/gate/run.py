@@ -165,7 +165,7 @@ def sliced(runs: int, n: int, worse: float = 0.0) -> tuple[float, float, float]:
 
 def slices(args) -> str:
     """20 slices of an equal candidate, margin .01: how often some slice blocks"""
-    runs = args.runs // 2
+    runs = args.runs // 4
     lines = []
     for n in (2000, 10_000):
         blocked, _, lower = sliced(runs, n)
@@ -228,7 +228,7 @@ def reuse(args) -> str:
     """20 equal candidates, one after another, on one hold-out: how often one is promoted as better"""
     lines = []
     for counted in (True, False):
-        found = reused(args.runs, counted=counted)
+        found = reused(args.runs // 2, counted=counted)
         named = "with registry=, which counts" if counted else "without a counter"
         target = judge(found, "at most", ALPHA) if counted else ["", ""]
         lines.append([named, f"{found:.4f}", *target])

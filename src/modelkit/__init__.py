@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from modelkit.drift.monitor import Monitor as Monitor
     from modelkit.drift.profile import Profile as Profile
     from modelkit.drift.report import DriftReport as DriftReport
+    from modelkit.drift.tallies import Tally as Tally
     from modelkit.drift.values import Alarm as Alarm
     from modelkit.embedding.encoder import TextEncoder as TextEncoder
     from modelkit.embedding.verbs import aembed as aembed
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from modelkit.rollout.progress import Progress as Progress
     from modelkit.rollout.rollout import Rollout as Rollout
     from modelkit.runtimes.sessions import devices as devices
+    from modelkit.scorer.scorer import Scorer as Scorer
     from modelkit.signature import Signature as Signature
     from modelkit.spec import Column as Column
     from modelkit.spec import TensorSpec as TensorSpec
@@ -97,8 +99,10 @@ _HOMES = {
     "Rollout": "modelkit.rollout.rollout",
     "RolloutPolicy": "modelkit.rollout.policy",
     "Run": "modelkit.retraining.run",
+    "Scorer": "modelkit.scorer.scorer",
     "Signature": "modelkit.signature",
     "RolloutStage": "modelkit.rollout.policy",
+    "Tally": "modelkit.drift.tallies",
     "TensorSpec": "modelkit.spec",
     "TextEncoder": "modelkit.embedding.encoder",
     "Training": "modelkit.retraining.training",

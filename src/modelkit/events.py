@@ -172,8 +172,11 @@ class Alarmed(Event):
 
     def __str__(self) -> str:
         whose = f"{self.name} {self.version}: " if self.name else ""
-        since = "" if self.began is None else f", since about row {self.began:,}"
-        when = f"at row {self.row:,}" if self.unit is None else f"with {self.unit}"
+        when = f"with {self.unit}"
+        since = ""
+        if self.unit is None:
+            when = f"at row {self.row:,}"
+            since = "" if self.began is None else f", since about row {self.began:,}"
         return f"{whose}{self.feature}: {self.kind} {when}{since}: p {self.p:.2g}"
 
 

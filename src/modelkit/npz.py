@@ -31,6 +31,8 @@ def unpack_arrays(data: bytes | memoryview) -> dict[str, Array]:
     Raises ValueError where the arrays are compressed or larger than the bytes they lie in (a zip
     bomb), and whatever numpy raises where they are damaged or pickled.
     """
+    if bytes(memoryview(data)[:2]) != b"PK":  # numpy would propose to unpickle them
+        raise ValueError("the bytes are not those of an npz file")
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
         members = file.zip.infolist()
         compressed = any(member.compress_type for member in members)

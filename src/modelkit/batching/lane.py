@@ -36,7 +36,7 @@ from modelkit.batching.requests import (
     too_late,
 )
 from modelkit.batching.slots import Slots
-from modelkit.batching.stats import Stats, Tally
+from modelkit.batching.stats import RunningStats, Stats
 from modelkit.errors import BatchError, ClosedError, DeadlineExceeded
 
 
@@ -60,7 +60,7 @@ class Lane:
         self.start = start
         self.closed = False
         self.parallel = planner.plan.mode == PARALLEL  # threads run their calls at once
-        self.tally = Tally(planner.max_rows)
+        self.tally = RunningStats(planner.max_rows)
         self.direct = count(1)  # calls that ran at once; a thread takes the next number unlocked
         self._asked = 0  # how often `stats` took a number of these
         self.reset()

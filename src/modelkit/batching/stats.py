@@ -63,7 +63,7 @@ class Stats:
 
 
 @dataclass
-class Tally:
+class RunningStats:
     """The counters behind Stats, guarded by the lock of the lane."""
 
     max_rows: int

@@ -9,7 +9,7 @@ from typing import Any
 import modelkit as mk
 from modelkit.cli.printed import Printed
 from modelkit.csv_rows import known_columns, read_csv
-from modelkit.drift.monitor import packaged
+from modelkit.drift.watched_model import packaged
 from modelkit.embedding.verbs import is_encoder
 from modelkit.html import printable
 

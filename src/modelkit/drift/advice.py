@@ -60,7 +60,7 @@ def advise(
     if marks.units is not None and unit not in PERIODS:
         return _of_units(counted, marks.units, str(unit))
     if marks.seconds is None:
-        return None
+        return _of_times(counted)
     days = np.unique(periods(marks.seconds, "day"), return_inverse=True)[1]
     found = int(days.max(initial=-1)) + 1
     if found < FEWEST_DAYS:
@@ -70,6 +70,18 @@ def advise(
     if names:
         return _of_days(counted, marks.seconds, names, unit, stratum, seed)
     return _of_rows(counted, marks.seconds, unit, stratum, ordered=ordered)
+
+
+def _of_times(counted: CountedRows) -> Advice | None:
+    """A column of times that is compared as a feature: if it tells when rows were, it only grows."""
+    names = [each.name for each in counted.features if each.kind == "time"]
+    if not names:
+        return None
+    line = (
+        f"the column {names[0]!r} holds times and is compared like any other: if it tells when a row "
+        f"was, every later row differs by it; pass time={names[0]!r}, or leave it out"
+    )
+    return Advice(line, followed=False)
 
 
 def told(advice: Advice | None) -> str:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelkit.cast import Array
+from modelkit.drift.fitted import Fitted
 from modelkit.drift.outputs import known_outputs, name_outputs, output_columns
-from modelkit.drift.profile import Profile
 from modelkit.drift.row_times import given_seconds, row_seconds
 from modelkit.drift.units import UnitRows, cycle_names, needed_times, of_call
 from modelkit.drift.vectors import expand
@@ -28,7 +28,7 @@ class CallMarks:
 
 
 def marks_of(
-    profile: Profile,
+    profile: Fitted,
     columns: dict[str, Array],
     at: Any,
 ) -> CallMarks:
@@ -48,7 +48,7 @@ def marks_of(
 
 
 def _seconds(
-    profile: Profile,
+    profile: Fitted,
     columns: dict[str, Array],
     at: Any,
     n: int,
@@ -62,7 +62,7 @@ def _seconds(
 
 
 def call_columns(
-    profile: Profile,
+    profile: Fitted,
     X: Any,
     scores: Any,
 ) -> dict[str, Array]:
@@ -80,7 +80,7 @@ def call_columns(
     return columns
 
 
-def call_answers(profile: Profile, scores: Any) -> dict[str, Array]:
+def call_answers(profile: Fitted, scores: Any) -> dict[str, Array]:
     """The model's answers of a call by output; none without scores."""
     if scores is None:
         return {}

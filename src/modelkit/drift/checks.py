@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -64,18 +64,33 @@ def batch_checks(
     those that found something: these are chosen by the rows.
     """
     found: list[DriftCheck] = []
+    present = [j for j, feature in enumerate(profile.features) if feature.name in columns]
+    for j in present:
+        feature = profile.features[j]
+        found += _unseen_names(feature, columns[feature.name])
+    found += count_checks(profile, present, counts, alpha)
+    return found + _duplicated(profile, columns, alpha)
+
+
+def count_checks(
+    profile: Profile,
+    present: Sequence[int],
+    counts: Array,
+    alpha: float,
+) -> list[DriftCheck]:
+    """The checks that counts (d, 67) of a batch suffice for, of the features that it has."""
     tested: list[DriftCheck] = []
     reference = profile.counts.sum(axis=0)
-    for j, feature in enumerate(profile.features):
-        if feature.name in columns:
-            found += _unseen_names(feature, columns[feature.name])
-            tested.append(_constant_column(feature, counts[j], reference[j]))
-            tested += _rates(feature, counts[j], reference[j])
+    for j in present:
+        feature = profile.features[j]
+        tested.append(_constant_column(feature, counts[j], reference[j]))
+        tested += _rates(feature, counts[j], reference[j])
     adjusted = holm(np.array([check.p for check in tested], np.float64))
+    found = []
     for check, p in zip(tested, adjusted.tolist(), strict=True):
         if p <= alpha:
             found.append(replace(check, p=p))
-    return found + _duplicated(profile, columns, alpha)
+    return found
 
 
 def _unseen_names(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from modelkit.drift import archive
 from modelkit.drift.buckets import HISTORY_BYTES
-from modelkit.drift.profile import Profile
+from modelkit.drift.profile import Profile, check_profile
 from modelkit.drift.refusals import check_same_columns
 from modelkit.drift.untold import OnAlarm
 from modelkit.drift.watch import STATE_SCHEMA, Watch
@@ -21,6 +21,7 @@ def resume(
     on_alarm: OnAlarm | None = None,
 ) -> Watch:
     """The inverse of `Watch.state`, bit for bit. Raises DriftError for any other bytes."""
+    check_profile(profile)
     about, arrays = archive.unpack(STATE_SCHEMA, state, "state of a Detector")
     if about.get("profile") != profile.digest:
         raise DriftError(
@@ -36,6 +37,24 @@ def resume(
     return watch
 
 
+def resume_all(
+    profile: Profile,
+    states: Sequence[bytes],
+) -> list[Watch]:
+    """What several workers know. Raises DriftError for none, and for those with other arguments."""
+    if not states:
+        raise DriftError("there are no states to merge")
+    watches = [resume(profile, state) for state in states]
+    first = watches[0]
+    for other in watches[1:]:
+        for name in ("alpha", "tolerance", "guarantee"):
+            mine = getattr(first, name)
+            theirs = getattr(other, name)
+            if mine != theirs:
+                raise DriftError(f"the states differ in {name}: {mine}, {theirs}")
+    return watches
+
+
 def rebased(
     before: Watch,
     profile: Profile,
@@ -46,7 +65,7 @@ def rebased(
 
     Raises DriftError where the new profile does not watch the same columns and outputs.
     """
-    profile = profile.without(before.ignored)
+    profile = check_profile(profile).without(before.ignored)
     check_same_columns(before.profile, profile)
     chronicle = before.chronicle
     with before.lock:

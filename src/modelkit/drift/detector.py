@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
-from modelkit.drift import continued, findings, unit_findings
+from modelkit.drift import continued, findings, tally_findings, unit_findings
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.call_marks import call_answers, call_columns, marks_of
 from modelkit.drift.encoding import to_cells
@@ -16,10 +16,12 @@ from modelkit.drift.notes import Suppression
 from modelkit.drift.order import Order, check_order
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
-from modelkit.drift.row_times import given_seconds
+from modelkit.drift.row_times import given_second, given_seconds
+from modelkit.drift.tallies import Tally
 from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
 from modelkit.drift.watch import Watch
+from modelkit.drift.wording import count_of
 from modelkit.errors import DriftError
 from modelkit.evidence import Guarantee
 
@@ -177,21 +179,22 @@ class Detector:
         order: Order,
         at: Any,
     ) -> list[Alarm]:
-        watch = self._watch
-        marks = marks_of(self.profile, call_columns(self.profile, X, scores), at)
-        cells, strata = to_cells(watch.profile, marks.columns)
-        estimate = watch.label_free.of(
-            call_answers(self.profile, scores)
-        )  # which may refuse them, as units may
-        if marks.parts is not None:
-            new = watch.push_units(cells, strata, marks.parts)
-        with watch.lock:
-            watch.label_free.add(estimate)
-        now = watch.chronicle.clock() if marks.seconds is None else marks.seconds
-        watch.count(cells, strata, now)
-        if marks.parts is None:
-            new = watch.push(cells, strata, order, now)
-        return new
+        while True:
+            watch = self._watch
+            marks = marks_of(watch.profile, call_columns(watch.profile, X, scores), at)
+            cells, strata = to_cells(watch.profile, marks.columns)
+            estimate = watch.label_free.of(call_answers(watch.profile, scores))  # may refuse them
+            now = watch.chronicle.clock() if marks.seconds is None else marks.seconds
+            with watch.lock:  # so that no state and no new reference has a part of a call
+                if watch is not self._watch:
+                    continue
+                if marks.parts is not None:  # which may be refused
+                    new = watch.push_units(cells, strata, marks.parts)
+                watch.label_free.add(estimate)
+                watch.count(cells, strata, now)
+                if marks.parts is None:
+                    new = watch.push(cells, strata, order, now)
+                return new
 
     def update_labels(
         self,
@@ -242,14 +245,20 @@ class Detector:
         which are taken as complete, are compared with those of the reference.
 
         Args:
-            X: rows, as in `update`.
+            X: rows, as in `update`; or a `Tally` of rows, which gives the same p-values. The names
+                of unseen categories, duplicate rows and the performance without labels are not
+                told by one.
             scores: as in `update`.
             at: as in `update`.
 
         Raises:
-            DriftError, SignatureError: as `update`; also for no rows, and for a profile with
-                `epsilon`.
+            DriftError, SignatureError: as `update`; also for no rows, a Tally of another profile,
+                and for a profile with `epsilon`.
         """
+        if isinstance(X, Tally):
+            if scores is not None or at is not None:
+                raise DriftError("a Tally has its scores and times already; pass them to tally()")
+            return tally_findings.of_tally(self._watch, X)
         answers = call_answers(self.profile, scores)
         marks = marks_of(self.profile, call_columns(self.profile, X, scores), at)
         if marks.parts is not None:
@@ -267,7 +276,9 @@ class Detector:
         watch = self._watch
         with watch.lock:
             if alarm not in watch.chronicle.all_alarms:
-                raise DriftError(f"this Detector did not raise the alarm {alarm}; see `alarms`")
+                raise DriftError(
+                    f"this Detector did not raise the alarm {alarm}; pass an Alarm from `alarms`"
+                )
             watch.chronicle.notes.acknowledge(alarm, reason, watch.chronicle.clock())
 
     def suppress(
@@ -294,11 +305,11 @@ class Detector:
                 without a reason.
         """
         watch = self._watch
-        start = watch.chronicle.clock() if since is None else float(given_seconds(since, 1)[0])
-        end = float(given_seconds(until, 1)[0])
-        watch.check_features(features)
+        start = watch.chronicle.clock() if since is None else given_second(since, "since")
+        end = given_second(until, "until")
+        named = watch.named(features)
         with watch.lock:
-            watch.chronicle.notes.suppress(Suppression(start, end, reason, tuple(features)))
+            watch.chronicle.notes.suppress(Suppression(start, end, reason, named))
 
     def rebase(
         self,
@@ -323,7 +334,8 @@ class Detector:
         Raises:
             DriftError: for a profile of other columns, an alpha out of range, or without a reason.
         """
-        self._watch = continued.rebased(self._watch, profile, reason, alpha)
+        with self._watch.lock:
+            self._watch = continued.rebased(self._watch, profile, reason, alpha)
 
     def report(self) -> DriftReport:
         """Describe the stream so far: alarms, p-values, effect sizes, checks and performance."""
@@ -375,19 +387,14 @@ class Detector:
         Raises:
             DriftError: for no states, or those of different profiles, arguments or open units.
         """
-        if not states:
-            raise DriftError("there are no states to merge")
-        watches = [continued.resume(profile, state) for state in states]
-        first = watches[0]
-        for other in watches[1:]:
-            for name in ("alpha", "tolerance", "guarantee"):
-                mine = getattr(first, name)
-                theirs = getattr(other, name)
-                if mine != theirs:
-                    raise DriftError(f"the states differ in {name}: {mine}, {theirs}")
+        watches = continued.resume_all(profile, states)
         if profile.units is not None:
             return unit_findings.of_workers(watches)
         return findings.of_workers(watches)
+
+    def __repr__(self) -> str:
+        found = count_of(len(self.alarms), "alarm")
+        return f"<Detector of {self.profile!r}: {count_of(self.rows, 'row')} taken, {found}>"
 
 
 def detector_of(watch: Watch) -> Detector:

@@ -9,12 +9,12 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift.cells import ABSENT
 from modelkit.drift.columns import stratum_names
-from modelkit.drift.profile import Profile
+from modelkit.drift.fitted import Fitted
 from modelkit.errors import DriftError
 
 
 def to_cells(
-    profile: Profile,
+    profile: Fitted,
     columns: Mapping[str, Array],
 ) -> tuple[Array, Array | None]:
     """The cells of rows, uint8 (n, d), and the number of each row's stratum, int64 (n,)."""
@@ -28,7 +28,7 @@ def to_cells(
 
 
 def stratum_numbers(
-    profile: Profile,
+    profile: Fitted,
     columns: Mapping[str, Array],
 ) -> tuple[int, Array | None]:
     """The number of rows, and the number of each one's stratum, int64 (n,).

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift import checks, exact
-from modelkit.drift.audit import bins_of
-from modelkit.drift.cells import CELLS, GONE, Feature
+from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.columns import length
 from modelkit.drift.dependence import every
 from modelkit.drift.encoding import stratum_numbers
+from modelkit.drift.feature_findings import feature_drift
 from modelkit.drift.notes import united
 from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.stream import Crossing, Stream
-from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift
+from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
 from modelkit.drift.watch import Watch
 from modelkit.drift.where import segments_of
 from modelkit.errors import DriftError
@@ -214,7 +215,6 @@ def of_batch(
             "drift; show the rows to update(), which allows for it"
         )
     counts = _batch_counts(profile, columns, strata, watch.seed)
-    features = _batch_features(watch, counts)
     found = checks.batch_checks(
         profile,
         columns,
@@ -222,17 +222,34 @@ def of_batch(
         alpha=watch.alpha,
     )
     strangers = 0 if strata is None else int((strata < 0).sum())
+    report = batch_report(watch, counts, n, strangers)
+    return replace(
+        report,
+        checks=(*found, *report.checks),
+        performance=label_free(watch, watch.label_free.of(answers), answers),
+    )
+
+
+def batch_report(
+    watch: Watch,
+    counts: Array,
+    rows: int,
+    strangers: int,
+) -> DriftReport:
+    """What counts (strata, d, 67) tell of so many rows, of which some are of a strange stratum."""
+    profile = watch.profile
+    features = _batch_features(watch, counts)
     return DriftReport(
         kind="batch",
-        rows=n,
+        rows=rows,
         reference_rows=profile.rows,
         alpha=watch.alpha,
         guarantee=_batch_promise(watch.alpha),
         assumptions=profile.assumptions(),
-        alarms=_batch_alarms(watch, features, n),
+        alarms=_batch_alarms(watch, features, rows),
         features=tuple(features),
-        checks=(*found, *checks.strangers(strangers, n, profile.stratum)),
-        performance=label_free(watch, watch.label_free.of(answers), answers),
+        checks=checks.strangers(strangers, rows, profile.stratum),
+        performance=None,
     )
 
 
@@ -339,70 +356,3 @@ def _batch_alarms(
         )
         alarms.append(alarm)
     return tuple(sorted(alarms, key=lambda alarm: alarm.p))
-
-
-# One feature.
-
-
-def feature_drift(  # noqa: PLR0913 - all but four by keyword
-    feature: Feature,
-    stratum: str | None,
-    reference: Array,
-    recent: Array,
-    *,
-    changed: float | None = None,
-    material: float | None = None,
-    began: int | None = None,
-    compared: int | None = None,
-    alarmed: Array | None = None,
-    effects: tuple[Effect, ...] | None = None,
-) -> FeatureDrift:
-    """The findings on one feature, from counts (67,) of the reference and of recent rows.
-
-    `effects` are those between units; without them they are measured between rows.
-    """
-    if effects is None:
-        effects = exact.all_effects(recent, reference, ordered=feature.ordered)
-    before = _shares(reference)
-    now = _shares(recent)
-    then = None if alarmed is None else _shares(alarmed)
-    shown = _shown_cells(feature, before, now, then)
-    labels = feature.labels()
-    return FeatureDrift(
-        feature=feature.name,
-        kind=feature.kind,
-        stratum=stratum,
-        rows=int(recent.sum()),
-        p_changed=changed,
-        p_material=material,
-        effects=effects,
-        reference_rows=int(reference.sum()),
-        compared=int(recent.sum()) if compared is None else compared,
-        missing=(float(before[GONE]), float(now[GONE])),
-        weight=feature.weight,
-        began=began,
-        cells=tuple((labels[i], float(before[i]), float(now[i])) for i in shown),
-        bins=bins_of(feature, reference, recent),
-        at_alarm=() if then is None else tuple(then[shown].tolist()),
-    )
-
-
-def _shares(counts: Array) -> Array:
-    shares: Array = counts / max(counts.sum(), 1)
-    return shares
-
-
-def _shown_cells(
-    feature: Feature,
-    before: Array,
-    now: Array,
-    then: Array | None,
-) -> list[int]:
-    """The cells that any rows are in, and empty ones between edges."""
-    rows = before + now if then is None else before + now + then
-    shown = []
-    for i, label in enumerate(feature.labels()):
-        between = label and label[0] not in "-+("
-        if rows[i] or between:
-            shown.append(i)
-    return shown

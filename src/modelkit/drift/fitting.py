@@ -155,6 +155,8 @@ def length_columns(
     model: Model | None,
 ) -> dict[str, FeatureKind]:
     """The columns of which the length counts, and not the words."""
+    if isinstance(text, str):
+        raise DriftError(f"text is a sequence of columns; pass ({text!r},)")
     names = list(text)
     if model is not None and is_encoder(model):
         names.append(TEXT)
@@ -179,7 +181,7 @@ class Fitting:
         self.features: list[Feature] = []
         self.bases: dict[str, Basis] = {}
         self._kinds = kinds
-        self._weights = weights
+        self.weights = weights
         self.seed = seed
 
     def inputs(
@@ -212,9 +214,9 @@ class Fitting:
         if column.ndim == 2:
             self._add_embedding(name, column, output=output)
             return
-        weight = self._weights.of(name)
+        weight = self.weights.of(name)
         if output and name.startswith(PER_CLASS):  # all classes together count as one column
-            weight = self._weights.of(OF_CLASSES, classes)
+            weight = self.weights.of(OF_CLASSES, classes)
         feature = fit_feature(
             name,
             kind or feature_kind(name, column),
@@ -234,7 +236,7 @@ class Fitting:
         basis = fit_basis(vectors, name, self.seed)
         self.bases[name] = basis
         numbers = basis.numbers(vectors, name)
-        weight = self._weights.of(name, len(numbers))
+        weight = self.weights.of(name, len(numbers))
         for part, values in numbers.items():
             feature = fit_feature(
                 part,
@@ -265,10 +267,14 @@ def fit_answers(
     fitting: Fitting,
     sides: Sides,
     scores: Any,
+    units: Array | None,
     *,
     ordered: bool,
 ) -> ServedAnswers:
-    """Add the features of a model's answers, if there are any, and give those of the reference."""
+    """Add the features of a model's answers, if there are any, and give those of the reference.
+
+    `units` has the number of each row's unit, int64 (n,), where there are units.
+    """
     if sides.train_answers is not None and sides.held_answers is not None:
         fitting.outputs(sides.train_answers)
         columns = expand(output_columns(sides.held_answers), fitting.bases)
@@ -278,12 +284,28 @@ def fit_answers(
     served = name_outputs(scores)
     rows = length(sides.held)
     check_length(served, rows, "scores")
-    mine, others = fifth(rows, ordered=ordered)
+    mine, others = _fifth_of(rows, units, ordered=ordered)
     before = len(fitting.features)
     fitting.outputs(take_rows(served, mine))
     counted = {feature.name: others for feature in fitting.features[before:]}
     columns = expand(output_columns(take_rows(served, others)), fitting.bases)
     return ServedAnswers(served, columns, counted)
+
+
+def _fifth_of(
+    rows: int,
+    units: Array | None,
+    *,
+    ordered: bool,
+) -> tuple[Array, Array]:
+    """The numbers of a fifth of the rows, and of the others; of units, all rows of a fifth of them.
+
+    A unit that had lost a fifth of its rows would be compared with units that have all of theirs.
+    """
+    if units is None:
+        return fifth(rows, ordered=ordered)
+    own = units % 5 == 0
+    return np.flatnonzero(own), np.flatnonzero(~own)
 
 
 # Counts of the reference.

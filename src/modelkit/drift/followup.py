@@ -56,13 +56,22 @@ def where_part(
         return ""
     parts = ["<h2>Where the change is</h2>"]
     for group in grouped(segments).values():
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for drift in group[:MOST_LINES]:
             before, now = drift.share
             size = "-" if drift.effect is None else sections.effect_text(drift.effect)
             shares = f"{percent(before)}, {percent(now)}"
             rows.append((drift.segment, f"{drift.rows:,}", shares, size, sections.p_value(drift.p)))
-        header = (group[0].by, "recent rows", "share of rows, before and now", "size", "p")
+        header: tuple[str, ...] = (
+            group[0].by,
+            "recent rows",
+            "share of rows, before and now",
+            "size",
+            "p",
+        )
+        if group[0].p is None:  # a column of dashes says nothing
+            header = header[:-1]
+            rows = [row[:-1] for row in rows]
         left = len(group) - MOST_LINES
         more = f"<p>and {count_of(left, 'more segment')}</p>" if left > 0 else ""
         parts.append(f"<p>{escape(where_text(group, alpha))}</p>")

@@ -14,10 +14,11 @@ from modelkit.drift.buckets import TimeBucket, by_day
 from modelkit.drift.eras import Era, joined_eras
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
-from modelkit.drift.row_times import given_seconds, second_text
+from modelkit.drift.row_times import given_second, second_text
 from modelkit.drift.timechart import Moment, time_chart
 from modelkit.drift.values import Alarm
 from modelkit.drift.watch import Watch
+from modelkit.drift.wording import count_of
 from modelkit.errors import DriftError, importing
 
 if TYPE_CHECKING:
@@ -199,11 +200,11 @@ class History:
         span = self.span
         if span is None:
             return "<History without rows>"
-        hours = sum(len(era.buckets.hours) for era in self.eras)
-        days = sum(len(era.buckets.days) for era in self.eras)
+        hours = count_of(sum(len(era.buckets.hours) for era in self.eras), "hour")
+        days = count_of(sum(len(era.buckets.days) for era in self.eras), "day")
         return (
-            f"<History from {second_text(span[0])} to {second_text(span[1])} UTC: {hours} hours, "
-            f"{days} days, {self.bytes:,} bytes>"
+            f"<History from {second_text(span[0])} to {second_text(span[1])} UTC: {hours}, {days}, "
+            f"{self.bytes:,} bytes>"
         )
 
 
@@ -217,8 +218,8 @@ def history_of(watch: Watch) -> History:
 
 
 def _ends(since: Any, until: Any) -> tuple[float, float]:
-    start = -inf if since is None else float(given_seconds(since, 1)[0])
-    end = inf if until is None else float(given_seconds(until, 1)[0])
+    start = -inf if since is None else given_second(since, "since")
+    end = inf if until is None else given_second(until, "until")
     if not start < end:
         raise DriftError(f"a span ends after it starts; got {_text(start)} to {_text(end)}")
     return start, end

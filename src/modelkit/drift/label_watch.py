@@ -15,6 +15,7 @@ from modelkit.drift.profile import Profile
 from modelkit.drift.raised import loss_alarm, row_alarm
 from modelkit.drift.shares import labelled_of, target_stream
 from modelkit.drift.stream import Stream
+from modelkit.drift.target import TARGET
 from modelkit.drift.values import Alarm
 from modelkit.evidence import Guarantee
 
@@ -70,6 +71,11 @@ class LabelWatch:
     def parts(self) -> list[Labelled | Stream]:
         """What has a state."""
         return [part for part in (self.losses, self.target) if part is not None]
+
+    @property
+    def named(self) -> list[tuple[str, Labelled | Stream | None]]:
+        """What alarms about labels are called, with what raises them."""
+        return [("loss", self.losses), (TARGET, self.target)]
 
     def push(
         self,

@@ -78,8 +78,27 @@ def losses_of(
     right = as_texts(guess)
     if None in left or None in right:
         raise DriftError("a label or a prediction is missing; leave such rows out")
+    _check_forms(truth, guess)
     differ = [a != b for a, b in zip(left, right, strict=True)]
     return np.array(differ, np.float64)
+
+
+def _check_forms(truth: Array, guess: Array) -> None:
+    """Raise DriftError for numbers beside names, which are never equal: all answers would be wrong."""
+    numbers = [side.dtype.kind in "iuf" for side in (truth, guess)]
+    if len(truth) and any(numbers) and not any(map(_is_number, guess if numbers[0] else truth)):
+        raise DriftError(
+            f"labels such as {truth.tolist()[0]!r} are never equal to predictions such as "
+            f"{guess.tolist()[0]!r}: pass both as the model gives its classes"
+        )
+
+
+def _is_number(text: Any) -> bool:
+    try:
+        float(text)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _distances(

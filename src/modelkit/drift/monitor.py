@@ -13,36 +13,29 @@ import numpy as np
 from numpy import ndarray
 
 from modelkit import forks
-from modelkit.cast import F4, F8, Array
+from modelkit.cast import Array
 from modelkit.drift.buckets import HISTORY_BYTES
-from modelkit.drift.call_marks import marks_of
-from modelkit.drift.cells import ABSENT
 from modelkit.drift.detector import Detector, detector_of
-from modelkit.drift.encoding import to_cells
 from modelkit.drift.outputs import (
     ServedCall,
-    call_places,
-    joined_calls,
-    output_columns,
 )
-from modelkit.drift.profile import PROFILE_NAME, Profile
-from modelkit.drift.units import BATCH_UNIT, PERIODS, UnitRows, together
+from modelkit.drift.profile import Profile, check_profile
+from modelkit.drift.row_budget import RowBudget
+from modelkit.drift.served_form import BufferedCells, ServedForm
+from modelkit.drift.units import PERIODS, together
 from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
-from modelkit.drift.vectors import expand
 from modelkit.drift.watch import Watch
-from modelkit.errors import DriftError
+from modelkit.drift.watched_model import check_unit, check_watched, packaged
 from modelkit.evidence import Guarantee
 from modelkit.identity import identity_of
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature
-from modelkit.wrapper import Wrapper, check_wrapped
+from modelkit.wrapper import Wrapper
 
 BUFFER = 256  # rows that are made into cells at once
-STEP_ROWS = 128  # rows that are ranked at once
-SAMPLE_ROWS = 64  # rows that one call shows at most, drawn at random
-MOST_WAITING = 32  # steps that may wait for calls to do them, five for 256 rows
-BURST = 2.0  # seconds of the budget that may be saved up
+SAMPLE_ROWS = 64  # rows that one call shows at most, drawn at random; all where units are judged
+MOST_WAITING = 32  # steps that may wait for calls to do them, three for 256 rows
 
 copy = np.ndarray.copy
 
@@ -88,20 +81,17 @@ class Monitor(Wrapper):
         "_clock",
         "_detector",
         "_filled",
+        "_form",
         "_listens",
         "_lock",
-        "_most",
         "_only",
         "_rng",
         "_row_dtype",
         "_row_shape",
-        "_saved",
-        "_since",
         "_tensors",
-        "_timed",
         "_untold",
         "_waiting",
-        "_wanted",
+        "_whole",
         "failures",
         "last_failure",
         "served",
@@ -125,18 +115,11 @@ class Monitor(Wrapper):
         clock: Callable[[], float] = time.time,
         on_alarm: OnAlarm | None = None,
     ) -> None:
-        check_wrapped(model, "Monitor")
-        if model._for_key(None) is not model:
-            raise DriftError(
-                "a Monitor compares one version with its own past, and a Rollout has several: put "
-                "one into each, as by Rollout(registry, name, wrap=mk.Monitor) or "
-                "Rollout(mk.Monitor(champion), mk.Monitor(candidate), ...)"
-            )
-        if not budget >= 0:
-            raise DriftError(f"budget is in rows a second, 0 or more; got {budget!r}")
+        check_watched(model, budget)
         if profile is None:
             profile = packaged(model)
-        profile = profile.without(model.signature.ignored)
+        profile = check_profile(profile).without(model.signature.ignored)
+        check_unit(profile)
         profile.check(model.signature)
         super().__init__(model)
         self.signature = model.signature
@@ -156,7 +139,7 @@ class Monitor(Wrapper):
         self._detector = detector_of(watch)
         self._set_clock(profile, clock)
         self._rng = np.random.default_rng([seed, 1])  # draws the rows of large calls
-        self._set_budget(budget)
+        self._budget = RowBudget(budget, BUFFER + SAMPLE_ROWS)
         self._set_rows(profile)
         self._lock = threading.Lock()
         self._buffer: list[ServedCall] = []
@@ -170,28 +153,16 @@ class Monitor(Wrapper):
         forks.watch(self)
 
     def _set_clock(self, profile: Profile, clock: Callable[[], float]) -> None:
-        if profile.unit == BATCH_UNIT:
-            raise DriftError(
-                "a Monitor sees calls, which may be parts of a batch: use a profile with unit='day' "
-                "or 'week', or show whole batches to a Detector"
-            )
         self._clock = clock
-        self._timed = profile.timed_stratum or profile.unit in PERIODS
+        # A part of a unit is no unit of the reference's size.
+        self._whole = profile.unit is not None
         if profile.unit in PERIODS:
             self._watch.of_units().stream.begin(clock())
-
-    def _set_budget(self, budget: float) -> None:
-        self._budget = budget
-        self._saved = budget * BURST
-        self._since = time.monotonic()
-        self._most = 0.0
-        if budget:  # a buffer at least, or none is ever seen
-            self._most = max(budget * BURST, BUFFER + SAMPLE_ROWS)
 
     def _set_rows(self, profile: Profile) -> None:
         """The forms that rows come in, and the arrays that are kept of them."""
         self._tensors = [spec.name for spec in self.signature.inputs]
-        self._wanted = profile.wanted()
+        self._form = ServedForm(self.signature, profile.wanted())
         outputs = any(feature.output for feature in profile.features)
         self._listens = outputs or profile.calibration is not None
         self._only: str | None = None
@@ -302,7 +273,7 @@ class Monitor(Wrapper):
                 arrays = (*feeds.values(),)
             rows = len(arrays[0])
             seen = rows
-            if rows > SAMPLE_ROWS:
+            if rows > SAMPLE_ROWS and not self._whole:
                 seen = SAMPLE_ROWS
                 chosen = self._sampled(rows)
                 kept = tuple([array.take(chosen, axis=0) for array in arrays])
@@ -354,90 +325,29 @@ class Monitor(Wrapper):
         self._accounted = self.served
         if not buffer:
             return
-        places = call_places(buffer, before)
-        n = len(places)
         watch = self._watch
-        cells = np.full((n, len(watch.profile.features)), ABSENT, np.uint8)
-        strata = None if watch.profile.stratum is None else np.empty(n, np.int64)
-        shown = []
-        parts: list[UnitRows] = []
-        for names, (at, whole) in joined_calls(buffer).items():
-            columns, answers = self._columns(names, whole)
-            marks = marks_of(watch.profile, columns, places[at, 1] if self._timed else None)
-            own_cells, own_strata = to_cells(watch.profile, marks.columns)
-            cells[at] = own_cells
-            if strata is not None and own_strata is not None:
-                strata[at] = own_strata
-            shown.append(answers)
-            parts += [UnitRows(part.key, at[part.rows]) for part in marks.parts or ()]
-        watch.count(cells, strata, places[:, 1])
+        found = self._form.made_into_cells(watch.profile, buffer, before)
+        n = len(found.places)
+        watch.count(found.cells, found.strata, found.places[:, 1])
         if watch.profile.unit is not None:
             self.shown += n
-            watch.push_units(cells, strata, together(parts))
-            self._queue_estimates(shown)
+            watch.push_units(found.cells, found.strata, together(found.parts))
+            self._queue_estimates(found.answers)
             return
-        if self._affordable(n) and len(self._waiting) < MOST_WAITING:
+        if self._budget.allows(n) and len(self._waiting) < MOST_WAITING:
             self.shown += n
             sizes = [len(arrays[0]) for _, arrays, _, _ in buffer]
-            self._queue(cells, strata, places, sizes, shown)
-
-    def _columns(
-        self,
-        names: tuple[str, ...],
-        whole: list[Array],
-    ) -> tuple[Outputs, Outputs]:
-        """The columns of buffered rows by feature name, and the model's answers by name."""
-        inputs = map(self._laid_out, whole[: len(self._tensors)])
-        feeds = dict(zip(self._tensors, inputs, strict=True))
-        answers = dict(zip(names, whole[len(self._tensors) :], strict=True))
-        columns = self.signature.columns(feeds)
-        if answers:
-            columns |= output_columns(answers)
-            columns = {name: column for name, column in columns.items() if name in self._wanted}
-        bases = self._watch.profile.bases
-        return expand(columns, bases) if bases else columns, answers
-
-    def _laid_out(self, block: Array) -> Array:
-        """Columns side by side in memory, doubles as the float32 they are compared as.
-
-        With strata they stay doubles, for a stratum keeps its digits.
-        """
-        if block.dtype is F8 and self._watch.profile.stratum is None:
-            with np.errstate(over="ignore"):
-                block = block.astype(F4)
-        return np.asfortranarray(block)
-
-    def _affordable(self, rows: int) -> bool:
-        now = time.monotonic()
-        earned = (now - self._since) * self._budget
-        self._saved = min(self._saved + earned, self._most)
-        self._since = now
-        if self._saved < rows:
-            return False
-        self._saved -= rows
-        return True
+            self._queue(found, sizes)
 
     def _queue(
         self,
-        cells: Array,
-        strata: Array | None,
-        places: Array,
+        found: BufferedCells,
         sizes: list[int],
-        shown: list[Outputs],
     ) -> None:
         """Let the steps that show rows to the detector wait for calls to do them."""
         watch = self._watch
-        self._queue_estimates(shown)
-        cells, order = watch.arrange(cells, strata, sizes)
-        if order is not None:
-            cells = cells[order]
-            places[:, 1] = places[order, 1]
-            strata = None if strata is None else strata[order]
-        for start in range(0, len(cells), STEP_ROWS):
-            part = slice(start, start + STEP_ROWS)
-            own = None if strata is None else strata[part]
-            self._waiting.append(partial(watch.rank, cells[part], own, places[part]))
-            self._waiting.append(watch.settle)
+        self._queue_estimates(found.answers)
+        self._waiting.extend(found.steps(watch, sizes))
 
     def _queue_estimates(self, shown: list[Outputs]) -> None:
         watch = self._watch
@@ -466,7 +376,7 @@ class Monitor(Wrapper):
             "alpha": watch.alpha,
             "tolerance": watch.tolerance,
             "guarantee": watch.guarantee,
-            "budget": self._budget,
+            "budget": self._budget.rate,
             "seed": watch.seed,
             "history": watch.chronicle.most_bytes,
             "clock": self._clock,
@@ -480,15 +390,3 @@ def _again(
     options: dict[str, Any],
 ) -> Monitor:
     return Monitor(model, profile, **options)
-
-
-def packaged(model: Model) -> Profile:
-    """The profile in a model's package. Raises DriftError without one."""
-    data = model.attachments.get(PROFILE_NAME)
-    if data is None:
-        raise DriftError(
-            "the model's package has no profile: store one with mk.save(..., "
-            "profile=mk.Profile.fit(X_train, reference=X_holdout)), or pass Monitor(model, "
-            "profile); on the command line, pass --reference"
-        )
-    return Profile.from_bytes(data)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 from typing import Any, final
 
 from modelkit import fields
+from modelkit.drift.row_times import second_text
 from modelkit.drift.values import Alarm
 from modelkit.errors import DriftError
 
@@ -90,8 +91,9 @@ class AlarmNotes:
         check_reason(window.reason, "a suppression window")
         if not -inf < window.since < window.until < inf:
             raise DriftError(
-                f"a suppression window ends after it starts, at a stated time; got "
-                f"{window.since!r} to {window.until!r}"
+                "a suppression window ends after it starts, at a stated time; got "
+                f"{_text(window.since)} to {_text(window.until)}; it starts now unless since= says "
+                "otherwise"
             )
         self.suppressed = (*self.suppressed, window)[-MOST_NOTES:]
 
@@ -124,6 +126,10 @@ class AlarmNotes:
         for name, kind in kinds.items():
             found = [fields.read_object(kind, note, name) for note in plain.get(name, ())]
             setattr(self, name, tuple(found))
+
+
+def _text(second: float) -> str:
+    return f"{second_text(second)} UTC" if isfinite(second) else f"{second}"
 
 
 def united(workers: Sequence[AlarmNotes]) -> AlarmNotes:

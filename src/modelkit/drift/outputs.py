@@ -215,16 +215,22 @@ def joined_calls(buffer: list[ServedCall]) -> dict[tuple[str, ...], tuple[Array,
 
     Rows stay in their order of arrival.
     """
-    places: dict[tuple[str, ...], list[Array]] = {}
     calls: dict[tuple[str, ...], list[tuple[Array, ...]]] = {}
-    n = 0
     for names, arrays, _, _ in buffer:
-        size = len(arrays[0])
-        places.setdefault(names, []).append(np.arange(n, n + size))
         calls.setdefault(names, []).append(arrays)
-        n += size
     joined = {}
     for names, of_calls in calls.items():
         whole = [np.concatenate(parts) for parts in zip(*of_calls, strict=True)]
-        joined[names] = (np.concatenate(places[names]), whole)
+        # All of them asked for the same: the common case.
+        at = np.arange(len(whole[0])) if len(calls) == 1 else _places_of_calls(buffer, names)
+        joined[names] = (at, whole)
     return joined
+
+
+def _places_of_calls(
+    buffer: list[ServedCall],
+    names: tuple[str, ...],
+) -> Array:
+    """The places of the rows of calls that asked for these outputs."""
+    sizes = [len(arrays[0]) for _, arrays, _, _ in buffer]
+    return np.flatnonzero(np.repeat([own == names for own, _, _, _ in buffer], sizes))

@@ -10,22 +10,20 @@ from typing import Any, final
 from modelkit import fields
 from modelkit.cast import Array
 from modelkit.drift import fitting, joining, refusals, stored
-from modelkit.drift.advice import advise, told
 from modelkit.drift.cells import Feature
-from modelkit.drift.columns import length, read_columns
-from modelkit.drift.dependence import dependence_text, smallest_text, sparse_text
+from modelkit.drift.columns import read_columns
+from modelkit.drift.dependence import dependence_text, smallest_text
 from modelkit.drift.labelfree import Calibration
-from modelkit.drift.losses import Baseline, baseline_of_labels, baseline_of_losses
-from modelkit.drift.outputs import predicted_of
+from modelkit.drift.losses import Baseline, baseline_of_losses
 from modelkit.drift.privacy import noisy
-from modelkit.drift.repeats import duplicates
+from modelkit.drift.reference_fields import counted_fields, labelled_fields
 from modelkit.drift.segments import Segmentation, fit_segments
+from modelkit.drift.tallies import Tally, tally_rows
 from modelkit.drift.target import TARGET, TargetLabels
-from modelkit.drift.unit_fit import CountedRows, Marking, Marks, reference_units
+from modelkit.drift.unit_fit import Marking
 from modelkit.drift.units import BATCH_UNIT, PERIODS, ReferenceUnits, many, units_text
 from modelkit.drift.vectors import Basis, expand, source_of
 from modelkit.errors import DriftError
-from modelkit.events import Advised, emit, wanted
 from modelkit.model import Model
 from modelkit.npz import MEDIA_TYPE
 from modelkit.signature import Signature
@@ -155,21 +153,22 @@ class Profile:
         )
         refusals.check_segments(segments, stratum, epsilon)
         marking = Marking(unit, time, stratum, private=epsilon is not None)
-        weights = fitting.AlphaWeights(importance or {})
         sides, marks = marking.sides(X, reference, model, ordered=ordered, seed=seed)
         kinds = fitting.length_columns(text, model)
-        fitted = fitting.Fitting(kinds, weights, seed)
+        fitted = fitting.Fitting(kinds, fitting.AlphaWeights(importance or {}), seed)
         fitted.inputs(sides.train, marking.aside)
-        answers = fitting.fit_answers(fitted, sides, scores, ordered=ordered)
-        labelled = (TARGET,) if labels is not None else ()
-        refusals.check_names(fitted.features, labelled, kinds, importance or {})
-        profile = _counted(fitted, sides, answers, marking, marks, ordered=ordered)
-        profile = _segmented(profile, sides, answers, segments, marks.seconds)
+        answers = fitting.fit_answers(fitted, sides, scores, marks.units, ordered=ordered)
+        targets = [TARGET] * (labels is not None)
+        refusals.check_names(fitted.features, targets, kinds, importance or {})
+        found = counted_fields(fitted, sides, answers, marking, marks, ordered=ordered)
+        profile = _segmented(Profile(**found), sides, answers, segments, marks.seconds)
         if epsilon is not None:
             return _private(profile, epsilon)
         if labels is not None:
-            share = weights.share_of(TARGET, fitted.features)
-            return _labelled(profile, answers, labels, model, seed, share)
+            of_labels = labelled_fields(
+                fitted, answers, labels, model, profile.rows, ordered=ordered
+            )
+            return replace(profile, **of_labels)
         if losses is not None:
             return replace(profile, baseline=baseline_of_losses(losses, profile.rows))
         return profile
@@ -178,6 +177,31 @@ class Profile:
     def digest(self) -> str:
         """The sha256 of the profile's bytes, in hex."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def tally(
+        self,
+        X: Any = None,
+        scores: Any = None,
+        *,
+        at: Any = None,
+    ) -> Tally:
+        """Count rows, and the model's answers, by cell: what `Detector.test` needs of them.
+
+        Tallies of parts of the rows, made by any number of workers, add up to that of all, so that
+        the test of their sum is that of all rows. Where the profile has units, each has its own
+        counts; each tally with unit="batch" is of the same batch.
+
+        Args:
+            X: rows, as in `Detector.update`.
+            scores: as in `Detector.update`.
+            at: as in `Detector.update`.
+
+        Raises:
+            DriftError: for columns that do not fit, a profile with `epsilon`, and a reference whose
+                neighbouring rows are dependent, unless it has units.
+            SignatureError: for rows that cannot be read.
+        """
+        return tally_rows(self, X, scores, at)
 
     def merge(self, other: Profile) -> Profile:
         """The profile of both references together.
@@ -226,10 +250,14 @@ class Profile:
         wanted = self.sources()
         if self.time in found:
             wanted.append(str(self.time))
-        absent = [name for name in wanted if name not in found]
-        if absent:
-            raise refusals.lacking(absent, list(found))
+        self.check_columns(list(found))
         return expand({name: found[name] for name in wanted}, self.bases)
+
+    def check_columns(self, known: Sequence[str]) -> None:
+        """Raise DriftError, with the nearest name, where rows with these columns lack one."""
+        absent = [name for name in self.sources() if name not in known]
+        if absent:
+            raise refusals.lacking(absent, known)
 
     def sources(self) -> list[str]:
         """The columns that rows must have: inputs, and those that tell strata and units."""
@@ -342,58 +370,17 @@ class Profile:
         )
 
 
+def check_profile(given: Any) -> Profile:
+    """A Profile as it is. Raises TypeError for anything else, such as rows or a file's name."""
+    if not isinstance(given, Profile):
+        raise TypeError(
+            f"the past is a Profile, not a {type(given).__name__}; mk.Profile.fit(X, reference=...) "
+            "makes one of rows, and Profile.from_bytes reads one"
+        )
+    return given
+
+
 # Fitting.
-
-
-def _counted(
-    fitted: fitting.Fitting,
-    sides: fitting.Sides,
-    answers: fitting.ServedAnswers,
-    marking: Marking,
-    marks: Marks,
-    *,
-    ordered: bool,
-) -> Profile:
-    """The profile with the counts of the reference."""
-    columns = expand(sides.held, fitted.bases)
-    strata, member = fitting.strata_of(sides.held, marking.stratum, marks.cycle)
-    features, counts = fitting.count_cells(
-        fitted.features,
-        columns | dict(answers.columns),
-        member,
-        answers.rows,
-        ordered=ordered,
-        seed=fitted.seed,
-    )
-    sparse = sparse_text(features, counts)
-    if sparse is not None and wanted(Advised):
-        emit(Advised(sparse))
-    counted = CountedRows(features, columns | dict(answers.columns), answers.rows, member)
-    advice = advise(
-        counted,
-        marks,
-        marking.unit,
-        stratum=marking.stratum,
-        ordered=ordered,
-        seed=fitted.seed,
-    )
-    units = reference_units(counted, marks.units, str(marking.unit), fitted.seed)
-    return Profile(
-        features=fitting.AlphaWeights.shared(features),
-        counts=counts,
-        strata=strata,
-        stratum=marking.stratum,
-        bases=fitted.bases,
-        rows=length(sides.held),
-        train_rows=length(sides.train),
-        ordered=ordered,
-        duplicates=duplicates({f.name: columns[f.name] for f in features if not f.output}),
-        unit=marking.unit,
-        time=marking.time,
-        units=units,
-        timed_stratum=marks.cycle is not None,
-        advice=told(advice),
-    )
 
 
 def _segmented(
@@ -416,34 +403,3 @@ def _private(profile: Profile, epsilon: float) -> Profile:
     counts = noisy(profile.counts, epsilon)
     rows = int(counts[:, 0].sum())  # of the first feature, as all others
     return replace(profile, counts=counts, rows=rows, epsilon=epsilon, duplicates=0)
-
-
-def _labelled(
-    profile: Profile,
-    answers: fitting.ServedAnswers,
-    labels: Any,
-    model: Model | None,
-    seed: int,
-    share: float,
-) -> Profile:
-    """A profile with the labels and losses of the reference, and calibrated probabilities."""
-    classes = None if model is None else model.signature.classes
-    baseline, classes = baseline_of_labels(
-        answers.served,
-        labels,
-        classes,
-        profile.rows,
-        ordered=profile.ordered,
-    )
-    calibration = None
-    if classes is not None:
-        calibration = fitting.fit_calibration(answers.served, labels, classes, seed)
-    predicted = predicted_of(answers.served, classes)
-    target = TargetLabels.fit(
-        labels,
-        classes=predicted.dtype.kind != "f",
-        ordered=profile.ordered,
-        share=share,
-        seed=seed,
-    )
-    return replace(profile, baseline=baseline, calibration=calibration, target=target)

@@ -59,7 +59,8 @@ def check_columns(
         raise DriftError(f"the reference lacks the columns {absent} and has others, {more}")
     if stratum is not None and (stratum not in train or train[stratum].ndim != 1):
         raise DriftError(
-            f"there is no column {stratum!r} to tell strata by; there are {list(train)}"
+            f"there is no column {stratum!r} to tell strata by; there are {list(train)}, and "
+            "'weekday' and 'hour' where time= names the column of times"
         )
     for what, side in (("X", train), ("reference", held)):
         if length(side) < FEWEST_ROWS:

@@ -10,7 +10,7 @@ from math import isnan, log10, nan
 from typing import Any, Literal, final
 
 from modelkit import fields, html, jsonable
-from modelkit.drift import followup, sections, wording
+from modelkit.drift import followup, sections, spanned, wording
 from modelkit.drift.audit import AuditTable, audit_table
 from modelkit.drift.notes import Acknowledgement
 from modelkit.drift.timeline import timeline_part
@@ -158,8 +158,8 @@ class DriftReport:
         body = [
             sections.summary_box(
                 self.headline(),
-                wording.advice(self.alarms, len(self.checks)),
-                alarmed=bool(self.alarms),
+                self._advice(),
+                alarmed=None if self._undecided() else bool(self.alarms),
             ),
             f'<p class="soft">{html.escape(self._compared())}</p>',
             self._timeline(),
@@ -178,14 +178,27 @@ class DriftReport:
 
     def headline(self) -> str:
         """What changed, since when and by how much, in one or two sentences."""
+        if self._quiet_span():
+            return spanned.headline(self.ranked(), self.rows, self.alpha)
         return wording.headline(self.alarms, self.ranked(), self.kind, self.rows)
+
+    def _advice(self) -> str:
+        if self._quiet_span():
+            return spanned.advice(self.features, self.alpha)
+        return wording.advice(self.alarms, len(self.checks))
+
+    def _undecided(self) -> bool:
+        return self._quiet_span() and not spanned.at_rest(self.features, self.alpha)
+
+    def _quiet_span(self) -> bool:
+        return self.kind == "span" and not self.alarms
 
     def _timeline(self) -> str:
         if self.kind == "batch":
             return ""
         return timeline_part(
             self.alarms,
-            self.rows,
+            self.rows + self.skipped,  # as alarms count: also those that a budget left out
             self.times,
         )
 
@@ -200,11 +213,13 @@ class DriftReport:
     ) -> str:
         if not features:
             return ""
-        alarmed = {(alarm.feature, alarm.stratum) for alarm in self.alarms}
+        alarmed: dict[tuple[str, str | None], Alarm] = {}
+        for alarm in self.alarms:
+            alarmed.setdefault((alarm.feature, alarm.stratum), alarm)
         charts = []
         for drift in features:
-            found = (drift.feature, drift.stratum) in alarmed
-            charts.append(sections.feature_part(drift, self.kind, alarmed=found))
+            first = alarmed.get((drift.feature, drift.stratum))
+            charts.append(sections.feature_part(drift, self.kind, first))
         legend = sections.legend(at_alarm=any(drift.at_alarm for drift in features))
         return f'{legend}<div class="grid">{"".join(charts)}</div>'
 

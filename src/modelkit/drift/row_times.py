@@ -47,6 +47,7 @@ def row_seconds(
         found = _of_numbers(values, name)
     else:
         raise DriftError(f"column {name!r} holds booleans where times are expected; {FIX}")
+    _check_range(found, name)
     missing = np.flatnonzero(np.isnan(found))
     if len(missing):
         raise DriftError(
@@ -70,6 +71,19 @@ def given_seconds(
     if len(found) not in (1, n):
         raise DriftError(f"at has {len(found):,} times for {n:,} rows; pass one, or one for each")
     return np.broadcast_to(found, n).copy()
+
+
+def given_second(
+    at: Any,
+    argument: str,
+) -> float:
+    """The one time that an argument holds. Raises DriftError for what is no time, and for several."""
+    if not _is_one(at):
+        raise DriftError(f"{argument} is one time; got {type(at).__name__}; {FIX}")
+    try:
+        return float(row_seconds(np.asarray([at], object), argument)[0])
+    except DriftError as error:
+        raise DriftError(f"{argument} is {at!r:.40}, which is no time; {FIX}") from error
 
 
 def second_text(second: float) -> str:
@@ -139,12 +153,18 @@ def _of_numbers(
             "float64 or integers",
             feature=name,
         )
-    seconds = unmasked(values).astype(np.float64)
+    return unmasked(values).astype(np.float64)
+
+
+def _check_range(
+    seconds: Array,
+    name: str,
+) -> None:
+    """Raise DriftError for times that no calendar of Python has; NaN is a time that is missing."""
     odd = (seconds < FIRST_SECOND) | (seconds >= LAST_SECOND)
     if odd.any():
         raise DriftError(
-            f"column {name!r} holds {seconds[odd][0]:g}, which is no number of seconds since 1970 "
-            "before the year 10,000; divide milliseconds by 1,000",
+            f"column {name!r} holds {seconds[odd][0]:.15g}, which is no number of seconds since 1970 "
+            "in the years 1 to 9,999; divide milliseconds by 1,000",
             feature=name,
         )
-    return seconds

@@ -97,10 +97,10 @@ def summary_box(
     headline: str,
     advice: str,
     *,
-    alarmed: bool,
+    alarmed: bool | None,
 ) -> str:
-    """What was found, and what to do, before anything else."""
-    look = "bad" if alarmed else "good"
+    """What was found, and what to do, before anything else; None is neither good nor bad."""
+    look = {True: "bad", False: "good", None: ""}[alarmed]
     lead = f'<p class="lead">{escape(headline)}</p>'
     return f'<div class="box {look}">{lead}<p>{escape(advice)}</p></div>'
 
@@ -234,12 +234,14 @@ def tests_text(
     They say where no recent row has it, as an output that nobody asked for.
     """
     rows = _rests_on(drift)
-    if kind != "stream":
+    named = ((drift.p_changed, "any change"), (drift.p_material, "beyond the tolerance"))
+    tests = [f"{p:.2g} ({what})" for p, what in named if p is not None]
+    if not tests:
+        found = "not tested"
+    elif kind != "stream":
         found = f"exact p{rows}, adjusted for all features: {p_value(drift.p_changed)}"
     else:
-        changed = f"{p_value(drift.p_changed)} (any change)"
-        material = f"{p_value(drift.p_material)} (beyond the tolerance)"
-        found = f"anytime p{rows}: {changed}, {material}"
+        found = f"anytime p{rows}: {', '.join(tests)}"
     return found if drift.rows else f"{found}; no recent row has it"
 
 
@@ -253,18 +255,18 @@ def _rests_on(drift: FeatureDrift) -> str:
 def feature_part(
     drift: FeatureDrift,
     kind: str,
-    *,
-    alarmed: bool,
+    alarm: Alarm | None,
 ) -> str:
-    """A feature with its chart."""
-    tag = ' <span class="tag">alarm</span>' if alarmed else ""
+    """A feature with its chart; `alarm` is its first one."""
+    tag = "" if alarm is None else ' <span class="tag">alarm</span>'
     name = escape(wording.name_of(drift.feature, drift.stratum))
     about = f"{drift.kind}, {count_of(drift.rows, 'recent row')}"
     if not drift.rows:
         about = f"{drift.kind}, no recent row has it"
     rests = _rests_on(drift)
-    about += f"; p-values{rests}" if rests else ""
-    facts = html_facts(_feature_facts(drift, kind))
+    tests = wording.tests_of(drift, kind)
+    about += f"; p-values{rests}" if rests and tests else ""
+    facts = html_facts([*tests, *_feature_facts(drift, alarm)])
     return (
         f"<section><h3>{name}{tag}</h3>"
         f'<p class="soft">{escape(about)}</p>{facts}{chart(drift)}</section>'
@@ -283,7 +285,7 @@ def legend(
     for look, name in keys:
         drawn.append(f'<span class="key">{_swatch(look)}{name}</span>')
     return (
-        "<h2>Features, by evidence times importance</h2>"
+        "<h2>Each feature, the strongest evidence first</h2>"
         f'<div class="legend">{"".join(drawn)}'
         '<span class="soft">up: share of rows; across: the values, in steps of about equally many training '
         "rows</span></div>"
@@ -303,12 +305,12 @@ def html_facts(facts: Iterable[tuple[str, str]]) -> str:
 
 def _feature_facts(
     drift: FeatureDrift,
-    kind: str,
+    alarm: Alarm | None,
 ) -> list[tuple[str, str]]:
-    facts = wording.tests_of(drift, kind)
-    if drift.began is not None:
-        began = drift.began
-        facts.append(("since", f"about row {began:,}" if began > 0 else "the first row"))
+    facts = []
+    since = wording.began_text(drift, alarm)
+    if since is not None:
+        facts.append(("since", since))
     move = wording.largest_move(drift) if drift.rows else None
     if move is not None and move.old != move.new:
         facts.append(("moved most", str(move)))

@@ -11,6 +11,7 @@ from modelkit.cast import Array
 from modelkit.drift import exact, findings
 from modelkit.drift.buckets import TimeBucket
 from modelkit.drift.cells import GONE, Feature
+from modelkit.drift.feature_findings import feature_drift
 from modelkit.drift.labels import reference_interval
 from modelkit.drift.losses import Baseline
 from modelkit.drift.profile import Profile
@@ -51,7 +52,7 @@ def report_of(
     for s, name in enumerate(profile.strata):
         stratum = None if profile.stratum is None else name
         for j, feature in enumerate(profile.features):
-            drift = findings.feature_drift(
+            drift = feature_drift(
                 feature,
                 stratum,
                 profile.counts[s, j],
@@ -83,7 +84,7 @@ def _target_drift(target: TargetLabels, counts: Array) -> FeatureDrift:
 
     Labels come late, so those of a span are no sample of the labels of its rows.
     """
-    return findings.feature_drift(target.feature, None, target.counts, counts)
+    return feature_drift(target.feature, None, target.counts, counts)
 
 
 def _promise(start: str, end: str, why_not: str | None) -> str:

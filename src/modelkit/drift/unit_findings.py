@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 
 import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift import checks
 from modelkit.drift.encoding import to_cells
-from modelkit.drift.findings import SUSPECT, counts_at_alarm, feature_drift
+from modelkit.drift.feature_findings import feature_drift
+from modelkit.drift.findings import SUSPECT, counts_at_alarm
 from modelkit.drift.martingale import tally
 from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
@@ -78,6 +80,7 @@ def _stream_drifts(
         p=p,
         began=began,
         alarms=alarms,
+        judged=(stream.totals - stream.open_counts).sum(axis=1).tolist(),
     )
 
 
@@ -90,6 +93,7 @@ def _drifts(  # noqa: PLR0913 - half of them by keyword
     p: Sequence[float | None],
     began: Sequence[int | None],
     alarms: Sequence[Alarm] = (),
+    judged: Sequence[int] | None = None,
 ) -> tuple[FeatureDrift, ...]:
     """The findings on each feature.
 
@@ -101,6 +105,8 @@ def _drifts(  # noqa: PLR0913 - half of them by keyword
         p: the p-value of each feature.
         began: the estimated number of rows before the change of each, None where none is likely.
         alarms: those raised so far, whose rows are shown beside the recent ones.
+        judged: the rows of all units that the p-value of each rests on; None where these are the
+            recent ones.
     """
     reference = profile.counts.sum(axis=0)
     counts = recent.sum(axis=0) if len(recent) else np.zeros_like(reference)
@@ -114,6 +120,7 @@ def _drifts(  # noqa: PLR0913 - half of them by keyword
             counts[j],
             changed=p[j],
             began=began[j],
+            compared=None if judged is None else judged[j],
             alarmed=alarmed.get((None, feature.name)),
             effects=units.effects(j, recent[:, j], strata),
         )
@@ -183,12 +190,13 @@ def of_batch(
     cells, strata = to_cells(watch.profile, columns)
     if not len(cells):
         raise DriftError("there are no rows to test")
-    units = CallUnits.of(str(profile.unit), cells, strata, parts)
+    in_order = sorted(parts, key=attrgetter("key"))  # the same as those of a Tally
+    units = CallUnits.of(str(profile.unit), cells, strata, in_order)
     estimate = watch.label_free.of(answers)
     found: list[DriftCheck] = []
     for feature, totals in zip(profile.features, tally(cells), strict=True):
         found += checks.unseen(feature, totals)
-    report = _of_units(watch, units)
+    report = units_report(watch, units)
     return replace(
         report,
         rows=len(cells),
@@ -197,10 +205,11 @@ def of_batch(
     )
 
 
-def _of_units(
+def units_report(
     watch: Watch,
     units: CallUnits,
 ) -> DriftReport:
+    """The exact test of some units against those of the reference."""
     profile = watch.profile
     table = group_table(profile.features)
     known = units.known()
@@ -321,7 +330,7 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
         [*strata],
         [sum(own.open_rows for own in having)],
     )
-    report = _of_units(first, units)
+    report = units_report(first, units)
     said = (
         f"the counts of {len(watches)} workers for this {units.name} are added up exactly; units "
         "that a worker judged before were its own rows only, and are not merged"

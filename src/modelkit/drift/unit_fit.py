@@ -77,7 +77,7 @@ class Marking:
             raise DriftError(
                 f"unit={self.unit!r} needs time=: the name of the column that tells when a row was"
             )
-        if self.unit is not None and self.unit == self.time:
+        if self.unit is not None and self.unit not in PERIODS and self.unit == self.time:
             raise DriftError(
                 f"unit and time both name the column {self.unit!r}; for days pass unit='day'"
             )
@@ -146,7 +146,8 @@ class Marking:
         X: Any,
     ) -> dict[str, Array]:
         columns = read_columns(X)
-        if self.unit in (*PERIODS, BATCH_UNIT) and self.unit in columns:
+        own = self.unit in (*PERIODS, BATCH_UNIT) and self.unit in columns
+        if own and self.unit != self.time:
             raise DriftError(
                 f"unit={self.unit!r} may mean the column {self.unit!r} or a {self.unit} by itself; "
                 "rename the column, or leave it out"
@@ -204,8 +205,12 @@ class Marking:
     ) -> Marks:
         absent = [name for name in self._needed if name not in held]
         if absent:
+            periods_too = (
+                "" if absent[0] == self.time else "; a unit is also 'day', 'week' or 'batch'"
+            )
             raise DriftError(
-                f"there is no column {absent[0]!r} in the reference; there are {list(held)}",
+                f"there is no column {absent[0]!r} in the reference; there are "
+                f"{list(held)}{periods_too}",
                 feature=absent[0],
             )
         seconds = None

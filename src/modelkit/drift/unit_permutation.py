@@ -136,14 +136,32 @@ def _by_stratum(
     shares: Array,
     strata: Array,
 ) -> Scored:
-    """For each stratum the scores of its units, those to test last, and the number of these."""
+    """For each stratum the scores of its units, those to test last, and the number of these.
+
+    Only units with values of the same features change places. One without values of a feature would
+    never differ by it, so that those with values would seem to differ more than they do.
+    """
+    members: dict[tuple[int, bytes], list[int]] = {}
+    of_reference: dict[tuple[int, bytes], list[int]] = {}
+    for i, key in enumerate(_kinds(shares, strata)):
+        members.setdefault(key, []).append(i)
+    for i, key in enumerate(_kinds(reference.shares, reference.strata)):
+        of_reference.setdefault(key, []).append(i)
     groups = []
-    for stratum in np.unique(strata).tolist():
-        chosen = strata == stratum
-        own = reference.shares[reference.strata == stratum]
-        bag = np.concatenate([own, shares[chosen]])
-        groups.append((_standardised(bag), int(chosen.sum())))
+    for key in sorted(members):
+        own = reference.shares[of_reference.get(key, [])]
+        bag = np.concatenate([own, shares[members[key]]])
+        groups.append((_standardised(bag), len(members[key])))
     return groups
+
+
+def _kinds(
+    shares: Array,
+    strata: Array,
+) -> list[tuple[int, bytes]]:
+    """The stratum of each unit, and which features it has values of."""
+    present: Array = np.any(shares, axis=2)
+    return [(int(s), own.tobytes()) for s, own in zip(strata, present, strict=True)]
 
 
 def _choices(

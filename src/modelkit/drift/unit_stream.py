@@ -119,7 +119,12 @@ class UnitStream:
         """
         own = [self._stratum(part, strata) for part in parts]
         crossed: list[UnitCrossing] = []
-        for part, stratum in zip(parts, own, strict=True):
+        # The unit that is open goes on first, wherever in the call its rows are: with the first row
+        # of another one it is judged.
+        goes_on = [part.key is not None and part.key == self.open_key for part in parts]
+        for i in sorted(range(len(parts)), key=goes_on.__getitem__, reverse=True):
+            part = parts[i]
+            stratum = own[i]
             if part.key is not None and part.key == self.partial_key:
                 self.partial += len(part.rows)
                 continue

@@ -186,9 +186,18 @@ def unit_codes(unit: str, labels: Array | None) -> tuple[list[str], Array]:
             f"column {unit!r} tells the unit, and has no value in row {missing.index(True):,}",
             feature=unit,
         )
-    names = stratum_names(labels)
+    names = _names_of(labels)
     at = {name: i for i, name in enumerate(dict.fromkeys(names))}
     return list(at), np.array([at[name] for name in names], np.int64)
+
+
+def _names_of(labels: Array) -> list[str]:
+    """The unit of each row: a number has one name, whatever its type, and all of its digits."""
+    names = stratum_names(labels)
+    for i, item in enumerate(labels.tolist()):
+        if isinstance(item, float) and not item.is_integer():
+            names[i] = str(item)
+    return names
 
 
 def together(parts: Sequence[UnitRows]) -> list[UnitRows]:

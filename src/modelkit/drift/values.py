@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from math import isnan
 from typing import Literal
 
+from modelkit.drift.row_times import second_text
+
 AlarmKind = Literal["changed", "material", "performance"]
 
 
@@ -65,11 +67,13 @@ class Alarm:
     def __str__(self) -> str:
         where = "" if self.stratum is None else f" (stratum {self.stratum})"
         since = "" if self.began is None else f", since about row {self.began:,}"
+        if self.unit is not None and self.began_time is not None:
+            since = f", since about {second_text(self.began_time)} UTC"
         size = "" if self.effect is None else f", {self.effect}"
         when = f"at row {self.row:,}" if self.unit is None else f"with {self.unit}"
         about = f"{self.kind} {when}{since}"
-        if self.rows is not None and self.rows < self.row:
-            about = f"{about}, from {self.rows:,} rows"
+        if self.unit is None and self.rows is not None and self.rows < self.row:
+            about = f"{about} ({self.rows:,} rows looked at)"
         return f"{self.feature}{where}: {about}: p {self.p:.2g}{size}"
 
 

@@ -20,7 +20,7 @@ from modelkit.drift.labelled_rows import LabelledCall
 from modelkit.drift.labels import Labelled
 from modelkit.drift.milestones import places_of
 from modelkit.drift.order import Order, Shuffle
-from modelkit.drift.profile import Profile
+from modelkit.drift.profile import Profile, check_profile
 from modelkit.drift.raised import row_alarm
 from modelkit.drift.segments import Segmented
 from modelkit.drift.shares import (
@@ -31,12 +31,12 @@ from modelkit.drift.shares import (
     weights_of,
 )
 from modelkit.drift.stream import Crossing, Stream
-from modelkit.drift.target import TARGET
 from modelkit.drift.unit_stream import UnitCrossing, UnitStream
 from modelkit.drift.unit_watch import UnitWatch
 from modelkit.drift.units import UnitRows
 from modelkit.drift.untold import OnAlarm, Untold
 from modelkit.drift.values import Alarm
+from modelkit.drift.vectors import source_of
 from modelkit.errors import DriftError
 from modelkit.evidence import Guarantee
 
@@ -65,7 +65,7 @@ class Watch:
         on_alarm: OnAlarm | None = None,
     ) -> None:
         _check(alpha, guarantee)
-        self.profile = profile
+        self.profile = check_profile(profile)
         self.alpha = alpha
         self.tolerance = dict(tolerance) if isinstance(tolerance, Mapping) else tolerance
         self.guarantee: Guarantee = guarantee
@@ -153,17 +153,21 @@ class Watch:
             f"rows with a probability of at most {self.alpha:g}"
         )
 
-    def check_features(self, names: Sequence[str]) -> None:
-        """Raise DriftError for names of features that do not exist."""
+    def named(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The features of these names; that of an embedding is for all its numbers.
+
+        Raises DriftError for names of features that do not exist.
+        """
+        if isinstance(names, str):
+            raise DriftError(f"features is a sequence of names; pass ({names!r},)")
         known = [feature.name for feature in self.profile.features]
-        known += [
-            name
-            for name, part in (("loss", self.labels.losses), (TARGET, self.labels.target))
-            if part
-        ]
-        odd = sorted(set(names) - set(known))
+        known += [name for name, part in self.labels.named if part is not None]
+        sources = [source_of(name, self.profile.bases) for name in known]
+        odd = sorted({*names} - {*known, *sources})
         if odd:
             raise DriftError(f"there are no features {odd}; there are {known}")
+        pairs = zip(known, sources, strict=True)
+        return tuple(name for name, source in pairs if {name, source} & {*names})
 
     # Rows, as cells.
 

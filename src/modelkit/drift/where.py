@@ -15,6 +15,7 @@ from modelkit.drift.watch import Watch
 from modelkit.holm import holm
 
 MOST_FEATURES = 10  # that are looked at in segments, the first to be alarmed
+MOST_TESTED = 48  # segments: a test of each takes as many draws as there are tests, over alpha
 
 
 class Pair(NamedTuple):
@@ -31,15 +32,18 @@ class Pair(NamedTuple):
 def segments_of(watch: Watch) -> tuple[SegmentDrift, ...]:
     """The features with an alarm in each segment, by feature and column, the largest change first.
 
-    The p-values are adjusted by Holm over all of them, and None where rows may not be tested one by
-    one.
+    Tested are the segments of the first features, 48 or those of one column; their p-values are
+    adjusted by Holm over all of them. p is None for the others, and where rows may not be tested one
+    by one.
     """
     pairs = []
     for feature, since in _alarmed(watch).items():
         pairs += _pairs(watch, feature, since)
     adjusted: Sequence[float | None] = [None] * len(pairs)
     if watch.profile.why_untested is None:
-        adjusted = _adjusted(pairs, watch.alpha, watch.seed)
+        tested = _tested(pairs)
+        p_values = _adjusted(pairs[:tested], watch.alpha, watch.seed)
+        adjusted = [*p_values, *adjusted[tested:]]
     found = []
     for pair, p in zip(pairs, adjusted, strict=True):
         effect = exact.main_effect(pair.recent, pair.reference, ordered=pair.feature.ordered)
@@ -54,6 +58,15 @@ def segments_of(watch: Watch) -> tuple[SegmentDrift, ...]:
         )
         found.append(drift)
     return tuple(sorted(found, key=_order))
+
+
+def _tested(pairs: Sequence[Pair]) -> int:
+    """How many of the first pairs are tested: all of a feature and a column, or none of them."""
+    groups = [(pair.feature.name, pair.by) for pair in pairs]
+    ends = [i for i in range(1, len(pairs)) if groups[i] != groups[i - 1]]
+    ends.append(len(pairs))
+    fitting = [end for end in ends if end <= MOST_TESTED]
+    return max(fitting, default=ends[0])
 
 
 def _order(drift: SegmentDrift) -> tuple[str, str, float, float]:

@@ -107,6 +107,8 @@ def headline(
 
     `features` are in the order of their rank.
     """
+    if not alarms and not rows:
+        return "No alarm. No rows have come yet."
     if not alarms:
         return f"No alarm. Nothing in {count_of(rows, 'row')} shows that they differ from before."
     first = _most_serious(alarms, features)
@@ -230,6 +232,19 @@ def _of_values(
         if end and end != label:
             moves.append(Move(f"{noun} up to {end.replace('T', ' ')}", old, new))
     return moves
+
+
+def began_text(
+    drift: FeatureDrift,
+    alarm: Alarm | None,
+) -> str | None:
+    """Since when a feature differs: as its alarm says, or else as its evidence suggests."""
+    if alarm is not None:
+        known = alarm.began is not None or alarm.began_time is not None
+        return since_text(alarm) if known else None
+    if drift.began is None:
+        return None
+    return f"about row {drift.began:,}" if drift.began > 0 else "the first row"
 
 
 def advice(

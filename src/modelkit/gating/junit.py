@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from modelkit.gating.check import Check
 from modelkit.html import is_controlling, printable
 
-if TYPE_CHECKING:
-    from modelkit.gating.check import Check
-    from modelkit.gating.verdict import Verdict
 
-
-def junit_of(verdict: Verdict) -> str:
-    """A test suite with a test case for each check.
+def junit_of(
+    name: str,
+    facts: Mapping[str, str],
+    checks: Sequence[Check],
+) -> str:
+    """A test suite with a test case for each check, and what else is known as its properties.
 
     A check that fails is a failure, and one that is unclear is skipped, with a message. The exit
     status of `modelkit gate` tells block from inconclusive; nothing but a skipped test does here.
     """
-    checks = verdict.checks
-    name = f"{verdict.candidate} in place of {verdict.champion}"
     counts = {
         "tests": str(len(checks)),
         "failures": str(sum(check.outcome == "fail" for check in checks)),
@@ -29,28 +28,12 @@ def junit_of(verdict: Verdict) -> str:
     suites = Element("testsuites", {"name": "modelkit gate", **counts})
     suite = SubElement(suites, "testsuite", {"name": _plain(name), **counts})
     properties = SubElement(suite, "properties")
-    for told, value in _facts(verdict).items():
+    for told, value in facts.items():
         SubElement(properties, "property", name=told, value=_plain(value))
     for check in checks:
         _add_case(suite, check)
     indent(suites)
     return f"<?xml version='1.0' encoding='utf-8'?>\n{tostring(suites, encoding='unicode')}\n"
-
-
-def _facts(verdict: Verdict) -> dict[str, str]:
-    return {
-        "decision": verdict.decision,
-        "reason": verdict.reason,
-        "candidate_digest": verdict.candidate_digest,
-        "champion_digest": verdict.champion_digest,
-        "data_digest": verdict.data_digest,
-        "policy_digest": verdict.policy_digest,
-        "alpha": f"{verdict.alpha:g}",
-        "spent": f"{verdict.spent:g}",
-        "uses": str(verdict.uses),
-        "rows": str(verdict.rows),
-        "rows_needed": str(verdict.rows_needed or ""),
-    }
 
 
 def _add_case(

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from modelkit import html
 from modelkit.evaluation.charts import interval_bar
 from modelkit.evaluation.figures import MetricFigure
 from modelkit.evaluation.page import PAGE_STYLE
 from modelkit.gating.check import Check, CheckPart
-
-if TYPE_CHECKING:
-    from modelkit.gating.verdict import Verdict
 
 VERDICT_STYLE = (
     PAGE_STYLE
@@ -44,29 +40,36 @@ HEADINGS: dict[CheckPart, str] = {
 KINDS = {"promote": " good", "block": " bad", "inconclusive": ""}
 
 
-def verdict_page(verdict: Verdict) -> str:
+def verdict_page(
+    title: str,
+    decision: str,
+    reason: str,
+    notes: Sequence[str],
+    checks: Sequence[Check],
+    facts: Sequence[tuple[str, str]],
+) -> str:
     """A page of its own; it has no scripts and loads nothing."""
-    parts = "".join(_part(heading, _of(verdict, part)) for part, heading in HEADINGS.items())
-    table = f'<div class="wide"><table class="checks">{parts}</table></div>'
-    title = f"Gate: {verdict.candidate} in place of {verdict.champion}"
-    return html.page(title, _decision_box(verdict) + table + _about(verdict), VERDICT_STYLE)
+    parts = []
+    for part, heading in HEADINGS.items():
+        own = [check for check in checks if check.part == part]
+        parts.append(_part(heading, own))
+    table = f'<div class="wide"><table class="checks">{"".join(parts)}</table></div>'
+    about = f"<h2>About</h2>{html.wide_table(('', ''), facts)}"
+    return html.page(title, _decision_box(decision, reason, notes) + table + about, VERDICT_STYLE)
 
 
-def _of(
-    verdict: Verdict,
-    part: CheckPart,
-) -> list[Check]:
-    return [check for check in verdict.checks if check.part == part]
-
-
-def _decision_box(verdict: Verdict) -> str:
-    kind = KINDS[verdict.decision]
-    reason = html.escape(f"{verdict.reason[0].upper()}{verdict.reason[1:]}.")
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in verdict.notes)
-    listed = f"<ul>{notes}</ul>" if notes else ""
+def _decision_box(
+    decision: str,
+    reason: str,
+    notes: Sequence[str],
+) -> str:
+    kind = KINDS[decision]
+    sentence = html.escape(f"{reason[0].upper()}{reason[1:]}.")
+    noted = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
+    listed = f"<ul>{noted}</ul>" if noted else ""
     return (
-        f'<div class="box{kind}"><p class="decision">{verdict.decision.upper()}</p>'
-        f"<p>{reason}</p>{listed}</div>"
+        f'<div class="box{kind}"><p class="decision">{decision.upper()}</p>'
+        f"<p>{sentence}</p>{listed}</div>"
     )
 
 
@@ -80,7 +83,7 @@ def _part(
     explained = set()
     for check in checks:
         # Slices share their questions and formulas, which are read once.
-        how = f"{check.question} {check.formula}".strip()
+        how = f"{check.question} How: {check.formula}" if check.formula else check.question
         rows.append(_row(check, "" if how in explained else how))
         explained.add(how)
     return f'<tr><th class="heading" colspan="6">{html.escape(heading)}</th></tr>{"".join(rows)}'
@@ -115,24 +118,3 @@ def _drawn(check: Check) -> str:
         known.pop()
     figure = MetricFigure(check.name, *ends[:3], higher_is_better=True)
     return interval_bar(figure, min(known), max(known), check.bound)
-
-
-def _about(verdict: Verdict) -> str:
-    margins = ", ".join(f"{name} {margin:g}" for name, margin in verdict.margins.items())
-    units = "" if verdict.units == verdict.rows else f" in {verdict.units:,} clusters"
-    named = f", {verdict.alias} in generation {verdict.generation}" if verdict.alias else ""
-    versions = sorted((verdict.versions or {}).items())
-    facts = [
-        ("task", f"{verdict.kind}, judged first by {verdict.metric}"),
-        ("margins", margins),
-        ("alpha", f"{verdict.alpha:g}, of which this gate had {verdict.spent:.3g}"),
-        ("uses of these rows", f"{verdict.uses:,}" if verdict.uses else "not counted"),
-        ("rows", f"{verdict.rows:,}{units}"),
-        ("candidate", f"{verdict.candidate}, sha256:{verdict.candidate_digest}"),
-        ("champion", f"{verdict.champion}, sha256:{verdict.champion_digest}{named}"),
-        ("rows and truth", f"sha256:{verdict.data_digest}" if verdict.data_digest else "not read"),
-        ("policy", f"sha256:{verdict.policy_digest}"),
-        ("seed", str(verdict.seed)),
-        ("computed by", ", ".join(f"{name} {one}" for name, one in versions)),
-    ]
-    return f"<h2>About</h2>{html.wide_table(('', ''), facts)}"

@@ -141,11 +141,53 @@ class Verdict:
 
     def to_junit(self) -> str:
         """A JUnit report with a test case for each check, for Jenkins and its like."""
-        return junit_of(self)
+        facts = {
+            "decision": self.decision,
+            "reason": self.reason,
+            "candidate_digest": self.candidate_digest,
+            "champion_digest": self.champion_digest,
+            "data_digest": self.data_digest,
+            "policy_digest": self.policy_digest,
+            "alpha": f"{self.alpha:g}",
+            "spent": f"{self.spent:g}",
+            "uses": str(self.uses),
+            "rows": str(self.rows),
+            "rows_needed": str(self.rows_needed or ""),
+        }
+        name = f"{self.candidate} in place of {self.champion}"
+        return junit_of(name, facts, self.checks)
 
     def to_html(self) -> str:
         """A page of its own, without scripts; it loads nothing."""
-        return verdict_page(self)
+        return verdict_page(
+            f"Gate: {self.candidate} in place of {self.champion}",
+            self.decision,
+            self.reason,
+            self.notes,
+            self.checks,
+            self._about(),
+        )
+
+    def _about(self) -> list[tuple[str, str]]:
+        """What the page says of the gate, beside its checks."""
+        margins = ", ".join(f"{name} {margin:g}" for name, margin in self.margins.items())
+        units = "" if self.units == self.rows else f" in {self.units:,} clusters"
+        named = f", {self.alias} in generation {self.generation}" if self.alias else ""
+        versions = sorted((self.versions or {}).items())
+        facts: list[tuple[str, str]] = [
+            ("task", f"{self.kind}, judged first by {self.metric}"),
+            ("margins", margins),
+            ("alpha", f"{self.alpha:g}, of which this gate had {self.spent:.3g}"),
+            ("uses of these rows", f"{self.uses:,}" if self.uses else "not counted"),
+            ("rows", f"{self.rows:,}{units}"),
+            ("candidate", f"{self.candidate}, sha256:{self.candidate_digest}"),
+            ("champion", f"{self.champion}, sha256:{self.champion_digest}{named}"),
+            ("rows and truth", f"sha256:{self.data_digest}" if self.data_digest else "not read"),
+            ("policy", f"sha256:{self.policy_digest}"),
+            ("seed", str(self.seed)),
+            ("computed by", ", ".join(f"{name} {one}" for name, one in versions)),
+        ]
+        return facts
 
     def _repr_html_(self) -> str:
         facts = [("decision", self.decision.upper()), ("why", self.reason)]

@@ -14,9 +14,10 @@ from modelkit.errors import NotFound, RegistryError
 from modelkit.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model import Model
 from modelkit.package import container
-from modelkit.package.load import Openable, check_hashes, open_bytes, read_manifest
+from modelkit.package.load import Openable, Reference, check_hashes, open_bytes, read_manifest
 from modelkit.registry import rollouts
 from modelkit.registry.authors import author, entry_after, time_now
+from modelkit.registry.bucket_package import BucketPackage
 from modelkit.registry.card import registry_card
 from modelkit.registry.journal import Journal
 from modelkit.registry.log import (
@@ -130,6 +131,15 @@ class Registry:
                 which=which,
             )
         return release
+
+    def reference(self, name: str, which: str) -> Reference:
+        """Where a version is, said so that other processes and machines find it.
+
+        An alias is resolved now. `mk.load` and `mk.Scorer` take what is returned.
+
+        Raises NotFound.
+        """
+        return BucketPackage(self.url, self.release(name, which))
 
     def load(self, name: str, which: str, **options: Any) -> Model:
         """Open a version, named by itself or by an alias.

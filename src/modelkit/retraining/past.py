@@ -11,7 +11,7 @@ from modelkit.registry.log import CHAMPION, Alias, Underway
 from modelkit.registry.releases import Release
 from modelkit.retraining.desk import Desk, Look
 from modelkit.retraining.policy import RetrainPolicy, RetrainState, StandingAlarm
-from modelkit.retraining.run import Run, RunFiles, run_seconds
+from modelkit.retraining.run import Run, RunFiles, posix_of
 from modelkit.retraining.standing import standing_of
 
 CountLabelled = Callable[[float], int]
@@ -110,8 +110,8 @@ def retrain_state(
 ) -> RetrainState:
     """What is decided by."""
     made_by = past.made_by
-    trained = run_seconds(past.release.at) if made_by is None else made_by.at
-    closed = run_seconds(past.champion.at) if made_by is None else made_by.ended
+    trained = posix_of(past.release.at) if made_by is None else made_by.at
+    closed = posix_of(past.champion.at) if made_by is None else made_by.ended
     standing = standing_of(alarms, _stood(past), closed, past.now)
     began = min([alarm.began for alarm in standing], default=past.now)
     return RetrainState(

@@ -266,7 +266,7 @@ def trial_end(
     told = f"since {began.at}"
     for entry in later:
         # By the clock of the run, which in a replay is not that of the log.
-        at = step["at"] + run_seconds(entry.at) - run_seconds(began.at)
+        at = step["at"] + posix_of(entry.at) - posix_of(began.at)
         decision = entry.about.get("decision") if entry.kind == DECIDED else None
         if entry.alias == CHAMPION and entry.version == version:
             return RunEnd("promoted", entry.reason, at)
@@ -310,7 +310,7 @@ def _text(
     return f"entry {found['generation']} of the log"
 
 
-def run_seconds(at: str) -> float:
+def posix_of(at: str) -> float:
     """A time of the log in POSIX seconds."""
     return datetime.fromisoformat(at).timestamp()
 

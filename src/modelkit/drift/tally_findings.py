@@ -1,0 +1,88 @@
+"""The report on a Tally: the same exact tests as on its rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.drift import checks
+from modelkit.drift.findings import batch_report
+from modelkit.drift.profile import Profile
+from modelkit.drift.report import DriftReport
+from modelkit.drift.tallies import STRANGE, Tally
+from modelkit.drift.unit_findings import units_report
+from modelkit.drift.unit_permutation import CallUnits
+from modelkit.drift.units import unit_name
+from modelkit.drift.values import DriftCheck
+from modelkit.drift.watch import Watch
+from modelkit.errors import DriftError
+
+FROM_COUNTS = (
+    "from counts alone: the names of unseen categories, duplicate rows and the performance without "
+    "labels are not known"
+)
+
+
+def of_tally(
+    watch: Watch,
+    tally: Tally,
+) -> DriftReport:
+    """Exact tests of the counts of some rows, as they would be of the rows.
+
+    Raises DriftError for no rows, a tally of another profile, and a unit of several strata.
+    """
+    profile = watch.profile
+    if tally.profile != profile.digest:
+        raise DriftError("this is a tally of another profile; the counts would not mean the same")
+    if not tally.groups:
+        raise DriftError("there are no rows to test")
+    found: list[DriftCheck] = []
+    for feature, counts in zip(profile.features, tally.counts.sum(axis=0), strict=True):
+        found += checks.unseen(feature, counts)
+    if profile.units is not None:
+        report = units_report(watch, _call_units(profile, tally))
+    else:
+        counts = _stratum_counts(profile, tally)
+        report = batch_report(watch, counts, tally.rows, tally.strangers)
+        found += checks.count_checks(
+            profile, np.flatnonzero(tally.counted).tolist(), counts.sum(axis=0), watch.alpha
+        )
+    return replace(
+        report,
+        rows=tally.rows,
+        assumptions=(*report.assumptions, FROM_COUNTS),
+        checks=(*found, *report.checks),
+    )
+
+
+def _stratum_counts(
+    profile: Profile,
+    tally: Tally,
+) -> Array:
+    """Counts (strata, d, 67), without those of strange strata."""
+    counts = np.zeros_like(profile.counts)
+    for (_, stratum), own in zip(tally.groups, tally.counts, strict=True):
+        if stratum != STRANGE:
+            counts[stratum] = own
+    return counts
+
+
+def _call_units(
+    profile: Profile,
+    tally: Tally,
+) -> CallUnits:
+    """The units of a tally. Raises DriftError for a unit of several strata."""
+    unit = str(profile.unit)
+    names = [unit_name(unit, 1 if key is None else key) for key, _ in tally.groups]
+    twice, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise DriftError(f"{twice} has rows of several strata; all its rows are of one")
+    return CallUnits(
+        names,
+        tally.counts,
+        [stratum for _, stratum in tally.groups],
+        tally.group_rows.tolist(),
+    )

@@ -1,0 +1,43 @@
+"""What a Monitor may watch: the refusals, and the profile in the package."""
+
+from __future__ import annotations
+
+from modelkit.drift.profile import PROFILE_NAME, Profile
+from modelkit.drift.units import BATCH_UNIT
+from modelkit.errors import DriftError
+from modelkit.model import Model
+from modelkit.wrapper import check_wrapped
+
+
+def check_watched(model: Model, budget: float) -> None:
+    """Raise TypeError for what is no Model, DriftError for a Rollout and a budget below 0."""
+    check_wrapped(model, "Monitor")
+    if model._for_key(None) is not model:
+        raise DriftError(
+            "a Monitor compares one version with its own past, and a Rollout has several: put "
+            "one into each, as by Rollout(registry, name, wrap=mk.Monitor) or "
+            "Rollout(mk.Monitor(champion), mk.Monitor(candidate), ...)"
+        )
+    if not budget >= 0:
+        raise DriftError(f"budget is in rows a second, 0 or more; got {budget!r}")
+
+
+def check_unit(profile: Profile) -> None:
+    """Raise DriftError for units that a Monitor does not see whole."""
+    if profile.unit == BATCH_UNIT:
+        raise DriftError(
+            "a Monitor sees calls, which may be parts of a batch: use a profile with unit='day' "
+            "or 'week', or show whole batches to a Detector"
+        )
+
+
+def packaged(model: Model) -> Profile:
+    """The profile in a model's package. Raises DriftError without one."""
+    data = model.attachments.get(PROFILE_NAME)
+    if data is None:
+        raise DriftError(
+            "the model's package has no profile: store one with mk.save(..., "
+            "profile=mk.Profile.fit(X_train, reference=X_holdout)), or pass Monitor(model, "
+            "profile); on the command line, pass --reference"
+        )
+    return Profile.from_bytes(data)

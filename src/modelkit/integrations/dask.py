@@ -1,0 +1,80 @@
+"""Packages in Dask: each partition of a frame is scored as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+from modelkit.drift.profile import Profile
+from modelkit.drift.report import DriftReport
+from modelkit.errors import importing
+from modelkit.package.load import Openable
+from modelkit.scorer.scorer import Scorer, scorer_of
+from modelkit.scorer.tallier import Tallier
+
+
+def score(
+    rows: Any,
+    package: Openable | Scorer,
+    *,
+    outputs: Sequence[str] | None = None,
+    keep: Sequence[str] = (),
+) -> Any:
+    """Score the rows of a Dask DataFrame; nothing runs before its result is asked for.
+
+    Args:
+        rows: a `dask.dataframe.DataFrame` with the model's columns.
+        package: what `mk.Scorer` takes, or a Scorer. A path has to be there on every worker.
+        outputs: see `mk.Scorer`.
+        keep: see `mk.Scorer`.
+
+    Returns:
+        A DataFrame of the kept columns and the outputs, with the same index and partitions; an
+        output of several values a row has a column for each.
+
+    Raises:
+        PackageError, SignatureError: as `mk.Scorer` does.
+        MissingExtraError: if Dask is not installed.
+    """
+    with importing("dask", "modelkit.integrations.dask"):
+        import dask.dataframe  # noqa: F401 - told here, and not by an attribute that is missing
+    scorer = scorer_of(package, outputs=outputs, keep=keep)
+    wanted = dict.fromkeys([*scorer.keep, *scorer.inputs])
+    selected = rows[[name for name in rows.columns if name in wanted]]
+    return selected.map_partitions(
+        scorer.frame,
+        meta=scorer.frame(selected._meta),  # noqa: SLF001 - how Dask's own functions read it
+    )
+
+
+def drift(
+    rows: Any,
+    profile: Profile,
+    *,
+    scores: Sequence[str] = (),
+    alpha: float = 0.01,
+    seed: int = 0,
+) -> DriftReport:
+    """Compare the rows of a Dask DataFrame with a Profile: one exact test of the counts of all.
+
+    Args:
+        rows: a `dask.dataframe.DataFrame` with the columns of the profile.
+        profile: the past.
+        scores: the outputs of the model that are among the columns, as `score` adds them: for each
+            a column of its name, or those whose name begins with it and an underscore.
+        alpha: see `mk.Detector`.
+        seed: see `mk.Detector`.
+
+    Raises:
+        DriftError: for no rows, columns that are missing, outputs that the profile does not look
+            at, and what `Profile.tally` refuses.
+        MissingExtraError: if Dask is not installed.
+    """
+    with importing("dask", "modelkit.integrations.dask"):
+        import dask
+    tallier = Tallier(profile, scores)
+    wanted = tallier.columns([str(name) for name in rows.columns])
+    parts = [dask.delayed(tallier.frame)(part) for part in rows[wanted].to_delayed()]
+    found = dask.compute(*parts)
+    return tallier.report([*chain.from_iterable(found)], alpha, seed)

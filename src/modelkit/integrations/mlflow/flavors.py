@@ -1,0 +1,107 @@
+"""Models that others logged to MLflow, as packages: nothing of them is unpickled unasked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from modelkit.errors import ConversionError, PackageError, importing
+from modelkit.integrations.mlflow.readers import (
+    FEATURE,
+    NATIVE_CLASSES,
+    from_native,
+    from_pickle,
+    from_skops,
+    lightgbm_booster,
+)
+from modelkit.manifest import Manifest
+from modelkit.package.save import save
+
+FLAVORS = ("onnx", "xgboost", "lightgbm", "catboost", "sklearn")
+BOOSTER = "lightgbm.basic.Booster"
+
+
+def import_model(
+    uri: str,
+    path: str | os.PathLike[str],
+    *,
+    example: object,
+    name: str,
+    version: str,
+    allow: Collection[str] = (),
+    **options: Any,
+) -> Manifest:
+    """Write a model of MLflow as a package, after the proof of `mk.save` that both agree.
+
+    The flavors onnx, xgboost, lightgbm and catboost are read from the files of these libraries, and
+    a skops file by skops. None of these runs code from the model. What is pickled does, and needs
+    your consent.
+
+    Args:
+        uri: such as "models:/churn@champion" or "runs:/.../model", or a local folder.
+        path: where to write the package.
+        example: rows as the model was trained on; a few hundred. The input example that MLflow may
+            have stored has five rows, which prove too little.
+        name: see `mk.save`.
+        version: see `mk.save`.
+        allow: "pickle" for a pickled model; for a skops file, each type that skops does not know,
+            whatever the model says about it itself; for an ONNX model, domains of operators.
+        options: others of `mk.save`.
+
+    Raises:
+        UntrustedError: with what you would have to allow, before anything of it is made.
+        ConversionError: if no flavor of the model can be converted; its subclass ParityError if the
+            package disagrees with the model.
+        PackageError: if the model does not say where its file is, or names one outside of its
+            folder.
+        TypeError: if `allow` is a bare string.
+        MissingExtraError: if MLflow, or the library of the flavor, is not installed.
+    """
+    if isinstance(allow, str):
+        raise TypeError(f"allow is a collection of names, not the text {allow!r}")
+    with importing("mlflow", FEATURE):
+        from mlflow.artifacts import download_artifacts
+        from mlflow.models import Model
+    with TemporaryDirectory() as folder:
+        root = Path(download_artifacts(artifact_uri=uri, dst_path=folder)).resolve()
+        flavors = Model.load(str(root)).flavors
+        flavor = next((name for name in FLAVORS if name in flavors), None)
+        if flavor is None:
+            raise ConversionError(
+                f"the model has the flavors {sorted(flavors)}, and those that can be converted are "
+                f"{', '.join(FLAVORS)}"
+            )
+        model = _read(flavor, flavors[flavor], root, allow)
+        if flavor == "onnx":
+            options = {**options, "allow": allow}
+        return save(model, path, example=example, name=name, version=version, **options)
+
+
+def _read(
+    flavor: str,
+    told: Mapping[str, Any],
+    root: Path,
+    allow: Collection[str],
+) -> Any:
+    """What `mk.save` converts: a fitted model, or the path of a graph."""
+    place = _inside(root, told.get("pickled_model" if flavor == "sklearn" else "data"))
+    if flavor == "onnx":
+        return place
+    if flavor in NATIVE_CLASSES:
+        return from_native(flavor, told, place)
+    if flavor == "lightgbm" and told.get("model_class", BOOSTER) == BOOSTER:
+        return lightgbm_booster(place)
+    if told.get("serialization_format") == "skops":
+        return from_skops(place, allow)
+    return from_pickle(flavor, root, allow)
+
+
+def _inside(root: Path, told: object) -> Path:
+    """The file that a model names. Raises PackageError for none, and for one elsewhere."""
+    place = (root / str(told)).resolve()
+    if told is None or not place.is_file() or not place.is_relative_to(root):
+        raise PackageError(f"the model names the file {told!r}, which is not in its folder")
+    return place

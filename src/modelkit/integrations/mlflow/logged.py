@@ -1,0 +1,94 @@
+"""A package as a model of MLflow: the file itself, what opens it, and what that needs."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from modelkit.errors import UntrustedError, importing
+from modelkit.integrations.mlflow.signatures import model_signature
+from modelkit.manifest import Manifest
+from modelkit.package.load import inspect
+
+LOADER = "modelkit.integrations.mlflow"
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
+NEEDED = (*RUNTIMES, "numpy", "pandas")
+
+
+def log_model(
+    package: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    **options: Any,
+) -> Any:
+    """Log a package to MLflow, as a model that `mlflow.pyfunc` opens.
+
+    Nothing is pickled: the model is the file itself, and MLflow opens it by `mk.load`. Numbers of
+    the rows are declared as of any type, so that a column of integers may have missing values;
+    what fits is decided by the package's own signature.
+
+    Args:
+        package: the path of a package.
+        name: the name of the logged model; by default that of the package, with "-" for the dots,
+            which MLflow does not have there.
+        options: those of `mlflow.pyfunc.log_model`, such as `registered_model_name`.
+
+    Returns:
+        MLflow's `ModelInfo`. Its metadata has the name, version and digests of the package.
+
+    Raises:
+        PackageError: if it is no package; UntrustedError for one of joblib, which MLflow would
+            unpickle wherever the model is opened, without asking.
+        SignatureError: if MLflow has no form for the signature.
+        MissingExtraError: if MLflow is not installed.
+    """
+    with importing("mlflow", LOADER):
+        import mlflow
+    manifest = inspect(package)
+    if manifest.runtime == "joblib":
+        raise UntrustedError(
+            f"{manifest.name} {manifest.version} is pickled, and MLflow opens a model wherever it "
+            'is served, without asking: save it with format="onnx", or log the estimator by '
+            "mlflow.sklearn"
+        )
+    settings = {
+        "signature": model_signature(manifest.signature),
+        "pip_requirements": requirements(),
+        "metadata": {"modelkit": package_identity(manifest)},
+        # MLflow passes on only those settings that a logged model has, so that this one can be
+        # given when it is opened.
+        "model_config": {"digest": manifest.digest},
+    }
+    with warnings.catch_warnings():
+        # No rows are stored as an example: the signature is the package's own.
+        warnings.filterwarnings("ignore", ".*input example was not provided")
+        return mlflow.pyfunc.log_model(
+            name=manifest.name.replace(".", "-") if name is None else name,
+            loader_module=LOADER,
+            data_path=str(Path(package).absolute()),
+            **(settings | options),
+        )
+
+
+def package_identity(manifest: Manifest) -> dict[str, str]:
+    """What a package is, by the names under which MLflow keeps it."""
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "digest": manifest.digest,
+        "model_digest": manifest.model_digest,
+    }
+
+
+def requirements() -> list[str]:
+    """What a process needs to open a package, with the versions of this one."""
+    found = [f"modelkit-sdk=={metadata.version('modelkit-sdk')}"]
+    for library in NEEDED:
+        try:
+            found.append(f"{library}=={metadata.version(library)}")
+        except metadata.PackageNotFoundError:
+            continue  # one of the two runtimes is never installed
+    return found

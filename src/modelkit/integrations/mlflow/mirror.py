@@ -1,0 +1,121 @@
+"""A Registry as the registered models of MLflow: its versions, and what its aliases name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from modelkit.errors import RegistryError, importing
+from modelkit.integrations.mlflow.logged import log_model
+from modelkit.registry.log import Alias
+from modelkit.registry.registry import Registry
+from modelkit.registry.releases import Release
+
+TAG = "modelkit."
+RESERVED = re.compile(r"latest|v\d+")
+
+
+def mirror(
+    registry: Registry,
+    name: str,
+) -> dict[str, str]:
+    """Let MLflow's registry show a model of a Registry: each version once, and every alias.
+
+    The Registry stays what decides: an alias is set in MLflow after the entry of the Registry's own
+    log, and again where that log grew meanwhile. What is there already is left as it is, so that
+    this may be called after each change, or now and then, by several at once.
+
+    A version of MLflow has the tags "modelkit.version", "modelkit.digest" and
+    "modelkit.model_digest", and for each alias that named it "modelkit.generation.ALIAS", the
+    number of the entry that last did so.
+
+    Args:
+        registry: the Registry.
+        name: of the model in it, and of the registered model in MLflow.
+
+    Returns:
+        The number of each version in MLflow, by its version in the Registry.
+
+    Raises:
+        NotFound: if the registry has no such model.
+        RegistryError: if MLflow cannot have an alias of this name.
+        PackageError: if a package is damaged, or is one of joblib: see `log_model`.
+        MissingExtraError: if MLflow is not installed.
+    """
+    with importing("mlflow", "modelkit.integrations.mlflow"):
+        from mlflow import MlflowClient
+    client = MlflowClient()
+    while True:
+        state = registry.state(name)
+        _check_aliases(state.aliases)
+        numbers = _mirror_versions(registry, name)
+        for alias, now in state.aliases.items():
+            _mirror_alias(client, name, numbers[now.version], alias, now)
+        if registry.generation(name) == state.generation:
+            return numbers
+
+
+def _check_aliases(aliases: Mapping[str, Alias]) -> None:
+    """Raise RegistryError for an alias that MLflow keeps for itself."""
+    reserved = [alias for alias in aliases if RESERVED.fullmatch(alias)]
+    if reserved:
+        raise RegistryError(
+            f"MLflow keeps the alias {reserved[0]!r} for itself: give it another name"
+        )
+
+
+def _mirror_versions(registry: Registry, name: str) -> dict[str, str]:
+    """The number in MLflow of every version; those that are not there are logged."""
+    releases = registry.versions(name)
+    known = _known_versions(name)
+    numbers = {}
+    for release in releases:
+        number = known.get(release.digest)
+        if number is None:
+            number = _register(registry, release)
+        numbers[release.version] = number
+    return numbers
+
+
+def _known_versions(name: str) -> dict[str, str]:
+    """The numbers of MLflow's versions by the digest of their package; of equal ones the first."""
+    import mlflow
+
+    found: dict[str, str] = {}
+    versions = mlflow.search_model_versions(filter_string=f"name='{name}'")
+    for version in sorted(versions, key=lambda each: int(each.version), reverse=True):
+        digest = version.tags.get(f"{TAG}digest")
+        if digest is not None:
+            found[digest] = str(version.version)
+    return found
+
+
+def _register(registry: Registry, release: Release) -> str:
+    """Log the package of a version, and register it with its tags in one step."""
+    import mlflow
+
+    logged = log_model(registry.fetch(release.name, release.version))
+    tags = {
+        f"{TAG}version": release.version,
+        f"{TAG}digest": release.digest,
+        f"{TAG}model_digest": release.model_digest,
+    }
+    return str(mlflow.register_model(logged.model_uri, release.name, tags=tags).version)
+
+
+def _mirror_alias(
+    client: Any,
+    name: str,
+    number: str,
+    alias: str,
+    now: Alias,
+) -> None:
+    """Let an alias of MLflow name a version, unless it does so already."""
+    shown = client.get_registered_model(name).aliases.get(alias)
+    tag = f"{TAG}generation.{alias}"
+    version = client.get_model_version(name, number)
+    if shown is not None and str(shown) == number and version.tags.get(tag) == str(now.generation):
+        return
+    client.set_registered_model_alias(name, alias, number)
+    client.set_model_version_tag(name, number, tag, str(now.generation))

@@ -1,0 +1,120 @@
+"""A package as `mlflow.pyfunc` opens and calls it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, final
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.errors import IntegrityError, SignatureError, importing
+from modelkit.model import Model
+from modelkit.package.load import inspect, load
+from modelkit.signature import Signature
+from modelkit.spec import TensorSpec
+
+DIGEST_VARIABLE = "MODELKIT_DIGEST"  # of the environment: the package that may be opened
+
+
+@final
+class PackagePyfunc:
+    """A Model with the one method that MLflow calls."""
+
+    def __init__(self, model: Model) -> None:
+        with importing("pandas", "modelkit.integrations.mlflow", "frames"):
+            from pandas import DataFrame, Index
+        self._model = model
+        self._frame = DataFrame
+        self._outputs = [spec.name for spec in beside_rows(model.signature)]
+        self._names = Index(self._outputs)
+
+    def predict(
+        self,
+        rows: Any,
+        params: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """A frame with a column an output, under the index of the rows.
+
+        Args:
+            rows: what MLflow let pass: a frame, or arrays by name.
+            params: "outputs" names those that are wanted; by default, all with a value a row.
+
+        Raises SignatureError for rows that do not fit, and for unknown outputs.
+        """
+        wanted = self._wanted(params or {})
+        found = self._model.run(rows)
+        columns = {name: cells_of(found[name]) for name in wanted}
+        index = rows.index if hasattr(rows, "iloc") else None
+        if any(values.dtype != object for values in columns.values()):
+            return self._frame(columns, index=index, copy=False)
+        names = self._names if wanted == self._outputs else wanted
+        return self._frame(one_block(columns), index=index, columns=names, copy=False)
+
+    def _wanted(self, params: Mapping[str, Any]) -> list[str]:
+        """The outputs that a call names. Raises SignatureError for unknown ones."""
+        asked = params.get("outputs")
+        wanted = self._outputs if asked is None else [*dict.fromkeys(asked)]
+        if wanted == self._outputs:
+            return wanted
+        if not wanted or not set(wanted) <= set(self._outputs):
+            raise SignatureError(f"outputs={wanted}, and the model has {self._outputs}")
+        return wanted
+
+
+def cells_of(values: Array) -> Array:
+    """The values of an output, one a row, (n,): several of a row are one object, an array."""
+    if values.ndim == 1:
+        return values
+    return np.fromiter(values, object, len(values))
+
+
+def one_block(columns: Mapping[str, Array]) -> Array:
+    """Columns of objects as one array, (n, width).
+
+    A frame of one block is made in half the time, of which a call of one row has little.
+    """
+    return np.stack([*columns.values()], axis=1)
+
+
+def open_logged(
+    path: str,
+    model_config: Mapping[str, Any] | None = None,
+) -> PackagePyfunc:
+    """Open the package of a logged model; MLflow calls this.
+
+    A digest in the environment variable MODELKIT_DIGEST, and one in `model_config`, each have to be
+    that of the package. What MLflow stored itself is no trust: who can change the package there can
+    change the digest beside it.
+
+    Raises PackageError; IntegrityError for another digest.
+    """
+    asked = {
+        DIGEST_VARIABLE: os.environ.get(DIGEST_VARIABLE),
+        "model_config": (model_config or {}).get("digest"),
+    }
+    digest = inspect(path).digest
+    for where, wanted in asked.items():
+        if wanted and wanted != digest:
+            raise IntegrityError(
+                f"the package has digest {digest}, and {where} asks for {wanted}",
+                expected=wanted,
+                got=digest,
+            )
+    return PackagePyfunc(load(path, digest=digest))
+
+
+def beside_rows(signature: Signature) -> list[TensorSpec]:
+    """The outputs that have a value for each row.
+
+    Raises SignatureError where there is none.
+    """
+    rows = signature.row_dim
+    found = [spec for spec in signature.outputs if rows is not None and spec.shape[:1] == (rows,)]
+    if not found:
+        raise SignatureError(
+            f"none of the outputs {list(signature.output_names)} has a value for each row, and "
+            "MLflow answers with a frame"
+        )
+    return found

@@ -1,0 +1,86 @@
+"""An Evaluation and a Verdict in a run of MLflow: numbers as metrics, the whole as artifacts."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from modelkit.errors import importing
+from modelkit.evaluation.evaluation import Evaluation
+from modelkit.gating.verdict import Verdict
+
+UNKNOWN = re.compile(r"[^\w.\- ]")  # what the name of a metric cannot have
+
+
+def log_evaluation(
+    evaluation: Evaluation,
+    *,
+    model_id: str | None = None,
+) -> None:
+    """Log an Evaluation to the run of MLflow that is under way, or a new one.
+
+    Each figure becomes a metric of its name; the ends of its interval are those that end with
+    "_low" and "_high". The artifacts `evaluation.json` and `evaluation.html` are the whole, slices
+    and curves included; they hold no row.
+
+    Args:
+        evaluation: what `mk.evaluate` gave.
+        model_id: of the logged model that was evaluated, as `log_model(...).model_id` says it.
+    """
+    metrics: dict[str, float | None] = {}
+    for figure in evaluation.figures:
+        metrics |= {
+            figure.name: figure.value,
+            f"{figure.name}_low": figure.low,
+            f"{figure.name}_high": figure.high,
+        }
+    tags = {"model_digest": evaluation.model_digest, "data_digest": evaluation.data_digest}
+    _log("evaluation", evaluation, metrics, tags, model_id)
+
+
+def log_verdict(
+    verdict: Verdict,
+    *,
+    model_id: str | None = None,
+) -> None:
+    """Log a Verdict to the run of MLflow that is under way, or a new one.
+
+    The decision is the tag "modelkit.verdict.decision". Each estimate becomes a metric "gate/NAME",
+    where NAME is that of the check and the code of a character stands for one that MLflow does not
+    have there. The artifacts `verdict.json` and `verdict.html` are the whole.
+
+    Args:
+        verdict: what `mk.gate` gave.
+        model_id: of the logged model that was the candidate.
+    """
+    metrics = {f"gate/{_named(check.name)}": check.estimate for check in verdict.checks}
+    tags = {
+        "decision": verdict.decision,
+        "candidate": verdict.candidate,
+        "candidate_digest": verdict.candidate_digest,
+        "champion": verdict.champion,
+        "champion_digest": verdict.champion_digest,
+        "data_digest": verdict.data_digest,
+    }
+    _log("verdict", verdict, metrics, tags, model_id)
+
+
+def _log(
+    kind: str,
+    record: Evaluation | Verdict,
+    metrics: dict[str, float | None],
+    tags: dict[str, str],
+    model_id: str | None,
+) -> None:
+    with importing("mlflow", "modelkit.integrations.mlflow"):
+        import mlflow
+    known: dict[str, Any] = {name: value for name, value in metrics.items() if value is not None}
+    mlflow.log_metrics(known, model_id=model_id)
+    mlflow.log_text(record.to_json(), f"{kind}.json")
+    mlflow.log_text(record.to_html(), f"{kind}.html")
+    mlflow.set_tags({f"modelkit.{kind}.{name}": value for name, value in tags.items() if value})
+
+
+def _named(name: str) -> str:
+    """The name of a check in characters that the name of a metric may have."""
+    return UNKNOWN.sub(lambda found: f"_{ord(found[0]):x}_", name)

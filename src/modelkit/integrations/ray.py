@@ -1,0 +1,150 @@
+"""Packages in Ray: rows of a Dataset are scored by tasks, and calls of Ray Serve by a Batcher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from modelkit.batching.batcher import Batcher
+from modelkit.call import PLAIN
+from modelkit.drift.profile import Profile
+from modelkit.drift.report import DriftReport
+from modelkit.drift.tallies import Tally
+from modelkit.errors import DeviceError, importing
+from modelkit.model import Outputs
+from modelkit.package.load import Openable
+from modelkit.scorer.scorer import Scorer, scorer_of
+from modelkit.scorer.tallier import TALLY, Tallier
+
+BATCH_ROWS = 4096
+CALLS_A_BATCH = 2  # calls that a replica holds for each row of a batch: one batch runs, one fills
+
+
+def score(
+    rows: Any,
+    package: Openable | Scorer,
+    *,
+    outputs: Sequence[str] | None = None,
+    keep: Sequence[str] = (),
+    batch_rows: int = BATCH_ROWS,
+    gpus: int = 0,
+) -> Any:
+    """Score the rows of a Ray Dataset, lazily, by tasks, so that no job can wait for itself.
+
+    Args:
+        rows: a `ray.data.Dataset` with the model's columns.
+        package: what `mk.Scorer` takes, or a Scorer.
+        outputs: see `mk.Scorer`.
+        keep: see `mk.Scorer`.
+        batch_rows: the largest number of rows scored at once.
+        gpus: the number of actors with a GPU each, which hold a CPU each for the whole job; the
+            model runs on "cuda", that of a Scorer where it says.
+
+    Returns a Dataset of the kept columns and the outputs.
+
+    Raises DeviceError if so many actors would leave no CPU to read the rows, and PackageError and
+    SignatureError as `mk.Scorer` does.
+    """
+    with importing("ray", "modelkit.integrations.ray"):
+        import ray
+    on_gpu = {"device": "cuda"} if gpus and not isinstance(package, Scorer) else {}
+    scorer = scorer_of(package, outputs=outputs, keep=keep, **on_gpu)
+    if not gpus:
+        return rows.map_batches(
+            scorer.arrow,
+            batch_size=batch_rows,
+            batch_format="pyarrow",
+        )
+    _check_cpus(ray.cluster_resources().get("CPU", 0.0), gpus)
+    return rows.map_batches(
+        _Actor,
+        fn_constructor_args=(scorer,),
+        batch_size=batch_rows,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=gpus),
+        num_gpus=1,
+    )
+
+
+def _check_cpus(cpus: float, actors: int) -> None:
+    """Raise DeviceError where actors of one CPU each would take every CPU."""
+    if actors >= cpus:
+        raise DeviceError(
+            f"gpus={actors} makes {actors} actors of one CPU each, and the cluster has {cpus:g}: "
+            "none would be left to read rows, and the job would wait for ever; use fewer or add CPUs",
+            device="cuda",
+        )
+
+
+class _Actor:
+    """A Scorer that a pool of Ray holds."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        scorer.model  # noqa: B018 - opened with the actor, and not by its first rows
+
+    def __call__(self, table: Any) -> Any:
+        return self._scorer.arrow(table)
+
+
+def deployment(
+    package: Openable | Scorer,
+    *,
+    max_rows: int = 64,
+    **options: Any,
+) -> Any:
+    """An application of Ray Serve: each replica gathers concurrent calls by a Batcher.
+
+    `await handle.remote(rows)` gives the outputs by name, for rows in any form of `Model.run`.
+
+    Args:
+        package: what `mk.Scorer` takes, or a Scorer.
+        max_rows: the largest batch; a replica takes twice as many calls at once, since Ray's own
+            default of 5 would never fill one.
+        options: those of `ray.serve.deployment`, such as `num_replicas`.
+
+    Raises PackageError if it is no package, and TypeError for a Scorer that keeps or explains.
+    """
+    with importing("ray", "modelkit.integrations.ray.deployment"):
+        from ray import serve
+    scorer = scorer_of(package)
+    if scorer.keep or scorer.explain:
+        raise TypeError("a deployment gives outputs alone: make its Scorer without keep, explain")
+    settings = {"name": scorer.manifest.name, "max_ongoing_requests": CALLS_A_BATCH * max_rows}
+    deployed = serve.deployment(**(settings | options))(_Replica)
+    return deployed.bind(scorer, max_rows)
+
+
+class _Replica:
+    """What a replica of Ray Serve holds."""
+
+    def __init__(self, scorer: Scorer, max_rows: int) -> None:
+        self._names = tuple(output.name for output in scorer.outputs)
+        self._batcher = Batcher(scorer.model, max_rows=max_rows)
+
+    async def __call__(self, rows: Any) -> Outputs:
+        return await self._batcher._acall(rows, self._names, PLAIN)
+
+
+def drift(
+    rows: Any,
+    profile: Profile,
+    *,
+    scores: Sequence[str] = (),
+    alpha: float = 0.01,
+    seed: int = 0,
+) -> DriftReport:
+    """Compare the rows of a Ray Dataset with a Profile: one exact test of the counts of all.
+
+    `rows` has the columns of the profile, and the outputs of the model that `scores` names, as
+    `score` adds them; `alpha` and `seed` are those of `mk.Detector`. Raises DriftError for no rows,
+    outputs that the profile does not look at, and what `Profile.tally` refuses.
+    """
+    tallier = Tallier(profile, scores)
+    tallies = rows.map_batches(
+        tallier.arrow,
+        batch_size=None,
+        batch_format="pyarrow",
+    )
+    found = [Tally.from_bytes(row[TALLY]) for row in tallies.take_all()]
+    return tallier.report(found, alpha, seed)

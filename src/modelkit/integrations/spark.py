@@ -1,0 +1,148 @@
+"""Packages in Spark: the rows of a DataFrame are scored as Arrow batches, without pickling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from modelkit.drift.profile import Profile
+from modelkit.drift.report import DriftReport
+from modelkit.drift.tallies import Tally
+from modelkit.errors import SignatureError, importing
+from modelkit.package.load import Openable
+from modelkit.scorer.arrow import arrow_field, pyarrow
+from modelkit.scorer.outputs import check_kept
+from modelkit.scorer.scorer import Scorer, scorer_of
+from modelkit.scorer.tallier import TALLY, Tallier
+
+OfBatches = Callable[[Iterable[Any]], Iterator[Any]]
+
+# Spark has no unsigned integers and no halves: each goes to the next type that holds all its values.
+WIDER = {"uint8": "int16", "uint16": "int32", "uint32": "int64", "halffloat": "float32"}
+
+
+def score(
+    rows: Any,
+    package: Openable | Scorer,
+    *,
+    outputs: Sequence[str] | None = None,
+    keep: Sequence[str] = (),
+) -> Any:
+    """Score the rows of a Spark DataFrame; nothing runs before its result is asked for.
+
+    Args:
+        rows: a `pyspark.sql.DataFrame` with the model's columns.
+        package: what `mk.Scorer` takes, or a Scorer. A path has to be there on every worker.
+        outputs: see `mk.Scorer`.
+        keep: see `mk.Scorer`.
+
+    Returns:
+        A DataFrame of the kept columns and the outputs; one of several values a row is an array.
+
+    Raises:
+        PackageError, SignatureError: as `mk.Scorer` does; also for an output of uint64, which Spark
+            does not have.
+        MissingExtraError: if pyspark is not installed.
+    """
+    with importing("pyspark", "modelkit.integrations.spark"):
+        from pyspark.sql.pandas.types import from_arrow_schema
+        from pyspark.sql.types import StructType
+    scorer = scorer_of(package, outputs=outputs, keep=keep)
+    check_kept(scorer.keep, rows.columns)
+    added = pyarrow().schema([_known(arrow_field(output)) for output in scorer.outputs])
+    kept = [rows.schema[name] for name in scorer.keep]
+    return _mapped(
+        rows,
+        [*scorer.keep, *scorer.inputs],
+        partial(_scored, scorer, added),
+        StructType([*kept, *from_arrow_schema(added)]),
+    )
+
+
+def drift(
+    rows: Any,
+    profile: Profile,
+    *,
+    scores: Sequence[str] = (),
+    alpha: float = 0.01,
+    seed: int = 0,
+) -> DriftReport:
+    """Compare the rows of a Spark DataFrame with a Profile: one exact test of the counts of all.
+
+    `rows` has the columns of the profile, and the outputs of the model that `scores` names, as
+    `score` adds them; `alpha` and `seed` are those of `mk.Detector`.
+
+    Raises DriftError for no rows, columns that are missing, outputs that the profile does not look
+    at, and what `Profile.tally` refuses.
+    """
+    tallier = Tallier(profile, scores)
+    wanted = tallier.columns(rows.columns)
+    found = _mapped(rows, wanted, tallier.batches, f"{TALLY} binary").collect()
+    return tallier.report([Tally.from_bytes(row[TALLY]) for row in found], alpha, seed)
+
+
+def _mapped(
+    rows: Any,
+    wanted: Collection[str],
+    function: OfBatches,
+    schema: Any,
+) -> Any:
+    """What a function of record batches makes of the columns that are wanted and there.
+
+    They travel under names without dots and backquotes, which Spark would read as syntax.
+    """
+    from pyspark.sql import functions
+
+    names = [name for name in rows.columns if name in wanted]
+    columns = []
+    for i, name in enumerate(names):
+        columns.append(functions.col(_quoted(name)).alias(f"column{i}"))
+    return rows.select(columns).mapInArrow(partial(_renamed, names, function), schema)
+
+
+def _renamed(
+    names: list[str],
+    function: OfBatches,
+    batches: Iterable[Any],
+) -> Iterator[Any]:
+    """A function of record batches, over batches under their own names."""
+    return function(batch.rename_columns(names) for batch in batches)
+
+
+def _quoted(name: str) -> str:
+    """A column by its whole name: Spark takes a dot for a field of a struct."""
+    escaped = name.replace("`", "``")
+    return f"`{escaped}`"
+
+
+def _scored(
+    scorer: Scorer,
+    added: Any,
+    batches: Iterable[Any],
+) -> Iterator[Any]:
+    """Record batches of scored rows: kept columns as they came, outputs in the types of Spark."""
+    pa = pyarrow()
+    for batch in scorer.batches(batches):
+        columns = batch.columns[: len(scorer.keep)]
+        outputs = batch.columns[len(scorer.keep) :]
+        for column, field in zip(outputs, added, strict=True):
+            columns.append(column.cast(field.type))
+        yield pa.record_batch(columns, names=batch.schema.names)
+
+
+def _known(field: Any) -> Any:
+    """A field with the type of Spark that holds all its values.
+
+    Raises SignatureError where there is none.
+    """
+    pa = pyarrow()
+    is_list = pa.types.is_list(field.type)
+    plain = field.type.value_type if is_list else field.type
+    if str(plain) == "uint64":
+        raise SignatureError(
+            f"output {field.name!r} is uint64, which Spark does not have; leave it out by outputs="
+        )
+    if str(plain) in WIDER:
+        plain = pa.type_for_alias(WIDER[str(plain)])
+    return field.with_type(pa.list_(plain) if is_list else plain)

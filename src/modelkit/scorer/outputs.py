@@ -1,0 +1,99 @@
+"""What a Scorer adds to rows: outputs by name, and the names of their columns side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modelkit.cast import Array
+from modelkit.errors import SignatureError
+from modelkit.signature import Signature
+from modelkit.spec import AS_OBJECTS, TensorSpec
+
+
+@dataclass(frozen=True)
+class ScoredOutput:
+    """One output: a value a row, or several that have a label each.
+
+    `labels` is None for one value a row. `size` is the number of values, None where only the rows
+    tell.
+    """
+
+    name: str
+    dtype: str
+    labels: tuple[str, ...] | None = None
+    size: int | None = None
+
+    @property
+    def is_single(self) -> bool:
+        """Whether a row has one value."""
+        return self.labels is None and self.size == 1
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its values are strings."""
+        return self.dtype in AS_OBJECTS
+
+    def column_names(self, width: int) -> list[str]:
+        """The names of the columns that a frame gets of it, for so many values a row."""
+        if self.is_single:
+            return [self.name]
+        labels = self.labels or map(str, range(width))
+        return [f"{self.name}_{label}" for label in labels]
+
+    def columns(self, values: Array) -> dict[str, Array]:
+        """Its values, (n,) or (n, width), as columns (n,) by name."""
+        if self.is_single:
+            return {self.name: values}
+        names = self.column_names(values.shape[1])
+        return dict(zip(names, values.T, strict=True))
+
+
+def scored_output(spec: TensorSpec, signature: Signature) -> ScoredOutput:
+    """How an output of a model appears beside its rows.
+
+    Raises SignatureError for an output without an axis of rows, or of more than two dimensions.
+    """
+    if not spec.shape or spec.shape[0] != signature.row_dim or len(spec.shape) > 2:
+        shape = ", ".join(map(str, spec.shape))
+        raise SignatureError(
+            f"output {spec.name!r} has shape ({shape}), which is no column beside the rows: name "
+            "the outputs that you want by outputs="
+        )
+    if len(spec.shape) == 1:
+        return ScoredOutput(spec.name, spec.dtype, size=1)
+    size = spec.shape[1] if isinstance(spec.shape[1], int) else None
+    labels: tuple[str, ...] | None = None
+    if size == 1:
+        labels = ("0",)  # a list of one value all the same
+    if spec.name == "probabilities" and signature.classes is not None:
+        labels = tuple(map(str, signature.classes))
+        size = len(labels)
+    return ScoredOutput(spec.name, spec.dtype, labels, size)
+
+
+def check_columns_apart(
+    outputs: Sequence[ScoredOutput],
+    keep: Sequence[str],
+) -> None:
+    """Raise SignatureError where a kept column and an output would have the same name."""
+    made = [output.name for output in outputs]
+    taken = set(made)
+    for output in outputs:
+        taken.update(output.column_names(output.size or 0))
+    both = sorted(taken & set(keep))
+    if both or len(set(keep)) < len(keep):
+        raise SignatureError(
+            f"keep={list(keep)} and the outputs {made} share names ({both or 'twice in keep'}); "
+            "rename the columns of the rows, or choose among the outputs by outputs="
+        )
+
+
+def check_kept(
+    keep: Sequence[str],
+    known: Sequence[str],
+) -> None:
+    """Raise SignatureError where the rows lack a column that is to be passed on."""
+    absent = [name for name in keep if name not in known]
+    if absent:
+        raise SignatureError(f"keep names {absent}, and the rows have the columns {list(known)}")

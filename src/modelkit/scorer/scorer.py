@@ -1,0 +1,314 @@
+"""The Scorer: a package as a function of a batch that travels to other processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, final
+
+from modelkit.call import PLAIN
+from modelkit.cast import Array
+from modelkit.device import DeviceName
+from modelkit.errors import SignatureError, importing
+from modelkit.manifest import Manifest
+from modelkit.model import Model, Outputs
+from modelkit.package import trust
+from modelkit.package.load import Openable, check_digest, inspect, load
+from modelkit.scorer import arrow
+from modelkit.scorer.once import OncePerProcess
+from modelkit.scorer.outputs import ScoredOutput, check_columns_apart, check_kept, scored_output
+from modelkit.scorer.sources import is_url, nearby, read_url, travelling
+from modelkit.scorer.tensors import stacked
+from modelkit.signature import Signature
+from modelkit.spec import TensorSpec
+
+if TYPE_CHECKING:
+    from modelkit.explain.explainer import Explainer
+
+_held = OncePerProcess()  # models, explainers, manifests and outputs, shared by all Scorers here
+
+
+@final
+class Scorer:
+    """Runs a package over batches, in whatever process it is called.
+
+    It is pickled as where the package is, its digest and these arguments, so that it travels to the
+    workers of an engine in one or two kilobytes; each process opens the package once, and checks
+    that it is the one that the job was started with. An engine calls the form that it has: the
+    Scorer itself for a dict of arrays, `arrow`, `batches` or `frame`.
+
+    Args:
+        source: a path that every worker sees, a URL that fsspec knows (it is copied once to each
+            machine), the bytes of a package, a binary file object, or what `Registry.reference`
+            gives. An alias is resolved there and then, and not by each worker.
+        digest: the sha256 of the manifest; by default that of the package as it is now. A joblib
+            package needs it from you.
+        allow: as for `mk.load`.
+        device: as for `mk.load`.
+        threads: CPU threads of each process; by default 1, since engines start one process a core,
+            and "auto" for a joblib package, whose estimator decides by itself.
+        outputs: the outputs to add; by default all.
+        keep: the columns of the rows to pass on, before the outputs.
+        explain: whether to add what each column contributes to the explained output, and the base,
+            as `mk.Explainer` with the package's own background gives them.
+
+    Raises:
+        PackageError: if it is no package, or another than `digest` says.
+        SignatureError: for unknown outputs, and names that would be there twice.
+        ExplainError: if it is to explain, and the package has no background or cannot be explained.
+    """
+
+    def __init__(  # noqa: PLR0913 - all but one by keyword
+        self,
+        source: Openable,
+        *,
+        digest: str | None = None,
+        allow: Collection[str] = (),
+        device: DeviceName = "cpu",
+        threads: int | str | None = None,
+        outputs: Sequence[str] | None = None,
+        keep: Sequence[str] = (),
+        explain: bool = False,
+    ) -> None:
+        self._source = travelling(source)
+        self._allow = tuple(sorted(trust.check_allow(allow)))
+        self._device = device
+        self._keep = tuple(keep)
+        self._explain = explain
+        manifest = self._read_manifest()
+        if manifest.runtime == "joblib":
+            trust.check_trusted(digest, frozenset(self._allow))
+        if threads is None:
+            threads = "auto" if manifest.runtime == "joblib" else 1
+        self._threads = threads
+        check_digest(manifest, digest)
+        self._digest = manifest.digest
+        self._names = _chosen(outputs, manifest.signature)
+        check_columns_apart(self.outputs, self._keep)
+
+    def _read_manifest(self) -> Manifest:
+        if isinstance(self._source, str) and is_url(self._source):
+            return inspect(read_url(self._source))
+        return inspect(self._source)
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of the package's manifest."""
+        return self._digest
+
+    @property
+    def keep(self) -> tuple[str, ...]:
+        """The columns of the rows that are passed on."""
+        return self._keep
+
+    @property
+    def explain(self) -> bool:
+        """Whether it adds what each column contributes."""
+        return self._explain
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the package says about itself."""
+        key = ("manifest", self._digest)
+        found: Manifest = _held.get(key, self._open_manifest)
+        return found
+
+    def _open_manifest(self) -> Manifest:
+        manifest = inspect(nearby(self._source, self._digest))
+        check_digest(manifest, self._digest)
+        return manifest
+
+    @property
+    def signature(self) -> Signature:
+        """The signature of the model."""
+        return self.manifest.signature
+
+    @property
+    def model(self) -> Model:
+        """The Model of this process. Raises what `mk.load` does."""
+        key = ("model", *self._way())
+        found: Model = _held.get(key, self._open)
+        return found
+
+    def _way(self) -> tuple[Any, ...]:
+        """By what Models are told apart."""
+        device = self._device if isinstance(self._device, str) else tuple(self._device)
+        return self._digest, device, self._threads, self._allow
+
+    def _open(self) -> Model:
+        return load(
+            nearby(self._source, self._digest),
+            device=self._device,
+            threads=self._threads,
+            digest=self._digest,
+            allow=self._allow,
+        )
+
+    def _explainer(self) -> Explainer:
+        from modelkit.explain.explainer import Explainer  # which needs onnx, as scoring does not
+
+        key = ("explainer", *self._way())
+        make = partial(Explainer, self.model)
+        found: Explainer = _held.get(key, make)
+        return found
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns that the model takes, and the tensors without columns; others are not read."""
+        signature = self.signature
+        names = []
+        for spec in signature.inputs:
+            names += [column.name for column in spec.columns] or [spec.name]
+        return tuple(names)
+
+    @property
+    def outputs(self) -> tuple[ScoredOutput, ...]:
+        """What is added to the rows, in this order."""
+        key = ("outputs", *self._way(), self._names, self._explain)
+        found: tuple[ScoredOutput, ...] = _held.get(key, self._outputs)
+        return found
+
+    def _outputs(self) -> tuple[ScoredOutput, ...]:
+        signature = self.signature
+        specs = {spec.name: spec for spec in signature.outputs}
+        added = [scored_output(specs[name], signature) for name in self._names]
+        if self._explain:
+            from modelkit.scorer.explained import explained_outputs
+
+            added += explained_outputs(self._explainer(), signature)
+        return tuple(added)
+
+    # The forms of a batch.
+
+    def __call__(self, batch: dict[str, Array]) -> dict[str, Array]:
+        """Score a dict of arrays, (n,) or (n, width) each.
+
+        Returns the kept columns and the outputs by name, strings as `str` of numpy.
+
+        Raises SignatureError for rows that do not fit.
+        """
+        check_kept(self._keep, list(batch))
+        scored = {name: batch[name] for name in self._keep}
+        rows = {name: batch[name] for name in self.inputs if name in batch}
+        added = self._score(rows)
+        for output in self.outputs:
+            values = added[output.name]
+            scored[output.name] = values.astype(str) if output.is_text else values
+        return scored
+
+    def _score(self, rows: Any) -> Outputs:
+        """Outputs by name, for rows that have the model's columns alone."""
+        found = self.model._call(rows, self._names, PLAIN)
+        if self._explain:
+            from modelkit.scorer.explained import contributions
+
+            explanation = self._explainer().explain(rows)
+            return found | contributions(explanation)
+        return found
+
+    def schema(self, rows: Any) -> Any:
+        """The Arrow schema of scored rows, for rows of this Arrow schema; nothing is run."""
+        pa = arrow.pyarrow()
+        check_kept(self._keep, rows.names)
+        kept = [rows.field(name) for name in self._keep]
+        return pa.schema([*kept, *map(arrow.arrow_field, self.outputs)])
+
+    def arrow(self, table: Any) -> Any:
+        """Score an Arrow table: the kept columns and the outputs, as a table of `schema`."""
+        pa = arrow.pyarrow()
+        schema = self.schema(table.schema)
+        rows = arrow.select(table, self.inputs)
+        feeds = self._with_tensors(
+            rows,
+            rows.column_names,
+            arrow.as_tensor,
+        )
+        added = self._score(feeds)
+        columns = [table[name] for name in self._keep]
+        columns += [arrow.arrow_column(added[output.name], output) for output in self.outputs]
+        return pa.table(columns, schema=schema)
+
+    def _with_tensors(
+        self,
+        rows: Any,
+        names: Sequence[str],
+        read: Callable[[Any, TensorSpec], Any],
+    ) -> Any:
+        """Rows, or feeds where the model has tensors that a column has whole."""
+        whole = [spec for spec in self.signature.inputs if not spec.columns]
+        if not whole:
+            return rows
+        feeds = {name: rows[name] for name in names}
+        for spec in whole:
+            if spec.name in feeds:
+                feeds[spec.name] = read(feeds[spec.name], spec)
+        return feeds
+
+    def batches(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """Score a stream of Arrow record batches, one after the other."""
+        pa = arrow.pyarrow()
+        for batch in batches:
+            yield from self.arrow(pa.Table.from_batches([batch])).to_batches()
+
+    def frame(self, frame: Any) -> Any:
+        """Score a pandas frame.
+
+        Returns the kept columns and the outputs, under the same index. An output of several values
+        a row has a column for each, named by class or number: a column of arrays would be slow in
+        every frame library.
+        """
+        with importing("pandas", "Scorer.frame", "frames"):
+            import pandas as pd
+        known = list(frame.columns)
+        check_kept(self._keep, known)
+        rows = frame[[name for name in self.inputs if name in known]]
+        feeds = self._with_tensors(
+            rows,
+            list(rows.columns),
+            stacked,
+        )
+        added = self._score(feeds)
+        columns = {name: frame[name] for name in self._keep}
+        for output in self.outputs:
+            for name, values in output.columns(added[output.name]).items():
+                columns[name] = pd.Series(
+                    values,
+                    index=frame.index,
+                    dtype="str" if output.is_text else output.dtype,
+                )
+        return pd.DataFrame(columns, index=frame.index)
+
+    def __repr__(self) -> str:
+        manifest = self.manifest
+        return f"<Scorer of {manifest.name} {manifest.version}, {self._digest[:12]}>"
+
+
+def scorer_of(package: Openable | Scorer, **options: Any) -> Scorer:
+    """A Scorer of a package, or the one that is given.
+
+    Raises TypeError for a Scorer together with other options than the default: it has its own.
+    """
+    if not isinstance(package, Scorer):
+        return Scorer(package, **options)
+    given = [name for name, value in options.items() if value not in (None, (), [])]
+    if given:
+        raise TypeError(
+            f"a Scorer has its own {given}: pass them to mk.Scorer, or pass the package"
+        )
+    return package
+
+
+def _chosen(
+    outputs: Sequence[str] | None,
+    signature: Signature,
+) -> tuple[str, ...]:
+    """The names of the outputs that were asked for. Raises SignatureError for unknown ones."""
+    known = signature.output_names
+    if outputs is None:
+        return tuple(known)
+    if isinstance(outputs, str):
+        raise SignatureError(f"outputs is a list of names, not the text {outputs!r}")
+    odd = [name for name in outputs if name not in known]
+    if odd or not outputs:
+        raise SignatureError(f"there are no outputs {odd}; the model has {list(known)}")
+    return tuple(dict.fromkeys(outputs))

@@ -1,0 +1,100 @@
+"""Where a package is, said so that other processes and machines find it too."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+from modelkit.errors import ContainerError, PackageError, importing
+from modelkit.package.load import Openable, Reference, inspect
+
+Whereabouts = (
+    Reference | str | bytes
+)  # an absolute path or a URL, the bytes themselves, or a reference
+
+
+def travelling(source: Openable) -> Whereabouts:
+    """A source in the form that is pickled: a path becomes absolute, a file is read.
+
+    Raises TypeError for anything that no package is read from.
+    """
+    if isinstance(source, Reference | bytes):
+        return source
+    if isinstance(source, bytearray | memoryview):
+        return bytes(source)
+    if isinstance(source, str | os.PathLike):
+        path = os.fspath(source)
+        return path if is_url(path) else str(Path(path).absolute())
+    read = getattr(source, "read", None)
+    if read is None:
+        raise TypeError(
+            "a Scorer takes a path, a URL, bytes, a binary file object or what "
+            f"Registry.reference gives, not {type(source).__name__}"
+        )
+    return bytes(read())
+
+
+def is_url(source: str) -> bool:
+    """Whether a text is the URL of a file elsewhere, and no path."""
+    return "://" in source
+
+
+def nearby(source: Whereabouts, digest: str) -> Openable:
+    """What `mk.load` opens here: a source at a URL is copied once to a file named by its digest.
+
+    Raises:
+        ContainerError: if the URL cannot be read.
+        MissingExtraError: if fsspec is not installed.
+    """
+    if not isinstance(source, str) or not is_url(source):
+        return source
+    place = cached_path(digest)
+    if not _holds(place, digest):
+        write_once(place, read_url(source))
+    return place
+
+
+def cached_path(digest: str) -> Path:
+    """The file on this machine that a package from elsewhere is copied to."""
+    return Path.home() / ".cache" / "modelkit" / f"{digest}.mk"
+
+
+def _holds(path: Path, digest: str) -> bool:
+    """Whether a file is there, and says that it is this package; opening it checks the rest."""
+    try:
+        return inspect(path).digest == digest
+    except (OSError, PackageError):
+        return False
+
+
+def read_url(url: str) -> bytes:
+    """The bytes at a URL that fsspec knows.
+
+    Raises:
+        ContainerError: if they cannot be read.
+        MissingExtraError: if fsspec, or what it needs for this kind of URL, is not installed.
+    """
+    with importing("fsspec", f"reading {url}", "engines"):
+        import fsspec
+    try:
+        with fsspec.open(url, "rb") as file:
+            return bytes(file.read())
+    except ImportError as error:
+        raise ContainerError(f"{url} needs a library of fsspec's: {error}") from error
+    except Exception as error:
+        raise ContainerError(
+            f"{url} cannot be read ({type(error).__name__}: {error}); check the URL, and the "
+            "credentials in the environment of this process"
+        ) from error
+
+
+def write_once(target: Path, data: bytes) -> None:
+    """Write a file in one step: whoever opens it sees all of it or none."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{uuid.uuid4().hex}.tmp"
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

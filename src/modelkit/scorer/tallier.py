@@ -1,0 +1,167 @@
+"""The Tallier: counts batches of rows for a Profile, in whatever process it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, final
+
+import numpy as np
+
+from modelkit.drift.detector import Detector
+from modelkit.drift.outputs import OF_CLASSES
+from modelkit.drift.profile import Profile
+from modelkit.drift.report import DriftReport
+from modelkit.drift.tallies import Tally, check_adds_up
+from modelkit.errors import DriftError
+from modelkit.scorer import arrow
+from modelkit.scorer.once import OncePerProcess
+
+TALLY = "tally"  # the one column of a table of tallies
+_profiles = OncePerProcess()
+
+
+@final
+class Tallier:
+    """Makes a Tally of each batch that an engine hands it; it is pickled as the Profile's bytes.
+
+    Args:
+        profile: the past.
+        scores: the outputs of the model that are among the columns of the rows, as a Scorer adds
+            them; without any, the rows alone are counted.
+
+    Raises:
+        DriftError: for outputs that the profile does not look at, and for a profile that no tallies
+            are tested against.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        scores: Sequence[str] = (),
+    ) -> None:
+        self._data = profile.to_bytes()
+        self._digest = profile.digest
+        self._scores = tuple(scores)
+        check_adds_up(profile)
+        looked_at = {name.partition("[")[0] for name in profile.outputs()}
+        if "confidence" in looked_at:
+            looked_at.add(OF_CLASSES)
+        odd = sorted(set(scores) - looked_at)
+        if odd:
+            raise DriftError(f"the profile has no scores {odd}; it has {sorted(looked_at)}")
+
+    @property
+    def profile(self) -> Profile:
+        """The Profile of this process."""
+        make = partial(Profile.from_bytes, self._data)
+        found: Profile = _profiles.get(self._digest, make)
+        return found
+
+    def columns(self, known: Sequence[str]) -> list[str]:
+        """Those of the known columns that are counted.
+
+        Raises DriftError where one is missing.
+        """
+        needed = self.profile.sources()
+        self.profile.check_columns(known)
+        for name in self._scores:
+            needed += _score_columns(name, known)
+        if self.profile.time in known:
+            needed.append(str(self.profile.time))
+        return list(dict.fromkeys(needed))
+
+    def arrow(self, table: Any) -> Any:
+        """A table of one tally, of none for no rows."""
+        if not table.num_rows:
+            return _table([])
+        return _table([self._of_table(table)])
+
+    def _of_table(self, table: Any) -> Tally:
+        def read(name: str) -> Any:
+            return _array(table[name], name)
+
+        return self._counted(table.column_names, read)
+
+    def _counted(
+        self,
+        known: Sequence[str],
+        read: Callable[[str], Any],
+    ) -> Tally:
+        columns = {name: read(name) for name in self.columns(known)}
+        scores = {}
+        for name in self._scores:
+            own = [columns.pop(column) for column in _score_columns(name, known)]
+            if name in known:
+                scores[name] = own[0]
+            else:
+                scores[name] = np.column_stack(own)
+        return self.profile.tally(columns or None, scores or None)
+
+    def batches(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """One record batch of the tally of a stream of Arrow record batches."""
+        pa = arrow.pyarrow()
+        total: list[Tally] = []
+        for batch in batches:
+            if batch.num_rows:
+                own = self._of_table(pa.Table.from_batches([batch]))
+                total = [Tally.total([*total, own])]
+        yield from _table(total).to_batches()
+
+    def frame(self, frame: Any) -> list[Tally]:
+        """The tally of a pandas frame, none for no rows."""
+        if not len(frame):
+            return []
+
+        def read(name: str) -> Any:
+            return _stacked(frame[name])
+
+        return [self._counted(list(frame.columns), read)]
+
+    def report(
+        self,
+        tallies: Sequence[Tally],
+        alpha: float,
+        seed: int,
+    ) -> DriftReport:
+        """The exact test of the sum of tallies. Raises DriftError for no rows."""
+        if not tallies:
+            raise DriftError("there are no rows to test")
+        detector = Detector(
+            self.profile,
+            alpha=alpha,
+            seed=seed,
+        )
+        return detector.test(Tally.total(tallies))
+
+
+def _score_columns(name: str, known: Sequence[str]) -> list[str]:
+    """The columns of an output: its own, or one for each of its values, as frames have them.
+
+    Raises DriftError where there are none.
+    """
+    if name in known:
+        return [name]
+    found = [column for column in known if column.startswith(f"{name}_")]
+    if not found:
+        raise DriftError(f"the rows lack the scores {name!r}; there are {list(known)}")
+    return found
+
+
+def _array(column: Any, name: str) -> Any:
+    """A column of Arrow as arrays of rows are; lists as (n, width)."""
+    if arrow.is_list(column):
+        return arrow.as_block(column, name)
+    return column
+
+
+def _stacked(column: Any) -> Any:
+    """A column of a frame; one of arrays as (n, width)."""
+    return np.stack(column.to_numpy()) if np.ndim(column.iloc[0]) else column
+
+
+def _table(tallies: Sequence[Tally]) -> Any:
+    """Tallies as a table of bytes."""
+    pa = arrow.pyarrow()
+    data = [tally.to_bytes() for tally in tallies]
+    return pa.table({TALLY: pa.array(data, pa.binary())})

@@ -1,0 +1,527 @@
+"""MLflow opens, serves and mirrors packages, and what it logged of others becomes packages.
+
+`make test-engines` runs this in an environment that has MLflow; elsewhere it is skipped.
+"""
+
+import os
+import pickle
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.judged import save_pair
+from helpers.servers import Served, free_port, started, wait_until
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+import modelkit as mk
+from modelkit.errors import (
+    ConversionError,
+    IntegrityError,
+    PackageError,
+    RegistryError,
+    SignatureError,
+    UntrustedError,
+)
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+mlflow = pytest.importorskip("mlflow")
+
+from modelkit.integrations import mlflow as mkm  # noqa: E402 - skipped before without MLflow
+from modelkit.integrations.mlflow.readers import NATIVE_CLASSES  # noqa: E402
+from modelkit.integrations.mlflow.signatures import model_signature  # noqa: E402
+
+# What MLflow warns of in itself, and Spark's word on pandas 3 (SPARK-55965).
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:::mlflow"),
+    pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.timeout(300),
+]
+NUMBERS = ["age", "visits", "income"]
+OK = 200
+NAME = "churn.eu"
+
+
+def customers(n, seed):
+    """Rows whose whole numbers have no missing value, whose floats and texts have some."""
+    rng = np.random.default_rng(seed)
+    rows = pd.DataFrame(
+        {
+            "age": rng.integers(18, 80, n).astype(float),
+            "visits": rng.integers(0, 9, n),
+            "income": rng.normal(3, 1, n),
+            "plan": pd.Series(rng.choice(["basic", "full"], n), dtype=object),
+        }
+    )
+    rows.loc[3, "age"] = np.nan
+    rows.loc[5, "plan"] = None
+    return rows, np.where(rows["visits"] > 4, "yes", "no")
+
+
+X, Y = customers(400, 0)
+FLOATS = np.random.default_rng(1).normal(size=(300, 4)).astype(np.float32)
+FRAME = pd.DataFrame(FLOATS, columns=["a", "b", "c", "d"])
+SIGN = (FLOATS[:, 0] + FLOATS[:, 1] > 0).astype(int)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def store(tmp_path_factory):
+    """A tracking store and a registry in one file of SQLite."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    place = f"sqlite:///{folder}/store.db"
+    mlflow.set_tracking_uri(place)
+    mlflow.set_registry_uri(place)
+    mlflow.set_experiment(
+        experiment_id=mlflow.create_experiment("tests", artifact_location=f"file://{folder}/files")
+    )
+    yield mlflow.MlflowClient()
+    mlflow.set_experiment(experiment_id="0")  # which every store has
+    mlflow.set_tracking_uri(before[0])
+    mlflow.set_registry_uri(before[1])
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    numbers = make_pipeline(SimpleImputer(), StandardScaler())
+    before = make_column_transformer(
+        (numbers, NUMBERS), (OneHotEncoder(handle_unknown="ignore"), ["plan"])
+    )
+    model = make_pipeline(before, LogisticRegression()).fit(X, Y)
+    path = tmp_path_factory.mktemp("packages") / "churn.mk"
+    mk.save(model, path, example=X, name=NAME, version="1.0.0")
+    return path
+
+
+@pytest.fixture(scope="module")
+def graph():
+    """A linear classifier whose input is a tensor without columns."""
+    from skl2onnx import to_onnx
+
+    model = LogisticRegression().fit(FLOATS, SIGN)
+    return to_onnx(model, FLOATS[:1], options={"zipmap": False})
+
+
+@pytest.fixture(scope="module")
+def tensors(graph, tmp_path_factory):
+    path = tmp_path_factory.mktemp("packages") / "tensors.mk"
+    mk.save(graph, path, name="tensors", version="1")
+    return path
+
+
+@pytest.fixture(scope="module")
+def logged(package):
+    return mkm.log_model(package)
+
+
+@pytest.fixture(scope="module")
+def served(package):
+    return mk.load(package).run(X)
+
+
+def test_the_file_itself_is_logged_with_its_digest_and_nothing_is_pickled(package, logged):
+    manifest = mk.inspect(package)
+    root = Path(mlflow.artifacts.download_artifacts(logged.model_uri))
+    files = sorted(path.name for path in root.rglob("*") if path.is_file())
+    assert [name for name in files if name.endswith((".mk", ".pkl"))] == ["churn.mk"]
+    assert (root / "data" / "churn.mk").read_bytes() == package.read_bytes()
+    assert logged.metadata["modelkit"]["digest"] == manifest.digest
+    flavor = logged.flavors["python_function"]
+    assert flavor["loader_module"] == "modelkit.integrations.mlflow"
+    needed = (root / "requirements.txt").read_text().splitlines()
+    libraries = {line.partition("==")[0] for line in needed}
+    assert libraries == {"mlflow", "modelkit-sdk", "onnxruntime", "numpy", "pandas"}
+    assert mlflow.active_run() is None
+
+
+def test_the_training_frame_is_answered_to_the_bit_under_its_own_index(logged, served):
+    model = mlflow.pyfunc.load_model(logged.model_uri)
+    rows = X.set_index(np.arange(400) + 7)
+    answer = model.predict(rows)
+    assert list(answer) == ["label", "probabilities"]
+    assert answer.index.equals(rows.index)
+    assert list(answer["label"]) == list(served["label"])
+    assert np.array_equal(np.stack(answer["probabilities"]), served["probabilities"])
+
+
+def test_whole_numbers_may_be_missing_in_every_form(logged, package):
+    model = mlflow.pyfunc.load_model(logged.model_uri)
+    gaps = X.astype({"visits": float})
+    gaps.loc[[0, 9], "visits"] = np.nan
+    expected = mk.load(package).run(gaps)["probabilities"]
+    for rows in (gaps, gaps.astype({"visits": "Int64"}), gaps.astype({"plan": "string"})):
+        assert np.array_equal(np.stack(model.predict(rows)["probabilities"]), expected)
+
+
+def test_a_call_names_the_outputs_that_it_wants(logged, served):
+    model = mlflow.pyfunc.load_model(logged.model_uri)
+    answer = model.predict(X[:9], params={"outputs": ["label"]})
+    assert list(answer) == ["label"]
+    assert list(answer["label"]) == list(served["label"][:9])
+    with pytest.raises(SignatureError, match="score"):
+        model.predict(X[:9], params={"outputs": ["score"]})
+
+
+def test_every_choice_and_number_of_rows_gives_columns_of_one_type(logged, served):
+    model = mlflow.pyfunc.load_model(logged.model_uri)
+    for n in (1, 2, 3, 9):  # with two classes, two rows could be taken for a matrix
+        answer = model.predict(X[:n], params={"outputs": ["probabilities", "label"]})
+        assert list(answer) == ["probabilities", "label"]
+        assert all(isinstance(row, np.ndarray) for row in answer["probabilities"])
+        assert np.array_equal(np.stack(answer["probabilities"]), served["probabilities"][:n])
+    assert model.predict(X[:0]).shape == (0, 2)
+
+
+def test_rows_that_do_not_fit_are_told_by_the_package_itself(logged):
+    model = mlflow.pyfunc.load_model(logged.model_uri)
+    with pytest.raises(SignatureError, match="missing column 'age'"):
+        model.predict(X.drop(columns="age"))
+    with pytest.raises(SignatureError, match="visits"):
+        model.predict(X.assign(visits="many"))
+
+
+def test_a_digest_pins_the_package_by_the_environment_or_by_the_settings(logged, monkeypatch):
+    uri = logged.model_uri
+    digest = logged.metadata["modelkit"]["digest"]
+    other = "0" * 64
+    mlflow.pyfunc.load_model(uri, model_config={"digest": digest})
+    with pytest.raises(IntegrityError, match="model_config asks for 0000"):
+        mlflow.pyfunc.load_model(uri, model_config={"digest": other})
+    monkeypatch.setenv("MODELKIT_DIGEST", digest)
+    mlflow.pyfunc.load_model(uri)
+    monkeypatch.setenv("MODELKIT_DIGEST", other)
+    with pytest.raises(IntegrityError, match="MODELKIT_DIGEST asks for 0000"):
+        mlflow.pyfunc.load_model(uri, model_config={"digest": digest})
+
+
+def test_a_package_that_was_exchanged_in_the_store_is_refused(package, tensors, tmp_path):
+    folder = tmp_path / "model"
+    mlflow.artifacts.download_artifacts(mkm.log_model(package).model_uri, dst_path=folder)
+    (folder / "data" / "churn.mk").write_bytes(tensors.read_bytes())
+    with pytest.raises(IntegrityError, match="asks for"):
+        mlflow.pyfunc.load_model(str(folder))
+
+
+def test_tensors_without_columns_are_declared_as_tensors(tensors):
+    logged = mkm.log_model(tensors)
+    assert "(-1, 4)" in str(logged.signature.inputs)
+    answer = mlflow.pyfunc.load_model(logged.model_uri).predict(FLOATS)
+    for name, values in mk.load(tensors).run(FLOATS).items():
+        assert np.array_equal(np.stack(answer[name]), values)
+
+
+def test_a_pickled_package_is_not_logged(tmp_path):
+    path = tmp_path / "pickled.mk"
+    model = LogisticRegression().fit(FLOATS, SIGN)
+    mk.save(model, path, example=FLOATS, name="pickled", version="1", format="joblib")
+    with pytest.raises(UntrustedError, match="without asking"):
+        mkm.log_model(path)
+
+
+def test_every_type_of_an_output_has_one_in_mlflow_or_is_refused():
+    tensors = (mk.TensorSpec("x", "float32", ("n", 2)),)
+    kinds = ["int8", "uint16", "int64", "uint32", "float16", "float64", "bool", "string"]
+    outputs = tuple(mk.TensorSpec(f"o{i}", kind, ("n",)) for i, kind in enumerate(kinds))
+    outputs += (mk.TensorSpec("deep", "float32", ("n", 2, 3)), mk.TensorSpec("k", "int64", ()))
+    found = model_signature(mk.Signature(tensors, outputs)).outputs
+    names = [str(kind) for kind in found.input_types()]
+    assert names[:4] == ["DataType.integer", "DataType.integer", "DataType.long", "DataType.long"]
+    assert names[8] == "Array(Array(float))"
+    assert found.input_names()[-1] == "deep"
+    refused = mk.Signature(tensors, (mk.TensorSpec("big", "uint64", ("n",)),))
+    with pytest.raises(SignatureError, match="uint64"):
+        model_signature(refused)
+    alone = mk.Signature(tensors, (mk.TensorSpec("total", "float32", ()),))
+    with pytest.raises(SignatureError, match="a value for each row"):
+        model_signature(alone)
+
+
+def test_a_server_of_mlflow_answers_as_the_package_does(logged, served):
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", logged.model_uri]
+    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    environ = {
+        "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
+        "MODELKIT_DIGEST": logged.metadata["modelkit"]["digest"],
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    }
+    with started(command, environ) as process:
+        server = Served(process, port)
+        wait_until(lambda: answers_ping(server), process)
+        rows = X[:12].astype(object).where(X[:12].notna(), None)
+        records = rows.to_dict("records")
+        split = {"columns": list(rows), "data": rows.to_numpy().tolist()}
+        for body in ({"dataframe_records": records}, {"dataframe_split": split}):
+            status, answer = server.post("/invocations", body)
+            assert status == OK, answer
+            found = np.array([each["probabilities"] for each in answer["predictions"]])
+            assert np.array_equal(found, served["probabilities"][:12])
+        only = {"dataframe_records": records, "params": {"outputs": ["label"]}}
+        answer = server.post("/invocations", only)[1]["predictions"]
+        assert answer == [{"label": label} for label in served["label"][:12]]
+        server.end()
+
+
+def answers_ping(server):
+    try:
+        return server.ask("GET", "/ping")[0] == OK
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def spark(tmp_path_factory):
+    pytest.importorskip("pyspark")
+    from pyspark.sql import SparkSession
+
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    settings = {
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("spark")),
+    }
+    session = SparkSession.builder.master("local[2]").config(map=settings).getOrCreate()
+    yield session
+    session.stop()
+
+
+def test_spark_scores_by_the_function_that_mlflow_makes(logged, served, spark):
+    answer = mlflow.pyfunc.spark_udf(spark, logged.model_uri, env_manager="local")
+    rows = X.reset_index(names="id").astype({"plan": object})
+    gaps = rows.where(rows.notna(), None).to_numpy().tolist()
+    kinds = "id long, age double, visits long, income double, plan string"
+    frame = spark.createDataFrame(gaps, kinds).repartition(3)
+    found = frame.select("id", answer(*X.columns).alias("answer")).orderBy("id").collect()
+    assert [row["answer"]["label"] for row in found] == list(served["label"])
+    got = np.array([row["answer"]["probabilities"] for row in found])
+    assert np.array_equal(got, served["probabilities"])
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    """A Registry with two versions of one model, and the alias "champion"."""
+    folder = tmp_path_factory.mktemp("registry")
+    candidate, champion = save_pair(folder)
+    found = mk.Registry(folder / "models")
+    for path in (champion, candidate):
+        found.register(path)
+    found.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+    return found
+
+
+def test_a_registry_is_mirrored_once_and_its_aliases_follow(registry, store):
+    numbers = mkm.mirror(registry, "churn")
+    assert numbers == {"1.0.0": "1", "1.1.0": "2"}
+    assert mkm.mirror(registry, "churn") == numbers
+    for release in registry.versions("churn"):
+        tags = store.get_model_version("churn", numbers[release.version]).tags
+        assert tags["modelkit.digest"] == release.digest
+        assert tags["modelkit.version"] == release.version
+    shown = store.get_model_version_by_alias("churn", "champion")
+    assert (shown.version, shown.tags["modelkit.generation.champion"]) == (1, "1")
+
+    registry.set_alias("churn", "champion", "1.1.0", expected="1.0.0", reason="better")
+    registry.set_alias("churn", "previous", "1.0.0", expected=None, reason="kept")
+    assert mkm.mirror(registry, "churn") == numbers
+    shown = store.get_model_version_by_alias("churn", "champion")
+    assert (shown.version, shown.tags["modelkit.generation.champion"]) == (2, "2")
+    assert store.get_model_version_by_alias("churn", "previous").version == 1
+    assert len(store.search_model_versions("name='churn'")) == 2
+    rows = pd.DataFrame({"a": [0.5, -1.0], "b": [-0.5, 2.0]})
+    answer = mlflow.pyfunc.load_model("models:/churn@champion").predict(rows)
+    assert list(answer["label"]) == list(registry.load("churn", "champion").predict(rows))
+
+
+def test_an_alias_that_moves_while_it_is_mirrored_is_seen(registry, store, monkeypatch):
+    before = registry.aliases("churn")["champion"].version
+    after = {"1.0.0": "1.1.0", "1.1.0": "1.0.0"}[before]
+    moved = []
+    known = mlflow.search_model_versions
+
+    def search(**options):
+        if not moved:  # another process sets the alias when its value has been read
+            other = mk.Registry(registry.url)
+            moved.append(
+                other.set_alias("churn", "champion", after, expected=before, reason="meanwhile")
+            )
+        return known(**options)
+
+    monkeypatch.setattr(mlflow, "search_model_versions", search)
+    numbers = mkm.mirror(registry, "churn")
+    shown = store.get_model_version_by_alias("churn", "champion")
+    assert str(shown.version) == numbers[after]
+    assert shown.tags["modelkit.generation.champion"] == str(moved[0].generation)
+
+
+def test_an_alias_that_mlflow_keeps_for_itself_is_refused(package, tmp_path, store):
+    for alias in ("latest", "v2"):
+        registry = mk.Registry(tmp_path / alias)
+        registry.register(package)
+        registry.set_alias(NAME, alias, "1.0.0", expected=None, reason="first")
+        with pytest.raises(RegistryError, match="for itself"):
+            mkm.mirror(registry, NAME)
+    assert not store.search_model_versions(f"name='{NAME}'")
+    with pytest.raises(mk.errors.NotFound):
+        mkm.mirror(registry, "absent")
+
+
+def test_an_evaluation_and_a_verdict_are_metrics_and_artifacts(tmp_path):
+    candidate, champion = save_pair(tmp_path)
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame(rng.normal(size=(2000, 2)), columns=["a", "b"])
+    truth = (rng.random(2000) < 1 / (1 + np.exp(-rows["a"] - rows["b"]))).astype(int)
+    region = np.where(np.arange(2000) % 3, "nørth (50%)", "south")
+    verdict = mk.gate(
+        candidate, champion, rows.assign(region=region), truth, margin=0.05, slices=["region"]
+    )
+    evaluation = mk.evaluate(mk.load(candidate), rows, truth)
+    with mlflow.start_run() as run:
+        info = mkm.log_model(candidate)
+        mkm.log_evaluation(evaluation, model_id=info.model_id)
+        mkm.log_verdict(verdict, model_id=info.model_id)
+    logged = mlflow.get_run(run.info.run_id)
+    assert logged.data.metrics["accuracy"] == evaluation["accuracy"].value
+    assert logged.data.metrics["accuracy_low"] == evaluation["accuracy"].low
+    estimates = [check for check in verdict.checks if check.estimate is not None]
+    shown = [name for name in logged.data.metrics if name.startswith("gate/")]
+    assert len(shown) == len(estimates) > 3
+    assert any("nørth _28_50_25__29_" in name for name in shown)
+    assert logged.data.tags["modelkit.verdict.decision"] == verdict.decision
+    text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/verdict.json")
+    assert mk.Verdict.from_json(text) == verdict
+    text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/evaluation.json")
+    assert mk.Evaluation.from_json(text) == evaluation
+    model = mlflow.get_logged_model(info.model_id)
+    assert {metric.key for metric in model.metrics} >= {"accuracy", *shown}
+
+
+def saved(flavor, model, folder, **options):
+    """A folder as MLflow writes it for a flavor."""
+    module = import_module(f"mlflow.{flavor}")
+    module.save_model(model, folder, pip_requirements=[], **options)  # else it opens it to see
+    return str(folder)
+
+
+def imported(folder, path, example, **options):
+    """The Model of a package that was made from a folder of MLflow."""
+    mkm.import_model(folder, path, example=example, name="imported", version="1", **options)
+    return mk.load(path)
+
+
+def test_an_onnx_model_becomes_a_package(graph, tensors, tmp_path):
+    folder = saved("onnx", graph, tmp_path / "model")
+    model = imported(folder, tmp_path / "onnx.mk", FLOATS)
+    for name, values in mk.load(tensors).run(FLOATS).items():
+        assert np.array_equal(model.run(FLOATS)[name], values)
+
+
+def test_boosted_trees_become_packages_without_pickle(tmp_path):
+    xgboost = pytest.importorskip("xgboost")
+    model = xgboost.XGBClassifier(n_estimators=5, max_depth=3).fit(FRAME, SIGN)
+    folder = saved("xgboost", model, tmp_path / "xgboost")
+    found = imported(folder, tmp_path / "xgboost.mk", FRAME)
+    assert np.allclose(found.predict_proba(FRAME), model.predict_proba(FRAME), atol=1e-6)
+    lightgbm = pytest.importorskip("lightgbm")
+    rows = lightgbm.Dataset(FRAME, SIGN)
+    booster = lightgbm.train({"objective": "regression", "verbose": -1}, rows, 5)
+    folder = saved("lightgbm", booster, tmp_path / "lightgbm")
+    found = imported(folder, tmp_path / "lightgbm.mk", FRAME)
+    assert np.allclose(np.ravel(found.predict(FRAME)), booster.predict(FRAME), atol=1e-6)
+    catboost = pytest.importorskip("catboost")
+    model = catboost.CatBoostRegressor(iterations=5, verbose=0, allow_writing_files=False)
+    model.fit(FRAME, FLOATS[:, 0])
+    folder = saved("catboost", model, tmp_path / "catboost")
+    found = imported(folder, tmp_path / "catboost.mk", FRAME)
+    assert np.allclose(np.ravel(found.predict(FRAME)), model.predict(FRAME), atol=1e-6)
+
+
+def test_a_skops_file_opens_by_what_its_reader_allows_and_not_by_what_it_says(tmp_path):
+    pytest.importorskip("skops")
+    plain = make_pipeline(StandardScaler(), LogisticRegression()).fit(FRAME, SIGN)
+    folder = saved("sklearn", plain, tmp_path / "plain", serialization_format="skops")
+    found = imported(folder, tmp_path / "plain.mk", FRAME)
+    assert np.allclose(found.predict_proba(FRAME), plain.predict_proba(FRAME), atol=1e-6)
+    forest = RandomForestClassifier(5, random_state=0).fit(FRAME, SIGN)
+    tree = "sklearn.tree._tree.Tree"
+    folder = saved(
+        "sklearn",
+        forest,
+        tmp_path / "forest",
+        serialization_format="skops",
+        skops_trusted_types=[tree],
+    )
+    with pytest.raises(UntrustedError, match=tree):
+        imported(folder, tmp_path / "forest.mk", FRAME)
+    found = imported(folder, tmp_path / "forest.mk", FRAME, allow={tree})
+    assert np.allclose(found.predict_proba(FRAME), forest.predict_proba(FRAME), atol=1e-6)
+
+
+class Trap:
+    """Leaves a file where it is unpickled."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def __reduce__(self):
+        return Path.touch, (self.place,)
+
+
+def test_a_pickled_model_is_not_read_without_consent(tmp_path):
+    model = LogisticRegression().fit(FRAME, SIGN)
+    folder = saved("sklearn", model, tmp_path / "model", serialization_format="pickle")
+    found = imported(folder, tmp_path / "model.mk", FRAME, allow={"pickle"})
+    assert np.allclose(found.predict_proba(FRAME), model.predict_proba(FRAME), atol=1e-6)
+    opened = tmp_path / "opened"
+    (tmp_path / "model" / "model.pkl").write_bytes(pickle.dumps(Trap(opened)))
+    with pytest.raises(UntrustedError, match="runs whatever code"):
+        imported(folder, tmp_path / "model.mk", FRAME)
+    with pytest.raises(TypeError, match="collection"):
+        imported(folder, tmp_path / "model.mk", FRAME, allow="pickle")
+    assert not opened.exists()
+
+
+def edited(folder, flavor, **changes):
+    """Change what a folder says of its model."""
+    from mlflow.models import Model
+
+    model = Model.load(folder)
+    model.flavors[flavor].update(changes)
+    model.save(str(Path(folder) / "MLmodel"))
+
+
+def test_a_model_that_names_another_class_or_another_file_is_refused(tmp_path):
+    xgboost = pytest.importorskip("xgboost")
+    model = xgboost.XGBClassifier(n_estimators=2).fit(FRAME, SIGN)
+    folder = saved("xgboost", model, tmp_path / "model")
+    for kind in ("os.system", "xgboost.core.ctypes", "subprocess.Popen"):
+        edited(folder, "xgboost", model_class=kind)
+        with pytest.raises(UntrustedError, match=kind):
+            imported(folder, tmp_path / "bad.mk", FRAME)
+    (tmp_path / "outside.ubj").write_bytes(b"secret")
+    for place in ("../outside.ubj", str(tmp_path / "outside.ubj"), "absent", None):
+        edited(folder, "xgboost", model_class="xgboost.sklearn.XGBClassifier", data=place)
+        with pytest.raises(PackageError, match="not in its folder"):
+            imported(folder, tmp_path / "bad.mk", FRAME)
+
+
+def test_the_classes_of_boosted_trees_are_those_that_their_libraries_have():
+    for library, names in NATIVE_CLASSES.items():
+        module = pytest.importorskip(library)
+        for name in names:
+            assert hasattr(getattr(module, name), "load_model")
+
+
+def test_a_model_of_another_flavor_is_refused(logged, tmp_path):
+    with pytest.raises(ConversionError, match="python_function"):
+        imported(logged.model_uri, tmp_path / "other.mk", X)
