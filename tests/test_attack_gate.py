@@ -26,6 +26,8 @@ from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.metrics import METRICS
 from modelkit.evaluation.paired import PairedDifference
 from modelkit.gating.comparison import JudgedAnswers, compare_by
+from modelkit.gating.floors import floor_check
+from modelkit.gating.policy import read_floor
 from modelkit.retraining.history import runs_of
 
 # The gate.
@@ -69,6 +71,20 @@ def test_two_rows_that_differ_by_as_much_show_nothing(metric):
     assert compared.difference.error == 0
     assert compared.p_above(0) == 0.25
     assert compared.exchanged().p_above(0) == 1.0
+
+
+@pytest.mark.parametrize(("positives", "share"), [(2, 0.3), (3, 0.5), (5, 0.6), (20, 0.5)])
+def test_a_floor_of_a_rare_class_is_shown_as_seldom_as_stated(positives, share):
+    rng = np.random.default_rng(0)
+    y = np.repeat([1, 0], [positives, 60])
+    floor = read_floor(f"recall >= {share}")
+    shown = []
+    for _ in range(400):
+        told = np.where(y == 1, rng.random(len(y)) < share, 0).astype(np.int64)
+        answered = Answered("binary", y, told, classes=(0, 1))
+        check = floor_check(floor, METRICS["binary"]["recall"], answered, 0.05)
+        shown.append(check.outcome == "pass")
+    assert np.mean(shown) <= 0.083  # .05 and three standard errors; it was up to .15
 
 
 @pytest.mark.parametrize("units", [2, 5, 2000, 1e6])
