@@ -18,6 +18,7 @@ from modelkit.drift.units import UnitRows
 from modelkit.errors import DriftError
 
 TALLY_SCHEMA = "modelkit.tally/1"
+MOST_ROWS = 1 << 48  # of one group, so that sums over groups and cells stay below 2**63
 STRANGE = -1  # the number of a stratum that the reference does not have
 
 Group = tuple[int | str | None, int]  # the key of a unit, None where there are none; and a stratum
@@ -112,23 +113,36 @@ class Tally:
         """The inverse of `to_bytes`. Raises DriftError for anything else."""
         about, arrays = archive.unpack(TALLY_SCHEMA, data, "tally")
         try:
-            groups = tuple((key, int(stratum)) for key, stratum in about["groups"])
-            counts = arrays["counts"].astype(np.int64)
+            groups = tuple((key, stratum) for key, stratum in about["groups"])
+            stored = arrays["counts"]
             profile = str(about["profile"])
         except (KeyError, TypeError, ValueError) as error:
             raise DriftError(f"this is no tally: {error!r}") from error
-        fits = counts.ndim == 3 and counts.shape[::2] == (len(groups), CELLS)
-        if not fits or counts.min(initial=0) < 0:
+        _check_groups(groups)
+        fits = stored.ndim == 3 and stored.shape[::2] == (len(groups), CELLS)
+        if not fits or stored.dtype.kind != "u" or stored.max(initial=0) > MOST_ROWS:
             raise DriftError(
-                f"this is no tally: counts have the shape {counts.shape}, or are below 0"
+                f"this is no tally: its counts are {stored.dtype} {stored.shape}, or too large"
             )
-        return Tally(profile, groups, counts)
+        return Tally(profile, groups, stored.astype(np.int64))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Tally.from_bytes, (self.to_bytes(),)
 
     def __repr__(self) -> str:
         return f"<Tally of {self.rows:,} rows in {len(self.groups)} groups>"
+
+
+def _check_groups(groups: Sequence[tuple[Any, Any]]) -> None:
+    """Raise DriftError unless all keys are of one type, and each group is there once."""
+    kinds = {type(key) for key, _ in groups}
+    strata = [stratum for _, stratum in groups]
+    numbered = all(type(stratum) is int and stratum >= STRANGE for stratum in strata)
+    of_one_kind = len(kinds) <= 1 and kinds <= {int, str, type(None)}
+    if not of_one_kind or not numbered or len(set(groups)) < len(groups):
+        raise DriftError(
+            "this is no tally: its groups are no units and strata, or one is there twice"
+        )
 
 
 def _tally(

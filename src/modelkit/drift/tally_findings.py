@@ -15,7 +15,7 @@ from modelkit.drift.report import DriftReport
 from modelkit.drift.tallies import STRANGE, Tally
 from modelkit.drift.unit_findings import units_report
 from modelkit.drift.unit_permutation import CallUnits
-from modelkit.drift.units import unit_name
+from modelkit.drift.units import BATCH_UNIT, unit_name
 from modelkit.drift.values import DriftCheck
 from modelkit.drift.watch import Watch
 from modelkit.errors import DriftError
@@ -39,6 +39,7 @@ def of_tally(
         raise DriftError("this is a tally of another profile; the counts would not mean the same")
     if not tally.groups:
         raise DriftError("there are no rows to test")
+    _check_fits(profile, tally)
     found: list[DriftCheck] = []
     for feature, counts in zip(profile.features, tally.counts.sum(axis=0), strict=True):
         found += checks.unseen(feature, counts)
@@ -56,6 +57,23 @@ def of_tally(
         assumptions=(*report.assumptions, FROM_COUNTS),
         checks=(*found, *report.checks),
     )
+
+
+def _check_fits(
+    profile: Profile,
+    tally: Tally,
+) -> None:
+    """Raise DriftError for counts that no rows give, as in bytes that something else wrote."""
+    strata, features, _ = profile.counts.shape
+    known = all(stratum < strata for _, stratum in tally.groups)
+    keyed = {key is not None for key, _ in tally.groups}
+    has_keys = profile.unit not in (None, BATCH_UNIT)
+    if not known or keyed != {has_keys} or tally.counts.shape[1] != features:
+        raise DriftError("the tally has other strata, units or features than its profile")
+    rows = tally.counts.sum(axis=2)
+    of_group = tally.group_rows[:, None]
+    if not ((rows == of_group) | (rows == 0)).all() or not of_group.all():
+        raise DriftError("the features of the tally were counted over different numbers of rows")
 
 
 def _stratum_counts(

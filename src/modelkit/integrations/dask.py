@@ -62,7 +62,8 @@ def drift(
         rows: a `dask.dataframe.DataFrame` with the columns of the profile.
         profile: the past.
         scores: the outputs of the model that are among the columns, as `score` adds them: for each
-            a column of its name, or those whose name begins with it and an underscore.
+            a column of its name, or those whose name begins with it and an underscore, which have
+            to stand in the order of `score`: a profile does not know the names of classes.
         alpha: see `mk.Detector`.
         seed: see `mk.Detector`.
 

@@ -62,8 +62,8 @@ def select(
 
 
 def is_list(column: Any) -> bool:
-    """Whether a column has several values a row."""
-    return hasattr(column.type, "value_type") or hasattr(column.type, "storage_type")
+    """Whether a column has several values a row; encoded ones have a type of values too."""
+    return hasattr(column.type, "storage_type") or hasattr(column.type, "value_field")
 
 
 def as_tensor(column: Any, spec: TensorSpec) -> Any:

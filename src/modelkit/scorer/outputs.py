@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from modelkit.cast import Array
@@ -79,6 +80,11 @@ def check_columns_apart(
     """Raise SignatureError where a kept column and an output would have the same name."""
     made = [output.name for output in outputs]
     taken = set(made)
+    if len(taken) < len(made):
+        raise SignatureError(
+            f"the model has outputs of the names that an explanation adds, in {made}; choose among "
+            "its outputs by outputs="
+        )
     for output in outputs:
         taken.update(output.column_names(output.size or 0))
     both = sorted(taken & set(keep))
@@ -93,7 +99,43 @@ def check_kept(
     keep: Sequence[str],
     known: Sequence[str],
 ) -> None:
-    """Raise SignatureError where the rows lack a column that is to be passed on."""
+    """Raise SignatureError where a column that is to be passed on is not there once."""
+    twice = [name for name in keep if list(known).count(name) > 1]
+    if twice:
+        raise SignatureError(f"keep names {twice}, and the rows have several columns of that name")
     absent = [name for name in keep if name not in known]
     if absent:
         raise SignatureError(f"keep names {absent}, and the rows have the columns {list(known)}")
+
+
+def check_lengths(
+    kept: Mapping[str, Array],
+    added: Mapping[str, Array],
+) -> None:
+    """Raise SignatureError where a kept column has another number of rows than the outputs."""
+    rows = max(map(len, added.values()))
+    odd = [name for name, values in kept.items() if len(values) != rows]
+    if odd:
+        raise SignatureError(f"the model was given {rows} rows, and keep has others in {odd}")
+
+
+def check_side_by_side(
+    outputs: Sequence[ScoredOutput],
+    added: Mapping[str, Array],
+) -> None:
+    """Raise SignatureError where two columns of a frame would have one name."""
+    taken: list[str] = []
+    for output in outputs:
+        taken += output.column_names(1 if output.is_single else added[output.name].shape[1])
+    twice = [name for name, times in Counter(taken).items() if times > 1]
+    if twice:
+        raise SignatureError(
+            f"columns of several outputs would be named {twice}; choose among them by outputs="
+        )
+
+
+def names_of(names: Sequence[str], what: str) -> tuple[str, ...]:
+    """Names that a caller gave. Raises SignatureError for a text, whose letters would be names."""
+    if isinstance(names, str):
+        raise SignatureError(f"{what} is a list of names, not the text {names!r}")
+    return tuple(names)

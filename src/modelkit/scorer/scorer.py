@@ -8,16 +8,25 @@ from typing import TYPE_CHECKING, Any, final
 
 from modelkit.call import PLAIN
 from modelkit.cast import Array
-from modelkit.device import DeviceName
+from modelkit.device import DeviceName, device_chain
 from modelkit.errors import SignatureError, importing
 from modelkit.manifest import Manifest
 from modelkit.model import Model, Outputs
 from modelkit.package import trust
 from modelkit.package.load import Openable, check_digest, inspect, load
+from modelkit.runtimes.threads import choose_threads
 from modelkit.scorer import arrow
 from modelkit.scorer.once import OncePerProcess
-from modelkit.scorer.outputs import ScoredOutput, check_columns_apart, check_kept, scored_output
-from modelkit.scorer.sources import is_url, nearby, read_url, travelling
+from modelkit.scorer.outputs import (
+    ScoredOutput,
+    check_columns_apart,
+    check_kept,
+    check_lengths,
+    check_side_by_side,
+    names_of,
+    scored_output,
+)
+from modelkit.scorer.sources import is_url, open_nearby, read_url, travelling
 from modelkit.scorer.tensors import stacked
 from modelkit.signature import Signature
 from modelkit.spec import TensorSpec
@@ -55,6 +64,7 @@ class Scorer:
     Raises:
         PackageError: if it is no package, or another than `digest` says.
         SignatureError: for unknown outputs, and names that would be there twice.
+        DeviceError: for a device or a number of threads that there is none of.
         ExplainError: if it is to explain, and the package has no background or cannot be explained.
     """
 
@@ -73,13 +83,15 @@ class Scorer:
         self._source = travelling(source)
         self._allow = tuple(sorted(trust.check_allow(allow)))
         self._device = device
-        self._keep = tuple(keep)
+        self._keep = names_of(keep, "keep")
         self._explain = explain
         manifest = self._read_manifest()
         if manifest.runtime == "joblib":
             trust.check_trusted(digest, frozenset(self._allow))
         if threads is None:
             threads = "auto" if manifest.runtime == "joblib" else 1
+        choose_threads(threads, 1)
+        device_chain(device, ())
         self._threads = threads
         check_digest(manifest, digest)
         self._digest = manifest.digest
@@ -114,7 +126,7 @@ class Scorer:
         return found
 
     def _open_manifest(self) -> Manifest:
-        manifest = inspect(nearby(self._source, self._digest))
+        manifest = open_nearby(self._source, self._digest, inspect)
         check_digest(manifest, self._digest)
         return manifest
 
@@ -136,13 +148,14 @@ class Scorer:
         return self._digest, device, self._threads, self._allow
 
     def _open(self) -> Model:
-        return load(
-            nearby(self._source, self._digest),
+        opened = partial(
+            load,
             device=self._device,
             threads=self._threads,
             digest=self._digest,
             allow=self._allow,
         )
+        return open_nearby(self._source, self._digest, opened)
 
     def _explainer(self) -> Explainer:
         from modelkit.explain.explainer import Explainer  # which needs onnx, as scoring does not
@@ -191,6 +204,7 @@ class Scorer:
         scored = {name: batch[name] for name in self._keep}
         rows = {name: batch[name] for name in self.inputs if name in batch}
         added = self._score(rows)
+        check_lengths(scored, added)
         for output in self.outputs:
             values = added[output.name]
             scored[output.name] = values.astype(str) if output.is_text else values
@@ -269,6 +283,7 @@ class Scorer:
         )
         added = self._score(feeds)
         columns = {name: frame[name] for name in self._keep}
+        check_side_by_side(self.outputs, added)
         for output in self.outputs:
             for name, values in output.columns(added[output.name]).items():
                 columns[name] = pd.Series(
@@ -306,9 +321,8 @@ def _chosen(
     known = signature.output_names
     if outputs is None:
         return tuple(known)
-    if isinstance(outputs, str):
-        raise SignatureError(f"outputs is a list of names, not the text {outputs!r}")
-    odd = [name for name in outputs if name not in known]
-    if odd or not outputs:
+    asked = names_of(outputs, "outputs")
+    odd = [name for name in asked if name not in known]
+    if odd or not asked:
         raise SignatureError(f"there are no outputs {odd}; the model has {list(known)}")
-    return tuple(dict.fromkeys(outputs))
+    return tuple(dict.fromkeys(asked))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from modelkit.errors import ContainerError, PackageError, importing
+from modelkit.errors import ContainerError, IntegrityError, PackageError, importing
 from modelkit.package.load import Openable, Reference, inspect
 
+T = TypeVar("T")
 Whereabouts = (
     Reference | str | bytes
 )  # an absolute path or a URL, the bytes themselves, or a reference
@@ -32,7 +35,10 @@ def travelling(source: Openable) -> Whereabouts:
             "a Scorer takes a path, a URL, bytes, a binary file object or what "
             f"Registry.reference gives, not {type(source).__name__}"
         )
-    return bytes(read())
+    data = read()
+    if not isinstance(data, bytes):
+        raise TypeError('a package is read from a file that is open in binary mode, as by "rb"')
+    return data
 
 
 def is_url(source: str) -> bool:
@@ -40,24 +46,48 @@ def is_url(source: str) -> bool:
     return "://" in source
 
 
-def nearby(source: Whereabouts, digest: str) -> Openable:
-    """What `mk.load` opens here: a source at a URL is copied once to a file named by its digest.
+def open_nearby(
+    source: Whereabouts,
+    digest: str,
+    read: Callable[[Openable], T],
+) -> T:
+    """What `read` makes of a source; one at a URL is copied once to a file named by its digest.
+
+    A copy that was damaged meanwhile is made again, and where none can be written the package is
+    read from memory.
 
     Raises:
         ContainerError: if the URL cannot be read.
         MissingExtraError: if fsspec is not installed.
     """
     if not isinstance(source, str) or not is_url(source):
-        return source
+        return read(source)
     place = cached_path(digest)
-    if not _holds(place, digest):
-        write_once(place, read_url(source))
+    if place is not None and _holds(place, digest):
+        try:
+            return read(place)
+        except IntegrityError:
+            pass  # its contents are not those that its own manifest names
+    return read(_copied(place, read_url(source)))
+
+
+def cached_path(digest: str) -> Path | None:
+    """The file on this machine that a package from elsewhere is copied to; None without a home."""
+    try:
+        return Path.home() / ".cache" / "modelkit" / f"{digest}.mk"
+    except RuntimeError:  # as in a container whose user has no name
+        return None
+
+
+def _copied(place: Path | None, data: bytes) -> Openable:
+    """A file with these bytes, or the bytes where it cannot be written."""
+    if place is None:
+        return data
+    try:
+        write_once(place, data)
+    except OSError:  # a home that is read-only or full, or that another user owns
+        return data
     return place
-
-
-def cached_path(digest: str) -> Path:
-    """The file on this machine that a package from elsewhere is copied to."""
-    return Path.home() / ".cache" / "modelkit" / f"{digest}.mk"
 
 
 def _holds(path: Path, digest: str) -> bool:

@@ -42,6 +42,8 @@ class Tallier:
     ) -> None:
         self._data = profile.to_bytes()
         self._digest = profile.digest
+        if isinstance(scores, str):
+            raise DriftError(f"scores is a list of names, not the text {scores!r}")
         self._scores = tuple(scores)
         check_adds_up(profile)
         looked_at = {name.partition("[")[0] for name in profile.outputs()}
