@@ -81,7 +81,7 @@ def show(name, estimator, X, folder):
             "opened",
             f"by a second process in {took['open']:.0f} ms, imports included; no sklearn, joblib, onnx or pickle",
         ),
-        ("signature", textwrap.shorten(answers["signature"], 160, placeholder=" ...")),
+        ("signature", textwrap.shorten(answers["signature"], 80, placeholder=" ...")),
         ("placement", answers["placement"]),
         (
             "answers",
@@ -146,6 +146,23 @@ def compare(path, estimator, X):
     return f"by modelkit serve at {url}: row 0 is {label!r}, as by scikit-learn, probabilities within {gap:.1g}"
 
 
+def judge(folder):
+    """Whether a linear model may take the place of boosting, by rows that neither was trained on."""
+    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    linear = make_pipeline(StandardScaler(), LogisticRegression())
+    estimators = {"1.0.0": GradientBoostingClassifier(random_state=0), "2.0.0": linear}
+    for version, estimator in estimators.items():
+        path = folder / f"cancer-{version}.mk"
+        fitted = estimator.fit(X[::2], y[::2])
+        mk.save(fitted, path, example=X[::2], name="cancer", version=version)
+    candidate, champion = folder / "cancer-2.0.0.mk", folder / "cancer-1.0.0.mk"
+    verdict = mk.gate(candidate, champion, X[1::2], y[1::2], margin=0.01)
+    primary = next(check for check in verdict.checks if check.part == "metric")
+    return (
+        f"a linear model for boosting: {verdict.decision}, {primary.name} {primary.interval_text}"
+    )
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         show("breast-cancer", *breast_cancer(), Path(folder))
@@ -153,6 +170,7 @@ def main():
         show("penguins", model, X, Path(folder))
         say("watched", watch(Path(folder) / "penguins.mk", X))
         say("served", compare(Path(folder) / "penguins.mk", model, X))
+        say("judged", judge(Path(folder)))
 
 
 if __name__ == "__main__":

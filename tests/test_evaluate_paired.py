@@ -192,7 +192,7 @@ def test_where_nothing_can_be_told():
     assert standard_error(np.array([np.nan, 0.1])) is None
     assert standard_error(np.zeros(5), np.zeros(5, int)) is None
     same = PairedDifference(0.0, 0.0, 50)
-    assert same.p_above(-0.01) == 0
+    assert same.p_above(-0.01) == 2.0**-50
     assert same.p_above(0.0) == 1
 
 

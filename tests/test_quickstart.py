@@ -63,7 +63,12 @@ def test_a_monitor_raises_no_alarm_on_the_same_rows_and_a_batch_of_others_does(s
 
 
 def test_modelkit_serve_answers_as_scikit_learn(screen):
-    served = screen[screen.index("  served ") :]
+    served = screen[screen.index("  served ") : screen.index("  judged ")]
     words = " ".join(served.split())
     assert re.search(r"at http://127\.0\.0\.1:\d+: row 0 is 'Adelie', as by scikit-learn, ", words)
     assert float(words.rpartition(" ")[2]) < 1e-9
+
+
+def test_a_gate_judges_a_candidate(screen):
+    judged = screen[screen.index("  judged ") :]
+    assert re.search(r"a linear model for boosting: promote, accuracy 0\.0\d", judged), judged

@@ -149,8 +149,8 @@ def test_a_model_is_an_asynchronous_context_manager():
 
 
 def test_a_monitor_around_a_batcher_counts_what_was_answered_on_a_loop():
-    reference = np.random.default_rng(0).normal(size=(200, 2))
-    profile = mk.Profile.fit(reference, reference=reference)
+    training, reference = np.random.default_rng(0).normal(size=(2, 200, 2))
+    profile = mk.Profile.fit(training, reference=reference)
 
     async def main():
         with mk.Batcher(summed(), plan="learn") as batcher:

@@ -77,17 +77,13 @@ SIGN = (FLOATS[:, 0] + FLOATS[:, 1] > 0).astype(int)
 def store(tmp_path_factory):
     """A tracking store and a registry in one file of SQLite."""
     folder = tmp_path_factory.mktemp("mlflow")
-    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
-    place = f"sqlite:///{folder}/store.db"
-    mlflow.set_tracking_uri(place)
-    mlflow.set_registry_uri(place)
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/store.db")  # which the registry follows
     mlflow.set_experiment(
         experiment_id=mlflow.create_experiment("tests", artifact_location=f"file://{folder}/files")
     )
     yield mlflow.MlflowClient()
     mlflow.set_experiment(experiment_id="0")  # which every store has
-    mlflow.set_tracking_uri(before[0])
-    mlflow.set_registry_uri(before[1])
+    mlflow.set_tracking_uri("")
 
 
 @pytest.fixture(scope="module")

@@ -149,7 +149,8 @@ def _both_curves(
     answered: Answered,
     label: str,
 ) -> tuple[ScoreCurve, ...]:
-    if not held.any() or held.all():
+    counted = answered.weight > 0
+    if not held[counted].any() or held[counted].all():
         return ()
     with importing("scikit-learn", "a ROC curve", "evaluate"):
         from sklearn.metrics import precision_recall_curve, roc_curve

@@ -49,13 +49,13 @@ class PairedDifference:
     def p_above(self, bound: float) -> float:
         """The one-sided p-value of "the true difference is at most `bound`", by a t test.
 
-        It is 1 where nothing can be told. Where no unit differs from another, the difference is
-        taken for exact.
+        It is 1 where nothing can be told. Where no unit differs from another, there is no error to
+        divide by, and it is that of the sign test: all units on one side of the bound.
         """
         if self.error is None or self.units < 2:
             return 1.0
         if self.error == 0:
-            return 0.0 if self.value > bound else 1.0
+            return 2.0**-self.units if self.value > bound else 1.0
         t = (self.value - bound) / self.error
         return float(special_functions().stdtr(self.units - 1, -t))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Literal, final, get_args
+
+from modelkit.errors import GateError
 
 CheckOutcome = Literal["pass", "fail", "unclear"]
 CheckPart = Literal["contract", "floor", "metric", "veto", "slice", "budget", "own"]
@@ -35,6 +37,9 @@ class Check:
         text: what was found, in a sentence.
         rows_needed: how many rows would show it, with a probability of .8, if the candidate is as
             good as the champion; None where that cannot be said, or it is shown.
+
+    Raises:
+        GateError: for any other outcome.
     """
 
     name: str
@@ -52,6 +57,14 @@ class Check:
     alpha: float | None = None
     text: str = ""
     rows_needed: int | None = None
+
+    def __post_init__(self) -> None:
+        # Any other word would be no "fail", and so stop nothing.
+        if self.outcome not in get_args(CheckOutcome):
+            known = ", ".join(map(repr, get_args(CheckOutcome)))
+            raise GateError(
+                f"the outcome of the check {self.name!r} is one of {known}, not {self.outcome!r}"
+            )
 
     def __str__(self) -> str:
         told = [f"{self.outcome:<7} {self.name}"]

@@ -11,7 +11,13 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.evaluation.answered import Answered
-from modelkit.evaluation.intervals import Interval, special_functions, units_of
+from modelkit.evaluation.intervals import (
+    Interval,
+    Measured,
+    special_functions,
+    standard_error,
+    units_of,
+)
 from modelkit.evaluation.metrics import TaskMetric
 from modelkit.evaluation.paired import (
     PairedDifference,
@@ -166,13 +172,35 @@ def compare_by(
     if not np.isfinite(measured[0].influence - measured[1].influence).all():
         return _by_weights(metric, ours, theirs, seed)
     higher = bool(metric.higher_is_better)
+    found = difference_of(*measured, ours.clusters, higher_is_better=higher)
+    if metric.name == "rmse":
+        found = _of_roots(found, measured, ours.clusters)
     return Comparison(
-        difference_of(*measured, ours.clusters, higher_is_better=higher),
+        found,
         len(ours),
         _formula(metric, ours),
         _counts(metric, ours, theirs),
         bounded=metric.domain in ("share", "correlation"),
     )
+
+
+def _of_roots(
+    found: PairedDifference,
+    measured: tuple[Measured, Measured],
+    clusters: Array | None,
+) -> PairedDifference:
+    """A difference of two roots with the larger of two errors: as they are, and if they were equal.
+
+    By its own root, a model that a few large errors happened to miss has a small error of its own,
+    which the other's do not outweigh: 8 % to 20 % of equal candidates were better at 5 %. If the two
+    are equal, sqrt(a) - sqrt(b) = (a - b) / (sqrt(a) + sqrt(b)), which is the t test of squares.
+    """
+    ours, theirs = measured
+    both = ours.value + theirs.value
+    if found.error is None or not both:
+        return found
+    squares = (ours.value * ours.influence - theirs.value * theirs.influence) * 2 / both
+    return replace(found, error=max(found.error, standard_error(squares, clusters) or 0.0))
 
 
 def _formula(

@@ -19,6 +19,7 @@ from modelkit.gating.check import Check
 from modelkit.gating.comparison import LEAST_DISTANCE, SHOWN_WITH
 from modelkit.gating.policy import MetricFloor
 
+SHARES = ("recall", "precision")  # of the rows of a class, which may be few
 EXACT = "hits / rows, with the exact interval of Clopper and Pearson"
 BY_INFLUENCE = "the figure of the candidate, with the t interval of what each row adds to it"
 
@@ -38,7 +39,7 @@ def floor_check(
         measured = metric.measure(answered)
     except Undefined as reason:
         return replace(asked, text=f"{floor.metric} is not defined: {reason}")
-    exact = metric.counts and answered.clusters is None
+    exact = (metric.counts or metric.name in SHARES) and answered.clusters is None
     formula = EXACT if exact else BY_INFLUENCE
     told = replace(asked, estimate=measured.value, formula=formula)
     ends_of = _exact if exact else metric.interval
@@ -55,8 +56,8 @@ def _exact(
     answered: Answered,
     level: float,
 ) -> Interval:
-    """The exact interval of a share of independent rows."""
-    n = len(answered)
+    """The exact interval of a share of independent rows: of those that the figure rests on."""
+    n = round(min(measured.units, len(answered)))
     return clopper_pearson(round(measured.value * n), n, level)
 
 

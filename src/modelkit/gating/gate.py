@@ -82,8 +82,11 @@ def gate(  # noqa: PLR0913 - what a gate may ask, all by keyword
         MissingExtraError: if scipy is missing.
     """
     rows = LabelledRows(X, y, slices=slices, clusters=clusters, queries=queries)
-    own = tuple(checks)
-    refuse_twice(own)
+    own = _own_checks(checks)
+    if not isinstance(registry, Registry | None):
+        raise GateError(f"registry is a mk.Registry, not {registry!r:.80}")
+    if not isinstance(seed, int) or seed < 0:
+        raise GateError(f"seed is a whole number of at least 0, not {seed!r}")
     with ExitStack() as stack:
         ours = open_judged(candidate, registry, stack, "candidate")
         theirs = open_judged(champion, registry, stack, "champion")
@@ -112,3 +115,12 @@ def gate(  # noqa: PLR0913 - what a gate may ask, all by keyword
         )
         asking = Asking(ours, theirs, rows, kind, policy, seed)
         return judge(asking, own, registry, clock=time.perf_counter)
+
+
+def _own_checks(checks: Sequence[Check]) -> tuple[Check, ...]:
+    """The checks of the caller. Raises GateError for what is none, and for two of one name."""
+    listed = () if isinstance(checks, Check) else tuple(checks)
+    if isinstance(checks, Check) or not all(isinstance(check, Check) for check in listed):
+        raise GateError(f"checks is a list of mk.Check, not {checks!r:.80}")
+    refuse_twice(listed)
+    return listed

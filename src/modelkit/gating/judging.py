@@ -10,6 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit.cast import Array
 from modelkit.errors import GateError
 from modelkit.evaluation.answered import TaskKind
 from modelkit.evaluation.assembly import FEW_UNITS, library_versions
@@ -43,11 +44,12 @@ class Asking:
     policy: GatePolicy
     seed: int
 
-    @property
-    def digest(self) -> str:
-        """What tells this gate from others on the same rows."""
+    def digest(self, clusters: Array | None) -> str:
+        """What tells this gate from others on the same rows: other clusters make another test."""
         models = (self.candidate.manifest.model_digest, self.champion.manifest.model_digest)
-        return hashlib.sha256("\0".join((*models, self.policy.digest)).encode()).hexdigest()
+        together = b"" if clusters is None else clusters.astype("<i8").tobytes()
+        told = "\0".join((*models, self.policy.digest)).encode()
+        return hashlib.sha256(told + together).hexdigest()
 
 
 def judge(
@@ -64,7 +66,10 @@ def judge(
     if any(check.outcome == "fail" for check in checks):
         return _verdict(asking, [*checks, *own], None, 0)
     asked = asked_rows(asking.candidate.model, asking.champion.model, asking.rows, asking.kind)
-    use = 0 if registry is None else counted_use(registry.hold_out(asked.digest), asking.digest)
+    use = 0
+    if registry is not None:
+        gate = asking.digest(asked.task.clusters)
+        use = counted_use(registry.hold_out(asked.digest), gate)
     levels = Levels(share_of_alpha(asking.policy.alpha, use), asking.policy.alpha)
     both = answered_by_both(asking.candidate.model, asking.champion.model, asked)
     checks.append(numbers_check(both))

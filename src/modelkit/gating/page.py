@@ -19,7 +19,10 @@ VERDICT_STYLE = (
 .fail .pill{color:var(--bad);border-color:var(--bad);font-weight:600}
 .spare .pill{border-style:dashed;color:var(--soft)}
 .checks td{border-top:1px solid var(--line)}
+.checks{width:100%}
 .checks .name{min-width:9em;overflow-wrap:anywhere}
+.checks .soft{white-space:normal;min-width:7em}
+.checks .why{min-width:9em;overflow-wrap:anywhere}
 .checks .heading{color:var(--ink);font-size:15px;font-weight:600;padding:22px 0 6px}
 .checks .how{border:0;padding-top:0;color:var(--soft);font-size:12px}
 .checks tr.spare+tr td:first-child,.checks tr+tr td:first-child:empty{border:0}

@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import inf, isfinite
-from typing import Any, final
+from numbers import Real
+from typing import Any, TypeGuard, final
 
 from modelkit.cast import Array
 from modelkit.errors import GateError
@@ -126,7 +127,7 @@ def read_policy(  # noqa: PLR0913 - what `gate` was asked
     about: dict[str, Any],
 ) -> GatePolicy:
     """What a gate was asked, checked. Raises GateError."""
-    if not 0 < alpha < 0.5:
+    if not isinstance(alpha, Real) or not 0 < alpha < 0.5:
         raise GateError(f"alpha is above 0 and below .5, such as .05, not {alpha!r}")
     known: dict[str, AnyMetric] = dict(METRICS[kind])
     first = next(iter(known)) if metric is None else metric
@@ -145,7 +146,7 @@ def read_policy(  # noqa: PLR0913 - what `gate` was asked
         floors=floors,
         vetoes=tuple(dict.fromkeys(vetoes)),
         budgets=_read_budgets(budgets),
-        alpha=alpha,
+        alpha=float(alpha),
         about=about,
     )
 
@@ -206,9 +207,14 @@ def read_margins(
 
 
 def _margin(name: str, value: object) -> float:
-    if not isinstance(value, int | float) or not 0 <= value < inf:
+    if not _is_number(value) or not 0 <= value < inf:
         raise GateError(f"the margin of {name} is a number of at least 0, not {value!r}")
     return float(value)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """Whether it is one; True is none, which would be a margin of 1."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _listed(
@@ -250,11 +256,13 @@ def _check_ordered(metric: AnyMetric) -> None:
 
 
 def _read_budgets(budgets: Mapping[str, float] | None) -> dict[str, float]:
+    if budgets is not None and not isinstance(budgets, Mapping):
+        raise GateError(f"budgets is a dict, such as {{'size_ratio': 1.1}}, not {budgets!r:.80}")
     found = {}
     for name, limit in (budgets or {}).items():
         if name not in BUDGETS:
             raise GateError(f"there is no budget {name!r}; there are {', '.join(BUDGETS)}")
-        if not isinstance(limit, int | float) or not isfinite(limit) or limit <= 0:
+        if not _is_number(limit) or not isfinite(limit) or limit <= 0:
             raise GateError(f"the budget {name} is a number above 0, not {limit!r}")
         found[name] = float(limit)
     return found

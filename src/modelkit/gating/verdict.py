@@ -130,6 +130,8 @@ class Verdict:
             found = fields.read_object(Verdict, plain, "verdict")
         except (TypeError, ValueError) as error:
             raise GateError(f"this is no Verdict in JSON: {error}") from error
+        if not found.checks:
+            raise GateError("this is no Verdict: it has no check")
         if found.decision != decision_of(found.checks):
             raise GateError(
                 f"this is no Verdict: its checks come to {decision_of(found.checks)!r}, and it says "

@@ -165,7 +165,8 @@ class Desk:
         return _object(Claim, self._read(path), path)
 
     def _create(self, path: str, about: Mapping[str, Any]) -> bool:
-        return self._shelf.create(path, json.dumps(dict(about), sort_keys=True).encode())
+        data = json.dumps(dict(about), sort_keys=True, allow_nan=False)  # what can be read again
+        return self._shelf.create(path, data.encode())
 
     def _read(self, path: str) -> dict[str, Any]:
         data = self._shelf.read(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,6 +20,8 @@ from modelkit.retraining.training import training_of
 from modelkit.retraining.work import Judge, RunWork, Train
 
 RunTurn = tuple[int, Claim]  # the number of a run, and the claim by which it is this caller's
+FIRST = -2_208_988_800  # 1900, in POSIX seconds
+LAST = 32_503_680_000  # 3000; the milliseconds of today are beyond it
 MOST_CLAIMS = 3  # of a run: one that ends each of its processes is not begun for ever
 
 
@@ -70,7 +73,12 @@ def retrain(  # noqa: PLR0913 - all but three by keyword
         Exception: what `train` or `judge` raise; the run has failed, and says so without the words
             of the error, which may hold a row.
     """
+    if not isinstance(registry, Registry):
+        raise RetrainError(f"registry is a mk.Registry, not {registry!r:.80}")
+    if not isinstance(asked, str):
+        raise RetrainError(f"asked says why, in a text, and not {asked!r:.80}")
     watched = watched_of(drift)
+    clock = partial(_seconds, clock)
     if labelled is None and (policy.fresh or policy.labels is not None):
         raise RetrainError(
             "policy.fresh and policy.labels count labelled rows: pass labelled=, a function of a "
@@ -92,6 +100,14 @@ def retrain(  # noqa: PLR0913 - all but three by keyword
     run, _ = settled_run(desk, number, clock())
     close_with([run], watched)
     return run
+
+
+def _seconds(clock: Callable[[], float]) -> float:
+    """The time of a clock. Raises RetrainError for one that could not be read as a date again."""
+    now = clock()
+    if not FIRST <= now < LAST:
+        raise RetrainError(f"clock tells the time in POSIX seconds, not {now!r}")
+    return now
 
 
 def _turn(

@@ -16,7 +16,7 @@ Watched = Detector | DriftReport
 
 def watched_of(drift: Watched | Sequence[Watched]) -> tuple[Watched, ...]:
     """Detectors and reports as a tuple. Raises RetrainError for anything else."""
-    found = (drift,) if isinstance(drift, Watched) else tuple(drift)
+    found = (drift,) if isinstance(drift, Watched | None) else tuple(drift)
     for each in found:
         if not isinstance(each, Watched):
             raise RetrainError(f"drift is a Detector, a DriftReport, or several, not {each!r:.80}")

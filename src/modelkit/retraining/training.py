@@ -17,6 +17,7 @@ from modelkit.retraining.policy import StandingAlarm
 from modelkit.retraining.run import Claim
 
 SEED_BYTES = 4
+ID_LETTERS = 8
 
 
 @final
@@ -55,8 +56,11 @@ def training_of(
     claim: Claim,
     folder: Path,
 ) -> Training:
-    """What a run is told, whoever holds it."""
-    place = folder / champion.name / f"run-{number}"
+    """What a run is told, whoever holds it.
+
+    Its folder goes by the id of its first claim, so that runs of other registries have others.
+    """
+    place = folder / champion.name / f"run-{number}-{first.id[:ID_LETTERS]}"
     seed = hashlib.sha256(f"{champion.name} {champion.digest} {number}".encode()).digest()
     return Training(
         name=champion.name,

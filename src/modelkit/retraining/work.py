@@ -192,6 +192,14 @@ class RunWork:
                 f"the Verdict is about {verdict.champion}, and not about what the alias names: pass "
                 f"champion='registry:{self._training.name}@{CHAMPION}' and registry= to mk.gate"
             )
+        champion = self._training.champion
+        same = verdict.champion_digest == champion.model_digest
+        if verdict.generation == self._generation and not same:
+            raise RetrainError(
+                f"the Verdict is about {verdict.champion} of another model or registry, and not about "
+                f"{champion.name} {champion.version}: pass the name and the registry of this run to "
+                "mk.gate"
+            )
 
     def _check_promoted(self, name: str) -> None:
         """End the run where the gate does not promote."""
