@@ -326,9 +326,9 @@ METHODS_TRIED = st.sampled_from(["GET", "HEAD", "POST", "PUT", "OPTIONS", "get",
 
 def test_any_request_is_answered_and_never_by_a_failure():
     app = mk.App(
-        {"sum": summed()}, limits=Limits(body=100, seconds=0.2), auth=mk.tokens({"a": "0" * 64})
+        {"sum": summed()}, limits=Limits(body=100, seconds=0.5), auth=mk.tokens({"a": "0" * 64})
     )
-    opened = mk.App({"sum": summed()}, limits=Limits(body=100, seconds=0.2))
+    opened = mk.App({"sum": summed()}, limits=Limits(body=100, seconds=0.5))
 
     @settings(max_examples=300, deadline=None)
     @given(METHODS_TRIED, PATHS, st.dictionaries(NAMES, VALUES), st.binary(max_size=120))

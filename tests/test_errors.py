@@ -147,7 +147,7 @@ def test_every_extra_that_an_error_names_brings_its_library():
     source = "".join(path.read_text() for path in (Path(modelkit.__file__).parent).rglob("*.py"))
     calls = re.findall(r'importing\(\s*"([\w-]+)",\s*f?"[^"]*",\s*"([\w-]+)"', source)
     assert len(calls) > 15
-    without = re.findall(r'with importing\("[\w-]+", "[^"]*"\)', source)
+    without = re.findall(r'with importing\((?:"[\w-]+"|\w+), (?:"[^"]*"|[A-Z]+)\)', source)
     assert len(calls) + len(without) == len(re.findall(r"with importing\(", source))
     for library, extra in calls:
         assert library.replace("_", "-") in requirements(extra), (library, extra)

@@ -43,7 +43,7 @@ def from_native(
         raise UntrustedError(
             f"the model wants to be a {kind!r}, which is none of {library}'s {', '.join(known)}"
         )
-    with importing(library, FEATURE, "boosting"):
+    with importing(library, FEATURE):
         model = getattr(import_module(library), name)()
     model.load_model(str(place), *form)
     return model
@@ -51,7 +51,7 @@ def from_native(
 
 def lightgbm_booster(place: Path) -> Any:
     """A Booster of LightGBM from its text."""
-    with importing("lightgbm", FEATURE, "boosting"):
+    with importing("lightgbm", FEATURE):
         return import_module("lightgbm").Booster(model_file=str(place))
 
 
