@@ -324,11 +324,20 @@ PATHS = st.lists(PARTS | st.text(max_size=8), max_size=8).map("/".join) | st.sam
 METHODS_TRIED = st.sampled_from(["GET", "HEAD", "POST", "PUT", "OPTIONS", "get", ""])
 
 
+def test_a_413_is_whole_though_the_time_of_a_request_is_short():
+    """The client says that more is to come, and sends nothing: that took longer than the limit."""
+    app = mk.App({"sum": summed()}, limits=Limits(body=100, seconds=0.3))
+    with Client(app) as client:
+        answer = client.post(INFER, headers={"content-length": "5000"}, body=b"{")
+    assert answer.status == 413
+    assert b"100" in answer.body
+
+
 def test_any_request_is_answered_and_never_by_a_failure():
     app = mk.App(
-        {"sum": summed()}, limits=Limits(body=100, seconds=0.5), auth=mk.tokens({"a": "0" * 64})
+        {"sum": summed()}, limits=Limits(body=100, seconds=0.2), auth=mk.tokens({"a": "0" * 64})
     )
-    opened = mk.App({"sum": summed()}, limits=Limits(body=100, seconds=0.5))
+    opened = mk.App({"sum": summed()}, limits=Limits(body=100, seconds=0.2))
 
     @settings(max_examples=300, deadline=None)
     @given(METHODS_TRIED, PATHS, st.dictionaries(NAMES, VALUES), st.binary(max_size=120))

@@ -125,7 +125,7 @@ class App:
             await send({"type": "http.response.start", "status": status, "headers": headers})
             if status == 413 and unread and b"expect" not in visit.headers:
                 await send({"type": "http.response.body", "body": body, "more_body": True})
-                await discard(receive, edge.limits.body)
+                await discard(receive, edge.limits)
                 body = b""
             await send({"type": "http.response.body", "body": body})
         except OSError:  # the client left, as some servers tell those who answer it

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, final
 from modelkit.model import Call, Model, Outputs
 from modelkit.web.body import BodyParts, too_large
 from modelkit.web.lookout import gone
+from modelkit.web.query import Limits
 from modelkit.web.reply import Headers
 from modelkit.web.visit import Visit
 
@@ -137,15 +138,17 @@ class Carrier:
 
 async def discard(
     receive: AsgiReceive,
-    limit: int,
+    limits: Limits,
 ) -> None:
     """Take what a client still sends for a while, since it reads no answer before it is done.
 
-    The socket would be closed on it, and what it gets were an error of the connection.
+    The socket would be closed on it, and what it gets were an error of the connection. The time of
+    the request is never used up by that: its answer would be cut off.
     """
-    most = _LINGER_BODIES * limit
+    most = _LINGER_BODIES * limits.body
+    seconds = min(_LINGER, limits.seconds / 2)
     with suppress(TimeoutError):
-        async with asyncio.timeout(_LINGER):
+        async with asyncio.timeout(seconds):
             while most > 0:
                 message = await receive()
                 most -= len(message.get("body", b""))
