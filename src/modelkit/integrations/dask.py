@@ -64,9 +64,9 @@ def drift(
         rows: a `dask.dataframe.DataFrame` with the columns of the profile.
         profile: the past.
         scores: the outputs of the model that are among the columns, as `score` adds them: for each
-            a column of its name, or those whose name begins with it and an underscore, which have
-            to stand in the order of `score`, with no other column that begins so: a profile does
-            not know the names of classes.
+            a column of its name, or one for each of its values, whose name is that of the output,
+            an underscore, and the class or number. They may stand in any order. Classes are told
+            by a profile that was fitted with `model=`.
         alpha: see `mk.Detector`.
         seed: see `mk.Detector`.
 

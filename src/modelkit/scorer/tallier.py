@@ -11,6 +11,7 @@ import numpy as np
 from modelkit.drift.detector import Detector
 from modelkit.drift.outputs import OF_CLASSES
 from modelkit.drift.profile import Profile
+from modelkit.drift.refusals import first_names
 from modelkit.drift.report import DriftReport
 from modelkit.drift.tallies import Tally, check_adds_up
 from modelkit.errors import DriftError
@@ -68,11 +69,32 @@ class Tallier:
         """
         needed = self.profile.sources()
         self.profile.check_columns(known)
-        for name in self._scores:
-            needed += _score_columns(name, known)
+        for own in self._score_columns(known).values():
+            needed += own
         if self.profile.time in known:
             needed.append(str(self.profile.time))
         return list(dict.fromkeys(needed))
+
+    def _score_columns(self, known: Sequence[str]) -> dict[str, list[str]]:
+        """For each output its own column, or one for each of its values, as frames have them.
+
+        Values are told apart by the names of columns, not by their order. Raises DriftError where
+        one is missing, and where there is one more.
+        """
+        others = [*self._scores, *self.profile.sources(), str(self.profile.time)]
+        found = {}
+        for name in self._scores:
+            if name in known:
+                found[name] = [name]
+                continue
+            begun = [each for each in known if each.startswith(f"{name}_") and each not in others]
+            found[name] = _value_columns(name, begun, self._labels(name, begun))
+        return found
+
+    def _labels(self, name: str, begun: Sequence[str]) -> Sequence[str]:
+        """What tells the values of an output apart: the names of classes, or numbers."""
+        classes = self.profile.class_names if name == OF_CLASSES else ()
+        return classes or [str(number) for number in range(len(begun) or 1)]
 
     def arrow(self, table: Any) -> Any:
         """A table of one tally, of none for no rows."""
@@ -93,12 +115,9 @@ class Tallier:
     ) -> Tally:
         columns = {name: read(name) for name in self.columns(known)}
         scores = {}
-        for name in self._scores:
-            own = [columns.pop(column) for column in _score_columns(name, known)]
-            if name in known:
-                scores[name] = own[0]
-            else:
-                scores[name] = np.column_stack(own)
+        for name, own in self._score_columns(known).items():
+            values = [columns.pop(column) for column in own]
+            scores[name] = values[0] if name in known else np.column_stack(values)
         return self.profile.tally(columns or None, scores or None)
 
     def batches(self, batches: Iterable[Any]) -> Iterator[Any]:
@@ -138,17 +157,30 @@ class Tallier:
         return detector.test(Tally.total(tallies))
 
 
-def _score_columns(name: str, known: Sequence[str]) -> list[str]:
-    """The columns of an output: its own, or one for each of its values, as frames have them.
+def _value_columns(
+    name: str,
+    begun: Sequence[str],
+    labels: Sequence[str],
+) -> list[str]:
+    """The columns of the values of an output, in the order of their labels.
 
-    Raises DriftError where there are none.
+    `begun` are the columns that begin with its name. Raises DriftError unless they are these.
     """
-    if name in known:
-        return [name]
-    found = [column for column in known if column.startswith(f"{name}_")]
-    if not found:
-        raise DriftError(f"the rows lack the scores {name!r}; there are {list(known)}")
-    return found
+    wanted = [f"{name}_{label}" for label in labels]
+    absent = [column for column in wanted if column not in begun]
+    odd = [column for column in begun if column not in wanted]
+    if not absent and not odd:
+        return wanted
+    differences = []
+    if absent:
+        differences.append(f"they lack {first_names(absent)}")
+    if odd:
+        differences.append(f"they have {first_names(odd)}, which begin so and are none of these")
+    raise DriftError(
+        f"the scores {name!r} are one column of that name, or {first_names(wanted)}. Of the columns "
+        f"of the rows, {' and '.join(differences)}. Rename other columns; the names of classes are "
+        "known to a profile that was fitted with model="
+    )
 
 
 def _array(column: Any, name: str) -> Any:
