@@ -176,7 +176,7 @@ def test_a_relative_path_holds_after_chdir_and_a_replaced_file_after_opening(
 def test_a_child_forked_while_the_package_is_being_opened_opens_its_own(package):
     scorer = mk.Scorer(package)
     module._held._values.clear()
-    place = (os.getpid(), ("model", *scorer._way()))
+    place = (os.getpid(), scorer.digest, ("model", *scorer._way()))
     status = []
 
     def fork():
@@ -187,7 +187,7 @@ def test_a_child_forked_while_the_package_is_being_opened_opens_its_own(package)
         status.append(os.waitpid(child, 0)[1])
         return scorer._open()
 
-    module._held.get(("other", 1), fork)
+    module._held.get("other", 1, fork)
     assert status == [0]
 
 

@@ -43,7 +43,8 @@ class Scorer:
 
     It is pickled as where the package is, its digest and these arguments, so that it travels to the
     workers of an engine in one or two kilobytes; each process opens the package once, and checks
-    that it is the one that the job was started with. An engine calls the form that it has: the
+    that it is the one that the job was started with. It keeps the 8 packages open that it used
+    last. An engine calls the form that it has: the
     Scorer itself for a dict of arrays, `arrow`, `batches` or `frame`.
 
     Args:
@@ -121,8 +122,7 @@ class Scorer:
     @property
     def manifest(self) -> Manifest:
         """What the package says about itself."""
-        key = ("manifest", self._digest)
-        found: Manifest = _held.get(key, self._open_manifest)
+        found: Manifest = _held.get(self._digest, "manifest", self._open_manifest)
         return found
 
     def _open_manifest(self) -> Manifest:
@@ -139,13 +139,13 @@ class Scorer:
     def model(self) -> Model:
         """The Model of this process. Raises what `mk.load` does."""
         key = ("model", *self._way())
-        found: Model = _held.get(key, self._open)
+        found: Model = _held.get(self._digest, key, self._open)
         return found
 
     def _way(self) -> tuple[Any, ...]:
-        """By what Models are told apart."""
+        """By what Models of one package are told apart."""
         device = self._device if isinstance(self._device, str) else tuple(self._device)
-        return self._digest, device, self._threads, self._allow
+        return device, self._threads, self._allow
 
     def _open(self) -> Model:
         opened = partial(
@@ -162,7 +162,7 @@ class Scorer:
 
         key = ("explainer", *self._way())
         make = partial(Explainer, self.model)
-        found: Explainer = _held.get(key, make)
+        found: Explainer = _held.get(self._digest, key, make)
         return found
 
     @property
@@ -178,7 +178,11 @@ class Scorer:
     def outputs(self) -> tuple[ScoredOutput, ...]:
         """What is added to the rows, in this order."""
         key = ("outputs", *self._way(), self._names, self._explain)
-        found: tuple[ScoredOutput, ...] = _held.get(key, self._outputs)
+        found: tuple[ScoredOutput, ...] = _held.get(
+            self._digest,
+            key,
+            self._outputs,
+        )
         return found
 
     def _outputs(self) -> tuple[ScoredOutput, ...]:

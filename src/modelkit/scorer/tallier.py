@@ -59,7 +59,7 @@ class Tallier:
     def profile(self) -> Profile:
         """The Profile of this process."""
         make = partial(Profile.from_bytes, self._data)
-        found: Profile = _profiles.get(self._digest, make)
+        found: Profile = _profiles.get(self._digest, "profile", make)
         return found
 
     def columns(self, known: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.errors import IntegrityError, SignatureError, importing
 from modelkit.model import Model
-from modelkit.package.load import inspect, load
+from modelkit.package.load import inspect, load, plain_digest
 from modelkit.signature import Signature
 from modelkit.spec import TensorSpec
 
@@ -96,7 +96,7 @@ def open_logged(
     }
     digest = inspect(path).digest
     for where, wanted in asked.items():
-        if wanted is not None and wanted != digest:
+        if wanted is not None and plain_digest(wanted) != digest:
             raise IntegrityError(
                 f"the package has digest {digest}, and {where} "
                 + (f"asks for {wanted}" if wanted else "is set and empty, which pins nothing"),
