@@ -8,11 +8,15 @@ from typing import Any
 
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
+from modelkit.drift.tallies import Tally
 from modelkit.errors import importing
 from modelkit.package.load import Openable
+from modelkit.scorer.forms import check_rows
 from modelkit.scorer.outputs import check_kept
 from modelkit.scorer.scorer import Scorer, scorer_of
-from modelkit.scorer.tallier import Tallier
+from modelkit.scorer.tallier import Tallier, summed
+
+GROUP = 16  # tallies that a task adds up
 
 
 def score(
@@ -40,6 +44,7 @@ def score(
     """
     with importing("dask", "modelkit.integrations.dask"):
         import dask.dataframe  # noqa: F401 - told here, and not by an attribute that is missing
+    _check(rows)
     scorer = scorer_of(package, outputs=outputs, keep=keep)
     check_kept(scorer.keep, list(rows.columns))
     wanted = dict.fromkeys([*scorer.keep, *scorer.inputs])
@@ -76,9 +81,25 @@ def drift(
         MissingExtraError: if Dask is not installed.
     """
     with importing("dask", "modelkit.integrations.dask"):
-        import dask
+        from dask.delayed import delayed
+    _check(rows)
     tallier = Tallier(profile, scores)
     wanted = tallier.columns([str(name) for name in rows.columns])
-    parts = [dask.delayed(tallier.frame)(part) for part in rows[wanted].to_delayed()]
-    found = dask.compute(*parts)
-    return tallier.report([*chain.from_iterable(found)], alpha, seed)
+    parts = [delayed(tallier.frame)(part) for part in rows[wanted].to_delayed()]
+    while len(parts) > 1:
+        groups = [parts[at : at + GROUP] for at in range(0, len(parts), GROUP)]
+        parts = [delayed(_total)(group) for group in groups]
+    return tallier.report(parts[0].compute(), alpha, seed)
+
+
+def _total(found: Sequence[Sequence[Tally]]) -> list[Tally]:
+    """The total of some tallies."""
+    return summed(chain.from_iterable(found))
+
+
+def _check(rows: Any) -> None:
+    """Raise TypeError for anything but a frame of Dask."""
+    import dask.dataframe
+
+    known = isinstance(rows, dask.dataframe.DataFrame)
+    check_rows(rows, "a dask DataFrame, as dask.dataframe.from_pandas makes it", fits=known)

@@ -15,7 +15,7 @@ from modelkit.model import Model, Outputs
 from modelkit.package import trust
 from modelkit.package.load import Openable, check_digest, inspect, load
 from modelkit.runtimes.threads import choose_threads
-from modelkit.scorer import arrow
+from modelkit.scorer import arrow, forms
 from modelkit.scorer.once import OncePerProcess
 from modelkit.scorer.outputs import (
     ScoredOutput,
@@ -202,8 +202,9 @@ class Scorer:
 
         Returns the kept columns and the outputs by name, strings as `str` of numpy.
 
-        Raises SignatureError for rows that do not fit.
+        Raises SignatureError for rows that do not fit, and TypeError for rows in another form.
         """
+        forms.check_dict(batch)
         check_kept(self._keep, list(batch))
         scored = {name: batch[name] for name in self._keep}
         rows = {name: batch[name] for name in self.inputs if name in batch}
@@ -234,6 +235,7 @@ class Scorer:
     def arrow(self, table: Any) -> Any:
         """Score an Arrow table: the kept columns and the outputs, as a table of `schema`."""
         pa = arrow.pyarrow()
+        forms.check_table(table)
         schema = self.schema(table.schema)
         rows = arrow.select(table, self.inputs)
         feeds = self._with_tensors(
@@ -266,6 +268,7 @@ class Scorer:
         """Score a stream of Arrow record batches, one after the other."""
         pa = arrow.pyarrow()
         for batch in batches:
+            forms.check_batch(batch)
             yield from self.arrow(pa.Table.from_batches([batch])).to_batches()
 
     def frame(self, frame: Any) -> Any:
@@ -277,6 +280,7 @@ class Scorer:
         """
         with importing("pandas", "Scorer.frame", "frames"):
             import pandas as pd
+        forms.check_frame(frame)
         known = list(frame.columns)
         check_kept(self._keep, known)
         rows = frame[[name for name in self.inputs if name in known]]

@@ -123,12 +123,8 @@ class Tallier:
     def batches(self, batches: Iterable[Any]) -> Iterator[Any]:
         """One record batch of the tally of a stream of Arrow record batches."""
         pa = arrow.pyarrow()
-        total: list[Tally] = []
-        for batch in batches:
-            if batch.num_rows:
-                own = self._of_table(pa.Table.from_batches([batch]))
-                total = [Tally.total([*total, own])]
-        yield from _table(total).to_batches()
+        own = (self._of_table(pa.Table.from_batches([each])) for each in batches if each.num_rows)
+        yield from _table(summed(own)).to_batches()
 
     def frame(self, frame: Any) -> list[Tally]:
         """The tally of a pandas frame, none for no rows."""
@@ -155,6 +151,27 @@ class Tallier:
             seed=seed,
         )
         return detector.test(Tally.total(tallies))
+
+
+def summed(tallies: Iterable[Tally]) -> list[Tally]:
+    """The total of a stream of tallies, of which two are held at a time; none for none."""
+    total: list[Tally] = []
+    for tally in tallies:
+        total = [Tally.total([*total, tally])]
+    return total
+
+
+def read_tallies(tables: Iterable[Any]) -> Iterator[Tally]:
+    """The tallies of a stream of Arrow tables or record batches that a Tallier made."""
+    for table in tables:
+        for data in table.column(TALLY):
+            yield Tally.from_bytes(data.as_py())
+
+
+def sum_batches(batches: Iterable[Any]) -> Iterator[Any]:
+    """One record batch of the total of the tallies in a stream of record batches."""
+    total = summed(read_tallies(batches))
+    yield from _table(total).to_batches()
 
 
 def _value_columns(
@@ -184,10 +201,11 @@ def _value_columns(
 
 
 def _array(column: Any, name: str) -> Any:
-    """A column of Arrow as arrays of rows are; lists as (n, width)."""
-    if arrow.is_list(column):
-        return arrow.as_block(column, name)
-    return column
+    """A column of Arrow as arrays of rows are; lists as (n, width), NaN where a value is missing."""
+    if not arrow.is_list(column):
+        return column
+    block = arrow.as_block(column, name)
+    return block.astype(np.float64).filled(np.nan) if np.ma.isMaskedArray(block) else block
 
 
 def _table(tallies: Sequence[Tally]) -> Any:

@@ -43,10 +43,16 @@ def log_model(
         PackageError: if it is no package; UntrustedError for one of joblib, which MLflow would
             unpickle wherever the model is opened, without asking.
         SignatureError: if MLflow has no form for the signature.
+        TypeError: for anything but a path.
         MissingExtraError: if MLflow is not installed.
     """
     with importing("mlflow", LOADER):
         import mlflow
+    if not isinstance(package, str | os.PathLike):
+        raise TypeError(
+            f"log_model takes the path of a package, which MLflow copies, not a "
+            f"{type(package).__name__}: write the package to a file first, as mk.save does"
+        )
     manifest = inspect(package)
     if manifest.runtime == "joblib":
         raise UntrustedError(
