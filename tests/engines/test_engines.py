@@ -50,7 +50,7 @@ class Ray:
 
     def __init__(self):
         self.ray = pytest.importorskip("ray")
-        self.ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        self.ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
 
     def rows(self, table, parts=PARTS):
         return self.ray.data.from_arrow(split(table, parts))
@@ -248,10 +248,39 @@ def test_one_exact_test_of_the_counts_of_all_workers(engine, integration, packag
     assert rows_alone.rows == ROWS
 
 
+def test_tallies_of_many_partitions_are_added_up_on_the_way(engine, integration, packages):
+    """More than a task adds up at once, and some of no rows."""
+    profile = profile_of(packages.churn)
+    frame = customers(300, 9)[INPUTS]
+    report = integration.drift(engine.rows(table_of(frame), 40), profile)
+    assert report.features == mk.Detector(profile).test(frame).features
+    assert report.rows == 300
+
+
+def test_probabilities_are_told_by_their_names(engine, integration, packages):
+    """In whatever order their columns stand, where an engine's rows have one for each class."""
+    profile = profile_of(packages.churn)
+    frame = customers(ROWS, 8)
+    served = local(packages.churn, frame[INPUTS])
+    chances = dict(zip(("no", "yes"), served["probabilities"].T, strict=True))
+    turned = frame[INPUTS].assign(**{f"probabilities_{own}": chances[own] for own in ("yes", "no")})
+    rows = engine.rows(table_of(turned))
+    report = integration.drift(rows, profile, scores=["probabilities"])
+    own = {"probabilities": served["probabilities"]}
+    assert report.features == mk.Detector(profile).test(frame[INPUTS], own).features
+    other = engine.rows(table_of(turned.rename(columns={"probabilities_yes": "probabilities_si"})))
+    with pytest.raises(Exception, match=r"lack \['probabilities_yes'\]"):
+        integration.drift(other, profile, scores=["probabilities"])
+
+
 def test_mistakes_are_told_before_anything_runs(engine, integration, packages):
     rows = engine.rows(table_of(customers(30, 6)))
     with pytest.raises(SignatureError, match="no outputs"):
         integration.score(rows, packages.churn, outputs=["chances"])
+    with pytest.raises(TypeError, match=f"a {engine.name} Data"):
+        integration.score(customers(30, 6), packages.churn)
+    with pytest.raises(TypeError, match=f"a {engine.name} Data"):
+        integration.drift(customers(30, 6), profile_of(packages.churn))
     with pytest.raises(TypeError, match="has its own"):
         integration.score(rows, mk.Scorer(packages.churn), keep=["id"])
     with pytest.raises(DriftError, match="has no scores"):
