@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from helpers.encoders import uneven_texts
 from helpers.engines import (
     INPUTS,
     KEPT,
@@ -218,6 +219,19 @@ def test_texts_are_embedded(engine, integration, packages):
     served = local(packages.texts, frame[["text"]])["embedding"]
     # The graph rounds by how many texts run at once.
     assert np.allclose(values_of(found, "embedding"), served, atol=1e-6)
+
+
+def test_texts_are_run_by_their_tokens_whatever_batches_an_engine_has(
+    engine, integration, packages
+):
+    """One long text among hundreds in a partition does not make all others as long."""
+    texts = uneven_texts(1200, 6)
+    rows = engine.rows(table_of(pd.DataFrame({"text": texts, "id": range(len(texts))})), 2)
+    found = engine.table(integration.score(rows, packages.run_sizes, keep=["id"]))
+    sizes = values_of(by_id(found), "embedding")
+    tokens = mk.load(packages.run_sizes).token_count(texts)
+    assert sizes.prod(axis=1).max() <= 512
+    assert sizes[:, 1].sum() <= 1.1 * tokens.sum()
 
 
 def test_explanations_are_those_of_this_machine(engine, integration, packages):

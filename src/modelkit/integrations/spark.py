@@ -20,7 +20,7 @@ from modelkit.scorer.tallier import TALLY, Tallier, sum_batches
 OfBatches = Callable[[Iterable[Any]], Iterator[Any]]
 
 ROWS = "a spark DataFrame, as spark.createDataFrame makes it"
-GROUPS = 16  # of tallies, each of which a task adds up: the driver gets one of each
+GROUPS = 4  # of tallies, each of which a task adds up: the driver gets one of each
 
 # Spark has no unsigned integers and no halves: each goes to the next type that holds all its values.
 WIDER = {"uint8": "int16", "uint16": "int32", "uint32": "int64", "halffloat": "float32"}
