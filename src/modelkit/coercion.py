@@ -28,6 +28,7 @@ from modelkit.spec import MIXED, TIMES, ZONE, TensorSpec, check_dims, check_shap
 Feeds = dict[str, Array]
 # What a tensor of floats without columns may hold, by its dimensions; four stands for more.
 IMAGES = {3: "planes", 4: "images"}
+BULK = 16_384  # rows of a frame from which casting it whole, a copy of all, is slower than by column
 
 
 class Block(NamedTuple):
@@ -122,7 +123,7 @@ class Coercion:
         if self.block is None or not self._inputs[0].columns:
             return None
         values = frames.one_block(X)
-        if values is None or self._named.order(X.columns):
+        if values is None or values.shape[1] >= BULK or self._named.order(X.columns):
             return None
         out = quick_cast(values, self._rule)
         return None if out is None else {self._name: np.ascontiguousarray(out.T)}
