@@ -28,7 +28,9 @@ from modelkit.spec import MIXED, TIMES, ZONE, TensorSpec, check_dims, check_shap
 Feeds = dict[str, Array]
 # What a tensor of floats without columns may hold, by its dimensions; four stands for more.
 IMAGES = {3: "planes", 4: "images"}
-BULK = 16_384  # rows of a frame from which casting it whole, a copy of all, is slower than by column
+BULK = (
+    16_384  # rows of a frame from which casting it whole, a copy of all, is slower than by column
+)
 
 
 class Block(NamedTuple):
