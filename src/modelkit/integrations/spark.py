@@ -129,7 +129,7 @@ def _scored(
         columns = batch.columns[: len(scorer.keep)]
         outputs = batch.columns[len(scorer.keep) :]
         for column, field in zip(outputs, added, strict=True):
-            columns.append(column.cast(field.type))
+            columns.append(column if column.type == field.type else column.cast(field.type))
         yield pa.record_batch(columns, names=batch.schema.names)
 
 
