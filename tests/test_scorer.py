@@ -238,7 +238,7 @@ def test_a_missing_whole_number_is_scored(tmp_path):
     [
         ({"outputs": ["scores"]}, SignatureError, "there are no outputs"),
         ({"outputs": "label"}, SignatureError, "a list of names"),
-        ({"outputs": []}, SignatureError, "there are no outputs"),
+        ({"outputs": []}, SignatureError, "outputs is empty"),
         ({"keep": ["label"]}, SignatureError, "share names"),
         ({"keep": ["probabilities_benign"]}, SignatureError, "share names"),
         ({"keep": ["id", "id"]}, SignatureError, "twice in keep"),

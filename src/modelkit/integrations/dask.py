@@ -12,7 +12,7 @@ from modelkit.drift.tallies import Tally
 from modelkit.errors import importing
 from modelkit.package.load import Openable
 from modelkit.scorer.forms import check_rows
-from modelkit.scorer.outputs import check_kept
+from modelkit.scorer.outputs import check_known_widths
 from modelkit.scorer.scorer import Scorer, scorer_of
 from modelkit.scorer.tallier import Tallier, summed
 
@@ -39,16 +39,18 @@ def score(
         output of several values a row has a column for each.
 
     Raises:
-        PackageError, SignatureError: as `mk.Scorer` does.
+        PackageError: as `mk.Scorer` does.
+        SignatureError: as `mk.Scorer` and `Scorer.columns` do, and for an output of which only the
+            rows tell how many values it has.
         MissingExtraError: if Dask is not installed.
     """
     with importing("dask", "modelkit.integrations.dask"):
         import dask.dataframe  # noqa: F401 - told here, and not by an attribute that is missing
     _check(rows)
     scorer = scorer_of(package, outputs=outputs, keep=keep)
-    check_kept(scorer.keep, list(rows.columns))
-    wanted = dict.fromkeys([*scorer.keep, *scorer.inputs])
-    selected = rows[[name for name in rows.columns if name in wanted]]
+    check_known_widths(scorer.outputs, "Dask")
+    wanted = scorer.columns(rows.columns, list(rows.dtypes))
+    selected = rows[[name for name in rows.columns if str(name) in wanted]]
     return selected.map_partitions(
         scorer.frame,
         meta=scorer.frame(selected._meta),  # noqa: SLF001 - how Dask's own functions read it
@@ -85,11 +87,18 @@ def drift(
     _check(rows)
     tallier = Tallier(profile, scores)
     wanted = tallier.columns([str(name) for name in rows.columns])
-    parts = [delayed(tallier.frame)(part) for part in rows[wanted].to_delayed()]
+    selected = rows[[name for name in rows.columns if str(name) in wanted]]
+    parts = [delayed(tallier.frame)(part) for part in selected.to_delayed()]
+    found = _added_up(parts, delayed(_total))
+    return tallier.report(found.compute(), alpha, seed)
+
+
+def _added_up(parts: list[Any], total: Any) -> Any:
+    """The total of delayed tallies, by tasks that add up a group of them each."""
     while len(parts) > 1:
         groups = [parts[at : at + GROUP] for at in range(0, len(parts), GROUP)]
-        parts = [delayed(_total)(group) for group in groups]
-    return tallier.report(parts[0].compute(), alpha, seed)
+        parts = [total(group) for group in groups]
+    return parts[0]
 
 
 def _total(found: Sequence[Sequence[Tally]]) -> list[Tally]:
