@@ -107,7 +107,7 @@ def test_a_pool_of_more_gpus_than_the_nodes_have_is_refused(nodes, packages):
     from modelkit.integrations import ray as integration
 
     rows = nodes.data.from_pandas(FRAME)
-    with pytest.raises(DeviceError, match="gpus=2 needs as many whole GPUs.*have 1"):
+    with pytest.raises(DeviceError, match=r"gpus=2 needs as many whole GPUs.*have 1"):
         integration.score(rows, packages.churn, gpus=2)
 
 
