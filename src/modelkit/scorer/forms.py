@@ -40,7 +40,7 @@ def check_batch(rows: Any) -> None:
         )
 
 
-def check_rows(
+def check_engine_rows(
     rows: Any,
     wanted: str,
     *,
