@@ -48,6 +48,11 @@ def test_another_form_is_told_with_what_takes_it(package, form, wrong, says):
         list(getattr(mk.Scorer(package), form)(wrong))
 
 
+def test_a_table_is_no_schema(package):
+    with pytest.raises(TypeError, match=r"no Arrow schema: .* table.schema"):
+        mk.Scorer(package).schema(TABLE)
+
+
 def test_a_record_batch_is_scored_as_a_table(package):
     scorer = mk.Scorer(package)
     assert scorer.arrow(TABLE.to_batches()[0]).equals(scorer.arrow(TABLE))

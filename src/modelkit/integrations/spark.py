@@ -12,7 +12,7 @@ from modelkit.drift.tallies import Tally
 from modelkit.errors import SignatureError, importing
 from modelkit.package.load import Openable
 from modelkit.scorer.arrow import arrow_field, pyarrow
-from modelkit.scorer.forms import check_rows
+from modelkit.scorer.forms import check_engine_rows
 from modelkit.scorer.outputs import check_kept
 from modelkit.scorer.scorer import Scorer, scorer_of
 from modelkit.scorer.tallier import TALLY, Tallier, sum_batches
@@ -48,7 +48,7 @@ def score(
     with importing("pyspark", "modelkit.integrations.spark"):
         from pyspark.sql.pandas.types import from_arrow_schema
         from pyspark.sql.types import StructType
-    check_rows(rows, ROWS, fits=hasattr(rows, "mapInArrow"))
+    check_engine_rows(rows, ROWS, fits=hasattr(rows, "mapInArrow"))
     scorer = scorer_of(package, outputs=outputs, keep=keep)
     check_kept(scorer.keep, rows.columns)
     added = pyarrow().schema([_known(arrow_field(output)) for output in scorer.outputs])
@@ -76,7 +76,7 @@ def drift(
     columns that are missing, outputs that the profile does not look at, and what `Profile.tally`
     refuses.
     """
-    check_rows(rows, ROWS, fits=hasattr(rows, "mapInArrow"))
+    check_engine_rows(rows, ROWS, fits=hasattr(rows, "mapInArrow"))
     tallier = Tallier(profile, scores)
     wanted = tallier.columns(rows.columns)
     tallies = _mapped(rows, wanted, tallier.batches, f"{TALLY} binary").repartition(GROUPS)

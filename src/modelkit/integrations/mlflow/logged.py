@@ -50,12 +50,7 @@ def log_model(
     """
     with importing("mlflow", LOADER):
         import mlflow
-    if not isinstance(package, str | os.PathLike):
-        raise TypeError(
-            f"log_model takes the path of a package, which MLflow copies, not a "
-            f"{type(package).__name__}: write the package to a file first, as mk.save does"
-        )
-    manifest = inspect(package)
+    manifest = inspect(_checked_path(package))
     if manifest.runtime == "joblib":
         raise UntrustedError(
             f"{manifest.name} {manifest.version} is pickled, and MLflow opens a model wherever it "
@@ -98,6 +93,16 @@ def _added(setting: str, given: Any, own: dict[str, Any]) -> dict[str, Any]:
     if twice:
         raise TypeError(f"{setting} has {twice}, which log_model sets itself, to {own}")
     return {**given, **own}
+
+
+def _checked_path(package: Any) -> str | os.PathLike[str]:
+    """A path as it is. Raises TypeError for anything else."""
+    if isinstance(package, str | os.PathLike):
+        return package
+    raise TypeError(
+        "log_model takes the path of a package, which MLflow copies, not a "
+        f"{type(package).__name__}: write the package to a file first, as mk.save does"
+    )
 
 
 def package_identity(manifest: Manifest) -> dict[str, str]:
