@@ -41,10 +41,16 @@ def mirror(
         NotFound: if the registry has no such model.
         RegistryError: if MLflow cannot have an alias of this name.
         PackageError: if a package is damaged, or is one of joblib: see `log_model`.
+        TypeError: for anything but a Registry.
         MissingExtraError: if MLflow is not installed.
     """
     with importing("mlflow", "modelkit.integrations.mlflow"):
         from mlflow import MlflowClient
+    if not isinstance(registry, Registry):
+        raise TypeError(
+            f"mirror takes a Registry, not {registry!r:.80}: pass mk.Registry(...), with the folder "
+            "or bucket that it is in"
+        )
     client = MlflowClient()
     while True:
         state = registry.state(name)
