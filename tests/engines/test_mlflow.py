@@ -467,9 +467,9 @@ def test_an_evaluation_and_a_verdict_are_metrics_and_artifacts(tmp_path):
 
 def test_what_is_logged_by_the_wrong_function_is_told(package, registry):
     evaluation = mk.evaluate(mk.load(package), X[10:200], Y[10:200])
-    with pytest.raises(TypeError, match="log_evaluation logs an Evaluation"):
+    with pytest.raises(TypeError, match="log_verdict takes values of the class Verdict, not Eval"):
         mkm.log_verdict(evaluation)
-    with pytest.raises(TypeError, match="type Manifest; log_verdict"):
+    with pytest.raises(TypeError, match=r"log_evaluation takes .* Evaluation, not Manifest"):
         mkm.log_evaluation(mk.inspect(package))
     with pytest.raises(ValueError, match="no logged model 'm-none'"), mlflow.start_run() as run:
         mkm.log_evaluation(evaluation, model_id="m-none")
@@ -537,6 +537,22 @@ def test_a_skops_file_opens_by_what_its_reader_allows_and_not_by_what_it_says(tm
         imported(folder, tmp_path / "forest.mk", FRAME)
     found = imported(folder, tmp_path / "forest.mk", FRAME, allow={tree})
     assert np.allclose(found.predict_proba(FRAME), forest.predict_proba(FRAME), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["LGBMClassifier", "LGBMRegressor"])
+def test_an_estimator_of_lightgbm_needs_the_three_types_of_the_page(kind, tmp_path):
+    lightgbm = pytest.importorskip("lightgbm")
+    pytest.importorskip("skops")
+    model = getattr(lightgbm, kind)(n_estimators=5, verbose=-1).fit(FRAME, SIGN)
+    folder = saved("lightgbm", model, tmp_path / "model")
+    needed = {"collections.OrderedDict", "lightgbm.basic.Booster", f"lightgbm.sklearn.{kind}"}
+    page = (Path(__file__).parents[2] / "docs/mlflow.md").read_text()
+    for name in needed:
+        assert f'"{name}"' in page
+        with pytest.raises(UntrustedError, match=name):
+            imported(folder, tmp_path / "model.mk", FRAME, allow=needed - {name})
+    found = imported(folder, tmp_path / "model.mk", FRAME, allow=needed)
+    assert np.allclose(found.predict(FRAME), model.predict(FRAME), atol=1e-6)
 
 
 class Trap:

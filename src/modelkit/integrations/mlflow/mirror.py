@@ -46,11 +46,7 @@ def mirror(
     """
     with importing("mlflow", "modelkit.integrations.mlflow"):
         from mlflow import MlflowClient
-    if not isinstance(registry, Registry):
-        raise TypeError(
-            f"mirror takes a Registry, not {registry!r:.80}: pass mk.Registry(...), with the folder "
-            "or bucket that it is in"
-        )
+    _check_registry(registry)
     client = MlflowClient()
     while True:
         state = registry.state(name)
@@ -60,6 +56,15 @@ def mirror(
             _mirror_alias(client, name, numbers[now.version], alias, now)
         if registry.generation(name) == state.generation:
             return numbers
+
+
+def _check_registry(registry: object) -> None:
+    """Raise TypeError for anything but a Registry, such as its path."""
+    if not isinstance(registry, Registry):
+        raise TypeError(
+            f"mirror takes a Registry, not {registry!r:.80}: pass mk.Registry(...), with the folder "
+            "or bucket that it is in"
+        )
 
 
 def _check_aliases(aliases: Mapping[str, Alias]) -> None:

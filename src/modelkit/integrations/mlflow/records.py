@@ -32,11 +32,7 @@ def log_evaluation(
         ValueError: if MLflow has no logged model of this id.
         MissingExtraError: if MLflow is not installed.
     """
-    if not isinstance(evaluation, Evaluation):
-        raise TypeError(
-            "log_evaluation logs an Evaluation, which mk.evaluate gives, and this is a value of "
-            f"type {type(evaluation).__name__}; log_verdict logs a Verdict"
-        )
+    _check_kind(evaluation, Evaluation)
     metrics: dict[str, float | None] = {}
     for figure in evaluation.figures:
         metrics |= {
@@ -68,11 +64,7 @@ def log_verdict(
         ValueError: if MLflow has no logged model of this id.
         MissingExtraError: if MLflow is not installed.
     """
-    if not isinstance(verdict, Verdict):
-        raise TypeError(
-            "log_verdict logs a Verdict, which mk.gate gives, and this is a value of type "
-            f"{type(verdict).__name__}; log_evaluation logs an Evaluation"
-        )
+    _check_kind(verdict, Verdict)
     metrics = {f"gate/{_named(check.name)}": check.estimate for check in verdict.checks}
     tags = {
         "decision": verdict.decision,
@@ -100,6 +92,16 @@ def _log(
     mlflow.log_text(record.to_json(), f"{kind}.json")
     mlflow.log_text(record.to_html(), f"{kind}.html")
     mlflow.set_tags({f"modelkit.{kind}.{name}": value for name, value in tags.items() if value})
+
+
+def _check_kind(record: object, kind: type) -> None:
+    """Raise TypeError for what another function logs, or none."""
+    if not isinstance(record, kind):
+        raise TypeError(
+            f"log_{kind.__name__.lower()} takes values of the class {kind.__name__}, not "
+            f"{type(record).__name__}; log_evaluation takes what mk.evaluate gives, log_verdict "
+            "what mk.gate gives"
+        )
 
 
 def _check_model(model_id: str | None) -> None:
