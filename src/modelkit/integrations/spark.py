@@ -13,7 +13,7 @@ from modelkit.errors import SignatureError, importing
 from modelkit.package.load import Openable
 from modelkit.scorer.arrow import arrow_field, pyarrow
 from modelkit.scorer.clusters import check_apart_in_any_case, check_zone
-from modelkit.scorer.forms import check_rows
+from modelkit.scorer.forms import check_engine_rows
 from modelkit.scorer.scorer import Scorer, scorer_of
 from modelkit.scorer.tallier import TALLY, Tallier, sum_batches
 
@@ -49,7 +49,7 @@ def score(
     with importing("pyspark", "modelkit.integrations.spark"):
         from pyspark.sql.pandas.types import from_arrow_schema
         from pyspark.sql.types import StructType
-    check_rows(rows, ROWS, fits=hasattr(rows, "mapInArrow"))
+    check_engine_rows(rows, ROWS, fits=hasattr(rows, "mapInArrow"))
     scorer = scorer_of(package, outputs=outputs, keep=keep)
     wanted = scorer.columns(rows.columns, [kind for _, kind in rows.dtypes])
     if rows.sparkSession.conf.get("spark.sql.caseSensitive") != "true":
@@ -79,7 +79,7 @@ def drift(
     columns that are missing, timestamps in a session zone other than UTC, outputs that the profile
     does not look at, and what `Profile.tally` refuses.
     """
-    check_rows(rows, ROWS, fits=hasattr(rows, "mapInArrow"))
+    check_engine_rows(rows, ROWS, fits=hasattr(rows, "mapInArrow"))
     tallier = Tallier(profile, scores)
     wanted = tallier.columns(rows.columns)
     zone = rows.sparkSession.conf.get("spark.sql.session.timeZone")

@@ -103,7 +103,7 @@ class Scorer:
         choose_threads(threads, 1)
         device_chain(device, ())
         self._threads = threads
-        check_digest(manifest, digest)
+        check_digest(manifest, digest, self._source)
         self._digest = manifest.digest
         self._names = _chosen(outputs, manifest.signature)
         check_columns_apart(self.outputs, self._keep)
@@ -136,7 +136,7 @@ class Scorer:
 
     def _open_manifest(self) -> Manifest:
         manifest = open_nearby(self._source, self._digest, inspect)
-        check_digest(manifest, self._digest)
+        check_digest(manifest, self._digest, self._source)
         return manifest
 
     @property
@@ -259,6 +259,7 @@ class Scorer:
         Raises SignatureError as `columns` does.
         """
         pa = arrow.pyarrow()
+        forms.check_schema(rows)
         self.columns(rows.names, rows.types)
         kept = [rows.field(name) for name in self._keep]
         return pa.schema([*kept, *map(arrow.arrow_field, self.outputs)])

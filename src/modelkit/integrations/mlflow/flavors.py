@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from modelkit.errors import ConversionError, PackageError, importing
+from modelkit.integrations.mlflow.logged import LOADER
 from modelkit.integrations.mlflow.readers import (
     FEATURE,
     NATIVE_CLASSES,
@@ -25,7 +26,7 @@ BOOSTER = "lightgbm.basic.Booster"
 
 
 def import_model(
-    uri: str,
+    uri: str | os.PathLike[str],
     path: str | os.PathLike[str],
     *,
     example: object,
@@ -56,7 +57,7 @@ def import_model(
         ConversionError: if no flavor of the model can be converted; its subclass ParityError if the
             package disagrees with the model.
         PackageError: if the model does not say where its file is, or names one outside of its
-            folder.
+            folder, or has links out of it.
         TypeError: if `allow` is a bare string.
         MissingExtraError: if MLflow, or the library of the flavor, is not installed.
     """
@@ -65,11 +66,14 @@ def import_model(
     with importing("mlflow", FEATURE):
         from mlflow.artifacts import download_artifacts
         from mlflow.models import Model
+    uri = os.fspath(uri)
+    _check_links(uri)
     with TemporaryDirectory() as folder:
         root = Path(download_artifacts(artifact_uri=uri, dst_path=folder)).resolve()
         flavors = Model.load(str(root)).flavors
         flavor = next((name for name in FLAVORS if name in flavors), None)
         if flavor is None:
+            _refuse_package(flavors)
             raise ConversionError(
                 f"the model has the flavors {sorted(flavors)}, and those that can be converted are "
                 f"{', '.join(FLAVORS)}"
@@ -78,6 +82,18 @@ def import_model(
         if flavor == "onnx":
             options = {**options, "allow": allow}
         return save(model, path, example=example, name=name, version=version, **options)
+
+
+def _refuse_package(flavors: Mapping[str, Any]) -> None:
+    """Raise ConversionError for a model that is a package already, with the way back to it."""
+    told = flavors.get("python_function", {})
+    if told.get("loader_module") != LOADER:
+        return
+    raise ConversionError(
+        "the model is a package of modelkit, as log_model logs it, so there is nothing to import: "
+        "mlflow.artifacts.download_artifacts(uri) gives a folder, and the package is its file "
+        f"{str(told.get('data'))!r}, which mk.load and Registry.register take"
+    )
 
 
 def _read(
@@ -97,6 +113,19 @@ def _read(
     if told.get("serialization_format") == "skops":
         return from_skops(place, allow)
     return from_pickle(flavor, root, allow)
+
+
+def _check_links(uri: str) -> None:
+    """Raise PackageError for links out of a folder of this machine: a copy would follow them."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    folder = Path(local_file_uri_to_path(uri)).resolve()
+    for place in folder.rglob("*"):
+        if not place.resolve().is_relative_to(folder):
+            raise PackageError(
+                f"{place} is a link to {place.resolve()}, outside the folder of the model, whose "
+                "contents would become part of the package; copy what belongs to the model into it"
+            )
 
 
 def _inside(root: Path, told: object) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
 
@@ -9,7 +10,9 @@ from modelkit.errors import importing
 from modelkit.evaluation.evaluation import Evaluation
 from modelkit.gating.verdict import Verdict
 
-UNKNOWN = re.compile(r"[^\w.\- ]")  # what the name of a metric cannot have
+# What the name of a metric cannot have, and an underscore that would read as the code of one.
+UNKNOWN = re.compile(r"[^\w.\- ]|_(?=[0-9a-f]+_)")
+LONGEST = 240  # characters: MLflow takes 250, "gate/" among them
 
 
 def log_evaluation(
@@ -26,7 +29,13 @@ def log_evaluation(
     Args:
         evaluation: what `mk.evaluate` gave.
         model_id: of the logged model that was evaluated, as `log_model(...).model_id` says it.
+
+    Raises:
+        TypeError: for anything but an Evaluation.
+        ValueError: if MLflow has no logged model of this id.
+        MissingExtraError: if MLflow is not installed.
     """
+    _check_kind(evaluation, Evaluation)
     metrics: dict[str, float | None] = {}
     for figure in evaluation.figures:
         metrics |= {
@@ -46,13 +55,20 @@ def log_verdict(
     """Log a Verdict to the run of MLflow that is under way, or a new one.
 
     The decision is the tag "modelkit.verdict.decision". Each estimate becomes a metric "gate/NAME",
-    where NAME is that of the check and the code of a character stands for one that MLflow does not
-    have there. The artifacts `verdict.json` and `verdict.html` are the whole.
+    where NAME is that of the check: the code of a character stands for one that MLflow does not
+    have there, and a digest for the end of what is too long. The artifacts `verdict.json` and
+    `verdict.html` are the whole.
 
     Args:
         verdict: what `mk.gate` gave.
         model_id: of the logged model that was the candidate.
+
+    Raises:
+        TypeError: for anything but a Verdict.
+        ValueError: if MLflow has no logged model of this id.
+        MissingExtraError: if MLflow is not installed.
     """
+    _check_kind(verdict, Verdict)
     metrics = {f"gate/{_named(check.name)}": check.estimate for check in verdict.checks}
     tags = {
         "decision": verdict.decision,
@@ -74,6 +90,7 @@ def _log(
 ) -> None:
     with importing("mlflow", "modelkit.integrations.mlflow"):
         import mlflow
+    _check_model(model_id)
     known: dict[str, Any] = {name: value for name, value in metrics.items() if value is not None}
     mlflow.log_metrics(known, model_id=model_id)
     mlflow.log_text(record.to_json(), f"{kind}.json")
@@ -81,6 +98,37 @@ def _log(
     mlflow.set_tags({f"modelkit.{kind}.{name}": value for name, value in tags.items() if value})
 
 
+def _check_kind(record: object, kind: type) -> None:
+    """Raise TypeError for what another function logs, or none."""
+    if not isinstance(record, kind):
+        raise TypeError(
+            f"log_{kind.__name__.lower()} takes values of the class {kind.__name__}, not "
+            f"{type(record).__name__}; log_evaluation takes what mk.evaluate gives, log_verdict "
+            "what mk.gate gives"
+        )
+
+
+def _check_model(model_id: str | None) -> None:
+    """Raise ValueError for an id that no logged model has; MLflow would fail halfway, in SQL."""
+    import mlflow
+
+    if model_id is None:
+        return
+    try:
+        mlflow.get_logged_model(model_id)
+    except mlflow.MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise ValueError(
+            f"MLflow has no logged model {model_id!r} at {mlflow.get_tracking_uri()}; pass what "
+            "log_model(...).model_id says"
+        ) from error
+
+
 def _named(name: str) -> str:
-    """The name of a check in characters that the name of a metric may have."""
-    return UNKNOWN.sub(lambda found: f"_{ord(found[0]):x}_", name)
+    """The name of a check as that of a metric may be, another one for each."""
+    known = UNKNOWN.sub(lambda found: f"_{ord(found[0]):x}_", name)
+    if len(known) <= LONGEST:
+        return known
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return f"{known[: LONGEST - len(digest) - 1]} {digest}"
