@@ -54,11 +54,11 @@ def by_probabilities():
             self.pipeline = mlflow.sklearn.load_model(context.artifacts["pipeline"])
 
         def predict(self, context, model_input, params=None):
-            import pandas
+            import pandas as pd
 
             found = self.pipeline.predict_proba(model_input)
             labels = self.pipeline.classes_[found.argmax(axis=1)]
             # A column a class: a column of arrays costs more.
-            return pandas.DataFrame({"label": labels, "no": found[:, 0], "yes": found[:, 1]})
+            return pd.DataFrame({"label": labels, "no": found[:, 0], "yes": found[:, 1]})
 
     return Both()
