@@ -127,7 +127,8 @@ def ray(folder, cpus=2):
 
     from modelkit.integrations import ray as integration
 
-    engine.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False)
+    # Not the cluster of someone else on this machine, which Ray would join.
+    engine.init("local", num_cpus=cpus, include_dashboard=False, log_to_driver=False)
     context = engine.data.DataContext.get_current()
     context.use_datasource_v2 = False  # the default reader of 2.60 costs more than the models
     context.enable_progress_bars = False

@@ -50,7 +50,7 @@ class Ray:
 
     def __init__(self):
         self.ray = pytest.importorskip("ray")
-        self.ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        self.ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
 
     def rows(self, table, parts=PARTS):
         return self.ray.data.from_arrow(split(table, parts))
