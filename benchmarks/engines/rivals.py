@@ -31,11 +31,13 @@ def save(linear, train, labels, package, folder):
         signature=infer_signature(example, both),
         pip_requirements=[],
     )
+    manifest = mk.inspect(package)
     mlflow.pyfunc.save_model(
         folder / "mlflow-package",
         loader_module="modelkit.integrations.mlflow",
         data_path=str(package),
-        signature=model_signature(mk.inspect(package).signature),
+        signature=model_signature(manifest.signature),
+        model_config={"digest": manifest.digest},
         pip_requirements=[],
     )
     # Without names and a signature nobody looks at the rows. It has to be last: it is fitted anew.
