@@ -83,7 +83,7 @@ def tallies(X, profile):
     parts = [profile.tally(part) for part in np.array_split(X, FILES)]
     assert mk.Tally.total(parts) == whole
     figure = f"{spent / X.size * 1e9:.0f} ns a value, {len(whole.to_bytes())} bytes"
-    said("tally", figure, "at most 50; 4,096")
+    said("tally", figure, "50; 4,096")
 
 
 class System:
