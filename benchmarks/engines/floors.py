@@ -1,4 +1,4 @@
-"""What an engine costs without a model: functions that give columns of the right types, of which every value is the same.
+"""What an engine costs without a model: functions that give columns of the right types, each value the same.
 
 They take the forms of a Scorer, so that an engine moves the same rows in and as many bytes out.
 """

@@ -1,26 +1,31 @@
-"""One system in a process of its own: `-m benchmarks.engines.jobs SYSTEM FOLDER` reads the name of a job a line, runs it, and prints a line
-of JSON with its cost.
+"""One system in a process of its own: `-m benchmarks.engines.jobs SYSTEM FOLDER`.
 
-CPU seconds are those of the whole process tree: of this process, of its living descendants, and of those that have ended.
+It reads the name of a job a line, runs it, and prints a line of JSON with its cost. CPU seconds are those of the whole
+process tree: of this process, of its living descendants, and of those that have ended.
 """
 
 import json
 import os
+import signal
 import sys
 import time
 import warnings
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
+from benchmarks.engines import floors, serving
 
 import modelkit as mk
-from benchmarks.engines import floors, serving
 
 # Seconds after a job, which are counted with it: the workers of Spark collect their garbage once they have answered, .1
 # CPU seconds each where MLflow and scikit-learn are loaded.
 AFTERWARDS = 0.3
+LONGEST = 300  # seconds of a job
+KINDS = ("forest", "linear")
 
 
 def cpu_seconds():
@@ -37,10 +42,12 @@ def cpu_seconds():
 
 
 def cost(job):
-    """CPU seconds and wall seconds of a job."""
+    """CPU seconds and wall seconds of a job; one that hangs ends this process."""
+    signal.alarm(LONGEST)
     cpu = cpu_seconds()
     start = time.perf_counter()
     job()
+    signal.alarm(0)
     wall = time.perf_counter() - start
     time.sleep(AFTERWARDS)
     return {"cpu": cpu_seconds() - cpu, "wall": wall}
@@ -62,7 +69,23 @@ def local(folder):
 
 
 def of_both_models(folder, job):
-    return {kind: partial(job, folder / f"{kind}.mk") for kind in ("forest", "linear")}
+    return {kind: partial(job, folder / f"{kind}.mk") for kind in KINDS}
+
+
+def equal(folder, scored):
+    """Tell for how many of the outputs an engine and the local run agree to the bit."""
+    rows = pa.concat_tables(map(pq.read_table, sorted((folder / "rows").glob("*.parquet"))))
+    same = []
+    for kind in KINDS:
+        package = folder / f"{kind}.mk"
+        found = scored(package).sort_by("id")
+        assert found["id"] == rows["id"]
+        with mk.load(package, threads=os.cpu_count()) as model:
+            expected = model.run(rows.drop_columns("id"))
+        probabilities = found["probabilities"].combine_chunks().flatten().to_numpy()
+        same.append(found["label"].to_pylist() == expected["label"].tolist())
+        same.append(probabilities.tobytes() == expected["probabilities"].tobytes())
+    told({"equal": sum(same), "of": len(same)})
 
 
 def dask(folder):
@@ -83,38 +106,56 @@ def dask(folder):
     constant = floors.of_frames(mk.Scorer(folder / "linear.mk", keep=["id"]))
 
     def floor():
-        counted(rows.map_partitions(constant, meta=constant(rows._meta)))
+        counted(rows.map_partitions(constant, meta=constant(rows._meta)))  # noqa: SLF001 - as Dask's own functions do
 
-    return of_both_models(folder, job) | {"floor": floor}
+    def scored(package):
+        frame = integration.score(rows, package, keep=["id"]).compute()
+        block = np.ascontiguousarray(frame[["probabilities_no", "probabilities_yes"]])
+        columns = {"id": frame["id"].to_numpy(), "label": pa.array(frame["label"], pa.string())}
+        return pa.table(columns | {"probabilities": pa.array(list(block))})
+
+    return of_both_models(folder, job) | {"floor": floor, "equal": lambda: equal(folder, scored)}
 
 
-def ray(folder):
+def ray_of_one(folder):
+    """Where a pool of actors would take the only CPU, and the job would wait for itself."""
+    return ray(folder, cpus=1)
+
+
+def ray(folder, cpus=2):
     import ray as engine
 
     from modelkit.integrations import ray as integration
 
-    engine.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    # Not the cluster of someone else on this machine, which Ray would join.
+    engine.init("local", num_cpus=cpus, include_dashboard=False, log_to_driver=False)
     context = engine.data.DataContext.get_current()
     context.use_datasource_v2 = False  # the default reader of 2.60 costs more than the models
     context.enable_progress_bars = False
 
-    def read():
-        return engine.data.read_parquet(str(folder / "rows"))
+    def read(blocks):
+        return engine.data.read_parquet(str(folder / "rows"), override_num_blocks=blocks)
 
-    def job(package):
-        integration.score(read(), package, keep=["id"]).materialize()
+    def job(package, blocks=None):
+        integration.score(read(blocks), package, keep=["id"]).materialize()
 
     constant = floors.of_tables(mk.Scorer(folder / "linear.mk", keep=["id"]))
+    batches = {"batch_size": integration.BATCH_ROWS, "batch_format": "pyarrow"}
 
-    def floor():
-        rows = read().map_batches(
-            constant, batch_size=integration.BATCH_ROWS, batch_format="pyarrow"
-        )
-        rows.materialize()
+    def floor(blocks=None):
+        read(blocks).map_batches(constant, **batches).materialize()
+
+    def scored(package):
+        parts = integration.score(read(None), package, keep=["id"]).to_arrow_refs()
+        return pa.concat_tables(engine.get(parts))
 
     path = next((folder / "rows").glob("*.parquet"))
     return of_both_models(folder, job) | {
         "floor": floor,
+        "forest, 2 blocks": lambda: job(folder / "forest.mk", 2),
+        "linear, 2 blocks": lambda: job(folder / "linear.mk", 2),
+        "floor, 2 blocks": lambda: floor(2),
+        "equal": lambda: equal(folder, scored),
         "serve": lambda: told(serving.compared(folder / "linear.mk", path)),
     }
 
@@ -154,8 +195,12 @@ def spark(folder):
         schema = integration.score(read(), linear, outputs=outputs, keep=["id"]).schema
         written(read().mapInArrow(constant, schema))
 
+    def scored(package):
+        return integration.score(read(), package, keep=["id"]).toArrow()
+
     return of_both_models(folder, job) | {
         "floor": floor,
+        "equal": lambda: equal(folder, scored),
         "label": lambda: job(linear, ["label"]),
         "label floor": lambda: floor(["label"]),
     }

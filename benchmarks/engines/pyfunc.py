@@ -1,9 +1,9 @@
 """What a package adds to a call of `mlflow.pyfunc`, in microseconds of CPU and of one row.
 
 MLflow's own part is a call of the same model, whose answer lies ready: its checks of the signature, of the parameters
-and of the rows. The package's part is what MLflow calls then: called again and again by itself, and as the difference of
-the whole calls. That difference is larger for any model, because a call after a millisecond of MLflow finds the caches
-cold; its floor is a session of onnxruntime that runs the same graph and gives MLflow its arrays without a look.
+and of the rows. The package's part is what MLflow calls then: called again and again by itself, and as the difference
+of the whole calls. That difference is larger for any model, because a call after a millisecond of MLflow finds the
+caches cold; its floor is a session of onnxruntime that runs the same graph on rows that nobody looks at.
 """
 
 import argparse

@@ -31,11 +31,13 @@ def save(linear, train, labels, package, folder):
         signature=infer_signature(example, both),
         pip_requirements=[],
     )
+    manifest = mk.inspect(package)
     mlflow.pyfunc.save_model(
         folder / "mlflow-package",
         loader_module="modelkit.integrations.mlflow",
         data_path=str(package),
-        signature=model_signature(mk.inspect(package).signature),
+        signature=model_signature(manifest.signature),
+        model_config={"digest": manifest.digest},
         pip_requirements=[],
     )
     # Without names and a signature nobody looks at the rows. It has to be last: it is fitted anew.
@@ -54,11 +56,11 @@ def by_probabilities():
             self.pipeline = mlflow.sklearn.load_model(context.artifacts["pipeline"])
 
         def predict(self, context, model_input, params=None):
-            import pandas
+            import pandas as pd
 
             found = self.pipeline.predict_proba(model_input)
             labels = self.pipeline.classes_[found.argmax(axis=1)]
             # A column a class: a column of arrays costs more.
-            return pandas.DataFrame({"label": labels, "no": found[:, 0], "yes": found[:, 1]})
+            return pd.DataFrame({"label": labels, "no": found[:, 0], "yes": found[:, 1]})
 
     return Both()

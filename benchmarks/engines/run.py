@@ -25,16 +25,27 @@ import modelkit as mk
 
 WIDTH = 20
 FILES = 8
-WARM_TURNS = 3  # the first starts workers, and the JVM compiles what is called often
+WARM_TURNS = 2  # beside the first, which starts workers: the JVM compiles what is called often
 ROOT = Path(__file__).parents[2]
-SETTINGS = {"SPARK_LOCAL_IP": "127.0.0.1", "RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}  # fmt: skip
+SETTINGS = {
+    "SPARK_LOCAL_IP": "127.0.0.1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+# What wakes a system for its turn: Spark ends workers that had nothing to do for a minute.
+WAKING = {"spark": "linear", "mlflow": "both"}
 TARGETS = {"ray": 2.5, "spark": 2.5, "dask": 1.3}  # of the CPU seconds of the local run
 OF_MLFLOW = 0.6  # of those of spark_udf
 OF_SERVE = 0.45  # of the seconds of one call behind @serve.batch
 BURST = 1  # seconds of 300 calls at once
 JOBS = {
     "dask": ["forest", "linear", "floor"],
-    "ray": ["forest", "linear", "floor"],
+    "ray": [
+        "forest",
+        "linear",
+        "floor",
+        *(f"{job}, 2 blocks" for job in ("forest", "linear", "floor")),
+    ],
     "spark": ["forest", "linear", "floor", "label", "label floor"],
     "mlflow": ["label", "label at best", "both", "both at best", "package"],
     "local": ["forest", "linear"],
@@ -71,7 +82,8 @@ def tallies(X, profile):
     spent = time.process_time() - start
     parts = [profile.tally(part) for part in np.array_split(X, FILES)]
     assert mk.Tally.total(parts) == whole
-    said("tally", f"{spent / X.size * 1e9:.0f} ns a value, {len(whole.to_bytes())} bytes", "at most 50; 4,096")  # fmt: skip
+    figure = f"{spent / X.size * 1e9:.0f} ns a value, {len(whole.to_bytes())} bytes"
+    said("tally", figure, "50; 4,096")
 
 
 class System:
@@ -107,23 +119,36 @@ class System:
         self.process.wait()
 
 
+def turn(systems):
+    """What each job of each system took."""
+    took = {}
+    for system in systems:
+        if system.name in WAKING:
+            system.run(WAKING[system.name])
+        for job in JOBS[system.name]:
+            took[system.name, job] = system.run(job)
+    return took
+
+
 def measured(names, folder, rounds):
-    """Medians of the CPU seconds of each job of these systems, which have their turns in every round."""
+    """Median CPU seconds of each job of these systems, which have their turns in every round."""
     systems = [System(name, folder) for name in names]
     costs = {}
     for system in systems:
-        print(f"{system.name:7} start                CPU {system.start['cpu']:6.2f} s", flush=True)
-    for turn in range(-WARM_TURNS, rounds):
-        for system in systems:
-            for job in JOBS[system.name]:
-                took = system.run(job)
-                if turn == -WARM_TURNS:
-                    print(f"{system.name:7} {job:14} first CPU {took['cpu']:6.2f} s", flush=True)
-                if turn >= 0:
-                    costs.setdefault((system.name, job), []).append(took)
-    if "ray" in names:
-        serving(systems[names.index("ray")])
+        print(
+            f"{system.name:7} start                  CPU {system.start['cpu']:6.2f} s", flush=True
+        )
     for system in systems:
+        for job in JOBS[system.name]:
+            first = system.run(job)["cpu"]
+            print(f"{system.name:7} {job:16} first CPU {first:6.2f} s", flush=True)
+    for _ in range(WARM_TURNS):
+        turn(systems)
+    for _ in range(rounds):
+        for what, took in turn(systems).items():
+            costs.setdefault(what, []).append(took)
+    for system in systems:
+        asked_once(system)
         system.stop()
     medians = {}
     for (name, job), took in costs.items():
@@ -131,9 +156,27 @@ def measured(names, folder, rounds):
         wall = statistics.median(own["wall"] for own in took)
         medians[name, job] = statistics.median(cpu)
         print(
-            f"{name:7} {job:14}  warm CPU {medians[name, job]:6.2f} s (least {min(cpu):.2f}), wall {wall:.2f} s"
+            f"{name:7} {job:16}  warm CPU {medians[name, job]:6.2f} s (least {min(cpu):.2f}), wall {wall:.2f} s"
         )
     return medians
+
+
+def asked_once(system):
+    """Whether the answers are those of the local run, and the calls of Ray Serve."""
+    if system.name in TARGETS:
+        found = system.run("equal")
+        system.answer()  # its cost, of which nothing was asked
+        said(f"{system.name}: outputs equal to the local run", f"{found['equal']} of {found['of']}")
+    if system.name == "ray":
+        serving(system)
+
+
+def hanging(folder):
+    """Ray where there is one CPU: a job that hangs ends its process, and this one."""
+    system = System("ray_of_one", folder)
+    took = [system.run(job)["wall"] for job in ("forest", "linear")]
+    system.stop()
+    said("ray: jobs on a cluster of one CPU", f"{sum(took):.1f} s")
 
 
 def serving(system):
@@ -141,36 +184,51 @@ def serving(system):
     found = system.run("serve")
     system.answer()  # its cost, of which nothing was asked
     ours = found["batcher"]
-    said("serve: one call, over @serve.batch", ratio(ours["one"], found["rival"]["one"]), f"at most {OF_SERVE}")  # fmt: skip
-    said("serve: 300 calls at once", f"{ours['burst']:.2f} s", f"at most {BURST} s")
+    theirs = found["rival"]
+    said("serve: one call, over @serve.batch", ratio(ours["one"], theirs["one"]), OF_SERVE)
+    said("serve: 300 calls at once", f"{ours['burst']:.2f} s", BURST)
 
 
 def ratio(cost, other):
-    return f"{cost / other:.2f} ({cost:.4g} over {other:.4g})"
+    return f"{cost / other:.2f} ({cost:.3g} over {other:.3g} s)"
 
 
-def said(what, figure, target=""):
-    print(f"{what:60} {figure:24} {target}", flush=True)
+def said(what, figure, most=None):
+    print(f"{what:52} {figure:30}", "" if most is None else f"at most {most}", flush=True)
 
 
-def show(cpu):
-    """Ratios, each beside that of an engine that has no model to run."""
-    for name, target in TARGETS.items():
-        if (name, "forest") not in cpu:
+def over_local(name, cpu):
+    """An engine over the local run, and over what it costs without a model."""
+    for job in JOBS[name]:
+        kind, _, blocks = job.partition(", ")
+        if kind not in ("forest", "linear"):
             continue
-        for kind in ("forest", "linear"):
-            said(f"{name}: {kind}, over local", ratio(cpu[name, kind], cpu["local", kind]), f"at most {target}")  # fmt: skip
-        said(f"{name}: floor without a model, over the linear model locally", ratio(cpu[name, "floor"], cpu["local", "linear"]))  # fmt: skip
-        above = cpu[name, "linear"] - cpu[name, "floor"]
-        said(f"{name}: linear above the floor, over local", ratio(above, cpu["local", "linear"]))
-    if ("mlflow", "label") not in cpu:
-        return
+        said(f"{name}: {job}, over local", ratio(cpu[name, job], cpu["local", kind]), TARGETS[name])
+        floor = cpu[name, f"floor, {blocks}" if blocks else "floor"]
+        if kind == "linear":
+            said("    its floor, without a model", ratio(floor, cpu["local", kind]))
+        said("    above the floor", ratio(cpu[name, job] - floor, cpu["local", kind]))
+
+
+def over_mlflow(cpu):
+    """Spark over MLflow's spark_udf with the same outputs, and the floor over its best."""
     for ours, theirs in {"label": "label", "linear": "both"}.items():
-        for rival in (theirs, f"{theirs} at best"):
-            said(f"spark: {ours}, over spark_udf of {rival}", ratio(cpu["spark", ours], cpu["mlflow", rival]), f"at most {OF_MLFLOW}")  # fmt: skip
-    said("spark: linear, over spark_udf of the package", ratio(cpu["spark", "linear"], cpu["mlflow", "package"]))  # fmt: skip
-    for floor, rival in {"label floor": "label at best", "floor": "both at best"}.items():
-        said(f"spark: {floor}, over spark_udf of {rival}", ratio(cpu["spark", floor], cpu["mlflow", rival]))  # fmt: skip
+        cost = cpu["spark", ours]
+        best = cpu["mlflow", f"{theirs} at best"]
+        said(f"spark: {theirs}, over spark_udf", ratio(cost, cpu["mlflow", theirs]), OF_MLFLOW)
+        said("    over spark_udf at its best", ratio(cost, best), OF_MLFLOW)
+        floor = cpu["spark", "label floor" if ours == "label" else "floor"]
+        said("    its floor, without a model", ratio(floor, best))
+    package = ratio(cpu["spark", "linear"], cpu["mlflow", "package"])
+    said("spark: both, over spark_udf of the package", package)
+
+
+def show(names, cpu):
+    for name in TARGETS:
+        if name in names:
+            over_local(name, cpu)
+    if "spark" in names and "mlflow" in names:
+        over_mlflow(cpu)
 
 
 if __name__ == "__main__":
@@ -182,4 +240,6 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory(prefix="modelkit-bench-") as place:
         where = Path(place)
         tallies(*prepare(where, options.rows))
-        show(measured([*options.only, "local"], where, options.rounds))
+        if "ray" in options.only:
+            hanging(where)
+        show(options.only, measured([*options.only, "local"], where, options.rounds))

@@ -346,10 +346,7 @@ def _side_by_side(
     target: np.dtype[Any],
     lengths: set[int],
 ) -> Array:
-    """Columns as one tensor, each written before the next is cast.
-
-    All of them cast are as large as the tensor: memory that the system takes back after each bulk.
-    """
+    """Columns as one tensor, each written before the next is cast: a bulk is in memory once less."""
     first = next(columns)
     lengths.add(len(first))
     if width == 1:

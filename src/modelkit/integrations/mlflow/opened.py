@@ -48,19 +48,23 @@ class PackagePyfunc:
         found = self._model.run(rows)
         columns = {name: cells_of(found[name]) for name in wanted}
         index = rows.index if hasattr(rows, "iloc") else None
+        names = self._names if wanted == self._outputs else wanted
+        return self._framed(columns, names, index)
+
+    def _framed(
+        self,
+        columns: Mapping[str, Array],
+        names: Any,
+        index: Any,
+    ) -> Any:
+        """Columns as a frame, each of the dtype that it has, which is not found out value by value."""
         kinds = {values.dtype for values in columns.values()}
         if len(kinds) == 1:
-            return self._frame(
-                one_block(columns, *kinds),
-                index=index,
-                columns=self._names if wanted == self._outputs else wanted,
-                dtype=kinds.pop(),  # not found out again, value by value
-                copy=False,
-            )
-        series = {
-            name: self._series(values, index=index, dtype=values.dtype)
-            for name, values in columns.items()
-        }
+            block = one_block(columns, *kinds)
+            return self._frame(block, index, names, *kinds, copy=False)
+        series = {}
+        for name, values in columns.items():
+            series[name] = self._series(values, index, values.dtype)
         return self._frame(series, copy=False)
 
     def _wanted(self, params: Mapping[str, Any]) -> list[str]:
@@ -82,12 +86,8 @@ def cells_of(values: Array) -> Array:
 
 
 def one_block(columns: Mapping[str, Array], dtype: np.dtype[Any]) -> Array:
-    """Columns of one dtype as one array, (n, width).
-
-    A frame of one block is made in half the time, of which a call of one row has little.
-    """
-    rows = max(map(len, columns.values()))
-    block = np.empty((rows, len(columns)), dtype)
+    """Columns of one dtype as one array, (n, width): a frame of one is made in half the time."""
+    block = np.empty((max(map(len, columns.values())), len(columns)), dtype)
     for j, values in enumerate(columns.values()):
         block[:, j] = values
     return block
