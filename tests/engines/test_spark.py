@@ -14,6 +14,10 @@ from modelkit.errors import DriftError, SignatureError
 sql = pytest.importorskip("pyspark.sql")
 pytestmark = [
     pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:Series.values returning an ndarray:pandas.errors.Pandas4Warning"
+    ),
+    pytest.mark.filterwarnings("ignore:createDataFrame attempted Arrow optimization:UserWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.timeout(300),
 ]

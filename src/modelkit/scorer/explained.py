@@ -21,7 +21,7 @@ def explainer_of(model: Model) -> Explainer:
     except ExplainError as error:
         raise ExplainError(
             f"a Scorer explains by the background of the package alone, and cannot here: {error}. "
-            "Save the package with background=, or explain where the rows are, by mk.Explainer"
+            "mk.Explainer has other methods, where the rows are"
         ) from error
 
 
