@@ -165,7 +165,7 @@ def as_whole(values: Any, spec: TensorSpec) -> Array:
     """A tensor as it was passed, as an array; a mask is kept. Raises SignatureError."""
     if isinstance(values, np.ma.MaskedArray):
         return values
-    if hasattr(values, "__arrow_c_array__") or hasattr(values, "__arrow_c_stream__"):
+    if is_a(values, "pyarrow", "Array") or is_a(values, "pyarrow", "ChunkedArray"):
         return as_column(values)  # numpy takes a missing category for the last one
     values = plain_rows(values)
     # Left to itself, numpy turns the numbers of a mixed list into strings.

@@ -31,8 +31,8 @@ def column_names(signature: Signature) -> set[str]:
 
 def whole_tensors(signature: Signature, read: Sequence[str]) -> list[TensorSpec]:
     """The tensors that a column has whole, where these names are read."""
-    columns = column_names(signature)
-    return [spec for spec in signature.inputs if spec.name in read and spec.name not in columns]
+    there = set(read) - column_names(signature)
+    return [spec for spec in signature.inputs if spec.name in there]
 
 
 def check_read(read: Sequence[str], known: Sequence[str]) -> None:

@@ -70,7 +70,7 @@ def open_nearby(
         except IntegrityError:
             pass  # its contents are not those that its own manifest names
     data = read_url(source)
-    check_digest(inspect(data), digest, source)
+    check_digest(inspect(data), digest, without_secrets(source))
     return read(_copied(place, data))
 
 
