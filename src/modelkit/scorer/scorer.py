@@ -32,7 +32,7 @@ from modelkit.scorer.outputs import (
     listed_names,
     scored_output,
 )
-from modelkit.scorer.sources import is_url, open_nearby, read_url, travelling
+from modelkit.scorer.sources import is_url, open_nearby, read_url, shown_source, travelling
 from modelkit.scorer.tensors import stacked, with_text_names
 from modelkit.signature import Signature
 from modelkit.spec import TensorSpec
@@ -103,7 +103,7 @@ class Scorer:
         choose_threads(threads, 1)
         device_chain(device, ())
         self._threads = threads
-        check_digest(manifest, digest, self._source)
+        check_digest(manifest, digest, shown_source(self._source))
         self._digest = manifest.digest
         self._names = _chosen(outputs, manifest.signature)
         check_columns_apart(self.outputs, self._keep)
@@ -136,7 +136,7 @@ class Scorer:
 
     def _open_manifest(self) -> Manifest:
         manifest = open_nearby(self._source, self._digest, inspect)
-        check_digest(manifest, self._digest, self._source)
+        check_digest(manifest, self._digest, shown_source(self._source))
         return manifest
 
     @property

@@ -70,7 +70,7 @@ def open_nearby(
         except IntegrityError:
             pass  # its contents are not those that its own manifest names
     data = read_url(source)
-    check_digest(inspect(data), digest, without_secrets(source))
+    check_digest(inspect(data), digest, shown_source(source))
     return read(_copied(place, data))
 
 
@@ -121,6 +121,13 @@ def read_url(url: str) -> bytes:
             f"{shown} cannot be read ({type(error).__name__}{_said(error, url)}); check the URL, and "
             "the credentials in the environment of this process"
         ) from (error if shown == url else None)
+
+
+def shown_source(source: Whereabouts) -> Whereabouts:
+    """A source as messages show it."""
+    if not isinstance(source, str) or not is_url(source):
+        return source
+    return without_secrets(source)
 
 
 def without_secrets(url: str) -> str:
