@@ -15,7 +15,7 @@ from modelkit.export.panels import (
 from modelkit.export.promql import (
     BY_VERSION,
     PROCESS,
-    RATE,
+    WINDOW,
     alarms_raised,
     chosen,
     failed_part,
@@ -137,7 +137,7 @@ def latency_panels() -> list[Panel]:
             "Latency, all calls",
             "s",
             "How many answered calls took how long. Two bands are two kinds of calls.",
-            f"sum by (le) (increase({chosen(f'{seconds}_bucket')}{RATE}))",
+            f"sum by (le) (increase({chosen(f'{seconds}_bucket')}{WINDOW}))",
         ),
     ]
 
@@ -211,8 +211,8 @@ def drift_panels() -> list[Panel]:
 
 def http_panels() -> list[Panel]:
     """Requests over HTTP, of all models together."""
-    requests = f"rate(modelkit_http_requests_total{RATE})"
-    buckets = f"rate(modelkit_http_request_duration_seconds_bucket{RATE})"
+    requests = f"rate(modelkit_http_requests_total{WINDOW})"
+    buckets = f"rate(modelkit_http_request_duration_seconds_bucket{WINDOW})"
     return [
         graph_panel(
             "Requests",
@@ -336,7 +336,7 @@ def process_panels() -> list[Panel]:
             "CPU",
             "percentunit",
             f"Cores in use; 100 % is one. {ONLY_CLIENT}",
-            PanelQuery(f"rate(process_cpu_seconds_total{RATE}) {PROCESS}", each),
+            PanelQuery(f"rate(process_cpu_seconds_total{WINDOW}) {PROCESS}", each),
         ),
         graph_panel(
             "Memory",

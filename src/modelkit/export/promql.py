@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelkit.export.alerts import WHERE_FAILED, WHERE_OWED, WHERE_REFUSED
 
 CHOSEN = 'model=~"$model", version=~"$version"'
-RATE = "[$__rate_interval]"
+WINDOW = "[$__rate_interval]"
 BY_VERSION = "model, version"
 PROCESS = f"and on (job, instance) modelkit_model_info{{{CHOSEN}}}"
 
@@ -18,12 +18,12 @@ def chosen(metric: str, matchers: str = "") -> str:
 def rate_of(metric: str, matchers: str = "", by: str = "") -> str:
     """How much a counter grows a second, all processes together, for each value of the labels `by`."""
     grouped = f"by ({by}) " if by else ""
-    return f"sum {grouped}(rate({chosen(metric, matchers)}{RATE}))"
+    return f"sum {grouped}(rate({chosen(metric, matchers)}{WINDOW}))"
 
 
 def increase_of(metric: str) -> str:
     """How much a counter of each version has grown, all processes together."""
-    return f"sum by ({BY_VERSION}) (increase({chosen(metric)}{RATE}))"
+    return f"sum by ({BY_VERSION}) (increase({chosen(metric)}{WINDOW}))"
 
 
 def largest_of(metric: str, by: str = BY_VERSION) -> str:
