@@ -128,7 +128,8 @@ def _lay_out_apart(
 
 def _readers(named: Mapping[str, Named]) -> dict[str, ReadValue]:
     """What reads the times and spans of those that hold some."""
-    return {name: _reader(spec.dtype) for name, (spec, _) in named.items() if spec.dtype in TIMES}
+    dtypes = {name: spec.dtype for name, (spec, _) in named.items()}
+    return {name: _reader(dtype) for name, dtype in dtypes.items() if dtype in TIMES}
 
 
 def _reader(dtype: str) -> ReadValue:
