@@ -36,8 +36,7 @@ def run_status(args: argparse.Namespace) -> Printed:
     """The last run, and the last refusal of one."""
     runs = runs_of(mk.Registry(args.registry), args.name)
     refusals = [run for run in runs if run.number == 0]
-    begun = [run for run in runs if run.number]
-    return _printed(args, [*begun[-1:], *refusals[-1:]])
+    return _printed(args, [*[run for run in runs if run.number][-1:], *refusals[-1:]])
 
 
 def run_history(args: argparse.Namespace) -> Printed:
