@@ -122,8 +122,9 @@ def test_the_bootstrap_of_ones_own_metric_agrees_with_the_closed_form():
     X, y = scored(np.random.default_rng(6), 800)
     sides = (answers(X["b"], y), answers(X["a"], y))
 
-    def own_loss(truth, outputs):
-        return log_loss(truth, outputs["probabilities"][:, 1])
+    def own_loss(truth, outputs):  # called for thousands of draws, and scikit-learn's takes 1 ms
+        likely = outputs["probabilities"][:, 1]
+        return -np.log(np.where(truth == 1, likely, 1 - likely)).mean()
 
     own = GateMetric("own", own_loss, higher_is_better=False)
     closed = compare_by(METRICS["binary"]["log_loss"], *sides, seed=0)

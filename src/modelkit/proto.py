@@ -163,10 +163,12 @@ def row_bytes(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> int:
         dims = tensor.shape.dim[1:]
         if tensor.elem_type in ELEMENT_DTYPES and all(_is_fixed(dim) for dim in dims):
             item = numpy_dtype(ELEMENT_DTYPES[tensor.elem_type]).itemsize
-            sizes[value.name] = item * int(np.prod([dim.dim_value for dim in dims], initial=1))
+            shape = [dim.dim_value for dim in dims]
+            sizes[value.name] = item * int(np.prod(shape, initial=1))
     most = 0
     for node in graph.node:
-        most = max(most, sum(sizes.get(name, 0) for name in [*node.input, *node.output]))
+        tensors = [*node.input, *node.output]
+        most = max(most, sum(sizes.get(name, 0) for name in tensors))
     return most
 
 

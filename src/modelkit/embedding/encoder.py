@@ -23,7 +23,8 @@ from modelkit.embedding.tokens import Tokens
 from modelkit.embedding.verbs import aembed, check_texts, embed, one_by_one
 from modelkit.errors import SignatureError
 from modelkit.manifest import Manifest
-from modelkit.model import Call, Model, Outputs, reopening
+from modelkit.model import Call, Model, Outputs
+from modelkit.pickling import reopening
 from modelkit.recipe import EMBEDDING, TEXT, Recipe
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.signature import Feeds, Signature

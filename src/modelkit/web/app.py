@@ -30,6 +30,7 @@ from modelkit.web.infos import Metrics
 from modelkit.web.layers import Opened, check_answers
 from modelkit.web.lookout import Lookout
 from modelkit.web.query import Limits
+from modelkit.web.reply import HeaderList, Reply
 from modelkit.web.routes import below
 from modelkit.web.serving import Served, Serving, check_path_name
 from modelkit.web.statuses import CLOSE, written
@@ -118,9 +119,7 @@ class App:
             unread = visit.receive is None
             self._settle(visit, scope)
             status = reply.status
-            headers = edge.headers(visit, reply)
-            if scope.get("http_version", "1.1") not in _WITH_CONNECTIONS:
-                headers = [header for header in headers if header != CLOSE]
+            headers = self._headers(visit, reply, scope)
             body = b"" if visit.method == "HEAD" else reply.body
             await send({"type": "http.response.start", "status": status, "headers": headers})
             if status == 413 and unread and b"expect" not in visit.headers:
@@ -138,6 +137,17 @@ class App:
         finally:
             visit.listen_no_more()
             edge.ended(visit, status)
+
+    def _headers(
+        self,
+        visit: Visit,
+        reply: Reply,
+        scope: AsgiScope,
+    ) -> HeaderList:
+        headers = self._edge.headers(visit, reply)
+        if scope.get("http_version", "1.1") in _WITH_CONNECTIONS:
+            return headers
+        return [header for header in headers if header != CLOSE]
 
     def _settle(
         self,
