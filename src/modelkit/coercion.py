@@ -251,17 +251,19 @@ class Coercion:
         """The columns of each tensor, cast; a tensor without columns stays as it is."""
         values = iter(columns)
         problems: list[str] = []
-        lengths: set[int] = set()
+        lengths: dict[int, str] = {}  # a column of each
         cast = []
         for spec, rules in zip(self._inputs, self._rules, strict=True):
             if not spec.columns:
                 cast.append([next(values)])
                 continue
             arrays = [_cast_or_note(next(values), rule, problems) for rule in rules]
-            lengths.update(map(len, arrays))
+            for rule, array in zip(rules, arrays, strict=True):
+                lengths.setdefault(len(array), rule.name)
             cast.append(arrays)
         if len(lengths) > 1 and not problems:
-            problems.append(f"the columns have different lengths: {sorted(lengths)}")
+            shown = ", ".join(f"{name!r} has {length}" for length, name in lengths.items())
+            problems.append(f"the columns have different lengths: {sorted(lengths)}; {shown}")
         if problems:
             raise refused_rows(problems)
         return cast

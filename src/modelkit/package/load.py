@@ -135,7 +135,15 @@ def _read_by(extra: str, manifest: Manifest) -> Manifest:
 
 
 def check_digest(manifest: Manifest, digest: str | None) -> None:
-    """Raise IntegrityError if the package has another digest than the one that was asked for."""
+    """Raise IntegrityError if the package has another digest than the one that was asked for.
+
+    Raises TypeError for a digest that is no text.
+    """
+    if digest is not None and not isinstance(digest, str):
+        raise TypeError(
+            "digest is a text of 64 hexadecimal digits, as mk.inspect(path).digest gives it; got "
+            f"{digest!r:.80}"
+        )
     if digest is not None and digest.removeprefix("sha256:") != manifest.digest:
         raise IntegrityError(
             f"the package has digest {manifest.digest}, not the {digest} that was asked for",
@@ -326,9 +334,19 @@ def open_bytes(source: Openable) -> memoryview:
             )
         if status.st_size == 0:
             raise ContainerError(f"{os.fspath(source)!r} is empty, not a modelkit package")
-        return memoryview(mmap.mmap(handle, 0, access=mmap.ACCESS_READ))
+        return _begun(memoryview(mmap.mmap(handle, 0, access=mmap.ACCESS_READ)), source)
     finally:
         os.close(handle)
+
+
+def _begun(data: memoryview, source: str | os.PathLike[str]) -> memoryview:
+    """The bytes of a file that begins as a package. Raises ContainerError, with its path."""
+    if data[:4] != container.LOCAL_MAGIC:
+        raise ContainerError(
+            f"{os.fspath(source)!r} is not a modelkit package, as mk.save writes one: a .mk file "
+            "starts with a zip member"
+        )
+    return data
 
 
 def _read_all(file: Any) -> bytes:

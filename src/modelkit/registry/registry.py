@@ -284,7 +284,10 @@ class Registry:
                 alias was set since the verdict.
             RegistryError: if the verdict is about something else, or no promotion.
             NotFound: if there is no such version, or no champion.
+            TypeError: for a policy that is none.
         """
+        if not hasattr(policy, "to_json"):
+            raise TypeError(f"policy is a mk.RolloutPolicy, not {policy!r:.80}")
         version = self.release(name, candidate).version
         record = policy.to_json()
 
@@ -369,7 +372,12 @@ class Registry:
             Conflict: if there are other bytes under this key.
             NotFound: if there is no such version.
             RegistryError: if the key is that of a verdict, which `register` keeps.
+            TypeError: for what is no bytes.
         """
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(
+                f"what is kept is bytes, such as report.to_json().encode(), not a {type(data).__name__}"
+            )
         self._versions.keep(self.release(name, version), key, data)
 
     def kept(self, name: str, version: str, key: str) -> bytes:

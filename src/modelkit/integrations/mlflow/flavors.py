@@ -18,7 +18,6 @@ from modelkit.integrations.mlflow.readers import (
     lightgbm_booster,
 )
 from modelkit.manifest import Manifest
-from modelkit.package.save import save
 
 FLAVORS = ("onnx", "xgboost", "lightgbm", "catboost", "sklearn")
 BOOSTER = "lightgbm.basic.Booster"
@@ -65,6 +64,8 @@ def import_model(
     with importing("mlflow", FEATURE):
         from mlflow.artifacts import download_artifacts
         from mlflow.models import Model
+    from modelkit.package.save import save  # needs onnx, which opening a logged package does not
+
     with TemporaryDirectory() as folder:
         root = Path(download_artifacts(artifact_uri=uri, dst_path=folder)).resolve()
         flavors = Model.load(str(root)).flavors
