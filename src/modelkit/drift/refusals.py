@@ -68,7 +68,7 @@ def check_columns(
     for what, side in (("X", train), ("reference", held)):
         if length(side) < FEWEST_ROWS:
             raise DriftError(
-                f"{length(side)} rows are left for {what}; a profile needs {FEWEST_ROWS} on each "
+                f"{what} has {length(side)} rows left; a profile needs {FEWEST_ROWS} on each "
                 "side, and 5,000 to notice much. Without reference=, half of the rows or units of X "
                 "are held out as one"
             )
