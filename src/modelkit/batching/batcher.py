@@ -183,7 +183,9 @@ class Batcher(Wrapper):
     def submit(
         self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
     ) -> Future[Array]:
-        """As `predict`, but returns a Future at once, which can be cancelled until it begins.
+        """As `predict`, with the same arguments, but returns a Future at once.
+
+        The Future can be cancelled until the run begins.
 
         Raises:
             SignatureError: if the rows do not fit the signature.

@@ -59,7 +59,7 @@ def check_columns(
     absent = sorted(set(train) - set(held))
     more = sorted(set(held) - set(train))
     if absent or more:
-        raise DriftError(f"X and the reference differ in the columns: {_differing(absent, more)}")
+        raise DriftError(_differing(absent, more))
     if stratum is not None and (stratum not in train or train[stratum].ndim != 1):
         raise DriftError(
             f"there is no column {stratum!r} to tell strata by; there are {list(train)}, and "
@@ -77,9 +77,9 @@ def check_columns(
 def _differing(absent: list[str], more: list[str]) -> str:
     found = []
     if absent:
-        found.append(f"the reference lacks {_first_names(absent)}")
+        found.append(f"the reference lacks the columns {_first_names(absent)}")
     if more:
-        found.append(f"the reference has {_first_names(more)}, which X does not have")
+        found.append(f"the reference has the columns {_first_names(more)}, which X does not have")
     return ", and ".join(found)
 
 

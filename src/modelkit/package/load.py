@@ -283,7 +283,12 @@ def _origin(source: Openable, **options: Any) -> partial[Model] | None:
 def inspect(source: Openable) -> Manifest:
     """Read what a package says about itself, without hashing its content or running anything.
 
-    Raises PackageError, as `load` does.
+    Args:
+        source: a path, the bytes of a package, or a binary file object, as `load` takes it.
+
+    Raises:
+        PackageError: for what is no package, or one whose manifest cannot be read.
+        OSError: for a file that cannot be read.
     """
     return read_manifest(container.read_zip(open_bytes(source)))
 

@@ -201,7 +201,10 @@ class Registry:
         self._journal(name).check()
 
     def history(self, name: str, alias: str | None = None) -> tuple[Entry, ...]:
-        """Every entry of a model's log, the oldest first; or those that set one alias."""
+        """Every entry of a model's log, the oldest first; or those that set one alias.
+
+        It is empty where there are none, also for a name that the registry does not have.
+        """
         entries = self._journal(name).entries()
         return tuple(entry for entry in entries if alias in (None, entry.alias))
 
