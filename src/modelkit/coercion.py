@@ -251,19 +251,17 @@ class Coercion:
         """The columns of each tensor, cast; a tensor without columns stays as it is."""
         values = iter(columns)
         problems: list[str] = []
-        lengths: dict[int, str] = {}  # a column of each
+        lengths: set[int] = set()
         cast = []
         for spec, rules in zip(self._inputs, self._rules, strict=True):
             if not spec.columns:
                 cast.append([next(values)])
                 continue
             arrays = [_cast_or_note(next(values), rule, problems) for rule in rules]
-            for rule, array in zip(rules, arrays, strict=True):
-                lengths.setdefault(len(array), rule.name)
+            lengths.update(map(len, arrays))
             cast.append(arrays)
         if len(lengths) > 1 and not problems:
-            shown = ", ".join(f"{name!r} has {length}" for length, name in lengths.items())
-            problems.append(f"the columns have different lengths: {sorted(lengths)}; {shown}")
+            problems.append(f"the columns have different lengths: {sorted(lengths)}")
         if problems:
             raise refused_rows(problems)
         return cast

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Real
 from typing import Any, final
 
 import numpy as np
@@ -393,7 +392,7 @@ class Watch:
 
 def _check(alpha: float, guarantee: Guarantee) -> None:
     """Raise DriftError for values out of range."""
-    if not isinstance(alpha, Real) or not 0 < alpha < 1:
+    if not 0 < alpha < 1:
         raise DriftError(f"alpha is between 0 and 1; got {alpha!r}")
     if guarantee not in ("ever", "arl"):
         raise DriftError(f'guarantee is "ever" or "arl", got {guarantee!r}')

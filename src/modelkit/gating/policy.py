@@ -44,13 +44,6 @@ class GateMetric:
     of: Callable[[Array, Mapping[str, Array]], float]
     higher_is_better: bool = True
 
-    def __post_init__(self) -> None:
-        if not callable(self.of):
-            raise GateError(
-                f"the metric {self.name!r} is a function of the truth and the outputs, not "
-                f"{self.of!r:.80}"
-            )
-
 
 AnyMetric = TaskMetric | GateMetric
 
