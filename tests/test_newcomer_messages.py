@@ -102,7 +102,7 @@ def test_what_drift_refuses(make, message):
             {"times": "month"},
             r"times names the column 'month', and the rows have \['age', 'income'\]",
         ),
-        ({"sample_weight": -np.ones(200)}, "at least 0, one of them above it; the least is -1"),
+        ({"sample_weight": -np.ones(200)}, "at least 0, one above it; the least is -1"),
         ({"sample_weight": np.ones(3)}, r"one number for each of 200 rows; got \(3,\)"),
     ],
 )

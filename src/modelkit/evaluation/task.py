@@ -191,7 +191,7 @@ def read_weights(
         )
     if (found < 0).any() or not found.any():
         raise EvaluationError(
-            f"sample_weight is numbers of at least 0, one of them above it; the least is {found.min():g}"
+            f"sample_weight is numbers of at least 0, one above it; the least is {found.min():g}"
         )
     if queries is not None and not _same_within(found, queries):
         raise EvaluationError("sample_weight of a ranking must be equal within each query")
