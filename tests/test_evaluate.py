@@ -818,4 +818,5 @@ def test_rows_with_missing_strings_are_evaluated_and_judged(penguins_mk, penguin
     with mk.load(penguins_mk) as loaded, mk.Batcher(loaded) as batcher:
         for asked in (loaded, batcher):
             assert mk.evaluate(asked, X, y)["accuracy"].value > 0.95
-    assert mk.gate(penguins_mk, penguins_mk, X, y, margin=0.05).decision == "promote"
+    said = {"margin": 0.05, "budgets": {"p50_ratio": 1000.0}}
+    assert mk.gate(penguins_mk, penguins_mk, X, y, **said).decision == "promote"
