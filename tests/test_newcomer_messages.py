@@ -14,6 +14,7 @@ from modelkit.errors import (
     DriftError,
     EvaluationError,
     ManifestError,
+    RolloutError,
     SignatureError,
 )
 from modelkit.testing import Client, check_model
@@ -92,6 +93,44 @@ def test_a_deadline_that_is_none(model, deadline):
 def test_what_drift_refuses(make, message):
     with pytest.raises(DriftError, match=message):
         make(mk.Profile.fit(X))
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "message"),
+    [
+        (
+            lambda: mk.Guard("errors", worse="2"),
+            RolloutError,
+            "guard 'errors': worse is a number, not '2'",
+        ),
+        (lambda: mk.Guard("errors", floor="1%"), RolloutError, "floor is a number, not '1%'"),
+        (lambda: mk.RolloutStage("5%"), RolloutError, "a stage: share is a number, not '5%'"),
+        (
+            lambda: mk.RolloutStage(0.5, units="9"),
+            RolloutError,
+            "a stage: units is a number, not '9'",
+        ),
+        (
+            lambda: mk.RolloutPolicy((mk.RolloutStage(0.5),), horizon="7d"),
+            RolloutError,
+            "a rollout: horizon is a number, not '7d'",
+        ),
+        (lambda: mk.Preprocess(scale="1/255"), ConversionError, "scale is a number, not '1/255'"),
+        (
+            lambda: mk.Preprocess(mean="x"),
+            ConversionError,
+            "mean is a number, or one for each channel",
+        ),
+        (
+            lambda: mk.Preprocess(std=()),
+            ConversionError,
+            "std is a number, or one for each channel",
+        ),
+    ],
+)
+def test_a_text_where_a_number_is_taken(make, kind, message):
+    with pytest.raises(kind, match=message):
+        make()
 
 
 @pytest.mark.parametrize(
