@@ -64,8 +64,6 @@ def import_model(
     with importing("mlflow", FEATURE):
         from mlflow.artifacts import download_artifacts
         from mlflow.models import Model
-    from modelkit.package.save import save  # needs onnx, which opening a logged package does not
-
     with TemporaryDirectory() as folder:
         root = Path(download_artifacts(artifact_uri=uri, dst_path=folder)).resolve()
         flavors = Model.load(str(root)).flavors
@@ -78,6 +76,8 @@ def import_model(
         model = _read(flavor, flavors[flavor], root, allow)
         if flavor == "onnx":
             options = {**options, "allow": allow}
+        from modelkit.package.save import save  # needs onnx, which opening a logged package does not
+
         return save(model, path, example=example, name=name, version=version, **options)
 
 
