@@ -77,9 +77,9 @@ def check_columns(
 def _differing(absent: list[str], more: list[str]) -> str:
     found = []
     if absent:
-        found.append(f"the reference lacks the columns {_first_names(absent)}")
+        found.append(f"the reference lacks the columns {first_names(absent)}")
     if more:
-        found.append(f"the reference has the columns {_first_names(more)}, which X does not have")
+        found.append(f"the reference has the columns {first_names(more)}, which X does not have")
     return ", and ".join(found)
 
 

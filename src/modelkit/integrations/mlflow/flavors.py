@@ -78,7 +78,8 @@ def import_model(
         model = _read(flavor, flavors[flavor], root, allow)
         if flavor == "onnx":
             options = {**options, "allow": allow}
-        from modelkit.package.save import save  # needs onnx, which opening a logged package does not
+        # It needs onnx, which opening a logged package does not.
+        from modelkit.package.save import save
 
         return save(model, path, example=example, name=name, version=version, **options)
 
