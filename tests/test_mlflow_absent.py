@@ -60,6 +60,7 @@ def test_opening_a_logged_package_needs_what_was_logged_as_needed_and_no_more(pa
     import sys
     sys.modules["onnx"] = None
     from modelkit.integrations import mlflow
-    print(*mlflow._load_pyfunc(sys.argv[1]).predict([{"a": 1.0, "b": 0.0}])["label"])
+    opened = mlflow._load_pyfunc(sys.argv[1], {"digest": sys.argv[2]})
+    print(*opened.predict([{"a": 1.0, "b": 0.0}])["label"])
     """
-    assert run(code, package) == "yes\n"
+    assert run(code, package, mk.inspect(package).digest) == "yes\n"
