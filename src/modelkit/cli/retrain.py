@@ -25,7 +25,7 @@ def add_retrain(verbs: Any) -> None:
         ("status", run_status, "the last run, and the last refusal of one"),
         ("history", run_history, "every run and every refusal, with the reasons"),
     ):
-        action = add_command(actions, name, about)
+        action = actions.add_parser(name, help=about)
         action.add_argument("name")
         action.add_argument("--json", action="store_true", help="print one JSON document")
         action.add_argument("--page", metavar="FILE", help="write it as a page of HTML too")
