@@ -340,6 +340,16 @@ def chunk_rows(manifest: Manifest) -> int | None:
     return min(max(L2_BYTES // max(manifest.row_bytes, 1), 256), 16384)
 
 
+def _begun(data: memoryview, source: str | os.PathLike[str]) -> memoryview:
+    """The bytes of a file that begins as a package. Raises ContainerError, with its path."""
+    if data[:4] != container.LOCAL_MAGIC:
+        raise ContainerError(
+            f"{os.fspath(source)!r} is not a modelkit package, as mk.save writes one: a .mk file "
+            "starts with a zip member"
+        )
+    return data
+
+
 def open_bytes(source: Openable) -> memoryview:
     """A package as bytes; a file is mapped."""
     if isinstance(source, bytes | bytearray | memoryview):
@@ -362,16 +372,6 @@ def open_bytes(source: Openable) -> memoryview:
         return _begun(memoryview(mmap.mmap(handle, 0, access=mmap.ACCESS_READ)), source)
     finally:
         os.close(handle)
-
-
-def _begun(data: memoryview, source: str | os.PathLike[str]) -> memoryview:
-    """The bytes of a file that begins as a package. Raises ContainerError, with its path."""
-    if data[:4] != container.LOCAL_MAGIC:
-        raise ContainerError(
-            f"{os.fspath(source)!r} is not a modelkit package, as mk.save writes one: a .mk file "
-            "starts with a zip member"
-        )
-    return data
 
 
 def _read_all(file: Any) -> bytes:
