@@ -1,6 +1,6 @@
 """The recipes of docs/recipes do what they say: each is run, in a registry that has a champion.
 
-Those of Kubeflow, Dagster and MLflow, and the linter of GitHub Actions, need what `make
+Those of Kubeflow and Dagster, and the linter of GitHub Actions, need what `make
 test-recipes` installs, and skip without.
 """
 
@@ -45,7 +45,6 @@ def place(champion, tmp_path, monkeypatch):
     registry.set_alias("tumour", "champion", "1.0.0", expected=None, reason="first release")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "yes")
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("VERSION", "1.7.0")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
@@ -187,33 +186,3 @@ def test_dagster(champion, place, monkeypatch):
         "1.0.0",
         "1.7.0",
     ]
-
-
-@pytest.mark.filterwarnings("default")
-def test_mlflow(place, monkeypatch):
-    mlflow = pytest.importorskip("mlflow")
-    import pandas as pd
-
-    monkeypatch.syspath_prepend(RECIPES)
-    from mlflow_tracking import log_evaluation, log_verdict
-    from train import train
-
-    train("1.7.0")
-    rows = pd.read_csv("holdout.csv")
-    y = rows.pop("benign")
-    registry = mk.Registry("models")
-    verdict = mk.gate(
-        "candidate.mk", "registry:tumour@champion", rows, y, margin=0.02, registry=registry
-    )
-    evaluation = mk.evaluate(mk.load("candidate.mk"), rows, y)
-    mlflow.set_tracking_uri(f"sqlite:///{place / 'mlflow.db'}")
-    mlflow.create_experiment("tumour", artifact_location=(place / "artifacts").as_uri())
-    mlflow.set_experiment("tumour")
-    with mlflow.start_run() as run:
-        log_evaluation(evaluation)
-        log_verdict(verdict)
-    found = mlflow.get_run(run.info.run_id).data
-    assert found.metrics["accuracy"] == evaluation["accuracy"].value
-    assert found.tags["modelkit.decision"] == "promote"
-    (kept,) = (place / "artifacts").rglob("verdict.json")
-    assert mk.Verdict.from_json(kept.read_text()) == verdict

@@ -100,7 +100,8 @@ class Model(ABC):
     ) -> Array:
         """The primary output as an array of n rows: labels, predictions or embeddings.
 
-        See `run`.
+        It takes what `run` takes, and raises what that raises; SignatureError too where the model
+        has no primary output.
         """
         signature = self.signature
         name = signature.primary or primary_of(signature)
@@ -112,7 +113,8 @@ class Model(ABC):
     ) -> Array:
         """Class probabilities, shape (n, len(classes)), columns in the order of `classes_`.
 
-        See `run`.
+        It takes what `run` takes, and raises what that raises; SignatureError too for a model
+        without classes or probabilities, and for one of several labels.
         """
         signature = self.signature
         if not signature.has_probabilities:
@@ -124,7 +126,7 @@ class Model(ABC):
     async def arun(
         self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
     ) -> Outputs:
-        """As `run`, without blocking the event loop."""
+        """As `run`, with the same arguments, without blocking the event loop."""
         signature = self.signature
         return await self._acall(X, signature.output_names, make_call(deadline, priority, key))
 
@@ -132,7 +134,7 @@ class Model(ABC):
     async def apredict(
         self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
     ) -> Array:
-        """As `predict`, without blocking the event loop."""
+        """As `predict`, with the same arguments, without blocking the event loop."""
         signature = self.signature
         name = signature.primary or primary_of(signature)
         outputs = await self._acall(X, (name,), make_call(deadline, priority, key))
@@ -142,7 +144,7 @@ class Model(ABC):
     async def apredict_proba(
         self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
     ) -> Array:
-        """As `predict_proba`, without blocking the event loop."""
+        """As `predict_proba`, with the same arguments, without blocking the event loop."""
         signature = self.signature
         if not signature.has_probabilities:
             refuse_probabilities(signature)

@@ -51,9 +51,13 @@ def read_proto(source: object) -> onnx.ModelProto | None:
         raise
     except Exception as error:
         raise ConversionError(
-            "this is not a readable ONNX model: pass the path or the bytes of one"
+            f"{_given(source)} is not a readable ONNX model: pass the path or the bytes of one"
         ) from error
     return None
+
+
+def _given(source: object) -> str:
+    return f"{os.fspath(source)!r}" if isinstance(source, str | os.PathLike) else "this"
 
 
 def signature_of(proto: onnx.ModelProto) -> Signature:

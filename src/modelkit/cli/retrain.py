@@ -9,14 +9,14 @@ from typing import Any
 
 import modelkit as mk
 from modelkit import html
-from modelkit.cli.printed import Printed
+from modelkit.cli.printed import Printed, add_command
 from modelkit.html import printable
 from modelkit.retraining.history import runs_of
 
 
 def add_retrain(verbs: Any) -> None:
     """The arguments of `modelkit retrain`."""
-    parser = verbs.add_parser("retrain", help="see when a model was trained again, and why not")
+    parser = add_command(verbs, "retrain", "see when a model was trained again, and why not")
     parser.add_argument(
         "registry", metavar="WHERE", help="a folder, or the URL of a bucket (s3://, gs://, az://)"
     )

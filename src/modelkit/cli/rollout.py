@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import modelkit as mk
 from modelkit import fields
-from modelkit.cli.printed import Printed
+from modelkit.cli.printed import Printed, add_command, read_text
 from modelkit.cli.registry import read_verdict
 from modelkit.errors import ModelkitError, RolloutError
 from modelkit.html import printable
@@ -37,7 +37,7 @@ STAGE_HELP = (
 
 def add_rollout(verbs: Any) -> None:
     """The arguments of `modelkit rollout`."""
-    parser = verbs.add_parser("rollout", help="put a version of a registry on trial")
+    parser = add_command(verbs, "rollout", "put a version of a registry on trial")
     parser.add_argument(
         "registry", metavar="WHERE", help="a folder, or the URL of a bucket (s3://, gs://, az://)"
     )
@@ -85,7 +85,7 @@ def _add_start(actions: Any) -> None:
 
 
 def _add(actions: Any, name: str, run: Any, about: str) -> Any:
-    action = actions.add_parser(name, help=about)
+    action = add_command(actions, name, about)
     action.add_argument("--json", action="store_true", help="print one JSON document")
     action.set_defaults(run=run)
     return action
@@ -200,7 +200,7 @@ def _policy(args: argparse.Namespace) -> mk.RolloutPolicy:
             raise ModelkitError(
                 "--policy says all of it: leave out --guard, --alpha, --horizon and --key-calls"
             )
-        return mk.RolloutPolicy.from_json(Path(args.policy).read_text("utf-8"), args.policy)
+        return mk.RolloutPolicy.from_json(read_text(args.policy), args.policy)
     options: dict[str, Any] = {}
     if args.alpha is not None:
         options["alpha"] = args.alpha

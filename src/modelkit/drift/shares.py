@@ -115,9 +115,13 @@ def tolerances_of(
     found = []
     for name, source in zip(names, sources, strict=True):
         found.append(given.get(name, given.get(source, usual)))
-    odd = [value for value in found if not 0 <= value < 1]
+    odd = [
+        value
+        for value in found
+        if not isinstance(value, int | float | np.number) or not 0 <= value < 1
+    ]
     if odd:
-        raise DriftError(f"a tolerance is from 0 to 1, and below 1; got {odd[0]!r}")
+        raise DriftError(f"a tolerance is a number from 0 to 1, and below 1; got {odd[0]!r}")
     return np.array(found, np.float64)
 
 

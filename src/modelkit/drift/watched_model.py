@@ -6,12 +6,12 @@ from modelkit.drift.profile import PROFILE_NAME, Profile
 from modelkit.drift.units import BATCH_UNIT
 from modelkit.errors import DriftError
 from modelkit.model import Model
-from modelkit.wrapper import check_wrapped
+from modelkit.wrapper import check_is_model
 
 
 def check_watched(model: Model, budget: float) -> None:
     """Raise TypeError for what is no Model, DriftError for a Rollout and a budget below 0."""
-    check_wrapped(model, "Monitor")
+    check_is_model(model, "a Monitor")
     if model._for_key(None) is not model:
         raise DriftError(
             "a Monitor compares one version with its own past, and a Rollout has several: put "

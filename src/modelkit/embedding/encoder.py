@@ -279,7 +279,7 @@ class TextEncoder(Model):
         role: str | None = None,
         dims: int | None = None,
     ) -> Array:
-        """As `embed`, without blocking the event loop."""
+        """As `embed`, with the same arguments, without blocking the event loop."""
         return await aembed(self, texts, role=role, dims=dims)
 
     def stream(

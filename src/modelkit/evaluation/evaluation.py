@@ -105,7 +105,8 @@ class Evaluation:
         for figure in self.figures:
             if figure.name == name:
                 return figure
-        raise KeyError(f"{name!r}; there are {', '.join(figure.name for figure in self.figures)}")
+        known = ", ".join(figure.name for figure in self.figures)
+        raise KeyError(f"there is no metric {name!r}; there are {known}")
 
     def __str__(self) -> str:
         lines = [f"{self._title()}: {self._what()}"]

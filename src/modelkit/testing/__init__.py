@@ -17,6 +17,7 @@ from modelkit.errors import SignatureError
 from modelkit.model import Model, Outputs
 from modelkit.spec import check_dims, numpy_dtype
 from modelkit.testing.client import Client, Response
+from modelkit.wrapper import check_is_model
 
 __all__ = ["Client", "Response", "check_model"]
 
@@ -40,7 +41,9 @@ def check_model(
 
     Raises:
         AssertionError: saying which check failed and how.
+        TypeError: for what is no Model.
     """
+    check_is_model(model, "check_model")
     for check in (
         outputs_match_the_signature,
         verbs_agree,

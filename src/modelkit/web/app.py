@@ -27,6 +27,7 @@ from modelkit.web.auth import Auth
 from modelkit.web.blueprint import blueprint_of
 from modelkit.web.edge import Edge
 from modelkit.web.infos import Metrics
+from modelkit.web.json import check_installed
 from modelkit.web.layers import Opened, check_answers
 from modelkit.web.lookout import Lookout
 from modelkit.web.query import Limits
@@ -72,6 +73,7 @@ class App:
         ValueError: for no models at all, and for a name that cannot be part of a path.
         TypeError: for an argument of another kind, such as a Model without its name.
         PackageError: for a package that cannot be opened.
+        MissingExtraError: if orjson is not installed.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class App:
         metrics: Metrics | None = None,
         overloaded: Literal[429, 503] = 429,
     ) -> None:
+        check_installed()
         _check_models(models)
         _check_options(auth, limits, metrics, overloaded)
         served = _open_all(models)

@@ -20,7 +20,6 @@ from modelkit.integrations.mlflow.readers import (
     lightgbm_booster,
 )
 from modelkit.manifest import Manifest
-from modelkit.package.save import save
 
 FLAVORS = ("onnx", "xgboost", "lightgbm", "catboost", "sklearn")
 BOOSTER = "lightgbm.basic.Booster"
@@ -83,6 +82,9 @@ def import_model(
             model = _read(flavor, flavors[flavor], root, allow)
         if flavor == "onnx":
             options = {**options, "allow": allow}
+        # It needs onnx, which opening a logged package does not.
+        from modelkit.package.save import save
+
         return save(model, path, example=example, name=name, version=version, **options)
 
 
