@@ -10,7 +10,7 @@ from modelkit.cast import Array
 from modelkit.drift.eras import Era, restored, state_of, trimmed
 from modelkit.drift.notes import Acknowledgement, AlarmNotes, Rebase, check_reason
 from modelkit.drift.profile import Profile
-from modelkit.drift.row_times import second_text
+from modelkit.drift.row_times import second_text, told_second
 from modelkit.drift.untold import OnAlarm, Untold
 from modelkit.drift.values import Alarm
 from modelkit.errors import DriftError
@@ -67,6 +67,10 @@ class Chronicle:
             return None
         last = max(bucket.end for bucket in buckets)
         return float(min(bucket.start for bucket in buckets)), float(last)
+
+    def now(self) -> float:
+        """What the clock tells. Raises DriftError for what is no time."""
+        return told_second(self.clock())
 
     def keep(self, new: Sequence[Alarm]) -> None:
         """Keep new alarms, of which listeners and the hook are told later."""
@@ -127,7 +131,7 @@ class Chronicle:
         """
         check_reason(reason, "a new reference")
         last = before.eras[-1]
-        at = self.clock()
+        at = self.now()
         self.rows_before = before.rows_before + rows
         self.earlier = before.all_alarms
         self.notes = before.notes

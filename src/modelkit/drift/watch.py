@@ -41,6 +41,7 @@ from modelkit.errors import DriftError
 from modelkit.evidence import Guarantee
 
 STATE_SCHEMA = "modelkit.detector/1"
+NOTHING: Mapping[str, Any] = {}
 
 
 @final
@@ -181,7 +182,7 @@ class Watch:
 
         `times` are theirs in POSIX seconds, (n,) or of all; None for now.
         """
-        at: Array | float = self.chronicle.clock() if times is None else times
+        at: Array | float = self.chronicle.now() if times is None else times
         with self.lock:
             for s in range(len(self.profile.strata)):
                 own = slice(None) if strata is None else np.flatnonzero(strata == s)
@@ -243,7 +244,7 @@ class Watch:
 
     def times_of(self, times: Array | float | None, n: int) -> Array:
         """When n rows were, in POSIX seconds, (n,): as they say, each or all, or now."""
-        given = self.chronicle.clock() if times is None else times
+        given = self.chronicle.now() if times is None else times
         return np.broadcast_to(np.asarray(given, np.float64), (n,))
 
     def arrange(
@@ -336,8 +337,8 @@ class Watch:
 
     # To go on from later.
 
-    def state(self) -> bytes:
-        """Everything that changes, for `continued.resume`."""
+    def state(self, beside: Mapping[str, Any] = NOTHING) -> bytes:
+        """Everything that changes, for `continued.resume`, and values that are kept `beside` it."""
         with self.lock:
             self.settle()  # a Monitor may have ranked rows only
             arrays: dict[str, Array] = {}
@@ -363,8 +364,9 @@ class Watch:
                 "parts": plain,
                 "orders": {name: shuffle.state() for name, shuffle in self._shuffles.items()},
                 **remembered,
+                **beside,
             }
-        return archive.pack(STATE_SCHEMA, about, arrays)
+            return archive.pack(STATE_SCHEMA, about, arrays)  # the arrays go on changing
 
     def _parts(self) -> list[Stream | UnitStream | Labelled]:
         units = None if self.units is None else self.units.stream
