@@ -1,5 +1,7 @@
 """A Monitor goes on after a restart: from its state, with nothing lost and nothing judged twice."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -259,3 +261,28 @@ def test_a_day_that_ended_unwatched_is_not_judged_nor_the_one_that_began_so(dail
     again.predict(rows(7))
     assert stream_of(again).late == 7
     assert again.detector.rows == again.served
+
+
+def test_no_row_comes_in_while_a_state_is_packed(profile, monkeypatch):
+    """Arrays go on changing in place, so they are packed before another thread may change them."""
+    from modelkit.drift import archive
+
+    watched = mk.Monitor(model(), profile, clock=Hands(), budget=1e9)
+    served(watched, [60] * 5, 1)
+    detector = watched.detector
+    free = []
+    pack = archive.pack
+
+    def packing(*arguments):
+        def ask():
+            for lock in (detector._watch.lock, watched._intake._lock):
+                free.append(lock.acquire(blocking=False))
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+        return pack(*arguments)
+
+    monkeypatch.setattr(archive, "pack", packing)
+    watched.state()
+    assert free == [False, False]

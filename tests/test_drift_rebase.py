@@ -152,7 +152,9 @@ class Telling:
 def daily(seed):
     days = np.repeat(np.arange(30), 40)
     past = {"x": column(1200, seed), "t": 1e9 + days * 86_400.0}
-    return mk.Profile.fit(past, reference=past | {"x": column(1200, seed + 1)}, unit="day", time="t")
+    return mk.Profile.fit(
+        past, reference=past | {"x": column(1200, seed + 1)}, unit="day", time="t"
+    )
 
 
 def in_turn(detector, call, rebase):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 from modelkit.drift import continued, findings, tally_findings, unit_findings
 from modelkit.drift.buckets import HISTORY_BYTES
@@ -154,11 +154,13 @@ class Detector:
                 within.
             at: when the rows were, where X does not have the profile's column of times: a datetime,
                 a text in ISO 8601 or seconds since 1970; one for all rows, or one each, (n,). With
-                no rows at all it says what time it is: a day or a week that has ended is judged.
+                no rows at all it says what time it is: a day or a week that has ended is judged,
+                and rows may be of 31 days or weeks after it.
 
         Raises:
             DriftError: for columns that are missing or of another kind, scores of another length,
-                or an order that is not known. No row is taken then.
+                an order that is not known, or a day or a week that is more than 31 after all before
+                it. No row is taken then.
             SignatureError: for rows that cannot be read.
         """
         check_order(order)
@@ -361,6 +363,12 @@ class Detector:
         if profile.units is not None:
             return unit_findings.of_workers(watches)
         return findings.of_workers(watches)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Detector has a lock and a clock, and is neither pickled nor copied: take "
+            "detector.state(), and go on by Detector.resume(profile, state)"
+        )
 
     def __repr__(self) -> str:
         found = count_of(len(self.alarms), "alarm")
