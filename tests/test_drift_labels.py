@@ -175,7 +175,7 @@ def test_labels_and_predictions_in_two_forms_are_refused():
         ("words", "small words"),
     ):
         for one, other in ((labels, predicted), (predicted, labels)):
-            with pytest.raises(DriftError, match="form|never equal"):
+            with pytest.raises(DriftError, match=r"form|never equal"):
                 losses_of(FORMS[one], FORMS[other])
     for labels, predicted in (
         ("words", "booleans"),
@@ -199,7 +199,7 @@ def test_boolean_labels_that_come_as_texts_raise_no_false_alarm(form):
     )
     detector = mk.Detector(profile, clock=still)
     for later in ("words", "small words", "decimals"):
-        with pytest.raises(DriftError, match="pass labels as Profile.fit got them"):
+        with pytest.raises(DriftError, match=r"pass labels as Profile\.fit got them"):
             detector.update_labels(FORMS[later])
     for later in NUMBERS:
         detector.update_labels(FORMS[later])

@@ -275,8 +275,8 @@ def test_no_row_comes_in_while_a_state_is_packed(profile, monkeypatch):
 
     def packing(*arguments):
         def ask():
-            for lock in (detector._watch.lock, watched._intake._lock):
-                free.append(lock.acquire(blocking=False))
+            locks = (detector._watch.lock, watched._intake._lock)
+            free.extend([lock.acquire(blocking=False) for lock in locks])
 
         thread = threading.Thread(target=ask)
         thread.start()

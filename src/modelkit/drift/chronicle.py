@@ -82,6 +82,13 @@ class Chronicle:
         """The alarms of this reference that somebody knows of."""
         return tuple(note for note in self.notes.acknowledged if note.alarm in self.alarms)
 
+    def reason(self, alarm: Alarm) -> str | None:
+        """Why an alarm needs no more attention; None where nobody said so."""
+        for note in self.notes.acknowledged:
+            if note.alarm == alarm:
+                return note.reason
+        return None
+
     def about_references(self) -> tuple[str, ...]:
         """What became of alpha when the reference was changed, in words; nothing if it was not."""
         before = self.notes.rebased

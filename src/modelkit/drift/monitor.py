@@ -10,11 +10,12 @@ import numpy as np
 from numpy import ndarray
 
 from modelkit.cast import Array
-from modelkit.drift import continued
+from modelkit.drift import continued, wording
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.detector import Detector
 from modelkit.drift.intake import SAMPLE_ROWS, Intake
 from modelkit.drift.profile import Profile
+from modelkit.drift.row_times import second_text
 from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
 from modelkit.drift.watch import Watch
@@ -23,6 +24,8 @@ from modelkit.evidence import Guarantee
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature
 from modelkit.wrapper import Wrapper
+
+LAST_ALARMS = 5  # that the card shows, the latest first
 
 copy = np.ndarray.copy
 
@@ -287,10 +290,19 @@ class Monitor(Wrapper):
             self._intake.failed(error)
 
     def _facts(self) -> list[tuple[str, str]]:
-        detector = self.detector
+        alarms = self.detector.alarms
+        watch = self._intake.watch
         seen = f"{self.served:,} rows served, {self.shown:,} of them shown to the detector"
-        facts = [("monitored", seen), ("guarantee", self._intake.watch.promise)]
-        facts += [("alarm", str(alarm)) for alarm in detector.alarms[:5]]
+        facts = [("monitored", seen), ("guarantee", watch.promise)]
+        times = watch.chronicle.times
+        if times is not None:
+            first, end = map(second_text, times)
+            facts.append(("history", f"from {first} to {end} UTC"))
+        reason = watch.chronicle.reason
+        last = alarms[: -LAST_ALARMS - 1 : -1]
+        facts += [("alarm", wording.alarm_text(alarm, reason(alarm))) for alarm in last]
+        if len(alarms) > LAST_ALARMS:
+            facts.append(("alarms before", f"{len(alarms) - LAST_ALARMS:,}"))
         if self.failures:
             facts.append(("monitoring failed", f"{self.failures} times; last {self.last_failure}"))
         return [*super()._facts(), *facts]
