@@ -127,6 +127,8 @@ class Intake:
                 self._account()
             elif self._waiting:
                 self._waiting.popleft()()
+            else:  # nothing was looked at, so that there is no alarm to tell of
+                return
         self._untold.tell()
 
     @contextmanager
