@@ -16,6 +16,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift import archive
+from modelkit.drift.limits import TINY_LEVEL
 from modelkit.drift.unit_scores import SCORES, last_ranks, unit_scores
 from modelkit.drift.units import ReferenceUnits, most_units
 from modelkit.evidence import LEAST_WEALTH, Evidence, Guarantee
@@ -25,7 +26,6 @@ SHIFTS = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)  # that bets on location are best for, i
 SPREADS = (2.5, 1.5, 0.5, 0.25)  # that bets on scale are best for, in deviations
 WEIGHTS = (1.0,) * 14 + (0.5, 0.5)  # of the bets, in this order
 HORIZON_UNITS = 1_000  # in which alpha is the probability of a false alarm, for "arl"
-TINY_LEVEL = 1e-300  # keeps the threshold of a feature without any share of alpha finite
 
 
 @cache
