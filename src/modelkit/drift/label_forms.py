@@ -49,9 +49,15 @@ def check_same_forms(pairs: Iterable[tuple[Any, Any]], fix: str) -> None:
 
 
 def _meaning(name: str | None) -> float | None:
-    """The number or the truth that a name stands for; None for another name."""
-    text = str(name).strip().lower()
+    """The number or the truth that a name stands for; None for another name.
+
+    A number is one as Python writes it: "01" and "1e1" may be codes.
+    """
+    text = str(name)
+    if text.lower() in TRUTHS:
+        return TRUTHS[text.lower()]
     try:
-        return TRUTHS[text] if text in TRUTHS else float(text)
+        number = float(text)
     except ValueError:
         return None
+    return number if text in (repr(number), f"{number:.0f}") else None

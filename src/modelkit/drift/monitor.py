@@ -170,7 +170,7 @@ class Monitor(Wrapper):
         """Everything that changes, for `Monitor.resume`; its size does not grow with the rows.
 
         All that was served until now is looked at first. `Detector.resume` and `Detector.merge` take
-        it too.
+        it too. Raises DriftError where the clock tells no time.
         """
         return self._intake.state()
 

@@ -14,10 +14,10 @@ from modelkit.cast import Array
 from modelkit.drift import archive, martingale
 from modelkit.drift.banded import BLOCKS_OF_BAND, Banded
 from modelkit.drift.cells import CELLS, Feature
-from modelkit.drift.limits import Limits
 from modelkit.drift.martingale import BLOCK_ROWS
 from modelkit.drift.milestones import BlockEnd, StreamCourse, known, whole_blocks
 from modelkit.drift.thinning import Thinning
+from modelkit.drift.thresholds import Thresholds
 from modelkit.evidence import LEAST_WEALTH, Evidence, Guarantee
 
 RECENT = 32  # blocks whose counts are kept for effect sizes
@@ -101,7 +101,7 @@ class Stream:
             if kind in levels
         }
         scale = 1 if guarantee == "ever" else horizon
-        self._limits = {kind: Limits(own, scale) for kind, own in levels.items()}
+        self._limits = {kind: Thresholds(own, scale) for kind, own in levels.items()}
 
     # Rows.
 

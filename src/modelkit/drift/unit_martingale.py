@@ -16,7 +16,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift import archive
-from modelkit.drift.limits import TINY_LEVEL
+from modelkit.drift.thresholds import TINY_LEVEL
 from modelkit.drift.unit_scores import SCORES, last_ranks, unit_scores
 from modelkit.drift.units import ReferenceUnits, most_units
 from modelkit.evidence import LEAST_WEALTH, Evidence, Guarantee

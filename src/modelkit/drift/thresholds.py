@@ -13,7 +13,7 @@ TINY_LEVEL = 1e-300  # keeps the threshold of a feature without any share of alp
 
 
 @final
-class Limits:
+class Thresholds:
     """The thresholds of one kind of evidence; `open` (d,) says which features may raise an alarm.
 
     Args:
