@@ -120,7 +120,8 @@ def _advance_part(
     less, ties = _ranks(values, at, equal, upto)
     met = upto[:, :, -1].ravel()
     total = met + _rows_before(rows, gaps)
-    rank = less + _in_lanes(draws) * (ties + 1)
+    share = _in_lanes(draws)  # of the equal ones that count as less
+    rank = less + share * (ties + 1)
     slots = _slots(rank / (total + 1), gaps)
     counts[:] = after
     return slots.reshape(blocks, d, P_SLOTS), added

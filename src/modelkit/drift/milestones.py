@@ -7,7 +7,7 @@ between two of them is interpolated.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 
@@ -15,8 +15,22 @@ from modelkit.cast import Array
 
 MOST_MILESTONES = 128
 NO_TIME = float("nan")  # the time of rows that say nothing of it
-# Of a block: the number of its last row in the Detector, its first time and its last one.
-BlockEnd = tuple[float, float, float]
+
+
+class Milestone(NamedTuple):
+    """A block of which the place is kept: its number, the rows before it, and its first time."""
+
+    block: float
+    rows: float
+    time: float
+
+
+class BlockEnd(NamedTuple):
+    """The end of a block: the number of its last row in the Detector, its first and last time."""
+
+    row: float
+    first: float
+    last: float
 
 
 @final
@@ -27,12 +41,12 @@ class Milestones:
 
     def __init__(self) -> None:
         self.blocks = 0
-        self._kept: list[tuple[float, float, float]] = []
+        self._kept: list[Milestone] = []
 
     def add(self, rows: float, time: float) -> None:
         """Take the next block: how many rows came before it, and when its first row was."""
         kept = self._kept
-        kept.append((self.blocks, rows, time))
+        kept.append(Milestone(self.blocks, rows, time))
         self.blocks += 1
         if len(kept) > MOST_MILESTONES:
             half = MOST_MILESTONES // 2
@@ -45,19 +59,21 @@ class Milestones:
         if not self._kept:
             return np.zeros(n, np.int64), np.full(n, NO_TIME)
         kept, rows, times = np.array(self._kept).T
-        rows_before = np.rint(np.interp(blocks, kept, rows))
+        rows_before = np.interp(blocks, kept, rows)
         began = np.interp(blocks, kept, times)
-        return rows_before.astype(np.int64), began
+        whole = np.rint(rows_before).astype(np.int64)
+        return whole, began
 
     def state(self) -> Array:
         """Everything that changes, as one array."""
-        return np.array([(self.blocks, 0, 0), *self._kept], np.float64)
+        head = Milestone(self.blocks, 0, 0)
+        return np.array([head, *self._kept], np.float64)
 
     def restore(self, state: Array) -> None:
         """Go on from `state()`, bit for bit."""
         first, *kept = state.tolist()
         self.blocks = int(first[0])
-        self._kept = [(block, rows, time) for block, rows, time in kept]
+        self._kept = [Milestone(*one) for one in kept]
 
 
 def evenly(blocks: int, size: int) -> Milestones:
@@ -141,14 +157,13 @@ class StreamCourse:
         first = times.min(axis=1)
         last = times.max(axis=1)
         ends = np.stack([numbers, first, last], axis=1)
-        return [(number, start, end) for number, start, end in ends.tolist()]
+        return [BlockEnd(*end) for end in ends.tolist()]
 
     def come_to(self, end: BlockEnd) -> None:
         """Take the next block."""
-        number, first, last = end
-        self._milestones.add(self.row, first)
-        self.row = int(number)
-        self.latest = float(np.fmax(self.latest, last))
+        self._milestones.add(self.row, end.first)
+        self.row = int(end.row)
+        self.latest = float(np.fmax(self.latest, end.last))
 
     def at(self, blocks: Array) -> tuple[Array, Array]:
         """See `Milestones.at`."""
@@ -172,7 +187,8 @@ class StreamCourse:
         pending = rows % size
         taken = rows - pending
         self._milestones = from_state(arrays, rows // size, size)
-        before = places_of(taken, np.full(pending, NO_TIME))
+        no_times = np.full(pending, NO_TIME)
+        before = places_of(taken, no_times)
         self._pending[:pending] = arrays.get("places", before)
         end = arrays.get("end", np.array([taken, NO_TIME]))
         row, self.latest = end.tolist()

@@ -143,7 +143,8 @@ class UnitEvidence:
         above = (value >= self._limits).any(axis=1)
         above &= self._quiet
         best = value.argmax(axis=1).tolist()
-        found = [(j, best[j]) for j in np.flatnonzero(above).tolist()]
+        features = np.flatnonzero(above).tolist()
+        found = [(j, best[j]) for j in features]
         if self._evidence.guarantee == "ever":
             self._quiet &= ~above
         return found
