@@ -164,6 +164,7 @@ class Detector:
             SignatureError: for rows that cannot be read.
         """
         check_order(order)
+        tally_findings.refuse_tally(X)
         if X is None and scores is None and at is not None:
             new = self._current.come_to(float(given_seconds(at, 1)[0]))
         else:
