@@ -153,6 +153,25 @@ def test_what_is_not_there_is_named(registry):
         mk.Registry(file)
 
 
+def test_a_folder_that_is_gone_is_said_to_be_gone(registry):
+    registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+    folder = Path(registry.url)
+    folder.rename(folder.with_name("elsewhere"))
+    for which in ("champion", "1.0.0"):
+        with pytest.raises(NotFound, match=r"1\.0\.0 is gone from .*, which is not there any more"):
+            registry.reference("churn", which)
+    folder.with_name("elsewhere").rename(folder)
+    (folder / "models" / "churn" / "versions" / "1.0.0.json").unlink()
+    with pytest.raises(NotFound, match=r"churn 1\.0\.0 is gone from .*models\. Put back"):
+        registry.load("churn", "champion")
+
+
+def test_a_reference_says_what_it_is_of_and_where(registry):
+    release = registry.release("churn", "1.1.0")
+    told = f"Reference({registry.url!r}, 'churn', '1.1.0', digest={release.digest!r})"
+    assert repr(registry.reference("churn", "1.1.0")) == told
+
+
 def test_an_alias_and_a_version_never_share_a_name(registry, tmp_path):
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
     path = tmp_path / "champion.mk"

@@ -108,8 +108,23 @@ def test_a_package_that_changed_on_the_way_is_refused(package, tmp_path):
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1)).fit(X, LABELS)
     mk.save(model, path, example=X, name="tumour", version="1")
     module._held._values.clear()  # as in a process that has not opened it yet
-    with pytest.raises(IntegrityError, match="asked for"):
+    with pytest.raises(IntegrityError, match=r"asked for.*tumour 1; .*make it anew") as caught:
         scorer.frame(ROWS)
+    assert str(caught.value).startswith(repr(str(path)))
+
+
+def test_a_package_that_changed_at_a_url_is_named_and_not_copied(package, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / "changing.mk"
+    path.write_bytes(package.read_bytes())
+    url = path.as_uri()
+    scorer = mk.Scorer(url)
+    mk.attach(path, metadata={"changed": True})
+    module._held._values.clear()
+    with pytest.raises(IntegrityError, match="asked for") as caught:
+        scorer.frame(ROWS)
+    assert str(caught.value).startswith(repr(url))
+    assert not (tmp_path / ".cache").exists()
 
 
 def test_bytes_and_files_and_urls_and_releases_travel(package, served, tmp_path, monkeypatch):

@@ -36,6 +36,8 @@ from modelkit.errors import (
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 mlflow = pytest.importorskip("mlflow")
 
+from mlflow.exceptions import MlflowException  # noqa: E402 - skipped before without MLflow
+
 from modelkit.integrations import mlflow as mkm  # noqa: E402 - skipped before without MLflow
 from modelkit.integrations.mlflow.readers import NATIVE_CLASSES  # noqa: E402
 from modelkit.integrations.mlflow.signatures import model_signature  # noqa: E402
@@ -181,17 +183,55 @@ def test_every_choice_and_number_of_rows_gives_columns_of_one_type(logged, serve
 
 def test_rows_that_do_not_fit_are_told_by_the_package_itself(logged):
     model = mlflow.pyfunc.load_model(logged.model_uri)
-    with pytest.raises(SignatureError, match="missing column 'age'"):
-        model.predict(X.drop(columns="age"))
     with pytest.raises(SignatureError, match="visits"):
         model.predict(X.assign(visits="many"))
+    with pytest.raises(SignatureError, match="a number is not turned into text"):
+        model.predict(X.assign(plan=1))
+
+
+def test_a_column_may_hold_missing_values_and_may_not_be_left_out(logged, package):
+    model = mlflow.pyfunc.load_model(logged.model_uri)
+    for name in X.columns:
+        with pytest.raises(MlflowException, match=rf"missing inputs \['{name}'\]"):
+            model.predict(X.drop(columns=name))
+    gone = X.assign(plan=None, age=None)
+    expected = mk.load(package).run(gone)["probabilities"]
+    assert np.array_equal(np.stack(model.predict(gone)["probabilities"]), expected)
+
+
+def test_categories_of_pandas_fit_a_model_that_was_trained_on_them(tmp_path):
+    lightgbm = pytest.importorskip("lightgbm")
+    parts = pd.Categorical(np.where(SIGN, "p", "q"))
+    rows = FRAME.assign(part=parts)
+    rows.loc[3, "part"] = None
+    trees = lightgbm.LGBMRegressor(n_estimators=5, verbose=-1).fit(rows, FRAME["a"])
+    mk.save(trees, tmp_path / "parts.mk", example=rows, name="parts", version="1")
+    model = mlflow.pyfunc.load_model(mkm.log_model(tmp_path / "parts.mk").model_uri)
+    expected = mk.load(tmp_path / "parts.mk").predict(rows)
+    for same in (rows, rows.astype({"part": object})):
+        assert np.array_equal(model.predict(same)["prediction"], expected)
+
+
+def test_an_array_is_given_as_a_frame_with_the_names_of_its_columns(tmp_path):
+    path = tmp_path / "array.mk"
+    linear = LogisticRegression().fit(FLOATS, SIGN)
+    mk.save(linear, path, example=FLOATS, name="array", version="1")
+    model = mlflow.pyfunc.load_model(mkm.log_model(path).model_uri)
+    with pytest.raises(MlflowException, match="missing inputs"):
+        model.predict(FLOATS)
+    rows = pd.DataFrame(FLOATS, columns=model.metadata.get_input_schema().input_names())
+    assert list(model.predict(rows)["label"]) == list(mk.load(path).predict(FLOATS))
 
 
 def test_a_digest_pins_the_package_by_the_environment_or_by_the_settings(logged, monkeypatch):
     uri = logged.model_uri
     digest = logged.metadata["modelkit"]["digest"]
     other = "0" * 64
-    mlflow.pyfunc.load_model(uri, model_config={"digest": digest})
+    for same in (digest, f"sha256:{digest}", digest.upper()):
+        mlflow.pyfunc.load_model(uri, model_config={"digest": same})
+        monkeypatch.setenv("MODELKIT_DIGEST", same)
+        mlflow.pyfunc.load_model(uri)
+    monkeypatch.delenv("MODELKIT_DIGEST")
     with pytest.raises(IntegrityError, match="model_config asks for 0000"):
         mlflow.pyfunc.load_model(uri, model_config={"digest": other})
     monkeypatch.setenv("MODELKIT_DIGEST", digest)
@@ -307,16 +347,39 @@ def spark(tmp_path_factory):
     session.stop()
 
 
-def test_spark_scores_by_the_function_that_mlflow_makes(logged, served, spark):
-    answer = mlflow.pyfunc.spark_udf(spark, logged.model_uri, env_manager="local")
+@pytest.fixture(scope="module")
+def frame(spark):
+    """The rows of X in Spark, with a column "id" before the others."""
     rows = X.reset_index(names="id").astype({"plan": object})
     gaps = rows.where(rows.notna(), None).to_numpy().tolist()
     kinds = "id long, age double, visits long, income double, plan string"
-    frame = spark.createDataFrame(gaps, kinds).repartition(3)
-    found = frame.select("id", answer(*X.columns).alias("answer")).orderBy("id").collect()
-    assert [row["answer"]["label"] for row in found] == list(served["label"])
-    got = np.array([row["answer"]["probabilities"] for row in found])
-    assert np.array_equal(got, served["probabilities"])
+    return spark.createDataFrame(gaps, kinds).repartition(3)
+
+
+def test_spark_scores_by_the_function_that_mlflow_makes(logged, served, spark, frame):
+    from pyspark.sql.functions import struct
+
+    answer = mlflow.pyfunc.spark_udf(spark, logged.model_uri, env_manager="local")
+    by_place = answer(*X.columns)
+    by_name = (answer(), answer(struct(*reversed(X.columns))), answer(struct("*")))
+    for asked in (by_place, *by_name):
+        found = frame.select("id", asked.alias("answer")).orderBy("id").collect()
+        assert [row["answer"]["label"] for row in found] == list(served["label"])
+        got = np.array([row["answer"]["probabilities"] for row in found])
+        assert np.array_equal(got, served["probabilities"])
+
+
+def test_spark_is_refused_where_a_column_is_left_out(logged, spark, frame):
+    from pyspark.errors import AnalysisException, PythonException
+    from pyspark.sql.functions import struct
+
+    answer = mlflow.pyfunc.spark_udf(spark, logged.model_uri, env_manager="local")
+    all_but_last = list(X.columns)[:-1]
+    for asked in (answer(*all_but_last), answer(struct(*all_but_last))):
+        with pytest.raises(PythonException, match="missing"):
+            frame.select(asked.alias("answer")).collect()
+    with pytest.raises(AnalysisException, match="plan"):
+        frame.drop("plan").select(answer().alias("answer")).collect()
 
 
 @pytest.fixture(scope="module")
@@ -445,6 +508,19 @@ def test_an_evaluation_and_a_verdict_are_metrics_and_artifacts(tmp_path):
     assert {metric.key for metric in model.metrics} >= {"accuracy", *shown}
 
 
+def test_what_is_logged_by_the_wrong_function_is_told(package, registry):
+    evaluation = mk.evaluate(mk.load(package), X[10:200], Y[10:200])
+    with pytest.raises(TypeError, match="log_verdict takes values of the class Verdict, not Eval"):
+        mkm.log_verdict(evaluation)
+    with pytest.raises(TypeError, match=r"log_evaluation takes .* Evaluation, not Manifest"):
+        mkm.log_evaluation(mk.inspect(package))
+    with pytest.raises(ValueError, match="no logged model 'm-none'"), mlflow.start_run() as run:
+        mkm.log_evaluation(evaluation, model_id="m-none")
+    assert not mlflow.get_run(run.info.run_id).data.metrics
+    with pytest.raises(TypeError, match=r"pass mk.Registry\(...\)"):
+        mkm.mirror(registry.url, "churn")
+
+
 def saved(flavor, model, folder, **options):
     """A folder as MLflow writes it for a flavor."""
     module = import_module(f"mlflow.{flavor}")
@@ -518,6 +594,22 @@ def test_a_link_out_of_the_folder_of_a_model_is_refused(graph, tensors, tmp_path
             imported(uri, tmp_path / "m.mk", tensors)
 
 
+@pytest.mark.parametrize("kind", ["LGBMClassifier", "LGBMRegressor"])
+def test_an_estimator_of_lightgbm_needs_the_three_types_of_the_page(kind, tmp_path):
+    lightgbm = pytest.importorskip("lightgbm")
+    pytest.importorskip("skops")
+    model = getattr(lightgbm, kind)(n_estimators=5, verbose=-1).fit(FRAME, SIGN)
+    folder = saved("lightgbm", model, tmp_path / "model")
+    needed = {"collections.OrderedDict", "lightgbm.basic.Booster", f"lightgbm.sklearn.{kind}"}
+    page = (Path(__file__).parents[2] / "docs/mlflow.md").read_text()
+    for name in needed:
+        assert f'"{name}"' in page
+        with pytest.raises(UntrustedError, match=name):
+            imported(folder, tmp_path / "model.mk", FRAME, allow=needed - {name})
+    found = imported(folder, tmp_path / "model.mk", FRAME, allow=needed)
+    assert np.allclose(found.predict(FRAME), model.predict(FRAME), atol=1e-6)
+
+
 class Trap:
     """Leaves a file where it is unpickled."""
 
@@ -573,6 +665,19 @@ def test_the_classes_of_boosted_trees_are_those_that_their_libraries_have():
             assert hasattr(getattr(module, name), "load_model")
 
 
-def test_a_model_of_another_flavor_is_refused(logged, tmp_path):
-    with pytest.raises(ConversionError, match="python_function"):
+def test_a_package_is_not_imported_and_comes_back_as_the_message_says(logged, package, tmp_path):
+    with pytest.raises(ConversionError, match=r"package of modelkit.*'data/churn.mk'"):
         imported(logged.model_uri, tmp_path / "other.mk", X)
+    folder = Path(mlflow.artifacts.download_artifacts(logged.model_uri))
+    assert mk.inspect(folder / "data/churn.mk").digest == mk.inspect(package).digest
+
+
+def test_a_model_of_another_flavor_is_refused(tmp_path):
+    from mlflow.models import Model
+
+    model = Model()
+    model.add_flavor("python_function", loader_module="another")
+    (tmp_path / "model").mkdir()
+    model.save(str(tmp_path / "model" / "MLmodel"))
+    with pytest.raises(ConversionError, match="python_function"):
+        imported(str(tmp_path / "model"), tmp_path / "other.mk", X)

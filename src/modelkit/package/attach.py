@@ -136,7 +136,7 @@ def _open_whole(
     """The manifest of a package and its other members, whose hashes were found right."""
     members: container.Members = {**container.read_zip(open_bytes(path))}
     manifest = read_manifest(members)
-    check_digest(manifest, digest)
+    check_digest(manifest, digest, path)
     check_hashes(members, manifest.files)
     del members[MANIFEST]
     return manifest, members

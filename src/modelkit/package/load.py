@@ -97,7 +97,7 @@ def load(
     allowed = trust.check_allow(allow)
     views = container.read_zip(open_bytes(source))
     manifest = _read_by(extra, read_manifest(views))
-    check_digest(manifest, digest)
+    check_digest(manifest, digest, source)
     if manifest.runtime == "joblib":
         trust.check_trusted(digest, allowed)
     members = _hold(views)
@@ -135,14 +135,31 @@ def _read_by(extra: str, manifest: Manifest) -> Manifest:
     return replace(manifest, signature=replace(manifest.signature, extra=extra))
 
 
-def check_digest(manifest: Manifest, digest: str | None) -> None:
-    """Raise IntegrityError if the package has another digest than the one that was asked for."""
+def check_digest(
+    manifest: Manifest,
+    digest: str | None,
+    source: object = None,
+) -> None:
+    """Raise IntegrityError if the package has another digest than the one that was asked for.
+
+    `source` is where the package was read, for the message.
+    """
     if digest is not None and plain_digest(digest) != manifest.digest:
         raise IntegrityError(
-            f"the package has digest {manifest.digest}, not the {digest} that was asked for",
+            f"{_called(source)} has digest {manifest.digest}, not the {digest} that was asked for: "
+            f"it was changed, or is another one. It says that it is {manifest.name} "
+            f"{manifest.version}; if that is the one you mean, ask for its digest (of a Scorer: "
+            "make it anew); if not, put the other one back",
             expected=digest,
             got=manifest.digest,
         )
+
+
+def _called(source: object) -> str:
+    """A package in a message: where it lies, if that has a name."""
+    if isinstance(source, str | os.PathLike):
+        return repr(os.fspath(source))
+    return repr(source) if isinstance(source, Reference) else "the package"
 
 
 def plain_digest(digest: str) -> str:

@@ -19,6 +19,11 @@ class BucketPackage(Reference):
         self._url = url
         self._release = release
 
+    def __repr__(self) -> str:
+        release = self._release
+        told = f"{release.name!r}, {release.version!r}, digest={release.digest!r}"
+        return f"Reference({self._url!r}, {told})"
+
     def read(self) -> bytes:
         """The verified package. Raises NotFound and IntegrityError."""
         release = self._release

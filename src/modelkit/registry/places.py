@@ -19,6 +19,15 @@ def nothing_there(url: str) -> str:
     )
 
 
+def removed(url: str, what: str) -> str:
+    """What is said of a version that an alias names, and whose files are gone."""
+    there = url if "://" in url or Path(url).exists() else f"{url}, which is not there any more"
+    return (
+        f"{what} is gone from {there}. Put back what was removed or renamed, or open the registry "
+        "where it is now"
+    )
+
+
 def kept_name(name: str, version: str, key: str) -> str:
     """The name of the file of what is kept beside a version."""
     return f"models/{name}/kept/{version}/{key}"

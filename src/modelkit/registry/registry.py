@@ -34,7 +34,7 @@ from modelkit.registry.log import (
     check_in_use,
     check_not_named,
 )
-from modelkit.registry.places import nothing_there
+from modelkit.registry.places import nothing_there, removed
 from modelkit.registry.releases import DIGEST, Recorded, Release, parents_of
 from modelkit.registry.shelf import Shelf
 from modelkit.registry.store import open_store
@@ -120,16 +120,17 @@ class Registry:
 
         Raises NotFound.
         """
-        release = self._versions.read(name, self._version(name, which))
+        version = self._version(name, which)
+        release = self._versions.read(name, version)
         if release is None:
-            known = [*self.aliases(name), *self._versions.of(name)]
+            aliases = self.aliases(name)
+            known = [*aliases, *self._versions.of(name)]
             if not known:
                 self.versions(name)  # raises NotFound, with the models that there are
-            raise NotFound(
-                f"{self.url} has no {name}@{which}; it has: {html.some(known) or 'none'}",
-                name=name,
-                which=which,
-            )
+            why = f"{self.url} has no {name}@{which}; it has: {html.some(known)}"
+            if which in aliases or self.lost(name):
+                why = removed(self.url, f"{name} {version}")
+            raise NotFound(why, name=name, which=which)
         return release
 
     def reference(self, name: str, which: str) -> Reference:

@@ -74,7 +74,7 @@ class Versions:
         if path is None:
             return load(BucketPackage(self._store.url, release), **options)
         manifest = read_manifest(container.read_zip(open_bytes(path)))
-        check_digest(manifest, release.digest)
+        check_digest(manifest, release.digest, path)
         if manifest.runtime != "joblib" and options.get("digest") is None:
             options = {**options, "digest": release.digest}
         return load(path, **options)

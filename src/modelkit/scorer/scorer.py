@@ -94,7 +94,7 @@ class Scorer:
         choose_threads(threads, 1)
         device_chain(device, ())
         self._threads = threads
-        check_digest(manifest, digest)
+        check_digest(manifest, digest, self._source)
         self._digest = manifest.digest
         self._names = _chosen(outputs, manifest.signature)
         check_columns_apart(self.outputs, self._keep)
@@ -127,7 +127,7 @@ class Scorer:
 
     def _open_manifest(self) -> Manifest:
         manifest = open_nearby(self._source, self._digest, inspect)
-        check_digest(manifest, self._digest)
+        check_digest(manifest, self._digest, self._source)
         return manifest
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from modelkit.errors import ContainerError, IntegrityError, PackageError, importing
-from modelkit.package.load import Openable, Reference, inspect
+from modelkit.package.load import Openable, Reference, check_digest, inspect
 
 T = TypeVar("T")
 Whereabouts = (
@@ -58,6 +58,7 @@ def open_nearby(
 
     Raises:
         ContainerError: if the URL cannot be read.
+        IntegrityError: if there is another package by now.
         MissingExtraError: if fsspec is not installed.
     """
     if not isinstance(source, str) or not is_url(source):
@@ -68,7 +69,9 @@ def open_nearby(
             return read(place)
         except IntegrityError:
             pass  # its contents are not those that its own manifest names
-    return read(_copied(place, read_url(source)))
+    data = read_url(source)
+    check_digest(inspect(data), digest, source)
+    return read(_copied(place, data))
 
 
 def cached_path(digest: str) -> Path | None:

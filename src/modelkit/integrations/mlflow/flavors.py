@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from modelkit.errors import ConversionError, PackageError, importing
+from modelkit.integrations.mlflow.logged import LOADER
 from modelkit.integrations.mlflow.readers import (
     FEATURE,
     NATIVE_CLASSES,
@@ -72,6 +73,7 @@ def import_model(
         flavors = Model.load(str(root)).flavors
         flavor = next((name for name in FLAVORS if name in flavors), None)
         if flavor is None:
+            _refuse_package(flavors)
             raise ConversionError(
                 f"the model has the flavors {sorted(flavors)}, and those that can be converted are "
                 f"{', '.join(FLAVORS)}"
@@ -80,6 +82,18 @@ def import_model(
         if flavor == "onnx":
             options = {**options, "allow": allow}
         return save(model, path, example=example, name=name, version=version, **options)
+
+
+def _refuse_package(flavors: Mapping[str, Any]) -> None:
+    """Raise ConversionError for a model that is a package already, with the way back to it."""
+    told = flavors.get("python_function", {})
+    if told.get("loader_module") != LOADER:
+        return
+    raise ConversionError(
+        "the model is a package of modelkit, as log_model logs it, so there is nothing to import: "
+        "mlflow.artifacts.download_artifacts(uri) gives a folder, and the package is its file "
+        f"{str(told.get('data'))!r}, which mk.load and Registry.register take"
+    )
 
 
 def _read(

@@ -45,10 +45,12 @@ def mirror(
         RegistryError: if MLflow cannot have an alias of this name, or holds another package under
             the digest that an alias is to name.
         PackageError: if a package is damaged, or is one of joblib: see `log_model`.
+        TypeError: for anything but a Registry.
         MissingExtraError: if MLflow is not installed.
     """
     with importing("mlflow", "modelkit.integrations.mlflow"):
         from mlflow import MlflowClient
+    _check_registry(registry)
     client = MlflowClient()
     while True:
         state = registry.state(name)
@@ -59,6 +61,15 @@ def mirror(
             _mirror_alias(client, release, numbers[now.version], alias, now)
         if registry.generation(name) == state.generation:
             return numbers
+
+
+def _check_registry(registry: object) -> None:
+    """Raise TypeError for anything but a Registry, such as its path."""
+    if not isinstance(registry, Registry):
+        raise TypeError(
+            f"mirror takes a Registry, not {registry!r:.80}: pass mk.Registry(...), with the folder "
+            "or bucket that it is in"
+        )
 
 
 def _check_aliases(aliases: Mapping[str, Alias]) -> None:

@@ -29,7 +29,13 @@ def log_evaluation(
     Args:
         evaluation: what `mk.evaluate` gave.
         model_id: of the logged model that was evaluated, as `log_model(...).model_id` says it.
+
+    Raises:
+        TypeError: for anything but an Evaluation.
+        ValueError: if MLflow has no logged model of this id.
+        MissingExtraError: if MLflow is not installed.
     """
+    _check_kind(evaluation, Evaluation)
     metrics: dict[str, float | None] = {}
     for figure in evaluation.figures:
         metrics |= {
@@ -56,7 +62,13 @@ def log_verdict(
     Args:
         verdict: what `mk.gate` gave.
         model_id: of the logged model that was the candidate.
+
+    Raises:
+        TypeError: for anything but a Verdict.
+        ValueError: if MLflow has no logged model of this id.
+        MissingExtraError: if MLflow is not installed.
     """
+    _check_kind(verdict, Verdict)
     metrics = {f"gate/{_named(check.name)}": check.estimate for check in verdict.checks}
     tags = {
         "decision": verdict.decision,
@@ -78,11 +90,39 @@ def _log(
 ) -> None:
     with importing("mlflow", "modelkit.integrations.mlflow"):
         import mlflow
+    _check_model(model_id)
     known: dict[str, Any] = {name: value for name, value in metrics.items() if value is not None}
     mlflow.log_metrics(known, model_id=model_id)
     mlflow.log_text(record.to_json(), f"{kind}.json")
     mlflow.log_text(record.to_html(), f"{kind}.html")
     mlflow.set_tags({f"modelkit.{kind}.{name}": value for name, value in tags.items() if value})
+
+
+def _check_kind(record: object, kind: type) -> None:
+    """Raise TypeError for what another function logs, or none."""
+    if not isinstance(record, kind):
+        raise TypeError(
+            f"log_{kind.__name__.lower()} takes values of the class {kind.__name__}, not "
+            f"{type(record).__name__}; log_evaluation takes what mk.evaluate gives, log_verdict "
+            "what mk.gate gives"
+        )
+
+
+def _check_model(model_id: str | None) -> None:
+    """Raise ValueError for an id that no logged model has; MLflow would fail halfway, in SQL."""
+    import mlflow
+
+    if model_id is None:
+        return
+    try:
+        mlflow.get_logged_model(model_id)
+    except mlflow.MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise ValueError(
+            f"MLflow has no logged model {model_id!r} at {mlflow.get_tracking_uri()}; pass what "
+            "log_model(...).model_id says"
+        ) from error
 
 
 def _named(name: str) -> str:

@@ -23,9 +23,11 @@ MLFLOW_TYPES = {
 def model_signature(signature: Signature) -> Any:
     """MLflow's form of a signature: named columns, or tensors where there are none.
 
-    A number is declared as of any type, because each type of MLflow refuses rows that a model was
-    trained on: "long" those with a missing value, "double" those without. The parameter `outputs`
-    names the outputs that a call wants.
+    A column is declared as of any type, because each type of MLflow refuses rows that a model was
+    trained on: "long" those with a missing value, "double" those without, "string" categories of
+    pandas. Each is required: a column that is optional may be left out of the arguments of a
+    `spark_udf`, which then fills it with missing values. A value of any type may be missing all the
+    same. The parameter `outputs` names the outputs that a call wants.
 
     Raises:
         SignatureError: if columns and tensors are mixed, no output has a value a row, or MLflow has
@@ -47,16 +49,13 @@ def model_signature(signature: Signature) -> Any:
 
 
 def _inputs(signature: Signature) -> Any:
-    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+    from mlflow.types import ColSpec, Schema, TensorSpec
     from mlflow.types.schema import AnyType
 
     columns = []
     tensors = []
     for spec in signature.inputs:
-        for column in spec.columns:
-            kind = DataType.string if column.dtype == "string" else AnyType()
-            required = kind is DataType.string and not column.nullable
-            columns.append(ColSpec(kind, column.name, required=required))
+        columns += [ColSpec(AnyType(), column.name) for column in spec.columns]
         if not spec.columns:
             shape = tuple(-1 if isinstance(size, str) else size for size in spec.shape)
             dtype = numpy_dtype(spec.dtype)
