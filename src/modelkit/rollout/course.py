@@ -73,7 +73,9 @@ class Course:
         self._random = random.Random(seed)  # noqa: S311 - it draws arms
         self._rescue = rescue
         self._joint = joint
-        self._memory = Memory()
+        # Not of the draws of arms, which would depend on how long calls take.
+        self._draws = random.Random(seed)  # noqa: S311
+        self._memory = Memory(self._draws.random)
         self._counters = Counters(policy, self._memory)
         # Of no stage's counters: what is told while a stage ends counts in the next tick.
         self._told: deque[Label | Posted | float] = deque()
@@ -183,6 +185,7 @@ class Course:
         """Begin anew in the child of a fork, with other draws, and nothing counted yet."""
         self.collect()
         self._random.seed(None if self._seed is None else self._seed + random.getrandbits(64))
+        self._draws.seed(random.getrandbits(64))
         if self.shadow is not None:
             self.shadow.after_fork()
         if self.outcomes is not None:
