@@ -54,7 +54,7 @@ def rate(values) -> str:
 
 def checked(metric: str, X, y, margin: float, alpha: float = ALPHA):
     """The check of one metric of the candidate, which reads "b", against the champion, which reads "a"."""
-    levels = Levels(alpha, ALPHA)
+    levels = Levels(alpha, ALPHA, alpha)
     return figure_check(metric, answers(X["b"], y), answers(X["a"], y), margin, levels)
 
 
@@ -188,7 +188,7 @@ def reused(runs: int, *, counted: bool) -> float:
         theirs = answers(X["a"], y)
         promoted = False
         for use, name in enumerate(names[1:], start=1):
-            levels = Levels(share_of_alpha(ALPHA, use if counted else 0), ALPHA)
+            levels = Levels(share_of_alpha(ALPHA, use if counted else 0), ALPHA, ALPHA)
             check = figure_check("accuracy", answers(X[name], y), theirs, 0, levels)
             promoted = promoted or check.outcome == "pass"
         found.append(promoted)

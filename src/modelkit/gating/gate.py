@@ -93,8 +93,10 @@ def gate(  # noqa: PLR0913 - what a gate may ask, all by keyword
         kind = task_kind(theirs.model.signature, theirs.manifest, queries=queries is not None)
         if kind == "retrieval":
             raise GateError(
-                "encoders are not compared by a gate yet: compare two evaluations of mk.evaluate, "
-                "and pass what you find as checks= of a gate of what uses them"
+                f"{ours.named} is an encoder, and a gate compares none. Evaluate both on the same "
+                "texts, mk.evaluate(encoder, texts, labels), and compare their figures, such as "
+                "recall_at_10, with their intervals. If a model uses the vectors, gate that model, "
+                "and pass what you found as checks=[mk.Check(...)]"
             )
         about = {
             "seed": seed,

@@ -86,8 +86,10 @@ class Verdict:
     def rows_needed(self) -> int | None:
         """How many rows would show what is unclear, if the candidate is as good as the champion.
 
-        Each check is shown with a probability of .8. It is None where nothing is unclear, or where
-        no number of rows can be told.
+        Each check is shown with a probability of .8, on rows that no gate has used. It is None where
+        nothing is unclear, and where a floor is, or a metric with a margin of 0: how many rows tell
+        depends on how much better the candidate is, which these rows do not know. The text of the
+        check says what as many rows would show.
         """
         lacking = [check for check in self.checks if check.required and check.outcome == "unclear"]
         known = [check.rows_needed for check in lacking if check.rows_needed is not None]

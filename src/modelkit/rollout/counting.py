@@ -133,6 +133,7 @@ class Counters:
         "_longer",
         "_marks",
         "_memory",
+        "_missing",
         "_plain",
         "_policy",
         "_taken",
@@ -156,6 +157,7 @@ class Counters:
         self._checks_finite = NONFINITE_EVENTS in names
         self._timed = SLOW_EVENTS in names
         self._longer = sum(int(guard.longer * A_SECOND) for guard in policy.guards)  # of one
+        self._missing: set[str] = set()  # whose function raised an error
         self._marks = [guard for guard in policy.guards if guard.mark is not None]
         self._entries: deque[tuple[Any, ...]] = deque()
         self._times = _two_deques()
@@ -327,7 +329,9 @@ class Counters:
                 if guard.mark is not None and guard.mark(answers):
                     found.append(guard.name)
             except Exception:  # noqa: BLE001 - it must not reach the caller
-                self._entries.append((MISSING, guard.name))
+                if guard.name not in self._missing:
+                    self._missing.add(guard.name)
+                    self._entries.append((MISSING, guard.name))
         return found
 
     @property

@@ -94,6 +94,7 @@ class QuantileEvidence:
             worse=worse - log(2) if self._whole else worse,
             better=self._quicker.better,
             now=min(self._as_it_was.now, self._blamed.now),
+            full=self.full,
         )
 
 
