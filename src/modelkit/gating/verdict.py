@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
-from modelkit import fields, html, jsonable
+from modelkit import html
 from modelkit.errors import GateError
 from modelkit.evaluation.answered import TaskKind
 from modelkit.gating.check import Check
 from modelkit.gating.junit import junit_of
 from modelkit.gating.page import verdict_page
+from modelkit.recorded import from_record, to_record
 
 VERDICT_SCHEMA = "modelkit.verdict/1"
 GateDecision = Literal["promote", "block", "inconclusive"]
@@ -121,15 +121,13 @@ class Verdict:
 
     def to_json(self) -> str:
         """Everything, as one line of ASCII."""
-        plain = {"schema": VERDICT_SCHEMA} | jsonable.to_plain(fields.write_object(self))
-        return json.dumps(plain, allow_nan=False, sort_keys=True)
+        return to_record(self, VERDICT_SCHEMA)
 
     @staticmethod
     def from_json(text: str) -> Verdict:
         """The inverse of `to_json`. Raises GateError for any other text."""
         try:
-            plain = jsonable.parse_record(text, VERDICT_SCHEMA)
-            found = fields.read_object(Verdict, plain, "verdict")
+            found = from_record(Verdict, text, VERDICT_SCHEMA, "verdict")
         except (TypeError, ValueError) as error:
             raise GateError(f"this is no Verdict in JSON: {error}") from error
         if not found.checks:
