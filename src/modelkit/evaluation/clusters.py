@@ -12,7 +12,10 @@ from modelkit.cast import Array
 from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.sums import Undefined
 
-LEAST_ALIKE = 5  # clusters of one size
+# As many of one size as clusters have to count as: where none is much larger, and else.
+LEAST_ALIKE = 5
+LEAST_UNEQUAL = 10
+MUCH_LARGER = 2  # times the mean size
 
 
 @final
@@ -36,6 +39,17 @@ class Clusters:
         """
         return float(self.sizes.sum()) ** 2 / float(self.sizes @ self.sizes)
 
+    @property
+    def least(self) -> int:
+        """How many of one size they have to count as, so that a t test keeps its level.
+
+        Where three of a hundred clusters have 60 % of the rows, they count as 8, and 8 % of equal
+        candidates would be better at 5 %.
+        """
+        there = self.sizes[self.sizes > 0]
+        unequal = there.max() > MUCH_LARGER * there.mean()
+        return LEAST_UNEQUAL if unequal else LEAST_ALIKE
+
     def error(self, influence: Array) -> float | None:
         """The standard error of a figure from the influence of its rows, (n,).
 
@@ -58,7 +72,7 @@ class Clusters:
 def clusters_of(answered: Answered) -> Clusters | None:
     """The clusters of rows that were answered; None where each row is one observation.
 
-    Raises Undefined where they count as fewer than 5, which tell nothing.
+    Raises Undefined where they are too few to tell anything.
     """
     codes = answered.clusters
     if codes is None:
@@ -68,9 +82,9 @@ def clusters_of(answered: Answered) -> Clusters | None:
         counted = codes[np.unique(answered.queries, return_index=True)[1]]
     sizes = np.bincount(counted, minlength=int(codes.max()) + 1).astype(np.float64)
     found = Clusters(codes, sizes)
-    if found.alike < LEAST_ALIKE:
+    if found.alike < found.least:
         raise Undefined(
             f"{np.count_nonzero(sizes):,} clusters, which count as {found.alike:.1f} of one size, "
-            f"are too few to tell: it takes {LEAST_ALIKE}"
+            f"are too few to tell: it takes {found.least}"
         )
     return found
