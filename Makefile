@@ -25,7 +25,7 @@ INSTALL := -m pip install --quiet --disable-pip-version-check
 RUN_ENGINES = MLFLOW_DISABLE_TELEMETRY=true PYSPARK_PYTHON=$(CURDIR)/$(ENGINES)/bin/python SPARK_LOCAL_IP=127.0.0.1 RAY_USAGE_STATS_ENABLED=0 $(ENGINES)/bin/python
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: quickstart loop test lint programs stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-engines bench-evaluation bench-explain bench-gate bench-gpu bench-metrics bench-rollout bench-security bench-serving test-engines test-kserve test-recipes clean help
+.PHONY: quickstart loop test lint programs stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-engines bench-evaluation bench-explain bench-gate bench-gpu bench-metrics bench-rollout bench-security bench-serving nightly test-engines test-kserve test-recipes clean help
 
 quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
 	$(VENV)/bin/python docs/quickstart.py
@@ -102,6 +102,8 @@ bench-security: $(BENCH_SECURITY)/.bench-security ## attack modelkit, mlflow, sk
 
 bench-serving: $(BENCH_SERVING)/.bench-serving $(SERVING_RIVALS:=/.installed) ## compare the web edge with serving frameworks, likewise; six minutes
 	$(BENCH_SERVING)/bin/python -m benchmarks.serving.run
+
+nightly: test-engines test-kserve test-recipes stress fuzz ## what make test leaves out, since it ends within 12 minutes; an hour and a half
 
 test-engines: $(ENGINES)/.engines ## run packages in Ray, Spark (which needs Java 17), Dask and MLflow, in an environment of their own; three minutes
 	$(RUN_ENGINES) -m pytest tests/engines docs/scale.md docs/ray.md docs/spark.md docs/mlflow.md

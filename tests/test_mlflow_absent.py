@@ -39,7 +39,7 @@ def test_without_mlflow_the_message_says_what_to_install(package, tmp_path):
 
 def test_what_mlflow_calls_answers_as_the_model_does(package, monkeypatch):
     monkeypatch.delenv("MODELKIT_DIGEST", raising=False)
-    opened = open_logged(str(package))
+    opened = open_logged(str(package), {"digest": mk.inspect(package).digest})
     served = mk.load(package).run(X)
     answer = opened.predict(X)
     assert list(answer["label"]) == list(served["label"])

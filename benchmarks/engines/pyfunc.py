@@ -57,7 +57,7 @@ def measured(folder, rounds):
     answer = Ready(opened.predict(row))
     ready = mlflow.pyfunc.PyFuncModel(opened.metadata, answer)
     ready.predict(row)
-    called = open_logged(str(package))
+    called = open_logged(str(package), {"digest": mk.inspect(package).digest})
     rows, params = answer.passed
     mlflow.sklearn.save_model(
         linear,

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from helpers.encoders import uneven_texts
 from helpers.engines import (
     INPUTS,
     KEPT,
@@ -50,7 +51,7 @@ class Ray:
 
     def __init__(self):
         self.ray = pytest.importorskip("ray")
-        self.ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        self.ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
 
     def rows(self, table, parts=PARTS):
         return self.ray.data.from_arrow(split(table, parts))
@@ -220,6 +221,19 @@ def test_texts_are_embedded(engine, integration, packages):
     assert np.allclose(values_of(found, "embedding"), served, atol=1e-6)
 
 
+def test_texts_are_run_by_their_tokens_whatever_batches_an_engine_has(
+    engine, integration, packages
+):
+    """One long text among hundreds in a partition does not make all others as long."""
+    texts = uneven_texts(1200, 6)
+    rows = engine.rows(table_of(pd.DataFrame({"text": texts, "id": range(len(texts))})), 2)
+    found = engine.table(integration.score(rows, packages.run_sizes, keep=["id"]))
+    sizes = values_of(by_id(found), "embedding")
+    tokens = mk.load(packages.run_sizes).token_count(texts)
+    assert sizes.prod(axis=1).max() <= 512
+    assert sizes[:, 1].sum() <= 1.1 * tokens.sum()
+
+
 def test_explanations_are_those_of_this_machine(engine, integration, packages):
     frame = packages.numbers.assign(id=range(300))
     scorer = mk.Scorer(packages.forest, keep=["id"], explain=True)
@@ -248,10 +262,39 @@ def test_one_exact_test_of_the_counts_of_all_workers(engine, integration, packag
     assert rows_alone.rows == ROWS
 
 
+def test_tallies_of_many_partitions_are_added_up_on_the_way(engine, integration, packages):
+    """More than a task adds up at once, and some of no rows."""
+    profile = profile_of(packages.churn)
+    frame = customers(300, 9)[INPUTS]
+    report = integration.drift(engine.rows(table_of(frame), 40), profile)
+    assert report.features == mk.Detector(profile).test(frame).features
+    assert report.rows == 300
+
+
+def test_probabilities_are_told_by_their_names(engine, integration, packages):
+    """In whatever order their columns stand, where an engine's rows have one for each class."""
+    profile = profile_of(packages.churn)
+    frame = customers(ROWS, 8)
+    served = local(packages.churn, frame[INPUTS])
+    chances = dict(zip(("no", "yes"), served["probabilities"].T, strict=True))
+    turned = frame[INPUTS].assign(**{f"probabilities_{own}": chances[own] for own in ("yes", "no")})
+    rows = engine.rows(table_of(turned))
+    report = integration.drift(rows, profile, scores=["probabilities"])
+    own = {"probabilities": served["probabilities"]}
+    assert report.features == mk.Detector(profile).test(frame[INPUTS], own).features
+    other = engine.rows(table_of(turned.rename(columns={"probabilities_yes": "probabilities_si"})))
+    with pytest.raises(Exception, match=r"lack \['probabilities_yes'\]"):
+        integration.drift(other, profile, scores=["probabilities"])
+
+
 def test_mistakes_are_told_before_anything_runs(engine, integration, packages):
     rows = engine.rows(table_of(customers(30, 6)))
     with pytest.raises(SignatureError, match="no outputs"):
         integration.score(rows, packages.churn, outputs=["chances"])
+    with pytest.raises(TypeError, match=f"a {engine.name} Data"):
+        integration.score(customers(30, 6), packages.churn)
+    with pytest.raises(TypeError, match=f"a {engine.name} Data"):
+        integration.drift(customers(30, 6), profile_of(packages.churn))
     with pytest.raises(TypeError, match="has its own"):
         integration.score(rows, mk.Scorer(packages.churn), keep=["id"])
     with pytest.raises(DriftError, match="has no scores"):

@@ -6,8 +6,10 @@
 import os
 import pickle
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pandas as pd
@@ -215,6 +217,19 @@ def test_tensors_without_columns_are_declared_as_tensors(tensors):
         assert np.array_equal(np.stack(answer[name]), values)
 
 
+def test_settings_and_metadata_of_a_caller_are_added(package):
+    info = mkm.log_model(package, model_config={"team": "risk"}, metadata={"team": "risk"})
+    digest = mk.inspect(package).digest
+    assert info.metadata == {"team": "risk", "modelkit": info.metadata["modelkit"]}
+    mlflow.pyfunc.load_model(info.model_uri, model_config={"digest": digest})
+    with pytest.raises(IntegrityError, match="asks for 0000"):
+        mlflow.pyfunc.load_model(info.model_uri, model_config={"digest": "0" * 64})
+    with pytest.raises(TypeError, match="as a dict"):
+        mkm.log_model(package, model_config="settings.yaml")
+    with pytest.raises(TypeError, match="sets itself"):
+        mkm.log_model(package, model_config={"digest": "0" * 64})
+
+
 def test_a_pickled_package_is_not_logged(tmp_path):
     path = tmp_path / "pickled.mk"
     model = LogisticRegression().fit(FLOATS, SIGN)
@@ -360,6 +375,34 @@ def test_an_alias_that_moves_while_it_is_mirrored_is_seen(registry, store, monke
     assert shown.tags["modelkit.generation.champion"] == str(moved[0].generation)
 
 
+def test_mirrors_at_once_show_each_version_once(registry, store):
+    both = Barrier(2)
+
+    def mirrored():
+        both.wait(60)
+        return mkm.mirror(mk.Registry(registry.url), "churn")
+
+    for version in store.search_model_versions("name='churn'"):
+        store.delete_model_version("churn", version.version)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = [each.result(60) for each in [pool.submit(mirrored), pool.submit(mirrored)]]
+    assert first == second
+    assert len(store.search_model_versions("name='churn'")) == 2
+
+
+def test_a_version_of_somebody_else_under_a_good_digest_is_no_mirror(package, tmp_path, store):
+    registry = mk.Registry(tmp_path / "registry")
+    release = registry.register(save_pair(tmp_path)[1])
+    registry.set_alias("churn", "trusted", release.version, expected=None, reason="first")
+    other = mkm.log_model(package)
+    for version in store.search_model_versions("name='churn'"):
+        store.delete_model_version("churn", version.version)
+    mlflow.register_model(other.model_uri, "churn", tags={"modelkit.digest": release.digest})
+    with pytest.raises(RegistryError, match="somebody else wrote it"):
+        mkm.mirror(registry, "churn")
+    assert "trusted" not in store.get_registered_model("churn").aliases
+
+
 def test_an_alias_that_mlflow_keeps_for_itself_is_refused(package, tmp_path, store):
     for alias in ("latest", "v2"):
         registry = mk.Registry(tmp_path / alias)
@@ -416,7 +459,8 @@ def imported(folder, path, example, **options):
 
 
 def test_an_onnx_model_becomes_a_package(graph, tensors, tmp_path):
-    folder = saved("onnx", graph, tmp_path / "model")
+    folder = tmp_path / "model"
+    saved("onnx", graph, folder)
     model = imported(folder, tmp_path / "onnx.mk", FLOATS)
     for name, values in mk.load(tensors).run(FLOATS).items():
         assert np.array_equal(model.run(FLOATS)[name], values)
@@ -461,6 +505,17 @@ def test_a_skops_file_opens_by_what_its_reader_allows_and_not_by_what_it_says(tm
         imported(folder, tmp_path / "forest.mk", FRAME)
     found = imported(folder, tmp_path / "forest.mk", FRAME, allow={tree})
     assert np.allclose(found.predict_proba(FRAME), forest.predict_proba(FRAME), atol=1e-6)
+
+
+def test_a_link_out_of_the_folder_of_a_model_is_refused(graph, tensors, tmp_path):
+    folder = tmp_path / "model"
+    saved("onnx", graph, folder)
+    elsewhere = tmp_path / "key"
+    elsewhere.write_bytes(b"secret")
+    (folder / "weights.bin").symlink_to(elsewhere)
+    for uri in (str(folder), folder.as_uri()):
+        with pytest.raises(PackageError, match="is a link to"):
+            imported(uri, tmp_path / "m.mk", tensors)
 
 
 class Trap:

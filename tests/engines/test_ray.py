@@ -21,7 +21,7 @@ CALLS = 300
 
 @pytest.fixture(scope="module")
 def one_cpu():
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

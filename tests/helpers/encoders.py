@@ -160,6 +160,28 @@ def tiny(graph=None, tokenizer=None, **options):
     )
 
 
+def run_sizes():
+    """An encoder whose vectors tell the run that each text was in: its texts, and its tokens a text."""
+    nodes = [
+        helper.make_node("Shape", ["input_ids"], ["shape"]),
+        helper.make_node("Cast", ["shape"], ["size"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["held"]),
+        helper.make_node("Mul", ["held", "size"], ["last_hidden_state"]),
+    ]
+    output = ("last_hidden_state", TensorProto.FLOAT, (*TOKENS, 2))
+    graph = proto_of(nodes, INPUTS, (output,), {"last": np.array([2])})
+    return tiny(graph, max_tokens=512, normalize=False)
+
+
+def uneven_texts(short, long, seed=0):
+    """Texts of one to three words in random order, and among them a few of 500."""
+    r = np.random.default_rng(seed)
+    few = [" ".join(r.choice(WORDS, r.integers(1, 4))) for _ in range(short)]
+    many = [" ".join(r.choice(WORDS, 500)) for _ in range(long)]
+    return [str(text) for text in r.permutation(few + many)]
+
+
 def model_over_tokens(batchable=True):
     """The tiny graph as a function over tokens."""
     proto = tiny_graph()

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 import modelkit as mk
-from helpers.encoders import sentences, tiny
+from helpers.encoders import run_sizes, sentences, tiny
 from helpers.graphs import model_of, tensor
 
 ROWS = 1200
@@ -112,6 +112,11 @@ class Packages:
     def texts(self):
         """A text encoder."""
         return self._saved(tiny(), "texts", None)
+
+    @cached_property
+    def run_sizes(self):
+        """An encoder whose vectors tell with how many others a text was run."""
+        return self._saved(run_sizes(), "sizes", None)
 
     def _saved(self, model, name, example, **options):
         path = self.folder / f"{name}.mk"

@@ -158,6 +158,7 @@ class Detector:
             SignatureError: for rows that cannot be read.
         """
         check_order(order)
+        tally_findings.refuse_tally(X)
         watch = self._watch
         if X is None and scores is None and at is not None:
             new = self._closed(float(given_seconds(at, 1)[0]))

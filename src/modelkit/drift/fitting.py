@@ -26,6 +26,7 @@ from modelkit.drift.labelfree import Calibration
 from modelkit.drift.outputs import (
     OF_CLASSES,
     PER_CLASS,
+    class_names,
     class_numbers,
     name_outputs,
     output_columns,
@@ -46,12 +47,16 @@ MOST_STRATA = 64
 
 @dataclass(frozen=True)
 class Sides:
-    """The columns of the training rows and of the reference, and the model's answers to both."""
+    """The columns of the training rows and of the reference, and a model's answers to both.
+
+    `class_names` are those of its probabilities.
+    """
 
     train: ColumnsByName
     held: ColumnsByName
     train_answers: ColumnsByName | None = None
     held_answers: ColumnsByName | None = None
+    class_names: tuple[str, ...] = ()
 
 
 def read_sides(
@@ -93,6 +98,7 @@ def _served_sides(
         signature.columns(held),
         train_answers,
         held_answers,
+        class_names(signature),
     )
 
 

@@ -20,7 +20,8 @@ def joined_references(
         raise DriftError(
             "private counts do not merge: their noise would add up; fit one profile on all rows"
         )
-    for what in ("features", "strata", "stratum", "epsilon", "ordered", "unit", "time"):
+    compared = "features", "strata", "stratum", "epsilon", "ordered", "unit", "time", "class_names"
+    for what in compared:
         if mine[what] != theirs[what]:
             raise DriftError(
                 f"the profiles differ in their {what}; fit both with the same X, seed and arguments"

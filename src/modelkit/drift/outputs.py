@@ -34,6 +34,13 @@ def watched_outputs(signature: Signature) -> tuple[str, ...]:
     return tuple(names)
 
 
+def class_names(signature: Signature) -> tuple[str, ...]:
+    """The names of the classes of a model's probabilities, in their order; none without these."""
+    if signature.classes is None or not signature.has_probabilities:
+        return ()
+    return tuple(map(str, signature.classes))
+
+
 def name_outputs(
     scores: Any,
     known: Collection[str] = (),

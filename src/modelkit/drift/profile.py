@@ -45,7 +45,8 @@ class Profile:
     ones; `target` has the labels of the reference, and `segments` its joint counts with the columns
     that part the rows. `unit` and `time` are as `Profile.fit` got them, `units` is what is kept of
     each unit of the reference, `timed_stratum` says that the stratum is told by times, and `advice`
-    is one line on which of units, strata and rows fits the reference. Make a profile with
+    is one line on which of units, strata and rows fits the reference. `class_names` are those of
+    the probabilities, in their order, where a model was given that has any. Make a profile with
     `Profile.fit`.
     """
 
@@ -68,6 +69,7 @@ class Profile:
     units: ReferenceUnits | None = None
     timed_stratum: bool = False
     advice: str = ""
+    class_names: tuple[str, ...] = ()
 
     @staticmethod
     def fit(  # noqa: PLR0913 - all but one by keyword
@@ -288,6 +290,7 @@ class Profile:
             self.sources(),
             self.outputs(),
             self.bases,
+            self.class_names,
             signature,
         )
 

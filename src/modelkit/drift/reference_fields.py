@@ -66,6 +66,7 @@ def counted_fields(
         "units": units,
         "timed_stratum": marks.cycle is not None,
         "advice": told(advice),
+        "class_names": sides.class_names,
     }
 
 

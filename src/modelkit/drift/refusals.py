@@ -7,7 +7,7 @@ from typing import Any
 
 from modelkit.drift.cells import Feature
 from modelkit.drift.columns import ColumnsByName, length
-from modelkit.drift.outputs import OF_CLASSES, PER_CLASS
+from modelkit.drift.outputs import OF_CLASSES, PER_CLASS, class_names
 from modelkit.drift.vectors import Basis
 from modelkit.errors import DriftError
 from modelkit.signature import Signature
@@ -145,11 +145,13 @@ def check_signature(
     sources: Sequence[str],
     outputs: set[str],
     bases: Mapping[str, Basis],
+    classes: Sequence[str],
     signature: Signature,
 ) -> None:
     """Raise DriftError unless a profile's columns are those of a model, and its outputs among them.
 
-    Embeddings have the same width in both.
+    Embeddings have the same width in both, and classes the same names in the same order, where the
+    profile has any.
     """
     _check_sources(sources, signature)
     given = {"confidence": "probabilities"}
@@ -160,6 +162,12 @@ def check_signature(
     if strange:
         raise DriftError(
             f"the profile has the scores {strange}; the model gives {list(signature.output_names)}"
+        )
+    theirs = class_names(signature)
+    if classes and tuple(classes) != theirs:
+        raise DriftError(
+            f"the profile is of a model with the classes {first_names(classes)}, and this one "
+            f"has {first_names(theirs)}: fit the profile with model= of this one"
         )
     for spec in signature.inputs + signature.outputs:
         if spec.name in bases:
@@ -179,9 +187,9 @@ def _check_sources(
         return
     differences = []
     if absent:
-        differences.append(f"it lacks {_first_names(absent)}")
+        differences.append(f"it lacks {first_names(absent)}")
     if others:
-        differences.append(f"it has {_first_names(others)}, which the model does not take")
+        differences.append(f"it has {first_names(others)}, which the model does not take")
     raise DriftError(
         "the profile and the model's signature differ in the columns: "
         f"{', and '.join(differences)}; fit the profile on rows as the model takes them, or with "
@@ -200,10 +208,10 @@ def _check_width(basis: Basis, spec: TensorSpec) -> None:
         )
 
 
-def _first_names(names: list[str]) -> str:
+def first_names(names: Sequence[str]) -> str:
     """The first of many names, in words."""
     more = len(names) - NAMES_SHOWN
-    shown = f"{names[:NAMES_SHOWN]}"
+    shown = f"{[*names[:NAMES_SHOWN]]}"
     return f"{shown} and {more:,} more" if more > 0 else shown
 
 

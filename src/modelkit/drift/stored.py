@@ -24,6 +24,7 @@ LATER_FIELDS = (
     "time",
     "timed_stratum",
     "advice",
+    "class_names",
 )  # fields that are stored where they say something
 
 

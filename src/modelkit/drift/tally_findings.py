@@ -26,6 +26,16 @@ FROM_COUNTS = (
 )
 
 
+def refuse_tally(rows: object) -> None:
+    """Raise DriftError for a Tally where rows are watched one after the other."""
+    if isinstance(rows, Tally):
+        raise DriftError(
+            "a Tally has counts and no rows that could be watched one after the other: "
+            "Detector.test(tally) compares it as one batch; for a stream, give each worker a "
+            "Detector and merge their states"
+        )
+
+
 def of_tally(
     watch: Watch,
     tally: Tally,

@@ -8,11 +8,15 @@ from typing import Any
 
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
+from modelkit.drift.tallies import Tally
 from modelkit.errors import importing
 from modelkit.package.load import Openable
+from modelkit.scorer.forms import check_engine_rows
 from modelkit.scorer.outputs import check_kept
 from modelkit.scorer.scorer import Scorer, scorer_of
-from modelkit.scorer.tallier import Tallier
+from modelkit.scorer.tallier import Tallier, summed_tallies
+
+GROUP = 16  # tallies that a task adds up
 
 
 def score(
@@ -40,6 +44,7 @@ def score(
     """
     with importing("dask", "modelkit.integrations.dask"):
         import dask.dataframe  # noqa: F401 - told here, and not by an attribute that is missing
+    _check(rows)
     scorer = scorer_of(package, outputs=outputs, keep=keep)
     check_kept(scorer.keep, list(rows.columns))
     wanted = dict.fromkeys([*scorer.keep, *scorer.inputs])
@@ -64,9 +69,9 @@ def drift(
         rows: a `dask.dataframe.DataFrame` with the columns of the profile.
         profile: the past.
         scores: the outputs of the model that are among the columns, as `score` adds them: for each
-            a column of its name, or those whose name begins with it and an underscore, which have
-            to stand in the order of `score`, with no other column that begins so: a profile does
-            not know the names of classes.
+            a column of its name, or one for each of its values, whose name is that of the output,
+            an underscore, and the class or number. They may stand in any order. Classes are told
+            by a profile that was fitted with `model=`.
         alpha: see `mk.Detector`.
         seed: see `mk.Detector`.
 
@@ -76,9 +81,32 @@ def drift(
         MissingExtraError: if Dask is not installed.
     """
     with importing("dask", "modelkit.integrations.dask"):
-        import dask
+        from dask.delayed import delayed
+    _check(rows)
     tallier = Tallier(profile, scores)
     wanted = tallier.columns([str(name) for name in rows.columns])
-    parts = [dask.delayed(tallier.frame)(part) for part in rows[wanted].to_delayed()]
-    found = dask.compute(*parts)
-    return tallier.report([*chain.from_iterable(found)], alpha, seed)
+    parts = [delayed(tallier.frame)(part) for part in rows[wanted].to_delayed()]
+    return tallier.report(_in_tree(parts).compute(), alpha, seed)
+
+
+def _in_tree(parts: list[Any]) -> Any:
+    """The total of tallies that are not made yet, of which no task holds more than a group."""
+    from dask.delayed import delayed
+
+    while len(parts) > 1:
+        groups = [parts[at : at + GROUP] for at in range(0, len(parts), GROUP)]
+        parts = [delayed(_total)(group) for group in groups]
+    return parts[0]
+
+
+def _total(found: Sequence[Sequence[Tally]]) -> list[Tally]:
+    """The total of some tallies."""
+    return summed_tallies(chain.from_iterable(found))
+
+
+def _check(rows: Any) -> None:
+    """Raise TypeError for anything but a frame of Dask."""
+    import dask.dataframe
+
+    known = isinstance(rows, dask.dataframe.DataFrame)
+    check_engine_rows(rows, "a dask DataFrame, as dask.dataframe.from_pandas makes it", fits=known)

@@ -9,13 +9,14 @@ from modelkit.batching.batcher import Batcher
 from modelkit.call import PLAIN
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
-from modelkit.drift.tallies import Tally
 from modelkit.errors import DeviceError, importing
 from modelkit.model import Outputs
 from modelkit.package.load import Openable
+from modelkit.scorer.forms import check_engine_rows
 from modelkit.scorer.scorer import Scorer, scorer_of
-from modelkit.scorer.tallier import TALLY, Tallier
+from modelkit.scorer.tallier import Tallier, read_tallies, summed_tallies
 
+ROWS = "a ray Dataset, as ray.data.from_pandas makes it"
 BATCH_ROWS = 4096
 CALLS_A_BATCH = 2  # calls that a replica holds for each row of a batch: one batch runs, one fills
 
@@ -42,11 +43,12 @@ def score(
 
     Returns a Dataset of the kept columns and the outputs.
 
-    Raises DeviceError if so many actors would leave no CPU to read the rows, and PackageError and
-    SignatureError as `mk.Scorer` does.
+    Raises DeviceError if so many actors would leave no CPU to read the rows, TypeError for other
+    rows, and PackageError and SignatureError as `mk.Scorer` does.
     """
     with importing("ray", "modelkit.integrations.ray"):
         import ray
+    check_engine_rows(rows, ROWS, fits=hasattr(rows, "map_batches"))
     on_gpu = {"device": "cuda"} if gpus and not isinstance(package, Scorer) else {}
     scorer = scorer_of(package, outputs=outputs, keep=keep, **on_gpu)
     if not gpus:
@@ -140,11 +142,8 @@ def drift(
     `score` adds them; `alpha` and `seed` are those of `mk.Detector`. Raises DriftError for no rows,
     outputs that the profile does not look at, and what `Profile.tally` refuses.
     """
+    check_engine_rows(rows, ROWS, fits=hasattr(rows, "map_batches"))
     tallier = Tallier(profile, scores)
-    tallies = rows.map_batches(
-        tallier.arrow,
-        batch_size=None,
-        batch_format="pyarrow",
-    )
-    found = [Tally.from_bytes(row[TALLY]) for row in tallies.take_all()]
-    return tallier.report(found, alpha, seed)
+    tallies = rows.map_batches(tallier.arrow, batch_size=None, batch_format="pyarrow")
+    found = tallies.iter_batches(batch_format="pyarrow")  # which holds few of them at a time
+    return tallier.report(summed_tallies(read_tallies(found)), alpha, seed)

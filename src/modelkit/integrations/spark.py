@@ -12,11 +12,15 @@ from modelkit.drift.tallies import Tally
 from modelkit.errors import SignatureError, importing
 from modelkit.package.load import Openable
 from modelkit.scorer.arrow import arrow_field, pyarrow
+from modelkit.scorer.forms import check_engine_rows
 from modelkit.scorer.outputs import check_kept
 from modelkit.scorer.scorer import Scorer, scorer_of
-from modelkit.scorer.tallier import TALLY, Tallier
+from modelkit.scorer.tallier import TALLY, Tallier, sum_batches
 
 OfBatches = Callable[[Iterable[Any]], Iterator[Any]]
+
+ROWS = "a spark DataFrame, as spark.createDataFrame makes it"
+GROUPS = 4  # of tallies, each of which a task adds up: the driver gets one of each
 
 # Spark has no unsigned integers and no halves: each goes to the next type that holds all its values.
 WIDER = {"uint8": "int16", "uint16": "int32", "uint32": "int64", "halffloat": "float32"}
@@ -37,17 +41,14 @@ def score(
         outputs: see `mk.Scorer`.
         keep: see `mk.Scorer`.
 
-    Returns:
-        A DataFrame of the kept columns and the outputs; one of several values a row is an array.
-
-    Raises:
-        PackageError, SignatureError: as `mk.Scorer` does; also for an output of uint64, which Spark
-            does not have.
-        MissingExtraError: if pyspark is not installed.
+    Returns a DataFrame of the kept columns and the outputs; one of several values a row is an array.
+    Raises PackageError and SignatureError as `mk.Scorer` does, SignatureError also for an output of
+    uint64, which Spark does not have, and TypeError for other rows.
     """
     with importing("pyspark", "modelkit.integrations.spark"):
         from pyspark.sql.pandas.types import from_arrow_schema
         from pyspark.sql.types import StructType
+    check_engine_rows(rows, ROWS, fits=hasattr(rows, "mapInArrow"))
     scorer = scorer_of(package, outputs=outputs, keep=keep)
     check_kept(scorer.keep, rows.columns)
     added = pyarrow().schema([_known(arrow_field(output)) for output in scorer.outputs])
@@ -71,14 +72,15 @@ def drift(
     """Compare the rows of a Spark DataFrame with a Profile: one exact test of the counts of all.
 
     `rows` has the columns of the profile, and the outputs of the model that `scores` names, as
-    `score` adds them; `alpha` and `seed` are those of `mk.Detector`.
-
-    Raises DriftError for no rows, columns that are missing, outputs that the profile does not look
-    at, and what `Profile.tally` refuses.
+    `score` adds them; `alpha` and `seed` are those of `mk.Detector`. Raises DriftError for no rows,
+    columns that are missing, outputs that the profile does not look at, and what `Profile.tally`
+    refuses.
     """
+    check_engine_rows(rows, ROWS, fits=hasattr(rows, "mapInArrow"))
     tallier = Tallier(profile, scores)
     wanted = tallier.columns(rows.columns)
-    found = _mapped(rows, wanted, tallier.batches, f"{TALLY} binary").collect()
+    tallies = _mapped(rows, wanted, tallier.batches, f"{TALLY} binary").repartition(GROUPS)
+    found = tallies.mapInArrow(sum_batches, tallies.schema).collect()
     return tallier.report([Tally.from_bytes(row[TALLY]) for row in found], alpha, seed)
 
 

@@ -75,8 +75,8 @@ def load(
             names to try in this order.
         threads: how many CPU threads the model may use; "auto" is every CPU this process may use,
             shared by the worker processes that the environment variable WEB_CONCURRENCY tells of.
-        digest: the sha256 of the manifest, as `inspect(source).digest` shows it; anything else is
-            refused.
+        digest: the sha256 of the manifest, as `inspect(source).digest` shows it, in either case
+            and with or without "sha256:"; a package of any other is refused.
         allow: what you accept beyond the default: "joblib", and domains of ONNX operators such as
             "com.example".
         extra: "ignore" for callers whose rows have more columns than the model was trained with;
@@ -89,7 +89,8 @@ def load(
             also: which versions it needs.
         DeviceError: if the device or number of threads cannot be had, with the reasons and what to
             install.
-        TypeError, ValueError: if `allow` is a bare string, or holds something else.
+        TypeError, ValueError: if `allow` is a bare string, or holds something else; a TypeError
+            also for a digest that is no text.
         MissingExtraError: if onnxruntime is not installed.
     """
     start = time.perf_counter()
@@ -136,12 +137,22 @@ def _read_by(extra: str, manifest: Manifest) -> Manifest:
 
 def check_digest(manifest: Manifest, digest: str | None) -> None:
     """Raise IntegrityError if the package has another digest than the one that was asked for."""
-    if digest is not None and digest.removeprefix("sha256:") != manifest.digest:
+    if digest is not None and plain_digest(digest) != manifest.digest:
         raise IntegrityError(
             f"the package has digest {manifest.digest}, not the {digest} that was asked for",
             expected=digest,
             got=manifest.digest,
         )
+
+
+def plain_digest(digest: str) -> str:
+    """A digest that a caller gave as a manifest has it: 64 digits, with or without "sha256:".
+
+    Its letters are in either case. Raises TypeError for what is no text.
+    """
+    if not isinstance(digest, str):
+        raise TypeError(f"digest is a text of 64 hexadecimal digits, not a {type(digest).__name__}")
+    return digest.lower().removeprefix("sha256:")
 
 
 def _load_graph(

@@ -85,7 +85,8 @@ def as_tensor(column: Any, spec: TensorSpec) -> Any:
 def as_block(column: Any, name: str) -> Array:
     """A column of lists, of lists in lists or of tensors as an array (n, ...).
 
-    Raises SignatureError for lists that are missing or of different lengths.
+    It is masked where a value in a list is missing. Raises SignatureError for lists that are missing
+    or of different lengths.
     """
     if hasattr(column.type, "storage_type"):
         return np.concatenate([_tensors(chunk) for chunk in column.chunks])
@@ -99,8 +100,18 @@ def as_block(column: Any, name: str) -> Array:
             "one length"
         )
     flat = whole.flatten()
-    inner = as_block(flat, name) if is_list(flat) else flat.to_numpy(zero_copy_only=False)
+    inner = as_block(flat, name) if is_list(flat) else _masked(flat)
     return inner.reshape(len(whole), *lengths, *inner.shape[1:])
+
+
+def _masked(flat: Any) -> Array:
+    """Values as an array, masked where some are missing."""
+    if not flat.null_count:
+        return np.asarray(flat.to_numpy(zero_copy_only=False))
+    missing = flat.is_null().to_numpy(zero_copy_only=False)
+    whole = pyarrow().types.is_integer(flat.type)  # these stay whole where they are filled
+    filled = flat.fill_null(0) if whole else flat
+    return np.ma.MaskedArray(filled.to_numpy(zero_copy_only=False), missing)
 
 
 def _tensors(chunk: Any) -> Array:

@@ -15,7 +15,7 @@ from modelkit.model import Model, Outputs
 from modelkit.package import trust
 from modelkit.package.load import Openable, check_digest, inspect, load
 from modelkit.runtimes.threads import choose_threads
-from modelkit.scorer import arrow
+from modelkit.scorer import arrow, forms
 from modelkit.scorer.once import OncePerProcess
 from modelkit.scorer.outputs import (
     ScoredOutput,
@@ -43,7 +43,8 @@ class Scorer:
 
     It is pickled as where the package is, its digest and these arguments, so that it travels to the
     workers of an engine in one or two kilobytes; each process opens the package once, and checks
-    that it is the one that the job was started with. An engine calls the form that it has: the
+    that it is the one that the job was started with. It keeps the 8 packages open that it used
+    last. An engine calls the form that it has: the
     Scorer itself for a dict of arrays, `arrow`, `batches` or `frame`.
 
     Args:
@@ -121,8 +122,7 @@ class Scorer:
     @property
     def manifest(self) -> Manifest:
         """What the package says about itself."""
-        key = ("manifest", self._digest)
-        found: Manifest = _held.get(key, self._open_manifest)
+        found: Manifest = _held.get(self._digest, "manifest", self._open_manifest)
         return found
 
     def _open_manifest(self) -> Manifest:
@@ -139,13 +139,13 @@ class Scorer:
     def model(self) -> Model:
         """The Model of this process. Raises what `mk.load` does."""
         key = ("model", *self._way())
-        found: Model = _held.get(key, self._open)
+        found: Model = _held.get(self._digest, key, self._open)
         return found
 
     def _way(self) -> tuple[Any, ...]:
-        """By what Models are told apart."""
+        """By what Models of one package are told apart."""
         device = self._device if isinstance(self._device, str) else tuple(self._device)
-        return self._digest, device, self._threads, self._allow
+        return device, self._threads, self._allow
 
     def _open(self) -> Model:
         opened = partial(
@@ -162,7 +162,7 @@ class Scorer:
 
         key = ("explainer", *self._way())
         make = partial(Explainer, self.model)
-        found: Explainer = _held.get(key, make)
+        found: Explainer = _held.get(self._digest, key, make)
         return found
 
     @property
@@ -178,7 +178,11 @@ class Scorer:
     def outputs(self) -> tuple[ScoredOutput, ...]:
         """What is added to the rows, in this order."""
         key = ("outputs", *self._way(), self._names, self._explain)
-        found: tuple[ScoredOutput, ...] = _held.get(key, self._outputs)
+        found: tuple[ScoredOutput, ...] = _held.get(
+            self._digest,
+            key,
+            self._outputs,
+        )
         return found
 
     def _outputs(self) -> tuple[ScoredOutput, ...]:
@@ -198,8 +202,9 @@ class Scorer:
 
         Returns the kept columns and the outputs by name, strings as `str` of numpy.
 
-        Raises SignatureError for rows that do not fit.
+        Raises SignatureError for rows that do not fit, and TypeError for rows in another form.
         """
+        forms.check_dict(batch)
         check_kept(self._keep, list(batch))
         scored = {name: batch[name] for name in self._keep}
         rows = {name: batch[name] for name in self.inputs if name in batch}
@@ -223,6 +228,7 @@ class Scorer:
     def schema(self, rows: Any) -> Any:
         """The Arrow schema of scored rows, for rows of this Arrow schema; nothing is run."""
         pa = arrow.pyarrow()
+        forms.check_schema(rows)
         check_kept(self._keep, rows.names)
         kept = [rows.field(name) for name in self._keep]
         return pa.schema([*kept, *map(arrow.arrow_field, self.outputs)])
@@ -230,6 +236,7 @@ class Scorer:
     def arrow(self, table: Any) -> Any:
         """Score an Arrow table: the kept columns and the outputs, as a table of `schema`."""
         pa = arrow.pyarrow()
+        forms.check_table(table)
         schema = self.schema(table.schema)
         rows = arrow.select(table, self.inputs)
         feeds = self._with_tensors(
@@ -262,6 +269,7 @@ class Scorer:
         """Score a stream of Arrow record batches, one after the other."""
         pa = arrow.pyarrow()
         for batch in batches:
+            forms.check_batch(batch)
             yield from self.arrow(pa.Table.from_batches([batch])).to_batches()
 
     def frame(self, frame: Any) -> Any:
@@ -273,6 +281,7 @@ class Scorer:
         """
         with importing("pandas", "Scorer.frame", "frames"):
             import pandas as pd
+        forms.check_frame(frame)
         known = list(frame.columns)
         check_kept(self._keep, known)
         rows = frame[[name for name in self.inputs if name in known]]

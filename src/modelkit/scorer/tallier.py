@@ -11,6 +11,7 @@ import numpy as np
 from modelkit.drift.detector import Detector
 from modelkit.drift.outputs import OF_CLASSES
 from modelkit.drift.profile import Profile
+from modelkit.drift.refusals import first_names
 from modelkit.drift.report import DriftReport
 from modelkit.drift.tallies import Tally, check_adds_up
 from modelkit.errors import DriftError
@@ -58,7 +59,7 @@ class Tallier:
     def profile(self) -> Profile:
         """The Profile of this process."""
         make = partial(Profile.from_bytes, self._data)
-        found: Profile = _profiles.get(self._digest, make)
+        found: Profile = _profiles.get(self._digest, "profile", make)
         return found
 
     def columns(self, known: Sequence[str]) -> list[str]:
@@ -68,11 +69,32 @@ class Tallier:
         """
         needed = self.profile.sources()
         self.profile.check_columns(known)
-        for name in self._scores:
-            needed += _score_columns(name, known)
+        for own in self._score_columns(known).values():
+            needed += own
         if self.profile.time in known:
             needed.append(str(self.profile.time))
         return list(dict.fromkeys(needed))
+
+    def _score_columns(self, known: Sequence[str]) -> dict[str, list[str]]:
+        """For each output its own column, or one for each of its values, as frames have them.
+
+        Values are told apart by the names of columns, not by their order. Raises DriftError where
+        one is missing, and where there is one more.
+        """
+        others = [*self._scores, *self.profile.sources(), str(self.profile.time)]
+        found = {}
+        for name in self._scores:
+            if name in known:
+                found[name] = [name]
+                continue
+            begun = [each for each in known if each.startswith(f"{name}_") and each not in others]
+            found[name] = _value_columns(name, begun, self._labels(name, begun))
+        return found
+
+    def _labels(self, name: str, begun: Sequence[str]) -> Sequence[str]:
+        """What tells the values of an output apart: the names of classes, or numbers."""
+        classes = self.profile.class_names if name == OF_CLASSES else ()
+        return classes or [str(number) for number in range(len(begun) or 1)]
 
     def arrow(self, table: Any) -> Any:
         """A table of one tally, of none for no rows."""
@@ -93,23 +115,16 @@ class Tallier:
     ) -> Tally:
         columns = {name: read(name) for name in self.columns(known)}
         scores = {}
-        for name in self._scores:
-            own = [columns.pop(column) for column in _score_columns(name, known)]
-            if name in known:
-                scores[name] = own[0]
-            else:
-                scores[name] = np.column_stack(own)
+        for name, own in self._score_columns(known).items():
+            values = [columns.pop(column) for column in own]
+            scores[name] = values[0] if name in known else np.column_stack(values)
         return self.profile.tally(columns or None, scores or None)
 
     def batches(self, batches: Iterable[Any]) -> Iterator[Any]:
         """One record batch of the tally of a stream of Arrow record batches."""
         pa = arrow.pyarrow()
-        total: list[Tally] = []
-        for batch in batches:
-            if batch.num_rows:
-                own = self._of_table(pa.Table.from_batches([batch]))
-                total = [Tally.total([*total, own])]
-        yield from _table(total).to_batches()
+        own = (self._of_table(pa.Table.from_batches([each])) for each in batches if each.num_rows)
+        yield from _table(summed_tallies(own)).to_batches()
 
     def frame(self, frame: Any) -> list[Tally]:
         """The tally of a pandas frame, none for no rows."""
@@ -138,24 +153,61 @@ class Tallier:
         return detector.test(Tally.total(tallies))
 
 
-def _score_columns(name: str, known: Sequence[str]) -> list[str]:
-    """The columns of an output: its own, or one for each of its values, as frames have them.
+def summed_tallies(tallies: Iterable[Tally]) -> list[Tally]:
+    """The total of a stream of tallies, of which two are held at a time; none for none."""
+    total: list[Tally] = []
+    for tally in tallies:
+        total = [Tally.total([*total, tally])]
+    return total
 
-    Raises DriftError where there are none.
+
+def read_tallies(tables: Iterable[Any]) -> Iterator[Tally]:
+    """The tallies of a stream of Arrow tables or record batches that a Tallier made."""
+    for table in tables:
+        for data in table.column(TALLY):
+            yield Tally.from_bytes(data.as_py())
+
+
+def sum_batches(batches: Iterable[Any]) -> Iterator[Any]:
+    """One record batch of the total of the tallies in a stream of record batches."""
+    total = summed_tallies(read_tallies(batches))
+    yield from _table(total).to_batches()
+
+
+def _value_columns(
+    name: str,
+    begun: Sequence[str],
+    labels: Sequence[str],
+) -> list[str]:
+    """The columns of the values of an output, in the order of their labels.
+
+    `begun` are the columns that begin with its name. Raises DriftError unless they are these.
     """
-    if name in known:
-        return [name]
-    found = [column for column in known if column.startswith(f"{name}_")]
-    if not found:
-        raise DriftError(f"the rows lack the scores {name!r}; there are {list(known)}")
-    return found
+    wanted = [f"{name}_{label}" for label in labels]
+    absent = [column for column in wanted if column not in begun]
+    odd = [column for column in begun if column not in wanted]
+    if not absent and not odd:
+        return wanted
+    differences = []
+    if absent:
+        differences.append(f"they lack {first_names(absent)}")
+    if odd:
+        differences.append(f"they have {first_names(odd)}, which begin so and are none of these")
+    raise DriftError(
+        f"the scores {name!r} are one column of that name, or {first_names(wanted)}. Of the columns "
+        f"of the rows, {' and '.join(differences)}. Rename other columns; the names of classes are "
+        "known to a profile that was fitted with model="
+    )
 
 
 def _array(column: Any, name: str) -> Any:
-    """A column of Arrow as arrays of rows are; lists as (n, width)."""
-    if arrow.is_list(column):
-        return arrow.as_block(column, name)
-    return column
+    """A column of Arrow as arrays of rows are; lists as (n, width), NaN where a value is missing."""
+    if not arrow.is_list(column):
+        return column
+    block = arrow.as_block(column, name)
+    if not np.ma.isMaskedArray(block):
+        return block
+    return np.ma.filled(block.astype(np.float64), np.nan)
 
 
 def _table(tallies: Sequence[Tally]) -> Any:

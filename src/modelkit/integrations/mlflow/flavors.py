@@ -25,7 +25,7 @@ BOOSTER = "lightgbm.basic.Booster"
 
 
 def import_model(
-    uri: str,
+    uri: str | os.PathLike[str],
     path: str | os.PathLike[str],
     *,
     example: object,
@@ -56,7 +56,7 @@ def import_model(
         ConversionError: if no flavor of the model can be converted; its subclass ParityError if the
             package disagrees with the model.
         PackageError: if the model does not say where its file is, or names one outside of its
-            folder.
+            folder, or has links out of it.
         TypeError: if `allow` is a bare string.
         MissingExtraError: if MLflow, or the library of the flavor, is not installed.
     """
@@ -65,6 +65,8 @@ def import_model(
     with importing("mlflow", FEATURE):
         from mlflow.artifacts import download_artifacts
         from mlflow.models import Model
+    uri = os.fspath(uri)
+    _check_links(uri)
     with TemporaryDirectory() as folder:
         root = Path(download_artifacts(artifact_uri=uri, dst_path=folder)).resolve()
         flavors = Model.load(str(root)).flavors
@@ -97,6 +99,19 @@ def _read(
     if told.get("serialization_format") == "skops":
         return from_skops(place, allow)
     return from_pickle(flavor, root, allow)
+
+
+def _check_links(uri: str) -> None:
+    """Raise PackageError for links out of a folder of this machine: a copy would follow them."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    folder = Path(local_file_uri_to_path(uri)).resolve()
+    for place in folder.rglob("*"):
+        if not place.resolve().is_relative_to(folder):
+            raise PackageError(
+                f"{place} is a link to {place.resolve()}, outside the folder of the model, whose "
+                "contents would become part of the package; copy what belongs to the model into it"
+            )
 
 
 def _inside(root: Path, told: object) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.errors import IntegrityError, SignatureError, importing
 from modelkit.model import Model
-from modelkit.package.load import inspect, load
+from modelkit.package.load import inspect, load, plain_digest
 from modelkit.signature import Signature
 from modelkit.spec import TensorSpec
 
@@ -88,22 +88,33 @@ def open_logged(
     that of the package. What MLflow stored itself is no trust: who can change the package there can
     change the digest beside it.
 
-    Raises PackageError; IntegrityError for another digest.
+    Raises PackageError; IntegrityError for another digest, and for a logged model that has lost the
+    setting "digest", without which MLflow would drop yours.
     """
-    asked = {
-        DIGEST_VARIABLE: os.environ.get(DIGEST_VARIABLE),
-        "model_config": (model_config or {}).get("digest"),
-    }
     digest = inspect(path).digest
-    for where, wanted in asked.items():
-        if wanted is not None and wanted != digest:
+    for where, wanted in _pins(model_config or {}).items():
+        if not isinstance(wanted, str) or not wanted:
+            raise IntegrityError(f"{where} is set and empty, which pins nothing", got=digest)
+        if plain_digest(wanted) != digest:
             raise IntegrityError(
-                f"the package has digest {digest}, and {where} "
-                + (f"asks for {wanted}" if wanted else "is set and empty, which pins nothing"),
+                f"the package has digest {digest}, and {where} asks for {wanted}",
                 expected=wanted,
                 got=digest,
             )
     return PackagePyfunc(load(path, digest=digest))
+
+
+def _pins(model_config: Mapping[str, Any]) -> dict[str, Any]:
+    """The digests that are asked for, by where they stand."""
+    if "digest" not in model_config:
+        raise IntegrityError(
+            "the logged model has no setting 'digest', so that MLflow passes on none of yours: its "
+            "MLmodel was changed, or written by other means; log the package by log_model"
+        )
+    pins = {"model_config": model_config["digest"]}
+    if DIGEST_VARIABLE in os.environ:
+        pins[DIGEST_VARIABLE] = os.environ[DIGEST_VARIABLE]
+    return pins
 
 
 def beside_rows(signature: Signature) -> list[TensorSpec]:
