@@ -21,7 +21,7 @@ from modelkit.gating.latency import TurnTimes, timed_turns
 from modelkit.gating.policy import GateMetric, read_floor
 
 ALPHA = 0.05
-LEVELS = Levels(ALPHA, ALPHA)
+LEVELS = Levels(ALPHA, ALPHA, ALPHA)
 WORLDS = {"accuracy": right_or_wrong, "roc_auc": scored, "log_loss": scored}
 
 
@@ -75,7 +75,7 @@ def test_20_candidates_on_one_hold_out():
             for use, (b, c) in enumerate(zip(better, worse, strict=True), start=1):
                 counts = RightCounts(int(b), int(c), 2000)
                 told = Comparison(PairedDifference((b - c) / 2000, 0.006, 2000), 2000, "", counts)
-                levels = Levels(share_of_alpha(ALPHA, use if counted else 0), ALPHA)
+                levels = Levels(share_of_alpha(ALPHA, use if counted else 0), ALPHA, ALPHA)
                 passed |= no_worse("accuracy", lambda told=told: told, 0, levels).outcome == "pass"
             results.append(passed)
     assert np.mean(found[True]) <= 0.12

@@ -95,6 +95,19 @@ def test_github_actions(champion, place, good, status):
     assert trial(place) == ("1.7.0" if good else None)
 
 
+def test_github_actions_registers_nothing_where_the_gate_cannot_tell(place):
+    steps = steps_of_github()
+    output = place / "output"
+    assert shell(steps["train and save"]["run"]) == 0
+    asked = steps["gate"]["run"].replace("--margin 0.02", "--margin 0 --clusters row")
+    assert asked != steps["gate"]["run"]
+    rows = (place / "holdout.csv").read_text().splitlines()
+    few = [f"{row},{number % 4}" for number, row in enumerate(rows[1:])]
+    (place / "holdout.csv").write_text("\n".join([f"{rows[0]},row", *few]))
+    assert shell(asked, GITHUB_OUTPUT=str(output)) == 0
+    assert output.read_text() == "status=3\n"
+
+
 def test_github_actions_ends_where_the_gate_is_an_error(place):
     assert shell(steps_of_github()["gate"]["run"], GITHUB_OUTPUT=str(place / "output")) == 1
 
@@ -134,6 +147,8 @@ def scripts_of_jenkins():
 @pytest.mark.skipif(SHELL is None, reason="there is no bash")
 @pytest.mark.parametrize(("good", "status"), [(True, 0), (False, 4)])
 def test_jenkins(champion, place, good, status):
+    text = (RECIPES / "Jenkinsfile").read_text("utf-8")
+    assert [text.count(bracket) for bracket in "{("] == [text.count(bracket) for bracket in "})"]
     train, gate, *after = scripts_of_jenkins()
     assert len(after) == 2
     if good:

@@ -164,7 +164,7 @@ class Guard:
         """The kinds of events that are counted for it, by name."""
         if self.name != SLOW_EVENTS or self.above is not None:
             return (self.name,)
-        return (*SLOW_KINDS, *LONGER_KINDS) if self.longer else SLOW_KINDS
+        return (*SLOW_KINDS, *LONGER_KINDS, *BLAMED_KINDS) if self.longer else SLOW_KINDS
 
     def without_mark(self) -> Guard:
         """The guard as it can be written down. Raises RolloutError for a mark of your own."""
@@ -180,6 +180,8 @@ QUANTILES = (50, 90, 99)  # of the champion's times, in percent
 SLOW_KINDS = tuple(f"{SLOW_EVENTS}:{quantile}" for quantile in QUANTILES)
 # Calls of the candidate that are slow by more than what does not matter.
 LONGER_KINDS = tuple(f"longer:{quantile}" for quantile in QUANTILES)
+# Of these, those that count against it; see `stretch`.
+BLAMED_KINDS = tuple(f"blamed:{quantile}" for quantile in QUANTILES)
 USUAL_GUARDS = (
     Guard(ERROR_EVENTS),
     Guard(SLOW_EVENTS),
