@@ -75,7 +75,7 @@ bench-drift: $(BENCH_DRIFT)/.bench-drift $(BENCH_DRIFT)-evidently/.installed $(B
 bench-embedding: $(BENCH_EMBEDDING)/.bench-embedding $(BENCH_EMBEDDING)-torch/.installed ## compare text embedding with other libraries, likewise; a quarter of an hour
 	$(BENCH_EMBEDDING)/bin/python -m benchmarks.embedding.run
 
-bench-engines: $(ENGINES)/.engines ## CPU of Ray, Spark and Dask beside the local run, in the environment of test-engines; ten minutes
+bench-engines: $(ENGINES)/.engines ## CPU of Ray, Spark and Dask beside the local run, in the environment of test-engines; twenty minutes
 	$(RUN_ENGINES) -m benchmarks.engines.run
 	$(RUN_ENGINES) -m benchmarks.engines.pyfunc
 

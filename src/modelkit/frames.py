@@ -17,7 +17,8 @@ import numpy as np
 
 from modelkit.cast import Array, is_a
 from modelkit.errors import SignatureError, importing
-from modelkit.records import array_of_tensor, reader_of
+from modelkit.records import array_of_tensor, plain_rows, reader_of
+from modelkit.spec import TensorSpec
 
 NUMBERS = (bool, int, float, np.number, np.bool_)
 # The names as their container holds them (a pandas Index, a list), and the values of each.
@@ -159,6 +160,19 @@ def as_column(values: object) -> Array:
         )
         raise SignatureError(f"a column has shape {array.shape} where (n,) is expected{fix}")
     return array
+
+
+def as_whole(values: Any, spec: TensorSpec) -> Array:
+    """A tensor as it was passed, as an array; a mask is kept. Raises SignatureError."""
+    if isinstance(values, np.ma.MaskedArray):
+        return values
+    values = plain_rows(values)
+    # Left to itself, numpy turns the numbers of a mixed list into strings.
+    mixed = spec.dtype == "string" and not hasattr(values, "dtype")
+    try:
+        return np.asarray(values, object if mixed else None)
+    except ValueError as error:
+        raise SignatureError(f"input {spec.name!r} is not an array: {error}", spec=spec) from None
 
 
 def _from_list(values: list[Any] | tuple[Any, ...]) -> Array:

@@ -39,6 +39,7 @@ mlflow = pytest.importorskip("mlflow")
 from mlflow.exceptions import MlflowException  # noqa: E402 - skipped before without MLflow
 
 from modelkit.integrations import mlflow as mkm  # noqa: E402 - skipped before without MLflow
+from modelkit.integrations.mlflow.opened import PackagePyfunc  # noqa: E402
 from modelkit.integrations.mlflow.readers import NATIVE_CLASSES  # noqa: E402
 from modelkit.integrations.mlflow.signatures import model_signature  # noqa: E402
 
@@ -169,6 +170,25 @@ def test_a_call_names_the_outputs_that_it_wants(logged, served):
     assert list(answer["label"]) == list(served["label"][:9])
     with pytest.raises(SignatureError, match="score"):
         model.predict(X[:9], params={"outputs": ["score"]})
+
+
+def test_texts_are_objects_beside_any_other_output():
+    def answer(feeds):
+        labels = np.where(feeds["x"] > 0, "yes", "no").astype(object)
+        return {"label": labels, "scores": feeds["x"]}
+
+    texts = mk.TensorSpec("label", "string", ("n",))
+    outputs = (texts, mk.TensorSpec("scores", "float64", ("n",)))
+    signature = mk.Signature((mk.TensorSpec("x", "float64", ("n",)),), outputs)
+    called = PackagePyfunc(mk.FunctionModel(answer, signature))
+    rows = {"x": np.array([-1.0, 2.0])}
+    kinds = {"label": np.dtype(object), "scores": np.dtype(np.float64)}
+    for wanted in (["label", "scores"], ["label"], ["scores"]):
+        found = called.predict(rows, {"outputs": wanted})
+        assert dict(found.dtypes) == {name: kinds[name] for name in wanted}
+        assert [list(found[name]) for name in wanted] == [
+            list(answer(rows)[name]) for name in wanted
+        ]
 
 
 def test_every_choice_and_number_of_rows_gives_columns_of_one_type(logged, served):

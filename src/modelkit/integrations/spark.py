@@ -94,13 +94,10 @@ def _mapped(
 
     They travel under names without dots and backquotes, which Spark would read as syntax.
     """
-    from pyspark.sql import functions
-
     names = [name for name in rows.columns if name in wanted]
-    columns = []
-    for i, name in enumerate(names):
-        columns.append(functions.col(_quoted(name)).alias(f"column{i}"))
-    return rows.select(columns).mapInArrow(partial(_renamed, names, function), schema)
+    plain = [f"column{i}" for i in range(len(names))]
+    selected = rows.select(*map(_quoted, names)).toDF(*plain)
+    return selected.mapInArrow(partial(_renamed, names, function), schema)
 
 
 def _renamed(
@@ -129,7 +126,7 @@ def _scored(
         columns = batch.columns[: len(scorer.keep)]
         outputs = batch.columns[len(scorer.keep) :]
         for column, field in zip(outputs, added, strict=True):
-            columns.append(column.cast(field.type))
+            columns.append(column if column.type == field.type else column.cast(field.type))
         yield pa.record_batch(columns, names=batch.schema.names)
 
 
