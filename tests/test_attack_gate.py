@@ -30,6 +30,7 @@ from modelkit.errors import GateError, RetrainError
 from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.metrics import METRICS
 from modelkit.evaluation.paired import PairedDifference
+from modelkit.gating.claims import Levels
 from modelkit.gating.comparison import JudgedAnswers, compare_by
 from modelkit.gating.floors import floor_check
 from modelkit.gating.policy import read_floor
@@ -87,7 +88,7 @@ def test_a_floor_of_a_rare_class_is_shown_as_seldom_as_stated(positives, share):
     for _ in range(400):
         told = np.where(y == 1, rng.random(len(y)) < share, 0).astype(np.int64)
         answered = Answered("binary", y, told, classes=(0, 1))
-        check = floor_check(floor, METRICS["binary"]["recall"], answered, 0.05)
+        check = floor_check(floor, METRICS["binary"]["recall"], answered, Levels(0.05, 0.05, 0.05))
         shown.append(check.outcome == "pass")
     assert np.mean(shown) <= 0.083  # .05 and three standard errors; it was up to .15
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from math import isnan
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -261,10 +262,14 @@ def _read_arrow(X: Any) -> NamedColumns:
 
 
 def read_parquet(path: str) -> dict[str, Any]:
-    """The columns of a Parquet file by name. Raises SignatureError for a file of another form."""
+    """The columns of a Parquet file by name.
+
+    Raises SignatureError for a file of another form, OSError for one that cannot be read.
+    """
     with importing("pyarrow", "reading Parquet", "frames"):
         import pyarrow as pa
         import pyarrow.parquet as pq
+    Path(path).stat()  # Arrow's own error is the bare path
     try:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:

@@ -630,6 +630,25 @@ def test_an_estimator_of_lightgbm_needs_the_three_types_of_the_page(kind, tmp_pa
     assert np.allclose(found.predict(FRAME), model.predict(FRAME), atol=1e-6)
 
 
+BROKEN = {
+    "xgboost": {"data": "file", "model_class": "xgboost.sklearn.XGBClassifier"},
+    "lightgbm": {"data": "file"},
+    "catboost": {"data": "file", "model_type": "CatBoostClassifier"},
+    "sklearn": {"pickled_model": "file", "serialization_format": "skops"},
+    "onnx": None,
+}
+
+
+@pytest.mark.parametrize("flavor", BROKEN)
+def test_a_file_that_its_library_cannot_read_is_told(flavor, tmp_path):
+    pytest.importorskip({"sklearn": "skops"}.get(flavor, flavor))
+    model = mlflow.models.Model(flavors={flavor: BROKEN[flavor]})
+    model.save(tmp_path / "MLmodel")
+    (tmp_path / "file").write_bytes(b"no model")
+    with pytest.raises(PackageError, match=f"flavor {flavor} .* cannot be read"):
+        imported(str(tmp_path), tmp_path / "m.mk", FRAME)
+
+
 class Trap:
     """Leaves a file where it is unpickled."""
 

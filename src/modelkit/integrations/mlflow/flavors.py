@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from modelkit.errors import ConversionError, PackageError, importing
+from modelkit.errors import ConversionError, ModelkitError, PackageError, importing
 from modelkit.integrations.mlflow.logged import LOADER
 from modelkit.integrations.mlflow.readers import (
     FEATURE,
@@ -19,7 +20,6 @@ from modelkit.integrations.mlflow.readers import (
     lightgbm_booster,
 )
 from modelkit.manifest import Manifest
-from modelkit.package.save import save
 
 FLAVORS = ("onnx", "xgboost", "lightgbm", "catboost", "sklearn")
 BOOSTER = "lightgbm.basic.Booster"
@@ -57,7 +57,7 @@ def import_model(
         ConversionError: if no flavor of the model can be converted; its subclass ParityError if the
             package disagrees with the model.
         PackageError: if the model does not say where its file is, or names one outside of its
-            folder, or has links out of it.
+            folder, has links out of it, or has a file that its library cannot read.
         TypeError: if `allow` is a bare string.
         MissingExtraError: if MLflow, or the library of the flavor, is not installed.
     """
@@ -78,9 +78,13 @@ def import_model(
                 f"the model has the flavors {sorted(flavors)}, and those that can be converted are "
                 f"{', '.join(FLAVORS)}"
             )
-        model = _read(flavor, flavors[flavor], root, allow)
+        with _reading(flavor):
+            model = _read(flavor, flavors[flavor], root, allow)
         if flavor == "onnx":
             options = {**options, "allow": allow}
+        # It needs onnx, which opening a logged package does not.
+        from modelkit.package.save import save
+
         return save(model, path, example=example, name=name, version=version, **options)
 
 
@@ -94,6 +98,21 @@ def _refuse_package(flavors: Mapping[str, Any]) -> None:
         "mlflow.artifacts.download_artifacts(uri) gives a folder, and the package is its file "
         f"{str(told.get('data'))!r}, which mk.load and Registry.register take"
     )
+
+
+@contextmanager
+def _reading(flavor: str) -> Iterator[None]:
+    """What a library says to a file that is none of its own becomes a PackageError."""
+    try:
+        yield
+    except ModelkitError:
+        raise
+    except Exception as error:
+        raise PackageError(
+            f"the flavor {flavor} of the model cannot be read ({type(error).__name__}: {error}); "
+            "its file is damaged, or was written by a release of that library that this one does "
+            "not read"
+        ) from error
 
 
 def _read(
