@@ -312,6 +312,8 @@ def test_columns_are_told_where_the_job_is_built(engine, integration, packages):
         integration.score(rows, packages.churn)
     with pytest.raises(SignatureError, match="keep names"):
         integration.score(engine.rows(table_of(frame)), packages.churn, keep=["ID"])
+    with pytest.raises(DriftError, match=r"lack the columns 'age' \(is it 'Age'\?\)"):
+        integration.drift(rows, profile_of(packages.churn))
 
 
 def test_decimals_are_told_where_the_job_is_built(engine, integration, packages):

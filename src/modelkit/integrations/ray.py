@@ -43,11 +43,9 @@ def score(
         gpus: the number of actors with a GPU each, which hold no CPU, so that the job can always
             read; the model runs on "cuda", that of a Scorer where it says.
 
-    Returns a Dataset of the kept columns and the outputs.
-
-    Raises DeviceError where the cluster has not so many GPUs, or no CPU to read the rows; TypeError
-    for other rows; PackageError as `mk.Scorer` does; and SignatureError as that and, where Ray knows
-    the columns of the rows without running anything, `Scorer.columns` do.
+    Returns a Dataset of the kept columns and the outputs. Raises DeviceError where the cluster has
+    fewer GPUs, or no CPU to read with; TypeError for other rows; PackageError as `mk.Scorer` does;
+    and SignatureError as that and, where Ray knows the columns of the rows, `Scorer.columns` do.
     """
     with importing("ray", "modelkit.integrations.ray"):
         import ray
@@ -58,11 +56,7 @@ def score(
     if known is not None:
         scorer.columns(known.names, known.types)
     if gpus == 0:
-        return rows.map_batches(
-            scorer.arrow,
-            batch_size=batch_rows,
-            batch_format="pyarrow",
-        )
+        return rows.map_batches(scorer.arrow, batch_size=batch_rows, batch_format="pyarrow")
     check_pool([node["Resources"] for node in ray.nodes() if node["Alive"]], gpus)
     return rows.map_batches(
         _Actor,
@@ -140,10 +134,13 @@ def drift(
 
     `rows` has the columns of the profile, and the outputs of the model that `scores` names, as
     `score` adds them; `alpha` and `seed` are those of `mk.Detector`. Raises DriftError for no rows,
-    outputs that the profile does not look at, and what `Profile.tally` refuses.
+    outputs that the profile does not look at, columns that are missing, and as `Profile.tally` does.
     """
     check_engine_rows(rows, ROWS, fits=hasattr(rows, "map_batches"))
     tallier = Tallier(profile, scores)
+    known = rows.schema(fetch_if_missing=False)
+    if known is not None:
+        tallier.columns(known.names)
     tallies = rows.map_batches(tallier.arrow, batch_size=None, batch_format="pyarrow")
     found = tallies.iter_batches(batch_format="pyarrow")  # which holds few of them at a time
     return tallier.report(summed_tallies(read_tallies(found)), alpha, seed)
