@@ -76,12 +76,16 @@ def quick_cast(values: Array, rule: Rule) -> Array | None:
         if rule.text:
             plain = {*map(type, values.flat)} <= ONLY_STRINGS and not (values == MISSING).any()
             return values if plain else None
-        return values if rule.as_is is target or isfinite(_square_norm(values)) else None
-    if dtype is F4 and target is F8 and (rule.nullable or values.size <= VDOT_ITEMS):
+        if rule.as_is is target:
+            return values
+        fits = not _has_infinity(values) if rule.finite else isfinite(_square_norm(values))
+        return values if fits else None
+    takes_all = rule.nullable and not rule.finite
+    if dtype is F4 and target is F8 and (takes_all or values.size <= VDOT_ITEMS):
         # Exact. Of a few values the wider sum is looked at, for Python reads it faster; of many,
         # half the bytes are.
         values = values.astype(F8)
-        return values if rule.nullable or isfinite(_square_norm(values)) else None
+        return values if takes_all or isfinite(_square_norm(values)) else None
     bound = rule.bounds.get(dtype)
     if bound is None:
         return None
@@ -103,6 +107,13 @@ def _square_norm(values: Array) -> Any:
     return np.einsum("i,i->", flat, flat)
 
 
+def _has_infinity(values: Array) -> bool:
+    """Whether a value is infinite; NaN is not. Few values without one are seen in one step."""
+    if values.size <= VDOT_ITEMS and isfinite(np.vdot(values, values)):
+        return False
+    return bool(np.count_nonzero(np.isinf(values)))
+
+
 def cast_column(values: Array, rule: Rule) -> Array:
     """Cast a 1-D array, masked where values are missing. Raises CastError."""
     if rule.target.kind in "mM":
@@ -110,6 +121,9 @@ def cast_column(values: Array, rule: Rule) -> Array:
     if rule.mixed:
         values = _as_json(values, nullable=rule.nullable)
     out = to_dtype(values, rule.declared, rule.target, nullable=rule.nullable)
+    if rule.finite and _has_infinity(out):
+        said = "infinite value in {rows}; the model was not shown to accept it"
+        raise CastError(said, np.isinf(out))
     if rule.text and rule.closed:
         _check_categories(out, rule)
     elif rule.closed:  # the numbers as they are, not as a narrower float rounds them

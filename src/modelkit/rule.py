@@ -16,6 +16,7 @@ F8 = np.dtype(np.float64)
 I8 = np.dtype(np.int64)
 # Images of floats take no integers, and planes of floats, which may be images, none of one byte.
 UNFIT = {"images": ("i", "u"), "planes": ("u1",)}
+FINITE = "finite"  # the form of a column that takes what is missing and no infinity
 MOST_ROWS = 5  # that a message names
 
 
@@ -60,7 +61,8 @@ class Rule:
     holds, for each dtype of an array, the sum of squares below which each value is cast exactly, or
     only rounded; see `quick_cast`. An array of the dtype `as_is` needs no look at its values. `zoned`
     is whether points in time have a time zone, and `mixed` whether values of any type become JSON.
-    `unfit` are the integers that are refused where images are floats, as numpy writes them.
+    `unfit` are the integers that are refused where images are floats, as numpy writes them. `finite`
+    is whether infinities are refused although missing values are not.
     """
 
     __slots__ = (
@@ -69,6 +71,7 @@ class Rule:
         "categories",
         "closed",
         "declared",
+        "finite",
         "form",
         "kind",
         "known",
@@ -98,6 +101,7 @@ class Rule:
         self.nullable = nullable
         self.categories = categories
         self.form = form
+        self.finite = form == FINITE
         self.zoned = form == "zoned"
         self.mixed = form == "mixed"
         self.unfit = UNFIT.get(form, ())
@@ -108,7 +112,7 @@ class Rule:
         # No array has the dtype None: then each value is looked at.
         self.quick: Any = None if self.closed or looked_at else target
         self.known = frozenset(categories or ())
-        takes_all = target.kind in "iub" or (target.kind == "f" and nullable)
+        takes_all = target.kind in "iub" or (target.kind == "f" and nullable and not self.finite)
         self.as_is = target if takes_all and not self.closed else None
         self.bounds: dict[np.dtype[Any], float] = {}
         if target.kind == "f" and not self.closed:
