@@ -155,6 +155,7 @@ def test_what_is_not_there_is_named(registry):
 
 def test_a_folder_that_is_gone_is_said_to_be_gone(registry):
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+    assert registry.aliases("churn")["champion"].version == "1.0.0"
     folder = Path(registry.url)
     folder.rename(folder.with_name("elsewhere"))
     for which in ("champion", "1.0.0"):

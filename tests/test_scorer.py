@@ -114,17 +114,18 @@ def test_a_package_that_changed_on_the_way_is_refused(package, tmp_path):
 
 
 def test_a_package_that_changed_at_a_url_is_named_and_not_copied(package, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path / "here"))
     path = tmp_path / "changing.mk"
     path.write_bytes(package.read_bytes())
     url = path.as_uri()
     scorer = mk.Scorer(url)
     mk.attach(path, metadata={"changed": True})
+    monkeypatch.setenv("HOME", str(tmp_path / "elsewhere"))  # as on a machine that has no copy
     module._held._values.clear()
     with pytest.raises(IntegrityError, match="asked for") as caught:
         scorer.frame(ROWS)
     assert str(caught.value).startswith(repr(url))
-    assert not (tmp_path / ".cache").exists()
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_bytes_and_files_and_urls_and_releases_travel(package, served, tmp_path, monkeypatch):
