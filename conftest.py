@@ -27,6 +27,8 @@ from sybil import Document, Example, Region, Sybil
 # The training libraries' threads spin while they wait, which takes minutes where other processes
 # hold the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Hundreds of processes that tests start would each compile the library anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 PYTHON = re.compile(
     r"^```python\n(?P<code>.*?)^```$(?:\n\n```text\n(?P<printed>.*?)^```$)?",
     re.MULTILINE | re.DOTALL,

@@ -274,7 +274,7 @@ def test_a_rolling_restart_drops_nothing():
     moved = []
 
     def restart(server):
-        wait_for(lambda: answered() > before + 1000)
+        wait_for(lambda: answered() > before + 300)
         first.drain()
         wait_for(lambda: ask(server.port, "GET", "/v2/health/ready")[0] == 503)
         wait_for(lambda: len(moved) == 32 and first.in_flight == 0)
@@ -282,7 +282,7 @@ def test_a_rolling_restart_drops_nothing():
 
     async def main(old, new):
         counts = Counter()
-        enough = before + 5000
+        enough = before + 1500
 
         async def client():
             port = old
@@ -307,7 +307,7 @@ def test_a_rolling_restart_drops_nothing():
         counts = asyncio.run(main(old.port, new.port))  # it raises where a request has no answer
         restarting.join()
     assert set(counts) == {200}
-    assert counts[200] >= 5000
+    assert counts[200] >= 1500
 
 
 def answered():

@@ -10,6 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
@@ -17,6 +19,7 @@ from modelkit.drift import archive
 from modelkit.drift.tallies import TALLY_SCHEMA
 from modelkit.errors import DeviceError, DriftError, IntegrityError, SignatureError
 from modelkit.integrations.mlflow.opened import open_logged
+from modelkit.integrations.mlflow.records import LONGEST, _named
 from modelkit.scorer import scorer as module
 from modelkit.scorer.tallier import TALLY, Tallier
 
@@ -196,11 +199,19 @@ def test_an_empty_pin_of_mlflow_is_no_pin(package, monkeypatch):
     digest = mk.inspect(package).digest
     monkeypatch.setenv("MODELKIT_DIGEST", digest)
     open_logged(str(package), {"digest": digest})
-    with pytest.raises(IntegrityError, match="model_config is set and empty"):
-        open_logged(str(package), {"digest": ""})
+    for unset in ("", None):
+        with pytest.raises(IntegrityError, match="model_config is set and empty"):
+            open_logged(str(package), {"digest": unset})
     monkeypatch.setenv("MODELKIT_DIGEST", "")
     with pytest.raises(IntegrityError, match="MODELKIT_DIGEST is set and empty"):
-        open_logged(str(package))
+        open_logged(str(package), {"digest": digest})
+
+
+@pytest.mark.parametrize("settings", [None, {}, {"team": "risk"}])
+def test_a_logged_model_that_would_drop_a_pin_is_refused(package, settings):
+    """MLflow passes on only those settings that the logged model has."""
+    with pytest.raises(IntegrityError, match="no setting 'digest'"):
+        open_logged(str(package), settings)
 
 
 # Tallies.
@@ -316,3 +327,20 @@ def test_a_tally_that_no_rows_give_is_not_tested(past):
     for tally in odd:
         with pytest.raises(DriftError, match="tally"):
             detector.test(tally)
+
+
+# Names of metrics in MLflow.
+
+CHARACTERS = st.text(st.sampled_from("ab_2859f(.%é "), max_size=8)
+
+
+@given(st.sets(CHARACTERS, min_size=2))
+@example({"a(b", "a_28_b"})
+def test_checks_of_different_names_are_metrics_of_different_names(names):
+    assert len({_named(name) for name in names}) == len(names)
+
+
+def test_the_name_of_a_metric_is_short_enough_for_mlflow():
+    longest = ["slice " + "é" * 300 + end for end in "ab"]
+    assert len(set(map(_named, longest))) == 2
+    assert max(map(len, map(_named, longest))) == LONGEST

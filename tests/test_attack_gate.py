@@ -4,6 +4,7 @@ import json
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.judged import drawn_rows, save_pair
 from helpers.retrainings import (
@@ -18,13 +19,18 @@ from helpers.retrainings import (
     train,
     verdict,
 )
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 import modelkit as mk
 from modelkit.errors import GateError, RetrainError
 from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.metrics import METRICS
 from modelkit.evaluation.paired import PairedDifference
+from modelkit.gating.claims import Levels
 from modelkit.gating.comparison import JudgedAnswers, compare_by
 from modelkit.gating.floors import floor_check
 from modelkit.gating.policy import read_floor
@@ -82,7 +88,7 @@ def test_a_floor_of_a_rare_class_is_shown_as_seldom_as_stated(positives, share):
     for _ in range(400):
         told = np.where(y == 1, rng.random(len(y)) < share, 0).astype(np.int64)
         answered = Answered("binary", y, told, classes=(0, 1))
-        check = floor_check(floor, METRICS["binary"]["recall"], answered, 0.05)
+        check = floor_check(floor, METRICS["binary"]["recall"], answered, Levels(0.05, 0.05, 0.05))
         shown.append(check.outcome == "pass")
     assert np.mean(shown) <= 0.083  # .05 and three standard errors; it was up to .15
 
@@ -313,3 +319,23 @@ def test_weights_that_leave_one_class_leave_no_curve(tmp_path):
     assert found["roc_auc"].value is None
     assert found.curves == ()
     assert "<svg" in found.to_html()
+
+
+# Rows with gaps.
+
+
+def test_rows_with_missing_texts_are_evaluated_and_judged(tmp_path):
+    rng = np.random.default_rng(0)
+    city = rng.choice(["Oslo", "Lom", None], 400)
+    rows = pd.DataFrame({"city": city, "age": np.where(rng.random(400) < 0.1, np.nan, 30.0)})
+    truth = np.where(city == "Oslo", "yes", "no")
+    before = make_column_transformer(
+        (SimpleImputer(), ["age"]),
+        (OneHotEncoder(), ["city"]),
+    )
+    model = make_pipeline(before, LogisticRegression()).fit(rows, truth)
+    mk.save(model, tmp_path / "m.mk", example=rows, name="m", version="1")
+    evaluation = mk.evaluate(mk.load(tmp_path / "m.mk"), rows, truth)
+    assert evaluation["accuracy"].value == np.mean(model.predict(rows) == truth)
+    verdict = mk.gate(tmp_path / "m.mk", tmp_path / "m.mk", rows, truth, margin=0.05)
+    assert verdict.decision == "promote"

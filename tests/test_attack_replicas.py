@@ -7,7 +7,6 @@ import itertools
 import os
 import pickle
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -120,8 +119,7 @@ def test_a_batcher_closed_during_calls_leaves_nothing_outstanding():
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
         thread.start()
-    while sum(replica.calls for replica in replicas.replicas) < 50:
-        time.sleep(0.001)
+    wait_until(lambda: sum(replica.calls for replica in replicas.replicas) >= 50)
     batcher.close()
     for thread in threads:
         thread.join()

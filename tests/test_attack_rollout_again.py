@@ -12,10 +12,9 @@ from collections import defaultdict
 import numpy as np
 import pytest
 from helpers.processes import PATIENCE, forks
-from helpers.rollouts import ROWS, Clock, model, who
+from helpers.rollouts import ROWS, Clock, model, registry_of_two, save_numbered, who
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.linear_model import LinearRegression
 
 import modelkit as mk
 from modelkit import events
@@ -36,21 +35,12 @@ STAGED = mk.RolloutPolicy(STAGES, LOSS, tick=0.05)
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory):
-    """Two versions, which answer with their number."""
-    folder = tmp_path_factory.mktemp("packages")
-    for version in ("1", "2"):
-        estimator = LinearRegression().fit(X, np.full(3, float(version)))
-        mk.save(estimator, folder / f"{version}.mk", example=X, name="m", version=version)
-    return folder
+    return save_numbered(tmp_path_factory.mktemp("packages"))
 
 
 @pytest.fixture
 def registry(packages, tmp_path):
-    registry = mk.Registry(tmp_path / "models")
-    for version in ("1", "2"):
-        registry.register(packages / f"{version}.mk")
-    registry.set_alias("m", "champion", "1", expected=None, reason="first")
-    return registry
+    return registry_of_two(packages, tmp_path / "models")
 
 
 @pytest.fixture

@@ -350,7 +350,8 @@ def test_what_was_submitted_is_answered_at_the_end_of_the_interpreter(tmp_path):
     done = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, timeout=60, check=True
     )
-    assert done.stdout.split() == list("01234")
+    # In any order: a slot goes to the next batch before the answers of this one are told.
+    assert sorted(done.stdout.split()) == list("01234")
     assert done.stderr == ""
 
 

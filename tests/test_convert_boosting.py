@@ -371,3 +371,17 @@ def test_the_columns_of_an_example_are_those_of_fit(tmp_path):
             match=r"example (lacks columns that|has its columns in another order than) fit",
         ):
             saved(model, frame.rename(columns={"x": "y"}), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["part", "part one", "part.one", "größe-1", "x1", "X"])
+@pytest.mark.parametrize("model", [
+    catboost.CatBoostRegressor(**CATS, cat_features=[1]),
+    xgboost.XGBRegressor(**BY_SETS),
+    lightgbm.LGBMRegressor(**LIGHT),
+], ids=["catboost", "xgboost", "lightgbm"])  # fmt: skip
+def test_a_column_of_categories_has_any_name(model, name, tmp_path):
+    rng = np.random.default_rng(0)
+    kinds = pd.Categorical(rng.choice(["Mitte", "Süd", "x"], 400))
+    rows = pd.DataFrame({"a b": rng.normal(size=400), name: kinds})
+    model.fit(rows, rows["a b"] + kinds.codes)
+    agree(saved(model, rows, tmp_path), model, rows)

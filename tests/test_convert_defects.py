@@ -486,25 +486,28 @@ def test_a_row_of_zeros_has_no_norm(norm, tmp_path):
         )
 
 
-def test_equal_models_give_equal_bytes_in_every_process(tmp_path):
+def test_equal_models_give_equal_bytes_in_every_process(tmp_path, monkeypatch):
     """Python draws another order of sets for each."""
     code = """
-import sys, numpy as np, modelkit as mk
+import sys, modelkit as mk
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 texts = ["a river", "the moon", "rivers of the moon", "kitchen table"] * 5
 model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, [0, 1, 1, 0] * 5)
-print(mk.save(model, sys.argv[1], example=texts, name="t", version="1").digest)
+digest = mk.save(model, sys.argv[1], example=texts, name="t", version="1").digest
 """
+    command = [sys.executable, "-c", code + "print(digest)", str(tmp_path / "t.mk")]
     digests = {
         subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path / "t.mk")],
-            env=os.environ | {"PYTHONHASHSEED": seed}, check=True, capture_output=True, text=True,
-        ).stdout
-        for seed in ("1", "2", "3")
+            command, env=os.environ | {"PYTHONHASHSEED": seed}, check=True, capture_output=True, text=True
+        ).stdout.strip()
+        for seed in ("1", "2")
     }  # fmt: skip
-    assert len(digests) == 1
+    monkeypatch.setattr(sys, "argv", command[2:])
+    here = {}
+    exec(code, here)  # noqa: S102 - in this process too
+    assert digests == {here["digest"]}
 
 
 @pytest.mark.parametrize("trees", [4, 20])

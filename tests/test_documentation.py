@@ -107,3 +107,56 @@ def test_every_public_name_is_documented(name):
 def test_no_page_holds_the_marks_of_a_merge(page):
     lines = page.read_text(encoding="utf-8").splitlines()
     assert not [line for line in lines if line.startswith(("<<<<<<<", ">>>>>>>", "======="))]
+
+
+LINKING = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"))]
+CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def anchors(page):
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(
+        r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    found = []
+    for heading in HEADING.findall(text):
+        words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        anchor = re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+        found.append(f"{anchor}-{found.count(anchor)}" if anchor in found else anchor)
+    return found
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    astray = []
+    for link in LINK.findall(CODE.sub("", page.read_text(encoding="utf-8"))):
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        if "://" in link:
+            continue
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            astray.append(link)
+    assert astray == []
+
+
+def test_every_page_is_linked_by_the_readme():
+    linked = {ROOT / link.partition("#")[0] for link in LINK.findall(PAGES[0].read_text("utf-8"))}
+    assert {*PAGES[1:], *LINKING} - {PAGES[0]} <= linked
+
+
+def test_the_table_of_public_names_has_each_once():
+    text = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
+    table = text.partition("## Every public name")[2].partition("\n\nBeside")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(named) == sorted({*mk.__all__} - {"__version__"})
+
+
+def test_the_table_of_errors_has_each():
+    text = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
+    table = text.partition("## Errors")[2].partition("## ")[0]
+    kinds = [kind for kind in vars(mk.errors).values() if inspect.isclass(kind)]
+    errors = {kind.__name__ for kind in kinds if issubclass(kind, mk.errors.ModelkitError)}
+    assert set(re.findall(r"^\| (?:- )?`(\w+)`", table, re.MULTILINE)) == errors - {"ModelkitError"}

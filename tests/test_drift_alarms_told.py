@@ -360,3 +360,25 @@ def test_a_tolerance_of_an_embedding_is_for_all_its_numbers():
 def test_tolerances_that_make_no_sense_are_refused(profile, tolerance, says):
     with pytest.raises(DriftError, match=says):
         mk.Detector(profile, tolerance=tolerance)
+
+
+def test_a_status_page_shows_the_last_alarms_with_dates_and_what_was_said_of_them(model_profile):
+    from modelkit.web.page import status_page
+
+    clock = Clock()
+    watched = mk.Monitor(model(), model_profile, clock=clock, budget=1e9)
+    for i in range(72):
+        watched.predict(block(40, i, 1.2 * (i >= 24)))
+        clock.now += HOUR
+    alarms = watched.detector.alarms
+    assert len(alarms) == 6  # one more than is shown
+    watched.detector.acknowledge(alarms[-1], "a <new> scale")
+    page = status_page({"m": mk.Meter(watched)}, ready=True).body.decode()
+    assert "from 2023-11-15 00:00 to 2023-11-18 00:00 UTC" in page
+    assert page.count("The change began at about 2023-11-1") == 5
+    latest = f"{alarms[-1].feature} differs from the reference by more than the tolerance"
+    assert page.index(latest) < page.index(f"{alarms[1].feature} is no longer like the reference")
+    assert page.count("the alarm came at 2023-11-16 ") == 5
+    assert "Acknowledged: a &lt;new&gt; scale" in page
+    assert f"{alarms[0].feature} is no longer" not in page
+    assert ">alarms before<" in page

@@ -6,7 +6,9 @@ import pytest
 from helpers.streams import at_most, column, rng, still
 
 import modelkit as mk
+from modelkit.drift.losses import losses_of
 from modelkit.drift.profile import Profile
+from modelkit.drift.target import TargetLabels
 from modelkit.errors import DriftError
 
 
@@ -118,3 +120,99 @@ def test_performance_without_labels_is_estimated_and_nan_does_not_poison_it():
         )
     )
     assert "beyond those of the reference" in odd.test(X, scores=shares).performance.unsupported
+
+
+# One label in two forms.
+
+TRUTH = rng(60).random(3000) < 0.4
+FORMS = {
+    "booleans": TRUTH,
+    "objects": column(TRUTH.tolist()),
+    "integers": TRUTH.astype(np.int8),
+    "doubles": TRUTH.astype(float),
+    "objects of doubles": column(TRUTH.astype(float).tolist()),
+    "digits": np.where(TRUTH, "1", "0"),
+    "words": np.where(TRUTH, "True", "False"),
+    "small words": column(np.where(TRUTH, "true", "false").tolist()),
+    "decimals": np.where(TRUTH, "1.0", "0.0"),
+}
+NUMBERS = {"booleans", "objects", "integers", "doubles", "objects of doubles", "digits"}
+SAME = {
+    "booleans": NUMBERS,
+    "objects": NUMBERS,
+    "integers": NUMBERS,
+    "doubles": NUMBERS,
+    "objects of doubles": NUMBERS,
+    "digits": NUMBERS,
+    "words": {"words", "booleans", "objects"},
+    "small words": {"small words"},
+    "decimals": {"decimals"},
+}
+
+
+@pytest.mark.parametrize("fitted", FORMS)
+def test_a_label_in_another_form_is_compared_rightly_or_refused(fitted):
+    """Never as a class that nobody has seen, which would be a false alarm of the target."""
+    target = TargetLabels.fit(FORMS[fitted], classes=True, ordered=False, share=0.1, seed=0)
+    for later, labels in FORMS.items():
+        if later in SAME[fitted]:
+            cells = target.cells(labels)
+            assert np.array_equal(cells, target.cells(FORMS[fitted]))
+        else:
+            with pytest.raises(DriftError, match="probably the same class in another form"):
+                target.cells(labels)
+    assert set(target.cells(np.array(["2", "maybe", "x"]))[:, 0]) == {65}  # new classes are drift
+
+
+def test_labels_and_predictions_in_two_forms_are_refused():
+    """They are never equal, so that all answers would be wrong."""
+    for labels, predicted in (
+        ("small words", "booleans"),
+        ("digits", "booleans"),
+        ("decimals", "integers"),
+        ("words", "integers"),
+        ("objects", "integers"),
+        ("words", "small words"),
+    ):
+        for one, other in ((labels, predicted), (predicted, labels)):
+            with pytest.raises(DriftError, match=r"form|never equal"):
+                losses_of(FORMS[one], FORMS[other])
+    for labels, predicted in (
+        ("words", "booleans"),
+        ("booleans", "integers"),
+        ("digits", "integers"),
+        ("objects", "booleans"),
+    ):
+        assert not losses_of(FORMS[labels], FORMS[predicted]).any()
+        assert losses_of(FORMS[labels], FORMS[predicted][::-1]).mean() > 0.3
+    assert losses_of(np.array(["a", "True"]), np.array(["b", "2"])).tolist() == [1, 1]
+    codes = np.array(["01", "1e1", "1 ", "1_0", "nan", "7"])  # are no numbers in another form
+    assert losses_of(codes, np.array(["1", "10", "1", "10", "nan", "7"])).tolist() == [
+        1,
+        1,
+        1,
+        1,
+        0,
+        0,
+    ]
+    with pytest.raises(DriftError, match="probably the same class"):
+        losses_of(np.array(["1.5", "-2"]), np.array(["1.5", "-2.0"]))
+
+
+@pytest.mark.parametrize("form", ["booleans", "objects"])
+def test_boolean_labels_that_come_as_texts_raise_no_false_alarm(form):
+    p = np.where(TRUTH, 0.8, 0.2)
+    profile = Profile.fit(
+        {"x": rng(62).normal(size=500)},
+        reference={"x": rng(63).normal(size=3000)},
+        scores=np.c_[1 - p, p],
+        labels=FORMS[form],
+    )
+    detector = mk.Detector(profile, clock=still)
+    for later in ("words", "small words", "decimals"):
+        with pytest.raises(DriftError, match=r"pass labels as Profile\.fit got them"):
+            detector.update_labels(FORMS[later])
+    for later in NUMBERS:
+        detector.update_labels(FORMS[later])
+    assert detector.alarms == ()
+    assert detector.history.report().rows == 0

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.drift.monitor import BUFFER, SAMPLE_ROWS
+from modelkit.drift.intake import BUFFER, SAMPLE_ROWS
 from modelkit.errors import BatchError, ClosedError, DriftError, SignatureError
 from modelkit.testing import check_model
 
@@ -164,7 +164,7 @@ def test_without_a_budget_rows_are_counted_and_no_more(profile):
 @pytest.mark.parametrize("budget", [5, 100, 2000])
 def test_a_small_budget_shows_some_rows_and_never_more_than_it_allows(profile, budget):
     watched = mk.Monitor(model(), profile, budget=budget)
-    watched._budget._since -= 3600  # an hour in which nobody asked
+    watched._intake._budget._since -= 3600  # an hour in which nobody asked
     for i in range(200):
         watched.predict(rows(60, i))
     seen = counted(watched)
@@ -176,7 +176,7 @@ def test_calls_of_no_rows_take_no_memory(profile):
     watched = mk.Monitor(model(), profile)
     for _ in range(500):
         assert watched.predict(rows(0)).shape == (0,)
-    assert watched._buffer == []
+    assert watched._intake._buffer == []
     assert counted(watched) == (0, 0)
 
 
@@ -348,7 +348,7 @@ def test_a_forked_child_goes_on_though_the_lock_was_held(profile):
     watched.predict(rows(10))
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
-    with watched._lock, watched._watch.lock:
+    with watched._intake._lock, watched._intake.watch.lock:
         process = context.Process(target=child, args=(watched, queue))
         process.start()
     process.join(60)

@@ -5,7 +5,7 @@ import pytest
 from helpers.streams import ar, at_most, fit_profile, mixed, rng, scored, still
 
 import modelkit as mk
-from modelkit.drift.monitor import SAMPLE_ROWS
+from modelkit.drift.intake import SAMPLE_ROWS
 from modelkit.drift.order import Shuffle
 from modelkit.errors import DriftError
 
@@ -173,7 +173,7 @@ def test_the_sample_of_a_large_call_is_random_and_of_different_rows():
     """The same 64 places of each call would never see what stands elsewhere."""
     profile = mk.Profile.fit({"x": rng(48).normal(size=500)})
     watched = mk.Monitor(model(), profile)
-    seen = [watched._sampled(1000) for _ in range(400)]
+    seen = [watched._intake.sampled(1000) for _ in range(400)]
     assert all(len(set(chosen)) == SAMPLE_ROWS for chosen in seen)
     often = np.bincount(np.concatenate(seen), minlength=1000)
     assert len(often) == 1000

@@ -6,6 +6,7 @@ import multiprocessing
 import pickle
 import pkgutil
 import re
+import sys
 import tomllib
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -104,6 +105,15 @@ def test_a_library_that_is_there_and_fails_is_not_called_missing(tmp_path, monke
         import brokenlib  # noqa: F401
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
     assert str(copy.copy(caught.value)) == str(caught.value)
+
+
+def test_a_distribution_whose_module_has_another_name_is_called_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with (
+        pytest.raises(MissingExtraError, match="needs scikit-learn, which is not installed"),
+        importing("scikit-learn", "testing", "sklearn"),
+    ):
+        import sklearn  # noqa: F401
 
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]

@@ -809,3 +809,14 @@ def test_a_bar_changes_nothing(model, held, capsys):
     shown = mk.evaluate(Ridge(), X, y, cv=3, progress=True)
     assert "cross-validation" in capsys.readouterr().err
     assert shown == mk.evaluate(Ridge(), X, y, cv=3)
+
+
+def test_rows_with_missing_strings_are_evaluated_and_judged(penguins_mk, penguins):
+    """Inside a graph a missing string is a text that no caller may pass, so rows are coerced once."""
+    X, y = penguins
+    assert X["sex"].isna().any()
+    with mk.load(penguins_mk) as loaded, mk.Batcher(loaded) as batcher:
+        for asked in (loaded, batcher):
+            assert mk.evaluate(asked, X, y)["accuracy"].value > 0.95
+    said = {"margin": 0.05, "budgets": {"p50_ratio": 1000.0}}
+    assert mk.gate(penguins_mk, penguins_mk, X, y, **said).decision == "promote"

@@ -15,7 +15,7 @@ from modelkit.evaluation.class_metrics import CLIP
 from modelkit.evaluation.intervals import standard_error, wilson
 from modelkit.evaluation.metrics import METRICS, task_metric
 from modelkit.evaluation.paired import bootstrap
-from modelkit.evaluation.ranks import ndcg_by_query, precision_by_query, ranked
+from modelkit.evaluation.query_ranks import ndcg_by_query, precision_by_query, ranked
 from modelkit.evaluation.sums import Undefined
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, special, stats
 
+from modelkit.evaluation.clusters import Clusters
 from modelkit.evaluation.intervals import (
     Measured,
     clopper_pearson,
@@ -305,6 +306,10 @@ def test_delong_holds_its_level_and_sees_more_than_an_unpaired_test():
     assert shown[0.35] / runs > 0.6
 
 
+def together(which):
+    return Clusters(which, np.bincount(which).astype(float))
+
+
 def test_clusters_keep_the_level_where_rows_alone_do_not():
     rng = np.random.default_rng(7)
     wrong = {"rows": 0, "clusters": 0}
@@ -316,6 +321,6 @@ def test_clusters_keep_the_level_where_rows_alone_do_not():
         part = mean_of(d, np.ones(len(d)))
         zero = Measured(0.0, np.zeros(len(d)))
         wrong["rows"] += difference_of(part, zero).p_above(0.0) <= 0.05
-        wrong["clusters"] += difference_of(part, zero, which).p_above(0.0) <= 0.05
+        wrong["clusters"] += difference_of(part, zero, together(which)).p_above(0.0) <= 0.05
     assert wrong["rows"] / runs > 0.12
     assert wrong["clusters"] / runs < 0.09

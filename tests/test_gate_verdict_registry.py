@@ -9,6 +9,7 @@ from math import fsum
 import numpy as np
 import pytest
 from helpers.judged import drawn_rows, save_pair, save_reading
+from helpers.rival_gates import promote, use
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -108,23 +109,6 @@ def test_a_rollout_begins_by_a_verdict_too(place, rows):
     assert "verdict" in registry.history("churn")[-1].about
 
 
-def promote(url, version, verdict, ready, results):
-    registry = mk.Registry(url)
-    ready.wait(60)
-    try:
-        registry.set_alias(
-            "churn",
-            "champion",
-            version,
-            expected="1.0.0",
-            reason="gate",
-            verdict=mk.Verdict.from_json(verdict),
-        )
-        results.put((version, "won"))
-    except Conflict:
-        results.put((version, "lost"))
-
-
 def test_of_two_gates_on_one_champion_one_wins(place, rows):
     registry, candidate, other = place
     verdicts = [judged(registry, path, rows).to_json() for path in (candidate, other)]
@@ -173,11 +157,6 @@ def test_harm_is_tested_at_all_of_alpha_however_often(place, rows):
         found = judged(registry, candidate, rows, margin=margin, slices={"all": np.zeros(len(y))})
     assert found["accuracy where all is 0.0"].alpha == 0.05
     assert found["accuracy"].alpha == pytest.approx(0.05 / 12)
-
-
-def use(url, digest, gates, results):
-    registry = mk.Registry(url)
-    results.put([counted_use(registry.hold_out(digest), gate) for gate in gates])
 
 
 def test_gates_of_several_processes_are_told_apart(tmp_path):

@@ -5,6 +5,7 @@ import importlib.util
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.processes import run
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
@@ -39,7 +40,7 @@ def test_without_mlflow_the_message_says_what_to_install(package, tmp_path):
 
 def test_what_mlflow_calls_answers_as_the_model_does(package, monkeypatch):
     monkeypatch.delenv("MODELKIT_DIGEST", raising=False)
-    opened = open_logged(str(package))
+    opened = open_logged(str(package), {"digest": mk.inspect(package).digest})
     served = mk.load(package).run(X)
     answer = opened.predict(X)
     assert list(answer["label"]) == list(served["label"])
@@ -51,3 +52,15 @@ def test_what_mlflow_calls_answers_as_the_model_does(package, monkeypatch):
             opened.predict(X, {"outputs": wanted})
     with pytest.raises(IntegrityError, match="model_config asks for"):
         open_logged(str(package), {"digest": "0" * 64})
+
+
+def test_opening_a_logged_package_needs_what_was_logged_as_needed_and_no_more(package):
+    """`log_model` lists no onnx, so that what MLflow imports to open a package may not need it."""
+    code = """
+    import sys
+    sys.modules["onnx"] = None
+    from modelkit.integrations import mlflow
+    opened = mlflow._load_pyfunc(sys.argv[1], {"digest": sys.argv[2]})
+    print(*opened.predict([{"a": 1.0, "b": 0.0}])["label"])
+    """
+    assert run(code, package, mk.inspect(package).digest) == "yes\n"

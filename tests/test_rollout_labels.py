@@ -11,9 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from helpers.processes import PATIENCE
-from helpers.rollouts import model
+from helpers.rollouts import FOLLOWED_BY_TWO, model, registry_of_two, save_numbered
 from helpers.servers import modelkit_serve, wait_until
-from sklearn.linear_model import LinearRegression
 
 import modelkit as mk
 from modelkit.cli import main
@@ -35,21 +34,12 @@ OUTCOME = "/models/m/outcome"
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory):
-    """Two versions, which answer with their number."""
-    folder = tmp_path_factory.mktemp("packages")
-    for version in ("1", "2"):
-        estimator = LinearRegression().fit(X, np.full(3, float(version)))
-        mk.save(estimator, folder / f"{version}.mk", example=X, name="m", version=version)
-    return folder
+    return save_numbered(tmp_path_factory.mktemp("packages"))
 
 
 @pytest.fixture
 def registry(packages, tmp_path):
-    registry = mk.Registry(tmp_path / "models")
-    for version in ("1", "2"):
-        registry.register(packages / f"{version}.mk")
-    registry.set_alias("m", "champion", "1", expected=None, reason="first")
-    return registry
+    return registry_of_two(packages, tmp_path / "models")
 
 
 def until(condition, what="it did not happen in time"):
@@ -341,18 +331,7 @@ def test_many_writers_of_losses_share_a_folder_and_lose_none(registry):
 @pytest.mark.skipif(sys.platform == "win32", reason="it is a server of POSIX")
 def test_a_job_posts_labels_to_a_service_of_two_processes(registry):
     """Each request has a connection of its own, so that most labels reach the other process."""
-    arguments = (
-        "m",
-        "--registry",
-        registry.url,
-        "--poll",
-        "0.05",
-        "--workers",
-        "2",
-        "--drain",
-        "0",
-    )
-    with modelkit_serve(*arguments) as served:
+    with modelkit_serve("m", "--registry", registry.url, *FOLLOWED_BY_TWO) as served:
         registry.start_rollout("m", "2", POLICY, reason="try")
         number = itertools.count()
         statuses = set()

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from helpers.processes import PATIENCE
+from helpers.rollouts import FOLLOWED_BY_TWO
 from helpers.servers import modelkit_serve, other_server, wait_until
 from sklearn.linear_model import LinearRegression
 
@@ -59,18 +60,7 @@ def gunicorn(registry):
 
 @contextmanager
 def modelkit_command(registry):
-    arguments = (
-        "constant",
-        "--registry",
-        registry.url,
-        "--poll",
-        "0.05",
-        "--workers",
-        "2",
-        "--drain",
-        "0",
-    )
-    with modelkit_serve(*arguments) as served:
+    with modelkit_serve("constant", "--registry", registry.url, *FOLLOWED_BY_TWO) as served:
         yield served
 
 

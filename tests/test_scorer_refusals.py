@@ -48,6 +48,11 @@ def test_another_form_is_told_with_what_takes_it(package, form, wrong, says):
         list(getattr(mk.Scorer(package), form)(wrong))
 
 
+def test_a_table_is_no_schema(package):
+    with pytest.raises(TypeError, match=r"no Arrow schema: .* table.schema"):
+        mk.Scorer(package).schema(TABLE)
+
+
 def test_a_record_batch_is_scored_as_a_table(package):
     scorer = mk.Scorer(package)
     assert scorer.arrow(TABLE.to_batches()[0]).equals(scorer.arrow(TABLE))
@@ -94,14 +99,14 @@ def test_a_digest_is_the_same_in_either_case(package, tmp_path, monkeypatch, for
     assert mk.load(package, digest=digest).predict(X).tolist()
     open_logged(str(package), {"digest": digest})
     monkeypatch.setenv("MODELKIT_DIGEST", digest)
-    open_logged(str(package))
+    open_logged(str(package), {"digest": digest})
     copy = tmp_path / "copy.mk"
     copy.write_bytes(package.read_bytes())
     mk.attach(copy, metadata={"a": 1}, digest=digest)
     with pytest.raises(IntegrityError, match="asked for"):
         mk.load(copy, digest=digest)
     with pytest.raises(IntegrityError):
-        open_logged(str(copy))
+        open_logged(str(copy), {"digest": digest})
 
 
 def test_a_pickled_estimator_opens_by_a_digest_in_upper_case(tmp_path):

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from modelkit import Column, Signature, TensorSpec, frames
 from modelkit.cast import MISSING
+from modelkit.coercion import BULK
 from modelkit.errors import SignatureError
 from modelkit.spec import DTYPES, numpy_dtype
 
@@ -679,6 +680,8 @@ BLOCKS = {
     "one row of more": VALUES[:1],
     "every second row": np.repeat(VALUES, 4, axis=0)[::2],
     "many": np.random.default_rng(0).normal(size=(5000, 3)),
+    "more than are cast as a whole": np.random.default_rng(0).normal(size=(BULK + 1, 3)),
+    "the last beyond": np.vstack([np.zeros((BULK, 3)), [1.0, 1e39, np.nan]]),
 }
 
 

@@ -502,7 +502,7 @@ def test_buckets_that_are_none_are_refused(buckets):
 
 
 def test_only_texts_that_become_columns_are_run_in_small_parts(tmp_path):
-    _, loaded = saved(logistic(HashingVectorizer()), TEXTS, tmp_path, THREE)
+    _, loaded = saved(logistic(HashingVectorizer(n_features=4096)), TEXTS, tmp_path, THREE)
     assert not loaded.manifest.texts.dense
     vectorizer = make_pipeline(TfidfVectorizer(), TruncatedSVD(3, random_state=0))
     _, loaded = saved(logistic(vectorizer), TEXTS, tmp_path, THREE)

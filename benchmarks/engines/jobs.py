@@ -1,28 +1,31 @@
-"""One engine in a process of its own: `jobs.py ENGINE FOLDER ROUNDS` prints a line of JSON for each measure.
+"""One system in a process of its own: `-m benchmarks.engines.jobs SYSTEM FOLDER`.
 
-CPU seconds are those of the whole process tree: of this process, of its living descendants, and of
-those that have ended.
+It reads the name of a job a line, runs it, and prints a line of JSON with its cost. CPU seconds are those of the whole
+process tree: of this process, of its living descendants, and of those that have ended.
 """
 
-import asyncio
 import json
 import os
-import statistics
+import signal
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
+from benchmarks.engines import floors, serving
 
 import modelkit as mk
 
-CALLS = 300
-SINGLE_CALLS = 50
-ROUNDS_OF_CALLS = 7
-HALF_A_CPU = {"num_cpus": 0.5}
-BATCH_WAIT = 0.005  # of the rival's @serve.batch, in seconds
+# Seconds after a job, which are counted with it: the workers of Spark collect their garbage once they have answered, .1
+# CPU seconds each where MLflow and scikit-learn are loaded.
+AFTERWARDS = 0.3
+LONGEST = 300  # seconds of a job
+KINDS = ("forest", "linear")
 
 
 def cpu_seconds():
@@ -39,200 +42,206 @@ def cpu_seconds():
 
 
 def cost(job):
-    """CPU seconds and wall seconds of a job."""
+    """CPU seconds and wall seconds of a job; one that hangs ends this process."""
+    signal.alarm(LONGEST)
     cpu = cpu_seconds()
-    wall = time.perf_counter()
+    start = time.perf_counter()
     job()
-    return cpu_seconds() - cpu, time.perf_counter() - wall
+    signal.alarm(0)
+    wall = time.perf_counter() - start
+    time.sleep(AFTERWARDS)
+    return {"cpu": cpu_seconds() - cpu, "wall": wall}
 
 
-def told(**measure):
+def told(measure):
     print(json.dumps(measure), flush=True)
 
 
-def local(package, folder):
+def local(folder):
     """Read and run with a thread a core, as one process on this machine does."""
-    with mk.load(package, threads=os.cpu_count()) as model:
-        for path in sorted(folder.glob("*.parquet")):
-            model.run(pq.read_table(path).drop_columns("id"))
+
+    def job(package):
+        with mk.load(package, threads=os.cpu_count()) as model:
+            for path in sorted((folder / "rows").glob("*.parquet")):
+                model.run(pq.read_table(path).drop_columns("id"))
+
+    return of_both_models(folder, job)
 
 
-def compare(name, folder, rounds, job, of_linear=None):
-    """Costs of a job and of the local run in turns, for both models; the first job starts workers.
+def of_both_models(folder, job):
+    return {kind: partial(job, folder / f"{kind}.mk") for kind in KINDS}
 
-    Further jobs, by name, are measured beside those of the linear model.
-    """
-    for kind in ("forest", "linear"):
+
+def equal(folder, scored):
+    """Tell for how many of the outputs an engine and the local run agree to the bit."""
+    rows = pa.concat_tables(map(pq.read_table, sorted((folder / "rows").glob("*.parquet"))))
+    same = []
+    for kind in KINDS:
         package = folder / f"{kind}.mk"
-        first = cost(lambda kind=kind: job(folder / f"{kind}.mk"))
-        jobs = {
-            "local": lambda p=package: local(p, folder / "rows"),
-            name: lambda p=package: job(p),
-        }
-        if kind == "linear":
-            jobs |= of_linear or {}
-        for run in jobs.values():
-            run()
-        costs = {what: [] for what in jobs}
-        for _ in range(rounds):
-            for what, run in jobs.items():
-                costs[what].append(cost(run))
-        for own, values in costs.items():
-            cpu, wall = (statistics.median(each) for each in zip(*values, strict=True))
-            told(engine=name, model=kind, what=own, cpu=cpu, wall=wall)
-        told(engine=name, model=kind, what="first", cpu=first[0], wall=first[1])
+        found = scored(package).sort_by("id")
+        assert found["id"] == rows["id"]
+        with mk.load(package, threads=os.cpu_count()) as model:
+            expected = model.run(rows.drop_columns("id"))
+        probabilities = found["probabilities"].combine_chunks().flatten().to_numpy()
+        same.append(found["label"].to_pylist() == expected["label"].tolist())
+        same.append(probabilities.tobytes() == expected["probabilities"].tobytes())
+    told({"equal": sum(same), "of": len(same)})
 
 
-def dask(folder, rounds):
+def dask(folder):
     import dask.dataframe as dd
     from distributed import Client, LocalCluster
 
     from modelkit.integrations import dask as integration
 
-    opened = []
-
-    def start():
-        opened.append(LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None))
-
-    cpu, wall = cost(start)
-    told(engine="dask", model="", what="start", cpu=cpu, wall=wall)
+    Client(LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None))
     rows = dd.read_parquet(folder / "rows")
 
-    def job(package):
-        scored = integration.score(rows, package, keep=["id"])
+    def counted(scored):
         assert scored.map_partitions(len).sum().compute() == len(rows)
 
-    with opened[0] as cluster, Client(cluster):
-        compare("dask", folder, rounds, job)
+    def job(package):
+        counted(integration.score(rows, package, keep=["id"]))
+
+    constant = floors.of_frames(mk.Scorer(folder / "linear.mk", keep=["id"]))
+
+    def floor():
+        counted(rows.map_partitions(constant, meta=constant(rows._meta)))  # noqa: SLF001 - as Dask's own functions do
+
+    def scored(package):
+        frame = integration.score(rows, package, keep=["id"]).compute()
+        block = np.ascontiguousarray(frame[["probabilities_no", "probabilities_yes"]])
+        columns = {"id": frame["id"].to_numpy(), "label": pa.array(frame["label"], pa.string())}
+        return pa.table(columns | {"probabilities": pa.array(list(block))})
+
+    return of_both_models(folder, job) | {"floor": floor, "equal": lambda: equal(folder, scored)}
 
 
-def ray(folder, rounds):
+def ray_of_one(folder):
+    """Where a pool of actors would take the only CPU, and the job would wait for itself."""
+    return ray(folder, cpus=1)
+
+
+def ray(folder, cpus=2):
     import ray as engine
 
     from modelkit.integrations import ray as integration
 
-    cpu, wall = cost(lambda: engine.init(num_cpus=2, include_dashboard=False, log_to_driver=False))
-    told(engine="ray", model="", what="start", cpu=cpu, wall=wall)
+    # Not the cluster of someone else on this machine, which Ray would join.
+    engine.init("local", num_cpus=cpus, include_dashboard=False, log_to_driver=False)
     context = engine.data.DataContext.get_current()
     context.use_datasource_v2 = False  # the default reader of 2.60 costs more than the models
     context.enable_progress_bars = False
 
-    def job(package):
-        rows = engine.data.read_parquet(str(folder / "rows"))
-        integration.score(rows, package, keep=["id"]).materialize()
+    def read(blocks):
+        return engine.data.read_parquet(str(folder / "rows"), override_num_blocks=blocks)
 
-    compare("ray", folder, rounds, job)
-    serve(folder / "linear.mk", next((folder / "rows").glob("*.parquet")))
-    engine.shutdown()
+    def job(package, blocks=None):
+        integration.score(read(blocks), package, keep=["id"]).materialize()
 
+    constant = floors.of_tables(mk.Scorer(folder / "linear.mk", keep=["id"]))
+    batches = {"batch_size": integration.BATCH_ROWS, "batch_format": "pyarrow"}
 
-def serve(package, path):
-    """Calls of one row in turns: ours, and a Model behind @serve.batch."""
-    from ray import serve as serving
+    def floor(blocks=None):
+        read(blocks).map_batches(constant, **batches).materialize()
 
-    from modelkit.integrations import ray as integration
+    def scored(package):
+        parts = integration.score(read(None), package, keep=["id"]).to_arrow_refs()
+        return pa.concat_tables(engine.get(parts))
 
-    frame = pq.read_table(path).drop_columns("id").slice(0, CALLS).to_pandas()
-    rows = [frame[i : i + 1] for i in range(CALLS)]
-    serving.start(proxy_location="Disabled")
-    ours = integration.deployment(package, ray_actor_options=HALF_A_CPU)
-    handles = {
-        "batcher": serving.run(ours, name="batcher", route_prefix=None),
-        "rival": serving.run(rival_app(package), name="rival", route_prefix=None),
+    path = next((folder / "rows").glob("*.parquet"))
+    return of_both_models(folder, job) | {
+        "floor": floor,
+        "forest, 2 blocks": lambda: job(folder / "forest.mk", 2),
+        "linear, 2 blocks": lambda: job(folder / "linear.mk", 2),
+        "floor, 2 blocks": lambda: floor(2),
+        "equal": lambda: equal(folder, scored),
+        "serve": lambda: told(serving.compared(folder / "linear.mk", path)),
     }
-    times = asyncio.run(calls_in_turns(handles, rows))
-    for what, own in times.items():
-        one, many = (statistics.median(each) for each in zip(*own, strict=True))
-        told(engine="serve", model="", what=what, one=one, burst=many)
-    serving.shutdown()
 
 
-def rival_app(package):
-    """A Model behind Ray's own way to gather calls."""
-    import pandas as pd
-    from ray import serve as serving
-
-    @serving.deployment(max_ongoing_requests=1000, ray_actor_options=HALF_A_CPU)
-    class Rival:
-        def __init__(self):
-            self.model = mk.load(package, threads=1)
-
-        @serving.batch(max_batch_size=64, batch_wait_timeout_s=BATCH_WAIT)
-        async def run(self, frames):
-            found = self.model.run(pd.concat(frames))
-            return [{name: found[name][i : i + 1] for name in found} for i in range(len(frames))]
-
-        async def __call__(self, row):
-            return await self.run(row)
-
-    return Rival.bind()
-
-
-async def calls_in_turns(handles, rows):
-    """Seconds of one call, as the mean of many, and of all at once, for each round and handle."""
-    times = {what: [] for what in handles}
-    for handle in handles.values():
-        await asyncio.gather(*[handle.remote(row) for row in rows])
-    for _ in range(ROUNDS_OF_CALLS):
-        for what, handle in handles.items():
-            start = time.perf_counter()
-            for row in rows[:SINGLE_CALLS]:
-                await handle.remote(row)
-            one = (time.perf_counter() - start) / SINGLE_CALLS
-            start = time.perf_counter()
-            await asyncio.gather(*[handle.remote(row) for row in rows])
-            times[what].append((one, time.perf_counter() - start))
-    return times
-
-
-def spark(folder, rounds):
-    import mlflow
+def session_of_spark():
     from pyspark.sql import SparkSession
 
+    session = (
+        SparkSession.builder.master("local[2]")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .getOrCreate()
+    )
+    session.sparkContext.setLogLevel("ERROR")
+    return session
+
+
+def written(scored):
+    scored.write.format("noop").mode("overwrite").save()
+
+
+def spark(folder):
     from modelkit.integrations import spark as integration
 
-    started = []
-
-    def start():
-        session = (
-            SparkSession.builder.master("local[2]")
-            .config("spark.ui.enabled", "false")
-            .config("spark.ui.showConsoleProgress", "false")
-            .config("spark.driver.bindAddress", "127.0.0.1")
-            .getOrCreate()
-        )
-        started.append(session)
-
-    cpu, wall = cost(start)
-    session = started[0]
-    session.sparkContext.setLogLevel("ERROR")
-    told(engine="spark", model="", what="start", cpu=cpu, wall=wall)
+    session = session_of_spark()
+    linear = folder / "linear.mk"
 
     def read():
         return session.read.parquet(str(folder / "rows"))
 
-    def job(package):
-        scored = integration.score(read(), package, keep=["id"])
-        scored.write.format("noop").mode("overwrite").save()
+    def job(package, outputs=None):
+        written(integration.score(read(), package, outputs=outputs, keep=["id"]))
 
-    columns = [name for name in read().columns if name != "id"]
-    udf = mlflow.pyfunc.spark_udf(
-        session, str(folder / "mlflow"), result_type="string", env_manager="local"
-    )
+    def floor(outputs=None):
+        constant = floors.of_batches(mk.Scorer(linear, outputs=outputs, keep=["id"]))
+        schema = integration.score(read(), linear, outputs=outputs, keep=["id"]).schema
+        written(read().mapInArrow(constant, schema))
 
-    def label_alone():
-        scored = integration.score(read(), folder / "linear.mk", outputs=["label"], keep=["id"])
-        scored.write.format("noop").mode("overwrite").save()
+    def scored(package):
+        return integration.score(read(), package, keep=["id"]).toArrow()
 
-    def rival():
-        scored = read().select("id", udf(*columns).alias("label"))
-        scored.write.format("noop").mode("overwrite").save()
+    return of_both_models(folder, job) | {
+        "floor": floor,
+        "equal": lambda: equal(folder, scored),
+        "label": lambda: job(linear, ["label"]),
+        "label floor": lambda: floor(["label"]),
+    }
 
-    compare("spark", folder, rounds, job, {"label": label_alone, "mlflow": rival})
-    session.stop()
+
+def mlflow(folder):
+    """What MLflow's spark_udf makes of the same linear model; see README.md."""
+    from mlflow.pyfunc import spark_udf
+
+    session = session_of_spark()
+    rows = session.read.parquet(str(folder / "rows"))
+    columns = [name for name in rows.columns if name != "id"]
+    both_by_package = "struct<label string, probabilities array<double>>"
+    label = spark_udf(session, str(folder / "mlflow"))
+    plain = spark_udf(session, str(folder / "mlflow-arrays"), result_type="string")
+    probabilities = spark_udf(session, str(folder / "mlflow-probabilities"))
+    both = spark_udf(session, str(folder / "mlflow-both"))
+    package = spark_udf(session, str(folder / "mlflow-package"), result_type=both_by_package)
+
+    def job(**udfs):
+        scored = session.read.parquet(str(folder / "rows"))
+        added = [udf(*columns).alias(name) for name, udf in udfs.items()]
+        written(scored.select("id", *added))
+
+    return {
+        "label": lambda: job(label=label),
+        "label at best": lambda: job(label=plain),
+        "both": lambda: job(label=label, probabilities=probabilities),
+        "both at best": lambda: job(both=both),
+        "package": lambda: job(both=package),
+    }
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    _, chosen, where, times = sys.argv
-    {"dask": dask, "ray": ray, "spark": spark}[chosen](Path(where), int(times))
+    _, system, where = sys.argv
+    jobs = {}
+
+    def start():
+        jobs.update(globals()[system](Path(where)))
+
+    told(cost(start))
+    for line in sys.stdin:
+        told(cost(jobs[line.strip()]))

@@ -125,7 +125,7 @@ def claims() -> int:
 
 
 def retraining(_options: object = None) -> str:
-    """The table of this section."""
+    """A month of alarms that come and go, and processes that want to begin the same runs"""
     rows = []
     for seed in range(3):
         states, refusal = month(seed)

@@ -18,6 +18,7 @@ from benchmarks.rollout.errors import false_rollbacks, found, late, promotions
 from benchmarks.rollout.keys import promotions_of_keys, sticky
 from benchmarks.rollout.latency import latency
 from benchmarks.rollout.losses import losses, losses_of_keys
+from benchmarks.rollout.overloaded import overloaded
 from benchmarks.rollout.replicas import replicas
 from benchmarks.rollout.routing import routing
 from benchmarks.rollout.stores import registry
@@ -29,7 +30,7 @@ SECTIONS = {
     section.__name__: section
     for section in (
         false_rollbacks, sticky, found, late, promotions, promotions_of_keys, losses, losses_of_keys, latency,
-        ramp, split, floor, broken, interference, selection, whole, routing, stress, replicas, registry,
+        overloaded, ramp, split, floor, broken, interference, selection, whole, routing, stress, replicas, registry,
     )
 }  # fmt: skip
 

@@ -40,7 +40,11 @@ def make_call(
         raise TypeError(f"a key is a text, such as str(customer); got {key!r}")
     if deadline is None:
         return Call(None, priority, key)
-    if not deadline > 0:
+    try:
+        positive = deadline > 0
+    except TypeError:  # a text, for one
+        positive = False
+    if not positive:
         raise ValueError(f"deadline is in seconds from now and must be positive; got {deadline!r}")
     import time
 

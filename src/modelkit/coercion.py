@@ -11,7 +11,7 @@ with them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import isfinite
 from typing import Any, NamedTuple, final
 
@@ -38,6 +38,9 @@ from modelkit.spec import (
 Feeds = dict[str, Array]
 # What a tensor of floats without columns may hold, by its dimensions; four stands for more.
 IMAGES = {3: "planes", 4: "images"}
+BULK = (
+    16_384  # rows of a frame from which casting it whole, a copy of all, is slower than by column
+)
 
 
 class Block(NamedTuple):
@@ -132,7 +135,7 @@ class Coercion:
         if self.block is None or not self._inputs[0].columns:
             return None
         values = frames.one_block(X)
-        if values is None or self._named.order(X.columns):
+        if values is None or values.shape[1] >= BULK or self._named.order(X.columns):
             return None
         out = quick_cast(values, self._rule)
         return None if out is None else {self._name: np.ascontiguousarray(out.T)}
@@ -238,7 +241,7 @@ class Coercion:
     def _from_tensors(self, X: Mapping[str, Any]) -> Feeds:
         feeds = {}
         for spec, rules in zip(self._inputs, self._rules, strict=True):
-            feeds[spec.name] = _cast_tensor(_as_array(X[spec.name], spec), spec, rules)
+            feeds[spec.name] = _cast_tensor(frames.as_whole(X[spec.name], spec), spec, rules)
         check_dims(self._inputs, feeds)
         return feeds
 
@@ -246,35 +249,33 @@ class Coercion:
 
     def _cast_and_lay_out(self, columns: list[Any]) -> Feeds:
         """Tensors from one sequence of values for each column, in our order."""
-        cast = self._cast(columns)
         feeds: Feeds = {}
-        for spec, rules, arrays in zip(self._inputs, self._rules, cast, strict=True):
+        for spec, rules, values in zip(self._inputs, self._rules, self._cast(columns), strict=True):
             if spec.columns:
-                feeds[spec.name] = _side_by_side(arrays, rules[0].target)
-                check_shape(feeds[spec.name], spec)
+                feeds[spec.name] = values
+                check_shape(values, spec)
             else:
-                feeds[spec.name] = _cast_tensor(_as_array(arrays[0], spec), spec, rules)
+                feeds[spec.name] = _cast_tensor(frames.as_whole(values, spec), spec, rules)
         check_dims(self._inputs, feeds)
         return feeds
 
-    def _cast(self, columns: list[Any]) -> list[list[Any]]:
-        """The columns of each tensor, cast; a tensor without columns stays as it is."""
+    def _cast(self, columns: list[Any]) -> list[Any]:
+        """The tensors of columns; a tensor without columns stays as it is."""
         values = iter(columns)
         problems: list[str] = []
         lengths: set[int] = set()
-        cast = []
+        tensors = []
         for spec, rules in zip(self._inputs, self._rules, strict=True):
             if not spec.columns:
-                cast.append([next(values)])
+                tensors.append(next(values))
                 continue
-            arrays = [_cast_or_note(next(values), rule, problems) for rule in rules]
-            lengths.update(map(len, arrays))
-            cast.append(arrays)
+            arrays = (_cast_or_note(next(values), rule, problems) for rule in rules)
+            tensors.append(_side_by_side(arrays, len(rules), rules[0].target, lengths))
         if len(lengths) > 1 and not problems:
             problems.append(f"the columns have different lengths: {sorted(lengths)}")
         if problems:
             raise refused_rows(problems)
-        return cast
+        return tensors
 
 
 def column_rules(spec: TensorSpec) -> list[Rule]:
@@ -355,25 +356,23 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) or value is None
 
 
-def _as_array(values: Any, spec: TensorSpec) -> Array:
-    """A tensor as it was passed, as an array; a mask is kept."""
-    if isinstance(values, np.ma.MaskedArray):
-        return values
-    values = plain_rows(values)
-    # Left to itself, numpy turns the numbers of a mixed list into strings.
-    mixed = spec.dtype == "string" and not hasattr(values, "dtype")
-    try:
-        return np.asarray(values, object if mixed else None)
-    except ValueError as error:
-        raise SignatureError(f"input {spec.name!r} is not an array: {error}", spec=spec) from None
-
-
-def _side_by_side(columns: list[Array], target: np.dtype[Any]) -> Array:
-    if len(columns) == 1:
-        return columns[0].reshape(-1, 1)
-    block = np.empty((len(columns[0]), len(columns)), target)
-    for j, values in enumerate(columns):
-        block[:, j] = values
+def _side_by_side(
+    columns: Iterator[Array],
+    width: int,
+    target: np.dtype[Any],
+    lengths: set[int],
+) -> Array:
+    """Columns as one tensor, each written before the next is cast: a bulk is in memory once less."""
+    first = next(columns)
+    lengths.add(len(first))
+    if width == 1:
+        return first.reshape(-1, 1)
+    block = np.empty((len(first), width), target)
+    block[:, 0] = first
+    for j, values in enumerate(columns, 1):
+        lengths.add(len(values))
+        if len(values) == len(block):
+            block[:, j] = values
     return block
 
 

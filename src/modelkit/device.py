@@ -97,7 +97,14 @@ class Target:
 
 @dataclass(frozen=True)
 class Device:
-    """A device by the name `load` takes, whether it is usable here, and the reason."""
+    """A device, and whether it is usable here.
+
+    Attributes:
+        name: as `load` takes it, such as "cuda".
+        provider: the provider of onnxruntime that runs it.
+        usable: whether it ran a graph of one node.
+        reason: why it is usable or not, in words.
+    """
 
     name: str
     provider: str

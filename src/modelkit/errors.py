@@ -42,6 +42,13 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
+# The modules of distributions that have another name.
+MODULES = {
+    "opentelemetry-api": "opentelemetry",
+    "opentelemetry-sdk": "opentelemetry",
+    "scikit-learn": "sklearn",
+}
+
 
 class ModelkitError(Exception):
     """Base of every modelkit error; keyword arguments become attributes of the error."""
@@ -243,9 +250,10 @@ def importing(
     try:
         yield
     except ImportError as error:
+        module = MODULES.get(library, library)
         absent = (
             isinstance(error, ModuleNotFoundError)
-            and (error.name or "").partition(".")[0] == library
+            and (error.name or "").partition(".")[0] == module
         )
         if absent:
             raise MissingExtraError(feature, library, extra, alternatives) from None

@@ -10,13 +10,15 @@ import sys
 from collections.abc import Mapping
 from math import isnan
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from modelkit.cast import Array, is_a
 from modelkit.errors import SignatureError, importing
-from modelkit.records import array_of_tensor, reader_of
+from modelkit.records import array_of_tensor, plain_rows, reader_of
+from modelkit.spec import TensorSpec
 
 NUMBERS = (bool, int, float, np.number, np.bool_)
 # The names as their container holds them (a pandas Index, a list), and the values of each.
@@ -160,6 +162,19 @@ def as_column(values: object) -> Array:
     return array
 
 
+def as_whole(values: Any, spec: TensorSpec) -> Array:
+    """A tensor as it was passed, as an array; a mask is kept. Raises SignatureError."""
+    if isinstance(values, np.ma.MaskedArray):
+        return values
+    values = plain_rows(values)
+    # Left to itself, numpy turns the numbers of a mixed list into strings.
+    mixed = spec.dtype == "string" and not hasattr(values, "dtype")
+    try:
+        return np.asarray(values, object if mixed else None)
+    except ValueError as error:
+        raise SignatureError(f"input {spec.name!r} is not an array: {error}", spec=spec) from None
+
+
 def _from_list(values: list[Any] | tuple[Any, ...]) -> Array:
     types = {*map(type, values)}
     # NaN may stand for a missing string, so it is judged beside its neighbours.
@@ -247,10 +262,14 @@ def _read_arrow(X: Any) -> NamedColumns:
 
 
 def read_parquet(path: str) -> dict[str, Any]:
-    """The columns of a Parquet file by name. Raises SignatureError for a file of another form."""
+    """The columns of a Parquet file by name.
+
+    Raises SignatureError for a file of another form, OSError for one that cannot be read.
+    """
     with importing("pyarrow", "reading Parquet", "frames"):
         import pyarrow as pa
         import pyarrow.parquet as pq
+    Path(path).stat()  # Arrow's own error is the bare path
     try:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:

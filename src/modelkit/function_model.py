@@ -27,6 +27,9 @@ class FunctionModel(Model):
             `torch.from_numpy(feed)`.
         signature: what `fn` takes and gives.
         batchable: whether each row's answer is the same whatever rows it is batched with.
+
+    Raises:
+        TypeError: if `fn` is no function.
     """
 
     __slots__ = ("_batchable", "_fn", "_signature")
@@ -37,6 +40,8 @@ class FunctionModel(Model):
         signature: Signature,
         batchable: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
+        if not callable(fn):
+            raise TypeError(f"a FunctionModel is made of a function of feeds, not of {fn!r:.80}")
         self._fn: Callable[[Feeds], Mapping[str, Any]] | None = fn
         self._signature = signature
         self._batchable = batchable

@@ -272,6 +272,24 @@ def _check_sizes(
         raise PackageError(f"the attachment {name!r} has no rows", member=name)
 
 
+def repeated(
+    feeds: Feeds,
+    sizes: Sequence[int],
+    signature: Signature,
+) -> Iterator[Feeds]:
+    """Golden rows in batches of these sizes, over and over where they are fewer; as they are without.
+
+    Raises PackageError where a batch would be too large.
+    """
+    rows = signature.count(feeds)
+    for size in sizes or (rows,):
+        check_warmth(feeds, rows, size)
+        if size == rows:
+            yield feeds
+        else:
+            yield signature.take(feeds, np.arange(size) % max(rows, 1))
+
+
 def check_warmth(
     feeds: Feeds,
     rows: int,

@@ -12,8 +12,10 @@ def holm(p: Array) -> Array:
 
     Rejecting those that are at most alpha errs with a probability of at most alpha.
     """
+    tests = len(p)
     order = np.argsort(p, kind="stable")
-    steps = np.arange(len(p), 0, -1) * p[order]
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    left = np.arange(tests, 0, -1)  # tests that are not rejected before each one
+    rising = np.maximum.accumulate(left * p[order])
+    adjusted = np.empty(tests)
+    adjusted[order] = np.minimum(rising, 1)
     return adjusted

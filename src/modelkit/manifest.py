@@ -319,7 +319,9 @@ def check_name(name: str, version: str) -> None:
         if not isinstance(value, str):
             raise ManifestError(f"{what} must be a string, such as {str(value)!r}; got {value!r}")
         if not pattern.fullmatch(value):
-            raise ManifestError(f"{what} {value!r} must match {pattern.pattern}")
+            raise ManifestError(
+                f"{what} {value!r} must match {pattern.pattern}: it is a part of paths and of URLs"
+            )
 
 
 def _check_runtime(runtime: str, requires: dict[str, str]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, final
 
@@ -19,11 +18,11 @@ from modelkit import golden, replay, sklearn_face
 from modelkit.call import PLAIN, Call, make_call
 from modelkit.cast import Array
 from modelkit.device import Placement
-from modelkit.errors import BatchError, ClosedError, ModelkitError, PackageError
+from modelkit.errors import BatchError, ModelkitError, PackageError
 from modelkit.manifest import Manifest
 from modelkit.signature import Feeds, Signature, primary_of, refuse_probabilities
 
-__all__ = ["PLAIN", "Call", "Model", "Outputs", "make_call", "primary_of", "reopening"]
+__all__ = ["PLAIN", "Call", "Model", "Outputs", "make_call", "primary_of"]
 
 Outputs = dict[str, Array]
 
@@ -101,7 +100,8 @@ class Model(ABC):
     ) -> Array:
         """The primary output as an array of n rows: labels, predictions or embeddings.
 
-        See `run`.
+        It takes what `run` takes, and raises what that raises; SignatureError too where the model
+        has no primary output.
         """
         signature = self.signature
         name = signature.primary or primary_of(signature)
@@ -113,7 +113,8 @@ class Model(ABC):
     ) -> Array:
         """Class probabilities, shape (n, len(classes)), columns in the order of `classes_`.
 
-        See `run`.
+        It takes what `run` takes, and raises what that raises; SignatureError too for a model
+        without classes or probabilities, and for one of several labels.
         """
         signature = self.signature
         if not signature.has_probabilities:
@@ -125,7 +126,7 @@ class Model(ABC):
     async def arun(
         self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
     ) -> Outputs:
-        """As `run`, without blocking the event loop."""
+        """As `run`, with the same arguments, without blocking the event loop."""
         signature = self.signature
         return await self._acall(X, signature.output_names, make_call(deadline, priority, key))
 
@@ -133,7 +134,7 @@ class Model(ABC):
     async def apredict(
         self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
     ) -> Array:
-        """As `predict`, without blocking the event loop."""
+        """As `predict`, with the same arguments, without blocking the event loop."""
         signature = self.signature
         name = signature.primary or primary_of(signature)
         outputs = await self._acall(X, (name,), make_call(deadline, priority, key))
@@ -143,7 +144,7 @@ class Model(ABC):
     async def apredict_proba(
         self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
     ) -> Array:
-        """As `predict_proba`, without blocking the event loop."""
+        """As `predict_proba`, with the same arguments, without blocking the event loop."""
         signature = self.signature
         if not signature.has_probabilities:
             refuse_probabilities(signature)
@@ -230,15 +231,9 @@ class Model(ABC):
         Raises PackageError for a model without golden rows, and where they do not run.
         """
         feeds, _ = self._golden()
-        signature = self.signature
-        rows = signature.count(feeds)
         sizes = self.manifest.parity.batch_sizes if self.manifest is not None else ()
-        for size in sizes or (rows,):
-            golden.check_warmth(feeds, rows, size)
-            if size == rows:
-                self._replay(feeds)
-            else:
-                self._replay(signature.take(feeds, np.arange(size) % max(rows, 1)))
+        for batch in golden.repeated(feeds, sizes, self.signature):
+            self._replay(batch)
 
     @final
     def verify(self) -> float:
@@ -416,18 +411,3 @@ class Model(ABC):
         return html.card(
             title, facts, ("", "tensor", "dtype", "shape", "columns"), self.signature.table()
         )
-
-
-def reopening(origin: partial[Model] | None, *, closed: bool) -> tuple[Any, ...]:
-    """What a loaded Model is pickled as: the call that opens its package again.
-
-    Raises ClosedError and TypeError.
-    """
-    if closed:
-        raise ClosedError("the model was closed and cannot be pickled; load it again")
-    if origin is None:
-        raise TypeError(
-            "a model is pickled by the path and digest of its package, and this one was loaded "
-            "from memory: write the package to a file, load it by path, and pickle that model"
-        )
-    return origin, ()

@@ -51,9 +51,13 @@ def read_proto(source: object) -> onnx.ModelProto | None:
         raise
     except Exception as error:
         raise ConversionError(
-            "this is not a readable ONNX model: pass the path or the bytes of one"
+            f"{_given(source)} is not a readable ONNX model: pass the path or the bytes of one"
         ) from error
     return None
+
+
+def _given(source: object) -> str:
+    return f"{os.fspath(source)!r}" if isinstance(source, str | os.PathLike) else "this"
 
 
 def signature_of(proto: onnx.ModelProto) -> Signature:
@@ -163,10 +167,12 @@ def row_bytes(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> int:
         dims = tensor.shape.dim[1:]
         if tensor.elem_type in ELEMENT_DTYPES and all(_is_fixed(dim) for dim in dims):
             item = numpy_dtype(ELEMENT_DTYPES[tensor.elem_type]).itemsize
-            sizes[value.name] = item * int(np.prod([dim.dim_value for dim in dims], initial=1))
+            shape = [dim.dim_value for dim in dims]
+            sizes[value.name] = item * int(np.prod(shape, initial=1))
     most = 0
     for node in graph.node:
-        most = max(most, sum(sizes.get(name, 0) for name in [*node.input, *node.output]))
+        tensors = [*node.input, *node.output]
+        most = max(most, sum(sizes.get(name, 0) for name in tensors))
     return most
 
 

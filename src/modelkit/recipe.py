@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from numbers import Integral
 
@@ -46,22 +47,12 @@ class Recipe:
     reference: float | None = None
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("pooling", self.pooling, POOLINGS),
-            ("on_long", self.on_long, ("truncate", "error")),
-        ):
-            if value not in known:
-                raise SignatureError(f"{name} is one of {list(known)}, not {value!r}")
+        _check_known("pooling", self.pooling, POOLINGS)
+        _check_known("on_long", self.on_long, ("truncate", "error"))
         for name, flag in (("normalize", self.normalize), ("stable", self.stable)):
             if type(flag) is not bool:
                 raise SignatureError(f"{name} is True or False, not {flag!r}")
-        odd = [spec for spec in self.graph.inputs if not _is_token_input(spec)]
-        if odd or not {"input_ids", "attention_mask"} <= {spec.name for spec in self.graph.inputs}:
-            raise SignatureError(
-                "a graph over tokens takes input_ids and attention_mask, and may take "
-                "token_type_ids and position_ids, each int64 or int32 of two named dimensions; "
-                f"this one takes {self.graph}"
-            )
+        _check_tokens(self.graph)
         if self.output not in self.graph.output_names:
             raise SignatureError(
                 f"the graph has no output {self.output!r}; it has {list(self.graph.output_names)}"
@@ -70,19 +61,8 @@ class Recipe:
             raise SignatureError(
                 f"max_tokens is an integer from 1 to {MOST_NUMBERS:,}, not {self.max_tokens!r}"
             )
-        whole = all(type(size) is int and 1 <= size <= MOST_NUMBERS for size in self.dims)
-        if not self.dims or not whole or list(self.dims) != sorted({*self.dims}, reverse=True):
-            raise SignatureError(
-                f"dims are integers from 1 to {MOST_NUMBERS:,}, the largest first; got {self.dims}"
-            )
-        (spec,) = [spec for spec in self.graph.outputs if spec.name == self.output]
-        width = spec.shape[-1] if len(spec.shape) == 3 else 0
-        if spec.dtype not in ("float32", "float16") or (
-            isinstance(width, int) and width < self.dims[0]
-        ):
-            raise SignatureError(
-                f"output {spec} is not a vector of {self.dims[0]} numbers for each token"
-            )
+        _check_dims(self.dims)
+        _check_vectors(self.graph, self.output, self.dims[0])
 
     @property
     def signature(self) -> Signature:
@@ -161,3 +141,35 @@ class Recipe:
 def _is_token_input(spec: TensorSpec) -> bool:
     named = len(spec.shape) == 2 and all(isinstance(size, str) for size in spec.shape)
     return spec.name in TOKEN_INPUTS and spec.dtype in ("int64", "int32") and named
+
+
+def _check_known(name: str, value: str, known: Collection[str]) -> None:
+    if value not in known:
+        raise SignatureError(f"{name} is one of {list(known)}, not {value!r}")
+
+
+def _check_tokens(graph: Signature) -> None:
+    """Raise SignatureError for a graph that takes anything but tokens, or not all it needs of them."""
+    odd = [spec for spec in graph.inputs if not _is_token_input(spec)]
+    if odd or not {"input_ids", "attention_mask"} <= {spec.name for spec in graph.inputs}:
+        raise SignatureError(
+            "a graph over tokens takes input_ids and attention_mask, and may take "
+            "token_type_ids and position_ids, each int64 or int32 of two named dimensions; "
+            f"this one takes {graph}"
+        )
+
+
+def _check_dims(dims: tuple[int, ...]) -> None:
+    whole = all(type(size) is int and 1 <= size <= MOST_NUMBERS for size in dims)
+    if not dims or not whole or list(dims) != sorted({*dims}, reverse=True):
+        raise SignatureError(
+            f"dims are integers from 1 to {MOST_NUMBERS:,}, the largest first; got {dims}"
+        )
+
+
+def _check_vectors(graph: Signature, output: str, largest: int) -> None:
+    """Raise SignatureError where an output is no vector of at least `largest` numbers a token."""
+    (spec,) = [spec for spec in graph.outputs if spec.name == output]
+    width = spec.shape[-1] if len(spec.shape) == 3 else 0
+    if spec.dtype not in ("float32", "float16") or (isinstance(width, int) and width < largest):
+        raise SignatureError(f"output {spec} is not a vector of {largest} numbers for each token")

@@ -14,7 +14,7 @@ from modelkit.forks import watch
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature
-from modelkit.wrapper import Wrapper
+from modelkit.wrapper import Wrapper, check_is_model
 
 LOST = (DeviceError, ClosedError)  # errors of the replica, and not of the rows
 FIRST_WAIT = 1.0  # seconds until a replica that failed is tried again; doubled at each failure
@@ -108,6 +108,7 @@ class Replicas(Model):
 
     Raises:
         SignatureError: if they are not equal, with the first difference.
+        TypeError: for what is no Model.
         ValueError: if there is none, if one is given twice, or has a Monitor or a Meter.
     """
 
@@ -120,6 +121,7 @@ class Replicas(Model):
         if not models:
             raise ValueError("Replicas takes at least one Model")
         for place, model in enumerate(models):
+            check_is_model(model, "Replicas")
             _check_equal(models[0], model, place)
             _check_alone(models[:place], model, place)
         self.signature = models[0].signature

@@ -206,6 +206,21 @@ def _primary(asked: str | None, names: tuple[str, ...]) -> str | None:
     return names[0] if len(names) == 1 else None
 
 
+def coerce_as(
+    signature: Signature,
+    rows: object,
+    what: str,
+) -> Feeds:
+    """Rows that are no request, such as a background, as feeds.
+
+    Raises SignatureError for rows that do not fit, and names them.
+    """
+    try:
+        return signature.coerce(rows)
+    except SignatureError as error:
+        raise SignatureError(f"{what}: {error}", **vars(error)) from None
+
+
 def primary_of(signature: Signature) -> str:
     """The name of the primary output. Raises SignatureError where there is none."""
     if signature.primary is not None:

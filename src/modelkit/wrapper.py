@@ -10,11 +10,11 @@ from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature
 
 
-def check_wrapped(inner: object, wrapper: str) -> None:
-    """Raise TypeError for what is no Model, such as the path of one."""
-    if not isinstance(inner, Model):
-        given = type(inner).__name__
-        raise TypeError(f"a {wrapper} takes a Model, not a {given}; mk.load(path) opens a package")
+def check_is_model(given: object, taker: str) -> None:
+    """Raise TypeError for what is no Model, such as the path of one; `taker` says who asks."""
+    if not isinstance(given, Model):
+        kind = type(given).__name__
+        raise TypeError(f"{taker} takes a Model, not a {kind}; mk.load(path) opens a package")
 
 
 class Wrapper(Model):

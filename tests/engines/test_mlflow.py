@@ -6,8 +6,10 @@
 import os
 import pickle
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pandas as pd
@@ -37,6 +39,7 @@ mlflow = pytest.importorskip("mlflow")
 from mlflow.exceptions import MlflowException  # noqa: E402 - skipped before without MLflow
 
 from modelkit.integrations import mlflow as mkm  # noqa: E402 - skipped before without MLflow
+from modelkit.integrations.mlflow.opened import PackagePyfunc  # noqa: E402
 from modelkit.integrations.mlflow.readers import NATIVE_CLASSES  # noqa: E402
 from modelkit.integrations.mlflow.signatures import model_signature  # noqa: E402
 
@@ -169,6 +172,25 @@ def test_a_call_names_the_outputs_that_it_wants(logged, served):
         model.predict(X[:9], params={"outputs": ["score"]})
 
 
+def test_texts_are_objects_beside_any_other_output():
+    def answer(feeds):
+        labels = np.where(feeds["x"] > 0, "yes", "no").astype(object)
+        return {"label": labels, "scores": feeds["x"]}
+
+    texts = mk.TensorSpec("label", "string", ("n",))
+    outputs = (texts, mk.TensorSpec("scores", "float64", ("n",)))
+    signature = mk.Signature((mk.TensorSpec("x", "float64", ("n",)),), outputs)
+    called = PackagePyfunc(mk.FunctionModel(answer, signature))
+    rows = {"x": np.array([-1.0, 2.0])}
+    kinds = {"label": np.dtype(object), "scores": np.dtype(np.float64)}
+    for wanted in (["label", "scores"], ["label"], ["scores"]):
+        found = called.predict(rows, {"outputs": wanted})
+        assert dict(found.dtypes) == {name: kinds[name] for name in wanted}
+        assert [list(found[name]) for name in wanted] == [
+            list(answer(rows)[name]) for name in wanted
+        ]
+
+
 def test_every_choice_and_number_of_rows_gives_columns_of_one_type(logged, served):
     model = mlflow.pyfunc.load_model(logged.model_uri)
     for n in (1, 2, 3, 9):  # with two classes, two rows could be taken for a matrix
@@ -253,6 +275,19 @@ def test_tensors_without_columns_are_declared_as_tensors(tensors):
     answer = mlflow.pyfunc.load_model(logged.model_uri).predict(FLOATS)
     for name, values in mk.load(tensors).run(FLOATS).items():
         assert np.array_equal(np.stack(answer[name]), values)
+
+
+def test_settings_and_metadata_of_a_caller_are_added(package):
+    info = mkm.log_model(package, model_config={"team": "risk"}, metadata={"team": "risk"})
+    digest = mk.inspect(package).digest
+    assert info.metadata == {"team": "risk", "modelkit": info.metadata["modelkit"]}
+    mlflow.pyfunc.load_model(info.model_uri, model_config={"digest": digest})
+    with pytest.raises(IntegrityError, match="asks for 0000"):
+        mlflow.pyfunc.load_model(info.model_uri, model_config={"digest": "0" * 64})
+    with pytest.raises(TypeError, match="as a dict"):
+        mkm.log_model(package, model_config="settings.yaml")
+    with pytest.raises(TypeError, match="sets itself"):
+        mkm.log_model(package, model_config={"digest": "0" * 64})
 
 
 def test_a_pickled_package_is_not_logged(tmp_path):
@@ -423,6 +458,34 @@ def test_an_alias_that_moves_while_it_is_mirrored_is_seen(registry, store, monke
     assert shown.tags["modelkit.generation.champion"] == str(moved[0].generation)
 
 
+def test_mirrors_at_once_show_each_version_once(registry, store):
+    both = Barrier(2)
+
+    def mirrored():
+        both.wait(60)
+        return mkm.mirror(mk.Registry(registry.url), "churn")
+
+    for version in store.search_model_versions("name='churn'"):
+        store.delete_model_version("churn", version.version)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = [each.result(60) for each in [pool.submit(mirrored), pool.submit(mirrored)]]
+    assert first == second
+    assert len(store.search_model_versions("name='churn'")) == 2
+
+
+def test_a_version_of_somebody_else_under_a_good_digest_is_no_mirror(package, tmp_path, store):
+    registry = mk.Registry(tmp_path / "registry")
+    release = registry.register(save_pair(tmp_path)[1])
+    registry.set_alias("churn", "trusted", release.version, expected=None, reason="first")
+    other = mkm.log_model(package)
+    for version in store.search_model_versions("name='churn'"):
+        store.delete_model_version("churn", version.version)
+    mlflow.register_model(other.model_uri, "churn", tags={"modelkit.digest": release.digest})
+    with pytest.raises(RegistryError, match="somebody else wrote it"):
+        mkm.mirror(registry, "churn")
+    assert "trusted" not in store.get_registered_model("churn").aliases
+
+
 def test_an_alias_that_mlflow_keeps_for_itself_is_refused(package, tmp_path, store):
     for alias in ("latest", "v2"):
         registry = mk.Registry(tmp_path / alias)
@@ -492,7 +555,8 @@ def imported(folder, path, example, **options):
 
 
 def test_an_onnx_model_becomes_a_package(graph, tensors, tmp_path):
-    folder = saved("onnx", graph, tmp_path / "model")
+    folder = tmp_path / "model"
+    saved("onnx", graph, folder)
     model = imported(folder, tmp_path / "onnx.mk", FLOATS)
     for name, values in mk.load(tensors).run(FLOATS).items():
         assert np.array_equal(model.run(FLOATS)[name], values)
@@ -539,6 +603,17 @@ def test_a_skops_file_opens_by_what_its_reader_allows_and_not_by_what_it_says(tm
     assert np.allclose(found.predict_proba(FRAME), forest.predict_proba(FRAME), atol=1e-6)
 
 
+def test_a_link_out_of_the_folder_of_a_model_is_refused(graph, tensors, tmp_path):
+    folder = tmp_path / "model"
+    saved("onnx", graph, folder)
+    elsewhere = tmp_path / "key"
+    elsewhere.write_bytes(b"secret")
+    (folder / "weights.bin").symlink_to(elsewhere)
+    for uri in (str(folder), folder.as_uri()):
+        with pytest.raises(PackageError, match="is a link to"):
+            imported(uri, tmp_path / "m.mk", tensors)
+
+
 @pytest.mark.parametrize("kind", ["LGBMClassifier", "LGBMRegressor"])
 def test_an_estimator_of_lightgbm_needs_the_three_types_of_the_page(kind, tmp_path):
     lightgbm = pytest.importorskip("lightgbm")
@@ -553,6 +628,25 @@ def test_an_estimator_of_lightgbm_needs_the_three_types_of_the_page(kind, tmp_pa
             imported(folder, tmp_path / "model.mk", FRAME, allow=needed - {name})
     found = imported(folder, tmp_path / "model.mk", FRAME, allow=needed)
     assert np.allclose(found.predict(FRAME), model.predict(FRAME), atol=1e-6)
+
+
+BROKEN = {
+    "xgboost": {"data": "file", "model_class": "xgboost.sklearn.XGBClassifier"},
+    "lightgbm": {"data": "file"},
+    "catboost": {"data": "file", "model_type": "CatBoostClassifier"},
+    "sklearn": {"pickled_model": "file", "serialization_format": "skops"},
+    "onnx": None,
+}
+
+
+@pytest.mark.parametrize("flavor", BROKEN)
+def test_a_file_that_its_library_cannot_read_is_told(flavor, tmp_path):
+    pytest.importorskip({"sklearn": "skops"}.get(flavor, flavor))
+    model = mlflow.models.Model(flavors={flavor: BROKEN[flavor]})
+    model.save(tmp_path / "MLmodel")
+    (tmp_path / "file").write_bytes(b"no model")
+    with pytest.raises(PackageError, match=f"flavor {flavor} .* cannot be read"):
+        imported(str(tmp_path), tmp_path / "m.mk", FRAME)
 
 
 class Trap:

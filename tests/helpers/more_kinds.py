@@ -183,7 +183,7 @@ def _combined() -> list[Kind]:
         Kind("several outputs", "KNeighborsClassifier", lambda: scaled(neighbors.KNeighborsClassifier()), two_labels),
         Kind("clusters", "Birch", lambda: cluster.Birch(n_clusters=3), blobs),
         Kind("clusters", "BisectingKMeans", lambda: cluster.BisectingKMeans(3, **SEED), blobs),
-        Kind("clusters", "MeanShift", cluster.MeanShift, blobs),
+        Kind("clusters", "MeanShift", lambda: cluster.MeanShift(bin_seeding=True), blobs),
         Kind("clusters", "AffinityPropagation", lambda: cluster.AffinityPropagation(**SEED), iris),
         Kind("clusters", "BayesianGaussianMixture", lambda: mixture.BayesianGaussianMixture(n_components=3, **SEED), blobs),
         Kind("outliers", "EllipticEnvelope", lambda: covariance.EllipticEnvelope(**SEED), blobs),

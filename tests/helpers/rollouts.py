@@ -16,6 +16,8 @@ SIGNATURE = mk.Signature(
     primary="y",
 )
 ROWS = np.arange(9.0).reshape(3, 3)
+# Two processes of `modelkit serve` that soon see what a registry says, and stop at once.
+FOLLOWED_BY_TWO = ("--poll", "0.05", "--workers", "2", "--drain", "0")
 
 
 class Clock:
@@ -42,6 +44,25 @@ def model(number, spoil=None, signature=SIGNATURE):
         return answer
 
     return mk.FunctionModel(fn, signature)
+
+
+def save_numbered(folder):
+    """Packages of two versions of "m", which answer with their number."""
+    from sklearn.linear_model import LinearRegression
+
+    for version in ("1", "2"):
+        estimator = LinearRegression().fit(np.eye(3), np.full(3, float(version)))
+        mk.save(estimator, folder / f"{version}.mk", example=np.eye(3), name="m", version=version)
+    return folder
+
+
+def registry_of_two(packages, where):
+    """A registry of both versions, the first of which is the champion."""
+    registry = mk.Registry(where)
+    for version in ("1", "2"):
+        registry.register(packages / f"{version}.mk")
+    registry.set_alias("m", "champion", "1", expected=None, reason="first")
+    return registry
 
 
 def who(rollout, key=None):

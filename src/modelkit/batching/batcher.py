@@ -46,7 +46,7 @@ from modelkit.errors import ClosedError
 from modelkit.forks import watch
 from modelkit.model import PLAIN, Call, Model, Outputs, make_call, primary_of
 from modelkit.signature import Feeds, Signature
-from modelkit.wrapper import Wrapper, check_wrapped
+from modelkit.wrapper import Wrapper, check_is_model
 
 QUEUE = 8192
 # Letters of the texts of a call; what more of them cost is found out beside the event loop.
@@ -113,7 +113,7 @@ class Batcher(Wrapper):
         loop: bool = True,
         plan: BatchPlan | Literal["measure", "learn"] = "measure",
     ) -> None:
-        check_wrapped(model, "Batcher")
+        check_is_model(model, "a Batcher")
         check_batchable(model)
         self._preparation = preparation_of(model)
         if max_queue is None:
@@ -183,7 +183,9 @@ class Batcher(Wrapper):
     def submit(
         self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
     ) -> Future[Array]:
-        """As `predict`, but returns a Future at once, which can be cancelled until it begins.
+        """As `predict`, with the same arguments, but returns a Future at once.
+
+        The Future can be cancelled until the run begins.
 
         Raises:
             SignatureError: if the rows do not fit the signature.

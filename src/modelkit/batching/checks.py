@@ -36,7 +36,7 @@ def check_options(
     if on_full not in ("reject", "block"):
         raise ValueError(f'on_full is "reject" or "block", got {on_full!r}')
     if not isinstance(plan, BatchPlan) and plan not in ("measure", "learn"):
-        raise ValueError(f'plan is "measure", "learn" or a Plan, got {plan!r}')
+        raise ValueError(f'plan is "measure", "learn" or the plan of another Batcher, got {plan!r}')
 
 
 def check_batchable(model: Model) -> None:

@@ -205,7 +205,7 @@ class Lane:
 
     def _admit(self, request: Request, *, admitted: bool) -> None:
         if self.closed:
-            raise ClosedError("the batcher was closed")
+            raise ClosedError("the batcher was closed; make another one to go on")
         if not admitted and not self.block and self.queue.full(request.size, low=request.low):
             self.tally.shed += 1
             raise overloaded(self.queue.waiting, self.max_queue)

@@ -77,7 +77,7 @@ class Tick:
     def begin(self, batches: dict[Any, TickBatch], key: Key, outputs: Names) -> TickBatch:
         """Make the batch for the first call of its kind in this tick. Raises ClosedError."""
         if self._lane.closed:
-            raise ClosedError("the batcher was closed")
+            raise ClosedError("the batcher was closed; make another one to go on")
         if not self._open:
             self._open = True
             self._loop.call_soon(self._flush)

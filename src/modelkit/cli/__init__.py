@@ -42,6 +42,10 @@ COMMANDS = (
     add_serve,
 )
 CONFLICT = 3  # the status where somebody else was faster
+STATUSES = (
+    "The exit status is 0; 1 for an error; 2 for arguments that are none; 3 where somebody else was "
+    "faster or a gate is inconclusive; 4 where drift has an alarm or a gate blocks."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     another writer of a registry was faster, or a `gate` is inconclusive; or 4 where `drift` raised
     an alarm, or a `gate` blocks.
     """
-    parser = argparse.ArgumentParser(prog="modelkit", description="Packages of trained models.")
+    parser = argparse.ArgumentParser(
+        prog="modelkit", description="Packages of trained models.", epilog=STATUSES
+    )
     parser.add_argument("--version", action="version", version=f"modelkit {mk.__version__}")
     parser.set_defaults(unsound=1)
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")

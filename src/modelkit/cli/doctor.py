@@ -8,7 +8,7 @@ from typing import Any
 
 import modelkit as mk
 from modelkit.cli.inspect import other_versions
-from modelkit.cli.printed import Printed
+from modelkit.cli.printed import Printed, add_command
 from modelkit.device import REPLACE, WHEELS
 from modelkit.errors import IntegrityError, ModelkitError
 from modelkit.html import printable
@@ -31,8 +31,8 @@ SHOWN_LIBRARIES = (
 
 def add_doctor(verbs: Any) -> None:
     """The arguments of `modelkit doctor`."""
-    parser = verbs.add_parser(
-        "doctor", help="show versions and devices, and how to mend what is wrong"
+    parser = add_command(
+        verbs, "doctor", "show versions and devices, and how to mend what is wrong"
     )
     parser.add_argument(
         "file", nargs="?", help="a package, to see whether this machine computes what was proven"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.printed import Printed
+from modelkit.cli.printed import Printed, add_command
 from modelkit.csv_rows import known_columns, read_csv
 from modelkit.drift.watched_model import packaged
 from modelkit.embedding.verbs import is_encoder
@@ -16,8 +16,8 @@ from modelkit.html import printable
 
 def add_drift(verbs: Any) -> None:
     """The arguments of `modelkit drift`."""
-    parser = verbs.add_parser(
-        "drift", help="say whether rows are no longer like a reference; then the status is 4"
+    parser = add_command(
+        verbs, "drift", "say whether rows are no longer like a reference; then the status is 4"
     )
     parser.add_argument(
         "file", help="a package: it names the columns, and its profile is the reference by default"
@@ -27,7 +27,10 @@ def add_drift(verbs: Any) -> None:
         "--reference", help="CSV of rows of the past; half of them make the cells, half are counted"
     )
     parser.add_argument(
-        "--alpha", type=float, default=0.01, help="the probability of a false alarm"
+        "--alpha",
+        type=float,
+        default=0.01,
+        help="the probability of a false alarm; 0.01 by default",
     )
     parser.add_argument("--html", help="write the report to this file, as a page of its own")
     parser.add_argument(

@@ -8,7 +8,7 @@ from typing import Any
 
 import modelkit as mk
 from modelkit import frames
-from modelkit.cli.printed import Printed
+from modelkit.cli.printed import PACKAGE_HELP, Printed, add_command
 from modelkit.csv_rows import read_csv
 from modelkit.errors import EvaluationError
 from modelkit.html import printable
@@ -18,8 +18,8 @@ TABLE_HELP = "CSV with a header, or Parquet"
 
 def add_evaluate(verbs: Any) -> None:
     """The arguments of `modelkit evaluate`."""
-    parser = verbs.add_parser("evaluate", help="say what a model is worth on labelled rows")
-    parser.add_argument("file", help="a package")
+    parser = add_command(verbs, "evaluate", "say what a model is worth on labelled rows")
+    parser.add_argument("file", help=PACKAGE_HELP)
     parser.add_argument("--data", required=True, help=f"{TABLE_HELP}: rows it was not trained on")
     parser.add_argument(
         "--label",
@@ -37,9 +37,11 @@ def add_evaluate(verbs: Any) -> None:
         "--extra",
         choices=("refuse", "ignore"),
         default="refuse",
-        help="what becomes of columns that the model does not know and that no option names",
+        help="what becomes of columns that the model does not know and that no option names; refuse by default",
     )
-    parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
+    parser.add_argument(
+        "--level", type=float, default=0.95, help="of the intervals; 0.95 by default"
+    )
     parser.add_argument("--attach", action="store_true", help="put the Evaluation into the package")
     parser.add_argument("--html", help="write it to this file, as a page of its own")
     parser.add_argument("--json", action="store_true", help="print it as one line of JSON")

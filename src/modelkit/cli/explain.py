@@ -9,7 +9,7 @@ from typing import Any
 
 import modelkit as mk
 from modelkit import html
-from modelkit.cli.printed import ROWS_HELP, Printed
+from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command
 from modelkit.csv_rows import read_csv
 from modelkit.errors import SignatureError
 from modelkit.html import printable
@@ -17,12 +17,14 @@ from modelkit.html import printable
 
 def add_explain(verbs: Any) -> None:
     """The arguments of `modelkit explain`."""
-    parser = verbs.add_parser(
-        "explain", help="say what each column of one row of a CSV file adds to the answer"
+    parser = add_command(
+        verbs, "explain", "say what each column of one row of a CSV file adds to the answer"
     )
-    parser.add_argument("file")
+    parser.add_argument("file", help=PACKAGE_HELP)
     parser.add_argument("--input", required=True, help=ROWS_HELP)
-    parser.add_argument("--row", type=int, default=0, help="the row to explain, counted from 0")
+    parser.add_argument(
+        "--row", type=int, default=0, help="the row to explain, counted from 0; 0 by default"
+    )
     parser.add_argument(
         "--background", help="CSV of typical rows; by default those stored in the package"
     )

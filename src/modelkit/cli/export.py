@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from modelkit.cli.printed import Printed
+from modelkit.cli.printed import Printed, add_command
 from modelkit.errors import ExportError
 from modelkit.export.alert_tests import alert_tests
 from modelkit.export.alerts import Objectives, alert_rules
@@ -21,10 +21,10 @@ RULE_TESTS = "alerts_test.yml"
 
 def add_export(verbs: Any) -> None:
     """The arguments of `modelkit export`."""
-    parser = verbs.add_parser("export", help="write files that other programs read")
+    parser = add_command(verbs, "export", "write files that other programs read")
     kinds = parser.add_subparsers(required=True, metavar="KIND")
-    kind = kinds.add_parser(
-        "grafana", help="a dashboard for Grafana, alert rules for Prometheus, and tests of these"
+    kind = add_command(
+        kinds, "grafana", "a dashboard for Grafana, alert rules for Prometheus, and tests of these"
     )
     kind.add_argument("--out", required=True, help="the folder; it is made if it is not there")
     kind.add_argument(

@@ -8,7 +8,7 @@ from typing import Any
 
 import modelkit as mk
 from modelkit.cli.evaluate import TABLE_HELP, labelled_rows
-from modelkit.cli.printed import Printed
+from modelkit.cli.printed import Printed, add_command
 from modelkit.errors import GateError
 from modelkit.html import printable
 
@@ -17,9 +17,10 @@ STATUS = {"promote": 0, "inconclusive": 3, "block": 4}
 
 def add_gate(verbs: Any) -> None:
     """The arguments of `modelkit gate`."""
-    parser = verbs.add_parser(
+    parser = add_command(
+        verbs,
         "gate",
-        help="say whether a candidate may take the place of a champion: the status is 0 for "
+        "say whether a candidate may take the place of a champion: the status is 0 for "
         "promote, 3 for inconclusive and 4 for block",
     )
     parser.add_argument("candidate", help="a package, or registry:NAME@VERSION")
@@ -43,7 +44,12 @@ def add_gate(verbs: Any) -> None:
         help="how much worse it may be, such as 0.01; once as METRIC=NUMBER for each of several",
     )
     parser.add_argument("--metric", help="the primary metric; else the first of the task")
-    parser.add_argument("--alpha", type=float, default=0.05, help="of a false promotion")
+    parser.add_argument(
+        "--alpha",
+        type=float,
+        default=0.05,
+        help="the probability of a false promotion; 0.05 by default",
+    )
     parser.add_argument(
         "--require",
         action="append",
@@ -63,9 +69,11 @@ def add_gate(verbs: Any) -> None:
         "--extra",
         choices=("refuse", "ignore"),
         default="refuse",
-        help="what becomes of columns that the champion does not know and that no option names",
+        help="what becomes of columns that the champion does not know and that no option names; refuse by default",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the draws for a metric of your own; 0 by default"
+    )
     parser.add_argument("--out", help="write the Verdict to this file, as JSON")
     parser.add_argument("--junit", help="write it to this file, as JUnit")
     parser.add_argument("--html", help="write it to this file, as a page of its own")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from modelkit.cli.printed import Printed
+from modelkit.cli.printed import PACKAGE_HELP, Printed, add_command
 from modelkit.html import printable
 from modelkit.manifest import Manifest
 from modelkit.package.review import review
@@ -13,10 +13,10 @@ from modelkit.package.review import review
 
 def add_inspect(verbs: Any) -> None:
     """The arguments of `modelkit inspect`."""
-    parser = verbs.add_parser(
-        "inspect", help="show what a package says about itself, without running it"
+    parser = add_command(
+        verbs, "inspect", "show what a package says about itself, without running it"
     )
-    parser.add_argument("file")
+    parser.add_argument("file", help=PACKAGE_HELP)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=run_inspect)
 

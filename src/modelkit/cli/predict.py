@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.printed import ROWS_HELP, Printed
+from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command
 from modelkit.csv_rows import read_csv
 from modelkit.errors import SignatureError
 from modelkit.html import printable
@@ -18,14 +18,14 @@ from modelkit.model import Outputs
 
 def add_predict(verbs: Any) -> None:
     """The arguments of `modelkit predict`."""
-    parser = verbs.add_parser("predict", help="predict the rows of a CSV file and print CSV")
-    parser.add_argument("file")
+    parser = add_command(verbs, "predict", "predict the rows of a CSV file and print CSV")
+    parser.add_argument("file", help=PACKAGE_HELP)
     parser.add_argument("--input", required=True, help=ROWS_HELP)
     parser.add_argument(
         "--extra",
         choices=("refuse", "ignore"),
         default="refuse",
-        help="what becomes of columns that the model does not know",
+        help="what becomes of columns that the model does not know; refuse by default",
     )
     parser.add_argument(
         "--json", action="store_true", help="print every output, by name, as one line of JSON"

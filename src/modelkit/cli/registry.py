@@ -9,7 +9,7 @@ from typing import Any
 
 import modelkit as mk
 from modelkit import fields
-from modelkit.cli.printed import Printed
+from modelkit.cli.printed import Printed, add_command, read_text
 from modelkit.errors import RegistryError
 from modelkit.html import printable
 from modelkit.registry.places import nothing_there
@@ -19,7 +19,7 @@ NONE = "none"  # what stands for an alias that there was not
 
 def add_registry(verbs: Any) -> None:
     """The arguments of `modelkit registry`."""
-    parser = verbs.add_parser("registry", help="keep packages by name and version, with aliases")
+    parser = add_command(verbs, "registry", "keep packages by name and version, with aliases")
     parser.add_argument(
         "registry", metavar="WHERE", help="a folder, or the URL of a bucket (s3://, gs://, az://)"
     )
@@ -60,7 +60,7 @@ def add_registry(verbs: Any) -> None:
 
 
 def _add(actions: Any, name: str, run: Any, about: str) -> Any:
-    action = actions.add_parser(name, help=about)
+    action = add_command(actions, name, about)
     action.add_argument("--json", action="store_true", help="print one JSON document")
     action.set_defaults(run=run)
     return action
@@ -171,7 +171,7 @@ def _printed(args: argparse.Namespace, plain: Any, lines: list[str]) -> Printed:
 
 def read_verdict(path: str | None) -> mk.Verdict | None:
     """The Verdict in a file, or None. Raises GateError."""
-    return None if path is None else mk.Verdict.from_json(Path(path).read_text(encoding="utf-8"))
+    return None if path is None else mk.Verdict.from_json(read_text(path))
 
 
 def _split(model: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import modelkit as mk
 from modelkit import fields
-from modelkit.cli.printed import Printed
+from modelkit.cli.printed import Printed, add_command, read_text
 from modelkit.cli.registry import read_verdict
 from modelkit.errors import ModelkitError, RolloutError
 from modelkit.html import printable
@@ -37,11 +37,31 @@ STAGE_HELP = (
 
 def add_rollout(verbs: Any) -> None:
     """The arguments of `modelkit rollout`."""
-    parser = verbs.add_parser("rollout", help="put a version of a registry on trial")
+    parser = add_command(verbs, "rollout", "put a version of a registry on trial")
     parser.add_argument(
         "registry", metavar="WHERE", help="a folder, or the URL of a bucket (s3://, gs://, az://)"
     )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
+    _add_start(actions)
+    action = _add(actions, "status", run_status, "where it stands, or how the last one ended")
+    action.add_argument("name")
+    action.add_argument("--page", metavar="FILE", help="write it as a page of HTML too")
+    action = _add(actions, "outcome", run_outcome, "say how far off answers were")
+    action.add_argument("name")
+    action.add_argument("--key", help="of the call that was answered")
+    action.add_argument("--loss", type=float, help="from 0, right, to 1")
+    action.add_argument("--csv", metavar="FILE", help="many, with a header of: key,loss")
+    for name, about in (
+        ("promote", "let the candidate answer everything, whatever the evidence"),
+        ("rollback", "let the champion answer everything"),
+    ):
+        action = _add(actions, name, run_decide, about)
+        action.add_argument("name")
+        action.add_argument("--reason", required=True, help="why, for the history")
+        action.set_defaults(decision=name)
+
+
+def _add_start(actions: Any) -> None:
     action = _add(actions, "start", run_start, "let a candidate answer a share of the calls")
     action.add_argument("model", help="name and version of the candidate, such as churn@1.1.0")
     how = action.add_mutually_exclusive_group(required=True)
@@ -62,26 +82,10 @@ def add_rollout(verbs: Any) -> None:
     action.add_argument("--force", action="store_true", help="although it was rolled back before")
     action.add_argument("--reason", required=True, help="why, for the history")
     action.add_argument("--verdict", help="of `modelkit gate --out`: it has to be about this trial")
-    action = _add(actions, "status", run_status, "where it stands, or how the last one ended")
-    action.add_argument("name")
-    action.add_argument("--page", metavar="FILE", help="write it as a page of HTML too")
-    action = _add(actions, "outcome", run_outcome, "say how far off answers were")
-    action.add_argument("name")
-    action.add_argument("--key", help="of the call that was answered")
-    action.add_argument("--loss", type=float, help="from 0, right, to 1")
-    action.add_argument("--csv", metavar="FILE", help="many, with a header of: key,loss")
-    for name, about in (
-        ("promote", "let the candidate answer everything, whatever the evidence"),
-        ("rollback", "let the champion answer everything"),
-    ):
-        action = _add(actions, name, run_decide, about)
-        action.add_argument("name")
-        action.add_argument("--reason", required=True, help="why, for the history")
-        action.set_defaults(decision=name)
 
 
 def _add(actions: Any, name: str, run: Any, about: str) -> Any:
-    action = actions.add_parser(name, help=about)
+    action = add_command(actions, name, about)
     action.add_argument("--json", action="store_true", help="print one JSON document")
     action.set_defaults(run=run)
     return action
@@ -196,7 +200,7 @@ def _policy(args: argparse.Namespace) -> mk.RolloutPolicy:
             raise ModelkitError(
                 "--policy says all of it: leave out --guard, --alpha, --horizon and --key-calls"
             )
-        return mk.RolloutPolicy.from_json(Path(args.policy).read_text("utf-8"), args.policy)
+        return mk.RolloutPolicy.from_json(read_text(args.policy), args.policy)
     options: dict[str, Any] = {}
     if args.alpha is not None:
         options["alpha"] = args.alpha

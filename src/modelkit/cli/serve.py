@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, final
 
 import modelkit as mk
 from modelkit.cli import vertex
-from modelkit.cli.printed import Printed
+from modelkit.cli.printed import Printed, add_command, read_text
 from modelkit.cli.processes import Processes
 from modelkit.cli.settings import DRAIN, PORT, Settings, settings_of
 from modelkit.errors import ModelkitError, importing
@@ -33,7 +32,7 @@ FOLDER = "MODELKIT_METRICS_DIR"  # where processes write their counts for one an
 
 def add_serve(verbs: Any) -> None:
     """The arguments of `modelkit serve`."""
-    parser = verbs.add_parser("serve", help="answer HTTP requests for the model of a package")
+    parser = add_command(verbs, "serve", "answer HTTP requests for the model of a package")
     parser.add_argument(
         "file", nargs="?",
         help="a package, or a folder with one; with --registry, a name in it; else MODELKIT_PACKAGE",
@@ -203,7 +202,7 @@ def read_tokens(path: str) -> dict[str, str]:
     Empty lines and those that begin with # are left out. Raises ModelkitError.
     """
     found: dict[str, str] = {}
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from modelkit.errors import ConversionError
@@ -70,6 +71,8 @@ class Preprocess:
             )
         if self.crop is not None and max(sides(self.crop)) > min(sides(self.size or 0)):
             raise ConversionError(f"crop={self.crop} is more than size={self.size} leaves")
+        for name in ("scale", "mean", "std"):
+            _check_numbers(name, getattr(self, name))
         if not min(numbers(self.std)) > 0:
             raise ConversionError(f"std is above 0, not {self.std}")
 
@@ -96,6 +99,14 @@ def numbers(value: float | Sequence[float]) -> list[float]:
     if isinstance(value, int | float):
         return [float(value)]
     return [float(one) for one in value]
+
+
+def _check_numbers(name: str, value: Any) -> None:
+    """Raise ConversionError for what is no number, nor numbers of the channels."""
+    known = value if name != "scale" and hasattr(value, "__len__") else (value,)
+    if not len(known) or not all(isinstance(one, Real) for one in known):
+        channels = "" if name == "scale" else ", or one for each channel"
+        raise ConversionError(f"{name} is a number{channels}, not {value!r:.60}")
 
 
 def _check_sides(name: str, size: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -85,7 +85,7 @@ def from_sklearn(
     roles, classes = shown.answer(read_roles, few)
     reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
     nones = _inputs_of_none(rows_of(rows), inputs)
-    graph = composed(reading, inputs, roles, known, nones)
+    graph = composed(reading, inputs, roles, _by_input(inputs, known), nones)
     roles = _given(roles, graph.outputs)
     signature = Signature(
         tuple(inputs),
@@ -259,6 +259,19 @@ def _input_name(
     while name in taken:
         name += "_"
     return name
+
+
+def _by_input(
+    inputs: list[TensorSpec],
+    categories: Mapping[str, tuple[Any, ...]],
+) -> dict[str, tuple[Any, ...]]:
+    """The categories of columns by the names of their inputs: each such column is one of its own."""
+    by_input = {}
+    for spec in inputs:
+        name = spec.columns[0].name
+        if name in categories:
+            by_input[spec.name] = categories[name]
+    return by_input
 
 
 def _inputs_of_none(rows: Rows, inputs: list[TensorSpec]) -> list[str]:

@@ -32,7 +32,7 @@ def scores(shares: Array) -> tuple[Array, Array]:
     nothing depends on the reference: the bounds are for scores that were fixed before.
     """
     k = len(shares)
-    upto = np.cumsum(shares)
+    steps = k - 1
     x = (2 * np.arange(k) + 1) / k - 1
     smooth = np.array(
         [
@@ -41,14 +41,16 @@ def scores(shares: Array) -> tuple[Array, Array]:
             2.5 * x**3 - 1.5 * x,
         ]
     )
-    smooth -= (smooth @ shares)[:, None]
-    steps = np.tri(k)[: k - 1] - upto[: k - 1, None]
-    one_sided = np.concatenate([smooth, steps])
+    means = smooth @ shares
+    smooth -= means[:, None]
+    upto = np.cumsum(shares)[:steps]
+    indicators = np.tri(k)[:steps] - upto[:, None]
+    one_sided = np.concatenate([smooth, indicators])
     of_smooth = np.full(LEGENDRE, 1 / 12)
-    of_steps = np.full(k - 1, 1 / (4 * (k - 1)))
+    of_steps = np.full(steps, 1 / (4 * steps))
     weights = np.concatenate([of_smooth, of_steps])
     both_sides = np.concatenate([one_sided, -one_sided])
-    return both_sides, np.concatenate([weights, weights])
+    return both_sides, np.tile(weights, 2)
 
 
 def band(
@@ -73,13 +75,16 @@ def band(
     rows = max(n - hidden[-1], 2.0)  # there were at least these
     smooth = table[:LEGENDRE]
     spread = np.ptp(smooth, axis=1)
-    beyond = spread * sqrt(log(len(table) / delta) / (2 * rows))  # Hoeffding
+    bounds = len(table)
+    hoeffding = sqrt(log(bounds / delta) / (2 * rows))
+    beyond = spread * hoeffding
     if noise is None:
-        asked = log(2 * len(table) / delta)
+        asked = log(2 * bounds / delta)
         beyond = np.minimum(_bernstein(smooth, counts, asked), beyond)
-    moved = np.abs(np.diff(smooth, axis=1)).sum(axis=1) * (hidden[:-1].max() / n)
+    variation = np.abs(np.diff(smooth, axis=1)).sum(axis=1)
+    moved = variation * (hidden[:-1].max() / n)
     beyond = beyond + moved + tolerance * spread / 2
-    low, high = _clopper_pearson(counts, hidden, rows, delta / len(table))
+    low, high = _clopper_pearson(counts, hidden, rows, delta / bounds)
     return np.concatenate(
         [
             beyond,
@@ -100,9 +105,11 @@ def _bernstein(
     `asked` is the logarithm of 2 over the probability that one of them is wrong.
     """
     n = int(counts.sum())
+    others = n - 1
     variance = (smooth * smooth) @ (counts / n)
     spread = np.ptp(smooth, axis=1)
-    bound: Array = np.sqrt(2 * variance * asked / (n - 1)) + 7 * spread * asked / (3 * (n - 1))
+    deviation = np.sqrt(2 * variance * asked / others)
+    bound: Array = deviation + 7 * spread * asked / (3 * others)
     return bound
 
 
@@ -117,13 +124,17 @@ def _clopper_pearson(
         from scipy.special import betaincinv
 
     n = int(counts.sum())
+    kept = rows / n
+    moved = hidden[:-1]
     upto = np.cumsum(counts)[:-1].astype(np.float64)
     share = upto / n
-    more = np.minimum(upto + hidden[:-1], n) * (rows / n)
-    less = np.maximum(upto - hidden[:-1], 0) * (rows / n)
+    more = np.minimum(upto + moved, n) * kept
+    less = np.maximum(upto - moved, 0) * kept
+    beyond = np.maximum(rows - more, 1e-9)
+    within = np.maximum(less, 1e-9)
     with np.errstate(invalid="ignore"):
-        most = betaincinv(more + 1, np.maximum(rows - more, 1e-9), 1 - level)
-        least = betaincinv(np.maximum(less, 1e-9), rows - less + 1, level)
+        most = betaincinv(more + 1, beyond, 1 - level)
+        least = betaincinv(within, rows - less + 1, level)
     high = np.where(more < rows, most, 1.0) - share
     low = share - np.where(less > 0, least, 0.0)
     return low, high
@@ -136,13 +147,17 @@ def band_bets(
     noise: Array | None = None,
 ) -> tuple[Array, Array]:
     """The logarithm of what each bet pays in each cell, (K, 216), and their weights (216,)."""
-    table, weights = scores(counts / max(counts.sum(), 1))
-    weights = np.repeat(weights / len(FRACTIONS), len(FRACTIONS))
-    if counts.sum() < 2:  # such a reference says nothing, and every bet is off
-        return np.zeros((len(counts), len(weights))), weights
+    n = counts.sum()
+    cells = len(counts)
+    tried = len(FRACTIONS)
+    table, of_scores = scores(counts / max(n, 1))
+    weights = np.repeat(of_scores / tried, tried)
+    if n < 2:  # such a reference says nothing, and every bet is off
+        return np.zeros((cells, len(weights))), weights
     limit = band(counts, tolerance, delta, noise)
     excess = table - limit[:, None]
     lowest = limit - table.min(axis=1)
-    stakes = np.array(FRACTIONS)[None, :] / lowest[:, None]
-    pays = np.log1p(stakes[:, :, None] * excess[:, None, :])
-    return pays.reshape(-1, len(counts)).T.copy(), weights
+    stakes = np.array(FRACTIONS) / lowest[:, None]
+    won = stakes[:, :, None] * excess[:, None, :]
+    pays = np.log1p(won).reshape(-1, cells)
+    return pays.T.copy(), weights

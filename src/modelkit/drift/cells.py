@@ -105,10 +105,10 @@ class Feature:
             return self._search(values)
         firsts, edges = self._slots
         slots = self._slot(values)
-        cells = firsts[slots]
-        cells += values > edges[slots]
+        cells = firsts.take(slots)  # for few values, twice as fast as an index
+        cells += values > edges.take(slots)
         finite = np.isfinite(values)
-        if not finite.all():
+        if np.count_nonzero(finite) < len(values):
             cells[~finite] = self._search(values[~finite])
         return cells
 
@@ -122,12 +122,19 @@ class Feature:
 
         A larger number never has an earlier slot, for rounding keeps the order.
         """
-        low = self._grid[1]
-        high = self._grid[len(self.edges)]
+        low, high, per_width = self._scale
         offset: Array = np.fmin(np.fmax(numbers, low), high)
         offset -= low
-        offset *= EDGE_SLOTS / (high - low)
+        offset *= per_width
         return offset.astype(np.intp)
+
+    @cached_property
+    def _scale(self) -> tuple[Array, Array, Array]:
+        """The outermost edges, and the slots in a width of one; as arrays, which numpy takes faster."""
+        low = self._grid[1]
+        high = self._grid[len(self.edges)]
+        per_width = EDGE_SLOTS / (high - low)
+        return np.array(low), np.array(high), np.array(per_width)
 
     @cached_property
     def _slots(self) -> tuple[Array, Array] | None:

@@ -10,7 +10,7 @@ from modelkit.cast import Array
 from modelkit.drift.eras import Era, restored, state_of, trimmed
 from modelkit.drift.notes import Acknowledgement, AlarmNotes, Rebase, check_reason
 from modelkit.drift.profile import Profile
-from modelkit.drift.row_times import second_text
+from modelkit.drift.row_times import second_text, told_second
 from modelkit.drift.untold import OnAlarm, Untold
 from modelkit.drift.values import Alarm
 from modelkit.errors import DriftError
@@ -68,6 +68,10 @@ class Chronicle:
         last = max(bucket.end for bucket in buckets)
         return float(min(bucket.start for bucket in buckets)), float(last)
 
+    def now(self) -> float:
+        """What the clock tells. Raises DriftError for what is no time."""
+        return told_second(self.clock())
+
     def keep(self, new: Sequence[Alarm]) -> None:
         """Keep new alarms, of which listeners and the hook are told later."""
         if new:
@@ -77,6 +81,13 @@ class Chronicle:
     def acknowledged(self) -> tuple[Acknowledgement, ...]:
         """The alarms of this reference that somebody knows of."""
         return tuple(note for note in self.notes.acknowledged if note.alarm in self.alarms)
+
+    def reason(self, alarm: Alarm) -> str | None:
+        """Why an alarm needs no more attention; None where nobody said so."""
+        for note in self.notes.acknowledged:
+            if note.alarm == alarm:
+                return note.reason
+        return None
 
     def about_references(self) -> tuple[str, ...]:
         """What became of alpha when the reference was changed, in words; nothing if it was not."""
@@ -127,7 +138,7 @@ class Chronicle:
         """
         check_reason(reason, "a new reference")
         last = before.eras[-1]
-        at = self.clock()
+        at = self.now()
         self.rows_before = before.rows_before + rows
         self.earlier = before.all_alarms
         self.notes = before.notes

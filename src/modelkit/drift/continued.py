@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from modelkit.drift import archive
 from modelkit.drift.buckets import HISTORY_BYTES
@@ -19,13 +20,17 @@ def resume(
     state: bytes,
     clock: Callable[[], float] = time.time,
     on_alarm: OnAlarm | None = None,
-) -> Watch:
-    """The inverse of `Watch.state`, bit for bit. Raises DriftError for any other bytes."""
+) -> tuple[Watch, dict[str, Any]]:
+    """The inverse of `Watch.state`, bit for bit, and what was packed beside it.
+
+    Raises DriftError for any other bytes.
+    """
     check_profile(profile)
     about, arrays = archive.unpack(STATE_SCHEMA, state, "state of a Detector")
     if about.get("profile") != profile.digest:
         raise DriftError(
-            "this is the state of a Detector of another profile; the counts would not mean the same"
+            "this is the state of a Detector of another profile, and the counts would not mean the "
+            "same: pass the one that it had, which after a rebase is the new one"
         )
     try:
         options = {name: about[name] for name in ("alpha", "tolerance", "guarantee", "seed")}
@@ -34,7 +39,7 @@ def resume(
         watch.restore(about, arrays)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise DriftError(f"this is no state of a Detector: {error!r}") from error
-    return watch
+    return watch, about
 
 
 def resume_all(
@@ -44,7 +49,7 @@ def resume_all(
     """What several workers know. Raises DriftError for none, and for those with other arguments."""
     if not states:
         raise DriftError("there are no states to merge")
-    watches = [resume(profile, state) for state in states]
+    watches = [resume(profile, state)[0] for state in states]
     first = watches[0]
     for other in watches[1:]:
         for name in ("alpha", "tolerance", "guarantee"):

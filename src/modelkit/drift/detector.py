@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 from modelkit.drift import continued, findings, tally_findings, unit_findings
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.call_marks import call_answers, call_columns, marks_of
-from modelkit.drift.encoding import to_cells
+from modelkit.drift.current import Current
 from modelkit.drift.history import History, history_of
-from modelkit.drift.labelled_rows import LabelledCall
 from modelkit.drift.notes import Suppression
 from modelkit.drift.order import Order, check_order
 from modelkit.drift.profile import Profile
@@ -57,7 +56,7 @@ class Detector:
         DriftError: for values out of range, and for names that are no features.
     """
 
-    __slots__ = ("__weakref__", "_watch")
+    __slots__ = ("__weakref__", "_current")
 
     def __init__(  # noqa: PLR0913 - all but one by keyword
         self,
@@ -71,7 +70,7 @@ class Detector:
         clock: Callable[[], float] = time.time,
         on_alarm: OnAlarm | None = None,
     ) -> None:
-        self._watch = Watch(
+        watch = Watch(
             profile,
             alpha=alpha,
             tolerance=tolerance,
@@ -81,6 +80,11 @@ class Detector:
             clock=clock,
             on_alarm=on_alarm,
         )
+        self._current = Current(watch)
+
+    @property
+    def _watch(self) -> Watch:
+        return self._current.watch
 
     @property
     def profile(self) -> Profile:
@@ -150,52 +154,23 @@ class Detector:
                 within.
             at: when the rows were, where X does not have the profile's column of times: a datetime,
                 a text in ISO 8601 or seconds since 1970; one for all rows, or one each, (n,). With
-                no rows at all it says what time it is: a day or a week that has ended is judged.
+                no rows at all it says what time it is: a day or a week that has ended is judged,
+                and rows may be of 31 days or weeks after it.
 
         Raises:
             DriftError: for columns that are missing or of another kind, scores of another length,
-                or an order that is not known. No row is taken then.
+                an order that is not known, or a day or a week that is more than 31 after all before
+                it. No row is taken then.
             SignatureError: for rows that cannot be read.
         """
         check_order(order)
         tally_findings.refuse_tally(X)
-        watch = self._watch
         if X is None and scores is None and at is not None:
-            new = self._closed(float(given_seconds(at, 1)[0]))
+            new = self._current.come_to(float(given_seconds(at, 1)[0]))
         else:
-            new = self._taken(X, scores, order, at)
-        watch.untold.tell()
+            new = self._current.take(X, scores, order, at)
+        self._watch.untold.tell()
         return new
-
-    def _closed(self, second: float) -> list[Alarm]:
-        """Judge the day or the week that has ended by now."""
-        watch = self._watch
-        with watch.lock:
-            return watch.judged(watch.of_units().stream.close_before(second))
-
-    def _taken(
-        self,
-        X: Any,
-        scores: Any,
-        order: Order,
-        at: Any,
-    ) -> list[Alarm]:
-        while True:
-            watch = self._watch
-            marks = marks_of(watch.profile, call_columns(watch.profile, X, scores), at)
-            cells, strata = to_cells(watch.profile, marks.columns)
-            estimate = watch.label_free.of(call_answers(watch.profile, scores))  # may refuse them
-            now = watch.chronicle.clock() if marks.seconds is None else marks.seconds
-            with watch.lock:  # so that no state and no new reference has a part of a call
-                if watch is not self._watch:
-                    continue
-                if marks.parts is not None:  # which may be refused
-                    new = watch.push_units(cells, strata, marks.parts)
-                watch.label_free.add(estimate)
-                watch.count(cells, strata, now)
-                if marks.parts is None:
-                    new = watch.push(cells, strata, order, now)
-                return new
 
     def update_labels(
         self,
@@ -208,7 +183,7 @@ class Detector:
     ) -> list[Alarm]:
         """Take the labels of one call, however late they come; returns the new alarms.
 
-        LabelledCall are compared with those of the reference under the name "target", and the losses of
+        Labels are compared with those of the reference under the name "target", and the losses of
         the model with its own.
 
         Args:
@@ -224,11 +199,8 @@ class Detector:
                 that do not fit.
         """
         check_order(order)
-        watch = self._watch
-        labels = LabelledCall.read(watch.profile, y, predicted, losses)
-        times = watch.times_of(None if at is None else given_seconds(at, labels.rows), labels.rows)
-        new = watch.push_labels(labels, times, order)
-        watch.untold.tell()
+        new = self._current.take_labels(y, predicted, losses, order, at)
+        self._watch.untold.tell()
         return new
 
     def test(
@@ -274,13 +246,12 @@ class Detector:
 
         Raises DriftError for an alarm that is not among `alarms`, and without a reason.
         """
-        watch = self._watch
-        with watch.lock:
+        with self._current.held() as watch:
             if alarm not in watch.chronicle.all_alarms:
                 raise DriftError(
                     f"this Detector did not raise the alarm {alarm}; pass an Alarm from `alarms`"
                 )
-            watch.chronicle.notes.acknowledge(alarm, reason, watch.chronicle.clock())
+            watch.chronicle.notes.acknowledge(alarm, reason, watch.chronicle.now())
 
     def suppress(
         self,
@@ -305,11 +276,10 @@ class Detector:
             DriftError: for a window that ends before it starts, features that are not there, or
                 without a reason.
         """
-        watch = self._watch
-        start = watch.chronicle.clock() if since is None else given_second(since, "since")
         end = given_second(until, "until")
-        named = watch.named(features)
-        with watch.lock:
+        with self._current.held() as watch:
+            start = watch.chronicle.now() if since is None else given_second(since, "since")
+            named = watch.named(features)
             watch.chronicle.notes.suppress(Suppression(start, end, reason, named))
 
     def rebase(
@@ -335,20 +305,21 @@ class Detector:
         Raises:
             DriftError: for a profile of other columns, an alpha out of range, or without a reason.
         """
-        with self._watch.lock:
-            self._watch = continued.rebased(self._watch, profile, reason, alpha)
+        self._current.rebase(profile, reason, alpha)
+        self._watch.untold.tell()  # of what a Monitor had not looked at yet
 
     def report(self) -> DriftReport:
         """Describe the stream so far: alarms, p-values, effect sizes, checks and performance."""
-        with self._watch.lock:
-            if self.profile.units is not None:
-                return unit_findings.of_stream(self._watch)
-            return findings.of_stream(self._watch)
+        with self._current.held() as watch:
+            if watch.profile.units is not None:
+                return unit_findings.of_stream(watch)
+            return findings.of_stream(watch)
 
     def state(self) -> bytes:
         """Everything that changes, for `Detector.resume`; its size does not grow with the rows."""
-        packed = self._watch.state()  # which bets on rows that were only ranked, and may alarm
-        self._watch.untold.tell()
+        with self._current.held() as watch:
+            packed = watch.state()  # which bets on rows that were only ranked, and may alarm
+        watch.untold.tell()
         return packed
 
     @staticmethod
@@ -370,7 +341,8 @@ class Detector:
         Raises:
             DriftError: for the state of a Detector of another profile, and for other bytes.
         """
-        return detector_of(continued.resume(profile, state, clock, on_alarm))
+        watch, _ = continued.resume(profile, state, clock, on_alarm)
+        return detector_of(Current(watch))
 
     @staticmethod
     def merge(
@@ -393,13 +365,19 @@ class Detector:
             return unit_findings.of_workers(watches)
         return findings.of_workers(watches)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Detector has a lock and a clock, and is neither pickled nor copied: take "
+            "detector.state(), and go on by Detector.resume(profile, state)"
+        )
+
     def __repr__(self) -> str:
         found = count_of(len(self.alarms), "alarm")
         return f"<Detector of {self.profile!r}: {count_of(self.rows, 'row')} taken, {found}>"
 
 
-def detector_of(watch: Watch) -> Detector:
+def detector_of(current: Current) -> Detector:
     """A Detector that shows what a Watch knows."""
     detector = Detector.__new__(Detector)
-    detector._watch = watch  # noqa: SLF001 - the constructor would make another
+    detector._current = current  # noqa: SLF001 - the constructor would make another
     return detector

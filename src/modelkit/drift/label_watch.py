@@ -13,11 +13,10 @@ from modelkit.drift.milestones import places_of
 from modelkit.drift.order import Order, Shuffle
 from modelkit.drift.profile import Profile
 from modelkit.drift.raised import loss_alarm, row_alarm
-from modelkit.drift.shares import labelled_of, target_stream
+from modelkit.drift.shares import AlphaShares, labelled_of, target_stream
 from modelkit.drift.stream import Stream
 from modelkit.drift.target import TARGET
 from modelkit.drift.values import Alarm
-from modelkit.evidence import Guarantee
 
 RANKED_AT_ONCE = 2048  # rows, so that memory stays bounded
 
@@ -31,41 +30,31 @@ class LabelWatch:
 
     Args:
         profile: the past.
-        levels: the part of alpha of each kind of alarm.
-        tolerance: the change of the labels that is not material.
-        guarantee: see `evidence`.
+        shares: those of alpha.
         promise: the guarantee in words.
         order: the seed of the order of labels within calls.
         ties: the seed of the random ranks of labels.
     """
 
-    def __init__(  # noqa: PLR0913 - made in one place
+    def __init__(
         self,
         profile: Profile,
-        levels: dict[str, float],
-        tolerance: Array,
-        guarantee: Guarantee,
+        shares: AlphaShares,
         *,
         promise: str,
         order: np.random.SeedSequence,
         ties: np.random.SeedSequence,
     ) -> None:
         self._profile = profile
-        self._levels = levels
+        self._levels = shares.levels
         self._promise = promise
         self.shuffle = Shuffle(order)
         self.losses: Labelled | None = None
         if profile.baseline is not None:
-            self.losses = labelled_of(profile.baseline, levels["performance"], guarantee)
+            self.losses = labelled_of(profile.baseline, shares)
         self.target: Stream | None = None
         if profile.target is not None and profile.units is None:
-            self.target = target_stream(
-                profile.target,
-                levels,
-                tolerances=tolerance,
-                guarantee=guarantee,
-                seed=ties,
-            )
+            self.target = target_stream(profile.target, shares, ties)
 
     @property
     def parts(self) -> list[Labelled | Stream]:
@@ -110,7 +99,7 @@ class LabelWatch:
             return []
         stream.count(cells)
         cells = cells.copy()
-        stream.leave_out(cells, np.arange(len(cells)))
+        stream.thinning.leave_out(cells, np.arange(len(cells)))
         taken = self._taken(len(cells), order)
         cells = cells[taken]
         times = times[taken]

@@ -140,32 +140,19 @@ class Calibration:
             rng: draws the bootstrapped rows.
             predicted: (n,), the predicted class numbers; None for the classes of largest score.
         """
-        columns = _score_columns(scores)
-        width = columns.shape[1]
-        positive = np.arange(width) if width > 1 else np.array([1])
-        targets = labels[:, None] == positive
-        knots = _fitted(columns, targets)
-        points = np.quantile(columns, np.linspace(0, 1, POINTS), axis=0).T
-        deviations = np.empty((width, FITS, POINTS), np.float32)
-        n = len(labels)
         chosen = likeliest_class(scores) if predicted is None else predicted
-        right = chosen == labels
-        gaps = np.empty(FITS + 1)
-        gaps[FITS] = (_of_chosen(columns, knots, chosen) - right).mean()
-        for fit in range(FITS):
-            weights = np.bincount(rng.integers(0, n, n), minlength=n)
-            bootstrapped = _fitted(columns, targets, weights)
-            for k, at in enumerate(points):
-                deviations[k, fit] = calibrate(at, bootstrapped[k]) - calibrate(at, knots[k])
-            above = _of_chosen(columns, bootstrapped, chosen) - right
-            gaps[fit] = (weights * above).sum() / n
-        accuracy = float(right.mean())
+        held = _HeldOut.of(scores, labels, chosen)
+        knots = held.fitted()
+        points = np.quantile(held.columns, np.linspace(0, 1, POINTS), axis=0).T
+        moved, gaps = held.bootstrapped(knots, points, rng)
+        value = float(held.excess(knots).mean())
+        accuracy = float(held.right.mean())
         gap = Gap(
-            value=float(gaps[FITS]),
-            variance=accuracy * (1 - accuracy) / n,
-            deviations=gaps[:FITS] - gaps[FITS],
+            value=value,
+            variance=accuracy * (1 - accuracy) / len(labels),
+            deviations=gaps - value,
         )
-        return cls(classes, knots, points, deviations, gap)
+        return cls(classes, knots, points, moved, gap)
 
     def probabilities(self, scores: Array) -> Array:
         """Calibrated probabilities of all classes: (n, 2) for two of them, (n, C) for more.
@@ -241,19 +228,73 @@ def likeliest_class(scores: Array) -> Array:
     return chosen.astype(np.int64)
 
 
-def _fitted(
-    columns: Array,
-    targets: Array,
-    weights: Array | None = None,
-) -> tuple[Array, ...]:
-    """An isotonic fit of each column of scores (n, C)."""
-    pairs = zip(columns.T, targets.T, strict=True)
-    return tuple(fit_isotonic(scores, labels, weights) for scores, labels in pairs)
+@dataclass(frozen=True)
+class _HeldOut:
+    """Held-out rows.
+
+    Args:
+        columns: their scores, (n, C).
+        targets: whether each score is that of the label, (n, C).
+        chosen: the class numbers that were predicted, (n,).
+        right: whether they were right, (n,).
+    """
+
+    columns: Array
+    targets: Array
+    chosen: Array
+    right: Array
+
+    @staticmethod
+    def of(
+        scores: Array,
+        labels: Array,
+        chosen: Array,
+    ) -> _HeldOut:
+        """Rows with scores (n,) or (n, C), and the numbers of their classes, (n,)."""
+        columns = _score_columns(scores)
+        width = columns.shape[1]
+        positive = np.arange(width) if width > 1 else np.array([1])
+        targets = labels[:, None] == positive
+        return _HeldOut(columns, targets, chosen, chosen == labels)
+
+    def fitted(self, weights: Array | None = None) -> tuple[Array, ...]:
+        """An isotonic fit of each column."""
+        pairs = zip(self.columns.T, self.targets.T, strict=True)
+        return tuple(fit_isotonic(scores, labels, weights) for scores, labels in pairs)
+
+    def excess(self, knots: Sequence[Array]) -> Array:
+        """The calibrated probability that each row was right, less whether it was, (n,)."""
+        expected = _shares(self.columns, knots)[np.arange(len(self.chosen)), self.chosen]
+        above: Array = expected - self.right
+        return above
+
+    def bootstrapped(
+        self,
+        knots: Sequence[Array],
+        points: Array,
+        rng: np.random.Generator,
+    ) -> tuple[Array, Array]:
+        """What fits to bootstrapped rows say.
+
+        They are how far each fit is from `knots` at `points` (C, 32), float32 (C, 32 fits, 32), and
+        its mean excess on its own rows, (32 fits,).
+        """
+        n = len(self.right)
+        moved = np.empty((len(knots), FITS, POINTS), np.float32)
+        gaps = np.empty(FITS)
+        for fit in range(FITS):
+            weights = np.bincount(rng.integers(0, n, n), minlength=n)
+            own = self.fitted(weights)
+            away = _raw(points.T, own) - _raw(points.T, knots)
+            moved[:, fit] = away.T
+            gaps[fit] = (weights * self.excess(own)).sum() / n
+        return moved, gaps
 
 
 def _raw(columns: Array, knots: Sequence[Array]) -> Array:
-    shares = [calibrate(scores, own) for scores, own in zip(columns.T, knots, strict=True)]
-    return np.stack(shares, axis=1)
+    """Calibrated scores (n, C), of each class by its knots."""
+    pairs = zip(columns.T, knots, strict=True)
+    return np.stack([calibrate(scores, own) for scores, own in pairs], axis=1)
 
 
 def _shares(columns: Array, knots: Sequence[Array]) -> Array:
@@ -263,16 +304,6 @@ def _shares(columns: Array, knots: Sequence[Array]) -> Array:
     total = raw.sum(axis=1, keepdims=True)
     whole = np.where(total > 0, total, 1)
     return np.where(total > 0, raw / whole, 1 / len(knots))
-
-
-def _of_chosen(
-    columns: Array,
-    knots: Sequence[Array],
-    chosen: Array,
-) -> Array:
-    """The calibrated probability of the class that was chosen, (n,)."""
-    found: Array = _shares(columns, knots)[np.arange(len(chosen)), chosen]
-    return found
 
 
 def _score_columns(scores: Array) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift.columns import ColumnsByName, as_texts, fifth
+from modelkit.drift.label_forms import check_same_forms
 from modelkit.drift.outputs import classes_of, predicted_of
 from modelkit.errors import DriftError
 
@@ -79,6 +80,7 @@ def losses_of(
     if None in left or None in right:
         raise DriftError("a label or a prediction is missing; leave such rows out")
     _check_forms(truth, guess)
+    check_same_forms(zip(left, right, strict=True), "pass both as the model gives its classes")
     differ = [a != b for a, b in zip(left, right, strict=True)]
     return np.array(differ, np.float64)
 

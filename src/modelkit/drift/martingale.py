@@ -41,9 +41,11 @@ def rank_bets() -> tuple[Array, Array]:
     Returns:
         The logarithms of the gains, (64, 110), and the weights of the bets, (110,).
     """
-    table = np.array([*_polynomial_bets(), *_group_bets()]).T
+    pays = [*_polynomial_bets(), *_group_bets()]
+    table = np.array(pays).T
+    fair = table / table.mean(axis=0)
     weights = np.array([1 / 60] * 30 + [1 / 160] * 80)
-    return np.log(table / table.mean(axis=0)), weights
+    return np.log(fair), weights
 
 
 def _polynomial_bets() -> list[Array]:
@@ -55,16 +57,19 @@ def _polynomial_bets() -> list[Array]:
     for shape in (location, scale, skewness):
         centred = shape - shape.mean()
         for tilt in (centred, -centred):
-            pays += [1 + fraction * tilt / -tilt.min() for fraction in TILTS]
+            most = -tilt.min()  # that a bet may stake on it
+            pays += [1 + fraction * tilt / most for fraction in TILTS]
     return pays
 
 
 def _group_bets() -> list[Array]:
+    groups = np.arange(P_SLOTS) // (P_SLOTS // P_GROUPS)
     pays = []
     for group in range(P_GROUPS):
-        inside = np.arange(P_SLOTS) // 4 == group
+        inside = groups == group
         for rate in RATES:
-            outside = (1 - rate / P_GROUPS) / (1 - 1 / P_GROUPS)
+            rest = 1 - rate / P_GROUPS
+            outside = rest / (1 - 1 / P_GROUPS)
             pays.append(np.where(inside, rate, outside))
     return pays
 
@@ -113,10 +118,13 @@ def _advance_part(
     added = _tally(at, LANE_WIDTH).reshape(blocks, d, CELLS)
     equal, upto, after = _before_blocks(counts, added)
     less, ties = _ranks(values, at, equal, upto)
-    total = upto[:, :, -1].ravel() + _rows_before(rows, gaps)
-    p = (less + _in_lanes(draws) * (ties + 1)) / (total + 1)
+    met = upto[:, :, -1].ravel()
+    total = met + _rows_before(rows, gaps)
+    share = _in_lanes(draws)  # of the equal ones that count as less
+    rank = less + share * (ties + 1)
+    slots = _slots(rank / (total + 1), gaps)
     counts[:] = after
-    return _slots(p, gaps).reshape(blocks, d, P_SLOTS), added
+    return slots.reshape(blocks, d, P_SLOTS), added
 
 
 def _in_lanes(blocks: Array) -> Array:
@@ -150,7 +158,8 @@ def _ranks(
     upto: Array,
 ) -> tuple[Array, Array]:
     """For each value, (rows, lanes), the number of those before it that are less, and equal."""
-    less = (upto - equal).ravel().take(at)
+    below = upto - equal
+    less = below.ravel().take(at)
     ties = equal.ravel().take(at)
     less_in_block, ties_in_block = _earlier(values)
     less[1:] += less_in_block
@@ -169,7 +178,8 @@ def _rows_before(rows: int, gaps: Array | None) -> Array:
 
 def _slots(p: Array, gaps: Array | None) -> Array:
     """The number of p-values of each lane in each slot, (lanes, 64)."""
-    slot = np.minimum((p * P_SLOTS).astype(np.int64), P_SLOTS - 1)
+    slot = (p * P_SLOTS).astype(np.int64)
+    slot = np.minimum(slot, P_SLOTS - 1)
     if gaps is not None:
         slot[gaps] = P_SLOTS
     width = P_SLOTS + 1
@@ -185,11 +195,12 @@ def _before_blocks(
     The third is the counts (d, 67) after all blocks. The last place is for absent values, and 0.
     """
     blocks, d, _ = added.shape
-    after = np.cumsum(added, axis=0)
-    after += counts
     equal = np.zeros((blocks, d, LANE_WIDTH), np.int64)
-    np.subtract(after, added, out=equal[:, :, :CELLS])
-    return equal, np.cumsum(equal, axis=2), after[-1]
+    after = counts
+    for block in range(blocks):  # three times as fast as np.cumsum along the blocks
+        equal[block, :, :CELLS] = after
+        after = after + added[block]
+    return equal, np.cumsum(equal, axis=2), after
 
 
 def tally(cells: Array) -> Array:
@@ -202,7 +213,8 @@ def _tally(at: Array, width: int) -> Array:
     """Counts (lanes, width - 1) of places in lanes; the last place is for absent values."""
     lanes = at.shape[1]
     counts = np.bincount(at.ravel(), minlength=lanes * width)
-    return counts.reshape(lanes, width)[:, :-1]
+    of_lanes = counts.reshape(lanes, width)
+    return of_lanes[:, :-1]
 
 
 def _earlier(values: Array) -> tuple[Array, Array]:
@@ -217,16 +229,20 @@ def _earlier(values: Array) -> tuple[Array, Array]:
 
 def _shifted_pairs(values: Array) -> tuple[Array, Array]:
     """Rows that are one apart are compared, then those two apart, and so on; nothing is copied."""
-    rows, lanes = values.shape
-    less = np.zeros((rows - 1, lanes), np.uint8)
-    ties = np.zeros((rows - 1, lanes), np.uint8)
-    found = np.empty((rows - 1, lanes), np.bool_)
+    rows = len(values)
+    less = np.zeros_like(values[1:])
+    ties = np.zeros_like(values[1:])
+    ones = np.empty_like(less)  # where a pair is found
+    found = ones.view(np.bool_)
     for apart in range(1, rows):
         early = values[:-apart]
         late = values[apart:]
+        pairs = ones[: rows - apart]
         hits = found[: rows - apart]
-        less[apart - 1 :] += np.less(early, late, out=hits).view(np.uint8)
-        ties[apart - 1 :] += np.equal(early, late, out=hits).view(np.uint8)
+        np.less(early, late, out=hits)
+        less[apart - 1 :] += pairs
+        np.equal(early, late, out=hits)
+        ties[apart - 1 :] += pairs
     return less, ties
 
 
@@ -236,7 +252,8 @@ def _gathered_pairs(values: Array) -> tuple[Array, Array]:
     first = values.take(early, axis=0)
     second = values.take(late, axis=0)
     less = _summed(first < second, starts)
-    return less, _summed(first == second, starts)
+    ties = _summed(first == second, starts)
+    return less, ties
 
 
 def _summed(pairs: Array, starts: Array) -> Array:
@@ -253,15 +270,17 @@ def _summed(pairs: Array, starts: Array) -> Array:
 def _row_pairs(rows: int) -> tuple[Array, Array, Array]:
     """The rows of every pair, sorted by the later one, and where each later one begins."""
     late, early = np.tril_indices(rows, -1)
-    starts = np.flatnonzero(np.diff(late, prepend=0))
+    rises = np.diff(late, prepend=0)
+    starts = np.flatnonzero(rises)
     return early, late, starts
 
 
 def rank_increments(slots: Array) -> Array:
     """The logarithm of each bet's gain in each block: slots (blocks, d, 64) to (blocks, d, 110)."""
     table, weights = rank_bets()
+    bets = len(weights)
     blocks, d, _ = slots.shape
-    out = np.empty((blocks, d, len(weights)))
+    out = np.empty((blocks, d, bets))
     # Block by block: how a product is rounded depends on its shape.
     for start in range(0, d, PRODUCT_ROWS):
         part = slice(start, start + PRODUCT_ROWS)

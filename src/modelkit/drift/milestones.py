@@ -7,7 +7,7 @@ between two of them is interpolated.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 
@@ -15,8 +15,22 @@ from modelkit.cast import Array
 
 MOST_MILESTONES = 128
 NO_TIME = float("nan")  # the time of rows that say nothing of it
-# Of a block: the number of its last row in the Detector, its first time and its last one.
-BlockEnd = tuple[float, float, float]
+
+
+class Milestone(NamedTuple):
+    """A block of which the place is kept: its number, the rows before it, and its first time."""
+
+    block: float
+    rows: float
+    time: float
+
+
+class BlockEnd(NamedTuple):
+    """The end of a block: the number of its last row in the Detector, its first and last time."""
+
+    row: float
+    first: float
+    last: float
 
 
 @final
@@ -27,32 +41,39 @@ class Milestones:
 
     def __init__(self) -> None:
         self.blocks = 0
-        self._kept: list[tuple[float, float, float]] = []
+        self._kept: list[Milestone] = []
 
     def add(self, rows: float, time: float) -> None:
         """Take the next block: how many rows came before it, and when its first row was."""
-        self._kept.append((self.blocks, rows, time))
+        kept = self._kept
+        kept.append(Milestone(self.blocks, rows, time))
         self.blocks += 1
-        if len(self._kept) > MOST_MILESTONES:
-            older = MOST_MILESTONES // 2
-            self._kept = self._kept[:older:2] + self._kept[older:]
+        if len(kept) > MOST_MILESTONES:
+            half = MOST_MILESTONES // 2
+            older = kept[:half:2]
+            self._kept = older + kept[half:]
 
     def at(self, blocks: Array) -> tuple[Array, Array]:
         """The rows before blocks of these numbers, int64 (n,), and the times of these blocks."""
+        n = len(blocks)
         if not self._kept:
-            return np.zeros(len(blocks), np.int64), np.full(len(blocks), NO_TIME)
+            return np.zeros(n, np.int64), np.full(n, NO_TIME)
         kept, rows, times = np.array(self._kept).T
-        between = np.interp(blocks, kept, rows)
-        return np.rint(between).astype(np.int64), np.interp(blocks, kept, times)
+        rows_before = np.interp(blocks, kept, rows)
+        began = np.interp(blocks, kept, times)
+        whole = np.rint(rows_before).astype(np.int64)
+        return whole, began
 
     def state(self) -> Array:
         """Everything that changes, as one array."""
-        return np.array([(self.blocks, 0, 0), *self._kept], np.float64)
+        head = Milestone(self.blocks, 0, 0)
+        return np.array([head, *self._kept], np.float64)
 
     def restore(self, state: Array) -> None:
         """Go on from `state()`, bit for bit."""
-        self.blocks = int(state[0, 0])
-        self._kept = [(block, rows, time) for block, rows, time in state[1:].tolist()]
+        first, *kept = state.tolist()
+        self.blocks = int(first[0])
+        self._kept = [Milestone(*one) for one in kept]
 
 
 def evenly(blocks: int, size: int) -> Milestones:
@@ -70,8 +91,10 @@ def known(time: float) -> float | None:
 
 def places_of(first: int, times: Array) -> Array:
     """The numbers of rows from `first` + 1 on beside their times (n,), float64 (n, 2)."""
-    places = np.empty((len(times), 2))
-    places[:, 0] = np.arange(first + 1, first + 1 + len(times))
+    n = len(times)
+    after = first + 1
+    places = np.empty((n, 2))
+    places[:, 0] = np.arange(after, after + n)
     places[:, 1] = times
     return places
 
@@ -95,11 +118,14 @@ def whole_blocks(
     `pending` has room for one block, and takes those that are left.
     """
     size = len(pending)
-    whole = np.concatenate([pending[:had], rows]) if had else rows
-    cut = len(whole) // size * size
-    rest = whole[cut:]
-    blocks = whole[:cut].reshape(-1, size, rows.shape[1])
-    pending[: len(rest)] = rest
+    width = rows.shape[1]
+    whole = rows
+    if had:
+        whole = np.concatenate([pending[:had], rows])
+    rest = len(whole) % size
+    cut = len(whole) - rest
+    blocks = whole[:cut].reshape(-1, size, width)
+    pending[:rest] = whole[cut:]
     return blocks
 
 
@@ -126,17 +152,18 @@ class StreamCourse:
     def ends(self, had: int, places: Array) -> list[BlockEnd]:
         """The ends of the blocks that are full with these rows."""
         blocks = whole_blocks(self._pending, had, places)
-        numbers = blocks[:, -1, 0].tolist()
+        numbers = blocks[:, -1, 0]
         times = blocks[:, :, 1]
-        first = times.min(axis=1).tolist()
-        return list(zip(numbers, first, times.max(axis=1).tolist(), strict=True))
+        first = times.min(axis=1)
+        last = times.max(axis=1)
+        ends = np.stack([numbers, first, last], axis=1)
+        return [BlockEnd(*end) for end in ends.tolist()]
 
     def come_to(self, end: BlockEnd) -> None:
         """Take the next block."""
-        number, first, last = end
-        self._milestones.add(self.row, first)
-        self.row = int(number)
-        self.latest = float(np.fmax(self.latest, last))
+        self._milestones.add(self.row, end.first)
+        self.row = int(end.row)
+        self.latest = float(np.fmax(self.latest, end.last))
 
     def at(self, blocks: Array) -> tuple[Array, Array]:
         """See `Milestones.at`."""
@@ -158,8 +185,11 @@ class StreamCourse:
         """Go on from `state()`, bit for bit; or from a state of before, after that many rows."""
         size = len(self._pending)
         pending = rows % size
+        taken = rows - pending
         self._milestones = from_state(arrays, rows // size, size)
-        before = places_of(rows - pending, np.full(pending, NO_TIME))
+        no_times = np.full(pending, NO_TIME)
+        before = places_of(taken, no_times)
         self._pending[:pending] = arrays.get("places", before)
-        row, self.latest = arrays.get("end", np.array([rows - pending, NO_TIME])).tolist()
+        end = arrays.get("end", np.array([taken, NO_TIME]))
+        row, self.latest = end.tolist()
         self.row = int(row)

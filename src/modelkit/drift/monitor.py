@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from typing import Any, final
 
 import numpy as np
 from numpy import ndarray
 
-from modelkit import forks
 from modelkit.cast import Array
+from modelkit.drift import continued, wording
 from modelkit.drift.buckets import HISTORY_BYTES
-from modelkit.drift.detector import Detector, detector_of
-from modelkit.drift.outputs import (
-    ServedCall,
-)
-from modelkit.drift.profile import Profile, check_profile
-from modelkit.drift.row_budget import RowBudget
-from modelkit.drift.served_form import BufferedCells, ServedForm
-from modelkit.drift.units import PERIODS, together
+from modelkit.drift.detector import Detector
+from modelkit.drift.intake import SAMPLE_ROWS, Intake
+from modelkit.drift.profile import Profile
+from modelkit.drift.row_times import second_text
 from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
 from modelkit.drift.watch import Watch
-from modelkit.drift.watched_model import check_unit, check_watched, packaged
+from modelkit.drift.watched_model import watched_profile
 from modelkit.evidence import Guarantee
-from modelkit.identity import identity_of
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature
 from modelkit.wrapper import Wrapper
 
-BUFFER = 256  # rows that are made into cells at once
-SAMPLE_ROWS = 64  # rows that one call shows at most, drawn at random; all where units are judged
-MOST_WAITING = 32  # steps that may wait for calls to do them, three for 256 rows
+LAST_ALARMS = 5  # that the card shows, the latest first
 
 copy = np.ndarray.copy
 
@@ -75,27 +65,14 @@ class Monitor(Wrapper):
 
     __slots__ = (
         "__weakref__",
-        "_accounted",
-        "_budget",
-        "_buffer",
         "_clock",
-        "_detector",
-        "_filled",
-        "_form",
+        "_intake",
         "_listens",
-        "_lock",
         "_only",
-        "_rng",
         "_row_dtype",
         "_row_shape",
         "_tensors",
-        "_untold",
-        "_waiting",
         "_whole",
-        "failures",
-        "last_failure",
-        "served",
-        "shown",
         "signature",
     )
 
@@ -115,16 +92,8 @@ class Monitor(Wrapper):
         clock: Callable[[], float] = time.time,
         on_alarm: OnAlarm | None = None,
     ) -> None:
-        check_watched(model, budget)
-        if profile is None:
-            profile = packaged(model)
-        profile = check_profile(profile).without(model.signature.ignored)
-        check_unit(profile)
-        profile.check(model.signature)
-        super().__init__(model)
-        self.signature = model.signature
         watch = Watch(
-            profile,
+            watched_profile(model, profile, budget),
             alpha=alpha,
             tolerance=tolerance,
             guarantee=guarantee,
@@ -133,36 +102,18 @@ class Monitor(Wrapper):
             clock=clock,
             on_alarm=on_alarm,
         )
-        watch.ignored = tuple(model.signature.ignored)
-        watch.untold.name, watch.untold.version, _ = identity_of(model)
-        self._untold = watch.untold
-        self._detector = detector_of(watch)
-        self._set_clock(profile, clock)
-        self._rng = np.random.default_rng([seed, 1])  # draws the rows of large calls
-        self._budget = RowBudget(budget, BUFFER + SAMPLE_ROWS)
-        self._set_rows(profile)
-        self._lock = threading.Lock()
-        self._buffer: list[ServedCall] = []
-        self._filled = 0
-        self._accounted = 0  # rows served until the buffer was last emptied
-        self._waiting: deque[Callable[[], object]] = deque()
-        self.served = 0
-        self.shown = 0
-        self.failures = 0
-        self.last_failure: str | None = None
-        forks.watch(self)
+        intake = Intake(model, watch, budget, clock)
+        intake.begin()
+        self._set(model, intake)
 
-    def _set_clock(self, profile: Profile, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        # A part of a unit is no unit of the reference's size.
-        self._whole = profile.unit is not None
-        if profile.unit in PERIODS:
-            self._watch.of_units().stream.begin(clock())
-
-    def _set_rows(self, profile: Profile) -> None:
-        """The forms that rows come in, and the arrays that are kept of them."""
+    def _set(self, model: Model, intake: Intake) -> None:
+        super().__init__(model)
+        self.signature = model.signature
+        self._intake = intake
+        self._clock = intake.clock
+        profile = intake.watch.profile
+        self._whole = profile.unit is not None  # a part of a unit is none of the reference's size
         self._tensors = [spec.name for spec in self.signature.inputs]
-        self._form = ServedForm(self.signature, profile.wanted())
         outputs = any(feature.output for feature in profile.features)
         self._listens = outputs or profile.calibration is not None
         self._only: str | None = None
@@ -176,11 +127,6 @@ class Monitor(Wrapper):
             self._row_dtype = block[2].target
 
     @property
-    def _watch(self) -> Watch:
-        """What the detector knows; `Detector.rebase` puts another in its place."""
-        return self._detector._watch  # noqa: SLF001 - a Monitor feeds it cells
-
-    @property
     def unobserved(self) -> Model:
         """The Model that answers without being watched."""
         return self._inner.unobserved
@@ -188,26 +134,82 @@ class Monitor(Wrapper):
     @property
     def profile(self) -> Profile:
         """The past that rows are compared with."""
-        return self._watch.profile
+        return self._intake.watch.profile
+
+    @property
+    def served(self) -> int:
+        """The number of rows that were served."""
+        return self._intake.served
+
+    @property
+    def shown(self) -> int:
+        """The number of rows that the detector looked at, or that wait for it."""
+        return self._intake.shown
+
+    @property
+    def failures(self) -> int:
+        """The number of errors of the monitoring, which reached no caller."""
+        return self._intake.failures
+
+    @property
+    def last_failure(self) -> str | None:
+        """The last of these errors in words."""
+        return self._intake.last_failure
 
     @property
     def alarms(self) -> tuple[Alarm, ...]:
         """The alarms until now; rows that wait are not looked at first, as `detector` does."""
-        return self._watch.alarms
+        return self._intake.watch.alarms
 
     @property
     def detector(self) -> Detector:
         """The detector, with all that was served until now."""
-        try:
-            with self._lock:
-                self._account()
-                while self._waiting:
-                    self._waiting.popleft()()
-                self._close_units()
-            self._untold.tell()
-        except Exception as error:  # noqa: BLE001 - as in _observe
-            self._failed(error)
-        return self._detector
+        return self._intake.up_to_date()
+
+    def state(self) -> bytes:
+        """Everything that changes, for `Monitor.resume`; its size does not grow with the rows.
+
+        All that was served until now is looked at first. `Detector.resume` and `Detector.merge` take
+        it too. Raises DriftError where the clock tells no time.
+        """
+        return self._intake.state()
+
+    @staticmethod
+    def resume(
+        model: Model,
+        state: bytes,
+        profile: Profile | None = None,
+        *,
+        budget: float = 2000.0,
+        clock: Callable[[], float] = time.time,
+        on_alarm: OnAlarm | None = None,
+    ) -> Monitor:
+        """Go on from the `state()` of a Monitor, as after a restart of the application.
+
+        Evidence, alarms, notes, history and the number of rows served go on bit for bit. A day or a
+        week of which more than a hundredth passed between the state and now is not whole, and is
+        not compared.
+
+        Args:
+            model: the Model to watch.
+            state: the state.
+            profile: that of the Monitor, the latest one where it had several; by default the
+                Profile in the package.
+            budget: as of a new Monitor.
+            clock: as of a new Monitor; a state holds no functions.
+            on_alarm: likewise.
+
+        Raises:
+            DriftError: for the state of another profile or of a Detector, for other bytes, and as
+                for a new Monitor.
+        """
+        past = watched_profile(model, profile, budget)
+        watch, about = continued.resume(past, state, clock, on_alarm)
+        intake = Intake(model, watch, budget, clock)
+        intake.restore(about)
+        monitor = Monitor.__new__(Monitor)
+        monitor._set(model, intake)  # noqa: SLF001 - the constructor would make another Intake
+        return monitor
 
     _call = Model._call  # it wants coerced feeds
 
@@ -272,111 +274,46 @@ class Monitor(Wrapper):
             else:
                 arrays = (*feeds.values(),)
             rows = len(arrays[0])
+            if not rows:
+                return
             seen = rows
             if rows > SAMPLE_ROWS and not self._whole:
                 seen = SAMPLE_ROWS
-                chosen = self._sampled(rows)
+                chosen = self._intake.sampled(rows)
                 kept = tuple([array.take(chosen, axis=0) for array in arrays])
             elif self._only is not None:  # the common case, without the price of the general one
                 kept = (arrays[0].copy(),)
             else:
                 kept = tuple(map(copy, arrays))
-            now = self._clock()
-            with self._lock:
-                if not rows:
-                    return
-                self.served += rows
-                self._buffer.append((names, kept, rows, now))
-                self._filled += seen
-                if self._filled >= BUFFER:
-                    self._account()
-                elif self._waiting:
-                    self._waiting.popleft()()
-            self._untold.tell()
+            self._intake.take((names, kept, rows, self._clock()), seen)
         except Exception as error:  # noqa: BLE001 - monitoring must not reach whoever asked
-            self._failed(error)
-
-    def _close_units(self) -> None:
-        watch = self._watch
-        if watch.profile.unit in PERIODS:
-            with watch.lock:
-                watch.judged(watch.of_units().stream.close_before(self._clock()))
-
-    def _sampled(self, rows: int) -> Array:
-        """The numbers of the rows that a large call shows, in their order of arrival."""
-        chosen: Array = self._rng.choice(rows, SAMPLE_ROWS, replace=False, shuffle=False)
-        if self._watch.thins:  # which goes by that order
-            chosen.sort()
-        return chosen
-
-    def _failed(self, error: Exception) -> None:
-        with self._lock:
-            self.failures += 1
-            self.last_failure = f"{type(error).__name__}: {error}"
-            self._buffer = []
-            self._filled = 0
-
-    def _account(self) -> None:
-        """Make cells of the buffered rows and count them; within the budget, queue them."""
-        buffer = self._buffer
-        self._buffer = []
-        self._filled = 0
-        before = self._accounted
-        self._accounted = self.served
-        if not buffer:
-            return
-        watch = self._watch
-        found = self._form.made_into_cells(watch.profile, buffer, before)
-        n = len(found.places)
-        watch.count(found.cells, found.strata, found.places[:, 1])
-        if watch.profile.unit is not None:
-            self.shown += n
-            watch.push_units(found.cells, found.strata, together(found.parts))
-            self._queue_estimates(found.answers)
-            return
-        if self._budget.allows(n) and len(self._waiting) < MOST_WAITING:
-            self.shown += n
-            sizes = [len(arrays[0]) for _, arrays, _, _ in buffer]
-            self._queue(found, sizes)
-
-    def _queue(
-        self,
-        found: BufferedCells,
-        sizes: list[int],
-    ) -> None:
-        """Let the steps that show rows to the detector wait for calls to do them."""
-        watch = self._watch
-        self._queue_estimates(found.answers)
-        self._waiting.extend(found.steps(watch, sizes))
-
-    def _queue_estimates(self, shown: list[Outputs]) -> None:
-        watch = self._watch
-        if watch.profile.calibration is None or len(self._waiting) >= MOST_WAITING:
-            return
-        for answers in shown:
-            if "probabilities" in answers:
-                self._waiting.append(partial(watch.expect, answers))
-
-    def after_fork(self) -> None:
-        """In the child of a fork: another thread may have held the lock."""
-        self._lock = threading.Lock()
+            self._intake.failed(error)
 
     def _facts(self) -> list[tuple[str, str]]:
-        detector = self.detector
+        alarms = self.detector.alarms
+        watch = self._intake.watch
         seen = f"{self.served:,} rows served, {self.shown:,} of them shown to the detector"
-        facts = [("monitored", seen), ("guarantee", self._watch.promise)]
-        facts += [("alarm", str(alarm)) for alarm in detector.alarms[:5]]
+        facts = [("monitored", seen), ("guarantee", watch.promise)]
+        times = watch.chronicle.times
+        if times is not None:
+            first, end = map(second_text, times)
+            facts.append(("history", f"from {first} to {end} UTC"))
+        reason = watch.chronicle.reason
+        last = alarms[: -LAST_ALARMS - 1 : -1]
+        facts += [("alarm", wording.alarm_text(alarm, reason(alarm))) for alarm in last]
+        if len(alarms) > LAST_ALARMS:
+            facts.append(("alarms before", f"{len(alarms) - LAST_ALARMS:,}"))
         if self.failures:
             facts.append(("monitoring failed", f"{self.failures} times; last {self.last_failure}"))
         return [*super()._facts(), *facts]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        watch = self._watch
+        watch = self._intake.watch
         options = {
             "alpha": watch.alpha,
             "tolerance": watch.tolerance,
             "guarantee": watch.guarantee,
-            "budget": self._budget.rate,
+            "budget": self._intake.budget,
             "seed": watch.seed,
             "history": watch.chronicle.most_bytes,
             "clock": self._clock,

@@ -10,6 +10,7 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift.columns import as_texts
 from modelkit.drift.milestones import places_of
+from modelkit.drift.row_times import told_seconds
 from modelkit.errors import DriftError
 from modelkit.signature import ROLES, Signature
 
@@ -195,10 +196,10 @@ def call_places(buffer: list[ServedCall], before: int) -> Array:
     """The numbers of the rows of calls among all that were served, and their times, (n, 2).
 
     `before` rows were served before these calls. The rows that stand for a larger call are spread
-    over it.
+    over it. Raises DriftError for what is no time.
     """
     served = [rows for _, _, rows, _ in buffer]
-    times = np.array([time for _, _, _, time in buffer])
+    times = told_seconds([time for _, _, _, time in buffer])
     total = sum(served)
     if total == len(buffer):  # of one row each: the common case
         return places_of(before, times)

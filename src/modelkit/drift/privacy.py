@@ -26,11 +26,13 @@ def noisy(counts: Array, epsilon: float) -> Array:
     decay = -epsilon / counts.shape[1]
 
     def geometric() -> int:
-        return int(log(1 - draw()) / decay)
+        uniform = 1 - draw()
+        return int(log(uniform) / decay)
 
     drawn = [geometric() - geometric() for _ in range(counts.size)]
-    noise = np.array(drawn, np.int64).reshape(counts.shape)
-    return np.maximum(counts + noise, 0)
+    noise = np.array(drawn, np.int64)
+    moved = counts + noise.reshape(counts.shape)
+    return np.maximum(moved, 0)
 
 
 def most_noise(
@@ -49,8 +51,13 @@ def most_noise(
     most half the scale for each of them.
     """
     asked = log(4 * len(cells) / delta)
-    sums = np.stack([cells, cells[-1] - cells])
-    tails = np.maximum(np.sqrt(8 * sums * asked), 2 * sqrt(2) * asked)
-    moved: Array = features / epsilon * (sums / 2 + tails)
-    of_shares = moved.max(axis=0)[:-1]
-    return np.append(of_shares, moved[0, -1])
+    rest = cells[-1] - cells
+    sums = np.stack([cells, rest])
+    of_many = np.sqrt(8 * sums * asked)
+    of_few = 2 * sqrt(2) * asked
+    tails = np.maximum(of_many, of_few)
+    scale = features / epsilon
+    moved: Array = scale * (sums / 2 + tails)
+    of_shares = moved.max(axis=0)
+    of_all = moved[0, -1]
+    return np.append(of_shares[:-1], of_all)

@@ -12,6 +12,7 @@ from modelkit.drift.vectors import Basis
 from modelkit.errors import DriftError
 from modelkit.signature import Signature
 from modelkit.spec import TensorSpec
+from modelkit.wrapper import check_is_model
 
 FEWEST_ROWS = 50  # on either side
 NAMES_SHOWN = 6  # names of columns in a message
@@ -26,7 +27,9 @@ def check_arguments(
     labelled: bool,
     ordered: bool,
 ) -> None:
-    """Raise DriftError for arguments of `Profile.fit` that do not go together."""
+    """Raise DriftError for arguments of `Profile.fit` that do not go together, TypeError for no Model."""
+    if model is not None:
+        check_is_model(model, "Profile.fit(model=)")
     if reference is None and (scores is not None or labelled):
         raise DriftError(
             "scores, labels and losses are those of the reference rows: pass reference= as well"
@@ -56,7 +59,7 @@ def check_columns(
     absent = sorted(set(train) - set(held))
     more = sorted(set(held) - set(train))
     if absent or more:
-        raise DriftError(f"the reference lacks the columns {absent} and has others, {more}")
+        raise DriftError(_differing(absent, more))
     if stratum is not None and (stratum not in train or train[stratum].ndim != 1):
         raise DriftError(
             f"there is no column {stratum!r} to tell strata by; there are {list(train)}, and "
@@ -65,9 +68,19 @@ def check_columns(
     for what, side in (("X", train), ("reference", held)):
         if length(side) < FEWEST_ROWS:
             raise DriftError(
-                f"{what} has {length(side)} rows; a profile needs {FEWEST_ROWS}, and 5,000 to "
-                "notice much; without reference=, half of X is held out as one"
+                f"{what} has {length(side)} rows left; a profile needs {FEWEST_ROWS} on each "
+                "side, and 5,000 to notice much. Without reference=, half of the rows or units of X "
+                "are held out as one"
             )
+
+
+def _differing(absent: list[str], more: list[str]) -> str:
+    found = []
+    if absent:
+        found.append(f"the reference lacks the columns {first_names(absent)}")
+    if more:
+        found.append(f"the reference has the columns {first_names(more)}, which X does not have")
+    return ", and ".join(found)
 
 
 def check_same_columns(old: Any, new: Any) -> None:

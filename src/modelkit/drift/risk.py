@@ -45,10 +45,12 @@ def risk_bound(
     if binary:
         return float(betainccinv(total + 1, n - total, delta))
     mean = total / n
+    apart = max(squares - total * mean, 0.0)
+    variance = apart / (n - 1)
     asked = log(2 / delta)
-    variance = max(squares - total * mean, 0.0) / (n - 1)
     deviation = sqrt(2 * variance * asked / n)
-    return min(mean + deviation + 7 * asked / (3 * (n - 1)), 1.0)
+    beyond = 7 * asked / (3 * (n - 1))
+    return min(mean + deviation + beyond, 1.0)
 
 
 def loss_bets(u: float) -> Array:
@@ -56,7 +58,8 @@ def loss_bets(u: float) -> Array:
 
     The small lambdas find small changes.
     """
-    lambdas = GROWTH / max(u * (1 - u), 1e-12)
+    variance = u * (1 - u)
+    lambdas = GROWTH / max(variance, 1e-12)
     return np.minimum(lambdas, 0.9 / u)
 
 
@@ -97,33 +100,40 @@ class ConfidenceSequence:
 
     def update(self, losses: Array) -> None:
         """Take losses, shape (n,), in the order in which they came."""
-        for start in range(0, len(losses), LOSSES_AT_ONCE):
-            part = losses[start : start + LOSSES_AT_ONCE]
-            self._take(np.asarray(part, np.float64))
+        doubles = np.asarray(losses, np.float64)
+        for start in range(0, len(doubles), LOSSES_AT_ONCE):
+            end = start + LOSSES_AT_ONCE
+            self._take(doubles[start:end])
 
     def _take(self, losses: Array) -> None:
-        stakes = self._stakes(losses)[:, None]
+        stakes = self._stakes(losses)
         first, last = self._alive.tolist()
         if first >= last:
             return
         means = _grid()[first:last]
         capital = self._capital[:, first:last]
-        capital += _log_gains(losses, stakes, means)
+        capital += _log_gains(losses, stakes[:, None], means)
         rejected = capital >= log(2 / self.alpha)
-        self._alive[0] = first + np.count_nonzero(rejected[0])
-        self._alive[1] = last - np.count_nonzero(rejected[1])
+        too_low, too_high = rejected.sum(axis=1).tolist()
+        self._alive[0] = first + too_low
+        self._alive[1] = last - too_high
 
     def _stakes(self, losses: Array) -> Array:
         """The stake on each loss, (n,), from the losses before it."""
+        n = len(losses)
         count, total, squares = self._sums
-        counts = count + np.arange(1, len(losses) + 1)
+        counts = count + np.arange(1, n + 1)
+        after = counts + 1
         totals = total + np.cumsum(losses)
-        apart = np.square(losses - totals / (counts + 1))
-        spread = np.cumsum(np.concatenate([[squares], apart]))
+        means = totals / after
+        apart = np.square(losses - means)
+        before = np.array([squares])
+        spread = np.cumsum(np.concatenate([before, apart]))
         self._sums[:] = counts[-1], totals[-1], spread[-1]
         variance = spread[:-1] / counts
-        room = variance * counts * np.log(counts + 1)
-        stakes: Array = np.sqrt(2 * log(2 / self.alpha) / room)
+        room = variance * counts * np.log(after)
+        asked = 2 * log(2 / self.alpha)
+        stakes: Array = np.sqrt(asked / room)
         return stakes
 
     def interval(self) -> tuple[float, float] | None:
@@ -131,10 +141,10 @@ class ConfidenceSequence:
         first, last = self._alive.tolist()
         if first >= last:
             return None
-        means = _grid()
-        low = means[max(first - 1, 0)]
-        high = means[min(last, GRID)]
-        return float(low), float(high)
+        means = _grid().tolist()
+        before = max(first - 1, 0)
+        after = min(last, GRID)
+        return means[before], means[after]
 
     def state(self) -> dict[str, Array]:
         """Everything that changes, as arrays."""
@@ -153,8 +163,10 @@ class ConfidenceSequence:
 def _log_gains(losses: Array, stakes: Array, means: Array) -> Array:
     """The logarithms of the gains of both bettors against each mean, (2, means)."""
     with np.errstate(divide="ignore"):
-        up = np.minimum(stakes, 0.5 / means)
-        down = np.minimum(stakes, 0.5 / (1 - means))
+        most_up = 0.5 / means
+        most_down = 0.5 / (1 - means)
+    up = np.minimum(stakes, most_up)
+    down = np.minimum(stakes, most_down)
     gaps = losses[:, None] - means
     both = np.stack([up, -down]) * gaps
     gains: Array = np.log1p(both).sum(axis=1)

@@ -6,6 +6,7 @@ a zone give days of UTC.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -84,6 +85,27 @@ def given_second(
         return float(row_seconds(np.asarray([at], object), argument)[0])
     except DriftError as error:
         raise DriftError(f"{argument} is {at!r:.40}, which is no time; {FIX}") from error
+
+
+def told_second(second: float) -> float:
+    """A time that a clock told, as it is.
+
+    Raises DriftError for NaN, for milliseconds, and for what else is no POSIX time.
+    """
+    if not isinstance(second, int | float) or not FIRST_SECOND <= second < LAST_SECOND:
+        raise DriftError(
+            f"clock= told the time {second!r}; it gives seconds since 1970, as time.time does"
+        )
+    return float(second)
+
+
+def told_seconds(seconds: Sequence[float]) -> Array:
+    """The times that a clock told, float64 (n,). Raises DriftError as `told_second` does."""
+    times = np.array(seconds, np.float64)
+    known = (times >= FIRST_SECOND) & (times < LAST_SECOND)
+    if not known.all():
+        told_second(seconds[int(known.argmin())])
+    return times
 
 
 def second_text(second: float) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
@@ -57,7 +59,7 @@ def _noise(
     return found
 
 
-def weights_of(profile: Profile) -> Array:
+def _weights(profile: Profile) -> Array:
     """The share of alpha of each feature in one stratum, (d,); what is left is for the labels."""
     weights = np.array([feature.weight for feature in profile.features])
     target = 0.0 if profile.target is None else profile.target.feature.weight
@@ -65,15 +67,51 @@ def weights_of(profile: Profile) -> Array:
     return shares
 
 
+@final
+@dataclass(frozen=True, eq=False)
+class AlphaShares:
+    """What each kind of alarm and each feature has of alpha, and how far a feature may move.
+
+    `levels` has the part of each kind, `weights` (d,) the share of each feature in one stratum, and
+    `tolerances` (d + 1,) those of the features and, at last, of the labels.
+    """
+
+    levels: dict[str, float]
+    weights: Array
+    tolerances: Array
+    guarantee: Guarantee
+
+    @staticmethod
+    def of(
+        profile: Profile,
+        alpha: float,
+        tolerance: float | Mapping[str, float],
+        guarantee: Guarantee,
+    ) -> AlphaShares:
+        """The shares of a profile. Raises DriftError for arguments out of range."""
+        if not 0 < alpha < 1:
+            raise DriftError(f"alpha is between 0 and 1; got {alpha!r}")
+        if guarantee not in ("ever", "arl"):
+            raise DriftError(f'guarantee is "ever" or "arl", got {guarantee!r}')
+        return AlphaShares(
+            alpha_by_kind(profile, alpha),
+            _weights(profile),
+            tolerances_of(profile, tolerance),
+            guarantee,
+        )
+
+    def level(self, kind: str, feature: int) -> float:
+        """The part of alpha of one kind of alarm of the feature of this number."""
+        return self.levels[kind] * float(self.weights[feature])
+
+
 def target_stream(
     target: TargetLabels,
-    levels: dict[str, float],
-    *,
-    tolerances: Array,
-    guarantee: Guarantee,
+    shares: AlphaShares,
     seed: np.random.SeedSequence,
 ) -> Stream:
     """The stream of the labels, with their share of alpha."""
+    levels = shares.levels
     material = np.array([levels["material"] * target.feature.weight])
     deltas = np.maximum(material * FOR_THE_REFERENCE / band.TRIED, LEAST_DELTA)
     return Stream(
@@ -83,10 +121,10 @@ def target_stream(
             "changed": np.array([levels["changed"] * target.feature.weight]),
             "material": material * (1 - FOR_THE_REFERENCE),
         },
-        tolerances=tolerances,
+        tolerances=shares.tolerances[-1:],
         deltas=deltas,
         noise=None,
-        guarantee=guarantee,
+        guarantee=shares.guarantee,
         horizon=HORIZON,
         seed=seed,
     )
@@ -115,23 +153,25 @@ def tolerances_of(
     found = []
     for name, source in zip(names, sources, strict=True):
         found.append(given.get(name, given.get(source, usual)))
-    odd = [value for value in found if not 0 <= value < 1]
+    odd = [
+        value
+        for value in found
+        if not isinstance(value, int | float | np.number) or not 0 <= value < 1
+    ]
     if odd:
-        raise DriftError(f"a tolerance is from 0 to 1, and below 1; got {odd[0]!r}")
+        raise DriftError(f"a tolerance is a number from 0 to 1, and below 1; got {odd[0]!r}")
     return np.array(found, np.float64)
 
 
 def stream_of(
     profile: Profile,
     s: int,
-    levels: dict[str, float],
-    *,
-    tolerances: Array,
-    guarantee: Guarantee,
+    shares: AlphaShares,
     seed: np.random.SeedSequence,
 ) -> Stream:
     """The stream of stratum number `s`, with the shares of alpha of its features."""
-    weights = weights_of(profile)
+    levels = shares.levels
+    weights = shares.weights
     material = levels["material"] * weights
     of_features = {"material": material * (1 - FOR_THE_REFERENCE)}
     if "changed" in levels:
@@ -145,22 +185,23 @@ def stream_of(
         profile.features,
         profile.counts[s],
         of_features,
-        tolerances=tolerances,
+        tolerances=shares.tolerances[:-1],
         deltas=deltas,
         noise=noise,
-        guarantee=guarantee,
+        guarantee=shares.guarantee,
         horizon=HORIZON,
         seed=seed,
     )
 
 
-def labelled_of(baseline: Baseline, level: float, guarantee: Guarantee) -> Labelled:
+def labelled_of(baseline: Baseline, shares: AlphaShares) -> Labelled:
     """The evidence of labelled rows, with its share of alpha."""
+    level = shares.levels["performance"]
     delta = level * FOR_THE_REFERENCE
     return Labelled(
         baseline,
         level - delta,
         delta,
-        guarantee,
+        shares.guarantee,
         HORIZON,
     )

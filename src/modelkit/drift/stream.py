@@ -11,16 +11,17 @@ from typing import Any, final
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.drift import archive, band, martingale
-from modelkit.drift.cells import ABSENT, CELLS, Feature
+from modelkit.drift import archive, martingale
+from modelkit.drift.banded import BLOCKS_OF_BAND, Banded
+from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.martingale import BLOCK_ROWS
 from modelkit.drift.milestones import BlockEnd, StreamCourse, known, whole_blocks
-from modelkit.evidence import LEAST_WEALTH, MOST_LOG_GAIN, Evidence, Guarantee
+from modelkit.drift.thinning import Thinning
+from modelkit.drift.thresholds import Thresholds
+from modelkit.evidence import LEAST_WEALTH, Evidence, Guarantee
 
 RECENT = 32  # blocks whose counts are kept for effect sizes
-BLOCKS_OF_BAND = 4  # of 32 rows each, for one step of the band
 BET_BLOCKS = {"changed": 1, "material": BLOCKS_OF_BAND}
-TINY_LEVEL = 1e-300  # keeps the threshold of a feature without any share of alpha finite
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,7 @@ class Stream:
         d = len(features)
         self.rows = 0
         self.totals = np.zeros((d, CELLS), np.int64)
-        self._thinned = [(j, own.stride) for j, own in enumerate(features) if own.stride > 1]
-        self._phases = _phases(features, seed)
-        self._came = 0
+        self.thinning = Thinning(features, seed)
         self._counts = reference.copy()
         self._pending = np.empty((BLOCK_ROWS, d), np.uint8)
         self._recent = np.zeros((RECENT, d, CELLS), np.uint8)
@@ -88,30 +87,21 @@ class Stream:
         self._whereabouts = StreamCourse(BLOCK_ROWS)
         self.values = np.zeros(d, np.int64)  # of each feature that were bet on
         self._rng = np.random.default_rng(seed)
-        coarse = _group_table(features)
-        self._coarse = coarse.astype(np.float32)  # exact: a block has 32 rows
-        self._banded = np.zeros((d, band.BAND_GROUPS))
-        grouped = (reference[:, None, :] @ coarse)[:, 0]
-        self._pays, band_weights = _band_tables(grouped, tolerances, deltas, noise)
-        bets = {"changed": martingale.rank_bets()[1], "material": band_weights}
+        self._banded = Banded(
+            features,
+            reference,
+            tolerances=tolerances,
+            deltas=deltas,
+            noise=noise,
+        )
+        bets = {"changed": martingale.rank_bets()[1], "material": self._banded.weights}
         self.evidence = {
             kind: Evidence(d, weights, guarantee)
             for kind, weights in bets.items()
             if kind in levels
         }
-        self._levels = levels
-        self._set_limits(1 if guarantee == "ever" else horizon)
-
-    def _set_limits(self, scale: int) -> None:
-        """The wealth at which each feature is an alarm, the least of these, and who may alarm."""
-        self._limits: dict[str, Array] = {}
-        self._least: dict[str, float] = {}
-        self._quiet: dict[str, Array] = {}
-        for kind, level in self._levels.items():
-            limits = scale / np.maximum(level, TINY_LEVEL)
-            self._limits[kind] = limits
-            self._least[kind] = float(limits.min())
-            self._quiet[kind] = level > 0
+        scale = 1 if guarantee == "ever" else horizon
+        self._limits = {kind: Thresholds(own, scale) for kind, own in levels.items()}
 
     # Rows.
 
@@ -128,24 +118,6 @@ class Stream:
         """
         most = int(self.totals.sum(axis=1).max(initial=0))
         return max(most - self.rows, 0)
-
-    def leave_out(
-        self,
-        cells: Array,
-        rows: Array,
-    ) -> None:
-        """Mark values as absent, in place, that are closer than their feature's stride.
-
-        `rows` are the numbers of the rows of this stratum, in their order of arrival, among
-        `cells`, uint8 (n, d). Of a feature's values every stride-th is kept, from a random one on.
-        """
-        for j, stride in self._thinned:
-            first = int(self._phases[j] - self._came) % stride
-            kept = rows[first::stride]
-            values = cells[kept, j]
-            cells[rows, j] = ABSENT
-            cells[kept, j] = values
-        self._came += len(rows)
 
     def rank(
         self,
@@ -197,8 +169,7 @@ class Stream:
     ) -> list[Crossing]:
         crossed: list[Crossing] = []
         rows = added.sum(axis=2)
-        by_feature = added.transpose(1, 0, 2).astype(np.float32)
-        grouped = (by_feature @ self._coarse).transpose(1, 0, 2)
+        grouped = self._banded.grouped(added)
         if slots is not None:
             logs = martingale.rank_increments(slots)
             factors = np.exp(logs)
@@ -210,32 +181,20 @@ class Stream:
             if slots is not None:
                 self.evidence["changed"].step(logs[i], factors[i], rows[i])
                 crossed += self._crossed("changed")
-            self._banded += grouped[i]
+            self._banded.counts += grouped[i]
             if self._blocks % BLOCKS_OF_BAND == 0:
-                crossed += self._step_band()
+                self._banded.step(self.evidence["material"])
+                crossed += self._crossed("material")
         return crossed
-
-    def _step_band(self) -> list[Crossing]:
-        pays = (self._banded[:, None, :] @ self._pays)[:, 0]
-        logs = np.minimum(pays, MOST_LOG_GAIN)
-        self.evidence["material"].step(logs, np.exp(logs), self._banded.sum(axis=1))
-        self._banded[:] = 0
-        return self._crossed("material")
 
     # Evidence.
 
     def _crossed(self, kind: str) -> list[Crossing]:
         evidence = self.evidence[kind]
-        if evidence.most < self._least[kind]:
-            return []
-        above = (evidence.value >= self._limits[kind]) & self._quiet[kind]
-        if not above.any():
-            return []
-        crossed = [self._crossing(kind, j) for j in np.flatnonzero(above).tolist()]
-        if evidence.guarantee == "arl":
-            evidence.restart(above)
-        else:
-            self._quiet[kind] &= ~above
+        features = self._limits[kind].cross(evidence)
+        crossed = [self._crossing(kind, j) for j in features]
+        if crossed and evidence.guarantee == "arl":
+            evidence.restart(np.array(features))
         return crossed
 
     def _crossing(self, kind: str, j: int) -> Crossing:
@@ -273,8 +232,7 @@ class Stream:
         wealth: Array,
     ) -> Array:
         """Mask (d,): features whose wealth (d,) is above the alarm threshold."""
-        above: Array = (wealth >= self._limits[kind]) & (self._levels[kind] > 0)
-        return above
+        return self._limits[kind].enough(wealth)
 
     def began(self, kind: str) -> Array:
         """For each feature, (d,), the number of rows before the start of its best bet."""
@@ -296,28 +254,28 @@ class Stream:
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Everything that changes: arrays, and values that JSON can hold."""
+        phases, came = self.thinning.state()
         arrays = {
             "totals": self.totals,
             "counts": self._counts,
             "pending": self._pending[: self.rows % BLOCK_ROWS],
             "recent": self._recent,
-            "banded": self._banded,
-            "phases": self._phases,
+            "banded": self._banded.counts,
+            **phases,
             "values": self.values,
         }
         arrays |= self._whereabouts.state(self.rows % BLOCK_ROWS)
-        for kind, quiet in self._quiet.items():
-            arrays[f"quiet {kind}"] = quiet
+        for kind, limits in self._limits.items():
+            arrays[f"quiet {kind}"] = limits.open
         for kind, evidence in self.evidence.items():
             for name, array in evidence.state().items():
                 arrays[f"{kind} {name}"] = array
         plain = {
             "rows": self.rows,
             "blocks": self._blocks,
-            "came": self._came,
             "generator": self._rng.bit_generator.state,
         }
-        return arrays, plain
+        return arrays, plain | came
 
     def restore(
         self,
@@ -327,47 +285,16 @@ class Stream:
         """Go on from `state()`, bit for bit."""
         self.rows = plain["rows"]
         self._blocks = plain["blocks"]
-        self._came = plain.get("came", self.rows)  # a state of before began at the first row
-        self._phases = arrays.get("phases", np.zeros_like(self._phases)).copy()
+        self.thinning.restore(arrays, plain)
         self._rng.bit_generator.state = plain["generator"]
         self.totals = arrays["totals"].copy()
         self._counts = arrays["counts"].copy()
         self._recent = arrays["recent"].copy()
-        self._banded = arrays["banded"].copy()
+        self._banded.counts = arrays["banded"].copy()
         self._whereabouts.restore(arrays, self.rows)
         self.values = arrays.get("values", self.totals.sum(axis=1)).copy()
         self._pending[: len(arrays["pending"])] = arrays["pending"]
-        for kind in self._quiet:
-            self._quiet[kind] = arrays[f"quiet {kind}"].copy()
+        for kind, limits in self._limits.items():
+            limits.open = arrays[f"quiet {kind}"].copy()
         for kind, evidence in self.evidence.items():
             evidence.restore(archive.under(f"{kind} ", arrays))
-
-
-def _phases(features: tuple[Feature, ...], seed: np.random.SeedSequence) -> Array:
-    """For each feature, (d,), the number of the first row that its stride keeps."""
-    rng = np.random.default_rng(seed.spawn(1)[0])
-    return rng.integers(0, [feature.stride for feature in features])
-
-
-def _group_table(features: tuple[Feature, ...]) -> Array:
-    """1 where a cell belongs to a group of the band, float64 (d, 67, 16)."""
-    tables = []
-    for feature in features:
-        groups = np.frombuffer(feature.coarse, np.uint8)
-        tables.append(groups[:, None] == np.arange(band.BAND_GROUPS))
-    return np.array(tables).astype(np.float64)
-
-
-def _band_tables(
-    grouped: Array,
-    tolerances: Array,
-    deltas: Array,
-    noise: list[Array] | None,
-) -> tuple[Array, Array]:
-    """For each feature what each bet pays in each group, (d, 16, 216), and the bets' weights."""
-    tables = []
-    for j, counts in enumerate(grouped):
-        own = None if noise is None else noise[j]
-        pays, weights = band.band_bets(counts, float(tolerances[j]), deltas[j], own)
-        tables.append(pays)
-    return np.array(tables), weights

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, final
 
 import numpy as np
@@ -11,14 +12,16 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift.cells import (
     CELLS,
+    UNKNOWN_CATEGORY,
     Feature,
     feature_arrays,
     plain_features,
     read_features,
 )
-from modelkit.drift.columns import FeatureKind, as_texts, fifth, stratum_names
+from modelkit.drift.columns import FeatureKind, fifth
 from modelkit.drift.dependence import every, rows_apart
 from modelkit.drift.edges import fit_feature
+from modelkit.drift.label_forms import check_same_forms, label_names
 from modelkit.drift.losses import as_doubles
 from modelkit.errors import DriftError
 
@@ -61,8 +64,18 @@ class TargetLabels:
         return TargetLabels(replace(feature, stride=stride, weight=share), counts)
 
     def cells(self, labels: Any) -> Array:
-        """The cell of each label, uint8 (n, 1)."""
-        found = self.feature.cells(label_values(self.feature, labels))
+        """The cell of each label, uint8 (n, 1).
+
+        Raises DriftError for labels in another form than those of the reference.
+        """
+        values = label_values(self.feature, labels)
+        found = self.feature.cells(values)
+        if self.feature.kind == "category":
+            unknown = set(values[found == UNKNOWN_CATEGORY].tolist())
+            check_same_forms(
+                product(unknown, self.feature.categories),
+                "pass labels as Profile.fit got them",
+            )
         return found.astype(np.uint8)[:, None]
 
     def joined(self, other: TargetLabels | None) -> TargetLabels:
@@ -93,17 +106,14 @@ class TargetLabels:
 def label_values(feature: Feature, labels: Any) -> Array:
     """Labels (n,) as the column that is made into cells: numbers, or names.
 
-    A number has one name, whether it comes as an integer or as a float.
+    A number has one name, whether it comes as an integer, a boolean or a float.
     """
     given = np.asarray(labels)
     if given.ndim != 1:
         raise DriftError(f"labels must be (n,); got {given.shape}")
     if feature.kind != "category":
         return as_doubles(given, "labels")
-    if given.dtype.kind in "biuf":
-        texts: list[str | None] = list(stratum_names(given))
-    else:
-        texts = as_texts(given)
-    named = np.empty(len(texts), object)
-    named[:] = texts
+    names = label_names(given, feature.categories)
+    named = np.empty(len(names), object)
+    named[:] = names
     return named

@@ -16,6 +16,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift import archive
+from modelkit.drift.thresholds import TINY_LEVEL
 from modelkit.drift.unit_scores import SCORES, last_ranks, unit_scores
 from modelkit.drift.units import ReferenceUnits, most_units
 from modelkit.evidence import LEAST_WEALTH, Evidence, Guarantee
@@ -23,8 +24,8 @@ from modelkit.evidence import LEAST_WEALTH, Evidence, Guarantee
 P_PLACES = 64  # of equal width, which a p-value falls into
 SHIFTS = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)  # that bets on location are best for, in deviations
 SPREADS = (2.5, 1.5, 0.5, 0.25)  # that bets on scale are best for, in deviations
+WEIGHTS = (1.0,) * 14 + (0.5, 0.5)  # of the bets, in this order
 HORIZON_UNITS = 1_000  # in which alpha is the probability of a false alarm, for "arl"
-TINY_LEVEL = 1e-300  # keeps the threshold of a feature without any share of alpha finite
 
 
 @cache
@@ -37,16 +38,26 @@ def unit_bets() -> tuple[Array, Array]:
     Returns:
         The logarithms of the gains, (64, 16), and the weights of the bets, (16,).
     """
-    normal = NormalDist()
-    x = np.array([normal.inv_cdf((i + 0.5) / P_PLACES) for i in range(P_PLACES)])
-    pays = []
+    x = _quantiles()
+    logs = []
     for shift in SHIFTS:
-        pays += [np.exp(shift * x), np.exp(-shift * x)]
+        up = shift * x
+        logs.append(up)
+        logs.append(-up)
     for spread in SPREADS:
-        pays.append(np.exp(x * x * (1 - spread**-2) / 2))
-    table = np.array(pays).T
-    weights = np.array([1.0] * 12 + [1.0, 1.0, 0.5, 0.5])
-    return np.log(table / table.mean(axis=0)), weights / weights.sum()
+        narrower = 1 - spread**-2
+        logs.append(x * x * narrower / 2)
+    table = np.exp(np.array(logs)).T
+    fair = table / table.mean(axis=0)
+    weights = np.array(WEIGHTS)
+    return np.log(fair), weights / weights.sum()
+
+
+def _quantiles() -> Array:
+    """The normal quantile of the middle of each place, (64,)."""
+    normal = NormalDist()
+    middles = (np.arange(P_PLACES) + 0.5) / P_PLACES
+    return np.array([normal.inv_cdf(p) for p in middles.tolist()])
 
 
 @final
@@ -70,17 +81,17 @@ class UnitEvidence:
         seed: np.random.SeedSequence,
     ) -> None:
         d = len(levels)
-        self._bags = [units.shares[units.strata == s] for s in range(strata)]
         room = 2 * most_units(d) // strata
+        self._bags = [units.shares[units.strata == s] for s in range(strata)]
         self._most = [max(room, len(bag)) for bag in self._bags]
         self._rng = np.random.default_rng(seed)
-        logs, weights = unit_bets()
-        self._logs = logs
+        self._logs, weights = unit_bets()
         self._evidence = Evidence(d * len(SCORES), weights, guarantee)
         self._quiet = levels > 0
         self.levels = levels / len(SCORES)  # of each score
         scale = 1 if guarantee == "ever" else HORIZON_UNITS
-        self._limits = (scale / np.maximum(self.levels, TINY_LEVEL))[:, None]
+        limits = scale / np.maximum(self.levels, TINY_LEVEL)
+        self._limits = limits[:, None]
 
     @property
     def judged(self) -> int:
@@ -97,13 +108,17 @@ class UnitEvidence:
         Returns:
             Its p-values, (d, 3).
         """
-        bag = np.concatenate([self._bags[stratum], shares[None]])
+        before = self._bags[stratum]
+        bag = np.concatenate([before, shares[None]])
         present: Array = np.any(bag, axis=2)  # has values of a feature
-        draws = self._rng.random((len(shares), len(SCORES)))
-        p = last_ranks(unit_scores(bag), present, draws)
-        if len(bag) > self._most[stratum]:
+        scores = unit_scores(bag)
+        draws = self._rng.random(scores.shape[1:])
+        p = last_ranks(scores, present, draws)
+        n = len(bag)
+        if n > self._most[stratum]:
             # Whichever it is, it must not matter which of them came last: see the proof.
-            bag = np.delete(bag, self._rng.integers(len(bag)), axis=0)
+            forgotten = self._rng.integers(n)
+            bag = np.delete(bag, forgotten, axis=0)
         self._bags[stratum] = bag
         self._bet(p, present[-1])
         return p
@@ -113,22 +128,26 @@ class UnitEvidence:
         p: Array,
         present: Array,
     ) -> None:
-        places = np.minimum((p * P_PLACES).astype(np.int64), P_PLACES - 1)
-        logs = np.where(present[:, None, None], self._logs[places], 0.0)
-        logs = logs.reshape(-1, self._logs.shape[1])
-        rows = np.repeat(present, len(SCORES)).astype(np.int64)
-        self._evidence.step(logs, np.exp(logs), rows)
+        places = (p * P_PLACES).astype(np.int64)
+        places = np.minimum(places, P_PLACES - 1)
+        logs = self._logs[places]
+        logs[~present] = 0.0
+        bets = logs.shape[-1]
+        logs = logs.reshape(-1, bets)
+        rows = np.repeat(present, len(SCORES))
+        self._evidence.step(logs, np.exp(logs), rows.astype(np.int64))
 
     def crossed(self) -> list[tuple[int, int]]:
         """The number of each feature that is an alarm now, and of the score that says so."""
-        value = self._evidence.value.reshape(-1, len(SCORES))
-        above = (value >= self._limits).any(axis=1) & self._quiet
-        found = np.flatnonzero(above).tolist()
-        best = value.argmax(axis=1)
-        pairs = [(j, int(best[j])) for j in found]
-        if found and self._evidence.guarantee == "ever":
+        value = _by_feature(self._evidence.value)
+        above = (value >= self._limits).any(axis=1)
+        above &= self._quiet
+        best = value.argmax(axis=1).tolist()
+        features = np.flatnonzero(above).tolist()
+        found = [(j, best[j]) for j in features]
+        if self._evidence.guarantee == "ever":
             self._quiet &= ~above
-        return pairs
+        return found
 
     def restart(
         self,
@@ -136,9 +155,9 @@ class UnitEvidence:
     ) -> None:
         """Begin anew for features that raised an alarm, as "arl" does."""
         if features and self._evidence.guarantee == "arl":
-            which = np.zeros((len(self.levels), len(SCORES)), bool)
+            which = np.zeros(len(self.levels), bool)
             which[features] = True
-            self._evidence.restart(which.ravel())
+            self._evidence.restart(np.repeat(which, len(SCORES)))
 
     def p(self) -> Array:
         """The p-value of each score of each feature, (d, 3).
@@ -148,17 +167,17 @@ class UnitEvidence:
         evidence = self._evidence
         staked = 1 if evidence.guarantee == "ever" else max(evidence.steps, 1)
         wealth = np.maximum(evidence.peak, LEAST_WEALTH)
-        p: Array = np.minimum(1.0, staked / wealth)
-        return p.reshape(-1, len(SCORES))
+        return _by_feature(np.minimum(1.0, staked / wealth))
 
     def feature_p(self) -> Array:
         """The p-value of each feature, of all its scores together, (d,)."""
-        p: Array = np.minimum(1.0, self.p().min(axis=1) * len(SCORES))
+        least = self.p().min(axis=1)
+        p: Array = np.minimum(1.0, least * len(SCORES))
         return p
 
     def began(self) -> Array:
         """The number of units judged before the estimated change, for each score, (d, 3)."""
-        return self._evidence.began().reshape(-1, len(SCORES))
+        return _by_feature(self._evidence.began())
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Everything that changes: arrays, and values that JSON can hold."""
@@ -178,3 +197,8 @@ class UnitEvidence:
         self._quiet = arrays["quiet"].copy()
         self._evidence.restore(archive.under("evidence ", arrays))
         self._rng.bit_generator.state = plain["generator"]
+
+
+def _by_feature(of_scores: Array) -> Array:
+    """A number of each score, (3 d,), by feature, (d, 3)."""
+    return of_scores.reshape(-1, len(SCORES))

@@ -28,15 +28,20 @@ def unit_scores(bag: Array) -> Array:
         bag: the shares of n units, uint16 (n, d, 16).
     """
     pool = bag.sum(axis=0, dtype=np.int64)
-    total = np.maximum(pool.sum(axis=1, keepdims=True), 1)
-    location = (2 * np.cumsum(pool, axis=1) - pool) / total - 1
+    total = pool.sum(axis=1, keepdims=True)
+    total = np.maximum(total, 1)
+    upto = np.cumsum(pool, axis=1)
+    location = (2 * upto - pool) / total - 1
     scale = 1.5 * location**2 - 0.5
     shares = bag / FULL_SHARE
-    scores = np.empty((*bag.shape[:2], len(SCORES)))
-    scores[:, :, 0] = (shares * location).sum(axis=2)
-    scores[:, :, 1] = (shares * scale).sum(axis=2)
-    scores[:, :, 2] = np.abs(shares - pool / total).sum(axis=2) / 2
-    return scores
+    apart = np.abs(shares - pool / total)
+    numbers = (
+        shares * location,
+        shares * scale,
+        apart / 2,
+    )
+    sums = [groups.sum(axis=2) for groups in numbers]
+    return np.stack(sums, axis=2)
 
 
 def last_ranks(
@@ -51,8 +56,11 @@ def last_ranks(
         present: whether a unit has values of a feature, bool (n, d).
         draws: uniform on [0, 1), (d, 3).
     """
+    last = scores[-1]
     counted = present[:, :, None]
-    lower = ((scores < scores[-1]) & counted).sum(axis=0)
-    equal = ((scores == scores[-1]) & counted).sum(axis=0)
-    p: Array = (lower + draws * equal) / np.maximum(counted.sum(axis=0), 1)
+    lower = (scores < last) & counted
+    equal = (scores == last) & counted
+    units = counted.sum(axis=0)
+    rank = lower.sum(axis=0) + draws * equal.sum(axis=0)
+    p: Array = rank / np.maximum(units, 1)
     return p

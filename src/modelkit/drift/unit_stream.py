@@ -15,10 +15,12 @@ from modelkit.drift.martingale import tally
 from modelkit.drift.unit_martingale import UnitEvidence
 from modelkit.drift.units import (
     BATCH_UNIT,
+    PERIODS,
     UnitRows,
     group_table,
+    many,
+    period_of,
     period_start,
-    periods,
     shares_of,
     unit_name,
 )
@@ -26,6 +28,10 @@ from modelkit.errors import DriftError
 
 RECENT_UNITS = 8  # whose counts are kept for effect sizes
 TRAIL = 1_024  # judged units whose names are kept; later rows of one are known as late
+
+
+MOST_AHEAD = 31  # days or weeks that a row may be ahead of all others
+MOST_MISSED = 0.01  # of a day or a week that nobody watched, and which is compared all the same
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,7 @@ class UnitStream:
         self.late = 0  # rows of a unit that was judged
         self.partial = 0  # rows of the unit in which watching began, which is not whole
         self.partial_key: int | str | None = None
+        self.told_key: int | None = None  # the day or week that the caller said it is
         self.strange = 0  # rows of a stratum that the reference does not have
         self.uncompared = 0  # units of such a stratum
         self.open_key: int | str | None = None
@@ -108,6 +115,8 @@ class UnitStream:
         parts: Sequence[UnitRows],
     ) -> list[UnitCrossing]:
         """Take rows, uint8 (n, d), by unit; judge the units that are complete.
+
+        With the first row of a later unit the open one is complete: see `check_ahead`.
 
         Args:
             cells: of the rows; 255 where a row has no value for a feature.
@@ -142,7 +151,59 @@ class UnitStream:
 
     def begin(self, second: float) -> None:
         """Leave out the day or week that is under way at a second, when watching begins."""
-        self.partial_key = int(periods(np.array([second]), self.unit)[0])
+        self.partial_key = period_of(second, self.unit)
+
+    def go_on(
+        self,
+        since: float,
+        now: float,
+    ) -> None:
+        """Leave out a day or a week of which nobody saw more than a hundredth.
+
+        Nobody watched from one second to the other.
+        """
+        last = period_of(since, self.unit)
+        key = period_of(now, self.unit)
+        if self.open_key == last and _missed(last, since, now, self.unit):
+            self._drop_open()
+        if _missed(key, since, now, self.unit):
+            self.partial_key = key
+
+    def _drop_open(self) -> None:
+        """Count the rows of the open unit as those of a part, and its later ones as late."""
+        self.partial += self.open_rows
+        self.rows -= self.open_rows
+        self.totals -= self.open_counts
+        if self.open_key is not None:
+            self._closed.append(self.open_key)
+        self._empty()
+
+    def check_ahead(self, parts: Sequence[UnitRows]) -> None:
+        """Raise DriftError for a day or a week that is far ahead of all that were seen before it.
+
+        It would end all days until then, and their rows would come late. By `come_to` the caller
+        says that so much time has passed.
+        """
+        latest = self._latest()
+        for part in parts:
+            key = part.key
+            if not isinstance(key, int):
+                return
+            if latest is not None and key - latest > MOST_AHEAD:
+                raise DriftError(
+                    f"row {int(part.rows[0]):,} is of {unit_name(self.unit, key)}, "
+                    f"{many(key - latest, self.unit)} after {unit_name(self.unit, latest)}, the "
+                    f"latest that is known; more than {MOST_AHEAD} are taken for a wrong time, which "
+                    "would end all of them: mend it, or if so much time has passed, say so first, by "
+                    "update(at=...) without rows"
+                )
+            latest = key if latest is None else max(latest, key)
+
+    def _latest(self) -> int | None:
+        """The latest day or week that is known, by rows or by what the caller said."""
+        judged = self._closed[-1] if self._closed else None
+        keys = (judged, self.open_key, self.partial_key, self.told_key)
+        return max((key for key in keys if isinstance(key, int)), default=None)
 
     def leave_out_open_of(self, before: UnitStream) -> None:
         """Leave out the unit that is open in another stream, which this one takes over from."""
@@ -185,11 +246,12 @@ class UnitStream:
         self.open_rows += rows
         self.rows += rows
 
-    def close_before(
+    def come_to(
         self,
         second: float,
     ) -> list[UnitCrossing]:
         """Judge the open day or week if it has ended by a second, though no later row has come."""
+        self.told_key = period_of(second, self.unit) if self.unit in PERIODS else None
         key = self.open_key
         if not isinstance(key, int) or second < period_start(key + 1, self.unit):
             return []
@@ -218,10 +280,13 @@ class UnitStream:
         if self.unit != BATCH_UNIT:
             self._closed.append(key)
         crossed = self._judge(unit)
+        self._empty()
+        return crossed
+
+    def _empty(self) -> None:
         self.open_counts[:] = 0
         self.open_rows = 0
         self.open_key = None
-        return crossed
 
     def _judge(
         self,
@@ -287,6 +352,7 @@ class UnitStream:
             "recent": self._recent,
         }
         plain |= {name: getattr(self, name) for name in STORED}
+        plain["told_key"] = self.told_key
         plain["closed"] = list(self._closed)
         plain["trail"] = [asdict(judged) for judged in self.trail]
         return arrays, plain
@@ -303,8 +369,16 @@ class UnitStream:
         self._recent = arrays["recent"].copy()
         for name in STORED:
             setattr(self, name, plain[name])
+        self.told_key = plain.get("told_key")  # not in a state of before
         self._closed.extend(plain["closed"])
         self.trail.extend(JudgedUnit(**judged) for judged in plain["trail"])
+
+
+def _missed(key: int, since: float, now: float, unit: str) -> bool:
+    """Whether much of a day or a week lies between two seconds."""
+    start = period_start(key, unit)
+    end = period_start(key + 1, unit)
+    return min(now, end) - max(since, start) > MOST_MISSED * (end - start)
 
 
 STORED = (

@@ -235,6 +235,11 @@ def periods(
     return numbers
 
 
+def period_of(second: float, unit: str) -> int:
+    """The number of the day or week that a second is in."""
+    return int(periods(np.array([second]), unit)[0])
+
+
 def period_start(
     number: int,
     unit: str,

@@ -23,13 +23,7 @@ from modelkit.drift.order import Order, Shuffle
 from modelkit.drift.profile import Profile, check_profile
 from modelkit.drift.raised import row_alarm
 from modelkit.drift.segments import Segmented
-from modelkit.drift.shares import (
-    HORIZON,
-    alpha_by_kind,
-    stream_of,
-    tolerances_of,
-    weights_of,
-)
+from modelkit.drift.shares import HORIZON, AlphaShares, stream_of
 from modelkit.drift.stream import Crossing, Stream
 from modelkit.drift.unit_stream import UnitCrossing, UnitStream
 from modelkit.drift.unit_watch import UnitWatch
@@ -41,6 +35,7 @@ from modelkit.errors import DriftError
 from modelkit.evidence import Guarantee
 
 STATE_SCHEMA = "modelkit.detector/1"
+NOTHING: Mapping[str, Any] = {}
 
 
 @final
@@ -64,8 +59,8 @@ class Watch:
         clock: Callable[[], float] = time.time,
         on_alarm: OnAlarm | None = None,
     ) -> None:
-        _check(alpha, guarantee)
         self.profile = check_profile(profile)
+        self._shares = AlphaShares.of(profile, alpha, tolerance, guarantee)
         self.alpha = alpha
         self.tolerance = dict(tolerance) if isinstance(tolerance, Mapping) else tolerance
         self.guarantee: Guarantee = guarantee
@@ -76,38 +71,28 @@ class Watch:
         self.segmented = Segmented(profile.segments, profile.features)
         self.place = 0  # the number of the last row that was ranked: in a Monitor, of those served
         self.strangers = 0  # rows of a stratum that the reference does not have
-        self._levels = alpha_by_kind(profile, alpha)
-        self._weights = weights_of(profile)
-        self._tolerances = tolerances_of(profile, tolerance)
         self.thins = any(feature.stride > 1 for feature in profile.features)
-        *seeds, of_rows, of_labels, of_target = np.random.SeedSequence(seed).spawn(
-            len(profile.strata) + 3
-        )
-        self.units = UnitWatch.of(profile, self._levels, guarantee, seeds[0])
-        rows = enumerate(seeds) if self.units is None else ()
-        self._streams = [self._stream(s, own) for s, own in rows]
+        self.label_free = LabelFree(profile.calibration)
+        self._begin(np.random.SeedSequence(seed))
+        forks.watch(self)
+
+    def _begin(self, seed: np.random.SeedSequence) -> None:
+        """Make what the evidence is about, each with a seed of its own."""
+        profile = self.profile
+        shares = self._shares
+        *seeds, of_rows, of_labels, of_target = seed.spawn(len(profile.strata) + 3)
+        self.units = UnitWatch.of(profile, shares.levels, self.guarantee, seeds[0])
+        self._streams: list[Stream] = []
+        if self.units is None:
+            self._streams = [stream_of(profile, s, shares, own) for s, own in enumerate(seeds)]
         self.labels = LabelWatch(
             profile,
-            self._levels,
-            self._tolerances[-1:],
-            guarantee,
+            shares,
             promise=self.promise,
             order=of_labels,
             ties=of_target,
         )
         self._shuffles = {"rows": Shuffle(of_rows), "labels": self.labels.shuffle}
-        self.label_free = LabelFree(profile.calibration)
-        forks.watch(self)
-
-    def _stream(self, s: int, seed: np.random.SeedSequence) -> Stream:
-        return stream_of(
-            self.profile,
-            s,
-            self._levels,
-            tolerances=self._tolerances[:-1],
-            guarantee=self.guarantee,
-            seed=seed,
-        )
 
     def after_fork(self) -> None:
         """In the child of a fork: another thread may have held the lock."""
@@ -181,7 +166,7 @@ class Watch:
 
         `times` are theirs in POSIX seconds, (n,) or of all; None for now.
         """
-        at: Array | float = self.chronicle.clock() if times is None else times
+        at: Array | float = self.chronicle.now() if times is None else times
         with self.lock:
             for s in range(len(self.profile.strata)):
                 own = slice(None) if strata is None else np.flatnonzero(strata == s)
@@ -243,7 +228,7 @@ class Watch:
 
     def times_of(self, times: Array | float | None, n: int) -> Array:
         """When n rows were, in POSIX seconds, (n,): as they say, each or all, or now."""
-        given = self.chronicle.clock() if times is None else times
+        given = self.chronicle.now() if times is None else times
         return np.broadcast_to(np.asarray(given, np.float64), (n,))
 
     def arrange(
@@ -262,7 +247,7 @@ class Watch:
             cells = cells.copy()
             for s, stream in enumerate(self._streams):
                 member = slice(None) if strata is None else strata == s
-                stream.leave_out(cells, np.arange(len(cells))[member])
+                stream.thinning.leave_out(cells, np.arange(len(cells))[member])
         return cells, self._shuffles["rows"].within(sizes)
 
     def rank(
@@ -306,7 +291,7 @@ class Watch:
             profile.counts[s, crossing.feature],
             crossing,
             stratum=None if profile.stratum is None else profile.strata[s],
-            level=self._levels[crossing.kind] * float(self._weights[crossing.feature]),
+            level=self._shares.level(crossing.kind, crossing.feature),
             promise=self.promise,
         )
 
@@ -336,8 +321,8 @@ class Watch:
 
     # To go on from later.
 
-    def state(self) -> bytes:
-        """Everything that changes, for `continued.resume`."""
+    def state(self, beside: Mapping[str, Any] = NOTHING) -> bytes:
+        """Everything that changes, for `continued.resume`, and values that are kept `beside` it."""
         with self.lock:
             self.settle()  # a Monitor may have ranked rows only
             arrays: dict[str, Array] = {}
@@ -363,8 +348,9 @@ class Watch:
                 "parts": plain,
                 "orders": {name: shuffle.state() for name, shuffle in self._shuffles.items()},
                 **remembered,
+                **beside,
             }
-        return archive.pack(STATE_SCHEMA, about, arrays)
+            return archive.pack(STATE_SCHEMA, about, arrays)  # the arrays go on changing
 
     def _parts(self) -> list[Stream | UnitStream | Labelled]:
         units = None if self.units is None else self.units.stream
@@ -388,11 +374,3 @@ class Watch:
             self._shuffles[name].restore(generator)
         if "segments" in about:
             self.segmented.restore(archive.under("segments ", arrays), about["segments"])
-
-
-def _check(alpha: float, guarantee: Guarantee) -> None:
-    """Raise DriftError for values out of range."""
-    if not 0 < alpha < 1:
-        raise DriftError(f"alpha is between 0 and 1; got {alpha!r}")
-    if guarantee not in ("ever", "arl"):
-        raise DriftError(f'guarantee is "ever" or "arl", got {guarantee!r}')

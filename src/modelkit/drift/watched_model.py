@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from modelkit.drift.profile import PROFILE_NAME, Profile
+from modelkit.drift.profile import PROFILE_NAME, Profile, check_profile
 from modelkit.drift.units import BATCH_UNIT
 from modelkit.errors import DriftError
 from modelkit.model import Model
-from modelkit.wrapper import check_wrapped
+from modelkit.wrapper import check_is_model
+
+
+def watched_profile(
+    model: Model,
+    profile: Profile | None,
+    budget: float,
+) -> Profile:
+    """The profile that a Monitor compares with: the one given, or else that in the package.
+
+    Raises TypeError and DriftError for a model, a profile or a budget that does not fit.
+    """
+    check_watched(model, budget)
+    if profile is None:
+        profile = packaged(model)
+    profile = check_profile(profile).without(model.signature.ignored)
+    check_unit(profile)
+    profile.check(model.signature)
+    return profile
 
 
 def check_watched(model: Model, budget: float) -> None:
     """Raise TypeError for what is no Model, DriftError for a Rollout and a budget below 0."""
-    check_wrapped(model, "Monitor")
+    check_is_model(model, "a Monitor")
     if model._for_key(None) is not model:
         raise DriftError(
             "a Monitor compares one version with its own past, and a Rollout has several: put "

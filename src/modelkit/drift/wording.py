@@ -301,6 +301,13 @@ def raised_text(
     return f"The change began at {since_text(alarm)}; the alarm came {came}."
 
 
+def alarm_text(alarm: Alarm, reason: str | None) -> str:
+    """An alarm of a stream in a line, and why it needs no more attention, if somebody said so."""
+    name = name_of(alarm.feature, alarm.stratum)
+    said = f"{name} {SAYS.get(alarm.kind, alarm.kind)}. {raised_text(alarm, 'stream')}"
+    return said if reason is None else f"{said} Acknowledged: {reason}"
+
+
 def tests_of(
     drift: FeatureDrift,
     kind: str,

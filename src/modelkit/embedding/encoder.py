@@ -23,7 +23,8 @@ from modelkit.embedding.tokens import Tokens
 from modelkit.embedding.verbs import aembed, check_texts, embed, one_by_one
 from modelkit.errors import SignatureError
 from modelkit.manifest import Manifest
-from modelkit.model import Call, Model, Outputs, reopening
+from modelkit.model import Call, Model, Outputs
+from modelkit.pickling import reopening
 from modelkit.recipe import EMBEDDING, TEXT, Recipe
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.signature import Feeds, Signature
@@ -278,7 +279,7 @@ class TextEncoder(Model):
         role: str | None = None,
         dims: int | None = None,
     ) -> Array:
-        """As `embed`, without blocking the event loop."""
+        """As `embed`, with the same arguments, without blocking the event loop."""
         return await aembed(self, texts, role=role, dims=dims)
 
     def stream(

@@ -213,7 +213,8 @@ class Pipeline:
 
     def longest(self) -> Array:
         """The vector of a text of `max_tokens` tokens. Raises what the graph raises for it."""
-        return self.pooled([np.resize(self.tokens.ids(["a text"])[0], self.recipe.max_tokens)])
+        (ids,) = self.tokens.ids(["a text"])
+        return self.pooled([np.resize(ids, self.recipe.max_tokens)])
 
     def prove(self, texts: list[str]) -> tuple[float, float]:
         """Compare the vectors of texts alone with those of one run of all.

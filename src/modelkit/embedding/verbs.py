@@ -59,7 +59,7 @@ async def aembed(  # noqa: PLR0913 - as above
     priority: int = 0,
     key: str | None = None,
 ) -> Array:
-    """As `embed`, without blocking the event loop."""
+    """As `embed`, with the same arguments, without blocking the event loop."""
     recipe = recipe_of(model)
     feeds = _prefixed(texts, recipe.prefix(role))
     size = recipe.cut(dims)

@@ -37,13 +37,13 @@ def answers_of(
     n = signature.count(feeds)
     source = model.unobserved
     if signature.batch is None or n <= CHUNK:
-        return source._call(feeds, names, call)
+        return source._run(feeds, names, call)
     starts = range(0, n, CHUNK)
     parts = []
     turns = counted_off(len(starts), "evaluate", "batch") if progress else range(len(starts))
     for turn in turns:
         places = np.arange(starts[turn], min(starts[turn] + CHUNK, n))
-        parts.append(source._call(signature.take(feeds, places), names, call))
+        parts.append(source._run(signature.take(feeds, places), names, call))
     return joined_outputs(parts)
 
 

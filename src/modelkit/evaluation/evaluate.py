@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 from modelkit.errors import EvaluationError
 from modelkit.evaluation.answered import TaskKind
 from modelkit.evaluation.assembly import checked_for_leaks, fold_part, held_out_part
-from modelkit.evaluation.columns import held_columns
+from modelkit.evaluation.columns import column_named, held_columns
 from modelkit.evaluation.digests import digest_of
 from modelkit.evaluation.evaluation import Evaluation
 from modelkit.evaluation.folds import cross_validate
@@ -80,9 +81,11 @@ def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
         TypeError: for an estimator without `cv`, and for a Model with it.
         MissingExtraError: if scipy or scikit-learn is missing.
     """
-    if not 0 < level < 1:
+    if not isinstance(level, Real) or not 0 < level < 1:
         raise EvaluationError(f"the level of an interval is between 0 and 1, not {level!r}")
     rows = LabelledRows(X, y, sample_weight, slices, clusters, queries, times, corpus, roles)
+    if times is not None and cv is None:
+        column_named(X, times, "times")  # also where there is no train to compare with
     if cv is not None:
         return _of_procedure(model, rows, cv, train, level=level, seed=seed, progress=progress)
     if not isinstance(model, Model):

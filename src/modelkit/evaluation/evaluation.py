@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
-from modelkit import fields, html, jsonable
+from modelkit import html
 from modelkit.errors import EvaluationError, importing
 from modelkit.evaluation import page
 from modelkit.evaluation.answered import TaskKind
@@ -19,6 +18,7 @@ from modelkit.evaluation.leakage import LeakageCheck
 from modelkit.evaluation.learning import LearningCurve
 from modelkit.evaluation.slices import SliceFigures
 from modelkit.model import Model
+from modelkit.recorded import from_record, to_record
 from modelkit.signature import Signature
 
 EVALUATION_SCHEMA = "modelkit.evaluation/1"
@@ -105,7 +105,8 @@ class Evaluation:
         for figure in self.figures:
             if figure.name == name:
                 return figure
-        raise KeyError(f"{name!r}; there are {', '.join(figure.name for figure in self.figures)}")
+        known = ", ".join(figure.name for figure in self.figures)
+        raise KeyError(f"there is no metric {name!r}; there are {known}")
 
     def __str__(self) -> str:
         lines = [f"{self._title()}: {self._what()}"]
@@ -136,15 +137,13 @@ class Evaluation:
 
     def to_json(self) -> str:
         """Everything, as one line of ASCII."""
-        plain = {"schema": EVALUATION_SCHEMA} | jsonable.to_plain(fields.write_object(self))
-        return json.dumps(plain, allow_nan=False, sort_keys=True)
+        return to_record(self, EVALUATION_SCHEMA)
 
     @staticmethod
     def from_json(text: str) -> Evaluation:
         """The inverse of `to_json`. Raises EvaluationError for any other text."""
         try:
-            plain = jsonable.parse_record(text, EVALUATION_SCHEMA)
-            return fields.read_object(Evaluation, plain, "evaluation")
+            return from_record(Evaluation, text, EVALUATION_SCHEMA, "evaluation")
         except (TypeError, ValueError) as error:
             raise EvaluationError(f"this is no Evaluation in JSON: {error}") from error
 

@@ -18,6 +18,7 @@ from typing import final
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.evaluation.clusters import Clusters
 from modelkit.evaluation.intervals import (
     LEVEL_95,
     Interval,
@@ -25,7 +26,6 @@ from modelkit.evaluation.intervals import (
     special_functions,
     standard_error,
     student,
-    units_of,
 )
 
 STEPS = 60  # of a bisection on an interval of length 2: 2e-18
@@ -73,7 +73,7 @@ class PairedDifference:
 def difference_of(
     candidate: Measured,
     champion: Measured,
-    clusters: Array | None = None,
+    clusters: Clusters | None = None,
     *,
     higher_is_better: bool = True,
 ) -> PairedDifference:
@@ -85,17 +85,25 @@ def difference_of(
     Args:
         candidate: the metric of one model.
         champion: that of the other.
-        clusters: numbers (n,), as `cluster_codes` gives them: rows of one cluster count as one
-            observation.
+        clusters: which rows belong together, and count as one observation.
         higher_is_better: whether a high figure is a good one.
     """
     sign = 1 if higher_is_better else -1
     influence = sign * (candidate.influence - champion.influence)
+    units = float(len(influence)) if clusters is None else clusters.alike
     return PairedDifference(
         value=sign * (candidate.value - champion.value),
-        error=standard_error(influence, clusters),
-        units=min(units_of(len(influence), clusters), candidate.units, champion.units),
+        error=error_of(influence, clusters),
+        units=min(units, candidate.units, champion.units),
     )
+
+
+def error_of(
+    influence: Array,
+    clusters: Clusters | None,
+) -> float | None:
+    """The standard error of a figure from the influence of its rows, (n,), by rows or by clusters."""
+    return standard_error(influence) if clusters is None else clusters.error(influence)
 
 
 def mcnemar(

@@ -1,4 +1,4 @@
-"""Figures of how rows are ranked by a score, with the influence of each row; pure."""
+"""Figures of how a score tells two kinds of rows apart, with the influence of each row; pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,26 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.evaluation.intervals import Measured
-from modelkit.evaluation.sums import Undefined, mean_of
+from modelkit.evaluation.sums import Undefined
+
+
+class _Levels(NamedTuple):
+    """The different scores, the lowest first: their number, and that of each row, (n,)."""
+
+    number: int
+    of_row: Array
+
+    def sums(self, values: Array) -> Array:
+        """The sum of values (n,) over the rows of each score, (number,)."""
+        found: Array = np.bincount(self.of_row, values, self.number)
+        return found
+
+
+def _levels_of(scores: Array) -> _Levels:
+    """Raises Undefined for scores (n,) of which one is NaN."""
+    refuse_nan(scores, "scores")
+    levels, level = np.unique(scores, return_inverse=True)
+    return _Levels(len(levels), level)
 
 
 def area_of(
@@ -28,7 +47,7 @@ def area_of(
         positive: whether each row is, (n,).
         weight: of each row, (n,).
     """
-    refuse_nan(scores, "scores")
+    level = _levels_of(scores)
     held = positive.astype(bool)
     above = weight * held
     below = weight * ~held
@@ -36,12 +55,15 @@ def area_of(
     negatives = float(below.sum())
     if not positives or not negatives:
         raise Undefined(f"no row is {'positive' if not positives else 'negative'}")
-    levels, level = np.unique(scores, return_inverse=True)
-    higher = np.bincount(level, above, len(levels))
-    lower = np.bincount(level, below, len(levels))
+    higher = level.sums(above)
+    lower = level.sums(below)
     beaten = np.cumsum(lower) - lower / 2
     unbeaten = positives - np.cumsum(higher) + higher / 2
-    placed = np.where(held, beaten[level] / negatives, unbeaten[level] / positives)
+    placed = np.where(
+        held,
+        beaten[level.of_row] / negatives,
+        unbeaten[level.of_row] / positives,
+    )
     value = float(above @ placed) / positives
     total = np.where(held, positives, negatives)
     influence = weight * (placed - value) / total * _within_kinds(held, weight)
@@ -78,24 +100,39 @@ def average_precision_of(
         positive: whether each row is, (n,).
         weight: of each row, (n,).
     """
-    refuse_nan(scores, "scores")
+    level = _levels_of(scores)
     held = positive.astype(np.float64)
     above = weight * held
     positives = float(above.sum())
     if not positives:
         raise Undefined("no row is positive")
-    levels, level = np.unique(scores, return_inverse=True)
-    hits = np.bincount(level, above, len(levels))
-    taken = np.bincount(level, weight, len(levels))
-    all_hits = np.cumsum(hits[::-1])[::-1]
-    all_taken = np.cumsum(taken[::-1])[::-1]
-    precision = np.divide(all_hits, all_taken, out=np.zeros(len(levels)), where=all_taken > 0)
+    hits = level.sums(above)
+    taken = _at_or_above(level.sums(weight))
+    precision = _ratio(_at_or_above(hits), taken)
     value = float(hits @ precision) / positives
     # A row also changes the precision at every threshold that lets it in.
-    each = np.divide(hits, all_taken, out=np.zeros(len(levels)), where=all_taken > 0)
-    through = held * np.cumsum(each)[level] - np.cumsum(each * precision)[level]
-    slope = held * (precision[level] - value) + through
+    each = _ratio(hits, taken)
+    through = np.cumsum(each)[level.of_row] * held
+    through -= np.cumsum(each * precision)[level.of_row]
+    slope = held * (precision[level.of_row] - value) + through
     return Measured(value, weight * slope / positives, float(np.count_nonzero(above)))
+
+
+def _at_or_above(by_level: Array) -> Array:
+    """The sums over each level and those above it."""
+    found: Array = np.cumsum(by_level[::-1])[::-1]
+    return found
+
+
+def _ratio(numerator: Array, denominator: Array) -> Array:
+    """0 where the denominator is 0."""
+    found: Array = np.divide(
+        numerator,
+        denominator,
+        out=np.zeros(len(numerator)),
+        where=denominator > 0,
+    )
+    return found
 
 
 def refuse_nan(
@@ -106,94 +143,3 @@ def refuse_nan(
     unknown = int(np.isnan(values).sum())
     if unknown:
         raise Undefined(f"{unknown:,} of {len(values):,} {what} are NaN")
-
-
-class Ranked(NamedTuple):
-    """Rows in the order of their queries and, in a query, of falling scores.
-
-    All but `queries` are (n,): `query`; `place`, 0 for the first of a query; `tie`, a number for
-    each set of rows of a query with one score; `gain`, how relevant the row is.
-    """
-
-    queries: int
-    query: Array
-    place: Array
-    tie: Array
-    gain: Array
-
-
-def ranked(
-    scores: Array,
-    gains: Array,
-    queries: Array,
-) -> Ranked:
-    """Sort the rows of all queries, (n,) each. Raises Undefined for a score that is NaN."""
-    refuse_nan(scores, "scores")
-    order = np.lexsort((-scores, queries))
-    query = queries[order]
-    first = np.ones(len(query), bool)
-    first[1:] = query[1:] != query[:-1]
-    starts = np.flatnonzero(first)
-    place = np.arange(len(query)) - starts[np.cumsum(first) - 1]
-    new = first.copy()
-    sorted_scores = scores[order]
-    new[1:] |= sorted_scores[1:] != sorted_scores[:-1]
-    count = int(queries.max()) + 1 if len(queries) else 0
-    return Ranked(count, query, place, np.cumsum(new) - 1, gains[order])
-
-
-def ndcg_by_query(
-    rows: Ranked,
-    k: int,
-) -> Array:
-    """The normalised discounted cumulative gain of the first k rows of each query, (queries,).
-
-    Gains are taken as they are, and those of tied rows averaged, as scikit-learn's ndcg_score does.
-    NaN for a query of which no row has a gain.
-    """
-    discount = np.where(rows.place < k, 1 / np.log2(rows.place + 2), 0.0)
-    size = np.bincount(rows.tie)
-    share = np.bincount(rows.tie, rows.gain) / size
-    won = np.bincount(rows.query, share[rows.tie] * discount, rows.queries)
-    best = np.lexsort((-rows.gain, rows.query))
-    most = np.bincount(rows.query, rows.gain[best] * discount, rows.queries)
-    found: Array = np.divide(won, most, out=np.full(rows.queries, np.nan), where=most > 0)
-    return found
-
-
-def precision_by_query(rows: Ranked) -> Array:
-    """The average precision of each query, (queries,); a row with a gain above 0 is relevant.
-
-    NaN for a query without such a row. Tied rows are let in together, as in scikit-learn's
-    average_precision_score.
-    """
-    hit = rows.gain > 0
-    hits = np.bincount(rows.tie, hit)
-    ends = np.cumsum(np.bincount(rows.tie)) - 1
-    query = rows.query[ends]
-    total = np.bincount(rows.query, hit, rows.queries)
-    before = np.concatenate([[0.0], np.cumsum(total)])[query]
-    precision = (np.cumsum(hits) - before) / (rows.place[ends] + 1)
-    won = np.bincount(query, hits * precision, rows.queries)
-    found: Array = np.divide(won, total, out=np.full(rows.queries, np.nan), where=total > 0)
-    return found
-
-
-def mean_of_queries(
-    by_query: Array,
-    queries: Array,
-    weight: Array,
-) -> Measured:
-    """The mean over queries that have the figure; the influence of a query is on its first row.
-
-    Raises Undefined where no query has it.
-    """
-    used, first = np.unique(queries, return_index=True)
-    values = by_query[used]
-    known = ~np.isnan(values)
-    if not known.any():
-        raise Undefined("no query has a row that is relevant")
-    part = mean_of(values[known], weight[first][known])
-    influence = np.zeros(len(queries))
-    influence[first[known]] = part.influence
-    return Measured(part.value, influence, part.units)

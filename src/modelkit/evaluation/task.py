@@ -185,9 +185,13 @@ def read_weights(
     if weights is None:
         return None
     found = _numbers("sample_weight", weights)
-    if found.shape != (n,) or (found < 0).any() or not found.any():
+    if found.shape != (n,):
         raise EvaluationError(
-            f"sample_weight is ({n},) numbers of at least 0, one above it; got {found.shape}"
+            f"sample_weight is one number for each of {n:,} rows; got {found.shape}"
+        )
+    if (found < 0).any() or not found.any():
+        raise EvaluationError(
+            f"sample_weight is numbers of at least 0, one above it; the least is {found.min():g}"
         )
     if queries is not None and not _same_within(found, queries):
         raise EvaluationError("sample_weight of a ranking must be equal within each query")

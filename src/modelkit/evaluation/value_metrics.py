@@ -8,7 +8,7 @@ from modelkit.cast import Array
 from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.class_metrics import predictions_told, scores_told
 from modelkit.evaluation.intervals import Measured
-from modelkit.evaluation.ranks import (
+from modelkit.evaluation.query_ranks import (
     mean_of_queries,
     ndcg_by_query,
     precision_by_query,

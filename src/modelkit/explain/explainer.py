@@ -19,6 +19,7 @@ from modelkit.explain.subject import is_text, make_subject
 from modelkit.golden import BACKGROUND
 from modelkit.model import Model
 from modelkit.signature import Feeds
+from modelkit.wrapper import check_is_model
 
 OUTPUT_SPACES = ("auto", "margin", "probability", "value")
 
@@ -73,6 +74,7 @@ class Explainer:
         ExplainError: if there is no background, the model's inputs or outputs cannot be explained,
             or it has several outputs and none is named.
         SignatureError: if the background does not fit the model.
+        TypeError: for what is no Model.
     """
 
     def __init__(  # noqa: PLR0913 - all but one by keyword
@@ -86,6 +88,7 @@ class Explainer:
         seed: int | None = None,
         key: str | None = None,
     ) -> None:
+        check_is_model(model, "an Explainer")
         model = model._for_key(key)
         _check_known("method", method, ("auto", *METHODS))
         _check_known("output", output, (*OUTPUT_SPACES, *model.signature.output_names))

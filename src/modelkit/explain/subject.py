@@ -14,7 +14,7 @@ from modelkit.errors import ExplainError, PackageError
 from modelkit.explain.structure import Player, players_of
 from modelkit.golden import BACKGROUND
 from modelkit.model import Call, Model
-from modelkit.signature import Feeds, Signature
+from modelkit.signature import Feeds, Signature, coerce_as
 from modelkit.spec import numpy_dtype
 
 CONTRIBUTIONS = "contributions"  # an output of this name explains the others
@@ -256,10 +256,14 @@ def _names_of(
 
 
 def _read_background(model: Model, rows: Any) -> Feeds:
-    feeds = _stored_background(model) if rows is None else model.signature.coerce(rows)
+    feeds = _stored_background(model) if rows is None else _given_background(model, rows)
     if not len(next(iter(feeds.values()))):
         raise ExplainError("the background has no rows")
     return feeds
+
+
+def _given_background(model: Model, rows: Any) -> Feeds:
+    return coerce_as(model.signature, rows, "the background")
 
 
 def _stored_background(model: Model) -> Feeds:

@@ -36,7 +36,8 @@ class Check:
         alpha: the level that this p-value was compared with; None where there is no test.
         text: what was found, in a sentence.
         rows_needed: how many rows would show it, with a probability of .8, if the candidate is as
-            good as the champion; None where that cannot be said, or it is shown.
+            good as the champion; None where that cannot be said, as of a floor and at a margin of
+            0, or where it is shown.
 
     Raises:
         GateError: for any other outcome.

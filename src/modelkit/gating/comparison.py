@@ -11,18 +11,18 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.evaluation.answered import Answered
+from modelkit.evaluation.clusters import Clusters, clusters_of
 from modelkit.evaluation.intervals import (
     Interval,
     Measured,
     special_functions,
-    standard_error,
-    units_of,
 )
 from modelkit.evaluation.metrics import TaskMetric
 from modelkit.evaluation.paired import (
     PairedDifference,
     bootstrap,
     difference_of,
+    error_of,
     mcnemar,
     rows_needed,
     tango,
@@ -42,6 +42,12 @@ BY_COUNTS = (
 BY_PAIRS = "t = (d + margin) / se, with d the difference and se that of paired {units}"
 BY_DELONG = "t = (d + margin) / se, with se that of DeLong: of paired placements of each row"
 BY_BOOTSTRAP = "t = (d + margin) / se, with se that of {repeats:,} paired draws of {units}"
+
+
+def distance_shown(error: float, alpha: float) -> float:
+    """How far from a bound a figure has to be, to be shown by a test at alpha with a probability of .8."""
+    ndtri = special_functions().ndtri
+    return error * float(ndtri(1 - alpha) + ndtri(SHOWN_WITH))
 
 
 @final
@@ -136,24 +142,23 @@ class Comparison:
     ) -> int | None:
         """How many rows would show that the candidate is no worse than its margin allows.
 
-        It is taken to be as good as the champion; at a margin of 0, as much better as it was here.
-        None where nothing tells, or where that is no better, or so little that no rows would do.
+        It is taken to be as good as the champion. None where nothing tells, and for a margin so
+        small that no rows would do, such as 0.
         """
-        distance = margin or self.difference.value
-        if not self.error or distance <= self.error * LEAST_DISTANCE:
+        if not self.error or margin <= self.error * LEAST_DISTANCE:
             return None
-        return rows_needed(self.error, self.rows, distance, alpha=alpha, power=SHOWN_WITH)
+        return rows_needed(self.error, self.rows, margin, alpha=alpha, power=SHOWN_WITH)
 
-    def harm_seen(
+    def least_shown(
         self,
-        margin: float,
+        bound: float,
         alpha: float,
     ) -> float | None:
-        """The least harm that these rows would show with a probability of .8, by a test at alpha."""
-        if not self.error:
-            return None
-        ndtri = special_functions().ndtri
-        return margin + self.error * float(ndtri(1 - alpha) + ndtri(SHOWN_WITH))
+        """The least difference that as many rows would show to be beyond a bound.
+
+        They would with a probability of .8, by a test at alpha; None where nothing tells.
+        """
+        return None if not self.error else bound + distance_shown(self.error, alpha)
 
 
 def compare_by(
@@ -168,13 +173,14 @@ def compare_by(
         return _by_own(metric, candidate, champion, seed)
     ours = candidate.answered
     theirs = champion.answered
+    clusters = clusters_of(ours)
     measured = (metric.measure(ours), metric.measure(theirs))
     if not np.isfinite(measured[0].influence - measured[1].influence).all():
         return _by_weights(metric, ours, theirs, seed)
     higher = bool(metric.higher_is_better)
-    found = difference_of(*measured, ours.clusters, higher_is_better=higher)
+    found = difference_of(*measured, clusters, higher_is_better=higher)
     if metric.name == "rmse":
-        found = _of_roots(found, measured, ours.clusters)
+        found = _of_roots(found, measured, clusters)
     return Comparison(
         found,
         len(ours),
@@ -187,7 +193,7 @@ def compare_by(
 def _of_roots(
     found: PairedDifference,
     measured: tuple[Measured, Measured],
-    clusters: Array | None,
+    clusters: Clusters | None,
 ) -> PairedDifference:
     """A difference of two roots with the larger of two errors: as they are, and if they were equal.
 
@@ -200,7 +206,7 @@ def _of_roots(
     if found.error is None or not both:
         return found
     squares = (ours.value * ours.influence - theirs.value * theirs.influence) * 2 / both
-    return replace(found, error=max(found.error, standard_error(squares, clusters) or 0.0))
+    return replace(found, error=max(found.error, error_of(squares, clusters) or 0.0))
 
 
 def _formula(
@@ -263,12 +269,17 @@ def _by_own(
 
     def figure(side: JudgedAnswers, rows: Array) -> float:
         chosen = {name: values[rows] for name, values in side.outputs.items()}
-        return float(metric.of(side.truth[rows], chosen))
+        return metric.figure(side.truth[rows], chosen)
 
     def drawn(times: Array) -> float:
         rows = np.repeat(np.arange(len(times)), times)
         return sign * (figure(candidate, rows) - figure(champion, rows))
 
+    every = np.arange(len(candidate.truth))
+    for who, side in (("candidate", candidate), ("champion", champion)):
+        found = figure(side, every)
+        if not np.isfinite(found):
+            raise Undefined(f"the figure of the {who} is {found}")
     return _by_draws(drawn, candidate.answered, seed)
 
 
@@ -278,12 +289,13 @@ def _by_draws(
     seed: int,
 ) -> Comparison:
     n = len(answered)
+    clusters = clusters_of(answered)
     value = float(drawn(np.ones(n, np.int64)))
     if not np.isfinite(value):
         raise Undefined(f"the figure of these rows is {value}")
     rng = np.random.default_rng(seed)
     error = _spread(bootstrap(drawn, n, REPEATS, rng, answered.clusters))
-    units = units_of(n, answered.clusters)
+    units = float(n) if clusters is None else clusters.alike
     formula = BY_BOOTSTRAP.format(repeats=REPEATS, units=_units_word(answered))
     return Comparison(PairedDifference(value, error, units), n, formula)
 

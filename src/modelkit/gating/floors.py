@@ -6,6 +6,7 @@ from dataclasses import replace
 from math import isfinite
 
 from modelkit.evaluation.answered import Answered
+from modelkit.evaluation.clusters import clusters_of
 from modelkit.evaluation.intervals import (
     Interval,
     Measured,
@@ -13,10 +14,10 @@ from modelkit.evaluation.intervals import (
     standard_error,
 )
 from modelkit.evaluation.metrics import TaskMetric
-from modelkit.evaluation.paired import rows_needed
 from modelkit.evaluation.sums import Undefined
 from modelkit.gating.check import Check
-from modelkit.gating.comparison import LEAST_DISTANCE, SHOWN_WITH
+from modelkit.gating.claims import Levels
+from modelkit.gating.comparison import SHOWN_WITH, distance_shown
 from modelkit.gating.policy import MetricFloor
 
 SHARES = ("recall", "precision")  # of the rows of a class, which may be few
@@ -28,17 +29,18 @@ def floor_check(
     floor: MetricFloor,
     metric: TaskMetric,
     answered: Answered,
-    alpha: float,
+    levels: Levels,
 ) -> Check:
     """Whether the candidate's own figure is shown to be on the right side of a floor."""
-    level = 1 - 2 * alpha
+    level = 1 - 2 * levels.shown
     side = "at least" if floor.at_least else "at most"
     question = f"Is {floor.metric} shown to be {side} {floor.bound:g}?"
     asked = Check(str(floor), question, "unclear", part="floor", bound=floor.bound)
     try:
+        clusters_of(answered)
         measured = metric.measure(answered)
     except Undefined as reason:
-        return replace(asked, text=f"{floor.metric} is not defined: {reason}")
+        return replace(asked, text=f"{floor.metric} cannot be judged: {reason}")
     exact = (metric.counts or metric.name in SHARES) and answered.clusters is None
     formula = EXACT if exact else BY_INFLUENCE
     told = replace(asked, estimate=measured.value, formula=formula)
@@ -48,7 +50,8 @@ def floor_check(
         return replace(told, text="these rows tell no interval")
     told = replace(told, low=interval[0], high=interval[1], level=level)
     error = standard_error(measured.influence, answered.clusters)
-    return _answered(told, floor, interval, _needed(told, floor, error, len(answered), alpha))
+    lacking = _lacking(floor, error, len(answered), levels.fresh)
+    return _answered(told, floor, interval, lacking)
 
 
 def _exact(
@@ -65,7 +68,7 @@ def _answered(
     check: Check,
     floor: MetricFloor,
     interval: Interval,
-    needed: int | None,
+    lacking: str,
 ) -> Check:
     low, high = interval
     reached = low >= floor.bound if floor.at_least else high <= floor.bound
@@ -74,26 +77,25 @@ def _answered(
         return replace(check, outcome="pass", text="shown")
     if broken:
         return replace(check, outcome="fail", text="shown not to be so")
-    text = "not shown"
-    if needed is not None:
-        text = (
-            f"not shown; {needed:,} rows would show it with a probability of {SHOWN_WITH:g}, if the "
-            "figure is what it was here"
-        )
-    return replace(check, rows_needed=needed, text=text)
+    return replace(check, text=lacking)
 
 
-def _needed(
-    check: Check,
+def _lacking(
     floor: MetricFloor,
     error: float | None,
     rows: int,
     alpha: float,
-) -> int | None:
-    """How many rows would show it, if the figure is what it was here; None if nothing tells."""
-    distance = (check.estimate or 0.0) - floor.bound
-    if not floor.at_least:
-        distance = -distance
-    if not error or distance <= error * LEAST_DISTANCE:
-        return None
-    return rows_needed(error, rows, distance, alpha=alpha, power=SHOWN_WITH)
+) -> str:
+    """What was not shown, and which figure would have been.
+
+    How many rows it takes depends on how far the figure is from the floor, which these rows do not
+    know: otherwise they would have shown it.
+    """
+    if not error:
+        return "not shown"
+    distance = distance_shown(error, alpha)
+    figure = floor.bound + (distance if floor.at_least else -distance)
+    return (
+        f"not shown by {rows:,} rows; as many would show one of {figure:.3g} with a probability of "
+        f"{SHOWN_WITH:g}, and four times as many one half as far from {floor.bound:g}"
+    )

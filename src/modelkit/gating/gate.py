@@ -8,11 +8,12 @@ from contextlib import ExitStack
 from typing import Any
 
 from modelkit.errors import GateError
+from modelkit.evaluation.answered import TaskKind
 from modelkit.evaluation.sides import LabelledRows
 from modelkit.evaluation.task import task_kind
 from modelkit.gating.check import Check
 from modelkit.gating.judging import Asking, judge, refuse_twice
-from modelkit.gating.opened import open_judged
+from modelkit.gating.opened import Judged, open_judged
 from modelkit.gating.policy import GateMetric, read_policy
 from modelkit.gating.verdict import Verdict
 from modelkit.model import Model
@@ -83,26 +84,13 @@ def gate(  # noqa: PLR0913 - what a gate may ask, all by keyword
     """
     rows = LabelledRows(X, y, slices=slices, clusters=clusters, queries=queries)
     own = _own_checks(checks)
-    if not isinstance(registry, Registry | None):
-        raise GateError(f"registry is a mk.Registry, not {registry!r:.80}")
-    if not isinstance(seed, int) or seed < 0:
-        raise GateError(f"seed is a whole number of at least 0, not {seed!r}")
+    _check_registry(registry)
+    _check_seed(seed)
     with ExitStack() as stack:
         ours = open_judged(candidate, registry, stack, "candidate")
         theirs = open_judged(champion, registry, stack, "champion")
         kind = task_kind(theirs.model.signature, theirs.manifest, queries=queries is not None)
-        if kind == "retrieval":
-            raise GateError(
-                "encoders are not compared by a gate yet: compare two evaluations of mk.evaluate, "
-                "and pass what you find as checks= of a gate of what uses them"
-            )
-        about = {
-            "seed": seed,
-            "slices": sorted(map(str, slices or ())),
-            "clusters": clusters is not None,
-            "queries": queries is not None,
-            "checks": [check.name for check in own],
-        }
+        _refuse_encoder(ours, kind)
         policy = read_policy(
             kind,
             metric=metric,
@@ -111,10 +99,42 @@ def gate(  # noqa: PLR0913 - what a gate may ask, all by keyword
             require=require,
             veto=veto,
             budgets=budgets,
-            about=about,
+            about=_about(rows, own, seed),
         )
         asking = Asking(ours, theirs, rows, kind, policy, seed)
         return judge(asking, own, registry, clock=time.perf_counter)
+
+
+def _check_registry(registry: object) -> None:
+    if not isinstance(registry, Registry | None):
+        raise GateError(f"registry is a mk.Registry, not {registry!r:.80}")
+
+
+def _check_seed(seed: object) -> None:
+    if not isinstance(seed, int) or seed < 0:
+        raise GateError(f"seed is a whole number of at least 0, not {seed!r}")
+
+
+def _refuse_encoder(candidate: Judged, kind: TaskKind) -> None:
+    """Raise GateError for models that embed texts, with what to do instead."""
+    if kind == "retrieval":
+        raise GateError(
+            f"{candidate.named} is an encoder, and a gate compares none. Evaluate both on the same "
+            "texts, mk.evaluate(encoder, texts, labels), and compare their figures, such as "
+            "recall_at_10, with their intervals. If a model uses the vectors, gate that model, and "
+            "pass what you found as checks=[mk.Check(...)]"
+        )
+
+
+def _about(rows: LabelledRows, checks: Sequence[Check], seed: int) -> dict[str, Any]:
+    """What the answers depend on, beside what the policy says of metrics and margins."""
+    return {
+        "seed": seed,
+        "slices": sorted(map(str, rows.slices or ())),
+        "clusters": rows.clusters is not None,
+        "queries": rows.queries is not None,
+        "checks": [check.name for check in checks],
+    }
 
 
 def _own_checks(checks: Sequence[Check]) -> tuple[Check, ...]:

@@ -70,7 +70,12 @@ def judge(
     if registry is not None:
         gate = asking.digest(asked.task.clusters)
         use = counted_use(registry.hold_out(asked.digest), gate)
-    levels = Levels(share_of_alpha(asking.policy.alpha, use), asking.policy.alpha)
+    alpha = asking.policy.alpha
+    levels = Levels(
+        shown=share_of_alpha(alpha, use),
+        harm=alpha,
+        fresh=share_of_alpha(alpha, min(use, 1)),
+    )
     both = answered_by_both(asking.candidate.model, asking.champion.model, asked)
     checks.append(numbers_check(both))
     checks += figure_checks(asking, both, asked.slices, levels)
@@ -140,7 +145,7 @@ def _floor(
     metric = policy.metrics[floor.metric]
     if not isinstance(metric, TaskMetric):
         raise GateError(f"a floor is for a metric of the task, not for your own: {floor}")
-    return floor_check(floor, metric, both.candidate.answered, levels.shown)
+    return floor_check(floor, metric, both.candidate.answered, levels)
 
 
 def _verdict(

@@ -62,7 +62,8 @@ def _turn(
 ) -> Array:
     signature = model.signature
     rows = signature.count(feeds)
-    asked = [signature.take(feeds, np.array([(start + at) % rows])) for at in range(calls)]
+    places = [np.array([(start + at) % rows]) for at in range(calls)]
+    asked = [signature.columns(signature.take(feeds, place)) for place in places]
     times = np.empty(calls)
     for at, row in enumerate(asked):
         began = clock()

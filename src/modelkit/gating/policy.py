@@ -11,6 +11,8 @@ from math import inf, isfinite
 from numbers import Real
 from typing import Any, TypeGuard, final
 
+import numpy as np
+
 from modelkit.cast import Array
 from modelkit.errors import GateError
 from modelkit.evaluation.answered import TaskKind
@@ -36,13 +38,33 @@ class GateMetric:
     Attributes:
         name: what it is called; no name of a metric of the task.
         of: takes the truth (m,) or (m, L) and the outputs by name, of the rows that were drawn, some
-            of them more than once, and gives the figure; NaN where these rows have none.
+            of them more than once, and gives the figure, a number; NaN where these rows have none.
         higher_is_better: whether a high figure is a good one.
     """
 
     name: str
     of: Callable[[Array, Mapping[str, Array]], float]
     higher_is_better: bool = True
+
+    def figure(self, truth: Array, outputs: Mapping[str, Array]) -> float:
+        """The figure of some rows. Raises GateError where the function raises, or gives no number."""
+        try:
+            found = self.of(truth, outputs)
+        except Exception as error:
+            raise GateError(
+                f"the metric {self.name!r} raised {type(error).__name__}: {error}. Its function takes "
+                f"the truth and the outputs {', '.join(outputs)} of {len(truth):,} rows that were "
+                "drawn; where these have no figure, such as those of one class, let it return NaN",
+                metric=self.name,
+            ) from error
+        number = np.asarray(found)
+        if number.shape != () or number.dtype.kind not in "fiu":
+            raise GateError(
+                f"the metric {self.name!r} gave {found!r:.80}: its function returns one number, or "
+                "NaN where rows have no figure",
+                metric=self.name,
+            )
+        return float(number)
 
 
 AnyMetric = TaskMetric | GateMetric

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
-from modelkit import fields, html, jsonable
+from modelkit import html
 from modelkit.errors import GateError
 from modelkit.evaluation.answered import TaskKind
 from modelkit.gating.check import Check
 from modelkit.gating.junit import junit_of
 from modelkit.gating.page import verdict_page
+from modelkit.recorded import from_record, to_record
 
 VERDICT_SCHEMA = "modelkit.verdict/1"
 GateDecision = Literal["promote", "block", "inconclusive"]
@@ -86,8 +86,10 @@ class Verdict:
     def rows_needed(self) -> int | None:
         """How many rows would show what is unclear, if the candidate is as good as the champion.
 
-        Each check is shown with a probability of .8. It is None where nothing is unclear, or where
-        no number of rows can be told.
+        Each check is shown with a probability of .8, on rows that no gate has used. It is None where
+        nothing is unclear, and where a floor is, or a metric with a margin of 0: how many rows tell
+        depends on how much better the candidate is, which these rows do not know. The text of the
+        check says what as many rows would show.
         """
         lacking = [check for check in self.checks if check.required and check.outcome == "unclear"]
         known = [check.rows_needed for check in lacking if check.rows_needed is not None]
@@ -119,15 +121,13 @@ class Verdict:
 
     def to_json(self) -> str:
         """Everything, as one line of ASCII."""
-        plain = {"schema": VERDICT_SCHEMA} | jsonable.to_plain(fields.write_object(self))
-        return json.dumps(plain, allow_nan=False, sort_keys=True)
+        return to_record(self, VERDICT_SCHEMA)
 
     @staticmethod
     def from_json(text: str) -> Verdict:
         """The inverse of `to_json`. Raises GateError for any other text."""
         try:
-            plain = jsonable.parse_record(text, VERDICT_SCHEMA)
-            found = fields.read_object(Verdict, plain, "verdict")
+            found = from_record(Verdict, text, VERDICT_SCHEMA, "verdict")
         except (TypeError, ValueError) as error:
             raise GateError(f"this is no Verdict in JSON: {error}") from error
         if not found.checks:

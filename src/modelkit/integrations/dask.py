@@ -11,10 +11,10 @@ from modelkit.drift.report import DriftReport
 from modelkit.drift.tallies import Tally
 from modelkit.errors import importing
 from modelkit.package.load import Openable
-from modelkit.scorer.forms import check_rows
+from modelkit.scorer.forms import check_engine_rows
 from modelkit.scorer.outputs import check_kept
 from modelkit.scorer.scorer import Scorer, scorer_of
-from modelkit.scorer.tallier import Tallier, summed
+from modelkit.scorer.tallier import Tallier, summed_tallies
 
 GROUP = 16  # tallies that a task adds up
 
@@ -86,15 +86,22 @@ def drift(
     tallier = Tallier(profile, scores)
     wanted = tallier.columns([str(name) for name in rows.columns])
     parts = [delayed(tallier.frame)(part) for part in rows[wanted].to_delayed()]
+    return tallier.report(_in_tree(parts).compute(), alpha, seed)
+
+
+def _in_tree(parts: list[Any]) -> Any:
+    """The total of tallies that are not made yet, of which no task holds more than a group."""
+    from dask.delayed import delayed
+
     while len(parts) > 1:
         groups = [parts[at : at + GROUP] for at in range(0, len(parts), GROUP)]
         parts = [delayed(_total)(group) for group in groups]
-    return tallier.report(parts[0].compute(), alpha, seed)
+    return parts[0]
 
 
 def _total(found: Sequence[Sequence[Tally]]) -> list[Tally]:
     """The total of some tallies."""
-    return summed(chain.from_iterable(found))
+    return summed_tallies(chain.from_iterable(found))
 
 
 def _check(rows: Any) -> None:
@@ -102,4 +109,4 @@ def _check(rows: Any) -> None:
     import dask.dataframe
 
     known = isinstance(rows, dask.dataframe.DataFrame)
-    check_rows(rows, "a dask DataFrame, as dask.dataframe.from_pandas makes it", fits=known)
+    check_engine_rows(rows, "a dask DataFrame, as dask.dataframe.from_pandas makes it", fits=known)

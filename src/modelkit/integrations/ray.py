@@ -12,9 +12,9 @@ from modelkit.drift.report import DriftReport
 from modelkit.errors import DeviceError, importing
 from modelkit.model import Outputs
 from modelkit.package.load import Openable
-from modelkit.scorer.forms import check_rows
+from modelkit.scorer.forms import check_engine_rows
 from modelkit.scorer.scorer import Scorer, scorer_of
-from modelkit.scorer.tallier import Tallier, read_tallies, summed
+from modelkit.scorer.tallier import Tallier, read_tallies, summed_tallies
 
 ROWS = "a ray Dataset, as ray.data.from_pandas makes it"
 BATCH_ROWS = 4096
@@ -48,7 +48,7 @@ def score(
     """
     with importing("ray", "modelkit.integrations.ray"):
         import ray
-    check_rows(rows, ROWS, fits=hasattr(rows, "map_batches"))
+    check_engine_rows(rows, ROWS, fits=hasattr(rows, "map_batches"))
     on_gpu = {"device": "cuda"} if gpus and not isinstance(package, Scorer) else {}
     scorer = scorer_of(package, outputs=outputs, keep=keep, **on_gpu)
     if not gpus:
@@ -142,8 +142,8 @@ def drift(
     `score` adds them; `alpha` and `seed` are those of `mk.Detector`. Raises DriftError for no rows,
     outputs that the profile does not look at, and what `Profile.tally` refuses.
     """
-    check_rows(rows, ROWS, fits=hasattr(rows, "map_batches"))
+    check_engine_rows(rows, ROWS, fits=hasattr(rows, "map_batches"))
     tallier = Tallier(profile, scores)
     tallies = rows.map_batches(tallier.arrow, batch_size=None, batch_format="pyarrow")
     found = tallies.iter_batches(batch_format="pyarrow")  # which holds few of them at a time
-    return tallier.report(summed(read_tallies(found)), alpha, seed)
+    return tallier.report(summed_tallies(read_tallies(found)), alpha, seed)

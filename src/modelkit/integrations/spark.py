@@ -12,7 +12,7 @@ from modelkit.drift.tallies import Tally
 from modelkit.errors import SignatureError, importing
 from modelkit.package.load import Openable
 from modelkit.scorer.arrow import arrow_field, pyarrow
-from modelkit.scorer.forms import check_rows
+from modelkit.scorer.forms import check_engine_rows
 from modelkit.scorer.outputs import check_kept
 from modelkit.scorer.scorer import Scorer, scorer_of
 from modelkit.scorer.tallier import TALLY, Tallier, sum_batches
@@ -48,7 +48,7 @@ def score(
     with importing("pyspark", "modelkit.integrations.spark"):
         from pyspark.sql.pandas.types import from_arrow_schema
         from pyspark.sql.types import StructType
-    check_rows(rows, ROWS, fits=hasattr(rows, "mapInArrow"))
+    check_engine_rows(rows, ROWS, fits=hasattr(rows, "mapInArrow"))
     scorer = scorer_of(package, outputs=outputs, keep=keep)
     check_kept(scorer.keep, rows.columns)
     added = pyarrow().schema([_known(arrow_field(output)) for output in scorer.outputs])
@@ -76,7 +76,7 @@ def drift(
     columns that are missing, outputs that the profile does not look at, and what `Profile.tally`
     refuses.
     """
-    check_rows(rows, ROWS, fits=hasattr(rows, "mapInArrow"))
+    check_engine_rows(rows, ROWS, fits=hasattr(rows, "mapInArrow"))
     tallier = Tallier(profile, scores)
     wanted = tallier.columns(rows.columns)
     tallies = _mapped(rows, wanted, tallier.batches, f"{TALLY} binary").repartition(GROUPS)
@@ -94,13 +94,10 @@ def _mapped(
 
     They travel under names without dots and backquotes, which Spark would read as syntax.
     """
-    from pyspark.sql import functions
-
     names = [name for name in rows.columns if name in wanted]
-    columns = []
-    for i, name in enumerate(names):
-        columns.append(functions.col(_quoted(name)).alias(f"column{i}"))
-    return rows.select(columns).mapInArrow(partial(_renamed, names, function), schema)
+    plain = [f"column{i}" for i in range(len(names))]
+    selected = rows.select(*map(_quoted, names)).toDF(*plain)
+    return selected.mapInArrow(partial(_renamed, names, function), schema)
 
 
 def _renamed(
@@ -129,7 +126,7 @@ def _scored(
         columns = batch.columns[: len(scorer.keep)]
         outputs = batch.columns[len(scorer.keep) :]
         for column, field in zip(outputs, added, strict=True):
-            columns.append(column.cast(field.type))
+            columns.append(column if column.type == field.type else column.cast(field.type))
         yield pa.record_batch(columns, names=batch.schema.names)
 
 

@@ -16,7 +16,7 @@ from modelkit.metering.rows import answered_rows
 from modelkit.metering.totals import Totals
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Signature
-from modelkit.wrapper import Wrapper, check_wrapped
+from modelkit.wrapper import Wrapper, check_is_model
 
 if TYPE_CHECKING:
     from modelkit.metering.shared import SharedFolder
@@ -70,7 +70,7 @@ class Meter(Wrapper):
         shared: str | os.PathLike[str] | None = None,
         spans: bool = False,
     ) -> None:
-        check_wrapped(model, "Meter")
+        check_is_model(model, "a Meter")
         _refuse_two_meters(model)
         _refuse_several_versions(model)
         super().__init__(model)

@@ -20,7 +20,7 @@ from modelkit.package.load import (
     read_manifest,
 )
 from modelkit.package.write import member_of, write_package
-from modelkit.signature import Signature
+from modelkit.signature import Signature, coerce_as
 
 SUFFIXES = {npz.MEDIA_TYPE: ".npz", "application/json": ".json"}  # of a member, by media type
 
@@ -110,6 +110,8 @@ def _with_metadata(
     manifest: Manifest,
     metadata: dict[str, Any] | None,
 ) -> Manifest:
+    if metadata is not None and not isinstance(metadata, dict):
+        raise TypeError(f"metadata is a dict of JSON values, not {metadata!r:.80}")
     kept = check_metadata(manifest.metadata | (metadata or {}))
     return replace(manifest, format=FORMAT, metadata=kept)
 
@@ -147,15 +149,23 @@ def new_attachments(
 ) -> list[NewAttachment]:
     """The attachments of these, where they are not None.
 
-    Raises SignatureError and DriftError for those that do not fit the model.
+    Raises SignatureError and DriftError for those that do not fit the model, TypeError for a profile
+    that is none.
     """
     added = []
     if background is not None:
-        rows = encode_rows(signature.coerce(background), {})
+        rows = encode_rows(coerce_as(signature, background, "background="), {})
         added.append(NewAttachment(BACKGROUND, npz.MEDIA_TYPE, rows))
     if profile is not None:
+        _check_profile(profile)
         added.append(NewAttachment(*profile.to_attachment(signature)))
     return added
+
+
+def _check_profile(profile: object) -> None:
+    if not hasattr(profile, "to_attachment"):
+        kind = type(profile).__name__
+        raise TypeError(f"profile= is a Profile, as mk.Profile.fit makes it, not a {kind}")
 
 
 def with_attachments(

@@ -303,7 +303,12 @@ def _origin(source: Openable, **options: Any) -> partial[Model] | None:
 def inspect(source: Openable) -> Manifest:
     """Read what a package says about itself, without hashing its content or running anything.
 
-    Raises PackageError, as `load` does.
+    Args:
+        source: a path, the bytes of a package, or a binary file object, as `load` takes it.
+
+    Raises:
+        PackageError: for what is no package, or one whose manifest cannot be read.
+        OSError: for a file that cannot be read.
     """
     return read_manifest(container.read_zip(open_bytes(source)))
 
@@ -335,6 +340,16 @@ def chunk_rows(manifest: Manifest) -> int | None:
     return min(max(L2_BYTES // max(manifest.row_bytes, 1), 256), 16384)
 
 
+def _begun(data: memoryview, source: str | os.PathLike[str]) -> memoryview:
+    """The bytes of a file that begins as a package. Raises ContainerError, with its path."""
+    if data[:4] != container.LOCAL_MAGIC:
+        raise ContainerError(
+            f"{os.fspath(source)!r} is not a modelkit package, as mk.save writes one: a .mk file "
+            "starts with a zip member"
+        )
+    return data
+
+
 def open_bytes(source: Openable) -> memoryview:
     """A package as bytes; a file is mapped."""
     if isinstance(source, bytes | bytearray | memoryview):
@@ -354,7 +369,7 @@ def open_bytes(source: Openable) -> memoryview:
             )
         if status.st_size == 0:
             raise ContainerError(f"{os.fspath(source)!r} is empty, not a modelkit package")
-        return memoryview(mmap.mmap(handle, 0, access=mmap.ACCESS_READ))
+        return _begun(memoryview(mmap.mmap(handle, 0, access=mmap.ACCESS_READ)), source)
     finally:
         os.close(handle)
 

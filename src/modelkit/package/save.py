@@ -23,7 +23,7 @@ from modelkit.package.attach import NewAttachment, new_attachments, with_attachm
 from modelkit.package.proven import Proven, run_first
 from modelkit.package.write import member_of, write_package
 from modelkit.proto import opsets, row_bytes
-from modelkit.signature import Feeds, Signature
+from modelkit.signature import Feeds, Signature, coerce_as
 
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu")  # those that write every package
 PROVERS = {
@@ -169,7 +169,7 @@ def _golden(proven: Proven, rows: object) -> tuple[Feeds, bytes]:
     signature = proven.signature
     candidates: Iterator[Feeds]
     if rows is not None:
-        candidates = iter([signature.coerce(rows)])
+        candidates = iter([coerce_as(signature, rows, "golden=")])
         what = "the golden rows"
     elif proven.golden is not None:
         candidates = iter([proven.golden])

@@ -151,7 +151,9 @@ def _varints(raw: Array) -> Array:
     ends = np.flatnonzero(raw < 128)
     if len(ends) == len(raw):  # one byte each
         return raw
-    if not len(ends) or ends[-1] < len(raw) - 1 or ((raw[1:] == 0) & (raw[:-1] > 127)).any():
+    cut_short = not len(ends) or ends[-1] < len(raw) - 1
+    ends_in_nothing = (raw[1:] == 0) & (raw[:-1] > 127)
+    if cut_short or ends_in_nothing.any():
         raise _malformed("a list is cut short, or has a number in more bytes than it needs")
     longest = _longest(raw)
     if longest > 10:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from errno import ENOENT
 from pathlib import Path
 
 from modelkit.errors import PackageError
@@ -60,7 +61,10 @@ def replace_file(path: Path, members: container.Members) -> None:
 
 
 def _check_writable(path: Path) -> None:
-    """Refuse a file without any right to write, which a rename would not ask for."""
+    """Refuse a folder that is not there, and a file that nobody may write, which a rename would."""
+    folder = path.parent
+    if not folder.is_dir():
+        raise FileNotFoundError(ENOENT, "there is no folder to write the package to", str(folder))
     if path.exists() and not path.stat().st_mode & 0o222:
         raise PackageError(
             f"{str(path)!r} is read-only, as the files of a registry are, which never change; write "

@@ -202,7 +202,10 @@ class Registry:
         self._journal(name).check()
 
     def history(self, name: str, alias: str | None = None) -> tuple[Entry, ...]:
-        """Every entry of a model's log, the oldest first; or those that set one alias."""
+        """Every entry of a model's log, the oldest first; or those that set one alias.
+
+        It is empty where there are none, also for a name that the registry does not have.
+        """
         entries = self._journal(name).entries()
         return tuple(entry for entry in entries if alias in (None, entry.alias))
 
@@ -285,7 +288,10 @@ class Registry:
                 alias was set since the verdict.
             RegistryError: if the verdict is about something else, or no promotion.
             NotFound: if there is no such version, or no champion.
+            TypeError: for a policy that is none.
         """
+        if not hasattr(policy, "to_json"):
+            raise TypeError(f"policy is a mk.RolloutPolicy, not {policy!r:.80}")
         version = self.release(name, candidate).version
         record = policy.to_json()
 
@@ -370,7 +376,12 @@ class Registry:
             Conflict: if there are other bytes under this key.
             NotFound: if there is no such version.
             RegistryError: if the key is that of a verdict, which `register` keeps.
+            TypeError: for what is no bytes.
         """
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(
+                f"what is kept is bytes, such as report.to_json().encode(), not a {type(data).__name__}"
+            )
         self._versions.keep(self.release(name, version), key, data)
 
     def kept(self, name: str, version: str, key: str) -> bytes:

@@ -11,15 +11,17 @@ from typing import Any, TypeVar, final
 
 from modelkit import fields
 from modelkit.errors import RetrainError
+from modelkit.events import Retraining, emit
 from modelkit.jsonable import parse_json
 from modelkit.registry.authors import author
 from modelkit.registry.registry import Registry
 from modelkit.registry.shelf import Shelf
 from modelkit.retraining.policy import StandingAlarm
-from modelkit.retraining.run import RUN_STEPS, Claim, Run, RunFiles, run_of
+from modelkit.retraining.run import RUN_STEPS, Claim, Run, RunFiles, RunState, run_of
 
 RecordKind = TypeVar("RecordKind")
 PACKAGE = "package.mk"
+BY_GATE = ("blocked", "inconclusive")  # whose reason may name a slice, by a value of its rows
 THOUSAND = 1000  # a beat is named by milliseconds
 
 
@@ -155,11 +157,33 @@ class Desk:
         where = f"looks/{names[-1]}"
         return int(names[-1]), _object(Look, self._read(where), where)
 
-    def refuse(self, look: Look, number: int, last: Look | None) -> None:
-        """Record a refusal, if it is another one than the last, which has this number."""
-        if last is not None and _about(last) == _about(look):
+    def refuse(
+        self,
+        look: Look,
+        number: int,
+        last: Look | None,
+        *,
+        every: float,
+    ) -> None:
+        """Record a refusal, if it is another one than the last, which has this number.
+
+        Where refusals alternate, one in so many seconds is recorded: no file is ever removed.
+        """
+        if last is not None and _stands(last, look, every):
             return
         self._create(f"looks/{number + 1:010d}", fields.write_object(look))
+
+    def end(
+        self,
+        number: int,
+        state: RunState,
+        told: str,
+        at: float,
+    ) -> None:
+        """Record how a run ended, and tell of it; nothing where that is recorded already."""
+        about = {"state": state, "told": told, "at": at}
+        if self._create(f"{_folder(number)}/end", about):
+            tell_of(self.run(self.files(number), at))
 
     def _claim(self, path: str) -> Claim:
         return _object(Claim, self._read(path), path)
@@ -194,8 +218,32 @@ def _beat_time(name: str) -> float:
     return int(name.rpartition("-")[2]) / THOUSAND
 
 
+def _stands(last: Look, look: Look, every: float) -> bool:
+    """Whether the last refusal stands for this one too."""
+    if last.generation != look.generation:
+        return False
+    alike = _about(last) == _about(look)
+    return alike or 0 <= look.at - last.at < every
+
+
 def _about(look: Look) -> tuple[Any, ...]:
-    return look.refusal, look.generation, {alarm.key for alarm in look.standing}
+    return look.refusal, {alarm.key for alarm in look.standing}
+
+
+def tell_of(run: Run) -> None:
+    """Tell of a run as an event, which holds no value of a row."""
+    told = "" if run.state in BY_GATE else run.told
+    emit(
+        Retraining(
+            name=run.name,
+            run=run.number,
+            state=run.state,
+            reason=run.reason,
+            champion=run.champion,
+            version=run.version,
+            told=told,
+        )
+    )
 
 
 def _object(kind: type[RecordKind], plain: dict[str, Any], where: str) -> RecordKind:

@@ -97,7 +97,7 @@ def settled_run(
     files = desk.files(number)
     run = desk.run(files, now)
     if not files.end and not run.under_way:
-        desk.record(number, "end", {"state": run.state, "told": run.told, "at": run.ended})
+        desk.end(number, run.state, run.told, run.ended)
     return run, files
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from uuid import uuid4
 
 from modelkit.errors import RetrainError
+from modelkit.events import NotRetrained, emit
 from modelkit.registry.registry import Registry
-from modelkit.retraining.desk import Desk, Look, holder_here
+from modelkit.retraining.desk import Desk, Look, holder_here, tell_of
 from modelkit.retraining.past import CountLabelled, Past, past_of, retrain_state, settled_run
 from modelkit.retraining.policy import Due, RetrainPolicy, RetrainState, due
 from modelkit.retraining.run import Claim, Run, RunFiles
@@ -22,6 +23,8 @@ from modelkit.retraining.work import Judge, RunWork, Train
 RunTurn = tuple[int, Claim]  # the number of a run, and the claim by which it is this caller's
 FIRST = -2_208_988_800  # 1900, in POSIX seconds
 LAST = 32_503_680_000  # 3000; the milliseconds of today are beyond it
+LOOKS = 10  # other refusals than the last that are recorded in the time that an alarm must stand
+LOOKS_EVERY = 600.0  # seconds between them, where it need not stand
 MOST_CLAIMS = 3  # of a run: one that ends each of its processes is not begun for ever
 
 
@@ -91,6 +94,7 @@ def retrain(  # noqa: PLR0913 - all but three by keyword
         return turn
     number, claim = turn
     files = desk.files(number)
+    tell_of(desk.run(files, clock()))
     champion = registry.release(name, files.first.champion)
     training = training_of(champion, number, files.first, claim, place)
     work = RunWork(
@@ -98,6 +102,8 @@ def retrain(  # noqa: PLR0913 - all but three by keyword
     )
     work.go_on()
     run, _ = settled_run(desk, number, clock())
+    if run.state == "on trial":
+        tell_of(run)
     close_with([run], watched)
     return run
 
@@ -128,7 +134,7 @@ def _turn(
             state = retrain_state(past, alarms_of(watched), policy, labelled, asked)
             answer = due(policy, state, past.now)
             if answer.refusal:
-                return _refused(desk, past, answer, state)
+                return _refused(desk, past, answer, state, policy)
             turn = _begun(desk, past, answer, state, policy)
         if turn is not None:  # else somebody was faster, and there is more to know now
             return turn
@@ -168,7 +174,7 @@ def _taken_over(
     last = files.claims[-1]
     if last.number >= MOST_CLAIMS:
         told = f"{last.number} processes ended in it, the last one {last.holder}"
-        desk.record(files.number, "end", {"state": "failed", "told": told, "at": now})
+        desk.end(files.number, "failed", told, now)
         return None
     claim = replace(
         last,
@@ -186,7 +192,9 @@ def _refused(
     past: Past,
     answer: Due,
     state: RetrainState,
+    policy: RetrainPolicy,
 ) -> Run:
     look = Look(past.now, answer.refusal, answer.told, past.champion.generation, state.standing)
-    desk.refuse(look, *past.look)
+    desk.refuse(look, *past.look, every=policy.persist / LOOKS or LOOKS_EVERY)
+    emit(NotRetrained(desk.name, answer.refusal, answer.told))
     return look.run(desk.name)

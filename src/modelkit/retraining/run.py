@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, final
 
-from modelkit import fields, html, jsonable
+from modelkit import html
 from modelkit.errors import RetrainError
+from modelkit.recorded import from_record, to_record
 from modelkit.registry.log import ALIAS, CHAMPION, DECIDED, ROLLOUT, Entry
 from modelkit.retraining.policy import StandingAlarm
 
@@ -95,15 +95,13 @@ class Run:
 
     def to_json(self) -> str:
         """Everything, as one line of ASCII."""
-        plain = {"schema": RUN_SCHEMA} | jsonable.to_plain(fields.write_object(self))
-        return json.dumps(plain, allow_nan=False, sort_keys=True)
+        return to_record(self, RUN_SCHEMA)
 
     @staticmethod
     def from_json(text: str) -> Run:
         """The inverse of `to_json`. Raises RetrainError for any other text."""
         try:
-            plain = jsonable.parse_record(text, RUN_SCHEMA)
-            return fields.read_object(Run, plain, "run")
+            return from_record(Run, text, RUN_SCHEMA, "run")
         except (TypeError, ValueError) as error:
             raise RetrainError(f"this is no Run in JSON: {error}") from error
 

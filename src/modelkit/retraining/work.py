@@ -101,8 +101,7 @@ class RunWork:
         state: RunState,
         told: str,
     ) -> None:
-        about = {"state": state, "told": told, "at": self._clock()}
-        self._desk.record(self._number, "end", about)
+        self._desk.end(self._number, state, told, self._clock())
 
     def _fail(self, step: str, error: Exception) -> None:
         """End the run; what the error says stays with the caller, since it may hold a row."""

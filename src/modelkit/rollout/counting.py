@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import isfinite
 from typing import Any, final
 
@@ -32,6 +32,7 @@ from modelkit.rollout.entries import (
     TickEntries,
 )
 from modelkit.rollout.guards import (
+    BLAMED_KINDS,
     ERROR_EVENTS,
     LONGER_KINDS,
     NONFINITE_EVENTS,
@@ -43,6 +44,7 @@ from modelkit.rollout.guards import (
 )
 from modelkit.rollout.keyed import MOST_KEYS
 from modelkit.rollout.policy import RolloutPolicy
+from modelkit.rollout.stretch import Stretch
 
 WARM_CALLS = 50  # of each arm, which may be slow because it is new
 LEAST_TIMES = 100  # of the champion, for quantiles
@@ -82,19 +84,31 @@ def _two_counts() -> TwoCounts:
     return itertools.count(), itertools.count()
 
 
+def _two_deques() -> tuple[deque[int], deque[int]]:
+    return deque(maxlen=MOST_TIMES), deque(maxlen=MOST_TIMES)
+
+
 @final
 class Memory:
     """What is known from one stage of a rollout to the next.
 
+    Args:
+        draw: gives numbers from 0 to 1, which choose the long calls that count.
+
     Attributes:
         slow: the nanoseconds from which a call is slow, with the names of the kinds of a call that
-            is, and of one of the candidate that is so by more than what does not matter. The least
-            comes first.
+            is, of one of the candidate that is so by more than what does not matter, and of one of
+            these that counts against it. The least comes first.
+        stretch: of the candidate.
+        blamed: the share of its long calls that count against it.
         arms: the number of calls that each arm had, which is then warm.
     """
 
-    def __init__(self) -> None:
-        self.slow: tuple[tuple[int, str, str], ...] = ()
+    def __init__(self, draw: Callable[[], float]) -> None:
+        self.draw = draw
+        self.slow: tuple[tuple[int, str, str, str], ...] = ()
+        self.stretch = Stretch()
+        self.blamed = 0.0
         self.arms = ByArm()
 
 
@@ -119,6 +133,7 @@ class Counters:
         "_longer",
         "_marks",
         "_memory",
+        "_missing",
         "_plain",
         "_policy",
         "_taken",
@@ -142,9 +157,10 @@ class Counters:
         self._checks_finite = NONFINITE_EVENTS in names
         self._timed = SLOW_EVENTS in names
         self._longer = sum(int(guard.longer * A_SECOND) for guard in policy.guards)  # of one
+        self._missing: set[str] = set()  # whose function raised an error
         self._marks = [guard for guard in policy.guards if guard.mark is not None]
         self._entries: deque[tuple[Any, ...]] = deque()
-        self._times: deque[int] = deque(maxlen=MOST_TIMES)
+        self._times = _two_deques()
         # `next` of a count is atomic.
         self._plain = _two_counts()
         self._keyed = _two_counts()
@@ -190,14 +206,10 @@ class Counters:
     ) -> None:
         """Count what is bad about an answer, which took so many nanoseconds."""
         if self._timed:
-            for least, kind, longer in self._memory.slow:
-                if took <= least:
-                    break
-                self._event(kind, unit, in_candidate, number)
-                if in_candidate and took - self._longer > least:
-                    self._event(longer, unit, in_candidate, number)
-            if not in_candidate:
-                self._times.append(took)
+            slow = self._memory.slow
+            if slow and took > slow[0][0]:
+                self._took_long(unit, in_candidate, number, took)
+            self._times[in_candidate].append(took)
         if self._checks_finite and not is_finite(answers):
             self._event(NONFINITE_EVENTS, unit, in_candidate, number)
         if self._marks:
@@ -205,6 +217,25 @@ class Counters:
                 self._event(kind, unit, in_candidate, number)
         if number:
             self._end(unit, in_candidate)
+
+    def _took_long(
+        self,
+        unit: int | None,
+        in_candidate: bool,  # noqa: FBT001
+        number: int,
+        took: int,
+    ) -> None:
+        """Count a slow answer."""
+        memory = self._memory
+        blamed = in_candidate and memory.draw() < memory.blamed
+        for least, slow, longer, against in memory.slow:
+            if took <= least:
+                return
+            self._event(slow, unit, in_candidate, number)
+            if in_candidate and took - self._longer > least:
+                self._event(longer, unit, in_candidate, number)
+                if blamed:
+                    self._event(against, unit, in_candidate, number)
 
     def failed(
         self,
@@ -288,7 +319,7 @@ class Counters:
 
     def answered_in_shadow(self, took: int) -> None:
         """Note how long the champion took, from which the next stage begins."""
-        self._times.append(took)
+        self._times[False].append(took)
 
     def _marked(self, answers: Outputs) -> list[str]:
         found = []
@@ -298,7 +329,9 @@ class Counters:
                 if guard.mark is not None and guard.mark(answers):
                     found.append(guard.name)
             except Exception:  # noqa: BLE001 - it must not reach the caller
-                self._entries.append((MISSING, guard.name))
+                if guard.name not in self._missing:
+                    self._missing.add(guard.name)
+                    self._entries.append((MISSING, guard.name))
         return found
 
     @property
@@ -337,11 +370,17 @@ class Counters:
             return
         for guard in self._policy.guards:
             if guard.name == SLOW_EVENTS and guard.above is not None:
-                self._memory.slow = ((int(guard.above * A_SECOND), SLOW_EVENTS, ""),)
+                self._memory.slow = ((int(guard.above * A_SECOND), SLOW_EVENTS, "", ""),)
                 return
-        if len(self._times) >= LEAST_TIMES:
-            times = sorted(self._times)
-            self._times.clear()
+        champion, candidate = self._times
+        if len(champion) >= LEAST_TIMES:
+            times = sorted(champion)
             last = len(times) - 1
             limits = [times[last * quantile // 100] for quantile in QUANTILES]
-            self._memory.slow = tuple(zip(limits, SLOW_KINDS, LONGER_KINDS, strict=True))
+            kinds = zip(limits, SLOW_KINDS, LONGER_KINDS, BLAMED_KINDS, strict=True)
+            memory = self._memory
+            memory.slow = tuple(kinds)
+            memory.stretch.take(tuple(candidate), limits[0])
+            memory.blamed = memory.stretch.blamed(limits[0], self._longer)
+            champion.clear()
+            candidate.clear()

@@ -128,6 +128,13 @@ class Counts:
     missing: tuple[str, ...] = ()
 
     @property
+    def entries(self) -> int:
+        """How many values it holds: keys, and losses."""
+        keys = sum(len(happened.keys) for happened in self.events.values())
+        losses = len(self.labels) + len(self.posted) + len(self.differences)
+        return keys + losses + len(self.keys) + len(self.done)
+
+    @property
     def anything(self) -> bool:
         """Whether anything was counted."""
         happened = any(each != Happened() for each in self.events.values())

@@ -23,6 +23,7 @@ from modelkit.rollout.shadow import Shadow
 from modelkit.rollout.trial import Trial
 
 Loss = float | Callable[[Outputs], float]
+MOST_TOLD = 100_000  # losses that wait to be weighed; no more are taken then
 
 
 @final
@@ -39,6 +40,11 @@ class Course:
         began: the time, in seconds of the clock that the trial goes by.
         stage: the stage to begin with.
         joint: whether other processes take part in it, which may have answered a key.
+
+    Attributes:
+        room: how many losses may wait; fewer where what was counted before cannot be handed on.
+        turned_away: the losses that came when so many waited.
+        lost: the ticks of which nothing counts, for which there was no room.
     """
 
     def __init__(  # noqa: PLR0913
@@ -73,10 +79,16 @@ class Course:
         self._random = random.Random(seed)  # noqa: S311 - it draws arms
         self._rescue = rescue
         self._joint = joint
-        self._memory = Memory()
+        # Not of the draws of arms, which would depend on how long calls take.
+        self._draws = random.Random(seed)  # noqa: S311
+        self._memory = Memory(self._draws.random)
         self._counters = Counters(policy, self._memory)
         # Of no stage's counters: what is told while a stage ends counts in the next tick.
         self._told: deque[Label | Posted | float] = deque()
+        self._kept = Counts()  # of ticks that are left out
+        self.room = MOST_TOLD
+        self.turned_away = 0
+        self.lost = 0
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -119,12 +131,25 @@ class Course:
     def collect(self) -> Counts:
         """What was counted since the last time. For one thread at once."""
         told = [self._told.popleft() for _ in range(len(self._told))]
+        kept = self._kept
+        self._kept = Counts()
         return replace(
-            self._counters.collect(),
+            kept + self._counters.collect(),
             labels=tuple(each for each in told if isinstance(each, Label)),
             posted=tuple(each for each in told if isinstance(each, Posted)),
             differences=tuple(each for each in told if isinstance(each, float)),
         )
+
+    def leave_out(self) -> None:
+        """Let what was counted since the last time count no more.
+
+        That a tick is left out has to be clear before it begins, so that nothing that either arm
+        does is a reason. What was told is kept, and so are the keys: a loss is of the stage in
+        which its key was answered.
+        """
+        counts = self._counters.collect()
+        self._kept += Counts(keys=counts.keys, missing=counts.missing)
+        self.lost += 1
 
     def enter(self, stage: int) -> Routed | Shadowed:
         """The lineup of another stage."""
@@ -139,6 +164,9 @@ class Course:
             )
         if not callable(loss):
             loss = check_loss(loss)
+        if len(self._told) >= self.room:
+            self.turned_away += 1
+            return False
         unit = hash_of(key, self._salt)
         if self._joint and not self.outcomes.knows(unit):
             return self._post(unit, loss, self.outcomes)
@@ -183,6 +211,7 @@ class Course:
         """Begin anew in the child of a fork, with other draws, and nothing counted yet."""
         self.collect()
         self._random.seed(None if self._seed is None else self._seed + random.getrandbits(64))
+        self._draws.seed(random.getrandbits(64))
         if self.shadow is not None:
             self.shadow.after_fork()
         if self.outcomes is not None:

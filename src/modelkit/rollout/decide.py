@@ -9,6 +9,7 @@ from typing import Literal, final
 from modelkit.rollout.policy import RolloutPolicy
 
 Kind = Literal["continue", "advance", "rollback", "promote", "hold"]
+FURTHER_KEYS = "there are more keys than are counted, so that further ones give none"
 WORSENING = 2.3  # the logarithm of 10: nothing is promoted whose newest evidence is against it
 
 
@@ -25,6 +26,7 @@ class Weighed:
         now: that it is worse, now.
         pauses: whether `worse` only holds the rollout, as that of disagreement does.
         void: why nothing can be said, or "".
+        full: whether there are more keys than are counted.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Weighed:
     now: float = 0.0
     pauses: bool = False
     void: str = ""
+    full: bool = False
 
 
 @final
@@ -157,7 +160,8 @@ def lacks(policy: RolloutPolicy, standing: Standing) -> list[str]:
         if guard.better is None:
             continue
         if guard.better < policy.to_promote:
-            found.append(f"{guard.name}: too little evidence for a promotion")
+            what = f"{guard.name}: too little evidence for a promotion"
+            found.append(f"{what}, and {FURTHER_KEYS}" if guard.full else what)
         elif guard.now >= WORSENING:
             found.append(f"{guard.name}: it became worse of late")
     return found

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
+from numbers import Real
 from typing import final
 
 from modelkit.errors import RolloutError
@@ -21,8 +22,21 @@ KINDS = (ERROR_EVENTS, SLOW_EVENTS, NONFINITE_EVENTS, REFUSED_EVENTS, DISAGREEME
 FLOOR = 0.001  # one call in a thousand
 # Seconds of one call: more than what the arm with fewer calls loses by colder caches and smaller batches.
 MATERIAL = 0.01
+NUMBERS = ("worse", "better", "floor", "above", "margin", "tolerance", "material")  # of a guard
 
 Mark = Callable[[Outputs], object]
+
+
+def check_numbers(
+    what: str,
+    held: object,
+    names: Sequence[str],
+) -> None:
+    """Raise RolloutError where one of these attributes is neither a number nor None."""
+    for name in names:
+        value = getattr(held, name)
+        if value is not None and not isinstance(value, Real):
+            raise RolloutError(f"{what}: {name} is a number, not {value!r:.80}")
 
 
 @final
@@ -74,6 +88,7 @@ class Guard:
     material: float | None = None
 
     def __post_init__(self) -> None:
+        check_numbers(f"guard {self.name!r}", self, NUMBERS)
         self._check_name()
         self._check_material()
         for name in ("worse", "better"):
@@ -149,7 +164,7 @@ class Guard:
         """The kinds of events that are counted for it, by name."""
         if self.name != SLOW_EVENTS or self.above is not None:
             return (self.name,)
-        return (*SLOW_KINDS, *LONGER_KINDS) if self.longer else SLOW_KINDS
+        return (*SLOW_KINDS, *LONGER_KINDS, *BLAMED_KINDS) if self.longer else SLOW_KINDS
 
     def without_mark(self) -> Guard:
         """The guard as it can be written down. Raises RolloutError for a mark of your own."""
@@ -165,6 +180,8 @@ QUANTILES = (50, 90, 99)  # of the champion's times, in percent
 SLOW_KINDS = tuple(f"{SLOW_EVENTS}:{quantile}" for quantile in QUANTILES)
 # Calls of the candidate that are slow by more than what does not matter.
 LONGER_KINDS = tuple(f"longer:{quantile}" for quantile in QUANTILES)
+# Of these, those that count against it; see `stretch`.
+BLAMED_KINDS = tuple(f"blamed:{quantile}" for quantile in QUANTILES)
 USUAL_GUARDS = (
     Guard(ERROR_EVENTS),
     Guard(SLOW_EVENTS),

@@ -14,12 +14,15 @@ from modelkit.errors import Conflict
 from modelkit.registry.log import CHAMPION, State, Underway
 from modelkit.registry.registry import Registry
 from modelkit.rollout.counts import Counts
-from modelkit.rollout.course import Course
+from modelkit.rollout.course import MOST_TOLD, Course
 from modelkit.rollout.decide import Decision
 from modelkit.rollout.shared import SharedCounts
 from modelkit.rollout.switch import Switch, tell, worth_telling
 
 NEARLY = 0.9  # of a tick has to be over before somebody adds up
+# What waits to be written, while a log is gone. Then no more is counted.
+MOST_TICKS = 100
+MOST_WAITING = 200_000  # keys and losses
 
 
 @final
@@ -61,13 +64,21 @@ class Joined:
         self._shared = SharedCounts(registry.shelf(name, rollout), uuid.uuid4().hex)
         self._waiting: list[tuple[int, Counts]] = []  # by stage, not written yet
         self._thread: threading.Thread | None = None
+        self._without = 0  # ticks that ended while the thread was still at work
         self._read_sums()
 
     def counted(self) -> None:
         """A tick is over: hand on what was counted here, in a thread."""
         if self._thread is not None and self._thread.is_alive():
+            self._without += 1
+            if self._without > MOST_TICKS:
+                self.course.leave_out()
             return  # what is counted meanwhile comes with the next tick
-        self.collect()
+        self._without = 0
+        if self.course.room:
+            self.collect()
+        else:
+            self.course.leave_out()
         self._thread = self._switch.start(self._weigh)
 
     def collect(self) -> None:
@@ -75,6 +86,15 @@ class Joined:
         counts = self.course.collect()
         if counts.anything:
             self._waiting.append((self.course.stage, counts))
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Say how many losses may come until what waits is written."""
+        entries = sum(counts.entries for _, counts in self._waiting)
+        room = min(MOST_TOLD, MOST_WAITING - entries)
+        if len(self._waiting) >= MOST_TICKS:
+            room = 0
+        self.course.room = max(room, 0)
 
     def hand_on(self, patience: float) -> None:
         """Write what was counted here and is not written yet: this process ends."""
@@ -94,6 +114,7 @@ class Joined:
         while self._waiting:
             self._shared.write(*self._waiting[0])
             del self._waiting[0]
+        self._make_room()
 
     def _weigh(self) -> None:
         """Add up what was counted everywhere, weigh it, and decide."""
@@ -199,6 +220,7 @@ class Joined:
         """In the child of a fork, be a process of its own, which has read what its parent has."""
         self._thread = None
         self._waiting = []
+        self._make_room()
         self._shared = self._shared.of_process(uuid.uuid4().hex)
 
 

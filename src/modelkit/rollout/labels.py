@@ -184,4 +184,11 @@ class LossEvidence:
         if self._skewed:
             void = "labels come for one arm more often than for the other"
         evidence = self._evidence
-        return Weighed(LATE_LOSSES, self._worse, evidence.log_within, evidence.log_worse, void=void)
+        return Weighed(
+            name=LATE_LOSSES,
+            worse=self._worse,
+            better=evidence.log_within,
+            now=evidence.log_worse,
+            void=void,
+            full=self.full,
+        )

@@ -10,7 +10,7 @@ from typing import Any, final
 
 from modelkit import fields
 from modelkit.errors import RolloutError
-from modelkit.rollout.guards import DISAGREEMENTS, USUAL_GUARDS, Guard
+from modelkit.rollout.guards import DISAGREEMENTS, USUAL_GUARDS, Guard, check_numbers
 
 DAY = 86_400.0
 KEY_CALLS = 20
@@ -41,6 +41,7 @@ class RolloutStage:
     units: int = 0
 
     def __post_init__(self) -> None:
+        check_numbers("a stage", self, ("share", "seconds", "units"))
         if not 0 <= self.share <= 1:
             raise RolloutError(f"the share of a stage is from 0 to 1, not {self.share!r}")
         if self.drawn and not LEAST_SHARE <= self.share <= 1 - LEAST_SHARE:
@@ -104,6 +105,7 @@ class RolloutPolicy:
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(self.stages))
         object.__setattr__(self, "guards", tuple(self.guards))
+        check_numbers("a rollout", self, ("alpha", "horizon", "tick", "key_calls"))
         _check_stages(self.stages)
         _check_guards(self)
         if not 0 < self.alpha < 1:

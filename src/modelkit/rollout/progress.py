@@ -257,6 +257,15 @@ def _notes(switch: Switch, course: Course | None) -> tuple[str, ...]:
         found.append(f"it has ended, and {_named(identity_of(switch.champion))} answers everything")
     if course.trial.full:
         found.append("there are more keys than are counted; the further ones count no more")
+    if course.lost:
+        found.append(
+            f"nothing counts of {course.lost:,} ticks: what was counted before could not be written"
+        )
+    if course.turned_away:
+        found.append(
+            f"{course.turned_away:,} losses were not taken, as too many waited to be weighed: tell "
+            "them again"
+        )
     if course.shadow is not None and course.shadow.dropped:
         found.append(f"{course.shadow.dropped:,} calls were not shadowed: the queue was full")
     if course.shadow is not None and course.shadow.failures:

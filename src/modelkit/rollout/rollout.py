@@ -227,12 +227,15 @@ class Rollout(Model):
     def promote(self, reason: str = "by hand") -> None:
         """Let the candidate answer everything from now on, whatever the evidence.
 
-        Raises RolloutError where no rollout is under way, and Conflict where somebody else decided.
+        `reason` stands in the status, and in the history of a registry. Raises RolloutError where
+        no rollout is under way, and Conflict where somebody else decided.
         """
         self._decide("promote", reason)
 
     def rollback(self, reason: str = "by hand") -> None:
         """Let the champion answer everything; after a promotion, the one before, which is warm.
+
+        `reason` stands in the status, and in the history of a registry.
 
         Raises:
             RolloutError: if there is nothing to go back from.

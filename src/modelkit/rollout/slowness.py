@@ -11,7 +11,7 @@ import numpy as np
 from modelkit.rollout.arms import log_mean
 from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone
 from modelkit.rollout.decide import Weighed
-from modelkit.rollout.guards import LONGER_KINDS, QUANTILES, SLOW_KINDS, Guard
+from modelkit.rollout.guards import BLAMED_KINDS, LONGER_KINDS, QUANTILES, SLOW_KINDS, Guard
 from modelkit.rollout.policy import RolloutStage
 from modelkit.rollout.weighing import StreamEvidence
 
@@ -58,7 +58,8 @@ class QuantileEvidence:
     """The evidence that calls are slower than quantiles of the champion's times.
 
     A rollback needs it twice: as the calls were, and with those of the candidate quicker by what
-    does not matter. A promotion goes by the latter.
+    does not matter, of which only those count that its longer runs do not explain; see `stretch`.
+    A promotion goes by all that are still slow when they are quicker by so much.
     """
 
     def __init__(
@@ -71,34 +72,37 @@ class QuantileEvidence:
         self._whole = whole
         self._as_it_was = _OfQuantiles(guard, whole=whole)
         self._quicker = _OfQuantiles(guard, whole=whole) if guard.longer else self._as_it_was
+        self._blamed = _OfQuantiles(guard, whole=whole) if guard.longer else self._as_it_was
 
     @property
     def full(self) -> bool:
         """Whether further keys are not counted."""
-        return self._as_it_was.full or self._quicker.full
+        return self._as_it_was.full or self._quicker.full or self._blamed.full
 
     def tick(self, stage: RolloutStage, counts: Counts) -> None:
         """Take the counts of a tick."""
         self._as_it_was.tick(stage, counts)
         if self._guard.longer:
-            self._quicker.tick(stage, with_quicker_candidate(counts))
+            self._quicker.tick(stage, with_fewer_of_candidate(counts, LONGER_KINDS))
+            self._blamed.tick(stage, with_fewer_of_candidate(counts, BLAMED_KINDS))
 
     def weighed(self) -> Weighed:
         """The evidence."""
-        worse = min(self._as_it_was.worse, self._quicker.worse)
+        worse = min(self._as_it_was.worse, self._blamed.worse)
         return Weighed(
             name=self._guard.name,
             worse=worse - log(2) if self._whole else worse,
             better=self._quicker.better,
-            now=min(self._as_it_was.now, self._quicker.now),
+            now=min(self._as_it_was.now, self._blamed.now),
+            full=self.full,
         )
 
 
-def with_quicker_candidate(counts: Counts) -> Counts:
-    """The counts if each call of the candidate had been quicker by what does not matter."""
+def with_fewer_of_candidate(counts: Counts, kinds: tuple[str, ...]) -> Counts:
+    """The counts if only these calls of the candidate had been slow, of each quantile a kind."""
     events: dict[str, Happened] = {}
-    for slow, longer in zip(SLOW_KINDS, LONGER_KINDS, strict=True):
-        theirs = counts.events.get(longer, Happened())
+    for slow, fewer in zip(SLOW_KINDS, kinds, strict=True):
+        theirs = counts.events.get(fewer, Happened())
         ours = counts.events.get(slow, Happened())
         events[slow] = Happened(
             ByArm(theirs.plain.candidate, ours.plain.champion),
@@ -109,7 +113,7 @@ def with_quicker_candidate(counts: Counts) -> Counts:
     for key in counts.done:
         bad = key.bad
         if key.candidate:
-            kinds = zip(SLOW_KINDS, LONGER_KINDS, strict=True)
-            bad = {slow: bad.get(longer, 0.0) for slow, longer in kinds}
+            pairs = zip(SLOW_KINDS, kinds, strict=True)
+            bad = {slow: bad.get(fewer, 0.0) for slow, fewer in pairs}
         done.append(KeyDone(key.key, key.candidate, bad))
     return replace(counts, events=events, done=tuple(done))

@@ -264,6 +264,7 @@ class EventEvidence:
             better=self._stream.log_better,
             now=log(self._stream.worse.value),
             void=self._void,
+            full=self.full,
         )
 
 

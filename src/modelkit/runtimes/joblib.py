@@ -31,7 +31,8 @@ from modelkit.errors import (
 from modelkit.frames import blank_column, whole_array
 from modelkit.function_model import check_output
 from modelkit.manifest import Manifest
-from modelkit.model import Call, Model, Outputs, reopening
+from modelkit.model import Call, Model, Outputs
+from modelkit.pickling import reopening
 from modelkit.runtimes.machine import usable_cpus
 from modelkit.runtimes.series import as_fitted, series_of
 from modelkit.signature import Feeds, Signature

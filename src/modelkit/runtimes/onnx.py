@@ -14,7 +14,8 @@ from modelkit.device import CPU, DeviceName, Placement, parse_device
 from modelkit.errors import ClosedError, ForkedModelError, ModelkitError
 from modelkit.forks import watch
 from modelkit.manifest import Manifest
-from modelkit.model import Call, Model, Outputs, reopening
+from modelkit.model import Call, Model, Outputs
+from modelkit.pickling import reopening
 from modelkit.runtimes.bulk import Gathered, chunk_bounds, run_all
 from modelkit.runtimes.deadline import run_until
 from modelkit.runtimes.ends import check_ends

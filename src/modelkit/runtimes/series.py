@@ -93,7 +93,7 @@ def _truths(
     if not set(numbers[~gone].tolist()) <= {0.0, 1.0}:
         return pd.Series(numbers)
     known = dtype.categories.tolist()
-    codes = [-1 if gap else known.index(bool(v)) for v, gap in zip(numbers, gone, strict=True)]
+    codes = [-1 if np.isnan(number) else known.index(bool(number)) for number in numbers]
     return pd.Series(pd.Categorical.from_codes(codes, dtype=dtype))
 
 
@@ -132,7 +132,13 @@ def as_fitted(values: Array, dtype: np.dtype[Any]) -> Array:
     """Floats as the whole numbers that the estimator was fitted on, if all of them are whole."""
     if values.dtype == dtype or dtype.kind not in "iub" or not np.isfinite(values).all():
         return values
-    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    if (values < low).any() or (values > high).any() or (values != np.rint(values)).any():
-        return values
-    return values.astype(dtype)
+    low, high = _bounds_of(dtype)
+    fits = (low <= values) & (values <= high) & (values == np.rint(values))
+    return values.astype(dtype) if fits.all() else values
+
+
+def _bounds_of(dtype: np.dtype[Any]) -> tuple[int, int]:
+    if dtype.kind == "b":
+        return 0, 1
+    bounds = np.iinfo(dtype)
+    return bounds.min, bounds.max

@@ -11,7 +11,8 @@ import numpy as np
 from modelkit.device import Placement
 from modelkit.errors import ClosedError
 from modelkit.manifest import Manifest
-from modelkit.model import Call, Model, Outputs, reopening
+from modelkit.model import Call, Model, Outputs
+from modelkit.pickling import reopening
 from modelkit.runtimes.bulk import Gathered, run_all
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.signature import Feeds, Signature

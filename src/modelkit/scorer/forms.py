@@ -31,6 +31,15 @@ def check_table(rows: Any) -> None:
         raise TypeError(f"this is a {type(rows).__name__} and no Arrow table: {FORMS}")
 
 
+def check_schema(rows: Any) -> None:
+    """Raise TypeError for anything but the schema of an Arrow table, such as the table itself."""
+    if not is_a(rows, "pyarrow", "Schema"):
+        raise TypeError(
+            f"this is a {type(rows).__name__} and no Arrow schema: pass that of the rows, as "
+            "table.schema"
+        )
+
+
 def check_batch(rows: Any) -> None:
     """Raise TypeError for anything but a record batch, such as the columns of a table."""
     if not is_a(rows, "pyarrow", "RecordBatch"):
@@ -40,7 +49,7 @@ def check_batch(rows: Any) -> None:
         )
 
 
-def check_rows(
+def check_engine_rows(
     rows: Any,
     wanted: str,
     *,

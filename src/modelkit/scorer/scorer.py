@@ -228,6 +228,7 @@ class Scorer:
     def schema(self, rows: Any) -> Any:
         """The Arrow schema of scored rows, for rows of this Arrow schema; nothing is run."""
         pa = arrow.pyarrow()
+        forms.check_schema(rows)
         check_kept(self._keep, rows.names)
         kept = [rows.field(name) for name in self._keep]
         return pa.schema([*kept, *map(arrow.arrow_field, self.outputs)])

@@ -124,7 +124,7 @@ class Tallier:
         """One record batch of the tally of a stream of Arrow record batches."""
         pa = arrow.pyarrow()
         own = (self._of_table(pa.Table.from_batches([each])) for each in batches if each.num_rows)
-        yield from _table(summed(own)).to_batches()
+        yield from _table(summed_tallies(own)).to_batches()
 
     def frame(self, frame: Any) -> list[Tally]:
         """The tally of a pandas frame, none for no rows."""
@@ -153,7 +153,7 @@ class Tallier:
         return detector.test(Tally.total(tallies))
 
 
-def summed(tallies: Iterable[Tally]) -> list[Tally]:
+def summed_tallies(tallies: Iterable[Tally]) -> list[Tally]:
     """The total of a stream of tallies, of which two are held at a time; none for none."""
     total: list[Tally] = []
     for tally in tallies:
@@ -170,7 +170,7 @@ def read_tallies(tables: Iterable[Any]) -> Iterator[Tally]:
 
 def sum_batches(batches: Iterable[Any]) -> Iterator[Any]:
     """One record batch of the total of the tallies in a stream of record batches."""
-    total = summed(read_tallies(batches))
+    total = summed_tallies(read_tallies(batches))
     yield from _table(total).to_batches()
 
 
@@ -205,7 +205,9 @@ def _array(column: Any, name: str) -> Any:
     if not arrow.is_list(column):
         return column
     block = arrow.as_block(column, name)
-    return block.astype(np.float64).filled(np.nan) if np.ma.isMaskedArray(block) else block
+    if not np.ma.isMaskedArray(block):
+        return block
+    return np.ma.filled(block.astype(np.float64), np.nan)
 
 
 def _table(tallies: Sequence[Tally]) -> Any:

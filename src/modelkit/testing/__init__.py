@@ -17,6 +17,7 @@ from modelkit.errors import SignatureError
 from modelkit.model import Model, Outputs
 from modelkit.spec import check_dims, numpy_dtype
 from modelkit.testing.client import Client, Response
+from modelkit.wrapper import check_is_model
 
 __all__ = ["Client", "Response", "check_model"]
 
@@ -40,7 +41,9 @@ def check_model(
 
     Raises:
         AssertionError: saying which check failed and how.
+        TypeError: for what is no Model.
     """
+    check_is_model(model, "check_model")
     for check in (
         outputs_match_the_signature,
         verbs_agree,
@@ -148,7 +151,8 @@ def zero_rows_give_zero_rows(
     if model.signature.batch is None:
         return
     feeds = model.signature.coerce(X)
-    got = model.run(model.signature.columns({name: feed[:0] for name, feed in feeds.items()}))
+    empty = {name: feed[:0] for name, feed in feeds.items()}
+    got = model.run(model.signature.columns(empty))
     for spec in model.signature.outputs:
         array = got[spec.name]
         assert array.dtype == numpy_dtype(spec.dtype), f"{spec.name} is {array.dtype}"
@@ -180,9 +184,11 @@ def threads_do_not_disturb_each_other(
     """Many threads that call at once each get the answer to their own rows."""
     rows = _single_rows(model, X)
     alone = [model.run(row) for row in rows]
+    places = [call % len(rows) for call in range(64)]
     with ThreadPoolExecutor(8) as pool:
-        for i, got in enumerate(pool.map(lambda i: model.run(rows[i % len(rows)]), range(64))):
-            _same(got, alone[i % len(rows)], rtol, atol, f"call {i}")
+        answers = pool.map(lambda place: model.run(rows[place]), places)
+        for call, (place, got) in enumerate(zip(places, answers, strict=True)):
+            _same(got, alone[place], rtol, atol, f"call {call}")
 
 
 def rows_do_not_depend_on_their_batch(

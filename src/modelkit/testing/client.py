@@ -58,9 +58,17 @@ class Client:
 
     Args:
         app: an ASGI application: `mk.App`, FastAPI, Starlette, or any other.
+
+    Raises:
+        TypeError: if `app` cannot be called.
     """
 
     def __init__(self, app: Application) -> None:
+        if not callable(app):
+            raise TypeError(
+                "a Client takes an ASGI application, such as mk.App({name: model}), not a "
+                f"{type(app).__name__}"
+            )
         self._app = app
         self._lifespan = Lifespan(app)
         self._runner: asyncio.Runner | None = None

@@ -27,9 +27,11 @@ from modelkit.web.auth import Auth
 from modelkit.web.blueprint import blueprint_of
 from modelkit.web.edge import Edge
 from modelkit.web.infos import Metrics
+from modelkit.web.json import check_installed
 from modelkit.web.layers import Opened, check_answers
 from modelkit.web.lookout import Lookout
 from modelkit.web.query import Limits
+from modelkit.web.reply import HeaderList, Reply
 from modelkit.web.routes import below
 from modelkit.web.serving import Served, Serving, check_path_name
 from modelkit.web.statuses import CLOSE, written
@@ -71,6 +73,7 @@ class App:
         ValueError: for no models at all, and for a name that cannot be part of a path.
         TypeError: for an argument of another kind, such as a Model without its name.
         PackageError: for a package that cannot be opened.
+        MissingExtraError: if orjson is not installed.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class App:
         metrics: Metrics | None = None,
         overloaded: Literal[429, 503] = 429,
     ) -> None:
+        check_installed()
         _check_models(models)
         _check_options(auth, limits, metrics, overloaded)
         served = _open_all(models)
@@ -118,9 +122,7 @@ class App:
             unread = visit.receive is None
             self._settle(visit, scope)
             status = reply.status
-            headers = edge.headers(visit, reply)
-            if scope.get("http_version", "1.1") not in _WITH_CONNECTIONS:
-                headers = [header for header in headers if header != CLOSE]
+            headers = self._headers(visit, reply, scope)
             body = b"" if visit.method == "HEAD" else reply.body
             await send({"type": "http.response.start", "status": status, "headers": headers})
             if status == 413 and unread and b"expect" not in visit.headers:
@@ -138,6 +140,17 @@ class App:
         finally:
             visit.listen_no_more()
             edge.ended(visit, status)
+
+    def _headers(
+        self,
+        visit: Visit,
+        reply: Reply,
+        scope: AsgiScope,
+    ) -> HeaderList:
+        headers = self._edge.headers(visit, reply)
+        if scope.get("http_version", "1.1") in _WITH_CONNECTIONS:
+            return headers
+        return [header for header in headers if header != CLOSE]
 
     def _settle(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from inspect import isawaitable
 from time import monotonic
@@ -21,17 +21,16 @@ from modelkit.errors import ClosedError, Overloaded
 from modelkit.identity import identity_of
 from modelkit.logs import write_record
 from modelkit.metering import requests
-from modelkit.model import PLAIN, Call, Outputs
+from modelkit.model import PLAIN, Call, Model
 from modelkit.rollout.answering import SignedAnswers
-from modelkit.signature import Signature
-from modelkit.web import instances, outcomes, plain, v2
+from modelkit.web import outcomes, plain, v2
 from modelkit.web.answers import has_long
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
 from modelkit.web.body import check_head, inflated
 from modelkit.web.deadlines import seconds_allowed
+from modelkit.web.formats import BODY_FORMATS, read_query
 from modelkit.web.infos import Infos, Metrics
 from modelkit.web.json import LONG_BODY
-from modelkit.web.options import with_key
 from modelkit.web.query import Limits, Query
 from modelkit.web.reply import HeaderList, Headers, Refused, Reply
 from modelkit.web.routes import ASKING, HEALTH, Route, route_of
@@ -46,25 +45,8 @@ from modelkit.web.statuses import (
     unavailable,
     written,
 )
-from modelkit.web.steps import Turns, with_turns
+from modelkit.web.steps import with_turns
 from modelkit.web.visit import Transport, Visit
-
-Reading = Callable[[bytes, Headers, Signature, Limits], Query]
-ReadingInTurns = Callable[[bytes, Headers, Signature, Limits], Turns[Query]]
-Writing = Callable[[Query, Outputs, str, str], Reply]
-WritingInTurns = Callable[[Query, Outputs, str, str], Turns[Reply]]
-Format = tuple[Reading, ReadingInTurns | None, Writing, WritingInTurns]
-_PLAIN: Format = (plain.read, plain.read_in_steps, plain.write, plain.write_in_steps)
-# What reads a request and writes its answer, each at once, or in steps where they are long.
-_FORMATS: dict[str, Format] = {
-    "infer": (v2.read, v2.read_in_steps, v2.write, v2.write_in_steps),
-    "predict": _PLAIN,
-    "explain": _PLAIN,
-    "instances": (instances.read, None, instances.write, instances.write_in_steps),
-}
-# Bytes of a body from which even its steps hold up an event loop for longer than a thread does,
-# which gets a turn every five milliseconds.
-_IN_THREAD = 1 << 19
 
 
 @final
@@ -298,18 +280,11 @@ class Edge:
         visit: Visit,
         transport: Transport,
     ) -> Reply:
-        model = serving.model
         if visit.route.verb == "outcome":
             take = partial(outcomes.take, name, serving.rollout, body, self.limits)
             return take() if len(body) <= LONG_BODY else await transport.one_by_one(take)
-        if visit.route.version is not None:  # once more: another may have taken its place
-            if serving.rollout is model:
-                model = model._for_key(None)  # the champion, whatever it would choose
-            _check_version(visit.route, identity_of(model).version)
-            visit.version = visit.route.version
-        elif serving.rollout is None:
-            visit.version = serving.version
-        query = await self._query(serving, body, visit, transport)
+        model = _asked(serving, visit)
+        query = await read_query(body, visit, serving.signature, self.limits, transport)
         if query.timeout is not None:
             visit.hurry(query.timeout)
         visit.check_time()
@@ -323,29 +298,11 @@ class Edge:
             if visit.route.version is not None:
                 _check_version(visit.route, visit.version)
         visit.check_time()
-        writing, writing_in_steps = _FORMATS[visit.route.verb][2:]
+        format_ = BODY_FORMATS[visit.route.verb]
         told = (query, answers, name, visit.version)
         if has_long(answers):
-            return await with_turns(writing_in_steps(*told), transport)
-        return writing(*told)
-
-    async def _query(
-        self,
-        serving: Serving,
-        body: bytes,
-        visit: Visit,
-        transport: Transport,
-    ) -> Query:
-        """What a body asks. Raises Refused."""
-        reading, reading_in_steps = _FORMATS[visit.route.verb][:2]
-        asked = (body, visit.headers, serving.signature, self.limits)
-        if len(body) <= LONG_BODY:
-            query = reading(*asked)
-        elif reading_in_steps is not None and len(body) <= _IN_THREAD:
-            query = await with_turns(reading_in_steps(*asked), transport)
-        else:
-            query = await transport.one_by_one(partial(reading, *asked))
-        return with_key(query, visit.headers)
+            return await with_turns(format_.write_in_steps(*told), transport)
+        return format_.write(*told)
 
     def _refused(
         self,
@@ -371,6 +328,23 @@ def _check_version(
     told = route.version
     if told != version or not told:
         raise Refused(404, f"{route.name!r} is of version {version!r}, not {told!r}")
+
+
+def _asked(serving: Serving, visit: Visit) -> Model:
+    """The Model that a request asks: where its path names a version, the champion of a Rollout.
+
+    Raises Refused where that is of another version by now.
+    """
+    model = serving.model
+    if visit.route.version is None:
+        if serving.rollout is None:
+            visit.version = serving.version
+        return model
+    if serving.rollout is model:
+        model = model._for_key(None)  # the champion, whatever it would choose
+    _check_version(visit.route, identity_of(model).version)
+    visit.version = visit.route.version
+    return model
 
 
 def _known(name: str) -> tuple[str, Route]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from modelkit.web.json import shown
 
+ReadValue = Callable[[Any], Any]  # reads one value; raises ValueError for one that it does not know
 DATE_TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?))?(Z|[+-]\d\d:?\d\d)?",
     re.ASCII | re.IGNORECASE,
@@ -79,3 +80,20 @@ def read_mixed(text: Any) -> Any:
         raise ValueError(
             f'{shown(text)} is not the JSON of a value, such as "\\"text\\"" or "1.5"'
         ) from None
+
+
+def read_values(
+    values: list[Any],
+    reader: ReadValue,
+    name: str,
+    problems: list[str],
+) -> list[Any]:
+    """Values of one column, read; the first that cannot be is added to `problems`."""
+    read = []
+    for row, value in enumerate(values):
+        try:
+            read.append(None if value is None else reader(value))
+        except ValueError as error:
+            problems.append(f"column {name!r}: {error} in row {row}")
+            return [None] * len(values)
+    return read

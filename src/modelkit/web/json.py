@@ -39,6 +39,11 @@ def _library() -> Any:
     return orjson
 
 
+def check_installed() -> None:
+    """Raise MissingExtraError where requests could not be read."""
+    _library()
+
+
 def parse(data: bytes) -> Any:
     """The value of a JSON text. Raises Refused, 400."""
     try:

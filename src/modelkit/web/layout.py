@@ -14,9 +14,9 @@ from modelkit.cast import Array
 from modelkit.rule import exact_bits
 from modelkit.signature import Signature
 from modelkit.spec import MIXED, TIMES, ZONE, Column, TensorSpec, numpy_dtype
-from modelkit.web.forms import read_mixed, read_span, reader_of_times
+from modelkit.web.forms import ReadValue, read_mixed, read_span, read_values, reader_of_times
 
-Read = Callable[[Any], Any]
+Named = tuple[TensorSpec, tuple[Column, ...]]  # a tensor, and those of its columns that are meant
 
 
 @final
@@ -51,7 +51,7 @@ class Layout:
     inputs: Mapping[str, TensorSpec]
     pick: Callable[[Mapping[str, Any]], tuple[Any, ...]]
     numbers: frozenset[str]
-    read: Mapping[str, Read]
+    read: Mapping[str, ReadValue]
     mixed: Mapping[str, tuple[bool, ...]]
     by_columns: Layout | None
 
@@ -102,29 +102,54 @@ def _lay_out_apart(
 ) -> Layout:
     """The Layout in which a name is that of a tensor before that of a column, but for `shared` ones."""
     inputs = signature.inputs
-    tensors = [spec for spec in inputs if spec.name not in shared]
-    columns = {column.name: (spec, (column,)) for spec in inputs for column in spec.columns}
-    named = columns | {spec.name: (spec, spec.columns) for spec in tensors}
-    read = {name: _reader(spec.dtype) for name, (spec, _) in named.items()}
-    mixed = {name: _are_mixed(own) for name, (_, own) in named.items()}
-    numeric = {name: _are_numeric(spec, own) for name, (spec, own) in named.items()}
-    exact, nullable = _exactly(signature)
+    tensors = {spec.name: spec for spec in inputs if spec.name not in shared}
     names = _names_of(inputs)
+    exact, nullable = _exactly(signature)
+    named: dict[str, Named] = {}
+    for spec in inputs:
+        named |= {column.name: (spec, (column,)) for column in spec.columns}
+    named |= {name: (spec, spec.columns) for name, spec in tensors.items()}
     return Layout(
-        tuple(names),
-        {spec.name: _row_axis(spec, signature.row_dim) for spec in inputs},
-        inputs[0] if len(inputs) == 1 else None,
-        exact,
-        nullable,
-        all(spec.columns for spec in inputs),
-        len(names) == 1 and inputs[0].dtype == "string",
-        {spec.name: spec for spec in tensors},
-        _picker(names),
-        frozenset(name for name, is_one in numeric.items() if is_one),
-        {name: reader for name, reader in read.items() if reader is not None},
-        {name: which for name, which in mixed.items() if any(which)},
-        by_columns,
+        names=tuple(names),
+        axes={spec.name: _row_axis(spec, signature.row_dim) for spec in inputs},
+        only=inputs[0] if len(inputs) == 1 else None,
+        exact=exact,
+        nullable=nullable,
+        has_columns=all(spec.columns for spec in inputs),
+        is_text=len(names) == 1 and inputs[0].dtype == "string",
+        inputs=tensors,
+        pick=_picker(names),
+        numbers=frozenset(name for name, told in named.items() if _are_numbers(*told)),
+        read=_readers(named),
+        mixed=_mixed(named),
+        by_columns=by_columns,
     )
+
+
+def _readers(named: Mapping[str, Named]) -> dict[str, ReadValue]:
+    """What reads the times and spans of those that hold some."""
+    dtypes = {name: spec.dtype for name, (spec, _) in named.items()}
+    return {name: _reader(dtype) for name, dtype in dtypes.items() if dtype in TIMES}
+
+
+def _reader(dtype: str) -> ReadValue:
+    return reader_of_times(zoned=ZONE in dtype) if dtype.startswith("d") else read_span
+
+
+def _mixed(named: Mapping[str, Named]) -> dict[str, tuple[bool, ...]]:
+    """Which columns are of anything, for those that have one that is."""
+    found = {}
+    for name, (_, columns) in named.items():
+        which = tuple(column.dtype == MIXED for column in columns)
+        if any(which):
+            found[name] = which
+    return found
+
+
+def _are_numbers(spec: TensorSpec, columns: tuple[Column, ...]) -> bool:
+    """Whether these columns of a tensor, or the tensor if it has none, hold numbers only."""
+    has_numbers = numpy_dtype(spec.dtype).kind in "iuf"
+    return has_numbers and all(column.dtype != "bool" for column in columns)
 
 
 def _names_of(inputs: Iterable[TensorSpec]) -> list[str]:
@@ -133,22 +158,6 @@ def _names_of(inputs: Iterable[TensorSpec]) -> list[str]:
     for spec in inputs:
         names += [column.name for column in spec.columns] or [spec.name]
     return names
-
-
-def _are_mixed(columns: tuple[Column, ...]) -> tuple[bool, ...]:
-    return tuple(column.dtype == MIXED for column in columns)
-
-
-def _are_numeric(spec: TensorSpec, columns: tuple[Column, ...]) -> bool:
-    """Whether these columns of a tensor, or the tensor if it has none, hold numbers only."""
-    has_numbers = numpy_dtype(spec.dtype).kind in "iuf"
-    return has_numbers and all(column.dtype != "bool" for column in columns)
-
-
-def _reader(dtype: str) -> Read | None:
-    if dtype not in TIMES:
-        return None
-    return reader_of_times(zoned=ZONE in dtype) if dtype.startswith("d") else read_span
 
 
 def _picker(names: list[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
@@ -205,20 +214,3 @@ def _objects(items: list[Any], like: Array) -> Array:
     flat = np.empty(len(items), object)
     flat[:] = items
     return flat.reshape(like.shape)
-
-
-def read_values(
-    values: list[Any],
-    reader: Read,
-    name: str,
-    problems: list[str],
-) -> list[Any]:
-    """Values of one column, read; the first that cannot be is added to `problems`."""
-    read = []
-    for row, value in enumerate(values):
-        try:
-            read.append(None if value is None else reader(value))
-        except ValueError as error:
-            problems.append(f"column {name!r}: {error} in row {row}")
-            return [None] * len(values)
-    return read

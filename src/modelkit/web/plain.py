@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Generator, Mapping
-from itertools import chain
-from math import nan
 from typing import Any
-
-import numpy as np
 
 from modelkit.cast import Array
 from modelkit.signature import Signature
 from modelkit.web import json
 from modelkit.web.answers import NOTHING, Encoded, Steps, dump_finite, encode_long, plain_array
-from modelkit.web.layout import Layout, for_columns, for_names, layout_of, read_array, read_values
+from modelkit.web.floats import columns_of_floats, records_of_floats
+from modelkit.web.forms import read_values
+from modelkit.web.layout import Layout, for_columns, for_names, layout_of, read_array
 from modelkit.web.options import (
     check_known,
     check_output_names,
@@ -158,7 +155,7 @@ def _read_records(
     layout: Layout,
 ) -> Any:
     if layout.exact and rows:
-        block = _block(rows, data, layout)
+        block = records_of_floats(rows, data, layout)
         if block is not None:
             return block
     layout = for_columns(layout)
@@ -201,51 +198,6 @@ def _is_list(value: Any) -> bool:
     return type(value) is list
 
 
-def _block(
-    rows: list[dict[str, Any]],
-    data: bytes,
-    layout: Layout,
-) -> Array | None:
-    """Records of floats alone as one array; None where they need a closer look."""
-    try:
-        items = list(chain.from_iterable(map(layout.pick, rows)))
-    except KeyError:
-        return None
-    if sum(map(len, rows)) != len(items):
-        return None
-    flat = _exactly(items, data, layout)
-    return None if flat is None else flat.reshape(-1, len(layout.names))
-
-
-def _exactly(
-    items: list[Any],
-    data: bytes,
-    layout: Layout,
-) -> Array | None:
-    """Values of columns of floats that float64 holds exactly; None where they need a closer look."""
-    if json.may_hold_booleans(data) and bool in {*map(type, items)}:
-        return None
-    flat = _floats(items)
-    if flat is None and layout.nullable and None in items:
-        flat = _floats([nan if item is None else item for item in items])
-    if flat is None:
-        return None
-    if not np.vdot(flat, flat) < layout.exact**2:
-        large = np.flatnonzero(np.abs(flat) >= layout.exact)
-        if any(type(items[place]) is not float for place in large):
-            return None
-        json.check_integers(data)
-    return flat
-
-
-def _floats(items: list[Any]) -> Array | None:
-    """Numbers as an array; None where one is no number, or beyond the range of float64."""
-    try:
-        return np.frombuffer(array("d", items))
-    except (TypeError, OverflowError):
-        return None
-
-
 # Arrays by name.
 
 
@@ -282,7 +234,7 @@ def _read_arrays(
     layout: Layout,
 ) -> Any:
     if layout.exact and len(arrays) == len(layout.names):
-        block = _columns_block(arrays, data, layout)
+        block = columns_of_floats(arrays, data, layout)
         if block is not None:
             return block
     json.check_integers(data)
@@ -296,24 +248,6 @@ def _read_arrays(
         read[name] = _read_lists(values, name, layout, problems)
     refuse_values(problems)
     return read
-
-
-def _columns_block(
-    arrays: dict[str, Any],
-    data: bytes,
-    layout: Layout,
-) -> Array | None:
-    """All columns, of floats alone, as one array; None where they need a closer look."""
-    try:
-        columns = layout.pick(arrays)
-        lengths = {*map(len, columns)}
-        items = list(chain.from_iterable(columns))
-    except (KeyError, TypeError):
-        return None
-    if len(lengths) > 1 or not items:
-        return None
-    flat = _exactly(items, data, layout)
-    return None if flat is None else flat.reshape(len(columns), -1).T
 
 
 def _read_lists(

@@ -82,16 +82,14 @@ def composed(
     proto = model_of(arguments | at.filled, outputs)
     if texts is not None:
         texts = replace(texts, dense=_makes_columns(proto.graph))
-    specs = []
-    for value, role in zip(proto.graph.output, roles, strict=True):
-        spec = TensorSpec(
-            role.name,
-            _dtype(outputs[role.name]),
-            ("batch", *role.tail),
-        )
+    specs = tuple(_spec_of(role, outputs[role.name]) for role in roles)
+    for value, spec in zip(proto.graph.output, specs, strict=True):
         _set_shape(value, spec)
-        specs.append(spec)
-    return Composed(proto, tuple(specs), at.narrow, texts, tuple(at.terms))
+    return Composed(proto, specs, at.narrow, texts, tuple(at.terms))
+
+
+def _spec_of(role: Role, tensor: Var) -> TensorSpec:
+    return TensorSpec(role.name, _dtype(tensor), ("batch", *role.tail))
 
 
 def _set_shape(value: onnx.ValueInfoProto, spec: TensorSpec) -> None:
@@ -100,27 +98,17 @@ def _set_shape(value: onnx.ValueInfoProto, spec: TensorSpec) -> None:
     del shape.dim[:]
     for size in spec.shape:
         dim = shape.dim.add()
-        setattr(
-            dim,
-            "dim_param" if isinstance(size, str) else "dim_value",
-            size,
-        )
+        setattr(dim, "dim_param" if isinstance(size, str) else "dim_value", size)
 
 
 def _texts(at: Converting, outputs: dict[str, Var]) -> Texts | None:
     """The vectorizers that were met; columns that only they read are no inputs of the graph."""
     if not at.terms:
         return None
-    read = read_inputs(
-        at.arguments | at.filled,
-        outputs,
-    )
+    read = read_inputs(at.arguments | at.filled, outputs)
     texts = {each.vectorizer.column for each in at.terms}
     passed = [name for name in at.arguments if name not in texts or name in read]
-    return Texts(
-        tuple(each.vectorizer for each in at.terms),
-        tuple(passed),
-    )
+    return Texts(tuple(each.vectorizer for each in at.terms), tuple(passed))
 
 
 def _makes_columns(graph: onnx.GraphProto) -> bool:

@@ -148,13 +148,7 @@ def _by_coordinates(estimator: Any, rows: Var) -> Var:
         weights: Var,
         first: Var,
     ) -> list[Var]:
-        violation = doubles(0.0)
-        for place in range(len(parts)):
-            gradient = minus(product(weights, square[:, [place]]), pull[place])
-            violation = plus(violation, _felt(weights, place, gradient))
-            if square[place, place]:
-                steps = over(gradient, square[place, place])
-                weights = _moved(weights, place, steps)
+        weights, violation = _one_after_the_other(weights, square, pull)
         start = op.equal(number, constant(0, np.int64))
         first = choose(start, violation, first)
         settled = at_most(over(violation, first), estimator.tol)
@@ -164,6 +158,22 @@ def _by_coordinates(estimator: Any, rows: Var) -> Var:
 
     nothing = product(rows, np.zeros((parts.shape[1], len(parts))))
     return _iterated(estimator.max_iter, [nothing, doubles(0.0)], body)
+
+
+def _one_after_the_other(
+    weights: Var,
+    square: Array,
+    pull: list[Var],
+) -> tuple[Var, Var]:
+    """The weights after a step for each component, and how far the gradients were from 0 in all."""
+    violation = doubles(0.0)
+    for place in range(len(pull)):
+        gradient = minus(product(weights, square[:, [place]]), pull[place])
+        violation = plus(violation, _felt(weights, place, gradient))
+        if square[place, place]:
+            steps = over(gradient, square[place, place])
+            weights = _moved(weights, place, steps)
+    return weights, violation
 
 
 def _felt(

@@ -266,7 +266,8 @@ def sketched(
     rows = times(columns.matrix(np.float64), np.sqrt(estimator.gamma))
     size = estimator.n_components
     half = size // 2 + 1
-    waves = np.exp(-2j * np.pi * (np.outer(np.arange(size), np.arange(half)) % size) / size)
+    turns = np.outer(np.arange(size), np.arange(half)) % size
+    waves = np.exp(-2j * np.pi * turns / size)
     transforms = []
     for places, signs in zip(estimator.indexHash_, estimator.bitHash_, strict=True):
         transforms.append(_sketch(estimator, rows, signs[:, None] * waves[places]))

@@ -45,10 +45,11 @@ class Pieces:
             chosen[0] = True
         within = self.bounds[(self.bounds > first) & (self.bounds < last)]
         after = np.nextafter(last, np.inf)
+        table = [below[:, None], self.table[:, chosen], above[:, None]]
         return Pieces(
             np.concatenate([[first], within, [after]]),
             np.concatenate([[first], self.bases[chosen], [last]]),
-            np.concatenate([below[:, None], self.table[:, chosen], above[:, None]], axis=1),
+            np.concatenate(table, axis=1),
         )
 
 
@@ -131,9 +132,10 @@ def _pieces(spline: Any) -> Pieces:
     if not len(apart):
         return _one_value(spline, knots[0])
     bases = knots[apart]
-    parts = [
-        PPoly.from_spline((spline.t, each, spline.k)).c[:, spline.k + apart] for each in spline.c.T
-    ]
+    parts = []
+    for weights in spline.c.T:
+        polynomials = PPoly.from_spline((spline.t, weights, spline.k))
+        parts.append(polynomials.c[:, spline.k + apart])
     return Pieces(bases[1:], bases, np.stack(parts, axis=-1))
 
 

@@ -25,7 +25,8 @@ def from_start(
     The first value is a tree of one leaf: it comes first in the sum, as it does in the source.
     """
     mode = int(stages[0][1].modes[0]) if stages else LEQ
-    first = [(k, stump(mode), np.full(1, start[k])) for k in range(outputs) if start[k]]
+    begun = [k for k in range(outputs) if start[k]]
+    first = [(k, stump(mode), np.full(1, start[k])) for k in begun]
     whole = [*first, *stages] or [(0, stump(), np.zeros(1))]
     return ensemble(
         rows,

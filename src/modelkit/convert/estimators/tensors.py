@@ -13,7 +13,7 @@ import numpy as np
 
 from modelkit.errors import ConversionError, importing
 
-with importing("spox", "saving a scikit-learn or LightGBM model of trees or votes", "sklearn"):
+with importing("spox", "saving an estimator", "sklearn"):
     import spox
     import spox.opset.ai.onnx.ml.v5 as ml
     import spox.opset.ai.onnx.v19 as op

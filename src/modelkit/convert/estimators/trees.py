@@ -190,21 +190,26 @@ def sum_of_leaves(
         values: for each tree (nodes, m), of which those of leaves count.
     """
     wide = values[0].shape[1]
-    held = np.concatenate([value[tree.leaf] for value, tree in zip(values, trees, strict=True)])
+    held = _held_by_leaves(values, trees)
     if ((held != 0).sum(axis=1) > 1).any():
         return sum_of_vectors(rows, trees, values)
     # Sums of small whole numbers are exact in float32.
     exact = rows if _small_whole(held) else cast(rows, np.float64)
     targets = [value.astype(bool).argmax(axis=1) for value in values]
-    weights = [value[np.arange(len(value)), at] for value, at in zip(values, targets, strict=True)]
-    return cast(
-        ensemble(exact, trees, targets, weights, wide),
-        np.float64,
-    )
+    weights = []
+    for value, target in zip(values, targets, strict=True):
+        weights.append(value[np.arange(len(value)), target])
+    return cast(ensemble(exact, trees, targets, weights, wide), np.float64)
+
+
+def _held_by_leaves(values: Sequence[Array], trees: Sequence[Tree]) -> Array:
+    """(leaves, m): what the leaves of all trees hold."""
+    return np.concatenate([value[tree.leaf] for value, tree in zip(values, trees, strict=True)])
 
 
 def _small_whole(held: Array) -> bool:
-    return bool((held == np.rint(held)).all() and np.abs(held).max(initial=0) <= 1)
+    whole = held == np.rint(held)
+    return bool(whole.all() and np.abs(held).max(initial=0) <= 1)
 
 
 def sum_of_vectors(
@@ -217,12 +222,8 @@ def sum_of_vectors(
 
     The rows of the table are added in the order of the trees, in a dtype of floats.
     """
-    held = np.concatenate([value[tree.leaf] for value, tree in zip(values, trees, strict=True)])
-    table, place = np.unique(
-        held,
-        axis=0,
-        return_inverse=True,
-    )
+    held = _held_by_leaves(values, trees)
+    table, place = np.unique(held, axis=0, return_inverse=True)
     ends = np.cumsum([int(tree.leaf.sum()) for tree in trees])
     numbers = np.split(
         place,

@@ -55,11 +55,11 @@ def scales_of(truth: Answers, distances: frozenset[str]) -> dict[str, float]:
 
     That of `distances` is told in any case: between 0 and sqrt(eps) times it they are rounding.
     """
-    sizes = {
-        name: float(np.abs(a).max(initial=0)) for name, a in truth.items() if a.dtype.kind == "f"
-    }
     found = {}
-    for name, size in sizes.items():
+    for name, values in truth.items():
+        if values.dtype.kind != "f":
+            continue
+        size = float(np.abs(values).max(initial=0))
         small = 0 < size < 1 and not name.startswith(SHARES)
         if small or name in distances:
             found[name] = size

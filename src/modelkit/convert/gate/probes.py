@@ -264,7 +264,8 @@ def in_other_sizes(rows: Tensors, signature: Signature) -> Iterator[tuple[str, i
     for dim, axes in places.items():
         name, axis = axes[0]
         given = few.raw[name].shape[axis]
-        for size in sorted({1, max(1, given // 2), given + 1, 2 * given} - {given}):
+        others = {1, max(1, given // 2), given + 1, 2 * given} - {given}
+        for size in sorted(others):
             changed = dict(few.raw)
             for name, axis in axes:
                 changed[name] = changed[name].take(np.arange(size) % given, axis)

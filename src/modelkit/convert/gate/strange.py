@@ -44,8 +44,10 @@ def strange_texts(rows: Array) -> Array:
     """Texts that a training set may lack, and its own in capitals and spaced out: (n, 1)."""
     out = np.empty_like(rows)
     known = rows[:, 0].tolist()
+    lacking = TEXTS * (len(known) // len(TEXTS) + 1)
+    capitals = [text.upper() for text in known]
     wide = [text.replace(" ", " \t ") for text in known]
-    choices = (TEXTS * (len(known) // len(TEXTS) + 1), [text.upper() for text in known], wide)
+    choices = (lacking, capitals, wide)
     out[:, 0] = [choices[i % 3][i] for i in range(len(known))]
     return out
 

@@ -212,9 +212,8 @@ def _chosen(
     rows = np.asarray(X, np.float64)
     distances, places = original.kneighbors(X, min(count + 1, len(known)))
     if original.effective_metric_ in EUCLIDEAN:  # and perhaps made of products
-        for rank, place in enumerate(places.T):
-            apart = rows - known[place]
-            distances[:, rank] = np.sqrt((apart * apart).sum(axis=1))
+        exact = _from_differences(rows, known, places)
+        distances = exact.astype(distances.dtype, copy=False)
     rounding = _rounding(original, rows, known)
     last = distances[:, count - 1 : count]
     tied = _as_far(last, distances[:, count:], rounding).any(axis=1)
@@ -224,17 +223,25 @@ def _chosen(
     step = max(1, ENTRIES // len(known))
     for start in range(0, len(asked), step):
         at = asked[start : start + step]
-        found, nearest = _by_rule(
-            original,
-            rows[at],
-            known,
-            count,
-        )
+        found, nearest = _by_rule(original, rows[at], known, count)
         own = np.sort(distances[at], axis=1)
         right = _as_far(found, own, rounding[at]).all(axis=1)
         distances[at[right]] = found[right]
         places[at[right]] = nearest[right]
     return distances, places
+
+
+def _from_differences(
+    rows: Array,
+    known: Array,
+    places: Array,
+) -> Array:
+    """The distances of rows, (n, d), to those of fit at their places, (n, count)."""
+    distances = np.empty(places.shape)
+    for rank, place in enumerate(places.T):
+        apart = rows - known[place]
+        distances[:, rank] = np.sqrt((apart * apart).sum(axis=1))
+    return distances
 
 
 def _by_rule(

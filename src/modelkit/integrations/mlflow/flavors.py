@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from modelkit.errors import ConversionError, PackageError, importing
+from modelkit.errors import ConversionError, ModelkitError, PackageError, importing
 from modelkit.integrations.mlflow.logged import LOADER
 from modelkit.integrations.mlflow.readers import (
     FEATURE,
@@ -19,14 +20,13 @@ from modelkit.integrations.mlflow.readers import (
     lightgbm_booster,
 )
 from modelkit.manifest import Manifest
-from modelkit.package.save import save
 
 FLAVORS = ("onnx", "xgboost", "lightgbm", "catboost", "sklearn")
 BOOSTER = "lightgbm.basic.Booster"
 
 
 def import_model(
-    uri: str,
+    uri: str | os.PathLike[str],
     path: str | os.PathLike[str],
     *,
     example: object,
@@ -57,7 +57,7 @@ def import_model(
         ConversionError: if no flavor of the model can be converted; its subclass ParityError if the
             package disagrees with the model.
         PackageError: if the model does not say where its file is, or names one outside of its
-            folder.
+            folder, has links out of it, or has a file that its library cannot read.
         TypeError: if `allow` is a bare string.
         MissingExtraError: if MLflow, or the library of the flavor, is not installed.
     """
@@ -66,6 +66,8 @@ def import_model(
     with importing("mlflow", FEATURE):
         from mlflow.artifacts import download_artifacts
         from mlflow.models import Model
+    uri = os.fspath(uri)
+    _check_links(uri)
     with TemporaryDirectory() as folder:
         root = Path(download_artifacts(artifact_uri=uri, dst_path=folder)).resolve()
         flavors = Model.load(str(root)).flavors
@@ -76,9 +78,13 @@ def import_model(
                 f"the model has the flavors {sorted(flavors)}, and those that can be converted are "
                 f"{', '.join(FLAVORS)}"
             )
-        model = _read(flavor, flavors[flavor], root, allow)
+        with _reading(flavor):
+            model = _read(flavor, flavors[flavor], root, allow)
         if flavor == "onnx":
             options = {**options, "allow": allow}
+        # It needs onnx, which opening a logged package does not.
+        from modelkit.package.save import save
+
         return save(model, path, example=example, name=name, version=version, **options)
 
 
@@ -92,6 +98,21 @@ def _refuse_package(flavors: Mapping[str, Any]) -> None:
         "mlflow.artifacts.download_artifacts(uri) gives a folder, and the package is its file "
         f"{str(told.get('data'))!r}, which mk.load and Registry.register take"
     )
+
+
+@contextmanager
+def _reading(flavor: str) -> Iterator[None]:
+    """What a library says to a file that is none of its own becomes a PackageError."""
+    try:
+        yield
+    except ModelkitError:
+        raise
+    except Exception as error:
+        raise PackageError(
+            f"the flavor {flavor} of the model cannot be read ({type(error).__name__}: {error}); "
+            "its file is damaged, or was written by a release of that library that this one does "
+            "not read"
+        ) from error
 
 
 def _read(
@@ -111,6 +132,19 @@ def _read(
     if told.get("serialization_format") == "skops":
         return from_skops(place, allow)
     return from_pickle(flavor, root, allow)
+
+
+def _check_links(uri: str) -> None:
+    """Raise PackageError for links out of a folder of this machine: a copy would follow them."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    folder = Path(local_file_uri_to_path(uri)).resolve()
+    for place in folder.rglob("*"):
+        if not place.resolve().is_relative_to(folder):
+            raise PackageError(
+                f"{place} is a link to {place.resolve()}, outside the folder of the model, whose "
+                "contents would become part of the package; copy what belongs to the model into it"
+            )
 
 
 def _inside(root: Path, told: object) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ def log_model(
         package: the path of a package.
         name: the name of the logged model; by default that of the package, with "-" for the dots,
             which MLflow does not have there.
-        options: those of `mlflow.pyfunc.log_model`, such as `registered_model_name`.
+        options: those of `mlflow.pyfunc.log_model`, such as `registered_model_name`. What stands in
+            `metadata` and `model_config` is added to the package's own.
 
     Returns:
         MLflow's `ModelInfo`. Its metadata has the name, version and digests of the package.
@@ -48,26 +50,25 @@ def log_model(
     """
     with importing("mlflow", LOADER):
         import mlflow
-    if not isinstance(package, str | os.PathLike):
-        raise TypeError(
-            f"log_model takes the path of a package, which MLflow copies, not a "
-            f"{type(package).__name__}: write the package to a file first, as mk.save does"
-        )
-    manifest = inspect(package)
+    manifest = inspect(_checked_path(package))
     if manifest.runtime == "joblib":
         raise UntrustedError(
             f"{manifest.name} {manifest.version} is pickled, and MLflow opens a model wherever it "
             'is served, without asking: save it with format="onnx", or log the estimator by '
             "mlflow.sklearn"
         )
-    settings = {
+    settings: dict[str, Any] = {
         "signature": model_signature(manifest.signature),
         "pip_requirements": requirements(),
+    }
+    # MLflow passes on only those settings that a logged model has, so that this one can be given
+    # when it is opened.
+    own: dict[str, dict[str, Any]] = {
         "metadata": {"modelkit": package_identity(manifest)},
-        # MLflow passes on only those settings that a logged model has, so that this one can be
-        # given when it is opened.
         "model_config": {"digest": manifest.digest},
     }
+    for setting, value in own.items():
+        settings[setting] = _added(setting, options.pop(setting, None), value)
     with warnings.catch_warnings():
         # No rows are stored as an example: the signature is the package's own.
         warnings.filterwarnings("ignore", ".*input example was not provided")
@@ -77,6 +78,31 @@ def log_model(
             data_path=str(Path(package).absolute()),
             **(settings | options),
         )
+
+
+def _added(setting: str, given: Any, own: dict[str, Any]) -> dict[str, Any]:
+    """What a caller gave with the package's own. Raises TypeError for anything but a dict."""
+    if given is None:
+        return own
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"log_model takes {setting} as a dict, to which {own} is added, not a "
+            f"{type(given).__name__}"
+        )
+    twice = [name for name in own if given.get(name, own[name]) != own[name]]
+    if twice:
+        raise TypeError(f"{setting} has {twice}, which log_model sets itself, to {own}")
+    return {**given, **own}
+
+
+def _checked_path(package: Any) -> str | os.PathLike[str]:
+    """A path as it is. Raises TypeError for anything else."""
+    if isinstance(package, str | os.PathLike):
+        return package
+    raise TypeError(
+        "log_model takes the path of a package, which MLflow copies, not a "
+        f"{type(package).__name__}: write the package to a file first, as mk.save does"
+    )
 
 
 def package_identity(manifest: Manifest) -> dict[str, str]:

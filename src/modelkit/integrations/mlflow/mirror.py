@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from modelkit.errors import RegistryError, importing
 from modelkit.integrations.mlflow.logged import log_model
+from modelkit.package.load import inspect
 from modelkit.registry.log import Alias
 from modelkit.registry.registry import Registry
 from modelkit.registry.releases import Release
@@ -39,7 +42,8 @@ def mirror(
 
     Raises:
         NotFound: if the registry has no such model.
-        RegistryError: if MLflow cannot have an alias of this name.
+        RegistryError: if MLflow cannot have an alias of this name, or holds another package under
+            the digest that an alias is to name.
         PackageError: if a package is damaged, or is one of joblib: see `log_model`.
         TypeError: for anything but a Registry.
         MissingExtraError: if MLflow is not installed.
@@ -53,7 +57,8 @@ def mirror(
         _check_aliases(state.aliases)
         numbers = _mirror_versions(registry, name)
         for alias, now in state.aliases.items():
-            _mirror_alias(client, name, numbers[now.version], alias, now)
+            release = registry.release(name, now.version)
+            _mirror_alias(client, release, numbers[now.version], alias, now)
         if registry.generation(name) == state.generation:
             return numbers
 
@@ -83,9 +88,7 @@ def _mirror_versions(registry: Registry, name: str) -> dict[str, str]:
     numbers = {}
     for release in releases:
         number = known.get(release.digest)
-        if number is None:
-            number = _register(registry, release)
-        numbers[release.version] = number
+        numbers[release.version] = number or _registered(registry, release)
     return numbers
 
 
@@ -100,6 +103,17 @@ def _known_versions(name: str) -> dict[str, str]:
         if digest is not None:
             found[digest] = str(version.version)
     return found
+
+
+def _registered(registry: Registry, release: Release) -> str:
+    """The number of a version that is registered now; that of another where several did so at once."""
+    from mlflow import MlflowClient
+
+    number = _register(registry, release)
+    first = _known_versions(release.name)[release.digest]
+    if first != number:
+        MlflowClient().delete_model_version(release.name, number)
+    return first
 
 
 def _register(registry: Registry, release: Release) -> str:
@@ -117,16 +131,36 @@ def _register(registry: Registry, release: Release) -> str:
 
 def _mirror_alias(
     client: Any,
-    name: str,
+    release: Release,
     number: str,
     alias: str,
     now: Alias,
 ) -> None:
     """Let an alias of MLflow name a version, unless it does so already."""
+    name = release.name
     shown = client.get_registered_model(name).aliases.get(alias)
     tag = f"{TAG}generation.{alias}"
     version = client.get_model_version(name, number)
     if shown is not None and str(shown) == number and version.tags.get(tag) == str(now.generation):
         return
+    _check_package(release, number)
     client.set_registered_model_alias(name, alias, number)
     client.set_model_version_tag(name, number, tag, str(now.generation))
+
+
+def _check_package(release: Release, number: str) -> None:
+    """Raise RegistryError where a version of MLflow is another package than its tag says."""
+    from mlflow.artifacts import download_artifacts
+    from mlflow.models import Model
+
+    with TemporaryDirectory() as folder:
+        uri = f"models:/{release.name}/{number}"
+        root = Path(download_artifacts(artifact_uri=uri, dst_path=folder))
+        told = Model.load(str(root)).flavors["python_function"].get("data")
+        digest = inspect(root / str(told)).digest
+    if digest != release.digest:
+        raise RegistryError(
+            f"version {number} of {release.name} in MLflow has the digest {release.digest} as its "
+            f"tag, and is the package {digest}: somebody else wrote it; delete that version, and "
+            "mirror again"
+        )

@@ -24,9 +24,10 @@ class PackagePyfunc:
 
     def __init__(self, model: Model) -> None:
         with importing("pandas", "modelkit.integrations.mlflow", "frames"):
-            from pandas import DataFrame, Index
+            from pandas import DataFrame, Index, Series
         self._model = model
         self._frame = DataFrame
+        self._series = Series
         self._outputs = [spec.name for spec in beside_rows(model.signature)]
         self._names = Index(self._outputs)
 
@@ -35,7 +36,7 @@ class PackagePyfunc:
         rows: Any,
         params: Mapping[str, Any] | None = None,
     ) -> Any:
-        """A frame with a column an output, under the index of the rows.
+        """A frame with a column an output, under the index of the rows; texts are objects.
 
         Args:
             rows: what MLflow let pass: a frame, or arrays by name.
@@ -47,10 +48,24 @@ class PackagePyfunc:
         found = self._model.run(rows)
         columns = {name: cells_of(found[name]) for name in wanted}
         index = rows.index if hasattr(rows, "iloc") else None
-        if any(values.dtype != object for values in columns.values()):
-            return self._frame(columns, index=index, copy=False)
         names = self._names if wanted == self._outputs else wanted
-        return self._frame(one_block(columns), index=index, columns=names, copy=False)
+        return self._framed(columns, names, index)
+
+    def _framed(
+        self,
+        columns: Mapping[str, Array],
+        names: Any,
+        index: Any,
+    ) -> Any:
+        """Columns as a frame, each of the dtype that it has, which is not found out value by value."""
+        kinds = {values.dtype for values in columns.values()}
+        if len(kinds) == 1:
+            block = one_block(columns, *kinds)
+            return self._frame(block, index, names, *kinds, copy=False)
+        series = {}
+        for name, values in columns.items():
+            series[name] = self._series(values, index, values.dtype)
+        return self._frame(series, copy=False)
 
     def _wanted(self, params: Mapping[str, Any]) -> list[str]:
         """The outputs that a call names. Raises SignatureError for unknown ones."""
@@ -70,12 +85,12 @@ def cells_of(values: Array) -> Array:
     return np.fromiter(values, object, len(values))
 
 
-def one_block(columns: Mapping[str, Array]) -> Array:
-    """Columns of objects as one array, (n, width).
-
-    A frame of one block is made in half the time, of which a call of one row has little.
-    """
-    return np.stack([*columns.values()], axis=1)
+def one_block(columns: Mapping[str, Array], dtype: np.dtype[Any]) -> Array:
+    """Columns of one dtype as one array, (n, width): a frame of one is made in half the time."""
+    block = np.empty((max(map(len, columns.values())), len(columns)), dtype)
+    for j, values in enumerate(columns.values()):
+        block[:, j] = values
+    return block
 
 
 def open_logged(
@@ -88,22 +103,33 @@ def open_logged(
     that of the package. What MLflow stored itself is no trust: who can change the package there can
     change the digest beside it.
 
-    Raises PackageError; IntegrityError for another digest.
+    Raises PackageError; IntegrityError for another digest, and for a logged model that has lost the
+    setting "digest", without which MLflow would drop yours.
     """
-    asked = {
-        DIGEST_VARIABLE: os.environ.get(DIGEST_VARIABLE),
-        "model_config": (model_config or {}).get("digest"),
-    }
     digest = inspect(path).digest
-    for where, wanted in asked.items():
-        if wanted is not None and plain_digest(wanted) != digest:
+    for where, wanted in _pins(model_config or {}).items():
+        if not isinstance(wanted, str) or not wanted:
+            raise IntegrityError(f"{where} is set and empty, which pins nothing", got=digest)
+        if plain_digest(wanted) != digest:
             raise IntegrityError(
-                f"the package has digest {digest}, and {where} "
-                + (f"asks for {wanted}" if wanted else "is set and empty, which pins nothing"),
+                f"the package has digest {digest}, and {where} asks for {wanted}",
                 expected=wanted,
                 got=digest,
             )
     return PackagePyfunc(load(path, digest=digest))
+
+
+def _pins(model_config: Mapping[str, Any]) -> dict[str, Any]:
+    """The digests that are asked for, by where they stand."""
+    if "digest" not in model_config:
+        raise IntegrityError(
+            "the logged model has no setting 'digest', so that MLflow passes on none of yours: its "
+            "MLmodel was changed, or written by other means; log the package by log_model"
+        )
+    pins = {"model_config": model_config["digest"]}
+    if DIGEST_VARIABLE in os.environ:
+        pins[DIGEST_VARIABLE] = os.environ[DIGEST_VARIABLE]
+    return pins
 
 
 def beside_rows(signature: Signature) -> list[TensorSpec]:

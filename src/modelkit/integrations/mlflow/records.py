@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
 
@@ -9,7 +10,9 @@ from modelkit.errors import importing
 from modelkit.evaluation.evaluation import Evaluation
 from modelkit.gating.verdict import Verdict
 
-UNKNOWN = re.compile(r"[^\w.\- ]")  # what the name of a metric cannot have
+# What the name of a metric cannot have, and an underscore that would read as the code of one.
+UNKNOWN = re.compile(r"[^\w.\- ]|_(?=[0-9a-f]+_)")
+LONGEST = 240  # characters: MLflow takes 250, "gate/" among them
 
 
 def log_evaluation(
@@ -52,8 +55,9 @@ def log_verdict(
     """Log a Verdict to the run of MLflow that is under way, or a new one.
 
     The decision is the tag "modelkit.verdict.decision". Each estimate becomes a metric "gate/NAME",
-    where NAME is that of the check and the code of a character stands for one that MLflow does not
-    have there. The artifacts `verdict.json` and `verdict.html` are the whole.
+    where NAME is that of the check: the code of a character stands for one that MLflow does not
+    have there, and a digest for the end of what is too long. The artifacts `verdict.json` and
+    `verdict.html` are the whole.
 
     Args:
         verdict: what `mk.gate` gave.
@@ -122,5 +126,9 @@ def _check_model(model_id: str | None) -> None:
 
 
 def _named(name: str) -> str:
-    """The name of a check in characters that the name of a metric may have."""
-    return UNKNOWN.sub(lambda found: f"_{ord(found[0]):x}_", name)
+    """The name of a check as that of a metric may be, another one for each."""
+    known = UNKNOWN.sub(lambda found: f"_{ord(found[0]):x}_", name)
+    if len(known) <= LONGEST:
+        return known
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return f"{known[: LONGEST - len(digest) - 1]} {digest}"

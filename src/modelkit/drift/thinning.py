@@ -1,0 +1,58 @@
+"""Which values a stride keeps: those that are far enough apart to pass as independent."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.drift.cells import ABSENT, Feature
+
+
+@final
+class Thinning:
+    """The strides of the features of one stratum: every stride-th value is kept, from a random one on.
+
+    Args:
+        features: the d features.
+        seed: of the first rows that are kept.
+    """
+
+    def __init__(self, features: tuple[Feature, ...], seed: np.random.SeedSequence) -> None:
+        strides = [feature.stride for feature in features]
+        self._strides = [(j, stride) for j, stride in enumerate(strides) if stride > 1]
+        rng = np.random.default_rng(seed.spawn(1)[0])
+        self._phases = rng.integers(0, strides)  # the numbers of the first rows that are kept, (d,)
+        self._came = 0
+
+    def leave_out(
+        self,
+        cells: Array,
+        rows: Array,
+    ) -> None:
+        """Mark values as absent, in place, that are closer than their feature's stride.
+
+        `rows` are the numbers of the rows of this stratum, in their order of arrival, among
+        `cells`, uint8 (n, d).
+        """
+        for j, stride in self._strides:
+            first = int(self._phases[j] - self._came) % stride
+            kept = rows[first::stride]
+            values = cells[kept, j]
+            cells[rows, j] = ABSENT
+            cells[kept, j] = values
+        self._came += len(rows)
+
+    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Everything that changes: arrays, and values that JSON can hold."""
+        return {"phases": self._phases}, {"came": self._came}
+
+    def restore(
+        self,
+        arrays: dict[str, Array],
+        plain: dict[str, Any],
+    ) -> None:
+        """Go on from `state()`; a state of before began at the first row."""
+        self._came = plain.get("came", plain["rows"])
+        self._phases = arrays.get("phases", np.zeros_like(self._phases)).copy()

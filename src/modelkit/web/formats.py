@@ -1,0 +1,62 @@
+"""The format of a request and its answer, by what the path asks for; long ones are read in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from modelkit.model import Outputs
+from modelkit.signature import Signature
+from modelkit.web import instances, plain, v2
+from modelkit.web.json import LONG_BODY
+from modelkit.web.options import with_key
+from modelkit.web.query import Limits, Query
+from modelkit.web.reply import Headers, Reply
+from modelkit.web.steps import Turns, with_turns
+from modelkit.web.visit import Transport, Visit
+
+Reading = Callable[[bytes, Headers, Signature, Limits], Query]
+ReadingInTurns = Callable[[bytes, Headers, Signature, Limits], Turns[Query]]
+Writing = Callable[[Query, Outputs, str, str], Reply]
+WritingInTurns = Callable[[Query, Outputs, str, str], Turns[Reply]]
+
+
+class Format(NamedTuple):
+    """What reads a request and writes its answer, each at once, or in steps where they are long."""
+
+    read: Reading
+    read_in_steps: ReadingInTurns | None
+    write: Writing
+    write_in_steps: WritingInTurns
+
+
+_PLAIN = Format(plain.read, plain.read_in_steps, plain.write, plain.write_in_steps)
+BODY_FORMATS = {
+    "infer": Format(v2.read, v2.read_in_steps, v2.write, v2.write_in_steps),
+    "predict": _PLAIN,
+    "explain": _PLAIN,
+    "instances": Format(instances.read, None, instances.write, instances.write_in_steps),
+}
+# Bytes of a body from which even its steps hold up an event loop for longer than a thread does,
+# which gets a turn every five milliseconds.
+_IN_THREAD = 1 << 19
+
+
+async def read_query(
+    body: bytes,
+    visit: Visit,
+    signature: Signature,
+    limits: Limits,
+    transport: Transport,
+) -> Query:
+    """What a body asks. Raises Refused."""
+    format_ = BODY_FORMATS[visit.route.verb]
+    asked = (body, visit.headers, signature, limits)
+    if len(body) <= LONG_BODY:
+        query = format_.read(*asked)
+    elif format_.read_in_steps is not None and len(body) <= _IN_THREAD:
+        query = await with_turns(format_.read_in_steps(*asked), transport)
+    else:
+        query = await transport.one_by_one(partial(format_.read, *asked))
+    return with_key(query, visit.headers)

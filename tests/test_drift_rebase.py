@@ -1,0 +1,197 @@
+"""Another reference may come at any time: no row, label or day is lost, and none is compared twice."""
+
+import threading
+
+import numpy as np
+import pytest
+from helpers.streams import rng, still
+
+import modelkit as mk
+
+SECONDS = 60  # until a thread that hangs fails a test
+
+
+def column(n, seed, shift=0.0):
+    return rng(seed).normal(shift, 1, n)
+
+
+def fitted(shift=0.0):
+    """A profile of one column whose labels are the signs of its values."""
+    return mk.Profile.fit(
+        {"x": column(600, 1, shift)},
+        reference={"x": column(2000, 2, shift)},
+        scores=(column(2000, 2, shift) > 0).astype(int),
+        labels=(column(2000, 2, shift) > 0).astype(int),
+    )
+
+
+SIGNATURE = mk.Signature(
+    inputs=[
+        mk.TensorSpec("X", "float64", ("batch", 1), columns=(mk.Column("x", "float64"),)),
+    ],
+    outputs=[mk.TensorSpec("label", "int64", ("batch",))],
+)
+
+
+def model():
+    return mk.FunctionModel(
+        lambda feeds: {"label": (feeds["X"][:, 0] > 0).astype(np.int64)}, SIGNATURE
+    )
+
+
+# A Monitor.
+
+
+@pytest.mark.parametrize("sizes", [[60] * 5, [60] * 4, [64] * 4 + [1], [3], [50] * 11])
+def test_rows_that_wait_are_compared_with_the_reference_that_they_were_served_under(sizes):
+    """Whether they wait in the buffer or for their steps, and though the detector is held long."""
+    watched = mk.Monitor(model(), fitted(), clock=still, budget=1e9)
+    direct = mk.Detector(fitted(), clock=still)
+    held = watched.detector
+    for part, shift in enumerate((0.2, 1.0, 1.0)):
+        for i, n in enumerate(sizes):
+            X = column(n, 10 * part + i, shift)
+            direct.update({"x": X}, scores=watched.predict(X[:, None]))
+        if part < 2:
+            for each in (held, direct):
+                each.rebase(fitted(shift), "it is right so")
+            assert not watched._intake._waiting
+            assert held.rows == direct.rows == watched.served
+    assert watched.failures == 0, watched.last_failure
+    assert watched.detector.alarms == direct.alarms
+    assert watched.detector.state() == direct.state()
+
+
+def test_alarms_of_rows_that_waited_are_told_once_and_stand_in_the_old_reference():
+    told = []
+    watched = mk.Monitor(model(), fitted(), clock=still, budget=1e9, on_alarm=told.append)
+    held = watched.detector
+    watched.predict(column(60, 3, 9.0)[:, None])
+    assert told == []
+    held.rebase(fitted(9.0), "moved")
+    assert told == list(held.alarms) != []
+    assert held.report().alarms == ()
+
+
+def test_calls_that_come_meanwhile_are_of_one_reference_and_none_is_lost():
+    """Four threads serve while another one takes one reference after the other."""
+    watched = mk.Monitor(model(), fitted(), budget=1e9)
+    held = watched.detector
+    failed = []
+
+    def serve(seed):
+        try:
+            for i in range(60):
+                watched.predict(column(1 + i % 20, 100 * seed + i)[:, None])
+        except Exception as error:  # noqa: BLE001 - for the test to show
+            failed.append(error)
+
+    threads = [threading.Thread(target=serve, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for again in range(12):
+        held.rebase(fitted(), f"for the {again}th time")
+    for thread in threads:
+        thread.join(SECONDS)
+    assert failed == []
+    assert watched.failures == 0, watched.last_failure
+    assert watched.detector.rows == watched.served == watched.shown == 4 * 3 * (20 * 21 // 2)
+    assert sum(era.buckets.all()[0].rows for era in held._watch.chronicle.eras if era.buckets.all()) == (
+        watched.served
+    )  # fmt: skip
+
+
+# A Detector: the order is forced by what is read, or by the lock.
+
+
+class Rebasing:
+    """Labels that let another thread take a new reference while they are read."""
+
+    def __init__(self, labels, detector, profile):
+        self.labels = labels
+        self.detector = detector
+        self.profile = profile
+        self.reads = 0
+
+    def __array__(self, dtype=None, copy=None):
+        self.reads += 1
+        if self.reads == 1:
+            other = threading.Thread(target=self.detector.rebase, args=(self.profile, "now"))
+            other.start()
+            other.join(SECONDS)
+        return np.array(self.labels, dtype)
+
+
+def test_labels_that_are_read_during_a_rebase_go_to_the_new_reference():
+    detector, later = mk.Detector(fitted(), clock=still), fitted(1.0)
+    labels = Rebasing((column(500, 4, 1.0) > 0).astype(int), detector, later)
+    detector.update_labels(labels)
+    assert labels.reads > 1  # once by each reference
+    assert detector.profile.digest == later.digest
+    expected = mk.Detector(fitted(), clock=still)
+    expected.rebase(later, "now")
+    expected.update_labels(labels.labels)
+    assert detector.state() == expected.state()
+
+
+class Telling:
+    """A lock that tells when a thread wants it."""
+
+    def __init__(self, lock):
+        self.lock = lock
+        self.wanted = threading.Event()
+
+    def __enter__(self):
+        self.wanted.set()
+        return self.lock.__enter__()
+
+    def __exit__(self, *error):
+        return self.lock.__exit__(*error)
+
+
+def daily(seed):
+    days = np.repeat(np.arange(30), 40)
+    past = {"x": column(1200, seed), "t": 1e9 + days * 86_400.0}
+    return mk.Profile.fit(
+        past, reference=past | {"x": column(1200, seed + 1)}, unit="day", time="t"
+    )
+
+
+def in_turn(detector, call, rebase):
+    """Let a thread come to the lock of what is known, take a new reference, and let it go on."""
+    watch = detector._watch
+    watch.lock = telling = Telling(watch.lock)
+    found = []
+    with telling.lock:
+        thread = threading.Thread(target=lambda: found.append(call()))
+        thread.start()
+        assert telling.wanted.wait(SECONDS)
+        rebase()
+    thread.join(SECONDS)
+    return found
+
+
+def test_the_time_that_is_told_during_a_rebase_is_told_to_the_new_reference():
+    detector, later = mk.Detector(daily(1), clock=still), daily(3)
+    rows = {"x": column(40, 9), "t": np.full(40, 1.1e9)}
+    detector.update(rows)
+
+    def rebase():
+        detector.rebase(later, "now")
+        detector.update({"x": column(40, 8), "t": np.full(40, 1.1e9 + 86_400)})
+
+    assert in_turn(detector, lambda: detector.update(at=1.1e9 + 2 * 86_400), rebase) == [[]]
+    stream = detector._watch.units.stream
+    assert detector.profile.digest == later.digest
+    assert (stream.evidence.judged, stream.open_rows) == (1, 0)
+
+
+@pytest.mark.parametrize("verb", ["report", "state"])
+def test_what_is_asked_during_a_rebase_is_answered_of_the_new_reference(verb):
+    detector, later = mk.Detector(fitted(), clock=still), fitted(1.0)
+    detector.update({"x": column(300, 5)}, scores=(column(300, 5) > 0).astype(int))
+    (found,) = in_turn(detector, getattr(detector, verb), lambda: detector.rebase(later, "now"))
+    if verb == "state":
+        assert mk.Detector.resume(later, found).rows == 300
+    else:
+        assert found.rows == 0

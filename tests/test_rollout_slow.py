@@ -1,0 +1,98 @@
+"""Slow answers where CPUs are not free: what a colder arm loses by it, and what a worse candidate does."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from benchmarks.rollout import overloaded
+
+import modelkit as mk
+from modelkit.rollout.counting import Counters, Memory
+from modelkit.rollout.stretch import Stretch
+from modelkit.rollout.trial import Trial
+
+MILLISECOND = 1_000_000
+SHARE = 0.2
+# It asks for an hour, so that nothing is promoted before the run ends.
+STAGES = (mk.RolloutStage(SHARE, seconds=3600),)
+
+
+class EveryLongCall(Stretch):
+    """The rule that blames the candidate for each long call."""
+
+    def blamed(self, usual, longer):
+        return 1.0
+
+
+def interrupted(rng, count, usual, chance):
+    """Nanoseconds of calls that take `usual` milliseconds, and are interrupted with some chance."""
+    took = usual * rng.lognormal(0, 0.2, count)
+    took += (rng.random(count) < chance) * rng.exponential(60, count)
+    return took * MILLISECOND
+
+
+def decided(seed, champion, candidate, stretch=None, ticks=25, calls=1500):
+    """What becomes of two arms, of which (milliseconds, chance of an interruption) is given."""
+    rng = np.random.default_rng(seed)
+    guards = (mk.Guard("slow"),)
+    policy = mk.RolloutPolicy(STAGES, guards, tick=1.0)
+    memory = Memory(random.Random(seed).random)
+    memory.stretch = stretch or memory.stretch
+    counters = Counters(policy, memory)
+    trial = Trial(policy, 0.0)
+    for tick in range(ticks):
+        free = tick % 2 == 0  # thresholds are of a time when the CPUs were free
+        chosen = rng.random(calls) < SHARE
+        times = np.where(
+            chosen,
+            interrupted(rng, calls, candidate[0], candidate[1] * (0.01 if free else 1)),
+            interrupted(rng, calls, champion[0], champion[1] * (0.01 if free else 1)),
+        )
+        for in_candidate, took in zip(chosen.tolist(), times.tolist(), strict=True):
+            counters.answered(None, in_candidate, counters.begin(None, in_candidate), {}, int(took))
+        trial.tick(counters.collect(), tick + 1.0)
+    return trial.decision.kind
+
+
+def test_a_colder_arm_that_is_interrupted_more_often_is_not_rolled_back():
+    """Of equal models, the runs of the colder one take 2.5 times as long: 150 microseconds more."""
+    champion, colder = (0.1, 0.1), (0.25, 0.25)
+    kinds = [decided(seed, champion, colder) for seed in range(10)]
+    assert kinds.count("rollback") == 0
+    blamed = [decided(seed, champion, colder, EveryLongCall()) for seed in range(5)]
+    assert blamed.count("rollback") >= 4
+
+
+@pytest.mark.parametrize(
+    "worse",
+    [
+        (0.2, 0.6),  # colder, and long in three times as many calls as that explains
+        (0.1, 0.3),  # as long in the median, and three times as often long
+        (40.0, 0.1),  # longer by what matters
+    ],
+)
+def test_a_candidate_with_more_long_calls_than_that_is_rolled_back(worse):
+    kinds = [decided(seed, (0.1, 0.1), worse) for seed in range(3)]
+    assert kinds == ["rollback"] * 3
+
+
+def test_calls_are_blamed_by_how_much_longer_a_usual_one_takes():
+    stretch = Stretch()
+    assert stretch.blamed(100, 1000) == 0  # no call of the candidate is known
+    stretch.take([200] * 9, 100)
+    assert stretch.blamed(100, 1000) == 0.5
+    assert stretch.blamed(2000, 1000) == 1  # longer by 2000, which matters
+    stretch.take([50] * 500, 100)
+    assert stretch.blamed(100, 1000) == 1  # quicker
+    assert Stretch().blamed(0, 0) == 0
+
+
+def test_the_benchmark_takes_two_models_through_a_rollout(tmp_path):
+    path = overloaded.saved(tmp_path)
+    decision, times = overloaded.rollout_of(path, 1.0)
+    assert decision in ("continue", "hold")
+    assert {candidate for _, candidate, _ in times} == {False, True}
+    assert overloaded.replayed(times, 0.01) in ("continue", "hold")
+    assert "candidate" in overloaded.about(times, [0.0])
