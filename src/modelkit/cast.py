@@ -76,16 +76,13 @@ def quick_cast(values: Array, rule: Rule) -> Array | None:
         if rule.text:
             plain = {*map(type, values.flat)} <= ONLY_STRINGS and not (values == MISSING).any()
             return values if plain else None
-        if rule.as_is is target:
+        if rule.as_is is target or (rule.finite and not np.count_nonzero(np.isinf(values))):
             return values
-        fits = not _has_infinity(values) if rule.finite else isfinite(_square_norm(values))
-        return values if fits else None
-    takes_all = rule.nullable and not rule.finite
-    if dtype is F4 and target is F8 and (takes_all or values.size <= VDOT_ITEMS):
-        # Exact. Of a few values the wider sum is looked at, for Python reads it faster; of many,
-        # half the bytes are.
+        return values if isfinite(_square_norm(values)) else None
+    if dtype is F4 and target is F8 and (rule.as_is is target or values.size <= VDOT_ITEMS):
+        # Exact. Of few values the wider sum is read faster; of many, half the bytes are.
         values = values.astype(F8)
-        return values if takes_all or isfinite(_square_norm(values)) else None
+        return values if rule.as_is is target or isfinite(_square_norm(values)) else None
     bound = rule.bounds.get(dtype)
     if bound is None:
         return None
@@ -97,21 +94,13 @@ def quick_cast(values: Array, rule: Rule) -> Array | None:
 def _square_norm(values: Array) -> Any:
     """The dot product of an array with itself.
 
-    OpenBLAS calls its worker threads for more than 10,000 elements, and they spin for milliseconds
-    afterwards, on the cores that the model's own threads are about to use. `einsum` has a loop of
-    its own, which is as fast.
+    OpenBLAS calls its threads for more than 10,000 elements, and they spin for milliseconds on the
+    cores that the model's own threads are about to use. `einsum` has a loop as fast of its own.
     """
     if values.size <= VDOT_ITEMS:
         return np.vdot(values, values)
     flat = values.reshape(-1)
     return np.einsum("i,i->", flat, flat)
-
-
-def _has_infinity(values: Array) -> bool:
-    """Whether a value is infinite; NaN is not. Few values without one are seen in one step."""
-    if values.size <= VDOT_ITEMS and isfinite(np.vdot(values, values)):
-        return False
-    return bool(np.count_nonzero(np.isinf(values)))
 
 
 def cast_column(values: Array, rule: Rule) -> Array:
@@ -121,9 +110,7 @@ def cast_column(values: Array, rule: Rule) -> Array:
     if rule.mixed:
         values = _as_json(values, nullable=rule.nullable)
     out = to_dtype(values, rule.declared, rule.target, nullable=rule.nullable)
-    if rule.finite and _has_infinity(out):
-        said = "infinite value in {rows}; the model was not shown to accept it"
-        raise CastError(said, np.isinf(out))
+    rule.check_finite(out)
     if rule.text and rule.closed:
         _check_categories(out, rule)
     elif rule.closed:  # the numbers as they are, not as a narrower float rounds them

@@ -16,7 +16,6 @@ F8 = np.dtype(np.float64)
 I8 = np.dtype(np.int64)
 # Images of floats take no integers, and planes of floats, which may be images, none of one byte.
 UNFIT = {"images": ("i", "u"), "planes": ("u1",)}
-FINITE = "finite"  # the form of a column that takes what is missing and no infinity
 MOST_ROWS = 5  # that a message names
 
 
@@ -101,7 +100,7 @@ class Rule:
         self.nullable = nullable
         self.categories = categories
         self.form = form
-        self.finite = form == FINITE
+        self.finite = form == "finite"
         self.zoned = form == "zoned"
         self.mixed = form == "mixed"
         self.unfit = UNFIT.get(form, ())
@@ -127,6 +126,14 @@ class Rule:
     def opened(self) -> Rule:
         """The same without categories."""
         return Rule(self.name, self.target, self.declared, self.nullable, form=self.form)
+
+    def check_finite(self, values: Array) -> None:
+        """Raise CastError for infinities in a column that takes none, though values may be missing."""
+        infinite = np.isinf(values) if self.finite else None
+        if infinite is not None and infinite.any():
+            raise CastError(
+                "infinite value in {rows}; the model was not shown to accept it", infinite
+            )
 
     def check_pixels(self, dtype: np.dtype[Any]) -> None:
         """Raise CastError for images of integers where those of floats are expected."""

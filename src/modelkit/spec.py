@@ -79,6 +79,13 @@ class Column:
                 f"column {self.name!r} is {self.dtype}, and its categories are {self.categories}"
             )
 
+    @property
+    def form(self) -> str:
+        """What more a `Rule` has to know of its values: "mixed", "finite", or ""."""
+        if self.dtype == MIXED:
+            return MIXED
+        return "finite" if self.finite else ""
+
 
 @dataclass(frozen=True)
 class TensorSpec:
