@@ -80,8 +80,7 @@ def quick_cast(values: Array, rule: Rule) -> Array | None:
             return values
         return values if isfinite(_square_norm(values)) else None
     if dtype is F4 and target is F8 and (rule.as_is is target or values.size <= VDOT_ITEMS):
-        # Exact. Of few values the wider sum is read faster; of many, half the bytes are.
-        values = values.astype(F8)
+        values = values.astype(F8)  # exact; the sum of few wide values is read faster
         return values if rule.as_is is target or isfinite(_square_norm(values)) else None
     bound = rule.bounds.get(dtype)
     if bound is None:
@@ -94,8 +93,8 @@ def quick_cast(values: Array, rule: Rule) -> Array | None:
 def _square_norm(values: Array) -> Any:
     """The dot product of an array with itself.
 
-    OpenBLAS calls its threads for more than 10,000 elements, and they spin for milliseconds on the
-    cores that the model's own threads are about to use. `einsum` has a loop as fast of its own.
+    For more than 10,000 elements OpenBLAS calls its threads, which then spin for milliseconds on the
+    cores that the model is about to use. `einsum` has a loop as fast of its own.
     """
     if values.size <= VDOT_ITEMS:
         return np.vdot(values, values)
