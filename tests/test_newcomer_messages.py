@@ -78,6 +78,7 @@ def test_a_deadline_that_is_none(model, deadline):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda profile: mk.Detector(profile, alpha="0.1"), "alpha is between 0 and 1; got '0.1'"),
         (lambda profile: mk.Detector(profile, tolerance="x"), "a tolerance is a number .* got 'x'"),
         (lambda _: mk.Profile.fit(X[:3]), "X has 1 rows left; a profile needs 50 on each side"),
         (
@@ -266,3 +267,8 @@ except mk.errors.MissingExtraError as error:
     print(error)
 """
     assert "the web edge needs orjson" in run(program)
+
+
+def test_a_budget_of_a_monitor_is_a_number(model):
+    with pytest.raises(DriftError, match="budget is in rows a second, 0 or more; got '10'"):
+        mk.Monitor(model, budget="10")

@@ -1,6 +1,7 @@
 """A Scorer: the same answers as the Model, in every form, wherever it is called."""
 
 import pickle
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -119,6 +120,7 @@ def test_a_package_that_changed_at_a_url_is_named_and_not_copied(package, tmp_pa
     path.write_bytes(package.read_bytes())
     url = path.as_uri()
     scorer = mk.Scorer(url)
+    shutil.rmtree(tmp_path / ".cache", ignore_errors=True)  # as on another machine
     mk.attach(path, metadata={"changed": True})
     monkeypatch.setenv("HOME", str(tmp_path / "elsewhere"))  # as on a machine that has no copy
     module._held._values.clear()
@@ -254,7 +256,7 @@ def test_a_missing_whole_number_is_scored(tmp_path):
     [
         ({"outputs": ["scores"]}, SignatureError, "there are no outputs"),
         ({"outputs": "label"}, SignatureError, "a list of names"),
-        ({"outputs": []}, SignatureError, "there are no outputs"),
+        ({"outputs": []}, SignatureError, "outputs is empty"),
         ({"keep": ["label"]}, SignatureError, "share names"),
         ({"keep": ["probabilities_benign"]}, SignatureError, "share names"),
         ({"keep": ["id", "id"]}, SignatureError, "twice in keep"),

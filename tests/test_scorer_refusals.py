@@ -1,5 +1,7 @@
 """What a Scorer is given in the wrong form is told, with what takes it; nulls in lists are no numbers."""
 
+import traceback
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -7,10 +9,18 @@ import pytest
 import torch
 from helpers.graphs import model_of, tensor
 from onnx import TensorProto
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 import modelkit as mk
-from modelkit.errors import DriftError, IntegrityError, SignatureError
+from modelkit.errors import (
+    ContainerError,
+    DriftError,
+    ExplainError,
+    IntegrityError,
+    SignatureError,
+)
 from modelkit.integrations.mlflow.logged import log_model
 from modelkit.integrations.mlflow.opened import open_logged
 from modelkit.scorer.tallier import TALLY, Tallier
@@ -193,3 +203,42 @@ def test_a_null_in_an_embedding_is_a_missing_vector(kind):
     (data,) = Tallier(profile).arrow(pa.table({"e": pa.array(rows, pa.list_(kind))}))[TALLY]
     vectors[1, 2] = np.nan
     assert mk.Tally.from_bytes(data.as_py()) == profile.tally({"e": vectors[:3]})
+
+
+# Sources and explanations.
+
+
+def test_a_folder_is_told_from_a_package(package):
+    with pytest.raises(ContainerError, match=r"a folder.*mk.Registry\(folder\).reference"):
+        mk.Scorer(package.parent)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["file://user:s3cret@host/no/p.mk", "file:///no/p.mk?X-Amz-Signature=s3cret"],
+)
+def test_what_a_url_has_of_secrets_stands_in_no_message(url):
+    with pytest.raises(ContainerError, match=r"/no/p.mk cannot be read") as caught:
+        mk.Scorer(url)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value, chain=True))
+
+
+def test_a_text_is_not_explained_by_a_scorer(tmp_path):
+    words = np.array(["good day", "bad day", "good night", "bad night"] * 20, object)
+    model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(words, words > "c")
+    rows = pd.DataFrame({"text": words})
+    path = tmp_path / "t.mk"
+    mk.save(model, path, example=rows["text"], name="t", version="1")
+    with pytest.raises(ExplainError, match=r"by the background of the package alone.*mk.Explainer"):
+        mk.Scorer(path, explain=True)
+
+
+def test_contributions_of_one_name_are_told_with_a_form_that_has_them(tmp_path):
+    rows = pd.DataFrame({"x": [0.0, 1.0] * 30, "b_x": [0.0, 0.0, 1.0, 1.0] * 15})
+    model = LogisticRegression().fit(rows, ["a_b", "a", "c", "c"] * 15)
+    mk.save(model, tmp_path / "m.mk", example=rows, name="m", version="1", background=rows[:30])
+    scorer = mk.Scorer(tmp_path / "m.mk", explain=True)
+    with pytest.raises(SignatureError, match=r"\['contributions_a_b_x'\]; score an Arrow table"):
+        scorer.frame(rows)
+    table = scorer.arrow(pa.Table.from_pandas(rows))
+    assert table.column_names == ["label", "probabilities", "contributions", "base"]

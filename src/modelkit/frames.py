@@ -166,6 +166,8 @@ def as_whole(values: Any, spec: TensorSpec) -> Array:
     """A tensor as it was passed, as an array; a mask is kept. Raises SignatureError."""
     if isinstance(values, np.ma.MaskedArray):
         return values
+    if is_a(values, "pyarrow", "Array") or is_a(values, "pyarrow", "ChunkedArray"):
+        return as_column(values)  # numpy takes a missing category for the last one
     values = plain_rows(values)
     # Left to itself, numpy turns the numbers of a mixed list into strings.
     mixed = spec.dtype == "string" and not hasattr(values, "dtype")
@@ -286,6 +288,8 @@ def _from_arrow(column: Any) -> Array:
         column = pa.chunked_array(column) if streams else pa.array(column)
     kind = column.type
     if pa.types.is_dictionary(kind):
+        if pa.types.is_string_view(kind.value_type):  # to which pyarrow cannot cast
+            return as_column(column.to_pylist())
         column = column.cast(kind.value_type)
         kind = column.type
     boolean = pa.types.is_boolean(kind)

@@ -98,15 +98,21 @@ def _check_columns(
     extra = [name for name in counts if name not in known]
     twice = sorted(name for name, count in counts.items() if count > 1)
     others = [name for name in given if name not in known]
+    problems = missing_columns(missing, others)
+    problems += [f"unexpected column {name!r}" for name in extra]
+    problems += [f"column {name!r} appears twice" for name in twice]
+    if problems:
+        raise refused_rows(problems, MORE_COLUMNS if extra and not missing else "")
+
+
+def missing_columns(missing: Iterable[str], others: list[str]) -> list[str]:
+    """A problem for each missing column, with the likely one among other names."""
     problems = []
     for name in missing:
         hint = _likely_name(name, others)
         asked = "" if hint is None else f" (is it {hint!r}?)"
         problems.append(f"missing column {name!r}{asked}")
-    problems += [f"unexpected column {name!r}" for name in extra]
-    problems += [f"column {name!r} appears twice" for name in twice]
-    if problems:
-        raise refused_rows(problems, MORE_COLUMNS if extra and not missing else "")
+    return problems
 
 
 def _likely_name(name: str, others: list[str]) -> str | None:

@@ -44,14 +44,15 @@ def check_same(answers, report, packages):
 
 @pytest.fixture(scope="module")
 def nodes():
-    """Ray on two nodes, of a CPU each, and on one of them a GPU that nobody looks for."""
+    """Ray on two nodes of a CPU, and on a third, without one, a GPU that nobody looks for."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
     )
-    cluster.add_node(num_cpus=1, num_gpus=1)
+    cluster.add_node(num_cpus=1)
+    cluster.add_node(num_cpus=0, num_gpus=1)
     ray.init(address=cluster.address, log_to_driver=False)
     yield ray
     ray.shutdown()
@@ -102,11 +103,11 @@ def test_a_worker_without_the_gpu_that_was_promised_says_so(nodes, packages):
         integration.score(rows, packages.churn, gpus=1).take_all()
 
 
-def test_a_pool_that_would_take_the_cpus_of_both_nodes_is_refused(nodes, packages):
+def test_a_pool_of_more_gpus_than_the_nodes_have_is_refused(nodes, packages):
     from modelkit.integrations import ray as integration
 
     rows = nodes.data.from_pandas(FRAME)
-    with pytest.raises(DeviceError, match="2 actors of one CPU each, and the cluster has 2"):
+    with pytest.raises(DeviceError, match=r"gpus=2 needs as many whole GPUs.*have 1"):
         integration.score(rows, packages.churn, gpus=2)
 
 

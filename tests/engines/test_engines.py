@@ -305,6 +305,25 @@ def test_mistakes_are_told_before_anything_runs(engine, integration, packages):
         )
 
 
+def test_columns_are_told_where_the_job_is_built(engine, integration, packages):
+    frame = customers(30, 6)
+    rows = engine.rows(table_of(frame.rename(columns={"age": "Age"})))
+    with pytest.raises(SignatureError, match=r"missing column 'age' \(is it 'Age'\?\)"):
+        integration.score(rows, packages.churn)
+    with pytest.raises(SignatureError, match="keep names"):
+        integration.score(engine.rows(table_of(frame)), packages.churn, keep=["ID"])
+
+
+def test_decimals_are_told_where_the_job_is_built(engine, integration, packages):
+    if engine.name == "dask":
+        pytest.skip("pandas has decimals as objects, whose values are told by the job")
+    table = table_of(customers(30, 6))
+    decimals = table["age"].cast(pa.decimal128(38, 20), safe=False)
+    rows = engine.rows(table.set_column(4, "age", decimals))
+    with pytest.raises(SignatureError, match=r"\['age'\] are decimals.*cast"):
+        integration.score(rows, packages.churn)
+
+
 def test_a_package_that_changed_on_the_way_is_refused(engine, integration, packages, tmp_path):
     path = tmp_path / "changing.mk"
     frame = packages.numbers.assign(id=range(300))

@@ -7,7 +7,7 @@ import pytest
 from helpers.engines import INPUTS, Packages, customers, local, profile_of
 
 import modelkit as mk
-from modelkit.errors import DeviceError
+from modelkit.errors import DeviceError, SignatureError
 
 ray = pytest.importorskip("ray")
 pytestmark = [
@@ -47,13 +47,39 @@ def test_a_cluster_of_one_cpu_never_waits_for_itself(one_cpu, packages, tmp_path
     assert report.rows == 900
 
 
-def test_actors_that_would_take_every_cpu_are_refused(one_cpu, packages):
+def test_gpus_that_the_cluster_lacks_are_refused(one_cpu, packages):
+    """Ray would wait for them without end."""
     from modelkit.integrations import ray as integration
 
     rows = ray.data.from_pandas(customers(10, 5)[INPUTS])
     scorer = mk.Scorer(packages.churn)
     with pytest.raises(DeviceError, match="wait for ever"):
         integration.score(rows, scorer, gpus=1)
+    for odd in (-1, 0.5):
+        with pytest.raises(ValueError, match="whole number of GPUs"):
+            integration.score(rows, scorer, gpus=odd)
+
+
+def test_columns_that_ray_knows_are_told_where_the_job_is_built(one_cpu, packages, tmp_path):
+    from modelkit.integrations import ray as integration
+
+    frame = customers(10, 5)[INPUTS].rename(columns={"age": "Age"})
+    frame.to_parquet(tmp_path / "rows.parquet")
+    for rows in (ray.data.from_pandas(frame), ray.data.read_parquet(str(tmp_path))):
+        with pytest.raises(SignatureError, match=r"missing column 'age' \(is it 'Age'\?\)"):
+            integration.score(rows, packages.churn)
+
+
+def test_tensors_that_a_union_lacks_are_refused(one_cpu, packages):
+    """Ray puts nulls there, and numbers of its own under them."""
+    from modelkit.integrations import ray as integration
+
+    number = np.ones(1, np.float32)
+    rows = ray.data.from_items([{"x": number, "id": i} for i in range(3)])
+    rows = rows.union(ray.data.from_items([{"id": 7}, {"id": 8}]))
+    for own in (rows, rows.repartition(1)):
+        with pytest.raises(Exception, match="missing"):
+            integration.score(own, packages.narrow, outputs=["u16"], keep=["id"]).take_all()
 
 
 def test_tensors_of_ray_and_of_arrow_are_scored(one_cpu, packages):
@@ -80,6 +106,9 @@ def test_many_calls_at_once_are_gathered(one_cpu, packages):
     scorer = mk.Scorer(packages.churn, outputs=["probabilities"])
     handle = serve.run(integration.deployment(scorer, **options), route_prefix=None)
 
+    other = handle.remote(frame[:2].assign(more=1)).result(timeout_s=60)
+    assert len(other["probabilities"]) == 2
+
     async def call_all():
         calls = [handle.remote(frame[i : i + 1]) for i in range(CALLS)]
         return await asyncio.gather(*calls)
@@ -91,5 +120,8 @@ def test_many_calls_at_once_are_gathered(one_cpu, packages):
     assert {tuple(answer) for answer in answers} == {("probabilities",)}
     found = np.concatenate([answer["probabilities"] for answer in answers])
     assert np.allclose(found, local(packages.churn, frame)["probabilities"], atol=1e-6)
+    for odd in (0, "8"):
+        with pytest.raises(ValueError, match="max_rows must be a positive integer"):
+            integration.deployment(packages.churn, max_rows=odd)
     with pytest.raises(TypeError, match="outputs alone"):
         integration.deployment(mk.Scorer(packages.churn, keep=["id"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import final
 
 import numpy as np
@@ -89,7 +90,7 @@ class AlphaShares:
         guarantee: Guarantee,
     ) -> AlphaShares:
         """The shares of a profile. Raises DriftError for arguments out of range."""
-        if not 0 < alpha < 1:
+        if not isinstance(alpha, Real) or not 0 < alpha < 1:
             raise DriftError(f"alpha is between 0 and 1; got {alpha!r}")
         if guarantee not in ("ever", "arl"):
             raise DriftError(f'guarantee is "ever" or "arl", got {guarantee!r}')
@@ -153,11 +154,7 @@ def tolerances_of(
     found = []
     for name, source in zip(names, sources, strict=True):
         found.append(given.get(name, given.get(source, usual)))
-    odd = [
-        value
-        for value in found
-        if not isinstance(value, int | float | np.number) or not 0 <= value < 1
-    ]
+    odd = [value for value in found if not isinstance(value, Real) or not 0 <= value < 1]
     if odd:
         raise DriftError(f"a tolerance is a number from 0 to 1, and below 1; got {odd[0]!r}")
     return np.array(found, np.float64)

@@ -67,8 +67,8 @@ class Tally:
     def total(tallies: Sequence[Tally]) -> Tally:
         """The tally of all rows of several tallies.
 
-        Raises DriftError for no tallies, tallies of different profiles, and where some rows had
-        scores and others had none.
+        Raises DriftError for no tallies, tallies of different profiles, more than 2**48 rows of one
+        group, and where some rows had scores and others had none.
         """
         if not tallies:
             raise DriftError("there are no tallies to add up")
@@ -86,6 +86,8 @@ class Tally:
         for tally in tallies:
             for group, counts in zip(tally.groups, tally.counts, strict=True):
                 found[group] = found[group] + counts if group in found else counts
+                if found[group].max(initial=0) > MOST_ROWS:
+                    raise DriftError(f"the tallies have more than {MOST_ROWS:,} rows of one group")
         return _tally(tallies[0].profile, found, tallies[0].counts.shape[1])
 
     def __add__(self, other: object) -> Tally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 from modelkit.drift.profile import PROFILE_NAME, Profile, check_profile
 from modelkit.drift.units import BATCH_UNIT
 from modelkit.errors import DriftError
@@ -36,7 +38,7 @@ def check_watched(model: Model, budget: float) -> None:
             "one into each, as by Rollout(registry, name, wrap=mk.Monitor) or "
             "Rollout(mk.Monitor(champion), mk.Monitor(candidate), ...)"
         )
-    if not budget >= 0:
+    if not isinstance(budget, Real) or not budget >= 0:
         raise DriftError(f"budget is in rows a second, 0 or more; got {budget!r}")
 
 

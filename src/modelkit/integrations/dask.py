@@ -12,7 +12,7 @@ from modelkit.drift.tallies import Tally
 from modelkit.errors import importing
 from modelkit.package.load import Openable
 from modelkit.scorer.forms import check_engine_rows
-from modelkit.scorer.outputs import check_kept
+from modelkit.scorer.outputs import check_known_widths
 from modelkit.scorer.scorer import Scorer, scorer_of
 from modelkit.scorer.tallier import Tallier, summed_tallies
 
@@ -39,16 +39,18 @@ def score(
         output of several values a row has a column for each.
 
     Raises:
-        PackageError, SignatureError: as `mk.Scorer` does.
+        PackageError: as `mk.Scorer` does.
+        SignatureError: as `mk.Scorer` and `Scorer.columns` do, and for an output of which only the
+            rows tell how many values it has.
         MissingExtraError: if Dask is not installed.
     """
     with importing("dask", "modelkit.integrations.dask"):
         import dask.dataframe  # noqa: F401 - told here, and not by an attribute that is missing
     _check(rows)
     scorer = scorer_of(package, outputs=outputs, keep=keep)
-    check_kept(scorer.keep, list(rows.columns))
-    wanted = dict.fromkeys([*scorer.keep, *scorer.inputs])
-    selected = rows[[name for name in rows.columns if name in wanted]]
+    check_known_widths(scorer.outputs, "Dask")
+    wanted = scorer.columns(rows.columns, list(rows.dtypes))
+    selected = rows[[name for name in rows.columns if str(name) in wanted]]
     return selected.map_partitions(
         scorer.frame,
         meta=scorer.frame(selected._meta),  # noqa: SLF001 - how Dask's own functions read it
@@ -85,7 +87,8 @@ def drift(
     _check(rows)
     tallier = Tallier(profile, scores)
     wanted = tallier.columns([str(name) for name in rows.columns])
-    parts = [delayed(tallier.frame)(part) for part in rows[wanted].to_delayed()]
+    selected = rows[[name for name in rows.columns if str(name) in wanted]]
+    parts = [delayed(tallier.frame)(part) for part in selected.to_delayed()]
     return tallier.report(_in_tree(parts).compute(), alpha, seed)
 
 

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from modelkit.batching.batcher import Batcher
+from modelkit.batching.checks import check_options
 from modelkit.call import PLAIN
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
-from modelkit.errors import DeviceError, importing
+from modelkit.errors import importing
 from modelkit.model import Outputs
 from modelkit.package.load import Openable
+from modelkit.scorer.clusters import check_pool
 from modelkit.scorer.forms import check_engine_rows
 from modelkit.scorer.scorer import Scorer, scorer_of
 from modelkit.scorer.tallier import Tallier, read_tallies, summed_tallies
@@ -38,26 +40,30 @@ def score(
         outputs: see `mk.Scorer`.
         keep: see `mk.Scorer`.
         batch_rows: the largest number of rows scored at once.
-        gpus: the number of actors with a GPU each, which hold a CPU each for the whole job; the
-            model runs on "cuda", that of a Scorer where it says.
+        gpus: the number of actors with a GPU each, which hold no CPU, so that the job can always
+            read; the model runs on "cuda", that of a Scorer where it says.
 
     Returns a Dataset of the kept columns and the outputs.
 
-    Raises DeviceError if so many actors would leave no CPU to read the rows, TypeError for other
-    rows, and PackageError and SignatureError as `mk.Scorer` does.
+    Raises DeviceError where the cluster has not so many GPUs, or no CPU to read the rows; TypeError
+    for other rows; PackageError as `mk.Scorer` does; and SignatureError as that and, where Ray knows
+    the columns of the rows without running anything, `Scorer.columns` do.
     """
     with importing("ray", "modelkit.integrations.ray"):
         import ray
     check_engine_rows(rows, ROWS, fits=hasattr(rows, "map_batches"))
     on_gpu = {"device": "cuda"} if gpus and not isinstance(package, Scorer) else {}
     scorer = scorer_of(package, outputs=outputs, keep=keep, **on_gpu)
-    if not gpus:
+    known = rows.schema(fetch_if_missing=False)
+    if known is not None:
+        scorer.columns(known.names, known.types)
+    if gpus == 0:
         return rows.map_batches(
             scorer.arrow,
             batch_size=batch_rows,
             batch_format="pyarrow",
         )
-    _check_cpus(ray.cluster_resources().get("CPU", 0.0), gpus)
+    check_pool([node["Resources"] for node in ray.nodes() if node["Alive"]], gpus)
     return rows.map_batches(
         _Actor,
         fn_constructor_args=(scorer,),
@@ -65,17 +71,8 @@ def score(
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=gpus),
         num_gpus=1,
+        num_cpus=0,  # else actors could hold the CPU that reading needs, and wait for it for ever
     )
-
-
-def _check_cpus(cpus: float, actors: int) -> None:
-    """Raise DeviceError where actors of one CPU each would take every CPU."""
-    if actors >= cpus:
-        raise DeviceError(
-            f"gpus={actors} makes {actors} actors of one CPU each, and the cluster has {cpus:g}: "
-            "none would be left to read rows, and the job would wait for ever; use fewer or add CPUs",
-            device="cuda",
-        )
 
 
 class _Actor:
@@ -97,7 +94,8 @@ def deployment(
 ) -> Any:
     """An application of Ray Serve: each replica gathers concurrent calls by a Batcher.
 
-    `await handle.remote(rows)` gives the outputs by name, for rows in any form of `Model.run`.
+    `await handle.remote(rows)` gives the outputs by name, for rows in any form of `Model.run`; other
+    columns than the model's are not looked at. Calls come by handles: HTTP is what `mk.App` serves.
 
     Args:
         package: what `mk.Scorer` takes, or a Scorer.
@@ -105,13 +103,15 @@ def deployment(
             default of 5 would never fill one.
         options: those of `ray.serve.deployment`, such as `num_replicas`.
 
-    Raises PackageError if it is no package, and TypeError for a Scorer that keeps or explains.
+    Raises PackageError if it is no package, TypeError for a Scorer that keeps or explains, and
+    ValueError for a `max_rows` that is no positive integer.
     """
     with importing("ray", "modelkit.integrations.ray.deployment"):
         from ray import serve
     scorer = scorer_of(package)
     if scorer.keep or scorer.explain:
         raise TypeError("a deployment gives outputs alone: make its Scorer without keep, explain")
+    check_options(max_rows)
     settings = {"name": scorer.manifest.name, "max_ongoing_requests": CALLS_A_BATCH * max_rows}
     deployed = serve.deployment(**(settings | options))(_Replica)
     return deployed.bind(scorer, max_rows)

@@ -12,8 +12,8 @@ from modelkit.drift.tallies import Tally
 from modelkit.errors import SignatureError, importing
 from modelkit.package.load import Openable
 from modelkit.scorer.arrow import arrow_field, pyarrow
+from modelkit.scorer.clusters import check_apart_in_any_case, check_zone
 from modelkit.scorer.forms import check_engine_rows
-from modelkit.scorer.outputs import check_kept
 from modelkit.scorer.scorer import Scorer, scorer_of
 from modelkit.scorer.tallier import TALLY, Tallier, sum_batches
 
@@ -42,20 +42,23 @@ def score(
         keep: see `mk.Scorer`.
 
     Returns a DataFrame of the kept columns and the outputs; one of several values a row is an array.
-    Raises PackageError and SignatureError as `mk.Scorer` does, SignatureError also for an output of
-    uint64, which Spark does not have, and TypeError for other rows.
+    Raises PackageError as `mk.Scorer` does, SignatureError as that and `Scorer.columns` do, for names
+    that differ in case alone, and for an output of uint64, which Spark does not have; and TypeError
+    for other rows.
     """
     with importing("pyspark", "modelkit.integrations.spark"):
         from pyspark.sql.pandas.types import from_arrow_schema
         from pyspark.sql.types import StructType
     check_engine_rows(rows, ROWS, fits=hasattr(rows, "mapInArrow"))
     scorer = scorer_of(package, outputs=outputs, keep=keep)
-    check_kept(scorer.keep, rows.columns)
+    wanted = scorer.columns(rows.columns, [kind for _, kind in rows.dtypes])
+    if rows.sparkSession.conf.get("spark.sql.caseSensitive") != "true":
+        check_apart_in_any_case([*scorer.keep, *(output.name for output in scorer.outputs)])
     added = pyarrow().schema([_known(arrow_field(output)) for output in scorer.outputs])
     kept = [rows.schema[name] for name in scorer.keep]
     return _mapped(
         rows,
-        [*scorer.keep, *scorer.inputs],
+        wanted,
         partial(_scored, scorer, added),
         StructType([*kept, *from_arrow_schema(added)]),
     )
@@ -73,12 +76,14 @@ def drift(
 
     `rows` has the columns of the profile, and the outputs of the model that `scores` names, as
     `score` adds them; `alpha` and `seed` are those of `mk.Detector`. Raises DriftError for no rows,
-    columns that are missing, outputs that the profile does not look at, and what `Profile.tally`
-    refuses.
+    columns that are missing, timestamps in a session zone other than UTC, outputs that the profile
+    does not look at, and what `Profile.tally` refuses.
     """
     check_engine_rows(rows, ROWS, fits=hasattr(rows, "mapInArrow"))
     tallier = Tallier(profile, scores)
     wanted = tallier.columns(rows.columns)
+    zone = rows.sparkSession.conf.get("spark.sql.session.timeZone")
+    check_zone([name for name, kind in rows.dtypes if kind == "timestamp" and name in wanted], zone)
     tallies = _mapped(rows, wanted, tallier.batches, f"{TALLY} binary").repartition(GROUPS)
     found = tallies.mapInArrow(sum_batches, tallies.schema).collect()
     return tallier.report([Tally.from_bytes(row[TALLY]) for row in found], alpha, seed)
@@ -92,11 +97,14 @@ def _mapped(
 ) -> Any:
     """What a function of record batches makes of the columns that are wanted and there.
 
-    They travel under names without dots and backquotes, which Spark would read as syntax.
+    They travel under names without dots and backquotes, which Spark would read as syntax, and which
+    differ in more than case.
     """
-    names = [name for name in rows.columns if name in wanted]
-    plain = [f"column{i}" for i in range(len(names))]
-    selected = rows.select(*map(_quoted, names)).toDF(*plain)
+    known = rows.columns
+    plain = [f"column{i}" for i in range(len(known))]
+    places = [i for i, name in enumerate(known) if name in wanted]
+    names = [known[i] for i in places]
+    selected = rows.toDF(*plain).select([plain[i] for i in places])
     return selected.mapInArrow(partial(_renamed, names, function), schema)
 
 
@@ -107,12 +115,6 @@ def _renamed(
 ) -> Iterator[Any]:
     """A function of record batches, over batches under their own names."""
     return function(batch.rename_columns(names) for batch in batches)
-
-
-def _quoted(name: str) -> str:
-    """A column by its whole name: Spark takes a dot for a field of a struct."""
-    escaped = name.replace("`", "``")
-    return f"`{escaped}`"
 
 
 def _scored(

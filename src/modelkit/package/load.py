@@ -364,14 +364,22 @@ def open_bytes(source: Openable) -> memoryview:
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise ContainerError(
-                f"{os.fspath(source)!r} is not a regular file; read a pipe and pass its file object"
-            )
+            raise ContainerError(f"{os.fspath(source)!r} is {_no_file(status)}")
         if status.st_size == 0:
             raise ContainerError(f"{os.fspath(source)!r} is empty, not a modelkit package")
         return _begun(memoryview(mmap.mmap(handle, 0, access=mmap.ACCESS_READ)), source)
     finally:
         os.close(handle)
+
+
+def _no_file(status: os.stat_result) -> str:
+    """What a place is that is no regular file, and what to do."""
+    if stat.S_ISDIR(status.st_mode):
+        return (
+            "a folder; a package is one file, and that of a registry is told by "
+            "mk.Registry(folder).reference(name, alias)"
+        )
+    return "not a regular file; read a pipe and pass its file object"
 
 
 def _read_all(file: Any) -> bytes:

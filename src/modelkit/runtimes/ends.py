@@ -6,7 +6,7 @@ from typing import Any
 
 from modelkit.errors import GraphError
 from modelkit.signature import Signature
-from modelkit.spec import TensorSpec
+from modelkit.spec import AS_OBJECTS, TensorSpec
 
 ORT_TYPES = {"float32": "float", "float64": "double"}  # as onnxruntime has them
 
@@ -19,6 +19,18 @@ def check_ends(session: Any, signature: Signature) -> None:
         raise GraphError(
             f"an input or output of the graph has a name that is no text: {error}"
         ) from error
+
+
+def texts_passed_on(signature: Signature) -> frozenset[str]:
+    """The outputs that may hold a missing string of an input, which a graph has as U+FDD0.
+
+    A label of a classifier is one of its classes.
+    """
+    if all(spec.dtype not in AS_OBJECTS for spec in signature.inputs):
+        return frozenset()
+    closed = "label" if signature.classes is not None else None
+    texts = [spec.name for spec in signature.outputs if spec.dtype in AS_OBJECTS]
+    return frozenset(name for name in texts if name != closed)
 
 
 def _compare(session: Any, signature: Signature) -> None:

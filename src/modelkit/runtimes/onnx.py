@@ -10,6 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit.cast import MISSING
 from modelkit.device import CPU, DeviceName, Placement, parse_device
 from modelkit.errors import ClosedError, ForkedModelError, ModelkitError
 from modelkit.forks import watch
@@ -18,7 +19,7 @@ from modelkit.model import Call, Model, Outputs
 from modelkit.pickling import reopening
 from modelkit.runtimes.bulk import Gathered, chunk_bounds, run_all
 from modelkit.runtimes.deadline import run_until
-from modelkit.runtimes.ends import check_ends
+from modelkit.runtimes.ends import check_ends, texts_passed_on
 from modelkit.runtimes.machine import release
 from modelkit.runtimes.sessions import (
     FOLDED_BYTES,
@@ -71,6 +72,7 @@ class OnnxModel(Model):
         "_session",
         "_side_by_side",
         "_signature",
+        "_texts",
     )
 
     def __init__(  # noqa: PLR0913 - one call in load, all by keyword
@@ -104,7 +106,9 @@ class OnnxModel(Model):
         self._first = signature.inputs[0].name if batched else None  # its length counts the rows
         self._chunk = chunk if chunk and batched else UNBOUNDED
         self._endless = endless
-        self._most = 0 if endless else self._chunk  # the most rows of a plain run
+        self._texts = texts_passed_on(signature)
+        # The most rows of a plain run, whose answers are given as they are.
+        self._most = 0 if endless or self._texts else self._chunk
         watch(self)
 
     def _adopt(self, session: Any) -> None:
@@ -166,11 +170,14 @@ class OnnxModel(Model):
                 _raise_closed()
             return self._signature.empty(outputs)
         try:
-            return self._run_apart(feeds, outputs, rows, call)
+            answers = self._run_apart(feeds, outputs, rows, call)
         except (ModelkitError, MemoryError):
             raise
         except Exception as error:
             raise run_error(error) from error
+        for name in self._texts.intersection(outputs):
+            answers[name][answers[name] == MISSING] = None
+        return answers
 
     def _run_apart(
         self,

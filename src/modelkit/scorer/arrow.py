@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,25 +50,14 @@ def arrow_column(values: Array, output: ScoredOutput) -> Any:
     return pa.ListArray.from_arrays(pa.array(starts), flat)
 
 
-def select(
-    table: Any,
-    names: Sequence[str],
-) -> Any:
-    """The columns of a table that have one of the names; what is absent is left to `coerce`.
-
-    Raises SignatureError for a column that is there twice.
-    """
-    known = table.column_names
-    found = [name for name in names if name in known]
-    twice = [name for name in found if known.count(name) > 1]
-    if twice:
-        raise SignatureError(f"the rows have several columns of the names {twice}")
-    return table.select(found)
-
-
 def is_list(column: Any) -> bool:
     """Whether a column has several values a row; encoded ones have a type of values too."""
-    return hasattr(column.type, "storage_type") or hasattr(column.type, "value_field")
+    kind = column.type
+    if not hasattr(kind, "storage_type"):
+        return hasattr(kind, "value_field")
+    # Ray keeps tensors of different shapes as a struct; a uuid is a tensor of neither kind.
+    stored = kind.storage_type
+    return hasattr(stored, "value_field") or pyarrow().types.is_struct(stored)
 
 
 def as_tensor(column: Any, spec: TensorSpec) -> Any:
@@ -88,11 +76,14 @@ def as_block(column: Any, name: str) -> Array:
     It is masked where a value in a list is missing. Raises SignatureError for lists that are missing
     or of different lengths.
     """
+    if column.null_count:  # asked first: a tensor's bytes say nothing of what is missing
+        raise SignatureError(
+            f"column {name!r} has {column.null_count} missing lists or tensors, and a row without "
+            "one is neither scored nor counted: drop such rows, or fill them in"
+        )
     if hasattr(column.type, "storage_type"):
-        return np.concatenate([_tensors(chunk) for chunk in column.chunks])
+        return _of_tensors(column, name)
     whole = column.combine_chunks() if hasattr(column, "chunks") else column
-    if whole.null_count:
-        raise SignatureError(f"column {name!r} has {whole.null_count} missing lists")
     lengths = set(whole.value_lengths().to_pylist())
     if len(lengths) > 1:
         raise SignatureError(
@@ -114,7 +105,30 @@ def _masked(flat: Any) -> Array:
     return np.ma.MaskedArray(filled.to_numpy(zero_copy_only=False), missing)
 
 
-def _tensors(chunk: Any) -> Array:
-    """Arrow's own tensors, or those of Ray, as an array."""
-    read = getattr(chunk, "to_numpy_ndarray", chunk.to_numpy)
-    return np.asarray(read())
+def _of_tensors(column: Any, name: str) -> Array:
+    """Arrow's own tensors, or those of Ray, as an array. Raises SignatureError for different shapes.
+
+    It is masked where a value in a tensor is missing.
+    """
+    parts = []
+    for chunk in column.chunks:
+        read = getattr(chunk, "to_numpy_ndarray", chunk.to_numpy)
+        parts.append(_with_gaps(chunk, np.asarray(read())))
+    if len({(part.dtype, part.shape[1:]) for part in parts}) > 1 or parts[0].dtype == object:
+        raise SignatureError(f"column {name!r} has tensors of different shapes; a tensor has one")
+    if any(isinstance(part, np.ma.MaskedArray) for part in parts):
+        joined: Array = np.ma.concatenate(parts)  # type: ignore[no-untyped-call]
+        return joined
+    return np.concatenate(parts)
+
+
+def _with_gaps(chunk: Any, values: Array) -> Array:
+    """The values of a chunk of tensors, masked where one in its storage is missing."""
+    stored = chunk.storage
+    if not hasattr(stored.type, "value_field"):
+        return values
+    flat = stored.flatten()
+    if not flat.null_count:
+        return values
+    missing = flat.is_null().to_numpy(zero_copy_only=False)
+    return np.ma.MaskedArray(values, missing.reshape(values.shape))

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from modelkit.errors import ExplainError
 from modelkit.explain.explainer import Explainer
 from modelkit.explain.explanation import Explanation
-from modelkit.model import Outputs
+from modelkit.model import Model, Outputs
 from modelkit.scorer.outputs import ScoredOutput
 from modelkit.scorer.tensors import no_rows
 from modelkit.signature import Signature
 
 OF_COLUMNS = "contributions"
 OF_NOTHING = "base"
+
+
+def explainer_of(model: Model) -> Explainer:
+    """An Explainer by the package's own background. Raises ExplainError where it has none."""
+    try:
+        return Explainer(model)
+    except ExplainError as error:
+        raise ExplainError(
+            f"a Scorer explains by the background of the package alone, and cannot here: {error}. "
+            "mk.Explainer has other methods, where the rows are"
+        ) from error
 
 
 def explained_outputs(

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from modelkit.cast import Array
 from modelkit.errors import SignatureError
@@ -114,28 +118,56 @@ def check_lengths(
 ) -> None:
     """Raise SignatureError where a kept column has another number of rows than the outputs."""
     rows = max(map(len, added.values()))
-    odd = [name for name, values in kept.items() if len(values) != rows]
+    odd = [name for name, values in kept.items() if not _has_rows(values, rows)]
     if odd:
         raise SignatureError(f"the model was given {rows} rows, and keep has others in {odd}")
+
+
+def _has_rows(values: Any, rows: int) -> bool:
+    """Whether a column has so many values; a text or a number is no column."""
+    return not isinstance(values, str | bytes) and np.shape(values)[:1] == (rows,)
+
+
+def check_known_widths(outputs: Sequence[ScoredOutput], engine: str) -> None:
+    """Raise SignatureError for an output of which only rows tell the number of columns."""
+    odd = [output.name for output in outputs if output.size is None]
+    if odd:
+        raise SignatureError(
+            f"the outputs {odd} have as many values a row as the rows say, and {engine} needs to "
+            "know the columns of a frame before; choose others by outputs=, or score Arrow tables, "
+            "as Ray and Spark do, where each output is one column of lists"
+        )
 
 
 def check_side_by_side(
     outputs: Sequence[ScoredOutput],
     added: Mapping[str, Array],
+    keep: Sequence[str],
 ) -> None:
     """Raise SignatureError where two columns of a frame would have one name."""
-    taken: list[str] = []
+    taken = [*keep]
     for output in outputs:
         taken += output.column_names(1 if output.is_single else added[output.name].shape[1])
     twice = [name for name, times in Counter(taken).items() if times > 1]
     if twice:
         raise SignatureError(
-            f"columns of several outputs would be named {twice}; choose among them by outputs="
+            f"several columns of the frame would be named {twice}; score an Arrow table, where each "
+            "output is one column, or rename columns or choose among the outputs by outputs="
         )
 
 
 def listed_names(names: Sequence[str], what: str) -> tuple[str, ...]:
-    """Names that a caller gave. Raises SignatureError for a text, whose letters would be names."""
+    """Names that a caller gave.
+
+    Raises SignatureError for a text, whose letters would be names, for a set, which has no order,
+    and for names that are no texts.
+    """
     if isinstance(names, str):
         raise SignatureError(f"{what} is a list of names, not the text {names!r}")
-    return tuple(names)
+    if isinstance(names, AbstractSet):
+        raise SignatureError(f"{what} is a list of names, in their order, and a set has none")
+    listed = tuple(names)
+    odd = [name for name in listed if not isinstance(name, str)]
+    if odd:
+        raise SignatureError(f"{what} has the names {odd}, which are no texts: {[*map(str, odd)]}")
+    return listed

@@ -16,6 +16,12 @@ from modelkit.package import trust
 from modelkit.package.load import Openable, check_digest, inspect, load
 from modelkit.runtimes.threads import choose_threads
 from modelkit.scorer import arrow, forms
+from modelkit.scorer.columns import (
+    check_no_decimals,
+    check_read,
+    names_read,
+    whole_tensors,
+)
 from modelkit.scorer.once import OncePerProcess
 from modelkit.scorer.outputs import (
     ScoredOutput,
@@ -27,7 +33,7 @@ from modelkit.scorer.outputs import (
     scored_output,
 )
 from modelkit.scorer.sources import is_url, open_nearby, read_url, travelling
-from modelkit.scorer.tensors import stacked
+from modelkit.scorer.tensors import stacked, with_text_names
 from modelkit.signature import Signature
 from modelkit.spec import TensorSpec
 
@@ -42,10 +48,10 @@ class Scorer:
     """Runs a package over batches, in whatever process it is called.
 
     It is pickled as where the package is, its digest and these arguments, so that it travels to the
-    workers of an engine in one or two kilobytes; each process opens the package once, and checks
-    that it is the one that the job was started with. It keeps the 8 packages open that it used
-    last. An engine calls the form that it has: the
-    Scorer itself for a dict of arrays, `arrow`, `batches` or `frame`.
+    workers of an engine in one or two kilobytes, plus the names in `keep` and `outputs` and the
+    package where that is given as bytes. Each process opens the package once, and checks that it is
+    the one that the job was started with. It keeps the 8 packages open that it used last. An engine
+    calls the form that it has: the Scorer itself for a dict of arrays, `arrow`, `batches` or `frame`.
 
     Args:
         source: a path that every worker sees, a URL that fsspec knows (it is copied once to each
@@ -65,6 +71,7 @@ class Scorer:
     Raises:
         PackageError: if it is no package, or another than `digest` says.
         SignatureError: for unknown outputs, and names that would be there twice.
+        TypeError: for an argument of another type, such as a digest that is no text.
         DeviceError: for a device or a number of threads that there is none of.
         ExplainError: if it is to explain, and the package has no background or cannot be explained.
     """
@@ -85,6 +92,8 @@ class Scorer:
         self._allow = tuple(sorted(trust.check_allow(allow)))
         self._device = device
         self._keep = listed_names(keep, "keep")
+        if not isinstance(explain, bool):
+            raise TypeError(f"explain is True or False, not {explain!r}")
         self._explain = explain
         manifest = self._read_manifest()
         if manifest.runtime == "joblib":
@@ -154,25 +163,47 @@ class Scorer:
             threads=self._threads,
             digest=self._digest,
             allow=self._allow,
+            extra="ignore",  # as a Scorer does not look at other columns
         )
         return open_nearby(self._source, self._digest, opened)
 
     def _explainer(self) -> Explainer:
-        from modelkit.explain.explainer import Explainer  # which needs onnx, as scoring does not
+        from modelkit.scorer.explained import explainer_of  # which needs onnx, as scoring does not
 
         key = ("explainer", *self._way())
-        make = partial(Explainer, self.model)
+        make = partial(explainer_of, self.model)
         found: Explainer = _held.get(self._digest, key, make)
         return found
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The columns that the model takes, and the tensors without columns; others are not read."""
-        signature = self.signature
-        names = []
-        for spec in signature.inputs:
-            names += [column.name for column in spec.columns] or [spec.name]
-        return tuple(names)
+        return names_read(self.signature, ())
+
+    def columns(
+        self,
+        known: Iterable[object],
+        kinds: Sequence[object] = (),
+    ) -> list[str]:
+        """Those of the columns of some rows that are read: kept ones, and then the model's.
+
+        Where rows have the model's tensors under their own names, and none of their columns, each
+        is one column of arrays.
+
+        Args:
+            known: the names of the columns.
+            kinds: what an engine calls their types, where it knows them.
+
+        Raises SignatureError where one is missing, with the likely name; where one is there twice;
+        and where the model's are decimals.
+        """
+        names = [*map(str, known)]
+        read = names_read(self.signature, names)
+        check_kept(self._keep, names)
+        check_read(read, names)
+        if kinds:
+            check_no_decimals(read, names, kinds)
+        return list(dict.fromkeys([*self._keep, *read]))
 
     @property
     def outputs(self) -> tuple[ScoredOutput, ...]:
@@ -200,20 +231,17 @@ class Scorer:
     def __call__(self, batch: dict[str, Array]) -> dict[str, Array]:
         """Score a dict of arrays, (n,) or (n, width) each.
 
-        Returns the kept columns and the outputs by name, strings as `str` of numpy.
+        Returns the kept columns and the outputs by name, as `Model.run` gives them.
 
         Raises SignatureError for rows that do not fit, and TypeError for rows in another form.
         """
         forms.check_dict(batch)
-        check_kept(self._keep, list(batch))
-        scored = {name: batch[name] for name in self._keep}
-        rows = {name: batch[name] for name in self.inputs if name in batch}
-        added = self._score(rows)
+        named = {str(name): values for name, values in batch.items()}
+        self.columns(named)
+        scored = {name: named[name] for name in self._keep}
+        added = self._score({name: named[name] for name in names_read(self.signature, named)})
         check_lengths(scored, added)
-        for output in self.outputs:
-            values = added[output.name]
-            scored[output.name] = values.astype(str) if output.is_text else values
-        return scored
+        return scored | {output.name: added[output.name] for output in self.outputs}
 
     def _score(self, rows: Any) -> Outputs:
         """Outputs by name, for rows that have the model's columns alone."""
@@ -226,10 +254,13 @@ class Scorer:
         return found
 
     def schema(self, rows: Any) -> Any:
-        """The Arrow schema of scored rows, for rows of this Arrow schema; nothing is run."""
+        """The Arrow schema of scored rows, for rows of this Arrow schema; nothing is run.
+
+        Raises SignatureError as `columns` does.
+        """
         pa = arrow.pyarrow()
         forms.check_schema(rows)
-        check_kept(self._keep, rows.names)
+        self.columns(rows.names, rows.types)
         kept = [rows.field(name) for name in self._keep]
         return pa.schema([*kept, *map(arrow.arrow_field, self.outputs)])
 
@@ -238,10 +269,10 @@ class Scorer:
         pa = arrow.pyarrow()
         forms.check_table(table)
         schema = self.schema(table.schema)
-        rows = arrow.select(table, self.inputs)
+        read = names_read(self.signature, table.column_names)
         feeds = self._with_tensors(
-            rows,
-            rows.column_names,
+            table.select(read),
+            read,
             arrow.as_tensor,
         )
         added = self._score(feeds)
@@ -256,13 +287,12 @@ class Scorer:
         read: Callable[[Any, TensorSpec], Any],
     ) -> Any:
         """Rows, or feeds where the model has tensors that a column has whole."""
-        whole = [spec for spec in self.signature.inputs if not spec.columns]
+        whole = whole_tensors(self.signature, names)
         if not whole:
             return rows
         feeds = {name: rows[name] for name in names}
         for spec in whole:
-            if spec.name in feeds:
-                feeds[spec.name] = read(feeds[spec.name], spec)
+            feeds[spec.name] = read(feeds[spec.name], spec)
         return feeds
 
     def batches(self, batches: Iterable[Any]) -> Iterator[Any]:
@@ -282,17 +312,17 @@ class Scorer:
         with importing("pandas", "Scorer.frame", "frames"):
             import pandas as pd
         forms.check_frame(frame)
-        known = list(frame.columns)
-        check_kept(self._keep, known)
-        rows = frame[[name for name in self.inputs if name in known]]
+        frame = with_text_names(frame)
+        self.columns(frame.columns)
+        read = names_read(self.signature, frame.columns)
         feeds = self._with_tensors(
-            rows,
-            list(rows.columns),
+            frame[list(read)],
+            read,
             stacked,
         )
         added = self._score(feeds)
         columns = {name: frame[name] for name in self._keep}
-        check_side_by_side(self.outputs, added)
+        check_side_by_side(self.outputs, added, self._keep)
         for output in self.outputs:
             for name, values in output.columns(added[output.name]).items():
                 columns[name] = pd.Series(
@@ -331,7 +361,9 @@ def _chosen(
     if outputs is None:
         return tuple(known)
     asked = listed_names(outputs, "outputs")
+    if not asked:
+        raise SignatureError(f"outputs is empty; leave it out for all of {list(known)}")
     odd = [name for name in asked if name not in known]
-    if odd or not asked:
+    if odd:
         raise SignatureError(f"there are no outputs {odd}; the model has {list(known)}")
     return tuple(dict.fromkeys(asked))

@@ -70,7 +70,7 @@ def open_nearby(
         except IntegrityError:
             pass  # its contents are not those that its own manifest names
     data = read_url(source)
-    check_digest(inspect(data), digest, source)
+    check_digest(inspect(data), digest, without_secrets(source))
     return read(_copied(place, data))
 
 
@@ -108,18 +108,31 @@ def read_url(url: str) -> bytes:
         ContainerError: if they cannot be read.
         MissingExtraError: if fsspec, or what it needs for this kind of URL, is not installed.
     """
-    with importing("fsspec", f"reading {url}", "engines"):
+    shown = without_secrets(url)
+    with importing("fsspec", f"reading {shown}", "engines"):
         import fsspec
     try:
         with fsspec.open(url, "rb") as file:
             return bytes(file.read())
     except ImportError as error:
-        raise ContainerError(f"{url} needs a library of fsspec's: {error}") from error
-    except Exception as error:
+        raise ContainerError(f"{shown} needs a library of fsspec's: {error}") from error
+    except Exception as error:  # noqa: BLE001 - and none of what it says, which may be the secrets
         raise ContainerError(
-            f"{url} cannot be read ({type(error).__name__}: {error}); check the URL, and the "
-            "credentials in the environment of this process"
-        ) from error
+            f"{shown} cannot be read ({type(error).__name__}{_said(error, url)}); check the URL, and "
+            "the credentials in the environment of this process"
+        ) from (error if shown == url else None)
+
+
+def without_secrets(url: str) -> str:
+    """A URL without its user, password and query, which may sign it."""
+    scheme, _, rest = url.partition("://")
+    host, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
+
+def _said(error: Exception, url: str) -> str:
+    """What an error says, where the URL has no secrets that it might repeat."""
+    return f": {error}" if without_secrets(url) == url else ""
 
 
 def write_once(target: Path, data: bytes) -> None:

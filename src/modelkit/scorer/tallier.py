@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, final
 
@@ -10,14 +10,15 @@ import numpy as np
 
 from modelkit.drift.detector import Detector
 from modelkit.drift.outputs import OF_CLASSES
-from modelkit.drift.profile import Profile
+from modelkit.drift.profile import Profile, check_profile
 from modelkit.drift.refusals import first_names
 from modelkit.drift.report import DriftReport
 from modelkit.drift.tallies import Tally, check_adds_up
+from modelkit.drift.units import PERIODS
 from modelkit.errors import DriftError
 from modelkit.scorer import arrow
 from modelkit.scorer.once import OncePerProcess
-from modelkit.scorer.tensors import block_of
+from modelkit.scorer.tensors import block_of, with_text_names
 
 TALLY = "tally"  # the one column of a table of tallies
 _profiles = OncePerProcess()
@@ -42,15 +43,13 @@ class Tallier:
         profile: Profile,
         scores: Sequence[str] = (),
     ) -> None:
-        self._data = profile.to_bytes()
+        self._data = check_profile(profile).to_bytes()
         self._digest = profile.digest
         if isinstance(scores, str):
             raise DriftError(f"scores is a list of names, not the text {scores!r}")
         self._scores = tuple(scores)
         check_adds_up(profile)
-        looked_at = {name.partition("[")[0] for name in profile.outputs()}
-        if "confidence" in looked_at:
-            looked_at.add(OF_CLASSES)
+        looked_at = _outputs_looked_at(profile)
         odd = sorted(set(scores) - looked_at)
         if odd:
             raise DriftError(f"the profile has no scores {odd}; it has {sorted(looked_at)}")
@@ -73,6 +72,10 @@ class Tallier:
             needed += own
         if self.profile.time in known:
             needed.append(str(self.profile.time))
+        elif self.profile.unit in PERIODS or self.profile.timed_stratum:
+            raise DriftError(
+                f"the rows lack the column {self.profile.time!r}, which tells their times"
+            )
         return list(dict.fromkeys(needed))
 
     def _score_columns(self, known: Sequence[str]) -> dict[str, list[str]]:
@@ -87,7 +90,7 @@ class Tallier:
             if name in known:
                 found[name] = [name]
                 continue
-            begun = [each for each in known if each.startswith(f"{name}_") and each not in others]
+            begun = _begun(name, known, others, _outputs_looked_at(self.profile))
             found[name] = _value_columns(name, begun, self._labels(name, begun))
         return found
 
@@ -130,11 +133,12 @@ class Tallier:
         """The tally of a pandas frame, none for no rows."""
         if not len(frame):
             return []
+        named = with_text_names(frame)
 
         def read(name: str) -> Any:
-            return block_of(frame[name], name)
+            return _numbers(block_of(named[name], name))
 
-        return [self._counted(list(frame.columns), read)]
+        return [self._counted(list(named.columns), read)]
 
     def report(
         self,
@@ -174,6 +178,24 @@ def sum_batches(batches: Iterable[Any]) -> Iterator[Any]:
     yield from _table(total).to_batches()
 
 
+def _outputs_looked_at(profile: Profile) -> set[str]:
+    """The outputs of the model that a profile looks at."""
+    names = {name.partition("[")[0] for name in profile.outputs()}
+    return names | {OF_CLASSES} if "confidence" in names else names
+
+
+def _begun(
+    name: str,
+    known: Sequence[str],
+    others: Sequence[str],
+    outputs: Collection[str],
+) -> list[str]:
+    """The columns that begin with the name of an output, and are no others, nor another output's."""
+    longer = tuple(f"{each}_" for each in outputs if each.startswith(f"{name}_"))
+    begun = [each for each in known if each.startswith(f"{name}_") and each not in others]
+    return [each for each in begun if not each.startswith(longer)]
+
+
 def _value_columns(
     name: str,
     begun: Sequence[str],
@@ -204,10 +226,15 @@ def _array(column: Any, name: str) -> Any:
     """A column of Arrow as arrays of rows are; lists as (n, width), NaN where a value is missing."""
     if not arrow.is_list(column):
         return column
-    block = arrow.as_block(column, name)
-    if not np.ma.isMaskedArray(block):
-        return block
-    return np.ma.filled(block.astype(np.float64), np.nan)
+    return _numbers(arrow.as_block(column, name))
+
+
+def _numbers(block: Any) -> Any:
+    """Arrays of rows with NaN where a value is missing, and as floats where their types are mixed."""
+    if isinstance(block, np.ma.MaskedArray):
+        return np.ma.filled(block.astype(np.float64), np.nan)
+    mixed = isinstance(block, np.ndarray) and block.dtype == object
+    return block.astype(np.float64) if mixed else block
 
 
 def _table(tallies: Sequence[Tally]) -> Any:

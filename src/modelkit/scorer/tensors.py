@@ -25,17 +25,35 @@ def stacked(column: Any, spec: TensorSpec) -> Any:
     return no_rows(spec) if not len(column) else block_of(column, spec.name)
 
 
+def with_text_names(frame: Any) -> Any:
+    """A pandas frame whose columns have texts as names, as the signature has them."""
+    names = list(map(str, frame.columns))
+    return frame if names == list(frame.columns) else frame.set_axis(names, axis=1)
+
+
 def block_of(column: Any, name: str) -> Any:
     """The arrays of one or more rows as one, (n, ...); a column of other values as it is.
 
     Raises SignatureError for arrays of different shapes, and for missing ones.
     """
     ends = column.iloc[0], column.iloc[-1]
-    if not any(map(np.ndim, ends)):
+    if not any(map(is_array, ends)):
         return column
-    shapes = {np.shape(value) for value in column}
+    try:
+        arrays = [*map(np.asarray, column)]
+    except ValueError as error:  # lists of different lengths in one list
+        raise SignatureError(f"column {name!r} has a value that is no array: {error}") from error
+    shapes = {array.shape for array in arrays}
     if len(shapes) > 1:
         raise SignatureError(
             f"column {name!r} has arrays of the shapes {sorted(shapes)}; a tensor has one"
         )
-    return np.stack(column.to_numpy())
+    if len({array.dtype.kind for array in arrays}) > 1:
+        # Stacked as they are, large integers would be rounded beside floats, and numbers be texts.
+        arrays = [array.astype(object) for array in arrays]
+    return np.stack(arrays)
+
+
+def is_array(value: object) -> bool:
+    """Whether a value of a column is an array, or lists."""
+    return isinstance(value, list | tuple) or bool(np.ndim(value))  # type: ignore[arg-type]
