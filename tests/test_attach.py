@@ -21,6 +21,7 @@ MODEL_DIGESTS = {
     "penguins-format3": "f6df1a944112",
     "penguins-format4": "6e5ccd41673b",
     "penguins-format5": "bf0a1e951cc4",
+    "penguins-format7": "9cd14cfe1d0a",
     "texts-format4": "7538aaeb8bcc",
     "texts-format5": "60c6da5c6555",
 }

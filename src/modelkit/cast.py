@@ -76,12 +76,12 @@ def quick_cast(values: Array, rule: Rule) -> Array | None:
         if rule.text:
             plain = {*map(type, values.flat)} <= ONLY_STRINGS and not (values == MISSING).any()
             return values if plain else None
+        if rule.as_is is target or (rule.finite and not np.count_nonzero(np.isinf(values))):
+            return values
+        return values if isfinite(_square_norm(values)) else None
+    if dtype is F4 and target is F8 and (rule.as_is is target or values.size <= VDOT_ITEMS):
+        values = values.astype(F8)  # exact; the sum of few wide values is read faster
         return values if rule.as_is is target or isfinite(_square_norm(values)) else None
-    if dtype is F4 and target is F8 and (rule.nullable or values.size <= VDOT_ITEMS):
-        # Exact. Of a few values the wider sum is looked at, for Python reads it faster; of many,
-        # half the bytes are.
-        values = values.astype(F8)
-        return values if rule.nullable or isfinite(_square_norm(values)) else None
     bound = rule.bounds.get(dtype)
     if bound is None:
         return None
@@ -93,9 +93,8 @@ def quick_cast(values: Array, rule: Rule) -> Array | None:
 def _square_norm(values: Array) -> Any:
     """The dot product of an array with itself.
 
-    OpenBLAS calls its worker threads for more than 10,000 elements, and they spin for milliseconds
-    afterwards, on the cores that the model's own threads are about to use. `einsum` has a loop of
-    its own, which is as fast.
+    For more than 10,000 elements OpenBLAS calls its threads, which then spin for milliseconds on the
+    cores that the model is about to use. `einsum` has a loop as fast of its own.
     """
     if values.size <= VDOT_ITEMS:
         return np.vdot(values, values)
@@ -110,6 +109,7 @@ def cast_column(values: Array, rule: Rule) -> Array:
     if rule.mixed:
         values = _as_json(values, nullable=rule.nullable)
     out = to_dtype(values, rule.declared, rule.target, nullable=rule.nullable)
+    rule.check_finite(out)
     if rule.text and rule.closed:
         _check_categories(out, rule)
     elif rule.closed:  # the numbers as they are, not as a narrower float rounds them

@@ -23,7 +23,7 @@ from modelkit.cast import VDOT_ITEMS, Array, CastError, Rule, cast_column, is_a,
 from modelkit.errors import SignatureError
 from modelkit.names import ColumnNames, refused_rows
 from modelkit.records import plain_rows
-from modelkit.spec import MIXED, TIMES, ZONE, TensorSpec, check_dims, check_shape, numpy_dtype
+from modelkit.spec import TIMES, ZONE, TensorSpec, check_dims, check_shape, numpy_dtype
 
 Feeds = dict[str, Array]
 # What a tensor of floats without columns may hold, by its dimensions; four stands for more.
@@ -282,7 +282,7 @@ def column_rules(spec: TensorSpec) -> list[Rule]:
             numpy_dtype(column.dtype),
             column.nullable,
             column.categories,
-            form=MIXED if column.dtype == MIXED else zoned,
+            form=column.form or zoned,
         )
         for column in spec.columns
     ]

@@ -60,7 +60,8 @@ class Rule:
     holds, for each dtype of an array, the sum of squares below which each value is cast exactly, or
     only rounded; see `quick_cast`. An array of the dtype `as_is` needs no look at its values. `zoned`
     is whether points in time have a time zone, and `mixed` whether values of any type become JSON.
-    `unfit` are the integers that are refused where images are floats, as numpy writes them.
+    `unfit` are the integers that are refused where images are floats, as numpy writes them. `finite`
+    is whether infinities are refused although missing values are not.
     """
 
     __slots__ = (
@@ -69,6 +70,7 @@ class Rule:
         "categories",
         "closed",
         "declared",
+        "finite",
         "form",
         "kind",
         "known",
@@ -98,6 +100,7 @@ class Rule:
         self.nullable = nullable
         self.categories = categories
         self.form = form
+        self.finite = form == "finite"
         self.zoned = form == "zoned"
         self.mixed = form == "mixed"
         self.unfit = UNFIT.get(form, ())
@@ -108,7 +111,7 @@ class Rule:
         # No array has the dtype None: then each value is looked at.
         self.quick: Any = None if self.closed or looked_at else target
         self.known = frozenset(categories or ())
-        takes_all = target.kind in "iub" or (target.kind == "f" and nullable)
+        takes_all = target.kind in "iub" or (target.kind == "f" and nullable and not self.finite)
         self.as_is = target if takes_all and not self.closed else None
         self.bounds: dict[np.dtype[Any], float] = {}
         if target.kind == "f" and not self.closed:
@@ -123,6 +126,14 @@ class Rule:
     def opened(self) -> Rule:
         """The same without categories."""
         return Rule(self.name, self.target, self.declared, self.nullable, form=self.form)
+
+    def check_finite(self, values: Array) -> None:
+        """Raise CastError for infinities in a column that takes none, though values may be missing."""
+        infinite = np.isinf(values) if self.finite else None
+        if infinite is not None and infinite.any():
+            raise CastError(
+                "infinite value in {rows}; the model was not shown to accept it", infinite
+            )
 
     def check_pixels(self, dtype: np.dtype[Any]) -> None:
         """Raise CastError for images of integers where those of floats are expected."""

@@ -51,7 +51,8 @@ class Column:
     `dtype` is the type the source was trained on; what a column accepts is decided by the dtype of
     its tensor, which is what the graph computes in. A column is "mixed" where it was one of Python
     objects of several types; its tensor holds each as JSON. `nullable` says whether missing values (None,
-    NaN, NA) are accepted; where it is false, infinities are refused too, as scikit-learn does.
+    NaN, NA) are accepted; where it is false, infinities are refused too, as scikit-learn does. `finite` says
+    that a `nullable` column refuses infinities all the same, as the source does.
     `categories`, where given, is the closed set of values the column may hold: strings, or numbers
     of a column of numbers.
     """
@@ -60,9 +61,14 @@ class Column:
     dtype: str = "float64"
     nullable: bool = False
     categories: tuple[str | float, ...] | None = None
+    finite: bool = False
 
     def __post_init__(self) -> None:
         numpy_dtype(self.dtype)
+        if self.finite and (not self.nullable or self.dtype in (*AS_OBJECTS, *TIMES)):
+            raise SignatureError(
+                f"column {self.name!r} is finite; only a nullable column of numbers has to say so"
+            )
         check_text("column", self.name)
         kinds = (str,) if self.dtype in AS_OBJECTS else (int, float)
         known = self.categories or ()
@@ -72,6 +78,13 @@ class Column:
             raise SignatureError(
                 f"column {self.name!r} is {self.dtype}, and its categories are {self.categories}"
             )
+
+    @property
+    def form(self) -> str:
+        """What more a `Rule` has to know of its values: "mixed", "finite", or ""."""
+        if self.dtype == MIXED:
+            return MIXED
+        return "finite" if self.finite else ""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from modelkit.convert.gate.strange import strange_texts
 from modelkit.convert.source import Source
 from modelkit.errors import ConversionError
 from modelkit.signature import Signature
-from modelkit.spec import Column
+from modelkit.spec import AS_OBJECTS, Column
 
 FEW_COLUMNS = 8  # of a group that is not halved any more: each one is asked about alone
 MANY_GROUPS = 8  # that all have a column at fault: most likely, so have the parts of them
@@ -90,13 +90,14 @@ def learn(questions: Questions) -> tuple[Signature, int]:
     columns = signature_columns(signature)
     nullable = _nullable(questions, columns)
     rows_with_gaps = questions.rows if nullable else 0
-    nullable = _without_infinities(questions, columns, nullable)
+    finite = _finite(questions, columns, nullable)
     closed = _closed(questions, columns)
     learned = {}
     for i, column in enumerate(columns):
         learned[column.name] = dataclasses.replace(
             column,
             nullable=i in nullable,
+            finite=i in finite,
             categories=closed.get(i),
         )
     return with_columns(signature, lambda column: learned[column.name]), rows_with_gaps
@@ -177,33 +178,26 @@ def _nullable(questions: Questions, columns: list[Column]) -> set[int]:
     return set(agreeing) if _agree_on_many_gaps(questions, agreeing) else set()
 
 
-def _without_infinities(
+def _finite(
     questions: Questions,
     columns: list[Column],
     nullable: set[int],
 ) -> set[int]:
-    """The columns that may be missing, less those whose infinities the two answer otherwise.
+    """The columns that may be missing and refuse infinities.
 
-    A signature that takes what is missing takes infinities. Raises ParityError where the example
-    has gaps in such a column.
+    The source refuses those, as most of scikit-learn does, or the graph answers them otherwise. An
+    estimator that is packaged as it is refuses them by itself.
     """
     if is_native(questions.source):
-        return nullable
+        return set()
 
     def judge(group: list[int]) -> str:
         return questions.verdict(group, altered(questions.few, group, infinities))
 
-    floats = [i for i in questions.few.floats() if i in nullable]
-    verdicts = sort_out(floats, judge)
-    wrong = set()
-    for i, verdict in verdicts.items():
-        found = questions.found.get(i, Differences())
-        # A number that is no number says by itself that it is no answer.
-        if verdict == DISAGREES and (found.flips or np.isfinite(found.max_rel)):
-            wrong.add(i)
-    for i in sorted(wrong & questions.example.gaps()):
-        questions.refuse(questions.found[i], f"rows where {columns[i].name!r} is infinite")
-    return nullable - wrong
+    # A column of whole numbers takes floats too, where the model computes in these.
+    numbers = [i for i in sorted(nullable) if columns[i].dtype not in AS_OBJECTS]
+    verdicts = sort_out(numbers, judge)
+    return {i for i, verdict in verdicts.items() if verdict != AGREES}
 
 
 def _verdicts_on_gaps(questions: Questions, gone: set[int]) -> dict[int, str]:

@@ -59,7 +59,7 @@ def open_signature(signature: Signature) -> Signature:
     """The signature with all columns nullable and open, to feed the graph what the gate wants."""
     return with_columns(
         signature,
-        lambda column: dataclasses.replace(column, nullable=True, categories=None),
+        lambda column: dataclasses.replace(column, nullable=True, categories=None, finite=False),
     )
 
 
