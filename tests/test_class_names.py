@@ -148,3 +148,32 @@ def test_profiles_of_other_classes_do_not_go_together(profile, model, tmp_path):
     turned = mk.Profile.from_bytes(archive.pack(stored.PROFILE_SCHEMA, about, arrays))
     with pytest.raises(DriftError, match="differ in their class_names"):
         profile.merge(turned)
+
+
+def test_a_frame_of_scores_is_read_by_name(model, profile, whole):
+    served = model.run(X[:300])["probabilities"]
+    frame = pd.DataFrame(served, columns=list(model.classes_))
+    turned = frame[frame.columns[::-1]]
+    named = turned.rename(columns="probabilities_{}".format)
+    for scores in (frame, turned, named, pa.Table.from_pandas(turned, preserve_index=False)):
+        assert profile.tally(X[:300], scores) == whole
+        assert profile.tally(X[:300], {"probabilities": scores}) == whole
+    tested = mk.Detector(profile).test(X[:300], turned)
+    by_array = mk.Detector(profile).test(X[:300], {"probabilities": served})
+    assert tested.features == by_array.features
+
+
+def test_a_frame_without_the_names_of_classes_is_refused(model, profile):
+    served = model.run(X)["probabilities"]
+    frame = pd.DataFrame(served[:300], columns=["low", "high", "other"])
+    for scores in (frame, frame[["low", "high"]], {"label": frame[["low"]]}):
+        with pytest.raises(DriftError, match="scores are a frame with the columns"):
+            profile.tally(X[:300], scores)
+    nameless = mk.Profile.fit(X[:2000], reference=X[2000:], scores=served[2000:])
+    for ask in (
+        lambda: nameless.tally(X[:300], frame),
+        lambda: mk.Detector(nameless).update(X[:300], frame),
+        lambda: mk.Profile.fit(X[:2000], reference=X[2000:2300], scores=frame),
+    ):
+        with pytest.raises(DriftError, match="does not know the names of classes"):
+            ask()

@@ -6,6 +6,7 @@ import pytest
 from helpers.streams import at_most, column, rng, still
 
 import modelkit as mk
+from modelkit.drift.cells import GONE
 from modelkit.drift.losses import losses_of
 from modelkit.drift.profile import Profile
 from modelkit.drift.target import TargetLabels
@@ -216,3 +217,35 @@ def test_boolean_labels_that_come_as_texts_raise_no_false_alarm(form):
         detector.update_labels(FORMS[later])
     assert detector.alarms == ()
     assert detector.history.report().rows == 0
+
+
+@pytest.mark.parametrize("kind", [int, float])
+def test_masked_labels_are_missing(kind):
+    y = rng(1, 9).integers(0, 2, 3000).astype(kind)
+    X = rng(2, 9).normal(size=(6000, 1))
+    name = "label" if kind is int else "prediction"
+    past = {"X": X[:3000], "reference": X[3000:], "scores": {name: y}}
+    profile = mk.Profile.fit(labels=y, **past)
+    masked = np.ma.array(y, mask=np.arange(3000) % 3 == 0)
+    cells = profile.target.cells(masked)[:, 0]
+    assert ((cells == GONE) == masked.mask).all()
+    assert (cells == profile.target.cells(y)[:, 0])[~masked.mask].all()
+    detector = mk.Detector(profile)
+    for labels, predicted in ((masked, y), (y, masked)):
+        with pytest.raises(DriftError, match="is missing; leave such rows out"):
+            detector.update_labels(labels, predicted)
+    with pytest.raises(DriftError, match="is missing; leave such rows out"):
+        mk.Profile.fit(labels=masked, **past)
+
+
+@pytest.mark.parametrize("dtype", ["S1", object])
+def test_labels_that_are_bytes_are_refused(dtype):
+    """They are equal to no text, so all of them would be an unknown class and a wrong answer."""
+    y = np.where(TRUTH, "1", "0")
+    X = rng(2, 9).normal(size=(6000, 1))
+    profile = mk.Profile.fit(X[:3000], reference=X[3000:], scores={"label": y}, labels=y)
+    texts = y[:40]
+    given = texts.astype("S1").astype(dtype)
+    for arguments in ((given,), (given, texts), (texts, given)):
+        with pytest.raises(DriftError, match=r"are bytes; decode them"):
+            mk.Detector(profile).update_labels(*arguments)

@@ -5,11 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from modelkit.cast import MISSING, Array, is_missing
 from modelkit.drift.columns import as_texts, stratum_names
 from modelkit.errors import DriftError
 
 TRUTHS = {"true": 1.0, "false": 0.0}
+
+
+def as_labels(values: Any, what: str = "labels") -> Array:
+    """Labels or predictions as an array, objects with None where some are masked.
+
+    Raises DriftError for bytes, which are equal to no text and to no number.
+    """
+    array = np.asarray(values)
+    if np.ma.is_masked(values):
+        array = np.array(values.tolist(), object)
+    if array.dtype.kind == "S" or any(isinstance(item, bytes) for item in _objects(array)):
+        raise DriftError(f"{what} are bytes; decode them, as by values.astype(str)")
+    return array
+
+
+def _objects(array: Array) -> list[Any]:
+    items: list[Any] = array.ravel().tolist() if array.dtype.kind == "O" else []
+    return items
 
 
 def label_names(labels: Array, known: Iterable[str] = ()) -> list[str | None]:

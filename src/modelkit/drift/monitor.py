@@ -304,7 +304,8 @@ class Monitor(Wrapper):
         if len(alarms) > LAST_ALARMS:
             facts.append(("alarms before", f"{len(alarms) - LAST_ALARMS:,}"))
         if self.failures:
-            facts.append(("monitoring failed", f"{self.failures} times; last {self.last_failure}"))
+            last_one = "" if self.last_failure is None else f"; last {self.last_failure}"
+            facts.append(("monitoring failed", f"{self.failures} times{last_one}"))
         return [*super()._facts(), *facts]
 
     def __reduce__(self) -> tuple[Any, ...]:
