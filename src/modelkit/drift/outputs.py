@@ -36,10 +36,14 @@ def watched_outputs(signature: Signature) -> tuple[str, ...]:
 
 
 def class_names(signature: Signature) -> tuple[str, ...]:
-    """The names of the classes of a model's probabilities, in their order; none without these."""
+    """The names of the classes of a model's probabilities, in their order.
+
+    There are none without these, and where two classes, such as 1 and "1", have one name.
+    """
     if signature.classes is None or not signature.has_probabilities:
         return ()
-    return tuple(map(str, signature.classes))
+    names = tuple(map(str, signature.classes))
+    return names if len(set(names)) == len(names) else ()
 
 
 def name_outputs(
