@@ -187,8 +187,8 @@ class Monitor(Wrapper):
         """Go on from the `state()` of a Monitor, as after a restart of the application.
 
         Evidence, alarms, notes, history and the number of rows served go on bit for bit. A day or a
-        week of which more than a hundredth passed between the state and now is not whole, and is
-        not compared.
+        week of which nobody watched more than a hundredth, in this and earlier restarts, is not
+        whole, and is not compared.
 
         Args:
             model: the Model to watch.
