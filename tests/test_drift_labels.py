@@ -6,7 +6,7 @@ import pytest
 from helpers.streams import at_most, column, rng, still
 
 import modelkit as mk
-from modelkit.drift.cells import GONE
+from modelkit.drift.cells import GONE, UNKNOWN_CATEGORY
 from modelkit.drift.losses import losses_of
 from modelkit.drift.profile import Profile
 from modelkit.drift.target import TargetLabels
@@ -249,3 +249,30 @@ def test_labels_that_are_bytes_are_refused(dtype):
     for arguments in ((given,), (given, texts), (texts, given)):
         with pytest.raises(DriftError, match=r"are bytes; decode them"):
             mk.Detector(profile).update_labels(*arguments)
+
+
+def test_masked_scores_are_missing():
+    X = rng(2, 9).normal(size=(6000, 2))
+    kinds = np.where(X[:, 0] > 0, "a", "b")
+    shares = np.c_[np.full(6000, 0.25), np.full(6000, 0.75)]
+    names = {"label": kinds, "prediction": X[:, 0], "probabilities": shares}
+    past = {name: values[3000:] for name, values in names.items()}
+    profile = mk.Profile.fit(X[:3000], reference=X[3000:], scores=past)
+    gone = np.arange(100) % 2 == 0
+    empty = {"label": None, "prediction": np.nan, "probabilities": np.nan}
+    for name, values in names.items():
+        served = {each: own[:100] for each, own in names.items()}
+        mask = gone if values.ndim == 1 else np.c_[gone, gone]
+        masked = served | {name: np.ma.array(values[:100], mask=mask)}
+        blank = values[:100].astype(object if name == "label" else float)
+        blank[gone] = empty[name]
+        expected = profile.tally(X[:100], served | {name: blank})
+        assert profile.tally(X[:100], masked) == expected
+        assert expected != profile.tally(X[:100], served)
+
+
+def test_labels_of_any_size_and_none_of_several_lengths():
+    target = TargetLabels.fit(FORMS["integers"], classes=True, ordered=False, share=0.1, seed=0)
+    assert target.cells(column([10**400, 1]))[0, 0] == UNKNOWN_CATEGORY
+    with pytest.raises(DriftError, match="one value for each row"):
+        target.cells([[1], [2, 3]])

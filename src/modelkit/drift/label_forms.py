@@ -17,19 +17,21 @@ TRUTHS = {"true": 1.0, "false": 0.0}
 def as_labels(values: Any, what: str = "labels") -> Array:
     """Labels or predictions as an array, objects with None where some are masked.
 
-    Raises DriftError for bytes, which are equal to no text and to no number.
+    Raises DriftError for lists of several lengths, and as `refuse_bytes`.
     """
-    array = np.asarray(values)
-    if np.ma.is_masked(values):
-        array = np.array(values.tolist(), object)
-    if array.dtype.kind == "S" or any(isinstance(item, bytes) for item in _objects(array)):
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise DriftError(f"{what} are one value for each row: {error}") from error
+    refuse_bytes(array, what)
+    return np.array(values.tolist(), object) if np.ma.is_masked(values) else array
+
+
+def refuse_bytes(array: Array, what: str) -> None:
+    """Raise DriftError for bytes, which are equal to no text and to no number."""
+    objects = array.ravel().tolist() if array.dtype.kind == "O" else []
+    if array.dtype.kind == "S" or any(isinstance(item, bytes) for item in objects):
         raise DriftError(f"{what} are bytes; decode them, as by values.astype(str)")
-    return array
-
-
-def _objects(array: Array) -> list[Any]:
-    items: list[Any] = array.ravel().tolist() if array.dtype.kind == "O" else []
-    return items
 
 
 def label_names(labels: Array, known: Iterable[str] = ()) -> list[str | None]:

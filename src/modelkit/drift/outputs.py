@@ -9,6 +9,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift.columns import as_texts
+from modelkit.drift.label_forms import refuse_bytes
 from modelkit.drift.milestones import places_of
 from modelkit.drift.row_times import told_seconds
 from modelkit.errors import DriftError
@@ -79,7 +80,8 @@ def name_outputs(
 def _array_of(values: Any, classes: Sequence[str]) -> Array:
     """Scores as an array; the columns of a frame in the order of the classes that they are named by."""
     columns = getattr(values, "column_names", getattr(values, "columns", None))
-    array = np.asarray(values)
+    array = _unmasked(values)
+    refuse_bytes(array, "scores")
     if columns is None:
         return array
     found = [str(column).removeprefix(f"{OF_CLASSES}_") for column in columns]
@@ -92,6 +94,15 @@ def _array_of(values: Any, classes: Sequence[str]) -> Array:
             "columns in the order of the model's"
         )
     return array[:, [found.index(name) for name in classes]]
+
+
+def _unmasked(values: Any) -> Array:
+    """Values as an array, with NaN in place of numbers that are masked, and None of labels."""
+    if not np.ma.is_masked(values):
+        return np.asarray(values)
+    if values.dtype.kind == "f" or values.ndim > 1:
+        return np.ma.filled(values.astype(np.float64), np.nan)
+    return np.array(values.tolist(), object)
 
 
 def _matrix_name(
