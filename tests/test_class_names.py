@@ -16,6 +16,7 @@ from modelkit.scorer.tallier import TALLY, Tallier
 
 R = np.random.default_rng(0)
 NAMES = ["a", "b"]
+COLUMNS = tuple(mk.Column(name, "float64") for name in NAMES)
 X = pd.DataFrame(R.normal(size=(4000, 2)), columns=NAMES)
 KINDS = np.array(["low", "middle", "high"])[np.digitize(X["a"], [-0.5, 0.5])]
 
@@ -148,3 +149,54 @@ def test_profiles_of_other_classes_do_not_go_together(profile, model, tmp_path):
     turned = mk.Profile.from_bytes(archive.pack(stored.PROFILE_SCHEMA, about, arrays))
     with pytest.raises(DriftError, match="differ in their class_names"):
         profile.merge(turned)
+
+
+def test_a_frame_of_scores_is_read_by_name(model, profile, whole):
+    served = model.run(X[:300])["probabilities"]
+    frame = pd.DataFrame(served, columns=list(model.classes_))
+    turned = frame[frame.columns[::-1]]
+    named = turned.rename(columns="probabilities_{}".format)
+    for scores in (frame, turned, named, pa.Table.from_pandas(turned, preserve_index=False)):
+        assert profile.tally(X[:300], scores) == whole
+        assert profile.tally(X[:300], {"probabilities": scores}) == whole
+    tested = mk.Detector(profile).test(X[:300], turned)
+    by_array = mk.Detector(profile).test(X[:300], {"probabilities": served})
+    assert tested.features == by_array.features
+
+
+def test_a_frame_without_the_names_of_classes_is_refused(model, profile):
+    served = model.run(X)["probabilities"]
+    frame = pd.DataFrame(served[:300], columns=["low", "high", "other"])
+    for scores in (frame, frame[["low", "high"]], {"label": frame[["low"]]}):
+        with pytest.raises(DriftError, match="scores are a frame with the columns"):
+            profile.tally(X[:300], scores)
+    nameless = mk.Profile.fit(X[:2000], reference=X[2000:], scores=served[2000:])
+    for ask in (
+        lambda: nameless.tally(X[:300], frame),
+        lambda: mk.Detector(nameless).update(X[:300], frame),
+        lambda: mk.Profile.fit(X[:2000], reference=X[2000:2300], scores=frame),
+    ):
+        with pytest.raises(DriftError, match="does not know the names of classes"):
+            ask()
+
+
+def test_two_classes_of_one_name_are_not_told_by_it():
+    """One column would be counted twice, for both of them."""
+    inputs = [mk.TensorSpec("X", "float64", ("batch", 2), columns=COLUMNS)]
+    outputs = [mk.TensorSpec("probabilities", "float64", ("batch", 2))]
+
+    def answer(feeds):
+        share = 1 / (1 + np.exp(-feeds["X"][:, 0]))
+        return {"probabilities": np.c_[1 - share, share]}
+
+    odd = mk.FunctionModel(answer, mk.Signature(inputs, outputs, classes=(1, "1")))
+    profile = profile_of(odd)
+    assert profile.class_names == ()
+    served = odd.run(X[:300])["probabilities"]
+    with pytest.raises(DriftError, match="does not know the names of classes"):
+        profile.tally(X[:300], pd.DataFrame(served, columns=[1, "1"]))
+    with pytest.raises(DriftError, match="'probabilities_0'"):
+        Tallier(profile, ["probabilities"]).frame(X[:300].assign(probabilities_1=served[:, 1]))
+    numbered = X[:300].assign(probabilities_1=served[:, 1], probabilities_0=served[:, 0])
+    whole = profile.tally(X[:300], {"probabilities": served})
+    assert Tallier(profile, ["probabilities"]).frame(numbered) == [whole]

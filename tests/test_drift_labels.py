@@ -6,6 +6,7 @@ import pytest
 from helpers.streams import at_most, column, rng, still
 
 import modelkit as mk
+from modelkit.drift.cells import GONE, UNKNOWN_CATEGORY
 from modelkit.drift.losses import losses_of
 from modelkit.drift.profile import Profile
 from modelkit.drift.target import TargetLabels
@@ -216,3 +217,62 @@ def test_boolean_labels_that_come_as_texts_raise_no_false_alarm(form):
         detector.update_labels(FORMS[later])
     assert detector.alarms == ()
     assert detector.history.report().rows == 0
+
+
+@pytest.mark.parametrize("kind", [int, float])
+def test_masked_labels_are_missing(kind):
+    y = rng(1, 9).integers(0, 2, 3000).astype(kind)
+    X = rng(2, 9).normal(size=(6000, 1))
+    name = "label" if kind is int else "prediction"
+    past = {"X": X[:3000], "reference": X[3000:], "scores": {name: y}}
+    profile = mk.Profile.fit(labels=y, **past)
+    masked = np.ma.array(y, mask=np.arange(3000) % 3 == 0)
+    cells = profile.target.cells(masked)[:, 0]
+    assert ((cells == GONE) == masked.mask).all()
+    assert (cells == profile.target.cells(y)[:, 0])[~masked.mask].all()
+    detector = mk.Detector(profile)
+    for labels, predicted in ((masked, y), (y, masked)):
+        with pytest.raises(DriftError, match="is missing; leave such rows out"):
+            detector.update_labels(labels, predicted)
+    with pytest.raises(DriftError, match="is missing; leave such rows out"):
+        mk.Profile.fit(labels=masked, **past)
+
+
+@pytest.mark.parametrize("dtype", ["S1", object])
+def test_labels_that_are_bytes_are_refused(dtype):
+    """They are equal to no text, so all of them would be an unknown class and a wrong answer."""
+    y = np.where(TRUTH, "1", "0")
+    X = rng(2, 9).normal(size=(6000, 1))
+    profile = mk.Profile.fit(X[:3000], reference=X[3000:], scores={"label": y}, labels=y)
+    texts = y[:40]
+    given = texts.astype("S1").astype(dtype)
+    for arguments in ((given,), (given, texts), (texts, given)):
+        with pytest.raises(DriftError, match=r"are bytes; decode them"):
+            mk.Detector(profile).update_labels(*arguments)
+
+
+def test_masked_scores_are_missing():
+    X = rng(2, 9).normal(size=(6000, 2))
+    kinds = np.where(X[:, 0] > 0, "a", "b")
+    shares = np.c_[np.full(6000, 0.25), np.full(6000, 0.75)]
+    names = {"label": kinds, "prediction": X[:, 0], "probabilities": shares}
+    past = {name: values[3000:] for name, values in names.items()}
+    profile = mk.Profile.fit(X[:3000], reference=X[3000:], scores=past)
+    gone = np.arange(100) % 2 == 0
+    empty = {"label": None, "prediction": np.nan, "probabilities": np.nan}
+    for name, values in names.items():
+        served = {each: own[:100] for each, own in names.items()}
+        mask = gone if values.ndim == 1 else np.c_[gone, gone]
+        masked = served | {name: np.ma.array(values[:100], mask=mask)}
+        blank = values[:100].astype(object if name == "label" else float)
+        blank[gone] = empty[name]
+        expected = profile.tally(X[:100], served | {name: blank})
+        assert profile.tally(X[:100], masked) == expected
+        assert expected != profile.tally(X[:100], served)
+
+
+def test_labels_of_any_size_and_none_of_several_lengths():
+    target = TargetLabels.fit(FORMS["integers"], classes=True, ordered=False, share=0.1, seed=0)
+    assert target.cells(column([10**400, 1]))[0, 0] == UNKNOWN_CATEGORY
+    with pytest.raises(DriftError, match="one value for each row"):
+        target.cells([[1], [2, 3]])

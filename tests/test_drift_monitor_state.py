@@ -155,13 +155,13 @@ def test_the_profile_is_that_of_the_package(tmp_path):
             mk.Monitor.resume(loaded, watched.state(), mk.Profile.fit(X[300:], reference=X[:300]))
 
 
-def broken(state, profile):
-    """A state whose own part of the Monitor lacks a number."""
+def broken(state, profile, served=None):
+    """A state whose own part of the Monitor lacks a number, or has another."""
     from modelkit.drift import archive
     from modelkit.drift.watch import STATE_SCHEMA
 
     about, arrays = archive.unpack(STATE_SCHEMA, state, "state")
-    del about["monitor"]["served"]
+    about["monitor"]["served"] = served
     return archive.pack(STATE_SCHEMA, about, arrays)
 
 
@@ -175,6 +175,7 @@ def test_other_states_are_refused(profile):
         (profile.to_bytes(), "no state"),
         (watched.detector.state(), "take that of monitor.state"),
         (broken(state, profile), "no state of a Monitor"),
+        (broken(state, profile, float("inf")), "no state of a Monitor"),
     ):
         with pytest.raises(DriftError, match=why):
             mk.Monitor.resume(model(), wrong, profile)
@@ -261,6 +262,53 @@ def test_a_day_that_ended_unwatched_is_not_judged_nor_the_one_that_began_so(dail
     again.predict(rows(7))
     assert stream_of(again).late == 7
     assert again.detector.rows == again.served
+
+
+def test_a_day_that_goes_on_after_the_clock_went_back_over_midnight(daily):
+    clock = Hands()
+    first = mk.Monitor(model(), daily, clock=clock)
+    clock.now = START + 2 * DAY + 600
+    first.predict(rows(300))
+    assert first.detector.rows == 300  # of the day that is open
+    clock.now -= 700
+    state = first.state()
+    clock.now = START + 2 * DAY + 8 * 3600
+    again = mk.Monitor.resume(model(), state, daily, clock=clock)
+    again.predict(rows(100))
+    clock.now += DAY
+    again.predict(rows(1))
+    stream = stream_of(again)
+    assert stream.evidence.judged == 0
+    assert stream.partial == 400
+
+
+@pytest.mark.parametrize(("restarts", "judged"), [(1, 1), (60, 0)])
+def test_what_was_missed_by_many_restarts_adds_up(daily, restarts, judged):
+    clock = Hands(START - 100)
+    watched = mk.Monitor(model(), daily, clock=clock)
+    clock.now = START
+    for _ in range(restarts):
+        watched.predict(rows(10))
+        state = watched.state()
+        clock.now += 0.9 * MOST_MISSED * DAY
+        watched = mk.Monitor.resume(model(), state, daily, clock=clock)
+    clock.now = START + DAY + 1
+    watched.predict(rows(1))
+    stream = stream_of(watched)
+    assert stream.evidence.judged == judged
+    assert stream.partial + stream.rows == watched.served == watched.detector.rows
+
+
+def test_failures_before_a_restart_are_told_without_their_words(daily):
+    clock = Hands()
+    first = mk.Monitor(model(), daily, clock=clock)
+    clock.now = float("nan")
+    for i in range(5):
+        first.predict(rows(60, i))
+    clock.now = START
+    assert "; last DriftError: " in dict(first._facts())["monitoring failed"]
+    again = mk.Monitor.resume(model(), first.state(), daily, clock=clock)
+    assert dict(again._facts())["monitoring failed"] == f"{first.failures} times"
 
 
 def test_no_row_comes_in_while_a_state_is_packed(profile, monkeypatch):

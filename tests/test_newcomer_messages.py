@@ -123,6 +123,11 @@ def test_what_drift_refuses(make, message):
             "mean is a number, or one for each channel",
         ),
         (
+            lambda: mk.Preprocess(mean=np.array(0.5)),
+            ConversionError,
+            "mean is a number, or one for each channel",
+        ),
+        (
             lambda: mk.Preprocess(std=()),
             ConversionError,
             "std is a number, or one for each channel",

@@ -255,6 +255,7 @@ BAD = {
     ),
     "true where a size is": Bad(changed(size=True), "'size': true", 422, KINDS),
     "a long span": Bad(changed(took=1e30), "is not a span of time", 422, KINDS),
+    "an endless span": Bad(changed(took=-1e308), "is not a span of time", 422, KINDS),
 }
 
 
@@ -270,6 +271,18 @@ def test_the_problems_of_several_times_are_told_together():
     with pytest.raises(Refused) as caught:
         read(changed(seen="x", due="y"), KINDS)
     assert len(caught.value.problems) == 2
+
+
+@pytest.mark.parametrize("form", ["rows", "columns"])
+def test_problems_are_told_in_the_order_of_the_columns(form):
+    """And not in that of a set, which is another one in each process."""
+    names = [f"x{i}" for i in range(30)]
+    made = {"columns": {name: [True] for name in names[::-1]}}
+    if form == "rows":
+        made = {"rows": [dict.fromkeys(names[::-1], True)]}
+    with pytest.raises(Refused) as caught:
+        read(made, numbers(30))
+    assert [problem.split("'")[1] for problem in caught.value.problems] == names
 
 
 def test_another_type_of_content_is_refused():

@@ -96,14 +96,15 @@ def sides(size: int | tuple[int, int]) -> tuple[int, int]:
 
 def numbers(value: float | Sequence[float]) -> list[float]:
     """One number, or one for each channel, as a list."""
-    if isinstance(value, int | float):
+    if isinstance(value, int | float | Real):
         return [float(value)]
     return [float(one) for one in value]
 
 
 def _check_numbers(name: str, value: Any) -> None:
     """Raise ConversionError for what is no number, nor numbers of the channels."""
-    known = value if name != "scale" and hasattr(value, "__len__") else (value,)
+    many = name != "scale" and hasattr(value, "__len__") and getattr(value, "ndim", 1) > 0
+    known = value if many else (value,)
     if not len(known) or not all(isinstance(one, Real) for one in known):
         channels = "" if name == "scale" else ", or one for each channel"
         raise ConversionError(f"{name} is a number{channels}, not {value!r:.60}")

@@ -84,4 +84,4 @@ def call_answers(profile: Fitted, scores: Any) -> dict[str, Array]:
     """The model's answers of a call by output; none without scores."""
     if scores is None:
         return {}
-    return name_outputs(scores, profile.outputs())
+    return name_outputs(scores, profile.outputs(), profile.class_names)

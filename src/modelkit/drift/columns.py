@@ -263,8 +263,6 @@ def stratum_names(values: Array) -> list[str]:
 def _stratum(item: Any) -> str:
     if is_missing(item) or item == MISSING:
         return str(None)
-    if not isinstance(item, bool | int | float):
-        return str(item)
-    if float(item).is_integer():
+    if isinstance(item, int) or (isinstance(item, float) and item.is_integer()):
         return str(int(item))
-    return str(np.float32(item))
+    return str(np.float32(item)) if isinstance(item, float) else str(item)

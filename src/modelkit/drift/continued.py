@@ -37,7 +37,7 @@ def resume(
         options["history"] = about.get("history", HISTORY_BYTES)
         watch = Watch(profile, clock=clock, on_alarm=on_alarm, **options)
         watch.restore(about, arrays)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
         raise DriftError(f"this is no state of a Detector: {error!r}") from error
     return watch, about
 

@@ -146,7 +146,8 @@ class Detector:
         Args:
             X: rows (n, width) with the columns of the profile, in any form that `Profile.fit`
                 takes; or None for scores alone.
-            scores: the model's answers to these rows, as in `Profile.fit`.
+            scores: the model's answers to these rows, as in `Profile.fit`; or a frame of
+                probabilities whose columns have the names of the classes, in any order.
             order: "any" for rows whose order within the call means nothing, such as those of a
                 table that is sorted: they are taken in a random order, by the seed. "time" for rows
                 in the order in which they came, which a change within the call is then found by.
@@ -155,7 +156,7 @@ class Detector:
             at: when the rows were, where X does not have the profile's column of times: a datetime,
                 a text in ISO 8601 or seconds since 1970; one for all rows, or one each, (n,). With
                 no rows at all it says what time it is: a day or a week that has ended is judged,
-                and rows may be of 31 days or weeks after it.
+                and the next later rows may be of 31 days or weeks after it.
 
         Raises:
             DriftError: for columns that are missing or of another kind, scores of another length,

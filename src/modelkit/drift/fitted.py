@@ -60,6 +60,11 @@ class Fitted(Protocol):
         ...
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the probabilities, in their order; none where they are not known."""
+        ...
+
+    @property
     def digest(self) -> str:
         """The sha256 of the profile."""
         ...

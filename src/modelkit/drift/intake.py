@@ -255,7 +255,7 @@ class Intake:
             self.failures = int(own["failures"])
             self._rng.bit_generator.state = own["sample"]
             since = float(own["at"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise DriftError(f"this is no state of a Monitor: {error!r}") from error
         self._accounted = self.served
         watch = self.watch

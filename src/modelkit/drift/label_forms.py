@@ -5,11 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from modelkit.cast import MISSING, Array, is_missing
 from modelkit.drift.columns import as_texts, stratum_names
 from modelkit.errors import DriftError
 
 TRUTHS = {"true": 1.0, "false": 0.0}
+
+
+def as_labels(values: Any, what: str = "labels") -> Array:
+    """Labels or predictions as an array, objects with None where some are masked.
+
+    Raises DriftError for lists of several lengths, and as `refuse_bytes`.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise DriftError(f"{what} are one value for each row: {error}") from error
+    refuse_bytes(array, what)
+    return np.array(values.tolist(), object) if np.ma.is_masked(values) else array
+
+
+def refuse_bytes(array: Array, what: str) -> None:
+    """Raise DriftError for bytes, which are equal to no text and to no number."""
+    objects = array.ravel().tolist() if array.dtype.kind == "O" else []
+    if array.dtype.kind == "S" or any(isinstance(item, bytes) for item in objects):
+        raise DriftError(f"{what} are bytes; decode them, as by values.astype(str)")
 
 
 def label_names(labels: Array, known: Iterable[str] = ()) -> list[str | None]:

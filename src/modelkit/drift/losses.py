@@ -9,7 +9,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift.columns import ColumnsByName, as_texts, fifth
-from modelkit.drift.label_forms import check_same_forms
+from modelkit.drift.label_forms import as_labels, check_same_forms
 from modelkit.drift.outputs import classes_of, predicted_of
 from modelkit.errors import DriftError
 
@@ -67,8 +67,8 @@ def losses_of(
 
     It is at most 1. Raises DriftError for arrays of different lengths, and for missing values.
     """
-    truth = np.asarray(labels)
-    guess = np.asarray(predicted)
+    truth = as_labels(labels)
+    guess = as_labels(predicted, "predictions")
     if truth.shape != guess.shape or truth.ndim != 1:
         raise DriftError(f"labels {truth.shape} and predictions {guess.shape} must both be (n,)")
     if guess.dtype.kind == "f":
@@ -132,9 +132,12 @@ def check_losses(losses: Any) -> Array:
 
 
 def as_doubles(values: Any, what: str) -> Array:
-    """Numbers of any kind as doubles. Raises DriftError for values that are not numbers."""
+    """Numbers of any kind as doubles, NaN where one is masked.
+
+    Raises DriftError for values that are not numbers.
+    """
     try:
-        return np.asarray(values, np.float64)
+        return as_labels(values, what).astype(np.float64)
     except (TypeError, ValueError) as error:
         raise DriftError(f"{what} are not all numbers: {error}") from error
 
@@ -162,9 +165,9 @@ def baseline_of_labels(
     ordered: bool,
 ) -> tuple[Baseline, tuple[Any, ...] | None]:
     """The losses of the reference by its labels (rows,), and the classes of the probabilities."""
-    truth = np.asarray(labels)
+    truth = as_labels(labels)
     _check_labels(truth, rows)
-    classes = classes_of(served, labels, classes)
+    classes = classes_of(served, truth, classes)
     predicted = predicted_of(served, classes)
     if predicted.dtype.kind != "f":
         return Baseline.of(losses_of(truth, predicted)), classes

@@ -187,8 +187,8 @@ class Monitor(Wrapper):
         """Go on from the `state()` of a Monitor, as after a restart of the application.
 
         Evidence, alarms, notes, history and the number of rows served go on bit for bit. A day or a
-        week of which more than a hundredth passed between the state and now is not whole, and is
-        not compared.
+        week of which nobody watched more than a hundredth, in this and earlier restarts, is not
+        whole, and is not compared.
 
         Args:
             model: the Model to watch.
@@ -304,7 +304,8 @@ class Monitor(Wrapper):
         if len(alarms) > LAST_ALARMS:
             facts.append(("alarms before", f"{len(alarms) - LAST_ALARMS:,}"))
         if self.failures:
-            facts.append(("monitoring failed", f"{self.failures} times; last {self.last_failure}"))
+            last_one = "" if self.last_failure is None else f"; last {self.last_failure}"
+            facts.append(("monitoring failed", f"{self.failures} times{last_one}"))
         return [*super()._facts(), *facts]
 
     def __reduce__(self) -> tuple[Any, ...]:

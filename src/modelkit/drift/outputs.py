@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift.columns import as_texts
+from modelkit.drift.label_forms import refuse_bytes
 from modelkit.drift.milestones import places_of
 from modelkit.drift.row_times import told_seconds
 from modelkit.errors import DriftError
@@ -36,25 +37,34 @@ def watched_outputs(signature: Signature) -> tuple[str, ...]:
 
 
 def class_names(signature: Signature) -> tuple[str, ...]:
-    """The names of the classes of a model's probabilities, in their order; none without these."""
+    """The names of the classes of a model's probabilities, in their order.
+
+    There are none without these, and where two classes, such as 1 and "1", have one name.
+    """
     if signature.classes is None or not signature.has_probabilities:
         return ()
-    return tuple(map(str, signature.classes))
+    names = tuple(map(str, signature.classes))
+    return names if len(set(names)) == len(names) else ()
 
 
 def name_outputs(
     scores: Any,
     known: Collection[str] = (),
+    classes: Sequence[str] = (),
 ) -> dict[str, Array]:
     """Outputs by name, as `Model.run` would name them.
 
     Whether (n, k) numbers are probabilities or an embedding is told by the outputs that are
-    `known`, and where these do not tell, by their sums. Raises DriftError if `scores` has none of
-    these forms.
+    `known`, and where these do not tell, by their sums. A frame has a column for each of the
+    `classes`, in any order. Raises DriftError if `scores` has none of these forms.
     """
     if isinstance(scores, Mapping):
-        return {str(name): np.asarray(values) for name, values in scores.items()}
-    array = np.asarray(scores)
+        served = {}
+        for name, values in scores.items():
+            own = classes if name == OF_CLASSES else ()
+            served[str(name)] = _array_of(values, own)
+        return served
+    array = _array_of(scores, classes)
     if array.ndim == 1:
         name = "prediction" if array.dtype.kind == "f" else "label"
     elif array.ndim == 2 and array.dtype.kind in "fiu":
@@ -65,6 +75,34 @@ def name_outputs(
             f"d), or a dict of outputs by name; got {array.dtype} {array.shape}"
         )
     return {name: array}
+
+
+def _array_of(values: Any, classes: Sequence[str]) -> Array:
+    """Scores as an array; the columns of a frame in the order of the classes that they are named by."""
+    columns = getattr(values, "column_names", getattr(values, "columns", None))
+    array = _unmasked(values)
+    refuse_bytes(array, "scores")
+    if columns is None:
+        return array
+    found = [str(column).removeprefix(f"{OF_CLASSES}_") for column in columns]
+    if not classes or sorted(found) != sorted(classes):
+        why = "the profile does not know the names of classes, as one does that has model="
+        if classes:
+            why = f"the classes of the profile are {list(classes)}"
+        raise DriftError(
+            f"scores are a frame with the columns {found[:8]}, and {why}: pass an array, with its "
+            "columns in the order of the model's"
+        )
+    return array[:, [found.index(name) for name in classes]]
+
+
+def _unmasked(values: Any) -> Array:
+    """Values as an array, with NaN in place of numbers that are masked, and None of labels."""
+    if not np.ma.is_masked(values):
+        return np.asarray(values)
+    if values.dtype.kind == "f" or values.ndim > 1:
+        return np.ma.filled(values.astype(np.float64), np.nan)
+    return np.array(values.tolist(), object)
 
 
 def _matrix_name(

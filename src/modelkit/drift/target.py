@@ -21,7 +21,7 @@ from modelkit.drift.cells import (
 from modelkit.drift.columns import FeatureKind, fifth
 from modelkit.drift.dependence import every, rows_apart
 from modelkit.drift.edges import fit_feature
-from modelkit.drift.label_forms import check_same_forms, label_names
+from modelkit.drift.label_forms import as_labels, check_same_forms, label_names
 from modelkit.drift.losses import as_doubles
 from modelkit.errors import DriftError
 
@@ -108,7 +108,7 @@ def label_values(feature: Feature, labels: Any) -> Array:
 
     A number has one name, whether it comes as an integer, a boolean or a float.
     """
-    given = np.asarray(labels)
+    given = as_labels(labels)
     if given.ndim != 1:
         raise DriftError(f"labels must be (n,); got {given.shape}")
     if feature.kind != "category":

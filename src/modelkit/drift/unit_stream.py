@@ -17,8 +17,8 @@ from modelkit.drift.units import (
     BATCH_UNIT,
     PERIODS,
     UnitRows,
+    check_ahead,
     group_table,
-    many,
     period_of,
     period_start,
     shares_of,
@@ -28,9 +28,6 @@ from modelkit.errors import DriftError
 
 RECENT_UNITS = 8  # whose counts are kept for effect sizes
 TRAIL = 1_024  # judged units whose names are kept; later rows of one are known as late
-
-
-MOST_AHEAD = 31  # days or weeks that a row may be ahead of all others
 MOST_MISSED = 0.01  # of a day or a week that nobody watched, and which is compared all the same
 
 
@@ -94,7 +91,8 @@ class UnitStream:
         self.late = 0  # rows of a unit that was judged
         self.partial = 0  # rows of the unit in which watching began, which is not whole
         self.partial_key: int | str | None = None
-        self.told_key: int | None = None  # the day or week that the caller said it is
+        self.told_key: int | None = None  # that the caller said it is, until a later row comes
+        self.unwatched: tuple[int, float] | None = None  # the day or week, and how many seconds
         self.strange = 0  # rows of a stratum that the reference does not have
         self.uncompared = 0  # units of such a stratum
         self.open_key: int | str | None = None
@@ -141,6 +139,7 @@ class UnitStream:
                 self.late += len(part.rows)
                 continue
             if part.key != self.open_key:
+                self.told_key = None
                 crossed += self.close()
             self.open_key = part.key
             self.open_stratum = stratum
@@ -160,14 +159,28 @@ class UnitStream:
     ) -> None:
         """Leave out a day or a week of which nobody saw more than a hundredth.
 
-        Nobody watched from one second to the other.
+        Nobody watched from one second to the other; what was missed before is added to it.
         """
-        last = period_of(since, self.unit)
         key = period_of(now, self.unit)
-        if self.open_key == last and _missed(last, since, now, self.unit):
+        if isinstance(self.open_key, int) and self._is_partial(self.open_key, since, now):
             self._drop_open()
-        if _missed(key, since, now, self.unit):
+        if self._is_partial(key, since, now):
             self.partial_key = key
+        missed = self._missed(key, since, now)
+        self.unwatched = (key, missed) if missed else None
+
+    def _is_partial(self, key: int, since: float, now: float) -> bool:
+        length = period_start(key + 1, self.unit) - period_start(key, self.unit)
+        return self._missed(key, since, now) > MOST_MISSED * length
+
+    def _missed(self, key: int, since: float, now: float) -> float:
+        """The seconds of a day or a week that nobody watched, these among them."""
+        before = 0.0
+        if self.unwatched is not None and self.unwatched[0] == key:
+            before = self.unwatched[1]
+        first = max(since, period_start(key, self.unit))
+        last = min(now, period_start(key + 1, self.unit))
+        return before + max(last - first, 0.0)
 
     def _drop_open(self) -> None:
         """Count the rows of the open unit as those of a part, and its later ones as late."""
@@ -179,30 +192,13 @@ class UnitStream:
         self._empty()
 
     def check_ahead(self, parts: Sequence[UnitRows]) -> None:
-        """Raise DriftError for a day or a week that is far ahead of all that were seen before it.
-
-        It would end all days until then, and their rows would come late. By `come_to` the caller
-        says that so much time has passed.
-        """
-        latest = self._latest()
-        for part in parts:
-            key = part.key
-            if not isinstance(key, int):
-                return
-            if latest is not None and key - latest > MOST_AHEAD:
-                raise DriftError(
-                    f"row {int(part.rows[0]):,} is of {unit_name(self.unit, key)}, "
-                    f"{many(key - latest, self.unit)} after {unit_name(self.unit, latest)}, the "
-                    f"latest that is known; more than {MOST_AHEAD} are taken for a wrong time, which "
-                    "would end all of them: mend it, or if so much time has passed, say so first, by "
-                    "update(at=...) without rows"
-                )
-            latest = key if latest is None else max(latest, key)
+        """Raise DriftError for a day or a week that is far ahead of all before: see `units`."""
+        check_ahead(parts, self.unit, self._latest(), self.told_key)
 
     def _latest(self) -> int | None:
-        """The latest day or week that is known, by rows or by what the caller said."""
+        """The latest day or week that is known by rows."""
         judged = self._closed[-1] if self._closed else None
-        keys = (judged, self.open_key, self.partial_key, self.told_key)
+        keys = (judged, self.open_key, self.partial_key)
         return max((key for key in keys if isinstance(key, int)), default=None)
 
     def leave_out_open_of(self, before: UnitStream) -> None:
@@ -353,6 +349,7 @@ class UnitStream:
         }
         plain |= {name: getattr(self, name) for name in STORED}
         plain["told_key"] = self.told_key
+        plain["unwatched"] = self.unwatched
         plain["closed"] = list(self._closed)
         plain["trail"] = [asdict(judged) for judged in self.trail]
         return arrays, plain
@@ -370,15 +367,10 @@ class UnitStream:
         for name in STORED:
             setattr(self, name, plain[name])
         self.told_key = plain.get("told_key")  # not in a state of before
+        unwatched = plain.get("unwatched")  # likewise
+        self.unwatched = None if unwatched is None else (int(unwatched[0]), float(unwatched[1]))
         self._closed.extend(plain["closed"])
         self.trail.extend(JudgedUnit(**judged) for judged in plain["trail"])
-
-
-def _missed(key: int, since: float, now: float, unit: str) -> bool:
-    """Whether much of a day or a week lies between two seconds."""
-    start = period_start(key, unit)
-    end = period_start(key + 1, unit)
-    return min(now, end) - max(since, start) > MOST_MISSED * (end - start)
 
 
 STORED = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from math import isfinite, isnan
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ def read_span(seconds: Any) -> Any:
     """
     if type(seconds) is float and isnan(seconds):
         return np.timedelta64("NaT")
-    if type(seconds) in (int, float) and isfinite(seconds):
+    if type(seconds) in (int, float) and abs(seconds) < MOST_INTEGER:
         for unit, scale in UNITS_OF_SPANS.items():
             count = round(seconds * scale)
             if count / scale == seconds and abs(count) < MOST_INTEGER:

@@ -50,7 +50,7 @@ class Layout:
     is_text: bool
     inputs: Mapping[str, TensorSpec]
     pick: Callable[[Mapping[str, Any]], tuple[Any, ...]]
-    numbers: frozenset[str]
+    numbers: tuple[str, ...]
     read: Mapping[str, ReadValue]
     mixed: Mapping[str, tuple[bool, ...]]
     by_columns: Layout | None
@@ -119,7 +119,7 @@ def _lay_out_apart(
         is_text=len(names) == 1 and inputs[0].dtype == "string",
         inputs=tensors,
         pick=_picker(names),
-        numbers=frozenset(name for name, told in named.items() if _are_numbers(*told)),
+        numbers=tuple(name for name, told in named.items() if _are_numbers(*told)),
         read=_readers(named),
         mixed=_mixed(named),
         by_columns=by_columns,

@@ -241,8 +241,8 @@ def _read_arrays(
     layout = for_names(layout, arrays)
     problems: list[str] = []
     if json.may_hold_booleans(data):
-        for name in layout.numbers & arrays.keys():
-            _find_truths(arrays[name], name, problems)
+        for name in layout.numbers:
+            _find_truths(arrays.get(name), name, problems)
     read = {}
     for name, values in arrays.items():
         read[name] = _read_lists(values, name, layout, problems)
