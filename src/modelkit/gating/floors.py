@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import isfinite
 
 from modelkit.evaluation.answered import Answered
-from modelkit.evaluation.clusters import clusters_of
+from modelkit.evaluation.clusters import clusters_of, refuse_few
 from modelkit.evaluation.intervals import (
     Interval,
     Measured,
@@ -37,8 +37,9 @@ def floor_check(
     question = f"Is {floor.metric} shown to be {side} {floor.bound:g}?"
     asked = Check(str(floor), question, "unclear", part="floor", bound=floor.bound)
     try:
-        clusters_of(answered)
+        clusters = clusters_of(answered)
         measured = metric.measure(answered)
+        refuse_few(measured.units, clusters)
     except Undefined as reason:
         return replace(asked, text=f"{floor.metric} cannot be judged: {reason}")
     exact = (metric.counts or metric.name in SHARES) and answered.clusters is None

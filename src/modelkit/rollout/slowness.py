@@ -114,7 +114,7 @@ def with_events(
         ours = counts.events.get(other, Happened())
         events[slow] = Happened(
             ByArm(theirs.plain.candidate, ours.plain.champion),
-            (*_units(theirs, True), *_units(ours, False)),
+            (*_units(theirs, candidate=True), *_units(ours, candidate=False)),
             ByArm(theirs.keyed.candidate, ours.keyed.champion),
         )
     done = []
@@ -125,6 +125,6 @@ def with_events(
     return replace(counts, events=events, done=tuple(done))
 
 
-def _units(happened: Happened, candidate: bool) -> Iterator[Unit]:  # noqa: FBT001
+def _units(happened: Happened, *, candidate: bool) -> Iterator[Unit]:
     """The keys of one arm."""
     return (unit for unit in happened.keys if unit[1] == candidate)
