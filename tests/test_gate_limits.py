@@ -111,6 +111,17 @@ def test_a_floor_says_which_figure_as_many_rows_would_show():
     assert 0.7 < power < 0.95  # exact intervals are wider, and high shares vary less
 
 
+def test_no_figure_is_told_that_cannot_be():
+    """.97 of 100 rows, and a floor of .96: as many would show "one of 1.002"."""
+    y = np.repeat([0, 1], 50)
+    answered = Answered("binary", y, np.where(np.arange(100) < 3, 1 - y, y), classes=(0, 1))
+    check = floor_check(
+        read_floor("accuracy >= 0.96"), METRICS["binary"]["accuracy"], answered, LEVELS
+    )
+    assert check.outcome == "unclear"
+    assert check.text == "not shown by 100 rows, which are too few for a floor so near to 1"
+
+
 # Clusters.
 
 
