@@ -193,16 +193,16 @@ def spark(folder):
     def floor(outputs=None):
         constant = floors.of_batches(mk.Scorer(linear, outputs=outputs, keep=["id"]))
         schema = integration.score(read(), linear, outputs=outputs, keep=["id"]).schema
-        written(read().mapInArrow(constant, schema))
+        return lambda: written(read().mapInArrow(constant, schema))
 
     def scored(package):
         return integration.score(read(), package, keep=["id"]).toArrow()
 
     return of_both_models(folder, job) | {
-        "floor": floor,
+        "floor": floor(),
         "equal": lambda: equal(folder, scored),
         "label": lambda: job(linear, ["label"]),
-        "label floor": lambda: floor(["label"]),
+        "label floor": floor(["label"]),
     }
 
 
