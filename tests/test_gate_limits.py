@@ -19,7 +19,7 @@ from modelkit.evaluation.metrics import METRICS
 from modelkit.evaluation.paired import PairedDifference, difference_of
 from modelkit.evaluation.sums import Undefined
 from modelkit.gating.claims import Levels, no_worse
-from modelkit.gating.comparison import Comparison, RightCounts
+from modelkit.gating.comparison import Comparison, JudgedAnswers, RightCounts, compare_by
 from modelkit.gating.floors import floor_check
 from modelkit.gating.policy import read_floor
 
@@ -111,6 +111,17 @@ def test_a_floor_says_which_figure_as_many_rows_would_show():
     assert 0.7 < power < 0.95  # exact intervals are wider, and high shares vary less
 
 
+def test_no_figure_is_told_that_cannot_be():
+    """.97 of 100 rows, and a floor of .96: as many would show "one of 1.002"."""
+    y = np.repeat([0, 1], 50)
+    answered = Answered("binary", y, np.where(np.arange(100) < 3, 1 - y, y), classes=(0, 1))
+    check = floor_check(
+        read_floor("accuracy >= 0.96"), METRICS["binary"]["accuracy"], answered, LEVELS
+    )
+    assert check.outcome == "unclear"
+    assert check.text == "not shown by 100 rows, which are too few for a floor so near to 1"
+
+
 # Clusters.
 
 
@@ -175,6 +186,41 @@ def test_few_clusters_show_nothing(pair):
         clusters_of(Answered("binary", *(np.zeros(247, int),) * 2, clusters=three, classes=(0, 1)))
     with pytest.raises(Undefined, match="too few"):
         clusters_of(Answered("binary", y, y, clusters=np.zeros(400, int), classes=(0, 1)))
+
+
+def ranked(rng, which, positive):
+    """The AUC of two equal models, of clusters that either ranks higher or lower by chance."""
+    y = (rng.random(len(which)) < positive[which]).astype(int)
+    base = y + rng.normal(size=len(which))
+    sides = []
+    for _ in range(2):
+        scores = base + 0.7 * rng.normal(size=len(positive))[which]
+        answered = Answered("binary", y, scores=scores, classes=(0, 1), clusters=which)
+        sides.append(JudgedAnswers(answered, y, {}))
+    return compare_by(METRICS["binary"]["roc_auc"], *sides, seed=0).p_above(0.0)
+
+
+def test_an_area_of_which_few_clusters_have_the_positive_rows_shows_nothing():
+    """It was .28 of .05 where one of 20 clusters has 2 of 3 positive rows, though all have one size."""
+    rng = np.random.default_rng(0)
+    which = np.repeat(np.arange(20), 40)
+    with pytest.raises(Undefined, match="such as those of a class, are in few clusters"):
+        ranked(rng, which, np.array([0.9] + [0.02] * 19))
+    which = np.repeat(np.arange(50), 20)
+    few = np.array([0.9] * 8 + [0.01] * 42)
+    assert np.mean([ranked(rng, which, few) <= ALPHA for _ in range(500)]) <= 0.05 + 0.03
+
+
+def test_an_average_over_classes_rests_on_the_clusters_that_have_them():
+    """A class that one cluster has tells as much as one row would."""
+    y = np.repeat([0, 1, 2], [300, 290, 10])
+    told = np.where(np.arange(600) % 5, y, 0)
+    answered = Answered("multiclass", y, told, classes=(0, 1, 2), clusters=np.arange(600) // 10)
+    recall = METRICS["multiclass"]["balanced_accuracy"].measure(answered)
+    alone = METRICS["multiclass"]["balanced_accuracy"].measure(replace(answered, clusters=None))
+    assert recall.value == alone.value
+    assert alone.units > 9
+    assert recall.units < 2
 
 
 # Metrics of one's own.

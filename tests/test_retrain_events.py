@@ -134,6 +134,24 @@ def test_refusals_that_alternate_are_recorded_so_often_and_no_more(
     assert {each.refusal for each in heard} >= {"quiet"}
 
 
+def test_an_alarm_that_comes_and_goes_does_not_persist(registry, tmp_path, heard):
+    """One of a batch, which has no time, stands since it was first seen; asked each five minutes."""
+    policy = mk.RetrainPolicy(rollout=None, fresh=0, persist=7200.0)
+    flaps = report(alarm(at=None))
+    other = report(alarm(at=None, feature="c1"))
+    clock = Clock()
+    for turn in range(40):
+        clock.now = START + 300 * turn
+        retrain(registry, tmp_path, policy=policy, drift=other if turn % 2 else flaps, clock=clock)
+    assert {type(each) for each in heard} == {events.NotRetrained}
+    assert len(runs_of(registry, "churn", clock.now)) < 40
+    began = clock.now
+    while not any(isinstance(each, events.Retraining) for each in heard):
+        clock.now += 300
+        retrain(registry, tmp_path, policy=policy, drift=flaps, clock=clock)
+    assert 7200 - 720 <= clock.now - began <= 7200 + 720 + 300
+
+
 def test_a_new_champion_is_looked_at_anew(registry, tmp_path):
     clock = Clock()
     retrain(registry, tmp_path, drift=(), clock=clock)

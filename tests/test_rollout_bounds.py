@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from sklearn.linear_model import LinearRegression
 
 import modelkit as mk
 from modelkit.rollout import course, joined, labels
-from modelkit.rollout.counts import Counts, Label
+from modelkit.rollout.counts import ByArm, Counts, Label
 from modelkit.rollout.decide import decide, lacks
+from modelkit.rollout.shared import SharedCounts
 from modelkit.rollout.trial import Trial
 
 X = np.eye(3)
@@ -81,6 +83,36 @@ def test_ticks_without_end_that_cannot_be_written_are_bounded(registry, tmp_path
         (tmp_path / "gone").rename(registry.url)
         until(lambda: served.predict(X[:1]) is not None and not of._waiting)
         assert of.course.room == course.MOST_TOLD
+
+
+def test_what_came_before_a_log_hangs_for_long_is_not_left_out(registry, monkeypatch):
+    """A log that hangs: what was counted when that was not known to be for long still counts."""
+    monkeypatch.setattr(joined, "MOST_TICKS", 5)
+    goes_on = threading.Event()
+    write = SharedCounts.write
+
+    def hang(shared, stage, counts):
+        goes_on.wait(PATIENCE)
+        write(shared, stage, counts)
+
+    monkeypatch.setattr(SharedCounts, "write", hang)
+    with mk.Rollout(registry, "m", threads=1, poll=3600) as served:
+        of = served._follower._joined
+        calls = [0]
+
+        def call():
+            served.predict(X[:1])
+            calls[0] += 1
+
+        until(lambda: call() or of._without >= 1)
+        until(lambda: call() or of._without >= 5)
+        before = calls[0]
+        until(lambda: call() or of.course.lost >= 3)
+        assert of.course.trial.all_calls == ByArm()
+        goes_on.set()
+        until(lambda: call() or not of._waiting)
+    all_calls = served._switch.past.trial.all_calls
+    assert before - 1 <= all_calls.candidate + all_calls.champion < calls[0]
 
 
 def test_a_tick_that_is_left_out_keeps_its_keys_and_what_was_told():

@@ -17,6 +17,7 @@ MILLISECOND = 1_000_000
 SHARE = 0.2
 # It asks for an hour, so that nothing is promoted before the run ends.
 STAGES = (mk.RolloutStage(SHARE, seconds=3600),)
+GUARDS = (mk.Guard("slow"),)
 
 
 class EveryLongCall(Stretch):
@@ -36,8 +37,7 @@ def interrupted(rng, count, usual, chance):
 def decided(seed, champion, candidate, stretch=None, ticks=25, calls=1500):
     """What becomes of two arms, of which (milliseconds, chance of an interruption) is given."""
     rng = np.random.default_rng(seed)
-    guards = (mk.Guard("slow"),)
-    policy = mk.RolloutPolicy(STAGES, guards, tick=1.0)
+    policy = mk.RolloutPolicy(STAGES, GUARDS, tick=1.0)
     memory = Memory(random.Random(seed).random)
     memory.stretch = stretch or memory.stretch
     counters = Counters(policy, memory)
@@ -76,6 +76,38 @@ def test_a_colder_arm_that_is_interrupted_more_often_is_not_rolled_back():
 def test_a_candidate_with_more_long_calls_than_that_is_rolled_back(worse):
     kinds = [decided(seed, (0.1, 0.1), worse) for seed in range(3)]
     assert kinds == ["rollback"] * 3
+
+
+@pytest.mark.parametrize(
+    "worse",
+    [
+        (5.0, 0.4),  # 50 times as long, which does not matter, and long in two calls of ten
+        (9.0, 0.8),
+    ],
+)
+def test_a_candidate_whose_long_calls_no_interruption_explains_is_rolled_back(worse):
+    """The champion is never interrupted: k times never is never, however long a usual call takes."""
+    kinds = [decided(seed, (0.1, 0.0), worse, calls=3000) for seed in range(3)]
+    assert kinds == ["rollback"] * 3
+
+
+def test_a_candidate_that_has_all_calls_is_not_the_colder_one():
+    policy = mk.RolloutPolicy((*STAGES, mk.RolloutStage(1.0)), GUARDS, tick=1.0)
+    rng = np.random.default_rng(0)
+    memory = Memory(random.Random(0).random)
+    trial = Trial(policy, 0.0)
+    for tick in range(10):
+        if tick in (0, 5):
+            counters = Counters(policy, memory)
+            trial.enter(tick // 5)
+        for in_candidate in (rng.random(1000) < policy.stages[trial.stage].share).tolist():
+            # 9 ms do not matter, and two seconds do; that is known of no call of the champion.
+            usual = 9.0 if trial.stage == 0 else 2000.0
+            took = (usual if in_candidate else 0.1) * rng.lognormal(0, 0.02) * MILLISECOND
+            counters.answered(None, in_candidate, counters.begin(None, in_candidate), {}, int(took))
+        trial.tick(counters.collect(), tick + 1.0)
+    assert memory.blamed < 0.1
+    assert trial.decision.kind == "rollback"
 
 
 def test_calls_are_blamed_by_how_much_longer_a_usual_one_takes():

@@ -9,6 +9,7 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.calibrated import calibration_error_of, calibration_line_of
+from modelkit.evaluation.clusters import rests_on
 from modelkit.evaluation.intervals import Measured
 from modelkit.evaluation.sums import Undefined, average_of, matthews_of, ratio_of
 
@@ -128,7 +129,7 @@ def of_positive_class(part: OfMasks) -> Measure:
 
     def measure(answered: Answered) -> Measured:
         _, masks = masks_by_class(answered)
-        return part(*masks, answered.weight)
+        return rests_on(part(*masks, answered.weight), answered, masks[0])
 
     return measure
 
@@ -140,7 +141,7 @@ def over_classes(part: OfMasks) -> Measure:
         found = []
         for held, told in masks_by_class(answered):
             try:
-                found.append(part(held, told, answered.weight))
+                found.append(rests_on(part(held, told, answered.weight), answered, held))
             except Undefined:
                 continue
         if not found:
@@ -170,14 +171,17 @@ def of_class_scores(part: OfMasks) -> Measure:
     """Of the scores of a "binary" task; else the average over classes, each against the rest."""
 
     def measure(answered: Answered) -> Measured:
+        def of_class(scores: Array, held: Array) -> Measured:
+            return rests_on(part(scores, held, answered.weight), answered, held, ~held)
+
         scores = scores_told(answered)
         if scores.ndim == 1:
-            return part(scores, answered.truth == 1, answered.weight)
+            return of_class(scores, answered.truth == 1)
         held = rows_held(answered)
         found = []
         for k in range(scores.shape[1]):
             try:
-                found.append(part(scores[:, k], held[:, k], answered.weight))
+                found.append(of_class(scores[:, k], held[:, k]))
             except Undefined as reason:
                 label = answered.classes[k] if answered.classes else k
                 raise Undefined(f"of {label!r} {reason}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import final
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.evaluation.answered import Answered
+from modelkit.evaluation.intervals import Measured
 from modelkit.evaluation.sums import Undefined
 
 # As many of one size as clusters have to count as: where none is much larger, and else.
@@ -37,7 +38,7 @@ class Clusters:
 
         Where a few clusters have most of the rows, it is about the number of these.
         """
-        return float(self.sizes.sum()) ** 2 / float(self.sizes @ self.sizes)
+        return alike_of(self.sizes)
 
     @property
     def least(self) -> int:
@@ -67,6 +68,40 @@ class Clusters:
         if not np.isfinite(moved).all():
             return None
         return sqrt((count - 1) / count * float(moved @ moved))
+
+
+def alike_of(sizes: Array) -> float:
+    """How many clusters of one size clusters of these sizes (G,) are; 0 where all are empty."""
+    squares = float(sizes @ sizes)
+    return float(sizes.sum()) ** 2 / squares if squares else 0.0
+
+
+def rests_on(
+    part: Measured,
+    answered: Answered,
+    *kinds: Array,
+) -> Measured:
+    """A figure that rests on rows of each of some kinds, 0 or 1 (n,), such as those of a class.
+
+    Where a few clusters have most rows of a kind, it rests on few clusters, however many there are.
+    """
+    codes = answered.clusters
+    if codes is None:
+        return part
+    alike = [alike_of(np.bincount(codes, kind)) for kind in kinds]
+    return replace(part, units=min(part.units, *alike))
+
+
+def refuse_few(
+    units: float,
+    clusters: Clusters | None,
+) -> None:
+    """Raise Undefined where a figure rests on too few clusters to tell anything; see `rests_on`."""
+    if clusters is not None and units < clusters.least:
+        raise Undefined(
+            f"most of the rows that it rests on, such as those of a class, are in few clusters, which "
+            f"count as {units:.1f} of one size: it takes {clusters.least}"
+        )
 
 
 def clusters_of(answered: Answered) -> Clusters | None:

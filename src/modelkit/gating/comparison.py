@@ -11,7 +11,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.evaluation.answered import Answered
-from modelkit.evaluation.clusters import Clusters, clusters_of
+from modelkit.evaluation.clusters import Clusters, clusters_of, refuse_few
 from modelkit.evaluation.intervals import (
     Interval,
     Measured,
@@ -175,6 +175,7 @@ def compare_by(
     theirs = champion.answered
     clusters = clusters_of(ours)
     measured = (metric.measure(ours), metric.measure(theirs))
+    refuse_few(min(each.units for each in measured), clusters)
     if not np.isfinite(measured[0].influence - measured[1].influence).all():
         return _by_weights(metric, ours, theirs, seed)
     higher = bool(metric.higher_is_better)

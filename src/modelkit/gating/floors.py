@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import isfinite
+from math import inf, isfinite
 
 from modelkit.evaluation.answered import Answered
-from modelkit.evaluation.clusters import clusters_of
+from modelkit.evaluation.clusters import clusters_of, refuse_few
 from modelkit.evaluation.intervals import (
+    Domain,
     Interval,
     Measured,
     clopper_pearson,
@@ -21,6 +22,14 @@ from modelkit.gating.comparison import SHOWN_WITH, distance_shown
 from modelkit.gating.policy import MetricFloor
 
 SHARES = ("recall", "precision")  # of the rows of a class, which may be few
+# The least and the largest figure.
+ENDS: dict[Domain, Interval] = {
+    "share": (0.0, 1.0),
+    "correlation": (-1.0, 1.0),
+    "size": (0.0, inf),
+    "explained": (-inf, 1.0),
+    "number": (-inf, inf),
+}
 EXACT = "hits / rows, with the exact interval of Clopper and Pearson"
 BY_INFLUENCE = "the figure of the candidate, with the t interval of what each row adds to it"
 
@@ -37,8 +46,9 @@ def floor_check(
     question = f"Is {floor.metric} shown to be {side} {floor.bound:g}?"
     asked = Check(str(floor), question, "unclear", part="floor", bound=floor.bound)
     try:
-        clusters_of(answered)
+        clusters = clusters_of(answered)
         measured = metric.measure(answered)
+        refuse_few(measured.units, clusters)
     except Undefined as reason:
         return replace(asked, text=f"{floor.metric} cannot be judged: {reason}")
     exact = (metric.counts or metric.name in SHARES) and answered.clusters is None
@@ -50,7 +60,7 @@ def floor_check(
         return replace(told, text="these rows tell no interval")
     told = replace(told, low=interval[0], high=interval[1], level=level)
     error = standard_error(measured.influence, answered.clusters)
-    lacking = _lacking(floor, error, len(answered), levels.fresh)
+    lacking = _lacking(floor, metric.domain, error, len(answered), levels.fresh)
     return _answered(told, floor, interval, lacking)
 
 
@@ -82,6 +92,7 @@ def _answered(
 
 def _lacking(
     floor: MetricFloor,
+    domain: Domain,
     error: float | None,
     rows: int,
     alpha: float,
@@ -95,6 +106,10 @@ def _lacking(
         return "not shown"
     distance = distance_shown(error, alpha)
     figure = floor.bound + (distance if floor.at_least else -distance)
+    least, most = ENDS[domain]
+    if not least <= figure <= most:
+        end = most if floor.at_least else least
+        return f"not shown by {rows:,} rows, which are too few for a floor so near to {end:g}"
     return (
         f"not shown by {rows:,} rows; as many would show one of {figure:.3g} with a probability of "
         f"{SHOWN_WITH:g}, and four times as many one half as far from {floor.bound:g}"

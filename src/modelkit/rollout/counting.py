@@ -98,9 +98,10 @@ class Memory:
     Attributes:
         slow: the nanoseconds from which a call is slow, with the names of the kinds of a call that
             is, of one of the candidate that is so by more than what does not matter, and of one of
-            these that counts against it. The least comes first.
+            either arm that counts for a rollback. The least comes first.
         stretch: of the candidate.
         blamed: the share of its long calls that count against it.
+        colder: the nanoseconds by which a usual call of it is longer, where not all of them do.
         arms: the number of calls that each arm had, which is then warm.
     """
 
@@ -109,6 +110,7 @@ class Memory:
         self.slow: tuple[tuple[int, str, str, str], ...] = ()
         self.stretch = Stretch()
         self.blamed = 0.0
+        self.colder = 0.0
         self.arms = ByArm()
 
 
@@ -227,15 +229,21 @@ class Counters:
     ) -> None:
         """Count a slow answer."""
         memory = self._memory
-        blamed = in_candidate and memory.draw() < memory.blamed
-        for least, slow, longer, against in memory.slow:
+        drawn = memory.draw() < memory.blamed
+        less = took - self._longer
+        for least, slow, longer, weighed in memory.slow:
             if took <= least:
                 return
             self._event(slow, unit, in_candidate, number)
-            if in_candidate and took - self._longer > least:
+            if not in_candidate:
+                counts = drawn or less + memory.colder > least
+            elif less > least:
                 self._event(longer, unit, in_candidate, number)
-                if blamed:
-                    self._event(against, unit, in_candidate, number)
+                counts = drawn
+            else:
+                return  # nor is it above the next
+            if counts:
+                self._event(weighed, unit, in_candidate, number)
 
     def failed(
         self,
@@ -382,5 +390,6 @@ class Counters:
             memory.slow = tuple(kinds)
             memory.stretch.take(tuple(candidate), limits[0])
             memory.blamed = memory.stretch.blamed(limits[0], self._longer)
+            memory.colder = limits[0] / memory.blamed - limits[0] if memory.blamed else 0.0
             champion.clear()
             candidate.clear()

@@ -71,15 +71,21 @@ class Joined:
         """A tick is over: hand on what was counted here, in a thread."""
         if self._thread is not None and self._thread.is_alive():
             self._without += 1
-            if self._without > MOST_TICKS:
+            if self._without == MOST_TICKS:
+                self._take()  # what comes now is left out, not what came so far
+            elif self._without > MOST_TICKS:
                 self.course.leave_out()
             return  # what is counted meanwhile comes with the next tick
         self._without = 0
+        self._take()
+        self._thread = self._switch.start(self._weigh)
+
+    def _take(self) -> None:
+        """Take what was counted here, if there is room for it."""
         if self.course.room:
             self.collect()
         else:
             self.course.leave_out()
-        self._thread = self._switch.start(self._weigh)
 
     def collect(self) -> None:
         """Take what was counted here in the stage that calls are in, which may end now."""

@@ -205,7 +205,8 @@ class Rollout(Model):
 
         Returns:
             Whether it counts, or will if another process has answered the key; False where no
-            rollout is under way any more, or yet.
+            rollout is under way any more, or yet, and where so many wait to be weighed that it has
+            to be told again.
 
         Raises:
             RolloutError: if no guard watches losses.

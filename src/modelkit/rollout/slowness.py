@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from math import log
 from typing import final
@@ -9,7 +10,7 @@ from typing import final
 import numpy as np
 
 from modelkit.rollout.arms import log_mean
-from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone
+from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Unit
 from modelkit.rollout.decide import Weighed
 from modelkit.rollout.guards import BLAMED_KINDS, LONGER_KINDS, QUANTILES, SLOW_KINDS, Guard
 from modelkit.rollout.policy import RolloutStage
@@ -58,7 +59,7 @@ class QuantileEvidence:
     """The evidence that calls are slower than quantiles of the champion's times.
 
     A rollback needs it twice: as the calls were, and with those of the candidate quicker by what
-    does not matter, of which only those count that its longer runs do not explain; see `stretch`.
+    does not matter, of which those count that its longer runs do not explain; see `stretch`.
     A promotion goes by all that are still slow when they are quicker by so much.
     """
 
@@ -83,8 +84,11 @@ class QuantileEvidence:
         """Take the counts of a tick."""
         self._as_it_was.tick(stage, counts)
         if self._guard.longer:
-            self._quicker.tick(stage, with_fewer_of_candidate(counts, LONGER_KINDS))
-            self._blamed.tick(stage, with_fewer_of_candidate(counts, BLAMED_KINDS))
+            quicker = with_events(counts, LONGER_KINDS, SLOW_KINDS)
+            self._quicker.tick(stage, quicker)
+            # Where all calls go to the candidate, it is not the colder one.
+            weighed = with_events(counts, BLAMED_KINDS, BLAMED_KINDS) if stage.drawn else quicker
+            self._blamed.tick(stage, weighed)
 
     def weighed(self) -> Weighed:
         """The evidence."""
@@ -98,22 +102,29 @@ class QuantileEvidence:
         )
 
 
-def with_fewer_of_candidate(counts: Counts, kinds: tuple[str, ...]) -> Counts:
-    """The counts if only these calls of the candidate had been slow, of each quantile a kind."""
+def with_events(
+    counts: Counts,
+    candidate: tuple[str, ...],
+    champion: tuple[str, ...],
+) -> Counts:
+    """The counts if only calls of these kinds, one for each quantile, had been slow in an arm."""
     events: dict[str, Happened] = {}
-    for slow, fewer in zip(SLOW_KINDS, kinds, strict=True):
-        theirs = counts.events.get(fewer, Happened())
-        ours = counts.events.get(slow, Happened())
+    for slow, one, other in zip(SLOW_KINDS, candidate, champion, strict=True):
+        theirs = counts.events.get(one, Happened())
+        ours = counts.events.get(other, Happened())
         events[slow] = Happened(
             ByArm(theirs.plain.candidate, ours.plain.champion),
-            (*theirs.keys, *(unit for unit in ours.keys if not unit[1])),
+            (*_units(theirs, candidate=True), *_units(ours, candidate=False)),
             ByArm(theirs.keyed.candidate, ours.keyed.champion),
         )
     done = []
     for key in counts.done:
-        bad = key.bad
-        if key.candidate:
-            pairs = zip(SLOW_KINDS, kinds, strict=True)
-            bad = {slow: bad.get(fewer, 0.0) for slow, fewer in pairs}
+        pairs = zip(SLOW_KINDS, candidate if key.candidate else champion, strict=True)
+        bad = {slow: key.bad.get(kind, 0.0) for slow, kind in pairs}
         done.append(KeyDone(key.key, key.candidate, bad))
     return replace(counts, events=events, done=tuple(done))
+
+
+def _units(happened: Happened, *, candidate: bool) -> Iterator[Unit]:
+    """The keys of one arm."""
+    return (unit for unit in happened.keys if unit[1] == candidate)
