@@ -13,6 +13,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import modelkit as mk
 from modelkit.errors import DeviceError, DriftError, SignatureError
+from modelkit.scorer.arrow import as_block
 from modelkit.scorer.clusters import check_apart_in_any_case, check_pool, check_zone
 from modelkit.scorer.outputs import check_known_widths
 from modelkit.scorer.tallier import Tallier
@@ -107,6 +108,22 @@ def test_a_number_that_is_missing_in_a_tensor_is_told(tmp_path):
         column = pa.ExtensionArray.from_storage(kind, lists)
         with pytest.raises(SignatureError, match="missing value"):
             scorer.arrow(pa.table({"x": column}))
+
+
+@pytest.mark.parametrize("axes", [(1, 2, 3), (1, 3, 2), (3, 2, 1), (2, 3, 1), (3, 1, 2)])
+def test_tensors_of_any_order_of_axes_are_read_as_they_were_or_refused(axes):
+    values = np.arange(48, dtype=np.float32).reshape(2, 2, 3, 4).transpose(0, *axes)
+    whole = pa.FixedShapeTensorArray.from_numpy_ndarray(values)
+    if axes in ((2, 3, 1), (3, 1, 2)):
+        with pytest.raises(SignatureError, match="ascontiguousarray"):
+            as_block(pa.chunked_array([whole]), "x")
+        whole = pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))
+    assert np.array_equal(as_block(pa.chunked_array([whole, whole[1:]]), "x")[:2], values)
+    flat = whole.storage.flatten().to_numpy()
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(flat, mask=flat == 1), 24)
+    gaps = as_block(pa.chunked_array([pa.ExtensionArray.from_storage(whole.type, lists)]), "x")
+    assert np.array_equal(gaps.mask, values == 1)
+    assert np.array_equal(gaps.data[~gaps.mask], values[values != 1])
 
 
 @pytest.mark.parametrize("odd", [np.array([16777217, 0, 0]), [16777217, 0, 0]])
