@@ -13,6 +13,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import modelkit as mk
 from modelkit.errors import DeviceError, DriftError, SignatureError
+from modelkit.golden import decode_golden
 from modelkit.scorer.arrow import as_block
 from modelkit.scorer.clusters import check_apart_in_any_case, check_pool, check_zone
 from modelkit.scorer.outputs import check_known_widths
@@ -136,6 +137,52 @@ def test_a_large_integer_beside_floats_is_not_rounded(sums, odd):
         scorer.arrow(pa.table({"x": [[16777217, None, 0]]}))
     whole = pd.DataFrame({"x": [np.array([1, 2, 3]), np.array([0.5, 1, 2]), [1, 2, 3]]})
     assert scorer.frame(whole)["y"].tolist() == [6, 3.5, 6]
+
+
+def test_a_kept_column_of_python_values_needs_no_shape(sums):
+    rows = {"x": np.ones((2, 3), np.float32), "tags": [["a"], ["a", "b"]]}
+    scored = mk.Scorer(sums, keep=["tags"])(rows)
+    assert scored["tags"] == rows["tags"]
+    with pytest.raises(SignatureError, match="keep has others"):
+        mk.Scorer(sums, keep=["tags"])(rows | {"tags": [["a"]]})
+
+
+def test_a_dict_with_two_names_that_are_written_alike_is_refused(tmp_path):
+    X = pd.DataFrame(R.normal(size=(60, 2)))
+    mk.save(LinearRegression().fit(X, X[0]), tmp_path / "m.mk", example=X, name="m", version="1")
+    scorer = mk.Scorer(tmp_path / "m.mk")
+    assert len(scorer({0: X[0], 1: X[1]})["prediction"]) == 60
+    with pytest.raises(SignatureError, match="several columns"):
+        scorer({0: X[0], 1: X[1], "1": X[0]})
+
+
+def test_a_tally_of_two_columns_of_one_name_is_refused():
+    X = pd.DataFrame(R.normal(size=(600, 2)), columns=["a", "b"])
+    tallier = Tallier(mk.Profile.fit(X[:300], reference=X[300:]))
+    odd = pa.table([X.a, X.b, X.a], names=["a", "b", "a"])
+    for count, rows in ((tallier.frame, odd.to_pandas()), (tallier.arrow, odd)):
+        with pytest.raises(DriftError, match="several columns of the names"):
+            count(rows)
+
+
+@pytest.mark.parametrize("given", ["example", "golden"])
+def test_missing_texts_are_golden_rows_that_verify(tmp_path, given):
+    graph = model_of(
+        [("Identity", ["x"], ["y"], {})],
+        [tensor("x", "n", kind=STRING)],
+        [tensor("y", "n", kind=STRING)],
+    )
+    rows = {"x": np.array(["a", None, "None", "b"], object)}
+    path = tmp_path / "m.mk"
+    mk.save(graph, path, name="m", version="1", **({"example": rows} | {given: rows}))
+    model = mk.load(path)
+    assert model.verify() == 0
+    model.warmup()
+    answer = model.attachments["golden"]
+    assert decode_golden(answer, model.signature)[1]["y"].tolist().count(None) == (
+        1 if given == "golden" else 0
+    )
+    assert model.run(rows)["y"].tolist() == ["a", None, "None", "b"]
 
 
 def test_lists_that_are_no_array_are_told(sums):

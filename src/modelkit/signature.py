@@ -131,11 +131,11 @@ class Signature:
         for spec in self.inputs:
             if not spec.columns:
                 whole = feeds[spec.name]
-                out[spec.name] = _with_none(whole) if spec.dtype in AS_OBJECTS else whole
+                out[spec.name] = with_none(whole) if spec.dtype in AS_OBJECTS else whole
             for j, column in enumerate(spec.columns):
                 values = feeds[spec.name][:, j]
                 if column.dtype in AS_OBJECTS:
-                    values = _with_none(values)
+                    values = with_none(values)
                 if column.dtype.endswith(f"{ZONE}]"):
                     values = _in_utc(values)
                 if column.dtype == MIXED:
@@ -170,7 +170,7 @@ class Signature:
         return f"({'; '.join(map(str, self.inputs))}) -> ({'; '.join(map(str, self.outputs))})"
 
 
-def _with_none(texts: Array) -> Array:
+def with_none(texts: Array) -> Array:
     """A copy with None where a text is missing."""
     texts = texts.copy()
     texts[texts == MISSING] = None

@@ -135,8 +135,10 @@ def _tensors_in(chunk: Any, name: str) -> Array:
             f"column {name!r} has tensors whose axes are stored in the order {order}, which says in "
             "two ways what they are; write them from np.ascontiguousarray(values)"
         )
-    rows = as_block(chunk.storage, name).reshape(len(chunk), *kind.shape)
-    return rows.transpose(0, *(axis + 1 for axis in order))
+    flat = as_block(chunk.storage, name)
+    stored = flat.reshape(len(chunk), *kind.shape)
+    places = [axis + 1 for axis in order]
+    return stored.transpose(0, *places)
 
 
 def _with_gaps(chunk: Any, values: Array) -> Array:
