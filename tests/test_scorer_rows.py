@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 from helpers.graphs import model_of, tensor
@@ -183,6 +184,20 @@ def test_missing_texts_are_golden_rows_that_verify(tmp_path, given):
         1 if given == "golden" else 0
     )
     assert model.run(rows)["y"].tolist() == ["a", None, "None", "b"]
+
+
+@pytest.mark.parametrize("kind", ["Int64", "int64[pyarrow]", "polars"])
+def test_a_large_integer_beside_a_missing_one_is_not_rounded(tmp_path, kind):
+    graph = model_of([("Identity", ["x"], ["y"], {})], [tensor("x", "n")], [tensor("y", "n")])
+    scorer = mk.Scorer(saved(graph, tmp_path / "m.mk", x=np.zeros(4, np.float32)))
+
+    def scored(values):
+        column = pl.Series(values) if kind == "polars" else pd.Series(values, dtype=kind)
+        return scorer({"x": column})["y"]
+
+    with pytest.raises(SignatureError, match="beyond 2\\*\\*24"):
+        scored([16777217, None])
+    assert np.array_equal(scored([5, None]), [5, np.nan], equal_nan=True)
 
 
 def test_lists_that_are_no_array_are_told(sums):
