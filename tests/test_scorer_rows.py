@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 from helpers.graphs import model_of, tensor
@@ -13,6 +14,8 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import modelkit as mk
 from modelkit.errors import DeviceError, DriftError, SignatureError
+from modelkit.golden import decode_golden
+from modelkit.scorer.arrow import as_block
 from modelkit.scorer.clusters import check_apart_in_any_case, check_pool, check_zone
 from modelkit.scorer.outputs import check_known_widths
 from modelkit.scorer.tallier import Tallier
@@ -109,6 +112,22 @@ def test_a_number_that_is_missing_in_a_tensor_is_told(tmp_path):
             scorer.arrow(pa.table({"x": column}))
 
 
+@pytest.mark.parametrize("axes", [(1, 2, 3), (1, 3, 2), (3, 2, 1), (2, 3, 1), (3, 1, 2)])
+def test_tensors_of_any_order_of_axes_are_read_as_they_were_or_refused(axes):
+    values = np.arange(48, dtype=np.float32).reshape(2, 2, 3, 4).transpose(0, *axes)
+    whole = pa.FixedShapeTensorArray.from_numpy_ndarray(values)
+    if axes in ((2, 3, 1), (3, 1, 2)):
+        with pytest.raises(SignatureError, match="ascontiguousarray"):
+            as_block(pa.chunked_array([whole]), "x")
+        whole = pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))
+    assert np.array_equal(as_block(pa.chunked_array([whole, whole[1:]]), "x")[:2], values)
+    flat = whole.storage.flatten().to_numpy()
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(flat, mask=flat == 1), 24)
+    gaps = as_block(pa.chunked_array([pa.ExtensionArray.from_storage(whole.type, lists)]), "x")
+    assert np.array_equal(gaps.mask, values == 1)
+    assert np.array_equal(gaps.data[~gaps.mask], values[values != 1])
+
+
 @pytest.mark.parametrize("odd", [np.array([16777217, 0, 0]), [16777217, 0, 0]])
 def test_a_large_integer_beside_floats_is_not_rounded(sums, odd):
     scorer = mk.Scorer(sums)
@@ -119,6 +138,66 @@ def test_a_large_integer_beside_floats_is_not_rounded(sums, odd):
         scorer.arrow(pa.table({"x": [[16777217, None, 0]]}))
     whole = pd.DataFrame({"x": [np.array([1, 2, 3]), np.array([0.5, 1, 2]), [1, 2, 3]]})
     assert scorer.frame(whole)["y"].tolist() == [6, 3.5, 6]
+
+
+def test_a_kept_column_of_python_values_needs_no_shape(sums):
+    rows = {"x": np.ones((2, 3), np.float32), "tags": [["a"], ["a", "b"]]}
+    scored = mk.Scorer(sums, keep=["tags"])(rows)
+    assert scored["tags"] == rows["tags"]
+    with pytest.raises(SignatureError, match="keep has others"):
+        mk.Scorer(sums, keep=["tags"])(rows | {"tags": [["a"]]})
+
+
+def test_a_dict_with_two_names_that_are_written_alike_is_refused(tmp_path):
+    X = pd.DataFrame(R.normal(size=(60, 2)))
+    mk.save(LinearRegression().fit(X, X[0]), tmp_path / "m.mk", example=X, name="m", version="1")
+    scorer = mk.Scorer(tmp_path / "m.mk")
+    assert len(scorer({0: X[0], 1: X[1]})["prediction"]) == 60
+    with pytest.raises(SignatureError, match="several columns"):
+        scorer({0: X[0], 1: X[1], "1": X[0]})
+
+
+def test_a_tally_of_two_columns_of_one_name_is_refused():
+    X = pd.DataFrame(R.normal(size=(600, 2)), columns=["a", "b"])
+    tallier = Tallier(mk.Profile.fit(X[:300], reference=X[300:]))
+    odd = pa.table([X.a, X.b, X.a], names=["a", "b", "a"])
+    for count, rows in ((tallier.frame, odd.to_pandas()), (tallier.arrow, odd)):
+        with pytest.raises(DriftError, match="several columns of the names"):
+            count(rows)
+
+
+@pytest.mark.parametrize("given", ["example", "golden"])
+def test_missing_texts_are_golden_rows_that_verify(tmp_path, given):
+    graph = model_of(
+        [("Identity", ["x"], ["y"], {})],
+        [tensor("x", "n", kind=STRING)],
+        [tensor("y", "n", kind=STRING)],
+    )
+    rows = {"x": np.array(["a", None, "None", "b"], object)}
+    path = tmp_path / "m.mk"
+    mk.save(graph, path, name="m", version="1", **({"example": rows} | {given: rows}))
+    model = mk.load(path)
+    assert model.verify() == 0
+    model.warmup()
+    answer = model.attachments["golden"]
+    assert decode_golden(answer, model.signature)[1]["y"].tolist().count(None) == (
+        1 if given == "golden" else 0
+    )
+    assert model.run(rows)["y"].tolist() == ["a", None, "None", "b"]
+
+
+@pytest.mark.parametrize("kind", ["Int64", "int64[pyarrow]", "polars"])
+def test_a_large_integer_beside_a_missing_one_is_not_rounded(tmp_path, kind):
+    graph = model_of([("Identity", ["x"], ["y"], {})], [tensor("x", "n")], [tensor("y", "n")])
+    scorer = mk.Scorer(saved(graph, tmp_path / "m.mk", x=np.zeros(4, np.float32)))
+
+    def scored(values):
+        column = pl.Series(values) if kind == "polars" else pd.Series(values, dtype=kind)
+        return scorer({"x": column})["y"]
+
+    with pytest.raises(SignatureError, match="beyond 2\\*\\*24"):
+        scored([16777217, None])
+    assert np.array_equal(scored([5, None]), [5, np.nan], equal_nan=True)
 
 
 def test_lists_that_are_no_array_are_told(sums):

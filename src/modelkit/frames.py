@@ -168,6 +168,8 @@ def as_whole(values: Any, spec: TensorSpec) -> Array:
         return values
     if is_a(values, "pyarrow", "Array") or is_a(values, "pyarrow", "ChunkedArray"):
         return as_column(values)  # numpy takes a missing category for the last one
+    if _may_lack_whole_numbers(values):
+        return as_column(values)  # numpy rounds them to floats where one is missing
     values = plain_rows(values)
     # Left to itself, numpy turns the numbers of a mixed list into strings.
     mixed = spec.dtype == "string" and not hasattr(values, "dtype")
@@ -175,6 +177,14 @@ def as_whole(values: Any, spec: TensorSpec) -> Array:
         return np.asarray(values, object if mixed else None)
     except ValueError as error:
         raise SignatureError(f"input {spec.name!r} is not an array: {error}", spec=spec) from None
+
+
+def _may_lack_whole_numbers(values: Any) -> bool:
+    """Whether it is a column of pandas or polars of integers, of which some may be missing."""
+    if is_a(values, "polars", "Series"):
+        return bool(values.dtype.is_integer())
+    kind = getattr(getattr(values, "dtype", None), "kind", "")
+    return hasattr(values, "isna") and kind in ("i", "u")
 
 
 def _from_list(values: list[Any] | tuple[Any, ...]) -> Array:

@@ -16,7 +16,7 @@ import numpy as np
 from modelkit.cast import MISSING, Array
 from modelkit.errors import PackageError, SignatureError
 from modelkit.npz import pack_arrays, unpack_arrays
-from modelkit.signature import Feeds, Signature
+from modelkit.signature import Feeds, Signature, with_none
 from modelkit.spec import MIXED, TensorSpec, check_dims, numpy_dtype
 
 GOLDEN = "golden"  # of attachments, the names
@@ -187,10 +187,21 @@ def _range(example: Array, axis: int | None) -> tuple[Any, Any]:
 
 
 def encode_rows(feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> bytes:
-    """Rows, and a model's answers to them, as an npz without pickled objects."""
+    """Rows, and a model's answers to them, as an npz without pickled objects.
+
+    A missing text, None in an answer, is written as it is in rows.
+    """
     arrays = {f"in{at}": array for at, array in enumerate(feeds.values())}
-    arrays |= {f"out{at}": array for at, array in enumerate(outputs.values())}
+    arrays |= {f"out{at}": _without_none(array) for at, array in enumerate(outputs.values())}
     return pack_arrays(arrays)
+
+
+def _without_none(answer: Array) -> Array:
+    if answer.dtype != object:
+        return answer
+    texts = answer.copy()
+    texts[texts == np.array(None)] = MISSING
+    return texts
 
 
 def decode_golden(data: bytes | memoryview, signature: Signature) -> tuple[Feeds, dict[str, Array]]:
@@ -207,7 +218,8 @@ def decode_golden(data: bytes | memoryview, signature: Signature) -> tuple[Feeds
         feeds | outputs,
         GOLDEN,
     )
-    return feeds, outputs
+    texts = [name for name, answer in outputs.items() if answer.dtype == object]
+    return feeds, outputs | {name: with_none(outputs[name]) for name in texts}
 
 
 def decode_rows(

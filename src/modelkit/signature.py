@@ -130,12 +130,12 @@ class Signature:
         out: dict[str, Array] = {}
         for spec in self.inputs:
             if not spec.columns:
-                out[spec.name] = feeds[spec.name]
+                whole = feeds[spec.name]
+                out[spec.name] = with_none(whole) if spec.dtype in AS_OBJECTS else whole
             for j, column in enumerate(spec.columns):
                 values = feeds[spec.name][:, j]
                 if column.dtype in AS_OBJECTS:
-                    values = values.copy()
-                    values[values == MISSING] = None
+                    values = with_none(values)
                 if column.dtype.endswith(f"{ZONE}]"):
                     values = _in_utc(values)
                 if column.dtype == MIXED:
@@ -168,6 +168,13 @@ class Signature:
 
     def __str__(self) -> str:
         return f"({'; '.join(map(str, self.inputs))}) -> ({'; '.join(map(str, self.outputs))})"
+
+
+def with_none(texts: Array) -> Array:
+    """A copy with None where a text is missing."""
+    texts = texts.copy()
+    texts[texts == MISSING] = None
+    return texts
 
 
 def _in_utc(times: Array) -> Array:

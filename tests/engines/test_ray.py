@@ -1,6 +1,7 @@
 """Ray alone: clusters of one CPU, GPUs that are refused, tensors, and Ray Serve."""
 
 import asyncio
+import logging
 
 import numpy as np
 import pytest
@@ -68,6 +69,18 @@ def test_columns_that_ray_knows_are_told_where_the_job_is_built(one_cpu, package
     for rows in (ray.data.from_pandas(frame), ray.data.read_parquet(str(tmp_path))):
         with pytest.raises(SignatureError, match=r"missing column 'age' \(is it 'Age'\?\)"):
             integration.score(rows, packages.churn)
+
+
+def test_a_categorical_of_pandas_logs_no_error(one_cpu, packages, caplog, monkeypatch):
+    from modelkit.integrations import ray as integration
+
+    frame = customers(10, 5)[INPUTS]
+    rows = ray.data.from_pandas(frame.assign(city=frame["city"].astype("category")))
+    logger = logging.getLogger("ray.data.dataset")
+    monkeypatch.setattr(logger, "handlers", [*logger.handlers, caplog.handler])
+    scored = integration.score(rows, packages.churn, outputs=["label"])
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert scored.count() == 10
 
 
 def test_tensors_that_a_union_lacks_are_refused(one_cpu, packages):

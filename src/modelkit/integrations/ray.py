@@ -54,7 +54,8 @@ def score(
     scorer = scorer_of(package, outputs=outputs, keep=keep, **on_gpu)
     known = rows.schema(fetch_if_missing=False)
     if known is not None:
-        scorer.columns(known.names, known.types)
+        # `known.types` logs an error for each categorical of pandas.
+        scorer.columns(known.base_schema.names, known.base_schema.types)
     if gpus == 0:
         return rows.map_batches(scorer.arrow, batch_size=batch_rows, batch_format="pyarrow")
     check_pool([node["Resources"] for node in ray.nodes() if node["Alive"]], gpus)

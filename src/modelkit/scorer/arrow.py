@@ -110,16 +110,35 @@ def _of_tensors(column: Any, name: str) -> Array:
 
     It is masked where a value in a tensor is missing.
     """
-    parts = []
-    for chunk in column.chunks:
-        read = getattr(chunk, "to_numpy_ndarray", chunk.to_numpy)
-        parts.append(_with_gaps(chunk, np.asarray(read())))
+    parts = [_tensors_in(chunk, name) for chunk in column.chunks]
     if len({(part.dtype, part.shape[1:]) for part in parts}) > 1 or parts[0].dtype == object:
         raise SignatureError(f"column {name!r} has tensors of different shapes; a tensor has one")
     if any(isinstance(part, np.ma.MaskedArray) for part in parts):
         joined: Array = np.ma.concatenate(parts)  # type: ignore[no-untyped-call]
         return joined
     return np.concatenate(parts)
+
+
+def _tensors_in(chunk: Any, name: str) -> Array:
+    """The tensors of a chunk, masked where a value in one is missing.
+
+    Raises SignatureError for axes in an order that pyarrow writes in one way and reads in another.
+    """
+    kind = chunk.type
+    if not hasattr(kind, "permutation"):
+        return _with_gaps(chunk, np.asarray(chunk.to_numpy()))
+    # Arrow's own tensors are lists; their type tells the shape, and the order of the axes.
+    axes = [*range(len(kind.shape))]
+    order = kind.permutation or axes
+    if [order[axis] for axis in order] != axes:
+        raise SignatureError(
+            f"column {name!r} has tensors whose axes are stored in the order {order}, which says in "
+            "two ways what they are; write them from np.ascontiguousarray(values)"
+        )
+    flat = as_block(chunk.storage, name)
+    stored = flat.reshape(len(chunk), *kind.shape)
+    places = [axis + 1 for axis in order]
+    return stored.transpose(0, *places)
 
 
 def _with_gaps(chunk: Any, values: Array) -> Array:

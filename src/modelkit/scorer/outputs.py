@@ -125,6 +125,8 @@ def check_lengths(
 
 def _has_rows(values: Any, rows: int) -> bool:
     """Whether a column has so many values; a text or a number is no column."""
+    if isinstance(values, list | tuple):  # of values of any kind, which may be no array
+        return len(values) == rows
     return not isinstance(values, str | bytes) and np.shape(values)[:1] == (rows,)
 
 

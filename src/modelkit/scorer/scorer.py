@@ -237,7 +237,7 @@ class Scorer:
         """
         forms.check_dict(batch)
         named = {str(name): values for name, values in batch.items()}
-        self.columns(named)
+        self.columns(batch)  # under their own names, of which two may be written alike
         scored = {name: named[name] for name in self._keep}
         added = self._score({name: named[name] for name in names_read(self.signature, named)})
         check_lengths(scored, added)

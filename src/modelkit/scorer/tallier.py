@@ -64,7 +64,7 @@ class Tallier:
     def columns(self, known: Sequence[str]) -> list[str]:
         """Those of the known columns that are counted.
 
-        Raises DriftError where one is missing.
+        Raises DriftError where one is missing, and where one is there twice.
         """
         needed = self.profile.sources()
         self.profile.check_columns(known)
@@ -76,6 +76,9 @@ class Tallier:
             raise DriftError(
                 f"the rows lack the column {self.profile.time!r}, which tells their times"
             )
+        twice = [name for name in needed if known.count(name) > 1]
+        if twice:
+            raise DriftError(f"the rows have several columns of the names {twice}; rename them")
         return list(dict.fromkeys(needed))
 
     def _score_columns(self, known: Sequence[str]) -> dict[str, list[str]]:
