@@ -414,6 +414,27 @@ def test_a_rollback_is_written_where_somebody_began_another_stage(registry):
     rollout.close()
 
 
+def test_a_rollback_that_could_not_be_written_is_written_when_it_closes(registry, monkeypatch):
+    policy = mk.RolloutPolicy(
+        (mk.RolloutStage(0.3, seconds=3600),), (mk.Guard("errors"),), tick=0.05
+    )
+    underway = registry.start_rollout("m", "2", policy, reason="try")
+    rollout = mk.Rollout(registry, "m", poll=3600, threads=1)
+    arms = ByArm(300, 700)
+    other = SharedCounts(registry.shelf("m", underway), "other")
+    other.write(0, Counts(arms, arms, events={"errors": Happened(plain=ByArm(300, 0))}))
+
+    def full(*_, **__):
+        raise OSError("no space left on the device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mk.Registry, "decide_rollout", full)
+        until(lambda: not rollout.status().under_way and "no space" in rollout.last_failure)
+        assert registry.state("m").rollout is not None
+    rollout.close()
+    assert registry.history("m")[-1].about["decision"] == "rollback"
+
+
 def test_answers_that_wait_for_labels_are_bounded_in_bytes(monkeypatch):
     monkeypatch.setattr("modelkit.rollout.outcomes.MOST_BYTES", 1000)
     outcomes = Outcomes(3600)

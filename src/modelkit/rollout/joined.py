@@ -103,7 +103,7 @@ class Joined:
         self.course.room = max(room, 0)
 
     def hand_on(self, patience: float) -> None:
-        """Write what was counted here and is not written yet: this process ends."""
+        """Write what was counted or decided here and is not written yet: this process ends."""
         if self._thread is not None:
             self._thread.join(patience)
             if self._thread.is_alive():
@@ -111,6 +111,9 @@ class Joined:
         try:
             self.collect()
             self._write_counts()
+            if self.unwritten is not None:
+                with suppress(Conflict):  # somebody else decided
+                    self._write_in_its_stage(self.unwritten)
         except Exception as error:  # noqa: BLE001 - closing goes on
             self._switch.failed(error)
 
