@@ -13,7 +13,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from helpers.programs import needs
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from modelkit import cli
@@ -130,6 +130,7 @@ DOCUMENTS = st.recursive(
 
 
 @given(st.lists(DOCUMENTS) | st.dictionaries(NAMES, DOCUMENTS))
+@example({"no": [], "yes": 1, "on": {"off": 2}, "y": 3, "n": 4, "null": {"true": 5}, "false": 6})
 def test_yaml_reads_what_was_written(document):
     assert yaml.safe_load(to_yaml(document)) == document
 

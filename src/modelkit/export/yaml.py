@@ -11,6 +11,9 @@ STEP = "  "
 # A text with quotes or of several lines reads better as a block; not all texts can be one.
 BLOCK = re.compile(r"(?! )[ -~]*[!-~](\n[ -~]*[!-~])*")
 
+# Words that YAML reads as no text.
+RESERVED = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+
 
 def to_yaml(value: Any) -> str:
     """A mapping or a list as a YAML document.
@@ -24,7 +27,8 @@ def to_yaml(value: Any) -> str:
 def _lines(value: Any) -> Iterator[str]:
     if isinstance(value, dict) and value:
         for key, member in value.items():
-            yield from _under(f"{key}:", member)
+            written = json.dumps(key) if key in RESERVED else key
+            yield from _under(f"{written}:", member)
     elif isinstance(value, list) and value:
         for member in value:
             yield from _item(member)
