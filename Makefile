@@ -36,7 +36,7 @@ loop: $(VENV)/.test ## drift to decision on real flights: the code of docs/retra
 test: lint ## lint, then run the tests and the blocks of the documentation
 	$(VENV)/bin/python -m pytest -n 2
 
-lint: $(VENV)/.test ## check style, format, types, the import floors and how dense the source is
+lint: $(VENV)/.test ## check style, format, types, the import floors and how long functions are
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy

@@ -1,4 +1,4 @@
-"""What the documentation says of the code is true: the floors, the public names, and one meaning a name."""
+"""What the documentation says of the code is true: the floors and the public names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ast
 import inspect
 import re
 import tomllib
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -31,36 +30,6 @@ def test_the_table_of_floors_is_that_of_the_contracts():
     contracts = config["tool"]["importlinter"]["contracts"]
     (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
     assert said == [set(WORD.findall(layer)) for layer in layers]
-
-
-def defined_names():
-    """The modules that define each name at their top level, and the names that other modules import."""
-    homes = defaultdict(set)
-    imported = set()
-    for path in SOURCE.rglob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in tree.body:
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                homes[node.name].add(path)
-            targets = node.targets if isinstance(node, ast.Assign) else []
-            for target in targets:
-                if isinstance(target, ast.Name):
-                    homes[target.id].add(path)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("modelkit"):
-                imported |= {alias.name for alias in node.names}
-    return homes, imported
-
-
-def test_a_name_that_modules_share_means_one_thing():
-    homes, imported = defined_names()
-    shared = imported | set(mk.__all__)
-    twice = {
-        name: sorted(str(path.relative_to(SOURCE)) for path in paths)
-        for name, paths in homes.items()
-        if name in shared and len(paths) > 1 and not name.startswith("__")
-    }
-    assert twice == {}
 
 
 def public_classes():
