@@ -314,7 +314,11 @@ def test_a_joblib_package_needs_a_digest_of_the_caller(registry, packages):
     for options in ({}, {"allow": {"joblib"}}, {"digest": release.digest}):
         with pytest.raises(UntrustedError):
             registry.load("pickled", "1", **options)
-    registry.load("pickled", "1", allow={"joblib"}, digest=release.digest).close()
+    for digest in ([], ["0" * 64]):
+        with pytest.raises(IntegrityError, match="not among the digests that you trust"):
+            registry.load("pickled", "1", allow={"joblib"}, digest=digest)
+    for digest in (release.digest, ["0" * 64, f"sha256:{release.digest}"]):
+        registry.load("pickled", "1", allow={"joblib"}, digest=digest).close()
 
 
 def test_a_verdict_belongs_to_its_release(tmp_path, packages):

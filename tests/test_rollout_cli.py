@@ -175,12 +175,20 @@ def test_serve_takes_a_name_in_a_registry():
     assert serve_settings(environ=held).registry == "s3://bucket/models"
 
 
+def test_serve_takes_the_digests_that_may_be_followed():
+    words = ("churn", "--registry", "models", "--allow", "joblib")
+    assert serve_settings(*words).digest is None
+    assert serve_settings(*words, "--digest", "a", "--digest", "b").digest == ("a", "b")
+    assert serve_settings(*words, environ={"MODELKIT_DIGEST": "a b"}).digest == ("a", "b")
+    blank = serve_settings(*words, environ={"MODELKIT_DIGEST": " "})
+    assert blank.digest == ()  # none is trusted: not the same as None, which is for any
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (("--registry", "models"), "give the name"),
         (("churn@canary", "--registry", "models"), "follows the alias 'champion'"),
-        (("churn", "--registry", "models", "--digest", "0" * 64), "leave out"),
         (("churn", "--registry", "models", "--poll", "0"), "--poll"),
     ],
 )

@@ -46,7 +46,10 @@ def add_serve(verbs: Any) -> None:
         help=f"how often requests look for news in the registry; {POLLED_EVERY:g}",
     )  # fmt: skip
     parser.add_argument("--name", help="what the model is called in paths; else as in the package")
-    parser.add_argument("--digest", help="refuse any other package; else MODELKIT_DIGEST")
+    parser.add_argument(
+        "--digest", action="append", default=[],
+        help="refuse any other package; once for each version to follow; else MODELKIT_DIGEST",
+    )  # fmt: skip
     parser.add_argument(
         "--allow", action="append", default=[], metavar="WHAT",
         help="what you accept beyond the default: joblib, or a domain of operators",
@@ -176,9 +179,13 @@ def _application(settings: Settings) -> Iterator[Application]:
 def _opened(settings: Settings) -> Opened | mk.Rollout:
     if settings.registry is None:
         return Opened(settings.package, digest=settings.digest, allow=settings.allow)
-    registry = mk.Registry(settings.registry)
     return mk.Rollout(
-        registry, settings.package, wrap=layered, poll=settings.poll, allow=settings.allow
+        mk.Registry(settings.registry),
+        settings.package,
+        wrap=layered,
+        poll=settings.poll,
+        digest=settings.digest,
+        allow=settings.allow,
     )
 
 

@@ -149,7 +149,8 @@ class Registry:
             name: the name of the model.
             which: a version, or an alias such as "champion".
             options: those of `mk.load`, such as `device`. A joblib package needs `digest` and
-                `allow` from you, as it does there: a registry trusts no package for you.
+                `allow` from you, as it does there: a registry trusts no package for you. With
+                `digest`, one or a list, a version of another digest raises IntegrityError.
 
         Raises:
             NotFound: if there is no such version.

@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 from typing import Any, final
 
-from modelkit.errors import Conflict, NotFound, RegistryError
+from modelkit.errors import Conflict, IntegrityError, NotFound, RegistryError
 from modelkit.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model import Model
 from modelkit.package import container
-from modelkit.package.load import check_digest, load, open_bytes, read_manifest
+from modelkit.package.load import check_digest, load, open_bytes, plain_digests, read_manifest
 from modelkit.registry.bucket_package import BucketPackage, blob_name, check_package
 from modelkit.registry.places import is_package, kept_name, verdict_name, write_file
 from modelkit.registry.releases import Release, read_release
@@ -69,13 +69,25 @@ class Versions:
         return _same(there, release)
 
     def open(self, release: Release, options: dict[str, Any]) -> Model:
-        """Open a package with options of `mk.load`."""
+        """Open a package with options of `mk.load`.
+
+        Raises IntegrityError for a release of another digest than the caller trusts.
+        """
+        trusted = options.get("digest")
+        if trusted is not None and release.digest not in plain_digests(trusted):
+            raise IntegrityError(
+                f"{release.name} {release.version} has digest {release.digest}, which is not among "
+                "the digests that you trust (digest=), so it is not opened. Add it there once "
+                "whoever made the package has given you this digest",
+                expected=trusted,
+                got=release.digest,
+            )
         path = self._store.path(blob_name(release.digest))
         if path is None:
             return load(BucketPackage(self._store.url, release), **options)
         manifest = read_manifest(container.read_zip(open_bytes(path)))
         check_digest(manifest, release.digest, path)
-        if manifest.runtime != "joblib" and options.get("digest") is None:
+        if manifest.runtime != "joblib" or trusted is not None:
             options = {**options, "digest": release.digest}
         return load(path, **options)
 
