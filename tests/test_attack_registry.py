@@ -29,8 +29,9 @@ from modelkit.registry.log import KEPT_EVERY, State, state_name, write_state
 class Record:
     """A policy or a verdict, as far as a registry reads one."""
 
-    def __init__(self, text="{}"):
+    def __init__(self, text="{}", candidate_digest=""):
         self.text = text
+        self.candidate_digest = candidate_digest
 
     def to_json(self):
         return self.text
@@ -326,11 +327,12 @@ def test_a_verdict_belongs_to_its_release(tmp_path, packages):
     # Its writer died before it made the release.
     digest = hashlib.sha256(b'{"a": 1}').hexdigest()
     registry._store.create(f"blobs/sha256/{digest}.verdict.json", b'{"a": 1}')
-    release = registry.register(packages / "1.0.0.mk", verdict=Record('{"b": 2}'))
+    model = mk.inspect(packages / "1.0.0.mk").model_digest
+    release = registry.register(packages / "1.0.0.mk", verdict=Record('{"b": 2}', model))
     assert registry.kept("churn", "1.0.0", "verdict.json") == b'{"b": 2}'
     assert release.verdict == hashlib.sha256(b'{"b": 2}').hexdigest()
     with pytest.raises(Conflict, match="registered with verdict"):
-        registry.register(packages / "1.0.0.mk", verdict=Record('{"a": 1}'))
+        registry.register(packages / "1.0.0.mk", verdict=Record('{"a": 1}', model))
     assert registry.kept("churn", "1.0.0", "verdict.json") == b'{"b": 2}'
     registry.register(packages / "1.1.0.mk")
     with pytest.raises(NotFound):
