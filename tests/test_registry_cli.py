@@ -49,14 +49,15 @@ def test_the_command_line_goes_the_same_way(tmp_path, packages, capsys):
     assert "before 1.0.0: gate" in ask("history", "churn@champion")[1]
     status, path, _ = ask("fetch", "churn@champion", "--to", tmp_path / "here")
     assert mk.inspect(path).version == "1.1.0"
-    for wrong in (
-        ("show", "churn"),
-        ("show", "churn@9"),
-        (*alias, "1.0.0", "--expected", "#x", "--reason", "r"),
-        ("register", tmp_path / "absent.mk"),
+    for expected, wrong in (
+        (2, ("show", "churn")),
+        (2, (*alias, "1.0.0", "--expected", "#x", "--reason", "r")),
+        (2, (*alias, "1.0.0", "--reason", "r")),
+        (1, ("show", "churn@9")),
+        (1, ("register", tmp_path / "absent.mk")),
     ):
         status, _, err = ask(*wrong)
-        assert (status, err[:10]) == (1, "modelkit: ")
+        assert (status, err[:10]) == (expected, "modelkit: ")
 
 
 WORDS = (

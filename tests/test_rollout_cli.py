@@ -77,7 +77,7 @@ def test_a_policy_comes_from_a_file(command, registry, tmp_path):
     file = tmp_path / "policy.json"
     file.write_text(policy.to_json(), "utf-8")
     words = ("start", "churn@1.1.0", "--policy", str(file), "--reason", "test")
-    assert command(*words, "--alpha", "0.1")[0] == 1
+    assert command(*words, "--alpha", "0.1")[0] == 2
     assert command(*words)[0] == 0
     assert mk.RolloutPolicy.from_json(registry.state("churn").rollout.policy) == policy
 
@@ -90,25 +90,24 @@ def test_the_usual_guards_and_times(command, registry):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "told", "status"),
     [
-        (("start", "churn", "--stage", "0.5", "--reason", "r"), "names no version"),
-        (("start", "churn@1.1.0", "--stage", "half", "--reason", "r"), "SHARE"),
-        (("start", "churn@1.1.0", "--stage", "0.5:soon", "--reason", "r"), "no time"),
-        (("start", "churn@1.1.0", "--stage", "2", "--reason", "r"), "from 0 to 1"),
-        (("start", "churn@1.1.0", "--stage", "0.5", "--guard", "loss", "--reason", "r"), "margin"),
-        (("start", "churn@1.1.0", "--stage", "0.5", "--guard", "errors:best=1", "--reason", "r"), "best"),
-        (("start", "churn@9", "--stage", "0.5", "--reason", "r"), "has no churn@9"),
-        (("start", "churn@narrow", "--stage", "0.5", "--reason", "r"), "in place of the champion"),
-        (("promote", "churn", "--reason", "r"), "no rollout of churn is under way"),
-        (("rollback", "other", "--reason", "r"), "has no model 'other'"),
-        (("status", "other"), "has no model 'other'"),
+        (("start", "churn", "--stage", "0.5", "--reason", "r"), "names no version", 2),
+        (("start", "churn@1.1.0", "--stage", "half", "--reason", "r"), "SHARE", 2),
+        (("start", "churn@1.1.0", "--stage", "0.5:soon", "--reason", "r"), "no time", 2),
+        (("start", "churn@1.1.0", "--stage", "2", "--reason", "r"), "from 0 to 1", 2),
+        (("start", "churn@1.1.0", "--stage", "0.5", "--guard", "loss", "--reason", "r"), "margin", 2),
+        (("start", "churn@1.1.0", "--stage", "0.5", "--guard", "errors:best=1", "--reason", "r"), "best", 2),
+        (("start", "churn@9", "--stage", "0.5", "--reason", "r"), "has no churn@9", 1),
+        (("start", "churn@narrow", "--stage", "0.5", "--reason", "r"), "in place of the champion", 1),
+        (("promote", "churn", "--reason", "r"), "no rollout of churn is under way", 1),
+        (("rollback", "other", "--reason", "r"), "has no model 'other'", 1),
+        (("status", "other"), "has no model 'other'", 1),
     ],
 )  # fmt: skip
-def test_what_it_refuses(command, registry, words, told):
-    status, text = command(*words)
-    assert status == 1
-    assert told in text
+def test_what_it_refuses(command, registry, words, told, status):
+    found, text = command(*words)
+    assert (found, told in text) == (status, True)
     assert registry.state("churn").rollout is None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import modelkit as mk
 from modelkit import fields
-from modelkit.cli.printed import Printed, add_command, read_text
+from modelkit.cli.printed import Printed, UsageError, add_command, read_text
 from modelkit.errors import RegistryError
 from modelkit.html import printable
 from modelkit.registry.places import nothing_there
@@ -177,23 +177,23 @@ def read_verdict(path: str | None) -> mk.Verdict | None:
 def _split(model: str) -> tuple[str, str]:
     name, _, which = model.partition("@")
     if not which:
-        raise RegistryError(f"{model!r} names no version: write it as {name or 'churn'}@champion")
+        raise UsageError(f"{model!r} names no version: write it as {name or 'churn'}@champion")
     return name, which
 
 
 def _expected(text: str | None, verdict: mk.Verdict | None) -> str | int | None:
     """What `--expected` stands for, or what a Verdict has judged.
 
-    Raises RegistryError for a generation that is no number, and where there is neither.
+    Raises UsageError for a generation that is no number, and where there is neither.
     """
     if text is None and verdict is not None:
         return verdict.generation
     if text is None:
-        raise RegistryError("an alias is set with --expected, or with --verdict")
+        raise UsageError("an alias is set with --expected, or with --verdict")
     if text == NONE:
         return None
     if not text.startswith("#"):
         return text
     if not text[1:].isdecimal():
-        raise RegistryError(f"a generation is a number, such as #12, not {text!r}")
+        raise UsageError(f"a generation is a number, such as #12, not {text!r}")
     return int(text[1:])

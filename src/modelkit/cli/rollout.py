@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import modelkit as mk
 from modelkit import fields
-from modelkit.cli.printed import Printed, add_command, read_text
+from modelkit.cli.printed import Printed, UsageError, add_command, read_text, usage
 from modelkit.cli.registry import read_verdict
 from modelkit.errors import ModelkitError, RolloutError
 from modelkit.html import printable
@@ -21,6 +21,7 @@ from modelkit.package import container
 from modelkit.package.load import open_bytes, read_manifest
 from modelkit.registry.log import Underway
 from modelkit.rollout.afar import progress_afar
+from modelkit.rollout.course import check_loss
 from modelkit.rollout.guards import USUAL_GUARDS
 from modelkit.rollout.planning import RISKS, plan_of
 from modelkit.rollout.posting import post_outcomes
@@ -95,9 +96,10 @@ def run_start(args: argparse.Namespace) -> Printed:
     """Begin a rollout, of two versions that fit each other; tell how long it may take."""
     name, _, version = args.model.partition("@")
     if not version:
-        raise ModelkitError(f"{args.model!r} names no version: write it as {name or 'churn'}@1.1.0")
+        raise UsageError(f"{args.model!r} names no version: write it as {name or 'churn'}@1.1.0")
+    with usage():
+        policy = _policy(args)
     registry = mk.Registry(args.registry)
-    policy = _policy(args)
     check_compatible(
         _signature(registry, name, "champion"), _signature(registry, name, version), args.model
     )
@@ -141,14 +143,16 @@ def run_outcome(args: argparse.Namespace) -> Printed:
 
 
 def _outcomes(args: argparse.Namespace) -> list[tuple[str, float]]:
-    """The keys and losses of arguments. Raises ModelkitError unless there are some."""
+    """The keys and losses of arguments. Raises UsageError unless there are some."""
     one = (args.key, args.loss)
     if args.csv is None:
         if None in one:
-            raise ModelkitError("an outcome has --key and --loss; or pass many by --csv FILE")
+            raise UsageError("an outcome has --key and --loss; or pass many by --csv FILE")
+        with usage():
+            check_loss(args.loss)
         return [one]
     if one != (None, None):
-        raise ModelkitError("--csv has the keys and losses: leave out --key and --loss")
+        raise UsageError("--csv has the keys and losses: leave out --key and --loss")
     return _read_outcomes(args.csv)
 
 

@@ -19,7 +19,7 @@ from typing import Any, final
 
 import modelkit as mk
 from modelkit.cli import vertex
-from modelkit.cli.printed import Printed, add_command, read_text
+from modelkit.cli.printed import Printed, add_command, read_text, usage
 from modelkit.cli.processes import Processes
 from modelkit.cli.settings import DRAIN, PORT, Settings, settings_of
 from modelkit.errors import ModelkitError, importing
@@ -77,7 +77,8 @@ def add_serve(verbs: Any) -> None:
 
 def run_serve(args: argparse.Namespace) -> Printed:
     """Serve until a signal ends it."""
-    settings = settings_of(args, os.environ)
+    with usage():
+        settings = settings_of(args, os.environ)
     with importing("uvicorn", "modelkit serve"):
         import uvicorn  # noqa: F401 - before a package is opened for nothing
     with _warnings_shown():
@@ -153,10 +154,7 @@ class Application:
 @contextmanager
 def _application(settings: Settings) -> Iterator[Application]:
     """Open a package, or follow a registry, and answer for it until the block ends."""
-    try:
-        opened = _opened(settings)
-    except ValueError as error:  # of --allow
-        raise ModelkitError(str(error)) from error
+    opened = _opened(settings)
     try:
         model = opened if isinstance(opened, mk.Rollout) else opened.model
         manifest = model.manifest

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import final
 
 from modelkit.errors import ModelkitError
+from modelkit.package.trust import check_allow
 from modelkit.registry.log import CHAMPION
 from modelkit.rollout.opening import POLLED_EVERY
 
@@ -76,7 +77,7 @@ def settings_of(args: argparse.Namespace, environ: Mapping[str, str]) -> Setting
         poll=args.poll,
         name=args.name,
         digest=_digests(args.digest, held),
-        allow=frozenset(args.allow),
+        allow=check_allow(args.allow),
         host=args.host or held.get("HOST") or (EVERYWHERE if on_vertex else LOCAL),
         port=_number(args.port, held, PORT, "PORT", "AIP_HTTP_PORT"),
         workers=_number(args.workers, held, 1, "WEB_CONCURRENCY"),
