@@ -70,6 +70,10 @@ def test_start_says_how_many_requests_it_may_take(command, registry):
     assert policy.guards == (mk.Guard("errors", floor=0.05),)
     _, text = command("status", "churn")
     assert "stage: 1 of 2, share 0.5" in text
+    assert (
+        "note: no process has written what it counted: each does with its first call after 10 s"
+        in text
+    )
 
 
 def test_a_policy_comes_from_a_file(command, registry, tmp_path):
@@ -131,6 +135,11 @@ def test_a_decision_by_hand(command, registry, verb, champion):
     _, told = command("status", "churn", "--json")
     assert (told["decision"], told["reason"], told["under_way"]) == (verb, "by hand", False)
     assert told["share"] == 0
+    _, text = command("status", "churn")
+    ended, note, decision, stage, *_ = text.splitlines()
+    assert ended == "ended: churn 1.1.0 against churn 1.0.0"
+    assert note == f"note: it has ended, and churn {champion} answers everything"
+    assert (decision, stage) == (f"decision: {verb}: by hand", "stage: 1 of 2")
 
 
 def test_moving_the_champion_by_hand_ends_it(command, registry):
@@ -138,7 +147,8 @@ def test_moving_the_champion_by_hand_ends_it(command, registry):
     registry.set_alias("churn", "champion", "1.1.0", expected="1.0.0", reason="by hand")
     _, told = command("status", "churn", "--json")
     assert not told["under_way"]
-    assert told["notes"] == ["it has ended: the champion was set by hand"]
+    assert told["notes"] == ["it has ended, and churn 1.1.0 answers everything"]
+    assert (told["decision"], told["reason"]) == ("none", "the champion was set by hand")
 
 
 def test_status_is_what_the_processes_counted(command, registry, tmp_path):

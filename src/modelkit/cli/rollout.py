@@ -52,6 +52,12 @@ def add_rollout(verbs: Any) -> None:
     action.add_argument("--key", help="of the call that was answered")
     action.add_argument("--loss", type=float, help="from 0, right, to 1")
     action.add_argument("--csv", metavar="FILE", help="many, with a header of: key,loss")
+    action.add_argument(
+        "--extra",
+        choices=("refuse", "ignore"),
+        default="refuse",
+        help="what becomes of other columns of that file; refuse by default",
+    )
     for name, about in (
         ("promote", "let the candidate answer everything, whatever the evidence"),
         ("rollback", "let the champion answer everything"),
@@ -153,29 +159,34 @@ def _outcomes(args: argparse.Namespace) -> list[tuple[str, float]]:
         return [one]
     if one != (None, None):
         raise UsageError("--csv has the keys and losses: leave out --key and --loss")
-    return _read_outcomes(args.csv)
+    return _read_outcomes(args.csv, args.extra)
 
 
-def _read_outcomes(path: str) -> list[tuple[str, float]]:
+def _read_outcomes(path: str, extra: str) -> list[tuple[str, float]]:
     """Keys and losses of a CSV file. Raises ModelkitError for anything else."""
     with Path(path).open(newline="", encoding="utf-8-sig") as text:
         rows = csv.reader(text)
         header = next(rows, [])
-        if sorted(header) != ["key", "loss"]:
-            raise ModelkitError(f"{path} has the columns {header}; they are key and loss")
-        key = header.index("key")
-        return [
-            (row[key], _loss(row, 1 - key, f"{path}, line {rows.line_num}")) for row in rows if row
-        ]
+        known = [name for name in header if name in ("key", "loss")]
+        if sorted(known) != ["key", "loss"]:
+            raise ModelkitError(
+                f"{path} has the columns {header}, and needs key and loss once each"
+            )
+        if extra == "refuse" and known != header:
+            raise ModelkitError(
+                f"{path} has the columns {header}: pass --extra ignore, or leave out all but key and loss"
+            )
+        return [_outcome(header, row, f"{path}, line {rows.line_num}") for row in rows if row]
 
 
-def _loss(row: list[str], place: int, where: str) -> float:
-    if len(row) != 2:
-        raise ModelkitError(f"{where}: {row} is no key and loss")
+def _outcome(header: list[str], row: list[str], where: str) -> tuple[str, float]:
+    if len(row) != len(header):
+        raise ModelkitError(f"{where}: {row} has {len(row)} cells, and the header {len(header)}")
+    record = dict(zip(header, row, strict=True))
     try:
-        return float(row[place])
+        return record["key"], float(record["loss"])
     except ValueError:
-        raise ModelkitError(f"{where}: the loss {row[place]!r} is no number") from None
+        raise ModelkitError(f"{where}: the loss {record['loss']!r} is no number") from None
 
 
 def run_decide(args: argparse.Namespace) -> Printed:
