@@ -211,7 +211,10 @@ def _held_back(
 ) -> Due:
     """What speaks against any run."""
     if state.failed >= policy.failures:
-        told = f"{state.failed} runs in a row led to no promotion: somebody must look, and ask"
+        told = (
+            f"{state.failed} runs in a row led to no promotion: see why (modelkit retrain WHERE "
+            "history NAME), then ask for the next one: mk.retrain(..., asked='why')"
+        )
         return Due("", "failures", told)
     rest = policy.cooldown - (now - max(state.starts, default=-inf))
     if rest > 0:
