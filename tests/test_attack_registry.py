@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -210,6 +211,18 @@ def test_foreign_files_and_folders_are_no_versions_and_no_models(registry):
     assert registry.names() == ("churn",)
     assert [release.version for release in registry.versions("churn")] == list(VERSIONS)
     assert "champion" in registry._repr_html_()
+
+
+def test_what_a_dead_writer_left_is_removed_by_a_later_one(registry, tmp_path):
+    """And not what another one may still be writing, nor what is not of a registry."""
+    names = [f".{'a' * 32}.tmp", f".{'b' * 32}.tmp", ".x.tmp"]
+    left, written, foreign = (file_of(registry, f"models/churn/log/{name}") for name in names)
+    for path in (left, written, foreign):
+        path.write_text("x")
+    for path in (left, foreign):
+        os.utime(path, (time.time() - 90_000,) * 2)
+    mk.Registry(registry.url).set_alias("churn", "old", "1.0.0", expected=None, reason="r")
+    assert [path.exists() for path in (left, written, foreign)] == [False, True, True]
 
 
 @pytest.mark.parametrize(

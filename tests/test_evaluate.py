@@ -24,7 +24,7 @@ from sklearn.tree import DecisionTreeClassifier
 import modelkit as mk
 from modelkit.errors import EvaluationError, IntegrityError, MissingExtraError, SignatureError
 from modelkit.evaluation.answered import Answered
-from modelkit.evaluation.metrics import task_metric
+from modelkit.evaluation.metrics import METRICS
 
 
 @pytest.fixture(scope="module")
@@ -467,7 +467,7 @@ def test_a_rare_class_widens_an_average_by_its_share_only():
         truth = np.concatenate([np.repeat([0, 1], 200), np.full(rare, 2)])
         predicted = np.where(np.arange(len(truth)) % 5, truth, 0)
         rows = Answered("multiclass", truth, predicted, classes=(0, 1, 2))
-        each = task_metric("balanced_accuracy", "multiclass")
+        each = METRICS["multiclass"]["balanced_accuracy"]
         low, high = each.interval(each.measure(rows), rows)
         return high - low
 
