@@ -103,8 +103,7 @@ def run_start(args: argparse.Namespace) -> Printed:
     name, _, version = args.model.partition("@")
     if not version:
         raise UsageError(f"{args.model!r} names no version: write it as {name or 'churn'}@1.1.0")
-    with usage():
-        policy = _policy(args)
+    policy = _policy(args)
     registry = mk.Registry(args.registry)
     check_compatible(
         _signature(registry, name, "champion"), _signature(registry, name, version), args.model
@@ -208,23 +207,20 @@ def run_decide(args: argparse.Namespace) -> Printed:
 
 
 def _policy(args: argparse.Namespace) -> mk.RolloutPolicy:
-    """The policy of arguments. Raises RolloutError, and ModelkitError for what cannot be read."""
+    """The policy of arguments. Raises UsageError, and RolloutError for a file that is none."""
     if args.policy is not None:
         others = (args.alpha, args.horizon, args.key_calls)
         if args.guard or others != (None, None, None):
-            raise ModelkitError(
+            raise UsageError(
                 "--policy says all of it: leave out --guard, --alpha, --horizon and --key-calls"
             )
         return mk.RolloutPolicy.from_json(read_text(args.policy), args.policy)
-    options: dict[str, Any] = {}
-    if args.alpha is not None:
-        options["alpha"] = args.alpha
-    if args.horizon is not None:
-        options["horizon"] = _seconds(args.horizon)
-    if args.key_calls is not None:
-        options["key_calls"] = args.key_calls
-    guards = tuple(map(_guard, args.guard)) or USUAL_GUARDS
-    return mk.RolloutPolicy(tuple(map(_stage, args.stage)), guards, **options)
+    with usage():
+        guards = tuple(map(_guard, args.guard)) or USUAL_GUARDS
+        horizon = None if args.horizon is None else _seconds(args.horizon)
+        given = {"alpha": args.alpha, "horizon": horizon, "key_calls": args.key_calls}
+        options = {name: value for name, value in given.items() if value is not None}
+        return mk.RolloutPolicy(tuple(map(_stage, args.stage)), guards, **options)
 
 
 def _stage(text: str) -> mk.RolloutStage:
