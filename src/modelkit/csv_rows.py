@@ -26,7 +26,7 @@ def read_rows(path: str, signature: Signature, named: Collection[str | None] = (
 
     Raises SignatureError for a file without rows, or of another form.
     """
-    if not path.endswith(PARQUET):
+    if not path.lower().endswith(PARQUET):
         return read_csv(path, signature)
     table = read_parquet(path, {*named, *signature.ignored, *_names_of(signature)})
     if not len(table):
@@ -84,7 +84,9 @@ def _read_cells(path: str) -> tuple[list[str], list[list[str]]]:
             header = next(rows, [])
             return header, [row for row in rows if row]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise SignatureError(f"{path} is not CSV in UTF-8: {error}") from error
+        raise SignatureError(
+            f"{path} is not CSV in UTF-8: {error}; the name of a file of Parquet ends in {PARQUET[0]}"
+        ) from error
 
 
 def _parse_record(
