@@ -134,6 +134,15 @@ def test_every_command_reads_parquet_without_the_index_of_pandas(folder, tmp_pat
     assert answers[0][1]
 
 
+def test_explain_leaves_out_columns_as_every_other_command_does(folder, capsys):
+    words = ["explain", str(folder / "m.mk"), "--input", str(folder / "test.csv")]
+    words += ["--background", str(folder / "train.csv")]
+    assert main(words) == 1
+    assert "--extra ignore of a command" in capsys.readouterr().err
+    assert main([*words, "--extra", "ignore"]) == 0
+    assert capsys.readouterr().out.startswith("1 (margin)")
+
+
 @pytest.mark.parametrize("index", ["a", "customer", "truth"])
 def test_an_index_that_is_named_is_a_column(folder, tmp_path, capsys, index):
     rows = sampled(folder)[["a", "b", "truth", "customer"]]

@@ -9,7 +9,7 @@ from typing import Any
 
 import modelkit as mk
 from modelkit import frames
-from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command, between
+from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra, between
 from modelkit.csv_rows import read_rows
 from modelkit.errors import EvaluationError
 from modelkit.html import printable
@@ -32,12 +32,7 @@ def add_evaluate(verbs: Any) -> None:
     parser.add_argument("--weight", help="the column with the weights of the rows")
     parser.add_argument("--queries", help="the column with the query of each row, of a ranker")
     parser.add_argument("--times", help="the column by which training rows may be too late")
-    parser.add_argument(
-        "--extra",
-        choices=("refuse", "ignore"),
-        default="refuse",
-        help="what becomes of columns that the model does not know and that no option names; refuse by default",
-    )
+    add_extra(parser, "columns that the model does not know and that no option names")
     parser.add_argument(
         "--level", type=between(0, 1), default=0.95, help="of the intervals; 0.95 by default"
     )

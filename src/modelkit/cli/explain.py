@@ -9,7 +9,7 @@ from typing import Any
 
 import modelkit as mk
 from modelkit import html
-from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command
+from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra, whole
 from modelkit.csv_rows import read_rows
 from modelkit.errors import SignatureError
 from modelkit.html import printable
@@ -23,7 +23,7 @@ def add_explain(verbs: Any) -> None:
     parser.add_argument("file", help=PACKAGE_HELP)
     parser.add_argument("--input", required=True, help=ROWS_HELP)
     parser.add_argument(
-        "--row", type=int, default=0, help="the row to explain, counted from 0; 0 by default"
+        "--row", type=whole, default=0, help="the row to explain, counted from 0; 0 by default"
     )
     parser.add_argument(
         "--background", help="a file of typical rows; by default those stored in the package"
@@ -31,6 +31,7 @@ def add_explain(verbs: Any) -> None:
     parser.add_argument(
         "--output", default="auto", help="the output to explain, for a model of several"
     )
+    add_extra(parser, "columns that the model does not know")
     parser.add_argument("--html", help="write the explanation to this file, as a page of its own")
     parser.add_argument(
         "--json", action="store_true", help="print the explanation as one line of JSON"
@@ -56,9 +57,9 @@ def run_explain(args: argparse.Namespace) -> Printed:
 
 def _explain_row(args: argparse.Namespace) -> tuple[mk.Explanation, str]:
     """The explanation of the row, and its label if the model gives one."""
-    with mk.load(args.file) as model:
+    with mk.load(args.file, extra=args.extra) as model:
         rows = read_rows(args.input, model.signature)
-        if not 0 <= args.row < len(rows):
+        if args.row >= len(rows):
             last = len(rows) - 1
             raise SignatureError(f"{args.input} has rows 0 to {last}, and no row {args.row}")
         background = None

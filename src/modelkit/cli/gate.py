@@ -9,7 +9,16 @@ from typing import Any
 
 import modelkit as mk
 from modelkit.cli.evaluate import labelled_rows
-from modelkit.cli.printed import ROWS_HELP, Printed, UsageError, add_command, between, usage
+from modelkit.cli.printed import (
+    ROWS_HELP,
+    Printed,
+    UsageError,
+    add_command,
+    add_extra,
+    between,
+    usage,
+    whole,
+)
 from modelkit.gating.policy import read_budgets
 from modelkit.html import printable
 
@@ -66,14 +75,9 @@ def add_gate(verbs: Any) -> None:
     parser.add_argument(
         "--budget", action="append", default=[], help="what it may cost, such as p50_ratio=1.2"
     )
+    add_extra(parser, "columns that the champion does not know and that no option names")
     parser.add_argument(
-        "--extra",
-        choices=("refuse", "ignore"),
-        default="refuse",
-        help="what becomes of columns that the champion does not know and that no option names; refuse by default",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the draws for a metric of your own; 0 by default"
+        "--seed", type=whole, default=0, help="of the draws for a metric of your own; 0 by default"
     )
     parser.add_argument("--out", help="write the Verdict to this file, as JSON")
     parser.add_argument("--junit", help="write it to this file, as JUnit")

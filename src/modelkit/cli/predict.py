@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command
+from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra
 from modelkit.csv_rows import read_rows
 from modelkit.errors import SignatureError
 from modelkit.html import printable
@@ -22,12 +22,7 @@ def add_predict(verbs: Any) -> None:
     parser = add_command(verbs, "predict", "predict the rows of a file and print CSV")
     parser.add_argument("file", help=PACKAGE_HELP)
     parser.add_argument("--input", required=True, help=ROWS_HELP)
-    parser.add_argument(
-        "--extra",
-        choices=("refuse", "ignore"),
-        default="refuse",
-        help="what becomes of columns that the model does not know; refuse by default",
-    )
+    add_extra(parser, "columns that the model does not know")
     parser.add_argument(
         "--json", action="store_true", help="print every output, by name, as one line of JSON"
     )

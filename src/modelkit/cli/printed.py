@@ -41,6 +41,19 @@ def between(low: float, high: float) -> Callable[[str], float]:
     return read
 
 
+def whole(text: str) -> int:
+    """The `type` of an argument that counts from 0."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 0")
+    return int(text)
+
+
+def add_extra(parser: Any, what: str) -> None:
+    """The argument that says what becomes of columns that nothing needs."""
+    about = f"what becomes of {what}; refuse by default"
+    parser.add_argument("--extra", choices=("refuse", "ignore"), default="refuse", help=about)
+
+
 def add_command(commands: Any, name: str, about: str) -> Any:
     """A parser for one command; what it is about stands in the list of commands and in its own help."""
     return commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import modelkit as mk
 from modelkit import fields
-from modelkit.cli.printed import Printed, UsageError, add_command, read_text, usage
+from modelkit.cli.printed import Printed, UsageError, add_command, add_extra, read_text, usage
 from modelkit.cli.registry import read_verdict
 from modelkit.errors import ModelkitError, RolloutError
 from modelkit.html import printable
@@ -52,12 +52,7 @@ def add_rollout(verbs: Any) -> None:
     action.add_argument("--key", help="of the call that was answered")
     action.add_argument("--loss", type=float, help="from 0, right, to 1")
     action.add_argument("--csv", metavar="FILE", help="many, with a header of: key,loss")
-    action.add_argument(
-        "--extra",
-        choices=("refuse", "ignore"),
-        default="refuse",
-        help="what becomes of other columns of that file; refuse by default",
-    )
+    add_extra(action, "other columns of that file")
     for name, about in (
         ("promote", "let the candidate answer everything, whatever the evidence"),
         ("rollback", "let the champion answer everything"),
