@@ -120,6 +120,8 @@ def check_takes_example(source: Source, signature: Signature) -> None:
     """Raise ConversionError if a package with this signature would refuse its own example."""
     try:
         signature.coerce(source.rows)
+        if source.given is not None:
+            signature.coerce(source.given)
     except SignatureError as error:
         said = "\n  ".join(error.problems[:5])
         raise ConversionError(
@@ -188,8 +190,8 @@ class _Comparison:
             raise
         except Exception as error:
             raise ParityError(
-                f"{self._what()} fails on {where}, which {self.source.against} answers; "
-                f"nothing was saved{self._advice()}"
+                f"{self._what()} fails on {where}, which {self.source.against} answers "
+                f"({error}); nothing was saved{self._advice()}"
             ) from error
         found = compare(
             truth,
