@@ -256,8 +256,8 @@ def _evaluating(module: Any) -> Any:
             return module
         name = type(module).__name__
         raise ConversionError(
-            f"{name} is in training mode, and cannot be copied into evaluation mode "
-            f"({error}): call its eval() before you save it",
+            f"{name} is in training mode, and cannot be copied into evaluation mode: call its eval() "
+            "before you save it",
             step=name,
         ) from error
 

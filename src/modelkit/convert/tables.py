@@ -49,8 +49,10 @@ def _check_several(example: Any) -> None:
     """Raise ConversionError for one record in place of several."""
     try:
         refuse_single(example)
-    except SignatureError as error:
-        raise ConversionError(f"example: {error}") from None
+    except SignatureError:
+        raise ConversionError(
+            "example is a single record: pass a list of records, [record]"
+        ) from None
 
 
 def _pandas() -> Any:

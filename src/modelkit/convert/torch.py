@@ -156,8 +156,9 @@ def _export(
                 verbose=False,
             )
     except Exception as error:
+        why = _why(error)
         raise ConversionError(
-            f"torch cannot export {module.name}{_why(error)}, or save the ONNX file that you export yourself",
+            f"torch cannot export {module.name}{why}, or save the ONNX file that you export yourself",
             step=module.name,
         ) from error
     proto: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]  # None only where it writes a file

@@ -147,12 +147,12 @@ def _unloadable(source: Source, error: GraphError) -> Exception:
     if source.truth is None:
         return error
     if source.prefixes:  # of an estimator
-        way = "the graph that was made of it is refused; save the model with format='joblib'"
+        fix = "the graph that was made of it is refused; save the model with format='joblib'"
         step = source.prefixes[-1].step
     else:
-        way = f"{error}; compute that part with other operators, or in float32"
+        fix = f"{error}; compute that part with other operators, or in float32"
         step = ""
-    refusal = ConversionError(f"{source.against} cannot be converted: {way}", step=step)
+    refusal = ConversionError(f"{source.against} cannot be converted: {fix}", step=step)
     refusal.__cause__ = error
     return refusal
 
