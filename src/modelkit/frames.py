@@ -58,6 +58,17 @@ def _is_scalar(value: object) -> bool:
     )
 
 
+def array_of_lists(X: Any) -> Array | None:
+    """Rows that are lists of numbers as an array; None for anything else."""
+    if not all(isinstance(row, list | tuple) for row in X):
+        return None
+    try:
+        array = np.asarray(X)
+    except ValueError:  # rows of several lengths
+        return None
+    return array if array.dtype.kind in "biuf" else None
+
+
 def read_frame(X: object) -> NamedColumns:
     """The column names of `X`, and its columns in a form that `as_column` takes.
 

@@ -14,7 +14,7 @@ from modelkit.convert.example import Example, read_example, widened
 from modelkit.convert.gate.rows import Rows, Table, rows_of
 from modelkit.convert.gate.ties import choosing, with_ties
 from modelkit.convert.notes import Notes
-from modelkit.convert.outputs import Role, read_roles, truth
+from modelkit.convert.outputs import Role, truth
 from modelkit.convert.places import place_of_last
 from modelkit.convert.source import Converter, Prefix, Source
 from modelkit.convert.steps import (
@@ -82,7 +82,7 @@ def from_sklearn(
     known = coded | boosting.catboost_values(estimator, rows)
     inputs = _inputs(shown.columns, numbers, known)
     few = rows_of(rows).spread(2).raw
-    roles, classes = shown.answer(read_roles, few)
+    roles, classes = shown.roles(few)
     reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
     nones = _inputs_of_none(rows_of(rows), inputs)
     graph = composed(reading, inputs, roles, _by_input(inputs, known), nones)
@@ -97,6 +97,7 @@ def from_sklearn(
         graph.proto,
         signature,
         rows=rows,
+        given=example,
         against=against,
         truth=_truth_of(shown, few, roles),
         categories=_told_categories(shown, coded),

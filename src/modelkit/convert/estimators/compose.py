@@ -113,7 +113,8 @@ def _texts(at: Converting, outputs: dict[str, Var]) -> Texts | None:
 
 def _makes_columns(graph: onnx.GraphProto) -> bool:
     """Whether a graph makes a column of each term, as `Converting.table_of` does."""
-    return any(node.op_type == "ScatterElements" for node in graph.node)
+    scatters = (node for node in graph.node if node.op_type == "ScatterElements")
+    return any(attribute.s == b"add" for node in scatters for attribute in node.attribute)
 
 
 def _dtype(tensor: Var) -> str:

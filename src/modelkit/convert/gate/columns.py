@@ -233,8 +233,8 @@ def _agree_on_many_gaps(questions: Questions, columns: list[int]) -> bool:
     rows = example.spread(FURTHER_ROWS)
     assert isinstance(rows, Table)  # noqa: S101 - for the type checker: rows of the example are
     chosen = np.random.default_rng(0).random((len(rows), len(columns))) < 1 / 4
-    altered = {i: rows.blank(i, chosen[:, at], example) for at, i in enumerate(columns)}
-    return questions.verdict([], rows.with_columns(altered)) == AGREES
+    blank = {i: rows.blank(i, chosen[:, at], example) for at, i in enumerate(columns)}
+    return questions.verdict([], rows.with_columns(blank)) == AGREES
 
 
 def _closed(questions: Questions, columns: list[Column]) -> dict[int, tuple[Any, ...]]:
