@@ -95,7 +95,10 @@ def _unreadable(fix: str) -> SignatureError:
 def _what_to_pass(X: Any) -> str:
     what = type(X).__name__
     if hasattr(X, "toarray"):
-        return f"a sparse {what}; pass X.toarray()"
+        return (
+            f"a sparse {what}; pass X.toarray(), with NaN for its zeros if the model is of XGBoost and was "
+            "fitted on sparse rows"
+        )
     if is_a(X, "polars", "LazyFrame"):
         return "a polars LazyFrame; pass X.collect()"
     if not isinstance(X, list | tuple):

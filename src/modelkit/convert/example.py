@@ -48,6 +48,7 @@ class Example:
         """What the estimator says to rows like `rows`."""
         return ask(self.estimator, self._whole(rows))
 
+<<<<<<< HEAD
     def roles(self, few: Any) -> tuple[tuple[Role, ...], Classes | None]:
         """The outputs of the estimator and its classes, by its answer to few rows.
 
@@ -75,6 +76,8 @@ class Example:
         """What `reader` says to rows like `rows`."""
         return ask(self.reader, rows[:, 0] if self.texts else rows)
 
+=======
+>>>>>>> boosters
     def _whole(self, rows: Any) -> Any:
         """Rows as the estimator takes them: texts as a vector, a frame with all its columns."""
         if self.texts:
@@ -105,7 +108,7 @@ def read_example(
     rows = as_table(estimator, example)
     if not native:
         rows = dense_table(estimator, rows)
-    _check_form(rows)
+    _check_form(estimator, rows)
     trained_on = trained_names(estimator)
     given = [str(name) for name in getattr(rows, "columns", [])]
     # LightGBM writes underscores for the spaces of a name.
@@ -203,7 +206,7 @@ def _check_reads_columns(estimator: Any) -> None:
             )
 
 
-def _check_form(example: Any) -> None:
+def _check_form(estimator: Any, example: Any) -> None:
     """Raise ConversionError unless an example is a frame or a 2-D array of numbers."""
     if is_a(example, "pandas", "DataFrame"):
         return
@@ -212,8 +215,20 @@ def _check_form(example: Any) -> None:
         return
     raise ConversionError(
         "example is what fit was given: a 2-D numeric array, a frame, records, or a list of "
-        f"texts; not {_kind_of(example)}"
+        f"texts; not {_kind_of(example)}{_instead(estimator, example)}"
     )
+
+
+def _instead(estimator: Any, example: Any) -> str:
+    """What to pass in place of sparse rows: what these do not store is 0, and missing to XGBoost."""
+    if not hasattr(example, "toarray"):
+        return ""
+    if any(is_a(part, "xgboost", "XGBModel") for part in with_parts(estimator)):
+        return (
+            "; XGBoost takes what a sparse matrix does not store for missing, so pass dense rows with "
+            "NaN there, here and to predict: dense = X.toarray(); dense[dense == 0] = np.nan"
+        )
+    return "; pass X.toarray()"
 
 
 def _kind_of(example: Any) -> str:

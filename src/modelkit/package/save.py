@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from modelkit import golden as golden_rows
-from modelkit.convert.notes import NamesByInput, Notes
+from modelkit.convert.notes import Equivalents, NamesByInput, Notes
 from modelkit.convert.preprocess import Preprocess
+from modelkit.convert.sklearn import is_estimator
 from modelkit.embedding.encoder import TextEncoder
 from modelkit.errors import ConversionError
 from modelkit.manifest import (
@@ -47,6 +48,7 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     classes: Sequence[Any] | None = None,
     outputs: Mapping[str, str] | None = None,
     preprocess: Preprocess | None = None,
+    converters: Equivalents | None = None,
 ) -> Manifest:
     """Convert a trained model, prove that the result agrees with it, and write one package file.
 
@@ -84,6 +86,10 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
             as {"probabilities": "output_1"}.
         preprocess: how images of integers become the input of an ONNX graph or a torch module, as a
             part of the graph; the example is then such images.
+        converters: for classes of estimators that have no converter, a function of a fitted one,
+            such as {Winsorizer: function}; it gives a fitted estimator that answers as that one does
+            and has a converter, such as a FunctionTransformer. What it gives is compared with the
+            estimator itself, like any conversion.
 
     Returns:
         The manifest that was written; `manifest.digest` identifies the package.
@@ -98,7 +104,7 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     check_name(name, version)
     kept = check_metadata({} if metadata is None else metadata)
     domains = trust.check_allow(allow) - {trust.JOBLIB}
-    notes = Notes(names, classes, outputs, preprocess)
+    notes = Notes(names, classes, outputs, preprocess, converters)
     proven = _prove(format, model, example, golden, domains, notes)
     feeds, replayed = _golden(proven, golden)
     added = [NewAttachment(golden_rows.GOLDEN, MEDIA_TYPE, replayed)]
@@ -136,6 +142,11 @@ def _prove(
         name = model.__name__
         raise ConversionError(
             f"{name} is a class, and no model: make one, fit it, and save that", step=name
+        )
+    if notes.converters is not None and (format != "onnx" or not is_estimator(model)):
+        raise ConversionError(
+            "converters= says what classes of estimators compute, and is for estimators with format='onnx'; "
+            "leave it out"
         )
     if format == "joblib":
         notes.refuse("an estimator")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from modelkit.convert.estimators.tensors import (
     read_inputs,
     upright,
 )
+from modelkit.convert.notes import Equivalents
 from modelkit.convert.outputs import Role, class_values
 from modelkit.spec import TensorSpec
 from modelkit.texts.terms import Terms
@@ -63,15 +65,19 @@ def composed(
     roles: tuple[Role, ...],
     categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
     nones: Collection[str] = (),
+    *,
+    converters: Equivalents = MappingProxyType({}),
 ) -> Composed:
     """The graph of an estimator over inputs, and the categories of those that have some.
 
-    `nones` are the inputs of texts whose missing values are None.
+    `nones` are the inputs of texts whose missing values are None, and `converters` gives estimators
+    that answer as those of some classes do.
 
     Raises ConversionError.
     """
     arguments = {spec.name: argument(spec) for spec in inputs}
-    at = Converting(converter_of_estimator, arguments, categories, nones)
+    find = partial(converter_of_estimator, converters=converters)
+    at = Converting(find, arguments, categories, nones)
     answer = at.answer(estimator, Columns(tuple(arguments.values())))
     roles = tuple(role for role in roles if not role.optional or _has(answer, role))
     with at.inside(estimator):
