@@ -48,7 +48,6 @@ class Example:
         """What the estimator says to rows like `rows`."""
         return ask(self.estimator, self._whole(rows))
 
-<<<<<<< HEAD
     def roles(self, few: Any) -> tuple[tuple[Role, ...], Classes | None]:
         """The outputs of the estimator and its classes, by its answer to few rows.
 
@@ -72,12 +71,6 @@ class Example:
             return False
         return True
 
-    def answer_of_reader(self, ask: Ask, rows: Any) -> Any:
-        """What `reader` says to rows like `rows`."""
-        return ask(self.reader, rows[:, 0] if self.texts else rows)
-
-=======
->>>>>>> boosters
     def _whole(self, rows: Any) -> Any:
         """Rows as the estimator takes them: texts as a vector, a frame with all its columns."""
         if self.texts:

@@ -14,13 +14,8 @@ from modelkit.convert.asking import check_fitted
 from modelkit.convert.example import Example, read_example, widened
 from modelkit.convert.gate.rows import Rows, Table, rows_of
 from modelkit.convert.gate.ties import choosing, with_ties
-<<<<<<< HEAD
-from modelkit.convert.notes import Notes
-from modelkit.convert.outputs import Role, truth
-=======
 from modelkit.convert.notes import Equivalents, Notes
-from modelkit.convert.outputs import Role, read_roles, truth
->>>>>>> boosters
+from modelkit.convert.outputs import Role, truth
 from modelkit.convert.places import place_of_last
 from modelkit.convert.source import Converter, Prefix, Source
 from modelkit.convert.steps import (
@@ -93,12 +88,7 @@ def from_sklearn(
     known = coded | boosting.catboost_values(estimator, rows)
     inputs = _inputs(shown.columns, numbers, known)
     few = rows_of(rows).spread(2).raw
-<<<<<<< HEAD
     roles, classes = shown.roles(few)
-    reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
-=======
-    roles, classes = shown.answer(read_roles, few)
->>>>>>> boosters
     nones = _inputs_of_none(rows_of(rows), inputs)
     graph = composed(
         shown.reader, inputs, roles, _by_input(inputs, known), nones, converters=converters
