@@ -85,13 +85,15 @@ def from_sklearn(
     roles, classes = shown.answer(read_roles, few)
     reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
     nones = _inputs_of_none(rows_of(rows), inputs)
-    graph = composed(reading, inputs, roles, _by_input(inputs, known), nones)
+    told = _told_categories(shown, coded)
+    graph = composed(reading, inputs, roles, _by_input(inputs, known), nones, told)
     roles = _given(roles, graph.outputs)
     signature = Signature(
         tuple(inputs),
         graph.outputs,
         classes=classes,
         ignored=shown.ignored,
+        refusals=graph.refusals,
     )
     return Source(
         graph.proto,
@@ -99,7 +101,7 @@ def from_sklearn(
         rows=rows,
         against=against,
         truth=_truth_of(shown, few, roles),
-        categories=_told_categories(shown, coded),
+        categories=told,
         rounds=graph.narrow,
         texts=graph.texts,
         terms=graph.terms,

@@ -36,6 +36,7 @@ def _transformed(
             columns = transformed(inner, columns, at)
         return columns
     if is_selector(step):
+        at.guard(step, columns)
         return kept(step, columns)
     table: Columns = at.answer(step, columns).asked("table")
     return table
