@@ -88,9 +88,11 @@ def categorical(
         for column, count in zip(single_columns(columns), counts, strict=True)
     ]
     if not all(closed):
-        low = op.less(codes, constant(0, np.int64))
-        high = op.greater_or_equal(codes, constant([counts], np.int64))
-        at.refuse(op.or_(low, high), "CategoricalNB was not fitted with a code of this row")
+        least = constant(0, np.int64)
+        most = constant([counts], np.int64)
+        unknown = op.or_(op.less(codes, least), op.greater_or_equal(codes, most))
+        at.refuse(unknown, "CategoricalNB was not fitted with a code of this row")
+        codes = op.where(unknown, least, codes)
     sizes = [0, *estimator.n_categories_[:-1].tolist()]
     places = plus(codes, constant(np.cumsum(sizes)[None], np.int64))
     table = np.concatenate([known.T for known in estimator.feature_log_prob_])
