@@ -261,6 +261,7 @@ class Manifest:
             "made with": _with_versions(self.versions),
             "classes": html.some(self.signature.classes or ()),
             "ignored": html.some(self.signature.ignored),
+            "refuses rows": "; ".join(self.signature.refusals),
             "metadata": "",
         }
         if self.metadata:

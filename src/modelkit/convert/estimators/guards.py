@@ -89,6 +89,8 @@ def _refused_kinds(
 ) -> list[tuple[frozenset[float], list[int]]]:
     """The kinds of numbers that an estimator refuses, each with the columns where it does."""
     usual = _usual(estimator, count)
+    if usual is None and _allows_gaps(estimator):
+        return []
     together = where_parts(estimator) is None and type(estimator).__name__ != "MissingIndicator"
     by_kinds: dict[frozenset[float], list[int]] = {}
     for group in [list(places)] if together else [[place] for place in places]:
@@ -98,6 +100,16 @@ def _refused_kinds(
         if kinds:
             by_kinds.setdefault(kinds, []).extend(group)
     return [*by_kinds.items()]
+
+
+def _allows_gaps(estimator: Any) -> bool:
+    """Whether an estimator that cannot be asked says of itself that it takes missing values."""
+    from sklearn.utils import get_tags
+
+    try:
+        return bool(get_tags(estimator).input_tags.allow_nan)
+    except Exception:  # noqa: BLE001 - of a library whose tags are others
+        return True
 
 
 def _usual(estimator: Any, count: int) -> Array | None:
