@@ -91,11 +91,17 @@ def from_sklearn(
     few = rows_of(rows).spread(2).raw
     roles, classes = shown.roles(few)
     nones = _inputs_of_none(rows_of(rows), inputs)
+    told = _told_categories(shown, coded)
     graph = composed(
-        shown.reader, inputs, roles, _by_input(inputs, known), nones, converters=converters
+        shown.reader,
+        inputs,
+        roles,
+        _by_input(inputs, known),
+        nones,
+        told,
+        converters=converters,
     )
     roles = _given(roles, graph.outputs)
-    told = _told_categories(shown, coded)
     unread = [spec for spec in inputs if spec.dtype in APART and spec.name in graph.unread()]
     narrower = shown.without([spec.columns[0].name for spec in unread])
     if narrower is not shown:
@@ -108,6 +114,7 @@ def from_sklearn(
         graph.outputs,
         classes=classes,
         ignored=shown.ignored,
+        refusals=graph.refusals,
     )
     return Source(
         graph.proto,
