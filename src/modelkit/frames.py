@@ -58,6 +58,17 @@ def _is_scalar(value: object) -> bool:
     )
 
 
+def array_of_lists(X: Any) -> Array | None:
+    """Rows that are lists of numbers as an array; None for anything else."""
+    if not all(isinstance(row, list | tuple) for row in X):
+        return None
+    try:
+        array = np.asarray(X)
+    except ValueError:  # rows of several lengths
+        return None
+    return array if array.dtype.kind in "biuf" else None
+
+
 def read_frame(X: object) -> NamedColumns:
     """The column names of `X`, and its columns in a form that `as_column` takes.
 
@@ -84,7 +95,10 @@ def _unreadable(fix: str) -> SignatureError:
 def _what_to_pass(X: Any) -> str:
     what = type(X).__name__
     if hasattr(X, "toarray"):
-        return f"a sparse {what}; pass X.toarray()"
+        return (
+            f"a sparse {what}; pass X.toarray(), with NaN for its zeros if the model is of XGBoost and was "
+            "fitted on sparse rows"
+        )
     if is_a(X, "polars", "LazyFrame"):
         return "a polars LazyFrame; pass X.collect()"
     if not isinstance(X, list | tuple):
@@ -116,6 +130,8 @@ def whole_array(answer: Any) -> Any:
         return answer
     _, columns = read_frame(answer)
     arrays = [_with_nan(as_column(column)) for column in columns]
+    if any(array.dtype.kind in "mM" for array in arrays):  # which numpy puts beside no numbers
+        arrays = [array.astype(object) for array in arrays]
     return np.column_stack(arrays) if arrays else np.empty((len(answer), 0))
 
 

@@ -437,14 +437,15 @@ def _needed_paths(manifest: Manifest) -> set[str]:
 def _start_hash(members: container.Members, files: Sequence[Member]) -> Callable[[], None]:
     """Hash members in a thread.
 
-    The function that is returned waits for it, and raises IntegrityError where a hash differs.
+    The function that is returned waits for it, and raises what the thread raised: IntegrityError
+    where a hash differs, and whatever kept it from reading a member.
     """
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
 
     def run() -> None:
         try:
             check_hashes(members, files)
-        except IntegrityError as error:
+        except BaseException as error:  # noqa: BLE001 - what was not checked is not trusted
             failures.append(error)
 
     def finish() -> None:
