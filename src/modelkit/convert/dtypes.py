@@ -42,6 +42,17 @@ def columns_of(example: Any, *, native: bool) -> list[Column]:
     return columns
 
 
+def dtypes_of(example: Any) -> list[np.dtype[Any]]:
+    """The dtype in which scikit-learn reads each column of an array or a frame.
+
+    It computes in float64 with what is in a dtype of an extension.
+    """
+    if isinstance(example, np.ndarray):
+        return [example.dtype] * example.shape[1]
+    wide = np.dtype(np.float64)
+    return [dtype if isinstance(dtype, np.dtype) else wide for dtype in example.dtypes]
+
+
 def _column_dtype(
     name: str,
     column: Any,

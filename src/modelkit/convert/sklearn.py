@@ -7,10 +7,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from modelkit.cast import Array, is_a
 from modelkit.convert import boosting
 from modelkit.convert.asking import check_fitted
-from modelkit.convert.example import Example, read_example, widened
+from modelkit.convert.dtypes import dtypes_of
+from modelkit.convert.example import Example, read_example
 from modelkit.convert.gate.rows import Rows, Table, rows_of
 from modelkit.convert.gate.ties import choosing, with_ties
 from modelkit.convert.notes import Notes
@@ -80,12 +83,13 @@ def from_sklearn(
     rows = shown.rows
     coded = boosting.categories(estimator, rows)
     known = coded | boosting.catboost_values(estimator, rows)
-    inputs = _inputs(shown.columns, numbers, known)
+    dtypes = dtypes_of(rows)
+    inputs = _inputs(shown.columns, dtypes, numbers, known)
     few = rows_of(rows).spread(2).raw
     roles, classes = shown.answer(read_roles, few)
     reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
     nones = _inputs_of_none(rows_of(rows), inputs)
-    graph = composed(reading, inputs, roles, _by_input(inputs, known), nones)
+    graph = composed(reading, inputs, roles, dtypes, _by_input(inputs, known), nones)
     roles = _given(roles, graph.outputs)
     signature = Signature(
         tuple(inputs),
@@ -98,7 +102,7 @@ def from_sklearn(
         signature,
         rows=rows,
         against=against,
-        truth=_truth_of(shown, few, roles),
+        truth=_truth_of(shown, roles),
         categories=_told_categories(shown, coded),
         rounds=graph.narrow,
         texts=graph.texts,
@@ -147,30 +151,15 @@ def _told_categories(
 
 def _truth_of(
     shown: Example,
-    few: Any,
     roles: tuple[Role, ...],
 ) -> Callable[[Any], dict[str, Array]]:
     """What an estimator answers to rows, and where it has a choice of equally near neighbours."""
-    answers = _answers_of(shown, few, roles)
+    ask = partial(truth, roles=roles)
+    answers = partial(shown.answer, ask)
     chooser = choosing(shown.estimator)
     if chooser is None:
         return answers
-    chosen = _answers_of(replace(shown, estimator=chooser), few, roles)
-    return with_ties(answers, chosen)
-
-
-def _answers_of(
-    shown: Example,
-    few: Any,
-    roles: tuple[Role, ...],
-) -> Callable[[Any], dict[str, Array]]:
-    """What an estimator answers to rows, widened unless it fails on those, as KMeans of float32 does."""
-    ask = partial(truth, roles=roles)
-    try:
-        shown.answer(ask, widened(few))
-    except Exception:  # noqa: BLE001 - any refusal of the source counts
-        return partial(shown.answer, ask)
-    return lambda rows: shown.answer(ask, widened(rows))
+    return with_ties(answers, partial(replace(shown, estimator=chooser).answer, ask))
 
 
 def _ways(model: Any, example: Any, notes: Notes) -> list[Callable[[], Source]]:
@@ -224,22 +213,25 @@ def package_of(estimator: Any) -> str:
 
 def _inputs(
     columns: list[Column],
+    dtypes: list[np.dtype[Any]],
     numbers: str,
     coded: Container[str] = (),
 ) -> list[TensorSpec]:
     """One tensor for columns of numbers alone; one a column if there are strings or categories.
 
-    Numbers that are categories are never rounded. Such a tensor is called as its column is, where a
+    What is float32 in the example is float32 in the graph. Numbers that are categories are never
+    rounded. Such a tensor is called as its column is, where a
     graph may call it so.
     """
     if all(column.dtype != "string" and column.name not in coded for column in columns):
-        return [TensorSpec("X", numbers, ("batch", len(columns)), tuple(columns))]
+        dtype = "float32" if set(dtypes) == {np.dtype(np.float32)} else numbers
+        return [TensorSpec("X", dtype, ("batch", len(columns)), tuple(columns))]
     specs: list[TensorSpec] = []
     for place, column in enumerate(columns):
         taken = {spec.name for spec in specs}
         taken |= {other.name for other in columns if other is not column}
         name = _input_name(column, place, taken)
-        dtype = numbers
+        dtype = "float32" if dtypes[place] == np.float32 else numbers
         if column.dtype == "string":
             dtype = "string"
         elif column.name in coded:

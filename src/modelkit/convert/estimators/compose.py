@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from modelkit.convert.estimators.tensors import (
     joined,
     model_of,
     op,
+    picked,
     rank,
     read_inputs,
     upright,
@@ -61,18 +63,20 @@ def composed(
     estimator: Any,
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
+    dtypes: Sequence[np.dtype[Any]],
     categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
     nones: Collection[str] = (),
 ) -> Composed:
-    """The graph of an estimator over inputs, and the categories of those that have some.
+    """The graph of an estimator over inputs, whose columns it sees in `dtypes`.
 
-    `nones` are the inputs of texts whose missing values are None.
+    `categories` are those of inputs that have some, and `nones` the inputs of texts whose missing
+    values are None.
 
     Raises ConversionError.
     """
     arguments = {spec.name: argument(spec) for spec in inputs}
     at = Converting(converter_of_estimator, arguments, categories, nones)
-    answer = at.answer(estimator, Columns(tuple(arguments.values())))
+    answer = at.answer(estimator, _columns(inputs, dtypes, at))
     roles = tuple(role for role in roles if not role.optional or _has(answer, role))
     with at.inside(estimator):
         outputs = {role.name: _output(answer, role, estimator) for role in roles}
@@ -86,6 +90,48 @@ def composed(
     for value, spec in zip(proto.graph.output, specs, strict=True):
         _set_shape(value, spec)
     return Composed(proto, specs, at.narrow, texts, tuple(at.terms))
+
+
+def _columns(
+    inputs: list[TensorSpec],
+    dtypes: Sequence[np.dtype[Any]],
+    at: Converting,
+) -> Columns:
+    """The columns of all inputs; an input of columns of float32 and others is taken apart."""
+    parts: list[Var] = []
+    first = 0
+    for spec in inputs:
+        given = at.arguments[spec.name]
+        own = dtypes[first : first + len(spec.columns)]
+        first += len(own)
+        if np.float32 in own and spec.dtype == "float64":
+            parts += _apart(given, own, at)
+        else:
+            at.note_dtype(given, np.result_type(*own))
+            parts.append(given)
+    return Columns(tuple(parts))
+
+
+def _apart(
+    given: Var,
+    dtypes: Sequence[np.dtype[Any]],
+    at: Converting,
+) -> list[Var]:
+    """Columns of float32 as such, beside others; each of fewer bits alone, for `take` to find."""
+
+    def kind_of(place: int) -> Any:
+        few = np.can_cast(dtypes[place], np.float32)
+        return (few, place if few and dtypes[place] != np.float32 else None)
+
+    parts = []
+    for _, run in groupby(range(len(dtypes)), kind_of):
+        places = list(run)
+        dtype = np.result_type(*(dtypes[place] for place in places))
+        part = picked(given, places) if len(places) < len(dtypes) else given
+        part = cast(part, dtype) if dtype == np.float32 else part
+        at.note_dtype(part, dtype)
+        parts.append(part)
+    return parts
 
 
 def _spec_of(role: Role, tensor: Var) -> TensorSpec:

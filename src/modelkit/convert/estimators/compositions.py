@@ -54,7 +54,7 @@ def columns(
         chosen = [int(place) for place in places.get(name, ())]
         if (isinstance(step, str) and step in DROPPED) or not chosen:
             continue
-        parts += _weighted(estimator, name, transformed(step, columns.take(chosen), at))
+        parts += _weighted(estimator, name, transformed(step, columns.take(chosen), at), at)
     return Answer(table=Columns(tuple(parts)))
 
 
@@ -68,7 +68,7 @@ def union(
     for name, step in estimator.transformer_list:
         if step in DROPPED:
             continue
-        parts += _weighted(estimator, name, transformed(step, columns, at))
+        parts += _weighted(estimator, name, transformed(step, columns, at), at)
     return Answer(table=Columns(tuple(parts)))
 
 
@@ -76,11 +76,13 @@ def _weighted(
     estimator: Any,
     name: str,
     table: Columns,
+    at: Converting,
 ) -> tuple[Var, ...]:
     weight = (estimator.transformer_weights or {}).get(name)
     if weight is None:
         return table.parts
-    return (times(table.matrix(np.float64), weight),)
+    wide = np.result_type(at.float_dtype(table), weight)
+    return (times(table.matrix(wide), constant(weight, wide)),)
 
 
 def best(

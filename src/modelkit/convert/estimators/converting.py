@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -12,19 +12,24 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.convert.estimators.arithmetic import plus, product
+from modelkit.convert.estimators.rounding import comes_from
+from modelkit.convert.estimators.selection import is_selector
 from modelkit.convert.estimators.tensors import (
+    STRING,
     Answer,
     Columns,
     Var,
     argument,
     constant,
     doubles,
+    dtype_of,
     op,
     total,
     width,
 )
 from modelkit.convert.places import placed
-from modelkit.errors import MissingExtraError
+from modelkit.convert.steps import jumps, with_parts
+from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import counts_of
 
@@ -97,12 +102,82 @@ class Converting:
         self._path: list[Any] = []  # of estimators, each of which is part of the one before it
         self._few: list[tuple[Var, Few]] = []
         self._codes: list[tuple[Var, list[OneHot]]] = []
+        self._dtypes: list[tuple[Var, np.dtype[Any]]] = []
+        self._rounded: list[tuple[Var, str]] = []  # and the step that gives it
 
     def answer(self, estimator: Any, columns: Columns) -> Answer:
         """What an estimator answers for these columns. Raises ConversionError."""
         with self.inside(estimator):
+            if jumps(estimator):
+                self.check_exact(columns)
             convert = self._converter_of(estimator)
-            return convert(estimator, columns, self)
+            answer = convert(estimator, columns, self)
+            parts = jumps(estimator) or len(with_parts(estimator)) > 1
+            if parts or is_selector(estimator) or not self.is_single(columns):
+                return answer
+            return self._rounded_answer(answer, columns, type(estimator).__name__)
+
+    def note_dtype(self, part: Var, dtype: np.dtype[Any]) -> None:
+        """Remember the dtype that columns have in the source, if it is another than in the graph."""
+        if dtype_of(part) not in (dtype, STRING):
+            self._dtypes.append((part, dtype))
+
+    def is_single(self, columns: Columns) -> bool:
+        """Whether scikit-learn makes one array of float32 of columns, and computes in that."""
+        dtypes = self.dtypes(columns)
+        return STRING not in dtypes and bool(dtypes) and np.result_type(*dtypes) == np.float32
+
+    def dtypes(self, columns: Columns) -> list[np.dtype[Any]]:
+        """The dtype of each part of columns in the source."""
+        found = []
+        for part in columns.parts:
+            noted = (dtype for other, dtype in self._dtypes if other is part)
+            found.append(next(noted, dtype_of(part)))
+        return found
+
+    def float_dtype(self, columns: Columns) -> Any:
+        """The dtype that scikit-learn computes in with columns."""
+        return np.float32 if self.is_single(columns) else np.float64
+
+    def floats(self, columns: Columns) -> Var:
+        """All columns as one matrix in the dtype that scikit-learn computes in."""
+        return columns.matrix(self.float_dtype(columns))
+
+    def _rounded_answer(self, answer: Answer, columns: Columns, step: str) -> Answer:
+        """An answer whose floats were computed in float64, and in float32 in the source."""
+        found: dict[str, Any] = {}
+        if answer.table is not None:
+            parts = [self._rounded_part(part, columns, step) for part in answer.table.parts]
+            found["table"] = Columns(tuple(parts))
+        for what in ("probabilities", "decision", "prediction", "score_samples"):
+            numbers = getattr(answer, what)
+            if numbers is not None:
+                self.note_rounded(numbers, step)
+        several = [self._rounded_answer(each, columns, step) for each in answer.several]
+        return replace(answer, several=tuple(several), **found)
+
+    def _rounded_part(self, part: Var, columns: Columns, step: str) -> Var:
+        if dtype_of(part) != np.float64 or part in columns.parts:
+            return part
+        single = op.cast(part, to=np.float32)
+        self.note_rounded(single, step)
+        return single
+
+    def note_rounded(self, numbers: Var, step: str) -> None:
+        """Remember numbers that a step computes in float32 in the source, and in float64 here."""
+        self._rounded.append((numbers, step))
+        self.narrow = True
+
+    def check_exact(self, columns: Columns) -> None:
+        """Raise ConversionError for columns that an estimator compares, and that have other last digits."""
+        for number, step in self._rounded:
+            if any(comes_from(part, number) for part in columns.parts):
+                name = type(self._path[-1]).__name__
+                raise ConversionError(
+                    f"{name} compares with thresholds what {step} computes in float32, and a graph has other "
+                    "last digits; give fit and example X.astype('float64'), or save the model with "
+                    "format='joblib'"
+                )
 
     @contextmanager
     def inside(self, estimator: Any) -> Iterator[None]:

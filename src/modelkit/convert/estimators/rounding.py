@@ -6,6 +6,7 @@ to that of the source but for its last bits.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from modelkit.convert.estimators.tensors import Columns, Var
@@ -41,6 +42,17 @@ def _of_tensor(info: Any) -> list[bool]:
 
 def _is_rounded(info: Any) -> bool:
     """Whether any operator in front of a tensor is one of those."""
+    return any(node.op_type.identifier in ROUNDED for node in _nodes_before(info))
+
+
+def comes_from(tensor: Var, other: Var) -> bool:
+    """Whether a tensor is made of another, or is that."""
+    made = _info(other)._op  # noqa: SLF001 - as above
+    return any(node is made for node in _nodes_before(_info(tensor)))
+
+
+def _nodes_before(info: Any) -> Iterator[Any]:
+    """The operators in front of a tensor, and the one that gives it."""
     waiting = [info._op]  # noqa: SLF001 - as above
     seen = set()
     while waiting:
@@ -48,7 +60,5 @@ def _is_rounded(info: Any) -> bool:
         if id(node) in seen:
             continue
         seen.add(id(node))
-        if node.op_type.identifier in ROUNDED:
-            return True
+        yield node
         waiting += [given._op for given in node.dependencies]  # noqa: SLF001 - as above
-    return False

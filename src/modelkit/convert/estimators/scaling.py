@@ -1,19 +1,20 @@
-"""Converters of scalers in float64: a column less a number, over another, and rows over their norms."""
+"""Converters of scalers in the dtype of their rows: a column less a number, over another, and rows over their norms."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit.convert.estimators.arithmetic import choose, greater, less, minus, over, plus, times
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, cast, constant, doubles, op
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, cast, constant, dtype_of, op
 
 if TYPE_CHECKING:
     from modelkit.cast import Array
     from modelkit.convert.estimators.converting import Converting
 
-SMALL_NORM = 10 * float(np.finfo(np.float64).eps)  # norms below count as 1 for scikit-learn
+EPS = float(np.finfo(np.float64).eps)  # norms below ten of these count as 1 for scikit-learn
 NORMS = {"l1": op.reduce_l1, "l2": op.reduce_l2, "max": op.reduce_max}
 
 
@@ -25,23 +26,25 @@ def one_table(numbers: Var) -> Answer:
 def standard(
     estimator: Any,
     columns: Columns,
-    _: Converting,
+    at: Converting,
 ) -> Answer:
     """StandardScaler: the mean off, over the standard deviation."""
-    mean = estimator.mean_ if estimator.with_mean else None
-    scale = estimator.scale_ if estimator.with_std else None
-    return one_table(shifted(columns.matrix(np.float64), mean, scale))
+    rows = at.floats(columns)
+    dtype = dtype_of(rows)
+    mean = estimator.mean_.astype(dtype) if estimator.with_mean else None
+    scale = estimator.scale_.astype(dtype) if estimator.with_std else None
+    return one_table(shifted(rows, mean, scale))
 
 
 def robust(
     estimator: Any,
     columns: Columns,
-    _: Converting,
+    at: Converting,
 ) -> Answer:
     """RobustScaler: the median off, over the range between two quantiles."""
     centre = estimator.center_ if estimator.with_centering else None
     scale = estimator.scale_ if estimator.with_scaling else None
-    return one_table(shifted(columns.matrix(np.float64), centre, scale))
+    return one_table(shifted(at.floats(columns), centre, scale))
 
 
 def shifted(
@@ -51,20 +54,30 @@ def shifted(
 ) -> Var:
     """Each column less its centre, over its scale; None leaves a step out."""
     if centre is not None:
-        rows = minus(rows, centre)
+        rows = in_place(minus, rows, centre)
     if scale is not None:
-        rows = over(rows, scale)
+        rows = in_place(over, rows, scale)
     return rows
+
+
+def in_place(
+    compute: Callable[[Var, Var], Var],
+    rows: Var,
+    numbers: Array,
+) -> Var:
+    """As numpy computes with an array in place: in the wider dtype, and rounded to that of the rows."""
+    wide = np.result_type(dtype_of(rows), numbers)
+    return cast(compute(cast(rows, wide), constant(numbers, wide)), dtype_of(rows))
 
 
 def minmax(
     estimator: Any,
     columns: Columns,
-    _: Converting,
+    at: Converting,
 ) -> Answer:
     """MinMaxScaler: times a scale, plus what takes the smallest to the lower end of the range."""
-    rows = columns.matrix(np.float64)
-    scaled = plus(times(rows, estimator.scale_), estimator.min_)
+    rows = at.floats(columns)
+    scaled = in_place(plus, in_place(times, rows, estimator.scale_), estimator.min_)
     if estimator.clip:
         scaled = within(scaled, *estimator.feature_range)
     return one_table(scaled)
@@ -73,10 +86,10 @@ def minmax(
 def maxabs(
     estimator: Any,
     columns: Columns,
-    _: Converting,
+    at: Converting,
 ) -> Answer:
     """MaxAbsScaler: over the largest size."""
-    scaled = over(columns.matrix(np.float64), estimator.scale_)
+    scaled = in_place(over, at.floats(columns), estimator.scale_)
     if getattr(estimator, "clip", False):
         scaled = within(scaled, -1.0, 1.0)
     return one_table(scaled)
@@ -88,35 +101,45 @@ def within(
     high: Any,
 ) -> Var:
     """Numbers inside a range; a missing one stays missing, which Clip does not promise."""
-    raised = op.max([numbers, doubles(low)])
-    return op.min([raised, doubles(high)])
+    raised = op.max([numbers, constant(low, dtype_of(numbers))])
+    return op.min([raised, constant(high, dtype_of(numbers))])
 
 
 def normalized(
     estimator: Any,
     columns: Columns,
-    _: Converting,
+    at: Converting,
 ) -> Answer:
     """Normalizer: each row over its norm."""
-    return one_table(over_norm(columns.matrix(np.float64), estimator.norm))
+    largest = estimator.norm == "max"  # sums of float32 have other last digits
+    rows = at.floats(columns) if largest else columns.matrix(np.float64)
+    eps = float(np.finfo(at.float_dtype(columns)).eps)
+    return one_table(over_norm(rows, estimator.norm, 10 * eps))
 
 
-def over_norm(rows: Var, name: str) -> Var:
-    """Each row over its norm; a norm of next to nothing counts as 1."""
+def over_norm(
+    rows: Var,
+    name: str,
+    small: float = 10 * EPS,
+) -> Var:
+    """Each row over its norm; one that is smaller than `small` counts as 1."""
     sizes = op.abs(rows) if name == "max" else rows
     norm = NORMS[name](sizes, constant([1], np.int64), keepdims=1)
-    divisor = choose(less(norm, SMALL_NORM), 1.0, norm)
+    dtype = dtype_of(rows)
+    divisor = choose(less(norm, constant(small, dtype)), constant(1.0, dtype), norm)
     return over(rows, divisor)
 
 
 def binarized(
     estimator: Any,
     columns: Columns,
-    _: Converting,
+    at: Converting,
 ) -> Answer:
     """Binarizer: 1 above the threshold, and 0 where a value equals it."""
-    above = greater(columns.matrix(np.float64), estimator.threshold)
-    return one_table(cast(above, np.float64))
+    at.check_exact(columns)
+    rows = at.floats(columns)
+    above = greater(rows, constant(estimator.threshold, dtype_of(rows)))
+    return one_table(cast(above, dtype_of(rows)))
 
 
 def centred(
