@@ -33,6 +33,7 @@ LIBRARIES = {
     "lightgbm": "LightGBM",
     "catboost": "CatBoost",
 }
+EXAMPLE_ROWS = 8192  # that steps are asked for their own values of
 # Names of outputs, which no input can have.
 TAKEN = (
     "label",
@@ -85,7 +86,8 @@ def from_sklearn(
     roles, classes = shown.answer(read_roles, few)
     reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
     nones = _inputs_of_none(rows_of(rows), inputs)
-    graph = composed(reading, inputs, roles, _by_input(inputs, known), nones)
+    asked = shown.answer_of_reader(lambda _, given: given, rows_of(rows).spread(EXAMPLE_ROWS).raw)
+    graph = composed(reading, inputs, roles, _by_input(inputs, known), nones, asked)
     roles = _given(roles, graph.outputs)
     signature = Signature(
         tuple(inputs),

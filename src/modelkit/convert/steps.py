@@ -122,6 +122,12 @@ def holds_trees(estimator: Any) -> bool:
     return any(f"{type(step).__module__}.".startswith(TREES) for step in with_parts(estimator))
 
 
+def has_thresholds(estimator: Any) -> bool:
+    """Whether anything in an estimator compares with thresholds, in whichever precision."""
+    kinds = (*TREES, "xgboost.", "catboost.")
+    return any(f"{type(step).__module__}.".startswith(kinds) for step in with_parts(estimator))
+
+
 def with_parts(estimator: Any) -> list[Any]:
     """An estimator and everything inside it, depth first."""
     inner = []

@@ -28,6 +28,7 @@ from modelkit.convert.estimators.tensors import (
     upright,
 )
 from modelkit.convert.outputs import Role, class_values
+from modelkit.convert.steps import has_thresholds
 from modelkit.spec import TensorSpec
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import Texts
@@ -63,16 +64,21 @@ def composed(
     roles: tuple[Role, ...],
     categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
     nones: Collection[str] = (),
+    rows: Any = None,
 ) -> Composed:
     """The graph of an estimator over inputs, and the categories of those that have some.
 
-    `nones` are the inputs of texts whose missing values are None.
+    `nones` are the inputs of texts whose missing values are None, and `rows` those of the example.
 
     Raises ConversionError.
     """
     arguments = {spec.name: argument(spec) for spec in inputs}
-    at = Converting(converter_of_estimator, arguments, categories, nones)
-    answer = at.answer(estimator, Columns(tuple(arguments.values())))
+    jumps = has_thresholds(estimator)
+    at = Converting(converter_of_estimator, arguments, categories, nones, jumps=jumps)
+    columns = Columns(tuple(arguments.values()))
+    if rows is not None:
+        at.show(columns, lambda: rows)
+    answer = at.answer(estimator, columns)
     roles = tuple(role for role in roles if not role.optional or _has(answer, role))
     with at.inside(estimator):
         outputs = {role.name: _output(answer, role, estimator) for role in roles}

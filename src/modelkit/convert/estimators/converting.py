@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.asking import allowed_to_fail
 from modelkit.convert.estimators.arithmetic import plus, product
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -23,8 +25,9 @@ from modelkit.convert.estimators.tensors import (
     total,
     width,
 )
+from modelkit.convert.gate.rows import Table, rows_of
 from modelkit.convert.places import placed
-from modelkit.errors import MissingExtraError
+from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import counts_of
 
@@ -77,6 +80,7 @@ class Converting:
         arguments: the inputs of the graph, by name.
         categories: those of inputs that are columns of pandas categories, by name.
         nones: the inputs of texts whose missing values are None, and not NaN.
+        jumps: whether anything in the model compares with thresholds.
     """
 
     def __init__(
@@ -85,11 +89,14 @@ class Converting:
         arguments: dict[str, Var],
         categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
         nones: Collection[str] = (),
+        *,
+        jumps: bool = False,
     ) -> None:
         self._converter_of = converter_of
         self.arguments = arguments
         self._categories = categories
         self.nones = nones
+        self.jumps = jumps
         self.narrow = False
         self.terms: list[Terms] = []
         self.filled: dict[str, Var] = {}
@@ -97,6 +104,7 @@ class Converting:
         self._path: list[Any] = []  # of estimators, each of which is part of the one before it
         self._few: list[tuple[Var, Few]] = []
         self._codes: list[tuple[Var, list[OneHot]]] = []
+        self._shown: list[tuple[Columns, Callable[[], Any]]] = []
 
     def answer(self, estimator: Any, columns: Columns) -> Answer:
         """What an estimator answers for these columns. Raises ConversionError."""
@@ -119,6 +127,27 @@ class Converting:
             raise refusal from error
         finally:
             self._path.pop()
+
+    def show(self, columns: Columns, ask: Callable[[], Any]) -> None:
+        """Remember how to get the rows of the example as the source has them in these columns."""
+        self._shown.append((columns, ask))
+
+    def rows_of(self, columns: Columns) -> Any:
+        """The rows of the example as the source has them in these columns; None if not known."""
+        for shown, ask in self._shown:
+            same = len(shown.parts) == len(columns.parts) and all(
+                map(operator.is_, shown.parts, columns.parts)
+            )
+            if same:
+                with suppress(ConversionError), allowed_to_fail():
+                    return ask()
+        return None
+
+    def values_of(self, columns: Columns, place: int) -> Array | None:
+        """The values that the source has in a column of numbers; None if not known."""
+        rows = self.rows_of(columns)
+        table = None if rows is None else rows_of(rows)
+        return table.numbers(place) if isinstance(table, Table) else None
 
     def name_of(self, tensor: Var) -> str | None:
         """The name of the input that a tensor is; None for a tensor that was made."""

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import choose, greater, less, minus, over, plus, times
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, cast, constant, doubles, op
+from modelkit.convert.estimators.arithmetic import (
+    choose,
+    greater,
+    less,
+    minus,
+    over,
+    plus,
+    row_sums,
+    times,
+)
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Var,
+    cast,
+    constant,
+    doubles,
+    op,
+    picked,
+    total,
+    width,
+)
 
 if TYPE_CHECKING:
     from modelkit.cast import Array
     from modelkit.convert.estimators.converting import Converting
 
 SMALL_NORM = 10 * float(np.finfo(np.float64).eps)  # norms below count as 1 for scikit-learn
+MOST_ADDED = 32  # columns whose squares are added up one by one
 NORMS = {"l1": op.reduce_l1, "l2": op.reduce_l2, "max": op.reduce_max}
 
 
@@ -95,16 +117,51 @@ def within(
 def normalized(
     estimator: Any,
     columns: Columns,
-    _: Converting,
+    at: Converting,
 ) -> Answer:
-    """Normalizer: each row over its norm."""
-    return one_table(over_norm(columns.matrix(np.float64), estimator.norm))
+    """Normalizer: each row over its norm, which where thresholds follow is its own to the last bit."""
+    rows = columns.matrix(np.float64)
+    norm = None
+    if at.jumps and estimator.norm == "l1":
+        norm = row_sums(op.abs(rows))
+    if at.jumps and estimator.norm == "l2":
+        norm = _length(rows, at.rows_of(columns))
+    return one_table(over_norm(rows, estimator.norm, norm))
 
 
-def over_norm(rows: Var, name: str) -> Var:
+def _length(rows: Var, shown: Any) -> Var | None:
+    """(n, 1): the length of each row, its squares added in the order in which numpy does it here.
+
+    That is one after the other, or in two lanes, as rows lie in memory; None where it is neither.
+    """
+    count = width(rows)
+    if shown is None or count > MOST_ADDED:
+        return None
+    known = np.asarray(shown, np.float64)
+    squares = list((known * known).T)
+    whole = count // 8 * 8
+    blocks = [start + place for start in range(0, whole, 8) for place in (6, 4, 2, 0)]
+    lanes = [
+        [*(place + lane for place in blocks), *range(whole + lane, count, 2)] for lane in (0, 1)
+    ]
+    for order in (lanes[: min(count, 2)], [range(count)]):
+        sums = [reduce(np.add, [squares[place] for place in lane]) for lane in order]
+        if np.array_equal(reduce(np.add, sums), np.einsum("ij,ij->i", known, known)):
+            own = times(rows, rows)
+            parts = [total([picked(own, [place]) for place in lane]) for lane in order]
+            return op.sqrt(total(parts))
+    return None
+
+
+def over_norm(
+    rows: Var,
+    name: str,
+    norm: Var | None = None,
+) -> Var:
     """Each row over its norm; a norm of next to nothing counts as 1."""
-    sizes = op.abs(rows) if name == "max" else rows
-    norm = NORMS[name](sizes, constant([1], np.int64), keepdims=1)
+    if norm is None:
+        sizes = op.abs(rows) if name == "max" else rows
+        norm = NORMS[name](sizes, constant([1], np.int64), keepdims=1)
     divisor = choose(less(norm, SMALL_NORM), 1.0, norm)
     return over(rows, divisor)
 
