@@ -184,7 +184,7 @@ CASES = {
         "what PCA computes in float32", "step 'bins' (pipeline step 3 of 4)", FRAME[list("abcd")].astype("f4"),
     ),
     "functions of float32 beside others": Case(
-        in_steps(("root", FunctionTransformer(np.sqrt)), ("tree", DecisionTreeClassifier())), "DecisionTreeClassifier", "what FunctionTransformer computes",
+        in_steps(("log", FunctionTransformer(np.log1p)), ("tree", DecisionTreeClassifier())), "DecisionTreeClassifier", "what FunctionTransformer computes",
         "step 'tree' (pipeline step 2 of 2)", FRAME[list("abcd")].astype({"a": "f4", "b": "f4"}),
     ),
     "scores of float32": Case(

@@ -74,7 +74,7 @@ def run(estimator, X):
     roles, classes = read_roles(estimator, X[:2])
     columns = tuple(Column(f"x{i}", "float64", nullable=True) for i in range(X.shape[1]))
     spec = TensorSpec("X", "float64", ("batch", len(columns)), columns)
-    graph = composed(estimator, [spec], roles, [X.dtype] * len(columns))
+    graph = composed(estimator, [spec], roles, X)
     with OnnxModel(
         graph.proto.SerializeToString(), Signature((spec,), graph.outputs, classes=classes)
     ) as model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def dtypes_of(example: Any) -> list[np.dtype[Any]]:
     It computes in float64 with what is in a dtype of an extension.
     """
     if isinstance(example, np.ndarray):
-        return [example.dtype] * example.shape[1]
+        return [example.dtype] * prod(example.shape[1:])
     wide = np.dtype(np.float64)
     return [dtype if isinstance(dtype, np.dtype) else wide for dtype in example.dtypes]
 

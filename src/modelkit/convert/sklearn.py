@@ -36,6 +36,7 @@ LIBRARIES = {
     "lightgbm": "LightGBM",
     "catboost": "CatBoost",
 }
+EXAMPLE_ROWS = 8192  # that steps are asked for their own values of
 # Names of outputs, which no input can have.
 TAKEN = (
     "label",
@@ -83,13 +84,13 @@ def from_sklearn(
     rows = shown.rows
     coded = boosting.categories(estimator, rows)
     known = coded | boosting.catboost_values(estimator, rows)
-    dtypes = dtypes_of(rows)
-    inputs = _inputs(shown.columns, dtypes, numbers, known)
+    inputs = _inputs(shown.columns, dtypes_of(rows), numbers, known)
     few = rows_of(rows).spread(2).raw
     roles, classes = shown.answer(read_roles, few)
     reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
     nones = _inputs_of_none(rows_of(rows), inputs)
-    graph = composed(reading, inputs, roles, dtypes, _by_input(inputs, known), nones)
+    asked = shown.answer_of_reader(lambda _, given: given, rows_of(rows).spread(EXAMPLE_ROWS).raw)
+    graph = composed(reading, inputs, roles, asked, _by_input(inputs, known), nones)
     roles = _given(roles, graph.outputs)
     signature = Signature(
         tuple(inputs),

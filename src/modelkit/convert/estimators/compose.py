@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.dtypes import dtypes_of
 from modelkit.convert.estimators.converting import Converting
 from modelkit.convert.estimators.table import converter_of_estimator
 from modelkit.convert.estimators.tensors import (
@@ -30,6 +31,7 @@ from modelkit.convert.estimators.tensors import (
     upright,
 )
 from modelkit.convert.outputs import Role, class_values
+from modelkit.convert.steps import jumps, with_parts
 from modelkit.spec import TensorSpec
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import Texts
@@ -63,11 +65,11 @@ def composed(
     estimator: Any,
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
-    dtypes: Sequence[np.dtype[Any]],
+    rows: Any,
     categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
     nones: Collection[str] = (),
 ) -> Composed:
-    """The graph of an estimator over inputs, whose columns it sees in `dtypes`.
+    """The graph of an estimator over inputs, which are the columns of `rows` of the example.
 
     `categories` are those of inputs that have some, and `nones` the inputs of texts whose missing
     values are None.
@@ -75,8 +77,11 @@ def composed(
     Raises ConversionError.
     """
     arguments = {spec.name: argument(spec) for spec in inputs}
-    at = Converting(converter_of_estimator, arguments, categories, nones)
-    answer = at.answer(estimator, _columns(inputs, dtypes, at))
+    some_jump = any(map(jumps, with_parts(estimator)))
+    at = Converting(converter_of_estimator, arguments, categories, nones, jumps=some_jump)
+    columns = _columns(inputs, dtypes_of(rows), at)
+    at.show(columns, lambda: rows)
+    answer = at.answer(estimator, columns)
     roles = tuple(role for role in roles if not role.optional or _has(answer, role))
     with at.inside(estimator):
         outputs = {role.name: _output(answer, role, estimator) for role in roles}

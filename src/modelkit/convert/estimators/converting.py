@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.asking import allowed_to_fail
 from modelkit.convert.estimators.arithmetic import plus, product
-from modelkit.convert.estimators.rounding import comes_from
+from modelkit.convert.estimators.rounding import comes_from, dtypes_if_rounded_once
 from modelkit.convert.estimators.selection import is_selector
 from modelkit.convert.estimators.tensors import (
     STRING,
@@ -23,10 +25,12 @@ from modelkit.convert.estimators.tensors import (
     constant,
     doubles,
     dtype_of,
+    in_dtypes,
     op,
     total,
     width,
 )
+from modelkit.convert.gate.rows import Table, rows_of
 from modelkit.convert.places import placed
 from modelkit.convert.steps import jumps, with_parts
 from modelkit.errors import ConversionError, MissingExtraError
@@ -82,6 +86,7 @@ class Converting:
         arguments: the inputs of the graph, by name.
         categories: those of inputs that are columns of pandas categories, by name.
         nones: the inputs of texts whose missing values are None, and not NaN.
+        jumps: whether anything in the model compares with thresholds.
     """
 
     def __init__(
@@ -90,11 +95,14 @@ class Converting:
         arguments: dict[str, Var],
         categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
         nones: Collection[str] = (),
+        *,
+        jumps: bool = False,
     ) -> None:
         self._converter_of = converter_of
         self.arguments = arguments
         self._categories = categories
         self.nones = nones
+        self.jumps = jumps
         self.narrow = False
         self.terms: list[Terms] = []
         self.filled: dict[str, Var] = {}
@@ -104,6 +112,7 @@ class Converting:
         self._codes: list[tuple[Var, list[OneHot]]] = []
         self._dtypes: list[tuple[Var, np.dtype[Any]]] = []
         self._rounded: list[tuple[Var, str]] = []  # and the step that gives it
+        self._shown: list[tuple[Columns, Callable[[], Any]]] = []
 
     def answer(self, estimator: Any, columns: Columns) -> Answer:
         """What an estimator answers for these columns. Raises ConversionError."""
@@ -112,10 +121,10 @@ class Converting:
                 self.check_exact(columns)
             convert = self._converter_of(estimator)
             answer = convert(estimator, columns, self)
-            parts = jumps(estimator) or len(with_parts(estimator)) > 1
-            if parts or is_selector(estimator) or not self.is_single(columns):
+            composite = len(with_parts(estimator)) > 1 or is_selector(estimator)
+            if composite or jumps(estimator) or np.float32 not in self.dtypes(columns):
                 return answer
-            return self._rounded_answer(answer, columns, type(estimator).__name__)
+            return self._as_in_source(answer, estimator, columns)
 
     def note_dtype(self, part: Var, dtype: np.dtype[Any]) -> None:
         """Remember the dtype that columns have in the source, if it is another than in the graph."""
@@ -143,29 +152,46 @@ class Converting:
         """All columns as one matrix in the dtype that scikit-learn computes in."""
         return columns.matrix(self.float_dtype(columns))
 
-    def _rounded_answer(self, answer: Answer, columns: Columns, step: str) -> Answer:
-        """An answer whose floats were computed in float64, and in float32 in the source."""
-        found: dict[str, Any] = {}
-        if answer.table is not None:
-            parts = [self._rounded_part(part, columns, step) for part in answer.table.parts]
-            found["table"] = Columns(tuple(parts))
-        for what in ("probabilities", "decision", "prediction", "score_samples"):
-            numbers = getattr(answer, what)
-            if numbers is not None:
-                self.note_rounded(numbers, step)
-        several = [self._rounded_answer(each, columns, step) for each in answer.several]
-        return replace(answer, several=tuple(several), **found)
+    def _as_in_source(self, answer: Answer, estimator: Any, columns: Columns) -> Answer:
+        """An answer whose floats were computed in float64, and may be of float32 in the source."""
+        table = answer.table
+        if table is not None:
+            table = self._table_as_in_source(table, estimator, columns)
+        for each in (
+            answer.probabilities,
+            answer.decision,
+            answer.prediction,
+            answer.score_samples,
+        ):
+            if each is not None and self.is_single(columns):
+                self._note_rounded(each, estimator)
+        several = [self._as_in_source(each, estimator, columns) for each in answer.several]
+        return replace(answer, table=table, several=tuple(several))
 
-    def _rounded_part(self, part: Var, columns: Columns, step: str) -> Var:
-        if dtype_of(part) != np.float64 or part in columns.parts:
-            return part
-        single = op.cast(part, to=np.float32)
-        self.note_rounded(single, step)
-        return single
+    def _table_as_in_source(self, table: Columns, estimator: Any, columns: Columns) -> Columns:
+        """The table of a step, in float32 where its source's is; noted where that rounds otherwise."""
+        single = self.is_single(columns)
+        rows = self.rows_of(columns)
+        known = None if rows is None else dtypes_if_rounded_once(estimator, rows)
+        dtypes = known or [np.dtype(np.float32 if single else np.float64)] * sum(table.widths)
+        parts: list[Var] = []
+        first = 0
+        for part in table.parts:
+            own = dtypes[first : first + width(part)]
+            first += width(part)
+            if dtype_of(part) != np.float64 or any(part is given for given in columns.parts):
+                parts.append(part)
+                continue
+            found = in_dtypes(part, own)
+            parts += found
+            if known is None and (single or rows is not None):
+                for each in found:
+                    self._note_rounded(each, estimator)
+        return Columns(tuple(parts))
 
-    def note_rounded(self, numbers: Var, step: str) -> None:
+    def _note_rounded(self, numbers: Var, estimator: Any) -> None:
         """Remember numbers that a step computes in float32 in the source, and in float64 here."""
-        self._rounded.append((numbers, step))
+        self._rounded.append((numbers, type(estimator).__name__))
         self.narrow = True
 
     def check_exact(self, columns: Columns) -> None:
@@ -194,6 +220,27 @@ class Converting:
             raise refusal from error
         finally:
             self._path.pop()
+
+    def show(self, columns: Columns, ask: Callable[[], Any]) -> None:
+        """Remember how to get the rows of the example as the source has them in these columns."""
+        self._shown.append((columns, ask))
+
+    def rows_of(self, columns: Columns) -> Any:
+        """The rows of the example as the source has them in these columns; None if not known."""
+        for shown, ask in self._shown:
+            same = len(shown.parts) == len(columns.parts) and all(
+                map(operator.is_, shown.parts, columns.parts)
+            )
+            if same:
+                with suppress(ConversionError), allowed_to_fail():
+                    return ask()
+        return None
+
+    def values_of(self, columns: Columns, place: int) -> Array | None:
+        """The values that the source has in a column of numbers; None if not known."""
+        rows = self.rows_of(columns)
+        table = None if rows is None else rows_of(rows)
+        return table.numbers(place) if isinstance(table, Table) else None
 
     def name_of(self, tensor: Var) -> str | None:
         """The name of the input that a tensor is; None for a tensor that was made."""

@@ -45,7 +45,7 @@ ADVICE = f"write it with numpy functions of its columns, or {OF_MODULE}"
 def function(
     estimator: Any,
     columns: Columns,
-    at: Converting,
+    _: Converting,
 ) -> Answer:
     """FunctionTransformer: its function, of all columns at once."""
     copied = estimator.func in COPIES and not estimator.kw_args
@@ -61,12 +61,7 @@ def function(
     names = getattr(estimator, "feature_names_in_", None)
     if estimator.validate:  # which makes an array of a frame
         names = None
-    found = applied(estimator.func, estimator.kw_args, rows, names)
-    if names is not None and np.float32 in at.dtypes(
-        columns
-    ):  # beside others, which an array widens
-        at.note_rounded(found, "FunctionTransformer")
-    return one_table(found)
+    return one_table(applied(estimator.func, estimator.kw_args, rows, names))
 
 
 def applied(

@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import choose, greater, less, minus, over, plus, times
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, cast, constant, dtype_of, op
+from modelkit.convert.estimators.arithmetic import (
+    choose,
+    greater,
+    less,
+    minus,
+    over,
+    plus,
+    row_sums,
+    times,
+)
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Var,
+    cast,
+    constant,
+    dtype_of,
+    op,
+    picked,
+    total,
+    width,
+)
 
 if TYPE_CHECKING:
     from modelkit.cast import Array
     from modelkit.convert.estimators.converting import Converting
 
-EPS = float(np.finfo(np.float64).eps)  # norms below ten of these count as 1 for scikit-learn
+SMALL_NORM = 10 * float(np.finfo(np.float64).eps)  # norms below count as 1 for scikit-learn
+MOST_ADDED = 32  # columns whose squares are added up one by one
 NORMS = {"l1": op.reduce_l1, "l2": op.reduce_l2, "max": op.reduce_max}
 
 
@@ -110,21 +132,52 @@ def normalized(
     columns: Columns,
     at: Converting,
 ) -> Answer:
-    """Normalizer: each row over its norm."""
+    """Normalizer: each row over its norm, which where thresholds follow is its own to the last bit."""
     largest = estimator.norm == "max"  # sums of float32 have other last digits
     rows = at.floats(columns) if largest else columns.matrix(np.float64)
-    eps = float(np.finfo(at.float_dtype(columns)).eps)
-    return one_table(over_norm(rows, estimator.norm, 10 * eps))
+    small = 10 * float(np.finfo(at.float_dtype(columns)).eps)
+    norm = None
+    if at.jumps and estimator.norm == "l1":
+        norm = row_sums(op.abs(rows))
+    if at.jumps and estimator.norm == "l2":
+        norm = _length(rows, at.rows_of(columns))
+    return one_table(over_norm(rows, estimator.norm, norm, small))
+
+
+def _length(rows: Var, shown: Any) -> Var | None:
+    """(n, 1): the length of each row, its squares added in the order in which numpy does it here.
+
+    That is one after the other, or in two lanes, as rows lie in memory; None where it is neither.
+    """
+    count = width(rows)
+    if shown is None or count > MOST_ADDED:
+        return None
+    known = np.asarray(shown, np.float64)
+    squares = list((known * known).T)
+    whole = count // 8 * 8
+    blocks = [start + place for start in range(0, whole, 8) for place in (6, 4, 2, 0)]
+    lanes = [
+        [*(place + lane for place in blocks), *range(whole + lane, count, 2)] for lane in (0, 1)
+    ]
+    for order in (lanes[: min(count, 2)], [range(count)]):
+        sums = [reduce(np.add, [squares[place] for place in lane]) for lane in order]
+        if np.array_equal(reduce(np.add, sums), np.einsum("ij,ij->i", known, known)):
+            own = times(rows, rows)
+            parts = [total([picked(own, [place]) for place in lane]) for lane in order]
+            return op.sqrt(total(parts))
+    return None
 
 
 def over_norm(
     rows: Var,
     name: str,
-    small: float = 10 * EPS,
+    norm: Var | None = None,
+    small: float = SMALL_NORM,
 ) -> Var:
     """Each row over its norm; one that is smaller than `small` counts as 1."""
-    sizes = op.abs(rows) if name == "max" else rows
-    norm = NORMS[name](sizes, constant([1], np.int64), keepdims=1)
+    if norm is None:
+        sizes = op.abs(rows) if name == "max" else rows
+        norm = NORMS[name](sizes, constant([1], np.int64), keepdims=1)
     dtype = dtype_of(rows)
     divisor = choose(less(norm, constant(small, dtype)), constant(1.0, dtype), norm)
     return over(rows, divisor)

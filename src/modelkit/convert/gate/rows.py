@@ -89,6 +89,13 @@ class Table(Rows):
     def doubled(self, places: Array) -> Table | None:
         """The rows at some places in float64, or float32 as before; None where one has no numbers."""
 
+    def widened(self) -> Any:
+        """The rows with float64 in place of float32."""
+        single = [i for i, dtype in enumerate(self.dtypes) if dtype == np.float32]
+        if isinstance(self.raw, np.ndarray):
+            return self.raw.astype(np.float64) if single else self.raw
+        return self.raw.astype({self.raw.columns[i]: np.float64 for i in single})
+
     @abstractmethod
     def values(self, column: int) -> Array:
         """A column as an array of its own dtype."""
