@@ -38,7 +38,7 @@ from modelkit.registry.places import nothing_there, removed
 from modelkit.registry.releases import DIGEST, Recorded, Release, parents_of
 from modelkit.registry.shelf import Shelf
 from modelkit.registry.store import open_store
-from modelkit.registry.verdicts import Judgement, judged_by, record_digest
+from modelkit.registry.verdicts import Judgement, check_candidate, judged_by, record_digest
 from modelkit.registry.versions import Versions, check_pattern
 
 ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -76,23 +76,25 @@ class Registry:
         self,
         package: Openable,
         *,
-        verdict: Recorded | None = None,
+        verdict: Judgement | None = None,
         parents: Sequence[str] = (),
     ) -> Release:
         """Keep a package under its name and version, for ever.
 
-        Registering the same package again changes nothing.
+        Registering the same package again changes nothing, but that it adds a verdict where there
+        was none.
 
         Args:
             package: a path, the bytes of a package, or a binary file object.
-            verdict: the verdict of a gate that it was promoted by.
+            verdict: the verdict of a gate on this model; now, or later by registering again.
             parents: the versions or digests that it was made from.
 
         Raises:
             PackageError: if it is no package, or damaged.
             Conflict: if the version is there with another package, verdict or other parents.
             IntegrityError: if the registry holds it already, and it was damaged there.
-            RegistryError: if an alias has the name of the version.
+            RegistryError: if an alias has the name of the version; if the verdict is about another
+                model.
             TypeError: if `parents` are no texts.
         """
         made_from = parents_of(parents)
@@ -100,7 +102,7 @@ class Registry:
         members = container.read_zip(data)
         manifest = read_manifest(members)
         check_hashes({**members}, manifest.files)
-        record = "" if verdict is None else verdict.to_json()
+        record = b"" if verdict is None else verdict.to_json().encode()
         release = Release(
             name=manifest.name,
             version=manifest.version,
@@ -113,6 +115,8 @@ class Registry:
             actor=author(),
         )
         self._check_no_alias(release)
+        if verdict is not None:
+            check_candidate(verdict, release)
         return self._versions.add(release, data, record)
 
     def release(self, name: str, which: str) -> Release:
@@ -149,7 +153,8 @@ class Registry:
             name: the name of the model.
             which: a version, or an alias such as "champion".
             options: those of `mk.load`, such as `device`. A joblib package needs `digest` and
-                `allow` from you, as it does there: a registry trusts no package for you.
+                `allow` from you, as it does there: a registry trusts no package for you. With
+                `digest`, one or a list, a version of another digest raises IntegrityError.
 
         Raises:
             NotFound: if there is no such version.
@@ -375,7 +380,7 @@ class Registry:
         Raises:
             Conflict: if there are other bytes under this key.
             NotFound: if there is no such version.
-            RegistryError: if the key is that of a verdict, which `register` keeps.
+            RegistryError: if the key is "verdict.json", which `register` keeps.
             TypeError: for what is no bytes.
         """
         if not isinstance(data, bytes | bytearray | memoryview):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from modelkit.convert.estimators.tensors import (
     read_inputs,
     upright,
 )
+from modelkit.convert.notes import Equivalents
 from modelkit.convert.outputs import Role, class_values
 from modelkit.convert.steps import jumps, with_parts
 from modelkit.spec import TensorSpec
@@ -61,24 +63,27 @@ class Composed:
     terms: tuple[Terms, ...]
 
 
-def composed(
+def composed(  # noqa: PLR0913 - an estimator, its example, and what is known of both
     estimator: Any,
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
     rows: Any,
     categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
     nones: Collection[str] = (),
+    *,
+    converters: Equivalents = MappingProxyType({}),
 ) -> Composed:
     """The graph of an estimator over inputs, which are the columns of `rows` of the example.
 
-    `categories` are those of inputs that have some, and `nones` the inputs of texts whose missing
-    values are None.
+    `categories` are those of inputs that have some, `nones` the inputs of texts whose missing
+    values are None, and `converters` gives estimators that answer as those of some classes do.
 
     Raises ConversionError.
     """
     arguments = {spec.name: argument(spec) for spec in inputs}
+    find = partial(converter_of_estimator, converters=converters)
     some_jump = any(map(jumps, with_parts(estimator)))
-    at = Converting(converter_of_estimator, arguments, categories, nones, jumps=some_jump)
+    at = Converting(find, arguments, categories, nones, jumps=some_jump)
     columns = _columns(inputs, dtypes_of(rows), at)
     at.show(columns, lambda: rows)
     answer = at.answer(estimator, columns)
@@ -164,7 +169,8 @@ def _texts(at: Converting, outputs: dict[str, Var]) -> Texts | None:
 
 def _makes_columns(graph: onnx.GraphProto) -> bool:
     """Whether a graph makes a column of each term, as `Converting.table_of` does."""
-    return any(node.op_type == "ScatterElements" for node in graph.node)
+    scatters = (node for node in graph.node if node.op_type == "ScatterElements")
+    return any(attribute.s == b"add" for node in scatters for attribute in node.attribute)
 
 
 def _dtype(tensor: Var) -> str:

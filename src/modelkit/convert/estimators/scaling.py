@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 SMALL_NORM = 10 * float(np.finfo(np.float64).eps)  # norms below count as 1 for scikit-learn
 MOST_ADDED = 32  # columns whose squares are added up one by one
+SMALLEST = float(np.nextafter(0, 1))  # of a sparse table none but 0
 NORMS = {"l1": op.reduce_l1, "l2": op.reduce_l2, "max": op.reduce_max}
 
 
@@ -55,6 +56,8 @@ def standard(
     dtype = dtype_of(rows)
     mean = estimator.mean_.astype(dtype) if estimator.with_mean else None
     scale = estimator.scale_.astype(dtype) if estimator.with_std else None
+    if columns.stored is not None:
+        return _of_sparse(rows, estimator.scale_ if estimator.with_std else None)
     return one_table(shifted(rows, mean, scale))
 
 
@@ -66,7 +69,15 @@ def robust(
     """RobustScaler: the median off, over the range between two quantiles."""
     centre = estimator.center_ if estimator.with_centering else None
     scale = estimator.scale_ if estimator.with_scaling else None
-    return one_table(shifted(at.floats(columns), centre, scale))
+    rows = at.floats(columns)
+    if columns.stored is not None:
+        return _of_sparse(rows, scale)
+    return one_table(shifted(rows, centre, scale))
+
+
+def _of_sparse(rows: Var, scale: Array | None) -> Answer:
+    """Rows of a sparse table over a scale: the source multiplies these by its inverse."""
+    return one_table(rows if scale is None else in_place(times, rows, 1 / scale))
 
 
 def shifted(
@@ -111,7 +122,11 @@ def maxabs(
     at: Converting,
 ) -> Answer:
     """MaxAbsScaler: over the largest size."""
-    scaled = in_place(over, at.floats(columns), estimator.scale_)
+    rows = at.floats(columns)
+    if columns.stored is None:
+        scaled = in_place(over, rows, estimator.scale_)
+    else:
+        scaled = in_place(times, rows, 1 / estimator.scale_)
     if getattr(estimator, "clip", False):
         scaled = within(scaled, -1.0, 1.0)
     return one_table(scaled)
@@ -136,6 +151,7 @@ def normalized(
     largest = estimator.norm == "max"  # sums of float32 have other last digits
     rows = at.floats(columns) if largest else columns.matrix(np.float64)
     small = 10 * float(np.finfo(at.float_dtype(columns)).eps)
+    small = small if columns.stored is None else SMALLEST
     norm = None
     if at.jumps and estimator.norm == "l1":
         norm = row_sums(op.abs(rows))
