@@ -33,12 +33,14 @@ from scipy.sparse import csr_matrix
 from sklearn.cluster import DBSCAN, AffinityPropagation, FeatureAgglomeration
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.datasets import load_iris
-from sklearn.decomposition import NMF, LatentDirichletAllocation, SparsePCA
+from sklearn.decomposition import NMF, PCA, LatentDirichletAllocation, SparsePCA
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import (
     AdaBoostClassifier,
     BaggingClassifier,
     GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
     StackingClassifier,
     VotingClassifier,
 )
@@ -64,6 +66,7 @@ from sklearn.neighbors import (
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
+    KBinsDiscretizer,
     MaxAbsScaler,
     MinMaxScaler,
     OneHotEncoder,
@@ -74,6 +77,7 @@ from sklearn.preprocessing import (
 )
 from sklearn.semi_supervised import LabelPropagation
 from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
 from xgboost import XGBClassifier
 
 import modelkit as mk
@@ -173,6 +177,23 @@ CASES = {
     "a tokenizer": Case(
         in_steps(("count", CountVectorizer(tokenizer=words_of, token_pattern=None)), CLASSIFIER), "CountVectorizer", r"tokenizer=\.\.\.",
         "step 'count' (pipeline step 1 of 2)", TEXTS, LABELS,
+    ),
+    # float32
+    "logarithms of float32": Case(
+        in_steps(("log", FunctionTransformer(np.log1p)), ("trees", HistGradientBoostingClassifier(max_iter=2))), "HistGradientBoostingClassifier",
+        r"with thresholds what FunctionTransformer computes in float32.*X\.astype\('float64'\)", "step 'trees' (pipeline step 2 of 2)", X.astype("f4"),
+    ),
+    "components of float32": Case(
+        in_steps(SCALED, ("axes", PCA(2)), ("bins", KBinsDiscretizer(3, quantile_method="averaged_inverted_cdf")), CLASSIFIER), "KBinsDiscretizer",
+        "what PCA computes in float32", "step 'bins' (pipeline step 3 of 4)", FRAME[list("abcd")].astype("f4"),
+    ),
+    "functions of float32 beside others": Case(
+        in_steps(("log", FunctionTransformer(np.log1p)), ("tree", DecisionTreeClassifier())), "DecisionTreeClassifier", "what FunctionTransformer computes",
+        "step 'tree' (pipeline step 2 of 2)", FRAME[list("abcd")].astype({"a": "f4", "b": "f4"}),
+    ),
+    "scores of float32": Case(
+        StackingClassifier([CLASSIFIER], RandomForestClassifier(2), cv=2), "RandomForestClassifier", "what LogisticRegression computes in float32",
+        "the RandomForestClassifier inside the StackingClassifier", X.astype("f4"),
     ),
     # options
     "a guess": Case(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,17 @@ def columns_of(example: Any, *, native: bool) -> list[Column]:
     for name, values in example.items():
         columns.append(Column(str(name), _column_dtype(str(name), values, native=native)))
     return columns
+
+
+def dtypes_of(example: Any) -> list[np.dtype[Any]]:
+    """The dtype in which scikit-learn reads each column of an array or a frame.
+
+    It computes in float64 with what is in a dtype of an extension.
+    """
+    if isinstance(example, np.ndarray):
+        return [example.dtype] * prod(example.shape[1:])
+    wide = np.dtype(np.float64)
+    return [dtype if isinstance(dtype, np.dtype) else wide for dtype in example.dtypes]
 
 
 def _column_dtype(

@@ -188,17 +188,6 @@ def with_blanks(given: Any, rows: Any, blank: Collection[str]) -> Any:
     return frame
 
 
-def widened(rows: Any) -> Any:
-    """Rows with float64 in place of float32, as a package widens them.
-
-    Of float32 alone, scikit-learn computes in float32: its answers then are rounded ones.
-    """
-    if isinstance(rows, np.ndarray):
-        return rows.astype(np.float64) if rows.dtype == np.float32 else rows
-    single = [name for name, dtype in rows.dtypes.items() if dtype == np.float32]
-    return rows.astype(dict.fromkeys(single, np.float64)) if single else rows
-
-
 def _check_reads_columns(estimator: Any) -> None:
     """Raise ConversionError where a step reads another kind of rows than tables of columns."""
     for step in with_parts(estimator):

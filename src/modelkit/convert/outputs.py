@@ -291,6 +291,8 @@ def truth(
         if array.shape[1:] == (1,) and role.tail == ():
             array = array[:, 0]
         found[role.name] = array
+    if hasattr(last_step(estimator), "contamination"):  # rows lie on its offset: no ties by chance
+        return found
     if "scores" in found:
         found[DECISION] = found["scores"]
     elif "label" in found and hasattr(estimator, "decision_function"):

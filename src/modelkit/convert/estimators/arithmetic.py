@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelkit.convert.estimators.tensors import Var, doubles, op
+import numpy as np
 
+from modelkit.convert.estimators.tensors import Var, constant, doubles, op, picked, total, width
+
+PAIRWISE = (
+    8  # columns from which on numpy adds a row up in an order that its place in memory decides
+)
 Number = Any  # a tensor, or a number or an array of them
 
 
@@ -76,3 +81,11 @@ def product(
     if shift is None:
         return op.matmul(rows, doubles(weights))
     return op.gemm(rows, doubles(weights), doubles(shift))
+
+
+def row_sums(matrix: Var) -> Var:
+    """(n, 1): the sum of each row, to the last bit that of numpy where there are few columns."""
+    count = width(matrix)
+    if count >= PAIRWISE:
+        return op.reduce_sum(matrix, constant([1], np.int64), keepdims=1)
+    return total([picked(matrix, [place]) for place in range(count)])

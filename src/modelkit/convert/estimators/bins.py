@@ -8,6 +8,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.convert.estimators.arithmetic import at_least, equal
+from modelkit.convert.estimators.rounding import beyond_rounding, rounded_columns
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, cast, constant, joined, op
 
 if TYPE_CHECKING:
@@ -17,21 +18,34 @@ if TYPE_CHECKING:
 def binned(
     estimator: Any,
     columns: Columns,
-    _: Converting,
+    at: Converting,
 ) -> Answer:
     """KBinsDiscretizer: the number of each value's bin, or a column of 0 and 1 for each bin."""
-    rows = columns.matrix(np.float32 if estimator.dtype == np.float32 else np.float64)
+    dtype = np.float32 if estimator.dtype == np.float32 else at.float_dtype(columns)
+    rows = columns.matrix(dtype)
     wide = op.unsqueeze(cast(rows, np.float64), constant([2], np.int64))
-    reached = at_least(wide, _edges(estimator))
+    reached = at_least(wide, _edges(estimator, columns, at))
     bins = op.reduce_sum(cast(reached, np.float64), constant([2], np.int64), keepdims=0)
     if estimator.encode == "ordinal":
-        return Answer(table=Columns((bins,)))
-    return Answer(table=Columns((_by_bin(bins, estimator.n_bins_.tolist()),)))
+        return Answer(table=Columns((cast(bins, dtype),)))
+    by_bin = _by_bin(bins, estimator.n_bins_.tolist())
+    return Answer(table=Columns((cast(by_bin, dtype),)))
 
 
-def _edges(estimator: Any) -> Array:
-    """(columns, edges): the edges between bins, filled up with infinity, which no value reaches."""
+def _edges(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Array:
+    """(columns, edges): the edges between bins, filled up with infinity, which no value reaches.
+
+    Edges are often values of training: those of columns that are rounded otherwise are lowered.
+    """
     inner = [edges[1:-1] for edges in estimator.bin_edges_]
+    for place, rounded in enumerate(rounded_columns(columns)):
+        if rounded:
+            values = at.values_of(columns, place)
+            inner[place] = beyond_rounding(inner[place], values, side=-1)
     most = max(1, *(len(edges) for edges in inner))
     filled = np.full((len(inner), most), np.inf)
     for place, edges in enumerate(inner):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.dtypes import dtypes_of
 from modelkit.convert.estimators.converting import Converting
 from modelkit.convert.estimators.table import converter_of_estimator
 from modelkit.convert.estimators.tensors import (
@@ -24,6 +26,7 @@ from modelkit.convert.estimators.tensors import (
     joined,
     model_of,
     op,
+    picked,
     rank,
     read_inputs,
     upright,
@@ -31,6 +34,7 @@ from modelkit.convert.estimators.tensors import (
 )
 from modelkit.convert.notes import Equivalents
 from modelkit.convert.outputs import Role, class_values
+from modelkit.convert.steps import jumps, with_parts
 from modelkit.refusing import REFUSED
 from modelkit.spec import TIMES, TensorSpec
 from modelkit.texts.terms import Terms
@@ -86,29 +90,41 @@ def _read_names(graph: onnx.GraphProto) -> Iterator[str]:
             yield from _read_names(attribute.g)
 
 
-def composed(  # noqa: PLR0913 - all that a graph is made of
+def composed(  # noqa: PLR0913 - an estimator, its example, and what is known of both
     estimator: Any,
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
+    rows: Any,
     categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
     nones: Collection[str] = (),
-    closed: Mapping[str, Collection[Any]] = MappingProxyType({}),
     *,
+    closed: Mapping[str, Collection[Any]] = MappingProxyType({}),
     converters: Equivalents = MappingProxyType({}),
 ) -> Composed:
-    """The graph of an estimator over inputs, and the categories of those that have some.
+    """The graph of an estimator over inputs, which are the columns of `rows` of the example.
 
-    `nones` are the inputs of texts whose missing values are None, `closed` the values beside which
-    the signature takes no others, by column, and `converters` gives estimators that answer as those
-    of some classes do.
+    `categories` are those of inputs that have some, `nones` the inputs of texts whose missing
+    values are None, `closed` the values beside which the signature takes no others, by column, and
+    `converters` gives estimators that answer as those of some classes do.
 
     Raises ConversionError.
     """
     arguments = {spec.name: argument(spec) for spec in inputs}
     find = partial(converter_of_estimator, converters=converters)
     times = {spec.name: spec.dtype for spec in inputs if spec.dtype in TIMES}
-    at = Converting(find, arguments, categories, nones, times, _by_place(inputs, closed))
-    answer = at.answer(estimator, Columns(tuple(arguments.values())))
+    some_jump = any(map(jumps, with_parts(estimator)))
+    at = Converting(
+        find,
+        arguments,
+        categories,
+        nones,
+        times=times,
+        closed=_by_place(inputs, closed),
+        jumps=some_jump,
+    )
+    columns = _columns(inputs, dtypes_of(rows), at)
+    at.show(columns, lambda: rows)
+    answer = at.answer(estimator, columns)
     roles = tuple(role for role in roles if not role.optional or _has(answer, role))
     with at.inside(estimator):
         outputs = {role.name: _output(answer, role, estimator) for role in roles}
@@ -149,6 +165,48 @@ def _refused(masks: list[Var]) -> Var:
             table = op.reduce_max(table, constant([1], np.int64), keepdims=1)
         found.append(table)
     return joined(found)
+
+
+def _columns(
+    inputs: list[TensorSpec],
+    dtypes: Sequence[np.dtype[Any]],
+    at: Converting,
+) -> Columns:
+    """The columns of all inputs; an input of columns of float32 and others is taken apart."""
+    parts: list[Var] = []
+    first = 0
+    for spec in inputs:
+        given = at.arguments[spec.name]
+        own = dtypes[first : first + len(spec.columns)]
+        first += len(own)
+        if np.float32 in own and spec.dtype == "float64":
+            parts += _apart(given, own, at)
+        else:
+            at.note_dtype(given, np.result_type(*own))
+            parts.append(given)
+    return Columns(tuple(parts))
+
+
+def _apart(
+    given: Var,
+    dtypes: Sequence[np.dtype[Any]],
+    at: Converting,
+) -> list[Var]:
+    """Columns of float32 as such, beside others; each of fewer bits alone, for `take` to find."""
+
+    def kind_of(place: int) -> Any:
+        few = np.can_cast(dtypes[place], np.float32)
+        return (few, place if few and dtypes[place] != np.float32 else None)
+
+    parts = []
+    for _, run in groupby(range(len(dtypes)), kind_of):
+        places = list(run)
+        dtype = np.result_type(*(dtypes[place] for place in places))
+        part = picked(given, places) if len(places) < len(dtypes) else given
+        part = cast(part, dtype) if dtype == np.float32 else part
+        at.note_dtype(part, dtype)
+        parts.append(part)
+    return parts
 
 
 def _spec_of(role: Role, tensor: Var) -> TensorSpec:

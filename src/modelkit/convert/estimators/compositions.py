@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.convert.estimators.arithmetic import times
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -19,7 +19,7 @@ from modelkit.convert.estimators.tensors import (
     op,
 )
 from modelkit.convert.estimators.transforms import transformed
-from modelkit.convert.estimators.trees import Tree
+from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
@@ -50,12 +50,29 @@ def columns(
     """ColumnTransformer: parts over columns of their own, side by side."""
     places = estimator._transformer_to_input_indices  # noqa: SLF001 - no public way
     tables: list[Columns] = []
-    for name, step, _ in estimator.transformers_:
+    for name, step, spec in estimator.transformers_:
         chosen = [int(place) for place in places.get(name, ())]
         if (isinstance(step, str) and step in DROPPED) or not chosen:
             continue
-        tables.append(_weighted(estimator, name, transformed(step, columns.take(chosen), at)))
+        given = columns.take(chosen)
+        if not isinstance(spec, str):  # which gives a part a column as a vector
+            at.show(given, partial(_columns_of_rows, at, columns, chosen))
+        tables.append(_weighted(estimator, name, transformed(step, given, at), at))
     return Answer(table=beside(tables, sparse=estimator.sparse_output_))
+
+
+def _columns_of_rows(
+    at: Converting,
+    columns: Columns,
+    places: list[int],
+) -> Any:
+    """Some columns of the rows of the example. Raises ConversionError where they are not known."""
+    from sklearn.utils import _safe_indexing
+
+    rows = at.rows_of(columns)
+    if rows is None:
+        raise ConversionError("the rows of these columns are not known")
+    return _safe_indexing(rows, places, axis=1)
 
 
 def union(
@@ -68,7 +85,7 @@ def union(
     for name, step in estimator.transformer_list:
         if step in DROPPED:
             continue
-        tables.append(_weighted(estimator, name, transformed(step, columns, at)))
+        tables.append(_weighted(estimator, name, transformed(step, columns, at), at))
     sparse = any(table.stored is not None for table in tables)
     return Answer(table=beside(tables, sparse=sparse))
 
@@ -77,11 +94,13 @@ def _weighted(
     estimator: Any,
     name: str,
     table: Columns,
+    at: Converting,
 ) -> Columns:
     weight = (estimator.transformer_weights or {}).get(name)
     if weight is None:
         return table
-    return Columns((times(table.matrix(np.float64), weight),), table.stored)
+    wide = np.result_type(at.float_dtype(table), weight)
+    return Columns((times(table.matrix(wide), constant(weight, wide)),), table.stored)
 
 
 def best(
@@ -152,36 +171,6 @@ def _positive_place(estimator: Any) -> int:
     else:
         positive = estimator.pos_label
     return 1 if positive is None else int(estimator.classes_.tolist().index(positive))
-
-
-def halves(bounds: Array) -> Tree:
-    """A balanced tree whose leaves hold, as their thresholds, how many bounds are below a value."""
-    leaf = (0.0, -1, -1)
-    nodes: list[tuple[float, int, int]] = [leaf]
-    todo = [(0, 0, len(bounds))]
-    while todo:
-        node, low, high = todo.pop()
-        if low == high:
-            nodes[node] = (float(low), -1, -1)
-            continue
-        middle = (low + high) // 2
-        left = len(nodes)
-        right = left + 1
-        nodes[node] = (float(bounds[middle]), left, right)
-        todo += [(left, low, middle), (right, middle + 1, high)]
-        nodes += [leaf, leaf]
-    threshold, left_of, right_of = (np.array(values) for values in zip(*nodes, strict=True))
-    none = np.zeros(
-        len(nodes),
-        np.int64,
-    )
-    return Tree(
-        none,
-        threshold,
-        none.astype(bool),
-        left_of,
-        right_of,
-    )
 
 
 ESTIMATORS = {

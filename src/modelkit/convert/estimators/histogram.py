@@ -10,7 +10,7 @@ import numpy as np
 from modelkit.cast import Array, is_missing
 from modelkit.convert.estimators.categories import Beside, Sets
 from modelkit.convert.estimators.lookup import looked_up
-from modelkit.convert.estimators.rounding import rounded_columns
+from modelkit.convert.estimators.rounding import beyond_rounding, rounded_columns
 from modelkit.convert.estimators.stages import Stage, by_scores, from_start
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 
 EXPONENTIAL = ("poisson", "gamma")  # losses whose scores are logarithms
-LAST_BITS = 2.0**-49  # of a column's largest threshold: by how much sums may be rounded otherwise
 
 
 def histogram(
@@ -39,7 +38,7 @@ def histogram(
     sets = [Sets(len(values)) for values in known]
     told = _stages(estimator, sets)
     read = _read(estimator, columns, known, sets, at)
-    raised = _raised(estimator, columns)
+    raised = _raised(estimator, columns, at)
     stages = []
     for output, tree, leaves in told:
         stages.append((output, read.placed(_with_thresholds(tree, raised)), leaves))
@@ -104,26 +103,24 @@ def _stages(estimator: Any, sets: list[Sets]) -> list[Stage]:
     return found
 
 
-def _raised(estimator: Any, columns: Columns) -> dict[int, dict[float, float]]:
-    """Thresholds that are raised by the last bits, by feature.
-
-    Most thresholds are values of the training rows. Where a column is a sum, the same row may get a
-    value one bit above its own threshold from the graph, and would go the other way.
-    """
+def _raised(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> dict[int, dict[float, float]]:
+    """Thresholds that are raised by the last bits of columns that are rounded otherwise, by feature."""
     rounded = np.array(rounded_columns(columns), bool)
-    categories = 0
+    by_category = np.zeros(len(rounded), bool)
     if estimator.is_categorical_ is not None:
-        categories = int(estimator.is_categorical_.sum())
-        rounded = rounded[~estimator.is_categorical_]
+        by_category = estimator.is_categorical_
+    categories = int(by_category.sum())
     found = {}
     thresholds = estimator._bin_mapper.bin_thresholds_  # noqa: SLF001 - no public way
-    for feature in (categories + np.flatnonzero(rounded)).tolist():
+    for feature, place in enumerate(np.flatnonzero(~by_category).tolist(), categories):
         known = np.asarray(thresholds[feature], np.float64)
-        if not len(known):
-            continue
-        far = np.append(np.diff(known), np.inf) / 4
-        step = np.minimum(far, np.abs(known).max() * LAST_BITS)
-        found[feature] = dict(zip(known.tolist(), (known + step).tolist(), strict=True))
+        if rounded[place] and len(known):
+            moved = beyond_rounding(known, at.values_of(columns, place), side=1)
+            found[feature] = dict(zip(known.tolist(), moved.tolist(), strict=True))
     return found
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.equals import coarse
 from modelkit.convert.estimators.arithmetic import (
     choose,
     equal,
@@ -22,7 +23,6 @@ from modelkit.convert.estimators.arithmetic import (
     plus,
     times,
 )
-from modelkit.convert.estimators.equals import coarse
 from modelkit.convert.estimators.impute import gaps, with_indicators
 from modelkit.convert.estimators.tensors import (
     Answer,

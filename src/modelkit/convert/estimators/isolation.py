@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.arithmetic import over, plus, times
+from modelkit.convert.estimators.arithmetic import minus, over, plus, times
 from modelkit.convert.estimators.forests import tree_of
-from modelkit.convert.estimators.outliers import detected
+from modelkit.convert.estimators.outliers import detected, side
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, doubles, flat, op
 from modelkit.convert.estimators.trees import Tree, sum_of_leaves
 
@@ -28,7 +29,26 @@ def isolation(
     every = _depth_of_all(estimator)
     share = over(added, every) if every else _ones(added)
     score = op.neg(op.pow(doubles(2.0), op.neg(share)))
-    return detected(score, estimator.offset_)
+    found = detected(estimator, columns, at, score)
+    if not every:
+        return found
+    # Sums are equal to the last bit, and scores are not.
+    least = _least_sum(every, float(estimator.offset_))
+    return replace(found, label=side(minus(added, least), least=True))
+
+
+def _least_sum(every: float, offset: float) -> float:
+    """The least sum of depths whose score comes to the offset in the source."""
+    low = 0
+    high = int(np.array(np.inf).view(np.int64))
+    while low < high:
+        middle = (low + high) // 2
+        depth = np.array([middle]).view(np.float64)
+        if (-(2.0 ** -(depth / every)) - offset >= 0).all():
+            high = middle
+        else:
+            low = middle + 1
+    return float(np.array(low).view(np.float64))
 
 
 def _isolating(estimator: Any) -> list[Tree]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.equals import HIGHEST, NEGLIGIBLE, SPLIT, near_equal
 from modelkit.convert.estimators.distances import from_training, metric_of
-from modelkit.convert.estimators.equals import HIGHEST, NEGLIGIBLE, SPLIT, near_equal
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,

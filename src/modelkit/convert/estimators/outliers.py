@@ -5,31 +5,53 @@ IsolationForest is in isolation.py.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.cast import Array
+from modelkit.convert.asking import allowed_to_fail
 from modelkit.convert.estimators.arithmetic import minus, over, plus, times
 from modelkit.convert.estimators.neighbors import closest
+from modelkit.convert.estimators.rounding import between_values
 from modelkit.convert.estimators.support import dense, kernels
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, flat, op
+from modelkit.convert.outputs import ask
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-def detected(scores: Var, offset: Any) -> Answer:
-    """What a detector answers by its scores, which are those of rows inside from its offset on."""
-    decision = minus(scores, float(np.ravel(offset)[0]))
+def detected(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+    scores: Var,
+) -> Answer:
+    """What a detector answers by its scores, which are those of rows inside from its offset on.
+
+    The offset is often the score of many rows of training.
+    """
+    offset = float(np.ravel(estimator.offset_)[0])
+    apart = between_values(offset, _own_scores(estimator, at.rows_of(columns)))
     return Answer(
-        label=_side(decision, least=True),
-        decision=decision,
+        label=side(minus(scores, apart), least=True),
+        decision=minus(scores, offset),
         score_samples=scores,
     )
 
 
-def _side(decision: Var, *, least: bool) -> Var:
+def _own_scores(estimator: Any, rows: Any) -> Array:
+    """The scores of rows of the example by the detector itself; none where these are not known."""
+    if rows is not None:
+        with suppress(ConversionError), allowed_to_fail():
+            return np.asarray(ask(estimator, "score_samples", rows), np.float64)
+    return np.zeros(0)
+
+
+def side(decision: Var, *, least: bool) -> Var:
     """1 for rows inside, whose decision is above 0, or at `least` that; -1 for those outside."""
     inside = (op.greater_or_equal if least else op.greater)(
         decision,
@@ -59,7 +81,7 @@ def support_vectors(estimator: Any, columns: Columns, at: Converting) -> Answer:
     )
     offset = doubles(float(np.ravel(estimator.offset_)[0]))
     return Answer(
-        label=_side(decision, least=False),
+        label=side(decision, least=False),
         decision=decision,
         score_samples=plus(decision, offset),
     )
@@ -75,7 +97,7 @@ def linear(estimator: Any, columns: Columns, at: Converting) -> Answer:
     )
     decision = flat(minus(product, offset))
     return Answer(
-        label=_side(decision, least=True),
+        label=side(decision, least=True),
         decision=decision,
         score_samples=plus(decision, float(offset[0])),
     )
@@ -91,7 +113,7 @@ def envelope(estimator: Any, columns: Columns, at: Converting) -> Answer:
         constant([1], np.int64),
         keepdims=0,
     )
-    return detected(op.neg(squares), estimator.offset_)
+    return detected(estimator, columns, at, op.neg(squares))
 
 
 def local_factor(estimator: Any, columns: Columns, at: Converting) -> Answer:
@@ -123,7 +145,7 @@ def local_factor(estimator: Any, columns: Columns, at: Converting) -> Answer:
         constant([1], np.int64),
         keepdims=0,
     )
-    return detected(op.neg(ratios), estimator.offset_)
+    return detected(estimator, columns, at, op.neg(ratios))
 
 
 def _density(reached: Var) -> Var:

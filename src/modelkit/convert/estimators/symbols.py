@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from modelkit.convert.estimators.arithmetic import choose
+from modelkit.convert.estimators.arithmetic import choose, over, row_sums
 from modelkit.convert.estimators.elementary import BINARY, COMPARING, LOGICAL, UNARY
 from modelkit.convert.estimators.tensors import (
     Var,
@@ -21,6 +21,7 @@ from modelkit.convert.estimators.tensors import (
     column,
     constant,
     dtype_of,
+    flat,
     joined,
     op,
     picked,
@@ -291,6 +292,23 @@ def _reduced(reduce: Callable[..., Var]) -> Callable[..., Symbol]:
     return of_rows
 
 
+def _sum(
+    tensor: Var,
+    _: Var,
+    keepdims: int,
+) -> Var:
+    found = row_sums(tensor)
+    return found if keepdims else flat(found)
+
+
+def _mean(
+    tensor: Var,
+    axes: Var,
+    keepdims: int,
+) -> Var:
+    return over(_sum(tensor, axes, keepdims), width(tensor))
+
+
 def _extreme(reduce: Callable[..., Var]) -> Callable[..., Var]:
     """The largest or smallest number of each row, and a missing one where there is any."""
 
@@ -322,11 +340,11 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.fix: np.trunc,
     np.hstack: _beside,
     np.max: _reduced(_extreme(op.reduce_max)),
-    np.mean: _reduced(op.reduce_mean),
+    np.mean: _reduced(_mean),
     np.min: _reduced(_extreme(op.reduce_min)),
     np.nan_to_num: _nan_to_num,
     np.prod: _reduced(op.reduce_prod),
     np.round: _round,
-    np.sum: _reduced(op.reduce_sum),
+    np.sum: _reduced(_sum),
     np.where: _where,
 }

@@ -7,6 +7,7 @@ that imports it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -278,6 +279,15 @@ def width(tensor: Var) -> int:
 def cast(tensor: Var, dtype: Any) -> Var:
     """The same numbers in another dtype."""
     return tensor if dtype_of(tensor) == dtype else op.cast(tensor, to=dtype)
+
+
+def in_dtypes(matrix: Var, dtypes: Sequence[np.dtype[Any]]) -> list[Var]:
+    """A matrix as matrices side by side: those of its columns that are float32, and the others."""
+    parts = []
+    for single, run in groupby(range(len(dtypes)), lambda place: dtypes[place] == np.float32):
+        (part,) = Columns((matrix,)).take(list(run)).parts
+        parts.append(cast(part, np.float32 if single else dtype_of(matrix)))
+    return parts
 
 
 def joined(tensors: Sequence[Var], axis: int = 1) -> Var:

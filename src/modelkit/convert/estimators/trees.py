@@ -70,6 +70,36 @@ def stump(mode: int = LEQ) -> Tree:
     )
 
 
+def halves(bounds: Array) -> Tree:
+    """A balanced tree whose leaves hold, as their thresholds, how many bounds are below a value."""
+    leaf = (0.0, -1, -1)
+    nodes: list[tuple[float, int, int]] = [leaf]
+    todo = [(0, 0, len(bounds))]
+    while todo:
+        node, low, high = todo.pop()
+        if low == high:
+            nodes[node] = (float(low), -1, -1)
+            continue
+        middle = (low + high) // 2
+        left = len(nodes)
+        right = left + 1
+        nodes[node] = (float(bounds[middle]), left, right)
+        todo += [(left, low, middle), (right, middle + 1, high)]
+        nodes += [leaf, leaf]
+    threshold, left_of, right_of = (np.array(values) for values in zip(*nodes, strict=True))
+    none = np.zeros(
+        len(nodes),
+        np.int64,
+    )
+    return Tree(
+        none,
+        threshold,
+        none.astype(bool),
+        left_of,
+        right_of,
+    )
+
+
 def rounded_down(thresholds: Array) -> Array:
     """The largest float32 up to each threshold: `x <= t` holds for the same rows of float32."""
     with np.errstate(over="ignore"):

@@ -81,10 +81,6 @@ def compare(
     found = Differences()
     if TIES in truth:
         found.ties += int(truth[TIES].sum())
-    scores = truth.get(
-        DECISION,
-        truth.get("probabilities"),
-    )
     for name, expected in truth.items():
         if name in (DECISION, TIES):
             continue
@@ -108,19 +104,33 @@ def compare(
                 float(np.max(gap / size, initial=0.0)),
             )
         else:
-            rows = _differing(expected, got[name])
-            ties = 0
-            if scores is not None and len(rows):
-                ties = int(_is_tied(scores[rows], rtol, atol).sum())
-            found.ties += ties
-            found.flips += len(rows) - ties
+            differs = expected.reshape(len(expected), -1) != got[name].reshape(len(expected), -1)
+            wrong = np.zeros(len(expected), bool)
+            for label, own in enumerate(differs.T):
+                scores = _scores(truth, label if expected.ndim > 1 else None)
+                rows = np.flatnonzero(own)
+                if scores is not None:
+                    rows = rows[~_is_tied(scores[rows], rtol, atol)]
+                wrong[rows] = True
+            found.ties += int((differs.any(axis=1) & ~wrong).sum())
+            found.flips += int(wrong.sum())
     return found
 
 
-def _differing(expected: Array, got: Array) -> Array:
-    """The rows whose labels differ."""
-    differs = expected.reshape(len(expected), -1) != got.reshape(len(expected), -1)
-    return np.flatnonzero(differs.any(axis=1))
+def _scores(truth: Answers, label: int | None) -> Array | None:
+    """The scores that a source decides a label by: one of several has its own. None for none."""
+    decision = truth.get(DECISION)
+    probabilities = truth.get("probabilities")
+    if label is None:
+        return probabilities if decision is None else decision
+    own = truth.get(f"probabilities_{label}")
+    if own is not None:
+        return own if own.shape[1] > 1 else None
+    if decision is not None and decision.ndim > 1 and decision.shape[1] > label:
+        return decision[:, label]
+    if probabilities is not None and probabilities.shape[1] > label:
+        return 2 * probabilities[:, label] - 1
+    return None
 
 
 def _is_tied(

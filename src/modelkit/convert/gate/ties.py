@@ -2,7 +2,7 @@
 
 Which of them scikit-learn takes depends on the tree or the heap it searches with, on the number of
 rows and on threads. So a graph is compared with its source as it answers when those come first that
-come first among the rows of fit: see `estimators/equals.py`. Distances are those of scikit-learn's
+come first among the rows of fit: see `convert/equals.py`. Distances are those of scikit-learn's
 own choice, or that choice stays; so a graph that finds other neighbours is still refused.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.equals import NEGLIGIBLE, coarse, near_equal, nearest_first
+from modelkit.convert.equals import NEGLIGIBLE, coarse, near_equal, nearest_first
 from modelkit.convert.gate.compare import Answers
 from modelkit.convert.source import DECISION, TIES
 
