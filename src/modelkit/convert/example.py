@@ -13,6 +13,7 @@ import numpy as np
 from modelkit.cast import Array, is_a
 from modelkit.convert.boosting import trained_names
 from modelkit.convert.dtypes import columns_of
+from modelkit.convert.outputs import Classes, Role, read_roles
 from modelkit.convert.steps import with_parts
 from modelkit.convert.tables import ASKED, as_table, dense_table, same_answers
 from modelkit.convert.unread import narrowed, read_places
@@ -46,6 +47,42 @@ class Example:
     def answer(self, ask: Ask, rows: Any) -> Any:
         """What the estimator says to rows like `rows`."""
         return ask(self.estimator, self._whole(rows))
+
+    def roles(self, few: Any) -> tuple[tuple[Role, ...], Classes | None]:
+        """The outputs of the estimator and its classes, by its answer to few rows.
+
+        Raises ConversionError, also where it answers the whole example alone.
+        """
+        try:
+            return self.answer(read_roles, few)  # type: ignore[no-any-return]  # what read_roles gives
+        except ConversionError as error:
+            if not self._answers_all():
+                raise
+            raise ConversionError(
+                f"the model answers the whole example, and fails on {len(few)} rows of it: its answer to a row "
+                "depends on the rows beside it, as shift, rolling and bfill make it; make such columns before "
+                "the pipeline, and fit and save the model on them"
+            ) from error
+
+    def _answers_all(self) -> bool:
+        try:
+            self.answer(read_roles, self.rows)
+        except ConversionError:
+            return False
+        return True
+
+    def without(self, unread: Collection[str]) -> Example:
+        """The example without columns that nothing reads; itself where its answers depend on them."""
+        kept = [at for at, column in enumerate(self.columns) if column.name not in unread]
+        if not 0 < len(kept) < len(self.columns):
+            return self
+        few = replace(
+            self,
+            rows=self.rows.iloc[:, kept],
+            columns=[self.columns[at] for at in kept],
+            ignored=(*self.ignored, *unread),
+        )
+        return few if _answers_alike(few) else self
 
     def _whole(self, rows: Any) -> Any:
         """Rows as the estimator takes them: texts as a vector, a frame with all its columns."""

@@ -15,7 +15,7 @@ from modelkit.convert.example import Example, read_example, widened
 from modelkit.convert.gate.rows import Rows, Table, rows_of
 from modelkit.convert.gate.ties import choosing, with_ties
 from modelkit.convert.notes import Equivalents, Notes
-from modelkit.convert.outputs import Role, read_roles, truth
+from modelkit.convert.outputs import Role, truth
 from modelkit.convert.places import place_of_last
 from modelkit.convert.source import Converter, Prefix, Source
 from modelkit.convert.steps import (
@@ -27,7 +27,7 @@ from modelkit.convert.steps import (
     last_step,
 )
 from modelkit.signature import Signature
-from modelkit.spec import Column, TensorSpec
+from modelkit.spec import TIMES, Column, TensorSpec
 
 LIBRARIES = {
     "sklearn": "scikit-learn",
@@ -36,6 +36,7 @@ LIBRARIES = {
     "lightgbm": "LightGBM",
     "catboost": "CatBoost",
 }
+APART = ("string", *TIMES)  # dtypes of columns that are never one tensor with others
 # Names of outputs, which no input can have.
 TAKEN = (
     "label",
@@ -88,12 +89,20 @@ def from_sklearn(
     known = coded | boosting.catboost_values(estimator, rows)
     inputs = _inputs(shown.columns, numbers, known)
     few = rows_of(rows).spread(2).raw
-    roles, classes = shown.answer(read_roles, few)
+    roles, classes = shown.roles(few)
     nones = _inputs_of_none(rows_of(rows), inputs)
     graph = composed(
         shown.reader, inputs, roles, _by_input(inputs, known), nones, converters=converters
     )
     roles = _given(roles, graph.outputs)
+    told = _told_categories(shown, coded)
+    unread = [spec for spec in inputs if spec.dtype in APART and spec.name in graph.unread()]
+    narrower = shown.without([spec.columns[0].name for spec in unread])
+    if narrower is not shown:
+        shown = narrower
+        few = rows_of(shown.rows).spread(2).raw
+        graph = graph.without([spec.name for spec in unread])
+        inputs = [spec for spec in inputs if spec not in unread]
     signature = Signature(
         tuple(inputs),
         graph.outputs,
@@ -103,10 +112,11 @@ def from_sklearn(
     return Source(
         graph.proto,
         signature,
-        rows=rows,
+        rows=shown.rows,
+        given=example,
         against=against,
         truth=_truth_of(shown, few, roles),
-        categories=_told_categories(shown, coded),
+        categories=told,
         closed=boosting.miscoded(estimator, coded),
         rounds=graph.narrow,
         texts=graph.texts,
@@ -239,12 +249,12 @@ def _inputs(
     numbers: str,
     coded: Container[str] = (),
 ) -> list[TensorSpec]:
-    """One tensor for columns of numbers alone; one a column if there are strings or categories.
+    """One tensor for columns of numbers alone; one a column if there are strings, times or categories.
 
     Numbers that are categories are never rounded. Such a tensor is called as its column is, where a
     graph may call it so.
     """
-    if all(column.dtype != "string" and column.name not in coded for column in columns):
+    if all(column.dtype not in APART and column.name not in coded for column in columns):
         return [TensorSpec("X", numbers, ("batch", len(columns)), tuple(columns))]
     specs: list[TensorSpec] = []
     for place, column in enumerate(columns):
@@ -252,8 +262,8 @@ def _inputs(
         taken |= {other.name for other in columns if other is not column}
         name = _input_name(column, place, taken)
         dtype = numbers
-        if column.dtype == "string":
-            dtype = "string"
+        if column.dtype in APART:
+            dtype = column.dtype
         elif column.name in coded:
             dtype = "float64"
         specs.append(TensorSpec(name, dtype, ("batch", 1), (column,)))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from modelkit.cast import MISSING, is_a, is_missing
+from modelkit.errors import ConversionError
 
 # Estimators that compare their rows in float32.
 NARROW_MODULES = ("sklearn.tree.", "sklearn.ensemble.", "xgboost.", "catboost.")
@@ -95,6 +96,13 @@ def found_by_search(estimator: Any) -> Any:
     """
     search = is_a(estimator, "sklearn.model_selection._search", "BaseSearchCV")
     if search and overridden_verb(estimator) is None:
+        if not hasattr(estimator, "best_estimator_"):
+            kind = type(estimator).__name__
+            raise ConversionError(
+                f"{kind}(refit=False) fits no estimator that could answer rows: search with "
+                "refit=True, or fit the estimator with best_params_ and save that",
+                step=kind,
+            )
         return estimator.best_estimator_
     return estimator
 

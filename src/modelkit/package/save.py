@@ -11,6 +11,7 @@ from modelkit import golden as golden_rows
 from modelkit.convert.notes import Equivalents, NamesByInput, Notes
 from modelkit.convert.preprocess import Preprocess
 from modelkit.convert.sklearn import is_estimator
+from modelkit.embedding.encoder import TextEncoder
 from modelkit.errors import ConversionError
 from modelkit.manifest import (
     FORMAT,
@@ -27,10 +28,7 @@ from modelkit.proto import opsets, row_bytes
 from modelkit.signature import Feeds, Signature, coerce_as
 
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu")  # those that write every package
-PROVERS = {
-    "onnx": (encoders.PROVER, graphs.PROVER),
-    "joblib": (pickled.PROVER,),
-}
+FORMATS = ("onnx", "joblib")
 
 
 def save(  # noqa: PLR0913 - what the design names, all but two by keyword
@@ -131,8 +129,12 @@ def _prove(
     domains: Collection[str],
     notes: Notes,
 ) -> Proven:
-    """The model in the bytes of a package, by the first prover of the format that owns it."""
-    if format not in PROVERS:
+    """The model in the bytes of a package.
+
+    Raises ConversionError, or its subclass ParityError, for a model that cannot be saved, and
+    GraphError for what a package may not hold.
+    """
+    if format not in FORMATS:
         raise ConversionError(
             f"format {format!r} is unknown; use 'onnx', or 'joblib' for what cannot be converted"
         )
@@ -146,11 +148,13 @@ def _prove(
             "converters= says what classes of estimators compute, and is for estimators with format='onnx'; "
             "leave it out"
         )
-    owner = next(prover for prover in PROVERS[format] if prover.owns(model))
-    if owner is graphs.PROVER:
-        return graphs.prove_noted(model, example, golden, domains, notes)
-    notes.refuse("an encoder" if format == "onnx" else "an estimator")
-    return owner.prove(model, example, golden, domains)
+    if format == "joblib":
+        notes.refuse("an estimator")
+        return pickled.prove_estimator(model, example)
+    if isinstance(model, TextEncoder):
+        notes.refuse("an encoder")
+        return encoders.prove_encoder(model, example, domains)
+    return graphs.prove_graph(model, example, golden, domains, notes)
 
 
 def _described(proven: Proven, feeds: Feeds) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -30,7 +30,7 @@ from modelkit.convert.estimators.tensors import (
 )
 from modelkit.convert.notes import Equivalents
 from modelkit.convert.outputs import Role, class_values
-from modelkit.spec import TensorSpec
+from modelkit.spec import TIMES, TensorSpec
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import Texts
 
@@ -58,6 +58,29 @@ class Composed:
     texts: Texts | None
     terms: tuple[Terms, ...]
 
+    def unread(self) -> set[str]:
+        """The inputs that no node reads."""
+        read = set(_read_names(self.proto.graph))
+        return {value.name for value in self.proto.graph.input} - read
+
+    def without(self, unread: Collection[str]) -> Composed:
+        """The same without some of these inputs."""
+        kept = [value for value in self.proto.graph.input if value.name not in unread]
+        del self.proto.graph.input[:]
+        self.proto.graph.input.extend(kept)
+        if self.texts is None:
+            return self
+        passed = tuple(name for name in self.texts.passed if name not in unread)
+        return replace(self, texts=replace(self.texts, passed=passed))
+
+
+def _read_names(graph: onnx.GraphProto) -> Iterator[str]:
+    """The names of the tensors that the nodes of a graph read, in graphs inside it too."""
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            yield from _read_names(attribute.g)
+
 
 def composed(
     estimator: Any,
@@ -77,7 +100,8 @@ def composed(
     """
     arguments = {spec.name: argument(spec) for spec in inputs}
     find = partial(converter_of_estimator, converters=converters)
-    at = Converting(find, arguments, categories, nones)
+    times = {spec.name: spec.dtype for spec in inputs if spec.dtype in TIMES}
+    at = Converting(find, arguments, categories, nones, times)
     answer = at.answer(estimator, Columns(tuple(arguments.values())))
     roles = tuple(role for role in roles if not role.optional or _has(answer, role))
     with at.inside(estimator):
@@ -119,7 +143,8 @@ def _texts(at: Converting, outputs: dict[str, Var]) -> Texts | None:
 
 def _makes_columns(graph: onnx.GraphProto) -> bool:
     """Whether a graph makes a column of each term, as `Converting.table_of` does."""
-    return any(node.op_type == "ScatterElements" for node in graph.node)
+    scatters = (node for node in graph.node if node.op_type == "ScatterElements")
+    return any(attribute.s == b"add" for node in scatters for attribute in node.attribute)
 
 
 def _dtype(tensor: Var) -> str:
