@@ -33,6 +33,7 @@ LIBRARIES = {
     "lightgbm": "LightGBM",
     "catboost": "CatBoost",
 }
+ROWS_OF_STEPS = 256  # by which it is seen what each step is given
 # Names of outputs, which no input can have.
 TAKEN = (
     "label",
@@ -85,7 +86,9 @@ def from_sklearn(
     roles, classes = shown.answer(read_roles, few)
     reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
     nones = _inputs_of_none(rows_of(rows), inputs)
-    graph = composed(reading, inputs, roles, _by_input(inputs, known), nones)
+    some = rows_of(rows).spread(ROWS_OF_STEPS).raw
+    some = some[:, 0] if shown.texts else some
+    graph = composed(reading, inputs, roles, _by_input(inputs, known), nones, some)
     roles = _given(roles, graph.outputs)
     signature = Signature(
         tuple(inputs),

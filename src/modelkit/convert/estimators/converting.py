@@ -77,6 +77,7 @@ class Converting:
         arguments: the inputs of the graph, by name.
         categories: those of inputs that are columns of pandas categories, by name.
         nones: the inputs of texts whose missing values are None, and not NaN.
+        received: the rows that each FunctionTransformer is given, by its `id`.
     """
 
     def __init__(
@@ -85,11 +86,13 @@ class Converting:
         arguments: dict[str, Var],
         categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
         nones: Collection[str] = (),
+        received: Mapping[int, Any] = MappingProxyType({}),
     ) -> None:
         self._converter_of = converter_of
         self.arguments = arguments
         self._categories = categories
         self.nones = nones
+        self.received = received
         self.narrow = False
         self.terms: list[Terms] = []
         self.filled: dict[str, Var] = {}
