@@ -34,6 +34,7 @@ LIBRARIES = {
     "catboost": "CatBoost",
 }
 APART = ("string", *TIMES)  # dtypes of columns that are never one tensor with others
+ROWS_OF_STEPS = 256  # by which it is seen what each step is given
 # Names of outputs, which no input can have.
 TAKEN = (
     "label",
@@ -86,7 +87,9 @@ def from_sklearn(
     roles, classes = shown.answer(read_roles, few)
     reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
     nones = _inputs_of_none(rows_of(rows), inputs)
-    graph = composed(reading, inputs, roles, _by_input(inputs, known), nones)
+    some = rows_of(rows).spread(ROWS_OF_STEPS).raw
+    some = some[:, 0] if shown.texts else some
+    graph = composed(reading, inputs, roles, _by_input(inputs, known), nones, some)
     roles = _given(roles, graph.outputs)
     told = _told_categories(shown, coded)
     unread = [spec for spec in inputs if spec.dtype in APART and spec.name in graph.unread()]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.convert.estimators.converting import Converting
+from modelkit.convert.estimators.functions import received_by
 from modelkit.convert.estimators.table import converter_of_estimator
 from modelkit.convert.estimators.tensors import (
     STRING,
@@ -86,16 +87,19 @@ def composed(
     roles: tuple[Role, ...],
     categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
     nones: Collection[str] = (),
+    rows: Any = None,
 ) -> Composed:
     """The graph of an estimator over inputs, and the categories of those that have some.
 
-    `nones` are the inputs of texts whose missing values are None.
+    `nones` are the inputs of texts whose missing values are None, and `rows` some that the
+    estimator takes.
 
     Raises ConversionError.
     """
     arguments = {spec.name: argument(spec) for spec in inputs}
     times = {spec.name: spec.dtype for spec in inputs if spec.dtype in TIMES}
-    at = Converting(converter_of_estimator, arguments, categories, nones, times)
+    received = {} if rows is None else received_by(estimator, rows)
+    at = Converting(converter_of_estimator, arguments, categories, nones, times, received)
     answer = at.answer(estimator, Columns(tuple(arguments.values())))
     roles = tuple(role for role in roles if not role.optional or _has(answer, role))
     with at.inside(estimator):

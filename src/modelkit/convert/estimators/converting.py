@@ -79,6 +79,7 @@ class Converting:
         categories: those of inputs that are columns of pandas categories, by name.
         nones: the inputs of texts whose missing values are None, and not NaN.
         times: the dtypes of inputs of times, by name.
+        received: the rows that each FunctionTransformer is given, by its `id`.
     """
 
     def __init__(
@@ -88,11 +89,13 @@ class Converting:
         categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
         nones: Collection[str] = (),
         times: Mapping[str, str] = MappingProxyType({}),
+        received: Mapping[int, Any] = MappingProxyType({}),
     ) -> None:
         self._converter_of = converter_of
         self.arguments = arguments
         self._categories = categories
         self.nones = nones
+        self.received = received
         self.narrow = False
         self.terms: list[Terms] = []
         self.filled: dict[str, Var] = {}

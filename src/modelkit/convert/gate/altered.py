@@ -106,6 +106,19 @@ def strange_codes(known: Known, step: float) -> Change:
         if hasattr(rows.dtypes[i], "categories"):
             assert isinstance(rows, FrameRows)  # noqa: S101 - arrays have none
             return rows.with_categories(i, found)
-        return found
+        return _in_few_bits(found, rows.dtypes[i])
 
     return change
+
+
+def _in_few_bits(numbers: Array, dtype: Any) -> Array:
+    """Numbers in the dtype of a column of small integers, which wrap around where others do not."""
+    if (
+        not isinstance(dtype, np.dtype)
+        or dtype.kind not in "iu"
+        or dtype.itemsize == np.int64().itemsize
+    ):
+        return numbers
+    ends = np.iinfo(dtype)
+    whole: Array = np.clip(np.rint(numbers), ends.min, ends.max)
+    return whole.astype(dtype)
