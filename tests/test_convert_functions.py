@@ -1,5 +1,8 @@
 """FunctionTransformer: functions of arrays, by what they compute."""
 
+import datetime as dt
+import os
+import time
 from functools import partial
 
 import numpy as np
@@ -24,6 +27,46 @@ EXAMPLE = RNG.normal(size=(200, 3))
 FRESH = np.concatenate([RNG.normal(size=(100, 3)) * 3, np.rint(RNG.normal(size=(20, 3)))])
 
 
+def year():
+    return dt.datetime.now().year  # noqa: DTZ005 - as people write it
+
+
+class Aged:
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, x):
+        return (self.year() - x) / self.by
+
+    def year(self):
+        return year()
+
+
+class Scaled(Aged):
+    def __call__(self, x):
+        return np.c_[np.asarray(x) / self.by, np.ones(len(x))]
+
+
+def writing(x):
+    global SEEN  # noqa: PLW0603 - which is refused
+    SEEN = len(x)
+    return x
+
+
+def into_view(x):
+    x = x.copy()
+    first = x[:, 0]
+    first[:] = 1
+    return x
+
+
+def caught(x):
+    try:
+        return x.choose([1])
+    except Exception:  # noqa: BLE001 - as people write it
+        return x
+
+
 def by_api(x):
     xp = x.__array_namespace__()
     return xp.log1p(xp.abs(x))
@@ -33,6 +76,21 @@ def assigned(x):
     x = x.copy()
     x[x < 0] = 0
     return x
+
+
+def columns_written(x):
+    x = np.asarray(x, float).copy()
+    x[:, 0] = np.log1p(np.abs(x[:, 0]))
+    x[x[:, 1] > 0, 2] = 5
+    x[:, 1:] += 1
+    return x
+
+
+def filled(x):
+    out = np.zeros((x.shape[0], 2))
+    out[:, 0] = x[:, 1]
+    out[x[:, 0] > 0, 1] = 1
+    return out
 
 
 WRITTEN = {
@@ -51,9 +109,49 @@ WRITTEN = {
     "signed log": lambda x: np.sign(x) * np.log1p(np.abs(x)),
     "cut off": partial(np.clip, a_min=-0.5, a_max=0.5),
     "expit": expit,
+    "by the array API": by_api,
+    "written into": assigned,
+    "of an object": Scaled(4.0),
+    "as an array": lambda x: np.array(x, dtype=float)[:, :2] * 2,
+    "beside by c_": lambda x: np.c_[x[:, 0] / (x[:, 1] ** 2 + 1), x[:, [2]]],
+    "its shape": lambda x: np.column_stack([x[:, i] ** 2 for i in range(x.shape[1])]).reshape(
+        x.shape[0], -1
+    ),
+    "outer": lambda x: (x[:, :, None] * x[:, None, :]).reshape(len(x), -1),
+    "stacked": lambda x: np.hstack(
+        [np.stack([x[:, 0], x[:, 1]], axis=1), np.vstack([x[:, 0], x[:, 2]]).T]
+    ),
+    "select": lambda x: np.select([x < -1, x < 1], [-1.0, x], 2.0),
+    "tables": lambda x: np.c_[
+        np.digitize(x, [-1, 0, 1]),
+        np.searchsorted([-1, 0, 1], x),
+        np.interp(x, [-1, 0, 2], [0, 3, 1]),
+    ],
+    "is in": lambda x: np.isin(x, [-1.0, 0.0, 1.0]),
+    "weights": lambda x: np.c_[x @ np.eye(3)[:, :2], np.dot(x, [1.0, 2.0, 3.0])],
+    "of rows": lambda x: np.c_[
+        x.std(axis=1),
+        np.linalg.norm(x, axis=1),
+        np.median(x, axis=1),
+        np.nanmean(x, axis=1),
+        x.argmax(axis=1),
+    ],
+    "along rows": lambda x: np.c_[np.cumsum(x, axis=1), np.diff(x, axis=1), np.sort(x, axis=1)],
+    "moved": lambda x: np.c_[
+        np.delete(x, 1, axis=1), np.tile(x, 2), np.flip(x, axis=1), np.take(x, [0, 2], axis=1)
+    ],
+    "angles": lambda x: np.c_[
+        np.arctan(x),
+        np.arctan2(x[:, 0], x[:, 1]),
+        np.arcsin(np.clip(x / 9, -1, 1)),
+        np.arccos(np.clip(x / 9, -1, 1)),
+    ],
+    "columns written": columns_written,
+    "made and filled": filled,
+    "divided where": lambda x: np.divide(x, x[:, :1], out=np.zeros_like(x), where=x[:, :1] > 0),
+    "whole numbers divided": lambda x: np.rint(x).astype(int) // np.rint(x[:, :1]).astype(int),
     "clipped logit": lambda x: logit(np.clip(expit(x), 0.01, 0.99)),
 }
-BY_NDONNX = {"by the array API": by_api, "written into": assigned}
 
 
 def served(model, example, tmp_path):
@@ -79,12 +177,6 @@ def test_functions_of_numpy(name, tmp_path):
 @pytest.mark.parametrize("name", WRITTEN)
 def test_functions_of_ones_own(name, tmp_path):
     assert_same(FunctionTransformer(WRITTEN[name]), tmp_path)
-
-
-@pytest.mark.parametrize("name", BY_NDONNX)
-def test_functions_that_ndonnx_follows(name, tmp_path):
-    pytest.importorskip("ndonnx")
-    assert_same(FunctionTransformer(BY_NDONNX[name]), tmp_path)
 
 
 def test_options_of_a_function(tmp_path):
@@ -126,12 +218,32 @@ def test_tangents(tmp_path):
 
 
 REFUSED = {
-    "a branch": (lambda x: x if x[0, 0] > 0 else -x, "some of the rows"),
+    "a branch": (lambda x: x if x[0, 0] > 0 else -x, "or of some of them"),
     "all rows": (lambda x: x - x.mean(axis=0), "numbers of all rows together"),
     "a vector": (lambda x: x[:, 0], "add reshape"),
-    "no operator": (np.arctan, "it uses numpy.arctan; write it"),
-    "chance": (lambda x: x + np.random.default_rng().normal(), "gives other numbers than"),
-    "rows counted": (lambda x: np.ones((len(x), 1)), "the number of rows"),
+    "no operator": (lambda x: np.sinc(x) + 1, r"`np.sinc\(x\)`, it uses numpy.sinc"),
+    "chance": (
+        lambda x: x + np.random.default_rng().normal(),
+        "numpy.random.default_rng, which would be",
+    ),
+    "rows counted": (lambda x: x * len(x), "other numbers than the function itself: for"),
+    "the order of rows": (lambda x: x[::-1], "rows in another order"),
+    "a global name": (writing, "writes a global name"),
+    "a view written into": (into_view, "other numbers"),
+    "a refusal caught": (caught, r"`x.choose`, it uses ndarray.choose"),
+    "a number of numbers": (lambda x: x.astype(str), "only numbers"),
+    "the clock": (lambda x: x + time.time(), "time.time, which would be"),
+    "the day": (
+        lambda x: dt.date.today().year - x,  # noqa: DTZ011
+        "date.today, which would be",
+    ),
+    "the day, elsewhere": (lambda x: year() - x, "datetime.now, which would be"),
+    "the environment": (lambda x: x * int(os.environ.get("K", "1")), "would be the same for ever"),
+    "an object's clock": (Aged(3), "datetime.now, which would be"),
+    "a type": (
+        lambda x: np.asarray(x, np.float32).sum(axis=1, keepdims=True),
+        r"write it of X.astype\(float\)",
+    ),
 }
 
 
@@ -151,6 +263,15 @@ def in_place(frame):
     return frame
 
 
+def rows_where(frame):
+    frame = frame.copy()
+    frame.loc[frame["a"] > 1, "a"] = 1
+    frame[frame < -1] = -1
+    frame[["b", "c"]] = frame[["c", "b"]].to_numpy()
+    del frame["a"]
+    return frame
+
+
 OF_FRAMES = {
     "ratio": lambda f: (f["a"] / f["b"]).to_frame(),
     "chosen": lambda f: f[["c", "a"]],
@@ -162,6 +283,29 @@ OF_FRAMES = {
     "applied": lambda f: f.apply(np.arcsinh),
     "numbers alone": lambda f: f.to_numpy()[:, 1:] ** 2,
     "two frames": lambda f: f - f.round(1),
+    "guarded": lambda f: f.replace(-1, 7) if isinstance(f, pd.DataFrame) else f,
+    "guarded otherwise": lambda f: f * 2 if type(f) is pd.DataFrame else f.nothing(),
+    "columns it has": lambda f: (
+        f * 2 if hasattr(f, "columns") and "a" in f.columns and len(f) else f
+    ),
+    "rows where": rows_where,
+    "cases": lambda f: f.assign(
+        d=f["a"].between(-1, 1), e=f["b"].isin([-1, 0]), g=f["c"].round().map({0: 5, 1: 6})
+    ),
+    "gaps": lambda f: f.where(f > 0).isna(),
+    "of its rows": lambda f: (
+        f.mask(f > 1).mean(axis=1).to_frame().assign(s=f.mask(f > 1).sum(axis=1), d=f.std(axis=1))
+    ),
+    "along": lambda f: f.div(f["a"], axis=0).sub([1, 2, 3]).rsub(1),
+    "made anew": lambda f: pd.concat(
+        [pd.DataFrame({"x": f["a"] * 2, "y": 3}), f.add_suffix("_")], axis=1
+    ),
+    "cut": lambda f: f.assign(k=pd.cut(f["a"], [-2, -1, 0, 2], labels=False), w=pd.isna(f["b"])),
+    "each row": lambda f: f.apply(lambda row: row["a"] / (row.b**2 + 1), axis=1).to_frame(),
+    "each column": lambda f: f.apply(lambda values: values.clip(0, 1)),
+    "renamed": lambda f: f.rename(columns={"a": "z"}).iloc[:, [1, 0]].loc[:, "b":"z"],
+    "as float32": lambda f: f.astype("float32") * 0.1,
+    "less a constant": lambda f: f - pd.Series({"c": 3.0, "a": 1.0, "b": 2.0}),
     "of numpy": np.tanh,
 }
 
@@ -173,12 +317,25 @@ def test_functions_of_frames(name, tmp_path):
     assert_same(FunctionTransformer(OF_FRAMES[name]), tmp_path, example, fresh)
 
 
+def new_column(frame):
+    frame = frame.copy()
+    frame.loc[frame["a"] > 1, "z"] = 1
+    return frame
+
+
 REFUSED_FRAMES = {
-    "rows": (lambda f: f[f["a"] > 0], "some of the rows"),
-    "aligned": (lambda f: f / f["a"], "together with one of its columns"),
-    "skipped gaps": (lambda f: f.sum(axis=1).to_frame(), "other numbers"),
-    "each row": (lambda f: f.apply(lambda row: row, axis=1), "applied to each row"),
-    "unknown": (lambda f: f.rank(), "the attribute 'rank'"),
+    "rows": (lambda f: f[f["a"] > 0], "chosen by their numbers"),
+    "aligned": (lambda f: f / f["a"], "a frame with a column"),
+    "each row": (
+        lambda f: f.apply(lambda row: 1 if row["a"] > 0 else 0, axis=1).to_frame(),
+        "a branch that depends",
+    ),
+    "unknown": (lambda f: f.rank(), r"in line \d+, `f.rank`, it uses DataFrame.rank"),
+    "caught": (lambda f: getattr(f, "rank", None) and f, "DataFrame.rank"),
+    "all rows": (lambda f: f - f.mean(), "write them down"),
+    "texts": (lambda f: f.astype(str), "only numbers can be followed"),
+    "a key": (lambda f: f.assign(k=f["a"].map(lambda v: {0: 1}[v])), "map"),
+    "some rows of a new column": (new_column, "a new column in some of the rows"),
 }
 
 
@@ -188,6 +345,59 @@ def test_functions_of_frames_that_cannot_be_followed_say_why(name, tmp_path):
     frame = pd.DataFrame(EXAMPLE, columns=list("abc"))
     with pytest.raises(ConversionError, match=reason):
         served(FunctionTransformer(written).fit(frame), frame, tmp_path)
+
+
+NARROW = {
+    "gap": lambda f: f.assign(gap=f["a"] - f["b"]),
+    "sum": lambda f: f.assign(sum=f["a"] + f["b"], by=f["a"] * 3, opposite=-f["b"]),
+    "cents": lambda f: f.assign(cents=f["a"] * f["b"], square=f["a"] ** 2),
+    "back to back": lambda f: f.to_numpy().astype("uint8").astype(float) / 2,
+    "shares": lambda f: f.div(f["a"], axis=0),
+    "left": lambda f: f.assign(left=f["a"] % f["b"], times=f["a"] // f["b"]),
+}
+
+
+@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "float32"])
+def test_numbers_of_few_bits_wrap_around_as_they_do_in_numpy(name, dtype, tmp_path):
+    rows = RNG.integers(1, 9, (120, 2))
+    example = pd.DataFrame(rows, columns=list("ab")).astype(dtype)
+    ends = np.iinfo(dtype) if np.dtype(dtype).kind in "iu" else np.iinfo(np.int16)
+    fresh = pd.DataFrame(
+        RNG.integers(ends.min, ends.max, (200, 2), endpoint=True), columns=list("ab")
+    ).astype(dtype)
+    model = FunctionTransformer(NARROW[name]).fit(example)
+    answer = served(model, example, tmp_path).predict(fresh)
+    with np.errstate(all="ignore"):
+        truth = np.asarray(model.transform(fresh), float)
+    np.testing.assert_allclose(answer, truth, rtol=1e-6 if dtype == "float32" else 1e-15)
+
+
+def test_a_value_that_stands_in_the_code_alone_is_tried(tmp_path):
+    """The example has no such value, and the function takes another way for a stand-in."""
+    odd = FunctionTransformer(
+        lambda x: (
+            np.asarray(x).choose([1])
+            if False
+            else np.where(x == -999, x.sum(axis=1, keepdims=True), x)
+        )
+    )
+    assert_same(odd, tmp_path, fresh=np.where(FRESH > 1, -999.0, FRESH))
+
+
+def test_a_function_behind_others_is_given_what_they_give(tmp_path):
+    frame = pd.DataFrame({"a": RNG.normal(size=90), "b": RNG.integers(0, 9, 90).astype("int8")})
+    named = FunctionTransformer(lambda f: f.assign(c=f["pass__b"] * f["pass__b"]))
+    columns = make_column_transformer((StandardScaler(), ["a"]), ("passthrough", ["b"]))
+    columns = columns.set_params(
+        transformers=[("scaled", StandardScaler(), ["a"]), ("pass", "passthrough", ["b"])]
+    )
+    model = make_pipeline(columns.set_output(transform="pandas"), named)
+    fresh = frame.assign(b=RNG.integers(-128, 127, 90).astype("int8"))
+    package = served(model.fit(frame), frame, tmp_path)
+    np.testing.assert_allclose(
+        package.predict(fresh), model.transform(fresh).to_numpy(float), rtol=1e-12
+    )
 
 
 def test_texts_are_refused(tmp_path):

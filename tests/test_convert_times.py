@@ -1,4 +1,4 @@
-"""Functions of users that take numbers of columns of times."""
+"""Functions of users over columns of times and of texts."""
 
 import datetime as dt
 
@@ -7,7 +7,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from helpers.packages import saved
-from sklearn.compose import make_column_transformer
+from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
@@ -143,6 +143,10 @@ WRITTEN = {
     "shifted": lambda f: (f["at"] + pd.Timedelta("36h")).dt.day.to_frame(),
     "holidays": holidays,
     "filled": filled,
+    "of another frame": lambda f: pd.concat(
+        [f[["x"]], pd.DataFrame({"m": pd.to_datetime(f["at"]).dt.month})], axis=1
+    ),
+    "each": lambda f: f["at"].apply(lambda time: time.weekday()).to_frame(),
     "one column of them": lambda f: f[["at"]].apply(lambda times: times.dt.month),
 }
 
@@ -159,7 +163,10 @@ REFUSED = {
     ),
     "texts of them": (lambda f: f["at"].dt.strftime("%Y").to_frame(), r"dt\.strftime"),
     "a zone": (lambda f: (f["at"].dt.tz_localize("UTC").dt.hour).to_frame(), r"dt\.tz_localize"),
-    "another type": (lambda f: f["at"].astype("int64").to_frame(), r"pd\.Timedelta\('1s'\)"),
+    "another type": (
+        lambda f: f["at"].astype("M8[s]").dt.year.to_frame(),
+        r"pd\.Timedelta\('1s'\)",
+    ),
     "neighbours": (lambda f: (f["at"] - f["at"].shift()).dt.days.fillna(0).to_frame(), "shift"),
     "the largest of all": (lambda f: (f["at"].max() - f["at"]).dt.days.to_frame(), "all|max"),
 }
@@ -241,3 +248,64 @@ def test_a_model_of_times_everywhere(tmp_path):
 
 def _plain(value):
     return value.to_pydatetime() if isinstance(value, dt.datetime) else value
+
+
+def cities(rows):
+    known = ["Ghent", "Sète", "Łódź", None]
+    frame = pd.DataFrame(
+        {
+            "city": RNG.choice(known, rows),
+            "kind": RNG.choice(["a", "b"], rows),
+            "x": RNG.normal(size=rows),
+        }
+    )
+    return frame.assign(at=pd.Timestamp("2026-01-01"))
+
+
+OF_TEXTS = {
+    "filled": lambda f: f[["city", "kind", "x"]].assign(city=f["city"].fillna("none")),
+    "all filled": lambda f: f[["city", "kind"]].fillna(""),
+    "equal": lambda f: f[["x"]].assign(
+        a=f["city"] == "Ghent", b=f["city"] != f["kind"], c=f["kind"].isin(["a", "z"])
+    ),
+    "mapped": lambda f: f[["x"]].assign(
+        n=f["city"].map({"Ghent": 1, "Sète": 2.5}).fillna(-1), gap=f["city"].isna()
+    ),
+    "mapped to texts": lambda f: f[["x"]].assign(
+        city=f["city"].map({"Ghent": "BE", "Sète": "FR"}).fillna("other")
+    ),
+    "replaced": lambda f: f[["x"]].assign(kind=f["kind"].replace({"a": "z"})),
+    "chosen": lambda f: np.where(f["kind"] == "a", f["x"], 0.0).reshape(-1, 1),
+}
+
+
+@pytest.mark.parametrize("dtype", [object, "str"])
+@pytest.mark.parametrize("name", OF_TEXTS)
+def test_functions_of_texts(name, dtype, tmp_path):
+    rows = cities(ROWS).astype({"city": dtype, "kind": dtype})
+    encoded = make_column_transformer(
+        (
+            OneHotEncoder(handle_unknown="ignore"),
+            make_column_selector(dtype_include=[object, "str"]),
+        ),
+        remainder="passthrough",
+    )
+    steps = [FunctionTransformer(OF_TEXTS[name])]
+    if isinstance(steps[0].transform(rows), pd.DataFrame):
+        steps.append(encoded)
+    model = make_pipeline(*steps, LinearRegression()).fit(rows, RNG.normal(size=ROWS))
+    _, package = saved(model, rows, tmp_path)
+    fresh = cities(300).astype({"city": dtype, "kind": dtype})
+    fresh.loc[::7, "city"] = "Nowhere"
+    np.testing.assert_allclose(package.predict(fresh), model.predict(fresh), rtol=1e-9, atol=1e-12)
+    assert "at" in package.signature.ignored
+
+
+def test_letters_are_refused_with_what_to_do(tmp_path):
+    upper = make_pipeline(
+        FunctionTransformer(lambda f: f[["kind"]].apply(lambda s: s.str.upper())), OneHotEncoder()
+    )
+    with pytest.raises(
+        ConversionError, match=r"str\.upper, for a graph changes no letters: do it before fit"
+    ):
+        saved(upper.fit(cities(ROWS)), cities(ROWS), tmp_path)

@@ -458,7 +458,15 @@ def test_rows_that_depend_on_one_another_are_told(tmp_path, monkeypatch):
 
 
 # Reasons that are put into other messages, which have the advice, or in whose place others stand.
-REASONS = {"functions.py", "symbols.py", "older.py"}
+REASONS = {
+    "functions.py",
+    "stand_in_texts.py",
+    "stand_in_times.py",
+    "stand_in_functions.py",
+    "stand_ins.py",
+    "user_code.py",
+    "older.py",
+}
 # What is said of an option of `save` is what it must be.
 OURS = {"notes.py", "vectorizers.py"}  # which quote what a signature or a vectorizer says here
 OPTIONS = {"classes.py", "images.py", "modules.py", "notes.py", "preprocess.py", "roles.py"}

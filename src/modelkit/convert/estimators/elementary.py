@@ -23,6 +23,7 @@ from modelkit.convert.estimators.arithmetic import (
 )
 from modelkit.convert.estimators.tensors import Var, cast, doubles, op
 
+QUARTER_REST = 6.123233995736766e-17  # pi / 2 less the number nearest to it
 ALL_LOST = -36.0  # below this exponent, exp(x) - 1 rounds to -1
 NEAR = 1.0  # below this size of x, exp(x) - 1 loses digits
 
@@ -128,6 +129,56 @@ def _arctanh(numbers: Var) -> Var:
     return times(log1p(ratio), 0.5)
 
 
+# arctan(x) / x - 1 by powers of x squared, where x is at most tan(pi / 16): the series itself.
+ARCTAN = [(-1) ** k / (2 * k + 1) for k in range(1, 13)]
+HALVED = 2  # times that the angle is halved, to get there
+
+
+def arctan(numbers: Var) -> Var:
+    """The angle of a tangent: of the inverse where it is above 1, halved until its series is short."""
+    size = op.abs(numbers)
+    steep = greater(size, 1.0)
+    start = choose(steep, over(1.0, size), size)
+    half = start
+    for _ in range(HALVED):
+        half = over(half, plus(op.sqrt(plus(times(half, half), 1.0)), 1.0))
+    square = times(half, half)
+    series = doubles(0.0)
+    for factor in reversed(ARCTAN):
+        series = times(plus(series, factor), square)
+    angle = times(plus(half, times(half, series)), 2.0**HALVED)
+    turned = plus(minus(np.pi / 2, angle), QUARTER_REST)
+    return times(op.sign(numbers), choose(steep, turned, angle))
+
+
+def arctan2(numbers: Var, others: Var) -> Var:
+    """The angle of a point, by its second coordinate and its first."""
+    endless = op.and_(op.isinf(numbers), op.isinf(others))
+    ratio = choose(endless, times(op.sign(numbers), op.sign(others)), over(numbers, others))
+    angle = choose(_both_zero(numbers, others), 0.0, arctan(ratio))
+    behind = _is_negative(others)
+    turn = choose(_is_negative(numbers), -np.pi, np.pi)
+    return choose(behind, plus(angle, turn), angle)
+
+
+def _both_zero(numbers: Var, others: Var) -> Var:
+    return op.and_(equal(numbers, 0.0), equal(others, 0.0))
+
+
+def _is_negative(numbers: Var) -> Var:
+    """Whether a number is below 0, or the zero that is."""
+    return op.or_(less(numbers, 0.0), less(over(1.0, numbers), 0.0))
+
+
+def _arcsin(numbers: Var) -> Var:
+    below = times(minus(1.0, numbers), plus(numbers, 1.0))
+    return arctan2(numbers, op.sqrt(below))
+
+
+def _arccos(numbers: Var) -> Var:
+    return times(arctan2(op.sqrt(minus(1.0, numbers)), op.sqrt(plus(numbers, 1.0))), 2.0)
+
+
 def _degrees(numbers: Var) -> Var:
     return times(numbers, 180.0 / np.pi)
 
@@ -154,7 +205,11 @@ def remainder(numbers: Var, divisor: Var) -> Var:
 
 def _floor_divide(numbers: Var, divisor: Var) -> Var:
     whole = minus(numbers, remainder(numbers, divisor))
-    return op.round(over(whole, divisor))
+    none = equal(divisor, 0.0)
+    found = choose(none, over(numbers, divisor), op.round(over(whole, divisor)))
+    endless = op.and_(op.isinf(divisor), _isfinite(numbers))
+    signs = times(op.sign(numbers), op.sign(divisor))
+    return choose(endless, op.floor(times(signs, 0.5)), found)
 
 
 def _larger(numbers: Var, others: Var) -> Var:
@@ -182,6 +237,10 @@ def _either(numbers: Var, others: Var) -> Var:
     return op.or_(truth_of(numbers), truth_of(others))
 
 
+def _one_of(numbers: Var, others: Var) -> Var:
+    return op.xor(truth_of(numbers), truth_of(others))
+
+
 def _neither(numbers: Var) -> Var:
     return op.not_(truth_of(numbers))
 
@@ -193,8 +252,11 @@ def truth_of(numbers: Var) -> Var:
 
 UNARY: dict[str, Callable[[Var], Var]] = {
     "absolute": op.abs,
+    "arccos": _arccos,
     "arccosh": _arccosh,
+    "arcsin": _arcsin,
     "arcsinh": _arcsinh,
+    "arctan": arctan,
     "arctanh": _arctanh,
     "cbrt": _cbrt,
     "ceil": op.ceil,
@@ -233,6 +295,7 @@ UNARY: dict[str, Callable[[Var], Var]] = {
 }
 BINARY: dict[str, Callable[[Var, Var], Var]] = {
     "add": op.add,
+    "arctan2": arctan2,
     "divide": op.div,
     "float_power": op.pow,
     "floor_divide": _floor_divide,
@@ -255,8 +318,10 @@ COMPARING: dict[str, Callable[[Var, Var], Var]] = {
 LOGICAL: dict[str, Callable[..., Var]] = {
     "bitwise_and": _both,
     "bitwise_or": _either,
+    "bitwise_xor": _one_of,
     "invert": _neither,
     "logical_and": _both,
     "logical_not": _neither,
     "logical_or": _either,
+    "logical_xor": _one_of,
 }

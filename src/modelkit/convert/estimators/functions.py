@@ -1,6 +1,6 @@
 """Converter of FunctionTransformer: a function of arrays, by what it computes.
 
-The function is run on a stand-in for an array, and what it writes down is run on numbers of every
+The function is run on a stand-in for its rows, and what it writes down is run on numbers of every
 kind: it is the function only where both give the same.
 """
 
@@ -8,29 +8,41 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.arrays import traced_by_ndonnx
 from modelkit.convert.estimators.scaling import one_table
-from modelkit.convert.estimators.symbol_frames import SymbolFrame
-from modelkit.convert.estimators.symbol_tables import followed
-from modelkit.convert.estimators.symbols import Symbol, floats, tensor_of
+from modelkit.convert.estimators.stand_in_texts import texts_like
+from modelkit.convert.estimators.stand_in_times import extreme_times, usual_times
+from modelkit.convert.estimators.stand_ins import (
+    Block,
+    Symbol,
+    Trace,
+    dtypes_of,
+    is_frame,
+    is_pandas,
+    kind_of_values,
+    tensor,
+    tensor_of,
+    tracing,
+)
 from modelkit.convert.estimators.tensors import (
     STRING,
     Answer,
     Columns,
     Var,
     argument,
+    cast,
     dtype_of,
+    joined,
     model_of,
-    rank,
     width,
 )
+from modelkit.convert.estimators.user_code import World, watched, writes_globals
 from modelkit.errors import ConversionError
 from modelkit.spec import TensorSpec
 
@@ -38,10 +50,19 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 COPIES = (np.array, np.asanyarray, np.asarray, np.ascontiguousarray)  # which compute nothing
+OTHERS = 256  # times or texts that a function is tried on
 ROWS = 64  # of the numbers that a function is tried on
+COUNTS = (127, 1009, 10007)  # of the rows of a stand-in: no other axis is as long
 NEAR_ENOUGH = 1e-9  # to what the function gives, relative to it
+LAST_DIGITS = 16  # in which a sum may differ, of the largest number
+HALF = 0.5
+SIZE_OF_LONG = 8
+SAFE = 1e6  # integers of 64 bits up to here have products that do not wrap around
 OF_MODULE = "keep it in a module, and save the model with format='joblib'"
-ADVICE = f"write it with numpy functions of its columns, or {OF_MODULE}"
+Part = tuple[Var, Any]  # a tensor, and the dtype of its times or texts; None for numbers
+ADVICE = (
+    f'write it with what docs/converting.md lists under "Functions of your own", or {OF_MODULE}'
+)
 
 
 def function(
@@ -53,64 +74,90 @@ def function(
     copied = estimator.func in COPIES and not estimator.kw_args
     if estimator.func is None or copied:
         return Answer(table=columns)
-    if any(dtype_of(part) == STRING for part in columns.parts):
-        raise ConversionError(
-            f"FunctionTransformer({_name_of(estimator.func)}) cannot be converted, for it is given "
-            f"columns of strings; {OF_MODULE}",
-            step="FunctionTransformer",
-        )
-    names = getattr(estimator, "feature_names_in_", None)
-    if estimator.validate:  # which makes an array of a frame
-        names = None
-    if any(map(at.time_of, columns.parts)):
-        return Answer(table=_of_table(estimator, columns, names, at))
+    received = at.rows_of(columns)
+    if any(at.time_of(part) or dtype_of(part) == STRING for part in columns.parts):
+        return Answer(table=_of_columns(estimator, columns, received, at))
     rows = columns.matrix(np.float64)
-    return one_table(applied(estimator.func, estimator.kw_args, rows, names))
+    if received is None or np.shape(received)[1] != width(rows):
+        received = _usual_rows(estimator, width(rows))
+    return one_table(applied(estimator.func, estimator.kw_args, rows, received))
 
 
-def _of_table(
+def _usual_rows(estimator: Any, count: int) -> Any:
+    """Rows of float64, as a function is given them for all that is known: a frame if fit was."""
+    rows = _numbers(count)[0]
+    names = None if estimator.validate else getattr(estimator, "feature_names_in_", None)
+    return rows if names is None else sys.modules["pandas"].DataFrame(rows, columns=list(names))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _of_columns(
     estimator: Any,
     columns: Columns,
-    names: Any,
+    received: Any,
     at: Converting,
 ) -> Columns:
-    """What a function gives for a frame of which some columns are no numbers."""
-    options = estimator.kw_args or {}
-    try:
-        return followed(partial(estimator.func, **options), columns, names, at)
-    except ConversionError as error:
+    """What a function gives for columns of which some are times or texts."""
+    widths = sum(columns.widths)
+    if received is None or (np.ndim(received) == 2 and np.shape(received)[1] != widths):
         raise ConversionError(
-            f"FunctionTransformer({_name_of(estimator.func)}) cannot be converted: {error}; {ADVICE}",
+            "FunctionTransformer is given columns of times or texts, and does not answer the example; leave them out",
             step="FunctionTransformer",
-        ) from error
+        )
+    parts = []
+    for part in columns.parts:
+        as_it_is = at.time_of(part) or dtype_of(part) == STRING
+        parts.append(part if as_it_is else cast(part, np.float64))
+    found = followed(estimator.func, estimator.kw_args, parts, received)
+    for part, kind in found:
+        if isinstance(kind, np.dtype) and kind.kind in "mM":
+            at.note_time(part, str(kind))
+    return Columns(tuple(part for part, _ in found))
 
 
 def applied(
     asked: Callable[..., Any],
     options: dict[str, Any] | None,
     rows: Var,
-    names: Any = None,
+    received: Any = None,
 ) -> Var:
-    """What a function of an array gives for a matrix, as a matrix of float64.
+    """What a function of rows gives for a matrix, as a matrix of float64.
 
-    With names, it is a function of a frame with such columns.
+    `received` are rows as it is given them: an array of float64 if that is not known.
 
     Raises ConversionError, with the reason, for a function that cannot be followed.
     """
+    if received is None:
+        received = _numbers(width(rows))[0]
+    ((found, _),) = followed(asked, options, [rows], received)
+    return found
+
+
+def followed(
+    asked: Callable[..., Any],
+    options: dict[str, Any] | None,
+    parts: list[Var],
+    received: Any,
+) -> list[Part]:
+    """What a function gives for columns of times and of numbers, as such parts."""
     given = options or {}
-
-    def of_array(array: Any) -> Any:
-        return asked(array, **given)
-
     try:
-        found = _followed(of_array, rows, names)
-        _prove(of_array, width(rows), names)
+        if not (isinstance(received, np.ndarray) or is_pandas(received)):
+            library = type(received).__module__.partition(".")[0]
+            raise ConversionError(f"it is given a {type(received).__name__} of {library}")
+        _prove(asked, given, [(dtype_of(part), width(part)) for part in parts], received)
+        return _followed(asked, given, parts, received)[0]
     except ConversionError as error:
         raise ConversionError(
             f"FunctionTransformer({_name_of(asked)}) cannot be converted: {error}; {ADVICE}",
             step="FunctionTransformer",
         ) from error
-    return found
 
 
 def _name_of(asked: Any) -> str:
@@ -119,86 +166,343 @@ def _name_of(asked: Any) -> str:
 
 
 def _followed(
-    asked: Callable[[Any], Any],
-    rows: Var,
-    names: Any,
-) -> Var:
-    """What a function writes down when it is given a stand-in. Raises ConversionError."""
-    given = Symbol(rows) if names is None else SymbolFrame(rows, names)
-    try:
-        found = asked(given)
-    except Exception as error:
-        traced = traced_by_ndonnx(asked, rows)
-        if traced is not None:
-            return _matrix(traced)
-        if isinstance(error, ConversionError):
-            raise
-        raise ConversionError("it does not run on an array of numpy's protocols") from error
+    asked: Callable[..., Any],
+    options: dict[str, Any],
+    parts: list[Var],
+    received: Any,
+) -> tuple[list[Part], Any, World]:
+    """What a function writes down when it is given a stand-in, and what it gives for real rows.
+
+    Raises ConversionError.
+    """
+    blocks = [Block(part, width(part)) for part in parts]
+    cells = [(block, place) for block in blocks for place in range(block.width)]
+    count = next(count for count in COUNTS if count > 2 * len(cells))
+    like = _repeated(received, count)
+    world = World(count)
+    trace = Trace(blocks[0], count, world.codes)
+    with tracing(trace), _quiet():
+        seen = world.seen(asked)
+        given = {name: world.seen(value) for name, value in options.items()}
+        world.note(options)
+        stand_in = Symbol(list(cells), like.copy())
+        with watched(world.codes) as steps:
+            found, failure = _attempt(seen, stand_in, given)
+        if trace.stops:
+            raise trace.stops[0]
+        with watched(world.codes) as real_steps:
+            _, own_failure = _attempt(asked, like, options)
+        if own_failure is not None:
+            raise ConversionError(
+                f"it fails on rows like those of the example: {own_failure!r:.200}"
+            )
+        if failure is not None:
+            raise ConversionError(
+                f"it fails on a stand-in for its rows: {failure!r:.200}"
+            ) from failure
+        if steps != real_steps:
+            raise ConversionError(
+                "it takes another way through its code for a stand-in than for rows"
+            )
+        if writes_globals(world.codes):
+            raise ConversionError("it writes a global name, and a graph keeps no state")
+        _check_rows(found, count)
+        return _parts_of(found), found.like, world
+
+
+def _parts_of(found: Symbol) -> list[Part]:
+    """Columns as tensors: neighbours of numbers in one, and each of times or texts by itself."""
+    if not _others_in(found.like):
+        return [(cast(tensor(found), np.float64), None)]
+    parts: list[Part] = []
+    for at, dtype in enumerate(found.like.dtypes):
+        kind = kind_of_values(found.like.iloc[:, at])
+        one = Symbol(found.cells[at : at + 1], found.like.iloc[:, [at]])
+        if kind:
+            parts.append((tensor_of(one.cells, np.str_ if kind == "O" else np.int64), dtype))
+        elif parts and parts[-1][1] is None:
+            parts[-1] = (joined([parts[-1][0], cast(tensor(one), np.float64)]), None)
+        else:
+            parts.append((cast(tensor(one), np.float64), None))
+    return parts
+
+
+def _others_in(rows: Any) -> list[int]:
+    """The places of the columns that are no numbers."""
+    if is_frame(rows):
+        return [at for at in range(rows.shape[1]) if kind_of_values(rows.iloc[:, at])]
+    return [0] if kind_of_values(rows) else []
+
+
+def _check_rows(found: Any, count: int) -> None:
+    """Raise ConversionError unless a function gives columns of as many rows as it is given."""
     if not isinstance(found, Symbol):
-        raise ConversionError(f"it gives a {type(found).__name__} that its array has no part in")
-    return _matrix(tensor_of(found))
-
-
-def _matrix(tensor: Var) -> Var:
-    if rank(tensor) == 1:
+        raise ConversionError(f"it gives a {type(found).__name__} that its rows have no part in")
+    shape = np.shape(found.like)
+    if len(shape) == 1:
         raise ConversionError("it gives a vector, and not a column: add reshape(-1, 1)")
-    return floats(tensor)
+    if len(shape) > 2:
+        raise ConversionError("it gives more than two axes: add reshape(len(X), -1)")
+    if shape[0] != count:
+        raise ConversionError("it gives other rows than it is given")
+
+
+def _attempt(asked: Any, rows: Any, options: dict[str, Any]) -> tuple[Any, Exception | None]:
+    try:
+        return asked(rows, **options), None
+    except Exception as error:  # noqa: BLE001 - whatever a function of somebody's raises
+        return None, error
+
+
+def _repeated(received: Any, count: int) -> Any:
+    """As many rows as asked for, of those that were received."""
+    places = np.arange(count) % len(received)
+    if is_pandas(received):
+        return received.iloc[places].reset_index(drop=True)
+    return received[places]
 
 
 def _prove(
-    asked: Callable[[Any], Any],
-    count: int,
-    names: Any,
+    asked: Callable[..., Any],
+    options: dict[str, Any],
+    kinds: list[tuple[np.dtype[Any], int]],
+    received: Any,
 ) -> None:
-    """Raise ConversionError unless what was written down gives the same numbers."""
+    """Raise ConversionError unless what was written down gives the same values."""
     from modelkit.proto import signature_of
     from modelkit.runtimes.onnx import OnnxModel
 
-    spec = TensorSpec("x", "float64", ("batch", count))
-    given = argument(spec)
-    proto = model_of({"x": given}, {"y": _followed(asked, given, names)})
-    model = OnnxModel(proto.SerializeToString(), signature_of(proto))
-    with model:
-        for numbers in _numbers(count):
-            with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore")
-                truth = _asked(asked, numbers, names)
-            got = model.run({"x": numbers})["y"]
-            if not _same(got, truth, numbers):
-                raise ConversionError("its graph gives other numbers than the function itself")
+    inputs = {}
+    for at, (dtype, columns) in enumerate(kinds):
+        inputs[f"x{at}"] = argument(
+            TensorSpec(f"x{at}", "string" if dtype == STRING else str(dtype), ("batch", columns))
+        )
+    found, like, world = _followed(asked, options, list(inputs.values()), received)
+    proto = model_of(inputs, {f"y{at}": part for at, (part, _) in enumerate(found)})
+    floats = [
+        dtype
+        for rows in (received, like)
+        for dtype in dtypes_of(_numbers_of(rows))
+        if dtype.kind == "f"
+    ]
+    eps = float(max((np.finfo(dtype).eps for dtype in floats), default=np.finfo(np.float64).eps))
+    with OnnxModel(proto.SerializeToString(), signature_of(proto)) as model:
+        for rows in _batches(received, sorted(world.numbers)):
+            with _quiet():
+                truth, failure = _attempt(asked, rows.copy(), options)
+            if failure is not None:  # as integers do that are asked about what is missing
+                continue
+            got = model.run(_feeds(rows, kinds))
+            different = _difference(
+                list(got.values()), [dtype for _, dtype in found], truth, rows, eps
+            )
+            if different:
+                raise ConversionError(
+                    f"its graph gives other values than the function itself{different}"
+                )
 
 
-def _asked(
-    asked: Callable[[Any], Any],
-    numbers: Array,
-    names: Any,
-) -> Array:
-    """What a function gives for numbers, in a frame if they have names."""
-    given: Any = numbers.copy()
-    if names is not None:
-        given = sys.modules["pandas"].DataFrame(given, columns=list(names))
-    try:
-        return np.asarray(asked(given))
-    except Exception as error:
-        kind = "an array" if names is None else "a frame"
-        raise ConversionError(f"it fails on {kind} of numbers") from error
+def _feeds(rows: Any, kinds: list[tuple[np.dtype[Any], int]]) -> dict[str, Array]:
+    """Rows as the graph of a proof takes them."""
+    if not _others_in(rows):
+        return {"x0": _matrix(rows)}
+    frame = _framed(rows)
+    feeds = {}
+    start = 0
+    for at, (dtype, columns) in enumerate(kinds):
+        part = frame.iloc[:, start : start + columns]
+        start += columns
+        feeds[f"x{at}"] = _matrix(part) if dtype.kind == "f" else _encoded(part.iloc[:, 0])[:, None]
+    return feeds
 
 
-def _same(
+def _encoded(column: Any) -> Array:
+    """Times or texts as a graph has them."""
+    if column.dtype.kind in "mM":
+        return np.asarray(column.to_numpy().view(np.int64))
+    return np.asarray(np.where(column.isna(), None, column.to_numpy(object)))
+
+
+def _framed(rows: Any) -> Any:
+    """Rows as a frame, if they are a column of one."""
+    return rows if is_frame(rows) else rows.to_frame()
+
+
+def _numbers_of(rows: Any) -> Any:
+    """The columns of numbers."""
+    times = _others_in(rows)
+    if not times:
+        return rows
+    frame = _framed(rows)
+    return frame.iloc[:, [at for at in range(frame.shape[1]) if at not in times]]
+
+
+def _matrix(rows: Any) -> Array:
+    """Rows as an array of float64."""
+    if is_frame(rows):
+        return np.asarray(rows.to_numpy(np.float64, na_value=np.nan))
+    return np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, np.float64)
+
+
+def _difference(
+    got: list[Array],
+    dtypes: list[Any],
+    truth: Any,
+    rows: Any,
+    eps: float,
+) -> str:
+    """Where a graph gives other values than the function; nothing if it does not."""
+    others = [part for part, dtype in zip(got, dtypes, strict=True) if dtype is not None]
+    for part, place in zip(others, _others_in(truth), strict=False):
+        if not np.array_equal(part[:, 0], _encoded(truth.iloc[:, place])):
+            return f", of the column {truth.columns[place]!r}"
+    numbers = [part for part, dtype in zip(got, dtypes, strict=True) if dtype is None]
+    if not numbers:
+        return ""
+    return _difference_of_numbers(np.concatenate(numbers, axis=1), _numbers_of(truth), rows, eps)
+
+
+def _difference_of_numbers(
     got: Array,
-    truth: Array,
-    numbers: Array,
-) -> bool:
-    if got.shape != truth.shape:
-        return False
-    if truth.dtype.kind in "iu":  # which have nothing to say of what is missing or infinite
-        usual = np.isfinite(numbers).all(axis=1)
-        got = got[usual]
-        truth = truth[usual]
-    wide = truth.astype(np.float64)
-    known = wide[np.isfinite(wide)]
-    size = np.abs(known).max(initial=0) * np.finfo(np.float64).eps
-    return np.allclose(got, wide, rtol=NEAR_ENOUGH, atol=size, equal_nan=True)
+    truth: Any,
+    rows: Any,
+    eps: float,
+) -> str:
+    known = _matrix(truth)
+    if got.shape != known.shape:
+        return f", which gives the shape {known.shape} for {len(rows)} rows"
+    finite = known[np.isfinite(known)]
+    size = np.abs(finite).max(initial=0) * eps * LAST_DIGITS
+    near = max(NEAR_ENOUGH, eps * LAST_DIGITS)
+    alike = np.isclose(got, known, rtol=near, atol=size, equal_nan=True)
+    whole = any(dtype.kind in "iu" for dtype in dtypes_of(truth))
+    if whole:  # which say nothing of what is missing or infinite
+        alike |= ~np.isfinite(_matrix(_numbers_of(rows))).all(axis=1, keepdims=True)
+    if alike.all():
+        return ""
+    row, column = np.argwhere(~alike)[0]
+    shown = rows.iloc[row].tolist() if is_frame(rows) else rows[row]
+    return f": for {shown!s:.100} {got[row, column]} and not {known[row, column]}"
+
+
+def _batches(received: Any, constants: list[float]) -> Iterator[Any]:
+    """Rows to prove a function on: of numbers, beside times and texts of every kind."""
+    others = _others_in(received)
+    if not others:
+        yield from _batches_of_numbers(received, constants)
+        return
+    yield received
+    yield received[:1]
+    frame = _framed(received)
+    numbers = _numbers_of(received)
+    rng = np.random.default_rng(0)
+    for batch in _batches_of_numbers(numbers, constants) if numbers.shape[1] else [numbers]:
+        places = np.arange(max(len(batch), OTHERS)) % len(batch)
+        for extreme in (False, True):
+            drawn = {
+                at: _drawn(frame.iloc[:, at], len(places), rng, extreme=extreme) for at in others
+            }
+            of_numbers = iter([batch.iloc[places, at].to_numpy() for at in range(numbers.shape[1])])
+            made = [drawn[at] if at in drawn else next(of_numbers) for at in range(frame.shape[1])]
+            rows = (
+                sys.modules["pandas"]
+                .DataFrame(dict(enumerate(made)))
+                .set_axis(frame.columns, axis=1)
+            )
+            yield rows if is_frame(received) else rows.iloc[:, 0]
+
+
+def _drawn(column: Any, count: int, rng: np.random.Generator, *, extreme: bool) -> Any:
+    """Usual times or texts; or those at the ends of their range, and missing ones."""
+    if column.dtype.kind in "mM":
+        return (extreme_times if extreme else usual_times)(column.dtype, count, rng)
+    return texts_like(column, count, rng, gaps=extreme)
+
+
+def _batches_of_numbers(received: Any, constants: list[float]) -> Iterator[Any]:
+    """Rows to prove a function on, in the dtypes of those that it is given.
+
+    They are those themselves, one of them alone, numbers of every kind, the numbers that stand in
+    its code and those next to them, and the largest and smallest of each dtype.
+    """
+    own = _matrix(received)
+    yield received
+    yield received[:1]
+    rng = np.random.default_rng(0)
+    count = own.shape[1]
+    near = [
+        each
+        for value in constants
+        for each in (
+            value,
+            np.nextafter(value, -np.inf),
+            np.nextafter(value, np.inf),
+            value - 1,
+            value + 1,
+        )
+    ]
+    shape = (4 * ROWS, count)
+    for numbers in _numbers(count):
+        yield _in_dtypes(numbers, received)
+    if near:
+        mixed = np.where(
+            rng.random(shape) < HALF,
+            rng.choice(near, shape),
+            own[rng.integers(len(own), size=shape[0])],
+        )
+        yield _in_dtypes(mixed, received)
+    dtypes = dtypes_of(received)
+    ends = np.column_stack(
+        [
+            rng.choice(_ends(dtypes[place % len(dtypes)], own[:, place]), shape[0])
+            for place in range(count)
+        ]
+    )
+    yield _in_dtypes(ends, received)
+
+
+def _ends(dtype: np.dtype[Any], own: Array) -> Array:
+    """The ends of a dtype and of the numbers that were seen, and what lies between."""
+    usual = np.append(own, [0.0, 1.0, -1.0])
+    if dtype.kind == "f":
+        return np.concatenate([usual, usual * 10, -usual])
+    if dtype.kind == "b":
+        return np.array([0.0, 1.0])
+    low, high = _range_of(dtype)
+    between = np.rint(np.linspace(low, high, 16))
+    return np.concatenate([np.clip(usual, low, high), [low, low + 1, high - 1, high], between])
+
+
+def _range_of(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """The integers that a function is tried on: of 64 bits, those whose products do not wrap around."""
+    low, high = (float(end) for end in (np.iinfo(dtype).min, np.iinfo(dtype).max))
+    return (max(low, -SAFE), SAFE) if dtype.itemsize == SIZE_OF_LONG else (low, high)
+
+
+def _in_dtypes(numbers: Array, received: Any) -> Any:
+    """Numbers in rows like others."""
+    dtypes = dtypes_of(received)
+    columns = [
+        _in_dtype(numbers[:, place], dtypes[place % len(dtypes)])
+        for place in range(numbers.shape[1])
+    ]
+    if not is_frame(received):
+        return np.column_stack(columns)
+    pandas = sys.modules["pandas"]
+    frame = pandas.DataFrame(dict(enumerate(columns)))
+    frame = frame.astype(dict(enumerate(received.dtypes)))
+    frame.columns = received.columns
+    return frame
+
+
+def _in_dtype(numbers: Array, dtype: np.dtype[Any]) -> Array:
+    if dtype.kind == "b":
+        return numbers > 0
+    if dtype.kind == "f":
+        return numbers.astype(dtype)
+    low, high = _range_of(dtype)
+    whole: Array = np.clip(np.rint(np.nan_to_num(numbers, posinf=high, neginf=low)), low, high)
+    return whole.astype(dtype)
 
 
 def _numbers(count: int) -> list[Array]:

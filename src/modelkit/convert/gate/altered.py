@@ -107,9 +107,17 @@ def strange_codes(known: Known, step: float) -> Change:
         if hasattr(dtype, "categories"):
             assert isinstance(rows, FrameRows)  # noqa: S101 - arrays have none
             return rows.with_categories(i, found)
-        if isinstance(dtype, np.dtype) and dtype.kind in "iu":  # beside float32 they are no float64
-            whole = found.astype(dtype)
-            return whole if (whole == found).all() else found
-        return found
+        return _in_dtype(found, dtype)
 
     return change
+
+
+def _in_dtype(numbers: Array, dtype: Any) -> Array:
+    """Numbers in the dtype of a column of integers: small ones wrap around where others do not."""
+    if not isinstance(dtype, np.dtype) or dtype.kind not in "iu":
+        return numbers
+    if dtype.itemsize < np.int64().itemsize:
+        ends = np.iinfo(dtype)
+        numbers = np.clip(np.rint(numbers), ends.min, ends.max)
+    whole: Array = numbers.astype(dtype)
+    return whole if (whole == numbers).all() else numbers

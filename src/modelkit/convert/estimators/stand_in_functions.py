@@ -1,0 +1,872 @@
+"""The functions of numpy and pandas that a stand-in follows: see `stand_ins`."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import (
+    choose,
+    greater,
+    minus,
+    over,
+    plus,
+    row_sums,
+    times,
+)
+from modelkit.convert.estimators.elementary import BINARY, COMPARING, LOGICAL, UNARY
+from modelkit.convert.estimators.stand_ins import (
+    FUNCTIONS,
+    METHODS,
+    PROPERTIES,
+    UFUNCS,
+    Symbol,
+    axis_of_rows,
+    by_row,
+    dtypes_of,
+    elementwise,
+    floating,
+    is_bool,
+    is_frame,
+    is_pandas,
+    made_of,
+    numbers_of,
+    pandas,
+    plain,
+    put,
+    real,
+    rearranged,
+    stop,
+    taken,
+    tensor,
+    where,
+)
+from modelkit.convert.estimators.tensors import (
+    Var,
+    cast,
+    constant,
+    doubles,
+    dtype_of,
+    ml,
+    op,
+    rank,
+    width,
+)
+
+# What moves columns, and leaves each row to itself.
+MOVING = (
+    np.array_split, np.atleast_1d, np.atleast_2d, np.broadcast_to, np.column_stack, np.concatenate, np.copy, np.delete,
+    np.dstack, np.expand_dims, np.flip, np.fliplr, np.hsplit, np.hstack, np.moveaxis, np.ravel, np.repeat, np.reshape,
+    np.roll, np.split, np.squeeze, np.stack, np.swapaxes, np.take, np.tile, np.transpose, np.vstack,
+)  # fmt: skip
+MOVING_METHODS = (
+    "add_prefix", "add_suffix", "copy", "drop", "filter", "flatten", "get", "ravel", "reindex", "rename", "repeat",
+    "reset_index", "reshape", "select_dtypes", "set_axis", "squeeze", "swapaxes", "take", "to_frame", "to_numpy",
+    "toarray", "todense", "transpose",
+)  # fmt: skip
+OPERATORS = {
+    "add": np.add, "sub": np.subtract, "subtract": np.subtract, "mul": np.multiply, "multiply": np.multiply,
+    "div": np.divide, "divide": np.divide, "truediv": np.divide, "floordiv": np.floor_divide, "mod": np.remainder,
+    "pow": np.power, "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
+    "ge": np.greater_equal,
+}  # fmt: skip
+BOUNDS = {
+    "a_min": "low",
+    "min": "low",
+    "lower": "low",
+    "a_max": "high",
+    "max": "high",
+    "upper": "high",
+}
+INCLUSIVE = {
+    "both": (np.greater_equal, np.less_equal),
+    "left": (np.greater_equal, np.less),
+    "right": (np.greater, np.less_equal),
+    "neither": (np.greater, np.less),
+}
+
+
+def _ufunc(name: str) -> Callable[..., Var]:
+    """What a ufunc of numpy or scipy writes down."""
+
+    def make(*inputs: Var) -> Var:
+        truths = all(dtype_of(each) == np.bool_ for each in inputs)
+        if name in LOGICAL:
+            if name.startswith(("bitwise", "invert")) and not truths:
+                stop(f"numpy.{name} of numbers")
+            return LOGICAL[name](*inputs)
+        if truths and name in ("add", "multiply", "maximum", "minimum"):
+            return LOGICAL["logical_or" if name in ("add", "maximum") else "logical_and"](*inputs)
+        table = next(table for table in (UNARY, BINARY, COMPARING) if name in table)
+        return table[name](*(cast(each, np.float64) for each in inputs))
+
+    return make
+
+
+for each in (*LOGICAL, *UNARY, *BINARY, *COMPARING):
+    UFUNCS[each] = _ufunc(each)
+
+
+def _gap(numbers: Var) -> Var:
+    return op.isnan(cast(numbers, np.float64))
+
+
+def _first_known(numbers: Var, others: Var) -> Var:
+    return choose(op.isnan(numbers), others, numbers)
+
+
+UFUNCS["fmax"] = lambda left, right: BINARY["maximum"](
+    _first_known(left, right), _first_known(right, left)
+)
+UFUNCS["fmin"] = lambda left, right: BINARY["minimum"](
+    _first_known(left, right), _first_known(right, left)
+)
+
+
+def follows(*functions: Any, methods: str = "") -> Callable[..., Any]:
+    """Put a function into the tables."""
+
+    def put_in(made: Callable[..., Any]) -> Callable[..., Any]:
+        FUNCTIONS.update(dict.fromkeys(functions, made))
+        METHODS.update(dict.fromkeys(methods.split(), made))
+        return made
+
+    return put_in
+
+
+for function in MOVING:
+    FUNCTIONS[function] = partial(rearranged, function)
+for name in MOVING_METHODS:
+    METHODS[name] = partial(
+        rearranged, lambda rows, *args, name=name, **named: getattr(rows, name)(*args, **named)
+    )
+PROPERTIES["T"] = partial(rearranged, lambda rows: rows.T)
+PROPERTIES["values"] = partial(rearranged, lambda rows: rows.values)
+
+
+class Places:
+    """What `frame.loc` or `frame.iloc` is."""
+
+    def __init__(self, symbol: Any, name: str) -> None:
+        self._symbol = symbol
+        self._of = operator.attrgetter(name)
+
+    def __getitem__(self, key: Any) -> Any:
+        return taken(self._symbol, key, self._of)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        put(self._symbol, key, value, self._of)
+
+
+PROPERTIES["loc"] = lambda symbol: Places(symbol, "loc")
+PROPERTIES["iloc"] = lambda symbol: Places(symbol, "iloc")
+
+
+def _operator(function: Any, *, turned: bool = False) -> Callable[..., Any]:
+    def method(symbol: Any, other: Any, axis: Any = "columns", **named: Any) -> Any:
+        if named:
+            stop(f"{function.__name__} with options")
+        upright = is_frame(symbol) and axis in (0, "index", "rows")
+
+        def ask(rows: Any, others: Any) -> Any:
+            if upright and is_pandas(others) and others.ndim == 1:
+                others = others.to_numpy()[:, None]
+            return function(others, rows) if turned else function(rows, others)
+
+        make = UFUNCS[function.__name__]
+        if turned:
+            return elementwise(
+                ask, lambda left, right: make(right, left), symbol, other, upright=upright
+            )
+        return elementwise(ask, make, symbol, other, upright=upright)
+
+    return method
+
+
+for name, arithmetic in OPERATORS.items():
+    METHODS[name] = _operator(arithmetic)
+    METHODS[f"r{name}"] = _operator(arithmetic, turned=True)
+
+
+@follows(np.where)
+def _where(condition: Any, *chosen: Any) -> Any:
+    if len(chosen) != 2:
+        stop("numpy.where of a condition alone: give it both values")
+    return elementwise(np.where, where, condition, *chosen)
+
+
+@follows(methods="where")
+def _where_method(symbol: Any, condition: Any, other: Any = np.nan) -> Any:
+    given = condition(symbol) if callable(condition) else condition
+    return elementwise(
+        lambda rows, truth, others: rows.where(truth, others),
+        lambda rows, truth, others: where(truth, rows, others),
+        symbol,
+        given,
+        other,
+    )
+
+
+@follows(methods="mask")
+def _mask_method(symbol: Any, condition: Any, other: Any = np.nan) -> Any:
+    given = condition(symbol) if callable(condition) else condition
+    return elementwise(
+        lambda rows, truth, others: rows.mask(truth, others),
+        lambda rows, truth, others: where(truth, others, rows),
+        symbol,
+        given,
+        other,
+    )
+
+
+@follows(np.select)
+def _select(conditions: Any, choices: Any, default: Any = 0) -> Any:
+    found = default
+    for condition, choice in reversed(list(zip(conditions, choices, strict=True))):
+        found = np.where(condition, choice, found)
+    return _as(np.select(*real((conditions, choices, default))), found)
+
+
+def _as(like: Any, found: Any) -> Any:
+    """What was found in steps, in the form that the function itself gives."""
+    if np.shape(like) != np.shape(found.like):
+        stop("numbers of another shape")
+    return Symbol(found.cells, like)
+
+
+@follows(np.clip, methods="clip")
+def _clip(symbol: Any, *bounds: Any, **named: Any) -> Any:
+    """The lower bound first, then the upper, as numpy has it."""
+    if not named.keys() <= BOUNDS.keys():
+        stop("clip with options")
+    low, high = [*bounds, None, None][:2]
+    low = next((value for name, value in named.items() if BOUNDS[name] == "low"), low)
+    high = next((value for name, value in named.items() if BOUNDS[name] == "high"), high)
+    found = symbol if low is None else np.maximum(symbol, low)
+    found = found if high is None else np.minimum(found, high)
+    rows = real(symbol)
+    ask = rows.clip if is_pandas(rows) else partial(np.clip, rows)
+    return _as(ask(*real(bounds), **real(named)), found)
+
+
+@follows(np.round, np.around, methods="round")
+def _round(symbol: Any, decimals: Any = 0) -> Any:
+    if not isinstance(decimals, int):
+        stop("round with numbers of decimals by column")
+    like = symbol.like.round(decimals)
+    factor = 10.0 ** abs(decimals)
+
+    def make(numbers: Var) -> Var:
+        if decimals < 0:
+            return times(op.round(over(numbers, factor)), factor)
+        return over(op.round(times(numbers, factor)), factor)
+
+    if not floating(symbol.like):
+        return elementwise(lambda rows: rows.round(decimals), make, symbol)
+    if decimals < 0:
+        return _as(like, np.rint(symbol / factor) * factor)
+    return _as(like, np.rint(symbol * factor) / factor if decimals else np.rint(symbol))
+
+
+FUNCTIONS[np.fix] = np.trunc
+
+
+@follows(np.nan_to_num)
+def _nan_to_num(
+    symbol: Any, *, nan: Any = 0.0, posinf: Any = None, neginf: Any = None, **_: Any
+) -> Any:
+    """Of the options, `copy` makes no difference here."""
+    like = np.nan_to_num(symbol.like, nan=nan, posinf=posinf, neginf=neginf)
+    found: Any = plain(symbol)
+    if not floating(found.like):
+        return _as(like, found)
+    largest = np.finfo(found.like.dtype).max
+    found = np.where(np.isnan(found), nan, found)
+    found = np.where(found == np.inf, largest if posinf is None else posinf, found)
+    return _as(like, np.where(found == -np.inf, -largest if neginf is None else neginf, found))
+
+
+@follows(methods="isna isnull")
+def _isna(symbol: Any) -> Any:
+    return elementwise(lambda rows: rows.isna(), _gap, symbol)
+
+
+@follows(methods="notna notnull")
+def _notna(symbol: Any) -> Any:
+    return elementwise(lambda rows: rows.notna(), lambda numbers: op.not_(_gap(numbers)), symbol)
+
+
+@follows(methods="abs")
+def _abs(symbol: Any) -> Any:
+    return np.absolute(symbol)
+
+
+@follows(methods="astype")
+def _astype(symbol: Any, dtype: Any, **named: Any) -> Any:
+    """Numbers in another dtype: whole ones are cut off."""
+    if isinstance(dtype, dict):
+        found = symbol.copy()
+        for name, kind in dtype.items():
+            found[name] = found[name].astype(kind)
+        return found
+    try:
+        to = np.dtype(dtype)
+    except TypeError:
+        to = np.dtype(object)
+    if to.kind not in "biuf":
+        stop(f"astype({dtype!r}): only numbers can be followed")
+
+    def make(numbers: Var) -> Var:
+        return (
+            _whole(cast(numbers, np.float64), to, gaps=is_pandas(symbol))
+            if to.kind in "iu"
+            else numbers
+        )
+
+    return elementwise(lambda rows: rows.astype(dtype, **named), make, symbol)
+
+
+def _whole(numbers: Var, dtype: np.dtype[Any], *, gaps: bool) -> Var:
+    """Numbers cut off; the lowest integer where a processor has none, as x86 does it.
+
+    With `gaps`, what is missing or infinite stays so: pandas raises there.
+    """
+    bits = 32 if dtype.itemsize < 4 or dtype == np.int32 else 64
+    cut_off = UNARY["trunc"](numbers)
+    below = op.less(cut_off, doubles(2.0 ** (bits - 1)))
+    known = op.and_(below, op.greater_or_equal(cut_off, doubles(-(2.0 ** (bits - 1)))))
+    found = choose(known, cut_off, -(2.0 ** (bits - 1)))
+    return choose(UNARY["isfinite"](numbers), found, np.nan) if gaps else found
+
+
+@follows(methods="fillna")
+def _fillna(symbol: Any, value: Any) -> Any:
+    if isinstance(value, dict):
+        found = symbol.copy()
+        for name, filling in value.items():
+            if name in symbol.like.columns:
+                found[name] = found[name].fillna(filling)
+        return found
+
+    def make(numbers: Var, others: Var) -> Var:
+        return where(_gap(numbers), others, numbers)
+
+    return elementwise(lambda rows, others: rows.fillna(others), make, symbol, value)
+
+
+@follows(methods="replace")
+def _replace(symbol: Any, old: Any, *new: Any) -> Any:
+    """All of it at once: what was put in is not replaced again."""
+    pairs = list(old.items()) if isinstance(old, dict) and not new else None
+    if pairs is None and len(new) == 1 and not isinstance(new[0], list | dict):
+        pairs = [(value, new[0]) for value in (old if isinstance(old, list) else [old])]
+    if pairs is None or any(isinstance(value, dict | str) for pair in pairs for value in pair):
+        stop("replace by other than numbers")
+    found = _looked_up(symbol, dict(pairs), symbol)
+    return _as(symbol.like.replace(old, *new), found)
+
+
+@follows(methods="map")
+def _map(symbol: Any, change: Any, **named: Any) -> Any:
+    if callable(change) and not named:
+        return _as(symbol.like.map(change), change(symbol))
+    if not isinstance(change, dict) or named or is_bool(symbol.like):
+        stop("map by other than a dict of numbers")
+    return _as(symbol.like.map(change), _looked_up(symbol, change, np.nan))
+
+
+def _looked_up(symbol: Any, table: dict[Any, Any], otherwise: Any) -> Any:
+    """What a number stands for in a table; what it is not in gives another."""
+    keys = numbers_of(list(table)).astype(np.float64)
+    values = numbers_of([np.nan if value is None else value for value in table.values()]).astype(
+        np.float64
+    )
+    places = ml.label_encoder(
+        plus(cast(tensor(symbol), np.float64), 0.0),
+        keys_tensor=keys + 0.0,
+        values_tensor=np.arange(len(keys)),
+        default_tensor=np.array([-1]),
+    )
+    shape = by_row(symbol.like)
+    dressed_as = np.zeros(np.shape(symbol.like))
+    known = made_of(
+        op.greater_or_equal(places, constant(0, np.int64)), dressed_as > 0, shape.shape[1]
+    )
+    # A place of -1 takes the last value, which `where` leaves out.
+    found = made_of(op.gather(doubles(values), places), dressed_as)
+    return np.where(known, found, plain(otherwise) if isinstance(otherwise, Symbol) else otherwise)
+
+
+@follows(np.isin, methods="isin")
+def _isin(symbol: Any, values: Any, **named: Any) -> Any:
+    if isinstance(values, dict | Symbol) or is_frame(values):
+        stop("isin by column")
+    like = symbol.like.isin(values) if is_pandas(symbol) else np.isin(symbol.like, values, **named)
+    if set(named) - {"invert"}:
+        stop("isin with options")
+    known = [float(value) for value in numbers_of(list(values))]
+    if not is_pandas(symbol):
+        known = [value for value in known if value == value]  # noqa: PLR0124 - NaN is in no list of numpy's
+    if not known:
+        return Symbol([0.0] * by_row(like).shape[1], like)
+    inside = ml.label_encoder(
+        plus(cast(tensor(symbol), np.float64), 0.0),
+        keys_tensor=np.unique(known) + 0.0,
+        values_tensor=np.ones(len(np.unique(known)), np.int64),
+        default_tensor=np.array([0]),
+    )
+    found = op.equal(inside, constant(int(not named.get("invert")), np.int64))
+    return made_of(found, like)
+
+
+@follows(methods="between")
+def _between(symbol: Any, left: Any, right: Any, inclusive: str = "both") -> Any:
+    above, below = INCLUSIVE[inclusive]
+    return above(symbol, left) & below(symbol, right)
+
+
+@follows(methods="assign")
+def _assign(symbol: Any, **columns: Any) -> Any:
+    found = symbol.copy()
+    for name, value in columns.items():
+        found[name] = value(found) if callable(value) else value
+    return found
+
+
+@follows(methods="insert")
+def _insert(symbol: Any, place: int, name: Any, value: Any) -> None:
+    order = [*symbol.like.columns]
+    symbol[name] = value
+    symbol.become(symbol[[*order[:place], name, *order[place:]]])
+
+
+@follows(methods="pop")
+def _pop(symbol: Any, name: Any) -> Any:
+    found = symbol[name]
+    symbol.become(symbol.drop(columns=[name]))
+    return found
+
+
+@follows(methods="items")
+def _items(symbol: Any) -> Iterator[Any]:
+    return ((name, symbol[name]) for name in symbol.like.columns)
+
+
+@follows(methods="pipe")
+def _pipe(symbol: Any, function: Any, *args: Any, **named: Any) -> Any:
+    return function(symbol, *args, **named)
+
+
+@follows(methods="apply")
+def _apply(symbol: Any, function: Any, axis: Any = 0, **named: Any) -> Any:
+    """A function of each column; or of each row, if it is the same for all at once."""
+    if not callable(function):
+        stop("apply by name: call the function itself")
+    like = symbol.like.apply(function, **({"axis": axis} if is_frame(symbol) else {}), **named)
+    if isinstance(function, np.ufunc):
+        found = function(symbol)
+    elif is_frame(symbol) and axis in (0, "index"):
+        columns = [
+            plain(function(symbol.iloc[:, place], **named)) for place in range(symbol.like.shape[1])
+        ]
+        found = np.column_stack(columns)
+    else:
+        found = function(symbol, **named)
+    if not isinstance(found, Symbol):
+        stop("apply with a function that gives other than columns")
+    return _as(like, found)
+
+
+# Sums and the like, of each row.
+
+
+def _last_axis(symbol: Any, axis: Any) -> tuple[Var, int, int]:
+    """(n, others, size) with the numbers along an axis last, and how many those are."""
+    rows = np.shape(symbol.like)
+    if axis is None or isinstance(axis, tuple):
+        stop("numbers of all rows together" if axis is None else "several axes at once")
+    at = {"columns": 1, "index": 0}.get(axis, axis) % len(rows)
+    if at == axis_of_rows(symbol.like):
+        stop(
+            "numbers of all rows together: take them from the rows of training, and write them down"
+        )
+    moved = rearranged(np.moveaxis, plain(symbol), at, -1)
+    size = rows[at]
+    others = len(symbol.cells) // size
+    return tensor(moved), others, size
+
+
+def _reduced(make: Callable[..., Var], symbol: Any, axis: Any) -> Var:
+    """(n, others) of a function of the last axis, which keeps it."""
+    numbers, others, size = _last_axis(symbol, axis)
+    if others == 1:
+        return make(cast(numbers, np.float64), constant([1], np.int64))
+    cube = op.reshape(cast(numbers, np.float64), constant([-1, others, size], np.int64))
+    return op.reshape(make(cube, constant([2], np.int64)), constant([-1, others], np.int64))
+
+
+def _with_gaps(found: Var, numbers: Var, axes: Var) -> Var:
+    """What was found, and a missing one where there is any."""
+    gap = op.reduce_max(cast(op.isnan(numbers), np.int32), axes, keepdims=1)
+    return choose(cast(gap, np.bool_), np.nan, found)
+
+
+def _max(numbers: Var, axes: Var) -> Var:
+    return _with_gaps(op.reduce_max(numbers, axes, keepdims=1), numbers, axes)
+
+
+def _min(numbers: Var, axes: Var) -> Var:
+    return _with_gaps(op.reduce_min(numbers, axes, keepdims=1), numbers, axes)
+
+
+def _sum(numbers: Var, axes: Var) -> Var:
+    return row_sums(numbers) if rank(numbers) == 2 else op.reduce_sum(numbers, axes, keepdims=1)
+
+
+def _prod(numbers: Var, axes: Var) -> Var:
+    return op.reduce_prod(numbers, axes, keepdims=1)
+
+
+def _mean(numbers: Var, axes: Var) -> Var:
+    if rank(numbers) == 2:
+        return over(row_sums(numbers), width(numbers))
+    return op.reduce_mean(numbers, axes, keepdims=1)
+
+
+def _any(numbers: Var, axes: Var) -> Var:
+    return cast(op.reduce_max(cast(cast(numbers, np.bool_), np.int32), axes, keepdims=1), np.bool_)
+
+
+def _all(numbers: Var, axes: Var) -> Var:
+    return cast(op.reduce_min(cast(cast(numbers, np.bool_), np.int32), axes, keepdims=1), np.bool_)
+
+
+def _variance(numbers: Var, axes: Var, ddof: float = 0) -> Var:
+    centred = minus(numbers, _mean(numbers, axes))
+    count = _sum(plus(times(centred, 0.0), 1.0), axes)
+    return over(_sum(times(centred, centred), axes), minus(count, float(ddof)))
+
+
+def _ptp(numbers: Var, axes: Var) -> Var:
+    return minus(_max(numbers, axes), _min(numbers, axes))
+
+
+def _first_of(place: Callable[..., Var], mark: float) -> Callable[[Var, Var], Var]:
+    """The place of the first largest or smallest: of a missing one where there is any."""
+
+    def make(numbers: Var, _: Var) -> Var:
+        gaps = op.isnan(numbers)
+        found = place(choose(gaps, mark, numbers), axis=-1, keepdims=1)
+        gap = op.arg_max(cast(gaps, np.int32), axis=-1, keepdims=1)
+        any_gap = op.reduce_max(cast(gaps, np.int32), constant([-1], np.int64), keepdims=1)
+        return cast(op.where(cast(any_gap, np.bool_), gap, found), np.float64)
+
+    return make
+
+
+def _skipping(
+    fill: float, make: Callable[[Var, Var], Var], *, empty: float | None
+) -> Callable[[Var, Var], Var]:
+    """A function of the numbers that are not missing."""
+
+    def skip(numbers: Var, axes: Var) -> Var:
+        gaps = op.isnan(numbers)
+        found = make(choose(gaps, fill, numbers), axes)
+        if empty is None:
+            return found
+        known = op.reduce_max(cast(op.not_(gaps), np.int32), axes, keepdims=1)
+        return choose(cast(known, np.bool_), found, empty)
+
+    return skip
+
+
+def _known_mean(numbers: Var, axes: Var) -> Var:
+    gaps = op.isnan(numbers)
+    count = _sum(cast(op.not_(gaps), np.float64), axes)
+    return over(_sum(choose(gaps, 0.0, numbers), axes), count)
+
+
+def _known_variance(numbers: Var, axes: Var, ddof: float = 0) -> Var:
+    gaps = op.isnan(numbers)
+    centred = choose(gaps, 0.0, minus(numbers, _known_mean(numbers, axes)))
+    count = minus(_sum(cast(op.not_(gaps), np.float64), axes), float(ddof))
+    found = over(_sum(times(centred, centred), axes), count)
+    return choose(greater(count, 0.0), found, np.nan)
+
+
+EXACT = ("all", "any", "argmax", "argmin", "max", "min")
+OF_ROWS: dict[str, Callable[..., Var]] = {
+    "all": _all,
+    "any": _any,
+    "argmax": _first_of(op.arg_max, -np.inf),
+    "argmin": _first_of(op.arg_min, np.inf),
+    "max": _max,
+    "mean": _mean,
+    "min": _min,
+    "prod": _prod,
+    "ptp": _ptp,
+    "sum": _sum,
+    "var": _variance,
+}
+OF_KNOWN: dict[str, Callable[..., Var]] = {
+    "all": _skipping(1.0, _all, empty=None),
+    "any": _skipping(0.0, _any, empty=None),
+    "max": _skipping(-np.inf, _max, empty=np.nan),
+    "mean": _known_mean,
+    "min": _skipping(np.inf, _min, empty=np.nan),
+    "prod": _skipping(1.0, _prod, empty=None),
+    "sum": _skipping(0.0, _sum, empty=None),
+    "var": _known_variance,
+}
+
+
+def _of_rows(name: str, function: Any = None, *, known: bool = False) -> Callable[..., Any]:
+    """A function of each row, by its name; of the numbers that are not missing, as pandas has it."""
+    root = name == "std"
+
+    def followed(symbol: Any, axis: Any = None, *args: Any, **named: Any) -> Any:
+        if args or set(named) - {"ddof", "keepdims", "numeric_only", "skipna"}:
+            stop(f"{name} with options")
+        axis = 0 if axis is None and is_pandas(symbol) else axis
+        skipped = (known or is_pandas(symbol)) and named.get("skipna", True)
+        if name not in EXACT and any(
+            dtype.itemsize < 8 for dtype in dtypes_of(symbol.like) if dtype.kind == "f"
+        ):
+            stop(f"{name} of numbers of few digits: write it of X.astype(float)")
+        table = OF_KNOWN if skipped else OF_ROWS
+        key = "var" if root else name
+        if key not in table:
+            stop(f"{name} without the missing numbers")
+        make = table[key]
+        if key == "var":
+            make = partial(
+                make, ddof=named.get("ddof", 1 if is_pandas(symbol) and not known else 0)
+            )
+        found = _reduced(make, symbol, axis)
+        if function is None:
+            like = getattr(symbol.like, name)(axis=axis, **named)
+        else:
+            like = function(symbol.like, axis=axis, **named)
+        return made_of(op.sqrt(found) if root else found, like)
+
+    return followed
+
+
+for name in (*OF_ROWS, "std"):
+    FUNCTIONS[getattr(np, name)] = _of_rows(name, getattr(np, name))
+    METHODS[name] = _of_rows(name)
+for name in ("max", "mean", "min", "prod", "std", "sum", "var"):
+    FUNCTIONS[getattr(np, f"nan{name}")] = _of_rows(name, getattr(np, f"nan{name}"), known=True)
+
+
+@follows(np.linalg.norm)
+def _norm(symbol: Any, ord: Any = None, axis: Any = None, keepdims: Any = False) -> Any:  # noqa: A002, FBT002 - numpy's own form
+    like = np.linalg.norm(symbol.like, ord, axis, keepdims)
+    sizes = np.abs(plain(symbol))
+    if ord in (None, 2):
+        found = np.sqrt(np.sum(sizes * sizes, axis=axis, keepdims=keepdims))
+    elif ord in (1, np.inf):
+        found = (np.sum if ord == 1 else np.max)(sizes, axis=axis, keepdims=keepdims)
+    else:
+        found = stop(f"numpy.linalg.norm(ord={ord})")
+    return _as(like, found)
+
+
+@follows(np.median)
+def _median(symbol: Any, axis: Any = None, keepdims: Any = False) -> Any:  # noqa: FBT002 - numpy's own form
+    def middle(numbers: Var, axes: Var) -> Var:
+        ordered = _ordered(numbers, size)
+        low, high = (
+            op.gather(ordered, constant([place], np.int64), axis=-1)
+            for place in ((size - 1) // 2, size // 2)
+        )
+        return _with_gaps(times(plus(low, high), 0.5), numbers, axes)
+
+    _, _, size = _last_axis(symbol, axis)
+    return made_of(
+        _reduced(middle, symbol, axis), np.median(symbol.like, axis=axis, keepdims=keepdims)
+    )
+
+
+def _ordered(numbers: Var, size: int) -> Var:
+    """Numbers from the smallest to the largest, and missing ones behind these."""
+    filled = choose(op.isnan(numbers), np.inf, numbers)
+    ordered, _ = op.top_k(filled, constant([size], np.int64), axis=-1, largest=0)
+    gaps = op.reduce_sum(cast(op.isnan(numbers), np.float64), constant([-1], np.int64), keepdims=1)
+    return choose(op.less(doubles(np.arange(size)), minus(float(size), gaps)), ordered, np.nan)
+
+
+@follows(np.sort)
+def _sort(symbol: Any, axis: Any = -1) -> Any:
+    if symbol.like.ndim != 2 or axis not in (1, -1):
+        stop("numbers of all rows together")
+    numbers = cast(tensor(symbol), np.float64)
+    return made_of(_ordered(numbers, symbol.like.shape[1]), np.sort(symbol.like, axis=axis))
+
+
+def _running(name: str) -> Callable[..., Any]:
+    """Sums or products along a row, one column after the other."""
+    step = np.add if name == "cumsum" else np.multiply
+
+    def followed(symbol: Any, axis: Any = None, **named: Any) -> Any:
+        if axis not in (1, -1, "columns") or symbol.like.ndim != 2 or named:
+            stop("numbers of all rows together")
+        rows: Any = plain(symbol)
+        wide = getattr(rows.like, name)(axis=1).dtype
+        gaps = np.isnan(rows) if is_pandas(symbol) else None
+        rows = rows if gaps is None else np.where(gaps, 0 if name == "cumsum" else 1, rows)
+        columns = [rows[:, place].astype(wide) for place in range(rows.like.shape[1])]
+        whole: Any = np.column_stack(list(accumulate(columns, step)))
+        whole = whole if gaps is None else np.where(gaps, np.nan, whole)
+        return _as(getattr(symbol.like, name)(axis=1), whole)
+
+    return followed
+
+
+for name in ("cumsum", "cumprod"):
+    FUNCTIONS[getattr(np, name)] = METHODS[name] = _running(name)
+
+
+@follows(np.diff)
+def _diff(symbol: Any, n: int = 1, axis: int = -1, **named: Any) -> Any:
+    if symbol.like.ndim != 2 or axis not in (1, -1) or named:
+        stop("numbers of all rows together")
+    found = plain(symbol)
+    for _ in range(n):
+        found = found[:, 1:] - found[:, :-1]
+    return found
+
+
+@follows(np.dot, np.matmul, methods="dot")
+def _dot(left: Any, right: Any) -> Any:
+    if not isinstance(left, Symbol) or left.like.ndim != 2:
+        stop("a product of matrices whose first is not the rows")
+    rows = plain(left)
+    if isinstance(right, Symbol):
+        stop("a product of rows with themselves: write numpy.sum(a * b, axis=1)")
+    if is_pandas(right) and is_pandas(left):
+        stop("a product with a frame of numbers that are always the same: take its to_numpy()")
+    weights = numbers_of(right).astype(np.float64)
+    like = left.like @ right
+    if not floating(like):
+        stop("a product of matrices of integers: write X.astype(float) @ weights")
+    found = op.matmul(
+        cast(tensor(rows), np.float64), doubles(weights if weights.ndim == 2 else weights[:, None])
+    )
+    return made_of(found, like)
+
+
+UFUNCS["matmul"] = lambda *_: stop("numpy.matmul: write X @ weights")
+
+
+# Tables of numbers.
+
+
+def _counted(symbol: Any, bounds: Array, compare: Callable[[Var, Var], Var]) -> Var:
+    """How many bounds a number is beyond, (n, columns) of float64; all, for a missing one."""
+    numbers = op.unsqueeze(cast(tensor(symbol), np.float64), constant([2], np.int64))
+    beyond = op.not_(compare(numbers, doubles(bounds)))
+    return op.reduce_sum(cast(beyond, np.float64), constant([2], np.int64), keepdims=0)
+
+
+def _bounds(values: Any) -> Array:
+    bounds = numbers_of(values).astype(np.float64)
+    if bounds.ndim != 1 or not len(bounds) or (np.diff(bounds) < 0).any() or np.isnan(bounds).any():
+        stop("bounds that do not increase")
+    return bounds
+
+
+@follows(np.searchsorted)
+def _searchsorted(bounds: Any, symbol: Any, side: Any = "left", sorter: Any = None) -> Any:
+    if isinstance(bounds, Symbol) or sorter is not None:
+        stop("numpy.searchsorted in the rows themselves")
+    compare = op.less_or_equal if side == "left" else op.less
+    return made_of(
+        _counted(symbol, _bounds(bounds), compare), np.searchsorted(bounds, symbol.like, side)
+    )
+
+
+@follows(np.digitize)
+def _digitize(symbol: Any, bins: Any, right: Any = False) -> Any:  # noqa: FBT002 - numpy's own form
+    compare = op.less_or_equal if right else op.less
+    return made_of(_counted(symbol, _bounds(bins), compare), np.digitize(symbol.like, bins, right))
+
+
+@follows(np.interp)
+def _interp(
+    symbol: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None
+) -> Any:
+    if isinstance(xp, Symbol) or isinstance(fp, Symbol) or period is not None:
+        stop("numpy.interp in the rows themselves")
+    xs, ys = _bounds(xp), numbers_of(fp).astype(np.float64)
+    if len(xs) < 2 or (np.diff(xs) == 0).any():
+        stop("numpy.interp over places that do not increase")
+    numbers = cast(tensor(symbol), np.float64)
+    piece = minus(_counted(symbol, xs, op.less), 1.0)
+    place = cast(op.min([op.max([piece, doubles(0.0)]), doubles(len(xs) - 2.0)]), np.int64)
+    slope, start, height = (
+        op.gather(doubles(of), place) for of in (np.diff(ys) / np.diff(xs), xs[:-1], ys[:-1])
+    )
+    found = plus(times(slope, minus(numbers, start)), height)
+    found = choose(op.less(numbers, doubles(xs[0])), ys[0] if left is None else float(left), found)
+    found = choose(op.equal(numbers, doubles(xs[-1])), ys[-1], found)
+    found = choose(
+        op.greater(numbers, doubles(xs[-1])), ys[-1] if right is None else float(right), found
+    )
+    return made_of(found, np.interp(symbol.like, xp, fp, left, right))
+
+
+def cut(
+    symbol: Any, bins: Any, *, right: bool = True, include_lowest: bool = False, **named: Any
+) -> Any:
+    """As pandas.cut: the number of the bin that a number is in."""
+    cut_really = partial(
+        pandas().cut, bins=bins, right=right, include_lowest=include_lowest, **named
+    )
+    if not isinstance(symbol, Symbol):
+        return cut_really(symbol)
+    if named != {"labels": False} or isinstance(bins, int):
+        stop("pandas.cut with other than bounds of bins and labels=False")
+    bounds = _bounds(bins)
+    place = _counted(symbol, bounds, op.less_or_equal if right else op.less)
+    numbers = cast(tensor(symbol), np.float64)
+    if include_lowest and right:
+        place = choose(op.equal(numbers, doubles(bounds[0])), 1.0, place)
+    inside = op.and_(greater(place, 0.0), op.less(place, doubles(float(len(bounds)))))
+    known = op.and_(inside, op.not_(op.isnan(numbers)))
+    return made_of(choose(known, minus(place, 1.0), np.nan), cut_really(symbol.like))
+
+
+def _filled_like(function: Any) -> Callable[..., Any]:
+    def followed(symbol: Any, *args: Any, **named: Any) -> Any:
+        return always(function(symbol.like, *args, **named))
+
+    return followed
+
+
+def always(like: Any) -> Any:
+    """Rows that are all the same, as a stand-in that can be written into."""
+    return Symbol(by_row(like)[0].astype(np.float64).tolist(), like)
+
+
+for filling in (np.zeros_like, np.ones_like, np.full_like):
+    FUNCTIONS[filling] = _filled_like(filling)
+FUNCTIONS[np.empty_like] = FUNCTIONS[np.zeros_like]
+METHODS["product"] = METHODS["prod"]
+METHODS["transform"] = METHODS["apply"]
+FUNCTIONS[np.count_nonzero] = lambda rows, axis=None, **named: np.sum(rows != 0, axis=axis, **named)
+FUNCTIONS[np.append] = lambda rows, values, axis=None: np.concatenate([rows, values], axis=axis)
+FUNCTIONS[np.shape] = lambda symbol: symbol.shape
+FUNCTIONS[np.ndim] = lambda symbol: symbol.ndim
+FUNCTIONS[np.size] = lambda symbol, axis=None: np.size(symbol.like, axis)
+FUNCTIONS[np.average] = lambda rows, axis=None, weights=None: (
+    np.mean(rows, axis=axis)
+    if weights is None
+    else np.sum(rows * weights, axis=axis) / np.sum(weights)
+)

@@ -1,0 +1,540 @@
+"""Columns of times and of spans of time, as a function sees them: see `stand_ins`.
+
+They are whole numbers of a unit of numpy, in int64, of which the least stands for a missing one. Days
+of the calendar are computed in integers, and quotients in float64 as numpy divides. A sum beyond the
+range of int64, for which pandas raises an error, is a missing one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import cached_property, partial, reduce
+from typing import Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.estimators.elementary import COMPARING
+from modelkit.convert.estimators.stand_ins import (
+    BY_KIND,
+    PROPERTIES,
+    Symbol,
+    kept_once,
+    made_of,
+    pandas,
+    stop,
+    tensor_of,
+)
+from modelkit.convert.estimators.tensors import Var, cast, constant, joined, op
+from modelkit.spec import UNITS
+
+NAT = int(np.iinfo(np.int64).min)
+DAY = 86_400  # seconds
+CYCLE = 146_097  # days of 400 years
+COMMON_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+# Where a calendar may be wrong: at ends of centuries, in leap years and in years that are none.
+YEARS = (1899, 1900, 1904, 1969, 1970, 1999, 2000, 2009, 2010, 2015, 2020, 2024, 2025, 2100)
+HALF_STEP = 2.0**-53 * (1 + 2.0**-52)  # times a number, it leads to the next one
+MIRRORED = {
+    "less": "greater",
+    "less_equal": "greater_equal",
+    "greater": "less",
+    "greater_equal": "less_equal",
+}
+
+
+class Whole:
+    """Whole numbers of int64, (n,), with the operators of Python."""
+
+    def __init__(self, tensor: Var) -> None:
+        self.tensor = tensor
+
+    def __add__(self, other: Whole | int) -> Whole:
+        return Whole(op.add(self.tensor, _whole(other)))
+
+    def __sub__(self, other: Whole | int) -> Whole:
+        return Whole(op.sub(self.tensor, _whole(other)))
+
+    def __mul__(self, other: Whole | int) -> Whole:
+        return Whole(op.mul(self.tensor, _whole(other)))
+
+    def __floordiv__(self, by: int) -> Whole:
+        return self.divided(by)[0]
+
+    def __mod__(self, by: int) -> Whole:
+        return self.divided(by)[1]
+
+    def divided(self, by: int) -> tuple[Whole, Whole]:
+        """The quotient by a positive number, rounded down, and the rest; neither runs over."""
+        cut = self.cut(by)
+        rest = self - cut * by
+        below = rest.is_below(0)
+        return cut - below, rest + below * by
+
+    def cut(self, by: int) -> Whole:
+        """The quotient by a positive number, cut off."""
+        return Whole(op.div(self.tensor, _whole(by)))
+
+    def is_below(self, other: int) -> Whole:
+        """1 where it is less than another number, and 0 elsewhere."""
+        return Whole(cast(op.less(self.tensor, _whole(other)), np.int64))
+
+    def equals(self, other: Whole | int) -> Var:
+        """Where it is equal to another number."""
+        return op.equal(self.tensor, _whole(other))
+
+
+def _whole(number: Whole | int) -> Var:
+    return number.tensor if isinstance(number, Whole) else constant(number, np.int64)
+
+
+class Clock:
+    """The day and the time of it that times are, in the Gregorian calendar."""
+
+    def __init__(self, ticks: Whole, unit: str) -> None:
+        self.per_second = UNITS[unit]
+        self.day_number, self.ticks = ticks.divided(DAY * self.per_second)
+
+    @cached_property
+    def seconds(self) -> Whole:
+        """Of the day."""
+        return self.ticks.cut(self.per_second)
+
+    @cached_property
+    def weekday(self) -> Whole:
+        """From 0 for Monday."""
+        return (self.day_number + 3) % 7
+
+    @cached_property
+    def _from_march(self) -> tuple[Whole, Whole, Whole]:
+        """The year that begins in March, so that a leap day is its last; its month and its day, from 0."""
+        cycle, day = (self.day_number + 719_468).divided(CYCLE)
+        leap_days = day.cut(1460) - day.cut(36_524) + day.cut(CYCLE - 1)
+        year = (day - leap_days).cut(365)
+        day = day - (year * 365 + year.cut(4) - year.cut(100))
+        return year + cycle * 400, (day * 5 + 2).cut(153), day
+
+    @cached_property
+    def year(self) -> Whole:
+        """From January on."""
+        year, month, _ = self._from_march
+        return year + 1 - month.is_below(10)
+
+    @cached_property
+    def month(self) -> Whole:
+        """From 1 for January."""
+        _, month, _ = self._from_march
+        return month - 9 + month.is_below(10) * 12
+
+    @cached_property
+    def day(self) -> Whole:
+        """Of the month, from 1 on."""
+        _, month, day = self._from_march
+        return day - (month * 153 + 2).cut(5) + 1
+
+    @cached_property
+    def day_of_year(self) -> Whole:
+        """From 1 on."""
+        before = self.year - 1
+        first = before * 365 + before // 4 - before // 100 + before // 400
+        return self.day_number + 719_163 - first
+
+    @cached_property
+    def is_leap(self) -> Var:
+        """Whether its year has a leap day."""
+        by_four = (self.year % 4).equals(0)
+        by_century = (self.year % 100).equals(0)
+        return op.and_(by_four, op.or_(op.not_(by_century), (self.year % 400).equals(0)))
+
+    @cached_property
+    def days_in_month(self) -> Whole:
+        """How many days its month has."""
+        common = op.gather(constant(COMMON_DAYS, np.int64), (self.month - 1).tensor)
+        return Whole(common) + Whole(cast(op.and_(self.is_leap, self.month.equals(2)), np.int64))
+
+    def begins(self, *months: int) -> Var:
+        """Whether it is the first day of one of these months, or of any."""
+        return self._in(self.day.equals(1), months)
+
+    def ends(self, *months: int) -> Var:
+        """Whether it is the last day of one of these months, or of any."""
+        return self._in(self.day.equals(self.days_in_month), months)
+
+    def _in(self, condition: Var, months: tuple[int, ...]) -> Var:
+        if not months:
+            return condition
+        return op.and_(condition, reduce(op.or_, map(self.month.equals, months)))
+
+
+# Columns, and constants beside them.
+
+
+def _ticks(symbol: Any) -> Var:
+    """(n, 1) of int64."""
+    return tensor_of(symbol.cells, np.int64)
+
+
+def _gaps(symbol: Any) -> Var:
+    return op.equal(_ticks(symbol), _whole(NAT))
+
+
+def _unit(dtype: Any) -> str:
+    return np.datetime_data(dtype)[0]
+
+
+def _clock(symbol: Any) -> Clock:
+    """The calendar of a column, which is written down once."""
+    found: Clock = kept_once(symbol, lambda: Clock(Whole(_ticks(symbol)), _unit(symbol.dtype)))
+    return found
+
+
+def _numbers(symbol: Any, found: Var, like: Any) -> Symbol:
+    """Numbers of each time, missing where it is."""
+    return made_of(op.where(_gaps(symbol), constant(np.nan), cast(found, np.float64)), like)
+
+
+def _operand(value: Any, beside: Any) -> Any:
+    """A column of times, or a constant of numpy. Raises ConversionError for anything else."""
+    if isinstance(value, np.ndarray) and not value.ndim:
+        value = value[()]
+    if isinstance(value, Symbol):
+        return (
+            value
+            if getattr(value.dtype, "kind", "") in "mM"
+            else stop("times beside other columns")
+        )
+    if isinstance(value, timedelta | np.timedelta64):
+        kind = pandas().Timedelta
+    elif isinstance(value, datetime | np.datetime64):
+        kind = pandas().Timestamp
+    elif isinstance(value, str):
+        kind = pandas().Timestamp if beside.dtype.kind == "M" else pandas().Timedelta
+    else:
+        return stop(
+            f"a {type(value).__name__} beside times: write pd.Timestamp(...) or pd.Timedelta(...)"
+        )
+    found = kind(value)
+    if found is pandas().NaT or getattr(found, "tzinfo", None) is not None:
+        stop(f"{found!r} beside times that have no zone")
+    return found.to_datetime64() if kind is pandas().Timestamp else found.to_timedelta64()
+
+
+def _in_unit(value: Any, unit: str) -> tuple[int, bool]:
+    """A constant in whole numbers of a unit, rounded down, and whether anything is left of it."""
+    ticks, rest = divmod(int(value.astype(np.int64)) * UNITS[unit], UNITS[_unit(value.dtype)])
+    if not NAT < ticks < -NAT:
+        stop(f"{value}, which is beyond the range of times in the unit {unit!r}")
+    return ticks, bool(rest)
+
+
+def _in_dtype(value: Any, dtype: Any, *, wraps: bool = False) -> Var:
+    """A column or a constant in the unit of a dtype; what is beyond its range is missing, or `wraps`."""
+    unit = _unit(dtype)
+    if not isinstance(value, Symbol):
+        ticks, rest = _in_unit(value, unit)
+        return (
+            stop(f"{value}, which is finer than the unit of a column of {dtype}")
+            if rest
+            else _whole(ticks)
+        )
+    factor = UNITS[unit] // UNITS[_unit(value.dtype)]
+    if factor == 0:
+        stop(f"columns of {dtype} and of {value.dtype} together: give both one unit before fit")
+    if factor == 1:
+        return _ticks(value)
+    raised = Whole(_ticks(value)) * factor
+    if wraps:
+        return raised.tensor
+    return op.where(raised.cut(factor).equals(Whole(_ticks(value))), raised.tensor, _whole(NAT))
+
+
+# Operators.
+
+
+def _ufunc(function: Any, *inputs: Any) -> Symbol:
+    """What a ufunc of numpy gives for times."""
+    name = function.__name__
+    times = next(each for each in inputs if isinstance(each, Symbol))
+    if name not in OPERATORS or times.like.ndim != 1:
+        stop(f"numpy.{name} of times: take numbers of them, such as .dt.hour")
+    real = [each.like if isinstance(each, Symbol) else each for each in inputs]
+    return OPERATORS[name](name, function(*real), *(_operand(each, times) for each in inputs))
+
+
+def _sum(name: str, like: Any, left: Any, right: Any) -> Symbol:
+    if like.dtype.kind not in "mM":
+        stop(f"numpy.{name} of times")
+    first, second = _in_dtype(left, like.dtype), _in_dtype(right, like.dtype)
+    total = op.add(first, second) if name == "add" else op.sub(first, second)
+    is_negative = [op.less(each, _whole(0)) for each in (first, second, total)]
+    apart = op.xor(is_negative[0], is_negative[1])
+    beyond = op.and_(
+        op.xor(is_negative[0], is_negative[2]), op.not_(apart) if name == "add" else apart
+    )
+    gone = [op.equal(each, _whole(NAT)) for each in (first, second)]
+    return made_of(op.where(reduce(op.or_, [*gone, beyond]), _whole(NAT), total), like)
+
+
+def _compared(name: str, like: Any, left: Any, right: Any) -> Symbol:
+    """A comparison, in which a missing time is unlike any other."""
+    if name == "not_equal":
+        same: Symbol = ~_compared("equal", like, left, right)
+        return same
+    if not isinstance(left, Symbol):
+        return _compared(MIRRORED.get(name, name), like, right, left)
+    if left.dtype.kind != right.dtype.kind:
+        stop("times that are compared with spans of time")
+    known = op.not_(_gaps(left))
+    upward = name in ("less", "greater_equal")  # where a bound between two ticks is the next one
+    if not isinstance(right, Symbol):
+        ticks, inexact = _in_unit(right, _unit(left.dtype))
+        bound = Whole(_whole(NAT if inexact and name == "equal" else ticks + (inexact and upward)))
+        return made_of(op.and_(known, COMPARING[name](_ticks(left), bound.tensor)), like)
+    known = op.and_(known, op.not_(_gaps(right)))
+    finer = UNITS[_unit(right.dtype)] // UNITS[_unit(left.dtype)]
+    if not finer:
+        return _compared(MIRRORED.get(name, name), like, right, left)
+    bound, rest = Whole(_ticks(right)).divided(finer)
+    if name == "equal":
+        known = op.and_(known, rest.equals(0))
+    if upward:
+        bound = bound + 1 - rest.is_below(1)
+    return made_of(op.and_(known, COMPARING[name](_ticks(left), bound.tensor)), like)
+
+
+def _quotient(name: str, like: Any, left: Any, right: Any) -> Symbol:
+    """Spans over spans, as numpy divides them: in the finer unit of both, and in float64."""
+    dtype = np.result_type(left.dtype, right.dtype)
+    if dtype.kind != "m" or like.dtype.kind == "m":
+        stop(f"numpy.{name} of times")
+    first, second = (_in_dtype(each, dtype, wraps=True) for each in (left, right))
+    if name == "divide":
+        found = op.div(cast(first, np.float64), cast(second, np.float64))
+    else:
+        by = 0 if isinstance(right, Symbol) else _in_unit(right, _unit(dtype))[0]
+        if by < 1:
+            stop("numpy.floor_divide by anything but a constant above 0")
+        found = cast((Whole(first) // by).tensor, np.float64)
+    gaps = reduce(op.or_, [_gaps(each) for each in (left, right) if isinstance(each, Symbol)])
+    return made_of(op.where(gaps, constant(np.nan), found), like)
+
+
+def _changed(make: Callable[[Var], Var]) -> Callable[..., Symbol]:
+    def operator(name: str, like: Any, span: Any) -> Symbol:
+        if like.dtype.kind != "m":
+            stop(f"numpy.{name} of times")
+        return made_of(op.where(_gaps(span), _whole(NAT), make(_ticks(span))), like)
+
+    return operator
+
+
+OPERATORS: dict[str, Callable[..., Symbol]] = {
+    "absolute": _changed(op.abs),
+    "add": _sum,
+    "divide": _quotient,
+    "floor_divide": _quotient,
+    "isnat": lambda _, like, times: made_of(_gaps(times), like),
+    "negative": _changed(op.neg),
+    "subtract": _sum,
+    **dict.fromkeys(COMPARING, _compared),
+}
+
+
+# Methods.
+
+
+def _isna(symbol: Any) -> Symbol:
+    return made_of(_gaps(symbol), symbol.like.isna())
+
+
+def _notna(symbol: Any) -> Symbol:
+    return made_of(op.not_(_gaps(symbol)), symbol.like.notna())
+
+
+def _fillna(symbol: Any, value: Any) -> Symbol:
+    other = _in_dtype(_operand(value, symbol), symbol.dtype)
+    like = symbol.like.fillna(value.like if isinstance(value, Symbol) else value)
+    return made_of(op.where(_gaps(symbol), other, _ticks(symbol)), like)
+
+
+def _isin(symbol: Any, values: Any) -> Symbol:
+    like = symbol.like.isin(values)
+    if not len(values) or any(isinstance(value, str) for value in values):
+        stop("isin of texts beside times: pass timestamps")
+    found = [_compared("equal", like, symbol, _operand(value, symbol)) for value in values]
+    return reduce(lambda left, right: left | right, found)
+
+
+def _astype(symbol: Any, dtype: Any, **_: Any) -> Symbol:
+    """Ticks as numbers: those of a microsecond or more are exact in float64."""
+    if np.dtype(dtype) != np.int64 or _unit(symbol.dtype) == "ns":
+        stop(f"astype({dtype!r}) of times: write (column - pd.Timestamp(0)) / pd.Timedelta('1s')")
+    return made_of(cast(_ticks(symbol), np.float64), symbol.like.astype(dtype))
+
+
+METHODS: dict[str, Callable[..., Any]] = {
+    "isna": _isna,
+    "isnull": _isna,
+    "notna": _notna,
+    "notnull": _notna,
+    "fillna": _fillna,
+    "isin": _isin,
+}
+BY_KIND["M"] = BY_KIND["m"] = {"ufunc": _ufunc, "astype": _astype, **METHODS}
+
+
+# Fields.
+
+
+def _floor(symbol: Any, freq: Any = "D") -> Symbol:
+    """The last whole day, hour and so on before each, as `dt.floor`."""
+    like = symbol.like.dt.floor(freq)
+    try:
+        step = pandas().Timedelta(pandas().tseries.frequencies.to_offset(freq))
+    except ValueError:
+        stop(f"dt.floor({freq!r}), which is no fixed length")
+    ticks, rest = _in_unit(step.to_timedelta64(), _unit(symbol.dtype))
+    if rest or ticks < 1:
+        stop(f"dt.floor({freq!r}) of times of {symbol.dtype}")
+    return made_of(
+        op.where(_gaps(symbol), _whole(NAT), (Whole(_ticks(symbol)) // ticks * ticks).tensor), like
+    )
+
+
+def _isocalendar(symbol: Any) -> Symbol:
+    """The week of ISO 8601, its year, and its day."""
+    clock = _clock(symbol)
+    to_thursday = (clock.weekday * -1 + 3) * (DAY * clock.per_second)
+    thursday = Clock(Whole(_ticks(symbol)) + to_thursday, _unit(symbol.dtype))
+    parts = (thursday.year, (thursday.day_of_year + 6).cut(7), clock.weekday + 1)
+    return _numbers(symbol, joined([part.tensor for part in parts]), symbol.like.dt.isocalendar())
+
+
+def _total_seconds(symbol: Any) -> Symbol:
+    """Spans in seconds, as the pandas at hand rounds them."""
+    per_second = UNITS[_unit(symbol.dtype)]
+    seconds, rest = Whole(_ticks(symbol)).divided(per_second)
+    span = pandas().Series(np.array([-1], symbol.dtype))
+    if span.dt.total_seconds()[0] == -1 / per_second:  # before pandas 3.1
+        found = op.div(cast(_ticks(symbol), np.float64), constant(float(per_second)))
+        return _numbers(symbol, found, symbol.like.dt.total_seconds())
+    below = cast(seconds.tensor, np.float64)
+    found = op.add(below, op.div(cast(rest.tensor, np.float64), constant(float(per_second))))
+    # What lies between two seconds stays there: by the next number of float64.
+    inside = op.and_(op.not_(rest.equals(0)), op.less(op.abs(below), constant(2.0**52)))
+    step = op.mul(op.abs(found), constant(HALF_STEP))
+    raised = op.where(op.equal(found, below), op.add(found, step), found)
+    lowered = op.where(op.equal(found, op.add(below, constant(1.0))), op.sub(found, step), raised)
+    return _numbers(symbol, op.where(inside, lowered, found), symbol.like.dt.total_seconds())
+
+
+class Fields:
+    """What `column.dt` is."""
+
+    def __init__(self, symbol: Any) -> None:
+        self._symbol = symbol
+
+    def __getattr__(self, name: str) -> Any:
+        symbol = self._symbol
+        point = symbol.dtype.kind == "M"
+        if name in (POINT_METHODS if point else SPAN_METHODS):
+            return partial((POINT_METHODS if point else SPAN_METHODS)[name], symbol)
+        fields = POINTS if point else SPANS
+        if name not in fields:
+            stop(f"dt.{name}; there are {', '.join(fields)}")
+        found = fields[name](_clock(symbol))
+        like = getattr(symbol.like.dt, name)
+        if isinstance(found, Whole):
+            return _numbers(symbol, found.tensor, like)
+        return made_of(op.and_(op.not_(_gaps(symbol)), found), like)
+
+
+Field = Callable[[Clock], Whole | Var]
+SPANS: dict[str, Field] = {
+    "days": lambda clock: clock.day_number,
+    "seconds": lambda clock: clock.seconds,
+    "microseconds": lambda clock: (clock.ticks % clock.per_second * 10**6).cut(clock.per_second),
+    "nanoseconds": lambda clock: (
+        (clock.ticks % clock.per_second * 10**9).cut(clock.per_second) % 1000
+    ),
+}
+POINTS: dict[str, Field] = {
+    "year": lambda clock: clock.year,
+    "quarter": lambda clock: (clock.month + 2).cut(3),
+    "month": lambda clock: clock.month,
+    "day": lambda clock: clock.day,
+    "hour": lambda clock: clock.seconds.cut(3600),
+    "minute": lambda clock: clock.seconds.cut(60) % 60,
+    "second": lambda clock: clock.seconds % 60,
+    "microsecond": SPANS["microseconds"],
+    "nanosecond": SPANS["nanoseconds"],
+    **dict.fromkeys(("weekday", "dayofweek", "day_of_week"), lambda clock: clock.weekday),
+    **dict.fromkeys(("dayofyear", "day_of_year"), lambda clock: clock.day_of_year),
+    **dict.fromkeys(("days_in_month", "daysinmonth"), lambda clock: clock.days_in_month),
+    "is_leap_year": lambda clock: clock.is_leap,
+    "is_month_start": lambda clock: clock.begins(),
+    "is_month_end": lambda clock: clock.ends(),
+    "is_quarter_start": lambda clock: clock.begins(1, 4, 7, 10),
+    "is_quarter_end": lambda clock: clock.ends(3, 6, 9, 12),
+    "is_year_start": lambda clock: clock.begins(1),
+    "is_year_end": lambda clock: clock.ends(12),
+}
+POINT_METHODS: dict[str, Callable[..., Symbol]] = {
+    "floor": _floor,
+    "isocalendar": _isocalendar,
+    "normalize": _floor,
+}
+
+
+class Moment:
+    """One time, as a function of each of them is given it."""
+
+    def __init__(self, symbol: Any) -> None:
+        self._symbol = symbol
+
+    def __getattr__(self, name: str) -> Any:
+        fields = Fields(self._symbol)
+        if self._symbol.dtype.kind == "M" and name in ("weekday", "isoweekday"):
+            return lambda: fields.day_of_week + int(name == "isoweekday")
+        return getattr(fields, name)
+
+
+def _each(symbol: Any, function: Callable[[Any], Any]) -> Symbol:
+    """A function of each time, if it takes fields of it."""
+    found = function(Moment(symbol))
+    if not isinstance(found, Symbol):
+        stop("a function of each time that gives other than its fields")
+    return Symbol(found.cells, symbol.like.map(function))
+
+
+SPAN_METHODS: dict[str, Callable[..., Symbol]] = {"total_seconds": _total_seconds}
+PROPERTIES["dt"] = Fields
+for kind in "Mm":
+    BY_KIND[kind] |= {"apply": _each, "map": _each}
+
+
+def usual_times(dtype: np.dtype[Any], count: int, rng: np.random.Generator) -> Array:
+    """Times of two centuries, many of them at the ends of months; or spans of some years."""
+    per_second = UNITS[_unit(dtype)]
+    year = 365 * DAY * per_second
+    if dtype.kind == "m":
+        return rng.integers(-3 * year, 3 * year, count).view(dtype)
+    months = np.array(rng.choice(YEARS, count) - 1970, "M8[Y]").astype("M8[M]") + rng.integers(
+        0, 12, count
+    )
+    ends = months.astype(dtype).view(np.int64) + rng.choice(
+        [0, -1, 1, 3600 * per_second, 86_399 * per_second], count
+    )
+    return np.where(
+        rng.random(count) < 1 / 2, ends, rng.integers(-80 * year, 130 * year, count)
+    ).view(dtype)
+
+
+def extreme_times(dtype: np.dtype[Any], count: int, rng: np.random.Generator) -> Array:
+    """Times and spans of every length, and missing ones."""
+    most = min(-NAT - 1, 290_000 * 365 * DAY * UNITS[_unit(dtype)])
+    ticks = rng.integers(-most, most, count)
+    ticks[::7] = NAT
+    ticks[1:3] = [-most, most]
+    return ticks.view(dtype)
