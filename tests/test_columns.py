@@ -13,11 +13,11 @@ from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 
 import modelkit as mk
 from modelkit.errors import ConversionError, DriftError, SignatureError
@@ -287,6 +287,24 @@ def test_frames_of_polars_at_save_and_at_predict(form, polars_frame, tmp_path):
         for rows in (polars_frame, polars_frame.to_arrow(), polars_frame.to_dicts()):
             np.testing.assert_allclose(model.predict_proba(rows), expected, atol=1e-12)
         assert model.signature.ignored == ("day",)
+
+
+@pytest.mark.parametrize("form", ["onnx", "joblib"])
+@pytest.mark.parametrize("gaps", ["in fit", "nowhere"])
+@pytest.mark.parametrize("encoder", [TargetEncoder(cv=2), OneHotEncoder(handle_unknown="ignore")])
+def test_a_text_that_polars_misses_is_none_where_the_example_misses_none(
+    encoder, gaps, form, frame, tmp_path
+):
+    """scikit-learn sees None there, which no imputer of NaN fills."""
+    whole = pl.from_pandas(frame[["a", "text"]])
+    rows = whole.with_columns(pl.when(pl.col("a") > 0).then("text").alias("text"))
+    words = make_pipeline(SimpleImputer(strategy="most_frequent"), encoder)
+    source = make_pipeline(
+        ColumnTransformer([("c", words, ["text"])], remainder="passthrough"), Ridge()
+    )
+    source.fit(rows if gaps == "in fit" else whole, frame.b)
+    with saved(source, whole, tmp_path / "m.mk", form) as model:
+        np.testing.assert_allclose(model.predict(rows), source.predict(rows), atol=1e-9)
 
 
 def test_records_and_tables_are_examples(frame, tmp_path):

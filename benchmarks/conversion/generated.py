@@ -31,6 +31,7 @@ from modelkit.errors import ModelkitError
 
 LIMIT = 60  # seconds for one case
 NEAR = 1e-6  # of a number, or of the median size of an output where that is larger
+TINY = 1e-300  # subnormal numbers have few digits, or none
 NARROW = 2e-5  # of the largest number, where source or package computes in float32
 ONE_BY_ONE = 30  # rows that are asked singly, where one side refuses some
 LAST_DIGITS = (
@@ -135,7 +136,8 @@ class Compared:
             other = expected.astype(str) != got.astype(str) if texts else expected != got
             return other.reshape(len(other), -1).any(axis=1)
         sizes = np.abs(expected[np.isfinite(expected)])
-        allowed = NEAR * np.maximum(np.abs(expected), np.median(sizes) if sizes.size else 0.0)
+        usual = np.median(sizes) if sizes.size else 0.0
+        allowed = TINY + NEAR * np.maximum(np.abs(expected), usual)
         if self.narrow:
             allowed = NARROW * sizes.max(initial=0.0)
         near = np.abs(expected - got) <= allowed

@@ -18,7 +18,7 @@ from modelkit.convert.asking import asking
 from modelkit.convert.boosting import as_estimator
 from modelkit.convert.example import Example, read_example
 from modelkit.convert.gate.columns import signature_columns, with_columns
-from modelkit.convert.gate.rows import FrameRows, Rows, Table, rows_of
+from modelkit.convert.gate.rows import NONES, FrameRows, Rows, Table, rows_of
 from modelkit.convert.outputs import truth
 from modelkit.convert.sklearn import is_estimator, library_of
 from modelkit.convert.source import DECISION, Source
@@ -92,7 +92,8 @@ def _form(rows: Rows) -> tuple[Any, tuple[str, ...]]:
     like = rows.raw.iloc[:0].reset_index(drop=True)
     like.attrs.clear()
     objects = [name for name, dtype in like.dtypes.items() if dtype == OBJECT]
-    nones = [str(name) for name in objects if _has_none(rows.raw[name])]
+    form = NONES in rows.raw.attrs
+    nones = [str(name) for name in objects if form or _has_none(rows.raw[name])]
     return like, tuple(nones)
 
 

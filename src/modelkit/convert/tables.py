@@ -11,6 +11,7 @@ import numpy as np
 from modelkit.cast import is_a
 from modelkit.convert.asking import asking
 from modelkit.convert.boosting import is_catboost
+from modelkit.convert.gate.rows import NONES
 from modelkit.convert.steps import with_parts
 from modelkit.errors import ConversionError, SignatureError, importing
 from modelkit.frames import array_of_lists, refuse_single
@@ -111,14 +112,16 @@ def _answers_alike(estimator: Any, frame: Any, rows: Any) -> bool:
 
 
 def _values_of_polars(frame: Any) -> Any:
-    """A frame of pandas with the arrays that polars gives for its columns."""
+    """A frame of pandas with the arrays that polars gives for its columns; a text is missing as None."""
     pandas = _pandas()
     columns = {}
     for column in frame.get_columns():
         values = column.to_numpy()
         dtype = object if values.dtype == object else None
         columns[column.name] = pandas.Series(np.array(values), dtype=dtype)
-    return pandas.DataFrame(columns)
+    frame = pandas.DataFrame(columns)
+    frame.attrs[NONES] = True
+    return frame
 
 
 def _pandas_of_polars(frame: Any) -> Any:

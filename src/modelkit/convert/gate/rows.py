@@ -12,6 +12,8 @@ import numpy as np
 
 from modelkit.cast import Array, is_a
 
+NONES = "modelkit.nones"  # in the attributes of a frame whose form has None for a missing text
+
 
 @dataclass(frozen=True, eq=False)
 class Rows(ABC):
@@ -278,10 +280,12 @@ class FrameRows(Table):
         return any(value is None for value in self.raw.iloc[:, column].array)
 
     def has_only_none(self, column: int) -> bool:
-        """Whether a column of objects has missing values, and all of them are None."""
+        """Whether a column of objects is missing as None alone, by its values or in its form."""
         series = self.raw.iloc[:, column]
         missing = series[series.isna()].array
-        return len(missing) > 0 and all(value is None for value in missing)
+        if not len(missing):
+            return NONES in self.raw.attrs and series.dtype == object
+        return all(value is None for value in missing)
 
     def takes_gaps(self, column: int) -> bool:
         """Whether a column is of anything but numpy's booleans."""
@@ -311,7 +315,8 @@ class FrameRows(Table):
         held = example.raw.iloc[:, column]
         gone = held[held.isna()]
         values = series.to_numpy(copy=True)
-        values[mask] = gone.iloc[0] if len(gone) else np.nan
+        usual = None if NONES in example.raw.attrs else np.nan
+        values[mask] = gone.iloc[0] if len(gone) else usual
         return sys.modules["pandas"].Series(
             values,
             series.index,
