@@ -12,7 +12,7 @@ from modelkit.cast import Array, is_a
 from modelkit.convert import boosting
 from modelkit.convert.asking import check_fitted
 from modelkit.convert.example import Example, read_example, widened
-from modelkit.convert.gate.rows import Rows, Table, rows_of
+from modelkit.convert.gate.rows import Table, rows_of
 from modelkit.convert.gate.ties import choosing, with_ties
 from modelkit.convert.notes import Equivalents, Notes
 from modelkit.convert.outputs import Role, truth
@@ -90,9 +90,13 @@ def from_sklearn(
     inputs = _inputs(shown.columns, numbers, known)
     few = rows_of(rows).spread(2).raw
     roles, classes = shown.roles(few)
-    nones = _inputs_of_none(rows_of(rows), inputs)
     graph = composed(
-        shown.reader, inputs, roles, _by_input(inputs, known), nones, converters=converters
+        shown.reader,
+        inputs,
+        roles,
+        _by_input(inputs, known),
+        _inputs_of_none(rows, inputs),
+        converters,
     )
     roles = _given(roles, graph.outputs)
     told = _told_categories(shown, coded)
@@ -296,10 +300,11 @@ def _by_input(
     return by_input
 
 
-def _inputs_of_none(rows: Rows, inputs: list[TensorSpec]) -> list[str]:
+def _inputs_of_none(rows: Any, inputs: list[TensorSpec]) -> list[str]:
     """The inputs of texts whose missing values are None throughout: scikit-learn keeps it apart."""
-    if not isinstance(rows, Table):
+    table = rows_of(rows)
+    if not isinstance(table, Table):
         return []
     texts = [place for place, spec in enumerate(inputs) if spec.dtype == "string"]
     # Each is one column.
-    return [inputs[place].name for place in texts if rows.has_only_none(place)]
+    return [inputs[place].name for place in texts if table.has_only_none(place)]

@@ -88,7 +88,6 @@ def composed(
     roles: tuple[Role, ...],
     categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
     nones: Collection[str] = (),
-    *,
     converters: Equivalents = MappingProxyType({}),
 ) -> Composed:
     """The graph of an estimator over inputs, and the categories of those that have some.
