@@ -276,7 +276,7 @@ def test_a_step_is_named_and_a_column_that_the_signature_closes_costs_nothing(sa
     )
     (reason,) = named.signature.refusals
     assert reason.startswith(
-        "step 'logisticregression' (pipeline step 2 of 2): LogisticRegression takes neither"
+        "step 'logisticregression' (pipeline step 2 of 2): LogisticRegression refuses"
     )
     for steps in ([OneHotEncoder()], [OrdinalEncoder()]):
         plain = make_pipeline(zones(*steps), StandardScaler(with_mean=False), LogisticRegression())
@@ -314,7 +314,7 @@ def test_who_shares_a_batch_with_a_refused_row_is_answered_and_the_web_says_422(
     with Client(mk.App({"loans": meter})) as client:
         answer = client.post("/models/loans/predict", json={"rows": bad.to_dict("records")})
     assert answer.status == 422
-    assert "LogisticRegression takes neither NaN nor infinity" in answer.body.decode()
+    assert "LogisticRegression refuses what the steps before it make" in answer.body.decode()
     assert meter.totals().calls["signature"] == 1
 
 

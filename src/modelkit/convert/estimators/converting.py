@@ -134,7 +134,7 @@ class Converting:
         beyond = out_of_range(estimator, columns)
         if beyond is not None:
             mask, what = beyond
-            self.refuse(mask, f"{name} does not take {what}")
+            self.refuse(mask, f"{name} refuses {what}")
         first = 0
         for part in columns.parts:
             made = dtype_of(part).kind == "f"
@@ -143,8 +143,8 @@ class Converting:
                 for mask in masks:
                     self.refuse(
                         mask,
-                        f"{name} takes neither NaN nor infinity, which the steps before it make of "
-                        "this row, as a logarithm or a division makes of 0",
+                        f"{name} refuses what the steps before it make of this row: NaN, infinity or "
+                        "too large a number, as of a logarithm of 0",
                     )
                 if finite:
                     self._checked.add(key_of(part))
