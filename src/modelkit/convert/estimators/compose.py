@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,10 @@ from modelkit.convert.estimators.tensors import (
     upright,
     width,
 )
+from modelkit.convert.notes import Equivalents
 from modelkit.convert.outputs import Role, class_values
 from modelkit.refusing import REFUSED
-from modelkit.spec import TensorSpec
+from modelkit.spec import TIMES, TensorSpec
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import Texts
 
@@ -60,24 +62,52 @@ class Composed:
     terms: tuple[Terms, ...]
     refusals: tuple[str, ...]
 
+    def unread(self) -> set[str]:
+        """The inputs that no node reads."""
+        read = set(_read_names(self.proto.graph))
+        return {value.name for value in self.proto.graph.input} - read
 
-def composed(
+    def without(self, unread: Collection[str]) -> Composed:
+        """The same without some of these inputs."""
+        kept = [value for value in self.proto.graph.input if value.name not in unread]
+        del self.proto.graph.input[:]
+        self.proto.graph.input.extend(kept)
+        if self.texts is None:
+            return self
+        passed = tuple(name for name in self.texts.passed if name not in unread)
+        return replace(self, texts=replace(self.texts, passed=passed))
+
+
+def _read_names(graph: onnx.GraphProto) -> Iterator[str]:
+    """The names of the tensors that the nodes of a graph read, in graphs inside it too."""
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            yield from _read_names(attribute.g)
+
+
+def composed(  # noqa: PLR0913 - all that a graph is made of
     estimator: Any,
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
     categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
     nones: Collection[str] = (),
     closed: Mapping[str, Collection[Any]] = MappingProxyType({}),
+    *,
+    converters: Equivalents = MappingProxyType({}),
 ) -> Composed:
     """The graph of an estimator over inputs, and the categories of those that have some.
 
     `nones` are the inputs of texts whose missing values are None, `closed` the values beside which
-    the signature takes no others, by column.
+    the signature takes no others, by column, and `converters` gives estimators that answer as those
+    of some classes do.
 
     Raises ConversionError.
     """
     arguments = {spec.name: argument(spec) for spec in inputs}
-    at = Converting(converter_of_estimator, arguments, categories, nones, _by_place(inputs, closed))
+    find = partial(converter_of_estimator, converters=converters)
+    times = {spec.name: spec.dtype for spec in inputs if spec.dtype in TIMES}
+    at = Converting(find, arguments, categories, nones, times, _by_place(inputs, closed))
     answer = at.answer(estimator, Columns(tuple(arguments.values())))
     roles = tuple(role for role in roles if not role.optional or _has(answer, role))
     with at.inside(estimator):
@@ -146,7 +176,8 @@ def _texts(at: Converting, outputs: dict[str, Var]) -> Texts | None:
 
 def _makes_columns(graph: onnx.GraphProto) -> bool:
     """Whether a graph makes a column of each term, as `Converting.table_of` does."""
-    return any(node.op_type == "ScatterElements" for node in graph.node)
+    scatters = (node for node in graph.node if node.op_type == "ScatterElements")
+    return any(attribute.s == b"add" for node in scatters for attribute in node.attribute)
 
 
 def _dtype(tensor: Var) -> str:

@@ -7,6 +7,7 @@ agree on rows where it is missing, whatever the example happened to hold.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,7 @@ from modelkit.convert.gate.probes import (
     enlarged,
     in_other_sizes,
     not_finite,
+    other_times,
 )
 from modelkit.convert.gate.rows import Rows, Table, Tensors, rows_of
 from modelkit.convert.gate.strange import texts_of_terms, with_texts
@@ -52,6 +54,7 @@ MAX_ROWS = 2048
 FEW_ROWS = 64  # of the example, that probes are made of
 NEARBY = (2.0, 4.0)
 FAR = 1e4
+OPERATOR = re.compile(r"while running (\w+) node")  # as onnxruntime names the one that fails
 NOT_FINITE = (np.nan, np.inf, -np.inf)
 ONE_BY_ONE = 8  # rows that both must refuse
 FURTHER_SIZES = (1, 3, 17)  # numbers of rows for which source and graph are compared as well
@@ -122,6 +125,8 @@ def check_takes_example(source: Source, signature: Signature) -> None:
     """Raise ConversionError if a package with this signature would refuse its own example."""
     try:
         signature.coerce(source.rows)
+        if source.given is not None:
+            signature.coerce(source.given)
     except SignatureError as error:
         said = "\n  ".join(error.problems[:5])
         raise ConversionError(
@@ -201,8 +206,10 @@ class _Comparison:
         except Exception as error:
             if isinstance(error, SignatureError) and not _refused(error):
                 raise
+            failing = OPERATOR.search(str(error))
+            at = f" in its operator {failing[1]}" if failing else ""
             raise ParityError(
-                f"{self._what()} fails on {where}, which {self.source.against} answers; "
+                f"{self._what()} fails{at} on {where}, which {self.source.against} answers; "
                 f"nothing was saved{self._advice()}"
             ) from error
         found = compare(
@@ -241,6 +248,8 @@ class _Comparison:
         # There trees split, behind a scaler too.
         halfway = "rows with values halfway between those of the example"
         self._agree_beyond(between(rows), halfway)
+        where = "rows of times at full hours and at the ends of months, or next to these"
+        self._agree_beyond(other_times(few), where)
         return threshold_rows
 
     def _agree_on_sizes(self, few: Tensors) -> None:
