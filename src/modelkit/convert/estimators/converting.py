@@ -130,9 +130,10 @@ class Converting:
                 )
             self.guard(estimator, columns)
             answer = convert(estimator, columns, self)
-        if answer.table is not None and reaches_infinity(estimator):
-            given = set(map(key_of, columns.parts))
-            self._reaching.update(set(map(key_of, answer.table.parts)) - given)
+        if reaches_infinity(estimator):
+            made = () if answer.table is None else answer.table.parts
+            made += () if answer.prediction is None else (answer.prediction,)
+            self._reaching.update({*map(key_of, made)} - {*map(key_of, columns.parts)})
         return answer
 
     def guard(self, estimator: Any, columns: Columns) -> None:
