@@ -91,7 +91,7 @@ def categorical(
         least = constant(0, np.int64)
         most = constant([counts], np.int64)
         unknown = op.or_(op.less(codes, least), op.greater_or_equal(codes, most))
-        at.refuse(unknown, "CategoricalNB was not fitted with a code of this row")
+        at.refuse(unknown, "CategoricalNB does not know a code of this row")
         codes = op.where(unknown, least, codes)
     sizes = [0, *estimator.n_categories_[:-1].tolist()]
     places = plus(codes, constant(np.cumsum(sizes)[None], np.int64))

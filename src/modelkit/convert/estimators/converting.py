@@ -149,9 +149,10 @@ class Converting:
             composite = len(with_parts(estimator)) > 1 or is_selector(estimator)
             if not composite and not jumps(estimator) and np.float32 in self.dtypes(columns):
                 answer = self._as_in_source(answer, estimator, columns)
-        if answer.table is not None and reaches_infinity(estimator):
-            given = set(map(key_of, columns.parts))
-            self._reaching.update(set(map(key_of, answer.table.parts)) - given)
+        if reaches_infinity(estimator):
+            made = () if answer.table is None else answer.table.parts
+            made += () if answer.prediction is None else (answer.prediction,)
+            self._reaching.update({*map(key_of, made)} - {*map(key_of, columns.parts)})
         return answer
 
     def guard(self, estimator: Any, columns: Columns) -> None:
@@ -162,7 +163,7 @@ class Converting:
         beyond = out_of_range(estimator, columns)
         if beyond is not None:
             mask, what = beyond
-            self.refuse(mask, f"{name} does not take {what}")
+            self.refuse(mask, f"{name} refuses {what}")
         first = 0
         for part in columns.parts:
             made = dtype_of(part).kind == "f"
@@ -171,8 +172,8 @@ class Converting:
                 for mask in masks:
                     self.refuse(
                         mask,
-                        f"{name} takes neither NaN nor infinity, which the steps before it make of "
-                        "this row, as a logarithm or a division makes of 0",
+                        f"{name} refuses what the steps before it make of this row: NaN, infinity or "
+                        "too large a number, as of a logarithm of 0",
                     )
                 if finite:
                     self._checked.add(key_of(part))

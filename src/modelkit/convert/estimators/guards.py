@@ -21,13 +21,15 @@ from modelkit.convert.steps import where_parts
 CONTAINERS = ("steps", "transformers_", "transformer_list")  # which leave refusals to their parts
 LARGE = 1e39  # infinite in float32, in which trees compare
 KINDS = (np.nan, np.inf, LARGE)
-# Those that make numbers which are not finite, or vast, of ordinary ones.
+# Those that make numbers which are not finite, or vast, of ordinary ones; that no row is near, too.
 REACHING = (
     "AdditiveChi2Sampler",
     "FunctionTransformer",
     "PolynomialFeatures",
     "PowerTransformer",
+    "RadiusNeighborsRegressor",
     "SkewedChi2Sampler",
+    "TransformedTargetRegressor",
 )
 
 
