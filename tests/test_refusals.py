@@ -236,7 +236,7 @@ CASES = {
         "step 'kneighborsclassifier' (pipeline step 2 of 2)", TEXTS, LABELS,
     ),
     # columns
-    "dates": Case(make_pipeline(OrdinalEncoder()), "", "column 'day' has dtype datetime64.*turn it into numbers", rows=DATED[["kind", "day"]]),
+    "dates": Case(make_pipeline(OrdinalEncoder()), "OrdinalEncoder", "OrdinalEncoder is given a column of times.*FunctionTransformer", rows=DATED[["kind", "day"]]),
     "objects": Case(LogisticRegression(), "", r"column 'a' is one of Python objects.*astype\(float\)", rows=FRAME[list("abcd")].astype(object)),
     "None and NaN": Case(
         OneHotEncoder(handle_unknown="ignore"), "OneHotEncoder", r"column 'k'.*X\.fillna\(np\.nan\)",

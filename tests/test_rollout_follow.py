@@ -221,6 +221,15 @@ def test_a_joblib_package_is_not_followed_and_the_error_says_what_to_do(registry
             mk.Rollout(registry, "churn", **options, **QUICK)
 
 
+def test_a_rollout_of_what_cannot_answer_in_place_of_the_champion_does_not_begin(registry):
+    """It was under way for ever, and no process took part."""
+    with pytest.raises(
+        RolloutError, match="churn narrow cannot answer in place of the champion, 1"
+    ):
+        registry.start_rollout("churn", "narrow", LONG, reason="try")
+    assert (registry.state("churn").rollout, registry.generation("churn")) == (None, 1)
+
+
 def test_versions_of_the_digests_that_are_trusted_are_followed_and_no_other(registry, pickled):
     graph, first, second = pickled
     digests = [graph, f"sha256:{first.upper()}"]

@@ -17,16 +17,12 @@ from modelkit.cli.printed import Printed, UsageError, add_command, add_extra, re
 from modelkit.cli.registry import read_verdict
 from modelkit.errors import ModelkitError, RolloutError
 from modelkit.html import printable
-from modelkit.package import container
-from modelkit.package.load import open_bytes, read_manifest
 from modelkit.registry.log import Underway
 from modelkit.rollout.afar import progress_afar
 from modelkit.rollout.course import check_loss
 from modelkit.rollout.guards import USUAL_GUARDS
 from modelkit.rollout.planning import RISKS, plan_of
 from modelkit.rollout.posting import post_outcomes
-from modelkit.rollout.substitution import check_compatible
-from modelkit.signature import Signature
 
 SPANS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
@@ -100,9 +96,6 @@ def run_start(args: argparse.Namespace) -> Printed:
         raise UsageError(f"{args.model!r} names no version: write it as {name or 'churn'}@1.1.0")
     policy = _policy(args)
     registry = mk.Registry(args.registry)
-    check_compatible(
-        _signature(registry, name, "champion"), _signature(registry, name, version), args.model
-    )
     rollout = registry.start_rollout(
         name,
         version,
@@ -248,11 +241,6 @@ def _seconds(text: str) -> float:
     if found is None:
         raise ModelkitError(f"{text!r} is no time; write 600, 10m, 24h or 7d")
     return float(found[1]) * SPANS[found[2]]
-
-
-def _signature(registry: mk.Registry, name: str, which: str) -> Signature:
-    """What a version takes and gives, by its manifest; nothing of it is run."""
-    return read_manifest(container.read_zip(open_bytes(registry.fetch(name, which)))).signature
 
 
 def _plain(rollout: Underway) -> dict[str, Any]:

@@ -71,6 +71,19 @@ class Example:
             return False
         return True
 
+    def without(self, unread: Collection[str]) -> Example:
+        """The example without columns that nothing reads; itself where its answers depend on them."""
+        kept = [at for at, column in enumerate(self.columns) if column.name not in unread]
+        if not 0 < len(kept) < len(self.columns):
+            return self
+        few = replace(
+            self,
+            rows=self.rows.iloc[:, kept],
+            columns=[self.columns[at] for at in kept],
+            ignored=(*self.ignored, *unread),
+        )
+        return few if _answers_alike(few) else self
+
     def _whole(self, rows: Any) -> Any:
         """Rows as the estimator takes them: texts as a vector, a frame with all its columns."""
         if self.texts:

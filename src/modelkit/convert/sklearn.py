@@ -30,7 +30,7 @@ from modelkit.convert.steps import (
     last_step,
 )
 from modelkit.signature import Signature
-from modelkit.spec import Column, TensorSpec
+from modelkit.spec import TIMES, Column, TensorSpec
 
 LIBRARIES = {
     "sklearn": "scikit-learn",
@@ -40,6 +40,7 @@ LIBRARIES = {
     "catboost": "CatBoost",
 }
 EXAMPLE_ROWS = 8192  # that steps are asked for their own values of
+APART = ("string", *TIMES)  # dtypes of columns that are never one tensor with others
 # Names of outputs, which no input can have.
 TAKEN = (
     "label",
@@ -100,6 +101,14 @@ def from_sklearn(
         shown.reader, inputs, roles, asked, _by_input(inputs, known), nones, converters=converters
     )
     roles = _given(roles, graph.outputs)
+    told = _told_categories(shown, coded)
+    unread = [spec for spec in inputs if spec.dtype in APART and spec.name in graph.unread()]
+    narrower = shown.without([spec.columns[0].name for spec in unread])
+    if narrower is not shown:
+        shown = narrower
+        few = rows_of(shown.rows).spread(2).raw
+        graph = graph.without([spec.name for spec in unread])
+        inputs = [spec for spec in inputs if spec not in unread]
     signature = Signature(
         tuple(inputs),
         graph.outputs,
@@ -109,11 +118,11 @@ def from_sklearn(
     return Source(
         graph.proto,
         signature,
-        rows=rows,
+        rows=shown.rows,
         given=example,
         against=against,
         truth=_truth_of(shown, roles),
-        categories=_told_categories(shown, coded),
+        categories=told,
         closed=boosting.miscoded(estimator, coded),
         rounds=graph.narrow,
         texts=graph.texts,
@@ -232,13 +241,13 @@ def _inputs(
     numbers: str,
     coded: Container[str] = (),
 ) -> list[TensorSpec]:
-    """One tensor for columns of numbers alone; one a column if there are strings or categories.
+    """One tensor for columns of numbers alone; one a column if there are strings, times or categories.
 
     What is float32 in the example is float32 in the graph. Numbers that are categories are never
     rounded. Such a tensor is called as its column is, where a
     graph may call it so.
     """
-    if all(column.dtype != "string" and column.name not in coded for column in columns):
+    if all(column.dtype not in APART and column.name not in coded for column in columns):
         dtype = "float32" if set(dtypes) == {np.dtype(np.float32)} else numbers
         return [TensorSpec("X", dtype, ("batch", len(columns)), tuple(columns))]
     specs: list[TensorSpec] = []
@@ -247,8 +256,8 @@ def _inputs(
         taken |= {other.name for other in columns if other is not column}
         name = _input_name(column, place, taken)
         dtype = "float32" if dtypes[place] == np.float32 else numbers
-        if column.dtype == "string":
-            dtype = "string"
+        if column.dtype in APART:
+            dtype = column.dtype
         elif column.name in coded:
             dtype = "float64"
         specs.append(TensorSpec(name, dtype, ("batch", 1), (column,)))

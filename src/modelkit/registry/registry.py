@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import Any, final
 
 from modelkit import html
-from modelkit.errors import NotFound, RegistryError
+from modelkit.compatible import incompatibilities
+from modelkit.errors import NotFound, RegistryError, RolloutError
 from modelkit.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model import Model
 from modelkit.package import container
-from modelkit.package.load import Openable, Reference, check_hashes, open_bytes, read_manifest
+from modelkit.package.load import (
+    Openable,
+    Reference,
+    check_hashes,
+    inspect,
+    open_bytes,
+    read_manifest,
+)
 from modelkit.registry import rollouts
 from modelkit.registry.authors import author, entry_after, time_now
 from modelkit.registry.bucket_package import BucketPackage
@@ -293,6 +301,7 @@ class Registry:
                 alias was set since the verdict.
             RegistryError: if the verdict is about something else, or no promotion.
             NotFound: if there is no such version, or no champion.
+            RolloutError: if the version cannot answer in place of the champion, with every reason.
             TypeError: for a policy that is none.
         """
         if not hasattr(policy, "to_json"):
@@ -302,6 +311,7 @@ class Registry:
 
         def decide(state: State) -> Entry:
             champion = rollouts.check_start(state, name, version, force=force)
+            self._check_fits(name, champion, version)
             judged = judged_by(verdict, CHAMPION, version, state, partial(self.release, name))
             about = {"champion": champion, "policy": record, **judged}
             return entry_after(state, ROLLOUT, version, reason, about=about)
@@ -411,6 +421,17 @@ class Registry:
         if release.version != version:
             raise RegistryError(
                 f"{version!r} is an alias; pass the version it names: {release.version!r}"
+            )
+
+    def _check_fits(self, name: str, champion: str, candidate: str) -> None:
+        """Raise RolloutError unless one version can answer in place of another; nothing is run."""
+        ours, theirs = (inspect(self.reference(name, each)) for each in (champion, candidate))
+        problems = incompatibilities(ours.signature, theirs.signature)
+        if problems:
+            raise RolloutError(
+                f"{name} {candidate} cannot answer in place of the champion, {champion}: "
+                f"{'; '.join(problems)}",
+                problems=problems,
             )
 
     def _check_no_alias(self, release: Release) -> None:

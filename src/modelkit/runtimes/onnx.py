@@ -31,6 +31,7 @@ from modelkit.runtimes.sessions import (
     start,
 )
 from modelkit.signature import Feeds, Signature
+from modelkit.spec import TIMES
 
 __all__ = ["FOLDED_BYTES", "OnnxModel"]
 
@@ -73,6 +74,7 @@ class OnnxModel(Model):
         "_side_by_side",
         "_signature",
         "_texts",
+        "_times",
     )
 
     def __init__(  # noqa: PLR0913 - one call in load, all by keyword
@@ -95,6 +97,7 @@ class OnnxModel(Model):
         session, self._placement = place(self._graph, device, threads, side_by_side=side_by_side)
         check_ends(session, signature)
         release(weights)
+        self._times = frozenset(spec.name for spec in signature.inputs if spec.dtype in TIMES)
         self._adopt(session)
         self._lock = _thread.allocate_lock()
         self._side_by_side = side_by_side
@@ -116,7 +119,8 @@ class OnnxModel(Model):
         # The wrapper around this call checks input names again and re-creates the session on
         # failures of a provider; rows are coerced already, and a silent change of provider is what
         # must not happen.
-        self._run_graph = getattr(session, "_sess", session).run
+        run = getattr(session, "_sess", session).run
+        self._run_graph = partial(_run_on_times, run, self._times) if self._times else run
 
     @property
     def signature(self) -> Signature:
@@ -261,6 +265,18 @@ class OnnxModel(Model):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reopening(self._origin, closed=self.closed)
+
+
+def _run_on_times(
+    run: Any,
+    times: frozenset[str],
+    outputs: tuple[str, ...],
+    feeds: Feeds,
+    *options: Any,
+) -> Any:
+    """Run a graph with times as whole numbers, of which NaT is the least."""
+    numbers = {name: feeds[name].view(np.int64) for name in times}
+    return run(outputs, feeds | numbers, *options)
 
 
 def _abandon(session: Any) -> None:

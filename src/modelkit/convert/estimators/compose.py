@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -34,7 +34,7 @@ from modelkit.convert.estimators.tensors import (
 from modelkit.convert.notes import Equivalents
 from modelkit.convert.outputs import Role, class_values
 from modelkit.convert.steps import jumps, with_parts
-from modelkit.spec import TensorSpec
+from modelkit.spec import TIMES, TensorSpec
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import Texts
 
@@ -62,6 +62,29 @@ class Composed:
     texts: Texts | None
     terms: tuple[Terms, ...]
 
+    def unread(self) -> set[str]:
+        """The inputs that no node reads."""
+        read = set(_read_names(self.proto.graph))
+        return {value.name for value in self.proto.graph.input} - read
+
+    def without(self, unread: Collection[str]) -> Composed:
+        """The same without some of these inputs."""
+        kept = [value for value in self.proto.graph.input if value.name not in unread]
+        del self.proto.graph.input[:]
+        self.proto.graph.input.extend(kept)
+        if self.texts is None:
+            return self
+        passed = tuple(name for name in self.texts.passed if name not in unread)
+        return replace(self, texts=replace(self.texts, passed=passed))
+
+
+def _read_names(graph: onnx.GraphProto) -> Iterator[str]:
+    """The names of the tensors that the nodes of a graph read, in graphs inside it too."""
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            yield from _read_names(attribute.g)
+
 
 def composed(  # noqa: PLR0913 - an estimator, its example, and what is known of both
     estimator: Any,
@@ -83,7 +106,8 @@ def composed(  # noqa: PLR0913 - an estimator, its example, and what is known of
     arguments = {spec.name: argument(spec) for spec in inputs}
     find = partial(converter_of_estimator, converters=converters)
     some_jump = any(map(jumps, with_parts(estimator)))
-    at = Converting(find, arguments, categories, nones, jumps=some_jump)
+    times = {spec.name: spec.dtype for spec in inputs if spec.dtype in TIMES}
+    at = Converting(find, arguments, categories, nones, times, jumps=some_jump)
     columns = _columns(inputs, dtypes_of(rows), at)
     at.show(columns, lambda: rows)
     answer = at.answer(estimator, columns)

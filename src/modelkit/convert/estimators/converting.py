@@ -85,6 +85,7 @@ class Converting:
         arguments: the inputs of the graph, by name.
         categories: those of inputs that are columns of pandas categories, by name.
         nones: the inputs of texts whose missing values are None, and not NaN.
+        times: the dtypes of inputs of times, by name.
         jumps: whether anything in the model compares with thresholds.
     """
 
@@ -94,6 +95,7 @@ class Converting:
         arguments: dict[str, Var],
         categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
         nones: Collection[str] = (),
+        times: Mapping[str, str] = MappingProxyType({}),
         *,
         jumps: bool = False,
     ) -> None:
@@ -112,6 +114,7 @@ class Converting:
         self._dtypes: list[tuple[Var, np.dtype[Any]]] = []
         self._rounded: list[tuple[Var, str]] = []  # and the step that gives it
         self._shown: list[tuple[Columns, Callable[[], Any]]] = []
+        self._times = [(arguments[name], dtype) for name, dtype in times.items()]
 
     def answer(self, estimator: Any, columns: Columns) -> Answer:
         """What an estimator answers for these columns. Raises ConversionError."""
@@ -119,6 +122,12 @@ class Converting:
             if jumps(estimator):
                 self.check_exact(columns)
             convert = self._converter_of(estimator)
+            if any(map(self.time_of, columns.parts)) and not _passes_on(estimator):
+                raise ConversionError(
+                    f"{type(estimator).__name__} is given a column of times, and a graph has numbers for what a "
+                    "function takes of them alone: put FunctionTransformer(lambda X: ... .dt.hour ...) before it",
+                    step=type(estimator).__name__,
+                )
             answer = convert(estimator, columns, self)
             composite = len(with_parts(estimator)) > 1 or is_selector(estimator)
             if composite or jumps(estimator) or np.float32 not in self.dtypes(columns):
@@ -133,7 +142,8 @@ class Converting:
     def is_single(self, columns: Columns) -> bool:
         """Whether scikit-learn makes one array of float32 of columns, and computes in that."""
         dtypes = self.dtypes(columns)
-        return STRING not in dtypes and bool(dtypes) and np.result_type(*dtypes) == np.float32
+        numbers = bool(dtypes) and all(dtype.kind in "biuf" for dtype in dtypes)
+        return numbers and np.result_type(*dtypes) == np.float32
 
     def dtypes(self, columns: Columns) -> list[np.dtype[Any]]:
         """The dtype of each part of columns in the source."""
@@ -203,6 +213,15 @@ class Converting:
                     "last digits; give fit and example X.astype('float64'), or save the model with "
                     "format='joblib'"
                 )
+
+    def note_time(self, column: Var, dtype: str) -> Var:
+        """Remember that a column, (n, 1) of int64, holds times."""
+        self._times.append((column, dtype))
+        return column
+
+    def time_of(self, column: Var) -> str | None:
+        """The dtype of a column of times, as numpy writes it; None for any other."""
+        return next((dtype for part, dtype in self._times if part is column), None)
 
     @contextmanager
     def inside(self, estimator: Any) -> Iterator[None]:
@@ -345,6 +364,11 @@ class Converting:
         rows = op.reshape(label, constant([-1, 1], np.int64))
         same = op.equal(rows, constant(known[None]))
         return op.arg_max(op.cast(same, to=np.int32), axis=1, keepdims=0)
+
+
+def _passes_on(estimator: Any) -> bool:
+    """Whether an estimator may be given times: a function, or what hands its columns on to others."""
+    return type(estimator).__name__ == "FunctionTransformer" or len(with_parts(estimator)) > 1
 
 
 def _product_of_few(few: Few, weights: Array) -> Var:

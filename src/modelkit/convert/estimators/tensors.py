@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.errors import ConversionError, importing
+from modelkit.spec import TIMES
 
 with importing("spox", "saving an estimator", "sklearn"):
     import spox
@@ -140,8 +141,8 @@ class Answer:
 
 def argument(spec: TensorSpec) -> Var:
     """An input of the graph."""
-    dtype = STRING if spec.dtype == "string" else np.dtype(spec.dtype)
-    return spox.argument(spox.Tensor(dtype, spec.shape))
+    dtype = np.int64 if spec.dtype in TIMES else STRING if spec.dtype == "string" else spec.dtype
+    return spox.argument(spox.Tensor(np.dtype(dtype), spec.shape))
 
 
 def model_of(inputs: dict[str, Var], outputs: dict[str, Var]) -> onnx.ModelProto:

@@ -29,7 +29,7 @@ from modelkit.convert.gate.strange import strange_texts
 from modelkit.convert.source import Source
 from modelkit.errors import ConversionError
 from modelkit.signature import Signature
-from modelkit.spec import AS_OBJECTS, Column
+from modelkit.spec import AS_OBJECTS, TIMES, Column
 
 FEW_COLUMNS = 8  # of a group that is not halved any more: each one is asked about alone
 MANY_GROUPS = 8  # that all have a column at fault: most likely, so have the parts of them
@@ -195,7 +195,7 @@ def _finite(
         return questions.verdict(group, altered(questions.few, group, infinities))
 
     # A column of whole numbers takes floats too, where the model computes in these.
-    numbers = [i for i in sorted(nullable) if columns[i].dtype not in AS_OBJECTS]
+    numbers = [i for i in sorted(nullable) if columns[i].dtype not in (*AS_OBJECTS, *TIMES)]
     verdicts = sort_out(numbers, judge)
     return {i for i, verdict in verdicts.items() if verdict != AGREES}
 

@@ -32,6 +32,7 @@ from modelkit.convert.gate.probes import (
     enlarged,
     in_other_sizes,
     not_finite,
+    other_times,
 )
 from modelkit.convert.gate.rows import Rows, Table, Tensors, rows_of
 from modelkit.convert.gate.strange import texts_of_terms, with_texts
@@ -230,6 +231,8 @@ class _Comparison:
         # There trees split, behind a scaler too.
         halfway = "rows with values halfway between those of the example"
         self._agree_beyond(between(rows), halfway)
+        where = "rows of times at full hours and at the ends of months, or next to these"
+        self._agree_beyond(other_times(few), where)
         return threshold_rows
 
     def _agree_on_sizes(self, few: Tensors) -> None:
