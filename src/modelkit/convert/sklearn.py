@@ -97,11 +97,18 @@ def from_sklearn(
     nones = _inputs_of_none(rows_of(rows), inputs)
     asked = rows_of(rows).spread(EXAMPLE_ROWS).raw
     asked = asked[:, 0] if shown.texts else asked
+    told = _told_categories(shown, coded)
     graph = composed(
-        shown.reader, inputs, roles, asked, _by_input(inputs, known), nones, converters=converters
+        shown.reader,
+        inputs,
+        roles,
+        asked,
+        _by_input(inputs, known),
+        nones,
+        closed=told,
+        converters=converters,
     )
     roles = _given(roles, graph.outputs)
-    told = _told_categories(shown, coded)
     unread = [spec for spec in inputs if spec.dtype in APART and spec.name in graph.unread()]
     narrower = shown.without([spec.columns[0].name for spec in unread])
     if narrower is not shown:
@@ -114,6 +121,7 @@ def from_sklearn(
         graph.outputs,
         classes=classes,
         ignored=shown.ignored,
+        refusals=graph.refusals,
     )
     return Source(
         graph.proto,

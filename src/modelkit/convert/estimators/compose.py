@@ -30,10 +30,12 @@ from modelkit.convert.estimators.tensors import (
     rank,
     read_inputs,
     upright,
+    width,
 )
 from modelkit.convert.notes import Equivalents
 from modelkit.convert.outputs import Role, class_values
 from modelkit.convert.steps import jumps, with_parts
+from modelkit.refusing import REFUSED
 from modelkit.spec import TIMES, TensorSpec
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import Texts
@@ -54,6 +56,7 @@ class Composed:
 
     `narrow` is whether a part of it computes in float32 what its source computes in float64;
     `texts` says what is done to texts before it, and `terms` what each vectorizer counts.
+    `refusals` are the reasons for which it refuses rows.
     """
 
     proto: onnx.ModelProto
@@ -61,6 +64,7 @@ class Composed:
     narrow: bool
     texts: Texts | None
     terms: tuple[Terms, ...]
+    refusals: tuple[str, ...]
 
     def unread(self) -> set[str]:
         """The inputs that no node reads."""
@@ -86,7 +90,7 @@ def _read_names(graph: onnx.GraphProto) -> Iterator[str]:
             yield from _read_names(attribute.g)
 
 
-def composed(  # noqa: PLR0913 - an estimator, its example, and what is known of both
+def composed(  # noqa: PLR0913 - all that a graph is made of
     estimator: Any,
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
@@ -94,12 +98,14 @@ def composed(  # noqa: PLR0913 - an estimator, its example, and what is known of
     categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
     nones: Collection[str] = (),
     *,
+    closed: Mapping[str, Collection[Any]] = MappingProxyType({}),
     converters: Equivalents = MappingProxyType({}),
 ) -> Composed:
     """The graph of an estimator over inputs, which are the columns of `rows` of the example.
 
-    `categories` are those of inputs that have some, `nones` the inputs of texts whose missing
-    values are None, and `converters` gives estimators that answer as those of some classes do.
+    `categories` are those of inputs that have some, `nones` the inputs of texts whose missing values
+    are None, `closed` the values beside which the signature takes no others, by column, and
+    `converters` gives estimators that answer as those of some classes do.
 
     Raises ConversionError.
     """
@@ -107,13 +113,16 @@ def composed(  # noqa: PLR0913 - an estimator, its example, and what is known of
     find = partial(converter_of_estimator, converters=converters)
     some_jump = any(map(jumps, with_parts(estimator)))
     times = {spec.name: spec.dtype for spec in inputs if spec.dtype in TIMES}
-    at = Converting(find, arguments, categories, nones, times, jumps=some_jump)
+    by_place = _by_place(inputs, closed)
+    at = Converting(find, arguments, categories, nones, times, by_place, jumps=some_jump)
     columns = _columns(inputs, dtypes_of(rows), at)
     at.show(columns, lambda: rows)
     answer = at.answer(estimator, columns)
     roles = tuple(role for role in roles if not role.optional or _has(answer, role))
     with at.inside(estimator):
         outputs = {role.name: _output(answer, role, estimator) for role in roles}
+    if at.refusals:
+        outputs[REFUSED] = _refused([mask for mask, _ in at.refusals])
     texts = _texts(at, outputs)
     if texts is not None:
         arguments = {name: arguments[name] for name in texts.passed}
@@ -121,9 +130,34 @@ def composed(  # noqa: PLR0913 - an estimator, its example, and what is known of
     if texts is not None:
         texts = replace(texts, dense=_makes_columns(proto.graph))
     specs = tuple(_spec_of(role, outputs[role.name]) for role in roles)
-    for value, spec in zip(proto.graph.output, specs, strict=True):
+    for value, spec in zip(proto.graph.output, specs, strict=False):  # refusals come last
         _set_shape(value, spec)
-    return Composed(proto, specs, at.narrow, texts, tuple(at.terms))
+    reasons = tuple(reason for _, reason in at.refusals)
+    return Composed(proto, specs, at.narrow, texts, tuple(at.terms), reasons)
+
+
+def _by_place(
+    inputs: list[TensorSpec],
+    closed: Mapping[str, Collection[Any]],
+) -> dict[tuple[str, int], Collection[Any]]:
+    """The values of closed columns, by input and place in it."""
+    return {
+        (spec.name, place): closed[column.name]
+        for spec in inputs
+        for place, column in enumerate(spec.columns)
+        if column.name in closed
+    }
+
+
+def _refused(masks: list[Var]) -> Var:
+    """(n, masks) of float64: anything but 0 where a mask is true, or NaN, in a row."""
+    found = []
+    for mask in masks:
+        table = cast(mask, np.float64)
+        if width(table) > 1:
+            table = op.reduce_max(table, constant([1], np.int64), keepdims=1)
+        found.append(table)
+    return joined(found)
 
 
 def _columns(

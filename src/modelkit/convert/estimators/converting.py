@@ -14,7 +14,13 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.convert.asking import allowed_to_fail
 from modelkit.convert.estimators.arithmetic import plus, product
-from modelkit.convert.estimators.rounding import comes_from, dtypes_if_rounded_once
+from modelkit.convert.estimators.guards import (
+    CONTAINERS,
+    not_finite,
+    out_of_range,
+    reaches_infinity,
+)
+from modelkit.convert.estimators.rounding import dtypes_if_rounded_once
 from modelkit.convert.estimators.selection import is_selector
 from modelkit.convert.estimators.tensors import (
     STRING,
@@ -26,12 +32,15 @@ from modelkit.convert.estimators.tensors import (
     doubles,
     dtype_of,
     in_dtypes,
+    is_made_of,
+    key_of,
     op,
+    origin,
     total,
     width,
 )
 from modelkit.convert.gate.rows import Table, rows_of
-from modelkit.convert.places import placed
+from modelkit.convert.places import place_of_last, placed
 from modelkit.convert.steps import jumps, with_parts
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.texts.terms import Terms
@@ -78,7 +87,8 @@ class Converting:
 
     `narrow` is whether a part computes in float32 what its source computes in float64. `terms` are
     what vectorizers of texts count, and `filled` the inputs of the graph that are filled with these
-    counts. `fills` are the columns of texts that imputers filled.
+    counts. `fills` are the columns of texts that imputers filled. `refusals` are the rows that a
+    part refuses, as masks, (n, k) of booleans or numbers, each with the reason.
 
     Args:
         converter_of: the converter of an estimator.
@@ -86,16 +96,18 @@ class Converting:
         categories: those of inputs that are columns of pandas categories, by name.
         nones: the inputs of texts whose missing values are None, and not NaN.
         times: the dtypes of inputs of times, by name.
+        closed: the values beside which columns of inputs take no others, by input and place in it.
         jumps: whether anything in the model compares with thresholds.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is known of the inputs and of the model
         self,
         converter_of: Callable[[Any], TensorConverter],
         arguments: dict[str, Var],
         categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
         nones: Collection[str] = (),
         times: Mapping[str, str] = MappingProxyType({}),
+        closed: Mapping[tuple[str, int], Collection[Any]] = MappingProxyType({}),
         *,
         jumps: bool = False,
     ) -> None:
@@ -108,6 +120,10 @@ class Converting:
         self.terms: list[Terms] = []
         self.filled: dict[str, Var] = {}
         self.fills: list[tuple[Var, Fill]] = []
+        self.refusals: list[tuple[Var, str]] = []
+        self._closed = closed
+        self._reaching: set[Any] = set()  # what may not be finite, by key
+        self._checked: set[Any] = set()  # what is finite in all rows but those refused, by key
         self._path: list[Any] = []  # of estimators, each of which is part of the one before it
         self._few: list[tuple[Var, Few]] = []
         self._codes: list[tuple[Var, list[OneHot]]] = []
@@ -128,11 +144,15 @@ class Converting:
                     "function takes of them alone: put FunctionTransformer(lambda X: ... .dt.hour ...) before it",
                     step=type(estimator).__name__,
                 )
+            self.guard(estimator, columns)
             answer = convert(estimator, columns, self)
             composite = len(with_parts(estimator)) > 1 or is_selector(estimator)
-            if composite or jumps(estimator) or np.float32 not in self.dtypes(columns):
-                return answer
-            return self._as_in_source(answer, estimator, columns)
+            if not (composite or jumps(estimator)) and np.float32 in self.dtypes(columns):
+                answer = self._as_in_source(answer, estimator, columns)
+        if answer.table is not None and reaches_infinity(estimator):
+            given = set(map(key_of, columns.parts))
+            self._reaching.update(set(map(key_of, answer.table.parts)) - given)
+        return answer
 
     def note_dtype(self, part: Var, dtype: np.dtype[Any]) -> None:
         """Remember the dtype that columns have in the source, if it is another than in the graph."""
@@ -206,13 +226,53 @@ class Converting:
     def check_exact(self, columns: Columns) -> None:
         """Raise ConversionError for columns that an estimator compares, and that have other last digits."""
         for number, step in self._rounded:
-            if any(comes_from(part, number) for part in columns.parts):
+            if any(is_made_of(part, {key_of(number)}, set()) for part in columns.parts):
                 name = type(self._path[-1]).__name__
                 raise ConversionError(
                     f"{name} compares with thresholds what {step} computes in float32, and a graph has other "
                     "last digits; give fit and example X.astype('float64'), or save the model with "
                     "format='joblib'"
                 )
+
+    def guard(self, estimator: Any, columns: Columns) -> None:
+        """Refuse the rows of which an estimator refuses the numbers that steps before it made."""
+        if any(hasattr(estimator, attribute) for attribute in CONTAINERS):
+            return
+        name = type(estimator).__name__
+        beyond = out_of_range(estimator, columns)
+        if beyond is not None:
+            mask, what = beyond
+            self.refuse(mask, f"{name} does not take {what}")
+        first = 0
+        for part in columns.parts:
+            made = dtype_of(part).kind == "f"
+            if made and is_made_of(part, self._reaching, self._checked):
+                masks, finite = not_finite(estimator, part, first, sum(columns.widths))
+                for mask in masks:
+                    self.refuse(
+                        mask,
+                        f"{name} takes neither NaN nor infinity, which the steps before it make of "
+                        "this row, as a logarithm or a division makes of 0",
+                    )
+                if finite:
+                    self._checked.add(key_of(part))
+            first += width(part)
+
+    def refuse(self, where: Var, reason: str) -> None:
+        """Refuse the rows in which a mask is not 0, (n, k) of booleans or numbers."""
+        place = place_of_last(self._path)
+        self.refusals.append((where, f"{place}: {reason}" if place else reason))
+
+    def is_closed(self, column: Var, known: Collection[Any]) -> bool:
+        """Whether a column holds the known values alone: an input whose others are refused before."""
+        inputs = {key_of(tensor): name for name, tensor in self.arguments.items()}
+        fill = self.fill_of(column)
+        if fill is not None:
+            column = fill.column
+            known = {*known, fill.marker}
+        found = origin(key_of(column), 0, inputs)
+        held = None if found is None else self._closed.get(found)
+        return held is not None and set(known).issuperset(held)
 
     def note_time(self, column: Var, dtype: str) -> Var:
         """Remember that a column, (n, 1) of int64, holds times."""

@@ -21,7 +21,8 @@ with importing("spox", "saving an estimator", "sklearn"):
     import spox.opset.ai.onnx.v19 as op
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     import onnx
 
@@ -209,6 +210,54 @@ def doubles(value: Any) -> Var:
 def dtype_of(tensor: Var) -> np.dtype[Any]:
     """The dtype of a tensor's elements."""
     return tensor.unwrap_tensor().dtype
+
+
+def key_of(tensor: Var) -> Any:
+    """What tells a tensor from all others, however it is handed on."""
+    return tensor._var_info  # noqa: SLF001 - no public way
+
+
+def is_made_of(
+    tensor: Var,
+    marked: AbstractSet[Any],
+    left_out: AbstractSet[Any],
+) -> bool:
+    """Whether a tensor is one of the marked, or made of one by others than those left out."""
+    todo = [key_of(tensor)]
+    seen = {*todo, *left_out}
+    for each in todo if todo[0] not in left_out else ():
+        if each in marked:
+            return True
+        new = [part for part in each._op.dependencies if part not in seen]  # noqa: SLF001
+        todo += new
+        seen.update(new)
+    return False
+
+
+def origin(
+    key: Any,
+    place: int,
+    inputs: Mapping[Any, str],
+) -> tuple[str, int] | None:
+    """The input, and the place in it, that a column of a matrix is; None for one that was made.
+
+    The matrix and the inputs are given by their keys.
+    """
+    if key in inputs:
+        return inputs[key], place
+    maker = key._op  # noqa: SLF001 - no public way
+    parts = list(maker.dependencies)
+    kind = maker.op_type.identifier
+    if kind == "ArrayFeatureExtractor":
+        chosen = parts[1]._op.attrs.value.value  # noqa: SLF001
+        return origin(parts[0], int(chosen[place]), inputs)
+    if kind == "Concat":
+        for part in parts:
+            count = part.unwrap_tensor().shape[1]
+            if place < count:
+                return origin(part, place, inputs)
+            place -= count
+    return origin(parts[0], place, inputs) if kind == "Cast" else None
 
 
 def rank(tensor: Var) -> int:

@@ -89,6 +89,7 @@ def _transformed(
             columns = transformed(inner, columns, at)
         return columns
     if is_selector(step):
+        at.guard(step, columns)
         return kept(step, columns)
     table: Columns = at.answer(step, columns).asked("table")
     if table is columns or table.stored is not None:
