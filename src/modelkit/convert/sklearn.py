@@ -39,8 +39,8 @@ LIBRARIES = {
     "lightgbm": "LightGBM",
     "catboost": "CatBoost",
 }
-EXAMPLE_ROWS = 8192  # that steps are asked for their own values of
 APART = ("string", *TIMES)  # dtypes of columns that are never one tensor with others
+EXAMPLE_ROWS = 8192  # that steps are asked for their own values of
 # Names of outputs, which no input can have.
 TAKEN = (
     "label",
@@ -95,9 +95,9 @@ def from_sklearn(
     few = rows_of(rows).spread(2).raw
     roles, classes = shown.roles(few)
     nones = _inputs_of_none(rows_of(rows), inputs)
+    told = _told_categories(shown, coded)
     asked = rows_of(rows).spread(EXAMPLE_ROWS).raw
     asked = asked[:, 0] if shown.texts else asked
-    told = _told_categories(shown, coded)
     graph = composed(
         shown.reader,
         inputs,

@@ -90,7 +90,7 @@ def _read_names(graph: onnx.GraphProto) -> Iterator[str]:
             yield from _read_names(attribute.g)
 
 
-def composed(  # noqa: PLR0913 - all that a graph is made of
+def composed(  # noqa: PLR0913 - an estimator, its example, and what is known of both
     estimator: Any,
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
@@ -103,18 +103,25 @@ def composed(  # noqa: PLR0913 - all that a graph is made of
 ) -> Composed:
     """The graph of an estimator over inputs, which are the columns of `rows` of the example.
 
-    `categories` are those of inputs that have some, `nones` the inputs of texts whose missing values
-    are None, `closed` the values beside which the signature takes no others, by column, and
+    `categories` are those of inputs that have some, `nones` the inputs of texts whose missing
+    values are None, `closed` the values beside which the signature takes no others, by column, and
     `converters` gives estimators that answer as those of some classes do.
 
     Raises ConversionError.
     """
     arguments = {spec.name: argument(spec) for spec in inputs}
     find = partial(converter_of_estimator, converters=converters)
-    some_jump = any(map(jumps, with_parts(estimator)))
     times = {spec.name: spec.dtype for spec in inputs if spec.dtype in TIMES}
-    by_place = _by_place(inputs, closed)
-    at = Converting(find, arguments, categories, nones, times, by_place, jumps=some_jump)
+    some_jump = any(map(jumps, with_parts(estimator)))
+    at = Converting(
+        find,
+        arguments,
+        categories,
+        nones,
+        times=times,
+        closed=_by_place(inputs, closed),
+        jumps=some_jump,
+    )
     columns = _columns(inputs, dtypes_of(rows), at)
     at.show(columns, lambda: rows)
     answer = at.answer(estimator, columns)

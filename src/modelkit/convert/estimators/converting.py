@@ -20,7 +20,7 @@ from modelkit.convert.estimators.guards import (
     out_of_range,
     reaches_infinity,
 )
-from modelkit.convert.estimators.rounding import dtypes_if_rounded_once
+from modelkit.convert.estimators.rounding import comes_from, dtypes_if_rounded_once
 from modelkit.convert.estimators.selection import is_selector
 from modelkit.convert.estimators.tensors import (
     STRING,
@@ -100,15 +100,15 @@ class Converting:
         jumps: whether anything in the model compares with thresholds.
     """
 
-    def __init__(  # noqa: PLR0913 - what is known of the inputs and of the model
+    def __init__(  # noqa: PLR0913 - all that is known of an example
         self,
         converter_of: Callable[[Any], TensorConverter],
         arguments: dict[str, Var],
         categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
         nones: Collection[str] = (),
+        *,
         times: Mapping[str, str] = MappingProxyType({}),
         closed: Mapping[tuple[str, int], Collection[Any]] = MappingProxyType({}),
-        *,
         jumps: bool = False,
     ) -> None:
         self._converter_of = converter_of
@@ -127,10 +127,10 @@ class Converting:
         self._path: list[Any] = []  # of estimators, each of which is part of the one before it
         self._few: list[tuple[Var, Few]] = []
         self._codes: list[tuple[Var, list[OneHot]]] = []
+        self._times = [(arguments[name], dtype) for name, dtype in times.items()]
         self._dtypes: list[tuple[Var, np.dtype[Any]]] = []
         self._rounded: list[tuple[Var, str]] = []  # and the step that gives it
         self._shown: list[tuple[Columns, Callable[[], Any]]] = []
-        self._times = [(arguments[name], dtype) for name, dtype in times.items()]
 
     def answer(self, estimator: Any, columns: Columns) -> Answer:
         """What an estimator answers for these columns. Raises ConversionError."""
@@ -147,12 +147,61 @@ class Converting:
             self.guard(estimator, columns)
             answer = convert(estimator, columns, self)
             composite = len(with_parts(estimator)) > 1 or is_selector(estimator)
-            if not (composite or jumps(estimator)) and np.float32 in self.dtypes(columns):
+            if not composite and not jumps(estimator) and np.float32 in self.dtypes(columns):
                 answer = self._as_in_source(answer, estimator, columns)
         if answer.table is not None and reaches_infinity(estimator):
             given = set(map(key_of, columns.parts))
             self._reaching.update(set(map(key_of, answer.table.parts)) - given)
         return answer
+
+    def guard(self, estimator: Any, columns: Columns) -> None:
+        """Refuse the rows of which an estimator refuses the numbers that steps before it made."""
+        if any(hasattr(estimator, attribute) for attribute in CONTAINERS):
+            return
+        name = type(estimator).__name__
+        beyond = out_of_range(estimator, columns)
+        if beyond is not None:
+            mask, what = beyond
+            self.refuse(mask, f"{name} does not take {what}")
+        first = 0
+        for part in columns.parts:
+            made = dtype_of(part).kind == "f"
+            if made and is_made_of(part, self._reaching, self._checked):
+                masks, finite = not_finite(estimator, part, first, sum(columns.widths))
+                for mask in masks:
+                    self.refuse(
+                        mask,
+                        f"{name} takes neither NaN nor infinity, which the steps before it make of "
+                        "this row, as a logarithm or a division makes of 0",
+                    )
+                if finite:
+                    self._checked.add(key_of(part))
+            first += width(part)
+
+    def refuse(self, where: Var, reason: str) -> None:
+        """Refuse the rows in which a mask is not 0, (n, k) of booleans or numbers."""
+        place = place_of_last(self._path)
+        self.refusals.append((where, f"{place}: {reason}" if place else reason))
+
+    def is_closed(self, column: Var, known: Collection[Any]) -> bool:
+        """Whether a column holds the known values alone: an input whose others are refused before."""
+        inputs = {key_of(tensor): name for name, tensor in self.arguments.items()}
+        fill = self.fill_of(column)
+        if fill is not None:
+            column = fill.column
+            known = {*known, fill.marker}
+        found = origin(key_of(column), 0, inputs)
+        held = None if found is None else self._closed.get(found)
+        return held is not None and set(known).issuperset(held)
+
+    def note_time(self, column: Var, dtype: str) -> Var:
+        """Remember that a column, (n, 1) of int64, holds times."""
+        self._times.append((column, dtype))
+        return column
+
+    def time_of(self, column: Var) -> str | None:
+        """The dtype of a column of times, as numpy writes it; None for any other."""
+        return next((dtype for part, dtype in self._times if part is column), None)
 
     def note_dtype(self, part: Var, dtype: np.dtype[Any]) -> None:
         """Remember the dtype that columns have in the source, if it is another than in the graph."""
@@ -162,8 +211,7 @@ class Converting:
     def is_single(self, columns: Columns) -> bool:
         """Whether scikit-learn makes one array of float32 of columns, and computes in that."""
         dtypes = self.dtypes(columns)
-        numbers = bool(dtypes) and all(dtype.kind in "biuf" for dtype in dtypes)
-        return numbers and np.result_type(*dtypes) == np.float32
+        return STRING not in dtypes and bool(dtypes) and np.result_type(*dtypes) == np.float32
 
     def dtypes(self, columns: Columns) -> list[np.dtype[Any]]:
         """The dtype of each part of columns in the source."""
@@ -226,62 +274,13 @@ class Converting:
     def check_exact(self, columns: Columns) -> None:
         """Raise ConversionError for columns that an estimator compares, and that have other last digits."""
         for number, step in self._rounded:
-            if any(is_made_of(part, {key_of(number)}, set()) for part in columns.parts):
+            if any(comes_from(part, number) for part in columns.parts):
                 name = type(self._path[-1]).__name__
                 raise ConversionError(
                     f"{name} compares with thresholds what {step} computes in float32, and a graph has other "
                     "last digits; give fit and example X.astype('float64'), or save the model with "
                     "format='joblib'"
                 )
-
-    def guard(self, estimator: Any, columns: Columns) -> None:
-        """Refuse the rows of which an estimator refuses the numbers that steps before it made."""
-        if any(hasattr(estimator, attribute) for attribute in CONTAINERS):
-            return
-        name = type(estimator).__name__
-        beyond = out_of_range(estimator, columns)
-        if beyond is not None:
-            mask, what = beyond
-            self.refuse(mask, f"{name} does not take {what}")
-        first = 0
-        for part in columns.parts:
-            made = dtype_of(part).kind == "f"
-            if made and is_made_of(part, self._reaching, self._checked):
-                masks, finite = not_finite(estimator, part, first, sum(columns.widths))
-                for mask in masks:
-                    self.refuse(
-                        mask,
-                        f"{name} takes neither NaN nor infinity, which the steps before it make of "
-                        "this row, as a logarithm or a division makes of 0",
-                    )
-                if finite:
-                    self._checked.add(key_of(part))
-            first += width(part)
-
-    def refuse(self, where: Var, reason: str) -> None:
-        """Refuse the rows in which a mask is not 0, (n, k) of booleans or numbers."""
-        place = place_of_last(self._path)
-        self.refusals.append((where, f"{place}: {reason}" if place else reason))
-
-    def is_closed(self, column: Var, known: Collection[Any]) -> bool:
-        """Whether a column holds the known values alone: an input whose others are refused before."""
-        inputs = {key_of(tensor): name for name, tensor in self.arguments.items()}
-        fill = self.fill_of(column)
-        if fill is not None:
-            column = fill.column
-            known = {*known, fill.marker}
-        found = origin(key_of(column), 0, inputs)
-        held = None if found is None else self._closed.get(found)
-        return held is not None and set(known).issuperset(held)
-
-    def note_time(self, column: Var, dtype: str) -> Var:
-        """Remember that a column, (n, 1) of int64, holds times."""
-        self._times.append((column, dtype))
-        return column
-
-    def time_of(self, column: Var) -> str | None:
-        """The dtype of a column of times, as numpy writes it; None for any other."""
-        return next((dtype for part, dtype in self._times if part is column), None)
 
     @contextmanager
     def inside(self, estimator: Any) -> Iterator[None]:
