@@ -20,7 +20,7 @@ from modelkit.convert.estimators.guards import (
     out_of_range,
     reaches_infinity,
 )
-from modelkit.convert.estimators.rounding import comes_from, dtypes_if_rounded_once
+from modelkit.convert.estimators.rounding import dtypes_if_rounded_once
 from modelkit.convert.estimators.selection import is_selector
 from modelkit.convert.estimators.tensors import (
     STRING,
@@ -275,7 +275,7 @@ class Converting:
     def check_exact(self, columns: Columns) -> None:
         """Raise ConversionError for columns that an estimator compares, and that have other last digits."""
         for number, step in self._rounded:
-            if any(comes_from(part, number) for part in columns.parts):
+            if any(is_made_of(part, {key_of(number)}, set()) for part in columns.parts):
                 name = type(self._path[-1]).__name__
                 raise ConversionError(
                     f"{name} compares with thresholds what {step} computes in float32, and a graph has other "

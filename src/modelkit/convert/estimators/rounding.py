@@ -8,7 +8,6 @@ row: the same row may get a value one bit beyond it from the graph, and would go
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -228,22 +227,3 @@ def _table_of(answer: Any) -> Table:
     found = rows_of(answer.toarray() if hasattr(answer, "toarray") else answer)
     assert isinstance(found, Table)  # noqa: S101 - for the type checker: steps give no dicts
     return found
-
-
-def comes_from(tensor: Var, other: Var) -> bool:
-    """Whether a tensor is made of another, or is that."""
-    made = _info(other)._op  # noqa: SLF001 - as above
-    return any(node is made for node in _nodes_before(_info(tensor)))
-
-
-def _nodes_before(info: Any) -> Iterator[Any]:
-    """The operators in front of a tensor, and the one that gives it."""
-    waiting = [info._op]  # noqa: SLF001 - as above
-    seen = set()
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        yield node
-        waiting += [given._op for given in node.dependencies]  # noqa: SLF001 - as above
