@@ -20,6 +20,7 @@ from modelkit.convert.source import Converter, Prefix, Source
 from modelkit.convert.steps import (
     closed_categories,
     found_by_search,
+    has_thresholds,
     holds_trees,
     is_narrow,
     last_step,
@@ -124,7 +125,7 @@ def _prefixes(
     for number, step in enumerate(steps, 1):
         place = place_of_last([estimator, step])
         convert = partial(from_sklearn, estimator[:number], example, numbers)
-        prefixes.append(Prefix(place, type(step).__name__, convert))
+        prefixes.append(Prefix(place, type(step).__name__, convert, has_thresholds(step)))
     return tuple(prefixes)
 
 

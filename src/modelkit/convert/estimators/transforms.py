@@ -6,6 +6,7 @@ what is a function of one column with few values, such as the hour, gets its sou
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,8 @@ def _with_own_values(
     """
     rows = rows_of(at.rows_of(columns))
     made = origins(table, columns)
+    if type(step).__name__ == "QuantileTransformer":  # whose columns share one operator
+        made = [replace(origin, columns=frozenset([at])) for at, origin in enumerate(made)]
     if not any(origin.rounded for origin in made) or not isinstance(rows, Table):
         return table
     exact = [not rounded for rounded in rounded_columns(columns)]

@@ -83,8 +83,8 @@ class Table(Rows):
         """A copy with other values in some columns. Whole numbers in an array become float64."""
 
     @abstractmethod
-    def doubled(self, places: Array) -> Table | None:
-        """The rows at some places, all columns in float64; None where one is not of numbers."""
+    def doubled(self, places: Array) -> Table:
+        """The rows at some places, columns of numbers in float64."""
 
     @abstractmethod
     def values(self, column: int) -> Array:
@@ -101,6 +101,10 @@ class Table(Rows):
     @abstractmethod
     def gaps(self) -> set[int]:
         """The columns in which a value is missing."""
+
+    @abstractmethod
+    def without_gaps(self) -> Array:
+        """The places of the rows in which no value is missing."""
 
     def has_none(self, column: int) -> bool:
         """Whether a missing value of a column is None."""
@@ -185,6 +189,12 @@ class ArrayRows(Table):
             return set()
         return set(np.flatnonzero(np.isnan(self.raw).any(axis=0)).tolist())
 
+    def without_gaps(self) -> Array:
+        """The places of the rows without NaN."""
+        if self.raw.dtype.kind != "f":
+            return np.arange(len(self.raw))
+        return np.flatnonzero(~np.isnan(self.raw).any(axis=1))
+
     def takes_gaps(self, column: int) -> bool:
         """Whether the array holds numbers."""
         return bool(self.raw.dtype.kind != "O")
@@ -233,11 +243,11 @@ class FrameRows(Table):
         frame.columns = self.raw.columns
         return FrameRows(frame)
 
-    def doubled(self, places: Array) -> FrameRows | None:
-        """The rows at some places in float64; None where a column is not of numbers."""
-        if not all(getattr(dtype, "kind", "O") in "iuf" for dtype in self.dtypes):
-            return None
-        return FrameRows(self.raw.iloc[places].astype(np.float64).reset_index(drop=True))
+    def doubled(self, places: Array) -> FrameRows:
+        """The rows at some places, columns of numbers in float64."""
+        repeated = self.repeated(places)
+        numbers = [i for i, dtype in enumerate(self.dtypes) if getattr(dtype, "kind", "O") in "iuf"]
+        return repeated.with_columns({i: repeated.numbers(i) for i in numbers})
 
     def zeroed(self) -> FrameRows:
         """Zeros in the columns of numbers, but where a value is missing."""
@@ -259,6 +269,10 @@ class FrameRows(Table):
     def gaps(self) -> set[int]:
         """The columns in which pandas finds a missing value."""
         return set(np.flatnonzero(self.raw.isna().to_numpy().any(axis=0)).tolist())
+
+    def without_gaps(self) -> Array:
+        """The places of the rows in which pandas finds no missing value."""
+        return np.flatnonzero(~self.raw.isna().to_numpy().any(axis=1))
 
     def has_none(self, column: int) -> bool:
         """Whether a column of objects holds None."""
