@@ -146,9 +146,8 @@ def _placed(error: ParityError, prefix: Prefix, inexact: Prefix | None) -> Parit
     said = f"{prefix.place}: {error}" if prefix.place else str(error)
     if inexact is not None and prefix.jumps and not any(cause in said for cause in (RANDOM, BATCH)):
         said += (
-            f"; or put FunctionTransformer(np.round, kw_args={{'decimals': 9}}) behind {inexact.place}: "
-            f"numbers of {inexact.step} differ in their last digits, and thresholds of {prefix.step} "
-            "may lie between them"
+            f"; or put FunctionTransformer(np.round, kw_args={{'decimals': 9}}) behind {inexact.place}, "
+            f"for the last digits of {inexact.step} differ"
         )
     about = vars(error) | {"step": prefix.step, "place": prefix.place}
     refusal = ParityError(said, **about)
