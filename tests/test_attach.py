@@ -93,7 +93,7 @@ def test_an_attachment_of_the_same_name_is_replaced(package, breast_cancer):
 
 
 def test_metadata_is_added_to_what_there_is(package):
-    mk.attach(package, metadata={"owner": "imaging", "auc": 0.97})
+    mk.attach(package, metadata={"owner": np.str_("imaging"), "auc": np.float64(0.97)})
     assert mk.attach(package, metadata={"auc": 0.98}).metadata == {"owner": "imaging", "auc": 0.98}
 
 

@@ -22,6 +22,7 @@ from helpers.strangers import (
     columns_apart,
     in_order,
     kernel_of,
+    lagged,
     vector,
     weights_of,
     words_of,
@@ -252,7 +253,14 @@ CASES = {
     ),
     # examples
     "no rows": Case(LogisticRegression(), "", r"no rows; pass some", example=X[:0]),
-    "lists": Case(LogisticRegression(), "", "not a list", example=X.tolist()),
+    "lists of several lengths": Case(LogisticRegression(), "", "not a list", example=[[1.0], [1.0, 2.0]]),
+    "one record": Case(LogisticRegression(), "", r"a single record: pass a list of records", rows=FRAME[list("abcd")], example=dict.fromkeys("abcd", 1.0)),
+    "rows beside rows": Case(
+        make_pipeline(FunctionTransformer(lagged), LogisticRegression()), "", "depends on the rows beside it, as shift.*make such columns before", rows=FRAME[list("abcd")]
+    ),
+    "a search that fitted nothing": Case(
+        GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=2, refit=False), "GridSearchCV", r"refit=False\) fits no estimator.*refit=True"
+    ),
     "a column short": Case(make_pipeline(StandardScaler(), LogisticRegression()), "", r"lacks columns.*'d'", rows=FRAME[list("abcd")], example=FRAME[list("abc")]),
     "a column more": Case(LogisticRegression(), "", r"fit was not given: \['kind'\]", rows=FRAME[list("abcd")], example=FRAME),
     "another order": Case(LogisticRegression(), "", r"another order.*feature_names_in_", rows=FRAME[list("abcd")], example=FRAME[list("bacd")]),

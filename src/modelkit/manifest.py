@@ -363,11 +363,11 @@ def check_metadata(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ManifestError(f"metadata must be a dict, got {type(value).__name__}")
     try:
-        checked = fields.read_json(value, "metadata")
+        checked: Any = fields.read_json(value, "metadata")
     except ValueError as error:
         raise ManifestError(str(error)) from None
     try:
         json.dumps(checked, allow_nan=False)
     except ValueError:
         raise ManifestError("metadata holds NaN or an infinity, which JSON cannot hold") from None
-    return dict(value)
+    return checked  # type: ignore[no-any-return]  # a dict, as the value is

@@ -72,7 +72,9 @@ class Signature:
         derive("primary", _primary(self.primary, output_names))
         for label in self.classes or ():
             check_text("class", label)
-        derive("has_probabilities", self.classes is not None and "probabilities" in output_names)
+        # A mixture has those of its components, and the scores that no classifier gives.
+        counted = self.classes is not None or "score_samples" in output_names
+        derive("has_probabilities", counted and "probabilities" in output_names)
         leading = {spec.shape[0] if spec.shape else 1 for spec in self.inputs + self.outputs}
         row_dim = _row_dim(self.inputs, self.outputs)
         derive("row_dim", row_dim)
@@ -246,7 +248,7 @@ def refuse_probabilities(signature: Signature) -> NoReturn:
     fix = f"this model gives {given}: use predict or run"
     if signature.classes is None and "probabilities" in given:
         fix = (
-            "this model has no list of classes, as one of several labels or of clusters has none: "
+            "this model has no list of classes, as one of several labels has none: "
             "use run(X)['probabilities']"
         )
     raise SignatureError(

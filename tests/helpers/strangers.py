@@ -67,6 +67,10 @@ class Drawing(TransformerMixin, BaseEstimator):
         return X + np.random.default_rng().random(np.shape(X))
 
 
+def lagged(X):
+    return X.shift(3).bfill()
+
+
 def in_order(X):
     return np.sort(X, axis=0)
 

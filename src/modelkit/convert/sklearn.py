@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from modelkit.cast import Array, is_a
@@ -13,12 +14,13 @@ from modelkit.convert.asking import check_fitted
 from modelkit.convert.example import Example, read_example, widened
 from modelkit.convert.gate.rows import Rows, Table, rows_of
 from modelkit.convert.gate.ties import choosing, with_ties
-from modelkit.convert.notes import Notes
-from modelkit.convert.outputs import Role, read_roles, truth
+from modelkit.convert.notes import Equivalents, Notes
+from modelkit.convert.outputs import Role, truth
 from modelkit.convert.places import place_of_last
 from modelkit.convert.source import Converter, Prefix, Source
 from modelkit.convert.steps import (
     closed_categories,
+    does_nothing,
     found_by_search,
     has_thresholds,
     holds_trees,
@@ -30,6 +32,7 @@ from modelkit.spec import Column, TensorSpec
 
 LIBRARIES = {
     "sklearn": "scikit-learn",
+    "imblearn": "imbalanced-learn",
     "xgboost": "XGBoost",
     "lightgbm": "LightGBM",
     "catboost": "CatBoost",
@@ -66,8 +69,11 @@ def from_sklearn(
     estimator: Any,
     example: Any,
     numbers: str,
+    converters: Equivalents = MappingProxyType({}),
 ) -> Source:
     """Convert a fitted estimator to a graph whose numeric inputs have the dtype `numbers`.
+
+    `converters` gives estimators that answer as those of some classes do.
 
     Raises ConversionError, naming the step that cannot be converted.
     """
@@ -84,11 +90,18 @@ def from_sklearn(
     known = coded | boosting.catboost_values(estimator, rows)
     inputs = _inputs(shown.columns, numbers, known)
     few = rows_of(rows).spread(2).raw
-    roles, classes = shown.answer(read_roles, few)
-    reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
+    roles, classes = shown.roles(few)
     nones = _inputs_of_none(rows_of(rows), inputs)
-    asked = shown.answer_of_reader(lambda _, given: given, rows_of(rows).spread(EXAMPLE_ROWS).raw)
-    graph = composed(reading, inputs, roles, _by_input(inputs, known), nones, asked)
+    some = rows_of(rows).spread(EXAMPLE_ROWS).raw
+    graph = composed(
+        shown.reader,
+        inputs,
+        roles,
+        _by_input(inputs, known),
+        nones,
+        some[:, 0] if shown.texts else some,
+        converters=converters,
+    )
     roles = _given(roles, graph.outputs)
     signature = Signature(
         tuple(inputs),
@@ -100,13 +113,15 @@ def from_sklearn(
         graph.proto,
         signature,
         rows=rows,
+        given=example,
         against=against,
         truth=_truth_of(shown, few, roles),
         categories=_told_categories(shown, coded),
+        closed=boosting.miscoded(estimator, coded),
         rounds=graph.narrow,
         texts=graph.texts,
         terms=graph.terms,
-        prefixes=_prefixes(estimator, example, numbers),
+        prefixes=_prefixes(estimator, example, numbers, converters),
         distances=frozenset(role.name for role in roles if role.distances),
     )
 
@@ -115,16 +130,19 @@ def _prefixes(
     estimator: Any,
     example: Any,
     numbers: str,
+    converters: Equivalents,
 ) -> tuple[Prefix, ...]:
     """The steps of a pipeline; the estimator itself where it is none."""
     steps = [step for _, step in getattr(estimator, "steps", [])]
     if not steps:
         step = type(estimator).__name__
-        return (Prefix("", step, partial(from_sklearn, estimator, example, numbers)),)
+        return (Prefix("", step, partial(from_sklearn, estimator, example, numbers, converters)),)
     prefixes = []
     for number, step in enumerate(steps, 1):
+        if does_nothing(step):
+            continue
         place = place_of_last([estimator, step])
-        convert = partial(from_sklearn, estimator[:number], example, numbers)
+        convert = partial(from_sklearn, estimator[:number], example, numbers, converters)
         prefixes.append(Prefix(place, type(step).__name__, convert, has_thresholds(step)))
     return tuple(prefixes)
 
@@ -180,7 +198,8 @@ def _ways(model: Any, example: Any, notes: Notes) -> list[Callable[[], Source]]:
     notes.refuse("an estimator")
     estimator = boosting.as_estimator(model)
     return [
-        partial(from_sklearn, estimator, example, numbers) for numbers in number_dtypes(estimator)
+        partial(from_sklearn, estimator, example, numbers, notes.converters or {})
+        for numbers in number_dtypes(estimator)
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from modelkit.convert.estimators.tensors import (
     read_inputs,
     upright,
 )
+from modelkit.convert.notes import Equivalents
 from modelkit.convert.outputs import Role, class_values
 from modelkit.convert.steps import has_thresholds
 from modelkit.spec import TensorSpec
@@ -58,23 +60,27 @@ class Composed:
     terms: tuple[Terms, ...]
 
 
-def composed(
+def composed(  # noqa: PLR0913 - all that is known of an estimator and its rows
     estimator: Any,
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
     categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
     nones: Collection[str] = (),
     rows: Any = None,
+    *,
+    converters: Equivalents = MappingProxyType({}),
 ) -> Composed:
     """The graph of an estimator over inputs, and the categories of those that have some.
 
-    `nones` are the inputs of texts whose missing values are None, and `rows` those of the example.
+    `nones` are the inputs of texts whose missing values are None, `rows` those of the example, and
+    `converters` gives estimators that answer as those of some classes do.
 
     Raises ConversionError.
     """
     arguments = {spec.name: argument(spec) for spec in inputs}
+    find = partial(converter_of_estimator, converters=converters)
     jumps = has_thresholds(estimator)
-    at = Converting(converter_of_estimator, arguments, categories, nones, jumps=jumps)
+    at = Converting(find, arguments, categories, nones, jumps=jumps)
     columns = Columns(tuple(arguments.values()))
     if rows is not None:
         at.show(columns, lambda: rows)
@@ -119,7 +125,8 @@ def _texts(at: Converting, outputs: dict[str, Var]) -> Texts | None:
 
 def _makes_columns(graph: onnx.GraphProto) -> bool:
     """Whether a graph makes a column of each term, as `Converting.table_of` does."""
-    return any(node.op_type == "ScatterElements" for node in graph.node)
+    scatters = (node for node in graph.node if node.op_type == "ScatterElements")
+    return any(attribute.s == b"add" for node in scatters for attribute in node.attribute)
 
 
 def _dtype(tensor: Var) -> str:

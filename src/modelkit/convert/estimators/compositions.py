@@ -11,7 +11,7 @@ from modelkit.convert.estimators.arithmetic import times
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
-    Var,
+    beside,
     cast,
     column,
     constant,
@@ -48,7 +48,7 @@ def columns(
 ) -> Answer:
     """ColumnTransformer: parts over columns of their own, side by side."""
     places = estimator._transformer_to_input_indices  # noqa: SLF001 - no public way
-    parts: list[Var] = []
+    tables: list[Columns] = []
     for name, step, spec in estimator.transformers_:
         chosen = [int(place) for place in places.get(name, ())]
         if (isinstance(step, str) and step in DROPPED) or not chosen:
@@ -56,8 +56,8 @@ def columns(
         given = columns.take(chosen)
         if not isinstance(spec, str):  # which gives a part a column as a vector
             at.show(given, partial(_columns_of_rows, at, columns, chosen))
-        parts += _weighted(estimator, name, transformed(step, given, at))
-    return Answer(table=Columns(tuple(parts)))
+        tables.append(_weighted(estimator, name, transformed(step, given, at)))
+    return Answer(table=beside(tables, sparse=estimator.sparse_output_))
 
 
 def _columns_of_rows(
@@ -78,23 +78,24 @@ def union(
     at: Converting,
 ) -> Answer:
     """FeatureUnion: parts over all columns, side by side."""
-    parts: list[Var] = []
+    tables: list[Columns] = []
     for name, step in estimator.transformer_list:
         if step in DROPPED:
             continue
-        parts += _weighted(estimator, name, transformed(step, columns, at))
-    return Answer(table=Columns(tuple(parts)))
+        tables.append(_weighted(estimator, name, transformed(step, columns, at)))
+    sparse = any(table.stored is not None for table in tables)
+    return Answer(table=beside(tables, sparse=sparse))
 
 
 def _weighted(
     estimator: Any,
     name: str,
     table: Columns,
-) -> tuple[Var, ...]:
+) -> Columns:
     weight = (estimator.transformer_weights or {}).get(name)
     if weight is None:
-        return table.parts
-    return (times(table.matrix(np.float64), weight),)
+        return table
+    return Columns((times(table.matrix(np.float64), weight),), table.stored)
 
 
 def best(
@@ -169,6 +170,7 @@ def _positive_place(estimator: Any) -> int:
 
 ESTIMATORS = {
     "sklearn.Pipeline": pipeline,
+    "imblearn.Pipeline": pipeline,
     "sklearn.ColumnTransformer": columns,
     "sklearn.FeatureUnion": union,
     "sklearn.GridSearchCV": best,

@@ -62,7 +62,6 @@ class OneHot:
 class Fill:
     """A column of texts that an imputer filled: which one, and the text in place of the marker."""
 
-    filled: Var
     column: Var
     marker: str
     text: str
@@ -73,7 +72,7 @@ class Converting:
 
     `narrow` is whether a part computes in float32 what its source computes in float64. `terms` are
     what vectorizers of texts count, and `filled` the inputs of the graph that are filled with these
-    counts. `fills` are the columns of texts that imputers filled, by their `id`.
+    counts. `fills` are the columns of texts that imputers filled.
 
     Args:
         converter_of: the converter of an estimator.
@@ -100,7 +99,7 @@ class Converting:
         self.narrow = False
         self.terms: list[Terms] = []
         self.filled: dict[str, Var] = {}
-        self.fills: dict[int, Fill] = {}
+        self.fills: list[tuple[Var, Fill]] = []
         self._path: list[Any] = []  # of estimators, each of which is part of the one before it
         self._few: list[tuple[Var, Few]] = []
         self._codes: list[tuple[Var, list[OneHot]]] = []
@@ -189,6 +188,10 @@ class Converting:
 
     def _few_in(self, part: Var) -> Few | None:
         return next((few for table, few in self._few if table is part), None)
+
+    def fill_of(self, column: Var) -> Fill | None:
+        """What an imputer did to a column of texts; None where none filled it."""
+        return next((fill for done, fill in self.fills if done is column), None)
 
     def note_one_hot(self, table: Var, codes: list[OneHot]) -> None:
         """Remember that a table is one of codes, side by side: `product` looks their weights up."""

@@ -40,7 +40,7 @@ def looked_up(
     keys = _keys(column, categories)
     table = np.asarray(values)
     unknown = np.array([otherwise], table.dtype)
-    fill = at.fills.get(id(column))
+    fill = at.fill_of(column)
     if fill is not None:
         filled = table[keys == fill.text]
         others = keys != fill.marker
@@ -74,7 +74,7 @@ def check_one_missing(
     """
     for place, column in enumerate(single_columns(columns)):
         missing = [value for value in encoder.categories_[place].tolist() if is_missing(value)]
-        fill = at.fills.get(id(column))
+        fill = at.fill_of(column)
         imputed = fill is not None and MISSING == fill.marker != fill.text
         if len(missing) + imputed > 1:
             name = type(encoder).__name__

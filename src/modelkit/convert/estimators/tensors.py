@@ -34,9 +34,15 @@ __all__ = ["Answer", "Columns", "Var", "ml", "op"]
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table: matrices side by side, each of one dtype."""
+    """The columns of a table: matrices side by side, each of one dtype.
+
+    `stored` is None for a table that is dense in the source. For a sparse one it is a table like it
+    that is 0 exactly where the source stores no number; or the name of a step that stores some
+    zeros, where no rule says which.
+    """
 
     parts: tuple[Var, ...]
+    stored: Columns | str | None = None
 
     @property
     def widths(self) -> list[int]:
@@ -51,7 +57,8 @@ class Columns:
             if not runs or runs[-1][0] != part:
                 runs.append((part, []))
             runs[-1][1].append(at)
-        return Columns(tuple(self._picked(part, chosen) for part, chosen in runs))
+        stored = self.stored.take(places) if isinstance(self.stored, Columns) else self.stored
+        return Columns(tuple(self._picked(part, chosen) for part, chosen in runs), stored)
 
     def _picked(self, part: int, chosen: list[int]) -> Var:
         whole = self.parts[part]
@@ -84,6 +91,21 @@ class Columns:
             else:
                 found.append([part])
         return Columns(tuple(joined(parts) for parts in found))
+
+
+def beside(tables: Sequence[Columns], *, sparse: bool) -> Columns:
+    """Tables side by side; `sparse` is whether they are one sparse table in the source.
+
+    The source then stores what is not 0 of those that are dense.
+    """
+    parts = tuple(part for table in tables for part in table.parts)
+    if not sparse:
+        return Columns(parts)
+    unknown = next((table.stored for table in tables if isinstance(table.stored, str)), None)
+    if unknown is not None:
+        return Columns(parts, unknown)
+    stored = [table.stored if isinstance(table.stored, Columns) else table for table in tables]
+    return Columns(parts, beside(stored, sparse=False))
 
 
 @dataclass(frozen=True)

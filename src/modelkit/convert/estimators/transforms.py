@@ -7,19 +7,20 @@ what is a function of one column with few values, such as the hour, gets its sou
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit.convert.asking import allowed_to_fail
-from modelkit.convert.estimators.arithmetic import choose
+from modelkit.convert.estimators.arithmetic import choose, equal
 from modelkit.convert.estimators.lookup import looked_up
 from modelkit.convert.estimators.rounding import origins, rounded_columns
 from modelkit.convert.estimators.selection import is_selector, kept
 from modelkit.convert.estimators.tensors import Columns, Var, cast, constant, doubles, op
 from modelkit.convert.gate.rows import Table, rows_of
 from modelkit.convert.outputs import ask
+from modelkit.convert.steps import does_nothing, found_by_search
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -27,6 +28,33 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 FEW_VALUES = 1024  # of a column, at most, for which a table is written
+MOST_TABLES = 32  # of the columns of a step: to look up many takes longer than to compute them
+MOST_NUMBERS = 2**25  # of the example behind a step, which of texts may have millions of columns
+# Steps that give a sparse table of what is not 0, whatever they are given, or where an option says so.
+SPARSE = ("CountVectorizer", "HashingVectorizer", "TfidfVectorizer")
+SPARSE_WHERE = {
+    "KBinsDiscretizer": ("encode", "onehot"),
+    "MissingIndicator": ("sparse", True),
+    "OneHotEncoder": ("sparse_output", True),
+    "RandomTreesEmbedding": ("sparse_output", True),
+}
+# Steps that store some zeros, by no rule that a graph follows.
+STORES_ZEROS = {
+    "HashingVectorizer": ("alternate_sign", True),
+    "SplineTransformer": ("sparse_output", True),
+}
+# Steps that make of a sparse table one of what is not 0, of the same numbers, or of others.
+SPARSE_OF_SPARSE = ("Binarizer", "MissingIndicator")
+SAME_STORED = ("MaxAbsScaler", "Normalizer", "RobustScaler", "StandardScaler", "TfidfTransformer")
+OTHER_STORED = (
+    "AdditiveChi2Sampler",
+    "FunctionTransformer",
+    "PolynomialFeatures",
+    "QuantileTransformer",
+    "SimpleImputer",
+    "SparseRandomProjection",
+)
+CSR_DEGREE = 3  # up to which products are made of the numbers that are stored
 
 
 def transformed(
@@ -38,16 +66,29 @@ def transformed(
 
     A selector that predicts as well is not asked to: its prediction may have no converter.
     """
-    if isinstance(step, str) or step is None:
+    if does_nothing(step):
         return columns
     with at.inside(step):
         table = _transformed(step, columns, at)
-    if hasattr(step, "steps") or at.rows_of(columns) is None:
+    if hasattr(step, "steps"):
         return table
-    if at.jumps:
+    if at.jumps and table.stored is None:
         table = _with_own_values(step, columns, table, at)
-    at.show(table, cache(lambda: ask(step, "transform", at.rows_of(columns))))
+    at.show(table, cache(partial(_own_rows, step, columns, sum(table.widths), at)))
     return table
+
+
+def _own_rows(
+    step: Any,
+    columns: Columns,
+    count: int,
+    at: Converting,
+) -> Any:
+    """What a step makes of the rows of the example, `count` columns; None for too many, or if not known."""
+    rows = at.rows_of(columns)
+    if rows is None or len(rows) * count > MOST_NUMBERS:
+        return None
+    return ask(step, "transform", rows)
 
 
 def _transformed(
@@ -55,6 +96,9 @@ def _transformed(
     columns: Columns,
     at: Converting,
 ) -> Columns:
+    inner = found_by_search(getattr(step, "estimator", step) if _is_frozen(step) else step)
+    if inner is not step:
+        return transformed(inner, columns, at)
     if hasattr(step, "steps"):
         for _, inner in step.steps:
             columns = transformed(inner, columns, at)
@@ -62,7 +106,53 @@ def _transformed(
     if is_selector(step):
         return kept(step, columns)
     table: Columns = at.answer(step, columns).asked("table")
-    return table
+    if table is columns or table.stored is not None:
+        return table
+    return replace(table, stored=_stored(step, columns, table, at))
+
+
+def _is_frozen(step: Any) -> bool:
+    return type(step).__name__ == "FrozenEstimator"
+
+
+def _stored(
+    step: Any,
+    columns: Columns,
+    table: Columns,
+    at: Converting,
+) -> Columns | str | None:
+    """Which numbers of the table that a step gives are stored in the source: see `Columns.stored`."""
+    kind = type(step)
+    name = kind.__name__ if kind.__module__.startswith("sklearn.") else ""
+    given = columns.stored
+    if _has(step, STORES_ZEROS.get(name)):
+        return name
+    if name in SPARSE or _has(step, SPARSE_WHERE.get(name)):
+        return Columns(table.parts)
+    if given is None:
+        return Columns(columns.parts) if name == "TfidfTransformer" else None
+    if name in SPARSE_OF_SPARSE:
+        return Columns(table.parts)
+    if isinstance(given, str):
+        return given if name in (*SAME_STORED, *OTHER_STORED) else None
+    if name in SAME_STORED or isinstance(getattr(step, "func", None), np.ufunc):
+        return given
+    if (
+        name == "SimpleImputer"
+        and not step.add_indicator
+        and sum(table.widths) == sum(columns.widths)
+    ):
+        return given
+    if name == "PolynomialFeatures" and step.powers_.sum(axis=1).max() <= CSR_DEGREE:
+        present = op.not_(equal(given.matrix(np.float64), 0.0))
+        products: Columns = at.answer(step, Columns((present,))).asked("table")
+        return products
+    return name if name in OTHER_STORED else None
+
+
+def _has(step: Any, option: tuple[str, Any] | None) -> bool:
+    """Whether a step has an option with a value; False where its class has no such option."""
+    return option is not None and getattr(step, option[0]) == option[1]
 
 
 def _with_own_values(
@@ -76,58 +166,65 @@ def _with_own_values(
     They are looked up by the values of the one column that it is a function of; for others than
     those of the example, and whole numbers between them, what was computed stays.
     """
-    rows = rows_of(at.rows_of(columns))
     made = origins(table, columns)
     if type(step).__name__ == "QuantileTransformer":  # whose columns share one operator
-        made = [replace(origin, columns=frozenset([at])) for at, origin in enumerate(made)]
-    if not any(origin.rounded for origin in made) or not isinstance(rows, Table):
+        made = [replace(origin, columns=frozenset([place])) for place, origin in enumerate(made)]
+    single = [next(iter(each.columns)) if len(each.columns) == 1 else -1 for each in made]
+    rounded = rounded_columns(columns)
+    wanted = {
+        source
+        for source, origin in zip(single, made, strict=True)
+        if source >= 0 and origin.rounded and not rounded[source]
+    }
+    known = _own_values(step, columns, wanted, at) if 0 < len(wanted) <= MOST_TABLES else {}
+    if not known:
         return table
-    exact = [not rounded for rounded in rounded_columns(columns)]
-    known: dict[int, tuple[Var, Array] | None] = {}
     parts: list[Var] = []
-    changed = False
-    for place, origin in enumerate(made):
+    for place, (source, origin) in enumerate(zip(single, made, strict=True)):
         (part,) = table.take([place]).parts
+        if origin.rounded and source in known:
+            number, answers = known[source]
+            own = op.gather(doubles(np.append(answers[:, place], 0.0)), number)
+            other = op.equal(number, constant(len(answers), np.int64))
+            part = choose(other, cast(part, np.float64), own)
         parts.append(part)
-        if not origin.rounded or len(origin.columns) != 1:
-            continue
-        (source,) = origin.columns
-        if source not in known:
-            known[source] = _looked_up(step, columns, source, rows, at) if exact[source] else None
-        found = known[source]
-        if found is None:
-            continue
-        number, values = found
-        own = op.gather(doubles(np.append(values[:, place], 0.0)), number)
-        other = op.equal(number, constant(len(values), np.int64))
-        parts[-1] = choose(other, cast(part, np.float64), own)
-        changed = True
-    return Columns(tuple(parts)) if changed else table
+    return replace(table, parts=tuple(parts))
 
 
-def _looked_up(
+def _own_values(
     step: Any,
     columns: Columns,
-    source: int,
-    rows: Table,
+    wanted: set[int],
     at: Converting,
-) -> tuple[Var, Array] | None:
-    """The number of each row's value in one column, and what the source makes of each, (values, columns).
+) -> dict[int, tuple[Var, Array]]:
+    """By column: the number of each row's value, and what the source makes of each, (values, columns).
 
-    A value without a number has that of their count. None where there are too many, or the source
-    refuses some.
+    A value without a number has that of their count. Columns with too many values are left out, and
+    all where the source refuses some.
     """
-    values = _few_values(rows, source)
-    if values is None:
-        return None
-    asked = rows.repeated(np.arange(len(values)) % len(rows)).with_columns({source: values})
+    given = at.rows_of(columns)
+    rows = None if given is None else rows_of(given)
+    if not isinstance(rows, Table):
+        return {}
+    few = {source: _few_values(rows, source) for source in sorted(wanted)}
+    values = {source: each for source, each in few.items() if each is not None}
+    if not values:
+        return {}
+    count = max(map(len, values.values()))
+    asked = rows.repeated(np.arange(count) % len(rows)).with_columns(
+        {source: np.resize(each, count) for source, each in values.items()}
+    )
     try:
         with allowed_to_fail():
-            answer = np.asarray(ask(step, "transform", asked.raw), np.float64)
+            answers = np.asarray(ask(step, "transform", asked.raw), np.float64)
     except (ConversionError, ValueError):
-        return None
-    (part,) = columns.take([source]).parts
-    return looked_up(part, values.tolist(), np.arange(len(values)), len(values), at), answer
+        return {}
+    found = {}
+    for source, each in values.items():
+        (part,) = columns.take([source]).parts
+        number = looked_up(part, each.tolist(), np.arange(len(each)), len(each), at)
+        found[source] = number, answers[: len(each)]
+    return found
 
 
 def _few_values(rows: Table, column: int) -> Array | None:

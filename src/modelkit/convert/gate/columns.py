@@ -233,8 +233,8 @@ def _agree_on_many_gaps(questions: Questions, columns: list[int]) -> bool:
     rows = example.spread(FURTHER_ROWS)
     assert isinstance(rows, Table)  # noqa: S101 - for the type checker: rows of the example are
     chosen = np.random.default_rng(0).random((len(rows), len(columns))) < 1 / 4
-    altered = {i: rows.blank(i, chosen[:, at], example) for at, i in enumerate(columns)}
-    return questions.verdict([], rows.with_columns(altered)) == AGREES
+    blank = {i: rows.blank(i, chosen[:, at], example) for at, i in enumerate(columns)}
+    return questions.verdict([], rows.with_columns(blank)) == AGREES
 
 
 def _closed(questions: Questions, columns: list[Column]) -> dict[int, tuple[Any, ...]]:
@@ -245,11 +245,11 @@ def _closed(questions: Questions, columns: list[Column]) -> dict[int, tuple[Any,
     """
     source = questions.source
     known = _known(questions, columns)
-    texts = [i for i, column in enumerate(columns) if column.dtype == "string"]
+    closed = {i: known[i] for i in known if columns[i].name in source.closed}
+    texts = [i for i, column in enumerate(columns) if column.dtype == "string" and i not in closed]
     verdicts = _sort_out_known(texts, known, _judge_of_texts(questions))
-    codes = [i for i in _codes(source, columns, known) if i not in texts]
+    codes = [i for i in _codes(source, columns, known) if i not in (*texts, *closed)]
     verdicts |= _sort_out_known(codes, known, _judge_of_codes(questions, known))
-    closed: dict[int, tuple[Any, ...]] = {}
     for i, verdict in verdicts.items():
         if verdict == DISAGREES:
             where = f"rows with unknown or unusual values of column {columns[i].name!r}"

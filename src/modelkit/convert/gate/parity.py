@@ -7,6 +7,7 @@ agree on rows where it is missing, whatever the example happened to hold.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +54,7 @@ MAX_ROWS_OF_TREES = 16_384
 FEW_ROWS = 64  # of the example, that probes are made of
 NEARBY = (2.0, 4.0)
 FAR = 1e4
+OPERATOR = re.compile(r"while running (\w+) node")  # as onnxruntime names the one that fails
 NOT_FINITE = (np.nan, np.inf, -np.inf)
 FURTHER_SIZES = (1, 3, 17)  # numbers of rows for which source and graph are compared as well
 
@@ -122,6 +124,8 @@ def check_takes_example(source: Source, signature: Signature) -> None:
     """Raise ConversionError if a package with this signature would refuse its own example."""
     try:
         signature.coerce(source.rows)
+        if source.given is not None:
+            signature.coerce(source.given)
     except SignatureError as error:
         said = "\n  ".join(error.problems[:5])
         raise ConversionError(
@@ -194,8 +198,10 @@ class _Comparison:
         except (DeviceError, GraphError, SignatureError):
             raise
         except Exception as error:
+            failing = OPERATOR.search(str(error))
+            at = f" in its operator {failing[1]}" if failing else ""
             raise ParityError(
-                f"{self._what()} fails on {where}, which {self.source.against} answers; "
+                f"{self._what()} fails{at} on {where}, which {self.source.against} answers; "
                 f"nothing was saved{self._advice()}"
             ) from error
         found = compare(
