@@ -22,6 +22,7 @@ MODEL_DIGESTS = {
     "penguins-format4": "6e5ccd41673b",
     "penguins-format5": "bf0a1e951cc4",
     "penguins-format7": "9cd14cfe1d0a",
+    "penguins-format8": "743b6aa2c8ea",
     "texts-format4": "7538aaeb8bcc",
     "texts-format5": "60c6da5c6555",
 }

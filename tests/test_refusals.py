@@ -23,25 +23,29 @@ from helpers.strangers import (
     in_order,
     kernel_of,
     lagged,
+    raw_objective,
     vector,
     weights_of,
     words_of,
 )
 from lightgbm import LGBMClassifier
+from scipy.sparse import csr_matrix
 from sklearn.cluster import DBSCAN, AffinityPropagation, FeatureAgglomeration
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.datasets import load_iris
-from sklearn.decomposition import NMF, LatentDirichletAllocation, SparsePCA
+from sklearn.decomposition import NMF, PCA, LatentDirichletAllocation, SparsePCA
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import (
     AdaBoostClassifier,
     BaggingClassifier,
     GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
     StackingClassifier,
     VotingClassifier,
 )
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
-from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.feature_selection import SelectFpr
 from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Matern, PairwiseKernel
@@ -73,6 +77,7 @@ from sklearn.preprocessing import (
 )
 from sklearn.semi_supervised import LabelPropagation
 from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
 from xgboost import XGBClassifier
 
 import modelkit as mk
@@ -137,14 +142,14 @@ CASES = {
     "a class derived from another": Case(Changed(), "Changed", "derived from LogisticRegression.*fit LogisticRegression itself"),
     "the same at the end of a pipeline": Case(in_steps(SCALED, ("clf", Changed())), "Changed", "fit LogisticRegression itself", LAST),
     "a transformer of one's own": Case(
-        in_steps(("ratio", Ratio()), CLASSIFIER), "Ratio", "of your own.*FunctionTransformer of numpy functions.*save those behind it",
+        in_steps(("ratio", Ratio()), CLASSIFIER), "Ratio", "of your own.*converters={Ratio: ...}.*FunctionTransformer of numpy functions.*save those behind it",
         "step 'ratio' (pipeline step 1 of 2)",
     ),
     "the same in a union": Case(
         in_steps(("both", FeatureUnion([("ratio", Ratio()), SCALED])), CLASSIFIER), "Ratio", "of your own",
         "step 'both' (pipeline step 1 of 2) > transformer 'ratio' of the FeatureUnion",
     ),
-    "a classifier of one's own": Case(Nearest(), "Nearest", "of your own, and has no converter: save the model"),
+    "a classifier of one's own": Case(Nearest(), "Nearest", "of your own, and has no converter: say what it computes with save.*Nearest.*or save the model"),
     "the same in a search": Case(
         GridSearchCV(in_steps(SCALED, CLASSIFIER), {"clf": [Nearest()]}, cv=2), "Nearest", "of your own", LAST
     ),
@@ -174,6 +179,23 @@ CASES = {
         in_steps(("count", CountVectorizer(tokenizer=words_of, token_pattern=None)), CLASSIFIER), "CountVectorizer", r"tokenizer=\.\.\.",
         "step 'count' (pipeline step 1 of 2)", TEXTS, LABELS,
     ),
+    # float32
+    "logarithms of float32": Case(
+        in_steps(("log", FunctionTransformer(np.log1p)), ("trees", HistGradientBoostingClassifier(max_iter=2))), "HistGradientBoostingClassifier",
+        r"with thresholds what FunctionTransformer computes in float32.*X\.astype\('float64'\)", "step 'trees' (pipeline step 2 of 2)", X.astype("f4"),
+    ),
+    "components of float32": Case(
+        in_steps(SCALED, ("axes", PCA(2)), ("bins", KBinsDiscretizer(3, quantile_method="averaged_inverted_cdf")), CLASSIFIER), "KBinsDiscretizer",
+        "what PCA computes in float32", "step 'bins' (pipeline step 3 of 4)", FRAME[list("abcd")].astype("f4"),
+    ),
+    "functions of float32 beside others": Case(
+        in_steps(("log", FunctionTransformer(np.log1p)), ("tree", DecisionTreeClassifier())), "DecisionTreeClassifier", "what FunctionTransformer computes",
+        "step 'tree' (pipeline step 2 of 2)", FRAME[list("abcd")].astype({"a": "f4", "b": "f4"}),
+    ),
+    "scores of float32": Case(
+        StackingClassifier([CLASSIFIER], RandomForestClassifier(2), cv=2), "RandomForestClassifier", "what LogisticRegression computes in float32",
+        "the RandomForestClassifier inside the StackingClassifier", X.astype("f4"),
+    ),
     # options
     "a guess": Case(
         VotingClassifier([("guess", DummyClassifier(strategy="uniform")), CLASSIFIER]), "DummyClassifier", "strategy='uniform'.*use 'prior'",
@@ -198,6 +220,20 @@ CASES = {
     "no centres": Case(AffinityPropagation(max_iter=1), "AffinityPropagation", "found no centres.*fit it until"),
     "one class against the rest": Case(OneVsRestClassifier(LogisticRegression()), "OneVsRestClassifier", "fit it on rows of several", y=np.zeros(len(X), int)),
     "boosting of one class": Case(AdaBoostClassifier(n_estimators=2), "AdaBoostClassifier", "fit it on rows of several", y=np.zeros(len(X), int)),
+    "raw scores": Case(LGBMClassifier(n_estimators=2, objective=raw_objective, verbose=-1), "LGBMClassifier", "raw scores.*save its booster_", y=BINARY),
+    "raw scores as they are": Case(
+        in_steps(("clf", LGBMClassifier(n_estimators=2, objective=raw_objective, verbose=-1))), "LGBMClassifier", "raw scores", y=BINARY, format="joblib"
+    ),
+    "zeros of splines": Case(
+        make_pipeline(SplineTransformer(sparse_output=True), XGBClassifier(n_estimators=2)), "XGBClassifier",
+        "SplineTransformer stores some zeros.*sparse_output=False", "step 'xgbclassifier' (pipeline step 2 of 2)", y=BINARY,
+    ),
+    "zeros of hashes": Case(
+        make_pipeline(HashingVectorizer(n_features=8), MaxAbsScaler(), XGBClassifier(n_estimators=2)), "XGBClassifier",
+        "HashingVectorizer stores some zeros", "step 'xgbclassifier' (pipeline step 3 of 3)", TEXTS, LABELS,
+    ),
+    "sparse rows of XGBoost": Case(XGBClassifier(n_estimators=2), "", "csr_matrix; XGBoost takes what.*np.nan", y=BINARY, example=csr_matrix(X)),
+    "sparse rows of others": Case(LogisticRegression(), "", r"csr_matrix; pass X.toarray\(\)", example=csr_matrix(X)),
     "no tree": Case(XGBClassifier(n_estimators=0), "XGBClassifier", "no tree; train it", y=BINARY),
     # kinds that no graph answers
     "sparse components": Case(SparsePCA(2), "SparsePCA", "use PCA or TruncatedSVD"),
@@ -218,7 +254,7 @@ CASES = {
         "step 'kneighborsclassifier' (pipeline step 2 of 2)", TEXTS, LABELS,
     ),
     # columns
-    "dates": Case(make_pipeline(OrdinalEncoder()), "", "column 'day' has dtype datetime64.*turn it into numbers", rows=DATED[["kind", "day"]]),
+    "dates": Case(make_pipeline(OrdinalEncoder()), "OrdinalEncoder", "OrdinalEncoder is given a column of times.*FunctionTransformer", rows=DATED[["kind", "day"]]),
     "objects": Case(LogisticRegression(), "", r"column 'a' is one of Python objects.*astype\(float\)", rows=FRAME[list("abcd")].astype(object)),
     "None and NaN": Case(
         OneHotEncoder(handle_unknown="ignore"), "OneHotEncoder", r"column 'k'.*X\.fillna\(np\.nan\)",

@@ -51,7 +51,7 @@ from modelkit.convert.source import DECISION
 from modelkit.errors import ConversionError
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.signature import Signature
-from modelkit.spec import TensorSpec
+from modelkit.spec import Column, TensorSpec
 
 SEED = {"random_state": 0}
 DEEP = {"max_depth": 4, **SEED}
@@ -75,8 +75,9 @@ def coarse(classes, rows=300, seed=0):
 def run(estimator, X):
     """What the graph of an estimator answers, without a package, and what the estimator does."""
     roles, classes = read_roles(estimator, X[:2])
-    spec = TensorSpec("X", "float64", ("batch", X.shape[1]))
-    graph = composed(estimator, [spec], roles, {})
+    columns = tuple(Column(f"x{i}", "float64", nullable=True) for i in range(X.shape[1]))
+    spec = TensorSpec("X", "float64", ("batch", len(columns)), columns)
+    graph = composed(estimator, [spec], roles, X)
     with OnnxModel(
         graph.proto.SerializeToString(), Signature((spec,), graph.outputs, classes=classes)
     ) as model:

@@ -28,7 +28,7 @@ def read_rows(path: str, signature: Signature, named: Collection[str | None] = (
     """
     if not path.lower().endswith(PARQUET):
         return read_csv(path, signature)
-    table = read_parquet(path, {*named, *signature.ignored, *_names_of(signature)})
+    table = read_parquet(path, {*named, *signature.ignored, *names_of(signature)})
     if not len(table):
         raise SignatureError(f"{path} has no rows")
     return table
@@ -59,7 +59,7 @@ def known_columns(rows: Any, signature: Signature, more: Collection[str] = ()) -
 
     Such columns may be keys of rows, which differ in any two files.
     """
-    known = {*more} | _names_of(signature)
+    known = {*more} | names_of(signature)
     if not known.difference(more):
         return rows
     if not isinstance(rows, list):
@@ -68,7 +68,8 @@ def known_columns(rows: Any, signature: Signature, more: Collection[str] = ()) -
     return [_keep(record, kept) for record in rows]
 
 
-def _names_of(signature: Signature) -> set[str]:
+def names_of(signature: Signature) -> set[str]:
+    """The columns that a model reads."""
     return {column.name for spec in signature.inputs for column in spec.columns}
 
 

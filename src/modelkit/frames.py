@@ -130,6 +130,8 @@ def whole_array(answer: Any) -> Any:
         return answer
     _, columns = read_frame(answer)
     arrays = [_with_nan(as_column(column)) for column in columns]
+    if any(array.dtype.kind in "mM" for array in arrays):  # which numpy puts beside no numbers
+        arrays = [array.astype(object) for array in arrays]
     return np.column_stack(arrays) if arrays else np.empty((len(answer), 0))
 
 

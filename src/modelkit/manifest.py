@@ -21,7 +21,7 @@ from modelkit.signature import Signature
 from modelkit.texts.vectorizer import Texts
 
 # Readers refuse fields that they do not know, so every new field raises it; see docs/packaging.md.
-FORMAT = 7
+FORMAT = 8
 MAX_MANIFEST_BYTES = 1 << 20
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 VERSION_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
@@ -261,6 +261,7 @@ class Manifest:
             "made with": _with_versions(self.versions),
             "classes": html.some(self.signature.classes or ()),
             "ignored": html.some(self.signature.ignored),
+            "refuses rows": "; ".join(self.signature.refusals),
             "metadata": "",
         }
         if self.metadata:

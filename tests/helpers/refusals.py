@@ -26,6 +26,7 @@ from sklearn import (
     neighbors,
     preprocessing,
     svm,
+    tree,
 )
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import make_column_transformer
@@ -159,6 +160,15 @@ def of_words(step: Any, *others: Any) -> Any:
     return make_pipeline(make_column_transformer((step, ["word"])), *others, logistic())
 
 
+def components() -> Any:
+    """A tree of components."""
+    return make_pipeline(decomposition.PCA(2), tree.DecisionTreeClassifier(random_state=0))
+
+
+def single(X: Any) -> Any:
+    return X.astype("float32")
+
+
 def of_dates() -> Any:
     columns = make_column_transformer(
         (preprocessing.FunctionTransformer(day), ["when"]), remainder="passthrough"
@@ -167,7 +177,7 @@ def of_dates() -> Any:
 
 
 REFUSALS = [
-    Refusal("Ratio is a class of your own, and has no converter", "a transformer or model of your own", "make it a `FunctionTransformer` of numpy functions; or apply it before the model, and save the rest", iris(make_pipeline(Ratio(), logistic())), iris(logistic())),
+    Refusal("Ratio is a class of your own, and has no converter", "a transformer or model of your own", "say what it computes with [`converters=`](#say-what-a-class-computes), or make it a `FunctionTransformer` of numpy functions; or apply it before the model, and save the rest", iris(make_pipeline(Ratio(), logistic())), iris(logistic())),
     Refusal("MyLogistic is a class derived from LogisticRegression, and may answer otherwise", "a class derived from one that is known, for it may answer otherwise", "save an object of the class that it is derived from", iris(MyLogistic()), iris(logistic())),
     Refusal("FunctionTransformer(longest_first) cannot be converted", "a function that decides by the values of whole columns, or calls what no graph has", "write it with numpy functions of its columns, such as `np.where`", iris(make_pipeline(preprocessing.FunctionTransformer(longest_first), logistic())), iris(make_pipeline(preprocessing.FunctionTransformer(np.log1p), logistic()))),
     Refusal("FunctionTransformer(upper) cannot be converted, for it is given columns of strings", "a function over strings", "apply it before the model, and save the rest; or `format='joblib'`, for which the function is one of a module", iris(of_words(make_pipeline(preprocessing.FunctionTransformer(upper), preprocessing.OneHotEncoder())), with_word), iris(of_words(preprocessing.OneHotEncoder()), with_word)),
@@ -187,6 +197,7 @@ REFUSALS = [
     Refusal("Isomap cannot be converted", "a projection that solves a problem of its own for each row", "`PCA`, `KernelPCA`", iris(make_pipeline(manifold.Isomap(), logistic())), iris(make_pipeline(decomposition.PCA(2), logistic()))),
     Refusal("DictionaryLearning cannot be converted", "a search for the answer to each row", "`PCA`, `NMF`", iris(make_pipeline(decomposition.DictionaryLearning(2, max_iter=5, random_state=0), logistic())), iris(make_pipeline(decomposition.NMF(2, max_iter=500), logistic()))),
     Refusal("LatentDirichletAllocation cannot be converted", "topics that are estimated anew for each text", "`NMF`, `TruncatedSVD`", texts(make_pipeline(text.CountVectorizer(), decomposition.LatentDirichletAllocation(2, random_state=0), logistic())), texts(make_pipeline(text.CountVectorizer(), decomposition.TruncatedSVD(2), logistic()))),
+    Refusal("DecisionTreeClassifier compares with thresholds what PCA computes in float32", "numbers that every library rounds otherwise, before trees, bins or encoders", 'give `fit` and example `X.astype("float64")`', iris(components(), single), iris(components())),
     Refusal("column 'when' has dtype datetime64", "dates that the model reads", "make numbers of them before the model; dates that it does not read do no harm", iris(of_dates(), with_dates), iris(make_pipeline(make_column_transformer(("drop", ["when"]), remainder="passthrough"), logistic()), with_dates)),
 ]  # fmt: skip
 

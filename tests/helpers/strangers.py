@@ -95,5 +95,11 @@ def kernel_of(X, Y):
     return X @ Y.T
 
 
+def raw_objective(y, scores):
+    """The logistic loss, one gradient and one curvature a row."""
+    likely = 1 / (1 + np.exp(-scores))
+    return likely - y, likely * (1 - likely)
+
+
 def words_of(text):
     return text.split()

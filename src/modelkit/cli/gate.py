@@ -19,6 +19,7 @@ from modelkit.cli.printed import (
     usage,
     whole,
 )
+from modelkit.csv_rows import names_of
 from modelkit.gating.policy import read_budgets
 from modelkit.html import printable
 
@@ -96,7 +97,7 @@ def run_gate(args: argparse.Namespace) -> Printed:
     named = {*(args.slice or ()), args.clusters, args.queries}
     rows, truth = labelled_rows(args.data, args.label, signature, named)
     if args.extra == "ignore":
-        known = _known(signature) | named
+        known = {*signature.ignored, *names_of(signature), *named}
         rows = {name: values for name, values in rows.items() if name in known}
     verdict = mk.gate(
         args.candidate,
@@ -135,11 +136,6 @@ def _signature(
     if registry is None or not which:
         raise UsageError(f"{source!r} needs --registry WHERE, and the form registry:NAME@ALIAS")
     return mk.inspect(registry.fetch(name, which)).signature
-
-
-def _known(signature: mk.Signature) -> set[str | None]:
-    """The columns that the champion takes."""
-    return {*signature.ignored, *(each.name for spec in signature.inputs for each in spec.columns)}
 
 
 def _margin(texts: list[str]) -> float | dict[str, float]:

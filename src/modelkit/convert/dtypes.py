@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,8 @@ OTHER_ADVICE = (
 def columns_of(example: Any, *, native: bool) -> list[Column]:
     """The columns of an array or a frame. Raises ConversionError for a dtype that is not taken.
 
-    Times and objects of several types are those of estimators that are packaged as they are:
-    `native`.
+    Times with a zone and objects of several types are those of estimators that are packaged as they
+    are: `native`.
     """
     if isinstance(example, np.ndarray):
         return [Column(f"x{i}", str(example.dtype)) for i in range(example.shape[1])]
@@ -40,6 +41,17 @@ def columns_of(example: Any, *, native: bool) -> list[Column]:
     for name, values in example.items():
         columns.append(Column(str(name), _column_dtype(str(name), values, native=native)))
     return columns
+
+
+def dtypes_of(example: Any) -> list[np.dtype[Any]]:
+    """The dtype in which scikit-learn reads each column of an array or a frame.
+
+    It computes in float64 with what is in a dtype of an extension.
+    """
+    if isinstance(example, np.ndarray):
+        return [example.dtype] * prod(example.shape[1:])
+    wide = np.dtype(np.float64)
+    return [dtype if isinstance(dtype, np.dtype) else wide for dtype in example.dtypes]
 
 
 def _column_dtype(
@@ -62,10 +74,11 @@ def _column_dtype(
         return "string"
     text = USUAL_NAMES.get(text, text)
     times = _time_dtype(text)
-    if text in GRAPH_DTYPES or (native and times is not None):
+    if text in GRAPH_DTYPES or (times and (native or isinstance(column.dtype, np.dtype))):
         return times or text
     if times is not None:
-        fix = "turn it into numbers in front of the pipeline, or save with format='joblib'"
+        plain = "Series.dt.tz_localize(None)" if ZONE in times else f"Series.astype('{times}')"
+        fix = f"give it numpy's dtype before fit, {plain}, or save with format='joblib'"
     else:
         fix = "astype(str) before fit" if text.startswith("interval") else "turn it into numbers"
     raise ConversionError(

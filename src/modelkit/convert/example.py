@@ -71,6 +71,19 @@ class Example:
             return False
         return True
 
+    def without(self, unread: Collection[str]) -> Example:
+        """The example without columns that nothing reads; itself where its answers depend on them."""
+        kept = [at for at, column in enumerate(self.columns) if column.name not in unread]
+        if not 0 < len(kept) < len(self.columns):
+            return self
+        few = replace(
+            self,
+            rows=self.rows.iloc[:, kept],
+            columns=[self.columns[at] for at in kept],
+            ignored=(*self.ignored, *unread),
+        )
+        return few if _answers_alike(few) else self
+
     def _whole(self, rows: Any) -> Any:
         """Rows as the estimator takes them: texts as a vector, a frame with all its columns."""
         if self.texts:
@@ -173,17 +186,6 @@ def with_blanks(given: Any, rows: Any, blank: Collection[str]) -> Any:
     frame = pandas.DataFrame(columns, index=rows.index)
     frame.columns = given.columns
     return frame
-
-
-def widened(rows: Any) -> Any:
-    """Rows with float64 in place of float32, as a package widens them.
-
-    Of float32 alone, scikit-learn computes in float32: its answers then are rounded ones.
-    """
-    if isinstance(rows, np.ndarray):
-        return rows.astype(np.float64) if rows.dtype == np.float32 else rows
-    single = [name for name, dtype in rows.dtypes.items() if dtype == np.float32]
-    return rows.astype(dict.fromkeys(single, np.float64)) if single else rows
 
 
 def _check_reads_columns(estimator: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class Role:
     strings: bool = False
 
 
+TIMES = (date, timedelta, np.datetime64, np.timedelta64)
 LABEL = Role("label", "predict", ())
 Classes = tuple[Any, ...]
 # What labels become, by the kind of their dtype, and by the types of objects.
@@ -88,6 +90,13 @@ def _transformed(estimator: Any, rows: Any) -> Role:
             f"{name} gives an array of {array.ndim} dimensions, and not a column for each number: "
             "add reshape(-1, 1)",
             step=name,
+        )
+    times = array.dtype.kind in "mM" or any(isinstance(value, TIMES) for value in array[:1].flat)
+    if times:
+        raise ConversionError(
+            "a transformer that gives columns of times cannot be saved; take numbers of them, such as "
+            "Series.dt.hour, or leave them out",
+            step=type(last_step(estimator)).__name__,
         )
     texts = [at for at in range(array.shape[1]) if _is_text(array[:, at])]
     if texts and len(texts) < array.shape[1]:

@@ -8,10 +8,13 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from modelkit.cast import Array, is_a
 from modelkit.convert import boosting
 from modelkit.convert.asking import check_fitted
-from modelkit.convert.example import Example, read_example, widened
+from modelkit.convert.dtypes import dtypes_of
+from modelkit.convert.example import Example, read_example
 from modelkit.convert.gate.rows import Rows, Table, rows_of
 from modelkit.convert.gate.ties import choosing, with_ties
 from modelkit.convert.notes import Equivalents, Notes
@@ -22,13 +25,14 @@ from modelkit.convert.steps import (
     closed_categories,
     does_nothing,
     found_by_search,
-    has_thresholds,
     holds_trees,
     is_narrow,
+    jumps,
     last_step,
+    with_parts,
 )
 from modelkit.signature import Signature
-from modelkit.spec import Column, TensorSpec
+from modelkit.spec import TIMES, Column, TensorSpec
 
 LIBRARIES = {
     "sklearn": "scikit-learn",
@@ -37,6 +41,7 @@ LIBRARIES = {
     "lightgbm": "LightGBM",
     "catboost": "CatBoost",
 }
+APART = ("string", *TIMES)  # dtypes of columns that are never one tensor with others
 EXAMPLE_ROWS = 8192  # that steps are asked for their own values of
 # Names of outputs, which no input can have.
 TAKEN = (
@@ -88,35 +93,46 @@ def from_sklearn(
     rows = shown.rows
     coded = boosting.categories(estimator, rows)
     known = coded | boosting.catboost_values(estimator, rows)
-    inputs = _inputs(shown.columns, numbers, known)
+    inputs = _inputs(shown.columns, dtypes_of(rows), numbers, known)
     few = rows_of(rows).spread(2).raw
     roles, classes = shown.roles(few)
     nones = _inputs_of_none(rows_of(rows), inputs)
-    some = rows_of(rows).spread(EXAMPLE_ROWS).raw
+    told = _told_categories(shown, coded)
+    asked = rows_of(rows).spread(EXAMPLE_ROWS).raw
+    asked = asked[:, 0] if shown.texts else asked
     graph = composed(
         shown.reader,
         inputs,
         roles,
+        asked,
         _by_input(inputs, known),
         nones,
-        some[:, 0] if shown.texts else some,
+        closed=told,
         converters=converters,
     )
     roles = _given(roles, graph.outputs)
+    unread = [spec for spec in inputs if spec.dtype in APART and spec.name in graph.unread()]
+    narrower = shown.without([spec.columns[0].name for spec in unread])
+    if narrower is not shown:
+        shown = narrower
+        few = rows_of(shown.rows).spread(2).raw
+        graph = graph.without([spec.name for spec in unread])
+        inputs = [spec for spec in inputs if spec not in unread]
     signature = Signature(
         tuple(inputs),
         graph.outputs,
         classes=classes,
         ignored=shown.ignored,
+        refusals=graph.refusals,
     )
     return Source(
         graph.proto,
         signature,
-        rows=rows,
+        rows=shown.rows,
         given=example,
         against=against,
-        truth=_truth_of(shown, few, roles),
-        categories=_told_categories(shown, coded),
+        truth=_truth_of(shown, roles),
+        categories=told,
         closed=boosting.miscoded(estimator, coded),
         rounds=graph.narrow,
         texts=graph.texts,
@@ -143,7 +159,9 @@ def _prefixes(
             continue
         place = place_of_last([estimator, step])
         convert = partial(from_sklearn, estimator[:number], example, numbers, converters)
-        prefixes.append(Prefix(place, type(step).__name__, convert, has_thresholds(step)))
+        prefixes.append(
+            Prefix(place, type(step).__name__, convert, any(map(jumps, with_parts(step))))
+        )
     return tuple(prefixes)
 
 
@@ -168,30 +186,15 @@ def _told_categories(
 
 def _truth_of(
     shown: Example,
-    few: Any,
     roles: tuple[Role, ...],
 ) -> Callable[[Any], dict[str, Array]]:
     """What an estimator answers to rows, and where it has a choice of equally near neighbours."""
-    answers = _answers_of(shown, few, roles)
+    ask = partial(truth, roles=roles)
+    answers = partial(shown.answer, ask)
     chooser = choosing(shown.estimator)
     if chooser is None:
         return answers
-    chosen = _answers_of(replace(shown, estimator=chooser), few, roles)
-    return with_ties(answers, chosen)
-
-
-def _answers_of(
-    shown: Example,
-    few: Any,
-    roles: tuple[Role, ...],
-) -> Callable[[Any], dict[str, Array]]:
-    """What an estimator answers to rows, widened unless it fails on those, as KMeans of float32 does."""
-    ask = partial(truth, roles=roles)
-    try:
-        shown.answer(ask, widened(few))
-    except Exception:  # noqa: BLE001 - any refusal of the source counts
-        return partial(shown.answer, ask)
-    return lambda rows: shown.answer(ask, widened(rows))
+    return with_ties(answers, partial(replace(shown, estimator=chooser).answer, ask))
 
 
 def _ways(model: Any, example: Any, notes: Notes) -> list[Callable[[], Source]]:
@@ -246,24 +249,27 @@ def package_of(estimator: Any) -> str:
 
 def _inputs(
     columns: list[Column],
+    dtypes: list[np.dtype[Any]],
     numbers: str,
     coded: Container[str] = (),
 ) -> list[TensorSpec]:
-    """One tensor for columns of numbers alone; one a column if there are strings or categories.
+    """One tensor for columns of numbers alone; one a column if there are strings, times or categories.
 
-    Numbers that are categories are never rounded. Such a tensor is called as its column is, where a
+    What is float32 in the example is float32 in the graph. Numbers that are categories are never
+    rounded. Such a tensor is called as its column is, where a
     graph may call it so.
     """
-    if all(column.dtype != "string" and column.name not in coded for column in columns):
-        return [TensorSpec("X", numbers, ("batch", len(columns)), tuple(columns))]
+    if all(column.dtype not in APART and column.name not in coded for column in columns):
+        dtype = "float32" if set(dtypes) == {np.dtype(np.float32)} else numbers
+        return [TensorSpec("X", dtype, ("batch", len(columns)), tuple(columns))]
     specs: list[TensorSpec] = []
     for place, column in enumerate(columns):
         taken = {spec.name for spec in specs}
         taken |= {other.name for other in columns if other is not column}
         name = _input_name(column, place, taken)
-        dtype = numbers
-        if column.dtype == "string":
-            dtype = "string"
+        dtype = "float32" if dtypes[place] == np.float32 else numbers
+        if column.dtype in APART:
+            dtype = column.dtype
         elif column.name in coded:
             dtype = "float64"
         specs.append(TensorSpec(name, dtype, ("batch", 1), (column,)))

@@ -54,6 +54,14 @@ TREES = (
     "imblearn.ensemble._forest.",
     "lightgbm.",
 )
+# Estimators whose answers jump at some values: trees, bins, and encoders of values.
+JUMPING = (
+    *TREES,
+    "xgboost.",
+    "catboost.",
+    "sklearn.preprocessing._encoders.",
+    "sklearn.preprocessing._target_encoder.",
+)
 OWN_VERBS = ("sklearn.", "imblearn.")  # libraries whose methods are known
 # The methods by which an estimator answers rows.
 VERBS = ("predict", "predict_proba", "decision_function", "transform", "score_samples")
@@ -140,10 +148,10 @@ def holds_trees(estimator: Any) -> bool:
     return any(f"{type(step).__module__}.".startswith(TREES) for step in with_parts(estimator))
 
 
-def has_thresholds(estimator: Any) -> bool:
-    """Whether anything in an estimator compares with thresholds, in whichever precision."""
-    kinds = (*TREES, "xgboost.", "catboost.")
-    return any(f"{type(step).__module__}.".startswith(kinds) for step in with_parts(estimator))
+def jumps(estimator: Any) -> bool:
+    """Whether an estimator, or a part that reads the same rows, answers otherwise past some value."""
+    module = f"{type(estimator).__module__}."
+    return module.startswith(JUMPING) or any(map(jumps, inner_parts(estimator)))
 
 
 def with_parts(estimator: Any) -> list[Any]:

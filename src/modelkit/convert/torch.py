@@ -17,6 +17,7 @@ from modelkit.cast import Array
 from modelkit.convert.axes import Axes, free_axes
 from modelkit.convert.classes import LABEL_OUTPUT, PROBABILITIES, check_classes
 from modelkit.convert.graphs import noted
+from modelkit.convert.indices import refuse_beyond
 from modelkit.convert.modules import AskedModule, asked, is_module, unwrapped, without_gradients
 from modelkit.convert.notes import Notes
 from modelkit.convert.source import Converter, Source
@@ -68,6 +69,7 @@ def from_torch(
             step=module.name,
         )
     signature = noted(proto, Signature(inputs, given), notes, example)
+    signature = replace(signature, refusals=refuse_beyond(proto.graph, BATCH))
     truth = _truth(module, notes, signature)
     if signature.classes is not None:
         check_classes(signature.classes, truth(module.rows))
@@ -144,7 +146,7 @@ def _export(
     exported = _wide(module)
     few = exported.tensors(_few(module))
     try:
-        with without_gradients(), _quiet():
+        with without_gradients(), _quiet(), _one_hot_by_table():
             program = torch.onnx.export(
                 exported.module,
                 kwargs=few,
@@ -179,6 +181,21 @@ def _why(error: BaseException | None) -> str:
         " with an open batch dimension: forward may branch on the values of a tensor, or use a "
         "size as a constant; use torch.where and sizes of tensors"
     )
+
+
+def _one_hot_by_table() -> Any:
+    """While it lasts, torch's one_hot looks its rows up, so that a graph refuses what it refuses."""
+    import torch
+
+    class Tables(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, called: Any, _: Any, args: Any = (), given: Any = None) -> Any:
+            whole = [*args, *(given or {}).values()]
+            if called is torch.nn.functional.one_hot and len(whole) == 2 and whole[1] > 0:
+                table = torch.eye(whole[1], dtype=torch.int64, device=whole[0].device)
+                return torch.nn.functional.embedding(whole[0], table)
+            return called(*args, **(given or {}))
+
+    return Tables()
 
 
 def _few(module: AskedModule) -> dict[str, Array]:

@@ -7,18 +7,21 @@ import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from modelkit import golden as golden_rows
 from modelkit.convert.notes import Equivalents, NamesByInput, Notes
 from modelkit.convert.preprocess import Preprocess
 from modelkit.convert.sklearn import is_estimator
 from modelkit.embedding.encoder import TextEncoder
-from modelkit.errors import ConversionError
+from modelkit.errors import ConversionError, SignatureError
 from modelkit.manifest import (
     FORMAT,
     Manifest,
     check_metadata,
     check_name,
 )
+from modelkit.model import Model
 from modelkit.npz import MEDIA_TYPE
 from modelkit.package import encoders, graphs, pickled, trust
 from modelkit.package.attach import NewAttachment, new_attachments, with_attachments
@@ -193,6 +196,8 @@ def _golden(proven: Proven, rows: object) -> tuple[Feeds, bytes]:
         candidates = _draws(signature, proven)
         what = "rows drawn at random"
     with proven.build(signature) as model:
+        if rows is None and signature.refusals:
+            candidates = (_accepted(model, feeds) for feeds in candidates)
         feeds, outputs = run_first(model, candidates, what)
     return feeds, golden_rows.encode_rows(feeds, outputs)
 
@@ -204,3 +209,14 @@ def _draws(signature: Signature, proven: Proven) -> Iterator[Feeds]:
             column = terms.vectorizer.column
             feeds[column] = golden_rows.draw_texts(terms.known, len(feeds[column]))
         yield feeds
+
+
+def _accepted(model: Model, feeds: Feeds) -> Feeds:
+    """The rows that a model does not refuse; all of them where it refuses all."""
+    try:
+        model.run(model.signature.columns(feeds))
+    except SignatureError as error:
+        refused = getattr(error, "rows", ())
+        others = np.setdiff1d(np.arange(model.signature.count(feeds)), refused)
+        return model.signature.take(feeds, others) if len(others) else feeds
+    return feeds

@@ -21,13 +21,15 @@ def binned(
     at: Converting,
 ) -> Answer:
     """KBinsDiscretizer: the number of each value's bin, or a column of 0 and 1 for each bin."""
-    rows = columns.matrix(np.float32 if estimator.dtype == np.float32 else np.float64)
+    dtype = np.float32 if estimator.dtype == np.float32 else at.float_dtype(columns)
+    rows = columns.matrix(dtype)
     wide = op.unsqueeze(cast(rows, np.float64), constant([2], np.int64))
     reached = at_least(wide, _edges(estimator, columns, at))
     bins = op.reduce_sum(cast(reached, np.float64), constant([2], np.int64), keepdims=0)
     if estimator.encode == "ordinal":
-        return Answer(table=Columns((bins,)))
-    return Answer(table=Columns((_by_bin(bins, estimator.n_bins_.tolist()),)))
+        return Answer(table=Columns((cast(bins, dtype),)))
+    by_bin = _by_bin(bins, estimator.n_bins_.tolist())
+    return Answer(table=Columns((cast(by_bin, dtype),)))
 
 
 def _edges(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.dtypes import dtypes_of
 from modelkit.convert.estimators.converting import Converting
 from modelkit.convert.estimators.table import converter_of_estimator
 from modelkit.convert.estimators.tensors import (
@@ -24,14 +26,17 @@ from modelkit.convert.estimators.tensors import (
     joined,
     model_of,
     op,
+    picked,
     rank,
     read_inputs,
     upright,
+    width,
 )
 from modelkit.convert.notes import Equivalents
 from modelkit.convert.outputs import Role, class_values
-from modelkit.convert.steps import has_thresholds
-from modelkit.spec import TensorSpec
+from modelkit.convert.steps import jumps, with_parts
+from modelkit.refusing import REFUSED
+from modelkit.spec import TIMES, TensorSpec
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import Texts
 
@@ -51,6 +56,7 @@ class Composed:
 
     `narrow` is whether a part of it computes in float32 what its source computes in float64;
     `texts` says what is done to texts before it, and `terms` what each vectorizer counts.
+    `refusals` are the reasons for which it refuses rows.
     """
 
     proto: onnx.ModelProto
@@ -58,36 +64,72 @@ class Composed:
     narrow: bool
     texts: Texts | None
     terms: tuple[Terms, ...]
+    refusals: tuple[str, ...]
+
+    def unread(self) -> set[str]:
+        """The inputs that no node reads."""
+        read = set(_read_names(self.proto.graph))
+        return {value.name for value in self.proto.graph.input} - read
+
+    def without(self, unread: Collection[str]) -> Composed:
+        """The same without some of these inputs."""
+        kept = [value for value in self.proto.graph.input if value.name not in unread]
+        del self.proto.graph.input[:]
+        self.proto.graph.input.extend(kept)
+        if self.texts is None:
+            return self
+        passed = tuple(name for name in self.texts.passed if name not in unread)
+        return replace(self, texts=replace(self.texts, passed=passed))
 
 
-def composed(  # noqa: PLR0913 - all that is known of an estimator and its rows
+def _read_names(graph: onnx.GraphProto) -> Iterator[str]:
+    """The names of the tensors that the nodes of a graph read, in graphs inside it too."""
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            yield from _read_names(attribute.g)
+
+
+def composed(  # noqa: PLR0913 - an estimator, its example, and what is known of both
     estimator: Any,
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
+    rows: Any,
     categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
     nones: Collection[str] = (),
-    rows: Any = None,
     *,
+    closed: Mapping[str, Collection[Any]] = MappingProxyType({}),
     converters: Equivalents = MappingProxyType({}),
 ) -> Composed:
-    """The graph of an estimator over inputs, and the categories of those that have some.
+    """The graph of an estimator over inputs, which are the columns of `rows` of the example.
 
-    `nones` are the inputs of texts whose missing values are None, `rows` those of the example, and
+    `categories` are those of inputs that have some, `nones` the inputs of texts whose missing
+    values are None, `closed` the values beside which the signature takes no others, by column, and
     `converters` gives estimators that answer as those of some classes do.
 
     Raises ConversionError.
     """
     arguments = {spec.name: argument(spec) for spec in inputs}
     find = partial(converter_of_estimator, converters=converters)
-    jumps = has_thresholds(estimator)
-    at = Converting(find, arguments, categories, nones, jumps=jumps)
-    columns = Columns(tuple(arguments.values()))
-    if rows is not None:
-        at.show(columns, lambda: rows)
+    times = {spec.name: spec.dtype for spec in inputs if spec.dtype in TIMES}
+    some_jump = any(map(jumps, with_parts(estimator)))
+    at = Converting(
+        find,
+        arguments,
+        categories,
+        nones,
+        times=times,
+        closed=_by_place(inputs, closed),
+        jumps=some_jump,
+    )
+    columns = _columns(inputs, dtypes_of(rows), at)
+    at.show(columns, lambda: rows)
     answer = at.answer(estimator, columns)
     roles = tuple(role for role in roles if not role.optional or _has(answer, role))
     with at.inside(estimator):
         outputs = {role.name: _output(answer, role, estimator) for role in roles}
+    if at.refusals:
+        outputs[REFUSED] = _refused([mask for mask, _ in at.refusals])
     texts = _texts(at, outputs)
     if texts is not None:
         arguments = {name: arguments[name] for name in texts.passed}
@@ -95,9 +137,76 @@ def composed(  # noqa: PLR0913 - all that is known of an estimator and its rows
     if texts is not None:
         texts = replace(texts, dense=_makes_columns(proto.graph))
     specs = tuple(_spec_of(role, outputs[role.name]) for role in roles)
-    for value, spec in zip(proto.graph.output, specs, strict=True):
+    for value, spec in zip(proto.graph.output, specs, strict=False):  # refusals come last
         _set_shape(value, spec)
-    return Composed(proto, specs, at.narrow, texts, tuple(at.terms))
+    reasons = tuple(reason for _, reason in at.refusals)
+    return Composed(proto, specs, at.narrow, texts, tuple(at.terms), reasons)
+
+
+def _by_place(
+    inputs: list[TensorSpec],
+    closed: Mapping[str, Collection[Any]],
+) -> dict[tuple[str, int], Collection[Any]]:
+    """The values of closed columns, by input and place in it."""
+    return {
+        (spec.name, place): closed[column.name]
+        for spec in inputs
+        for place, column in enumerate(spec.columns)
+        if column.name in closed
+    }
+
+
+def _refused(masks: list[Var]) -> Var:
+    """(n, masks) of float64: anything but 0 where a mask is true, or NaN, in a row."""
+    found = []
+    for mask in masks:
+        table = cast(mask, np.float64)
+        if width(table) > 1:
+            table = op.reduce_max(table, constant([1], np.int64), keepdims=1)
+        found.append(table)
+    return joined(found)
+
+
+def _columns(
+    inputs: list[TensorSpec],
+    dtypes: Sequence[np.dtype[Any]],
+    at: Converting,
+) -> Columns:
+    """The columns of all inputs; an input of columns of float32 and others is taken apart."""
+    parts: list[Var] = []
+    first = 0
+    for spec in inputs:
+        given = at.arguments[spec.name]
+        own = dtypes[first : first + len(spec.columns)]
+        first += len(own)
+        if np.float32 in own and spec.dtype == "float64":
+            parts += _apart(given, own, at)
+        else:
+            at.note_dtype(given, np.result_type(*own))
+            parts.append(given)
+    return Columns(tuple(parts))
+
+
+def _apart(
+    given: Var,
+    dtypes: Sequence[np.dtype[Any]],
+    at: Converting,
+) -> list[Var]:
+    """Columns of float32 as such, beside others; each of fewer bits alone, for `take` to find."""
+
+    def kind_of(place: int) -> Any:
+        few = np.can_cast(dtypes[place], np.float32)
+        return (few, place if few and dtypes[place] != np.float32 else None)
+
+    parts = []
+    for _, run in groupby(range(len(dtypes)), kind_of):
+        places = list(run)
+        dtype = np.result_type(*(dtypes[place] for place in places))
+        part = picked(given, places) if len(places) < len(dtypes) else given
+        part = cast(part, dtype) if dtype == np.float32 else part
+        at.note_dtype(part, dtype)
+        parts.append(part)
+    return parts
 
 
 def _spec_of(role: Role, tensor: Var) -> TensorSpec:

@@ -56,7 +56,7 @@ def columns(
         given = columns.take(chosen)
         if not isinstance(spec, str):  # which gives a part a column as a vector
             at.show(given, partial(_columns_of_rows, at, columns, chosen))
-        tables.append(_weighted(estimator, name, transformed(step, given, at)))
+        tables.append(_weighted(estimator, name, transformed(step, given, at), at))
     return Answer(table=beside(tables, sparse=estimator.sparse_output_))
 
 
@@ -82,7 +82,7 @@ def union(
     for name, step in estimator.transformer_list:
         if step in DROPPED:
             continue
-        tables.append(_weighted(estimator, name, transformed(step, columns, at)))
+        tables.append(_weighted(estimator, name, transformed(step, columns, at), at))
     sparse = any(table.stored is not None for table in tables)
     return Answer(table=beside(tables, sparse=sparse))
 
@@ -91,11 +91,13 @@ def _weighted(
     estimator: Any,
     name: str,
     table: Columns,
+    at: Converting,
 ) -> Columns:
     weight = (estimator.transformer_weights or {}).get(name)
     if weight is None:
         return table
-    return Columns((times(table.matrix(np.float64), weight),), table.stored)
+    wide = np.result_type(at.float_dtype(table), weight)
+    return Columns((times(table.matrix(wide), constant(weight, wide)),), table.stored)
 
 
 def best(

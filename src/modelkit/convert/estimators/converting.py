@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -14,19 +14,34 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.convert.asking import allowed_to_fail
 from modelkit.convert.estimators.arithmetic import plus, product
+from modelkit.convert.estimators.guards import (
+    CONTAINERS,
+    not_finite,
+    out_of_range,
+    reaches_infinity,
+)
+from modelkit.convert.estimators.rounding import comes_from, dtypes_if_rounded_once
+from modelkit.convert.estimators.selection import is_selector
 from modelkit.convert.estimators.tensors import (
+    STRING,
     Answer,
     Columns,
     Var,
     argument,
     constant,
     doubles,
+    dtype_of,
+    in_dtypes,
+    is_made_of,
+    key_of,
     op,
+    origin,
     total,
     width,
 )
 from modelkit.convert.gate.rows import Table, rows_of
-from modelkit.convert.places import placed
+from modelkit.convert.places import place_of_last, placed
+from modelkit.convert.steps import jumps, with_parts
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import counts_of
@@ -72,23 +87,28 @@ class Converting:
 
     `narrow` is whether a part computes in float32 what its source computes in float64. `terms` are
     what vectorizers of texts count, and `filled` the inputs of the graph that are filled with these
-    counts. `fills` are the columns of texts that imputers filled.
+    counts. `fills` are the columns of texts that imputers filled. `refusals` are the rows that a
+    part refuses, as masks, (n, k) of booleans or numbers, each with the reason.
 
     Args:
         converter_of: the converter of an estimator.
         arguments: the inputs of the graph, by name.
         categories: those of inputs that are columns of pandas categories, by name.
         nones: the inputs of texts whose missing values are None, and not NaN.
+        times: the dtypes of inputs of times, by name.
+        closed: the values beside which columns of inputs take no others, by input and place in it.
         jumps: whether anything in the model compares with thresholds.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that is known of an example
         self,
         converter_of: Callable[[Any], TensorConverter],
         arguments: dict[str, Var],
         categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
         nones: Collection[str] = (),
         *,
+        times: Mapping[str, str] = MappingProxyType({}),
+        closed: Mapping[tuple[str, int], Collection[Any]] = MappingProxyType({}),
         jumps: bool = False,
     ) -> None:
         self._converter_of = converter_of
@@ -100,16 +120,167 @@ class Converting:
         self.terms: list[Terms] = []
         self.filled: dict[str, Var] = {}
         self.fills: list[tuple[Var, Fill]] = []
+        self.refusals: list[tuple[Var, str]] = []
+        self._closed = closed
+        self._reaching: set[Any] = set()  # what may not be finite, by key
+        self._checked: set[Any] = set()  # what is finite in all rows but those refused, by key
         self._path: list[Any] = []  # of estimators, each of which is part of the one before it
         self._few: list[tuple[Var, Few]] = []
         self._codes: list[tuple[Var, list[OneHot]]] = []
+        self._times = [(arguments[name], dtype) for name, dtype in times.items()]
+        self._dtypes: list[tuple[Var, np.dtype[Any]]] = []
+        self._rounded: list[tuple[Var, str]] = []  # and the step that gives it
         self._shown: list[tuple[Columns, Callable[[], Any]]] = []
 
     def answer(self, estimator: Any, columns: Columns) -> Answer:
         """What an estimator answers for these columns. Raises ConversionError."""
         with self.inside(estimator):
+            if jumps(estimator):
+                self.check_exact(columns)
             convert = self._converter_of(estimator)
-            return convert(estimator, columns, self)
+            if any(map(self.time_of, columns.parts)) and not _passes_on(estimator):
+                raise ConversionError(
+                    f"{type(estimator).__name__} is given a column of times, and a graph has numbers for what a "
+                    "function takes of them alone: put FunctionTransformer(lambda X: ... .dt.hour ...) before it",
+                    step=type(estimator).__name__,
+                )
+            self.guard(estimator, columns)
+            answer = convert(estimator, columns, self)
+            composite = len(with_parts(estimator)) > 1 or is_selector(estimator)
+            if not composite and not jumps(estimator) and np.float32 in self.dtypes(columns):
+                answer = self._as_in_source(answer, estimator, columns)
+        if answer.table is not None and reaches_infinity(estimator):
+            given = set(map(key_of, columns.parts))
+            self._reaching.update(set(map(key_of, answer.table.parts)) - given)
+        return answer
+
+    def guard(self, estimator: Any, columns: Columns) -> None:
+        """Refuse the rows of which an estimator refuses the numbers that steps before it made."""
+        if any(hasattr(estimator, attribute) for attribute in CONTAINERS):
+            return
+        name = type(estimator).__name__
+        beyond = out_of_range(estimator, columns)
+        if beyond is not None:
+            mask, what = beyond
+            self.refuse(mask, f"{name} does not take {what}")
+        first = 0
+        for part in columns.parts:
+            made = dtype_of(part).kind == "f"
+            if made and is_made_of(part, self._reaching, self._checked):
+                masks, finite = not_finite(estimator, part, first, sum(columns.widths))
+                for mask in masks:
+                    self.refuse(
+                        mask,
+                        f"{name} takes neither NaN nor infinity, which the steps before it make of "
+                        "this row, as a logarithm or a division makes of 0",
+                    )
+                if finite:
+                    self._checked.add(key_of(part))
+            first += width(part)
+
+    def refuse(self, where: Var, reason: str) -> None:
+        """Refuse the rows in which a mask is not 0, (n, k) of booleans or numbers."""
+        place = place_of_last(self._path)
+        self.refusals.append((where, f"{place}: {reason}" if place else reason))
+
+    def is_closed(self, column: Var, known: Collection[Any]) -> bool:
+        """Whether a column holds the known values alone: an input whose others are refused before."""
+        inputs = {key_of(tensor): name for name, tensor in self.arguments.items()}
+        fill = self.fill_of(column)
+        if fill is not None:
+            column = fill.column
+            known = {*known, fill.marker}
+        found = origin(key_of(column), 0, inputs)
+        held = None if found is None else self._closed.get(found)
+        return held is not None and set(known).issuperset(held)
+
+    def note_time(self, column: Var, dtype: str) -> Var:
+        """Remember that a column, (n, 1) of int64, holds times."""
+        self._times.append((column, dtype))
+        return column
+
+    def time_of(self, column: Var) -> str | None:
+        """The dtype of a column of times, as numpy writes it; None for any other."""
+        return next((dtype for part, dtype in self._times if part is column), None)
+
+    def note_dtype(self, part: Var, dtype: np.dtype[Any]) -> None:
+        """Remember the dtype that columns have in the source, if it is another than in the graph."""
+        if dtype_of(part) not in (dtype, STRING):
+            self._dtypes.append((part, dtype))
+
+    def is_single(self, columns: Columns) -> bool:
+        """Whether scikit-learn makes one array of float32 of columns, and computes in that."""
+        dtypes = self.dtypes(columns)
+        return STRING not in dtypes and bool(dtypes) and np.result_type(*dtypes) == np.float32
+
+    def dtypes(self, columns: Columns) -> list[np.dtype[Any]]:
+        """The dtype of each part of columns in the source."""
+        found = []
+        for part in columns.parts:
+            noted = (dtype for other, dtype in self._dtypes if other is part)
+            found.append(next(noted, dtype_of(part)))
+        return found
+
+    def float_dtype(self, columns: Columns) -> Any:
+        """The dtype that scikit-learn computes in with columns."""
+        return np.float32 if self.is_single(columns) else np.float64
+
+    def floats(self, columns: Columns) -> Var:
+        """All columns as one matrix in the dtype that scikit-learn computes in."""
+        return columns.matrix(self.float_dtype(columns))
+
+    def _as_in_source(self, answer: Answer, estimator: Any, columns: Columns) -> Answer:
+        """An answer whose floats were computed in float64, and may be of float32 in the source."""
+        table = answer.table
+        if table is not None:
+            table = self._table_as_in_source(table, estimator, columns)
+        for each in (
+            answer.probabilities,
+            answer.decision,
+            answer.prediction,
+            answer.score_samples,
+        ):
+            if each is not None and self.is_single(columns):
+                self._note_rounded(each, estimator)
+        several = [self._as_in_source(each, estimator, columns) for each in answer.several]
+        return replace(answer, table=table, several=tuple(several))
+
+    def _table_as_in_source(self, table: Columns, estimator: Any, columns: Columns) -> Columns:
+        """The table of a step, in float32 where its source's is; noted where that rounds otherwise."""
+        single = self.is_single(columns)
+        rows = self.rows_of(columns)
+        known = None if rows is None else dtypes_if_rounded_once(estimator, rows)
+        dtypes = known or [np.dtype(np.float32 if single else np.float64)] * sum(table.widths)
+        parts: list[Var] = []
+        first = 0
+        for part in table.parts:
+            own = dtypes[first : first + width(part)]
+            first += width(part)
+            if dtype_of(part) != np.float64 or any(part is given for given in columns.parts):
+                parts.append(part)
+                continue
+            found = in_dtypes(part, own)
+            parts += found
+            if known is None and (single or rows is not None):
+                for each in found:
+                    self._note_rounded(each, estimator)
+        return replace(table, parts=tuple(parts))
+
+    def _note_rounded(self, numbers: Var, estimator: Any) -> None:
+        """Remember numbers that a step computes in float32 in the source, and in float64 here."""
+        self._rounded.append((numbers, type(estimator).__name__))
+        self.narrow = True
+
+    def check_exact(self, columns: Columns) -> None:
+        """Raise ConversionError for columns that an estimator compares, and that have other last digits."""
+        for number, step in self._rounded:
+            if any(comes_from(part, number) for part in columns.parts):
+                name = type(self._path[-1]).__name__
+                raise ConversionError(
+                    f"{name} compares with thresholds what {step} computes in float32, and a graph has other "
+                    "last digits; give fit and example X.astype('float64'), or save the model with "
+                    "format='joblib'"
+                )
 
     @contextmanager
     def inside(self, estimator: Any) -> Iterator[None]:
@@ -252,6 +423,11 @@ class Converting:
         rows = op.reshape(label, constant([-1, 1], np.int64))
         same = op.equal(rows, constant(known[None]))
         return op.arg_max(op.cast(same, to=np.int32), axis=1, keepdims=0)
+
+
+def _passes_on(estimator: Any) -> bool:
+    """Whether an estimator may be given times: a function, or what hands its columns on to others."""
+    return type(estimator).__name__ == "FunctionTransformer" or len(with_parts(estimator)) > 1
 
 
 def _product_of_few(few: Few, weights: Array) -> Var:

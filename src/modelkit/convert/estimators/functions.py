@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from modelkit.cast import Array
 from modelkit.convert.estimators.arrays import traced_by_ndonnx
 from modelkit.convert.estimators.scaling import one_table
 from modelkit.convert.estimators.symbol_frames import SymbolFrame
+from modelkit.convert.estimators.symbol_tables import followed
 from modelkit.convert.estimators.symbols import Symbol, floats, tensor_of
 from modelkit.convert.estimators.tensors import (
     STRING,
@@ -45,7 +47,7 @@ ADVICE = f"write it with numpy functions of its columns, or {OF_MODULE}"
 def function(
     estimator: Any,
     columns: Columns,
-    _: Converting,
+    at: Converting,
 ) -> Answer:
     """FunctionTransformer: its function, of all columns at once."""
     copied = estimator.func in COPIES and not estimator.kw_args
@@ -57,11 +59,30 @@ def function(
             f"columns of strings; {OF_MODULE}",
             step="FunctionTransformer",
         )
-    rows = columns.matrix(np.float64)
     names = getattr(estimator, "feature_names_in_", None)
     if estimator.validate:  # which makes an array of a frame
         names = None
+    if any(map(at.time_of, columns.parts)):
+        return Answer(table=_of_table(estimator, columns, names, at))
+    rows = columns.matrix(np.float64)
     return one_table(applied(estimator.func, estimator.kw_args, rows, names))
+
+
+def _of_table(
+    estimator: Any,
+    columns: Columns,
+    names: Any,
+    at: Converting,
+) -> Columns:
+    """What a function gives for a frame of which some columns are no numbers."""
+    options = estimator.kw_args or {}
+    try:
+        return followed(partial(estimator.func, **options), columns, names, at)
+    except ConversionError as error:
+        raise ConversionError(
+            f"FunctionTransformer({_name_of(estimator.func)}) cannot be converted: {error}; {ADVICE}",
+            step="FunctionTransformer",
+        ) from error
 
 
 def applied(

@@ -33,7 +33,7 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
     values = statistics.astype(estimator._fill_dtype)  # noqa: SLF001 - no public way
     parts: list[Var] = []
     first = 0
-    for part in _by_kind(columns.take(kept)):
+    for part in _by_kind(columns.take(kept), at.float_dtype(columns)):
         own = values[first : first + width(part)]
         if dtype_of(part) == STRING:
             _check_texts(estimator, kept[first], own[0])
@@ -53,7 +53,8 @@ def _kept(estimator: Any) -> list[int]:
 def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """MissingIndicator: 1 where a value is missing, for the columns in which one was, or all."""
     places = estimator.features_.tolist()
-    return Answer(table=_indicators(columns.take(places), estimator.missing_values, at))
+    found = _indicators(columns.take(places), estimator.missing_values, at)
+    return Answer(table=Columns(tuple(found)))
 
 
 def with_indicators(
@@ -64,18 +65,19 @@ def with_indicators(
 ) -> Columns:
     """What an imputer made of columns, and behind it the indicators that it may add."""
     places = imputer.indicator_.features_.tolist() if imputer.add_indicator else []
+    dtype = at.float_dtype(columns)
     behind = _indicators(columns.take(places), imputer.missing_values, at)
-    return Columns((*parts, *behind.parts))
+    return Columns((*parts, *(cast(each, dtype) for each in behind)))
 
 
 def _indicators(
     columns: Columns,
     marker: Any,
     at: Converting,
-) -> Columns:
-    """A column of 0 and 1 for each column."""
-    found = [_gaps(part, marker, at) for part in _by_kind(columns)]
-    return Columns((cast(joined(found), np.float64),) if found else ())
+) -> list[Var]:
+    """Truth values for each column, in one matrix if there are any."""
+    found = [_gaps(part, marker, at) for part in _by_kind(columns, np.float64)]
+    return [joined(found)] if found else []
 
 
 def _gaps(
@@ -99,13 +101,13 @@ def gaps(part: Var, marker: Any) -> Var:
     return op.equal(part, constant(marker, dtype_of(part)))
 
 
-def _by_kind(columns: Columns) -> list[Var]:
+def _by_kind(columns: Columns, dtype: Any) -> list[Var]:
     """Numbers in matrices, and each column of texts by itself, as encoders take them."""
     found: list[Var] = []
-    wide = [part if dtype_of(part) == STRING else cast(part, np.float64) for part in columns.parts]
-    for dtype, parts in groupby(wide, dtype_of):
+    cast_parts = [part if dtype_of(part) == STRING else cast(part, dtype) for part in columns.parts]
+    for kind, parts in groupby(cast_parts, dtype_of):
         alike = list(parts)
-        if dtype == STRING:
+        if kind == STRING:
             found += single_columns(Columns(tuple(alike)))
         else:
             found.append(joined(alike))
@@ -127,7 +129,7 @@ def _filled(
     gone = gaps(part, marker)
     if dtype_of(part) != STRING:
         numbers = [np.nan if isinstance(value, str) else value for value in values]
-        return choose(gone, [numbers], part)
+        return choose(gone, constant([numbers], dtype_of(part)), part)
     (value,) = values.tolist()
     text = MISSING if value is None else value
     done = op.where(gone, constant(text), part)

@@ -55,6 +55,22 @@ def looked_up(
     )
 
 
+def refuse_unknown(encoder: Any, columns: Columns, at: Converting) -> None:
+    """Refuse rows with values that are no categories, where an encoder does and no signature."""
+    if encoder.handle_unknown != "error":
+        return
+    for place, column in enumerate(single_columns(columns)):
+        known = encoder.categories_[place].tolist()
+        if not at.is_closed(column, known):
+            beyond = looked_up(column, known, np.zeros(len(known), np.int64), 1, at)
+            name = column_name(encoder, place)
+            at.refuse(
+                cast(beyond, np.bool_),
+                f"{type(encoder).__name__} was not fitted with what the steps before it make of "
+                f"this row in {name}",
+            )
+
+
 def _keys(column: Var, categories: Sequence[Any]) -> Array:
     """The categories as they arrive in a graph, where a missing string is a marker."""
     if dtype_of(column) == STRING:

@@ -1,4 +1,4 @@
-"""Converter of PolynomialFeatures: products in float64, in the order of the source."""
+"""Converter of PolynomialFeatures: products in the order of the source."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.convert.estimators.arithmetic import times
-from modelkit.convert.estimators.tensors import Answer, Columns, constant, doubles, op
+from modelkit.convert.estimators.tensors import Answer, Columns, constant, dtype_of, op
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 def products(
     estimator: Any,
     columns: Columns,
-    _: Converting,
+    at: Converting,
 ) -> Answer:
     """PolynomialFeatures: the last column of each product, times the one before it, and so on."""
-    rows = columns.matrix(np.float64)
+    rows = at.floats(columns)
     behind = constant([0, 0, 0, 1], np.int64)  # one column behind the others
-    with_one = op.pad(rows, behind, doubles(1.0))
+    with_one = op.pad(rows, behind, constant(1.0, dtype_of(rows)))
     first, *others = _factors(estimator.powers_)
     product = op.gather(with_one, constant(first, np.int64), axis=1)
     for places in others:

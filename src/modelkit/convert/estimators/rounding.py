@@ -7,13 +7,17 @@ row: the same row may get a value one bit beyond it from the graph, and would go
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.dtypes import dtypes_of
 from modelkit.convert.estimators.tensors import Columns, Var, width
+from modelkit.convert.gate.rows import Table, rows_of
 
 ROUNDED = (
     "MatMul", "Gemm", "Einsum", "ReduceSum", "ReduceMean", "ReduceProd", "ReduceSumSquare", "ReduceL1", "ReduceL2",
@@ -27,6 +31,7 @@ COLUMNWISE = (
 )  # fmt: skip
 DEEPEST = 200  # operators behind one another that are walked back a column at a time
 RESHAPING = ("Reshape", "Squeeze", "Unsqueeze")
+ASKED_ROWS = 1024  # of a step, in float32 and in float64
 LAST_BITS = 2.0**-49  # of a column's largest threshold: by how much it may be rounded otherwise
 
 
@@ -179,3 +184,66 @@ def _constant(info: Any) -> Any:
     """The value of a tensor that is always the same; None for any other."""
     node = info._op  # noqa: SLF001 - as above
     return node.attrs.value.value if node.op_type.identifier == "Constant" else None
+
+
+def dtypes_if_rounded_once(step: Any, rows: Any) -> list[np.dtype[Any]] | None:
+    """The dtypes of the columns that a step makes of rows; None where it rounds in between.
+
+    It does not where it makes the same of float64, but for one rounding at the end: so do roots,
+    ratios of two columns, and what interpolates.
+    """
+    table = rows_of(rows)
+    if not isinstance(table, Table):
+        return None
+    given = _varied(table)
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            narrow, wide = (
+                _table_of(step.transform(each)) for each in (given.raw, given.widened())
+            )
+    except Exception:  # noqa: BLE001 - whatever a step says of rows that it has not seen
+        return None
+    for place, dtype in enumerate(narrow.dtypes):
+        once = wide.values(place).astype(dtype)
+        same = np.array_equal(narrow.values(place), once, equal_nan=True)
+        if not same or dtype == np.float16:  # as roots of integers of 8 bits are
+            return None
+    return dtypes_of(narrow.raw)
+
+
+def _varied(table: Table) -> Table:
+    """Some rows of a table, and rows like them with other numbers of float32."""
+    few = min(len(table), ASKED_ROWS)
+    places = np.linspace(0, len(table) - 1, few).astype(int)
+    count = 2 * ASKED_ROWS
+    varied = table.repeated(places[np.arange(count) % few])
+    factors = np.random.default_rng(0).uniform(0.5, 1.5, count)
+    factors[:few] = 1
+    single = [place for place in varied.floats() if varied.dtypes[place] == np.float32]
+    return varied.with_columns({place: varied.values(place) * factors for place in single})
+
+
+def _table_of(answer: Any) -> Table:
+    found = rows_of(answer.toarray() if hasattr(answer, "toarray") else answer)
+    assert isinstance(found, Table)  # noqa: S101 - for the type checker: steps give no dicts
+    return found
+
+
+def comes_from(tensor: Var, other: Var) -> bool:
+    """Whether a tensor is made of another, or is that."""
+    made = _info(other)._op  # noqa: SLF001 - as above
+    return any(node is made for node in _nodes_before(_info(tensor)))
+
+
+def _nodes_before(info: Any) -> Iterator[Any]:
+    """The operators in front of a tensor, and the one that gives it."""
+    waiting = [info._op]  # noqa: SLF001 - as above
+    seen = set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield node
+        waiting += [given._op for given in node.dependencies]  # noqa: SLF001 - as above

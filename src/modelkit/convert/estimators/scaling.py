@@ -1,7 +1,8 @@
-"""Converters of scalers in float64: a column less a number, over another, and rows over their norms."""
+"""Converters of scalers in the dtype of their rows: a column less a number, over another, and rows over their norms."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from modelkit.convert.estimators.tensors import (
     Var,
     cast,
     constant,
-    doubles,
+    dtype_of,
     op,
     picked,
     total,
@@ -48,33 +49,35 @@ def one_table(numbers: Var) -> Answer:
 def standard(
     estimator: Any,
     columns: Columns,
-    _: Converting,
+    at: Converting,
 ) -> Answer:
     """StandardScaler: the mean off, over the standard deviation."""
-    mean = estimator.mean_ if estimator.with_mean else None
-    scale = estimator.scale_ if estimator.with_std else None
+    rows = at.floats(columns)
+    dtype = dtype_of(rows)
+    mean = estimator.mean_.astype(dtype) if estimator.with_mean else None
+    scale = estimator.scale_.astype(dtype) if estimator.with_std else None
     if columns.stored is not None:
-        return _of_sparse(columns, scale)
-    return one_table(shifted(columns.matrix(np.float64), mean, scale))
+        return _of_sparse(rows, estimator.scale_ if estimator.with_std else None)
+    return one_table(shifted(rows, mean, scale))
 
 
 def robust(
     estimator: Any,
     columns: Columns,
-    _: Converting,
+    at: Converting,
 ) -> Answer:
     """RobustScaler: the median off, over the range between two quantiles."""
     centre = estimator.center_ if estimator.with_centering else None
     scale = estimator.scale_ if estimator.with_scaling else None
+    rows = at.floats(columns)
     if columns.stored is not None:
-        return _of_sparse(columns, scale)
-    return one_table(shifted(columns.matrix(np.float64), centre, scale))
+        return _of_sparse(rows, scale)
+    return one_table(shifted(rows, centre, scale))
 
 
-def _of_sparse(columns: Columns, scale: Array | None) -> Answer:
-    """Columns of a sparse table over their scale: the source multiplies these by its inverse."""
-    rows = columns.matrix(np.float64)
-    return one_table(rows if scale is None else times(rows, 1 / scale))
+def _of_sparse(rows: Var, scale: Array | None) -> Answer:
+    """Rows of a sparse table over a scale: the source multiplies these by its inverse."""
+    return one_table(rows if scale is None else in_place(times, rows, 1 / scale))
 
 
 def shifted(
@@ -84,20 +87,30 @@ def shifted(
 ) -> Var:
     """Each column less its centre, over its scale; None leaves a step out."""
     if centre is not None:
-        rows = minus(rows, centre)
+        rows = in_place(minus, rows, centre)
     if scale is not None:
-        rows = over(rows, scale)
+        rows = in_place(over, rows, scale)
     return rows
+
+
+def in_place(
+    compute: Callable[[Var, Var], Var],
+    rows: Var,
+    numbers: Array,
+) -> Var:
+    """As numpy computes with an array in place: in the wider dtype, and rounded to that of the rows."""
+    wide = np.result_type(dtype_of(rows), numbers)
+    return cast(compute(cast(rows, wide), constant(numbers, wide)), dtype_of(rows))
 
 
 def minmax(
     estimator: Any,
     columns: Columns,
-    _: Converting,
+    at: Converting,
 ) -> Answer:
     """MinMaxScaler: times a scale, plus what takes the smallest to the lower end of the range."""
-    rows = columns.matrix(np.float64)
-    scaled = plus(times(rows, estimator.scale_), estimator.min_)
+    rows = at.floats(columns)
+    scaled = in_place(plus, in_place(times, rows, estimator.scale_), estimator.min_)
     if estimator.clip:
         scaled = within(scaled, *estimator.feature_range)
     return one_table(scaled)
@@ -106,13 +119,14 @@ def minmax(
 def maxabs(
     estimator: Any,
     columns: Columns,
-    _: Converting,
+    at: Converting,
 ) -> Answer:
     """MaxAbsScaler: over the largest size."""
+    rows = at.floats(columns)
     if columns.stored is None:
-        scaled = over(columns.matrix(np.float64), estimator.scale_)
+        scaled = in_place(over, rows, estimator.scale_)
     else:
-        scaled = times(columns.matrix(np.float64), 1 / estimator.scale_)
+        scaled = in_place(times, rows, 1 / estimator.scale_)
     if getattr(estimator, "clip", False):
         scaled = within(scaled, -1.0, 1.0)
     return one_table(scaled)
@@ -124,8 +138,8 @@ def within(
     high: Any,
 ) -> Var:
     """Numbers inside a range; a missing one stays missing, which Clip does not promise."""
-    raised = op.max([numbers, doubles(low)])
-    return op.min([raised, doubles(high)])
+    raised = op.max([numbers, constant(low, dtype_of(numbers))])
+    return op.min([raised, constant(high, dtype_of(numbers))])
 
 
 def normalized(
@@ -134,15 +148,16 @@ def normalized(
     at: Converting,
 ) -> Answer:
     """Normalizer: each row over its norm, which where thresholds follow is its own to the last bit."""
-    rows = columns.matrix(np.float64)
-    if columns.stored is not None:
-        return one_table(over_norm(rows, estimator.norm, SMALLEST))
+    largest = estimator.norm == "max"  # sums of float32 have other last digits
+    rows = at.floats(columns) if largest else columns.matrix(np.float64)
+    small = 10 * float(np.finfo(at.float_dtype(columns)).eps)
+    small = small if columns.stored is None else SMALLEST
     norm = None
     if at.jumps and estimator.norm == "l1":
         norm = row_sums(op.abs(rows))
     if at.jumps and estimator.norm == "l2":
         norm = _length(rows, at.rows_of(columns))
-    return one_table(over_norm(rows, estimator.norm, norm=norm))
+    return one_table(over_norm(rows, estimator.norm, norm, small))
 
 
 def _length(rows: Var, shown: Any) -> Var | None:
@@ -172,25 +187,28 @@ def _length(rows: Var, shown: Any) -> Var | None:
 def over_norm(
     rows: Var,
     name: str,
-    smallest: float = SMALL_NORM,
     norm: Var | None = None,
+    small: float = SMALL_NORM,
 ) -> Var:
-    """Each row over its norm, which counts as 1 where it is below the smallest."""
+    """Each row over its norm; one that is smaller than `small` counts as 1."""
     if norm is None:
         sizes = op.abs(rows) if name == "max" else rows
         norm = NORMS[name](sizes, constant([1], np.int64), keepdims=1)
-    divisor = choose(less(norm, smallest), 1.0, norm)
+    dtype = dtype_of(rows)
+    divisor = choose(less(norm, constant(small, dtype)), constant(1.0, dtype), norm)
     return over(rows, divisor)
 
 
 def binarized(
     estimator: Any,
     columns: Columns,
-    _: Converting,
+    at: Converting,
 ) -> Answer:
     """Binarizer: 1 above the threshold, and 0 where a value equals it."""
-    above = greater(columns.matrix(np.float64), estimator.threshold)
-    return one_table(cast(above, np.float64))
+    at.check_exact(columns)
+    rows = at.floats(columns)
+    above = greater(rows, constant(estimator.threshold, dtype_of(rows)))
+    return one_table(cast(above, dtype_of(rows)))
 
 
 def centred(

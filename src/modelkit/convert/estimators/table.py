@@ -154,7 +154,8 @@ def _by_equivalent(
         found = equivalent(estimator)
     except Exception as error:
         raise ConversionError(
-            f"the function in converters= for {name} fails with a {type(error).__name__}: {error}",
+            f"the function in converters= for {name} fails with a {type(error).__name__}; call it with the "
+            "fitted step to see what it says",
             step=name,
         ) from error
     if not hasattr(found, "get_params") or type(found) is type(estimator):

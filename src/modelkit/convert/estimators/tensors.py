@@ -7,11 +7,13 @@ that imports it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit.errors import ConversionError, importing
+from modelkit.spec import TIMES
 
 with importing("spox", "saving an estimator", "sklearn"):
     import spox
@@ -19,7 +21,8 @@ with importing("spox", "saving an estimator", "sklearn"):
     import spox.opset.ai.onnx.v19 as op
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     import onnx
 
@@ -139,8 +142,8 @@ class Answer:
 
 def argument(spec: TensorSpec) -> Var:
     """An input of the graph."""
-    dtype = STRING if spec.dtype == "string" else np.dtype(spec.dtype)
-    return spox.argument(spox.Tensor(dtype, spec.shape))
+    dtype = np.int64 if spec.dtype in TIMES else STRING if spec.dtype == "string" else spec.dtype
+    return spox.argument(spox.Tensor(np.dtype(dtype), spec.shape))
 
 
 def model_of(inputs: dict[str, Var], outputs: dict[str, Var]) -> onnx.ModelProto:
@@ -209,6 +212,54 @@ def dtype_of(tensor: Var) -> np.dtype[Any]:
     return tensor.unwrap_tensor().dtype
 
 
+def key_of(tensor: Var) -> Any:
+    """What tells a tensor from all others, however it is handed on."""
+    return tensor._var_info  # noqa: SLF001 - no public way
+
+
+def is_made_of(
+    tensor: Var,
+    marked: AbstractSet[Any],
+    left_out: AbstractSet[Any],
+) -> bool:
+    """Whether a tensor is one of the marked, or made of one by others than those left out."""
+    todo = [key_of(tensor)]
+    seen = {*todo, *left_out}
+    for each in todo if todo[0] not in left_out else ():
+        if each in marked:
+            return True
+        new = [part for part in each._op.dependencies if part not in seen]  # noqa: SLF001
+        todo += new
+        seen.update(new)
+    return False
+
+
+def origin(
+    key: Any,
+    place: int,
+    inputs: Mapping[Any, str],
+) -> tuple[str, int] | None:
+    """The input, and the place in it, that a column of a matrix is; None for one that was made.
+
+    The matrix and the inputs are given by their keys.
+    """
+    if key in inputs:
+        return inputs[key], place
+    maker = key._op  # noqa: SLF001 - no public way
+    parts = list(maker.dependencies)
+    kind = maker.op_type.identifier
+    if kind == "ArrayFeatureExtractor":
+        chosen = parts[1]._op.attrs.value.value  # noqa: SLF001
+        return origin(parts[0], int(chosen[place]), inputs)
+    if kind == "Concat":
+        for part in parts:
+            count = part.unwrap_tensor().shape[1]
+            if place < count:
+                return origin(part, place, inputs)
+            place -= count
+    return origin(parts[0], place, inputs) if kind == "Cast" else None
+
+
 def rank(tensor: Var) -> int:
     """The number of axes of a tensor."""
     return len(tensor.unwrap_tensor().shape or ())
@@ -228,6 +279,15 @@ def width(tensor: Var) -> int:
 def cast(tensor: Var, dtype: Any) -> Var:
     """The same numbers in another dtype."""
     return tensor if dtype_of(tensor) == dtype else op.cast(tensor, to=dtype)
+
+
+def in_dtypes(matrix: Var, dtypes: Sequence[np.dtype[Any]]) -> list[Var]:
+    """A matrix as matrices side by side: those of its columns that are float32, and the others."""
+    parts = []
+    for single, run in groupby(range(len(dtypes)), lambda place: dtypes[place] == np.float32):
+        (part,) = Columns((matrix,)).take(list(run)).parts
+        parts.append(cast(part, np.float32 if single else dtype_of(matrix)))
+    return parts
 
 
 def joined(tensors: Sequence[Var], axis: int = 1) -> Var:

@@ -17,7 +17,7 @@ from modelkit.convert.estimators.arithmetic import choose, equal
 from modelkit.convert.estimators.lookup import looked_up
 from modelkit.convert.estimators.rounding import origins, rounded_columns
 from modelkit.convert.estimators.selection import is_selector, kept
-from modelkit.convert.estimators.tensors import Columns, Var, cast, constant, doubles, op
+from modelkit.convert.estimators.tensors import Columns, Var, constant, dtype_of, op
 from modelkit.convert.gate.rows import Table, rows_of
 from modelkit.convert.outputs import ask
 from modelkit.convert.steps import does_nothing, found_by_search
@@ -104,6 +104,7 @@ def _transformed(
             columns = transformed(inner, columns, at)
         return columns
     if is_selector(step):
+        at.guard(step, columns)
         return kept(step, columns)
     table: Columns = at.answer(step, columns).asked("table")
     if table is columns or table.stored is not None:
@@ -184,9 +185,9 @@ def _with_own_values(
         (part,) = table.take([place]).parts
         if origin.rounded and source in known:
             number, answers = known[source]
-            own = op.gather(doubles(np.append(answers[:, place], 0.0)), number)
+            own = op.gather(constant(np.append(answers[:, place], 0.0), dtype_of(part)), number)
             other = op.equal(number, constant(len(answers), np.int64))
-            part = choose(other, cast(part, np.float64), own)
+            part = choose(other, part, own)
         parts.append(part)
     return replace(table, parts=tuple(parts))
 

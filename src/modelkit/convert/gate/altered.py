@@ -103,9 +103,13 @@ def strange_codes(known: Known, step: float) -> Change:
             beyond,
         )
         found = np.where(mask, strange, codes)
-        if hasattr(rows.dtypes[i], "categories"):
+        dtype = rows.dtypes[i]
+        if hasattr(dtype, "categories"):
             assert isinstance(rows, FrameRows)  # noqa: S101 - arrays have none
             return rows.with_categories(i, found)
+        if isinstance(dtype, np.dtype) and dtype.kind in "iu":  # beside float32 they are no float64
+            whole = found.astype(dtype)
+            return whole if (whole == found).all() else found
         return found
 
     return change

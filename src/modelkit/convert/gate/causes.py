@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from modelkit.convert.gate.compare import agree, compare, tolerance
 from modelkit.convert.gate.rows import Rows, Table, rows_of
 from modelkit.convert.source import Source
@@ -23,6 +25,10 @@ ROUNDED = (
     "the graph computes in float32 what the source computes in float64: scale the columns, such as with "
     "StandardScaler"
 )
+SINGLE = (
+    "the source computes in float32, for fit was given that, and a graph has other last digits: give fit and "
+    "example X.astype('float64')"
+)
 FEW_ROWS = 256  # that a source is asked about twice
 
 
@@ -38,7 +44,13 @@ def likely_cause(source: Source, agrees: Callable[[Rows], bool]) -> str:
     half = rows.at(slice(len(rows) // 2))
     if len(half) and not _alike(source, rows, half):
         return BATCH
-    return _of_gaps(example, agrees) or (ROUNDED if source.rounds else "")
+    return _of_gaps(example, agrees) or (_of_rounding(example) if source.rounds else "")
+
+
+def _of_rounding(rows: Rows) -> str:
+    """Which of the two computes in float32."""
+    single = isinstance(rows, Table) and np.float32 in rows.dtypes
+    return SINGLE if single else ROUNDED
 
 
 def _alike(source: Source, rows: Rows, first: Rows) -> bool:

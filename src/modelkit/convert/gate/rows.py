@@ -80,11 +80,21 @@ class Table(Rows):
 
     @abstractmethod
     def with_columns(self, columns: Mapping[int, Any]) -> Table:
-        """A copy with other values in some columns. Whole numbers in an array become float64."""
+        """A copy with other values in some columns. Whole numbers in an array become float64.
+
+        Columns of float32 stay so: the source computes in that.
+        """
 
     @abstractmethod
     def doubled(self, places: Array) -> Table:
-        """The rows at some places, columns of numbers in float64."""
+        """The rows at some places, columns of numbers in float64, or float32 as before."""
+
+    def widened(self) -> Any:
+        """The rows with float64 in place of float32."""
+        single = [i for i, dtype in enumerate(self.dtypes) if dtype == np.float32]
+        if isinstance(self.raw, np.ndarray):
+            return self.raw.astype(np.float64) if single else self.raw
+        return self.raw.astype({self.raw.columns[i]: np.float64 for i in single})
 
     @abstractmethod
     def values(self, column: int) -> Array:
@@ -161,8 +171,8 @@ class ArrayRows(Table):
         return ArrayRows(out)
 
     def doubled(self, places: Array) -> ArrayRows:
-        """The rows at some places in float64."""
-        return ArrayRows(self.raw[places].astype(np.float64))
+        """The rows at some places in float64, or float32 as before."""
+        return ArrayRows(self.raw[places].astype(_doubled(self.raw.dtype)))
 
     def zeroed(self) -> ArrayRows:
         """Zeros, unless the array is one of booleans or texts."""
@@ -234,20 +244,24 @@ class FrameRows(Table):
         return FrameRows(self.raw.iloc[places].reset_index(drop=True))
 
     def with_columns(self, columns: Mapping[int, Any]) -> FrameRows:
-        """A copy with other values in some columns, in the dtype of these."""
+        """A copy with other values in some columns, in the dtype of these or float32 as before."""
         series = {i: column for i, (_, column) in enumerate(self.raw.items())}
         frame = sys.modules["pandas"].DataFrame(
             series | dict(columns),
             index=self.raw.index,
         )
+        single = [i for i in columns if self.dtypes[i] == np.float32]
+        frame = frame.astype(dict.fromkeys(single, np.float32))
         frame.columns = self.raw.columns
         return FrameRows(frame)
 
     def doubled(self, places: Array) -> FrameRows:
-        """The rows at some places, columns of numbers in float64."""
-        repeated = self.repeated(places)
-        numbers = [i for i, dtype in enumerate(self.dtypes) if getattr(dtype, "kind", "O") in "iuf"]
-        return repeated.with_columns({i: repeated.numbers(i) for i in numbers})
+        """The rows at some places, columns of numbers in float64, or float32 as before."""
+        numbers = [
+            name for name, dtype in self.raw.dtypes.items() if getattr(dtype, "kind", "O") in "iuf"
+        ]
+        dtypes = {name: _doubled(self.raw.dtypes[name]) for name in numbers}
+        return FrameRows(self.raw.iloc[places].astype(dtypes).reset_index(drop=True))
 
     def zeroed(self) -> FrameRows:
         """Zeros in the columns of numbers, but where a value is missing."""
@@ -348,6 +362,10 @@ class FrameRows(Table):
         others = pandas.Index(given.dropna().unique()).difference(known)
         dtype = pandas.CategoricalDtype(known.append(others), series.dtype.ordered)
         return given.astype(dtype)
+
+
+def _doubled(dtype: Any) -> Any:
+    return dtype if dtype == np.float32 else np.float64
 
 
 def rows_of(raw: Any) -> Rows:
