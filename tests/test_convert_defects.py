@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from helpers.kinds import coded, diabetes, docstrings, two_labels, wine, wine_holes
 from helpers.packages import saved
+from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 from onnx.numpy_helper import from_array, to_array
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.datasets import load_digits
@@ -46,6 +47,8 @@ from modelkit.convert.estimators.tensors import Columns
 from modelkit.convert.estimators.trees import LEQ, LESS
 from modelkit.convert.gate import strange as probes
 from modelkit.convert.gate.parity import prove_parity
+from modelkit.convert.gate.probes import at_thresholds
+from modelkit.convert.gate.rows import rows_of
 from modelkit.convert.sklearn import from_sklearn
 from modelkit.convert.source import Source
 from modelkit.errors import ConversionError, ParityError, SignatureError
@@ -565,6 +568,49 @@ def test_values_equal_to_double_thresholds_go_where_they_went(tmp_path):
     model = HistGradientBoostingRegressor(max_iter=20, random_state=0).fit(X, y)
     manifest, _ = saved(model, X, tmp_path)
     assert manifest.parity.threshold_rows == 256
+
+
+def test_thresholds_are_tried_in_a_frame_with_texts_and_gaps(tmp_path):
+    rng = np.random.default_rng(0)
+    numbers = np.round(rng.normal(size=(300, 2)), 1)
+    frame = pd.DataFrame(numbers, columns=["a", "b"]).assign(c=rng.choice(list("xyz"), 300))
+    frame.loc[::7, "a"] = np.nan
+    y = (frame["b"] > 0) ^ (frame["c"] == "x")
+    columns = make_column_transformer(
+        (OneHotEncoder(), ["c"]), (SimpleImputer(), ["a"]), remainder="passthrough"
+    )
+    model = make_pipeline(columns, RandomForestClassifier(20, random_state=0)).fit(frame, y)
+    manifest, _ = saved(model, frame, tmp_path)
+    assert manifest.parity.threshold_rows == 256
+    source = from_sklearn(model, frame, "float64")
+    rows = at_thresholds(source.proto, source.signature, rows_of(frame)).raw
+    changed = [name for name in "abc" if not rows[name].isin(frame[name]).all()]
+    assert changed == ["a", "b"]
+
+
+def test_thresholds_of_older_ensembles_are_read_in_double():
+    inner = np.array([0.1, 0.0, 0.0])
+    node = make_node(
+        "TreeEnsembleRegressor",
+        ["X"],
+        ["y"],
+        domain="ai.onnx.ml",
+        nodes_featureids=[1, 0, 0],
+        nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"],
+        nodes_values_as_tensor=from_array(inner),
+    )
+    columns = tuple(mk.Column(name, "float64") for name in "ab")
+    spec = mk.TensorSpec("X", "float64", ("batch", 2), columns)
+    given = make_tensor_value_info("X", 11, ["batch", 2])
+    proto = make_model(
+        make_graph([node], "g", [given], []), opset_imports=[make_opsetid("ai.onnx.ml", 3)]
+    )
+    rows = at_thresholds(
+        proto,
+        mk.Signature((spec,), (mk.TensorSpec("y", "float64", ("batch",)),)),
+        rows_of(np.zeros((3, 2))),
+    ).raw
+    assert rows[0].tolist() == [0.0, 0.1]
 
 
 def test_rows_far_away_are_recorded_and_shown(tmp_path):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from helpers.kinds import penguins
 from helpers.packages import saved
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_diabetes, load_wine
@@ -22,7 +23,16 @@ from sklearn.ensemble import (
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    KBinsDiscretizer,
+    Normalizer,
+    OrdinalEncoder,
+    PowerTransformer,
+    QuantileTransformer,
+    SplineTransformer,
+    StandardScaler,
+)
 
 import modelkit as mk
 from modelkit.errors import ParityError
@@ -260,3 +270,58 @@ def test_equal_models_give_equal_bytes(tmp_path):
         )
         digests.add(saved(model.fit(X, y), X, tmp_path)[0].digest)
     assert len(digests) == 1
+
+
+def whole_hours(rows):
+    """A day's circle, and beside it a number."""
+    turn = 2 * np.pi * rows[:, :1] / 24
+    return np.hstack([np.sin(turn), np.cos(turn), rows[:, 1:]])
+
+
+ROUNDED = {
+    "hours": FunctionTransformer(whole_hours),
+    "mean": FunctionTransformer(lambda rows: rows.mean(axis=1, keepdims=True)),
+    "sum": FunctionTransformer(lambda rows: np.sum(rows / 7, axis=1, keepdims=True)),
+    "norm": Normalizer(),
+    "norm, l1": Normalizer("l1"),
+    "logarithm": FunctionTransformer(np.log1p),
+    "power": PowerTransformer(),
+    "splines": SplineTransformer(n_knots=4, degree=2, knots="quantile"),
+    "normal": QuantileTransformer(n_quantiles=50, output_distribution="normal"),
+}
+JUMPING = {
+    "histogram": lambda: HistGradientBoostingRegressor(max_iter=10, **SEED),
+    "bins": lambda: make_pipeline(KBinsDiscretizer(5, quantile_method="averaged_inverted_cdf"), Ridge()),
+    "forest": lambda: RandomForestRegressor(5, **SEED),
+    "light": lambda: light(n_estimators=5),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Bins whose width are too small")
+@pytest.mark.parametrize("jump", JUMPING)
+@pytest.mark.parametrize("name", ROUNDED)
+def test_rows_at_a_threshold_behind_what_libraries_round_otherwise(name, jump, tmp_path):
+    """Many rows have the value of a threshold, and fresh rows those of training."""
+    rng = np.random.default_rng(0)
+    X = np.c_[rng.integers(0, 24, 4000), np.round(rng.gamma(2, 9, 4000), 1), rng.poisson(9, 4000)]
+    X = X + np.array([0, 1, 1])
+    y = np.where(X[:, 0] % 12 > 5, X[:, 1], X[:, 2]) + rng.normal(size=4000)
+    model = make_pipeline(clone(ROUNDED[name]), JUMPING[jump]()).fit(X[:2000], y[:2000])
+    _, packed = saved(model, X[:300], tmp_path)
+    np.testing.assert_allclose(packed.predict(X), model.predict(X), rtol=1e-9)
+
+
+def test_the_hour_of_a_frame_is_a_circle(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"hour": rng.integers(0, 24, 2000), "far": rng.normal(size=2000)})
+    y = (frame["hour"] % 12 > 5) + frame["far"] > 1
+    circle = FunctionTransformer(
+        lambda X: np.column_stack(
+            [np.sin(2 * np.pi * X["hour"] / 24), np.cos(2 * np.pi * X["hour"] / 24)]
+        )
+    )
+    columns = make_column_transformer((circle, ["hour"]), remainder="passthrough")
+    model = make_pipeline(columns, HistGradientBoostingClassifier(max_iter=10, **SEED))
+    manifest, packed = saved(model.fit(frame, y), frame[:300], tmp_path)
+    assert manifest.parity.label_flips == 0
+    np.testing.assert_allclose(packed.predict_proba(frame), model.predict_proba(frame), rtol=1e-13)

@@ -82,7 +82,8 @@ from xgboost import XGBClassifier
 
 import modelkit as mk
 from modelkit.convert.estimators import table
-from modelkit.convert.estimators.tensors import Answer
+from modelkit.convert.estimators.arithmetic import times
+from modelkit.convert.estimators.tensors import Answer, Columns, doubles, op
 from modelkit.errors import ConversionError, ParityError
 
 X, Y = (array[::3] for array in load_iris(return_X_y=True))
@@ -401,8 +402,8 @@ def failing(estimator, columns, at):
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (X, "allowed 1e-06.*; or use format='joblib'"),
-        (GAPS, "has missing values: if the two agree"),
+        (X, "nothing was saved: use format='joblib'$"),
+        (GAPS, "nothing was saved: use format='joblib'$"),  # which are imputed before
     ],
 )
 def test_a_graph_that_parts_names_the_first_step_that_does(rows, words, tmp_path, monkeypatch):
@@ -418,6 +419,32 @@ def test_a_graph_that_parts_names_the_first_step_that_does(rows, words, tmp_path
     assert (caught.value.step, caught.value.place) == ("MinMaxScaler", place)
     assert caught.value.parity.max_rel > 0.1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_gaps_are_blamed_where_the_two_agree_without_them(tmp_path, monkeypatch):
+    def zeros(estimator, columns, at):
+        rows = columns.matrix(np.float64)
+        return Answer(table=Columns((op.where(op.isnan(rows), doubles(0.0), rows),)))
+
+    monkeypatch.setitem(table.TENSOR_CONVERTERS, "sklearn.SimpleImputer", zeros)
+    with pytest.raises(ParityError, match="agree on the rows of the example without") as caught:
+        saved(SimpleImputer().fit(GAPS), GAPS, tmp_path)
+    check_message(caught.value)
+
+
+def test_the_step_before_a_jump_is_named(tmp_path, monkeypatch):
+    def nudged(estimator, columns, at):
+        return Answer(table=Columns((times(columns.matrix(np.float64), 1 - 2.0**-52),)))
+
+    monkeypatch.setitem(table.TENSOR_CONVERTERS, "sklearn.MaxAbsScaler", nudged)
+    same = MaxAbsScaler().fit(np.ones((2, X.shape[1])))
+    bins = KBinsDiscretizer(3, quantile_method="averaged_inverted_cdf").fit(X)
+    model = Pipeline([("scale", same), ("bins", bins), ("last", LogisticRegression())])
+    model[-1].fit(model[:-1].transform(X), Y)
+    with pytest.raises(ParityError, match=r"'decimals': 9}\) behind step 'scale'") as caught:
+        saved(model, X, tmp_path)
+    check_message(caught.value)
+    assert caught.value.place == "step 'bins' (pipeline step 2 of 3)"
 
 
 def test_a_last_step_that_parts_is_named(tmp_path, monkeypatch):

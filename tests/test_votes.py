@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.kinds import docstrings
+from helpers.packages import saved
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
+from sklearn.covariance import EllipticEnvelope
 from sklearn.datasets import load_diabetes, make_classification
 from sklearn.ensemble import (
     AdaBoostClassifier,
@@ -35,6 +37,7 @@ from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
@@ -266,6 +269,36 @@ def test_only_scores_that_are_equal_to_the_last_bits_forgive_a_label():
     assert (
         compare(scores, other, 1e-4, 1e-6).ties == 2
     )  # in float32 the scores themselves differ by more
+
+
+def test_a_wrong_label_of_several_is_forgiven_by_its_own_scores_alone():
+    label = np.array([[1, 1, 0]] * 3)
+    other = np.array([[1, 1, 1], [1, 1, 1], [0, 1, 0]])
+    likely = np.array([[1.0, 1.0, 0.01], [1.0, 1.0, 0.5], [1.0, 1.0, 0.5]])
+    apart = {f"probabilities_{place}": np.c_[1 - each, each] for place, each in enumerate(likely.T)}
+    for scores in ({"probabilities": likely}, {DECISION: likely - 0.5}, apart):
+        found = compare({"label": label} | scores, {"label": other} | scores, 1e-6, 1e-9)
+        assert (found.ties, found.flips) == (1, 2)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3, 4])
+@pytest.mark.parametrize(
+    "detector",
+    [
+        EllipticEnvelope(contamination=0.1, random_state=0),
+        IsolationForest(n_estimators=20, contamination=0.25, random_state=0),
+        LocalOutlierFactor(novelty=True, contamination=0.1),
+    ],
+    ids=lambda detector: type(detector).__name__,
+)
+def test_rows_on_the_offset_of_a_detector_stay_on_their_side(detector, seed, tmp_path):
+    X = np.random.default_rng(seed).integers(0, 4, (1000, 3)).astype(float)
+    if isinstance(detector, LocalOutlierFactor):
+        X += np.random.default_rng(seed).normal(size=X.shape)
+    model = copy.deepcopy(detector).fit(X)
+    manifest, packed = saved(model, X[:300], tmp_path)
+    assert (manifest.parity.ties, manifest.parity.label_flips) == (0, 0)
+    np.testing.assert_array_equal(packed.predict(X), model.predict(X))
 
 
 def others():

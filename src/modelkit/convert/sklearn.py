@@ -27,7 +27,9 @@ from modelkit.convert.steps import (
     found_by_search,
     holds_trees,
     is_narrow,
+    jumps,
     last_step,
+    with_parts,
 )
 from modelkit.signature import Signature
 from modelkit.spec import TIMES, Column, TensorSpec
@@ -157,7 +159,9 @@ def _prefixes(
             continue
         place = place_of_last([estimator, step])
         convert = partial(from_sklearn, estimator[:number], example, numbers, converters)
-        prefixes.append(Prefix(place, type(step).__name__, convert))
+        prefixes.append(
+            Prefix(place, type(step).__name__, convert, any(map(jumps, with_parts(step))))
+        )
     return tuple(prefixes)
 
 

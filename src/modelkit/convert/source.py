@@ -23,12 +23,13 @@ TIES = "ties"  # the rows for which it chose otherwise than its graph: see Sourc
 class Prefix:
     """A pipeline up to one of its steps: where this step stands, its class, and the source of both.
 
-    `convert` raises ConversionError.
+    `jumps` is whether the step compares with thresholds. `convert` raises ConversionError.
     """
 
     place: str
     step: str
     convert: Callable[[], Source]
+    jumps: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from modelkit import golden as golden_rows
 from modelkit.convert.classes import check_classes, read_classes
 from modelkit.convert.converters import converter_of
+from modelkit.convert.gate.causes import BATCH, RANDOM
 from modelkit.convert.gate.parity import MAX_ROWS, check_takes_example, open_signature, prove_parity
 from modelkit.convert.gate.rows import rows_of
 from modelkit.convert.graphs import settled
@@ -122,20 +123,28 @@ def _first_apart(
     domains: Collection[str],
 ) -> ParityError:
     """What to say of a model that parts from its graph: where in a pipeline the two do so first."""
+    inexact: Prefix | None = None  # the last step whose numbers are equal but for their last digits
     for prefix in source.prefixes[:-1]:
         try:
             graph = _checked(prefix.convert(), None, domains)
-            prove_parity(graph.source, graph.build, None)
+            _, parity = prove_parity(graph.source, graph.build, None)
         except ParityError as earlier:
-            return _placed(earlier, prefix)
+            return _placed(earlier, prefix, inexact)
         except Exception:  # noqa: BLE001 - of steps that make no model by themselves
             return error
-    return _placed(error, source.prefixes[-1]) if source.prefixes else error
+        if parity.max_abs:
+            inexact = prefix
+    return _placed(error, source.prefixes[-1], inexact) if source.prefixes else error
 
 
-def _placed(error: ParityError, prefix: Prefix) -> ParityError:
-    """The error of the gate, with the place of a step in front."""
+def _placed(error: ParityError, prefix: Prefix, inexact: Prefix | None) -> ParityError:
+    """The error of the gate, with the place of a step in front, and the step before that jumps."""
     said = f"{prefix.place}: {error}" if prefix.place else str(error)
+    if inexact is not None and prefix.jumps and not any(cause in said for cause in (RANDOM, BATCH)):
+        said += (
+            f"; or put FunctionTransformer(np.round, kw_args={{'decimals': 9}}) behind {inexact.place}, "
+            f"for the last digits of {inexact.step} differ"
+        )
     about = vars(error) | {"step": prefix.step, "place": prefix.place}
     refusal = ParityError(said, **about)
     refusal.__cause__ = error.__cause__

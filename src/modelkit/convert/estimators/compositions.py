@@ -19,7 +19,6 @@ from modelkit.convert.estimators.tensors import (
     op,
 )
 from modelkit.convert.estimators.transforms import transformed
-from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
@@ -66,13 +65,11 @@ def _columns_of_rows(
     columns: Columns,
     places: list[int],
 ) -> Any:
-    """Some columns of the rows of the example. Raises ConversionError where they are not known."""
+    """Some columns of the rows of the example; None where these are not known."""
     from sklearn.utils import _safe_indexing
 
     rows = at.rows_of(columns)
-    if rows is None:
-        raise ConversionError("the rows of these columns are not known")
-    return _safe_indexing(rows, places, axis=1)
+    return None if rows is None else _safe_indexing(rows, places, axis=1)
 
 
 def union(

@@ -1,4 +1,4 @@
-"""Converter of SplineTransformer: the polynomial of the piece that a number is in, in float64."""
+"""Converter of SplineTransformer: the splines of the piece that a number is in, as scipy computes them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.arithmetic import choose, minus, plus
+from modelkit.convert.estimators.arithmetic import choose, minus, over, plus, times
 from modelkit.convert.estimators.elementary import remainder
 from modelkit.convert.estimators.interpolation import along, located
 from modelkit.convert.estimators.scaling import one_table, within
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, op
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Var,
+    constant,
+    doubles,
+    op,
+    total,
+)
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -23,21 +31,26 @@ FURTHEST = 1e300  # times a slope of 0 it is 0, as infinity is not
 
 @dataclass
 class Pieces:
-    """The pieces of one column: what is between them, where they start, and their polynomials.
+    """The pieces of one column, and which bounds are between them.
 
-    `table` is (degree + 1, pieces, splines), the highest coefficient first.
+    `knots` are those around each piece, (pieces, 2 degree), and `members` which splines are not 0 in
+    it, a matrix of zeros and ones of (pieces, splines) for each in turn. A piece that is `straight`
+    has lines instead, from its base on: `lines` are their slopes and starts, (2, pieces, splines).
     """
 
     bounds: Array
+    knots: Array
+    members: Array
+    straight: Array
     bases: Array
-    table: Array
+    lines: Array
 
     def with_ends(
         self,
         low: tuple[float, Array],
         high: tuple[float, Array],
     ) -> Pieces:
-        """The pieces from one bound to another, and beyond each of them another polynomial."""
+        """The pieces from one bound to another, and beyond each of them lines."""
         first, below = low
         last, above = high
         chosen = (self.bases < last) & (np.append(self.bounds, np.inf) > first)
@@ -45,11 +58,16 @@ class Pieces:
             chosen[0] = True
         within = self.bounds[(self.bounds > first) & (self.bounds < last)]
         after = np.nextafter(last, np.inf)
-        table = [below[:, None], self.table[:, chosen], above[:, None]]
+        at = np.flatnonzero(chosen)
+        ended = np.concatenate([at[:1], at, at[-1:]])
+        lines = [below[:, None], self.lines[:, at], above[:, None]]
         return Pieces(
             np.concatenate([[first], within, [after]]),
-            np.concatenate([[first], self.bases[chosen], [last]]),
-            np.concatenate(table, axis=1),
+            self.knots[ended],
+            self.members[:, ended],
+            np.concatenate([[True], self.straight[at], [True]]),
+            np.concatenate([[first], self.bases[at], [last]]),
+            np.concatenate(lines, axis=1),
         )
 
 
@@ -73,16 +91,59 @@ def splines(
         inside = _in_first_period(estimator, rows)
     parts = _all_pieces(estimator)
     at = located(inside, [part.bounds for part in parts])
-    bases = np.concatenate([part.bases for part in parts])
-    table = np.concatenate([part.table for part in parts], axis=1)
-    if not estimator.include_bias:
-        table = table[:, :, :-1]
-    found = along(inside, at, bases, table)
+    found = _at_pieces(inside, at, parts, include_bias=estimator.include_bias)
     if getattr(estimator, "handle_missing", "error") == "zeros":
         gap = op.unsqueeze(op.isnan(rows), constant([2], np.int64))
         found = choose(gap, 0.0, found)
-    wide = len(parts) * table.shape[2]
+    count = parts[0].lines.shape[2] - (not estimator.include_bias)
+    wide = len(parts) * count
     return one_table(op.reshape(found, constant([-1, wide], np.int64)))
+
+
+def _at_pieces(
+    rows: Var,
+    at: Var,
+    parts: list[Pieces],
+    *,
+    include_bias: bool,
+) -> Var:
+    """(n, columns, splines): the values of the splines, with those operations that scipy makes."""
+    splines = slice(None if include_bias else -1)
+    members = np.concatenate([part.members for part in parts], axis=1)[:, :, splines]
+    shares = _shares(rows, at, np.concatenate([part.knots for part in parts]))
+    terms = [op.gather(doubles(each), at) for each in members]
+    for place, share in enumerate(shares):
+        terms[place] = times(op.unsqueeze(share, constant([2], np.int64)), terms[place])
+    found = total(terms)
+    straight = np.concatenate([part.straight for part in parts])
+    if not straight.any():
+        return found
+    bases = np.concatenate([part.bases for part in parts])
+    lines = np.concatenate([part.lines for part in parts], axis=1)[:, :, splines]
+    is_straight = op.unsqueeze(op.gather(constant(straight), at), constant([2], np.int64))
+    return choose(is_straight, along(rows, at, bases, lines), found)
+
+
+def _shares(rows: Var, at: Var, knots: Array) -> list[Var]:
+    """The values of the splines that are not 0 in the piece of each number: de Boor's recursion.
+
+    There are none for a degree of 0, of which the only one is 1.
+    """
+    degree = knots.shape[1] // 2
+    around = [op.gather(doubles(each), at) for each in knots.T]
+    shares: list[Any] = [1.0]
+    for order in range(1, degree + 1):
+        raised: list[Any] = [0.0] * (order + 1)
+        for place in range(1, order + 1):
+            after = degree + place - 1
+            before = after - order
+            apart = knots[:, after] - knots[:, before]
+            apart[apart == 0] = np.inf  # of which scipy leaves the share away
+            part = over(shares[place - 1], op.gather(doubles(apart), at))
+            raised[place - 1] = plus(raised[place - 1], times(part, minus(around[after], rows)))
+            raised[place] = times(part, minus(rows, around[before]))
+        shares = raised
+    return shares if degree else []
 
 
 def _in_first_period(estimator: Any, rows: Var) -> Var:
@@ -124,26 +185,21 @@ def _all_pieces(estimator: Any) -> list[Pieces]:
 
 
 def _pieces(spline: Any) -> Pieces:
-    from scipy.interpolate import PPoly
-
-    knots = spline.t[spline.k : len(spline.t) - spline.k]
+    degree = spline.k
+    knots = spline.t[degree : len(spline.t) - degree]
     # Knots that are equal have no piece between them.
     apart = np.flatnonzero(np.diff(knots) > 0)
-    if not len(apart):
-        return _one_value(spline, knots[0])
+    count = spline.c.shape[1]
+    if not len(apart):  # whatever the splines are there
+        lines = np.stack([np.zeros((1, count)), spline(knots[:1])])
+        flat = np.zeros((degree + 1, 1, count))
+        around = np.zeros((1, 2 * degree))
+        return Pieces(np.zeros(0), around, flat, np.ones(1, bool), knots[:1], lines)
+    around = spline.t[apart[:, None] + np.arange(1, 2 * degree + 1)]
+    members = np.stack([spline.c[apart + place] for place in range(degree + 1)])
+    none = np.zeros((2, len(apart), count))
     bases = knots[apart]
-    parts = []
-    for weights in spline.c.T:
-        polynomials = PPoly.from_spline((spline.t, weights, spline.k))
-        parts.append(polynomials.c[:, spline.k + apart])
-    return Pieces(bases[1:], bases, np.stack(parts, axis=-1))
-
-
-def _one_value(spline: Any, value: float) -> Pieces:
-    """The pieces of a column that held one value in training: whatever the splines are there."""
-    table = np.zeros((spline.k + 1, 1, spline.c.shape[1]))
-    table[-1, 0] = spline(value)
-    return Pieces(np.zeros(0), np.array([value]), table)
+    return Pieces(bases[1:], around, members, np.zeros(len(apart), bool), bases, none)
 
 
 def _level(
@@ -154,7 +210,7 @@ def _level(
     """Beyond the bounds, the first splines or the last ones stay what they are there."""
     low = spline.t[degree]
     high = spline.t[-degree - 1]
-    below = np.zeros_like(pieces.table[:, 0])
+    below = np.zeros_like(pieces.lines[:, 0])
     above = below.copy()
     if degree:
         below[-1, :degree] = spline(low)[:degree]
@@ -171,17 +227,13 @@ def _straight(
     """Beyond the bounds, the first splines or the last ones go on as straight lines."""
     low = spline.t[degree]
     high = spline.t[-degree - 1]
-    table = pieces.table
-    if len(table) < 2:
-        table = np.concatenate([np.zeros_like(table), table])
-    below = np.zeros_like(table[:, 0])
+    below = np.zeros_like(pieces.lines[:, 0])
     above = below.copy()
     below[-1, :reach] = spline(low)[:reach]
     below[-2, :reach] = spline(low, nu=1)[:reach]
     above[-1, -reach:] = spline(high)[-reach:]
     above[-2, -reach:] = spline(high, nu=1)[-reach:]
-    wide = Pieces(pieces.bounds, pieces.bases, table)
-    return wide.with_ends((low, below), (high, above))
+    return pieces.with_ends((low, below), (high, above))
 
 
 ESTIMATORS = {

@@ -7,7 +7,7 @@ what is a function of one column with few values, such as the hour, gets its sou
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 FEW_VALUES = 1024  # of a column, at most, for which a table is written
+MOST_TABLES = 32  # of the columns of a step: to look up many takes longer than to compute them
+MOST_NUMBERS = 2**25  # of the example behind a step, which of texts may have millions of columns
 # Steps that give a sparse table of what is not 0, whatever they are given, or where an option says so.
 SPARSE = ("CountVectorizer", "HashingVectorizer", "TfidfVectorizer")
 SPARSE_WHERE = {
@@ -68,12 +70,25 @@ def transformed(
         return columns
     with at.inside(step):
         table = _transformed(step, columns, at)
-    if hasattr(step, "steps") or at.rows_of(columns) is None:
+    if hasattr(step, "steps"):
         return table
-    if at.jumps:
+    if at.jumps and table.stored is None:
         table = _with_own_values(step, columns, table, at)
-    at.show(table, cache(lambda: ask(step, "transform", at.rows_of(columns))))
+    at.show(table, cache(partial(_own_rows, step, columns, sum(table.widths), at)))
     return table
+
+
+def _own_rows(
+    step: Any,
+    columns: Columns,
+    count: int,
+    at: Converting,
+) -> Any:
+    """What a step makes of the rows of the example, `count` columns; None for too many, or if not known."""
+    rows = at.rows_of(columns)
+    if rows is None or len(rows) * count > MOST_NUMBERS:
+        return None
+    return ask(step, "transform", rows)
 
 
 def _transformed(
@@ -99,83 +114,6 @@ def _transformed(
 
 def _is_frozen(step: Any) -> bool:
     return type(step).__name__ == "FrozenEstimator"
-
-
-def _with_own_values(
-    step: Any,
-    columns: Columns,
-    table: Columns,
-    at: Converting,
-) -> Columns:
-    """The table of a step, with the source's own values where a column is a function of few.
-
-    They are looked up by the values of the one column that it is a function of; for others than
-    those of the example, and whole numbers between them, what was computed stays.
-    """
-    rows = rows_of(at.rows_of(columns))
-    made = origins(table, columns)
-    if not any(origin.rounded for origin in made) or not isinstance(rows, Table):
-        return table
-    exact = [not rounded for rounded in rounded_columns(columns)]
-    known: dict[int, tuple[Var, Array] | None] = {}
-    parts: list[Var] = []
-    changed = False
-    for place, origin in enumerate(made):
-        (part,) = table.take([place]).parts
-        parts.append(part)
-        if not origin.rounded or len(origin.columns) != 1:
-            continue
-        (source,) = origin.columns
-        if source not in known:
-            known[source] = _looked_up(step, columns, source, rows, at) if exact[source] else None
-        found = known[source]
-        if found is None:
-            continue
-        number, values = found
-        own = op.gather(constant(np.append(values[:, place], 0.0), dtype_of(part)), number)
-        other = op.equal(number, constant(len(values), np.int64))
-        parts[-1] = choose(other, part, own)
-        changed = True
-    return replace(table, parts=tuple(parts)) if changed else table
-
-
-def _looked_up(
-    step: Any,
-    columns: Columns,
-    source: int,
-    rows: Table,
-    at: Converting,
-) -> tuple[Var, Array] | None:
-    """The number of each row's value in one column, and what the source makes of each, (values, columns).
-
-    A value without a number has that of their count. None where there are too many, or the source
-    refuses some.
-    """
-    values = _few_values(rows, source)
-    if values is None:
-        return None
-    asked = rows.repeated(np.arange(len(values)) % len(rows)).with_columns({source: values})
-    try:
-        with allowed_to_fail():
-            answer = np.asarray(ask(step, "transform", asked.raw), np.float64)
-    except (ConversionError, ValueError):
-        return None
-    (part,) = columns.take([source]).parts
-    return looked_up(part, values.tolist(), np.arange(len(values)), len(values), at), answer
-
-
-def _few_values(rows: Table, column: int) -> Array | None:
-    """The values of a column, and the whole numbers between them; None for one of many, or of others."""
-    if not isinstance(rows.dtypes[column], np.dtype) or rows.dtypes[column].kind not in "iuf":
-        return None
-    values = np.unique(rows.values(column))
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return None
-    low, high = values[0], values[-1]
-    if (values == np.rint(values)).all() and high - low < FEW_VALUES:
-        return np.arange(low, high + 1, dtype=values.dtype)
-    return values if len(values) <= FEW_VALUES else None
 
 
 def _stored(
@@ -216,3 +154,89 @@ def _stored(
 def _has(step: Any, option: tuple[str, Any] | None) -> bool:
     """Whether a step has an option with a value; False where its class has no such option."""
     return option is not None and getattr(step, option[0]) == option[1]
+
+
+def _with_own_values(
+    step: Any,
+    columns: Columns,
+    table: Columns,
+    at: Converting,
+) -> Columns:
+    """The table of a step, with the source's own values where a column is a function of few.
+
+    They are looked up by the values of the one column that it is a function of; for others than
+    those of the example, and whole numbers between them, what was computed stays.
+    """
+    made = origins(table, columns)
+    if type(step).__name__ == "QuantileTransformer":  # whose columns share one operator
+        made = [replace(origin, columns=frozenset([place])) for place, origin in enumerate(made)]
+    single = [next(iter(each.columns)) if len(each.columns) == 1 else -1 for each in made]
+    rounded = rounded_columns(columns)
+    wanted = {
+        source
+        for source, origin in zip(single, made, strict=True)
+        if source >= 0 and origin.rounded and not rounded[source]
+    }
+    known = _own_values(step, columns, wanted, at) if 0 < len(wanted) <= MOST_TABLES else {}
+    if not known:
+        return table
+    parts: list[Var] = []
+    for place, (source, origin) in enumerate(zip(single, made, strict=True)):
+        (part,) = table.take([place]).parts
+        if origin.rounded and source in known:
+            number, answers = known[source]
+            own = op.gather(constant(np.append(answers[:, place], 0.0), dtype_of(part)), number)
+            other = op.equal(number, constant(len(answers), np.int64))
+            part = choose(other, part, own)
+        parts.append(part)
+    return replace(table, parts=tuple(parts))
+
+
+def _own_values(
+    step: Any,
+    columns: Columns,
+    wanted: set[int],
+    at: Converting,
+) -> dict[int, tuple[Var, Array]]:
+    """By column: the number of each row's value, and what the source makes of each, (values, columns).
+
+    A value without a number has that of their count. Columns with too many values are left out, and
+    all where the source refuses some.
+    """
+    given = at.rows_of(columns)
+    rows = None if given is None else rows_of(given)
+    if not isinstance(rows, Table):
+        return {}
+    few = {source: _few_values(rows, source) for source in sorted(wanted)}
+    values = {source: each for source, each in few.items() if each is not None}
+    if not values:
+        return {}
+    count = max(map(len, values.values()))
+    asked = rows.repeated(np.arange(count) % len(rows)).with_columns(
+        {source: np.resize(each, count) for source, each in values.items()}
+    )
+    try:
+        with allowed_to_fail():
+            answers = np.asarray(ask(step, "transform", asked.raw), np.float64)
+    except (ConversionError, ValueError):
+        return {}
+    found = {}
+    for source, each in values.items():
+        (part,) = columns.take([source]).parts
+        number = looked_up(part, each.tolist(), np.arange(len(each)), len(each), at)
+        found[source] = number, answers[: len(each)]
+    return found
+
+
+def _few_values(rows: Table, column: int) -> Array | None:
+    """The values of a column, and the whole numbers between them; None for one of many, or of others."""
+    if not isinstance(rows.dtypes[column], np.dtype) or rows.dtypes[column].kind not in "iuf":
+        return None
+    values = np.unique(rows.values(column))
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return None
+    low, high = values[0], values[-1]
+    if (values == np.rint(values)).all() and high - low < FEW_VALUES:
+        return np.arange(low, high + 1, dtype=values.dtype)
+    return values if len(values) <= FEW_VALUES else None

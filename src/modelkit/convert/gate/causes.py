@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from modelkit.convert.gate.compare import agree, compare, tolerance
@@ -30,8 +32,11 @@ SINGLE = (
 FEW_ROWS = 256  # that a source is asked about twice
 
 
-def likely_cause(source: Source) -> str:
-    """What explains that a graph parts from its source, and what to do; empty where nothing is seen."""
+def likely_cause(source: Source, agrees: Callable[[Rows], bool]) -> str:
+    """What explains that a graph parts from its source, and what to do; empty where nothing is seen.
+
+    `agrees` says whether they answer some rows alike.
+    """
     example = rows_of(source.rows)
     rows = example.spread(FEW_ROWS)
     if not _alike(source, rows, rows):
@@ -39,7 +44,7 @@ def likely_cause(source: Source) -> str:
     half = rows.at(slice(len(rows) // 2))
     if len(half) and not _alike(source, rows, half):
         return BATCH
-    return _of_gaps(example) or (_of_rounding(example) if source.rounds else "")
+    return _of_gaps(example, agrees) or (_of_rounding(example) if source.rounds else "")
 
 
 def _of_rounding(rows: Rows) -> str:
@@ -61,9 +66,12 @@ def _alike(source: Source, rows: Rows, first: Rows) -> bool:
     return agree(found, *tolerance(source))
 
 
-def _of_gaps(rows: Rows) -> str:
+def _of_gaps(rows: Rows, agrees: Callable[[Rows], bool]) -> str:
     """What gaps in rows have to do with it."""
     if not isinstance(rows, Table) or not rows.gaps():
+        return ""
+    whole = rows.at(rows.without_gaps())
+    if agrees(rows) or not len(whole) or not agrees(whole):
         return ""
     for position in sorted(rows.gaps()):
         if rows.has_none(position):
@@ -72,4 +80,4 @@ def _of_gaps(rows: Rows) -> str:
                 f"column {name!r} holds None, which scikit-learn takes for a value like "
                 "others, and imputes NaN only: give fit and example X.fillna(np.nan)"
             )
-    return "the example has missing values: if the two agree without them, impute them first"
+    return "the two agree on the rows of the example without missing values: impute them first"

@@ -30,6 +30,7 @@ from modelkit.convert.gate.probes import (
     at_thresholds,
     between,
     enlarged,
+    has_trees,
     in_other_sizes,
     not_finite,
     other_times,
@@ -51,6 +52,7 @@ from modelkit.signature import Feeds, Signature
 from modelkit.spec import TensorSpec
 
 MAX_ROWS = 2048
+MAX_ROWS_OF_TREES = 16_384
 FEW_ROWS = 64  # of the example, that probes are made of
 NEARBY = (2.0, 4.0)
 FAR = 1e4
@@ -172,6 +174,11 @@ class _Comparison:
         """
         for size in (MAX_ROWS, *FURTHER_SIZES):
             self._agree_on_example(rows.spread(size))
+        every = rows_of(self.source.rows)
+        if len(every) > MAX_ROWS and has_trees(
+            self.source.proto
+        ):  # of which few rows meet thresholds
+            self._agree_on_example(every.spread(MAX_ROWS_OF_TREES))
         few = rows_of(self.source.rows).spread(FEW_ROWS)
         signature = self.source.signature
         missing_rows = 0
@@ -237,7 +244,7 @@ class _Comparison:
             self._agree_on_sizes(few)
             self._agree_on_indices(few)
         threshold_rows = self._agree_beyond(
-            at_thresholds(self.source.proto, few),
+            at_thresholds(self.source.proto, self.source.signature, few),
             "rows with values equal to a threshold of its trees, or next to one",
         )
         for scale in NEARBY:  # not far: there, probabilities that come to 1.0 may hide a label
@@ -417,9 +424,15 @@ class _Comparison:
 
     def _advice(self) -> str:
         """The likely cause where source and graph part, and what to try."""
-        ways = [likely_cause(self.source)]
+        ways = [likely_cause(self.source, self._agrees)]
         if is_native(self.source):
             ways.append("a model must answer any number of rows, one alone too")
         elif self.source.prefixes and ways[0] != RANDOM:  # of an estimator
-            ways.append("or use format='joblib'")
-        return "".join(f"; {way}" for way in ways if way)
+            ways.append("or use format='joblib'" if ways[0] else "use format='joblib'")
+        ways = [way for way in ways if way]
+        return f": {'; '.join(ways)}" if ways else ""
+
+    def _agrees(self, rows: Rows) -> bool:
+        """Whether source and graph answer some rows alike."""
+        found = self._ask(rows)
+        return found is not None and agree(found, *tolerance(self.source))

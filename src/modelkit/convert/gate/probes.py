@@ -20,6 +20,8 @@ PROBE_ROWS = 256  # at most, of one probe
 ENDLESS = 1e38  # CatBoost writes an infinity as the largest float32
 ZERO = 1e-34  # LightGBM writes zero as a threshold of 1e-35, and numbers below that are zero to it
 FLOAT = 1  # the element type of float32
+INT = 2  # the type of an attribute that is one whole number
+SMALL = 4096  # numbers of a constant, whose shape alone is of interest
 EQUAL = 4  # modes of TreeEnsemble from here on compare by equality
 
 
@@ -86,25 +88,30 @@ def _moved(
     )
 
 
-def at_thresholds(proto: onnx.ModelProto, rows: Rows) -> Rows | None:
+def at_thresholds(
+    proto: onnx.ModelProto,
+    signature: Signature,
+    rows: Rows,
+) -> Rows | None:
     """Rows in which one column equals a threshold of a tree, or the number next to one.
 
-    Only trees that read the graph's one input are looked at: behind a scaler a threshold is no
-    value of a column. None if there are no such trees, or a column is not one of numbers.
+    Only columns are looked at that a tree reads as they are: behind a scaler a threshold is no value
+    of a column. None if there are no such columns of numbers.
     """
-    splits = _splits(proto)
-    if not splits.values or not isinstance(rows, Table):
+    if not isinstance(rows, Table):
+        return None
+    splits = _splits(proto, signature)
+    if not splits.values:
         return None
     columns, values = splits.beside(np.array([0, -1, 1]))
     size = np.abs(values)
-    usable = np.flatnonzero((size > ZERO) & (size < ENDLESS))
+    numbers = [i for i, dtype in enumerate(rows.dtypes) if getattr(dtype, "kind", "O") in "iuf"]
+    usable = np.flatnonzero((size > ZERO) & (size < ENDLESS) & np.isin(columns, numbers))
     if not len(usable):
         return None
     most = min(PROBE_ROWS, len(usable))
     chosen = usable[np.linspace(0, len(usable) - 1, most).astype(int)]
     base = rows.doubled(np.arange(most) % len(rows))
-    if base is None:
-        return None
     altered = {}
     for column in np.unique(columns[chosen]).tolist():
         mask = columns[chosen] == column
@@ -116,33 +123,97 @@ def at_thresholds(proto: onnx.ModelProto, rows: Rows) -> Rows | None:
     return base.with_columns(altered)
 
 
-def _splits(proto: onnx.ModelProto) -> Splits:
-    """The splits of the trees that read the graph's one input, by kind of comparison."""
-    graph = proto.graph
+def _splits(proto: onnx.ModelProto, signature: Signature) -> Splits:
+    """The splits of trees on columns of the inputs, by kind of comparison."""
     found = Splits()
-    if len(graph.input) != 1:
-        return found
-    (given,) = graph.input
-    single = given.type.tensor_type.elem_type == FLOAT
-    dtypes: dict[str, Any] = {given.name: np.float32 if single else np.float64}
-    for node in graph.node:
-        if not node.input or node.input[0] not in dtypes:
+    read = _columns_read(proto, signature)
+    for node in proto.graph.node:
+        if not _is_ensemble(node) or node.input[0] not in read:
             continue
-        dtype = dtypes[node.input[0]]
+        places, single = read[node.input[0]]
+        columns, values, ordered = _of_node(node)
+        for narrow in (False, True):
+            known = (places[columns] >= 0) & (single[columns] == narrow)
+            dtype = np.float32 if narrow else np.float64
+            for chosen, kind in ((known & ordered, dtype), (known & ~ordered, None)):
+                found.add(places[columns[chosen]], values[chosen], kind)
+    return found
+
+
+def has_trees(proto: onnx.ModelProto) -> bool:
+    """Whether a graph compares with the thresholds of trees."""
+    return any(map(_is_ensemble, proto.graph.node))
+
+
+def _is_ensemble(node: onnx.NodeProto) -> bool:
+    return bool(node.op_type.startswith("TreeEnsemble"))
+
+
+def _columns_read(
+    proto: onnx.ModelProto,
+    signature: Signature,
+) -> dict[str, tuple[Array, Array]]:
+    """For each tensor of columns: the places of those of the rows that they are, and whether in float32.
+
+    The place of a column that was computed is -1.
+    """
+    from onnx import numpy_helper
+
+    widths = _widths(proto)
+    single = {each.name: each.type.tensor_type.elem_type == FLOAT for each in proto.graph.input}
+    constants = {each.name: each for each in proto.graph.initializer}
+    read: dict[str, tuple[Array, Array]] = {}
+    start = 0
+    for spec in signature.inputs:
+        places = np.arange(start, start + len(spec.columns))
+        start += len(spec.columns)
+        read[spec.name] = places, np.full(len(places), single.get(spec.name, False))
+    for node in proto.graph.node:
+        known = [name for name in node.input if name in read]
+        if not known:
+            continue
+        places, narrow = read[known[0]]
         if node.op_type in ("Cast", "Identity"):
-            dtypes[node.output[0]] = np.float32 if _narrows(node) else dtype
-        if node.op_type.startswith("TreeEnsemble"):
-            columns, values, ordered = _of_node(node)
-            found.add(
-                columns[ordered],
-                values[ordered],
-                dtype,
-            )
-            found.add(
-                columns[~ordered],
-                values[~ordered],
-                None,
-            )
+            narrow = narrow | _narrows(node)
+        elif node.op_type in ("ArrayFeatureExtractor", "Gather") and node.input[1] in constants:
+            at = numpy_helper.to_array(constants[node.input[1]]).ravel()
+            places, narrow = places[at], narrow[at]
+        elif node.op_type == "Concat" and all(widths.get(name) for name in node.input):
+            computed = {name: _computed(widths[name]) for name in node.input}
+            parts = [read.get(name, computed[name]) for name in node.input]
+            places, narrow = (np.concatenate(each) for each in zip(*parts, strict=True))
+        elif node.op_type != "Where" or len(known) > 1:  # by which an imputer fills gaps
+            continue
+        if widths.get(node.output[0]) == len(places):
+            read[node.output[0]] = places, narrow
+    return read
+
+
+def _computed(width: int) -> tuple[Array, Array]:
+    return np.full(width, -1), np.zeros(width, bool)
+
+
+def _widths(proto: onnx.ModelProto) -> dict[str, int]:
+    """How many columns each matrix of a graph has, as far as that is known."""
+    import onnx
+
+    bare = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import)
+    bare.graph.input.extend(proto.graph.input)
+    bare.graph.initializer.extend(
+        each for each in proto.graph.initializer if np.prod(each.dims) < SMALL
+    )
+    for node in proto.graph.node:
+        small = [each for each in node.attribute if not _is_ensemble(node) or each.type == INT]
+        kept = onnx.NodeProto(op_type=node.op_type, domain=node.domain, attribute=small)
+        kept.input.extend(node.input)
+        kept.output.extend(node.output)
+        bare.graph.node.append(kept)
+    known = onnx.shape_inference.infer_shapes(bare).graph
+    found = {}
+    for value in (*known.input, *known.value_info):
+        sizes = value.type.tensor_type.shape.dim
+        if len(sizes) == 2:
+            found[value.name] = sizes[1].dim_value
     return found
 
 
@@ -153,17 +224,20 @@ def _narrows(node: onnx.NodeProto) -> bool:
 
 def _of_node(node: onnx.NodeProto) -> tuple[Array, Array, Array]:
     """Column and threshold of the branches of an ensemble, and whether each compares by order."""
+    from onnx import numpy_helper
+
     given = {attribute.name: attribute for attribute in node.attribute}
     columns = np.array(given["nodes_featureids"].ints)
     if node.op_type == "TreeEnsemble":
-        from onnx import numpy_helper
-
         values = numpy_helper.to_array(given["nodes_splits"].t).astype(np.float64)
         return columns, values, numpy_helper.to_array(given["nodes_modes"].t) < EQUAL
     modes = np.array(given["nodes_modes"].strings)
     split = modes != b"LEAF"
     ordered = ~np.isin(modes, (b"BRANCH_EQ", b"BRANCH_NEQ"))
-    values = np.array(given["nodes_values"].floats)
+    if "nodes_values_as_tensor" in given:
+        values = numpy_helper.to_array(given["nodes_values_as_tensor"].t).astype(np.float64)
+    else:
+        values = np.array(given["nodes_values"].floats)
     return columns[split], values[split], ordered[split]
 
 
@@ -217,10 +291,12 @@ def between(rows: Rows) -> Rows | None:
 
 
 def _halfway(values: Array, at: Array) -> Array:
-    """The middle between values at some places and the next ones."""
+    """The middle between values at some places and the next ones; of decimals a decimal."""
     gap = values[at + 1] - values[at]
     middle: Array = (values[at] + gap / 2).astype(values.dtype)
-    return middle
+    decimal = np.array([f"{each:.12g}" for each in middle.tolist()]).astype(values.dtype)
+    near = np.abs(decimal - middle) <= 4 * np.spacing(np.abs(middle))
+    return np.where(near, decimal, middle)
 
 
 def other_times(rows: Rows) -> Rows | None:

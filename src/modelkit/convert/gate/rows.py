@@ -88,8 +88,8 @@ class Table(Rows):
         """
 
     @abstractmethod
-    def doubled(self, places: Array) -> Table | None:
-        """The rows at some places in float64, or float32 as before; None where one has no numbers."""
+    def doubled(self, places: Array) -> Table:
+        """The rows at some places, columns of numbers in float64, or float32 as before."""
 
     def widened(self) -> Any:
         """The rows with float64 in place of float32."""
@@ -113,6 +113,10 @@ class Table(Rows):
     @abstractmethod
     def gaps(self) -> set[int]:
         """The columns in which a value is missing."""
+
+    @abstractmethod
+    def without_gaps(self) -> Array:
+        """The places of the rows in which no value is missing."""
 
     def has_none(self, column: int) -> bool:
         """Whether a missing value of a column is None."""
@@ -197,6 +201,12 @@ class ArrayRows(Table):
             return set()
         return set(np.flatnonzero(np.isnan(self.raw).any(axis=0)).tolist())
 
+    def without_gaps(self) -> Array:
+        """The places of the rows without NaN."""
+        if self.raw.dtype.kind != "f":
+            return np.arange(len(self.raw))
+        return np.flatnonzero(~np.isnan(self.raw).any(axis=1))
+
     def takes_gaps(self, column: int) -> bool:
         """Whether the array holds numbers."""
         return bool(self.raw.dtype.kind != "O")
@@ -247,11 +257,12 @@ class FrameRows(Table):
         frame.columns = self.raw.columns
         return FrameRows(frame)
 
-    def doubled(self, places: Array) -> FrameRows | None:
-        """The rows at some places in float64; None where a column is not of numbers."""
-        if not all(getattr(dtype, "kind", "O") in "iuf" for dtype in self.dtypes):
-            return None
-        dtypes = {name: _doubled(dtype) for name, dtype in self.raw.dtypes.items()}
+    def doubled(self, places: Array) -> FrameRows:
+        """The rows at some places, columns of numbers in float64, or float32 as before."""
+        numbers = [
+            name for name, dtype in self.raw.dtypes.items() if getattr(dtype, "kind", "O") in "iuf"
+        ]
+        dtypes = {name: _doubled(self.raw.dtypes[name]) for name in numbers}
         return FrameRows(self.raw.iloc[places].astype(dtypes).reset_index(drop=True))
 
     def zeroed(self) -> FrameRows:
@@ -274,6 +285,10 @@ class FrameRows(Table):
     def gaps(self) -> set[int]:
         """The columns in which pandas finds a missing value."""
         return set(np.flatnonzero(self.raw.isna().to_numpy().any(axis=0)).tolist())
+
+    def without_gaps(self) -> Array:
+        """The places of the rows in which pandas finds no missing value."""
+        return np.flatnonzero(~self.raw.isna().to_numpy().any(axis=1))
 
     def has_none(self, column: int) -> bool:
         """Whether a column of objects holds None."""
