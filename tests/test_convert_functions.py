@@ -141,7 +141,10 @@ WRITTEN = {
         np.delete(x, 1, axis=1), np.tile(x, 2), np.flip(x, axis=1), np.take(x, [0, 2], axis=1)
     ],
     "angles": lambda x: np.c_[
-        np.arctan(x), np.arctan2(x[:, 0], x[:, 1]), np.arcsin(np.clip(x / 9, -1, 1)), np.arccos(np.clip(x / 9, -1, 1))
+        np.arctan(x),
+        np.arctan2(x[:, 0], x[:, 1]),
+        np.arcsin(np.clip(x / 9, -1, 1)),
+        np.arccos(np.clip(x / 9, -1, 1)),
     ],
     "columns written": columns_written,
     "made and filled": filled,
@@ -230,8 +233,10 @@ REFUSED = {
     "a refusal caught": (caught, r"`x.choose`, it uses ndarray.choose"),
     "a number of numbers": (lambda x: x.astype(str), "only numbers"),
     "the clock": (lambda x: x + time.time(), "time.time, which would be"),
-    "the day": (lambda x: dt.date.today().year - x,  # noqa: DTZ011
- "date.today, which would be"),
+    "the day": (
+        lambda x: dt.date.today().year - x,  # noqa: DTZ011
+        "date.today, which would be",
+    ),
     "the day, elsewhere": (lambda x: year() - x, "datetime.now, which would be"),
     "the environment": (lambda x: x * int(os.environ.get("K", "1")), "would be the same for ever"),
     "an object's clock": (Aged(3), "datetime.now, which would be"),
@@ -329,7 +334,7 @@ REFUSED_FRAMES = {
     "caught": (lambda f: getattr(f, "rank", None) and f, "DataFrame.rank"),
     "all rows": (lambda f: f - f.mean(), "write them down"),
     "texts": (lambda f: f.astype(str), "only numbers can be followed"),
-    "a key": (lambda f: f.assign(k=f["a"].map(lambda v: {0: 1}[v])), "map"),
+    "a key": (lambda f: f.assign(k=f["a"].map(lambda v: {0: 1}.get(v, 0))), "a number as a key"),
     "some rows of a new column": (new_column, "a new column in some of the rows"),
 }
 

@@ -15,9 +15,10 @@ from modelkit.html import is_controlling, printable
 
 NUMERIC = tuple(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
 GRAPH_DTYPES = ("float16", "float32", "float64", *NUMERIC, "bool", "string")
-UNITS = ("s", "ms", "us", "ns")
+UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of times, and how many a second has
 ZONE = ", UTC"  # of points in time with a time zone, which a tensor holds in UTC
-# No graph takes times; an estimator does that is packaged as it is.
+# A graph takes times as whole numbers of their unit since 1970; those with a zone only an estimator
+# does that is packaged as it is.
 TIMES = (
     *(f"datetime64[{unit}]" for unit in UNITS),
     *(f"datetime64[{unit}{ZONE}]" for unit in UNITS),

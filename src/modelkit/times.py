@@ -6,7 +6,7 @@ in UTC. Nothing is rounded, and texts are not parsed.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,8 @@ def _time_of(
         return np.timedelta64(item) if isinstance(item, timedelta | np.timedelta64) else None
     if isinstance(item, np.datetime64):  # where a zone is needed, it is in UTC
         return item
+    if type(item) is date and not zoned:  # at midnight
+        return np.datetime64(item, "D")
     if not isinstance(item, datetime):
         return None
     offset = item.utcoffset()  # None also where a time zone does not say

@@ -167,7 +167,7 @@ def of_dates() -> Any:
 
 
 REFUSALS = [
-    Refusal("Ratio is a class of your own, and has no converter", "a transformer or model of your own", "make it a `FunctionTransformer` of numpy functions; or apply it before the model, and save the rest", iris(make_pipeline(Ratio(), logistic())), iris(logistic())),
+    Refusal("Ratio is a class of your own, and has no converter", "a transformer or model of your own", "say what it computes with [`converters=`](#say-what-a-class-computes), or make it a `FunctionTransformer` of numpy functions; or apply it before the model, and save the rest", iris(make_pipeline(Ratio(), logistic())), iris(logistic())),
     Refusal("MyLogistic is a class derived from LogisticRegression, and may answer otherwise", "a class derived from one that is known, for it may answer otherwise", "save an object of the class that it is derived from", iris(MyLogistic()), iris(logistic())),
     Refusal("FunctionTransformer(longest_first) cannot be converted", "a function that decides by the values of whole columns, or calls what no graph has", "write it with numpy functions of its columns, such as `np.where`", iris(make_pipeline(preprocessing.FunctionTransformer(longest_first), logistic())), iris(make_pipeline(preprocessing.FunctionTransformer(np.log1p), logistic()))),
     Refusal("FunctionTransformer(upper) cannot be converted, for it is given columns of strings", "a function over strings", "apply it before the model, and save the rest; or `format='joblib'`, for which the function is one of a module", iris(of_words(make_pipeline(preprocessing.FunctionTransformer(upper), preprocessing.OneHotEncoder())), with_word), iris(of_words(preprocessing.OneHotEncoder()), with_word)),

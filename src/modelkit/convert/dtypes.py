@@ -31,8 +31,8 @@ OTHER_ADVICE = (
 def columns_of(example: Any, *, native: bool) -> list[Column]:
     """The columns of an array or a frame. Raises ConversionError for a dtype that is not taken.
 
-    Times and objects of several types are those of estimators that are packaged as they are:
-    `native`.
+    Times with a zone and objects of several types are those of estimators that are packaged as they
+    are: `native`.
     """
     if isinstance(example, np.ndarray):
         return [Column(f"x{i}", str(example.dtype)) for i in range(example.shape[1])]
@@ -62,10 +62,11 @@ def _column_dtype(
         return "string"
     text = USUAL_NAMES.get(text, text)
     times = _time_dtype(text)
-    if text in GRAPH_DTYPES or (native and times is not None):
+    if text in GRAPH_DTYPES or (times and (native or isinstance(column.dtype, np.dtype))):
         return times or text
     if times is not None:
-        fix = "turn it into numbers in front of the pipeline, or save with format='joblib'"
+        plain = "Series.dt.tz_localize(None)" if ZONE in times else f"Series.astype('{times}')"
+        fix = f"give it numpy's dtype before fit, {plain}, or save with format='joblib'"
     else:
         fix = "astype(str) before fit" if text.startswith("interval") else "turn it into numbers"
     raise ConversionError(

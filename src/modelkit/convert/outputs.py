@@ -5,15 +5,16 @@ from __future__ import annotations
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array
+from modelkit.cast import Array, is_a
 from modelkit.convert.asking import asking
 from modelkit.convert.boosting import gives_probabilities
 from modelkit.convert.source import DECISION
-from modelkit.convert.steps import last_step
+from modelkit.convert.steps import found_by_search, last_step
 from modelkit.errors import ConversionError
 from modelkit.frames import whole_array
 
@@ -37,6 +38,7 @@ class Role:
     strings: bool = False
 
 
+TIMES = (date, timedelta, np.datetime64, np.timedelta64)
 LABEL = Role("label", "predict", ())
 Classes = tuple[Any, ...]
 # What labels become, by the kind of their dtype, and by the types of objects.
@@ -88,6 +90,13 @@ def _transformed(estimator: Any, rows: Any) -> Role:
             f"{name} gives an array of {array.ndim} dimensions, and not a column for each number: "
             "add reshape(-1, 1)",
             step=name,
+        )
+    times = array.dtype.kind in "mM" or any(isinstance(value, TIMES) for value in array[:1].flat)
+    if times:
+        raise ConversionError(
+            "a transformer that gives columns of times cannot be saved; take numbers of them, such as "
+            "Series.dt.hour, or leave them out",
+            step=type(last_step(estimator)).__name__,
         )
     texts = [at for at in range(array.shape[1]) if _is_text(array[:, at])]
     if texts and len(texts) < array.shape[1]:
@@ -152,6 +161,7 @@ def _grouping(estimator: Any, rows: Any) -> tuple[Role, ...]:
 
 def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | None]:
     """The outputs of a classifier and its classes, which are None if it has several labels."""
+    _check_labels(last_step(found_by_search(estimator)))
     width = _tail(estimator, "predict", rows)
     scores = _scores(estimator, rows)
     if width not in ((), (1,)) or isinstance(estimator.classes_, list):
@@ -171,6 +181,17 @@ def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | 
             step=type(last_step(estimator)).__name__,
         )
     return (LABEL, Role("probabilities", "predict_proba", tail)), labels
+
+
+def _check_labels(last: Any) -> None:
+    """Raise ConversionError for a classifier that answers neither labels nor probabilities."""
+    if is_a(last, "lightgbm", "LGBMClassifier") and callable(last.objective_):
+        raise ConversionError(
+            "LGBMClassifier with an objective of your own answers raw scores in place of labels and "
+            "probabilities; save its booster_, whose prediction is this score, or fit it with "
+            "objective='binary' or 'multiclass'",
+            step="LGBMClassifier",
+        )
 
 
 def _answers(estimator: Any, verb: str, rows: Any) -> bool:

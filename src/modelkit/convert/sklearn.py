@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from modelkit.cast import Array, is_a
@@ -13,26 +14,29 @@ from modelkit.convert.asking import check_fitted
 from modelkit.convert.example import Example, read_example, widened
 from modelkit.convert.gate.rows import Rows, Table, rows_of
 from modelkit.convert.gate.ties import choosing, with_ties
-from modelkit.convert.notes import Notes
-from modelkit.convert.outputs import Role, read_roles, truth
+from modelkit.convert.notes import Equivalents, Notes
+from modelkit.convert.outputs import Role, truth
 from modelkit.convert.places import place_of_last
 from modelkit.convert.source import Converter, Prefix, Source
 from modelkit.convert.steps import (
     closed_categories,
+    does_nothing,
     found_by_search,
     holds_trees,
     is_narrow,
     last_step,
 )
 from modelkit.signature import Signature
-from modelkit.spec import Column, TensorSpec
+from modelkit.spec import TIMES, Column, TensorSpec
 
 LIBRARIES = {
     "sklearn": "scikit-learn",
+    "imblearn": "imbalanced-learn",
     "xgboost": "XGBoost",
     "lightgbm": "LightGBM",
     "catboost": "CatBoost",
 }
+APART = ("string", *TIMES)  # dtypes of columns that are never one tensor with others
 ROWS_OF_STEPS = 256  # by which it is seen what each step is given
 # Names of outputs, which no input can have.
 TAKEN = (
@@ -65,8 +69,11 @@ def from_sklearn(
     estimator: Any,
     example: Any,
     numbers: str,
+    converters: Equivalents = MappingProxyType({}),
 ) -> Source:
     """Convert a fitted estimator to a graph whose numeric inputs have the dtype `numbers`.
+
+    `converters` gives estimators that answer as those of some classes do.
 
     Raises ConversionError, naming the step that cannot be converted.
     """
@@ -83,48 +90,76 @@ def from_sklearn(
     known = coded | boosting.catboost_values(estimator, rows)
     inputs = _inputs(shown.columns, numbers, known)
     few = rows_of(rows).spread(2).raw
-    roles, classes = shown.answer(read_roles, few)
-    reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
+    roles, classes = shown.roles(few)
     nones = _inputs_of_none(rows_of(rows), inputs)
-    some = rows_of(rows).spread(ROWS_OF_STEPS).raw
-    some = some[:, 0] if shown.texts else some
-    graph = composed(reading, inputs, roles, _by_input(inputs, known), nones, some)
+    told = _told_categories(shown, coded)
+    graph = composed(
+        shown.reader,
+        inputs,
+        roles,
+        _by_input(inputs, known),
+        nones,
+        told,
+        converters=converters,
+        received=_received(shown),
+    )
     roles = _given(roles, graph.outputs)
+    unread = [spec for spec in inputs if spec.dtype in APART and spec.name in graph.unread()]
+    narrower = shown.without([spec.columns[0].name for spec in unread])
+    if narrower is not shown:
+        shown = narrower
+        few = rows_of(shown.rows).spread(2).raw
+        graph = graph.without([spec.name for spec in unread])
+        inputs = [spec for spec in inputs if spec not in unread]
     signature = Signature(
         tuple(inputs),
         graph.outputs,
         classes=classes,
         ignored=shown.ignored,
+        refusals=graph.refusals,
     )
     return Source(
         graph.proto,
         signature,
-        rows=rows,
+        rows=shown.rows,
+        given=example,
         against=against,
         truth=_truth_of(shown, few, roles),
-        categories=_told_categories(shown, coded),
+        categories=told,
+        closed=boosting.miscoded(estimator, coded),
         rounds=graph.narrow,
         texts=graph.texts,
         terms=graph.terms,
-        prefixes=_prefixes(estimator, example, numbers),
+        prefixes=_prefixes(estimator, example, numbers, converters),
         distances=frozenset(role.name for role in roles if role.distances),
     )
+
+
+def _received(shown: Example) -> dict[int, Any]:
+    """The rows of the example as each function in an estimator is given them."""
+    from modelkit.convert.estimators.functions import received_by
+
+    rows = rows_of(shown.rows).spread(ROWS_OF_STEPS).raw
+    return received_by(shown.reader, rows[:, 0] if shown.texts else rows)
 
 
 def _prefixes(
     estimator: Any,
     example: Any,
     numbers: str,
+    converters: Equivalents,
 ) -> tuple[Prefix, ...]:
     """The steps of a pipeline; the estimator itself where it is none."""
     steps = [step for _, step in getattr(estimator, "steps", [])]
     if not steps:
         step = type(estimator).__name__
-        return (Prefix("", step, partial(from_sklearn, estimator, example, numbers)),)
+        return (Prefix("", step, partial(from_sklearn, estimator, example, numbers, converters)),)
     prefixes = []
     for number, step in enumerate(steps, 1):
+        if does_nothing(step):
+            continue
         place = place_of_last([estimator, step])
-        convert = partial(from_sklearn, estimator[:number], example, numbers)
+        convert = partial(from_sklearn, estimator[:number], example, numbers, converters)
         prefixes.append(Prefix(place, type(step).__name__, convert))
     return tuple(prefixes)
 
@@ -180,7 +215,8 @@ def _ways(model: Any, example: Any, notes: Notes) -> list[Callable[[], Source]]:
     notes.refuse("an estimator")
     estimator = boosting.as_estimator(model)
     return [
-        partial(from_sklearn, estimator, example, numbers) for numbers in number_dtypes(estimator)
+        partial(from_sklearn, estimator, example, numbers, notes.converters or {})
+        for numbers in number_dtypes(estimator)
     ]
 
 
@@ -230,12 +266,12 @@ def _inputs(
     numbers: str,
     coded: Container[str] = (),
 ) -> list[TensorSpec]:
-    """One tensor for columns of numbers alone; one a column if there are strings or categories.
+    """One tensor for columns of numbers alone; one a column if there are strings, times or categories.
 
     Numbers that are categories are never rounded. Such a tensor is called as its column is, where a
     graph may call it so.
     """
-    if all(column.dtype != "string" and column.name not in coded for column in columns):
+    if all(column.dtype not in APART and column.name not in coded for column in columns):
         return [TensorSpec("X", numbers, ("batch", len(columns)), tuple(columns))]
     specs: list[TensorSpec] = []
     for place, column in enumerate(columns):
@@ -243,8 +279,8 @@ def _inputs(
         taken |= {other.name for other in columns if other is not column}
         name = _input_name(column, place, taken)
         dtype = numbers
-        if column.dtype == "string":
-            dtype = "string"
+        if column.dtype in APART:
+            dtype = column.dtype
         elif column.name in coded:
             dtype = "float64"
         specs.append(TensorSpec(name, dtype, ("batch", 1), (column,)))

@@ -6,9 +6,10 @@ from typing import Any
 
 from modelkit.errors import GraphError
 from modelkit.signature import Signature
-from modelkit.spec import AS_OBJECTS, TensorSpec
+from modelkit.spec import AS_OBJECTS, TIMES, TensorSpec
 
-ORT_TYPES = {"float32": "float", "float64": "double"}  # as onnxruntime has them
+# As onnxruntime has them.
+ORT_TYPES = {"float32": "float", "float64": "double"} | dict.fromkeys(TIMES, "int64")
 
 
 def check_ends(session: Any, signature: Signature) -> None:
@@ -36,7 +37,7 @@ def texts_passed_on(signature: Signature) -> frozenset[str]:
 def _compare(session: Any, signature: Signature) -> None:
     for kind, ends, specs in (
         ("input", session.get_inputs(), signature.inputs),
-        ("output", session.get_outputs(), signature.outputs),
+        ("output", session.get_outputs(), signature.graph_outputs),
     ):
         found = {end.name: end for end in ends}
         if found.keys() != {spec.name for spec in specs}:

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from modelkit.convert.estimators.stand_ins import (
     tensor,
     tracing,
 )
+from modelkit.convert.estimators.symbol_tables import followed
 from modelkit.convert.estimators.tensors import (
     STRING,
     Answer,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
 COPIES = (np.array, np.asanyarray, np.asarray, np.ascontiguousarray)  # which compute nothing
 ROWS = 64  # of the numbers that a function is tried on
+NO_ROWS = -1  # are counted by a stand-in for a table of several kinds
 COUNTS = (127, 1009, 10007)  # of the rows of a stand-in: no other axis is as long
 NEAR_ENOUGH = 1e-9  # to what the function gives, relative to it
 LAST_DIGITS = 16  # in which a sum may differ, of the largest number
@@ -74,6 +77,9 @@ def function(
             f"columns of strings; {OF_MODULE}",
             step="FunctionTransformer",
         )
+    if any(map(at.time_of, columns.parts)):
+        names = None if estimator.validate else getattr(estimator, "feature_names_in_", None)
+        return Answer(table=_of_table(estimator, columns, names, at))
     rows = columns.matrix(np.float64)
     received = at.received.get(id(estimator))
     if received is None or np.shape(received)[1] != width(rows):
@@ -133,6 +139,34 @@ def _quiet() -> Iterator[None]:
         yield
 
 
+def _of_table(
+    estimator: Any,
+    columns: Columns,
+    names: Any,
+    at: Converting,
+) -> Columns:
+    """What a function gives for a frame of which some columns are no numbers."""
+    world = World(NO_ROWS)
+    trace = Trace(Block(columns.parts[0], 1), NO_ROWS, world.codes)
+    try:
+        with tracing(trace):
+            asked = world.seen(partial(estimator.func, **(estimator.kw_args or {})))
+            table = followed(asked, columns, names, at)
+            _check_stops(trace)
+    except ConversionError as error:
+        raise ConversionError(
+            f"FunctionTransformer({_name_of(estimator.func)}) cannot be converted: {error}; {ADVICE}",
+            step="FunctionTransformer",
+        ) from error
+    return table
+
+
+def _check_stops(trace: Trace) -> None:
+    """Raise ConversionError for what a function could not do, though it may have caught that."""
+    if trace.stops:
+        raise trace.stops[0]
+
+
 def applied(
     asked: Callable[..., Any],
     options: dict[str, Any] | None,
@@ -188,8 +222,7 @@ def _followed(
         stand_in = Symbol([(trace.rows, place) for place in range(columns)], like.copy())
         with watched(world.codes) as steps:
             found, failure = _attempt(seen, stand_in, given)
-        if trace.stops:
-            raise trace.stops[0]
+        _check_stops(trace)
         with watched(world.codes) as real_steps:
             _, own_failure = _attempt(asked, like, options)
         if own_failure is not None:

@@ -539,7 +539,9 @@ def _operand(arg: Any, like: Any, dtype: np.dtype[Any], *, upright: bool) -> tup
 def _cells_beside(arg: Any, like: Any, *, upright: bool) -> list[Cell]:
     """The numbers of a stand-in that are beside each of those of `like`."""
     if is_frame(like) and is_frame(arg) and list(arg.columns) != list(like.columns):
-        stop("a frame with a column, or with a frame of other columns: write frame.div(column, axis=0)")
+        stop(
+            "a frame with a column, or with a frame of other columns: write frame.div(column, axis=0)"
+        )
     if np.shape(arg.like) == np.shape(like):
         cells: list[Cell] = arg.cells
         return cells

@@ -113,7 +113,11 @@ def strange_codes(known: Known, step: float) -> Change:
 
 def _in_few_bits(numbers: Array, dtype: Any) -> Array:
     """Numbers in the dtype of a column of small integers, which wrap around where others do not."""
-    if not isinstance(dtype, np.dtype) or dtype.kind not in "iu" or dtype.itemsize == np.int64().itemsize:
+    if (
+        not isinstance(dtype, np.dtype)
+        or dtype.kind not in "iu"
+        or dtype.itemsize == np.int64().itemsize
+    ):
         return numbers
     ends = np.iinfo(dtype)
     whole: Array = np.clip(np.rint(numbers), ends.min, ends.max)

@@ -223,6 +223,37 @@ def _halfway(values: Array, at: Array) -> Array:
     return middle
 
 
+def other_times(rows: Rows) -> Rows | None:
+    """Rows of times at full hours and at the ends of months, and next to these.
+
+    None where there are no columns of times.
+    """
+    if not isinstance(rows, Table):
+        return None
+    dtypes = enumerate(rows.dtypes)
+    chosen = [i for i, dtype in dtypes if isinstance(dtype, np.dtype) and dtype.kind in "mM"]
+    many = rows.repeated(np.arange(PROBE_ROWS) % len(rows))
+    rng = np.random.default_rng(0)
+    columns = {}
+    for i in chosen:
+        times = many.values(i)
+        known = times[~np.isnat(times)]
+        if len(known):
+            columns[i] = _beside_hours(times, known, rng)
+    return many.with_columns(columns) if columns else None
+
+
+def _beside_hours(times: Array, known: Array, rng: np.random.Generator) -> Array:
+    """A full hour of the day of each, or a tick beside it; of every second, of the end of a month."""
+    hours = times.astype(f"{times.dtype.kind}8[D]").astype(f"{times.dtype.kind}8[h]")
+    if times.dtype.kind == "M":
+        months = known.astype("M8[M]")
+        ends = rng.choice(months, len(times)).astype("M8[D]") - rng.integers(0, 2, len(times))
+        hours[::2] = np.where(np.isnat(times), times, ends).astype("M8[h]")[::2]
+    hours = hours + rng.integers(0, 25, len(times))
+    return hours.astype(times.dtype) + rng.integers(-1, 2, len(times))
+
+
 def not_finite(
     rows: Tensors,
     name: str,
