@@ -25,7 +25,7 @@ INSTALL := -m pip install --quiet --disable-pip-version-check
 RUN_ENGINES = MLFLOW_DISABLE_TELEMETRY=true PYSPARK_PYTHON=$(CURDIR)/$(ENGINES)/bin/python SPARK_LOCAL_IP=127.0.0.1 RAY_USAGE_STATS_ENABLED=0 $(ENGINES)/bin/python
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: quickstart loop test lint programs stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-engines bench-evaluation bench-explain bench-gate bench-gpu bench-metrics bench-rollout bench-security bench-serving nightly test-engines test-kserve test-recipes clean help
+.PHONY: quickstart loop test lint programs stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-engines bench-evaluation bench-explain bench-gate bench-generated bench-gpu bench-metrics bench-rollout bench-security bench-serving nightly test-engines test-kserve test-recipes clean help
 
 quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
 	$(VENV)/bin/python docs/quickstart.py
@@ -87,6 +87,9 @@ bench-explain: $(BENCH_EXPLAIN)/.bench-explain ## compare explanations with shap
 
 bench-gate: $(VENV)/.test $(BENCH_GATE)/.installed ## how often a gate promotes and blocks equal models, beside MLflow and skore; a quarter of an hour
 	GATE_RIVALS=$(BENCH_GATE)/bin/python $(VENV)/bin/python -m benchmarks.gate.run
+
+bench-generated: $(BENCH_CONVERSION)/.bench-conversion ## 2,000 pipelines drawn at random against their sources, likewise; an hour
+	$(BENCH_CONVERSION)/bin/python -m benchmarks.conversion.generated
 
 bench-gpu: $(VENV)/.test ## every usable device against the CPU; RUNTIME=gpu for the runtime that knows some
 	$(VENV)/bin/python -m benchmarks.devices.gpu
@@ -152,7 +155,7 @@ $(BENCH_BREADTH)-rivals/.installed: $(CONSTRAINTS) | $(BENCH_BREADTH)-rivals/bin
 	@touch $@
 
 $(BENCH_CONVERSION)/.bench-conversion: pyproject.toml $(CONSTRAINTS) | $(BENCH_CONVERSION)/bin/pip
-	$(BENCH_CONVERSION)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),all]" psutil palmerpenguins xgboost-cpu lightgbm catboost torch
+	$(BENCH_CONVERSION)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),all]" psutil palmerpenguins polars xgboost-cpu lightgbm catboost torch
 	@touch $@
 
 # No constraints: mlflow wants another release of pandas.

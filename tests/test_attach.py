@@ -22,6 +22,7 @@ MODEL_DIGESTS = {
     "penguins-format4": "6e5ccd41673b",
     "penguins-format5": "bf0a1e951cc4",
     "penguins-format7": "9cd14cfe1d0a",
+    "penguins-format8": "743b6aa2c8ea",
     "texts-format4": "7538aaeb8bcc",
     "texts-format5": "60c6da5c6555",
 }
@@ -93,7 +94,7 @@ def test_an_attachment_of_the_same_name_is_replaced(package, breast_cancer):
 
 
 def test_metadata_is_added_to_what_there_is(package):
-    mk.attach(package, metadata={"owner": "imaging", "auc": 0.97})
+    mk.attach(package, metadata={"owner": np.str_("imaging"), "auc": np.float64(0.97)})
     assert mk.attach(package, metadata={"auc": 0.98}).metadata == {"owner": "imaging", "auc": 0.98}
 
 

@@ -116,7 +116,7 @@ def test_the_command_line_takes_the_calls_of_a_key(registry, capsys):
     assert main(["rollout", registry.url, *words.split()]) == 0
     assert '"key_calls": 1' in registry.state("churn").rollout.policy
     words = "start churn@1.2.0 --policy p.json --key-calls 1 --reason canary"
-    assert main(["rollout", registry.url, *words.split()]) == 1
+    assert main(["rollout", registry.url, *words.split()]) == 2
     assert "--key-calls" in capsys.readouterr().err
 
 
@@ -184,9 +184,10 @@ def test_a_name_that_is_misspelt(registry, capsys):
     assert "has no model 'chrun'; it has: churn" in capsys.readouterr().err
 
 
-def test_to_register_again_without_the_parents_says_what_differs(registry, packages):
-    with pytest.raises(mk.errors.Conflict, match=r"with parents \('0.9.0',\), not \(\)"):
-        registry.register(packages / "1.0.0.mk")
+def test_to_register_again_needs_no_parents_and_says_what_differs(registry, packages):
+    assert registry.register(packages / "1.0.0.mk").parents == ("0.9.0",)
+    with pytest.raises(mk.errors.Conflict, match=r"with parents \('0.9.0',\), not \('0.8.0',\)"):
+        registry.register(packages / "1.0.0.mk", parents=["0.8.0"])
 
 
 def test_a_bucket_that_is_not_there_is_told_without_a_dump(tmp_path, monkeypatch, capsys):

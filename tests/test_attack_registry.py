@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,9 @@ from modelkit.registry.log import KEPT_EVERY, State, state_name, write_state
 class Record:
     """A policy or a verdict, as far as a registry reads one."""
 
-    def __init__(self, text="{}"):
+    def __init__(self, text="{}", candidate_digest=""):
         self.text = text
+        self.candidate_digest = candidate_digest
 
     def to_json(self):
         return self.text
@@ -211,6 +213,18 @@ def test_foreign_files_and_folders_are_no_versions_and_no_models(registry):
     assert "champion" in registry._repr_html_()
 
 
+def test_what_a_dead_writer_left_is_removed_by_a_later_one(registry, tmp_path):
+    """And not what another one may still be writing, nor what is not of a registry."""
+    names = [f".{'a' * 32}.tmp", f".{'b' * 32}.tmp", ".x.tmp"]
+    left, written, foreign = (file_of(registry, f"models/churn/log/{name}") for name in names)
+    for path in (left, written, foreign):
+        path.write_text("x")
+    for path in (left, foreign):
+        os.utime(path, (time.time() - 90_000,) * 2)
+    mk.Registry(registry.url).set_alias("churn", "old", "1.0.0", expected=None, reason="r")
+    assert [path.exists() for path in (left, written, foreign)] == [False, True, True]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -314,7 +328,11 @@ def test_a_joblib_package_needs_a_digest_of_the_caller(registry, packages):
     for options in ({}, {"allow": {"joblib"}}, {"digest": release.digest}):
         with pytest.raises(UntrustedError):
             registry.load("pickled", "1", **options)
-    registry.load("pickled", "1", allow={"joblib"}, digest=release.digest).close()
+    for digest in ([], ["0" * 64]):
+        with pytest.raises(IntegrityError, match="not among the digests that you trust"):
+            registry.load("pickled", "1", allow={"joblib"}, digest=digest)
+    for digest in (release.digest, ["0" * 64, f"sha256:{release.digest}"]):
+        registry.load("pickled", "1", allow={"joblib"}, digest=digest).close()
 
 
 def test_a_verdict_belongs_to_its_release(tmp_path, packages):
@@ -322,11 +340,12 @@ def test_a_verdict_belongs_to_its_release(tmp_path, packages):
     # Its writer died before it made the release.
     digest = hashlib.sha256(b'{"a": 1}').hexdigest()
     registry._store.create(f"blobs/sha256/{digest}.verdict.json", b'{"a": 1}')
-    release = registry.register(packages / "1.0.0.mk", verdict=Record('{"b": 2}'))
+    model = mk.inspect(packages / "1.0.0.mk").model_digest
+    release = registry.register(packages / "1.0.0.mk", verdict=Record('{"b": 2}', model))
     assert registry.kept("churn", "1.0.0", "verdict.json") == b'{"b": 2}'
     assert release.verdict == hashlib.sha256(b'{"b": 2}').hexdigest()
     with pytest.raises(Conflict, match="registered with verdict"):
-        registry.register(packages / "1.0.0.mk", verdict=Record('{"a": 1}'))
+        registry.register(packages / "1.0.0.mk", verdict=Record('{"a": 1}', model))
     assert registry.kept("churn", "1.0.0", "verdict.json") == b'{"b": 2}'
     registry.register(packages / "1.1.0.mk")
     with pytest.raises(NotFound):

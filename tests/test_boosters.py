@@ -7,11 +7,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.kinds import cancer, diabetes, wine, wine_holes
+from helpers.strangers import raw_objective
 from sklearn.compose import make_column_transformer
+from sklearn.ensemble import StackingClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import (
+    MaxAbsScaler,
+    Normalizer,
+    OneHotEncoder,
+    PolynomialFeatures,
+    StandardScaler,
+)
 
 import modelkit as mk
 from modelkit.errors import ConversionError, SignatureError
@@ -400,11 +409,11 @@ def shops(n=400):
     return X, (X["shop"].str[1:].astype(int) % 3 + X["x"] > 1).astype(int)
 
 
-def one_hot(last):
+def one_hot(*steps):
     columns = make_column_transformer(
         (OneHotEncoder(handle_unknown="ignore"), ["shop"]), remainder="passthrough"
     )
-    return make_pipeline(columns, last)
+    return make_pipeline(columns, *steps)
 
 
 @pytest.mark.parametrize(
@@ -423,6 +432,66 @@ def test_xgboost_takes_zeros_of_sparse_rows_for_missing_values(wrap, tmp_path):
         model.manifest.parity.against.split()[1]
         == type(getattr(pipeline, "steps", [(0, pipeline)])[-1][1]).__name__
     )
+
+
+STACKED = [("first", xgboost.XGBClassifier(missing=-1.0, **FEW))]
+SPARSE = {
+    "a marker": one_hot(xgboost.XGBClassifier(missing=-999.0, **FEW)),
+    "the marker 0": one_hot(xgboost.XGBRFClassifier(missing=0.0, **FEW)),
+    "scaled": one_hot(MaxAbsScaler(), xgboost.XGBClassifier(missing=1.0, **FEW)),
+    "over a norm": one_hot(Normalizer("max"), xgboost.XGBClassifier(**FEW)),
+    "products": one_hot(PolynomialFeatures(interaction_only=True), xgboost.XGBClassifier(**FEW)),
+    "filled with zeros": one_hot(
+        SimpleImputer(strategy="constant", fill_value=0), xgboost.XGBClassifier(**FEW)
+    ),
+    "a stacking": one_hot(
+        StackingClassifier(STACKED, xgboost.XGBClassifier(**FEW), cv=2, passthrough=True)
+    ),
+    "scaled for LightGBM": one_hot(
+        StandardScaler(with_mean=False),
+        lightgbm.LGBMClassifier(n_estimators=8, zero_as_missing=True, **QUIET),
+    ),
+}
+ODD = [0.0, -0.0, 1e-46, -1e-46, 5e-324, 1e-310, 1e-40, 1e-300, -1.0, 1.0, -999.0, np.nan]
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_what_a_sparse_row_does_not_store_is_missing_and_a_zero_that_it_stores_is_not(
+    name, tmp_path
+):
+    """The example is of rows without gap and marker: the gate sees nothing of them."""
+    X, y = shops()
+    X = X.assign(x=X["x"] + 0.5, z=np.where(X.index % 7, X["x"].astype(float), -999.0))
+    pipeline = SPARSE[name].fit(X, y)
+    model = saved(pipeline, X[X["z"] > 0][:8], tmp_path)
+    rows = pd.concat([X[:8].assign(**{at: odd}) for odd in ODD for at in ("x", "z")])
+    if name in ("over a norm", "products"):
+        rows = rows.dropna()
+    np.testing.assert_allclose(
+        model.predict_proba(rows), pipeline.predict_proba(rows), rtol=2e-5, atol=2e-6
+    )
+
+
+@pytest.mark.parametrize("names", [["Zürich", "Genève", "Basel"], ["北京", "上海", "广州"]])
+def test_xgboost_takes_no_others_beside_categories_beyond_ascii(names, tmp_path):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"city": pd.Categorical(rng.choice(names, 300)), "x": rng.normal(size=300)})
+    y = ((X["city"] == names[0]) ^ (X["x"] > 0)).astype(int)
+    estimator = xgboost.XGBClassifier(enable_categorical=True, **FEW).fit(X, y)
+    model = saved(estimator, X, tmp_path)
+    np.testing.assert_allclose(model.predict_proba(X), estimator.predict_proba(X), atol=1e-6)
+    with pytest.raises(SignatureError, match="Nowhere"):
+        model.predict(X[:1].assign(city="Nowhere"))
+
+
+def test_the_booster_of_a_classifier_with_an_objective_of_its_own_gives_raw_scores(tmp_path):
+    X, y = cancer()
+    estimator = lightgbm.LGBMClassifier(n_estimators=5, objective=raw_objective, **QUIET)
+    estimator.fit(X, y)
+    model = saved(estimator.booster_, X, tmp_path)
+    with pytest.warns(UserWarning, match="raw scores"):
+        expected = estimator.predict(X)
+    np.testing.assert_allclose(model.predict(X), expected, rtol=1e-12)
 
 
 def test_xgboost_over_words(tmp_path):

@@ -233,7 +233,7 @@ def test_a_reader_that_goes_away_is_no_error(penguins_mk, penguins, tmp_path):
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait() == 1
+        assert process.wait() == 0  # so that `modelkit predict ... | head` is well under pipefail
 
 
 def test_doctor_finds_nothing_wrong_here(capsys):
@@ -256,6 +256,46 @@ def test_doctor_names_two_runtimes_and_the_line_that_mends_it(capsys, monkeypatc
     assert status == 1
     assert "PROBLEM: 2 runtimes" in out
     assert "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime\n" in out
+
+
+GATE = ("gate", "b.mk", "--champion", "a.mk", "--data", "x.csv", "--label", "y", "--margin")
+EVALUATE = ("evaluate", "a.mk", "--data", "x.csv", "--label", "y")
+START = ("rollout", "models", "start", "m@2", "--reason", "r", "--stage")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((*GATE, "abc"), "--margin: 'abc' is no number of at least 0"),
+        ((*GATE, "-1"), "expected one argument|'-1' is no number of at least 0"),
+        ((*GATE, "accuracy=nan"), "--margin: 'nan' is no number"),
+        ((*GATE, ".1", "--budget", "p50=2"), "no budget 'p50'; there are p50_ratio"),
+        ((*GATE, ".1", "--budget", "p50_ratio=0"), "p50_ratio is a number above 0"),
+        ((*GATE, ".1", "--budget", "p50_ratio"), "is written as NAME=NUMBER"),
+        ((*GATE, ".1", "--seed", "x"), "'x' is no whole number of at least 0"),
+        ((*GATE, ".1", "--alpha", "5"), "'5' is no number between 0 and 0.5"),
+        ((*EVALUATE, "--level", "95"), "'95' is no number between 0 and 1"),
+        (("drift", "a.mk", "--current", "x.csv", "--alpha", "5"), "'5' is no number between"),
+        (("serve", "a.mk", "--port", "99999"), "a port is a number from 0 to 65535"),
+        (("serve", "a.mk", "--workers", "0"), "at least one worker"),
+        (("serve", "a.mk", "--allow", "pickle"), "neither 'joblib' nor a domain"),
+        (("registry", "models", "alias", "m@champion", "1", "--reason", "r"), "with --expected"),
+        ((*START, "2"), "from 0 to 1"),
+        ((*START, "0.5", "--alpha", "5"), "alpha is between 0 and 1"),
+        ((*START, "0.5", "--horizon", "soon"), "'soon' is no time"),
+        (("rollout", "models", "outcome", "m", "--key", "k", "--loss", "2"), "from 0"),
+        (("rollout", "models", "outcome", "m", "--key", "k"), "has --key and --loss"),
+        (("export", "grafana", "--out", "x", "--errors", "2"), "at most 0.05"),
+    ],
+)
+def test_arguments_that_cannot_be_meant_have_the_status_2(capsys, words, told):
+    """Whether or not the files that they name are there."""
+    try:
+        status = cli.main(words)
+    except SystemExit as ended:
+        status = ended.code
+    assert status == 2
+    assert re.search(told, capsys.readouterr().err)
 
 
 def test_usage_is_shown_for_unknown_commands(capsys):

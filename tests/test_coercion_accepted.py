@@ -36,6 +36,13 @@ NAN = float("nan")
 ROWS = {"visits": [3.0, 6.0], "income": [2.0, 5.0], "age": [1.0, 4.0]}
 IN_ORDER = {"age": [1.0, 4.0], "income": [2.0, 5.0], "visits": [3.0, 6.0]}
 ACCEPTED = [
+    (
+        "a list of lists",
+        [AGE, INCOME],
+        [[1, 2], [3.5, 4]],
+        {"age": [1.0, 3.5], "income": [2.0, 4.0]},
+    ),
+    ("a list of tuples", [AGE, INCOME], [(1, 2)], {"age": [1.0], "income": [2.0]}),
     ("another order, lists", [AGE, INCOME, VISITS], ROWS, IN_ORDER),
     (
         "another order, arrays",

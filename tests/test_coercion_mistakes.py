@@ -401,9 +401,9 @@ SHAPES = [
     ("a set", [NUMBER], {1.0}, ["cannot read rows from a set"]),
     ("a generator", [NUMBER], (row for row in [{"n": 1.0}]), ["cannot read rows from a generator"]),
     (
-        "a list of lists",
+        "a list of lists of several lengths",
         [NUMBER],
-        [[1.0], [2.0]],
+        [[1.0], [2.0, 3.0]],
         ["a list of list; pass np.asarray(X), a frame, or a list of records"],
     ),
     ("a list of numbers", [NUMBER], [1.0, 2.0], ["a list of float; pass np.asarray(X)"]),

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier, VotingClassifier
@@ -315,6 +316,52 @@ def test_names_that_are_numbers(form, frame, tmp_path):
     with saved(source, rows, tmp_path / "m.mk", form) as model:
         np.testing.assert_array_equal(model.predict(rows), source.predict(rows))
         assert model.signature.ignored == ("1",)
+
+
+@pytest.mark.parametrize("form", ["onnx", "joblib"])
+@pytest.mark.parametrize("numbers", [True, False], ids=["numbers", "texts"])
+@pytest.mark.parametrize("unread", [0, 1, 2])
+def test_an_array_of_objects_is_taken_with_the_column_that_is_not_read(
+    unread, numbers, form, frame, tmp_path
+):
+    read = frame[["a", "b"]] if numbers else frame[["text", "b"]]
+    rows = np.insert(read.to_numpy(object), unread, frame.when.to_numpy(object), axis=1)
+    first, second = sorted({0, 1, 2} - {unread})
+    encoder = "passthrough" if numbers else OneHotEncoder(handle_unknown="ignore")
+    columns = ColumnTransformer([("f", encoder, [first]), ("s", SimpleImputer(), [second])])
+    source = make_pipeline(columns, LogisticRegression()).fit(rows, frame.a > 0)
+    with saved(source, rows, tmp_path / "m.mk", form) as model:
+        assert model.signature.ignored == (str(unread),)
+        np.testing.assert_array_equal(model.predict(rows), source.predict(rows))
+        np.testing.assert_array_equal(model.predict(rows[:, [first, second]]), source.predict(rows))
+        with pytest.raises(SignatureError, match=r"shape|columns"):
+            model.predict(rows[:, [0, 1, 2, 2]])
+
+
+OWN = {
+    "lists": lambda frame: frame.to_numpy().tolist(),
+    "tuples": lambda frame: list(frame.itertuples(index=False, name=None)),
+    "records": lambda frame: frame.to_dict("records"),
+    "one record": lambda frame: frame.to_dict("records")[:1],
+    "columns": lambda frame: frame.to_dict("list"),
+    "polars": pl.from_pandas,
+    "Arrow": pa.Table.from_pandas,
+    "a batch of Arrow": pa.RecordBatch.from_pandas,
+}
+
+
+@pytest.mark.parametrize("form", ["onnx", "joblib"])
+@pytest.mark.parametrize("kind", OWN)
+def test_a_package_takes_the_very_example_that_it_was_saved_with(kind, form, frame, tmp_path):
+    rows = frame[["a", "b", "when"]].assign(when=1.0)
+    example = OWN[kind](rows)
+    names = [0, 1] if kind in ("lists", "tuples") else ["a", "b"]
+    source = make_pipeline(ColumnTransformer([("n", "passthrough", names)]), LogisticRegression())
+    source.fit(rows.to_numpy() if names == [0, 1] else rows, frame.a > 0)
+    expected = source.predict_proba(rows.to_numpy() if names == [0, 1] else rows)
+    with saved(source, example, tmp_path / "m.mk", form) as model:
+        found = model.predict_proba(example)
+        np.testing.assert_allclose(found, expected[: len(found)], atol=1e-12)
 
 
 def test_no_library_is_imported_to_read_rows():

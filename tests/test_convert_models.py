@@ -6,6 +6,7 @@ import warnings
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.kinds import docstrings, penguins
 from helpers.packages import saved
@@ -25,6 +26,7 @@ from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     RandomForestClassifier,
     RandomForestRegressor,
+    VotingClassifier,
 )
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
@@ -33,6 +35,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.isotonic import IsotonicRegression
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier, OutputCodeClassifier
 from sklearn.multioutput import (
     ClassifierChain,
@@ -484,3 +487,41 @@ def test_near_zero_rows_are_as_far_by_cosine_as_in_the_source(tmp_path):
     _, packed = saved(model, X, tmp_path)
     tiny = np.array([[1e-16, 2e-16, 1e-16], [0.0, 0.0, 0.0], [1.0, 2.0, 1.0]])
     np.testing.assert_allclose(packed.predict(tiny), model.predict(tiny), rtol=1e-12)
+
+
+def test_samplers_of_imbalanced_learn_are_left_out(tmp_path):
+    imblearn = pytest.importorskip("imblearn")
+    from imblearn import ensemble as balanced
+    from imblearn.over_sampling import SMOTE
+    from imblearn.pipeline import make_pipeline as with_samplers
+    from imblearn.under_sampling import RandomUnderSampler
+
+    assert imblearn.__version__
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(
+        {"x": rng.normal(size=200), "kind": rng.choice(list("abc"), 200), "unread": "?"}
+    )
+    y = (X["x"] + (X["kind"] == "a") > 1.2).astype(int)
+    columns = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), ["kind"]), (StandardScaler(), ["x"])
+    )
+    several = [
+        balanced.BalancedBaggingClassifier(n_estimators=2, random_state=0),
+        balanced.BalancedRandomForestClassifier(3, random_state=0),
+        balanced.EasyEnsembleClassifier(2, Logistic(), random_state=0),
+        balanced.RUSBoostClassifier(n_estimators=3, random_state=0),
+    ]
+    voting = VotingClassifier([(str(at), each) for at, each in enumerate(several)], voting="soft")
+    models = [
+        GridSearchCV(with_samplers(columns, SMOTE(random_state=0), Logistic()), {}, cv=2),
+        with_samplers(RandomUnderSampler(random_state=0), columns, voting),
+    ]
+    for model in models:
+        model.fit(X, y)
+        mk.save(model, tmp_path / "m.mk", example=X, name="m", version="1")
+        with mk.load(tmp_path / "m.mk") as package:
+            assert package.signature.ignored == ("unread",)
+            rows = X.assign(x=X["x"] * 3, kind=np.resize(["a", "new"], len(X)))
+            np.testing.assert_allclose(
+                package.predict_proba(rows), model.predict_proba(rows), atol=1e-9
+            )

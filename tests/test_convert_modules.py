@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import warnings
 
 import numpy as np
@@ -279,6 +280,89 @@ def test_other_mistakes_are_told(tmp_path):
     ):
         with pytest.raises(ConversionError, match=message):
             kept(module, tmp_path, example)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_module_in_use_keeps_its_mode_and_the_process_its_streams(tmp_path):
+    """Its answer is asked for and exported meanwhile, which is when its forward looks around."""
+    seen = []
+
+    class Watching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.utils.weight_norm(nn.Linear(4, 2))
+
+        def forward(self, x):
+            streams = sys.stdout is stdout and sys.stderr is stderr
+            seen.append((live.training, live.inner.training, self is live, streams))
+            return self.inner(x)
+
+    stdout, stderr = sys.stdout, sys.stderr
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the older weight_norm, whose weights cannot be copied
+        live = Watching()
+    live(torch.from_numpy(X))
+    seen.clear()
+    weights = [parameter.data_ptr() for parameter in live.parameters()]
+    model = kept(live, tmp_path, X)
+    assert set(seen) == {(True, True, False, True)}
+    assert weights == [parameter.data_ptr() for parameter in live.parameters()]
+    np.testing.assert_allclose(model.predict(X), answer(live, torch.from_numpy(X)), atol=1e-6)
+
+
+def test_a_module_that_cannot_be_copied_is_saved_in_evaluation_mode(tmp_path):
+    module = nn.Linear(4, 2)
+    module.lock = threading.Lock()
+    with pytest.raises(ConversionError, match=r"cannot be copied .*: call its eval\(\)"):
+        kept(module, tmp_path, X)
+    np.testing.assert_allclose(
+        kept(module.eval(), tmp_path, X).predict(X), answer(module, torch.from_numpy(X)), atol=1e-6
+    )
+
+
+class Calling(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.linear, self.function = nn.Linear(4, 4), function
+
+    def forward(self, x):
+        return self.function(self.linear(x))
+
+
+class Half(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4).bfloat16()
+
+    def forward(self, x):
+        return self.second(self.first(x).bfloat16()).float()
+
+
+class Projected(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cells = nn.LSTM(4, 8, proj_size=3, batch_first=True)
+
+    def forward(self, x):
+        return self.cells(x[:, None])[0][:, 0]
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (Calling(lambda x: x.median(1).values), r"no ONNX for the operator aten\.median"),
+        (Calling(lambda x: torch.cumprod(x, 1)), r"no ONNX for the operator prims\.prod"),
+        (Half(), r"Gemm.*in float32"),
+        (Projected(), r"LSTM"),
+    ],
+    ids=["median", "cumprod", "bfloat16 inside", "LSTM with projections"],
+)
+def test_an_operator_that_is_lacking_is_named(module, words, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, about projections
+        with pytest.raises(ConversionError, match=words) as caught:
+            kept(module, tmp_path, X)
+    assert "joblib" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -163,8 +163,11 @@ MIXED.append(
 def test_mixtures_give_shares_and_the_likelihood(tmp_path, source):
     X = load_iris(return_X_y=True)[0]
     fitted(source, X)
-    given = check(source, saved(source, X, tmp_path), fresh(X), 1e-11)
+    model = saved(source, X, tmp_path)
+    given = check(source, model, fresh(X), 1e-11)
     assert set(given) == {"label", "probabilities", "score_samples"}
+    np.testing.assert_array_equal(model.predict_proba(fresh(X)), given["probabilities"])
+    assert model.signature.classes is None
 
 
 @pytest.mark.parametrize("numbers", [np.float32, np.float64])

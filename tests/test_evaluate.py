@@ -24,7 +24,7 @@ from sklearn.tree import DecisionTreeClassifier
 import modelkit as mk
 from modelkit.errors import EvaluationError, IntegrityError, MissingExtraError, SignatureError
 from modelkit.evaluation.answered import Answered
-from modelkit.evaluation.metrics import task_metric
+from modelkit.evaluation.metrics import METRICS
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +215,7 @@ def test_columns_are_named_and_need_not_be_the_models(model, held):
     named = mk.evaluate(model, more, y, clusters="customer", slices=["region"])
     given = mk.evaluate(model, X, y, clusters=more["customer"], slices={"region": more["region"]})
     assert named == given
+    assert named == mk.evaluate(model, more, y, clusters="customer", slices="region")
     assert [(part.value, part.rows) for part in named.slices] == [("north", 227), ("south", 57)]
     with pytest.raises(SignatureError, match="region"):
         mk.evaluate(model, more, y, clusters="customer")
@@ -233,7 +234,7 @@ def test_slices_have_their_rows_and_missing_values_a_slice(model, held):
     with pytest.raises(EvaluationError, match="3 values, and there are 284"):
         mk.evaluate(model, X, y, slices={"a": [1, 2, 3]})
     with pytest.raises(EvaluationError, match="list of names"):
-        mk.evaluate(model, X, y, slices="region")
+        mk.evaluate(model, X, y, slices=["region", 7])
 
 
 def test_a_slice_of_one_class_says_what_it_cannot_tell(model, held):
@@ -466,7 +467,7 @@ def test_a_rare_class_widens_an_average_by_its_share_only():
         truth = np.concatenate([np.repeat([0, 1], 200), np.full(rare, 2)])
         predicted = np.where(np.arange(len(truth)) % 5, truth, 0)
         rows = Answered("multiclass", truth, predicted, classes=(0, 1, 2))
-        each = task_metric("balanced_accuracy", "multiclass")
+        each = METRICS["multiclass"]["balanced_accuracy"]
         low, high = each.interval(each.measure(rows), rows)
         return high - low
 
@@ -537,6 +538,11 @@ def test_the_truth_of_a_regressor_is_finite_numbers(y, reason):
     model = mk.FunctionModel(lambda feeds: {"prediction": feeds["X"][:, 0]}, signature)
     with pytest.raises(EvaluationError, match=reason):
         mk.evaluate(model, np.ones((3, 1)), y)
+
+
+def test_a_path_is_opened_and_evaluated(package, model, held):
+    for path in (package, str(package)):
+        assert mk.evaluate(path, *held) == mk.evaluate(model, *held)
 
 
 def test_an_estimator_is_not_a_model(tumours):

@@ -102,6 +102,60 @@ def test_what_does_not_fit_is_said(folder, more, reason, capsys):
     assert reason in capsys.readouterr().err
 
 
+def sampled(folder):
+    """Rows as pandas gives them after a sample: their index is a column of Parquet."""
+    return pd.read_parquet(folder / "test.parquet").sample(frac=0.9, random_state=0)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "gate", "predict", "explain", "drift"])
+def test_every_command_reads_parquet_without_the_index_of_pandas(folder, tmp_path, capsys, command):
+    X = sampled(folder)[["a", "b"]]
+    labelled = sampled(folder)[["a", "b", "truth"]]
+    model = str(folder / "m.mk")
+    words = {
+        "evaluate": (labelled, "--data", "--label", "truth"),
+        "gate": (labelled, "--data", "--champion", model, "--label", "truth", "--margin", "0.1"),
+        "predict": (X, "--input"),
+        "explain": (X, "--input", "--row", "3", "--background", f"{tmp_path}/plain.csv"),
+        "drift": (X, "--current", "--reference", f"{tmp_path}/plain.csv"),
+    }[command]
+    frame, option, *more = words
+    X.to_csv(tmp_path / "plain.csv", index=False)
+    answers = []
+    for name in ("plain.csv", "unnamed.parquet", "named.pq"):
+        file = tmp_path / name
+        if name == "plain.csv":
+            frame.to_csv(file, index=False)
+        else:
+            frame.rename_axis("id" if name == "named.pq" else None).to_parquet(file)
+        status = main([command, model, option, str(file), *more])
+        answers.append((status, capsys.readouterr().out))
+        assert answers[-1] == answers[0]
+    assert answers[0][1]
+
+
+def test_explain_leaves_out_columns_as_every_other_command_does(folder, capsys):
+    words = ["explain", str(folder / "m.mk"), "--input", str(folder / "test.csv")]
+    words += ["--background", str(folder / "train.csv")]
+    assert main(words) == 1
+    assert "--extra ignore of a command" in capsys.readouterr().err
+    assert main([*words, "--extra", "ignore"]) == 0
+    assert capsys.readouterr().out.startswith("1 (margin)")
+
+
+@pytest.mark.parametrize("index", ["a", "customer", "truth"])
+def test_an_index_that_is_named_is_a_column(folder, tmp_path, capsys, index):
+    rows = sampled(folder)[["a", "b", "truth", "customer"]]
+    told = []
+    for name, frame in {"plain": rows, "index": rows.set_index(index)}.items():
+        file = tmp_path / f"{name}.parquet"
+        frame.to_parquet(file)
+        words = ["--data", str(file), "--label", "truth", "--clusters", "customer"]
+        assert main(["evaluate", str(folder / "m.mk"), *words]) == 0
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
+
+
 def test_a_file_that_is_no_parquet_is_said(folder, tmp_path, capsys):
     bad = tmp_path / "bad.parquet"
     bad.write_bytes(b"PAR0" * 10)

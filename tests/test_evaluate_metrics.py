@@ -9,11 +9,10 @@ import pytest
 from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression
 
-from modelkit.errors import EvaluationError
 from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.class_metrics import CLIP
 from modelkit.evaluation.intervals import standard_error, wilson
-from modelkit.evaluation.metrics import METRICS, task_metric
+from modelkit.evaluation.metrics import METRICS
 from modelkit.evaluation.paired import bootstrap
 from modelkit.evaluation.query_ranks import ndcg_by_query, precision_by_query, ranked
 from modelkit.evaluation.sums import Undefined
@@ -83,7 +82,7 @@ def clustering(n=200, seed=0):
 
 
 def value(answered, name):
-    return task_metric(name, answered.kind).measure(answered).value
+    return METRICS[answered.kind][name].measure(answered).value
 
 
 def test_figures_of_two_classes_are_those_of_sklearn():
@@ -218,7 +217,7 @@ SMOOTH = [
     ("answered", "name"), SMOOTH, ids=[f"{a.kind}-{name}" for a, name in SMOOTH]
 )
 def test_the_influence_is_the_derivative_by_the_weight(answered, name):
-    whole = task_metric(name, answered.kind).measure(answered)
+    whole = METRICS[answered.kind][name].measure(answered)
     assert whole.influence.sum() == pytest.approx(0, abs=1e-7)
     rel = 0.08 if name == "roc_auc" else 1e-3  # DeLong has n - 1 of each kind of row
     for row in (0, 7, 31):
@@ -342,11 +341,6 @@ def test_probabilities_that_are_too_extreme_have_a_low_slope(extreme):
     assert slope(extreme) == pytest.approx(slope(1.0) / extreme, rel=1e-5)
 
 
-def test_an_unknown_metric_is_refused_with_those_there_are():
-    with pytest.raises(EvaluationError, match="'mape' for the task 'regression'; it has mae, rmse"):
-        task_metric("mape", "regression")
-
-
 def test_calibrated_probabilities_have_no_calibration_error():
     rng = np.random.default_rng(0)
     found = []
@@ -366,7 +360,7 @@ def coverage(make, name, true, runs=250):
     held = 0
     for seed in range(runs):
         answered = make(seed)
-        each = task_metric(name, answered.kind)
+        each = METRICS[answered.kind][name]
         low, high = each.interval(each.measure(answered), answered)
         held += low <= true <= high
     return held / runs
@@ -396,7 +390,7 @@ def test_a_figure_at_its_bound_has_an_interval_all_the_same():
         told,
         (0, 1),
     )
-    each = task_metric("roc_auc", "binary")
+    each = METRICS["binary"]["roc_auc"]
     low, high = each.interval(each.measure(apart), apart)
     assert (low, high) == pytest.approx(wilson(3, 3))
 
@@ -404,7 +398,7 @@ def test_a_figure_at_its_bound_has_an_interval_all_the_same():
 def test_two_positive_rows_tell_little_however_many_are_negative():
     truth = np.arange(1000) < 2
     scores = np.linspace(1, 0, 1000)
-    each = task_metric("roc_auc", "binary")
+    each = METRICS["binary"]["roc_auc"]
     few = Answered("binary", truth.astype(int), scores=scores, classes=(0, 1))
     low, _ = each.interval(each.measure(few), few)
     assert low < 0.4
@@ -438,7 +432,7 @@ def test_unequal_weights_tell_less_than_as_many_rows():
     weights = np.where(np.arange(200) % 10, 0.01, 10.0)
     few = replace(equal, weights=weights)
     for name in ("accuracy", "f1", "log_loss", "roc_auc"):
-        each = task_metric(name, "binary")
+        each = METRICS["binary"][name]
         widths = []
         for rows in (equal, few):
             low, high = each.interval(each.measure(rows), rows)

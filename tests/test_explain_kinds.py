@@ -35,6 +35,7 @@ STRUCTURED = {  # what must be explained by structure, and by which
         "linear: LogisticRegression",
         "linear: LinearRegression", "linear: Ridge", "linear: Lasso", "linear: ElasticNet", "linear: BayesianRidge",
         "linear: HuberRegressor", "linear: PoissonRegressor", "linear: GammaRegressor",
+        "linear: SGDClassifier",  # of three classes, each against the rest
         "combinations: GridSearchCV", "calibrated: FixedThresholdClassifier", "several outputs: MultiOutputRegressor",
         "support vectors: LinearSVR",
     ],
@@ -51,7 +52,7 @@ ANY = [  # by whatever method, but right
     "combinations: OneVsRestClassifier", "combinations: BaggingClassifier", "boosting: AdaBoostRegressor",
     "calibrated: CalibratedClassifierCV, sigmoid", "several outputs: OneVsRestClassifier, multi-label",
     "several outputs: DecisionTreeClassifier", "combinations: VotingRegressor",
-    "discriminants: LinearDiscriminantAnalysis", "linear: SGDClassifier", "naive Bayes: GaussianNB",
+    "discriminants: LinearDiscriminantAnalysis", "naive Bayes: GaussianNB",
     "networks: MLPClassifier", "outliers: IsolationForest",
 ]  # fmt: skip
 

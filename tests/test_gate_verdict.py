@@ -293,6 +293,27 @@ def test_few_rows_that_both_answer_alike_promote_nothing(pair):
     assert found.rows_needed is not None or found["roc_auc"].rows_needed is None
 
 
+def test_a_candidate_that_looks_worse_is_not_sent_for_fewer_rows_than_there_are(pair):
+    """It read "some 990 rows would show it, of 1,500"."""
+    place = np.arange(1500)
+    y = np.tile([0, 1], 750)
+    found = mk.gate(*pair, right_or_wrong(place < 1495, place >= 15, y), y, margin=0.01)
+    check = found["accuracy"]
+    assert (found.decision, check.rows_needed < 1500) == ("inconclusive", True)
+    assert check.text.endswith(
+        "as good as the champion with a probability of 0.8: this one looks worse"
+    )
+    assert found.reason.endswith("1,500 rows were enough to show one as good as the champion")
+    more = replace(check, rows_needed=4000)
+    assert replace(found, checks=(more,)).reason.endswith(
+        "accuracy; about 4,000 rows would show it, and these are 1,500"
+    )
+    used = replace(check, estimate=0.001)  # but others have used the rows, and alpha
+    assert replace(found, checks=(used,)).reason.endswith(
+        "rows that no gate has used would show it"
+    )
+
+
 def test_checks_of_the_caller_count_like_others(pair, plain):
     robust = mk.Check("robust", "Does noise change few answers?", "fail", text="12 % changed")
     assert mk.gate(*pair, *plain, margin=0.05, checks=[robust]).decision == "block"

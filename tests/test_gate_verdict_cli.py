@@ -46,8 +46,6 @@ def test_the_status_tells_the_decision(folder, data, capsys):
 
 
 def test_errors_and_mistakes_have_statuses_of_their_own(folder, capsys):
-    assert main(arguments(folder, "--margin", "x")) == 1
-    assert "--margin: 'x' is no number" in capsys.readouterr().err
     assert main(arguments(folder, "--margin", "0.1", "--slice", "planet")) == 1
     assert main(arguments(folder, "--margin", "0.1", champion="none.mk")) == 1
     with pytest.raises(SystemExit) as caught:
@@ -94,9 +92,9 @@ def test_a_candidate_goes_from_the_gate_to_the_champion(folder, tmp_path, capsys
     assert main(moved) == 0
     assert "generation 2" in capsys.readouterr().out
     assert main(moved) == 3  # the champion that was judged is no longer there
-    assert main([*registry, *alias, "1.1.0", "--reason", "why"]) == 1
+    assert main([*registry, *alias, "1.1.0", "--reason", "why"]) == 2
     assert "with --expected, or with --verdict" in capsys.readouterr().err
-    assert main(["gate", *judged[1:3], "registry:churn@champion", *judged[6:]]) == 1
+    assert main(["gate", *judged[1:3], "registry:churn@champion", *judged[6:]]) == 2
 
 
 def test_a_shell_sees_the_status(folder):

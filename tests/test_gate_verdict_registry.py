@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modelkit as mk
+from modelkit.cli import main
 from modelkit.errors import Conflict, GateError, NotFound, RegistryError
 from modelkit.gating.holdout import counted_use, share_of_alpha
 
@@ -52,6 +53,29 @@ def test_an_alias_moves_by_a_verdict_on_what_it_named(place, rows):
     )
     assert now.version == "1.1.0"
     assert registry.history("churn")[-1].about == {"verdict": release.verdict}
+
+
+def test_a_verdict_is_added_once_by_registering_again(place, rows, tmp_path, capsys):
+    registry, candidate, _ = place
+    plain = registry.register(candidate, parents=["1.0.0"])
+    verdict = judged(registry, "registry:churn@1.1.0", rows)
+    with pytest.raises(RegistryError, match="the verdict is about the model"):
+        registry.register(registry.fetch("churn", "champion"), verdict=verdict)
+    file = tmp_path / "verdict.json"
+    file.write_text(verdict.to_json(), "utf-8")
+    for _ in range(2):  # the second time changes nothing
+        assert (
+            main(["registry", registry.url, "register", str(candidate), "--verdict", str(file)])
+            == 0
+        )
+    capsys.readouterr()
+    release = registry.release("churn", "1.1.0")
+    assert replace(release, verdict="") == plain
+    assert registry.kept("churn", "1.1.0", "verdict.json") == verdict.to_json().encode()
+    assert registry.register(candidate) == release == registry.versions("churn")[-1]
+    with pytest.raises(Conflict, match="is registered with verdict"):
+        registry.register(candidate, verdict=replace(verdict, seed=9))
+    assert registry.release("churn", "1.1.0") == release
 
 
 def test_an_alias_moves_by_no_other_verdict(place, rows):

@@ -30,7 +30,7 @@ from modelkit.errors import (
 from modelkit.metering import book, ledger, requests
 from modelkit.metering.layout import BOUNDS_NS, DURATIONS, zeros
 from modelkit.metering.ledger import BLOCK, BLOCKS, TURN, Place, blocks_of_turn
-from modelkit.metering.totals import OUTCOMES, outcome_of, sum_of
+from modelkit.metering.totals import OUTCOMES, outcome_of
 from modelkit.model import Model
 from modelkit.testing import check_model
 
@@ -221,7 +221,7 @@ def test_totals_add_up():
     meter.predict(np.ones((3, 2)))
     with pytest.raises(SignatureError):
         meter.predict("text")
-    both = sum_of([meter.totals(), meter.totals()])
+    both = meter.totals() + meter.totals()
     assert both.calls["ok"] == both.calls["signature"] == 2
     assert both.rows == 6
     assert str(both).startswith("2 calls answered, 6 rows, 2 signature")

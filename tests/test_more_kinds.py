@@ -23,6 +23,11 @@ INSIDE = {
     "FrozenEstimator",
     "KernelCenterer",
     "CatBoost",
+    # of imbalanced-learn: see test_convert_models.py
+    "BalancedBaggingClassifier",
+    "BalancedRandomForestClassifier",
+    "EasyEnsembleClassifier",
+    "RUSBoostClassifier",
 }
 
 

@@ -14,7 +14,7 @@ import modelkit as mk
 from modelkit import golden
 from modelkit.errors import ContainerError, IntegrityError, ManifestError, PackageError
 from modelkit.manifest import FORMAT
-from modelkit.package import container
+from modelkit.package import container, load
 
 
 def members_of(path):
@@ -92,6 +92,16 @@ def test_every_member_is_hashed(dense_mk):
         with pytest.raises(IntegrityError, match=name) as caught:
             mk.load(pack({**whole, name: bytes(changed)}))
         assert caught.value.member == name
+
+
+def test_what_keeps_a_member_from_being_hashed_keeps_the_package_shut(dense_mk):
+    whole = members_of(dense_mk)
+    gone = {name: memoryview(data) for name, data in whole.items()}
+    manifest = load.read_manifest(whole)
+    gone[manifest.files[0].path].release()
+    finish = load._start_hash(gone, manifest.files)
+    with pytest.raises(ValueError, match="released"):
+        finish()
 
 
 def test_members_and_manifest_must_agree(boosting_mk):
@@ -261,7 +271,8 @@ def test_a_package_of_each_format_version_opens_for_ever(version):
         assert model.signature.ignored == (("year",) if version == 6 else ())
         numbers = model.signature.inputs[1].columns
         assert numbers[0].nullable
-        assert numbers[0].finite == (version == 7)
+        assert numbers[0].finite == (version >= 7)
+        assert bool(model.signature.refusals) == (version == 8)
         assert model.verify() <= 1e-6
         row = {"island": None, "bill_length_mm": 50.0, "bill_depth_mm": None, "flipper_length_mm": 230.0,
                "body_mass_g": 5500.0, "sex": "male", **({"year": 2008} if version == 1 else {})}  # fmt: skip

@@ -18,15 +18,18 @@ from helpers.strangers import (
     Identity,
     Nearest,
     Ratio,
-    as_it_is,
     columns_apart,
+    in_capitals,
     in_order,
     kernel_of,
+    lagged,
+    raw_objective,
     vector,
     weights_of,
     words_of,
 )
 from lightgbm import LGBMClassifier
+from scipy.sparse import csr_matrix
 from sklearn.cluster import DBSCAN, AffinityPropagation, FeatureAgglomeration
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.datasets import load_iris
@@ -40,7 +43,7 @@ from sklearn.ensemble import (
     VotingClassifier,
 )
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
-from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.feature_selection import SelectFpr
 from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Matern, PairwiseKernel
@@ -61,6 +64,7 @@ from sklearn.neighbors import (
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
+    MaxAbsScaler,
     MinMaxScaler,
     OneHotEncoder,
     OrdinalEncoder,
@@ -133,14 +137,14 @@ CASES = {
     "a class derived from another": Case(Changed(), "Changed", "derived from LogisticRegression.*fit LogisticRegression itself"),
     "the same at the end of a pipeline": Case(in_steps(SCALED, ("clf", Changed())), "Changed", "fit LogisticRegression itself", LAST),
     "a transformer of one's own": Case(
-        in_steps(("ratio", Ratio()), CLASSIFIER), "Ratio", "of your own.*FunctionTransformer of numpy functions.*save those behind it",
+        in_steps(("ratio", Ratio()), CLASSIFIER), "Ratio", "of your own.*converters={Ratio: ...}.*FunctionTransformer of numpy functions.*save those behind it",
         "step 'ratio' (pipeline step 1 of 2)",
     ),
     "the same in a union": Case(
         in_steps(("both", FeatureUnion([("ratio", Ratio()), SCALED])), CLASSIFIER), "Ratio", "of your own",
         "step 'both' (pipeline step 1 of 2) > transformer 'ratio' of the FeatureUnion",
     ),
-    "a classifier of one's own": Case(Nearest(), "Nearest", "of your own, and has no converter: save the model"),
+    "a classifier of one's own": Case(Nearest(), "Nearest", "of your own, and has no converter: say what it computes with save.*Nearest.*or save the model"),
     "the same in a search": Case(
         GridSearchCV(in_steps(SCALED, CLASSIFIER), {"clf": [Nearest()]}, cv=2), "Nearest", "of your own", LAST
     ),
@@ -154,7 +158,7 @@ CASES = {
         f"{IN_PREP} > step 'order' (pipeline step 2 of 2)", FRAME,
     ),
     "a function of strings": Case(
-        beside("num", make_pipeline(FunctionTransformer(as_it_is), OneHotEncoder()), ["kind"]), "FunctionTransformer", "columns of strings",
+        beside("num", make_pipeline(FunctionTransformer(in_capitals), OneHotEncoder()), ["kind"]), "FunctionTransformer", "changes no letters",
         f"{IN_PREP} > step 'functiontransformer' (pipeline step 1 of 2)", FRAME,
     ),
     "a function that gives a vector": Case(FunctionTransformer(vector), "FunctionTransformer", r"add reshape\(-1, 1\)"),
@@ -194,6 +198,20 @@ CASES = {
     "no centres": Case(AffinityPropagation(max_iter=1), "AffinityPropagation", "found no centres.*fit it until"),
     "one class against the rest": Case(OneVsRestClassifier(LogisticRegression()), "OneVsRestClassifier", "fit it on rows of several", y=np.zeros(len(X), int)),
     "boosting of one class": Case(AdaBoostClassifier(n_estimators=2), "AdaBoostClassifier", "fit it on rows of several", y=np.zeros(len(X), int)),
+    "raw scores": Case(LGBMClassifier(n_estimators=2, objective=raw_objective, verbose=-1), "LGBMClassifier", "raw scores.*save its booster_", y=BINARY),
+    "raw scores as they are": Case(
+        in_steps(("clf", LGBMClassifier(n_estimators=2, objective=raw_objective, verbose=-1))), "LGBMClassifier", "raw scores", y=BINARY, format="joblib"
+    ),
+    "zeros of splines": Case(
+        make_pipeline(SplineTransformer(sparse_output=True), XGBClassifier(n_estimators=2)), "XGBClassifier",
+        "SplineTransformer stores some zeros.*sparse_output=False", "step 'xgbclassifier' (pipeline step 2 of 2)", y=BINARY,
+    ),
+    "zeros of hashes": Case(
+        make_pipeline(HashingVectorizer(n_features=8), MaxAbsScaler(), XGBClassifier(n_estimators=2)), "XGBClassifier",
+        "HashingVectorizer stores some zeros", "step 'xgbclassifier' (pipeline step 3 of 3)", TEXTS, LABELS,
+    ),
+    "sparse rows of XGBoost": Case(XGBClassifier(n_estimators=2), "", "csr_matrix; XGBoost takes what.*np.nan", y=BINARY, example=csr_matrix(X)),
+    "sparse rows of others": Case(LogisticRegression(), "", r"csr_matrix; pass X.toarray\(\)", example=csr_matrix(X)),
     "no tree": Case(XGBClassifier(n_estimators=0), "XGBClassifier", "no tree; train it", y=BINARY),
     # kinds that no graph answers
     "sparse components": Case(SparsePCA(2), "SparsePCA", "use PCA or TruncatedSVD"),
@@ -229,7 +247,7 @@ CASES = {
     # labels
     "labels of dates": Case(DummyClassifier(), "", r"labels must be.*y\.astype\(str\)", y=pd.to_datetime(["2026-01-01", "2026-01-02", "2026-01-03"]).to_numpy()[Y]),
     "an encoder that refuses others": Case(
-        make_pipeline(FunctionTransformer(as_it_is), OrdinalEncoder()), "FunctionTransformer", "columns of strings", rows=FRAME[["kind"]],
+        make_pipeline(FunctionTransformer(in_capitals), OrdinalEncoder()), "FunctionTransformer", "changes no letters", rows=FRAME[["kind"]],
         place="step 'functiontransformer' (pipeline step 1 of 2)",
     ),
     "a target that is encoded": Case(
@@ -249,7 +267,14 @@ CASES = {
     ),
     # examples
     "no rows": Case(LogisticRegression(), "", r"no rows; pass some", example=X[:0]),
-    "lists": Case(LogisticRegression(), "", "not a list", example=X.tolist()),
+    "lists of several lengths": Case(LogisticRegression(), "", "not a list", example=[[1.0], [1.0, 2.0]]),
+    "one record": Case(LogisticRegression(), "", r"a single record: pass a list of records", rows=FRAME[list("abcd")], example=dict.fromkeys("abcd", 1.0)),
+    "rows beside rows": Case(
+        make_pipeline(FunctionTransformer(lagged), LogisticRegression()), "", "depends on the rows beside it, as shift.*make such columns before", rows=FRAME[list("abcd")]
+    ),
+    "a search that fitted nothing": Case(
+        GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=2, refit=False), "GridSearchCV", r"refit=False\) fits no estimator.*refit=True"
+    ),
     "a column short": Case(make_pipeline(StandardScaler(), LogisticRegression()), "", r"lacks columns.*'d'", rows=FRAME[list("abcd")], example=FRAME[list("abc")]),
     "a column more": Case(LogisticRegression(), "", r"fit was not given: \['kind'\]", rows=FRAME[list("abcd")], example=FRAME),
     "another order": Case(LogisticRegression(), "", r"another order.*feature_names_in_", rows=FRAME[list("abcd")], example=FRAME[list("bacd")]),

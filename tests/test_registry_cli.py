@@ -43,20 +43,26 @@ def test_the_command_line_goes_the_same_way(tmp_path, packages, capsys):
     status, _, err = ask(*set_to)
     assert (status, "first" in err) == (3, True)
     assert ask(*alias, "1.1.0", "--expected", "#1", "--reason", "gate")[0] == 0
-    assert ask("list")[1] == "churn: champion 1.1.0"
-    assert len(json.loads(ask("list", "churn", "--json")[1])) == 2
+    assert ask("list")[1] == "churn: champion 1.1.0; versions 1.0.0, 1.1.0"
+    assert ask("retire", "churn@1.0.0", "--reason", "old")[0] == 0
+    first, second = json.loads(ask("list", "churn", "--json")[1])
+    assert (first["aliases"], first["retired"]) == ([], "old")
+    assert (second["aliases"], second["retired"]) == (["champion"], None)
+    first, second = ask("list", "churn")[1].splitlines()
+    assert (first.endswith("; retired: old"), second.endswith("; champion")) == (True, True)
     assert json.loads(ask("show", "churn@champion", "--json")[1])["aliases"] == ["champion"]
     assert "before 1.0.0: gate" in ask("history", "churn@champion")[1]
     status, path, _ = ask("fetch", "churn@champion", "--to", tmp_path / "here")
     assert mk.inspect(path).version == "1.1.0"
-    for wrong in (
-        ("show", "churn"),
-        ("show", "churn@9"),
-        (*alias, "1.0.0", "--expected", "#x", "--reason", "r"),
-        ("register", tmp_path / "absent.mk"),
+    for expected, wrong in (
+        (2, ("show", "churn")),
+        (2, (*alias, "1.0.0", "--expected", "#x", "--reason", "r")),
+        (2, (*alias, "1.0.0", "--reason", "r")),
+        (1, ("show", "churn@9")),
+        (1, ("register", tmp_path / "absent.mk")),
     ):
         status, _, err = ask(*wrong)
-        assert (status, err[:10]) == (1, "modelkit: ")
+        assert (status, err[:10]) == (expected, "modelkit: ")
 
 
 WORDS = (

@@ -12,7 +12,7 @@ from helpers.processes import passes_in_a_child
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
-from modelkit.errors import ClosedError, DeviceError, SignatureError
+from modelkit.errors import ClosedError, DeadlineExceeded, DeviceError, SignatureError
 from modelkit.replicas import FIRST_WAIT, LONGEST_WAIT, least_busy
 from modelkit.testing import check_model
 
@@ -139,6 +139,24 @@ def test_where_all_are_dead_the_caller_gets_the_error():
     with pytest.raises(DeviceError, match="alone"):
         replicas_of(Switch(DeviceError("alone"))).predict(ROWS)
     assert [replica.outstanding for replica in replicas.replicas] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("error", "aside"), [(ValueError("these rows"), False), (DeadlineExceeded("too late"), True)]
+)
+def test_one_that_finds_an_error_of_rows_works_again(error, aside):
+    """It stayed aside for its wait, though it had worked; a deadline tells of neither."""
+    lost = Switch(DeviceError("lost"))
+    replicas = replicas_of(lost, Switch())
+    time = [0.0]
+    replicas._clock = lambda: time[0]
+    replicas.predict(ROWS)
+    assert replicas.replicas[0].aside
+    lost.error = error
+    time[0] = FIRST_WAIT
+    with pytest.raises(type(error)):
+        replicas.predict(ROWS)
+    assert replicas.replicas[0].aside == aside
 
 
 def test_errors_of_rows_set_nobody_aside():

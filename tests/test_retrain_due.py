@@ -138,15 +138,6 @@ def test_a_policy_that_cannot_be_meant(values):
     assert repr(value)
 
 
-def test_a_policy_is_the_same_after_json():
-    rollout = mk.RolloutPolicy((mk.RolloutStage(0.05, units=100), mk.RolloutStage(0.5)))
-    for policy in (POLICY, mk.RetrainPolicy(rollout, schedule=7 * DAY, labels=500, budget=9)):
-        assert mk.RetrainPolicy.from_json(policy.to_json()) == policy
-    for text in ("", "[]", "{}", '{"rollout": null, "speed": 3}', '{"rollout": {}}'):
-        with pytest.raises((RetrainError, mk.errors.RolloutError)):
-            mk.RetrainPolicy.from_json(text)
-
-
 def test_alarms_of_several_workers_about_one_thing_are_one():
     workers = [report(alarm(at=START + n, row=n), alarm("changed", at=START)) for n in (30, 10, 20)]
     found = standing_of(alarms_of(workers), (), 0.0, START + 100)

@@ -70,6 +70,10 @@ def test_start_says_how_many_requests_it_may_take(command, registry):
     assert policy.guards == (mk.Guard("errors", floor=0.05),)
     _, text = command("status", "churn")
     assert "stage: 1 of 2, share 0.5" in text
+    assert (
+        "note: no process has written what it counted: each does with its first call after 10 s"
+        in text
+    )
 
 
 def test_a_policy_comes_from_a_file(command, registry, tmp_path):
@@ -77,7 +81,7 @@ def test_a_policy_comes_from_a_file(command, registry, tmp_path):
     file = tmp_path / "policy.json"
     file.write_text(policy.to_json(), "utf-8")
     words = ("start", "churn@1.1.0", "--policy", str(file), "--reason", "test")
-    assert command(*words, "--alpha", "0.1")[0] == 1
+    assert command(*words, "--alpha", "0.1")[0] == 2
     assert command(*words)[0] == 0
     assert mk.RolloutPolicy.from_json(registry.state("churn").rollout.policy) == policy
 
@@ -90,25 +94,24 @@ def test_the_usual_guards_and_times(command, registry):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "told", "status"),
     [
-        (("start", "churn", "--stage", "0.5", "--reason", "r"), "names no version"),
-        (("start", "churn@1.1.0", "--stage", "half", "--reason", "r"), "SHARE"),
-        (("start", "churn@1.1.0", "--stage", "0.5:soon", "--reason", "r"), "no time"),
-        (("start", "churn@1.1.0", "--stage", "2", "--reason", "r"), "from 0 to 1"),
-        (("start", "churn@1.1.0", "--stage", "0.5", "--guard", "loss", "--reason", "r"), "margin"),
-        (("start", "churn@1.1.0", "--stage", "0.5", "--guard", "errors:best=1", "--reason", "r"), "best"),
-        (("start", "churn@9", "--stage", "0.5", "--reason", "r"), "has no churn@9"),
-        (("start", "churn@narrow", "--stage", "0.5", "--reason", "r"), "in place of the champion"),
-        (("promote", "churn", "--reason", "r"), "no rollout of churn is under way"),
-        (("rollback", "other", "--reason", "r"), "has no model 'other'"),
-        (("status", "other"), "has no model 'other'"),
+        (("start", "churn", "--stage", "0.5", "--reason", "r"), "names no version", 2),
+        (("start", "churn@1.1.0", "--stage", "half", "--reason", "r"), "SHARE", 2),
+        (("start", "churn@1.1.0", "--stage", "0.5:soon", "--reason", "r"), "no time", 2),
+        (("start", "churn@1.1.0", "--stage", "2", "--reason", "r"), "from 0 to 1", 2),
+        (("start", "churn@1.1.0", "--stage", "0.5", "--guard", "loss", "--reason", "r"), "margin", 2),
+        (("start", "churn@1.1.0", "--stage", "0.5", "--guard", "errors:best=1", "--reason", "r"), "best", 2),
+        (("start", "churn@9", "--stage", "0.5", "--reason", "r"), "has no churn@9", 1),
+        (("start", "churn@narrow", "--stage", "0.5", "--reason", "r"), "in place of the champion", 1),
+        (("promote", "churn", "--reason", "r"), "no rollout of churn is under way", 1),
+        (("rollback", "other", "--reason", "r"), "has no model 'other'", 1),
+        (("status", "other"), "has no model 'other'", 1),
     ],
 )  # fmt: skip
-def test_what_it_refuses(command, registry, words, told):
-    status, text = command(*words)
-    assert status == 1
-    assert told in text
+def test_what_it_refuses(command, registry, words, told, status):
+    found, text = command(*words)
+    assert (found, told in text) == (status, True)
     assert registry.state("churn").rollout is None
 
 
@@ -132,6 +135,11 @@ def test_a_decision_by_hand(command, registry, verb, champion):
     _, told = command("status", "churn", "--json")
     assert (told["decision"], told["reason"], told["under_way"]) == (verb, "by hand", False)
     assert told["share"] == 0
+    _, text = command("status", "churn")
+    ended, note, decision, stage, *_ = text.splitlines()
+    assert ended == "ended: churn 1.1.0 against churn 1.0.0"
+    assert note == f"note: it has ended, and churn {champion} answers everything"
+    assert (decision, stage) == (f"decision: {verb}: by hand", "stage: 1 of 2")
 
 
 def test_moving_the_champion_by_hand_ends_it(command, registry):
@@ -139,7 +147,8 @@ def test_moving_the_champion_by_hand_ends_it(command, registry):
     registry.set_alias("churn", "champion", "1.1.0", expected="1.0.0", reason="by hand")
     _, told = command("status", "churn", "--json")
     assert not told["under_way"]
-    assert told["notes"] == ["it has ended: the champion was set by hand"]
+    assert told["notes"] == ["it has ended, and churn 1.1.0 answers everything"]
+    assert (told["decision"], told["reason"]) == ("none", "the champion was set by hand")
 
 
 def test_status_is_what_the_processes_counted(command, registry, tmp_path):
@@ -175,12 +184,20 @@ def test_serve_takes_a_name_in_a_registry():
     assert serve_settings(environ=held).registry == "s3://bucket/models"
 
 
+def test_serve_takes_the_digests_that_may_be_followed():
+    words = ("churn", "--registry", "models", "--allow", "joblib")
+    assert serve_settings(*words).digest is None
+    assert serve_settings(*words, "--digest", "a", "--digest", "b").digest == ("a", "b")
+    assert serve_settings(*words, environ={"MODELKIT_DIGEST": "a b"}).digest == ("a", "b")
+    blank = serve_settings(*words, environ={"MODELKIT_DIGEST": " "})
+    assert blank.digest == ()  # none is trusted: not the same as None, which is for any
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (("--registry", "models"), "give the name"),
         (("churn@canary", "--registry", "models"), "follows the alias 'champion'"),
-        (("churn", "--registry", "models", "--digest", "0" * 64), "leave out"),
         (("churn", "--registry", "models", "--poll", "0"), "--poll"),
     ],
 )

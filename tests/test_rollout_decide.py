@@ -141,6 +141,9 @@ def test_a_policy_is_written_and_read():
     assert stages_of(0.05, None, stages[0]) == (stages[0], mk.RolloutStage(0.05))
     with pytest.raises(RolloutError, match="cannot be read"):
         mk.RolloutPolicy.from_json('{"stages": 3}')
+    twice = policy.to_json().replace('"alpha": 0.02', '"alpha": 0.5, "alpha": 0.02')
+    with pytest.raises(RolloutError, match="alpha"):
+        mk.RolloutPolicy.from_json(twice)
     marked = mk.RolloutPolicy((HALF,), (mk.Guard("odd", mark=lambda outputs: False),))
     with pytest.raises(RolloutError, match="no registry can keep"):
         marked.to_json()
@@ -368,10 +371,12 @@ def test_late_counts_of_an_earlier_stage_are_weighed_with_its_share():
 def test_a_key_that_several_processes_complete_counts_once():
     evidence = StreamEvidence("errors", mk.Guard("errors"), whole=False)
     done = (KeyDone(1, False, {}), KeyDone(2, True, {"errors": 0.5}), KeyDone(2, True, {}))
-    evidence.tick(HALF, Counts(done=done))
-    assert evidence._key_shares.count == 1
-    evidence.tick(HALF, Counts(done=(KeyDone(1, False, {}), KeyDone(2, True, {}))))
-    assert evidence._key_shares.count == 1
+    once = StreamEvidence("errors", mk.Guard("errors"), whole=False)
+    once.tick(HALF, Counts(done=done[:2]))
+    assert once._key_shares.log_worse > 0
+    for again in (done, done[1:]):
+        evidence.tick(HALF, Counts(done=again))
+        assert evidence._key_shares.log_worse == once._key_shares.log_worse
 
 
 def labels_of(rng, tick, arms, gap):

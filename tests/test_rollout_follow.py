@@ -23,6 +23,7 @@ from modelkit.cli import main
 from modelkit.errors import (
     ClosedError,
     Conflict,
+    IntegrityError,
     NotFound,
     PackageError,
     RegistryError,
@@ -193,29 +194,70 @@ def test_a_load_that_fails_changes_nothing_and_says_so(registry, packages, tmp_p
     rollout.close()
 
 
-def test_a_joblib_package_is_not_followed_and_the_error_says_what_to_do(registry, tmp_path):
+@pytest.fixture
+def pickled(registry, tmp_path):
+    """The digests of a version of a graph and of two of joblib, which are registered."""
+    digests = [registry.release("churn", "1").digest]
+    for at, version in enumerate(("j", "k")):
+        model = LogisticRegression(C=2.0 + at).fit(X, Y)
+        path = tmp_path / f"{version}.mk"
+        made = mk.save(model, path, example=X, name="churn", version=version, format="joblib")
+        registry.register(path)
+        digests.append(made.digest)
+    return digests
+
+
+def test_a_joblib_package_is_not_followed_and_the_error_says_what_to_do(registry, pickled):
     """Opening it runs code, and whoever sets an alias has not been trusted by this process."""
-    model = LogisticRegression().fit(X, Y)
-    path = tmp_path / "j.mk"
-    made = mk.save(model, path, example=X, name="churn", version="j", format="joblib")
-    registry.register(path)
     rollout = mk.Rollout(registry, "churn", allow={"joblib"}, **QUICK)
     champion(registry, "j", "1")
-    with pytest.raises(
-        UntrustedError, match=r"churn j is a joblib package.*Save the model as ONNX"
-    ):
+    with pytest.raises(UntrustedError, match=r"churn j is a joblib package.*digest=\[") as caught:
         rollout.refresh()
+    assert len(caught.value.missing) == 1
     assert served(rollout) == "1"
     rollout.close()
-    for options in ({}, {"allow": {"joblib"}}):
-        with pytest.raises(UntrustedError, match="no Rollout of a registry opens"):
+    for options in ({}, {"allow": {"joblib"}}, {"digest": pickled}):
+        with pytest.raises(UntrustedError, match="churn j is a joblib package"):
             mk.Rollout(registry, "churn", **options, **QUICK)
-    with pytest.raises(TypeError, match="takes no digest="):
-        mk.Rollout(registry, "churn", digest=made.digest, allow={"joblib"}, **QUICK)
-    # Whoever trusts one passes it.
-    opened = registry.load("churn", "j", digest=made.digest, allow={"joblib"})
-    by_hand = mk.Rollout(registry.load("churn", "1"), opened, share=1.0)
-    assert served(by_hand) == "j"
+
+
+def test_a_rollout_of_what_cannot_answer_in_place_of_the_champion_does_not_begin(registry):
+    """It was under way for ever, and no process took part."""
+    with pytest.raises(
+        RolloutError, match="churn narrow cannot answer in place of the champion, 1"
+    ):
+        registry.start_rollout("churn", "narrow", LONG, reason="try")
+    assert (registry.state("churn").rollout, registry.generation("churn")) == (None, 1)
+
+
+def test_versions_of_the_digests_that_are_trusted_are_followed_and_no_other(registry, pickled):
+    graph, first, second = pickled
+    digests = [graph, f"sha256:{first.upper()}"]
+    trusting = {"allow": {"joblib"}, "digest": digests, "poll": QUICK["poll"]}
+    rollout = mk.Rollout(registry, "churn", **trusting)
+    registry.start_rollout("churn", "j", LONG, reason="try")
+    until(lambda: served(rollout) == "j")
+    rollout.promote()
+    assert (served(rollout), rollout.failures) == ("j", 0)
+    pickle.loads(pickle.dumps(rollout)).close()
+    heard = []
+    stop = events.subscribe(heard.append, events.NotFollowed)
+    registry.start_rollout("churn", "k", LONG, reason="try")
+    with pytest.raises(IntegrityError, match=f"churn k has digest {second}, which is not among"):
+        rollout.refresh()
+    assert (heard[0].version, served(rollout), rollout.under_way) == ("k", "j", False)
+    champion(registry, "2", "j")  # nor a graph that is not in the list
+    with pytest.raises(IntegrityError, match="churn 2 has digest"):
+        rollout.refresh()
+    stop()
+    assert served(rollout) == "j"
+    rollout.close()
+    for nobody in ([], [second], second):
+        with pytest.raises(IntegrityError, match="churn 2 has digest"):
+            mk.Rollout(registry, "churn", **{**trusting, "digest": nobody})
+    champion(registry, "k", "2")
+    with mk.Rollout(registry, "churn", **{**trusting, "digest": second}) as other:
+        assert served(other) == "k"
 
 
 @pytest.mark.parametrize("on_trial", [False, True])

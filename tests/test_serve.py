@@ -44,13 +44,20 @@ def test_arguments_come_before_the_environment_and_that_before_the_defaults():
         "PORT": "81",
         "WEB_CONCURRENCY": "3",
     }
-    told = Settings("b.mk", digest="d", host=environ["HOST"], port=81, workers=3, tokens="t")
+    told = Settings("b.mk", digest=("d",), host=environ["HOST"], port=81, workers=3, tokens="t")
     assert settings(**environ) == told
     asked = settings(
         "a.mk", "--digest", "e", "--tokens", "u", "--host", "::1", "--port", "82", "--workers", "1",
         "--allow", "joblib", "--allow", "com.example", "--name", "n", "--drain", "0.5", **environ,
     )  # fmt: skip
-    changed = {"digest": "e", "tokens": "u", "host": "::1", "port": 82, "workers": 1, "drain": 0.5}
+    changed = {
+        "digest": ("e",),
+        "tokens": "u",
+        "host": "::1",
+        "port": 82,
+        "workers": 1,
+        "drain": 0.5,
+    }
     allow = frozenset(["joblib", "com.example"])
     assert asked == replace(told, package="a.mk", name="n", allow=allow, **changed)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import modelkit as mk
-from modelkit.errors import ConversionError, SignatureError
+from modelkit.errors import BatchError, ConversionError, SignatureError
 from modelkit.testing import check_model
 
 torch = pytest.importorskip("torch")
@@ -197,3 +197,49 @@ def test_a_module_that_refuses_one_row_is_refused(tmp_path):
     ):
         save(module, tmp_path / "m.mk")
     assert list(tmp_path.iterdir()) == []
+
+
+class Looked(nn.Module):
+    """Looks codes up in one of the ways that torch has."""
+
+    def __init__(self, look_up):
+        super().__init__()
+        self.table, self.bag, self.linear = (
+            nn.Embedding(8, 4),
+            nn.EmbeddingBag(8, 4),
+            nn.Linear(4, 2),
+        )
+        self.look_up = look_up
+
+    def forward(self, codes):
+        return self.linear(self.look_up(self, codes))
+
+
+@pytest.mark.parametrize(
+    "look_up",
+    [
+        lambda m, codes: m.table(codes).mean(1),
+        lambda m, codes: m.table(codes[:, 0]) + m.table(codes[:, 1] * 2 - codes[:, 1]),
+        lambda m, codes: m.bag(codes),
+        lambda m, codes: torch.index_select(m.table.weight, 0, codes[:, 1]),
+        lambda m, codes: torch.gather(m.table.weight[:, 0].expand(len(codes), 8), 1, codes).repeat(1, 2),
+        lambda m, codes: nn.functional.one_hot(codes[:, 1], 8).float() @ m.table.weight,
+        lambda m, codes: m.table.weight[codes[:, 1]],
+    ],
+    ids=["table", "computed", "bag", "index_select", "gather", "one_hot", "from the end"],
+)  # fmt: skip
+def test_an_index_that_torch_refuses_is_refused(look_up, tmp_path):
+    module = Looked(look_up).eval()
+    codes = np.arange(32).reshape(16, 2) % 8
+    save(module, tmp_path / "m.mk", codes)
+    with mk.load(tmp_path / "m.mk") as model:
+        for code in (-1, 8, 7, -(2**40)):
+            rows = codes[:5].copy()
+            rows[3, 1] = code
+            try:
+                expected = module(torch.from_numpy(rows)).detach().numpy()
+            except Exception:  # noqa: BLE001 - whatever torch calls it
+                with pytest.raises((SignatureError, BatchError), match=r"row 3: |invalid index"):
+                    model.predict(rows)
+            else:
+                assert np.allclose(model.predict(rows), expected, atol=1e-5)

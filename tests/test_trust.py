@@ -303,6 +303,22 @@ def test_a_joblib_package_needs_a_digest_and_a_word(joblib_mk):
         assert all(word in str(caught.value) for word in missing)
     for allow in (ALLOW, ["joblib"], ("joblib", "com.example"), frozenset(ALLOW)):
         mk.load(joblib_mk, digest=f"sha256:{digest}", allow=allow).close()
+        mk.load(joblib_mk, digest=["0" * 64, digest.upper()], allow=allow).close()
+
+
+@pytest.mark.parametrize(
+    ("digest", "error", "words"),
+    [
+        ([], IntegrityError, "not the absent one that was asked for"),
+        (["0" * 64], IntegrityError, f"not the {'0' * 64} that was asked for"),
+        (["0" * 64, "1" * 64], IntegrityError, "not one of the 2 that were asked for"),
+        ([b"0" * 64], TypeError, "digest is a text of 64"),
+        (7, TypeError, "not a int: 7"),
+    ],
+)
+def test_digests_of_others_open_nothing(joblib_mk, digest, error, words):
+    with pytest.raises(error, match=words):
+        mk.load(joblib_mk, digest=digest, allow=ALLOW)
 
 
 def test_another_digest_is_refused_before_anything_else(joblib_mk, bomb):

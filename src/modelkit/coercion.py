@@ -187,7 +187,10 @@ class Coercion:
         if not X:
             return self._no_rows()
         texts = len(self.names) == 1 and self._rules[0][0].text and self._has_columns
-        return self._from_columns([list(X)]) if texts and all(map(_is_text, X)) else None
+        if texts and all(map(_is_text, X)):
+            return self._from_columns([list(X)])
+        array = frames.array_of_lists(X)
+        return None if array is None else self.coerce(array)
 
     def _no_rows(self) -> Feeds | None:
         """Tensors of no rows; None where their number is fixed."""
@@ -208,6 +211,9 @@ class Coercion:
             return {self._name: X}
         if X.ndim < min(2, len(self._inputs[0].shape)):
             frames.refuse_single(X)
+        places = self._named.in_array(X.shape[1]) if X.ndim == 2 else []
+        if places:
+            return self.coerce(X[:, places])
         if len(self._inputs) == 1:
             return self._from_tensors({self._name: X})
         if not all(len(spec.columns) == 1 for spec in self._inputs):

@@ -1,4 +1,4 @@
-"""Rows of a CSV file, each cell parsed to the type of its column."""
+"""Rows of a file: of Parquet, or of CSV, each cell parsed to the type of its column."""
 
 from __future__ import annotations
 
@@ -10,10 +10,28 @@ from pathlib import Path
 from typing import Any
 
 from modelkit.errors import SignatureError
+from modelkit.frames import read_parquet
 from modelkit.signature import Signature
 from modelkit.spec import Column, TensorSpec
 
 Parse = Callable[[str], Any]
+PARQUET = (".parquet", ".pq")
+
+
+def read_rows(path: str, signature: Signature, named: Collection[str | None] = ()) -> Any:
+    """The rows of a file as a Model takes them: a table of Arrow for Parquet, records for CSV.
+
+    The index that pandas puts into Parquet is left out, unless the model takes a column of its
+    name, or it is among `named`, the columns that somebody asks for.
+
+    Raises SignatureError for a file without rows, or of another form.
+    """
+    if not path.lower().endswith(PARQUET):
+        return read_csv(path, signature)
+    table = read_parquet(path, {*named, *signature.ignored, *names_of(signature)})
+    if not len(table):
+        raise SignatureError(f"{path} has no rows")
+    return table
 
 
 def read_csv(path: str, signature: Signature) -> list[dict[str, Any]]:
@@ -36,20 +54,23 @@ def read_csv(path: str, signature: Signature) -> list[dict[str, Any]]:
     return [_parse_record(header, row, known, number) for number, row in enumerate(rows)]
 
 
-def known_columns(
-    records: list[dict[str, Any]],
-    signature: Signature,
-    more: Collection[str] = (),
-) -> list[dict[str, Any]]:
-    """Records without the columns that the model does not take, but for those in `more`.
+def known_columns(rows: Any, signature: Signature, more: Collection[str] = ()) -> Any:
+    """Rows of `read_rows` without the columns that the model does not take, but for those in `more`.
 
     Such columns may be keys of rows, which differ in any two files.
     """
-    known = {*more} | {column.name for spec in signature.inputs for column in spec.columns}
+    known = {*more} | names_of(signature)
     if not known.difference(more):
-        return records
-    kept = [name for name in records[0] if name in known]
-    return [_keep(record, kept) for record in records]
+        return rows
+    if not isinstance(rows, list):
+        return rows.select([name for name in rows.column_names if name in known])
+    kept = [name for name in rows[0] if name in known]
+    return [_keep(record, kept) for record in rows]
+
+
+def names_of(signature: Signature) -> set[str]:
+    """The columns that a model reads."""
+    return {column.name for spec in signature.inputs for column in spec.columns}
 
 
 def _keep(record: dict[str, Any], names: list[str]) -> dict[str, Any]:
@@ -64,7 +85,9 @@ def _read_cells(path: str) -> tuple[list[str], list[list[str]]]:
             header = next(rows, [])
             return header, [row for row in rows if row]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise SignatureError(f"{path} is not CSV in UTF-8: {error}") from error
+        raise SignatureError(
+            f"{path} is not CSV in UTF-8: {error}; the name of a file of Parquet ends in {PARQUET[0]}"
+        ) from error
 
 
 def _parse_record(

@@ -86,6 +86,8 @@ class IntegrityError(PackageError):
 class UntrustedError(PackageError):
     """A package that could run code when opened; `missing` lists what the caller must pass."""
 
+    missing: tuple[str, ...] = ()
+
 
 class GraphError(PackageError):
     """An ONNX graph that a package may not contain, or that disagrees with its manifest."""

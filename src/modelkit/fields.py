@@ -83,8 +83,10 @@ def read_json(
 ) -> object:
     """Any JSON value whose strings are valid text and whose integers fit 64 bits.
 
-    Raises ValueError.
+    Scalars of numpy are the values of Python that they hold. Raises ValueError.
     """
+    if isinstance(value, np.generic):  # a number, boolean or text of numpy
+        value = value.item()
     if depth > MAX_JSON_DEPTH:
         raise ValueError(f"{where} nests deeper than {MAX_JSON_DEPTH} levels")
     if isinstance(value, dict):

@@ -7,7 +7,7 @@ No frame library is imported to find out what an object is: if it is one of thei
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import isnan
 from operator import itemgetter
 from pathlib import Path
@@ -58,6 +58,17 @@ def _is_scalar(value: object) -> bool:
     )
 
 
+def array_of_lists(X: Any) -> Array | None:
+    """Rows that are lists of numbers as an array; None for anything else."""
+    if not all(isinstance(row, list | tuple) for row in X):
+        return None
+    try:
+        array = np.asarray(X)
+    except ValueError:  # rows of several lengths
+        return None
+    return array if array.dtype.kind in "biuf" else None
+
+
 def read_frame(X: object) -> NamedColumns:
     """The column names of `X`, and its columns in a form that `as_column` takes.
 
@@ -84,7 +95,10 @@ def _unreadable(fix: str) -> SignatureError:
 def _what_to_pass(X: Any) -> str:
     what = type(X).__name__
     if hasattr(X, "toarray"):
-        return f"a sparse {what}; pass X.toarray()"
+        return (
+            f"a sparse {what}; pass X.toarray(), with NaN for its zeros if the model is of XGBoost and was "
+            "fitted on sparse rows"
+        )
     if is_a(X, "polars", "LazyFrame"):
         return "a polars LazyFrame; pass X.collect()"
     if not isinstance(X, list | tuple):
@@ -275,8 +289,8 @@ def _read_arrow(X: Any) -> NamedColumns:
     return list(table.column_names), list(table.columns)
 
 
-def read_parquet(path: str) -> dict[str, Any]:
-    """The columns of a Parquet file by name.
+def read_parquet(path: str, named: Collection[str | None]) -> Any:
+    """A Parquet file as a table of Arrow, without an index of pandas, but for what is `named`.
 
     Raises SignatureError for a file of another form, OSError for one that cannot be read.
     """
@@ -288,8 +302,9 @@ def read_parquet(path: str) -> dict[str, Any]:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:
         raise SignatureError(f"{path} is not Parquet: {error}") from error
-    names, columns = _read_arrow(table)
-    return dict(zip(names, columns, strict=True))
+    index = (table.schema.pandas_metadata or {}).get("index_columns", ())
+    stored = [level for level in index if isinstance(level, str)]  # a range is a dict
+    return table.drop_columns([level for level in stored if level not in named])
 
 
 def _from_arrow(column: Any) -> Array:

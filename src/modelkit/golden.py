@@ -37,6 +37,7 @@ SIZES = (
     (1, 320),
     (1, 640),
 )
+MOST_CODES = 64  # values of a column that are taken for codes
 LONGEST_TERM = 64  # letters of a term that texts are drawn from
 
 
@@ -96,7 +97,17 @@ def _draw_all(
         axis = spec.shape.index(signature.row_dim) if counts else None
         between = _range(example[spec.name], axis) if spec.dtype != "string" else None
         feeds[spec.name] = _draw(spec, shape, between, rng)
+        if signature.refusals and spec.columns and spec.dtype != "string":
+            _draw_codes(feeds[spec.name], example[spec.name], rng)
     return feeds
+
+
+def _draw_codes(drawn: Array, example: Array, rng: np.random.Generator) -> None:
+    """Draw anew each column of an example of few values: a step may refuse all but these."""
+    for at, column in enumerate(example.T):
+        values = np.unique(column[np.isfinite(column)])
+        if 0 < len(values) <= min(MOST_CODES, len(column) // 2):
+            drawn[:, at] = rng.choice(values, len(drawn))
 
 
 def draw_texts(vocabulary: Sequence[str], rows: int) -> Array:

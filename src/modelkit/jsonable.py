@@ -20,7 +20,7 @@ def parse_json(text: str) -> Any:
     """
     return json.loads(
         text,
-        object_pairs_hook=_distinct_keys,
+        object_pairs_hook=distinct_keys,
         parse_constant=_no_constant,
         parse_float=_finite_number,
     )
@@ -40,7 +40,8 @@ def parse_record(text: str, schema: str) -> dict[str, Any]:
     return plain
 
 
-def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises ValueError for a key that stands twice."""
     plain = dict(pairs)
     if len(plain) < len(pairs):
         raise ValueError(f"a key appears twice among {[key for key, _ in pairs]}")

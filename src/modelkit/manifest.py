@@ -21,7 +21,7 @@ from modelkit.signature import Signature
 from modelkit.texts.vectorizer import Texts
 
 # Readers refuse fields that they do not know, so every new field raises it; see docs/packaging.md.
-FORMAT = 7
+FORMAT = 8
 MAX_MANIFEST_BYTES = 1 << 20
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 VERSION_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
@@ -261,6 +261,7 @@ class Manifest:
             "made with": _with_versions(self.versions),
             "classes": html.some(self.signature.classes or ()),
             "ignored": html.some(self.signature.ignored),
+            "refuses rows": "; ".join(self.signature.refusals),
             "metadata": "",
         }
         if self.metadata:
@@ -363,11 +364,11 @@ def check_metadata(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ManifestError(f"metadata must be a dict, got {type(value).__name__}")
     try:
-        checked = fields.read_json(value, "metadata")
+        checked: Any = fields.read_json(value, "metadata")
     except ValueError as error:
         raise ManifestError(str(error)) from None
     try:
         json.dumps(checked, allow_nan=False)
     except ValueError:
         raise ManifestError("metadata holds NaN or an infinity, which JSON cannot hold") from None
-    return dict(value)
+    return checked  # type: ignore[no-any-return]  # a dict, as the value is

@@ -113,8 +113,9 @@ class Model(ABC):
     ) -> Array:
         """Class probabilities, shape (n, len(classes)), columns in the order of `classes_`.
 
-        It takes what `run` takes, and raises what that raises; SignatureError too for a model
-        without classes or probabilities, and for one of several labels.
+        A mixture has those of its components, which its labels number from 0. It takes what `run`
+        takes, and raises what that raises; SignatureError too for a model without classes or
+        probabilities, and for one of several labels.
         """
         signature = self.signature
         if not signature.has_probabilities:

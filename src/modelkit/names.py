@@ -63,6 +63,15 @@ class ColumnNames:
             self._last_order = (names, order)
         return order
 
+    def in_array(self, width: int) -> list[int]:
+        """The positions of our columns in an array that has those that are not read as well.
+
+        Empty where the names are no positions, and for an array of another width.
+        """
+        if not self._ignored or self._ignored.union(self.wanted) != set(map(str, range(width))):
+            return []
+        return [int(name) for name in self.wanted]
+
     def without_spare(self, X: Any) -> Any:
         """A dict or records without the names that are not read; X itself where it has none."""
         if isinstance(X, Mapping):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from modelkit.device import Placement
-from modelkit.errors import ClosedError, DeviceError, SignatureError
+from modelkit.errors import ClosedError, DeadlineExceeded, DeviceError, Overloaded, SignatureError
 from modelkit.forks import watch
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs
@@ -17,6 +17,7 @@ from modelkit.signature import Feeds, Signature
 from modelkit.wrapper import Wrapper, check_is_model
 
 LOST = (DeviceError, ClosedError)  # errors of the replica, and not of the rows
+UNANSWERED = (DeadlineExceeded, Overloaded)  # errors that tell of neither
 FIRST_WAIT = 1.0  # seconds until a replica that failed is tried again; doubled at each failure
 LONGEST_WAIT = 60.0
 NEVER = float("inf")
@@ -296,14 +297,16 @@ class Replicas(Model):
     ) -> None:
         with self._lock:
             place.outstanding -= rows
-            if error is None:
-                place.calls += 1
-                place.retry = -NEVER
-                place.wait = FIRST_WAIT
-            elif isinstance(error, LOST):
+            place.calls += error is None
+            if isinstance(error, LOST):
                 place.failures += 1
                 place.retry = self._clock() + place.wait
                 place.wait = min(2 * place.wait, LONGEST_WAIT)
+            elif error is None or (
+                isinstance(error, Exception) and not isinstance(error, UNANSWERED)
+            ):  # an error of the rows was found by a replica that works
+                place.retry = -NEVER
+                place.wait = FIRST_WAIT
 
     def after_fork(self) -> None:
         """In the child of a fork, no run is under way, and no thread holds the lock."""

@@ -13,6 +13,7 @@ import numpy as np
 from modelkit.cast import MISSING, Array
 from modelkit.coercion import Block, Coercion, Feeds
 from modelkit.errors import SignatureError
+from modelkit.refusing import REFUSED
 from modelkit.schema import request_schema
 from modelkit.spec import AS_OBJECTS, MIXED, ZONE, TensorSpec, check_text, numpy_dtype
 
@@ -41,6 +42,9 @@ class Signature:
     "ignore" rather than "refuse": that is how a caller wants rows to be read, and no part of the
     model, so it is neither compared nor kept in a package.
 
+    `refusals` are the reasons for which the graph refuses rows that every column allows, as its
+    source does; it then has one output more, which says so.
+
     Raises SignatureError for duplicate names and for a primary output that does not exist.
     """
 
@@ -50,6 +54,7 @@ class Signature:
     classes: tuple[Any, ...] | None = None
     ignored: tuple[str, ...] = ()
     extra: str = field(default="refuse", repr=False, compare=False)
+    refusals: tuple[str, ...] = ()
 
     # Derived once, because every call reads them.
     output_names: tuple[str, ...] = field(init=False, repr=False, compare=False)
@@ -70,9 +75,13 @@ class Signature:
         check_extra(self.extra)
         derive("output_names", output_names)
         derive("primary", _primary(self.primary, output_names))
+        for reason in self.refusals:
+            check_text("reason", reason)
         for label in self.classes or ():
             check_text("class", label)
-        derive("has_probabilities", self.classes is not None and "probabilities" in output_names)
+        # A mixture has those of its components, and the scores that no classifier gives.
+        counted = self.classes is not None or "score_samples" in output_names
+        derive("has_probabilities", counted and "probabilities" in output_names)
         leading = {spec.shape[0] if spec.shape else 1 for spec in self.inputs + self.outputs}
         row_dim = _row_dim(self.inputs, self.outputs)
         derive("row_dim", row_dim)
@@ -84,7 +93,7 @@ class Signature:
 
     def __reduce__(self) -> tuple[Any, ...]:
         parts = (self.inputs, self.outputs, self.primary, self.classes, self.ignored, self.extra)
-        return Signature, parts
+        return Signature, (*parts, self.refusals)
 
     def _coercion(self) -> Coercion:
         return Coercion(self.inputs, self.ignored, takes_extra=self.extra == "ignore")
@@ -151,6 +160,16 @@ class Signature:
         Where an input has no columns, a request is an object of arrays by name instead.
         """
         return request_schema(self.inputs, self.ignored, takes_extra=self.extra == "ignore")
+
+    @property
+    def graph_outputs(self) -> tuple[TensorSpec, ...]:
+        """The outputs of the graph: the model's own, and the one that says which rows it refuses."""
+        if not self.refusals:
+            return self.outputs
+        return (
+            *self.outputs,
+            TensorSpec(REFUSED, "float64", (self.row_dim or "rows", len(self.refusals))),
+        )
 
     def empty(self, outputs: Iterable[str]) -> dict[str, Array]:
         """Outputs of zero rows, in the declared dtype; every named dimension has size 0."""
@@ -246,7 +265,7 @@ def refuse_probabilities(signature: Signature) -> NoReturn:
     fix = f"this model gives {given}: use predict or run"
     if signature.classes is None and "probabilities" in given:
         fix = (
-            "this model has no list of classes, as one of several labels or of clusters has none: "
+            "this model has no list of classes, as one of several labels has none: "
             "use run(X)['probabilities']"
         )
     raise SignatureError(

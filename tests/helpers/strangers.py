@@ -67,12 +67,16 @@ class Drawing(TransformerMixin, BaseEstimator):
         return X + np.random.default_rng().random(np.shape(X))
 
 
+def lagged(X):
+    return X.shift(3).bfill()
+
+
 def in_order(X):
     return np.sort(X, axis=0)
 
 
-def as_it_is(X):
-    return X
+def in_capitals(X):
+    return X.apply(lambda texts: texts.str.upper())
 
 
 def vector(X):
@@ -89,6 +93,12 @@ def weights_of(distances):
 
 def kernel_of(X, Y):
     return X @ Y.T
+
+
+def raw_objective(y, scores):
+    """The logistic loss, one gradient and one curvature a row."""
+    likely = 1 / (1 + np.exp(-scores))
+    return likely - y, likely * (1 - likely)
 
 
 def words_of(text):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import modelkit as mk
 from modelkit.cli.doctor import add_doctor
@@ -20,6 +20,7 @@ from modelkit.cli.export import add_export
 from modelkit.cli.gate import add_gate
 from modelkit.cli.inspect import add_inspect
 from modelkit.cli.predict import add_predict
+from modelkit.cli.printed import UsageError
 from modelkit.cli.registry import add_registry
 from modelkit.cli.retrain import add_retrain
 from modelkit.cli.rollout import add_rollout
@@ -66,21 +67,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         lines, sound = args.run(args)
+        _print(lines)
+    except UnicodeEncodeError as error:
+        character = error.object[error.start]
+        return _fail(f"the output takes no {character!a}; set PYTHONIOENCODING=utf-8")
+    except UsageError as error:
+        return _fail(printable(str(error)), 2)
+    except Conflict as error:
+        return _fail(printable(str(error)), CONFLICT)
+    except (ModelkitError, OSError) as error:
+        return _fail(printable(str(error)))
+    return 0 if sound else args.unsound
+
+
+def _print(lines: Iterable[str]) -> None:
+    try:
         for line in lines:
             print(line)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has seen enough, as `head` has
         # Otherwise the interpreter complains when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except UnicodeEncodeError as error:
-        character = error.object[error.start]
-        return _fail(f"the output takes no {character!a}; set PYTHONIOENCODING=utf-8")
-    except Conflict as error:
-        return _fail(printable(str(error)), CONFLICT)
-    except (ModelkitError, OSError) as error:
-        return _fail(printable(str(error)))
-    return 0 if sound else args.unsound
 
 
 def _fail(reason: str, status: int = 1) -> int:

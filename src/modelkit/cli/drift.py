@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.printed import Printed, add_command
-from modelkit.csv_rows import known_columns, read_csv
+from modelkit.cli.printed import ROWS_HELP, Printed, add_command, between
+from modelkit.csv_rows import known_columns, read_rows
 from modelkit.drift.watched_model import packaged
 from modelkit.embedding.verbs import is_encoder
 from modelkit.html import printable
@@ -22,13 +22,14 @@ def add_drift(verbs: Any) -> None:
     parser.add_argument(
         "file", help="a package: it names the columns, and its profile is the reference by default"
     )
-    parser.add_argument("--current", required=True, help="CSV with a header: the rows in question")
+    parser.add_argument("--current", required=True, help=f"{ROWS_HELP}; the rows in question")
     parser.add_argument(
-        "--reference", help="CSV of rows of the past; half of them make the cells, half are counted"
+        "--reference",
+        help="a file of rows of the past; half of them make the cells, half are counted",
     )
     parser.add_argument(
         "--alpha",
-        type=float,
+        type=between(0, 1),
         default=0.01,
         help="the probability of a false alarm; 0.01 by default",
     )
@@ -56,15 +57,14 @@ def run_drift(args: argparse.Namespace) -> Printed:
 def _compare(args: argparse.Namespace) -> mk.DriftReport:
     with mk.load(args.file) as model:
         signature = model.signature
-        records = read_csv(args.current, signature)
-        rows = known_columns(records, signature)
         if args.reference is None:
             profile = packaged(model)
         else:
-            past = known_columns(read_csv(args.reference, signature), signature)
+            past = known_columns(read_rows(args.reference, signature), signature)
             # Texts differ all the time; their vectors tell whether that matters.
             profile = mk.Profile.fit(past, model=model if is_encoder(model) else None)
+        rows = read_rows(args.current, signature, profile.aside())
         watched = any(feature.output for feature in profile.features)
-        scores = model.run(rows) if watched else None
-        rows = known_columns(records, signature, profile.aside())
+        scores = model.run(known_columns(rows, signature)) if watched else None
+        rows = known_columns(rows, signature, profile.aside())
         return mk.Detector(profile, alpha=args.alpha).test(rows, scores=scores)

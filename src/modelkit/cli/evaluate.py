@@ -3,44 +3,38 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import modelkit as mk
 from modelkit import frames
-from modelkit.cli.printed import PACKAGE_HELP, Printed, add_command
-from modelkit.csv_rows import read_csv
+from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra, between
+from modelkit.csv_rows import read_rows
 from modelkit.errors import EvaluationError
 from modelkit.html import printable
-
-TABLE_HELP = "CSV with a header, or Parquet"
 
 
 def add_evaluate(verbs: Any) -> None:
     """The arguments of `modelkit evaluate`."""
     parser = add_command(verbs, "evaluate", "say what a model is worth on labelled rows")
     parser.add_argument("file", help=PACKAGE_HELP)
-    parser.add_argument("--data", required=True, help=f"{TABLE_HELP}: rows it was not trained on")
+    parser.add_argument("--data", required=True, help=f"{ROWS_HELP}; rows it was not trained on")
     parser.add_argument(
         "--label",
         required=True,
         action="append",
         help="the column with the truth; once for each label of a model of several",
     )
-    parser.add_argument("--train", help=f"{TABLE_HELP}: the rows that the model was trained on")
+    parser.add_argument("--train", help="a file of the rows that the model was trained on")
     parser.add_argument("--slice", action="append", help="a column to give the figures by")
     parser.add_argument("--clusters", help="the column that says which rows belong together")
     parser.add_argument("--weight", help="the column with the weights of the rows")
     parser.add_argument("--queries", help="the column with the query of each row, of a ranker")
     parser.add_argument("--times", help="the column by which training rows may be too late")
+    add_extra(parser, "columns that the model does not know and that no option names")
     parser.add_argument(
-        "--extra",
-        choices=("refuse", "ignore"),
-        default="refuse",
-        help="what becomes of columns that the model does not know and that no option names; refuse by default",
-    )
-    parser.add_argument(
-        "--level", type=float, default=0.95, help="of the intervals; 0.95 by default"
+        "--level", type=between(0, 1), default=0.95, help="of the intervals; 0.95 by default"
     )
     parser.add_argument("--attach", action="store_true", help="put the Evaluation into the package")
     parser.add_argument("--html", help="write it to this file, as a page of its own")
@@ -87,12 +81,15 @@ def labelled_rows(
     path: str,
     labels: list[str],
     signature: mk.Signature,
+    named: Collection[str | None] = (),
 ) -> tuple[dict[str, Any], list[Any]]:
     """The columns of a file without truth, and the truth as the model writes it.
 
-    Raises EvaluationError for a column that is not there.
+    `named` are further columns that options name. Raises EvaluationError for a column that is not
+    there.
     """
-    columns = _columns_of(path, signature)
+    names, read = frames.read_frame(read_rows(path, signature, {*labels, *named}))
+    columns = dict(zip(names, read, strict=True))
     known = list(columns)
     truth = [_truth(_take(columns, name, known), signature) for name in labels]
     if len(truth) == 1:
@@ -106,21 +103,12 @@ def _read(
     signature: mk.Signature,
 ) -> tuple[Any, ...]:
     """The columns of a file without truth and weights, the truth, and weights where there are."""
-    columns, truth = labelled_rows(path, args.label, signature)
+    named = {*(args.slice or ()), args.weight, args.clusters, args.queries, args.times}
+    columns, truth = labelled_rows(path, args.label, signature, named)
     if args.weight is None:
         return columns, truth
     known = list(columns)
     return columns, truth, _numbers(args.weight, _take(columns, args.weight, known))
-
-
-def _columns_of(
-    path: str,
-    signature: mk.Signature,
-) -> dict[str, Any]:
-    if path.endswith(".parquet"):
-        return frames.read_parquet(path)
-    names, columns = frames.read_frame(read_csv(path, signature))
-    return dict(zip(names, columns, strict=True))
 
 
 def _take(

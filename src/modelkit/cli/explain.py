@@ -9,8 +9,8 @@ from typing import Any
 
 import modelkit as mk
 from modelkit import html
-from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command
-from modelkit.csv_rows import read_csv
+from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra, whole
+from modelkit.csv_rows import read_rows
 from modelkit.errors import SignatureError
 from modelkit.html import printable
 
@@ -18,19 +18,20 @@ from modelkit.html import printable
 def add_explain(verbs: Any) -> None:
     """The arguments of `modelkit explain`."""
     parser = add_command(
-        verbs, "explain", "say what each column of one row of a CSV file adds to the answer"
+        verbs, "explain", "say what each column of one row of a file adds to the answer"
     )
     parser.add_argument("file", help=PACKAGE_HELP)
     parser.add_argument("--input", required=True, help=ROWS_HELP)
     parser.add_argument(
-        "--row", type=int, default=0, help="the row to explain, counted from 0; 0 by default"
+        "--row", type=whole, default=0, help="the row to explain, counted from 0; 0 by default"
     )
     parser.add_argument(
-        "--background", help="CSV of typical rows; by default those stored in the package"
+        "--background", help="a file of typical rows; by default those stored in the package"
     )
     parser.add_argument(
         "--output", default="auto", help="the output to explain, for a model of several"
     )
+    add_extra(parser, "columns that the model does not know")
     parser.add_argument("--html", help="write the explanation to this file, as a page of its own")
     parser.add_argument(
         "--json", action="store_true", help="print the explanation as one line of JSON"
@@ -56,15 +57,15 @@ def run_explain(args: argparse.Namespace) -> Printed:
 
 def _explain_row(args: argparse.Namespace) -> tuple[mk.Explanation, str]:
     """The explanation of the row, and its label if the model gives one."""
-    with mk.load(args.file) as model:
-        records = read_csv(args.input, model.signature)
-        if not 0 <= args.row < len(records):
-            last = len(records) - 1
+    with mk.load(args.file, extra=args.extra) as model:
+        rows = read_rows(args.input, model.signature)
+        if args.row >= len(rows):
+            last = len(rows) - 1
             raise SignatureError(f"{args.input} has rows 0 to {last}, and no row {args.row}")
         background = None
         if args.background is not None:
-            background = read_csv(args.background, model.signature)
-        row = records[args.row : args.row + 1]
+            background = read_rows(args.background, model.signature)
+        row = rows[args.row : args.row + 1]
         explanation = mk.Explainer(model, background=background, output=args.output).explain(row)
         answer = model.run(row)
     return explanation, str(answer["label"][0]) if "label" in answer else ""

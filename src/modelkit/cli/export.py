@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from modelkit.cli.printed import Printed, add_command
+from modelkit.cli.printed import Printed, add_command, usage
 from modelkit.errors import ExportError
 from modelkit.export.alert_tests import alert_tests
 from modelkit.export.alerts import Objectives, alert_rules
@@ -52,7 +52,8 @@ def add_export(verbs: Any) -> None:
 
 def run_export_grafana(args: argparse.Namespace) -> Printed:
     """Write the dashboard, the alert rules and their tests."""
-    objectives = Objectives(args.errors, args.p99, args.runbook)
+    with usage():
+        objectives = Objectives(args.errors, args.p99, args.runbook)
     texts = {
         "dashboard.json": json.dumps(dashboard(), indent=2) + "\n",
         RULES: f"{MADE_BY}\n{to_yaml(alert_rules(objectives))}",

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.evaluate import TABLE_HELP, labelled_rows
-from modelkit.cli.printed import Printed, add_command
-from modelkit.errors import GateError
+from modelkit.cli.evaluate import labelled_rows
+from modelkit.cli.printed import (
+    ROWS_HELP,
+    Printed,
+    UsageError,
+    add_command,
+    add_extra,
+    between,
+    usage,
+    whole,
+)
+from modelkit.csv_rows import names_of
+from modelkit.gating.policy import read_budgets
 from modelkit.html import printable
 
 STATUS = {"promote": 0, "inconclusive": 3, "block": 4}
@@ -30,7 +41,7 @@ def add_gate(verbs: Any) -> None:
     parser.add_argument(
         "--registry", help="where the registry is, which counts gates on these rows"
     )
-    parser.add_argument("--data", required=True, help=f"{TABLE_HELP}: rows neither was trained on")
+    parser.add_argument("--data", required=True, help=f"{ROWS_HELP}; rows neither was trained on")
     parser.add_argument(
         "--label",
         required=True,
@@ -46,7 +57,7 @@ def add_gate(verbs: Any) -> None:
     parser.add_argument("--metric", help="the primary metric; else the first of the task")
     parser.add_argument(
         "--alpha",
-        type=float,
+        type=between(0, 0.5),
         default=0.05,
         help="the probability of a false promotion; 0.05 by default",
     )
@@ -65,14 +76,9 @@ def add_gate(verbs: Any) -> None:
     parser.add_argument(
         "--budget", action="append", default=[], help="what it may cost, such as p50_ratio=1.2"
     )
+    add_extra(parser, "columns that the champion does not know and that no option names")
     parser.add_argument(
-        "--extra",
-        choices=("refuse", "ignore"),
-        default="refuse",
-        help="what becomes of columns that the champion does not know and that no option names; refuse by default",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the draws for a metric of your own; 0 by default"
+        "--seed", type=whole, default=0, help="of the draws for a metric of your own; 0 by default"
     )
     parser.add_argument("--out", help="write the Verdict to this file, as JSON")
     parser.add_argument("--junit", help="write it to this file, as JUnit")
@@ -83,25 +89,30 @@ def add_gate(verbs: Any) -> None:
 
 def run_gate(args: argparse.Namespace) -> Printed:
     """Judge a candidate by the rows of a file, and write the Verdict where it is wanted."""
+    with usage():
+        budgets = read_budgets(dict(_pair("budget", text) for text in args.budget))
+        margin = _margin(args.margin)
     registry = None if args.registry is None else mk.Registry(args.registry)
     signature = _signature(args.champion, registry)
-    rows, truth = labelled_rows(args.data, args.label, signature)
+    named = {*(args.slice or ()), args.clusters, args.queries}
+    rows, truth = labelled_rows(args.data, args.label, signature, named)
     if args.extra == "ignore":
-        rows = _known(rows, args, signature)
+        known = {*signature.ignored, *names_of(signature), *named}
+        rows = {name: values for name, values in rows.items() if name in known}
     verdict = mk.gate(
         args.candidate,
         args.champion,
         rows,
         truth,
         metric=args.metric,
-        margin=_margin(args.margin),
+        margin=margin,
         alpha=args.alpha,
         require=args.require,
         veto=args.veto,
         slices=args.slice,
         clusters=args.clusters,
         queries=args.queries,
-        budgets=dict(_pair("budget", text) for text in args.budget),
+        budgets=budgets,
         registry=registry,
         seed=args.seed,
     )
@@ -123,19 +134,8 @@ def _signature(
         return mk.inspect(source).signature
     name, _, which = source.removeprefix("registry:").partition("@")
     if registry is None or not which:
-        raise GateError(f"{source!r} needs --registry WHERE, and the form registry:NAME@ALIAS")
+        raise UsageError(f"{source!r} needs --registry WHERE, and the form registry:NAME@ALIAS")
     return mk.inspect(registry.fetch(name, which)).signature
-
-
-def _known(
-    rows: dict[str, Any],
-    args: argparse.Namespace,
-    signature: mk.Signature,
-) -> dict[str, Any]:
-    """The columns that the champion takes or an option names."""
-    known = {column.name for spec in signature.inputs for column in spec.columns}
-    known |= {*signature.ignored, *(args.slice or ()), args.clusters, args.queries}
-    return {name: values for name, values in rows.items() if name in known}
 
 
 def _margin(texts: list[str]) -> float | dict[str, float]:
@@ -148,12 +148,15 @@ def _margin(texts: list[str]) -> float | dict[str, float]:
 def _pair(what: str, text: str) -> tuple[str, float]:
     name, sign, value = text.partition("=")
     if not sign:
-        raise GateError(f"--{what} {text!r} is written as NAME=NUMBER")
+        raise UsageError(f"--{what} {text!r} is written as NAME=NUMBER")
     return name.strip(), _number(what, value)
 
 
 def _number(what: str, text: str) -> float:
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        raise GateError(f"--{what}: {text!r} is no number") from None
+        value = -1.0
+    if not 0 <= value < inf:
+        raise UsageError(f"--{what}: {text!r} is no number of at least 0")
+    return value

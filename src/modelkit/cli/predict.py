@@ -1,16 +1,17 @@
-"""`modelkit predict`: answers to the rows of a CSV file."""
+"""`modelkit predict`: answers to the rows of a file."""
 
 from __future__ import annotations
 
 import argparse
 import csv
+import io
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command
-from modelkit.csv_rows import read_csv
+from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra
+from modelkit.csv_rows import read_rows
 from modelkit.errors import SignatureError
 from modelkit.html import printable
 from modelkit.model import Outputs
@@ -18,15 +19,10 @@ from modelkit.model import Outputs
 
 def add_predict(verbs: Any) -> None:
     """The arguments of `modelkit predict`."""
-    parser = add_command(verbs, "predict", "predict the rows of a CSV file and print CSV")
+    parser = add_command(verbs, "predict", "predict the rows of a file and print CSV")
     parser.add_argument("file", help=PACKAGE_HELP)
     parser.add_argument("--input", required=True, help=ROWS_HELP)
-    parser.add_argument(
-        "--extra",
-        choices=("refuse", "ignore"),
-        default="refuse",
-        help="what becomes of columns that the model does not know; refuse by default",
-    )
+    add_extra(parser, "columns that the model does not know")
     parser.add_argument(
         "--json", action="store_true", help="print every output, by name, as one line of JSON"
     )
@@ -34,19 +30,20 @@ def add_predict(verbs: Any) -> None:
 
 
 def run_predict(args: argparse.Namespace) -> Printed:
-    """Predict every row of a CSV file, and print the primary output and the probabilities."""
+    """Predict every row of a file, and print the primary output and the probabilities."""
     with mk.load(args.file, extra=args.extra) as model:
         signature = model.signature
-        outputs = model.run(read_csv(args.input, signature))
+        outputs = model.run(read_rows(args.input, signature))
     if args.json:
         return [mk.to_json(outputs)], True
     columns = _columns(signature, outputs)
     rows = zip(*(values.tolist() for values in columns.values()), strict=True)
     shown = _printable_cells if sys.stdout.isatty() else list  # a file gets what the model gave
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
     writer.writerow(shown(columns))
     writer.writerows(map(shown, rows))
-    return [], True
+    return [table.getvalue().removesuffix("\n")], True
 
 
 def _columns(signature: mk.Signature, outputs: Outputs) -> Outputs:

@@ -1,14 +1,57 @@
 """What a command prints, and what commands share."""
 
-from collections.abc import Iterable
+import argparse
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from modelkit.errors import ModelkitError
 
 PACKAGE_HELP = "a package: a .mk file"
-ROWS_HELP = "CSV with a header; an empty cell is a missing value"
+ROWS_HELP = "Parquet, or CSV with a header, where an empty cell is a missing value"
 Printed = tuple[Iterable[str], bool]  # the lines to print, and whether all is well
+
+
+class UsageError(ModelkitError):
+    """Arguments that cannot be meant; the status is 2."""
+
+
+@contextmanager
+def usage() -> Iterator[None]:
+    """Raise UsageError for what is wrong with values that only arguments have told."""
+    try:
+        yield
+    except (ModelkitError, ValueError) as error:
+        raise UsageError(str(error)) from error
+
+
+def between(low: float, high: float) -> Callable[[str], float]:
+    """The `type` of an argument that is a number above one and below another one."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = high
+        if not low < value < high:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number between {low:g} and {high:g}")
+        return value
+
+    return read
+
+
+def whole(text: str) -> int:
+    """The `type` of an argument that counts from 0."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 0")
+    return int(text)
+
+
+def add_extra(parser: Any, what: str) -> None:
+    """The argument that says what becomes of columns that nothing needs."""
+    about = f"what becomes of {what}; refuse by default"
+    parser.add_argument("--extra", choices=("refuse", "ignore"), default="refuse", help=about)
 
 
 def add_command(commands: Any, name: str, about: str) -> Any:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import modelkit as mk
 from modelkit import fields
-from modelkit.cli.printed import Printed, add_command, read_text
-from modelkit.errors import RegistryError
-from modelkit.html import printable
+from modelkit.cli.printed import Printed, UsageError, add_command, read_text
+from modelkit.errors import NotFound, RegistryError
+from modelkit.html import printable, some
+from modelkit.registry.log import Alias
 from modelkit.registry.places import nothing_there
+from modelkit.registry.releases import Release
 
 NONE = "none"  # what stands for an alias that there was not
 
@@ -70,9 +73,7 @@ def run_list(args: argparse.Namespace) -> Printed:
     """The models and what their aliases name, or the versions of one model."""
     registry = mk.Registry(args.registry)
     if args.name is not None:
-        releases = registry.versions(args.name)
-        plain: Any = [fields.write_object(release) for release in releases]
-        return _printed(args, plain, [str(release) for release in releases])
+        return _list_versions(args, registry)
     plain = {}
     lines = []
     names = registry.names()
@@ -82,8 +83,35 @@ def run_list(args: argparse.Namespace) -> Printed:
         aliases = {alias: now.version for alias, now in registry.aliases(name).items()}
         plain[name] = aliases
         told = ", ".join(f"{alias} {version}" for alias, version in aliases.items())
-        lines.append(f"{name}: {told or 'no alias'}")
+        lines.append(f"{name}: {told or 'no alias'}; versions {_versions(registry, name)}")
     return _printed(args, plain, lines)
+
+
+def _list_versions(args: argparse.Namespace, registry: mk.Registry) -> Printed:
+    """The versions of one model, with the aliases that name each, and whether it was retired."""
+    releases = registry.versions(args.name)
+    state = registry.state(args.name)
+    plain = []
+    lines = []
+    for release in releases:
+        named = _naming(state.aliases, release)
+        retired = state.retired.get(release.version)
+        marks = named if retired is None else [*named, f"retired: {retired}"]
+        plain.append({**fields.write_object(release), "aliases": named, "retired": retired})
+        lines.append(f"{release}{''.join(f'; {mark}' for mark in marks)}")
+    return _printed(args, plain, lines)
+
+
+def _versions(registry: mk.Registry, name: str) -> str:
+    try:
+        return some([release.version for release in registry.versions(name)])
+    except NotFound:  # they were removed, and the others are listed all the same
+        return "none"
+
+
+def _naming(aliases: Mapping[str, Alias], release: Release) -> list[str]:
+    """The aliases that name a version."""
+    return [alias for alias, now in aliases.items() if now.version == release.version]
 
 
 def run_show(args: argparse.Namespace) -> Printed:
@@ -91,10 +119,10 @@ def run_show(args: argparse.Namespace) -> Printed:
     name, which = _split(args.model)
     registry = mk.Registry(args.registry)
     release = registry.release(name, which)
-    named = [
-        alias for alias, now in registry.aliases(name).items() if now.version == release.version
-    ]
-    plain = {**fields.write_object(release), "aliases": named}
+    plain = {
+        **fields.write_object(release),
+        "aliases": _naming(registry.aliases(name), release),
+    }
     lines = [str(release)]
     lines += [f"  {field:<12} {value}" for field, value in plain.items()]
     return _printed(args, plain, lines)
@@ -177,23 +205,23 @@ def read_verdict(path: str | None) -> mk.Verdict | None:
 def _split(model: str) -> tuple[str, str]:
     name, _, which = model.partition("@")
     if not which:
-        raise RegistryError(f"{model!r} names no version: write it as {name or 'churn'}@champion")
+        raise UsageError(f"{model!r} names no version: write it as {name or 'churn'}@champion")
     return name, which
 
 
 def _expected(text: str | None, verdict: mk.Verdict | None) -> str | int | None:
     """What `--expected` stands for, or what a Verdict has judged.
 
-    Raises RegistryError for a generation that is no number, and where there is neither.
+    Raises UsageError for a generation that is no number, and where there is neither.
     """
     if text is None and verdict is not None:
         return verdict.generation
     if text is None:
-        raise RegistryError("an alias is set with --expected, or with --verdict")
+        raise UsageError("an alias is set with --expected, or with --verdict")
     if text == NONE:
         return None
     if not text.startswith("#"):
         return text
     if not text[1:].isdecimal():
-        raise RegistryError(f"a generation is a number, such as #12, not {text!r}")
+        raise UsageError(f"a generation is a number, such as #12, not {text!r}")
     return int(text[1:])

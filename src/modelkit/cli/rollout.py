@@ -13,19 +13,16 @@ from typing import Any, cast
 
 import modelkit as mk
 from modelkit import fields
-from modelkit.cli.printed import Printed, add_command, read_text
+from modelkit.cli.printed import Printed, UsageError, add_command, add_extra, read_text, usage
 from modelkit.cli.registry import read_verdict
 from modelkit.errors import ModelkitError, RolloutError
 from modelkit.html import printable
-from modelkit.package import container
-from modelkit.package.load import open_bytes, read_manifest
 from modelkit.registry.log import Underway
 from modelkit.rollout.afar import progress_afar
+from modelkit.rollout.course import check_loss
 from modelkit.rollout.guards import USUAL_GUARDS
 from modelkit.rollout.planning import RISKS, plan_of
 from modelkit.rollout.posting import post_outcomes
-from modelkit.rollout.substitution import check_compatible
-from modelkit.signature import Signature
 
 SPANS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
@@ -51,6 +48,7 @@ def add_rollout(verbs: Any) -> None:
     action.add_argument("--key", help="of the call that was answered")
     action.add_argument("--loss", type=float, help="from 0, right, to 1")
     action.add_argument("--csv", metavar="FILE", help="many, with a header of: key,loss")
+    add_extra(action, "other columns of that file")
     for name, about in (
         ("promote", "let the candidate answer everything, whatever the evidence"),
         ("rollback", "let the champion answer everything"),
@@ -95,12 +93,9 @@ def run_start(args: argparse.Namespace) -> Printed:
     """Begin a rollout, of two versions that fit each other; tell how long it may take."""
     name, _, version = args.model.partition("@")
     if not version:
-        raise ModelkitError(f"{args.model!r} names no version: write it as {name or 'churn'}@1.1.0")
-    registry = mk.Registry(args.registry)
+        raise UsageError(f"{args.model!r} names no version: write it as {name or 'churn'}@1.1.0")
     policy = _policy(args)
-    check_compatible(
-        _signature(registry, name, "champion"), _signature(registry, name, version), args.model
-    )
+    registry = mk.Registry(args.registry)
     rollout = registry.start_rollout(
         name,
         version,
@@ -141,37 +136,44 @@ def run_outcome(args: argparse.Namespace) -> Printed:
 
 
 def _outcomes(args: argparse.Namespace) -> list[tuple[str, float]]:
-    """The keys and losses of arguments. Raises ModelkitError unless there are some."""
+    """The keys and losses of arguments. Raises UsageError unless there are some."""
     one = (args.key, args.loss)
     if args.csv is None:
         if None in one:
-            raise ModelkitError("an outcome has --key and --loss; or pass many by --csv FILE")
+            raise UsageError("an outcome has --key and --loss; or pass many by --csv FILE")
+        with usage():
+            check_loss(args.loss)
         return [one]
     if one != (None, None):
-        raise ModelkitError("--csv has the keys and losses: leave out --key and --loss")
-    return _read_outcomes(args.csv)
+        raise UsageError("--csv has the keys and losses: leave out --key and --loss")
+    return _read_outcomes(args.csv, args.extra)
 
 
-def _read_outcomes(path: str) -> list[tuple[str, float]]:
+def _read_outcomes(path: str, extra: str) -> list[tuple[str, float]]:
     """Keys and losses of a CSV file. Raises ModelkitError for anything else."""
     with Path(path).open(newline="", encoding="utf-8-sig") as text:
         rows = csv.reader(text)
         header = next(rows, [])
-        if sorted(header) != ["key", "loss"]:
-            raise ModelkitError(f"{path} has the columns {header}; they are key and loss")
-        key = header.index("key")
-        return [
-            (row[key], _loss(row, 1 - key, f"{path}, line {rows.line_num}")) for row in rows if row
-        ]
+        known = [name for name in header if name in ("key", "loss")]
+        if sorted(known) != ["key", "loss"]:
+            raise ModelkitError(
+                f"{path} has the columns {header}, and needs key and loss once each"
+            )
+        if extra == "refuse" and known != header:
+            raise ModelkitError(
+                f"{path} has the columns {header}: pass --extra ignore, or leave out all but key and loss"
+            )
+        return [_outcome(header, row, f"{path}, line {rows.line_num}") for row in rows if row]
 
 
-def _loss(row: list[str], place: int, where: str) -> float:
-    if len(row) != 2:
-        raise ModelkitError(f"{where}: {row} is no key and loss")
+def _outcome(header: list[str], row: list[str], where: str) -> tuple[str, float]:
+    if len(row) != len(header):
+        raise ModelkitError(f"{where}: {row} has {len(row)} cells, and the header {len(header)}")
+    record = dict(zip(header, row, strict=True))
     try:
-        return float(row[place])
+        return record["key"], float(record["loss"])
     except ValueError:
-        raise ModelkitError(f"{where}: the loss {row[place]!r} is no number") from None
+        raise ModelkitError(f"{where}: the loss {record['loss']!r} is no number") from None
 
 
 def run_decide(args: argparse.Namespace) -> Printed:
@@ -193,23 +195,20 @@ def run_decide(args: argparse.Namespace) -> Printed:
 
 
 def _policy(args: argparse.Namespace) -> mk.RolloutPolicy:
-    """The policy of arguments. Raises RolloutError, and ModelkitError for what cannot be read."""
+    """The policy of arguments. Raises UsageError, and RolloutError for a file that is none."""
     if args.policy is not None:
         others = (args.alpha, args.horizon, args.key_calls)
         if args.guard or others != (None, None, None):
-            raise ModelkitError(
+            raise UsageError(
                 "--policy says all of it: leave out --guard, --alpha, --horizon and --key-calls"
             )
         return mk.RolloutPolicy.from_json(read_text(args.policy), args.policy)
-    options: dict[str, Any] = {}
-    if args.alpha is not None:
-        options["alpha"] = args.alpha
-    if args.horizon is not None:
-        options["horizon"] = _seconds(args.horizon)
-    if args.key_calls is not None:
-        options["key_calls"] = args.key_calls
-    guards = tuple(map(_guard, args.guard)) or USUAL_GUARDS
-    return mk.RolloutPolicy(tuple(map(_stage, args.stage)), guards, **options)
+    with usage():
+        guards = tuple(map(_guard, args.guard)) or USUAL_GUARDS
+        horizon = None if args.horizon is None else _seconds(args.horizon)
+        given = {"alpha": args.alpha, "horizon": horizon, "key_calls": args.key_calls}
+        options = {name: value for name, value in given.items() if value is not None}
+        return mk.RolloutPolicy(tuple(map(_stage, args.stage)), guards, **options)
 
 
 def _stage(text: str) -> mk.RolloutStage:
@@ -242,11 +241,6 @@ def _seconds(text: str) -> float:
     if found is None:
         raise ModelkitError(f"{text!r} is no time; write 600, 10m, 24h or 7d")
     return float(found[1]) * SPANS[found[2]]
-
-
-def _signature(registry: mk.Registry, name: str, which: str) -> Signature:
-    """What a version takes and gives, by its manifest; nothing of it is run."""
-    return read_manifest(container.read_zip(open_bytes(registry.fetch(name, which)))).signature
 
 
 def _plain(rollout: Underway) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any, final
 
 import modelkit as mk
 from modelkit.cli import vertex
-from modelkit.cli.printed import Printed, add_command, read_text
+from modelkit.cli.printed import Printed, add_command, read_text, usage
 from modelkit.cli.processes import Processes
 from modelkit.cli.settings import DRAIN, PORT, Settings, settings_of
 from modelkit.errors import ModelkitError, importing
@@ -46,7 +46,10 @@ def add_serve(verbs: Any) -> None:
         help=f"how often requests look for news in the registry; {POLLED_EVERY:g}",
     )  # fmt: skip
     parser.add_argument("--name", help="what the model is called in paths; else as in the package")
-    parser.add_argument("--digest", help="refuse any other package; else MODELKIT_DIGEST")
+    parser.add_argument(
+        "--digest", action="append", default=[],
+        help="refuse any other package; once for each version to follow; else MODELKIT_DIGEST",
+    )  # fmt: skip
     parser.add_argument(
         "--allow", action="append", default=[], metavar="WHAT",
         help="what you accept beyond the default: joblib, or a domain of operators",
@@ -74,7 +77,8 @@ def add_serve(verbs: Any) -> None:
 
 def run_serve(args: argparse.Namespace) -> Printed:
     """Serve until a signal ends it."""
-    settings = settings_of(args, os.environ)
+    with usage():
+        settings = settings_of(args, os.environ)
     with importing("uvicorn", "modelkit serve"):
         import uvicorn  # noqa: F401 - before a package is opened for nothing
     with _warnings_shown():
@@ -150,10 +154,7 @@ class Application:
 @contextmanager
 def _application(settings: Settings) -> Iterator[Application]:
     """Open a package, or follow a registry, and answer for it until the block ends."""
-    try:
-        opened = _opened(settings)
-    except ValueError as error:  # of --allow
-        raise ModelkitError(str(error)) from error
+    opened = _opened(settings)
     try:
         model = opened if isinstance(opened, mk.Rollout) else opened.model
         manifest = model.manifest
@@ -176,9 +177,13 @@ def _application(settings: Settings) -> Iterator[Application]:
 def _opened(settings: Settings) -> Opened | mk.Rollout:
     if settings.registry is None:
         return Opened(settings.package, digest=settings.digest, allow=settings.allow)
-    registry = mk.Registry(settings.registry)
     return mk.Rollout(
-        registry, settings.package, wrap=layered, poll=settings.poll, allow=settings.allow
+        mk.Registry(settings.registry),
+        settings.package,
+        wrap=layered,
+        poll=settings.poll,
+        digest=settings.digest,
+        allow=settings.allow,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import final
 
 from modelkit.errors import ModelkitError
+from modelkit.package.trust import check_allow
 from modelkit.registry.log import CHAMPION
 from modelkit.rollout.opening import POLLED_EVERY
 
@@ -30,7 +31,7 @@ class Settings:
         registry: the folder or URL of a registry that is followed, or None.
         poll: seconds after which a request looks for news in it.
         name: what the model is called in paths; None for the name in the package.
-        digest: the digest that the package must have, or None.
+        digest: the digests of which the package must have one, or None for any.
         allow: what the caller accepts beyond the default, as `load` takes it.
         host: the address to listen on.
         port: the port; 0 for any that is free.
@@ -48,7 +49,7 @@ class Settings:
     registry: str | None = None
     poll: float = POLLED_EVERY
     name: str | None = None
-    digest: str | None = None
+    digest: tuple[str, ...] | None = None
     allow: frozenset[str] = frozenset()
     host: str = LOCAL
     port: int = PORT
@@ -75,8 +76,8 @@ def settings_of(args: argparse.Namespace, environ: Mapping[str, str]) -> Setting
         registry=registry,
         poll=args.poll,
         name=args.name,
-        digest=args.digest or held.get("MODELKIT_DIGEST"),
-        allow=frozenset(args.allow),
+        digest=_digests(args.digest, held),
+        allow=check_allow(args.allow),
         host=args.host or held.get("HOST") or (EVERYWHERE if on_vertex else LOCAL),
         port=_number(args.port, held, PORT, "PORT", "AIP_HTTP_PORT"),
         workers=_number(args.workers, held, 1, "WEB_CONCURRENCY"),
@@ -90,6 +91,13 @@ def settings_of(args: argparse.Namespace, environ: Mapping[str, str]) -> Setting
     )
     _check(found)
     return found
+
+
+def _digests(given: list[str], held: Mapping[str, str]) -> tuple[str, ...] | None:
+    """The digests of arguments, or of the variable; where that is set, it is never for any."""
+    if given or "MODELKIT_DIGEST" not in held:
+        return tuple(given) or None
+    return tuple(held["MODELKIT_DIGEST"].split())
 
 
 def _package(file: str | None, held: Mapping[str, str]) -> str:
@@ -156,11 +164,6 @@ def _check(settings: Settings) -> None:
         raise ModelkitError(f"a port is a number from 0 to 65535; got {settings.port}")
     if settings.name is not None and ("/" in settings.name or not settings.name.strip()):
         raise ModelkitError(f"--name is a part of a path, without '/'; got {settings.name!r}")
-    if settings.registry is not None and settings.digest is not None:
-        raise ModelkitError(
-            "--digest is of one package, and a registry has the digest of each version: leave out "
-            "--digest and MODELKIT_DIGEST"
-        )
     if not settings.poll > 0:
         raise ModelkitError(f"--poll is in seconds, above 0; got {settings.poll}")
     if settings.workers < 1:

@@ -5,13 +5,12 @@ The only module that imports lightgbm and xgboost.
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from modelkit.cast import is_a
-from modelkit.convert.steps import where_parts, with_parts
+from modelkit.convert.steps import with_parts
 
 LIBRARIES = ("xgboost", "lightgbm")
 CLASSIFYING = (
@@ -117,65 +116,6 @@ def _lightgbm_regressor(booster: Any) -> Any:
     return estimator
 
 
-def with_absent_zeros(
-    estimator: Any,
-    rows: Any,
-    answer: Callable[[Any, Any], Any],
-) -> Any:
-    """An estimator whose XGBoost takes zeros for missing values where it gets sparse rows.
-
-    Args:
-        estimator: fitted; one without XGBoost in it is returned as it is.
-        rows: a few example rows.
-        answer: how to ask about such rows: it takes a function of an estimator and rows, and the
-            rows.
-    """
-    if not any(map(_is_xgboost, with_parts(estimator))):
-        return estimator
-    return answer(lambda _, given: _reading(estimator, given), rows)
-
-
-def _is_xgboost(estimator: Any) -> bool:
-    return is_a(estimator, "xgboost", "XGBModel")
-
-
-def _reading(estimator: Any, rows: Any) -> Any:
-    """A copy of an estimator in which each XGBoost that gets sparse rows is told so."""
-    opened = copy.copy(estimator)
-    if _is_xgboost(estimator):
-        if hasattr(rows, "toarray"):
-            opened.missing = 0.0
-        return opened
-    if hasattr(estimator, "steps"):
-        *before, (name, last) = estimator.steps
-        given = estimator[:-1].transform(rows) if before else rows
-        opened.steps = [*before, (name, _reading(last, given))]
-        return opened
-    attribute = where_parts(estimator)
-    if attribute is not None:
-        setattr(opened, attribute, _parts_reading(estimator, attribute, rows))
-    if hasattr(estimator, "final_estimator_"):
-        given = estimator.transform(rows)
-        opened.final_estimator_ = _reading(estimator.final_estimator_, given)
-    return opened
-
-
-def _parts_reading(estimator: Any, attribute: str, rows: Any) -> Any:
-    """The parts of an estimator, told so too; those of a bagging may read some columns each."""
-    from sklearn.utils import _safe_indexing
-
-    parts = getattr(estimator, attribute)
-    if not isinstance(parts, list | tuple):
-        return _reading(parts, rows)
-    if not hasattr(estimator, "estimators_features_"):
-        return [_reading(part, rows) for part in parts]
-    found = []
-    for part, columns in zip(parts, estimator.estimators_features_, strict=True):
-        given = _safe_indexing(rows, columns, axis=1)
-        found.append(_reading(part, given))
-    return found
-
-
 def catboost_values(model: Any, rows: Any) -> dict[str, tuple[Any, ...]]:
     """The values of the columns that a CatBoost model may take as categories, by column.
 
@@ -192,6 +132,23 @@ def catboost_values(model: Any, rows: Any) -> dict[str, tuple[Any, ...]]:
             present = column.dropna()
             found[str(name)] = tuple(present.unique().tolist())
     return found
+
+
+def miscoded(model: Any, known: Mapping[str, tuple[Any, ...]]) -> frozenset[str]:
+    """The columns of categories with letters beyond ASCII that XGBoost reads as categories.
+
+    It counts letters where it cuts bytes, so that its answers to other categories are chance.
+    """
+    found = set()
+    for part in with_parts(model):
+        if is_a(part, "xgboost", "XGBModel"):
+            booster = part.get_booster()
+            types = booster.feature_types or []
+            named = zip(booster.feature_names or [], types, strict=False)
+            found |= {name for name, kind in named if kind == "c"}
+    return frozenset(
+        name for name in found.intersection(known) if not "".join(map(str, known[name])).isascii()
+    )
 
 
 def categories(model: Any, rows: Any) -> dict[str, tuple[Any, ...]]:

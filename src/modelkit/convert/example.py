@@ -13,6 +13,7 @@ import numpy as np
 from modelkit.cast import Array, is_a
 from modelkit.convert.boosting import trained_names
 from modelkit.convert.dtypes import columns_of
+from modelkit.convert.outputs import Classes, Role, read_roles
 from modelkit.convert.steps import with_parts
 from modelkit.convert.tables import ASKED, as_table, dense_table, same_answers
 from modelkit.convert.unread import narrowed, read_places
@@ -47,9 +48,28 @@ class Example:
         """What the estimator says to rows like `rows`."""
         return ask(self.estimator, self._whole(rows))
 
-    def answer_of_reader(self, ask: Ask, rows: Any) -> Any:
-        """What `reader` says to rows like `rows`."""
-        return ask(self.reader, rows[:, 0] if self.texts else rows)
+    def roles(self, few: Any) -> tuple[tuple[Role, ...], Classes | None]:
+        """The outputs of the estimator and its classes, by its answer to few rows.
+
+        Raises ConversionError, also where it answers the whole example alone.
+        """
+        try:
+            return self.answer(read_roles, few)  # type: ignore[no-any-return]  # what read_roles gives
+        except ConversionError as error:
+            if not self._answers_all():
+                raise
+            raise ConversionError(
+                f"the model answers the whole example, and fails on {len(few)} rows of it: its answer to a row "
+                "depends on the rows beside it, as shift, rolling and bfill make it; make such columns before "
+                "the pipeline, and fit and save the model on them"
+            ) from error
+
+    def _answers_all(self) -> bool:
+        try:
+            self.answer(read_roles, self.rows)
+        except ConversionError:
+            return False
+        return True
 
     def without(self, unread: Collection[str]) -> Example:
         """The example without columns that nothing reads; itself where its answers depend on them."""
@@ -94,7 +114,7 @@ def read_example(
     rows = as_table(estimator, example)
     if not native:
         rows = dense_table(estimator, rows)
-    _check_form(rows)
+    _check_form(estimator, rows)
     trained_on = trained_names(estimator)
     given = [str(name) for name in getattr(rows, "columns", [])]
     # LightGBM writes underscores for the spaces of a name.
@@ -192,7 +212,7 @@ def _check_reads_columns(estimator: Any) -> None:
             )
 
 
-def _check_form(example: Any) -> None:
+def _check_form(estimator: Any, example: Any) -> None:
     """Raise ConversionError unless an example is a frame or a 2-D array of numbers."""
     if is_a(example, "pandas", "DataFrame"):
         return
@@ -201,8 +221,20 @@ def _check_form(example: Any) -> None:
         return
     raise ConversionError(
         "example is what fit was given: a 2-D numeric array, a frame, records, or a list of "
-        f"texts; not {_kind_of(example)}"
+        f"texts; not {_kind_of(example)}{_instead(estimator, example)}"
     )
+
+
+def _instead(estimator: Any, example: Any) -> str:
+    """What to pass in place of sparse rows: what these do not store is 0, and missing to XGBoost."""
+    if not hasattr(example, "toarray"):
+        return ""
+    if any(is_a(part, "xgboost", "XGBModel") for part in with_parts(estimator)):
+        return (
+            "; XGBoost takes what a sparse matrix does not store for missing, so pass dense rows with "
+            "NaN there, here and to predict: dense = X.toarray(); dense[dense == 0] = np.nan"
+        )
+    return "; pass X.toarray()"
 
 
 def _kind_of(example: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -57,7 +58,7 @@ class AskedModule:
     def answers(self, rows: Mapping[str, Array]) -> dict[str, Array]:
         """What the module gives for rows by argument, by output name. Raises ConversionError."""
         given = self.tensors({name: rows[name] for name in self.rows})
-        with evaluating(self.module):
+        with without_gradients():
             answers = _by_name(self._answer(given))
         return {name: array_of(tensor) for name, tensor in answers.items()}
 
@@ -87,7 +88,7 @@ class AskedModule:
 
     def takes(self, given: TorchTensors) -> bool:
         """Whether forward answers these tensors."""
-        with evaluating(self.module):
+        with without_gradients():
             try:
                 self.module(**given)
             except Exception:  # noqa: BLE001 - whatever it says, these are no sizes of its own
@@ -111,7 +112,7 @@ def asked(
     dtype = kinds[0] if kinds else torch.float32
     rows = _rows(module, example, dtype)
     images = None if steps is None else _images(rows)
-    return AskedModule(module, dtype, rows, steps, images)
+    return AskedModule(_evaluating(module), dtype, rows, steps, images)
 
 
 def unwrapped(module: Any) -> Any:
@@ -239,20 +240,36 @@ def _refused_rows(
     )
 
 
+def _evaluating(module: Any) -> Any:
+    """A copy of a module with dropout and batch statistics off, which holds the same weights.
+
+    The module itself may be in use meanwhile, and the exporter replaces what it exports. One that
+    cannot be copied is taken as it is where it is in this mode. Raises ConversionError.
+    """
+    shared = list(module.parameters())
+    for part in module.modules():  # tensors that were computed cannot be copied
+        shared += [value for value in vars(part).values() if getattr(value, "grad_fn", None)]
+    try:
+        return copy.deepcopy(module, {id(tensor): tensor for tensor in shared}).eval()
+    except Exception as error:
+        if not any(part.training for part in module.modules()):
+            return module
+        name = type(module).__name__
+        raise ConversionError(
+            f"{name} is in training mode, and cannot be copied into evaluation mode: call its eval() "
+            "before you save it",
+            step=name,
+        ) from error
+
+
 @contextmanager
-def evaluating(module: Any) -> Iterator[None]:
-    """Dropout and batch statistics off, and each submodule's mode restored afterwards."""
+def without_gradients() -> Iterator[None]:
+    """Neither gradients nor warnings."""
     import torch
 
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _by_name(answer: Any) -> dict[str, Any]:

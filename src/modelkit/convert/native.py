@@ -19,7 +19,7 @@ from modelkit.convert.boosting import as_estimator
 from modelkit.convert.example import Example, read_example
 from modelkit.convert.gate.columns import signature_columns, with_columns
 from modelkit.convert.gate.rows import FrameRows, Rows, Table, rows_of
-from modelkit.convert.outputs import read_roles, truth
+from modelkit.convert.outputs import truth
 from modelkit.convert.sklearn import is_estimator, library_of
 from modelkit.convert.source import DECISION, Source
 from modelkit.convert.steps import closed_categories, last_step
@@ -49,9 +49,9 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
     assert isinstance(rows, Table)  # noqa: S101 - for the type checker: an example is a table
     given = rows_of(shown.given)
     held = Estimator(estimator, *_form(given))
-    _check_form(estimator, given.spread(2).raw)
     few = rows.spread(2).raw
-    roles, classes = shown.answer(read_roles, few)
+    roles, classes = shown.roles(few)
+    _check_form(estimator, given.spread(2).raw)
     ask = partial(truth, roles=roles)
     found = shown.answer(ask, few)
     found.pop(DECISION, None)
@@ -66,6 +66,7 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
         onnx.ModelProto(),
         signature,
         rows=shown.rows,
+        given=example,
         against=f"{library_of(estimator)} {type(last_step(estimator)).__name__}",
         truth=partial(shown.answer, ask),
         categories=_known_values(shown),

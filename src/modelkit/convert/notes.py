@@ -1,8 +1,8 @@
-"""What a caller says of a graph or a module that says less of itself: names, classes, roles, images."""
+"""What a caller says of a model that says less of itself: names, classes, roles, images, equivalents."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,26 +14,30 @@ from modelkit.signature import Signature
 from modelkit.spec import Column, TensorSpec
 
 NamesByInput = Sequence[str] | Mapping[str, Sequence[str]]
+Equivalents = Mapping[type, Callable[[Any], Any]]
 
 
 @dataclass(frozen=True)
 class Notes:
-    """What `modelkit.save` was told of a graph or a module; None for what it was not told.
+    """What `modelkit.save` was told of a model; None for what it was not told.
 
     `names` are the columns of its input of two dimensions, or of several inputs by their names.
     `classes` are the labels in the order of the probabilities. `outputs` gives an output another
-    name, from new to old. `preprocess` says how images become its input.
+    name, from new to old. `preprocess` says how images become its input. `converters` gives, for a
+    fitted estimator of a class, a fitted estimator that answers as it does and has a converter.
     """
 
     names: NamesByInput | None = None
     classes: Sequence[Any] | None = None
     outputs: Mapping[str, str] | None = None
     preprocess: Preprocess | None = None
+    converters: Equivalents | None = None
 
     @property
     def given(self) -> list[str]:
-        """The keywords of `save` that were used."""
-        return [name for name, value in vars(self).items() if value is not None]
+        """The keywords of `save` for graphs and modules that were used."""
+        used = [name for name, value in vars(self).items() if value is not None]
+        return [name for name in used if name != "converters"]
 
     def refuse(self, what: str) -> None:
         """Raise ConversionError for a model that says all of itself."""

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array
+from modelkit.cast import Array, is_a
 from modelkit.convert.asking import asking
 from modelkit.convert.boosting import gives_probabilities
 from modelkit.convert.source import DECISION
-from modelkit.convert.steps import last_step
+from modelkit.convert.steps import found_by_search, last_step
 from modelkit.errors import ConversionError
 from modelkit.frames import whole_array
 
@@ -161,6 +161,7 @@ def _grouping(estimator: Any, rows: Any) -> tuple[Role, ...]:
 
 def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | None]:
     """The outputs of a classifier and its classes, which are None if it has several labels."""
+    _check_labels(last_step(found_by_search(estimator)))
     width = _tail(estimator, "predict", rows)
     scores = _scores(estimator, rows)
     if width not in ((), (1,)) or isinstance(estimator.classes_, list):
@@ -180,6 +181,17 @@ def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | 
             step=type(last_step(estimator)).__name__,
         )
     return (LABEL, Role("probabilities", "predict_proba", tail)), labels
+
+
+def _check_labels(last: Any) -> None:
+    """Raise ConversionError for a classifier that answers neither labels nor probabilities."""
+    if is_a(last, "lightgbm", "LGBMClassifier") and callable(last.objective_):
+        raise ConversionError(
+            "LGBMClassifier with an objective of your own answers raw scores in place of labels and "
+            "probabilities; save its booster_, whose prediction is this score, or fit it with "
+            "objective='binary' or 'multiclass'",
+            step="LGBMClassifier",
+        )
 
 
 def _answers(estimator: Any, verb: str, rows: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from modelkit.cast import Array, is_a
@@ -13,12 +14,13 @@ from modelkit.convert.asking import check_fitted
 from modelkit.convert.example import Example, read_example, widened
 from modelkit.convert.gate.rows import Rows, Table, rows_of
 from modelkit.convert.gate.ties import choosing, with_ties
-from modelkit.convert.notes import Notes
-from modelkit.convert.outputs import Role, read_roles, truth
+from modelkit.convert.notes import Equivalents, Notes
+from modelkit.convert.outputs import Role, truth
 from modelkit.convert.places import place_of_last
 from modelkit.convert.source import Converter, Prefix, Source
 from modelkit.convert.steps import (
     closed_categories,
+    does_nothing,
     found_by_search,
     holds_trees,
     is_narrow,
@@ -29,6 +31,7 @@ from modelkit.spec import TIMES, Column, TensorSpec
 
 LIBRARIES = {
     "sklearn": "scikit-learn",
+    "imblearn": "imbalanced-learn",
     "xgboost": "XGBoost",
     "lightgbm": "LightGBM",
     "catboost": "CatBoost",
@@ -66,8 +69,11 @@ def from_sklearn(
     estimator: Any,
     example: Any,
     numbers: str,
+    converters: Equivalents = MappingProxyType({}),
 ) -> Source:
     """Convert a fitted estimator to a graph whose numeric inputs have the dtype `numbers`.
+
+    `converters` gives estimators that answer as those of some classes do.
 
     Raises ConversionError, naming the step that cannot be converted.
     """
@@ -84,14 +90,20 @@ def from_sklearn(
     known = coded | boosting.catboost_values(estimator, rows)
     inputs = _inputs(shown.columns, numbers, known)
     few = rows_of(rows).spread(2).raw
-    roles, classes = shown.answer(read_roles, few)
-    reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
+    roles, classes = shown.roles(few)
     nones = _inputs_of_none(rows_of(rows), inputs)
-    some = rows_of(rows).spread(ROWS_OF_STEPS).raw
-    some = some[:, 0] if shown.texts else some
-    graph = composed(reading, inputs, roles, _by_input(inputs, known), nones, some)
-    roles = _given(roles, graph.outputs)
     told = _told_categories(shown, coded)
+    graph = composed(
+        shown.reader,
+        inputs,
+        roles,
+        _by_input(inputs, known),
+        nones,
+        told,
+        converters=converters,
+        received=_received(shown),
+    )
+    roles = _given(roles, graph.outputs)
     unread = [spec for spec in inputs if spec.dtype in APART and spec.name in graph.unread()]
     narrower = shown.without([spec.columns[0].name for spec in unread])
     if narrower is not shown:
@@ -104,36 +116,50 @@ def from_sklearn(
         graph.outputs,
         classes=classes,
         ignored=shown.ignored,
+        refusals=graph.refusals,
     )
     return Source(
         graph.proto,
         signature,
         rows=shown.rows,
+        given=example,
         against=against,
         truth=_truth_of(shown, few, roles),
         categories=told,
+        closed=boosting.miscoded(estimator, coded),
         rounds=graph.narrow,
         texts=graph.texts,
         terms=graph.terms,
-        prefixes=_prefixes(estimator, example, numbers),
+        prefixes=_prefixes(estimator, example, numbers, converters),
         distances=frozenset(role.name for role in roles if role.distances),
     )
+
+
+def _received(shown: Example) -> dict[int, Any]:
+    """The rows of the example as each function in an estimator is given them."""
+    from modelkit.convert.estimators.functions import received_by
+
+    rows = rows_of(shown.rows).spread(ROWS_OF_STEPS).raw
+    return received_by(shown.reader, rows[:, 0] if shown.texts else rows)
 
 
 def _prefixes(
     estimator: Any,
     example: Any,
     numbers: str,
+    converters: Equivalents,
 ) -> tuple[Prefix, ...]:
     """The steps of a pipeline; the estimator itself where it is none."""
     steps = [step for _, step in getattr(estimator, "steps", [])]
     if not steps:
         step = type(estimator).__name__
-        return (Prefix("", step, partial(from_sklearn, estimator, example, numbers)),)
+        return (Prefix("", step, partial(from_sklearn, estimator, example, numbers, converters)),)
     prefixes = []
     for number, step in enumerate(steps, 1):
+        if does_nothing(step):
+            continue
         place = place_of_last([estimator, step])
-        convert = partial(from_sklearn, estimator[:number], example, numbers)
+        convert = partial(from_sklearn, estimator[:number], example, numbers, converters)
         prefixes.append(Prefix(place, type(step).__name__, convert))
     return tuple(prefixes)
 
@@ -189,7 +215,8 @@ def _ways(model: Any, example: Any, notes: Notes) -> list[Callable[[], Source]]:
     notes.refuse("an estimator")
     estimator = boosting.as_estimator(model)
     return [
-        partial(from_sklearn, estimator, example, numbers) for numbers in number_dtypes(estimator)
+        partial(from_sklearn, estimator, example, numbers, notes.converters or {})
+        for numbers in number_dtypes(estimator)
     ]
 
 

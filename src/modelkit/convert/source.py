@@ -39,8 +39,10 @@ class Source:
     classifiers with the scores they decide by, under `DECISION`. Under `TIES` it says of which rows
     the source takes other neighbours at the same distance than its graph, by whose choice it
     answers. It and `against`, the name of the source, are None for a graph that came without one.
-    `rows` are example rows in that form, None if there are none. `categories` are the values that
-    encoders refuse to go beyond, by column. `rounds` is whether the graph computes in float32 what
+    `rows` are example rows in that form, None if there are none; `given` are those of an estimator in
+    the form that they came in. `categories` are the values that encoders refuse to go beyond, by
+    column, and `closed` the columns whose other values the source answers by chance. `rounds` is
+    whether the graph computes in float32 what
     its source computes in float64; where that is None, it does if an input or output is float32.
     `scales` are the sizes of outputs of numbers that are below 1, by which differences are judged;
     so are those of outputs in `distances`, whatever their size. `texts` says what is done to texts
@@ -54,9 +56,11 @@ class Source:
     proto: onnx.ModelProto
     signature: Signature
     rows: Any = None
+    given: Any = None
     against: str | None = None
     truth: Callable[[Any], dict[str, Array]] | None = None
     categories: dict[str, tuple[str, ...]] | None = None
+    closed: frozenset[str] = frozenset()
     rounds: bool | None = None
     scales: Mapping[str, float] = field(default_factory=dict)
     distances: frozenset[str] = frozenset()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from modelkit.cast import MISSING, is_a, is_missing
+from modelkit.errors import ConversionError
 
 # Estimators that compare their rows in float32.
 NARROW_MODULES = ("sklearn.tree.", "sklearn.ensemble.", "xgboost.", "catboost.")
@@ -15,9 +16,11 @@ PARTS = {
     "AdaBoostClassifier": "estimators_",
     "AdaBoostRegressor": "estimators_",
     "BaggingClassifier": "estimators_",
+    "BalancedBaggingClassifier": "estimators_",
     "BaggingRegressor": "estimators_",
     "CalibratedClassifierCV": "calibrated_classifiers_",
     "ClassifierChain": "estimators_",
+    "EasyEnsembleClassifier": "estimators_",
     "FixedThresholdClassifier": "estimator_",
     "FrozenEstimator": "estimator",
     "GridSearchCV": "best_estimator_",
@@ -29,6 +32,7 @@ PARTS = {
     "OneVsRestClassifier": "estimators_",
     "OutputCodeClassifier": "estimators_",
     "RANSACRegressor": "estimator_",
+    "RUSBoostClassifier": "estimators_",
     "RandomizedSearchCV": "best_estimator_",
     "RegressorChain": "estimators_",
     "SelfTrainingClassifier": "estimator_",
@@ -47,10 +51,17 @@ TREES = (
     "sklearn.ensemble._iforest.",
     "sklearn.ensemble._hist_gradient_boosting.",
     "sklearn.preprocessing._discretization.",
+    "imblearn.ensemble._forest.",
     "lightgbm.",
 )
+OWN_VERBS = ("sklearn.", "imblearn.")  # libraries whose methods are known
 # The methods by which an estimator answers rows.
 VERBS = ("predict", "predict_proba", "decision_function", "transform", "score_samples")
+
+
+def does_nothing(step: Any) -> bool:
+    """Whether a step of a pipeline passes on rows as they are: a sampler of imbalanced-learn does."""
+    return step in (None, "passthrough") or hasattr(step, "fit_resample")
 
 
 def last_step(estimator: Any) -> Any:
@@ -65,12 +76,12 @@ def replaced_verb(estimator: Any) -> str | None:
 
 
 def overridden_verb(estimator: Any) -> str | None:
-    """The method that an estimator answers by and scikit-learn does not define; None for none."""
+    """The method that an estimator answers by and no known library defines; None for none."""
     replaced = replaced_verb(estimator)
     if replaced is not None:
         return replaced
     for kind in type(estimator).__mro__:
-        if kind.__module__.startswith("sklearn."):
+        if kind.__module__.startswith(OWN_VERBS):
             return None
         for verb in VERBS:
             if verb in vars(kind):
@@ -85,6 +96,13 @@ def found_by_search(estimator: Any) -> Any:
     """
     search = is_a(estimator, "sklearn.model_selection._search", "BaseSearchCV")
     if search and overridden_verb(estimator) is None:
+        if not hasattr(estimator, "best_estimator_"):
+            kind = type(estimator).__name__
+            raise ConversionError(
+                f"{kind}(refit=False) fits no estimator that could answer rows: search with "
+                "refit=True, or fit the estimator with best_params_ and save that",
+                step=kind,
+            )
         return estimator.best_estimator_
     return estimator
 
@@ -223,10 +241,10 @@ def _passed_on(step: Any, columns: list[str]) -> list[str] | None:
 
     None where it passes on others. Of a transformer of somebody's own nothing is known.
     """
-    if step is None or step == "passthrough":
+    if does_nothing(step):
         return columns
     kind = f"{type(step).__module__.partition('.')[0]}.{type(step).__name__}"
-    if kind == "sklearn.Pipeline":
+    if kind in ("sklearn.Pipeline", "imblearn.Pipeline"):
         passed: list[str] | None = columns
         for _, inner in step.steps:
             passed = None if passed is None else _passed_on(inner, passed)

@@ -12,7 +12,8 @@ from modelkit.cast import is_a
 from modelkit.convert.asking import asking
 from modelkit.convert.boosting import is_catboost
 from modelkit.convert.steps import with_parts
-from modelkit.errors import ConversionError, importing
+from modelkit.errors import ConversionError, SignatureError, importing
+from modelkit.frames import array_of_lists, refuse_single
 from modelkit.records import plain_rows
 
 ASKED = ("predict", "transform")
@@ -34,12 +35,24 @@ def as_table(estimator: Any, example: Any) -> Any:
         return example.set_flags(allows_duplicate_labels=True)
     if is_a(example, "polars", "DataFrame"):
         return _from_polars(estimator, example)
-    if is_a(example, "pyarrow", "Table"):
+    if is_a(example, "pyarrow", "Table") or is_a(example, "pyarrow", "RecordBatch"):
         return example.to_pandas()
-    records = isinstance(example, list | tuple) and len(example) > 0
-    if isinstance(example, Mapping) or (records and isinstance(example[0], Mapping)):
+    first = example[0] if isinstance(example, list | tuple) and len(example) > 0 else None
+    if isinstance(example, Mapping) or isinstance(first, Mapping):
+        _check_several(example)
         return _pandas().DataFrame(example)
-    return example
+    array = array_of_lists(example) if isinstance(first, list | tuple) else None
+    return example if array is None else array
+
+
+def _check_several(example: Any) -> None:
+    """Raise ConversionError for one record in place of several."""
+    try:
+        refuse_single(example)
+    except SignatureError:
+        raise ConversionError(
+            "example is a single record: pass a list of records, [record]"
+        ) from None
 
 
 def _pandas() -> Any:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import io
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,8 @@ from modelkit.cast import Array
 from modelkit.convert.axes import Axes, free_axes
 from modelkit.convert.classes import LABEL_OUTPUT, PROBABILITIES, check_classes
 from modelkit.convert.graphs import noted
-from modelkit.convert.modules import AskedModule, asked, evaluating, is_module, unwrapped
+from modelkit.convert.indices import refuse_beyond
+from modelkit.convert.modules import AskedModule, asked, is_module, unwrapped, without_gradients
 from modelkit.convert.notes import Notes
 from modelkit.convert.source import Converter, Source
 from modelkit.errors import ConversionError, MissingExtraError
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 OPSET = 18  # the oldest that the exporter writes without converting
 BATCH = "batch"
 EXPORT_ROWS = 2  # the fewest that are no special case to the exporter
+LACKED = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'")
 LOGGERS = ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
@@ -67,6 +69,7 @@ def from_torch(
             step=module.name,
         )
     signature = noted(proto, Signature(inputs, given), notes, example)
+    signature = replace(signature, refusals=refuse_beyond(proto.graph, BATCH))
     truth = _truth(module, notes, signature)
     if signature.classes is not None:
         check_classes(signature.classes, truth(module.rows))
@@ -143,7 +146,7 @@ def _export(
     exported = _wide(module)
     few = exported.tensors(_few(module))
     try:
-        with evaluating(exported.module), _quiet():
+        with without_gradients(), _quiet(), _one_hot_by_table():
             program = torch.onnx.export(
                 exported.module,
                 kwargs=few,
@@ -155,14 +158,44 @@ def _export(
                 verbose=False,
             )
     except Exception as error:
+        why = _why(error)
         raise ConversionError(
-            f"torch cannot export {module.name} with an open batch dimension: forward may branch on the values "
-            "of a tensor, or use a size as a constant; use torch.where and sizes of tensors, or save the ONNX "
-            "file that you export yourself",
+            f"torch cannot export {module.name}{why}, or save the ONNX file that you export yourself",
             step=module.name,
         ) from error
     proto: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]  # None only where it writes a file
     return proto
+
+
+def _why(error: BaseException | None) -> str:
+    """Why torch's exporter failed, and what to do."""
+    while error is not None:
+        found = LACKED.search(str(error))
+        if found:
+            return (
+                f": its exporter writes no ONNX for the operator {found[1]}, which forward "
+                "calls or torch makes of a call; compute that with other operators"
+            )
+        error = error.__cause__
+    return (
+        " with an open batch dimension: forward may branch on the values of a tensor, or use a "
+        "size as a constant; use torch.where and sizes of tensors"
+    )
+
+
+def _one_hot_by_table() -> Any:
+    """While it lasts, torch's one_hot looks its rows up, so that a graph refuses what it refuses."""
+    import torch
+
+    class Tables(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, called: Any, _: Any, args: Any = (), given: Any = None) -> Any:
+            whole = [*args, *(given or {}).values()]
+            if called is torch.nn.functional.one_hot and len(whole) == 2 and whole[1] > 0:
+                table = torch.eye(whole[1], dtype=torch.int64, device=whole[0].device)
+                return torch.nn.functional.embedding(whole[0], table)
+            return called(*args, **(given or {}))
+
+    return Tables()
 
 
 def _few(module: AskedModule) -> dict[str, Array]:
@@ -207,16 +240,13 @@ def _name_sizes(graph: onnx.GraphProto) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Errors alone are logged, nothing is printed, and all is restored afterwards."""
+    """Errors alone are logged, and all is restored afterwards."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
-    with ExitStack() as stack:
-        stack.enter_context(redirect_stdout(io.StringIO()))
-        stack.enter_context(redirect_stderr(io.StringIO()))
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

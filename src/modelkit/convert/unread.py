@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.convert.steps import PARTS, places_of_parts
+from modelkit.convert.steps import PARTS, does_nothing, places_of_parts
 
 UNREAD = ("drop",)
-UNTOUCHED = ("passthrough", None)
 # Estimators made of others that may read some columns each, or more than these.
 OTHERWISE = (
     "AdaBoostClassifier",
@@ -48,7 +47,7 @@ def _parts(estimator: Any, places: Places) -> list[tuple[Any, Places]] | None:
     """What reads the columns inside an estimator, each with its own; None for the estimator itself."""
     kind = _kind(estimator)
     if kind == "Pipeline":
-        first = next((step for _, step in estimator.steps if step not in UNTOUCHED), None)
+        first = next((step for _, step in estimator.steps if not does_nothing(step)), None)
         return None if first is None else [(first, places)]
     if kind == "FeatureUnion":
         return [(part, places) for _, part in estimator.transformer_list if part not in UNREAD]
@@ -72,9 +71,10 @@ def _parts_of_transformer(estimator: Any, places: Places) -> list[tuple[Any, Pla
 
 
 def _kind(estimator: Any) -> str:
-    """The name of a class of scikit-learn's own; "" for any other, which may do otherwise."""
+    """The name of a class of scikit-learn's own, or of imbalanced-learn's pipeline; "" for any other."""
     kind = type(estimator)
-    return kind.__name__ if kind.__module__.startswith("sklearn.") else ""
+    own = kind.__module__.startswith(("sklearn.", "imblearn.pipeline"))
+    return kind.__name__ if own else ""
 
 
 def _holder(estimator: Any, kind: str) -> str | None:
@@ -129,7 +129,7 @@ def _narrowed_pipeline(
     made = copy.copy(estimator)
     made.steps = list(estimator.steps)
     for at, (name, step) in enumerate(estimator.steps):
-        if step not in UNTOUCHED:
+        if not does_nothing(step):
             made.steps[at] = (name, narrowed(step, places, kept))
             break  # those behind it read what it gives
     return made

@@ -31,7 +31,7 @@ def watched_outputs(signature: Signature) -> tuple[str, ...]:
     They are its label, prediction or embedding, its primary output, and its probabilities.
     """
     names = [name for name in signature.output_names if name in ROLES or name == signature.primary]
-    if signature.has_probabilities:
+    if signature.has_probabilities and signature.classes is not None:
         names.append("probabilities")
     return tuple(names)
 

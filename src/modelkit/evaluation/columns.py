@@ -77,7 +77,7 @@ def slice_columns(
         return {}
     if isinstance(slices, Mapping):
         return {str(name): values for name, values in slices.items()}
-    if isinstance(slices, str) or not all(isinstance(name, str) for name in slices):
+    if not all(isinstance(name, str) for name in slices):
         raise EvaluationError(
             f"slices is a list of names of columns, or a dict of values by name, not {slices!r:.80}"
         )

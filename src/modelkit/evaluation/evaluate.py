@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack
 from dataclasses import replace
 from numbers import Real
 from typing import Any
@@ -24,6 +26,7 @@ from modelkit.evaluation.sides import (
 )
 from modelkit.evaluation.task import task_kind
 from modelkit.model import Model
+from modelkit.package.load import load
 
 
 def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
@@ -48,7 +51,8 @@ def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
     """What a model is worth on labelled rows, every figure with an interval.
 
     Args:
-        model: a Model; or with `cv` an estimator of scikit-learn's kind, which is cloned.
+        model: a Model, or the path of a package; or with `cv` an estimator of scikit-learn's kind,
+            which is cloned.
         X: n rows, as `Model.run` takes them; texts for an encoder.
         y: their truth, (n,): classes, values, how relevant each row is to its query, or true groups
             of a clustering; (n, L) of 0 and 1 for several labels. For an encoder with a `corpus`
@@ -56,8 +60,8 @@ def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
             text: what has the same label is relevant.
         train: (X, y) that the model was trained on, or (X, y, weights) where there are weights: for
             the gap to these rows, and for leaks between the two.
-        slices: names of columns of X, or a dict of values (n,) by name: the figures of the rows of
-            each value.
+        slices: names of columns of X, or one name, or a dict of values (n,) by name: the figures of
+            the rows of each value.
         clusters: values (n,), or the name of a column of X: rows that belong together, such as those
             of one customer, count as one observation in every interval.
         sample_weight: (n,), at least 0; they enter every figure that has weights, and the others
@@ -88,15 +92,16 @@ def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
         column_named(X, times, "times")  # also where there is no train to compare with
     if cv is not None:
         return _of_procedure(model, rows, cv, train, level=level, seed=seed, progress=progress)
-    if not isinstance(model, Model):
-        raise TypeError(
-            f"evaluate takes a Model; a {type(model).__name__} is evaluated by cross-validation: "
-            "pass cv=5, or save and load it"
-        )
-    told = kind
-    if told is None:
-        told = task_kind(model.signature, model.manifest, queries=queries is not None)
-    return _of_model(model, rows, told, train, level=level, progress=progress)
+    with ExitStack() as opened:
+        if isinstance(model, str | os.PathLike):
+            model = opened.enter_context(load(model))
+        if not isinstance(model, Model):
+            raise TypeError(
+                f"evaluate takes a Model or the path of a package; a {type(model).__name__} is "
+                "evaluated by cross-validation: pass cv=5, or save it"
+            )
+        told = kind or task_kind(model.signature, model.manifest, queries=queries is not None)
+        return _of_model(model, rows, told, train, level=level, progress=progress)
 
 
 def _of_model(

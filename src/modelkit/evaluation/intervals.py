@@ -238,21 +238,6 @@ def effective_rows(
     return min(alike, share * (1 - share) / error**2 * rough**2)
 
 
-def percentile_interval(
-    draws: Array,
-    level: float = LEVEL_95,
-) -> Interval | None:
-    """The middle share `level` of bootstrap draws, without those that are NaN.
-
-    It is None where more than a tenth is NaN: then the draws do not stand for the rows.
-    """
-    known = draws[~np.isnan(draws)]
-    if len(known) < 0.9 * len(draws) or not len(known):
-        return None
-    low, high = np.quantile(known, ((1 - level) / 2, (1 + level) / 2))
-    return float(low), float(high)
-
-
 def corrected_error(
     values: Array,
     tested: int,

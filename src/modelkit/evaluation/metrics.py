@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import final
 
 from modelkit.cast import Array
-from modelkit.errors import EvaluationError
 from modelkit.evaluation.answered import Answered, TaskKind
 from modelkit.evaluation.class_metrics import (
     Measure,
@@ -104,20 +103,6 @@ def units_told(answered: Answered) -> float:
     weight = answered.weight
     rows = float(weight.sum()) ** 2 / (float(weight @ weight) or 1.0)
     return min(rows, units_of(len(answered), answered.clusters))
-
-
-def task_metric(
-    name: str,
-    kind: TaskKind,
-) -> TaskMetric:
-    """The metric of this name for a kind of task. Raises EvaluationError for an unknown one."""
-    known = METRICS[kind]
-    if name not in known:
-        raise EvaluationError(
-            f"there is no metric {name!r} for the task {kind!r}; it has {', '.join(known)}",
-            metric=name,
-        )
-    return known[name]
 
 
 def _mean(

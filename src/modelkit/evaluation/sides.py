@@ -43,6 +43,10 @@ class LabelledRows:
     roles: tuple[str | None, str | None] = (None, None)
     also: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if isinstance(self.slices, str):  # one name is one column, as for clusters and queries
+            object.__setattr__(self, "slices", [self.slices])
+
     @property
     def named(self) -> list[str]:
         """The columns of X that the caller names, for these rows or for others."""

@@ -58,9 +58,9 @@ def _step_back(
     if written is not None and link.scale == 1.0:
         before, function = written
         return before, replace(link, name=function)
-    if _is_share(graph, node) and link.scale == 1.0:
-        sigmoid = graph.maker(node.input[0])
-        return (sigmoid or node).input[0], OutputLink("share")
+    scores = _before_share(graph, node)
+    if scores is not None and link.scale == 1.0:
+        return scores, OutputLink("share")
     return _before_scaling(graph, node, link)
 
 
@@ -121,23 +121,31 @@ def _is_softmax(graph: GraphIndex, node: onnx.NodeProto) -> bool:
     )
 
 
-def _is_share(graph: GraphIndex, node: onnx.NodeProto) -> bool:
-    """Whether a node divides sigmoids by their sum, as one-against-rest classifiers do."""
+def _before_share(graph: GraphIndex, node: onnx.NodeProto) -> str | None:
+    """The scores whose sigmoids a node divides by their sum, as one-against-rest classifiers do.
+
+    Where the sum is 0, which the additivity check sees, the shares may be constants.
+    """
+    if node.op_type == "Where":
+        node = graph.maker(node.input[2]) or node
     if node.op_type != "Div":
-        return False
+        return None
     above = graph.maker(node.input[0])
     below = graph.maker(node.input[1])
-    if above is None or below is None:
-        return False
-    if above.op_type != "Sigmoid" or below.op_type != "ReduceSum":
-        return False
+    if above is None or below is None or below.op_type != "ReduceSum":
+        return None
     summed = graph.maker(below.input[0])
     if summed is None:
-        return False
+        return None
     names = [below.input[0]]
     if summed.op_type == "Abs":
         names += summed.input
-    return node.input[0] in names
+    if node.input[0] not in names:
+        return None
+    if above.op_type == "Sigmoid":
+        return str(above.input[0])
+    before, link = written_link(graph, above) or (None, "")
+    return before if link == "logistic" else None
 
 
 def summed_rows(graph: GraphIndex, name: str) -> tuple[str, Array] | None:

@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit.bar import counted_off
-from modelkit.errors import ExplainError
+from modelkit.errors import ExplainError, SignatureError
 from modelkit.explain.choose import METHODS, choose_method
 from modelkit.explain.explanation import Explanation, kind_in_words
 from modelkit.explain.lime_text import NO_TEXT
@@ -143,7 +143,8 @@ class Explainer:
 
         Raises:
             SignatureError: if the rows do not fit the model.
-            ExplainError: if the model answers a row with a number that is not finite.
+            ExplainError: if the model answers a row with a number that is not finite, or refuses
+                one that the method makes of it.
             AdditivityError: if exact values do not add up to what the model served.
         """
         feeds = self._subject.signature.coerce(X)
@@ -157,7 +158,14 @@ class Explainer:
             )
         n = len(served)
         rows = counted_off(n, "explain", "row") if progress else range(n)
-        found = self._method.explain(feeds, served, rows)
+        try:
+            found = self._method.explain(feeds, served, rows)
+        except SignatureError as error:
+            raise ExplainError(
+                f"{self._method.kind} asks the model about mixtures of these rows and others, and it "
+                "refuses some of them; choose an exact method, or background rows that are more "
+                f"alike. {error}"
+            ) from error
         return self._explanation(feeds, found)
 
     def _explanation(

@@ -34,8 +34,8 @@ TILE = 64
 
 def make_lime(request: ExplainRequest) -> Method:
     """LIME for tables or for texts. Raises ExplainError or MissingExtraError."""
-    make_lime = TextLime if is_text(request.subject.signature) else TableLime
-    return make_lime(request.subject, request.budget, request.seed)
+    kind = TextLime if is_text(request.subject.signature) else TableLime
+    return kind(request.subject, request.budget, request.seed)
 
 
 @dataclass(frozen=True)

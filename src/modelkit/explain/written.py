@@ -28,9 +28,12 @@ def written_link(graph: GraphIndex, node: onnx.NodeProto) -> tuple[str, str] | N
 def _before_logistic(graph: GraphIndex, name: str) -> str | None:
     """X for exp(-x) + 1."""
     added = _made(graph, name, "Add")
-    if added is None or graph.number(added.input[1]) != 1.0:
+    if added is None:
         return None
-    negated = _made(graph, _exponent(graph, added.input[0]), "Neg")
+    others = [term for term in added.input if graph.number(term) != 1.0]
+    if len(others) != 1:
+        return None
+    negated = _made(graph, _exponent(graph, others[0]), "Neg")
     return None if negated is None else str(negated.input[0])
 
 

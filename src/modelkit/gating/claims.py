@@ -84,10 +84,16 @@ def _lacking(
     the truth is what they find in .8 of cases, the others ask for 4 times as many rows and more.
     """
     lacking = f"not shown by {found.rows:,} rows"
-    if needed is not None:
+    if needed is not None and needed <= found.rows and found.difference.value < 0:
         return (
-            f"{lacking}; {needed:,} would show it with a probability of {SHOWN_WITH:g}, if the "
-            "candidate is as good as the champion"
+            f"{lacking}, and {needed:,} would show a candidate as good as the champion with a "
+            f"probability of {SHOWN_WITH:g}: this one looks worse"
+        )
+    if needed is not None:
+        others = " that no gate has used" if needed <= found.rows else ""
+        return (
+            f"{lacking}; {needed:,}{others} would show it with a probability of {SHOWN_WITH:g}, if "
+            "the candidate is as good as the champion"
         )
     gain = None if margin else found.least_shown(0.0, alpha)
     if gain is None:

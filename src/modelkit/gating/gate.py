@@ -62,8 +62,8 @@ def gate(  # noqa: PLR0913 - what a gate may ask, all by keyword
         require: what must be shown, beside the primary metric: names of metrics of which the
             candidate is no worse than its margin, and floors such as "recall >= 0.6".
         veto: names of metrics of which no harm beyond their margin may be shown.
-        slices: names of columns of X, or a dict of values (n,) by name: of the rows of each value,
-            no harm may be shown.
+        slices: names of columns of X, or one name, or a dict of values (n,) by name: of the rows of
+            each value, no harm may be shown.
         clusters: values (n,), or the name of a column of X: rows that belong together, such as
             those of one customer, count as one observation.
         queries: the same, for models that rank the rows of each query.

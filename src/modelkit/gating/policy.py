@@ -167,7 +167,7 @@ def read_policy(  # noqa: PLR0913 - what `gate` was asked
         required=tuple(dict.fromkeys(required)),
         floors=floors,
         vetoes=tuple(dict.fromkeys(vetoes)),
-        budgets=_read_budgets(budgets),
+        budgets=read_budgets(budgets),
         alpha=float(alpha),
         about=about,
     )
@@ -277,7 +277,8 @@ def _check_ordered(metric: AnyMetric) -> None:
         )
 
 
-def _read_budgets(budgets: Mapping[str, float] | None) -> dict[str, float]:
+def read_budgets(budgets: Mapping[str, float] | None) -> dict[str, float]:
+    """What a candidate may cost, by the name of each budget. Raises GateError."""
     if budgets is not None and not isinstance(budgets, Mapping):
         raise GateError(f"budgets is a dict, such as {{'size_ratio': 1.1}}, not {budgets!r:.80}")
     found = {}

@@ -91,7 +91,7 @@ class Verdict:
         depends on how much better the candidate is, which these rows do not know. The text of the
         check says what as many rows would show.
         """
-        lacking = [check for check in self.checks if check.required and check.outcome == "unclear"]
+        lacking = self._lacking
         known = [check.rows_needed for check in lacking if check.rows_needed is not None]
         return max(known) if known and len(known) == len(lacking) else None
 
@@ -101,14 +101,27 @@ class Verdict:
         failed = [check.name for check in self.checks if check.outcome == "fail"]
         if failed:
             return f"it fails {', '.join(failed)}"
-        lacking = [
-            check.name for check in self.checks if check.required and check.outcome == "unclear"
-        ]
+        lacking = self._lacking
         if not lacking:
             return "everything that was required is shown, and no harm is"
+        return f"not shown: {', '.join(check.name for check in lacking)}{self._what_would_show()}"
+
+    @property
+    def _lacking(self) -> list[Check]:
+        return [check for check in self.checks if check.required and check.outcome == "unclear"]
+
+    def _what_would_show(self) -> str:
         needed = self.rows_needed
-        more = "" if needed is None else f"; some {needed:,} rows would show it, of {self.rows:,}"
-        return f"not shown: {', '.join(lacking)}{more}"
+        if needed is None:
+            return ""
+        if needed > self.rows:
+            return f"; about {needed:,} rows would show it, and these are {self.rows:,}"
+        if any((check.estimate or 0.0) < 0 for check in self._lacking):
+            return (
+                f"; the candidate looks worse: {self.rows:,} rows were enough to show one as good as "
+                "the champion"
+            )
+        return f"; about {needed:,} rows that no gate has used would show it"
 
     def __str__(self) -> str:
         title = f"{self.decision.upper()}: {self.candidate} in place of {self.champion}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import final
 
@@ -93,8 +93,3 @@ class RequestTotals:
     durations: Mapping[str, tuple[int, ...]]
     seconds: Mapping[str, float]
     in_flight: int
-
-
-def sum_of(every: Iterable[Totals]) -> Totals:
-    """The totals of several Meters or processes."""
-    return sum(every, Totals())

@@ -135,8 +135,12 @@ def _about(
 def _open_whole(
     path: str | os.PathLike[str], digest: str | None
 ) -> tuple[Manifest, container.Members]:
-    """The manifest of a package and its other members, whose hashes were found right."""
-    members: container.Members = {**container.read_zip(open_bytes(path))}
+    """The manifest of a package and its other members, whose hashes were found right.
+
+    They are copies: Windows replaces no file that is mapped.
+    """
+    found = container.read_zip(open_bytes(path))
+    members: container.Members = {name: bytes(data) for name, data in found.items()}
     manifest = read_manifest(members)
     check_digest(manifest, digest, path)
     check_hashes(members, manifest.files)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from modelkit.manifest import WEIGHTS_REF
 from modelkit.model import Model, Outputs
 from modelkit.package import container, scan
 from modelkit.package.load import GRAPH, TERMS, WEIGHTS_MEMBER
-from modelkit.package.proven import Proven, Prover, run_first
+from modelkit.package.proven import Proven, run_first
 from modelkit.proto import forget_ranks, serialize, split_weights
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.runtimes.texts import TextModel
@@ -72,7 +71,7 @@ class ProvenGraph:
         return found
 
 
-def prove_noted(
+def prove_graph(
     model: object,
     example: object,
     golden: object,
@@ -117,9 +116,6 @@ def prove_noted(
     raise (disagreed or refused)[0]
 
 
-PROVER = Prover(lambda _: True, partial(prove_noted, notes=Notes()))
-
-
 def _first_apart(
     source: Source,
     error: ParityError,
@@ -150,11 +146,13 @@ def _unloadable(source: Source, error: GraphError) -> Exception:
     """What to say of a graph that is refused: one that was converted is not the caller's."""
     if source.truth is None:
         return error
-    refusal = ConversionError(
-        f"{source.against} cannot be converted: the graph that was made of it is refused; save the model "
-        "with format='joblib'",
-        step=source.prefixes[-1].step if source.prefixes else "",
-    )
+    if source.prefixes:  # of an estimator
+        fix = "the graph that was made of it is refused; save the model with format='joblib'"
+        step = source.prefixes[-1].step
+    else:
+        fix = f"{error}; compute that part with other operators, or in float32"
+        step = ""
+    refusal = ConversionError(f"{source.against} cannot be converted: {fix}", step=step)
     refusal.__cause__ = error
     return refusal
 

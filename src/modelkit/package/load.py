@@ -59,7 +59,7 @@ def load(
     *,
     device: DeviceName = "auto",
     threads: int | str = "auto",
-    digest: str | None = None,
+    digest: str | Collection[str] | None = None,
     allow: Collection[str] = (),
     extra: str = "refuse",
 ) -> Model:
@@ -76,7 +76,7 @@ def load(
         threads: how many CPU threads the model may use; "auto" is every CPU this process may use,
             shared by the worker processes that the environment variable WEB_CONCURRENCY tells of.
         digest: the sha256 of the manifest, as `inspect(source).digest` shows it, in either case
-            and with or without "sha256:"; a package of any other is refused.
+            and with or without "sha256:", or a list of several; a package of any other is refused.
         allow: what you accept beyond the default: "joblib", and domains of ONNX operators such as
             "com.example".
         extra: "ignore" for callers whose rows have more columns than the model was trained with;
@@ -137,17 +137,19 @@ def _read_by(extra: str, manifest: Manifest) -> Manifest:
 
 def check_digest(
     manifest: Manifest,
-    digest: str | None,
+    digest: str | Collection[str] | None,
     source: object = None,
 ) -> None:
-    """Raise IntegrityError if the package has another digest than the one that was asked for.
+    """Raise IntegrityError if the package has another digest than those that were asked for.
 
     `source` is where the package was read, for the message.
     """
-    if digest is not None and plain_digest(digest) != manifest.digest:
+    if digest is not None and manifest.digest not in plain_digests(digest):
+        one, *more = [digest] if isinstance(digest, str) else digest or ["absent one"]
+        asked = f"one of the {1 + len(more)} that were" if more else f"the {one} that was"
         raise IntegrityError(
-            f"{_called(source)} has digest {manifest.digest}, not the {digest} that was asked for: "
-            f"it was changed, or is another one. It says that it is {manifest.name} "
+            f"{_called(source)} has digest {manifest.digest}, not {asked} asked for: it was "
+            f"changed, or is another one. It says that it is {manifest.name} "
             f"{manifest.version}; if that is the one you mean, ask for its digest (of a Scorer: "
             "make it anew); if not, put the other one back",
             expected=digest,
@@ -162,14 +164,18 @@ def _called(source: object) -> str:
     return repr(source) if isinstance(source, Reference) else "the package"
 
 
-def plain_digest(digest: str) -> str:
-    """A digest that a caller gave as a manifest has it: 64 digits, with or without "sha256:".
+def plain_digests(digest: str | Collection[str]) -> set[str]:
+    """The digests that a caller gave, one or several, as manifests have them: 64 digits each.
 
-    Its letters are in either case. Raises TypeError for what is no text.
+    They may begin with "sha256:", and have letters in either case. Raises TypeError for others.
     """
-    if not isinstance(digest, str):
-        raise TypeError(f"digest is a text of 64 hexadecimal digits, not a {type(digest).__name__}")
-    return digest.lower().removeprefix("sha256:")
+    given = [digest] if isinstance(digest, str) else digest
+    if not isinstance(given, Collection) or not all(isinstance(each, str) for each in given):
+        raise TypeError(
+            "digest is a text of 64 hexadecimal digits, or a list of such texts, not a "
+            f"{type(digest).__name__}: {digest!r:.80}"
+        )
+    return {each.lower().removeprefix("sha256:") for each in given}
 
 
 def _load_graph(
@@ -431,14 +437,15 @@ def _needed_paths(manifest: Manifest) -> set[str]:
 def _start_hash(members: container.Members, files: Sequence[Member]) -> Callable[[], None]:
     """Hash members in a thread.
 
-    The function that is returned waits for it, and raises IntegrityError where a hash differs.
+    The function that is returned waits for it, and raises what the thread raised: IntegrityError
+    where a hash differs, and whatever kept it from reading a member.
     """
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
 
     def run() -> None:
         try:
             check_hashes(members, files)
-        except IntegrityError as error:
+        except BaseException as error:  # noqa: BLE001 - what was not checked is not trusted
             failures.append(error)
 
     def finish() -> None:

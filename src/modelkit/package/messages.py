@@ -203,12 +203,11 @@ def _numbers(message: Message) -> list[float]:
 
 def _see_attribute(message: Message, _: Scan) -> tuple[operators.Setting, Message]:
     """What an attribute holds, without the tail of a long list; a graph tells nothing."""
-    values = [
-        *message.integers(3),
-        *message.integers(8),
-        *message.numbers(2, "f"),
-        *message.numbers(7, "f"),
-    ]
+    values: list[float] = [*message.integers(3), *message.integers(8)]
+    floats = [*message.numbers(2, "f"), *message.numbers(7, "f")]
+    if values and floats:
+        raise GraphError("an attribute of the graph has both integers and floats; it has one kind")
+    values += floats
     for told in message.told:
         values += told.values
     setting = operators.Setting(

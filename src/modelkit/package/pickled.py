@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
 from functools import partial
 
 from modelkit import golden as golden_rows
@@ -13,16 +12,15 @@ from modelkit.model import Model
 from modelkit.package import trust
 from modelkit.package.graphs import example_of
 from modelkit.package.load import NATIVE
-from modelkit.package.proven import Proven, Prover
+from modelkit.package.proven import Proven
 from modelkit.signature import Feeds
 
 
-def _prove(model: object, example: object, golden: object, domains: Collection[str]) -> Proven:
+def prove_estimator(model: object, example: object) -> Proven:
     """The estimator in a pickle. Raises ConversionError, or ParityError where the pickle differs."""
     from modelkit.convert.native import from_estimator
     from modelkit.runtimes.joblib import JoblibModel
 
-    del golden, domains  # a pickle has no operators, and its rows are drawn here
     source, estimator = from_estimator(model, example)
     modules = estimator.modules()
     pickled = estimator.dump()
@@ -42,9 +40,6 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
         golden=rows,
         example=drawn_like,
     )
-
-
-PROVER = Prover(lambda _: True, _prove)
 
 
 def _known_rows(source: Source, model: Model, example: Feeds | None) -> Feeds | None:

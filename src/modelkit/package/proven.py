@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from modelkit.convert.source import Source
@@ -33,19 +33,6 @@ class Proven:
     encoder: Recipe | None = None
     golden: Feeds | None = None
     example: Feeds | None = None
-
-
-@dataclass(frozen=True)
-class Prover:
-    """One kind of package: which models become one, and how.
-
-    `prove` takes a model, its example, the golden rows that were given and the domains of
-    operators that are allowed beyond the default ones. It raises ConversionError, or its subclass
-    ParityError, for a model that cannot be saved, and GraphError for what a package may not hold.
-    """
-
-    owns: Callable[[object], bool]
-    prove: Callable[[object, object, object, Collection[str]], Proven]
 
 
 def run_first(model: Model, candidates: Iterable[Feeds], what: str) -> tuple[Feeds, Outputs]:

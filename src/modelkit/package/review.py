@@ -85,9 +85,7 @@ def _scanned(members: Mapping[str, memoryview]) -> Scan:
     graph = members[GRAPH]
     weights = members.get(WEIGHTS_MEMBER)
     size = None if weights is None else len(weights)
-    found = scan.scan(graph)
-    scan.check_graph(graph, WEIGHTS_REF, size, domains=found.beyond)
-    return found
+    return scan.check_graph(graph, WEIGHTS_REF, size, domains=None)
 
 
 def installed_here(manifest: Manifest) -> dict[str, str]:

@@ -7,16 +7,21 @@ import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from modelkit import golden as golden_rows
-from modelkit.convert.notes import NamesByInput, Notes
+from modelkit.convert.notes import Equivalents, NamesByInput, Notes
 from modelkit.convert.preprocess import Preprocess
-from modelkit.errors import ConversionError
+from modelkit.convert.sklearn import is_estimator
+from modelkit.embedding.encoder import TextEncoder
+from modelkit.errors import ConversionError, SignatureError
 from modelkit.manifest import (
     FORMAT,
     Manifest,
     check_metadata,
     check_name,
 )
+from modelkit.model import Model
 from modelkit.npz import MEDIA_TYPE
 from modelkit.package import encoders, graphs, pickled, trust
 from modelkit.package.attach import NewAttachment, new_attachments, with_attachments
@@ -26,10 +31,7 @@ from modelkit.proto import opsets, row_bytes
 from modelkit.signature import Feeds, Signature, coerce_as
 
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu")  # those that write every package
-PROVERS = {
-    "onnx": (encoders.PROVER, graphs.PROVER),
-    "joblib": (pickled.PROVER,),
-}
+FORMATS = ("onnx", "joblib")
 
 
 def save(  # noqa: PLR0913 - what the design names, all but two by keyword
@@ -49,6 +51,7 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     classes: Sequence[Any] | None = None,
     outputs: Mapping[str, str] | None = None,
     preprocess: Preprocess | None = None,
+    converters: Equivalents | None = None,
 ) -> Manifest:
     """Convert a trained model, prove that the result agrees with it, and write one package file.
 
@@ -86,6 +89,10 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
             as {"probabilities": "output_1"}.
         preprocess: how images of integers become the input of an ONNX graph or a torch module, as a
             part of the graph; the example is then such images.
+        converters: for classes of estimators that have no converter, a function of a fitted one,
+            such as {Winsorizer: function}; it gives a fitted estimator that answers as that one does
+            and has a converter, such as a FunctionTransformer. What it gives is compared with the
+            estimator itself, like any conversion.
 
     Returns:
         The manifest that was written; `manifest.digest` identifies the package.
@@ -100,7 +107,7 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     check_name(name, version)
     kept = check_metadata({} if metadata is None else metadata)
     domains = trust.check_allow(allow) - {trust.JOBLIB}
-    notes = Notes(names, classes, outputs, preprocess)
+    notes = Notes(names, classes, outputs, preprocess, converters)
     proven = _prove(format, model, example, golden, domains, notes)
     feeds, replayed = _golden(proven, golden)
     added = [NewAttachment(golden_rows.GOLDEN, MEDIA_TYPE, replayed)]
@@ -125,8 +132,12 @@ def _prove(
     domains: Collection[str],
     notes: Notes,
 ) -> Proven:
-    """The model in the bytes of a package, by the first prover of the format that owns it."""
-    if format not in PROVERS:
+    """The model in the bytes of a package.
+
+    Raises ConversionError, or its subclass ParityError, for a model that cannot be saved, and
+    GraphError for what a package may not hold.
+    """
+    if format not in FORMATS:
         raise ConversionError(
             f"format {format!r} is unknown; use 'onnx', or 'joblib' for what cannot be converted"
         )
@@ -135,11 +146,18 @@ def _prove(
         raise ConversionError(
             f"{name} is a class, and no model: make one, fit it, and save that", step=name
         )
-    owner = next(prover for prover in PROVERS[format] if prover.owns(model))
-    if owner is graphs.PROVER:
-        return graphs.prove_noted(model, example, golden, domains, notes)
-    notes.refuse("an encoder" if format == "onnx" else "an estimator")
-    return owner.prove(model, example, golden, domains)
+    if notes.converters is not None and (format != "onnx" or not is_estimator(model)):
+        raise ConversionError(
+            "converters= says what classes of estimators compute, and is for estimators with format='onnx'; "
+            "leave it out"
+        )
+    if format == "joblib":
+        notes.refuse("an estimator")
+        return pickled.prove_estimator(model, example)
+    if isinstance(model, TextEncoder):
+        notes.refuse("an encoder")
+        return encoders.prove_encoder(model, example, domains)
+    return graphs.prove_graph(model, example, golden, domains, notes)
 
 
 def _described(proven: Proven, feeds: Feeds) -> dict[str, Any]:
@@ -178,6 +196,8 @@ def _golden(proven: Proven, rows: object) -> tuple[Feeds, bytes]:
         candidates = _draws(signature, proven)
         what = "rows drawn at random"
     with proven.build(signature) as model:
+        if rows is None and signature.refusals:
+            candidates = (_accepted(model, feeds) for feeds in candidates)
         feeds, outputs = run_first(model, candidates, what)
     return feeds, golden_rows.encode_rows(feeds, outputs)
 
@@ -189,3 +209,14 @@ def _draws(signature: Signature, proven: Proven) -> Iterator[Feeds]:
             column = terms.vectorizer.column
             feeds[column] = golden_rows.draw_texts(terms.known, len(feeds[column]))
         yield feeds
+
+
+def _accepted(model: Model, feeds: Feeds) -> Feeds:
+    """The rows that a model does not refuse; all of them where it refuses all."""
+    try:
+        model.run(model.signature.columns(feeds))
+    except SignatureError as error:
+        refused = getattr(error, "rows", ())
+        others = np.setdiff1d(np.arange(model.signature.count(feeds)), refused)
+        return model.signature.take(feeds, others) if len(others) else feeds
+    return feeds

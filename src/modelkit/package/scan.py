@@ -32,7 +32,7 @@ def check_graph(
     weights: str,
     weights_size: int | None,
     *,
-    domains: Collection[str] = (),
+    domains: Collection[str] | None = (),
 ) -> Scan:
     """Scan a graph, and refuse operators, external data and sizes that a package may not have.
 
@@ -40,7 +40,8 @@ def check_graph(
         graph: a serialised ModelProto.
         weights: the only location external tensors may name.
         weights_size: its size in bytes, None if there is none.
-        domains: of operators that the caller accepts besides those of ONNX and onnxruntime.
+        domains: of operators that the caller accepts besides those of ONNX and onnxruntime; None
+            for all.
 
     Raises GraphError.
     """
@@ -49,7 +50,7 @@ def check_graph(
         raise GraphError(
             "the graph carries session options (metadata ort_config), which a package may not"
         )
-    strange = sorted(set(found.beyond) - set(domains))
+    strange = [] if domains is None else sorted(set(found.beyond) - set(domains))
     if strange:
         raise GraphError(_strange_domains(found, strange))
     _check_external(found.external, weights, weights_size)

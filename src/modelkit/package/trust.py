@@ -34,7 +34,7 @@ def check_allow(allow: object) -> frozenset[str]:
     return frozenset(allow)
 
 
-def check_trusted(digest: str | None, allowed: Collection[str]) -> None:
+def check_trusted(digest: object, allowed: Collection[str]) -> None:
     """Raise UntrustedError unless the caller has pinned a joblib package and allowed it."""
     missing = []
     if digest is None:

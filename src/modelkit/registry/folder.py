@@ -3,20 +3,25 @@
 A file is written under another name, flushed to the disk, and linked to its own name. The link
 fails where the name is taken, and is atomic on NFS too. There, the answer to a link that was made
 may be lost: the file then has two names, which tells. An NFS client may go on for up to a minute
-not to see a new file. Nothing is locked, replaced or removed.
+not to see a new file. Nothing is locked or replaced, and only what a dead writer left is removed.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
+import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, final
 
 from modelkit.errors import RegistryError
 
 READ_ONLY = 0o444  # less what the umask of the writer takes away
+TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")  # what a file is called until it is whole
+A_DAY = 86_400.0
 # What a file system without hard links says to a link.
 NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
@@ -31,6 +36,7 @@ class DiskFolder:
         self.url = os.path.abspath(root)  # noqa: PTH100 - a string, which is faster to add to
         if os.path.exists(self.url) and not os.path.isdir(self.url):  # noqa: PTH110, PTH112
             raise RegistryError(f"{self.url!r} is a file; a registry is a folder or a bucket")
+        self._swept: set[Path] = set()
 
     def create(self, name: str, data: bytes | memoryview) -> bool:
         """Make a file. Raises RegistryError where the file system has no hard links."""
@@ -38,6 +44,9 @@ class DiskFolder:
         if target.exists():
             return False
         _make_folder(target.parent)
+        if target.parent not in self._swept:
+            self._swept.add(target.parent)
+            _sweep(target.parent)
         temporary = str(target.parent / f".{uuid.uuid4().hex}.tmp")
         try:
             with open(temporary, "xb", opener=_read_only) as file:
@@ -99,6 +108,16 @@ def _make_folder(folder: Path) -> None:
     _make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     _flush(folder.parent)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what writers left who died more than a day ago, so that no upload still goes on."""
+    with os.scandir(folder) as entries:
+        left = [entry for entry in entries if TEMPORARY.fullmatch(entry.name)]
+    for entry in left:
+        with suppress(OSError):  # somebody else removes it, or may not
+            if entry.stat().st_mtime < time.time() - A_DAY:
+                os.unlink(entry)  # noqa: PTH108 - as everywhere here
 
 
 def _link(temporary: str, target: Path) -> bool:

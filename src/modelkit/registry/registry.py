@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import Any, final
 
 from modelkit import html
-from modelkit.errors import NotFound, RegistryError
+from modelkit.compatible import incompatibilities
+from modelkit.errors import NotFound, RegistryError, RolloutError
 from modelkit.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model import Model
 from modelkit.package import container
-from modelkit.package.load import Openable, Reference, check_hashes, open_bytes, read_manifest
+from modelkit.package.load import (
+    Openable,
+    Reference,
+    check_hashes,
+    inspect,
+    open_bytes,
+    read_manifest,
+)
 from modelkit.registry import rollouts
 from modelkit.registry.authors import author, entry_after, time_now
 from modelkit.registry.bucket_package import BucketPackage
@@ -38,7 +46,7 @@ from modelkit.registry.places import nothing_there, removed
 from modelkit.registry.releases import DIGEST, Recorded, Release, parents_of
 from modelkit.registry.shelf import Shelf
 from modelkit.registry.store import open_store
-from modelkit.registry.verdicts import Judgement, judged_by, record_digest
+from modelkit.registry.verdicts import Judgement, check_candidate, judged_by, record_digest
 from modelkit.registry.versions import Versions, check_pattern
 
 ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -76,23 +84,25 @@ class Registry:
         self,
         package: Openable,
         *,
-        verdict: Recorded | None = None,
+        verdict: Judgement | None = None,
         parents: Sequence[str] = (),
     ) -> Release:
         """Keep a package under its name and version, for ever.
 
-        Registering the same package again changes nothing.
+        Registering the same package again changes nothing, but that it adds a verdict where there
+        was none.
 
         Args:
             package: a path, the bytes of a package, or a binary file object.
-            verdict: the verdict of a gate that it was promoted by.
+            verdict: the verdict of a gate on this model; now, or later by registering again.
             parents: the versions or digests that it was made from.
 
         Raises:
             PackageError: if it is no package, or damaged.
             Conflict: if the version is there with another package, verdict or other parents.
             IntegrityError: if the registry holds it already, and it was damaged there.
-            RegistryError: if an alias has the name of the version.
+            RegistryError: if an alias has the name of the version; if the verdict is about another
+                model.
             TypeError: if `parents` are no texts.
         """
         made_from = parents_of(parents)
@@ -100,7 +110,7 @@ class Registry:
         members = container.read_zip(data)
         manifest = read_manifest(members)
         check_hashes({**members}, manifest.files)
-        record = "" if verdict is None else verdict.to_json()
+        record = b"" if verdict is None else verdict.to_json().encode()
         release = Release(
             name=manifest.name,
             version=manifest.version,
@@ -113,6 +123,8 @@ class Registry:
             actor=author(),
         )
         self._check_no_alias(release)
+        if verdict is not None:
+            check_candidate(verdict, release)
         return self._versions.add(release, data, record)
 
     def release(self, name: str, which: str) -> Release:
@@ -149,7 +161,8 @@ class Registry:
             name: the name of the model.
             which: a version, or an alias such as "champion".
             options: those of `mk.load`, such as `device`. A joblib package needs `digest` and
-                `allow` from you, as it does there: a registry trusts no package for you.
+                `allow` from you, as it does there: a registry trusts no package for you. With
+                `digest`, one or a list, a version of another digest raises IntegrityError.
 
         Raises:
             NotFound: if there is no such version.
@@ -288,6 +301,7 @@ class Registry:
                 alias was set since the verdict.
             RegistryError: if the verdict is about something else, or no promotion.
             NotFound: if there is no such version, or no champion.
+            RolloutError: if the version cannot answer in place of the champion, with every reason.
             TypeError: for a policy that is none.
         """
         if not hasattr(policy, "to_json"):
@@ -297,6 +311,7 @@ class Registry:
 
         def decide(state: State) -> Entry:
             champion = rollouts.check_start(state, name, version, force=force)
+            self._check_fits(name, champion, version)
             judged = judged_by(verdict, CHAMPION, version, state, partial(self.release, name))
             about = {"champion": champion, "policy": record, **judged}
             return entry_after(state, ROLLOUT, version, reason, about=about)
@@ -375,7 +390,7 @@ class Registry:
         Raises:
             Conflict: if there are other bytes under this key.
             NotFound: if there is no such version.
-            RegistryError: if the key is that of a verdict, which `register` keeps.
+            RegistryError: if the key is "verdict.json", which `register` keeps.
             TypeError: for what is no bytes.
         """
         if not isinstance(data, bytes | bytearray | memoryview):
@@ -406,6 +421,17 @@ class Registry:
         if release.version != version:
             raise RegistryError(
                 f"{version!r} is an alias; pass the version it names: {release.version!r}"
+            )
+
+    def _check_fits(self, name: str, champion: str, candidate: str) -> None:
+        """Raise RolloutError unless one version can answer in place of another; nothing is run."""
+        ours, theirs = (inspect(self.reference(name, each)) for each in (champion, candidate))
+        problems = incompatibilities(ours.signature, theirs.signature)
+        if problems:
+            raise RolloutError(
+                f"{name} {candidate} cannot answer in place of the champion, {champion}: "
+                f"{'; '.join(problems)}",
+                problems=problems,
             )
 
     def _check_no_alias(self, release: Release) -> None:

@@ -25,7 +25,7 @@ class Recorded(Protocol):
 @final
 @dataclass(frozen=True)
 class Release:
-    """One version of a model in a registry; it never changes.
+    """One version of a model in a registry; it never changes, but a verdict may be added once.
 
     Attributes:
         name, version: of the package.
@@ -33,7 +33,7 @@ class Release:
         model_digest: the digest of all that decides what the model answers.
         size: the size of the package in bytes.
         parents: the versions or digests it was made from.
-        verdict: the digest of the verdict it was registered with, or "".
+        verdict: the digest of the verdict it was registered with, at once or later, or "".
         at: when it was registered, in ISO 8601 and UTC.
         actor: who registered it: user and machine.
     """

@@ -35,9 +35,9 @@ class Judgement(Recorded, Protocol):
         """The number of the entry by which it did."""
 
 
-def record_digest(record: str) -> str:
+def record_digest(record: bytes) -> str:
     """By what the record of a verdict is known; "" for none."""
-    return hashlib.sha256(record.encode()).hexdigest() if record else ""
+    return hashlib.sha256(record).hexdigest() if record else ""
 
 
 def judged_by(
@@ -53,7 +53,7 @@ def judged_by(
     now = state.aliases.get(alias)
     champion = None if now is None else release(now.version)
     check_verdict(verdict, alias, release(version), champion, state)
-    return {"verdict": record_digest(verdict.to_json())}
+    return {"verdict": record_digest(verdict.to_json().encode())}
 
 
 def check_verdict(
@@ -81,11 +81,7 @@ def check_verdict(
         raise RegistryError(
             f"the verdict on {candidate.name} {candidate.version} is {verdict.decision!r}, not 'promote'"
         )
-    if verdict.candidate_digest != candidate.model_digest:
-        raise RegistryError(
-            f"the verdict is about the model {verdict.candidate_digest[:12]}, and "
-            f"{candidate.name} {candidate.version} is {candidate.model_digest[:12]}"
-        )
+    check_candidate(verdict, candidate)
     if verdict.alias != alias or verdict.generation is None:
         judged = f"the alias {verdict.alias!r}" if verdict.alias else "a champion of no alias"
         raise RegistryError(
@@ -102,4 +98,13 @@ def check_verdict(
             name=candidate.name,
             alias=alias,
             now=now,
+        )
+
+
+def check_candidate(verdict: Judgement, candidate: Release) -> None:
+    """Raise RegistryError unless a verdict is about the model of a version."""
+    if verdict.candidate_digest != candidate.model_digest:
+        raise RegistryError(
+            f"the verdict is about the model {verdict.candidate_digest[:12]}, and "
+            f"{candidate.name} {candidate.version} is {candidate.model_digest[:12]}"
         )

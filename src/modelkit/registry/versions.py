@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
-from modelkit.errors import Conflict, NotFound, RegistryError
+from modelkit.errors import Conflict, IntegrityError, NotFound, RegistryError
 from modelkit.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model import Model
 from modelkit.package import container
-from modelkit.package.load import check_digest, load, open_bytes, read_manifest
+from modelkit.package.load import check_digest, load, open_bytes, plain_digests, read_manifest
 from modelkit.registry.bucket_package import BucketPackage, blob_name, check_package
 from modelkit.registry.places import is_package, kept_name, verdict_name, write_file
 from modelkit.registry.releases import Release, read_release
 from modelkit.registry.store import Store
+from modelkit.registry.verdicts import record_digest
 
 KEY_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 VERDICT = "verdict.json"
@@ -43,39 +45,59 @@ class Versions:
         """What is known of a version; None where there is none."""
         path = _release_name(name, version)
         data = self._store.read(path)
-        return None if data is None else read_release(data, path, name, version)
+        if data is None:
+            return None
+        release = read_release(data, path, name, version)
+        added = None if release.verdict else self._store.read(kept_name(name, version, VERDICT))
+        return release if added is None else replace(release, verdict=record_digest(added))
 
     def add(
         self,
         release: Release,
         data: bytes | memoryview,
-        record: str,
+        record: bytes,
     ) -> Release:
         """Keep a package, with the record of its verdict; returns the release that is there.
 
-        Raises Conflict if another one is.
+        A release that has no verdict gets this one. Raises Conflict if another one is there.
         """
         if not self._store.create(blob_name(release.digest), data):
             BucketPackage(self._store.url, release).read()  # it is there, and whole
         if record:
             # By its digest, so that a writer who dies here leaves nothing in the way of another.
-            self._create(verdict_name(release.verdict), record.encode())
+            self._create(verdict_name(release.verdict), record)
         path = _release_name(release.name, release.version)
         if self._store.create(path, release.to_json().encode()):
             return release
         there = self.read(release.name, release.version)
         if there is None:
             raise RegistryError(f"{self._store.url}/{path} is taken, and cannot be read; remove it")
-        return _same(there, release)
+        _check_same(there, release)
+        if not record or there.verdict:
+            return there
+        self._create(kept_name(release.name, release.version, VERDICT), record)
+        return replace(there, verdict=release.verdict)
 
     def open(self, release: Release, options: dict[str, Any]) -> Model:
-        """Open a package with options of `mk.load`."""
+        """Open a package with options of `mk.load`.
+
+        Raises IntegrityError for a release of another digest than the caller trusts.
+        """
+        trusted = options.get("digest")
+        if trusted is not None and release.digest not in plain_digests(trusted):
+            raise IntegrityError(
+                f"{release.name} {release.version} has digest {release.digest}, which is not among "
+                "the digests that you trust (digest=), so it is not opened. Add it there once "
+                "whoever made the package has given you this digest",
+                expected=trusted,
+                got=release.digest,
+            )
         path = self._store.path(blob_name(release.digest))
         if path is None:
             return load(BucketPackage(self._store.url, release), **options)
         manifest = read_manifest(container.read_zip(open_bytes(path)))
         check_digest(manifest, release.digest, path)
-        if manifest.runtime != "joblib" and options.get("digest") is None:
+        if manifest.runtime != "joblib" or trusted is not None:
             options = {**options, "digest": release.digest}
         return load(path, **options)
 
@@ -94,7 +116,10 @@ class Versions:
     def keep(self, release: Release, key: str, data: bytes) -> None:
         """Keep bytes beside a version, once. Raises Conflict if there are others."""
         if key == VERDICT:
-            raise RegistryError(f"{VERDICT!r} is the verdict that a version is registered with")
+            raise RegistryError(
+                f"{VERDICT!r} is the verdict that a version is registered with: to add it, register "
+                "the same package again with verdict= (--verdict)"
+            )
         check_pattern(KEY_PATTERN, "key", key)
         self._create(kept_name(release.name, release.version, key), data)
 
@@ -129,16 +154,17 @@ def _release_name(name: str, version: str) -> str:
     return f"models/{name}/versions/{version}.json"
 
 
-def _same(there: Release, asked: Release) -> Release:
-    """The release that is there. Raises Conflict if another one was asked for."""
+def _check_same(there: Release, asked: Release) -> None:
+    """Raise Conflict unless what is there has all that is asked for; a verdict may be added."""
     for field in ("digest", "parents", "verdict"):
-        if getattr(there, field) != getattr(asked, field):
+        found = getattr(there, field)
+        wanted = getattr(asked, field)
+        if wanted and wanted != found and (found or field != "verdict"):
             raise Conflict(
                 f"{there.name} {there.version} is registered with {field} "
-                f"{getattr(there, field)!r}, not {getattr(asked, field)!r}, by {there.actor} at "
+                f"{found!r}, not {wanted!r}, by {there.actor} at "
                 f"{there.at}: versions never change; register it as it was, or give the package a "
                 "new version",
                 name=there.name,
                 release=there,
             )
-    return there

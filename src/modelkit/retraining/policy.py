@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Literal, NamedTuple, final
 
-from modelkit import fields
 from modelkit.errors import RetrainError
-from modelkit.jsonable import parse_json
 from modelkit.rollout.policy import DAY, RolloutPolicy
 
 HOUR = 3600.0
@@ -80,25 +77,6 @@ class RetrainPolicy:
         if not is_number or not isfinite(value) or value < least or (more and value == least):
             bound = f"more than {least}" if more else f"at least {least}"
             raise RetrainError(f"{name} is {bound}, not {value!r}")
-
-    def to_json(self) -> str:
-        """The policy as one JSON object. Raises RolloutError for marks of your own."""
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        if self.rollout is not None:
-            plain["rollout"] = json.loads(self.rollout.to_json())
-        return json.dumps(plain, sort_keys=True)
-
-    @staticmethod
-    def from_json(text: str, where: str = "the policy") -> RetrainPolicy:
-        """The inverse of `to_json`. Raises RetrainError for anything else."""
-        try:
-            plain = parse_json(text)
-            rollout = plain["rollout"]
-            if rollout is not None:
-                plain["rollout"] = RolloutPolicy.from_json(json.dumps(rollout), f"{where}: rollout")
-            return fields.read_object(RetrainPolicy, plain, where)
-        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-            raise RetrainError(f"{where} cannot be read: {error}") from None
 
 
 @final
@@ -211,7 +189,10 @@ def _held_back(
 ) -> Due:
     """What speaks against any run."""
     if state.failed >= policy.failures:
-        told = f"{state.failed} runs in a row led to no promotion: somebody must look, and ask"
+        told = (
+            f"{state.failed} runs in a row led to no promotion: see why (modelkit retrain WHERE "
+            "history NAME), then ask for the next one: mk.retrain(..., asked='why')"
+        )
         return Due("", "failures", told)
     rest = policy.cooldown - (now - max(state.starts, default=-inf))
     if rest > 0:

@@ -10,9 +10,17 @@ from modelkit.registry.log import DECIDED, ROLLOUT, Entry, State
 from modelkit.registry.registry import Registry
 from modelkit.registry.shelf import Shelf
 from modelkit.rollout.policy import RolloutPolicy
-from modelkit.rollout.progress import Progress, guards_of, losses_left_out, missing_of
+from modelkit.rollout.progress import (
+    Progress,
+    ended_note,
+    guards_of,
+    losses_left_out,
+    missing_of,
+)
 from modelkit.rollout.shared import SharedCounts
 from modelkit.rollout.trial import Trial
+
+UNWRITTEN = "no process has written what it counted: each does with its first call after {:g} s"
 
 
 def progress_afar(
@@ -32,6 +40,7 @@ def progress_afar(
     assert rollout is not None  # noqa: S101 - for the type checker: such an entry begins one
     decided = [entry for entry in entries[at[-1] + 1 :] if entry.kind == DECIDED]
     under_way = registry.state(name).rollout
+    now = _identity(registry, name, "champion")
     stage = max([0, *(int(entry.about.get("stage", 0)) for entry in decided)])
     policy = RolloutPolicy.from_json(rollout.policy, f"the policy of {rollout.candidate}")
     trial = _replayed(policy, registry.shelf(name, rollout))
@@ -52,7 +61,11 @@ def progress_afar(
         points=tuple(trial.points),
         under_way=under_way is not None,
     )
-    return progress if under_way is not None else _ended(progress, decided, entries[-1])
+    if under_way is None:
+        return _ended(progress, decided, entries[-1], now)
+    if progress.calls == (0, 0):
+        return replace(progress, notes=(UNWRITTEN.format(policy.tick), *progress.notes))
+    return progress
 
 
 def _replayed(
@@ -71,13 +84,14 @@ def _ended(
     progress: Progress,
     decided: Sequence[Entry],
     last: Entry,
+    now: Identity,
 ) -> Progress:
     """With the decision that ended it; without one where somebody moved the champion."""
     final = decided[-1] if decided else last
     kind = final.about.get("decision")
+    progress = replace(progress, notes=(ended_note(now), *progress.notes))
     if kind not in ("rollback", "promote"):
-        by_hand = "it has ended: the champion was set by hand"
-        return replace(progress, notes=(by_hand, *progress.notes))
+        return replace(progress, decision="none", reason="the champion was set by hand")
     return replace(progress, decision=kind, reason=final.reason)
 
 

@@ -114,14 +114,6 @@ class Worse:
         """The largest evidence there was, which decides."""
         return float(self._evidence.peak[0])
 
-    def state(self) -> dict[str, Array]:
-        """Everything that changes, as arrays."""
-        return self._evidence.state()
-
-    def restore(self, state: dict[str, Array]) -> None:
-        """Go on from `state()`, bit for bit."""
-        self._evidence.restore(state)
-
 
 def log_mean(logs: Array, weights: Array) -> float:
     """The logarithm of the weighted mean of what has these logarithms."""

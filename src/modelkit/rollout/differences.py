@@ -41,7 +41,6 @@ class LossDifferences:
         if not 0 <= margin < 1:
             raise ValueError(f"a margin of losses is from 0 to below 1, not {margin!r}")
         self.margin = margin
-        self.count = 0
         self._up = STAKES * MOST_STAKED / (1 + margin)
         self._down = STAKES * MOST_STAKED / (largest - margin)
         self._worse = np.zeros(len(STAKES))
@@ -57,7 +56,6 @@ class LossDifferences:
         gaps = np.asarray(differences, np.float64)[:, None] - self.margin
         self._worse += np.log1p(gaps * self._up).sum(axis=0)
         self._within += np.log1p(-gaps * self._down).sum(axis=0)
-        self.count += len(differences)
 
     @property
     def log_worse(self) -> float:

@@ -74,11 +74,12 @@ def open_layers(
         loaded = registry.load(name, version, **options)
     except UntrustedError as error:
         raise UntrustedError(
-            f"{name} {version} is a joblib package, which no Rollout of a registry opens: opening "
-            "it runs code, so each one needs digest= and allow= from somebody who trusts it, and "
-            "whoever sets an alias is not asked. Save the model as ONNX and register that; or open "
-            "both versions yourself, as by registry.load(name, version, digest=..., "
-            "allow={'joblib'}), and pass them to mk.Rollout(champion, candidate, ...)"
+            f"{name} {version} is a joblib package: opening it runs code, and whoever sets an alias "
+            "may be somebody whom you do not trust. Pass allow={'joblib'} and digest=[...] to the "
+            "Rollout, with the digest of every version that it may follow, as whoever made them "
+            "gives them to you (of modelkit serve: --allow joblib, and --digest for each); or save "
+            f"the model as ONNX. Missing: {' and '.join(error.missing)}",
+            missing=error.missing,
         ) from error
     try:
         if GOLDEN in loaded.attachments:

@@ -90,11 +90,6 @@ def follower_of(  # noqa: PLR0913
             f"mk.RolloutPolicy, and that to registry.start_rollout({name!r}, version, policy, "
             "reason=...)"
         )
-    if options.get("digest") is not None:
-        raise TypeError(
-            "a Rollout of a registry takes no digest=: each version that it follows has another, "
-            "which the registry knows; to answer with one version for ever, registry.load it"
-        )
     if keep < 0 or not poll > 0:
         raise RolloutError(f"keep is 0 or more and poll above 0; got {keep!r} and {poll!r}")
     follower = Follower(

@@ -10,6 +10,7 @@ from typing import Any, final
 
 from modelkit import fields
 from modelkit.errors import RolloutError
+from modelkit.jsonable import distinct_keys
 from modelkit.rollout.guards import DISAGREEMENTS, USUAL_GUARDS, Guard, check_numbers
 
 DAY = 86_400.0
@@ -143,14 +144,14 @@ class RolloutPolicy:
     def from_json(text: str, where: str = "the policy") -> RolloutPolicy:
         """The inverse of `to_json`. Raises RolloutError for anything else."""
         try:
-            plain = json.loads(text)
+            plain = json.loads(text, object_pairs_hook=distinct_keys)
             values = {
                 **plain,
                 "stages": _read(RolloutStage, plain["stages"]),
                 "guards": _read(Guard, plain["guards"]),
             }
             return RolloutPolicy(**values)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise RolloutError(f"{where} cannot be read: {error}") from None
 
 

@@ -70,7 +70,8 @@ class Progress:
     """Where a rollout stands.
 
     Attributes:
-        champion: the name, version and digest of the Model that answers without a rollout.
+        champion: the name, version and digest of the Model that answers without a rollout; of one
+            that has ended, of the champion that it began with.
         candidate: those of the Model on trial; None where there is none.
         decision: "continue", "advance", "rollback", "promote" or "hold", as it was last; "none"
             where there is no rollout.
@@ -128,22 +129,29 @@ class Progress:
         return f"<div>{''.join(charts)}</div>"
 
     def _facts(self) -> list[tuple[str, str]]:
+        notes = [("note", note) for note in self.notes]
         facts = [("champion", _named(self.champion))]
         if self.candidate is None:
-            return [*facts, *(("note", note) for note in self.notes)]
+            return [*facts, *notes]
+        stage = f"{self.stage} of {self.stages}"
+        if self.under_way:
+            facts.append(("candidate", _named(self.candidate)))
+            stage = f"{stage}, share {self.share:.3g}"
+        else:  # a champion may be none any more
+            facts = [("ended", f"{_named(self.candidate)} against {_named(self.champion)}"), *notes]
+            notes = []
         candidate, champion = self.calls
         decision = self.decision
         if decision != "continue":  # whose reason is what is missing
             decision = f"{decision}: {self.reason}"
         facts += [
-            ("candidate", _named(self.candidate)),
             ("decision", decision),
-            ("stage", f"{self.stage} of {self.stages}, share {self.share:.3g}"),
+            ("stage", stage),
             ("time", f"{self.seconds:,.0f} s"),
             ("calls", f"candidate {candidate:,}, champion {champion:,}"),
         ]
         facts += [("missing", what) for what in self.missing]
-        return [*facts, *(("note", note) for note in self.notes)]
+        return [*facts, *notes]
 
     def _repr_html_(self) -> str:
         rows = [_row(guard) for guard in self.guards]
@@ -254,7 +262,7 @@ def _notes(switch: Switch, course: Course | None) -> tuple[str, ...]:
     if course is None:
         return tuple(found)
     if course is not switch.course and not switch.closed:
-        found.append(f"it has ended, and {_named(identity_of(switch.champion))} answers everything")
+        found.append(ended_note(identity_of(switch.champion)))
     if course.trial.full:
         found.append("there are more keys than are counted; the further ones count no more")
     if course.lost:
@@ -274,6 +282,11 @@ def _notes(switch: Switch, course: Course | None) -> tuple[str, ...]:
     if outcomes is not None:
         found += losses_left_out(course.trial, outcomes)
     return tuple(found)
+
+
+def ended_note(champion: Identity) -> str:
+    """What is said of a rollout that is over."""
+    return f"it has ended, and {_named(champion)} answers everything"
 
 
 def losses_left_out(trial: Trial, outcomes: Outcomes | None = None) -> list[str]:

@@ -75,14 +75,15 @@ class Rollout(Model):
         wrap: makes the layers of each version, such as `lambda model: mk.Meter(mk.Batcher(model))`.
         keep: how many versions stay warm that answered before; 1 by default.
         poll: seconds after which a call looks for news; 5 by default.
-        load_options: those of `mk.load` for every version, but for `digest`.
+        load_options: those of `mk.load` for every version. With `digest`, a list of digests, no
+            version of another digest is followed; joblib packages need it, and `allow={"joblib"}`.
 
     Raises:
         RolloutError: if the candidate cannot answer in place of the champion, with every reason; or
             the stages or guards cannot be meant.
         TypeError: for options of the other form; see `Registry.start_rollout`.
         NotFound: if the model has no champion.
-        UntrustedError: for a joblib package: nobody has trusted the versions that are to come.
+        UntrustedError: for a joblib package without `digest` and `allow`.
         PackageError, DeviceError: as `mk.load` does.
     """
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.rollout.alone import SUREST, Above, Below
-from modelkit.rollout.arms import BETTER, EVENLY, Events, Worse, log_gains, log_mean
+from modelkit.rollout.arms import EVENLY, Events, Worse, log_better, log_mean
 from modelkit.rollout.counts import Counts, Happened
 from modelkit.rollout.decide import Weighed
 from modelkit.rollout.differences import LossDifferences, Pairing
@@ -159,10 +159,8 @@ class StreamEvidence:
         of probes. So the evidence is the least of both, and each is the mean of two ways to it.
         """
         margin = self._guard.better
-        gains = np.zeros(len(BETTER))
-        for share, (candidate, champion) in self._stages.items():
-            gains += log_gains(Events(share, candidate, champion), margin, BETTER)
-        without = [log_mean(gains, EVENLY)]
+        stages = [Events(share, *counts) for share, counts in self._stages.items()]
+        without = [log_better(stages, margin)]
         with_keys = [self._key_shares.log_within]
         if self._below is not None:
             of_calls, of_keys = self._below.parts

@@ -37,7 +37,7 @@ def texts_passed_on(signature: Signature) -> frozenset[str]:
 def _compare(session: Any, signature: Signature) -> None:
     for kind, ends, specs in (
         ("input", session.get_inputs(), signature.inputs),
-        ("output", session.get_outputs(), signature.outputs),
+        ("output", session.get_outputs(), signature.graph_outputs),
     ):
         found = {end.name: end for end in ends}
         if found.keys() != {spec.name for spec in specs}:

@@ -13,6 +13,7 @@ from modelkit.errors import ClosedError
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs
 from modelkit.pickling import reopening
+from modelkit.refusing import REFUSED, check_refused
 from modelkit.runtimes.bulk import Gathered, run_all
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.signature import Feeds, Signature
@@ -98,6 +99,21 @@ class TextModel(Model):
             if self.closed:
                 raise ClosedError("the model was closed; load it again to use it")
             return self._signature.empty(outputs)
+        reasons = self._signature.refusals
+        if not reasons:
+            return self._run_parts(feeds, outputs, rows, call)
+        answers = self._run_parts(feeds, (*outputs, REFUSED), rows, call)
+        check_refused(answers.pop(REFUSED), reasons)
+        return answers
+
+    def _run_parts(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        rows: int,
+        call: Call,
+    ) -> Outputs:
+        """Run the graph on some rows at a time, and count the terms of the next ones meanwhile."""
         if rows == 1:
             return self.inside._run(self._counted(feeds, 0, 1), outputs, call)
         gathered = Gathered(rows)

@@ -117,7 +117,7 @@ class Texts:
         kept = [inputs[name] for name in self.passed]
         return Signature(
             (*kept, *made),
-            signature.outputs,
+            signature.graph_outputs,
             signature.primary,
             signature.classes,
         )

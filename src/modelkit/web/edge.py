@@ -284,11 +284,16 @@ class Edge:
             take = partial(outcomes.take, name, serving.rollout, body, self.limits)
             return take() if len(body) <= LONG_BODY else await transport.one_by_one(take)
         model = _asked(serving, visit)
-        query = await read_query(body, visit, serving.signature, self.limits, transport)
+        signature = serving.signature  # a Rollout may have another one by the time it answers
+        query = await read_query(body, visit, signature, self.limits, transport)
         if query.timeout is not None:
             visit.hurry(query.timeout)
         visit.check_time()
         if visit.route.verb == "explain":
+            if query.outputs is not signature.output_names:
+                raise Refused(
+                    400, "an explanation is of the answer as a whole: leave out 'outputs'"
+                )
             reply, visit.version = await transport.apart(partial(_explain, serving, query))
             return reply
         call = _call_of(query, visit, transport)
@@ -378,7 +383,5 @@ def _explain(
     query: Query,
 ) -> tuple[Reply, str]:
     """The explanation, and the version that it is of."""
-    if query.outputs is not serving.signature.output_names:
-        raise Refused(400, "an explanation is of the answer as a whole: leave out 'outputs'")
     explanation, version = serving.explainers.explain(query.X, query.key)
     return plain.write_explanation(query, explanation), version

@@ -37,7 +37,7 @@ class Opened:
         self,
         path: str | os.PathLike[str],
         *,
-        digest: str | None = None,
+        digest: Collection[str] | None = None,
         allow: Collection[str] = (),
     ) -> None:
         self._loaded = load(path, digest=digest, allow=allow)

@@ -8,6 +8,7 @@ import numpy as np
 
 from modelkit.convert.estimators.arithmetic import greater, minus, over, plus, product, times
 from modelkit.convert.estimators.discriminants import differences
+from modelkit.convert.estimators.lookup import single_columns
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -77,10 +78,21 @@ def complement_of(
 def categorical(
     estimator: Any,
     columns: Columns,
-    _: Converting,
+    at: Converting,
 ) -> Answer:
     """CategoricalNB: the log probabilities of the code in each column, one table below the other."""
     codes = op.cast(columns.matrix(np.float64), to=np.int64)  # cut off, as the source does
+    counts = estimator.n_categories_.tolist()
+    closed = [
+        at.is_closed(column, range(count))
+        for column, count in zip(single_columns(columns), counts, strict=True)
+    ]
+    if not all(closed):
+        least = constant(0, np.int64)
+        most = constant([counts], np.int64)
+        unknown = op.or_(op.less(codes, least), op.greater_or_equal(codes, most))
+        at.refuse(unknown, "CategoricalNB was not fitted with a code of this row")
+        codes = op.where(unknown, least, codes)
     sizes = [0, *estimator.n_categories_[:-1].tolist()]
     places = plus(codes, constant(np.cumsum(sizes)[None], np.int64))
     table = np.concatenate([known.T for known in estimator.feature_log_prob_])

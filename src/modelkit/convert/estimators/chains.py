@@ -12,6 +12,7 @@ from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
+    beside,
     cast,
     column,
     doubles,
@@ -41,7 +42,8 @@ def chain(
     links: list[Answer] = []
     features: list[Var] = []
     for each in estimator.estimators_:
-        answer = at.answer(each, Columns((*columns.parts, *features)))
+        said = Columns(tuple(features))
+        answer = at.answer(each, beside([columns, said], sparse=columns.stored is not None))
         links.append(answer)
         features.append(
             upright(

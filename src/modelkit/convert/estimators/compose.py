@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit.convert.estimators.converting import Converting
-from modelkit.convert.estimators.functions import received_by
 from modelkit.convert.estimators.table import converter_of_estimator
 from modelkit.convert.estimators.tensors import (
     STRING,
@@ -27,8 +27,11 @@ from modelkit.convert.estimators.tensors import (
     rank,
     read_inputs,
     upright,
+    width,
 )
+from modelkit.convert.notes import Equivalents
 from modelkit.convert.outputs import Role, class_values
+from modelkit.refusing import REFUSED
 from modelkit.spec import TIMES, TensorSpec
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import Texts
@@ -49,6 +52,7 @@ class Composed:
 
     `narrow` is whether a part of it computes in float32 what its source computes in float64;
     `texts` says what is done to texts before it, and `terms` what each vectorizer counts.
+    `refusals` are the reasons for which it refuses rows.
     """
 
     proto: onnx.ModelProto
@@ -56,6 +60,7 @@ class Composed:
     narrow: bool
     texts: Texts | None
     terms: tuple[Terms, ...]
+    refusals: tuple[str, ...]
 
     def unread(self) -> set[str]:
         """The inputs that no node reads."""
@@ -81,29 +86,35 @@ def _read_names(graph: onnx.GraphProto) -> Iterator[str]:
             yield from _read_names(attribute.g)
 
 
-def composed(
+def composed(  # noqa: PLR0913 - all that a graph is made of
     estimator: Any,
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
     categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
     nones: Collection[str] = (),
-    rows: Any = None,
+    closed: Mapping[str, Collection[Any]] = MappingProxyType({}),
+    *,
+    converters: Equivalents = MappingProxyType({}),
+    received: Mapping[int, Any] = MappingProxyType({}),
 ) -> Composed:
     """The graph of an estimator over inputs, and the categories of those that have some.
 
-    `nones` are the inputs of texts whose missing values are None, and `rows` some that the
-    estimator takes.
+    `nones` are the inputs of texts whose missing values are None, `closed` the values beside which
+    the signature takes no others, by column, `converters` gives estimators that answer as those of
+    some classes do, and `received` are the rows that functions are given.
 
     Raises ConversionError.
     """
     arguments = {spec.name: argument(spec) for spec in inputs}
-    times = {spec.name: spec.dtype for spec in inputs if spec.dtype in TIMES}
-    received = {} if rows is None else received_by(estimator, rows)
-    at = Converting(converter_of_estimator, arguments, categories, nones, times, received)
+    find = partial(converter_of_estimator, converters=converters)
+    at = Converting(find, arguments, categories, nones, _times(inputs), _by_place(inputs, closed))
+    at.received = received
     answer = at.answer(estimator, Columns(tuple(arguments.values())))
     roles = tuple(role for role in roles if not role.optional or _has(answer, role))
     with at.inside(estimator):
         outputs = {role.name: _output(answer, role, estimator) for role in roles}
+    if at.refusals:
+        outputs[REFUSED] = _refused([mask for mask, _ in at.refusals])
     texts = _texts(at, outputs)
     if texts is not None:
         arguments = {name: arguments[name] for name in texts.passed}
@@ -111,9 +122,39 @@ def composed(
     if texts is not None:
         texts = replace(texts, dense=_makes_columns(proto.graph))
     specs = tuple(_spec_of(role, outputs[role.name]) for role in roles)
-    for value, spec in zip(proto.graph.output, specs, strict=True):
+    for value, spec in zip(proto.graph.output, specs, strict=False):  # refusals come last
         _set_shape(value, spec)
-    return Composed(proto, specs, at.narrow, texts, tuple(at.terms))
+    reasons = tuple(reason for _, reason in at.refusals)
+    return Composed(proto, specs, at.narrow, texts, tuple(at.terms), reasons)
+
+
+def _times(inputs: list[TensorSpec]) -> dict[str, str]:
+    """The dtypes of inputs of times, by name."""
+    return {spec.name: spec.dtype for spec in inputs if spec.dtype in TIMES}
+
+
+def _by_place(
+    inputs: list[TensorSpec],
+    closed: Mapping[str, Collection[Any]],
+) -> dict[tuple[str, int], Collection[Any]]:
+    """The values of closed columns, by input and place in it."""
+    return {
+        (spec.name, place): closed[column.name]
+        for spec in inputs
+        for place, column in enumerate(spec.columns)
+        if column.name in closed
+    }
+
+
+def _refused(masks: list[Var]) -> Var:
+    """(n, masks) of float64: anything but 0 where a mask is true, or NaN, in a row."""
+    found = []
+    for mask in masks:
+        table = cast(mask, np.float64)
+        if width(table) > 1:
+            table = op.reduce_max(table, constant([1], np.int64), keepdims=1)
+        found.append(table)
+    return joined(found)
 
 
 def _spec_of(role: Role, tensor: Var) -> TensorSpec:
@@ -141,7 +182,8 @@ def _texts(at: Converting, outputs: dict[str, Var]) -> Texts | None:
 
 def _makes_columns(graph: onnx.GraphProto) -> bool:
     """Whether a graph makes a column of each term, as `Converting.table_of` does."""
-    return any(node.op_type == "ScatterElements" for node in graph.node)
+    scatters = (node for node in graph.node if node.op_type == "ScatterElements")
+    return any(attribute.s == b"add" for node in scatters for attribute in node.attribute)
 
 
 def _dtype(tensor: Var) -> str:

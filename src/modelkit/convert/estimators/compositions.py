@@ -11,7 +11,7 @@ from modelkit.convert.estimators.arithmetic import times
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
-    Var,
+    beside,
     cast,
     column,
     constant,
@@ -49,13 +49,13 @@ def columns(
 ) -> Answer:
     """ColumnTransformer: parts over columns of their own, side by side."""
     places = estimator._transformer_to_input_indices  # noqa: SLF001 - no public way
-    parts: list[Var] = []
+    tables: list[Columns] = []
     for name, step, _ in estimator.transformers_:
         chosen = [int(place) for place in places.get(name, ())]
         if (isinstance(step, str) and step in DROPPED) or not chosen:
             continue
-        parts += _weighted(estimator, name, transformed(step, columns.take(chosen), at))
-    return Answer(table=Columns(tuple(parts)))
+        tables.append(_weighted(estimator, name, transformed(step, columns.take(chosen), at)))
+    return Answer(table=beside(tables, sparse=estimator.sparse_output_))
 
 
 def union(
@@ -64,23 +64,24 @@ def union(
     at: Converting,
 ) -> Answer:
     """FeatureUnion: parts over all columns, side by side."""
-    parts: list[Var] = []
+    tables: list[Columns] = []
     for name, step in estimator.transformer_list:
         if step in DROPPED:
             continue
-        parts += _weighted(estimator, name, transformed(step, columns, at))
-    return Answer(table=Columns(tuple(parts)))
+        tables.append(_weighted(estimator, name, transformed(step, columns, at)))
+    sparse = any(table.stored is not None for table in tables)
+    return Answer(table=beside(tables, sparse=sparse))
 
 
 def _weighted(
     estimator: Any,
     name: str,
     table: Columns,
-) -> tuple[Var, ...]:
+) -> Columns:
     weight = (estimator.transformer_weights or {}).get(name)
     if weight is None:
-        return table.parts
-    return (times(table.matrix(np.float64), weight),)
+        return table
+    return Columns((times(table.matrix(np.float64), weight),), table.stored)
 
 
 def best(
@@ -185,6 +186,7 @@ def halves(bounds: Array) -> Tree:
 
 ESTIMATORS = {
     "sklearn.Pipeline": pipeline,
+    "imblearn.Pipeline": pipeline,
     "sklearn.ColumnTransformer": columns,
     "sklearn.FeatureUnion": union,
     "sklearn.GridSearchCV": best,

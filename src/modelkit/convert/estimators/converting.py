@@ -12,6 +12,12 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.convert.estimators.arithmetic import plus, product
+from modelkit.convert.estimators.guards import (
+    CONTAINERS,
+    not_finite,
+    out_of_range,
+    reaches_infinity,
+)
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -19,11 +25,15 @@ from modelkit.convert.estimators.tensors import (
     argument,
     constant,
     doubles,
+    dtype_of,
+    is_made_of,
+    key_of,
     op,
+    origin,
     total,
     width,
 )
-from modelkit.convert.places import placed
+from modelkit.convert.places import place_of_last, placed
 from modelkit.convert.steps import with_parts
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.texts.terms import Terms
@@ -60,7 +70,6 @@ class OneHot:
 class Fill:
     """A column of texts that an imputer filled: which one, and the text in place of the marker."""
 
-    filled: Var
     column: Var
     marker: str
     text: str
@@ -71,7 +80,9 @@ class Converting:
 
     `narrow` is whether a part computes in float32 what its source computes in float64. `terms` are
     what vectorizers of texts count, and `filled` the inputs of the graph that are filled with these
-    counts. `fills` are the columns of texts that imputers filled, by their `id`.
+    counts. `fills` are the columns of texts that imputers filled. `refusals` are the rows that a
+    part refuses, as masks, (n, k) of booleans or numbers, each with the reason. `received` are the rows that
+    each FunctionTransformer is given, by its `id`.
 
     Args:
         converter_of: the converter of an estimator.
@@ -79,7 +90,7 @@ class Converting:
         categories: those of inputs that are columns of pandas categories, by name.
         nones: the inputs of texts whose missing values are None, and not NaN.
         times: the dtypes of inputs of times, by name.
-        received: the rows that each FunctionTransformer is given, by its `id`.
+        closed: the values beside which columns of inputs take no others, by input and place in it.
     """
 
     def __init__(
@@ -89,17 +100,21 @@ class Converting:
         categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
         nones: Collection[str] = (),
         times: Mapping[str, str] = MappingProxyType({}),
-        received: Mapping[int, Any] = MappingProxyType({}),
+        closed: Mapping[tuple[str, int], Collection[Any]] = MappingProxyType({}),
     ) -> None:
         self._converter_of = converter_of
         self.arguments = arguments
         self._categories = categories
         self.nones = nones
-        self.received = received
+        self.received: Mapping[int, Any] = {}
         self.narrow = False
         self.terms: list[Terms] = []
         self.filled: dict[str, Var] = {}
-        self.fills: dict[int, Fill] = {}
+        self.fills: list[tuple[Var, Fill]] = []
+        self.refusals: list[tuple[Var, str]] = []
+        self._closed = closed
+        self._reaching: set[Any] = set()  # what may not be finite, by key
+        self._checked: set[Any] = set()  # what is finite in all rows but those refused, by key
         self._path: list[Any] = []  # of estimators, each of which is part of the one before it
         self._few: list[tuple[Var, Few]] = []
         self._codes: list[tuple[Var, list[OneHot]]] = []
@@ -115,7 +130,52 @@ class Converting:
                     "function takes of them alone: put FunctionTransformer(lambda X: ... .dt.hour ...) before it",
                     step=type(estimator).__name__,
                 )
-            return convert(estimator, columns, self)
+            self.guard(estimator, columns)
+            answer = convert(estimator, columns, self)
+        if answer.table is not None and reaches_infinity(estimator):
+            given = set(map(key_of, columns.parts))
+            self._reaching.update(set(map(key_of, answer.table.parts)) - given)
+        return answer
+
+    def guard(self, estimator: Any, columns: Columns) -> None:
+        """Refuse the rows of which an estimator refuses the numbers that steps before it made."""
+        if any(hasattr(estimator, attribute) for attribute in CONTAINERS):
+            return
+        name = type(estimator).__name__
+        beyond = out_of_range(estimator, columns)
+        if beyond is not None:
+            mask, what = beyond
+            self.refuse(mask, f"{name} does not take {what}")
+        first = 0
+        for part in columns.parts:
+            made = dtype_of(part).kind == "f"
+            if made and is_made_of(part, self._reaching, self._checked):
+                masks, finite = not_finite(estimator, part, first, sum(columns.widths))
+                for mask in masks:
+                    self.refuse(
+                        mask,
+                        f"{name} takes neither NaN nor infinity, which the steps before it make of "
+                        "this row, as a logarithm or a division makes of 0",
+                    )
+                if finite:
+                    self._checked.add(key_of(part))
+            first += width(part)
+
+    def refuse(self, where: Var, reason: str) -> None:
+        """Refuse the rows in which a mask is not 0, (n, k) of booleans or numbers."""
+        place = place_of_last(self._path)
+        self.refusals.append((where, f"{place}: {reason}" if place else reason))
+
+    def is_closed(self, column: Var, known: Collection[Any]) -> bool:
+        """Whether a column holds the known values alone: an input whose others are refused before."""
+        inputs = {key_of(tensor): name for name, tensor in self.arguments.items()}
+        fill = self.fill_of(column)
+        if fill is not None:
+            column = fill.column
+            known = {*known, fill.marker}
+        found = origin(key_of(column), 0, inputs)
+        held = None if found is None else self._closed.get(found)
+        return held is not None and set(known).issuperset(held)
 
     def note_time(self, column: Var, dtype: str) -> Var:
         """Remember that a column, (n, 1) of int64, holds times."""
@@ -182,6 +242,10 @@ class Converting:
 
     def _few_in(self, part: Var) -> Few | None:
         return next((few for table, few in self._few if table is part), None)
+
+    def fill_of(self, column: Var) -> Fill | None:
+        """What an imputer did to a column of texts; None where none filled it."""
+        return next((fill for done, fill in self.fills if done is column), None)
 
     def note_one_hot(self, table: Var, codes: list[OneHot]) -> None:
         """Remember that a table is one of codes, side by side: `product` looks their weights up."""

@@ -277,8 +277,10 @@ ESTIMATORS = {
     "sklearn.ExtraTreeRegressor": tree,
     "sklearn.RandomForestClassifier": forest,
     "sklearn.RandomForestRegressor": forest,
+    "imblearn.BalancedRandomForestClassifier": forest,
     "sklearn.ExtraTreesClassifier": forest,
     "sklearn.ExtraTreesRegressor": forest,
     "sklearn.AdaBoostClassifier": adaptive,
     "sklearn.AdaBoostRegressor": median,
+    "imblearn.RUSBoostClassifier": adaptive,
 }

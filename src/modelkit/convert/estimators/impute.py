@@ -133,7 +133,7 @@ def _filled(
     done = op.where(gone, constant(text), part)
     mark = MISSING if is_missing(marker) else marker
     if isinstance(mark, str):
-        at.fills[id(done)] = Fill(done, part, mark, text)
+        at.fills.append((done, Fill(part, mark, text)))
     return done
 
 

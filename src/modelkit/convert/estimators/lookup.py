@@ -40,7 +40,7 @@ def looked_up(
     keys = _keys(column, categories)
     table = np.asarray(values)
     unknown = np.array([otherwise], table.dtype)
-    fill = at.fills.get(id(column))
+    fill = at.fill_of(column)
     if fill is not None:
         filled = table[keys == fill.text]
         others = keys != fill.marker
@@ -53,6 +53,22 @@ def looked_up(
         values_tensor=table,
         default_tensor=unknown,
     )
+
+
+def refuse_unknown(encoder: Any, columns: Columns, at: Converting) -> None:
+    """Refuse rows with values that are no categories, where an encoder does and no signature."""
+    if encoder.handle_unknown != "error":
+        return
+    for place, column in enumerate(single_columns(columns)):
+        known = encoder.categories_[place].tolist()
+        if not at.is_closed(column, known):
+            beyond = looked_up(column, known, np.zeros(len(known), np.int64), 1, at)
+            name = column_name(encoder, place)
+            at.refuse(
+                cast(beyond, np.bool_),
+                f"{type(encoder).__name__} was not fitted with what the steps before it make of "
+                f"this row in {name}",
+            )
 
 
 def _keys(column: Var, categories: Sequence[Any]) -> Array:
@@ -74,7 +90,7 @@ def check_one_missing(
     """
     for place, column in enumerate(single_columns(columns)):
         missing = [value for value in encoder.categories_[place].tolist() if is_missing(value)]
-        fill = at.fills.get(id(column))
+        fill = at.fill_of(column)
         imputed = fill is not None and MISSING == fill.marker != fill.text
         if len(missing) + imputed > 1:
             name = type(encoder).__name__

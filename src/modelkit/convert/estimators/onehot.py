@@ -9,7 +9,12 @@ import numpy as np
 from modelkit.cast import Array, is_missing
 from modelkit.convert.estimators.arithmetic import equal
 from modelkit.convert.estimators.converting import Converting, OneHot
-from modelkit.convert.estimators.lookup import check_one_missing, looked_up, single_columns
+from modelkit.convert.estimators.lookup import (
+    check_one_missing,
+    looked_up,
+    refuse_unknown,
+    single_columns,
+)
 from modelkit.convert.estimators.tensors import (
     STRING,
     Answer,
@@ -30,6 +35,7 @@ NO_CODE = -1  # of values that are no category: their columns are all 0
 def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OneHotEncoder: every code of a column that is not dropped has a column of its own."""
     check_one_missing(estimator, columns, at)
+    refuse_unknown(estimator, columns, at)
     dtype = np.float32 if estimator.dtype == np.float32 else np.float64
     each = list(enumerate(single_columns(columns)))
     if _compares_values(estimator, columns):

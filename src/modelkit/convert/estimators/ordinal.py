@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.lookup import check_one_missing, looked_up, single_columns
+from modelkit.convert.estimators.lookup import (
+    check_one_missing,
+    looked_up,
+    refuse_unknown,
+    single_columns,
+)
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -27,8 +32,9 @@ def codes(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OrdinalEncoder: the place of each category, rare ones together behind the others."""
     check_one_missing(estimator, columns, at)
     single = estimator.dtype == np.float32
-    refuses = estimator.handle_unknown == "error"
-    unknown = 0 if refuses else np.asarray(estimator.unknown_value).astype(estimator.dtype)
+    refuse_unknown(estimator, columns, at)
+    given = 0 if estimator.unknown_value is None else estimator.unknown_value
+    unknown = np.asarray(given).astype(estimator.dtype)
     parts = []
     for place, column in enumerate(single_columns(columns)):
         values = _codes(estimator, place).astype(estimator.dtype).astype(np.float64)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 SMALL_NORM = 10 * float(np.finfo(np.float64).eps)  # norms below count as 1 for scikit-learn
+SMALLEST = float(np.nextafter(0, 1))  # of a sparse table none but 0
 NORMS = {"l1": op.reduce_l1, "l2": op.reduce_l2, "max": op.reduce_max}
 
 
@@ -30,6 +31,8 @@ def standard(
     """StandardScaler: the mean off, over the standard deviation."""
     mean = estimator.mean_ if estimator.with_mean else None
     scale = estimator.scale_ if estimator.with_std else None
+    if columns.stored is not None:
+        return _of_sparse(columns, scale)
     return one_table(shifted(columns.matrix(np.float64), mean, scale))
 
 
@@ -41,7 +44,15 @@ def robust(
     """RobustScaler: the median off, over the range between two quantiles."""
     centre = estimator.center_ if estimator.with_centering else None
     scale = estimator.scale_ if estimator.with_scaling else None
+    if columns.stored is not None:
+        return _of_sparse(columns, scale)
     return one_table(shifted(columns.matrix(np.float64), centre, scale))
+
+
+def _of_sparse(columns: Columns, scale: Array | None) -> Answer:
+    """Columns of a sparse table over their scale: the source multiplies these by its inverse."""
+    rows = columns.matrix(np.float64)
+    return one_table(rows if scale is None else times(rows, 1 / scale))
 
 
 def shifted(
@@ -76,7 +87,10 @@ def maxabs(
     _: Converting,
 ) -> Answer:
     """MaxAbsScaler: over the largest size."""
-    scaled = over(columns.matrix(np.float64), estimator.scale_)
+    if columns.stored is None:
+        scaled = over(columns.matrix(np.float64), estimator.scale_)
+    else:
+        scaled = times(columns.matrix(np.float64), 1 / estimator.scale_)
     if getattr(estimator, "clip", False):
         scaled = within(scaled, -1.0, 1.0)
     return one_table(scaled)
@@ -98,14 +112,15 @@ def normalized(
     _: Converting,
 ) -> Answer:
     """Normalizer: each row over its norm."""
-    return one_table(over_norm(columns.matrix(np.float64), estimator.norm))
+    smallest = SMALL_NORM if columns.stored is None else SMALLEST
+    return one_table(over_norm(columns.matrix(np.float64), estimator.norm, smallest))
 
 
-def over_norm(rows: Var, name: str) -> Var:
-    """Each row over its norm; a norm of next to nothing counts as 1."""
+def over_norm(rows: Var, name: str, smallest: float = SMALL_NORM) -> Var:
+    """Each row over its norm, which counts as 1 where it is below the smallest."""
     sizes = op.abs(rows) if name == "max" else rows
     norm = NORMS[name](sizes, constant([1], np.int64), keepdims=1)
-    divisor = choose(less(norm, SMALL_NORM), 1.0, norm)
+    divisor = choose(less(norm, smallest), 1.0, norm)
     return over(rows, divisor)
 
 

@@ -279,7 +279,8 @@ def _sum(name: str, like: Any, left: Any, right: Any) -> Symbol:
 def _compared(name: str, like: Any, left: Any, right: Any) -> Symbol:
     """A comparison, in which a missing time is unlike any other."""
     if name == "not_equal":
-        return ~_compared("equal", like, left, right)
+        same: Symbol = ~_compared("equal", like, left, right)
+        return same
     if not isinstance(left, Symbol):
         return _compared(MIRRORED.get(name, name), like, right, left)
     if left.dtype.kind != right.dtype.kind:

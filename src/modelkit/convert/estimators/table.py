@@ -8,6 +8,8 @@ part of ours: what is composed is composed here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from modelkit.cast import is_a
@@ -57,8 +59,10 @@ from modelkit.convert.estimators import (
     votes,
     xgboost,
 )
-from modelkit.convert.estimators.converting import TensorConverter
+from modelkit.convert.estimators.converting import Converting, TensorConverter
 from modelkit.convert.estimators.leaf import converted_alone
+from modelkit.convert.estimators.tensors import Answer, Columns
+from modelkit.convert.notes import Equivalents
 from modelkit.convert.steps import overridden_verb, replaced_verb
 from modelkit.errors import ConversionError
 
@@ -114,13 +118,17 @@ TENSOR_CONVERTERS: dict[str, TensorConverter] = {
 }
 
 
-def converter_of_estimator(estimator: Any) -> TensorConverter:
+def converter_of_estimator(estimator: Any, converters: Equivalents) -> TensorConverter:
     """The converter of an estimator's very class: a class derived from it may answer otherwise.
+
+    `converters` gives estimators that answer as those of some classes do.
 
     Raises ConversionError where an estimator does not answer by its class, or a pipeline not by its
     steps: skl2onnx takes any pipeline for one of scikit-learn's own.
     """
     kind = type(estimator)
+    if kind in converters:
+        return partial(_by_equivalent, converters[kind])
     verb = replaced_verb(estimator)
     if verb is None and is_a(estimator, "sklearn.pipeline", "Pipeline"):
         verb = overridden_verb(estimator)
@@ -132,3 +140,28 @@ def converter_of_estimator(estimator: Any) -> TensorConverter:
         )
     library = kind.__module__.partition(".")[0]
     return TENSOR_CONVERTERS.get(f"{library}.{kind.__name__}", converted_alone)
+
+
+def _by_equivalent(
+    equivalent: Callable[[Any], Any],
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """What the estimator answers that a caller's function gives in place of another."""
+    name = type(estimator).__name__
+    try:
+        found = equivalent(estimator)
+    except Exception as error:
+        raise ConversionError(
+            f"the function in converters= for {name} fails with a {type(error).__name__}; call it with the "
+            "fitted step to see what it says",
+            step=name,
+        ) from error
+    if not hasattr(found, "get_params") or type(found) is type(estimator):
+        raise ConversionError(
+            f"the function in converters= for {name} gives a {type(found).__name__}; let it give a fitted "
+            "estimator of another class that answers as this one does, such as a FunctionTransformer",
+            step=name,
+        )
+    return at.answer(found, columns)

@@ -20,7 +20,8 @@ with importing("spox", "saving an estimator", "sklearn"):
     import spox.opset.ai.onnx.v19 as op
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     import onnx
 
@@ -35,9 +36,15 @@ __all__ = ["Answer", "Columns", "Var", "ml", "op"]
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table: matrices side by side, each of one dtype."""
+    """The columns of a table: matrices side by side, each of one dtype.
+
+    `stored` is None for a table that is dense in the source. For a sparse one it is a table like it
+    that is 0 exactly where the source stores no number; or the name of a step that stores some
+    zeros, where no rule says which.
+    """
 
     parts: tuple[Var, ...]
+    stored: Columns | str | None = None
 
     @property
     def widths(self) -> list[int]:
@@ -52,7 +59,8 @@ class Columns:
             if not runs or runs[-1][0] != part:
                 runs.append((part, []))
             runs[-1][1].append(at)
-        return Columns(tuple(self._picked(part, chosen) for part, chosen in runs))
+        stored = self.stored.take(places) if isinstance(self.stored, Columns) else self.stored
+        return Columns(tuple(self._picked(part, chosen) for part, chosen in runs), stored)
 
     def _picked(self, part: int, chosen: list[int]) -> Var:
         whole = self.parts[part]
@@ -85,6 +93,21 @@ class Columns:
             else:
                 found.append([part])
         return Columns(tuple(joined(parts) for parts in found))
+
+
+def beside(tables: Sequence[Columns], *, sparse: bool) -> Columns:
+    """Tables side by side; `sparse` is whether they are one sparse table in the source.
+
+    The source then stores what is not 0 of those that are dense.
+    """
+    parts = tuple(part for table in tables for part in table.parts)
+    if not sparse:
+        return Columns(parts)
+    unknown = next((table.stored for table in tables if isinstance(table.stored, str)), None)
+    if unknown is not None:
+        return Columns(parts, unknown)
+    stored = [table.stored if isinstance(table.stored, Columns) else table for table in tables]
+    return Columns(parts, beside(stored, sparse=False))
 
 
 @dataclass(frozen=True)
@@ -186,6 +209,54 @@ def doubles(value: Any) -> Var:
 def dtype_of(tensor: Var) -> np.dtype[Any]:
     """The dtype of a tensor's elements."""
     return tensor.unwrap_tensor().dtype
+
+
+def key_of(tensor: Var) -> Any:
+    """What tells a tensor from all others, however it is handed on."""
+    return tensor._var_info  # noqa: SLF001 - no public way
+
+
+def is_made_of(
+    tensor: Var,
+    marked: AbstractSet[Any],
+    left_out: AbstractSet[Any],
+) -> bool:
+    """Whether a tensor is one of the marked, or made of one by others than those left out."""
+    todo = [key_of(tensor)]
+    seen = {*todo, *left_out}
+    for each in todo if todo[0] not in left_out else ():
+        if each in marked:
+            return True
+        new = [part for part in each._op.dependencies if part not in seen]  # noqa: SLF001
+        todo += new
+        seen.update(new)
+    return False
+
+
+def origin(
+    key: Any,
+    place: int,
+    inputs: Mapping[Any, str],
+) -> tuple[str, int] | None:
+    """The input, and the place in it, that a column of a matrix is; None for one that was made.
+
+    The matrix and the inputs are given by their keys.
+    """
+    if key in inputs:
+        return inputs[key], place
+    maker = key._op  # noqa: SLF001 - no public way
+    parts = list(maker.dependencies)
+    kind = maker.op_type.identifier
+    if kind == "ArrayFeatureExtractor":
+        chosen = parts[1]._op.attrs.value.value  # noqa: SLF001
+        return origin(parts[0], int(chosen[place]), inputs)
+    if kind == "Concat":
+        for part in parts:
+            count = part.unwrap_tensor().shape[1]
+            if place < count:
+                return origin(part, place, inputs)
+            place -= count
+    return origin(parts[0], place, inputs) if kind == "Cast" else None
 
 
 def rank(tensor: Var) -> int:

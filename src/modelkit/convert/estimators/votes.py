@@ -23,6 +23,7 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     alike,
+    beside,
     cast,
     constant,
     doubles,
@@ -116,9 +117,10 @@ def stacking(
         )
         two = method == "predict_proba" and len(estimator.classes_) == 2
         parts.append(one_column(said, 1) if two else said)
+    given = Columns(tuple(parts))
     if estimator.passthrough:
-        parts += columns.parts
-    return at.answer(estimator.final_estimator_, Columns(tuple(parts)))
+        given = beside([given, columns], sparse=columns.stored is not None)
+    return at.answer(estimator.final_estimator_, given)
 
 
 def _said(
@@ -289,6 +291,8 @@ ESTIMATORS = {
     "sklearn.StackingRegressor": stacking,
     "sklearn.BaggingClassifier": bagging,
     "sklearn.BaggingRegressor": bagging,
+    "imblearn.BalancedBaggingClassifier": bagging,
+    "imblearn.EasyEnsembleClassifier": bagging,
     "sklearn.MultiOutputClassifier": several,
     "sklearn.MultiOutputRegressor": several,
 }

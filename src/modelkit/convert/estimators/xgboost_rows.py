@@ -7,28 +7,41 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.estimators.arithmetic import equal
 from modelkit.convert.estimators.categories import Beside
 from modelkit.convert.estimators.lookup import looked_up
 from modelkit.convert.estimators.tensors import STRING, Columns, Var, constant, dtype_of, op
 from modelkit.convert.estimators.trees import Tree
 from modelkit.convert.estimators.xgboost_trees import Codes
+from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
 def given_numbers(columns: Columns, estimator: Any) -> Var:
-    """Numbers in float32, with NaN for the one that stands for a missing value."""
+    """Numbers in float32, with NaN for a missing value.
+
+    Missing is the number that stands for it, and in sparse rows what is not stored. Raises
+    ConversionError where a step stores zeros by no rule.
+    """
     rows = columns.matrix(np.float32)
+    stored = columns.stored
+    if isinstance(stored, str):
+        raise ConversionError(
+            f"XGBoost takes what a sparse matrix does not store for missing, and {stored} stores some "
+            "zeros and others not; make its rows dense, as sparse_output=False or "
+            "ColumnTransformer(sparse_threshold=0) do, and fit again"
+        )
+    gone = []
+    if stored is not None:
+        gone.append(equal(stored.matrix(np.float64), 0.0))
     missing = estimator.missing
-    if missing is None or np.isnan(missing):
-        return rows
-    gone = op.equal(rows, constant(missing, np.float32))
-    return op.where(
-        gone,
-        constant(np.nan, np.float32),
-        rows,
-    )
+    if missing is not None and not np.isnan(missing):
+        gone.append(op.equal(rows, constant(missing, np.float32)))
+    for each in gone:
+        rows = op.where(each, constant(np.nan, np.float32), rows)
+    return rows
 
 
 def names_of(learner: dict[str, Any]) -> dict[int, list[Any]]:
@@ -70,13 +83,14 @@ def beside_sets(
     if numeric:
         found.add_numbers(numeric, given_numbers(columns.take(numeric), estimator))
     for column, sets in codes.sets.items():
-        (part,) = columns.take([column]).parts
+        taken = columns.take([column])
+        (part,) = taken.parts
         known = names.get(column) or at.categories_of(part)
         if known:
             places = np.minimum(np.arange(len(known)), sets.codes - 1)
             number = looked_up(part, known, places, sets.codes, at)
         else:
-            number = _codes(part, sets.codes - 1, estimator)
+            number = _codes(taken, sets.codes - 1, estimator)
         found.add_sets(column, sets, number)
     return found
 
@@ -87,12 +101,12 @@ def _texts(columns: Columns) -> bool:
 
 
 def _codes(
-    part: Var,
+    column: Columns,
     codes: int,
     estimator: Any,
 ) -> Var:
     """(n, 1) codes: `codes` for one that no split asks for, and one more for a missing value."""
-    number = given_numbers(Columns((part,)), estimator)
+    number = given_numbers(column, estimator)
     beyond = constant(codes, np.float32)
     held = op.where(
         op.less(number, constant(0.0, np.float32)),

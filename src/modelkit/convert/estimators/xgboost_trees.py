@@ -11,8 +11,6 @@ from modelkit.convert.estimators.categories import Sets
 from modelkit.convert.estimators.trees import LESS, Tree
 from modelkit.errors import ConversionError
 
-CATEGORICAL = 1  # the type of a split by a set of categories
-
 
 class Codes:
     """The sets of codes that trees ask for, by the column of categories.

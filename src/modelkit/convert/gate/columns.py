@@ -48,7 +48,8 @@ class Questions:
     """Rows that were altered in some of their columns, put to source and graph.
 
     `ask` gives the differences of the two on rows, or None where the source refuses them; `refuse`
-    raises ParityError for differences beyond the tolerance. `few` are the rows of the `example`
+    raises ParityError for differences beyond the tolerance, and `refuse_alike` for rows that one
+    refuses and the other answers. `few` are the rows of the `example`
     that are altered. What agreed is merged into `total`; `found` holds, by column, the differences
     of the smallest group that did not agree. `rows` counts those that agreed.
     """
@@ -56,6 +57,7 @@ class Questions:
     source: Source
     ask: Ask
     refuse: Refuse
+    refuse_alike: Callable[[Rows, str], None]
     total: Differences
     few: Table
     example: Table
@@ -233,8 +235,8 @@ def _agree_on_many_gaps(questions: Questions, columns: list[int]) -> bool:
     rows = example.spread(FURTHER_ROWS)
     assert isinstance(rows, Table)  # noqa: S101 - for the type checker: rows of the example are
     chosen = np.random.default_rng(0).random((len(rows), len(columns))) < 1 / 4
-    altered = {i: rows.blank(i, chosen[:, at], example) for at, i in enumerate(columns)}
-    return questions.verdict([], rows.with_columns(altered)) == AGREES
+    blank = {i: rows.blank(i, chosen[:, at], example) for at, i in enumerate(columns)}
+    return questions.verdict([], rows.with_columns(blank)) == AGREES
 
 
 def _closed(questions: Questions, columns: list[Column]) -> dict[int, tuple[Any, ...]]:
@@ -245,11 +247,11 @@ def _closed(questions: Questions, columns: list[Column]) -> dict[int, tuple[Any,
     """
     source = questions.source
     known = _known(questions, columns)
-    texts = [i for i, column in enumerate(columns) if column.dtype == "string"]
+    closed = {i: known[i] for i in known if columns[i].name in source.closed}
+    texts = [i for i, column in enumerate(columns) if column.dtype == "string" and i not in closed]
     verdicts = _sort_out_known(texts, known, _judge_of_texts(questions))
-    codes = [i for i in _codes(source, columns, known) if i not in texts]
+    codes = [i for i in _codes(source, columns, known) if i not in (*texts, *closed)]
     verdicts |= _sort_out_known(codes, known, _judge_of_codes(questions, known))
-    closed: dict[int, tuple[Any, ...]] = {}
     for i, verdict in verdicts.items():
         if verdict == DISAGREES:
             where = f"rows with unknown or unusual values of column {columns[i].name!r}"
@@ -258,6 +260,11 @@ def _closed(questions: Questions, columns: list[Column]) -> dict[int, tuple[Any,
             closed[i] = known[i]
         if verdict == REFUSED and i not in known:
             _check_open(source, columns[i])
+            if i in codes:
+                rows = altered(questions.few, [i], strange_codes({}, 0.5))
+                questions.refuse_alike(
+                    rows, f"rows with unknown codes of column {columns[i].name!r}"
+                )
     return closed
 
 

@@ -7,6 +7,7 @@ agree on rows where it is missing, whatever the example happened to hold.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,7 @@ from modelkit.convert.gate.rows import Rows, Table, Tensors, rows_of
 from modelkit.convert.gate.strange import texts_of_terms, with_texts
 from modelkit.convert.source import Source
 from modelkit.errors import (
+    BatchError,
     ConversionError,
     DeviceError,
     GraphError,
@@ -52,7 +54,9 @@ MAX_ROWS = 2048
 FEW_ROWS = 64  # of the example, that probes are made of
 NEARBY = (2.0, 4.0)
 FAR = 1e4
+OPERATOR = re.compile(r"while running (\w+) node")  # as onnxruntime names the one that fails
 NOT_FINITE = (np.nan, np.inf, -np.inf)
+ONE_BY_ONE = 8  # rows that both must refuse
 FURTHER_SIZES = (1, 3, 17)  # numbers of rows for which source and graph are compared as well
 
 
@@ -121,6 +125,8 @@ def check_takes_example(source: Source, signature: Signature) -> None:
     """Raise ConversionError if a package with this signature would refuse its own example."""
     try:
         signature.coerce(source.rows)
+        if source.given is not None:
+            signature.coerce(source.given)
     except SignatureError as error:
         said = "\n  ".join(error.problems[:5])
         raise ConversionError(
@@ -141,13 +147,22 @@ def _marked(spec: TensorSpec, *, finite: bool) -> TensorSpec:
     return dataclasses.replace(spec, columns=tuple(columns))
 
 
+def _refused(error: SignatureError) -> list[int]:
+    """The rows that a graph refuses; empty where the signature refuses them."""
+    return list(getattr(error, "rows", ()))
+
+
 @dataclasses.dataclass
 class _Comparison:
-    """A source and the Model of its graph, asked the same rows; `total` sums up what agreed."""
+    """A source and the Model of its graph, asked the same rows; `total` sums up what agreed.
+
+    `signature` is what was learned of the columns, None before that.
+    """
 
     source: Source
     model: Model
     total: Differences
+    signature: Signature | None = None
 
     def compare(self, rows: Rows) -> tuple[Signature, dict[str, Any]]:
         """The signature that holds, and figures of a Parity.
@@ -162,6 +177,7 @@ class _Comparison:
         missing_rows = 0
         if isinstance(few, Table):
             signature, missing_rows = self._learn(few)
+            self.signature = signature
         if isinstance(few, Tensors):
             signature = self._refusing_not_finite(signature, few)
         text_rows = self._agree_on_texts(few)
@@ -185,11 +201,15 @@ class _Comparison:
         truth = self._truth(rows)
         try:
             got = self.model.run(rows.raw)
-        except (DeviceError, GraphError, SignatureError):
+        except (DeviceError, GraphError):
             raise
         except Exception as error:
+            if isinstance(error, SignatureError) and not _refused(error):
+                raise
+            failing = OPERATOR.search(str(error))
+            at = f" in its operator {failing[1]}" if failing else ""
             raise ParityError(
-                f"{self._what()} fails on {where}, which {self.source.against} answers; "
+                f"{self._what()} fails{at} on {where}, which {self.source.against} answers; "
                 f"nothing was saved{self._advice()}"
             ) from error
         found = compare(
@@ -206,13 +226,16 @@ class _Comparison:
         example = rows_of(self.source.rows)
         assert isinstance(example, Table)  # noqa: S101 - `few` are some of them
         return learn(
-            Questions(self.source, self._ask, self._refuse, self.total, few, example),
+            Questions(
+                self.source, self._ask, self._refuse, self._refuse_alike, self.total, few, example
+            ),
         )
 
     def _agree_on_probes(self, rows: Rows, few: Rows) -> int:
         """Compare rows that the example lacks; gives the number of those at thresholds."""
         if isinstance(few, Tensors):
             self._agree_on_sizes(few)
+            self._agree_on_indices(few)
         threshold_rows = self._agree_beyond(
             at_thresholds(self.source.proto, few),
             "rows with values equal to a threshold of its trees, or next to one",
@@ -237,6 +260,17 @@ class _Comparison:
         for dim, size, rows in in_other_sizes(few, self.source.signature):
             self._agree_beyond(rows, f"rows of which {dim!r} is {size}")
 
+    def _agree_on_indices(self, few: Tensors) -> None:
+        """Compare rows with -1 for whole numbers, which a table of torch does not have.
+
+        Raises ParityError.
+        """
+        for name, array in few.raw.items():
+            if array.dtype.kind == "i":
+                changed = array.copy()
+                changed[:1] = -1
+                self._agree_beyond(few.with_tensor(name, changed), f"rows with -1 in {name!r}")
+
     def _agree_on_texts(self, few: Rows) -> int:
         """Compare texts of the model's own terms with strange characters; gives their number.
 
@@ -259,11 +293,49 @@ class _Comparison:
         It is 0 where the source refuses them. Raises ParityError.
         """
         found = None if rows is None else self._ask(rows)
-        if rows is None or found is None:
+        if rows is None:
+            return 0
+        if found is None:
+            self._refuse_alike(rows, where)
             return 0
         self._refuse(found, where)
         merge(self.total, found)
         return len(rows)
+
+    def _refuse_alike(self, rows: Rows, where: str) -> None:
+        """Compare rows some of which the source refuses: the graph has to refuse these and no others.
+
+        Rows that the signature refuses are not asked about. Raises ParityError.
+        """
+        if is_native(self.source):
+            return
+        try:
+            if self.signature is not None:
+                self.signature.coerce(rows.raw)
+            self.model.run(rows.raw)
+            refused: list[int] = []
+        except BatchError:
+            return
+        except SignatureError as error:
+            refused = _refused(error)
+            if not refused:
+                return
+        for row in refused[:ONE_BY_ONE]:
+            if self._ask(rows.at([row])) is not None:
+                raise self._unlike(f"{self._what()} refuses {where}", "answers")
+        others = np.setdiff1d(np.arange(len(rows)), refused)
+        if not len(others):
+            return
+        found = self._ask(rows.at(others))
+        if found is None:
+            raise self._unlike(f"{self._what()} answers {where}", "refuses with an error")
+        self._refuse(found, where)
+
+    def _unlike(self, graph: str, verb: str) -> ParityError:
+        """The error where one of the two refuses rows and the other answers them."""
+        return ParityError(
+            f"{graph}, which {self.source.against} {verb}; nothing was saved{self._advice()}"
+        )
 
     def _far(self, few: Rows) -> tuple[Differences, int]:
         """Differences on rows far beyond the example, and the number of these rows.
@@ -307,8 +379,10 @@ class _Comparison:
             return None
         try:
             got = self.model.run(rows.raw)
-        except SignatureError:  # of an estimator as it is: its integers have no missing value
-            return None
+        except SignatureError as error:
+            if _refused(error):  # by the graph, where its source answers
+                return Differences(max_abs=np.inf, max_rel=np.inf)
+            return None  # of an estimator as it is: its integers have no missing value
         except Exception:  # noqa: BLE001 - the graph fails where its source answers
             return Differences(
                 max_abs=np.inf,

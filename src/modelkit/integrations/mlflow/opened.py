@@ -11,7 +11,7 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.errors import IntegrityError, SignatureError, importing
 from modelkit.model import Model
-from modelkit.package.load import inspect, load, plain_digest
+from modelkit.package.load import inspect, load, plain_digests
 from modelkit.signature import Signature
 from modelkit.spec import TensorSpec
 
@@ -110,7 +110,7 @@ def open_logged(
     for where, wanted in _pins(model_config or {}).items():
         if not isinstance(wanted, str) or not wanted:
             raise IntegrityError(f"{where} is set and empty, which pins nothing", got=digest)
-        if plain_digest(wanted) != digest:
+        if digest not in plain_digests(wanted):
             raise IntegrityError(
                 f"the package has digest {digest}, and {where} asks for {wanted}",
                 expected=wanted,
