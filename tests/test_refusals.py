@@ -18,8 +18,8 @@ from helpers.strangers import (
     Identity,
     Nearest,
     Ratio,
-    as_it_is,
     columns_apart,
+    in_capitals,
     in_order,
     kernel_of,
     lagged,
@@ -163,7 +163,7 @@ CASES = {
         f"{IN_PREP} > step 'order' (pipeline step 2 of 2)", FRAME,
     ),
     "a function of strings": Case(
-        beside("num", make_pipeline(FunctionTransformer(as_it_is), OneHotEncoder()), ["kind"]), "FunctionTransformer", "columns of strings",
+        beside("num", make_pipeline(FunctionTransformer(in_capitals), OneHotEncoder()), ["kind"]), "FunctionTransformer", "do it before fit",
         f"{IN_PREP} > step 'functiontransformer' (pipeline step 1 of 2)", FRAME,
     ),
     "a function that gives a vector": Case(FunctionTransformer(vector), "FunctionTransformer", r"add reshape\(-1, 1\)"),
@@ -254,7 +254,7 @@ CASES = {
         "step 'kneighborsclassifier' (pipeline step 2 of 2)", TEXTS, LABELS,
     ),
     # columns
-    "dates": Case(make_pipeline(OrdinalEncoder()), "OrdinalEncoder", "OrdinalEncoder is given a column of times.*FunctionTransformer", rows=DATED[["kind", "day"]]),
+    "dates": Case(make_pipeline(OrdinalEncoder()), "OrdinalEncoder", "OrdinalEncoder is given a column of times.*FunctionTransformer", "step 'ordinalencoder' (pipeline step 1 of 1)", rows=DATED[["kind", "day"]]),
     "objects": Case(LogisticRegression(), "", r"column 'a' is one of Python objects.*astype\(float\)", rows=FRAME[list("abcd")].astype(object)),
     "None and NaN": Case(
         OneHotEncoder(handle_unknown="ignore"), "OneHotEncoder", r"column 'k'.*X\.fillna\(np\.nan\)",
@@ -269,7 +269,7 @@ CASES = {
     # labels
     "labels of dates": Case(DummyClassifier(), "", r"labels must be.*y\.astype\(str\)", y=pd.to_datetime(["2026-01-01", "2026-01-02", "2026-01-03"]).to_numpy()[Y]),
     "an encoder that refuses others": Case(
-        make_pipeline(FunctionTransformer(as_it_is), OrdinalEncoder()), "FunctionTransformer", "columns of strings", rows=FRAME[["kind"]],
+        make_pipeline(FunctionTransformer(in_capitals), OrdinalEncoder()), "FunctionTransformer", "do it before fit", rows=FRAME[["kind"]],
         place="step 'functiontransformer' (pipeline step 1 of 2)",
     ),
     "a target that is encoded": Case(

@@ -75,8 +75,8 @@ def in_order(X):
     return np.sort(X, axis=0)
 
 
-def as_it_is(X):
-    return X
+def in_capitals(X):
+    return X.apply(lambda texts: texts.str.upper())
 
 
 def vector(X):

@@ -122,8 +122,7 @@ def composed(  # noqa: PLR0913 - an estimator, its example, and what is known of
         closed=_by_place(inputs, closed),
         jumps=some_jump,
     )
-    columns = _columns(inputs, dtypes_of(rows), at)
-    at.show(columns, lambda: rows)
+    columns = replace(_columns(inputs, dtypes_of(rows), at), ask=lambda: rows)
     answer = at.answer(estimator, columns)
     roles = tuple(role for role in roles if not role.optional or _has(answer, role))
     with at.inside(estimator):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -54,22 +55,16 @@ def columns(
         if (isinstance(step, str) and step in DROPPED) or not chosen:
             continue
         given = columns.take(chosen)
-        if not isinstance(spec, str):  # which gives a part a column as a vector
-            at.show(given, partial(_columns_of_rows, at, columns, chosen))
+        if isinstance(spec, str):  # which gives a part a column as a vector
+            given = replace(given, ask=partial(_vector, columns, spec))
         tables.append(_weighted(estimator, name, transformed(step, given, at), at))
     return Answer(table=beside(tables, sparse=estimator.sparse_output_))
 
 
-def _columns_of_rows(
-    at: Converting,
-    columns: Columns,
-    places: list[int],
-) -> Any:
-    """Some columns of the rows of the example; None where these are not known."""
-    from sklearn.utils import _safe_indexing
-
-    rows = at.rows_of(columns)
-    return None if rows is None else _safe_indexing(rows, places, axis=1)
+def _vector(columns: Columns, name: str) -> Any:
+    """A column of the rows of the example; None where these are not known."""
+    rows = columns.rows()
+    return None if rows is None else rows[name]
 
 
 def union(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.asking import allowed_to_fail
 from modelkit.convert.estimators.arithmetic import plus, product
 from modelkit.convert.estimators.guards import (
     CONTAINERS,
@@ -130,7 +128,6 @@ class Converting:
         self._times = [(arguments[name], dtype) for name, dtype in times.items()]
         self._dtypes: list[tuple[Var, np.dtype[Any]]] = []
         self._rounded: list[tuple[Var, str]] = []  # and the step that gives it
-        self._shown: list[tuple[Columns, Callable[[], Any]]] = []
 
     def answer(self, estimator: Any, columns: Columns) -> Answer:
         """What an estimator answers for these columns. Raises ConversionError."""
@@ -249,7 +246,7 @@ class Converting:
     def _table_as_in_source(self, table: Columns, estimator: Any, columns: Columns) -> Columns:
         """The table of a step, in float32 where its source's is; noted where that rounds otherwise."""
         single = self.is_single(columns)
-        rows = self.rows_of(columns)
+        rows = columns.rows()
         known = None if rows is None else dtypes_if_rounded_once(estimator, rows)
         dtypes = known or [np.dtype(np.float32 if single else np.float64)] * sum(table.widths)
         parts: list[Var] = []
@@ -299,24 +296,10 @@ class Converting:
         finally:
             self._path.pop()
 
-    def show(self, columns: Columns, ask: Callable[[], Any]) -> None:
-        """Remember how to get the rows of the example as the source has them in these columns."""
-        self._shown.append((columns, ask))
-
-    def rows_of(self, columns: Columns) -> Any:
-        """The rows of the example as the source has them in these columns; None if not known."""
-        for shown, ask in self._shown:
-            same = len(shown.parts) == len(columns.parts) and all(
-                map(operator.is_, shown.parts, columns.parts)
-            )
-            if same:
-                with suppress(ConversionError), allowed_to_fail():
-                    return ask()
-        return None
-
-    def values_of(self, columns: Columns, place: int) -> Array | None:
+    @staticmethod
+    def values_of(columns: Columns, place: int) -> Array | None:
         """The values that the source has in a column of numbers; None if not known."""
-        rows = self.rows_of(columns)
+        rows = columns.rows()
         table = None if rows is None else rows_of(rows)
         return table.numbers(place) if isinstance(table, Table) else None
 

@@ -74,7 +74,7 @@ def function(
     copied = estimator.func in COPIES and not estimator.kw_args
     if estimator.func is None or copied:
         return Answer(table=columns)
-    received = at.rows_of(columns)
+    received = columns.rows()
     if any(at.time_of(part) or dtype_of(part) == STRING for part in columns.parts):
         return Answer(table=_of_columns(estimator, columns, received, at))
     rows = columns.matrix(np.float64)

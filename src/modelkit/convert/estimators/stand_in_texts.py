@@ -137,9 +137,7 @@ class Letters:
         self._symbol = symbol
 
     def __getattr__(self, name: str) -> NoReturn:
-        stop(
-            f"str.{name}, for a graph changes no letters: do it before fit, and before the model is asked"
-        )
+        stop(f"str.{name}: do it before fit")
 
 
 def texts_like(column: Any, count: int, rng: np.random.Generator, *, gaps: bool) -> Any:

@@ -6,12 +6,15 @@ that imports it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.asking import allowed_to_fail
 from modelkit.errors import ConversionError, importing
 from modelkit.spec import TIMES
 
@@ -41,11 +44,27 @@ class Columns:
 
     `stored` is None for a table that is dense in the source. For a sparse one it is a table like it
     that is 0 exactly where the source stores no number; or the name of a step that stores some
-    zeros, where no rule says which.
+    zeros, where no rule says which. `ask` gives the rows of the example as the source has them in
+    these columns; None where that is not known.
     """
 
     parts: tuple[Var, ...]
     stored: Columns | str | None = None
+    ask: Callable[[], Any] | None = field(default=None, compare=False)
+
+    def rows(self) -> Any:
+        """The rows of the example as the source has them in these columns; None if not known."""
+        if self.ask is None:
+            return None
+        with suppress(ConversionError), allowed_to_fail():
+            return self.ask()
+        return None
+
+    def _rows_of(self, places: Sequence[int]) -> Any:
+        from sklearn.utils import _safe_indexing
+
+        rows = self.rows()
+        return None if rows is None else _safe_indexing(rows, list(places), axis=1)
 
     @property
     def widths(self) -> list[int]:
@@ -61,7 +80,8 @@ class Columns:
                 runs.append((part, []))
             runs[-1][1].append(at)
         stored = self.stored.take(places) if isinstance(self.stored, Columns) else self.stored
-        return Columns(tuple(self._picked(part, chosen) for part, chosen in runs), stored)
+        parts = tuple(self._picked(part, chosen) for part, chosen in runs)
+        return Columns(parts, stored, None if self.ask is None else partial(self._rows_of, places))
 
     def _picked(self, part: int, chosen: list[int]) -> Var:
         whole = self.parts[part]

@@ -74,18 +74,16 @@ def transformed(
         return table
     if at.jumps and table.stored is None:
         table = _with_own_values(step, columns, table, at)
-    at.show(table, cache(partial(_own_rows, step, columns, sum(table.widths), at)))
-    return table
+    return replace(table, ask=cache(partial(_own_rows, step, columns, sum(table.widths))))
 
 
 def _own_rows(
     step: Any,
     columns: Columns,
     count: int,
-    at: Converting,
 ) -> Any:
     """What a step makes of the rows of the example, `count` columns; None for too many, or if not known."""
-    rows = at.rows_of(columns)
+    rows = columns.rows()
     if rows is None or len(rows) * count > MOST_NUMBERS:
         return None
     return ask(step, "transform", rows)
@@ -203,7 +201,7 @@ def _own_values(
     A value without a number has that of their count. Columns with too many values are left out, and
     all where the source refuses some.
     """
-    given = at.rows_of(columns)
+    given = columns.rows()
     rows = None if given is None else rows_of(given)
     if not isinstance(rows, Table):
         return {}
