@@ -24,7 +24,7 @@ with importing("spox", "saving an estimator", "sklearn"):
     import spox.opset.ai.onnx.v19 as op
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     import onnx
