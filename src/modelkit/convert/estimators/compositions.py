@@ -58,7 +58,8 @@ def columns(
         if isinstance(spec, str):  # which gives a part a column as a vector
             given = replace(given, ask=partial(_vector, columns, spec))
         tables.append(_weighted(estimator, name, transformed(step, given, at), at))
-    return Answer(table=beside(tables, sparse=estimator.sparse_output_))
+    sparse = bool(tables) and estimator.sparse_output_
+    return Answer(table=beside(tables, sparse=sparse))
 
 
 def _vector(columns: Columns, name: str) -> Any:

@@ -156,7 +156,7 @@ def normalized(
     if at.jumps and estimator.norm == "l1":
         norm = row_sums(op.abs(rows))
     if at.jumps and estimator.norm == "l2":
-        norm = _length(rows, columns.rows())
+        norm = _length(rows, columns.table())
     return one_table(over_norm(rows, estimator.norm, norm, small))
 
 
