@@ -42,7 +42,7 @@ from modelkit.convert.estimators.tensors import (
     model_of,
     width,
 )
-from modelkit.convert.estimators.user_code import World, watched, writes_globals
+from modelkit.convert.estimators.user_code import World, unchanging, watched, writes_globals
 from modelkit.errors import ConversionError
 from modelkit.spec import TensorSpec
 
@@ -52,7 +52,8 @@ if TYPE_CHECKING:
 COPIES = (np.array, np.asanyarray, np.asarray, np.ascontiguousarray)  # which compute nothing
 OTHERS = 256  # times or texts that a function is tried on
 ROWS = 64  # of the numbers that a function is tried on
-COUNTS = (127, 1009, 10007)  # of the rows of a stand-in: no other axis is as long
+COUNTS = (127, 1009)  # of the rows of a stand-in, above twice the columns: no other axis is as long
+FEWER = 251  # than half of the columns, where these are many
 NEAR_ENOUGH = 1e-9  # to what the function gives, relative to it
 LAST_DIGITS = 16  # in which a sum may differ, of the largest number
 HALF = 0.5
@@ -78,7 +79,7 @@ def function(
     if any(at.time_of(part) or dtype_of(part) == STRING for part in columns.parts):
         return Answer(table=_of_columns(estimator, columns, received, at))
     rows = columns.matrix(np.float64)
-    if received is None or np.shape(received)[1] != width(rows):
+    if received is None or (np.shape(received)[1:] or (1,))[0] != width(rows):
         received = _usual_rows(estimator, width(rows))
     return one_table(applied(estimator.func, estimator.kw_args, rows, received))
 
@@ -177,7 +178,7 @@ def _followed(
     """
     blocks = [Block(part, width(part)) for part in parts]
     cells = [(block, place) for block in blocks for place in range(block.width)]
-    count = next(count for count in COUNTS if count > 2 * len(cells))
+    count = next((count for count in COUNTS if count > 2 * len(cells)), FEWER)
     like = _repeated(received, count)
     world = World(count)
     trace = Trace(blocks[0], count, world.codes)
@@ -190,8 +191,10 @@ def _followed(
             found, failure = _attempt(seen, stand_in, given)
         if trace.stops:
             raise trace.stops[0]
-        with watched(world.codes) as real_steps:
+        with watched(world.codes) as real_steps, unchanging():
             _, own_failure = _attempt(asked, like, options)
+        if trace.stops:
+            raise trace.stops[0]
         if own_failure is not None:
             raise ConversionError(
                 f"it fails on rows like those of the example: {own_failure!r:.200}"
@@ -341,7 +344,8 @@ def _matrix(rows: Any) -> Array:
     """Rows as an array of float64."""
     if is_frame(rows):
         return np.asarray(rows.to_numpy(np.float64, na_value=np.nan))
-    return np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, np.float64)
+    found = np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, np.float64)
+    return found.reshape(len(found), -1)
 
 
 def _difference(
@@ -381,13 +385,19 @@ def _difference_of_numbers(
     if alike.all():
         return ""
     row, column = np.argwhere(~alike)[0]
-    shown = rows.iloc[row].tolist() if is_frame(rows) else rows[row]
+    shown = (_framed(rows) if is_pandas(rows) else rows)[row : row + 1]
+    shown = shown.to_numpy().tolist()[0] if is_pandas(rows) else shown[0]
     return f": for {shown!s:.100} {got[row, column]} and not {known[row, column]}"
 
 
 def _batches(received: Any, constants: list[float]) -> Iterator[Any]:
     """Rows to prove a function on: of numbers, beside times and texts of every kind."""
     others = _others_in(received)
+    if not others and np.ndim(received) == 1:  # a column that is given by itself
+        wide = received.to_frame() if is_pandas(received) else received[:, None]
+        for rows in _batches_of_numbers(wide, constants):
+            yield rows.iloc[:, 0] if is_pandas(rows) else rows[:, 0]
+        return
     if not others:
         yield from _batches_of_numbers(received, constants)
         return
