@@ -159,7 +159,7 @@ CASES = {
     ),
     # functions of one's own
     "a function of all rows, nested": Case(
-        beside("num", in_steps(SCALED, ("order", FunctionTransformer(in_order)))), "FunctionTransformer", "uses numpy.sort; write it",
+        beside("num", in_steps(SCALED, ("order", FunctionTransformer(in_order)))), "FunctionTransformer", "uses numbers of all rows together; write it",
         f"{IN_PREP} > step 'order' (pipeline step 2 of 2)", FRAME,
     ),
     "a function of strings": Case(
