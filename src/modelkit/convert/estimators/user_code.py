@@ -226,6 +226,7 @@ class World:
     def __init__(self, count: int) -> None:
         self.count = count
         self.codes: set[types.CodeType] = set()
+        self.cached: set[types.CodeType] = set()  # of functions whose answers are kept
         self.numbers: set[float] = set()
         self._made: dict[int, Any] = {}
         self._kept: dict[int, Any] = {}
@@ -254,7 +255,9 @@ class World:
         if type(value) in (types.MethodType, partial):
             return self._bound(value)
         if isinstance(value, CACHED):
-            return self.seen(value.__wrapped__)
+            found = self.seen(value.__wrapped__)
+            self.cached |= set(_codes_in(found.__code__))
+            return found
         if _is_of_library(value) and not isinstance(value, (types.ModuleType, *CONTAINERS)):
             return value
         if id(value) not in self._made:
@@ -303,6 +306,7 @@ class World:
         self._made[id(function)] = made
         made.__defaults__ = self.seen(function.__defaults__)
         made.__kwdefaults__ = self.seen(function.__kwdefaults__)
+        made.__dict__.update({name: self.seen(each) for name, each in vars(function).items()})
         for name, made_cell, cell in zip(code.co_freevars, closure, cells, strict=True):
             with suppress(ValueError):  # of one that is empty
                 value = cell.cell_contents
