@@ -81,7 +81,7 @@ def function(
     rows = columns.matrix(np.float64)
     if received is None or _columns_in(received) != width(rows):
         received = _usual_rows(estimator, width(rows))
-    return one_table(applied(estimator.func, estimator.kw_args, rows, received))
+    return one_table(applied(estimator.func, estimator.kw_args, rows, at, received))
 
 
 def _columns_in(rows: Any) -> int:
@@ -120,7 +120,7 @@ def _of_columns(
     for part in columns.parts:
         as_it_is = at.time_of(part) or dtype_of(part) == STRING
         parts.append(part if as_it_is else cast(part, np.float64))
-    found = followed(estimator.func, estimator.kw_args, parts, received)
+    found = followed(estimator.func, estimator.kw_args, parts, received, at)
     for part, kind in found:
         if isinstance(kind, np.dtype) and kind.kind in "mM":
             at.note_time(part, str(kind))
@@ -131,6 +131,7 @@ def applied(
     asked: Callable[..., Any],
     options: dict[str, Any] | None,
     rows: Var,
+    at: Converting,
     received: Any = None,
 ) -> Var:
     """What a function of rows gives for a matrix, as a matrix of float64.
@@ -141,7 +142,7 @@ def applied(
     """
     if received is None:
         received = _numbers(width(rows))[0]
-    ((found, _),) = followed(asked, options, [rows], received)
+    ((found, _),) = followed(asked, options, [rows], received, at)
     return found
 
 
@@ -150,6 +151,7 @@ def followed(
     options: dict[str, Any] | None,
     parts: list[Var],
     received: Any,
+    at: Converting,
 ) -> list[Part]:
     """What a function gives for columns of times and of numbers, as such parts."""
     given = options or {}
@@ -158,12 +160,14 @@ def followed(
             library = type(received).__module__.partition(".")[0]
             raise ConversionError(f"it is given a {type(received).__name__} of {library}")
         _prove(asked, given, [(dtype_of(part), width(part)) for part in parts], received)
-        return _followed(asked, given, parts, received)[0]
+        found, _, _, compared = _followed(asked, given, parts, received)
     except ConversionError as error:
         raise ConversionError(
             f"FunctionTransformer({_name_of(asked)}) cannot be converted: {error}; {ADVICE}",
             step="FunctionTransformer",
         ) from error
+    at.check_exact(Columns(tuple(compared)))
+    return found
 
 
 def _name_of(asked: Any) -> str:
@@ -176,10 +180,10 @@ def _followed(
     options: dict[str, Any],
     parts: list[Var],
     received: Any,
-) -> tuple[list[Part], Any, World]:
+) -> tuple[list[Part], Any, World, list[Var]]:
     """What a function writes down when it is given a stand-in, and what it gives for real rows.
 
-    Raises ConversionError.
+    Last come the tensors that it compares with something. Raises ConversionError.
     """
     blocks = [Block(part, width(part)) for part in parts]
     cells = [(block, place) for block in blocks for place in range(block.width)]
@@ -215,7 +219,7 @@ def _followed(
         if writes_globals(world.codes):
             raise ConversionError("it writes a global name, and a graph keeps no state")
         _check_rows(found, count)
-        return _parts_of(found), found.like, world
+        return _parts_of(found), found.like, world, list(trace.compared.values())
 
 
 def _parts_of(found: Symbol) -> list[Part]:
@@ -285,7 +289,7 @@ def _prove(
         inputs[f"x{at}"] = argument(
             TensorSpec(f"x{at}", "string" if dtype == STRING else str(dtype), ("batch", columns))
         )
-    found, like, world = _followed(asked, options, list(inputs.values()), received)
+    found, like, world, _ = _followed(asked, options, list(inputs.values()), received)
     proto = model_of(inputs, {f"y{at}": part for at, (part, _) in enumerate(found)})
     floats = [
         dtype
