@@ -489,10 +489,20 @@ def _in_dtypes(numbers: Array, received: Any) -> Any:
     if not is_frame(received):
         return np.column_stack(columns)
     pandas = sys.modules["pandas"]
-    frame = pandas.DataFrame(dict(enumerate(columns)))
-    frame = frame.astype(dict(enumerate(received.dtypes)))
+    frame = pandas.DataFrame(
+        {at: _nullable(columns[at], dtype) for at, dtype in enumerate(received.dtypes)}
+    )
     frame.columns = received.columns
     return frame
+
+
+def _nullable(numbers: Array, dtype: Any) -> Any:
+    """Numbers as a column of pandas: NaN is a gap where integers and truth values may have some."""
+    series = sys.modules["pandas"].Series
+    own = getattr(dtype, "numpy_dtype", None)
+    if own is None or own.kind not in "iub":
+        return series(numbers).astype(dtype)
+    return series(_in_dtype(numbers, own)).astype(dtype).mask(np.isnan(numbers))
 
 
 def _in_dtype(numbers: Array, dtype: np.dtype[Any]) -> Array:
