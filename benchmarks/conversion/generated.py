@@ -91,7 +91,7 @@ class Compared:
                 self.note(kind, row, right, got)
             elif isinstance(right, dict):
                 self.found.strict += 1
-            elif isinstance(right, OverflowError):
+            elif isinstance(right, OverflowError) and isinstance(got, dict):
                 self.found.stated.append(f"{kind}: {right}")  # of dates: a missing number
             elif isinstance(got, dict):
                 self.found.lax += 1
