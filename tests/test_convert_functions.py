@@ -12,6 +12,7 @@ import pytest
 from helpers.packages import saved
 from scipy.special import expit, logit
 from sklearn.compose import ColumnTransformer, make_column_transformer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
@@ -368,6 +369,15 @@ def test_functions_of_frames(name, tmp_path):
     example = pd.DataFrame(EXAMPLE, columns=list("abc"))
     fresh = pd.DataFrame(FRESH, columns=list("abc"))
     assert_same(FunctionTransformer(OF_FRAMES[name]), tmp_path, example, fresh)
+
+
+def test_functions_of_integers_that_may_be_missing(tmp_path):
+    whole = RNG.integers(-9, 9, (160, 2))
+    rows = pd.DataFrame(whole, columns=list("ab")).astype({"a": "Int64"}).assign(c=True)
+    rows = rows.astype({"c": "boolean"}).mask(RNG.random(rows.shape) < 0.1)
+    model = FunctionTransformer(lambda f: f.assign(d=f["a"] / (1 + f["b"] ** 2), m=f["a"] % 3))
+    model = make_pipeline(model, SimpleImputer()).fit(rows[:120])
+    assert_same(model, tmp_path, rows[:120], rows[120:])
 
 
 def new_column(frame):
