@@ -227,10 +227,10 @@ REFUSED = {
         lambda x: x + np.random.default_rng().normal(),
         "numpy.random.default_rng, which would be",
     ),
-    "rows counted": (lambda x: x * len(x), "other numbers than the function itself: for"),
+    "rows counted": (lambda x: x * len(x), "other values than the function itself: for"),
     "the order of rows": (lambda x: x[::-1], "rows in another order"),
     "a global name": (writing, "writes a global name"),
-    "a view written into": (into_view, "other numbers"),
+    "a view written into": (into_view, "other values"),
     "a refusal caught": (caught, r"`x.choose`, it uses ndarray.choose"),
     "a number of numbers": (lambda x: x.astype(str), "only numbers"),
     "the clock": (lambda x: x + time.time(), "time.time, which would be"),
@@ -404,5 +404,5 @@ def test_a_function_behind_others_is_given_what_they_give(tmp_path):
 def test_what_was_written_down_is_tried_on_numbers(monkeypatch, tmp_path):
     """A wrong table would be found out before any package is written."""
     monkeypatch.setitem(elementary.UNARY, "sin", elementary.UNARY["cos"])
-    with pytest.raises(ConversionError, match="other numbers than the function itself"):
+    with pytest.raises(ConversionError, match="other values than the function itself"):
         served(FunctionTransformer(np.sin).fit(EXAMPLE), EXAMPLE, tmp_path)

@@ -127,6 +127,16 @@ def composed(  # noqa: PLR0913 - an estimator, its example, and what is known of
     roles = tuple(role for role in roles if not role.optional or _has(answer, role))
     with at.inside(estimator):
         outputs = {role.name: _output(answer, role, estimator) for role in roles}
+    return _finished(at, arguments, roles, outputs)
+
+
+def _finished(
+    at: Converting,
+    arguments: dict[str, Var],
+    roles: tuple[Role, ...],
+    outputs: dict[str, Var],
+) -> Composed:
+    """The graph of outputs, with one more where a part refuses rows."""
     if at.refusals:
         outputs[REFUSED] = _refused([mask for mask, _ in at.refusals])
     texts = _texts(at, outputs)

@@ -246,7 +246,7 @@ class Converting:
     def _table_as_in_source(self, table: Columns, estimator: Any, columns: Columns) -> Columns:
         """The table of a step, in float32 where its source's is; noted where that rounds otherwise."""
         single = self.is_single(columns)
-        rows = columns.rows()
+        rows = columns.table()
         known = None if rows is None else dtypes_if_rounded_once(estimator, rows)
         dtypes = known or [np.dtype(np.float32 if single else np.float64)] * sum(table.widths)
         parts: list[Var] = []
@@ -299,7 +299,7 @@ class Converting:
     @staticmethod
     def values_of(columns: Columns, place: int) -> Array | None:
         """The values that the source has in a column of numbers; None if not known."""
-        rows = columns.rows()
+        rows = columns.table()
         table = None if rows is None else rows_of(rows)
         return table.numbers(place) if isinstance(table, Table) else None
 
