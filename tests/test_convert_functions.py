@@ -183,6 +183,7 @@ WRITTEN = {
     "angles": lambda x: np.c_[
         np.arctan(x),
         np.arctan2(x[:, 0], x[:, 1]),
+        np.hypot(x[:, 0], x[:, 1]),
         np.arcsin(np.clip(x / 9, -1, 1)),
         np.arccos(np.clip(x / 9, -1, 1)),
     ],
