@@ -20,6 +20,8 @@ from sklearn.linear_model import LogisticRegression
 import modelkit as mk
 from modelkit.errors import Conflict, IntegrityError, NotFound, PackageError, RegistryError
 from modelkit.registry.log import KEPT_EVERY, State, check_expected, read_entry, write_entry
+from modelkit.registry.store import open_store
+from modelkit.registry.versions import Versions
 
 VERSIONS = ("1.0.0", "1.1.0", "2.0.0")
 
@@ -59,6 +61,27 @@ def test_the_way_of_a_model(registry):
         assert (pickle.loads(pickle.dumps(model)).predict(X) == model.predict(X)).all()
     with registry.load("churn", "1.0.0", threads=1) as model:
         assert model.manifest.version == "1.0.0"
+
+
+class Counting:
+    """A store that knows which files were read."""
+
+    def __init__(self, store):
+        self.store = store
+        self.seen = []
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+    def read(self, name):
+        self.seen.append(name)
+        return self.store.read(name)
+
+
+def test_all_versions_are_known_by_one_file_each(registry):
+    store = Counting(open_store(registry.url))
+    assert tuple(Versions(store).all("churn")) == registry.versions("churn")
+    assert len(store.seen) == len(VERSIONS)
 
 
 def test_a_conflict_says_who_was_faster(registry):
