@@ -27,6 +27,7 @@ from helpers.strangers import (
     vector,
     weights_of,
     words_of,
+    years,
 )
 from lightgbm import LGBMClassifier
 from scipy.sparse import csr_matrix
@@ -184,7 +185,7 @@ CASES = {
     ),
     # functions of one's own
     "a function of all rows, nested": Case(
-        beside("num", in_steps(SCALED, ("order", FunctionTransformer(in_order)))), "FunctionTransformer", "uses numpy.sort; write it",
+        beside("num", in_steps(SCALED, ("order", FunctionTransformer(in_order)))), "FunctionTransformer", "uses numbers of all rows together; write it",
         f"{IN_PREP} > step 'order' (pipeline step 2 of 2)", FRAME,
     ),
     "a function of strings": Case(
@@ -333,6 +334,11 @@ CASES = {
     "one record": Case(LogisticRegression(), "", r"a single record: pass a list of records", rows=FRAME[list("abcd")], example=dict.fromkeys("abcd", 1.0)),
     "rows beside rows": Case(
         make_pipeline(FunctionTransformer(lagged), LogisticRegression()), "", "depends on the rows beside it, as shift.*make such columns before", rows=FRAME[list("abcd")]
+    ),
+    "integers where fit saw gaps": Case(
+        make_pipeline(FunctionTransformer(years), SimpleImputer(strategy="constant", fill_value=-1), LogisticRegression()), "",
+        "fails on 2 rows of it.*as .dt.year is.*give them a dtype with astype",
+        rows=DATED.assign(day=DATED["day"].mask(FRAME.index == 5)),
     ),
     "a search that fitted nothing": Case(
         GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=2, refit=False), "GridSearchCV", r"refit=False\) fits no estimator.*refit=True"

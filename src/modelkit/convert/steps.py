@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any
 
 from modelkit.cast import MISSING, is_a, is_missing
@@ -201,8 +202,9 @@ def _find_categories(
         places = places_of_parts(step)[name]
         its = [columns[place] for place in places]
         _find_categories(part, its, found, read)
-    for part in inner_parts(step):
-        _find_categories(part, columns, found, read)
+    of_parts = getattr(step, "estimators_features_", repeat(range(len(columns))))
+    for part, places in zip(inner_parts(step), of_parts, strict=False):
+        _find_categories(part, [columns[place] for place in places], found, read)
     known = read(step)
     if len(known) == len(columns):
         found |= dict(zip(columns, known, strict=True)) | found

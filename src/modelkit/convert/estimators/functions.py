@@ -42,7 +42,7 @@ from modelkit.convert.estimators.tensors import (
     model_of,
     width,
 )
-from modelkit.convert.estimators.user_code import World, watched, writes_globals
+from modelkit.convert.estimators.user_code import World, asking_no_clock, watched, writes_globals
 from modelkit.errors import ConversionError
 from modelkit.spec import TensorSpec
 
@@ -78,9 +78,14 @@ def function(
     if any(at.time_of(part) or dtype_of(part) == STRING for part in columns.parts):
         return Answer(table=_of_columns(estimator, columns, received, at))
     rows = columns.matrix(np.float64)
-    if received is None or np.shape(received)[1] != width(rows):
+    if received is None or _columns_in(received) != width(rows):
         received = _usual_rows(estimator, width(rows))
     return one_table(applied(estimator.func, estimator.kw_args, rows, at, received))
+
+
+def _columns_in(rows: Any) -> int:
+    """How many columns rows have: a vector is one."""
+    return 1 if np.ndim(rows) == 1 else int(np.shape(rows)[1])
 
 
 def _usual_rows(estimator: Any, count: int) -> Any:
@@ -105,7 +110,7 @@ def _of_columns(
 ) -> Columns:
     """What a function gives for columns of which some are times or texts."""
     widths = sum(columns.widths)
-    if received is None or (np.ndim(received) == 2 and np.shape(received)[1] != widths):
+    if received is None or _columns_in(received) != widths:
         raise ConversionError(
             "FunctionTransformer is given columns of times or texts, and does not answer the example; leave them out",
             step="FunctionTransformer",
@@ -190,11 +195,11 @@ def _followed(
         given = {name: world.seen(value) for name, value in options.items()}
         world.note(options)
         stand_in = Symbol(list(cells), like.copy())
-        with watched(world.codes) as steps:
+        with watched(world.codes - world.kept) as steps:
             found, failure = _attempt(seen, stand_in, given)
         if trace.stops:
             raise trace.stops[0]
-        with watched(world.codes) as real_steps:
+        with watched(world.codes - world.kept) as real_steps, asking_no_clock():
             _, own_failure = _attempt(asked, like, options)
         if own_failure is not None:
             raise ConversionError(
@@ -345,7 +350,8 @@ def _matrix(rows: Any) -> Array:
     """Rows as an array of float64."""
     if is_frame(rows):
         return np.asarray(rows.to_numpy(np.float64, na_value=np.nan))
-    return np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, np.float64)
+    values = np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, np.float64)
+    return values.reshape(len(values), -1)
 
 
 def _difference(
@@ -385,7 +391,7 @@ def _difference_of_numbers(
     if alike.all():
         return ""
     row, column = np.argwhere(~alike)[0]
-    shown = rows.iloc[row].tolist() if is_frame(rows) else rows[row]
+    shown = np.asarray(rows)[row] if is_pandas(rows) else rows[row]
     return f": for {shown!s:.100} {got[row, column]} and not {known[row, column]}"
 
 
@@ -485,21 +491,23 @@ def _range_of(dtype: np.dtype[Any]) -> tuple[float, float]:
 
 def _in_dtypes(numbers: Array, received: Any) -> Any:
     """Numbers in rows like others."""
-    dtypes = dtypes_of(received)
+    if not is_pandas(received):
+        found = np.column_stack([_in_dtype(column, received.dtype) for column in numbers.T])
+        return found.reshape(-1) if received.ndim == 1 else found
+    frame = _framed(received)
     columns = [
-        _in_dtype(numbers[:, place], dtypes[place % len(dtypes)])
-        for place in range(numbers.shape[1])
+        _in_dtype(column, dtype) for column, dtype in zip(numbers.T, frame.dtypes, strict=True)
     ]
-    if not is_frame(received):
-        return np.column_stack(columns)
-    pandas = sys.modules["pandas"]
-    frame = pandas.DataFrame(dict(enumerate(columns)))
-    frame = frame.astype(dict(enumerate(received.dtypes)))
-    frame.columns = received.columns
-    return frame
+    made = sys.modules["pandas"].DataFrame(dict(enumerate(columns)))
+    made.columns = frame.columns
+    return made if is_frame(received) else made.iloc[:, 0]
 
 
-def _in_dtype(numbers: Array, dtype: np.dtype[Any]) -> Array:
+def _in_dtype(numbers: Array, dtype: Any) -> Any:
+    if not isinstance(dtype, np.dtype):  # of pandas' own: what is no number is missing
+        known = np.isfinite(numbers)
+        values = _in_dtype(np.where(known, numbers, 0), dtype.numpy_dtype).astype(object)
+        return sys.modules["pandas"].array(np.where(known, values, None), dtype=dtype)
     if dtype.kind == "b":
         return numbers > 0
     if dtype.kind == "f":

@@ -326,11 +326,12 @@ def _astype(symbol: Any, dtype: Any, **named: Any) -> Any:
         compared(symbol)
 
     def make(numbers: Var) -> Var:
-        return (
-            _whole(cast(numbers, np.float64), to, gaps=is_pandas(symbol))
-            if to.kind in "iu"
-            else numbers
-        )
+        if to.kind not in "iu" or dtype_of(numbers) == np.bool_:
+            return numbers
+        return _whole(cast(numbers, np.float64), to, gaps=is_pandas(symbol))
+
+    if all(each.kind in "iu" for each in dtypes_of(symbol.like)):  # which wrap around
+        return elementwise(lambda rows: rows.astype(dtype, **named), lambda same: same, symbol)
 
     return elementwise(lambda rows: rows.astype(dtype, **named), make, symbol)
 
