@@ -313,7 +313,7 @@ def test_who_shares_a_batch_with_a_refused_row_is_answered_and_the_web_says_422(
     with Client(mk.App({"loans": meter})) as client:
         answer = client.post("/models/loans/predict", json={"rows": bad.to_dict("records")})
     assert answer.status == 422
-    assert "LogisticRegression refuses what the steps before it make" in answer.body.decode()
+    assert "LogisticRegression refuses this row: an earlier step made NaN" in answer.body.decode()
     assert meter.totals().calls["signature"] == 1
 
 

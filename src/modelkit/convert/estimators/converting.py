@@ -172,8 +172,8 @@ class Converting:
                 for mask in masks:
                     self.refuse(
                         mask,
-                        f"{name} refuses what the steps before it make of this row: NaN, infinity or "
-                        "too large a number, as of a logarithm of 0",
+                        f"{name} refuses this row: an earlier step made NaN, infinity or too large a "
+                        "number of it (such as log(0))",
                     )
                 if finite:
                     self._checked.add(key_of(part))
