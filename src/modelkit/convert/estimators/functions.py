@@ -78,7 +78,7 @@ def function(
     if any(at.time_of(part) or dtype_of(part) == STRING for part in columns.parts):
         return Answer(table=_of_columns(estimator, columns, received, at))
     rows = columns.matrix(np.float64)
-    if received is None or np.shape(received)[1] != width(rows):
+    if received is None or (np.ndim(received) == 2 and np.shape(received)[1] != width(rows)):
         received = _usual_rows(estimator, width(rows))
     return one_table(applied(estimator.func, estimator.kw_args, rows, received))
 
@@ -341,7 +341,8 @@ def _matrix(rows: Any) -> Array:
     """Rows as an array of float64."""
     if is_frame(rows):
         return np.asarray(rows.to_numpy(np.float64, na_value=np.nan))
-    return np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, np.float64)
+    array = np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, np.float64)
+    return array[:, None] if array.ndim == 1 else array
 
 
 def _difference(
@@ -482,17 +483,30 @@ def _range_of(dtype: np.dtype[Any]) -> tuple[float, float]:
 def _in_dtypes(numbers: Array, received: Any) -> Any:
     """Numbers in rows like others."""
     dtypes = dtypes_of(received)
+    own = list(received.dtypes) if is_frame(received) else [received.dtype]
     columns = [
-        _in_dtype(numbers[:, place], dtypes[place % len(dtypes)])
+        _in_dtype(
+            _whole_with_gaps(numbers[:, place], own[place % len(own)]), dtypes[place % len(dtypes)]
+        )
         for place in range(numbers.shape[1])
     ]
+    if is_pandas(received) and not is_frame(received):
+        return sys.modules["pandas"].Series(columns[0], name=received.name).astype(received.dtype)
     if not is_frame(received):
-        return np.column_stack(columns)
+        return columns[0] if np.ndim(received) == 1 else np.column_stack(columns)
     pandas = sys.modules["pandas"]
     frame = pandas.DataFrame(dict(enumerate(columns)))
     frame = frame.astype(dict(enumerate(received.dtypes)))
     frame.columns = received.columns
     return frame
+
+
+def _whole_with_gaps(numbers: Array, dtype: Any) -> Array:
+    """Numbers as pandas' own dtypes of integers take them; as they are for any other."""
+    own = getattr(dtype, "numpy_dtype", dtype)
+    if own is dtype or own.kind not in "iu":
+        return numbers
+    return np.where(np.isfinite(numbers), np.clip(np.rint(numbers), *_range_of(own)), np.nan)
 
 
 def _in_dtype(numbers: Array, dtype: np.dtype[Any]) -> Array:
