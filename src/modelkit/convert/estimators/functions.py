@@ -42,7 +42,7 @@ from modelkit.convert.estimators.tensors import (
     model_of,
     width,
 )
-from modelkit.convert.estimators.user_code import World, watched, writes_globals
+from modelkit.convert.estimators.user_code import World, asking_no_clock, watched, writes_globals
 from modelkit.errors import ConversionError
 from modelkit.spec import TensorSpec
 
@@ -78,9 +78,14 @@ def function(
     if any(at.time_of(part) or dtype_of(part) == STRING for part in columns.parts):
         return Answer(table=_of_columns(estimator, columns, received, at))
     rows = columns.matrix(np.float64)
-    if received is None or (np.ndim(received) == 2 and np.shape(received)[1] != width(rows)):
+    if received is None or _columns_in(received) != width(rows):
         received = _usual_rows(estimator, width(rows))
-    return one_table(applied(estimator.func, estimator.kw_args, rows, received))
+    return one_table(applied(estimator.func, estimator.kw_args, rows, at, received))
+
+
+def _columns_in(rows: Any) -> int:
+    """How many columns rows have: a vector is one."""
+    return 1 if np.ndim(rows) == 1 else int(np.shape(rows)[1])
 
 
 def _usual_rows(estimator: Any, count: int) -> Any:
@@ -105,7 +110,7 @@ def _of_columns(
 ) -> Columns:
     """What a function gives for columns of which some are times or texts."""
     widths = sum(columns.widths)
-    if received is None or (np.ndim(received) == 2 and np.shape(received)[1] != widths):
+    if received is None or _columns_in(received) != widths:
         raise ConversionError(
             "FunctionTransformer is given columns of times or texts, and does not answer the example; leave them out",
             step="FunctionTransformer",
@@ -114,7 +119,7 @@ def _of_columns(
     for part in columns.parts:
         as_it_is = at.time_of(part) or dtype_of(part) == STRING
         parts.append(part if as_it_is else cast(part, np.float64))
-    found = followed(estimator.func, estimator.kw_args, parts, received)
+    found = followed(estimator.func, estimator.kw_args, parts, received, at)
     for part, kind in found:
         if isinstance(kind, np.dtype) and kind.kind in "mM":
             at.note_time(part, str(kind))
@@ -125,6 +130,7 @@ def applied(
     asked: Callable[..., Any],
     options: dict[str, Any] | None,
     rows: Var,
+    at: Converting,
     received: Any = None,
 ) -> Var:
     """What a function of rows gives for a matrix, as a matrix of float64.
@@ -135,7 +141,7 @@ def applied(
     """
     if received is None:
         received = _numbers(width(rows))[0]
-    ((found, _),) = followed(asked, options, [rows], received)
+    ((found, _),) = followed(asked, options, [rows], received, at)
     return found
 
 
@@ -144,6 +150,7 @@ def followed(
     options: dict[str, Any] | None,
     parts: list[Var],
     received: Any,
+    at: Converting,
 ) -> list[Part]:
     """What a function gives for columns of times and of numbers, as such parts."""
     given = options or {}
@@ -152,12 +159,14 @@ def followed(
             library = type(received).__module__.partition(".")[0]
             raise ConversionError(f"it is given a {type(received).__name__} of {library}")
         _prove(asked, given, [(dtype_of(part), width(part)) for part in parts], received)
-        return _followed(asked, given, parts, received)[0]
+        found, _, _, compared = _followed(asked, given, parts, received)
     except ConversionError as error:
         raise ConversionError(
             f"FunctionTransformer({_name_of(asked)}) cannot be converted: {error}; {ADVICE}",
             step="FunctionTransformer",
         ) from error
+    at.check_exact(Columns(tuple(compared)))
+    return found
 
 
 def _name_of(asked: Any) -> str:
@@ -170,10 +179,10 @@ def _followed(
     options: dict[str, Any],
     parts: list[Var],
     received: Any,
-) -> tuple[list[Part], Any, World]:
+) -> tuple[list[Part], Any, World, list[Var]]:
     """What a function writes down when it is given a stand-in, and what it gives for real rows.
 
-    Raises ConversionError.
+    Last come the tensors that it compares with something. Raises ConversionError.
     """
     blocks = [Block(part, width(part)) for part in parts]
     cells = [(block, place) for block in blocks for place in range(block.width)]
@@ -186,11 +195,11 @@ def _followed(
         given = {name: world.seen(value) for name, value in options.items()}
         world.note(options)
         stand_in = Symbol(list(cells), like.copy())
-        with watched(world.codes) as steps:
+        with watched(world.codes - world.kept) as steps:
             found, failure = _attempt(seen, stand_in, given)
         if trace.stops:
             raise trace.stops[0]
-        with watched(world.codes) as real_steps:
+        with watched(world.codes - world.kept) as real_steps, asking_no_clock():
             _, own_failure = _attempt(asked, like, options)
         if own_failure is not None:
             raise ConversionError(
@@ -207,7 +216,7 @@ def _followed(
         if writes_globals(world.codes):
             raise ConversionError("it writes a global name, and a graph keeps no state")
         _check_rows(found, count)
-        return _parts_of(found), found.like, world
+        return _parts_of(found), found.like, world, list(trace.compared.values())
 
 
 def _parts_of(found: Symbol) -> list[Part]:
@@ -277,7 +286,7 @@ def _prove(
         inputs[f"x{at}"] = argument(
             TensorSpec(f"x{at}", "string" if dtype == STRING else str(dtype), ("batch", columns))
         )
-    found, like, world = _followed(asked, options, list(inputs.values()), received)
+    found, like, world, _ = _followed(asked, options, list(inputs.values()), received)
     proto = model_of(inputs, {f"y{at}": part for at, (part, _) in enumerate(found)})
     floats = [
         dtype
@@ -341,8 +350,8 @@ def _matrix(rows: Any) -> Array:
     """Rows as an array of float64."""
     if is_frame(rows):
         return np.asarray(rows.to_numpy(np.float64, na_value=np.nan))
-    array = np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, np.float64)
-    return array[:, None] if array.ndim == 1 else array
+    values = np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, np.float64)
+    return values.reshape(len(values), -1)
 
 
 def _difference(
@@ -382,7 +391,7 @@ def _difference_of_numbers(
     if alike.all():
         return ""
     row, column = np.argwhere(~alike)[0]
-    shown = rows.iloc[row].tolist() if is_frame(rows) else rows[row]
+    shown = np.asarray(rows)[row] if is_pandas(rows) else rows[row]
     return f": for {shown!s:.100} {got[row, column]} and not {known[row, column]}"
 
 
@@ -482,34 +491,23 @@ def _range_of(dtype: np.dtype[Any]) -> tuple[float, float]:
 
 def _in_dtypes(numbers: Array, received: Any) -> Any:
     """Numbers in rows like others."""
-    dtypes = dtypes_of(received)
-    own = list(received.dtypes) if is_frame(received) else [received.dtype]
+    if not is_pandas(received):
+        found = np.column_stack([_in_dtype(column, received.dtype) for column in numbers.T])
+        return found.reshape(-1) if received.ndim == 1 else found
+    frame = _framed(received)
     columns = [
-        _in_dtype(
-            _whole_with_gaps(numbers[:, place], own[place % len(own)]), dtypes[place % len(dtypes)]
-        )
-        for place in range(numbers.shape[1])
+        _in_dtype(column, dtype) for column, dtype in zip(numbers.T, frame.dtypes, strict=True)
     ]
-    if is_pandas(received) and not is_frame(received):
-        return sys.modules["pandas"].Series(columns[0], name=received.name).astype(received.dtype)
-    if not is_frame(received):
-        return columns[0] if np.ndim(received) == 1 else np.column_stack(columns)
-    pandas = sys.modules["pandas"]
-    frame = pandas.DataFrame(dict(enumerate(columns)))
-    frame = frame.astype(dict(enumerate(received.dtypes)))
-    frame.columns = received.columns
-    return frame
+    made = sys.modules["pandas"].DataFrame(dict(enumerate(columns)))
+    made.columns = frame.columns
+    return made if is_frame(received) else made.iloc[:, 0]
 
 
-def _whole_with_gaps(numbers: Array, dtype: Any) -> Array:
-    """Numbers as pandas' own dtypes of integers take them; as they are for any other."""
-    own = getattr(dtype, "numpy_dtype", dtype)
-    if own is dtype or own.kind not in "iu":
-        return numbers
-    return np.where(np.isfinite(numbers), np.clip(np.rint(numbers), *_range_of(own)), np.nan)
-
-
-def _in_dtype(numbers: Array, dtype: np.dtype[Any]) -> Array:
+def _in_dtype(numbers: Array, dtype: Any) -> Any:
+    if not isinstance(dtype, np.dtype):  # of pandas' own: what is no number is missing
+        known = np.isfinite(numbers)
+        values = _in_dtype(np.where(known, numbers, 0), dtype.numpy_dtype).astype(object)
+        return sys.modules["pandas"].array(np.where(known, values, None), dtype=dtype)
     if dtype.kind == "b":
         return numbers > 0
     if dtype.kind == "f":

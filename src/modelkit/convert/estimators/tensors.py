@@ -72,6 +72,11 @@ class Columns:
         array = whole_array(rows)
         return array[:, None] if np.ndim(array) == 1 else array
 
+    def array(self) -> Any:
+        """These rows as most estimators pass them on: an array; None if not known."""
+        rows = self.rows()
+        return rows.to_numpy() if is_a(rows, "pandas", "DataFrame") else rows
+
     def _rows_of(self, places: Sequence[int]) -> Any:
         from sklearn.utils import _safe_indexing
 

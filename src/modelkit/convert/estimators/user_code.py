@@ -20,7 +20,7 @@ import types
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,6 +36,7 @@ CLOCKS = ("now", "today", "utcnow")
 WRITING = ("STORE_GLOBAL", "DELETE_GLOBAL")
 USERS_KINDS = (types.FunctionType, type)
 INSTALLED = (f"{Path(os.__file__).parent}{os.sep}", "site-packages", "dist-packages")
+_LRU = type(lru_cache(len))
 FEW = 256  # values of a table whose numbers are tried
 FROZEN = "would be the same for ever in a graph; pass it as a column of the rows"
 
@@ -188,6 +189,7 @@ class World:
     def __init__(self, count: int) -> None:
         self.count = count
         self.codes: set[types.CodeType] = set()
+        self.kept: set[types.CodeType] = set()  # of functions whose answers are kept, and not made again
         self.numbers: set[float] = set()
         self._made: dict[int, Any] = {}
         self._kept: list[Any] = []
@@ -209,15 +211,34 @@ class World:
             if value is known:
                 return instead
         if _is_changing(value):
-            return Frozen(getattr(value, "__name__", type(value).__name__))
+            return Frozen(_name_of(value))
         if type(value) in (types.MethodType, partial):
             return self._bound(value)
+        if type(value) in (dict, list, tuple):
+            return self._inside(value)
+        if type(value) is _LRU:
+            found = self.seen(value.__wrapped__)
+            self.kept |= set(_codes_in(found.__code__))
+            return found
         of_library = _is_of_library(value if isinstance(value, USERS_KINDS) else type(value))
         if of_library and type(value) is not types.ModuleType:
             return value
         if id(value) not in self._made:
             self._kept.append(value)  # for another could get its id
             self._make(value)
+        return self._made[id(value)]
+
+    def _inside(self, value: Any) -> Any:
+        """A container with what is seen in it; itself if that is the same."""
+        if id(value) in self._made:
+            return self._made[id(value)]
+        self._kept.append(value)
+        self._made[id(value)] = value  # where it holds itself
+        parts = [*value.keys(), *value.values()] if type(value) is dict else value
+        seen = [self.seen(each) for each in parts]
+        if any(new is not old for new, old in zip(seen, parts, strict=True)):
+            pairs = zip(seen[: len(value)], seen[len(value) :], strict=False)
+            self._made[id(value)] = dict(pairs) if type(value) is dict else type(value)(seen)
         return self._made[id(value)]
 
     def _bound(self, value: Any) -> Any:
@@ -262,17 +283,20 @@ class World:
         own = given if isinstance(given, dict) else vars(given)
         known["__builtins__"] = own | {"type": self.seen(builtins.type), "__import__": self._import}
         made = types.FunctionType(
-            code, known, function.__name__, function.__defaults__, closure or None
+            code, known, function.__name__, closure=closure or None
         )
-        made.__kwdefaults__ = function.__kwdefaults__
         self._made[id(function)] = made
         for name in {name for each in codes for name in each.co_names} & known.keys():
             self.note(known[name])
             known[name] = self.seen(known[name])
-        for made_cell, cell in zip(closure, cells, strict=True):
+        made.__defaults__ = self.seen(function.__defaults__)
+        made.__kwdefaults__ = self.seen(function.__kwdefaults__)
+        made.__dict__.update({name: self.seen(each) for name, each in vars(function).items()})
+        for name, made_cell, cell in zip(code.co_freevars, closure, cells, strict=True):
             with suppress(ValueError):  # of one that is empty
-                self.note(cell.cell_contents)
-                made_cell.cell_contents = self.seen(cell.cell_contents)
+                value = cell.cell_contents
+                self.note(value)
+                made_cell.cell_contents = value if name == "__class__" else self.seen(value)
 
     def _import(self, name: str, *args: Any, **named: Any) -> Any:
         return self.seen(builtins.__import__(name, *args, **named))
@@ -280,10 +304,13 @@ class World:
     def _class_anew(self, kind: type) -> type:
         """A class derived from a user's, with its functions made anew."""
         own: dict[str, Any] = {}
-        for name, value in vars(kind).items():
+        users = [base for base in reversed(kind.__mro__) if not _is_of_library(base)]
+        for name, value in [pair for base in users for pair in vars(base).items()]:
             if isinstance(value, staticmethod | classmethod):
                 own[name] = type(value)(self.seen(value.__func__))
-            elif isinstance(value, types.FunctionType):
+            elif isinstance(value, property):
+                own[name] = property(self.seen(value.fget), value.fset, value.fdel)
+            elif not name.startswith("__") or isinstance(value, types.FunctionType):
                 own[name] = self.seen(value)
         return type(kind)(kind.__name__, (kind,), own)
 
@@ -293,6 +320,8 @@ class World:
         made = copy.copy(value)
         if made is not value:
             object.__setattr__(made, "__class__", self.seen(type(value)))
+            for name, each in vars(made).items() if hasattr(made, "__dict__") else ():
+                object.__setattr__(made, name, self.seen(each))
         return made
 
 
@@ -309,15 +338,45 @@ class Frozen:
     __getattr__ = __getitem__ = __call__
 
 
+def _name_of(value: Any) -> str:
+    name = getattr(value, "__qualname__", type(value).__name__)
+    module = getattr(value, "__module__", None)
+    return f"{module}.{name}" if module in CHANGING_NAMES else name
+
+
 def _is_changing(value: Any) -> bool:
     """Whether something gives other values at other times."""
-    owner = type(getattr(value, "__self__", value))
+    of = getattr(value, "__self__", value)
     return (
-        owner in DRAWING
+        type(of) in DRAWING
+        or (isinstance(of, type) and issubclass(of, dt.date) and value.__name__ in CLOCKS)
         or value is os.environ
         or value is os.getenv
         or getattr(value, "__module__", None) in CHANGING_NAMES
     )
+
+
+@contextmanager
+def asking_no_clock() -> Iterator[None]:
+    """Refuse what the user's code asks the clock or chance for here, however it came by these."""
+    asked: list[str] = []
+
+    def at_call(frame: Any, event: str, called: Any) -> None:
+        if event == "c_call" and _is_changing(called) and not _is_installed(frame.f_code):
+            asked.append(_name_of(called))
+
+    before = sys.getprofile()
+    sys.setprofile(at_call)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
+    if asked:
+        stop(f"{asked[0]}, which {FROZEN}")
+
+
+def _is_installed(code: types.CodeType) -> bool:
+    return any(place in code.co_filename for place in INSTALLED)
 
 
 def _is_of_library(value: Any) -> bool:
