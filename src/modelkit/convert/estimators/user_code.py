@@ -189,7 +189,9 @@ class World:
     def __init__(self, count: int) -> None:
         self.count = count
         self.codes: set[types.CodeType] = set()
-        self.kept: set[types.CodeType] = set()  # of functions whose answers are kept, and not made again
+        self.kept: set[types.CodeType] = (
+            set()
+        )  # of functions whose answers are kept, and not made again
         self.numbers: set[float] = set()
         self._made: dict[int, Any] = {}
         self._kept: list[Any] = []
@@ -282,9 +284,7 @@ class World:
         given = known.get("__builtins__", builtins)
         own = given if isinstance(given, dict) else vars(given)
         known["__builtins__"] = own | {"type": self.seen(builtins.type), "__import__": self._import}
-        made = types.FunctionType(
-            code, known, function.__name__, closure=closure or None
-        )
+        made = types.FunctionType(code, known, function.__name__, closure=closure or None)
         self._made[id(function)] = made
         for name in {name for each in codes for name in each.co_names} & known.keys():
             self.note(known[name])
