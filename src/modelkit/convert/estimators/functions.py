@@ -42,7 +42,7 @@ from modelkit.convert.estimators.tensors import (
     model_of,
     width,
 )
-from modelkit.convert.estimators.user_code import World, asking_no_clock, watched, writes_globals
+from modelkit.convert.estimators.user_code import World, unchanging, watched, writes_globals
 from modelkit.errors import ConversionError
 from modelkit.spec import TensorSpec
 
@@ -52,7 +52,8 @@ if TYPE_CHECKING:
 COPIES = (np.array, np.asanyarray, np.asarray, np.ascontiguousarray)  # which compute nothing
 OTHERS = 256  # times or texts that a function is tried on
 ROWS = 64  # of the numbers that a function is tried on
-COUNTS = (127, 1009, 10007)  # of the rows of a stand-in: no other axis is as long
+COUNTS = (127, 1009)  # of the rows of a stand-in, above twice the columns: no other axis is as long
+FEWER = 251  # than half of the columns, where these are many
 NEAR_ENOUGH = 1e-9  # to what the function gives, relative to it
 LAST_DIGITS = 16  # in which a sum may differ, of the largest number
 HALF = 0.5
@@ -186,7 +187,7 @@ def _followed(
     """
     blocks = [Block(part, width(part)) for part in parts]
     cells = [(block, place) for block in blocks for place in range(block.width)]
-    count = next(count for count in COUNTS if count > 2 * len(cells))
+    count = next((count for count in COUNTS if count > 2 * len(cells)), FEWER)
     like = _repeated(received, count)
     world = World(count)
     trace = Trace(blocks[0], count, world.codes)
@@ -195,12 +196,14 @@ def _followed(
         given = {name: world.seen(value) for name, value in options.items()}
         world.note(options)
         stand_in = Symbol(list(cells), like.copy())
-        with watched(world.codes - world.kept) as steps:
+        with watched(world.codes) as steps:
             found, failure = _attempt(seen, stand_in, given)
         if trace.stops:
             raise trace.stops[0]
-        with watched(world.codes - world.kept) as real_steps, asking_no_clock():
+        with watched(world.codes) as real_steps, unchanging():
             _, own_failure = _attempt(asked, like, options)
+        if trace.stops:
+            raise trace.stops[0]
         if own_failure is not None:
             raise ConversionError(
                 f"it fails on rows like those of the example: {own_failure!r:.200}"
@@ -209,7 +212,7 @@ def _followed(
             raise ConversionError(
                 f"it fails on a stand-in for its rows: {failure!r:.200}"
             ) from failure
-        if steps != real_steps:
+        if any(code not in world.cached for code, _ in steps ^ real_steps):
             raise ConversionError(
                 "it takes another way through its code for a stand-in than for rows"
             )

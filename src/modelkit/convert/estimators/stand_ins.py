@@ -32,9 +32,9 @@ CODED = 2**40  # from here on a number says where another comes from
 SQUARE_ROOT, SQUARED, INVERSE = 0.5, 2, -1  # powers that numpy has functions of their own for
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Block:
-    """(n, width) of float64 or of truth values."""
+    """(n, width) of float64 or of truth values; each is equal to itself alone."""
 
     tensor: Var
     width: int
@@ -311,7 +311,7 @@ def kept_once(symbol: Symbol, make: Callable[[], Any]) -> Any:
     """What is written down of a column, once for each."""
     (block, place) = symbol.cells[0] if isinstance(symbol.cells[0], tuple) else (None, 0)
     made = _TRACE.get().made
-    key = (id(block), place)
+    key = (block, place)
     if block is None or key not in made:
         made[key] = make()
     return made[key]
