@@ -16,6 +16,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.tree import DecisionTreeRegressor
 
 from modelkit.convert.estimators import elementary, functions
 from modelkit.convert.estimators.tensors import argument, width
@@ -469,6 +470,28 @@ def test_what_was_written_down_is_tried_on_numbers(monkeypatch, tmp_path):
     monkeypatch.setitem(elementary.UNARY, "sin", elementary.UNARY["cos"])
     with pytest.raises(ConversionError, match="other values than the function itself"):
         served(FunctionTransformer(np.sin).fit(EXAMPLE), EXAMPLE, tmp_path)
+
+
+OF_VECTORS = {
+    "of a frame": (lambda s: np.log1p(s.abs()).to_frame(), "a"),
+    "by its place": (lambda s: pd.DataFrame({"s": np.sin(s), "c": np.cos(s)}), 2),
+    "with gaps": (lambda s: s.fillna(0).to_frame(), "whole"),
+    "of an array": (lambda s: np.column_stack([np.sin(s), s > 0]), 1),
+}
+
+
+@pytest.mark.parametrize("name", OF_VECTORS)
+def test_functions_of_the_one_column_that_a_part_is_given(name, tmp_path):
+    body, column = OF_VECTORS[name]
+    example = pd.DataFrame(EXAMPLE, columns=list("abc"))
+    example["whole"] = pd.Series(np.arange(len(example)) % 5).astype("Int64")
+    if name == "of an array":
+        example = EXAMPLE
+    columns = make_column_transformer((FunctionTransformer(body), column), ("passthrough", [0]))
+    model = make_pipeline(columns, DecisionTreeRegressor(random_state=0))
+    model.fit(example, np.arange(len(example)) % 7)
+    _, package = saved(model, example, tmp_path)
+    np.testing.assert_array_equal(package.predict(example), model.predict(example))
 
 
 INSTALLED = """
