@@ -1,23 +1,27 @@
 """FunctionTransformer: functions of arrays, by what they compute."""
 
 import datetime as dt
+import importlib
 import os
 import time
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import pandas as pd
 import pytest
 from helpers.packages import saved
 from scipy.special import expit, logit
-from sklearn.compose import make_column_transformer
+from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.tree import DecisionTreeRegressor
 
-from modelkit.convert.estimators import elementary
+from modelkit.convert.estimators import elementary, functions
+from modelkit.convert.estimators.tensors import argument, width
 from modelkit.errors import ConversionError
+from modelkit.spec import TensorSpec
 
 NAMES = (
     "abs arcsinh arctanh cbrt ceil cos cosh degrees exp exp2 expm1 floor isfinite isinf isnan log log10 log1p log2 "
@@ -46,6 +50,40 @@ class Aged:
 class Scaled(Aged):
     def __call__(self, x):
         return np.c_[np.asarray(x) / self.by, np.ones(len(x))]
+
+
+class Further(Scaled):
+    def __call__(self, x):
+        return super().__call__(x) + isinstance(self, Further)
+
+
+class Clocks:
+    __slots__ = ("by",)
+    days = 86_400
+
+    def __init__(self):
+        self.by = time.time
+
+    @property
+    def today(self):
+        return dt.date.today().toordinal()  # noqa: DTZ011
+
+    def hour(self):
+        return time.time() // 3600
+
+
+CLOCKS = Clocks()
+BY_NAME = {"now": [time.time]}
+
+
+@lru_cache
+def day():
+    return CLOCKS.today
+
+
+@lru_cache
+def factor():
+    return 3
 
 
 def writing(x):
@@ -113,6 +151,8 @@ WRITTEN = {
     "by the array API": by_api,
     "written into": assigned,
     "of an object": Scaled(4.0),
+    "of an object of a derived class": Further(4.0),
+    "a kept answer": lambda x: x * factor(),
     "as an array": lambda x: np.array(x, dtype=float)[:, :2] * 2,
     "beside by c_": lambda x: np.c_[x[:, 0] / (x[:, 1] ** 2 + 1), x[:, [2]]],
     "its shape": lambda x: np.column_stack([x[:, i] ** 2 for i in range(x.shape[1])]).reshape(
@@ -144,6 +184,7 @@ WRITTEN = {
     "angles": lambda x: np.c_[
         np.arctan(x),
         np.arctan2(x[:, 0], x[:, 1]),
+        np.hypot(x[:, 0], x[:, 1]),
         np.arcsin(np.clip(x / 9, -1, 1)),
         np.arccos(np.clip(x / 9, -1, 1)),
     ],
@@ -227,10 +268,10 @@ REFUSED = {
         lambda x: x + np.random.default_rng().normal(),
         "numpy.random.default_rng, which would be",
     ),
-    "rows counted": (lambda x: x * len(x), "other numbers than the function itself: for"),
+    "rows counted": (lambda x: x * len(x), "other values than the function itself: for"),
     "the order of rows": (lambda x: x[::-1], "rows in another order"),
     "a global name": (writing, "writes a global name"),
-    "a view written into": (into_view, "other numbers"),
+    "a view written into": (into_view, "other values"),
     "a refusal caught": (caught, r"`x.choose`, it uses ndarray.choose"),
     "a number of numbers": (lambda x: x.astype(str), "only numbers"),
     "the clock": (lambda x: x + time.time(), "time.time, which would be"),
@@ -241,6 +282,20 @@ REFUSED = {
     "the day, elsewhere": (lambda x: year() - x, "datetime.now, which would be"),
     "the environment": (lambda x: x * int(os.environ.get("K", "1")), "would be the same for ever"),
     "an object's clock": (Aged(3), "datetime.now, which would be"),
+    "a clock by default": (lambda x, clock=time.time: x - clock(), "time.time, which would be"),
+    "a day by default": (
+        lambda x, *, day=dt.date.today: x - day().year,
+        "date.today, which would be",
+    ),
+    "a clock in a table": (lambda x: x - BY_NAME["now"][0](), "time.time, which would be"),
+    "a property": (lambda x: x - CLOCKS.today, "date.today, which would be"),
+    "an attribute": (lambda x: x - CLOCKS.by(), "time.time, which would be"),
+    "an object with slots": (lambda x: x - CLOCKS.hour(), "time.time, which would be"),
+    "a kept day": (lambda x: x - day(), "date.today, which would be"),
+    "a clock within a library's": (
+        lambda x: x - next(map(time.gmtime, [None])).tm_yday,
+        "time.gmtime, which would be",
+    ),
     "a type": (
         lambda x: np.asarray(x, np.float32).sum(axis=1, keepdims=True),
         r"write it of X.astype\(float\)",
@@ -423,5 +478,88 @@ def test_a_function_behind_others_is_given_what_they_give(tmp_path):
 def test_what_was_written_down_is_tried_on_numbers(monkeypatch, tmp_path):
     """A wrong table would be found out before any package is written."""
     monkeypatch.setitem(elementary.UNARY, "sin", elementary.UNARY["cos"])
-    with pytest.raises(ConversionError, match="other numbers than the function itself"):
+    with pytest.raises(ConversionError, match="other values than the function itself"):
         served(FunctionTransformer(np.sin).fit(EXAMPLE), EXAMPLE, tmp_path)
+
+
+OF_VECTORS = {
+    "of a frame": (lambda s: np.log1p(s.abs()).to_frame(), "a"),
+    "by its place": (lambda s: pd.DataFrame({"s": np.sin(s), "c": np.cos(s)}), 2),
+    "with gaps": (lambda s: s.fillna(0).to_frame(), "whole"),
+    "of an array": (lambda s: np.column_stack([np.sin(s), s > 0]), 1),
+}
+
+
+@pytest.mark.parametrize("name", OF_VECTORS)
+def test_functions_of_the_one_column_that_a_part_is_given(name, tmp_path):
+    body, column = OF_VECTORS[name]
+    example = pd.DataFrame(EXAMPLE, columns=list("abc"))
+    example["whole"] = pd.Series(np.arange(len(example)) % 5).astype("Int64")
+    if name == "of an array":
+        example = EXAMPLE
+    columns = make_column_transformer((FunctionTransformer(body), column), ("passthrough", [0]))
+    model = make_pipeline(columns, DecisionTreeRegressor(random_state=0))
+    model.fit(example, np.arange(len(example)) % 7)
+    _, package = saved(model, example, tmp_path)
+    np.testing.assert_array_equal(package.predict(example), model.predict(example))
+
+
+INSTALLED = """
+import time
+import numpy as np
+
+COUNT = 0
+
+def chosen(x): return np.where(np.asarray(x) > 1234.5, 1.0, x)
+
+def aged(x): return x - time.time()
+
+def counted(x):
+    global COUNT
+    COUNT += 1
+    return x
+"""
+
+
+def test_functions_of_a_package_that_is_installed_are_the_users(tmp_path, monkeypatch):
+    place = tmp_path / "site-packages"
+    place.mkdir()
+    (place / "features_of_ours.py").write_text(INSTALLED)
+    monkeypatch.syspath_prepend(place)
+    ours = importlib.import_module("features_of_ours")
+    fresh = np.nextafter(1234.5, [[np.inf, 0, -np.inf]])
+    assert_same(FunctionTransformer(ours.chosen), tmp_path, fresh=fresh)
+    for function, reason in ((ours.aged, "time.time, which"), (ours.counted, "a global name")):
+        with pytest.raises(ConversionError, match=reason):
+            served(FunctionTransformer(function).fit(EXAMPLE), EXAMPLE, tmp_path)
+
+
+def test_what_a_function_writes_into_holds_no_stand_in_afterwards(tmp_path):
+    seen = {"rows": [], "of": {}}
+
+    def noted(x):
+        seen["rows"].append(x)
+        seen["of"]["last"] = x
+        return np.abs(x)
+
+    assert_same(FunctionTransformer(noted), tmp_path)
+    assert {type(rows) for rows in [*seen["rows"], seen["of"]["last"]]} == {np.ndarray}
+
+
+def test_thousands_of_columns():
+    rows = argument(TensorSpec("x", "float64", ("batch", 5100)))
+    assert width(functions.applied(np.abs, None, rows, RNG.normal(size=(3, 5100)))) == 5100
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int16"])
+def test_a_column_by_its_name_is_one_without_a_frame(dtype, tmp_path):
+    frame = pd.DataFrame({"a": RNG.integers(1, 9, 90), "b": RNG.normal(size=90)}, range(7, 97))
+    model = ColumnTransformer(
+        [
+            ("root", FunctionTransformer(lambda a: np.sqrt(a).to_frame()), "a"),
+            ("is above", FunctionTransformer(lambda a: a.gt(3).to_frame() * 1.5), "a"),
+        ]
+    )
+    example = frame.astype({"a": dtype})
+    answer = served(model.fit(example), example, tmp_path).predict(example)
+    np.testing.assert_allclose(answer, model.transform(example), rtol=1e-6)

@@ -7,6 +7,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from helpers.packages import saved
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
@@ -141,6 +142,13 @@ WRITTEN = {
         m=f["at"].dt.floor("15min").dt.minute, d=(f["at"] - f["at"].dt.normalize()).dt.seconds
     ),
     "shifted": lambda f: (f["at"] + pd.Timedelta("36h")).dt.day.to_frame(),
+    "several shifted": lambda f: f[["x"]].assign(
+        **{
+            f"{name}{hours}": (f[name] + pd.Timedelta(hours=hours)).dt.hour
+            for hours in range(1, 5)
+            for name in ("at", "since")
+        }
+    ),
     "holidays": holidays,
     "filled": filled,
     "of another frame": lambda f: pd.concat(
@@ -166,6 +174,20 @@ REFUSED = {
     "another type": (
         lambda f: f["at"].astype("M8[s]").dt.year.to_frame(),
         r"pd\.Timedelta\('1s'\)",
+    ),
+    "now": (lambda f: (f["at"] < "now").to_frame(), "the time 'now', which would be"),
+    "filled with today": (
+        lambda f: f["at"].fillna("today").dt.hour.to_frame(),
+        "the time 'today', which would be",
+    ),
+    "a time of today": (lambda f: (f["at"] < "12:30").to_frame(), "'12:30', which would be"),
+    "today by name": (
+        lambda f: (f["at"] - pd.Timestamp(ts_input="today")).dt.days.to_frame(),
+        "the time 'today', which would be",
+    ),
+    "a list of times": (
+        lambda f: (f["at"] - pd.to_datetime(arg=["now"])[0]).dt.days.to_frame(),
+        "the time 'now', which would be",
     ),
     "neighbours": (lambda f: (f["at"] - f["at"].shift()).dt.days.fillna(0).to_frame(), "shift"),
     "the largest of all": (lambda f: (f["at"].max() - f["at"]).dt.days.to_frame(), "all|max"),
@@ -307,3 +329,30 @@ def test_letters_are_refused_with_what_to_do(tmp_path):
     )
     with pytest.raises(ConversionError, match=r"str\.upper: do it before fit"):
         saved(upper.fit(cities(ROWS)), cities(ROWS), tmp_path)
+
+
+class Age(TransformerMixin, BaseEstimator):
+    def fit(self, X, y=None):
+        self.last_ = X["at"].max()
+        return self
+
+    def transform(self, X):
+        return (self.last_ - X["at"]).dt.days.to_frame()
+
+
+def test_a_part_may_be_given_times_as_a_vector_or_say_by_converters_what_it_takes_of_them(tmp_path):
+    hour = FunctionTransformer(lambda times: times.dt.hour.to_frame())
+    columns = make_column_transformer((hour, "at"), (Age(), ["at"]), ("passthrough", ["x"]))
+    model = make_pipeline(columns, LinearRegression()).fit(example(), RNG.normal(size=ROWS))
+    by = {Age: lambda step: FunctionTransformer(step.transform)}
+    _, package = saved(model, example(), tmp_path, converters=by)
+    fresh = example()
+    np.testing.assert_allclose(package.predict(fresh), model.predict(fresh), rtol=1e-9)
+    for wrong, reason in (
+        ([Age], "converters= is a dict from classes"),
+        ({"Age": by[Age]}, "converters= is a dict from classes"),
+        ({Age: lambda _: StandardScaler()}, "a StandardScaler that is not fitted"),
+        ({Age: lambda step: step}, "gives a Age; let it give"),
+    ):
+        with pytest.raises(ConversionError, match=reason):
+            saved(model, example(), tmp_path, converters=wrong)

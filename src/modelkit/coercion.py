@@ -182,11 +182,13 @@ class Coercion:
             plain = self._named.without_spare(plain)
         if plain is not X:
             return self.coerce(plain)
+        texts = len(self.names) == 1 and self._rules[0][0].text and self._has_columns
+        if texts and (is_a(X, "pandas", "Series") or is_a(X, "polars", "Series")):
+            return self._from_columns([X])
         if not isinstance(X, list | tuple):
             return None
         if not X:
             return self._no_rows()
-        texts = len(self.names) == 1 and self._rules[0][0].text and self._has_columns
         if texts and all(map(_is_text, X)):
             return self._from_columns([list(X)])
         array = frames.array_of_lists(X)

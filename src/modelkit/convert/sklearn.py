@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +33,9 @@ from modelkit.convert.steps import (
 )
 from modelkit.signature import Signature
 from modelkit.spec import TIMES, Column, TensorSpec
+
+if TYPE_CHECKING:
+    from modelkit.convert.estimators.compose import Composed
 
 LIBRARIES = {
     "sklearn": "scikit-learn",
@@ -96,28 +99,20 @@ def from_sklearn(
     inputs = _inputs(shown.columns, dtypes_of(rows), numbers, known)
     few = rows_of(rows).spread(2).raw
     roles, classes = shown.roles(few)
-    nones = _inputs_of_none(rows_of(rows), inputs)
     told = _told_categories(shown, coded)
     asked = rows_of(rows).spread(EXAMPLE_ROWS).raw
-    asked = asked[:, 0] if shown.texts else asked
     graph = composed(
         shown.reader,
         inputs,
         roles,
-        asked,
+        asked[:, 0] if shown.texts else asked,
         _by_input(inputs, known),
-        nones,
+        _inputs_of_none(rows_of(rows), inputs),
         closed=told,
         converters=converters,
     )
     roles = _given(roles, graph.outputs)
-    unread = [spec for spec in inputs if spec.dtype in APART and spec.name in graph.unread()]
-    narrower = shown.without([spec.columns[0].name for spec in unread])
-    if narrower is not shown:
-        shown = narrower
-        few = rows_of(shown.rows).spread(2).raw
-        graph = graph.without([spec.name for spec in unread])
-        inputs = [spec for spec in inputs if spec not in unread]
+    shown, graph, inputs = _without_unread(shown, graph, inputs)
     signature = Signature(
         tuple(inputs),
         graph.outputs,
@@ -140,6 +135,20 @@ def from_sklearn(
         prefixes=_prefixes(estimator, example, numbers, converters),
         distances=frozenset(role.name for role in roles if role.distances),
     )
+
+
+def _without_unread(
+    shown: Example,
+    graph: Composed,
+    inputs: list[TensorSpec],
+) -> tuple[Example, Composed, list[TensorSpec]]:
+    """An example, its graph and inputs without the times and texts that no node reads."""
+    unread = [spec for spec in inputs if spec.dtype in APART and spec.name in graph.unread()]
+    narrower = shown.without([spec.columns[0].name for spec in unread])
+    if narrower is shown:
+        return shown, graph, inputs
+    kept = [spec for spec in inputs if spec not in unread]
+    return narrower, graph.without([spec.name for spec in unread]), kept
 
 
 def _prefixes(

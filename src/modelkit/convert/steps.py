@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any
 
 from modelkit.cast import MISSING, is_a, is_missing
@@ -54,11 +55,12 @@ TREES = (
     "imblearn.ensemble._forest.",
     "lightgbm.",
 )
-# Estimators whose answers jump at some values: trees, bins, and encoders of values.
+# Estimators whose answers jump at some values: trees, bins, encoders of values.
 JUMPING = (
     *TREES,
     "xgboost.",
     "catboost.",
+    "sklearn.preprocessing._data.Binarizer",
     "sklearn.preprocessing._encoders.",
     "sklearn.preprocessing._target_encoder.",
 )
@@ -150,8 +152,8 @@ def holds_trees(estimator: Any) -> bool:
 
 def jumps(estimator: Any) -> bool:
     """Whether an estimator, or a part that reads the same rows, answers otherwise past some value."""
-    module = f"{type(estimator).__module__}."
-    return module.startswith(JUMPING) or any(map(jumps, inner_parts(estimator)))
+    name = f"{type(estimator).__module__}.{type(estimator).__name__}"
+    return name.startswith(JUMPING) or any(map(jumps, inner_parts(estimator)))
 
 
 def with_parts(estimator: Any) -> list[Any]:
@@ -200,8 +202,9 @@ def _find_categories(
         places = places_of_parts(step)[name]
         its = [columns[place] for place in places]
         _find_categories(part, its, found, read)
-    for part in inner_parts(step):
-        _find_categories(part, columns, found, read)
+    of_parts = getattr(step, "estimators_features_", repeat(range(len(columns))))
+    for part, places in zip(inner_parts(step), of_parts, strict=False):
+        _find_categories(part, [columns[place] for place in places], found, read)
     known = read(step)
     if len(known) == len(columns):
         found |= dict(zip(columns, known, strict=True)) | found

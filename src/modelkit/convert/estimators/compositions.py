@@ -55,16 +55,19 @@ def columns(
         if (isinstance(step, str) and step in DROPPED) or not chosen:
             continue
         given = columns.take(chosen)
-        if isinstance(spec, str):  # which gives a part a column as a vector
-            given = replace(given, ask=partial(_vector, columns, spec))
+        if np.isscalar(spec):  # which gives a part a column as a vector
+            given = replace(given, ask=partial(_vector, columns, chosen[0]))
         tables.append(_weighted(estimator, name, transformed(step, given, at), at))
-    return Answer(table=beside(tables, sparse=estimator.sparse_output_))
+    sparse = bool(tables) and estimator.sparse_output_
+    return Answer(table=beside(tables, sparse=sparse))
 
 
-def _vector(columns: Columns, name: str) -> Any:
+def _vector(columns: Columns, place: int) -> Any:
     """A column of the rows of the example; None where these are not known."""
+    from sklearn.utils import _safe_indexing
+
     rows = columns.rows()
-    return None if rows is None else rows[name]
+    return None if rows is None else _safe_indexing(rows, place, axis=1)
 
 
 def union(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -138,7 +139,10 @@ class Converting:
             if jumps(estimator):
                 self.check_exact(columns)
             convert = self._converter_of(estimator)
-            if any(map(self.time_of, columns.parts)) and not _passes_on(estimator):
+            asks_another = isinstance(convert, partial)  # as converters= says
+            if any(map(self.time_of, columns.parts)) and not (
+                asks_another or _passes_on(estimator)
+            ):
                 raise ConversionError(
                     f"{type(estimator).__name__} is given a column of times, and a graph has numbers for what a "
                     "function takes of them alone: put FunctionTransformer(lambda X: ... .dt.hour ...) before it",
@@ -172,8 +176,8 @@ class Converting:
                 for mask in masks:
                     self.refuse(
                         mask,
-                        f"{name} refuses what the steps before it make of this row: NaN, infinity or "
-                        "too large a number, as of a logarithm of 0",
+                        f"{name} refuses this row: an earlier step made NaN, infinity or too large a "
+                        "number of it (such as log(0))",
                     )
                 if finite:
                     self._checked.add(key_of(part))
@@ -249,7 +253,7 @@ class Converting:
     def _table_as_in_source(self, table: Columns, estimator: Any, columns: Columns) -> Columns:
         """The table of a step, in float32 where its source's is; noted where that rounds otherwise."""
         single = self.is_single(columns)
-        rows = columns.rows()
+        rows = columns.table()
         known = None if rows is None else dtypes_if_rounded_once(estimator, rows)
         dtypes = known or [np.dtype(np.float32 if single else np.float64)] * sum(table.widths)
         parts: list[Var] = []
@@ -302,7 +306,7 @@ class Converting:
     @staticmethod
     def values_of(columns: Columns, place: int) -> Array | None:
         """The values that the source has in a column of numbers; None if not known."""
-        rows = columns.rows()
+        rows = columns.table()
         table = None if rows is None else rows_of(rows)
         return table.numbers(place) if isinstance(table, Table) else None
 

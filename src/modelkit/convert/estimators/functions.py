@@ -42,7 +42,7 @@ from modelkit.convert.estimators.tensors import (
     model_of,
     width,
 )
-from modelkit.convert.estimators.user_code import World, watched, writes_globals
+from modelkit.convert.estimators.user_code import World, unchanging, watched, writes_globals
 from modelkit.errors import ConversionError
 from modelkit.spec import TensorSpec
 
@@ -52,7 +52,8 @@ if TYPE_CHECKING:
 COPIES = (np.array, np.asanyarray, np.asarray, np.ascontiguousarray)  # which compute nothing
 OTHERS = 256  # times or texts that a function is tried on
 ROWS = 64  # of the numbers that a function is tried on
-COUNTS = (127, 1009, 10007)  # of the rows of a stand-in: no other axis is as long
+COUNTS = (127, 1009)  # of the rows of a stand-in, above twice the columns: no other axis is as long
+FEWER = 251  # than half of the columns, where these are many
 NEAR_ENOUGH = 1e-9  # to what the function gives, relative to it
 LAST_DIGITS = 16  # in which a sum may differ, of the largest number
 HALF = 0.5
@@ -78,9 +79,14 @@ def function(
     if any(at.time_of(part) or dtype_of(part) == STRING for part in columns.parts):
         return Answer(table=_of_columns(estimator, columns, received, at))
     rows = columns.matrix(np.float64)
-    if received is None or np.shape(received)[1] != width(rows):
+    if received is None or _columns_in(received) != width(rows):
         received = _usual_rows(estimator, width(rows))
-    return one_table(applied(estimator.func, estimator.kw_args, rows, received))
+    return one_table(applied(estimator.func, estimator.kw_args, rows, at, received))
+
+
+def _columns_in(rows: Any) -> int:
+    """How many columns rows have: a vector is one."""
+    return 1 if np.ndim(rows) == 1 else int(np.shape(rows)[1])
 
 
 def _usual_rows(estimator: Any, count: int) -> Any:
@@ -105,7 +111,7 @@ def _of_columns(
 ) -> Columns:
     """What a function gives for columns of which some are times or texts."""
     widths = sum(columns.widths)
-    if received is None or (np.ndim(received) == 2 and np.shape(received)[1] != widths):
+    if received is None or _columns_in(received) != widths:
         raise ConversionError(
             "FunctionTransformer is given columns of times or texts, and does not answer the example; leave them out",
             step="FunctionTransformer",
@@ -114,7 +120,7 @@ def _of_columns(
     for part in columns.parts:
         as_it_is = at.time_of(part) or dtype_of(part) == STRING
         parts.append(part if as_it_is else cast(part, np.float64))
-    found = followed(estimator.func, estimator.kw_args, parts, received)
+    found = followed(estimator.func, estimator.kw_args, parts, received, at)
     for part, kind in found:
         if isinstance(kind, np.dtype) and kind.kind in "mM":
             at.note_time(part, str(kind))
@@ -125,6 +131,7 @@ def applied(
     asked: Callable[..., Any],
     options: dict[str, Any] | None,
     rows: Var,
+    at: Converting,
     received: Any = None,
 ) -> Var:
     """What a function of rows gives for a matrix, as a matrix of float64.
@@ -135,7 +142,7 @@ def applied(
     """
     if received is None:
         received = _numbers(width(rows))[0]
-    ((found, _),) = followed(asked, options, [rows], received)
+    ((found, _),) = followed(asked, options, [rows], received, at)
     return found
 
 
@@ -144,6 +151,7 @@ def followed(
     options: dict[str, Any] | None,
     parts: list[Var],
     received: Any,
+    at: Converting,
 ) -> list[Part]:
     """What a function gives for columns of times and of numbers, as such parts."""
     given = options or {}
@@ -152,12 +160,14 @@ def followed(
             library = type(received).__module__.partition(".")[0]
             raise ConversionError(f"it is given a {type(received).__name__} of {library}")
         _prove(asked, given, [(dtype_of(part), width(part)) for part in parts], received)
-        return _followed(asked, given, parts, received)[0]
+        found, _, _, compared = _followed(asked, given, parts, received)
     except ConversionError as error:
         raise ConversionError(
             f"FunctionTransformer({_name_of(asked)}) cannot be converted: {error}; {ADVICE}",
             step="FunctionTransformer",
         ) from error
+    at.check_exact(Columns(tuple(compared)))
+    return found
 
 
 def _name_of(asked: Any) -> str:
@@ -170,14 +180,14 @@ def _followed(
     options: dict[str, Any],
     parts: list[Var],
     received: Any,
-) -> tuple[list[Part], Any, World]:
+) -> tuple[list[Part], Any, World, list[Var]]:
     """What a function writes down when it is given a stand-in, and what it gives for real rows.
 
-    Raises ConversionError.
+    Last come the tensors that it compares with something. Raises ConversionError.
     """
     blocks = [Block(part, width(part)) for part in parts]
     cells = [(block, place) for block in blocks for place in range(block.width)]
-    count = next(count for count in COUNTS if count > 2 * len(cells))
+    count = next((count for count in COUNTS if count > 2 * len(cells)), FEWER)
     like = _repeated(received, count)
     world = World(count)
     trace = Trace(blocks[0], count, world.codes)
@@ -190,8 +200,10 @@ def _followed(
             found, failure = _attempt(seen, stand_in, given)
         if trace.stops:
             raise trace.stops[0]
-        with watched(world.codes) as real_steps:
+        with watched(world.codes) as real_steps, unchanging():
             _, own_failure = _attempt(asked, like, options)
+        if trace.stops:
+            raise trace.stops[0]
         if own_failure is not None:
             raise ConversionError(
                 f"it fails on rows like those of the example: {own_failure!r:.200}"
@@ -200,14 +212,14 @@ def _followed(
             raise ConversionError(
                 f"it fails on a stand-in for its rows: {failure!r:.200}"
             ) from failure
-        if steps != real_steps:
+        if any(code not in world.cached for code, _ in steps ^ real_steps):
             raise ConversionError(
                 "it takes another way through its code for a stand-in than for rows"
             )
         if writes_globals(world.codes):
             raise ConversionError("it writes a global name, and a graph keeps no state")
         _check_rows(found, count)
-        return _parts_of(found), found.like, world
+        return _parts_of(found), found.like, world, list(trace.compared.values())
 
 
 def _parts_of(found: Symbol) -> list[Part]:
@@ -277,7 +289,7 @@ def _prove(
         inputs[f"x{at}"] = argument(
             TensorSpec(f"x{at}", "string" if dtype == STRING else str(dtype), ("batch", columns))
         )
-    found, like, world = _followed(asked, options, list(inputs.values()), received)
+    found, like, world, _ = _followed(asked, options, list(inputs.values()), received)
     proto = model_of(inputs, {f"y{at}": part for at, (part, _) in enumerate(found)})
     floats = [
         dtype
@@ -341,7 +353,8 @@ def _matrix(rows: Any) -> Array:
     """Rows as an array of float64."""
     if is_frame(rows):
         return np.asarray(rows.to_numpy(np.float64, na_value=np.nan))
-    return np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, np.float64)
+    values = np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, np.float64)
+    return values.reshape(len(values), -1)
 
 
 def _difference(
@@ -381,7 +394,7 @@ def _difference_of_numbers(
     if alike.all():
         return ""
     row, column = np.argwhere(~alike)[0]
-    shown = rows.iloc[row].tolist() if is_frame(rows) else rows[row]
+    shown = np.asarray(rows)[row] if is_pandas(rows) else rows[row]
     return f": for {shown!s:.100} {got[row, column]} and not {known[row, column]}"
 
 
@@ -481,31 +494,23 @@ def _range_of(dtype: np.dtype[Any]) -> tuple[float, float]:
 
 def _in_dtypes(numbers: Array, received: Any) -> Any:
     """Numbers in rows like others."""
-    dtypes = dtypes_of(received)
+    if not is_pandas(received):
+        found = np.column_stack([_in_dtype(column, received.dtype) for column in numbers.T])
+        return found.reshape(-1) if received.ndim == 1 else found
+    frame = _framed(received)
     columns = [
-        _in_dtype(numbers[:, place], dtypes[place % len(dtypes)])
-        for place in range(numbers.shape[1])
+        _in_dtype(column, dtype) for column, dtype in zip(numbers.T, frame.dtypes, strict=True)
     ]
-    if not is_frame(received):
-        return np.column_stack(columns)
-    pandas = sys.modules["pandas"]
-    frame = pandas.DataFrame(
-        {at: _nullable(columns[at], dtype) for at, dtype in enumerate(received.dtypes)}
-    )
-    frame.columns = received.columns
-    return frame
+    made = sys.modules["pandas"].DataFrame(dict(enumerate(columns)))
+    made.columns = frame.columns
+    return made if is_frame(received) else made.iloc[:, 0]
 
 
-def _nullable(numbers: Array, dtype: Any) -> Any:
-    """Numbers as a column of pandas: NaN is a gap where integers and truth values may have some."""
-    series = sys.modules["pandas"].Series
-    own = getattr(dtype, "numpy_dtype", None)
-    if own is None or own.kind not in "iub":
-        return series(numbers).astype(dtype)
-    return series(_in_dtype(numbers, own)).astype(dtype).mask(np.isnan(numbers))
-
-
-def _in_dtype(numbers: Array, dtype: np.dtype[Any]) -> Array:
+def _in_dtype(numbers: Array, dtype: Any) -> Any:
+    if not isinstance(dtype, np.dtype):  # of pandas' own: what is no number is missing
+        known = np.isfinite(numbers)
+        values = _in_dtype(np.where(known, numbers, 0), dtype.numpy_dtype).astype(object)
+        return sys.modules["pandas"].array(np.where(known, values, None), dtype=dtype)
     if dtype.kind == "b":
         return numbers > 0
     if dtype.kind == "f":

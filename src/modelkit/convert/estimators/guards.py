@@ -25,11 +25,14 @@ KINDS = (np.nan, np.inf, LARGE)
 REACHING = (
     "AdditiveChi2Sampler",
     "FunctionTransformer",
+    "GammaRegressor",
+    "PoissonRegressor",
     "PolynomialFeatures",
     "PowerTransformer",
     "RadiusNeighborsRegressor",
     "SkewedChi2Sampler",
     "TransformedTargetRegressor",
+    "TweedieRegressor",
 )
 
 
@@ -50,7 +53,7 @@ def out_of_range(estimator: Any, columns: Columns) -> tuple[Var, str] | None:
         bound = -estimator.skewedness
         return at_most(columns.matrix(np.float64), bound), f"a number of {bound:g} or less"
     chi2 = isinstance(kernel, str) and kernel in ("additive_chi2", "chi2")
-    if chi2 or name in ("AdditiveChi2Sampler", "MiniBatchNMF", "NMF"):
+    if chi2 or name in ("AdditiveChi2Sampler", "NMF"):
         return less(columns.matrix(np.float64), 0.0), "a negative number"
     return None
 

@@ -35,7 +35,7 @@ def detected(
     The offset is often the score of many rows of training.
     """
     offset = float(np.ravel(estimator.offset_)[0])
-    apart = between_values(offset, _own_scores(estimator, columns.rows()))
+    apart = between_values(offset, _own_scores(estimator, columns.table()))
     return Answer(
         label=side(minus(scores, apart), least=True),
         decision=minus(scores, offset),

@@ -156,7 +156,7 @@ def normalized(
     if at.jumps and estimator.norm == "l1":
         norm = row_sums(op.abs(rows))
     if at.jumps and estimator.norm == "l2":
-        norm = _length(rows, columns.rows())
+        norm = _length(rows, columns.table())
     return one_table(over_norm(rows, estimator.norm, norm, small))
 
 
@@ -205,7 +205,6 @@ def binarized(
     at: Converting,
 ) -> Answer:
     """Binarizer: 1 above the threshold, and 0 where a value equals it."""
-    at.check_exact(columns)
     rows = at.floats(columns)
     above = greater(rows, constant(estimator.threshold, dtype_of(rows)))
     return one_table(cast(above, dtype_of(rows)))

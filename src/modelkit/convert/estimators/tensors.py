@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.cast import is_a
 from modelkit.convert.asking import allowed_to_fail
 from modelkit.errors import ConversionError, importing
+from modelkit.frames import whole_array
 from modelkit.spec import TIMES
 
 with importing("spox", "saving an estimator", "sklearn"):
@@ -59,6 +61,21 @@ class Columns:
         with suppress(ConversionError), allowed_to_fail():
             return self.ask()
         return None
+
+    def table(self) -> Any:
+        """These rows as a frame of pandas or an array, of a sparse matrix with its zeros."""
+        rows = self.rows()
+        if np.ndim(rows) == 1 and hasattr(rows, "to_frame"):
+            rows = rows.to_frame()
+        if is_a(rows, "pandas", "DataFrame"):
+            return rows
+        array = whole_array(rows)
+        return array[:, None] if np.ndim(array) == 1 else array
+
+    def array(self) -> Any:
+        """These rows as most estimators pass them on: an array; None if not known."""
+        rows = self.rows()
+        return rows.to_numpy() if is_a(rows, "pandas", "DataFrame") else rows
 
     def _rows_of(self, places: Sequence[int]) -> Any:
         from sklearn.utils import _safe_indexing

@@ -6,13 +6,14 @@ what is a function of one column with few values, such as the hour, gets its sou
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.asking import allowed_to_fail
+from modelkit.convert.asking import allowed_to_fail, asking
 from modelkit.convert.estimators.arithmetic import choose, equal
 from modelkit.convert.estimators.lookup import looked_up
 from modelkit.convert.estimators.rounding import origins, rounded_columns
@@ -86,7 +87,9 @@ def _own_rows(
     rows = columns.rows()
     if rows is None or len(rows) * count > MOST_NUMBERS:
         return None
-    return ask(step, "transform", rows)
+    with warnings.catch_warnings(), asking(step, "transform", rows):
+        warnings.simplefilter("ignore")
+        return step.transform(rows.copy())  # copy=False lets one write into its rows
 
 
 def _transformed(
@@ -201,7 +204,9 @@ def _own_values(
     A value without a number has that of their count. Columns with too many values are left out, and
     all where the source refuses some.
     """
-    given = columns.rows()
+    from sklearn.utils import _safe_indexing
+
+    given = columns.table()
     rows = None if given is None else rows_of(given)
     if not isinstance(rows, Table):
         return {}
@@ -213,9 +218,10 @@ def _own_values(
     asked = rows.repeated(np.arange(count) % len(rows)).with_columns(
         {source: np.resize(each, count) for source, each in values.items()}
     )
+    raw = asked.raw if np.ndim(columns.rows()) != 1 else _safe_indexing(asked.raw, 0, axis=1)
     try:
         with allowed_to_fail():
-            answers = np.asarray(ask(step, "transform", asked.raw), np.float64)
+            answers = np.asarray(ask(step, "transform", raw), np.float64)
     except (ConversionError, ValueError):
         return {}
     found = {}

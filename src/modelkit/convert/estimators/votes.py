@@ -6,6 +6,7 @@ it takes.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -152,6 +153,7 @@ def bagging(
     at: Converting,
 ) -> Answer:
     """BaggingClassifier and BaggingRegressor: a mean of estimators over some columns each."""
+    columns = replace(columns, ask=columns.array)
     parts = estimator.estimators_
     features = estimator.estimators_features_[: len(parts)]
     classes = len(estimator.classes_) if hasattr(estimator, "classes_") else 0

@@ -109,7 +109,7 @@ def compare(
             for label, own in enumerate(differs.T):
                 scores = _scores(truth, label if expected.ndim > 1 else None)
                 rows = np.flatnonzero(own)
-                if scores is not None:
+                if scores is not None and len(rows):
                     rows = rows[~_is_tied(scores[rows], rtol, atol)]
                 wrong[rows] = True
             found.ties += int((differs.any(axis=1) & ~wrong).sum())
