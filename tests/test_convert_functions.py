@@ -372,12 +372,22 @@ def test_functions_of_frames(name, tmp_path):
     assert_same(FunctionTransformer(OF_FRAMES[name]), tmp_path, example, fresh)
 
 
-def test_functions_of_integers_that_may_be_missing(tmp_path):
-    whole = RNG.integers(-9, 9, (160, 2))
-    rows = pd.DataFrame(whole, columns=list("ab")).astype({"a": "Int64"}).assign(c=True)
-    rows = rows.astype({"c": "boolean"}).mask(RNG.random(rows.shape) < 0.1)
-    model = FunctionTransformer(lambda f: f.assign(d=f["a"] / (1 + f["b"] ** 2), m=f["a"] % 3))
-    model = make_pipeline(model, SimpleImputer()).fit(rows[:120])
+@pytest.mark.parametrize("gaps", [False, True])
+def test_functions_of_integers_beside_truth_values(gaps, tmp_path):
+    rows = pd.DataFrame(RNG.integers(-9, 9, (160, 2)), columns=list("ab")).assign(c=True)
+    rows.loc[::3, "c"] = False
+    summed = ["a", "b"] if gaps else ["b", "c"]
+    if gaps:
+        rows = rows.astype({"a": "Int64", "c": "boolean"}).mask(RNG.random(rows.shape) < 0.1)
+    added = FunctionTransformer(
+        lambda f: f.assign(
+            d=f["a"] / (1 + f["b"] ** 2),
+            m=f["a"] % 3,
+            s=f[summed].sum(axis=1),
+            t=f[summed].max(axis=1),
+        )
+    )
+    model = make_pipeline(added, SimpleImputer()).fit(rows[:120])
     assert_same(model, tmp_path, rows[:120], rows[120:])
 
 
