@@ -183,7 +183,7 @@ def test_numbers_of_several_kinds_and_names_of_many_tensors():
     attribute = AttributeProto(name="value", f=1.5, ints=[1 << 62] * 63).SerializeToString()
     constant = NodeProto(op_type="Constant", output=["s"]).SerializeToString() + field(5, attribute)
     node = helper.make_node("ConstantOfShape", ["s"], ["big"]).SerializeToString()
-    with pytest.raises(GraphError, match="more than 1 GiB"):
+    with pytest.raises(GraphError, match="both integers and floats"):
         scan.check_graph(within_graph(field(1, constant) + field(1, node)), "model.onnx.data", 16)
     ends = [
         helper.make_node("Constant", [], [name], value_int=i)
