@@ -27,7 +27,14 @@ from typing import Any, NoReturn
 import numpy as np
 
 from modelkit.convert.estimators.stand_in_functions import always, cut
-from modelkit.convert.estimators.stand_ins import Symbol, kind_of_values, rearranged, replaced, stop
+from modelkit.convert.estimators.stand_ins import (
+    Symbol,
+    is_pandas,
+    kind_of_values,
+    rearranged,
+    replaced,
+    stop,
+)
 
 CHANGING = (time, random, secrets, uuid, np.random)
 CHANGING_NAMES = tuple(module.__name__ for module in CHANGING)
@@ -37,6 +44,8 @@ WRITING = ("STORE_GLOBAL", "DELETE_GLOBAL")
 USERS_KINDS = (types.FunctionType, type)
 INSTALLED = (f"{Path(os.__file__).parent}{os.sep}", "site-packages", "dist-packages")
 _LRU = type(lru_cache(len))
+COUNTING = {"len", "shape", "size", "index"}
+MOST_ROWS = 10_000  # that a function is tried on
 FEW = 256  # values of a table whose numbers are tried
 FROZEN = "would be the same for ever in a graph; pass it as a column of the rows"
 
@@ -139,11 +148,12 @@ def _filled(function: Any) -> Callable[..., Any]:
 
 def _by_method(function: Any, name: str) -> Callable[..., Any]:
     def followed(value: Any, *args: Any, **named: Any) -> Any:
-        return (
-            getattr(value, name)(*args, **named)
-            if isinstance(value, Symbol)
-            else function(value, *args, **named)
-        )
+        if not isinstance(value, Symbol):
+            return function(value, *args, **named)
+        if is_pandas(value):
+            return getattr(value, name)(*args, **named)
+        gaps: Any = np.isnan(value)
+        return gaps if name.startswith("is") else ~gaps
 
     return followed
 
@@ -189,7 +199,9 @@ class World:
     def __init__(self, count: int) -> None:
         self.count = count
         self.codes: set[types.CodeType] = set()
-        self.kept: set[types.CodeType] = set()  # of functions whose answers are kept, and not made again
+        self.cached: set[types.CodeType] = (
+            set()
+        )  # of functions whose answers are kept, and not made again
         self.numbers: set[float] = set()
         self._made: dict[int, Any] = {}
         self._kept: list[Any] = []
@@ -218,7 +230,7 @@ class World:
             return self._inside(value)
         if type(value) is _LRU:
             found = self.seen(value.__wrapped__)
-            self.kept |= set(_codes_in(found.__code__))
+            self.cached |= set(_codes_in(found.__code__))
             return found
         of_library = _is_of_library(value if isinstance(value, USERS_KINDS) else type(value))
         if of_library and type(value) is not types.ModuleType:
@@ -270,6 +282,14 @@ class World:
         elif isinstance(value, int | float | np.number) and abs(float(value)) < np.inf:
             self.numbers.add(float(value))
 
+    def counts(self) -> list[int]:
+        """How many rows code may take for few or many, if it counts them."""
+        names = {name for code in self.codes for name in code.co_names}
+        if not names & COUNTING:
+            return []
+        near = [number + step for number in self.numbers for step in (-1, 0, 1)]
+        return sorted({int(count) for count in near if 0 < count <= MOST_ROWS and count % 1 == 0})
+
     def _anew(self, function: types.FunctionType) -> None:
         code = function.__code__
         codes = set(_codes_in(code))
@@ -282,9 +302,7 @@ class World:
         given = known.get("__builtins__", builtins)
         own = given if isinstance(given, dict) else vars(given)
         known["__builtins__"] = own | {"type": self.seen(builtins.type), "__import__": self._import}
-        made = types.FunctionType(
-            code, known, function.__name__, closure=closure or None
-        )
+        made = types.FunctionType(code, known, function.__name__, closure=closure or None)
         self._made[id(function)] = made
         for name in {name for each in codes for name in each.co_names} & known.keys():
             self.note(known[name])
