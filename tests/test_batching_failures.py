@@ -21,6 +21,7 @@ from helpers.batchers import (
 import modelkit as mk
 from modelkit.batching.policy import BATCH
 from modelkit.errors import BatchError, OutputCountError, SignatureError
+from modelkit.refusing import check_refused
 
 
 @pytest.mark.parametrize("k", range(7))
@@ -168,3 +169,64 @@ def test_a_batch_too_large_for_memory_is_halved_and_remembered():
         seen = len(sizes)
         batcher.predict(np.ones((7, 2), np.float32))
         assert max(sizes[seen:]) <= 2
+
+
+def refusing(feeds):
+    x = feeds["x"]
+    check_refused(x[:, :1] >= 600, ["it is 600 or more"])
+    return double(feeds)
+
+
+@pytest.mark.parametrize("stable", [False, True])
+def test_refused_rows_are_counted_from_the_first_row_of_the_call(plan, stable):
+    """However it is cut into pieces, and filled up."""
+
+    async def ask(rows):
+        await batcher.apredict(rows)
+
+    with mk.Batcher(model_of(refusing), max_rows=8, plan=plan, stable_shapes=stable) as batcher:
+        asks = {
+            "predict": batcher.predict,
+            "submit": lambda rows: batcher.submit(rows).result(ROOM),
+            "apredict": lambda rows: asyncio.run(ask(rows)),
+        }
+        for bad in (0, 7, 8, 20, 21):
+            rows = np.concatenate([row(666 if place == bad else place) for place in range(22)])
+            for name, predict in asks.items():
+                with pytest.raises(SignatureError) as caught:
+                    predict(rows)
+                assert caught.value.rows == (bad,), name
+                assert caught.value.problems == (f"row {bad}: it is 600 or more",)
+
+
+def test_refused_rows_are_counted_from_the_first_row_of_a_call_run_in_halves():
+    def small(feeds):
+        if len(feeds["x"]) > 3:
+            raise MemoryError
+        return refusing(feeds)
+
+    with one_slot(small) as batcher, pytest.raises(SignatureError) as caught:
+        batcher.predict(np.concatenate([row(666 if place == 6 else place) for place in range(8)]))
+    assert caught.value.rows == (6,)
+
+
+def test_calls_with_refused_rows_cost_the_others_of_their_batch_one_run_more():
+    gate = Gate(refusing)
+    with one_slot(gate) as batcher, ThreadPoolExecutor(8) as pool:
+        first = pool.submit(batcher.predict, row(0))
+        gate.began_one()
+        asked = []
+        for place in range(7):
+            asked.append(pool.submit(batcher.predict, row(666 if place in (1, 4) else place)))
+            waiting(batcher, place + 1)
+        gate.open()
+        first.result(ROOM)
+        for place, future in enumerate(asked):
+            if place in (1, 4):
+                with pytest.raises(SignatureError, match="row 0: it is 600") as caught:
+                    future.result(ROOM)
+                assert caught.value.rows == (0,)
+            else:
+                assert future.result(ROOM) == 2 * place
+    assert gate.sizes == [1, 7, 5]
+    assert batcher.stats().failed == 2

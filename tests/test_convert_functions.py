@@ -1,25 +1,27 @@
 """FunctionTransformer: functions of arrays, by what they compute."""
 
 import datetime as dt
+import importlib
 import os
 import time
-from functools import cache, partial
-from types import SimpleNamespace
+from functools import lru_cache, partial
 
 import numpy as np
 import pandas as pd
 import pytest
 from helpers.packages import saved
 from scipy.special import expit, logit
-from sklearn.compose import make_column_transformer
+from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.ensemble import BaggingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from modelkit.convert.estimators import elementary
+from modelkit.convert.estimators import elementary, functions
+from modelkit.convert.estimators.tensors import argument, width
 from modelkit.errors import ConversionError
+from modelkit.spec import TensorSpec
 
 NAMES = (
     "abs arcsinh arctanh cbrt ceil cos cosh degrees exp exp2 expm1 floor isfinite isinf isnan log log10 log1p log2 "
@@ -32,26 +34,6 @@ FRESH = np.concatenate([RNG.normal(size=(100, 3)) * 3, np.rint(RNG.normal(size=(
 
 def year():
     return dt.datetime.now().year  # noqa: DTZ005 - as people write it
-
-
-CLOCKS = {"now": time.time}
-SPACE = SimpleNamespace(now=time.time)
-
-
-@cache
-def this_year():
-    return dt.date.today().year  # noqa: DTZ011
-
-
-class Kept:
-    @property
-    def year(self):
-        return dt.date.today().year  # noqa: DTZ011
-
-
-class Dated(Kept):
-    def __call__(self, x):
-        return self.year - x
 
 
 class Aged:
@@ -72,6 +54,40 @@ class Scaled(Aged):
     def __call__(self, x, array=np.asarray):
         x = array(x)
         return np.c_[np.asarray(x) / self.by, np.ones(len(x))]
+
+
+class Further(Scaled):
+    def __call__(self, x):
+        return super().__call__(x) + isinstance(self, Further)
+
+
+class Clocks:
+    __slots__ = ("by",)
+    days = 86_400
+
+    def __init__(self):
+        self.by = time.time
+
+    @property
+    def today(self):
+        return dt.date.today().toordinal()  # noqa: DTZ011
+
+    def hour(self):
+        return time.time() // 3600
+
+
+CLOCKS = Clocks()
+BY_NAME = {"now": [time.time]}
+
+
+@lru_cache
+def day():
+    return CLOCKS.today
+
+
+@lru_cache
+def factor():
+    return 3
 
 
 def writing(x):
@@ -140,6 +156,8 @@ WRITTEN = {
     "by the array API": by_api,
     "written into": assigned,
     "of an object": Scaled(4.0),
+    "of an object of a derived class": Further(4.0),
+    "a kept answer": lambda x: x * factor(),
     "as an array": lambda x: np.array(x, dtype=float)[:, :2] * 2,
     "beside by c_": lambda x: np.c_[x[:, 0] / (x[:, 1] ** 2 + 1), x[:, [2]]],
     "its shape": lambda x: np.column_stack([x[:, i] ** 2 for i in range(x.shape[1])]).reshape(
@@ -268,11 +286,6 @@ REFUSED = {
         lambda x: dt.date.today().year - x,  # noqa: DTZ011
         "date.today, which would be",
     ),
-    "a clock in a table": (lambda x: x * 0 + CLOCKS["now"](), "time.time, which would be"),
-    "a clock by default": (lambda x, now=time.time: x * 0 + now(), "time.time, which would be"),
-    "a clock of no function's": (lambda x: x * 0 + SPACE.now(), "time.time, which would be"),
-    "a day that is kept": (lambda x: this_year() - x, "date.today, which would be"),
-    "a property of an object": (Dated(), "date.today, which would be"),
     "many rows": (
         lambda x: x * 2 if len(x) > 5000 else x,
         "other (numbers|values) than the function",
@@ -280,6 +293,20 @@ REFUSED = {
     "the day, elsewhere": (lambda x: year() - x, "datetime.now, which would be"),
     "the environment": (lambda x: x * int(os.environ.get("K", "1")), "would be the same for ever"),
     "an object's clock": (Aged(3), "datetime.now, which would be"),
+    "a clock by default": (lambda x, clock=time.time: x - clock(), "time.time, which would be"),
+    "a day by default": (
+        lambda x, *, day=dt.date.today: x - day().year,
+        "date.today, which would be",
+    ),
+    "a clock in a table": (lambda x: x - BY_NAME["now"][0](), "time.time, which would be"),
+    "a property": (lambda x: x - CLOCKS.today, "date.today, which would be"),
+    "an attribute": (lambda x: x - CLOCKS.by(), "time.time, which would be"),
+    "an object with slots": (lambda x: x - CLOCKS.hour(), "time.time, which would be"),
+    "a kept day": (lambda x: x - day(), "date.today, which would be"),
+    "a clock within a library's": (
+        lambda x: x - next(map(time.gmtime, [None])).tm_yday,
+        "time.gmtime, which would be",
+    ),
     "a type": (
         lambda x: np.asarray(x, np.float32).sum(axis=1, keepdims=True),
         r"write it of X.astype\(float\)",
@@ -366,6 +393,15 @@ def test_functions_of_frames(name, tmp_path):
     example = pd.DataFrame(EXAMPLE, columns=list("abc"))
     fresh = pd.DataFrame(FRESH, columns=list("abc"))
     assert_same(FunctionTransformer(OF_FRAMES[name]), tmp_path, example, fresh)
+
+
+def test_functions_of_integers_that_may_be_missing(tmp_path):
+    whole = RNG.integers(-9, 9, (160, 2))
+    rows = pd.DataFrame(whole, columns=list("ab")).astype({"a": "Int64"}).assign(c=True)
+    rows = rows.astype({"c": "boolean"}).mask(RNG.random(rows.shape) < 0.1)
+    model = FunctionTransformer(lambda f: f.assign(d=f["a"] / (1 + f["b"] ** 2), m=f["a"] % 3))
+    model = make_pipeline(model, SimpleImputer()).fit(rows[:120])
+    assert_same(model, tmp_path, rows[:120], rows[120:])
 
 
 def new_column(frame):
@@ -493,3 +529,64 @@ def test_what_was_written_down_is_tried_on_numbers(monkeypatch, tmp_path):
     monkeypatch.setitem(elementary.UNARY, "sin", elementary.UNARY["cos"])
     with pytest.raises(ConversionError, match="other values than the function itself"):
         served(FunctionTransformer(np.sin).fit(EXAMPLE), EXAMPLE, tmp_path)
+
+
+INSTALLED = """
+import time
+import numpy as np
+
+COUNT = 0
+
+def chosen(x): return np.where(np.asarray(x) > 1234.5, 1.0, x)
+
+def aged(x): return x - time.time()
+
+def counted(x):
+    global COUNT
+    COUNT += 1
+    return x
+"""
+
+
+def test_functions_of_a_package_that_is_installed_are_the_users(tmp_path, monkeypatch):
+    place = tmp_path / "site-packages"
+    place.mkdir()
+    (place / "features_of_ours.py").write_text(INSTALLED)
+    monkeypatch.syspath_prepend(place)
+    ours = importlib.import_module("features_of_ours")
+    fresh = np.nextafter(1234.5, [[np.inf, 0, -np.inf]])
+    assert_same(FunctionTransformer(ours.chosen), tmp_path, fresh=fresh)
+    for function, reason in ((ours.aged, "time.time, which"), (ours.counted, "a global name")):
+        with pytest.raises(ConversionError, match=reason):
+            served(FunctionTransformer(function).fit(EXAMPLE), EXAMPLE, tmp_path)
+
+
+def test_what_a_function_writes_into_holds_no_stand_in_afterwards(tmp_path):
+    seen = {"rows": [], "of": {}}
+
+    def noted(x):
+        seen["rows"].append(x)
+        seen["of"]["last"] = x
+        return np.abs(x)
+
+    assert_same(FunctionTransformer(noted), tmp_path)
+    assert {type(rows) for rows in [*seen["rows"], seen["of"]["last"]]} == {np.ndarray}
+
+
+def test_thousands_of_columns():
+    rows = argument(TensorSpec("x", "float64", ("batch", 5100)))
+    assert width(functions.applied(np.abs, None, rows, RNG.normal(size=(3, 5100)))) == 5100
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int16"])
+def test_a_column_by_its_name_is_one_without_a_frame(dtype, tmp_path):
+    frame = pd.DataFrame({"a": RNG.integers(1, 9, 90), "b": RNG.normal(size=90)}, range(7, 97))
+    model = ColumnTransformer(
+        [
+            ("root", FunctionTransformer(lambda a: np.sqrt(a).to_frame()), "a"),
+            ("is above", FunctionTransformer(lambda a: a.gt(3).to_frame() * 1.5), "a"),
+        ]
+    )
+    example = frame.astype({"a": dtype})
+    answer = served(model.fit(example), example, tmp_path).predict(example)
+    np.testing.assert_allclose(answer, model.transform(example), rtol=1e-6)

@@ -141,6 +141,13 @@ WRITTEN = {
         m=f["at"].dt.floor("15min").dt.minute, d=(f["at"] - f["at"].dt.normalize()).dt.seconds
     ),
     "shifted": lambda f: (f["at"] + pd.Timedelta("36h")).dt.day.to_frame(),
+    "several shifted": lambda f: f[["x"]].assign(
+        **{
+            f"{name}{hours}": (f[name] + pd.Timedelta(hours=hours)).dt.hour
+            for hours in range(1, 5)
+            for name in ("at", "since")
+        }
+    ),
     "holidays": holidays,
     "filled": filled,
     "of another frame": lambda f: pd.concat(
@@ -166,6 +173,20 @@ REFUSED = {
     "another type": (
         lambda f: f["at"].astype("M8[s]").dt.year.to_frame(),
         r"pd\.Timedelta\('1s'\)",
+    ),
+    "now": (lambda f: (f["at"] < "now").to_frame(), "the time 'now', which would be"),
+    "filled with today": (
+        lambda f: f["at"].fillna("today").dt.hour.to_frame(),
+        "the time 'today', which would be",
+    ),
+    "a time of today": (lambda f: (f["at"] < "12:30").to_frame(), "'12:30', which would be"),
+    "today by name": (
+        lambda f: (f["at"] - pd.Timestamp(ts_input="today")).dt.days.to_frame(),
+        "the time 'today', which would be",
+    ),
+    "a list of times": (
+        lambda f: (f["at"] - pd.to_datetime(arg=["now"])[0]).dt.days.to_frame(),
+        "the time 'now', which would be",
     ),
     "neighbours": (lambda f: (f["at"] - f["at"].shift()).dt.days.fillna(0).to_frame(), "shift"),
     "the largest of all": (lambda f: (f["at"].max() - f["at"]).dt.days.to_frame(), "all|max"),

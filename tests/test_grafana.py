@@ -107,7 +107,7 @@ def test_files_that_were_changed_are_not_overwritten(tmp_path, capsys):
     ],
 )
 def test_objectives_out_of_range_are_refused(tmp_path, capsys, options, said):
-    assert export(tmp_path / "new", *options) == 1
+    assert export(tmp_path / "new", *options) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 

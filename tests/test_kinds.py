@@ -40,4 +40,5 @@ def test_a_package_answers_as_the_estimator(kind, tmp_path):
             np.testing.assert_allclose(
                 model.predict_proba(rows), estimator.predict_proba(X), atol=1e-4
             )
-            np.testing.assert_array_equal(model.classes_, estimator.classes_)
+            if hasattr(estimator, "classes_"):  # a mixture has components
+                np.testing.assert_array_equal(model.classes_, estimator.classes_)

@@ -27,6 +27,7 @@ from helpers.strangers import (
     vector,
     weights_of,
     words_of,
+    years,
 )
 from lightgbm import LGBMClassifier
 from scipy.sparse import csr_matrix
@@ -65,6 +66,7 @@ from sklearn.neighbors import (
 )
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import (
+    Binarizer,
     FunctionTransformer,
     KBinsDiscretizer,
     MaxAbsScaler,
@@ -135,6 +137,30 @@ def beside(name, part, columns=("a", "b")):
     return in_steps(("prep", ColumnTransformer([(name, part, list(columns)), others])), CLASSIFIER)
 
 
+def above(rows):
+    return np.where(rows > 0, rows, 1.0)
+
+
+def in_tenths(rows):
+    return rows.round(1)
+
+
+def cut_off(rows):
+    return rows.astype(int)
+
+
+def in_bins(rows):
+    return np.digitize(rows, [0.0, 1.0])
+
+
+def among(rows):
+    return np.isin(rows, [0.0, 1.0])
+
+
+def largest(rows):
+    return rows.argmax(axis=1).reshape(-1, 1)
+
+
 IN_PREP = "step 'prep' (pipeline step 1 of 2) > transformer 'num' of the ColumnTransformer"
 
 CASES = {
@@ -159,7 +185,7 @@ CASES = {
     ),
     # functions of one's own
     "a function of all rows, nested": Case(
-        beside("num", in_steps(SCALED, ("order", FunctionTransformer(in_order)))), "FunctionTransformer", "uses numpy.sort; write it",
+        beside("num", in_steps(SCALED, ("order", FunctionTransformer(in_order)))), "FunctionTransformer", "uses numbers of all rows together; write it",
         f"{IN_PREP} > step 'order' (pipeline step 2 of 2)", FRAME,
     ),
     "a function of strings": Case(
@@ -191,6 +217,21 @@ CASES = {
     "functions of float32 beside others": Case(
         in_steps(("log", FunctionTransformer(np.log1p)), ("tree", DecisionTreeClassifier())), "DecisionTreeClassifier", "what FunctionTransformer computes",
         "step 'tree' (pipeline step 2 of 2)", FRAME[list("abcd")].astype({"a": "f4", "b": "f4"}),
+    ),
+    "axes of float32 made binary": Case(
+        in_steps(("axes", PCA(2)), ("above", Binarizer())), "Binarizer", "what PCA computes in float32", "step 'above' (pipeline step 2 of 2)",
+        X.astype("f4"),
+    ),
+    **{
+        f"axes of float32, {function.__name__}": Case(
+            in_steps(("axes", PCA(2)), ("own", FunctionTransformer(function))), "FunctionTransformer", "with thresholds what PCA computes in float32",
+            "step 'own' (pipeline step 2 of 2)", X.astype("f4"),
+        )
+        for function in (above, in_tenths, cut_off, in_bins, among, largest)
+    },
+    "a prediction of float32 made whole": Case(
+        TransformedTargetRegressor(LinearRegression(), func=np.positive, inverse_func=np.rint), "TransformedTargetRegressor",
+        "what LinearRegression computes in float32", rows=X.astype("f4"), y=np.arange(len(X)) / 4.0,
     ),
     "scores of float32": Case(
         StackingClassifier([CLASSIFIER], RandomForestClassifier(2), cv=2), "RandomForestClassifier", "what LogisticRegression computes in float32",
@@ -293,6 +334,11 @@ CASES = {
     "one record": Case(LogisticRegression(), "", r"a single record: pass a list of records", rows=FRAME[list("abcd")], example=dict.fromkeys("abcd", 1.0)),
     "rows beside rows": Case(
         make_pipeline(FunctionTransformer(lagged), LogisticRegression()), "", "depends on the rows beside it, as shift.*make such columns before", rows=FRAME[list("abcd")]
+    ),
+    "integers where fit saw gaps": Case(
+        make_pipeline(FunctionTransformer(years), SimpleImputer(strategy="constant", fill_value=-1), LogisticRegression()), "",
+        "fails on 2 rows of it.*as .dt.year is.*give them a dtype with astype",
+        rows=DATED.assign(day=DATED["day"].mask(FRAME.index == 5)),
     ),
     "a search that fitted nothing": Case(
         GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=2, refit=False), "GridSearchCV", r"refit=False\) fits no estimator.*refit=True"

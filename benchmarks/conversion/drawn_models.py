@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from catboost import CatBoostClassifier, CatBoostRegressor
 from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn import (
@@ -100,7 +101,99 @@ def floored(X):
     return np.floor(np.asarray(X) / 2)
 
 
-FUNCTIONS = (log, root, rounded, clipped, cyclic, ratio, totals, where_positive, floored)
+def digitized(X):
+    return np.digitize(np.asarray(X), [-1, 0, 0.5, 3, 10, 100])
+
+
+def each_row(X):
+    X = np.asarray(X)
+    return np.column_stack(
+        [X.mean(axis=1), X.std(axis=1), np.median(X, axis=1), X.argmax(axis=1), (X > 0).sum(axis=1)]
+    )
+
+
+def written(X):
+    X = np.array(X, dtype=float)
+    X[X < 0] = 0
+    X[:, 0] = X[:, 0] * 2 + 1
+    X[:, -1] += X[:, 0]
+    return X
+
+
+def selected(X):
+    X = np.asarray(X)
+    return np.select([X < -1, X < 0, X > 7], [X - 1, X * X, 7], default=X // 3)
+
+
+FUNCTIONS = (
+    *(log, root, rounded, clipped, cyclic, ratio, totals, where_positive, floored),
+    *(digitized, each_row, written, selected),
+)
+
+
+# Functions of frames of numbers.
+
+
+def assigned(X):
+    first, last = X.columns[0], X.columns[-1]
+    return X.assign(both=X[first] * X[last], high=X[first] > 1, share=X[first] / (1 + X[last] ** 2))
+
+
+def cut(X):
+    X = X.copy()
+    X["part"] = pd.cut(X.iloc[:, 0], [-np.inf, 0, 2, 10, np.inf], labels=False)
+    X.loc[X.iloc[:, 0] < 0, "part"] = -1
+    return X
+
+
+def sums(X):
+    return pd.concat([X, X.sum(axis=1).rename("sum"), X.max(axis=1).rename("max")], axis=1)
+
+
+FRAME_FUNCTIONS = (assigned, cut, sums)
+
+
+# Functions of frames of dates.
+
+
+def calendar(X):
+    fields = ("year", "month", "day", "hour", "dayofweek", "dayofyear", "quarter")
+    return pd.DataFrame({f"{at} {name}": getattr(X[at].dt, name) for at in X for name in fields})
+
+
+def clock(X):
+    hour = X.iloc[:, 0].dt.hour + X.iloc[:, 0].dt.minute / 60
+    return np.column_stack([np.sin(2 * np.pi * hour / 24), np.cos(2 * np.pi * hour / 24)])
+
+
+def age(X):
+    return X.apply(lambda day: (pd.Timestamp("2026-01-01") - day).dt.total_seconds() / 86_400)
+
+
+def days(X):
+    first, last = X.iloc[:, 0], X.iloc[:, -1]
+    return pd.DataFrame({"days": (last - first).dt.days, "old": last < pd.Timestamp("2022-07-01")})
+
+
+def weekend(X):
+    return (X.iloc[:, 0].dt.day_of_week >= 5).to_frame().astype(int)
+
+
+def edges(X):
+    day = X.iloc[:, 0]
+    return pd.DataFrame(
+        {
+            "first": day.dt.is_month_start,
+            "last": day.dt.is_month_end,
+            "leap": day.dt.is_leap_year,
+            "length": day.dt.days_in_month,
+            "week": day.dt.isocalendar().week.astype(float),
+            "part": (day - day.dt.normalize()).dt.total_seconds(),
+        }
+    )
+
+
+DATE_FUNCTIONS = (calendar, clock, age, days, weekend, edges)
 
 SCALERS: list[Draw] = [
     lambda rng: preprocessing.StandardScaler(with_mean=one(rng, *EITHER)),
@@ -374,13 +467,16 @@ def draw_target(rng: Rng, score: np.ndarray) -> tuple[str, Any]:
     return task, None
 
 
-def draw_model(rng: Rng, table: Drawn, task: str, *, named: bool, framed: bool) -> Any:
+def draw_model(
+    rng: Rng, table: Drawn, task: str, *, named: bool, framed: bool, pandas: bool
+) -> Any:
     """An unfitted pipeline that ends in an estimator for a task.
 
     Columns are chosen by name or by place; only frames of pandas have categories.
     """
     categories = framed and table.words and all("category" in name for name in table.words)
-    if categories and task in NATIVE and not table.sentences and rng.random() < 0.7:
+    plain = not (table.sentences or table.dates)
+    if categories and task in NATIVE and plain and rng.random() < 0.7:
         return one(rng, *NATIVE[task])(rng)
     end = one(rng, *ENDS[task])(rng)
     gaps = table.rows[table.numbers].isna().to_numpy().any()
@@ -388,12 +484,14 @@ def draw_model(rng: Rng, table: Drawn, task: str, *, named: bool, framed: bool) 
     steps: list[Any] = []
     if gaps and not native:
         steps.append(one(rng, *IMPUTERS)(rng))
+    elif pandas and rng.random() < 0.15:
+        steps.append(preprocessing.FunctionTransformer(one(rng, *FRAME_FUNCTIONS)))
     usual = SCALERS[:4] if native and gaps else NUMERIC
     steps += [one(rng, *usual)(rng) for _ in range(rng.integers(0, 3))]
     single = task not in ("no target", "several numbers", "several labels")
     if single and not (native and gaps) and rng.random() < 0.15:
         steps.append(one(rng, *SELECTORS)(rng))
-    if not table.words + table.sentences and rng.random() < 0.7:
+    if not table.others and rng.random() < 0.7:
         return make_pipeline(*steps, end) if steps else end
     columns = _columns(rng, table, steps, task, named=named, gaps=bool(gaps))
     return Pipeline([("columns", columns), ("end", end)])
@@ -402,11 +500,11 @@ def draw_model(rng: Rng, table: Drawn, task: str, *, named: bool, framed: bool) 
 def _columns(
     rng: Rng, table: Drawn, steps: list[Any], task: str, *, named: bool, gaps: bool
 ) -> ColumnTransformer:
-    """A ColumnTransformer with one part for numbers and one for words, and perhaps others that are left over."""
+    """A ColumnTransformer with a part for the columns of each kind, and perhaps some that are left over."""
     names = list(table.rows)
     kept = table.numbers[: max(1, len(table.numbers) - int(rng.integers(0, 2)))]
     numbers: Any = kept if named else [names.index(name) for name in kept]
-    if named and not table.words + table.sentences and rng.random() < 0.3:
+    if named and not table.others and rng.random() < 0.3:
         numbers = make_column_selector(dtype_include="number")
     parts = [("numbers", make_pipeline(*steps) if steps else "passthrough", numbers)]
     if table.words:
@@ -422,10 +520,15 @@ def _columns(
     for name in table.sentences:
         place = name if named else names.index(name)
         parts += [(name, one(rng, *VECTORIZERS)(rng), place)]
+    if table.dates:
+        dates = make_pipeline(preprocessing.FunctionTransformer(one(rng, *DATE_FUNCTIONS)))
+        if any("gaps" in name for name in table.dates):
+            dates.steps.append(("filled", one(rng, *IMPUTERS)(rng)))
+        if rng.random() < 0.5:
+            dates.steps.append(("scaled", one(rng, *SCALERS[:4])(rng)))
+        parts.append(("dates", dates, table.dates if rng.random() < 0.8 else table.dates[:1]))
     return ColumnTransformer(
         parts,
-        remainder="drop"
-        if table.words or table.sentences or gaps
-        else one(rng, "drop", "passthrough"),
+        remainder="drop" if table.others or gaps else one(rng, "drop", "passthrough"),
         sparse_threshold=one(rng, 0.3, 0.3, 0, 0, 1),
     )

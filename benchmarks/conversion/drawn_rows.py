@@ -21,6 +21,14 @@ WORDS = (
 ODD = ("", " ", "nan", "None", "NA", "1", "1.0", "unseen", "é", "x" * 200, "\u200b", "İ", "a\x00")
 TINY = (0.0, -0.0, 5e-324, -1e-310, 1e-45, 1e-35)
 FAR = 1e4
+EDGES = np.array(
+    [
+        *("1970-01-01", "1969-12-31T23:59:59", "2000-02-29", "1900-03-01", "2100-02-28"),
+        *("2024-12-30", "2021-01-03", "2020-12-31T23:59:59", "2023-03-31", "2024-02-29T12:00"),
+        "1678-01-01",
+    ],
+    "datetime64[ns]",
+)
 HOSTILE_ROWS = 60
 
 
@@ -32,10 +40,15 @@ class Drawn(NamedTuple):
     numbers: list[str]
     words: list[str]
     sentences: list[str]
+    dates: list[str]
+
+    @property
+    def others(self) -> list[str]:
+        return self.words + self.sentences + self.dates
 
 
 def draw_table(rng: np.random.Generator, size: int) -> Drawn:
-    """A table of numbers alone, or of numbers beside words and sentences."""
+    """A table of numbers alone, or of numbers beside words, sentences and dates."""
     kinds = [str(kind) for kind in rng.choice(list(NUMBERS), rng.integers(2, 7))]
     columns = {f"{kind} {at}": NUMBERS[kind](rng, size) for at, kind in enumerate(kinds)}
     numbers = list(columns)
@@ -59,7 +72,16 @@ def draw_table(rng: np.random.Generator, size: int) -> Drawn:
         columns[name] = pd.Series(
             [" ".join(rng.choice(known, rng.integers(1, 8))) for _ in range(size)]
         )
-    return Drawn(pd.DataFrame(columns), score, numbers, words, sentences)
+    dates = []
+    for at in range(rng.integers(1, 3) if rng.random() < 0.25 else 0):
+        kind = str(rng.choice(list(DATES)))
+        name = f"{kind} {at}"
+        columns[name] = DATES[kind](rng, size)
+        dates.append(name)
+        score += rng.normal() * np.sin(
+            columns[name].dt.hour.fillna(0) + columns[name].dt.month.fillna(0)
+        )
+    return Drawn(pd.DataFrame(columns), score, numbers, words, sentences, dates)
 
 
 def _standard(values: np.ndarray) -> np.ndarray:
@@ -96,12 +118,31 @@ TEXTS: dict[str, Callable[[np.random.Generator, np.ndarray], pd.Series]] = {
 }
 
 
+def _moments(rng: np.random.Generator, size: int, unit: str, every: str) -> pd.Series:
+    """Moments of the years 2019 to 2025, rounded down."""
+    seconds = rng.integers(0, 7 * 365 * 86_400, size) + rng.random(size)
+    moments = pd.Timestamp("2019-01-01") + pd.to_timedelta(seconds, unit="s")
+    return pd.Series(moments.floor(every)).astype(f"datetime64[{unit}]")
+
+
+DATES: dict[str, Callable[[np.random.Generator, int], pd.Series]] = {
+    "day": lambda rng, n: _moments(rng, n, str(rng.choice(["s", "us", "ns"])), "D"),
+    "hour": lambda rng, n: _moments(rng, n, str(rng.choice(["s", "ms", "us", "ns"])), "h"),
+    "moment": lambda rng, n: _moments(rng, n, str(rng.choice(["us", "ns"])), "us"),
+    "day with gaps": lambda rng, n: _gaps(rng, _moments(rng, n, "ns", "D")),
+}
+
+
 class Form(NamedTuple):
-    """How rows are passed: to the source, and to `save` and the package; `numbers` is whether it holds no words."""
+    """How rows are passed: to the source, and to `save` and the package.
+
+    `numbers` is whether it holds no words, and `dates` whether functions of dates can read it.
+    """
 
     source: Callable[[pd.DataFrame], Any]
     package: Callable[[Any], Any] = lambda rows: rows
     numbers: bool = False
+    dates: bool = False
 
 
 def _array(dtype: Any) -> Callable[[pd.DataFrame], np.ndarray]:
@@ -119,22 +160,30 @@ def _polars(rows: pd.DataFrame) -> pl.DataFrame:
 
 
 FORMS = {
-    "frame": Form(lambda rows: rows),
+    "frame": Form(lambda rows: rows, dates=True),
     "array": Form(_array(np.float64), numbers=True),
     "float32 array": Form(_array(np.float32), numbers=True),
     "float32 frame": Form(lambda rows: rows.astype(np.float32), numbers=True),
     "lists": Form(_array(np.float64), lambda rows: rows.tolist(), numbers=True),
     "objects": Form(lambda rows: rows.to_numpy(object)),
     "polars": Form(_polars),
-    "Arrow": Form(lambda rows: rows, lambda rows: pa.Table.from_pandas(rows, preserve_index=False)),
-    "records": Form(lambda rows: rows, _records),
+    "Arrow": Form(
+        lambda rows: rows,
+        lambda rows: pa.Table.from_pandas(rows, preserve_index=False),
+        dates=True,
+    ),
+    "records": Form(lambda rows: rows, _records, dates=True),
 }
 OFTEN = ("frame", "frame", "frame", "frame", "array", "array", "float32 array", "float32 frame")
 
 
 def draw_form(rng: np.random.Generator, table: Drawn) -> str:
-    worded = bool(table.words)
-    usual = [name for name in (*OFTEN, *FORMS) if not (FORMS[name].numbers and worded)]
+    forms = [(name, FORMS[name]) for name in (*OFTEN, *FORMS)]
+    usual = [
+        name
+        for name, form in forms
+        if not (form.numbers and table.others) and (form.dates or not table.dates)
+    ]
     return str(rng.choice(usual))
 
 
@@ -156,8 +205,15 @@ def _are_floats(column: pd.Series) -> bool:
     return pd.api.types.is_float_dtype(column.dtype)
 
 
+def _unit(column: pd.Series) -> str:
+    """The dtype of differences of a column of dates."""
+    return str(column.dtype).replace("datetime", "timedelta")
+
+
 def _near(rng: np.random.Generator, column: pd.Series) -> pd.Series:
     """Held values, the numbers next to them, and those halfway between two; of whole ones, one more and one less."""
+    if column.dtype.kind == "M":
+        return _any(rng, column) + rng.integers(-1, 2, HOSTILE_ROWS).astype(_unit(column))
     if not _are_floats(column):
         return _steps(rng, column)
     kind = np.float32 if column.dtype == np.float32 else np.float64
@@ -179,6 +235,8 @@ def _steps(rng: np.random.Generator, column: pd.Series) -> pd.Series:
 
 
 def _zeros(rng: np.random.Generator, column: pd.Series) -> pd.Series:
+    if column.dtype.kind == "M":
+        return pd.Series(rng.choice(EDGES, HOSTILE_ROWS))
     values = _any(rng, column)
     lost = rng.random(HOSTILE_ROWS) < 0.4
     if _are_floats(column):
@@ -188,6 +246,8 @@ def _zeros(rng: np.random.Generator, column: pd.Series) -> pd.Series:
 
 
 def _far(rng: np.random.Generator, column: pd.Series) -> pd.Series:
+    if column.dtype.kind == "M":
+        return _any(rng, column) + pd.to_timedelta(rng.integers(-80_000, 80_000, HOSTILE_ROWS), "D")
     return _any(rng, column) * FAR if _are_floats(column) else _any(rng, column)
 
 

@@ -59,9 +59,15 @@ class ModelkitError(Exception):
 
 
 class SignatureError(ModelkitError, ValueError):
-    """Rows that do not fit a signature; `problems` lists every one of them."""
+    """Rows that do not fit a signature; `problems` lists every one of them.
+
+    `rows` are the numbers of the rows at fault, where these are known, and `reasons` says for which
+    reason the model refuses each, where it does so itself.
+    """
 
     problems: tuple[str, ...]
+    rows: tuple[int, ...] = ()
+    reasons: tuple[str, ...] = ()
 
     def __init__(self, message: str, *, problems: tuple[str, ...] = (), **about: object) -> None:
         super().__init__(message, problems=problems or (message,), **about)

@@ -15,20 +15,39 @@ SHOWN = 20  # rows in a message
 
 
 def check_refused(found: Array, reasons: Sequence[str]) -> None:
-    """Raise SignatureError where a graph refuses rows, as its source does; `rows` are their numbers."""
+    """Raise SignatureError where a graph refuses rows, as its source does."""
     if not np.count_nonzero(found):
         return
     refused = found != 0
     rows = np.flatnonzero(refused.any(axis=1))
-    firsts = refused[rows[:SHOWN]].argmax(axis=1)
-    problems = [
-        f"row {row}: {reasons[first]}"
-        for row, first in zip(rows.tolist(), firsts.tolist(), strict=False)
-    ]
+    firsts = refused[rows].argmax(axis=1)
+    raise _refusal(rows.tolist(), [reasons[first] for first in firsts.tolist()])
+
+
+def moved(error: BaseException, by: int) -> BaseException:
+    """A refusal whose rows come after `by` others; any other error as it is."""
+    if not by or not isinstance(error, SignatureError) or not error.reasons:
+        return error
+    return _refusal([row + by for row in error.rows], error.reasons)
+
+
+def share(error: BaseException, start: int, stop: int) -> SignatureError | None:
+    """A refusal of the rows from `start` to `stop`, counted from there; None where all are taken."""
+    if not isinstance(error, SignatureError):
+        return None
+    told = zip(error.rows, error.reasons, strict=False)  # only refusals have reasons
+    kept = [(row - start, reason) for row, reason in told if start <= row < stop]
+    return _refusal([row for row, _ in kept], [reason for _, reason in kept]) if kept else None
+
+
+def _refusal(rows: Sequence[int], reasons: Sequence[str]) -> SignatureError:
+    shown = zip(rows[:SHOWN], reasons, strict=False)
+    problems = [f"row {row}: {reason}" for row, reason in shown]
     if len(rows) > SHOWN:
         problems.append(f"and {len(rows) - SHOWN:,} rows more")
-    raise SignatureError(
+    return SignatureError(
         "the model refuses these rows, as its source does:\n  " + "\n  ".join(problems),
         problems=tuple(problems),
-        rows=rows,
+        rows=tuple(rows),
+        reasons=tuple(reasons),
     )

@@ -71,6 +71,10 @@ def lagged(X):
     return X.shift(3).bfill()
 
 
+def years(X):
+    return X[["day"]].apply(lambda day: day.dt.year)
+
+
 def in_order(X):
     return np.sort(X, axis=0)
 

@@ -203,8 +203,8 @@ class Batcher(Wrapper):
             return future
         requests = []
         feeds, size = self._prepared(feeds)
-        for piece, its_size in in_pieces(self._lane, feeds, size, self._size):
-            request = Request(piece, (name,), its_size, call)
+        for piece, its_size, first in in_pieces(self._lane, feeds, size, self._size):
+            request = Request(piece, (name,), its_size, call, first)
             request.pick = name
             requests.append(request)
         Submission(self._lane, requests, future).begin()
@@ -251,8 +251,8 @@ class Batcher(Wrapper):
             if answer_now is not None:
                 return answer_now
         answers: list[Outputs] = []
-        for piece, its_size in in_pieces(lane, feeds, size, self._size):
-            request = Request(piece, outputs, its_size, call)
+        for piece, its_size, first in in_pieces(lane, feeds, size, self._size):
+            request = Request(piece, outputs, its_size, call, first)
             answers.append(self._workers.call(request, admitted=bool(answers)))
         return join_rows(answers)
 
@@ -366,8 +366,8 @@ class Batcher(Wrapper):
     ) -> Generator[Any, None, Outputs]:
         """Queue a call in pieces and wait for them, from an event loop."""
         answers: list[Outputs] = []
-        for piece, its_size in in_pieces(self._lane, feeds, size, self._size):
-            request = tick.request(piece, outputs, its_size, call)
+        for piece, its_size, first in in_pieces(self._lane, feeds, size, self._size):
+            request = tick.request(piece, outputs, its_size, call, first)
             self._lane.put(request, admitted=bool(answers))
             answers.append((yield from tick.wait(request)))
         return join_rows(answers)

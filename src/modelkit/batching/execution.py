@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from modelkit.batching.isolation import Names, join_rows, row_count
-from modelkit.errors import OutputCountError
+from modelkit.errors import OutputCountError, SignatureError
 from modelkit.model import PLAIN, Call, Model, Outputs
+from modelkit.refusing import moved, share
 from modelkit.signature import Feeds
 
 
@@ -50,8 +51,11 @@ class Execution:
             places = np.arange(start, start + self.shape)
             take = np.minimum(places, rows - 1)
             part = {name: feed[take] for name, feed in feeds.items()}
-            answer = self.run(part, outputs, call)
             left = rows - start
+            try:
+                answer = self.run(part, outputs, call)
+            except SignatureError as error:
+                raise moved(share(error, 0, left) or error, start) from None
             kept = {name: array[:left] for name, array in answer.items()}
             answers.append(kept)
         return join_rows(answers)

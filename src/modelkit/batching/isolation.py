@@ -10,8 +10,9 @@ import numpy as np
 
 from modelkit.batching.interrupts import is_interrupt
 from modelkit.cast import Array
-from modelkit.errors import BatchError
+from modelkit.errors import BatchError, SignatureError
 from modelkit.model import PLAIN, Call, Outputs
+from modelkit.refusing import moved, share
 from modelkit.runtimes.bulk import chunk_bounds
 from modelkit.signature import Feeds
 
@@ -51,7 +52,8 @@ def attempt(
 ) -> tuple[list[Outcome], bool]:
     """Run calls as a batch; if it fails, its halves, until each failure is that of one call.
 
-    `sizes` are the numbers of rows of the calls.
+    `sizes` are the numbers of rows of the calls. Where the model says which rows it refuses, the
+    calls without such rows are run again together.
 
     A call that alone is too large for memory is run in parts. Returns an outcome for each call, and
     whether the batch was too large for memory: whether that was what failed, and smaller runs did
@@ -66,6 +68,10 @@ def attempt(
         failure = error
     outcomes: list[Outcome]
     if len(calls) > 1:
+        bounds = pairwise(accumulate(sizes, initial=0))
+        refusals = [share(failure, start, stop) for start, stop in bounds]
+        if any(refusals):
+            return _without_refused(run, calls, sizes, outputs, refusals)
         middle = len(calls) // 2
         first, _ = attempt(run, calls[:middle], sizes[:middle], outputs)
         second, _ = attempt(run, calls[middle:], sizes[middle:], outputs)
@@ -76,6 +82,25 @@ def attempt(
         return [own(failure)], False
     failed = any(isinstance(outcome, BaseException) for outcome in outcomes)
     return outcomes, out_of_memory(failure) and not failed
+
+
+def _without_refused(
+    run: RunFeeds,
+    calls: list[Feeds],
+    sizes: list[int],
+    outputs: Names,
+    refusals: list[SignatureError | None],
+) -> tuple[list[Outcome], bool]:
+    """An outcome for each call: its refusal, or what those without one get by themselves."""
+    others = [place for place, refusal in enumerate(refusals) if refusal is None]
+    found: list[Outcome] = []
+    too_large = False
+    if others:
+        found, too_large = attempt(
+            run, [calls[place] for place in others], [sizes[place] for place in others], outputs
+        )
+    answers = iter(found)
+    return [next(answers) if refusal is None else refusal for refusal in refusals], too_large
 
 
 def _by_halves(
@@ -90,7 +115,7 @@ def _by_halves(
         part = {name: feed[start:stop] for name, feed in feeds.items()}
         (outcome,), _ = attempt(run, [part], [stop - start], outputs)
         if isinstance(outcome, BaseException):
-            return outcome
+            return moved(outcome, start)
         answers.append(outcome)
     try:
         return join_rows(answers)

@@ -21,8 +21,8 @@ def in_pieces(
     feeds: Feeds,
     size: int,
     size_of: Callable[[Feeds], int],
-) -> Iterator[tuple[Feeds, int]]:
-    """The rows of a call of this size in pieces of at most one batch, each with its size.
+) -> Iterator[tuple[Feeds, int, int]]:
+    """The rows of a call of this size in pieces of at most one batch, with their sizes and places.
 
     While nobody else waits, a piece may be as large as the plan says.
     """
@@ -35,10 +35,10 @@ def in_pieces(
         if size * (rows - start) > limit * rows:
             stop = start + max(1, limit * rows // size)
         if stop - start == rows:
-            yield feeds, size
+            yield feeds, size, start
         else:
             piece = {name: feed[start:stop] for name, feed in feeds.items()}
-            yield piece, size_of(piece)
+            yield piece, size_of(piece), start
         start = stop
         if start >= rows:
             return

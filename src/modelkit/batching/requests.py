@@ -15,6 +15,7 @@ from typing import Any
 from modelkit.batching.isolation import Names
 from modelkit.errors import DeadlineExceeded
 from modelkit.model import Call, Outputs
+from modelkit.refusing import moved
 from modelkit.signature import Feeds
 
 # The states of a request, and who moves it, under the lock of the lane:
@@ -41,7 +42,7 @@ Key = tuple[object, ...]
 
 
 class Request:
-    """The rows of one call; `state` and what follows it are guarded by the lock of the lane.
+    """The rows of one call, or those from `first` on; `state` and what follows it are guarded by the lock of the lane.
 
     `key` is what requests of one batch have in common. `waiter` is what the caller waits on, a
     locked lock or a Future, and None while the calling thread runs the request itself. `leads` is
@@ -58,6 +59,7 @@ class Request:
         "due",
         "error",
         "feeds",
+        "first",
         "key",
         "leads",
         "low",
@@ -74,12 +76,14 @@ class Request:
         outputs: Names,
         size: int,
         call: Call,
+        first: int = 0,
     ) -> None:
         self.feeds = feeds
         self.outputs = outputs
         self.key: Key = (outputs, *(feed.shape[1:] for feed in feeds.values()))
         self.size = max(1, size)  # a call without rows takes its turn as well
         self.call = call
+        self.first = first
         deadline = call.deadline
         self.deadline = deadline
         self.due = inf if deadline is None else deadline
@@ -99,8 +103,10 @@ class Request:
 
     def result(self) -> Outputs:
         """The answer, or its error raised."""
-        if self.error is not None or self.answer is None:
-            raise self.error or AssertionError("asked for the answer before it was there")
+        if self.error is not None:
+            raise moved(self.error, self.first)
+        if self.answer is None:
+            raise AssertionError("asked for the answer before it was there")
         return self.answer
 
 
@@ -200,7 +206,7 @@ def _settle(request: Request, future: Any) -> None:
     if future.done():
         return
     if request.error is not None:
-        future.set_exception(request.error)
+        future.set_exception(moved(request.error, request.first))
     else:
         answer = request.result()
         future.set_result(answer if request.pick is None else answer[request.pick])

@@ -288,9 +288,10 @@ class Tick:
         outputs: Names,
         size: int,
         call: Call,
+        first: int = 0,
     ) -> Request:
         """A request that a task of this loop can wait for."""
-        request = Request(feeds, outputs, size, call)
+        request = Request(feeds, outputs, size, call, first)
         request.waiter = self._loop.create_future()
         return request
 

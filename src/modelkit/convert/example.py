@@ -15,7 +15,7 @@ from modelkit.convert.boosting import trained_names
 from modelkit.convert.dtypes import columns_of
 from modelkit.convert.outputs import Classes, Role, read_roles
 from modelkit.convert.steps import with_parts
-from modelkit.convert.tables import ASKED, as_table, dense_table, same_answers
+from modelkit.convert.tables import ASKED, answers_alike, as_table, dense_table
 from modelkit.convert.unread import narrowed, read_places
 from modelkit.errors import ConversionError
 from modelkit.frames import blank_column
@@ -60,8 +60,9 @@ class Example:
                 raise
             raise ConversionError(
                 f"the model answers the whole example, and fails on {len(few)} rows of it: its answer to a row "
-                "depends on the rows beside it, as shift, rolling and bfill make it; make such columns before "
-                "the pipeline, and fit and save the model on them"
+                "depends on the rows beside it, as shift, rolling and bfill make it, or has a dtype that does, "
+                "as .dt.year is of floats beside a gap alone; make such columns before the pipeline, or give "
+                "them a dtype with astype(float), and fit and save the model on them"
             ) from error
 
     def _answers_all(self) -> bool:
@@ -170,7 +171,7 @@ def _answers_alike(example: Example) -> bool:
         return False
     given = example.given.iloc[:FEW_ROWS]
     blank = with_blanks(example.given, example.rows.iloc[:FEW_ROWS], example.ignored)
-    return same_answers(example.estimator, given, blank)
+    return answers_alike(example.estimator, given, blank)
 
 
 def with_blanks(given: Any, rows: Any, blank: Collection[str]) -> Any:

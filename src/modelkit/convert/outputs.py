@@ -161,8 +161,8 @@ def _grouping(estimator: Any, rows: Any) -> tuple[Role, ...]:
 
 def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | None]:
     """The outputs of a classifier and its classes, which are None if it has several labels."""
-    _check_labels(last_step(found_by_search(estimator)))
     width = _tail(estimator, "predict", rows)
+    _check_labels(last_step(found_by_search(estimator)))
     scores = _scores(estimator, rows)
     if width not in ((), (1,)) or isinstance(estimator.classes_, list):
         label = Role("label", "predict", width)

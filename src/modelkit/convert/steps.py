@@ -55,11 +55,12 @@ TREES = (
     "imblearn.ensemble._forest.",
     "lightgbm.",
 )
-# Estimators whose answers jump at some values: trees, bins, and encoders of values.
+# Estimators whose answers jump at some values: trees, bins, encoders of values.
 JUMPING = (
     *TREES,
     "xgboost.",
     "catboost.",
+    "sklearn.preprocessing._data.Binarizer",
     "sklearn.preprocessing._encoders.",
     "sklearn.preprocessing._target_encoder.",
 )
@@ -151,8 +152,8 @@ def holds_trees(estimator: Any) -> bool:
 
 def jumps(estimator: Any) -> bool:
     """Whether an estimator, or a part that reads the same rows, answers otherwise past some value."""
-    module = f"{type(estimator).__module__}."
-    return module.startswith(JUMPING) or any(map(jumps, inner_parts(estimator)))
+    name = f"{type(estimator).__module__}.{type(estimator).__name__}"
+    return name.startswith(JUMPING) or any(map(jumps, inner_parts(estimator)))
 
 
 def with_parts(estimator: Any) -> list[Any]:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import is_a
-from modelkit.convert.asking import asking
 from modelkit.convert.boosting import is_catboost
 from modelkit.convert.gate.rows import NONES
 from modelkit.convert.steps import with_parts
@@ -68,7 +67,7 @@ def _from_objects(estimator: Any, example: Any) -> Any:
     Raises ConversionError where the estimator answers the frame otherwise.
     """
     rows = _pandas().DataFrame(example).infer_objects()
-    if _answers_alike(estimator, example[:FEW_ROWS], rows.iloc[:FEW_ROWS]):
+    if answers_alike(estimator, example[:FEW_ROWS], rows.iloc[:FEW_ROWS]):
         return rows
     raise ConversionError(
         f"the estimator answers this array of {example.dtype} otherwise than a frame of the same "
@@ -87,7 +86,7 @@ def _from_polars(estimator: Any, example: Any) -> Any:
         return _pandas_of_polars(example)
     for convert in (_values_of_polars, _pandas_of_polars):
         rows = convert(example)
-        if _answers_alike(estimator, example.head(FEW_ROWS), rows.iloc[:FEW_ROWS]):
+        if answers_alike(estimator, example.head(FEW_ROWS), rows.iloc[:FEW_ROWS]):
             return rows
     raise ConversionError(
         "the estimator answers this polars frame otherwise than the same rows in pandas; fit it on "
@@ -102,13 +101,6 @@ def _ends_at_codes(estimator: Any, frame: Any) -> bool:
     """
     coded = any(type(dtype).__name__ in CODED for dtype in frame.dtypes)
     return coded and any(map(is_catboost, with_parts(estimator)))
-
-
-def _answers_alike(estimator: Any, frame: Any, rows: Any) -> bool:
-    try:
-        return same_answers(estimator, frame, rows)
-    except Exception:  # noqa: BLE001 - whatever a library says to rows in another form
-        return False
 
 
 def _values_of_polars(frame: Any) -> Any:
@@ -143,7 +135,7 @@ def dense_table(estimator: Any, rows: Any) -> Any:
     if not sparse:
         return rows
     dense = rows.astype(sparse)
-    if _answers_alike(estimator, rows.iloc[:FEW_ROWS], dense.iloc[:FEW_ROWS]):
+    if answers_alike(estimator, rows.iloc[:FEW_ROWS], dense.iloc[:FEW_ROWS]):
         return dense
     raise ConversionError(
         f"the estimator answers sparse columns, such as {next(iter(sparse))!r}, otherwise than "
@@ -151,15 +143,15 @@ def dense_table(estimator: Any, rows: Any) -> Any:
     )
 
 
-def same_answers(estimator: Any, rows: Any, others: Any) -> bool:
-    """Whether an estimator answers two tables of rows equally."""
+def answers_alike(estimator: Any, rows: Any, others: Any) -> bool:
+    """Whether an estimator answers two tables of rows, and equally."""
     verb = next(verb for verb in ASKED if hasattr(estimator, verb))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        answers = []
-        for table in (rows, others):
-            with asking(estimator, verb, table):
-                answers.append(getattr(estimator, verb)(table))
+        try:
+            answers = [getattr(estimator, verb)(table) for table in (rows, others)]
+        except Exception:  # noqa: BLE001 - whatever a library says to rows in another form
+            return False
     one, other = (np.asarray(_dense(answer)) for answer in answers)
     if one.shape != other.shape:
         return False

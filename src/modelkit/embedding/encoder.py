@@ -296,7 +296,7 @@ class TextEncoder(Model):
             try:
                 vectors = self.embed(block, role=role, dims=dims)
             except SignatureError as error:
-                rows = tuple(start + row for row in getattr(error, "rows", ()))
+                rows = tuple(start + row for row in error.rows)
                 raise SignatureError(
                     f"among the texts from {start} on: {error}", rows=rows
                 ) from error

@@ -216,7 +216,6 @@ def _accepted(model: Model, feeds: Feeds) -> Feeds:
     try:
         model.run(model.signature.columns(feeds))
     except SignatureError as error:
-        refused = getattr(error, "rows", ())
-        others = np.setdiff1d(np.arange(model.signature.count(feeds)), refused)
+        others = np.setdiff1d(np.arange(model.signature.count(feeds)), error.rows)
         return model.signature.take(feeds, others) if len(others) else feeds
     return feeds

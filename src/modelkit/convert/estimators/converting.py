@@ -118,6 +118,9 @@ class Converting:
         self.terms: list[Terms] = []
         self.filled: dict[str, Var] = {}
         self.fills: list[tuple[Var, Fill]] = []
+        self.imputed: list[
+            tuple[Var, Var]
+        ] = []  # float64 that is rounded otherwise where a mask says
         self.refusals: list[tuple[Var, str]] = []
         self._closed = closed
         self._reaching: set[Any] = set()  # what may not be finite, by key

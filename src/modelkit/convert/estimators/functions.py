@@ -43,7 +43,7 @@ from modelkit.convert.estimators.tensors import (
     model_of,
     width,
 )
-from modelkit.convert.estimators.user_code import World, asking_no_clock, watched, writes_globals
+from modelkit.convert.estimators.user_code import World, unchanging, watched, writes_globals
 from modelkit.errors import ConversionError
 from modelkit.spec import TensorSpec
 
@@ -53,7 +53,8 @@ if TYPE_CHECKING:
 COPIES = (np.array, np.asanyarray, np.asarray, np.ascontiguousarray)  # which compute nothing
 OTHERS = 256  # times or texts that a function is tried on
 ROWS = 64  # of the numbers that a function is tried on
-COUNTS = (127, 1009, 10007)  # of the rows of a stand-in: no other axis is as long
+COUNTS = (127, 1009)  # of the rows of a stand-in, above twice the columns: no other axis is as long
+FEWER = 251  # than half of the columns, where these are many
 NEAR_ENOUGH = 1e-9  # to what the function gives, relative to it
 LAST_DIGITS = 16  # in which a sum may differ, of the largest number
 HALF = 0.5
@@ -81,7 +82,7 @@ def function(
     rows = columns.matrix(np.float64)
     if received is None or _columns_in(received) != width(rows):
         received = _usual_rows(estimator, width(rows))
-    return one_table(applied(estimator.func, estimator.kw_args, rows, received))
+    return one_table(applied(estimator.func, estimator.kw_args, rows, at, received))
 
 
 def _columns_in(rows: Any) -> int:
@@ -120,7 +121,7 @@ def _of_columns(
     for part in columns.parts:
         as_it_is = at.time_of(part) or dtype_of(part) == STRING
         parts.append(part if as_it_is else cast(part, np.float64))
-    found = followed(estimator.func, estimator.kw_args, parts, received)
+    found = followed(estimator.func, estimator.kw_args, parts, received, at)
     for part, kind in found:
         if isinstance(kind, np.dtype) and kind.kind in "mM":
             at.note_time(part, str(kind))
@@ -131,6 +132,7 @@ def applied(
     asked: Callable[..., Any],
     options: dict[str, Any] | None,
     rows: Var,
+    at: Converting,
     received: Any = None,
 ) -> Var:
     """What a function of rows gives for a matrix, as a matrix of float64.
@@ -141,7 +143,7 @@ def applied(
     """
     if received is None:
         received = _numbers(width(rows))[0]
-    ((found, _),) = followed(asked, options, [rows], received)
+    ((found, _),) = followed(asked, options, [rows], received, at)
     return found
 
 
@@ -150,6 +152,7 @@ def followed(
     options: dict[str, Any] | None,
     parts: list[Var],
     received: Any,
+    at: Converting,
 ) -> list[Part]:
     """What a function gives for columns of times and of numbers, as such parts."""
     given = options or {}
@@ -158,12 +161,14 @@ def followed(
             library = type(received).__module__.partition(".")[0]
             raise ConversionError(f"it is given a {type(received).__name__} of {library}")
         _prove(asked, given, [(dtype_of(part), width(part)) for part in parts], received)
-        return _followed(asked, given, parts, received)[0]
+        found, _, _, compared = _followed(asked, given, parts, received)
     except ConversionError as error:
         raise ConversionError(
             f"FunctionTransformer({_name_of(asked)}) cannot be converted: {error}; {ADVICE}",
             step="FunctionTransformer",
         ) from error
+    at.check_exact(Columns(tuple(compared)))
+    return found
 
 
 def _name_of(asked: Any) -> str:
@@ -176,14 +181,14 @@ def _followed(
     options: dict[str, Any],
     parts: list[Var],
     received: Any,
-) -> tuple[list[Part], Any, World]:
+) -> tuple[list[Part], Any, World, list[Var]]:
     """What a function writes down when it is given a stand-in, and what it gives for real rows.
 
-    Raises ConversionError.
+    Last come the tensors that it compares with something. Raises ConversionError.
     """
     blocks = [Block(part, width(part)) for part in parts]
     cells = [(block, place) for block in blocks for place in range(block.width)]
-    count = next(count for count in COUNTS if count > 2 * len(cells))
+    count = next((count for count in COUNTS if count > 2 * len(cells)), FEWER)
     like = _repeated(received, count)
     world = World(count)
     trace = Trace(blocks[0], count, world.codes)
@@ -192,12 +197,14 @@ def _followed(
         given = {name: world.seen(value) for name, value in options.items()}
         world.note(options)
         stand_in = Symbol(list(cells), like.copy())
-        with watched(world.codes - world.cached) as steps:
+        with watched(world.codes) as steps:
             found, failure = _attempt(seen, stand_in, given)
         if trace.stops:
             raise trace.stops[0]
-        with watched(world.codes - world.cached) as real_steps, asking_no_clock():
+        with watched(world.codes) as real_steps, unchanging():
             _, own_failure = _attempt(asked, like, options)
+        if trace.stops:
+            raise trace.stops[0]
         if own_failure is not None:
             raise ConversionError(
                 f"it fails on rows like those of the example: {own_failure!r:.200}"
@@ -206,14 +213,14 @@ def _followed(
             raise ConversionError(
                 f"it fails on a stand-in for its rows: {failure!r:.200}"
             ) from failure
-        if steps != real_steps:
+        if any(code not in world.cached for code, _ in steps ^ real_steps):
             raise ConversionError(
                 "it takes another way through its code for a stand-in than for rows"
             )
         if writes_globals(world.codes):
             raise ConversionError("it writes a global name, and a graph keeps no state")
         _check_rows(found, count)
-        return _parts_of(found), found.like, world
+        return _parts_of(found), found.like, world, list(trace.compared.values())
 
 
 def _parts_of(found: Symbol) -> list[Part]:
@@ -283,7 +290,7 @@ def _prove(
         inputs[f"x{at}"] = argument(
             TensorSpec(f"x{at}", "string" if dtype == STRING else str(dtype), ("batch", columns))
         )
-    found, like, world = _followed(asked, options, list(inputs.values()), received)
+    found, like, world, _ = _followed(asked, options, list(inputs.values()), received)
     proto = model_of(inputs, {f"y{at}": part for at, (part, _) in enumerate(found)})
     floats = [
         dtype

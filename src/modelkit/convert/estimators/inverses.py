@@ -45,35 +45,37 @@ def target(
     """TransformedTargetRegressor: what its regressor predicts, on the way back."""
     predicted = at.answer(estimator.regressor_, columns).asked("prediction")
     rows = upright(predicted) if rank(predicted) == 1 else predicted
-    found = inverted(estimator.transformer_, op.cast(rows, to=np.float64))
+    found = inverted(estimator.transformer_, op.cast(rows, to=np.float64), at)
     vector = estimator._training_dim == 1 and width(found) == 1  # noqa: SLF001 - no public way
     return Answer(prediction=flat(found) if vector else found)
 
 
-def inverted(transformer: Any, rows: Var) -> Var:
+def inverted(transformer: Any, rows: Var, at: Converting) -> Var:
     """What `inverse_transform` gives for a matrix. Raises ConversionError."""
     name = type(transformer).__name__
     known = type(transformer).__module__.startswith("sklearn.")
-    if not known or name not in INVERSES:
+    if not known or name not in {*INVERSES, *THROUGH}:
         raise ConversionError(
             f"TransformedTargetRegressor(transformer={name}) cannot be converted; use one of "
-            f"{', '.join(sorted(INVERSES))}, func and inverse_func, or format='joblib'",
+            f"{', '.join(sorted({*INVERSES, *THROUGH}))}, func and inverse_func, or format='joblib'",
             step="TransformedTargetRegressor",
         )
+    if name in THROUGH:
+        return THROUGH[name](transformer, rows, at)
     return INVERSES[name](transformer, rows)
 
 
-def _through_pipeline(transformer: Any, rows: Var) -> Var:
+def _through_pipeline(transformer: Any, rows: Var, at: Converting) -> Var:
     for _, step in reversed(transformer.steps):
         if step not in ("passthrough", None):
-            rows = inverted(step, rows)
+            rows = inverted(step, rows, at)
     return rows
 
 
-def _through_function(transformer: Any, rows: Var) -> Var:
+def _through_function(transformer: Any, rows: Var, at: Converting) -> Var:
     if transformer.inverse_func is None:
         return rows
-    return applied(transformer.inverse_func, transformer.inv_kw_args, rows)
+    return applied(transformer.inverse_func, transformer.inv_kw_args, rows, at)
 
 
 def _unscaled(
@@ -155,15 +157,17 @@ def _root(sizes: Var, powers: Array, vanishing: Array) -> Var:
 
 
 INVERSES: dict[str, Callable[[Any, Var], Var]] = {
-    "FunctionTransformer": _through_function,
     "MaxAbsScaler": _from_largest,
     "MinMaxScaler": _from_range,
     "PCA": _from_components,
-    "Pipeline": _through_pipeline,
     "PowerTransformer": _from_power,
     "QuantileTransformer": back_from_quantiles,
     "RobustScaler": _from_robust,
     "StandardScaler": _from_standard,
+}
+THROUGH: dict[str, Callable[[Any, Var, Converting], Var]] = {
+    "FunctionTransformer": _through_function,
+    "Pipeline": _through_pipeline,
 }
 ESTIMATORS = {
     "sklearn.TransformedTargetRegressor": target,

@@ -192,7 +192,7 @@ def dtypes_if_rounded_once(step: Any, rows: Any) -> list[np.dtype[Any]] | None:
     ratios of two columns, and what interpolates.
     """
     table = rows_of(rows)
-    if not isinstance(table, Table):
+    if not isinstance(table, Table) or np.ndim(table.raw) == 1:  # as of one column by its name
         return None
     given = _varied(table)
     try:

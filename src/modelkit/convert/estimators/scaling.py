@@ -205,7 +205,6 @@ def binarized(
     at: Converting,
 ) -> Answer:
     """Binarizer: 1 above the threshold, and 0 where a value equals it."""
-    at.check_exact(columns)
     rows = at.floats(columns)
     above = greater(rows, constant(estimator.threshold, dtype_of(rows)))
     return one_table(cast(above, dtype_of(rows)))

@@ -29,6 +29,7 @@ from modelkit.convert.estimators.stand_ins import (
     Symbol,
     axis_of_rows,
     by_row,
+    compared,
     dtypes_of,
     elementwise,
     floating,
@@ -326,6 +327,8 @@ def _astype(symbol: Any, dtype: Any, **named: Any) -> Any:
         to = np.dtype(object)
     if to.kind not in "biuf":
         stop(f"astype({dtype!r}): only numbers can be followed")
+    if to.kind != "f":
+        compared(symbol)
 
     def make(numbers: Var) -> Var:
         if to.kind not in "iu" or dtype_of(numbers) == np.bool_:
@@ -394,7 +397,7 @@ def _looked_up(symbol: Any, table: dict[Any, Any], otherwise: Any) -> Any:
         np.float64
     )
     places = ml.label_encoder(
-        plus(cast(tensor(symbol), np.float64), 0.0),
+        plus(cast(tensor(compared(symbol)), np.float64), 0.0),
         keys_tensor=keys + 0.0,
         values_tensor=np.arange(len(keys)),
         default_tensor=np.array([-1]),
@@ -422,7 +425,7 @@ def _isin(symbol: Any, values: Any, **named: Any) -> Any:
     if not known:
         return Symbol([0.0] * by_row(like).shape[1], like)
     inside = ml.label_encoder(
-        plus(cast(tensor(symbol), np.float64), 0.0),
+        plus(cast(tensor(compared(symbol)), np.float64), 0.0),
         keys_tensor=np.unique(known) + 0.0,
         values_tensor=np.ones(len(np.unique(known)), np.int64),
         default_tensor=np.array([0]),
@@ -646,6 +649,8 @@ def _of_rows(name: str, function: Any = None, *, known: bool = False) -> Callabl
     def followed(symbol: Any, axis: Any = None, *args: Any, **named: Any) -> Any:
         if args or set(named) - {"ddof", "keepdims", "numeric_only", "skipna"}:
             stop(f"{name} with options")
+        if name in ("all", "any", "argmax", "argmin"):
+            compared(symbol)
         axis = 0 if axis is None and is_pandas(symbol) else axis
         skipped = (known or is_pandas(symbol)) and named.get("skipna", True)
         if name not in EXACT and any(
@@ -801,14 +806,17 @@ def _searchsorted(bounds: Any, symbol: Any, side: Any = "left", sorter: Any = No
         stop("numpy.searchsorted in the rows themselves")
     compare = op.less_or_equal if side == "left" else op.less
     return made_of(
-        _counted(symbol, _bounds(bounds), compare), np.searchsorted(bounds, symbol.like, side)
+        _counted(compared(symbol), _bounds(bounds), compare),
+        np.searchsorted(bounds, symbol.like, side),
     )
 
 
 @follows(np.digitize)
 def _digitize(symbol: Any, bins: Any, right: Any = False) -> Any:  # noqa: FBT002 - numpy's own form
     compare = op.less_or_equal if right else op.less
-    return made_of(_counted(symbol, _bounds(bins), compare), np.digitize(symbol.like, bins, right))
+    return made_of(
+        _counted(compared(symbol), _bounds(bins), compare), np.digitize(symbol.like, bins, right)
+    )
 
 
 @follows(np.interp)
@@ -847,7 +855,7 @@ def cut(
     if named != {"labels": False} or isinstance(bins, int):
         stop("pandas.cut with other than bounds of bins and labels=False")
     bounds = _bounds(bins)
-    place = _counted(symbol, bounds, op.less_or_equal if right else op.less)
+    place = _counted(compared(symbol), bounds, op.less_or_equal if right else op.less)
     numbers = cast(tensor(symbol), np.float64)
     if include_lowest and right:
         place = choose(op.equal(numbers, doubles(bounds[0])), 1.0, place)

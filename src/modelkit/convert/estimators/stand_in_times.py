@@ -8,6 +8,7 @@ range of int64, for which pandas raises an error, is a missing one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cached_property, partial, reduce
 from typing import Any
@@ -194,6 +195,19 @@ def _numbers(symbol: Any, found: Var, like: Any) -> Symbol:
     return made_of(op.where(_gaps(symbol), constant(np.nan), cast(found, np.float64)), like)
 
 
+def refuse_today(value: Any) -> None:
+    """Raise ConversionError for a text that is another time on another day: "now", or "12:30"."""
+    if not isinstance(value, str):
+        return
+    days = []
+    with suppress(ValueError, OverflowError, ImportError):
+        from dateutil.parser import parse
+
+        days = [parse(value, default=datetime(year, 1, 1)).year for year in (1800, 1900)]  # noqa: DTZ001
+    if value.strip().lower() in ("now", "today") or days[:1] != days[1:]:
+        stop(f"the time {value!r}, which would be that of today for ever in a graph")
+
+
 def _operand(value: Any, beside: Any) -> Any:
     """A column of times, or a constant of numpy. Raises ConversionError for anything else."""
     if isinstance(value, np.ndarray) and not value.ndim:
@@ -210,6 +224,8 @@ def _operand(value: Any, beside: Any) -> Any:
         kind = pandas().Timestamp
     elif isinstance(value, str):
         kind = pandas().Timestamp if beside.dtype.kind == "M" else pandas().Timedelta
+        if beside.dtype.kind == "M":
+            refuse_today(value)
     else:
         return stop(
             f"a {type(value).__name__} beside times: write pd.Timestamp(...) or pd.Timedelta(...)"

@@ -24,7 +24,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from modelkit.cast import Array, is_a
 from modelkit.convert.estimators.arithmetic import choose, equal, minus, over, plus, times
-from modelkit.convert.estimators.tensors import Var, cast, constant, joined, op, picked
+from modelkit.convert.estimators.tensors import Var, cast, constant, joined, key_of, op, picked
 from modelkit.errors import ConversionError
 
 BIG = 65536.0  # a product of two integers of 32 bits is exact in float64 in two parts
@@ -32,9 +32,9 @@ CODED = 2**40  # from here on a number says where another comes from
 SQUARE_ROOT, SQUARED, INVERSE = 0.5, 2, -1  # powers that numpy has functions of their own for
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Block:
-    """(n, width) of float64 or of truth values."""
+    """(n, width) of float64 or of truth values; each is equal to itself alone."""
 
     tensor: Var
     width: int
@@ -48,8 +48,9 @@ class Trace:
     """A function that is being followed: the rows it is given, and what it could not do.
 
     `count` is how many rows the stand-ins' `like` have: no other axis is as long. `codes` are those
-    of the function, and of others of the user's that it calls. With `one_by_one`, what runs is given
-    numbers of Python. `made` is what is written down once, by the cell that it is of.
+    of the function, and of others of the user's that it calls. `made` is what is written down once,
+    by the cell that it is of. `compared` are the tensors of which it asks on which side of a value
+    their numbers are, by key. With `one_by_one`, what runs is given numbers of Python.
     """
 
     rows: Block
@@ -58,6 +59,7 @@ class Trace:
     one_by_one: bool = False
     stops: list[ConversionError] = field(default_factory=list)
     made: dict[Any, Any] = field(default_factory=dict)
+    compared: dict[Any, Var] = field(default_factory=dict)
 
 
 _TRACE: ContextVar[Trace] = ContextVar("_TRACE")
@@ -184,6 +186,10 @@ class Symbol(NDArrayOperatorsMixin):
                 return own["ufunc"](function, *inputs)
         if name not in UFUNCS or len(inputs) > function.nin:
             stop(f"numpy.{name}")
+        limits = [each for each in inputs if isinstance(each, float)]
+        if name in JUMPING and not np.isinf(limits).any():
+            for each in inputs:
+                compared(each)
         found: Any = elementwise(function, UFUNCS[name], *inputs)
         if where is not True:
             found = np.where(
@@ -251,6 +257,30 @@ class Symbol(NDArrayOperatorsMixin):
         return (self[place] for place in range(len(self.like)))
 
 
+# Functions of numpy that jump at some value.
+JUMPING = (
+    *(
+        "equal",
+        "not_equal",
+        "less",
+        "less_equal",
+        "greater",
+        "greater_equal",
+        "logical_and",
+        "logical_or",
+    ),
+    *(
+        "logical_not",
+        "logical_xor",
+        "ceil",
+        "floor",
+        "rint",
+        "trunc",
+        "sign",
+        "floor_divide",
+        "remainder",
+    ),
+)
 PLAIN = ("columns", "dtype", "dtypes", "empty", "index", "name", "ndim", "shape", "size")
 PROPERTIES: dict[str, Callable[[Symbol], Any]] = {}
 METHODS: dict[str, Callable[..., Any]] = {}
@@ -287,11 +317,19 @@ def one_by_one(function: Callable[..., Any], symbol: Any, **named: Any) -> Any:
         trace.one_by_one = False
 
 
+def compared(value: Any) -> Any:
+    """The same value; of numbers it is noted that a function asks on which side of a value they are."""
+    if isinstance(value, Symbol) and not is_bool(value.like):
+        tensors = [cell[0].tensor for cell in value.cells if isinstance(cell, tuple)]
+        _TRACE.get().compared.update({key_of(each): each for each in tensors})
+    return value
+
+
 def kept_once(symbol: Symbol, make: Callable[[], Any]) -> Any:
     """What is written down of a column, once for each."""
     (block, place) = symbol.cells[0] if isinstance(symbol.cells[0], tuple) else (None, 0)
     made = _TRACE.get().made
-    key = (id(block), place)
+    key = (block, place)
     if block is None or key not in made:
         made[key] = make()
     return made[key]

@@ -1,8 +1,9 @@
 """A user's function as it is followed: with what numpy and pandas dispatch to no stand-in.
 
-The function is made anew around its own code, and finds other values under some global names:
-`np.asarray` keeps a stand-in, `pd.concat` joins them, and the clock, chance and the environment are
-refused, for they would be frozen into the graph.
+The function is made anew around its own code, with all that it reaches of the user's, and finds
+other values under some names: `np.asarray` keeps a stand-in, `pd.concat` joins them, and the clock,
+chance and the environment are refused, for they would be frozen into the graph. What it writes into
+is a copy.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import builtins
 import copy
 import datetime as dt
 import dis
+import functools
+import operator
 import os
 import random
 import secrets
@@ -18,15 +21,16 @@ import sys
 import time
 import types
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
 
 from modelkit.convert.estimators.stand_in_functions import always, cut
+from modelkit.convert.estimators.stand_in_times import refuse_today
 from modelkit.convert.estimators.stand_ins import (
     Symbol,
     is_pandas,
@@ -40,10 +44,18 @@ CHANGING = (time, random, secrets, uuid, np.random)
 CHANGING_NAMES = tuple(module.__name__ for module in CHANGING)
 DRAWING = (np.random.Generator, np.random.RandomState, random.Random)
 CLOCKS = ("now", "today", "utcnow")
+OF_OS = (os.environ, os.getenv, os.getpid, os.urandom)
 WRITING = ("STORE_GLOBAL", "DELETE_GLOBAL")
 USERS_KINDS = (types.FunctionType, type)
-INSTALLED = (f"{Path(os.__file__).parent}{os.sep}", "site-packages", "dist-packages")
-_LRU = type(lru_cache(len))
+COMPILED = (types.MethodDescriptorType, types.WrapperDescriptorType)
+CONTAINERS = (dict, list, tuple, set, deque)
+CACHED = type(functools.cache(len))
+SIMPLE = (int, float, complex, str, bytes, types.NoneType, np.generic)
+# All else is the user's, also where it is installed.
+LIBRARIES = {
+    *sys.stdlib_module_names, "catboost", "dateutil", "joblib", "lightgbm", "loguru", "modelkit", "numpy", "pandas",
+    "polars", "pyarrow", "pytz", "scipy", "sklearn", "structlog", "torch", "tqdm", "xgboost",
+}  # fmt: skip
 COUNTING = {"len", "shape", "size", "index"}
 MOST_ROWS = 10_000  # that a function is tried on
 FEW = 256  # values of a table whose numbers are tried
@@ -113,8 +125,9 @@ def _moment(function: Any) -> Callable[..., Any]:
             if kind_of_values(args[0].like) != "M" or len(args) + len(named) > 1:
                 stop(f"{function.__name__} of what are no times yet: parse them before fit")
             return args[0]
-        if args[:1] in (("now",), ("today",)):
-            stop(f"{function.__name__}({args[0]!r}), which {FROZEN}")
+        for value in (*args, *named.values()):
+            for each in value if isinstance(value, list | tuple) else [value]:
+                refuse_today(each)
         return function(*args, **named)
 
     return followed
@@ -170,6 +183,11 @@ def _frame(world: World, kind: Any) -> Callable[..., Any]:
     return followed
 
 
+def _times_of(pandas: Any) -> tuple[Any, ...]:
+    ranges = (pandas.date_range, pandas.bdate_range, pandas.period_range)
+    return (pandas.Timestamp, pandas.to_datetime, pandas.Period, pandas.DatetimeIndex, *ranges)
+
+
 def _known_of_pandas(pandas: Any, world: World) -> list[tuple[Any, Any]]:
     if pandas is None:
         return []
@@ -181,7 +199,7 @@ def _known_of_pandas(pandas: Any, world: World) -> list[tuple[Any, Any]]:
         (pandas.concat, _moved(pandas.concat)),
         (pandas.cut, cut),
         (pandas.get_dummies, lambda *_, **__: stop("pandas.get_dummies: use OneHotEncoder")),
-        *((each, Class(each, _moment(each))) for each in (pandas.Timestamp, pandas.to_datetime)),
+        *((each, Class(each, _moment(each))) for each in _times_of(pandas)),
     ]
 
 
@@ -193,18 +211,36 @@ KNOWN: list[tuple[Any, Any]] = [
 ]
 
 
+class Names(dict[str, Any]):
+    """The names that a followed function finds beside its own: each is seen when it is asked for."""
+
+    def __init__(self, known: dict[str, Any], world: World) -> None:
+        super().__init__(__import__=self._import)
+        self._known = known
+        self._world = world
+
+    def __missing__(self, name: str) -> Any:
+        given = self._known.get("__builtins__", builtins)
+        own = self._known if name in self._known else given
+        value = own[name] if isinstance(own, dict) else vars(own)[name]
+        self._world.note(value)
+        return self._world.seen(value)
+
+    def _import(self, name: str, *args: Any, **named: Any) -> Any:
+        return self._world.seen(builtins.__import__(name, *args, **named))
+
+
 class World:
-    """What a followed function finds under its global names. `codes` are those that were made anew."""
+    """What a followed function finds under its names. `codes` are those that were made anew."""
 
     def __init__(self, count: int) -> None:
         self.count = count
         self.codes: set[types.CodeType] = set()
-        self.cached: set[types.CodeType] = (
-            set()
-        )  # of functions whose answers are kept, and not made again
+        self.cached: set[types.CodeType] = set()  # of functions whose answers are kept
         self.numbers: set[float] = set()
         self._made: dict[int, Any] = {}
-        self._kept: list[Any] = []
+        self._kept: dict[int, Any] = {}
+        self._classes: list[tuple[Any, types.CellType]] = []  # and cells for what is made of them
         self._known: list[tuple[Any, Any]] = [
             *((each, partial(_filled(each), self)) for each in FILLED),
             (builtins.type, Class(builtins.type, self._type)),
@@ -219,6 +255,8 @@ class World:
 
     def seen(self, value: Any) -> Any:
         """A value as a followed function sees it."""
+        if isinstance(value, SIMPLE):
+            return value
         for known, instead in self._known:
             if value is known:
                 return instead
@@ -226,31 +264,15 @@ class World:
             return Frozen(_name_of(value))
         if type(value) in (types.MethodType, partial):
             return self._bound(value)
-        if type(value) in (dict, list, tuple):
-            return self._inside(value)
-        if type(value) is _LRU:
+        if isinstance(value, CACHED):
             found = self.seen(value.__wrapped__)
             self.cached |= set(_codes_in(found.__code__))
             return found
-        of_library = _is_of_library(value if isinstance(value, USERS_KINDS) else type(value))
-        if of_library and type(value) is not types.ModuleType:
+        if _is_of_library(value) and not isinstance(value, (types.ModuleType, *CONTAINERS)):
             return value
         if id(value) not in self._made:
-            self._kept.append(value)  # for another could get its id
+            self._kept[id(value)] = value  # for another could get its id
             self._make(value)
-        return self._made[id(value)]
-
-    def _inside(self, value: Any) -> Any:
-        """A container with what is seen in it; itself if that is the same."""
-        if id(value) in self._made:
-            return self._made[id(value)]
-        self._kept.append(value)
-        self._made[id(value)] = value  # where it holds itself
-        parts = [*value.keys(), *value.values()] if type(value) is dict else value
-        seen = [self.seen(each) for each in parts]
-        if any(new is not old for new, old in zip(seen, parts, strict=True)):
-            pairs = zip(seen[: len(value)], seen[len(value) :], strict=False)
-            self._made[id(value)] = dict(pairs) if type(value) is dict else type(value)(seen)
         return self._made[id(value)]
 
     def _bound(self, value: Any) -> Any:
@@ -265,11 +287,10 @@ class World:
         elif type(value) is types.FunctionType:
             self._anew(value)
         else:
+            make = self._class_anew if isinstance(value, type) else self._copy
             try:
-                self._made[id(value)] = (
-                    self._class_anew if isinstance(value, type) else self._object_anew
-                )(value)
-            except (TypeError, AttributeError):  # enumerations, and what cannot be copied
+                self._made[id(value)] = make(value)
+            except Exception:  # noqa: BLE001 - enumerations, and whatever cannot be copied
                 self._made[id(value)] = value
 
     def note(self, value: Any) -> None:
@@ -298,49 +319,85 @@ class World:
         self.note([function.__defaults__, function.__kwdefaults__])
         cells = function.__closure__ or ()
         closure = tuple(types.CellType() for _ in cells)
-        known = dict(function.__globals__)
-        given = known.get("__builtins__", builtins)
-        own = given if isinstance(given, dict) else vars(given)
-        known["__builtins__"] = own | {"type": self.seen(builtins.type), "__import__": self._import}
-        made = types.FunctionType(code, known, function.__name__, closure=closure or None)
+        known = {"__name__": function.__module__, "__builtins__": Names(function.__globals__, self)}
+        made = types.FunctionType(code, known, function.__name__, None, closure or None)
         self._made[id(function)] = made
-        for name in {name for each in codes for name in each.co_names} & known.keys():
-            self.note(known[name])
-            known[name] = self.seen(known[name])
         made.__defaults__ = self.seen(function.__defaults__)
         made.__kwdefaults__ = self.seen(function.__kwdefaults__)
         made.__dict__.update({name: self.seen(each) for name, each in vars(function).items()})
         for name, made_cell, cell in zip(code.co_freevars, closure, cells, strict=True):
             with suppress(ValueError):  # of one that is empty
                 value = cell.cell_contents
-                self.note(value)
-                made_cell.cell_contents = value if name == "__class__" else self.seen(value)
-
-    def _import(self, name: str, *args: Any, **named: Any) -> Any:
-        return self.seen(builtins.__import__(name, *args, **named))
+                if name == "__class__":  # which `super` goes by
+                    self._classes.append((value, made_cell))
+                    if id(value) not in self._kept:
+                        self.seen(value)
+                else:
+                    self.note(value)
+                    made_cell.cell_contents = self.seen(value)
 
     def _class_anew(self, kind: type) -> type:
-        """A class derived from a user's, with its functions made anew."""
-        own: dict[str, Any] = {}
-        users = [base for base in reversed(kind.__mro__) if not _is_of_library(base)]
-        for name, value in [pair for base in users for pair in vars(base).items()]:
-            if isinstance(value, staticmethod | classmethod):
-                own[name] = type(value)(self.seen(value.__func__))
-            elif isinstance(value, property):
-                own[name] = property(self.seen(value.fget), value.fset, value.fdel)
-            elif not name.startswith("__") or isinstance(value, types.FunctionType):
-                own[name] = self.seen(value)
-        return type(kind)(kind.__name__, (kind,), own)
-
-    def _object_anew(self, value: Any) -> Any:
-        """An object of a user's class, which finds in its functions what others do."""
-        self.note(list(getattr(value, "__dict__", {}).values()))
-        made = copy.copy(value)
-        if made is not value:
-            object.__setattr__(made, "__class__", self.seen(type(value)))
-            for name, each in vars(made).items() if hasattr(made, "__dict__") else ():
-                object.__setattr__(made, name, self.seen(each))
+        """A class like a user's, with its functions made anew, and its bases."""
+        if any(type(each) in COMPILED for each in vars(kind).values()):
+            return kind
+        own = {
+            name: self._member(value)
+            for name, value in vars(kind).items()
+            if name not in ("__dict__", "__weakref__")
+            and type(value) is not types.MemberDescriptorType
+        }
+        self.note(own)
+        bases = tuple(map(self.seen, kind.__bases__))
+        made: type = self._made.get(id(kind)) or type(kind)(kind.__name__, bases, own)
+        for known, cell in self._classes:
+            if known is kind:
+                cell.cell_contents = made
         return made
+
+    def _member(self, value: Any) -> Any:
+        if isinstance(value, staticmethod | classmethod):
+            return type(value)(self.seen(value.__func__))
+        if type(value) is property:
+            return property(*map(self.seen, (value.fget, value.fset, value.fdel)))
+        if type(value) is functools.cached_property:
+            return functools.cached_property(self.seen(value.func))
+        return self.seen(value)
+
+    def _copy(self, value: Any) -> Any:
+        """A container, or an object of a user's class, that a function may write into."""
+        if hasattr(type(value), "__del__"):  # what it frees is the original's too
+            return value
+        if isinstance(value, tuple):
+            parts = list(map(self.seen, value))
+            same = all(map(operator.is_, parts, value))
+            made: Any = value if same else tuple.__new__(type(value), parts)
+        else:
+            made = copy.copy(value)
+        if made is value:
+            return value
+        self._made[id(value)] = made
+        if isinstance(value, dict):
+            for key, each in value.items():
+                dict.__setitem__(made, key, self.seen(each))
+        elif isinstance(value, list | deque):
+            for place, each in enumerate(value):
+                made[place] = self.seen(each)
+        if not _is_of_library(value):
+            self._fill(made, value)
+        return made
+
+    def _fill(self, made: Any, value: Any) -> None:
+        """Give the copy of an object its class and its attributes, as others see them."""
+        object.__setattr__(made, "__class__", self.seen(type(value)))
+        held = dict(getattr(value, "__dict__", {}))
+        self.note(held)
+        for name, each in held.items():
+            made.__dict__[name] = self.seen(each)
+        for kind in type(value).__mro__:
+            for name in vars(kind):
+                if type(vars(kind)[name]) is types.MemberDescriptorType and hasattr(value, name):
+                    self.note(getattr(value, name))
+                    object.__setattr__(made, name, self.seen(getattr(value, name)))
 
 
 class Frozen:
@@ -356,54 +413,32 @@ class Frozen:
     __getattr__ = __getitem__ = __call__
 
 
-def _name_of(value: Any) -> str:
-    name = getattr(value, "__qualname__", type(value).__name__)
-    module = getattr(value, "__module__", None)
-    return f"{module}.{name}" if module in CHANGING_NAMES else name
-
-
 def _is_changing(value: Any) -> bool:
     """Whether something gives other values at other times."""
-    of = getattr(value, "__self__", value)
+    owner = getattr(value, "__self__", None)
+    if isinstance(owner, type):
+        return issubclass(owner, dt.date) and value.__name__ in CLOCKS
     return (
-        type(of) in DRAWING
-        or (isinstance(of, type) and issubclass(of, dt.date) and value.__name__ in CLOCKS)
-        or value is os.environ
-        or value is os.getenv
+        isinstance(value if owner is None else owner, DRAWING)
+        or any(value is each for each in OF_OS)
         or getattr(value, "__module__", None) in CHANGING_NAMES
     )
 
 
-@contextmanager
-def asking_no_clock() -> Iterator[None]:
-    """Refuse what the user's code asks the clock or chance for here, however it came by these."""
-    asked: list[str] = []
-
-    def at_call(frame: Any, event: str, called: Any) -> None:
-        if event == "c_call" and _is_changing(called) and not _is_installed(frame.f_code):
-            asked.append(_name_of(called))
-
-    before = sys.getprofile()
-    sys.setprofile(at_call)
-    try:
-        yield
-    finally:
-        sys.setprofile(before)
-    if asked:
-        stop(f"{asked[0]}, which {FROZEN}")
-
-
-def _is_installed(code: types.CodeType) -> bool:
-    return any(place in code.co_filename for place in INSTALLED)
+def _name_of(value: Any) -> str:
+    """`time.time`, or `date.today`."""
+    owner = getattr(value, "__self__", None)
+    place = (
+        getattr(value, "__module__", None) if owner is None else getattr(owner, "__name__", None)
+    )
+    return ".".join(filter(None, [place, getattr(value, "__name__", type(value).__name__)]))
 
 
 def _is_of_library(value: Any) -> bool:
-    """Whether a function or a class belongs to what is installed, and not to the user's code."""
-    name = str(getattr(value, "__module__", None))
-    if name == "__main__" or name not in sys.modules:  # as of a notebook, or of joblib
-        return not isinstance(value, USERS_KINDS)
-    file = str(getattr(sys.modules[name], "__file__", None) or INSTALLED[0])
-    return any(place in file for place in INSTALLED)
+    """Whether something, or its class, belongs to a library, and not to the user's code."""
+    owner = value if isinstance(value, USERS_KINDS) else type(value)
+    name = str(getattr(owner, "__module__", None)).partition(".")[0]
+    return name in LIBRARIES or name.startswith("_cython")
 
 
 def _codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -441,3 +476,28 @@ def watched(codes: set[types.CodeType]) -> Iterator[set[tuple[Any, int]]]:
         yield ran
     finally:
         sys.settrace(before)
+
+
+@contextmanager
+def unchanging() -> Iterator[None]:
+    """The user's code does not ask the clock or chance here, by whatever name. Raises ConversionError."""
+
+    def at_event(frame: Any, event: str, called: Any) -> None:
+        caller = frame if event == "c_call" else frame.f_back
+        if event not in ("call", "c_call") or caller is None or _of_library_in(caller):
+            return
+        if event == "c_call" and _is_changing(called):
+            stop(f"{_name_of(called)}, which {FROZEN}")
+        if event == "call" and frame.f_globals.get("__name__") in CHANGING_NAMES:
+            stop(f"{frame.f_globals['__name__']}.{frame.f_code.co_name}, which {FROZEN}")
+
+    before = sys.getprofile()
+    sys.setprofile(at_event)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
+
+
+def _of_library_in(frame: Any) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] in LIBRARIES

@@ -149,11 +149,6 @@ def _marked(spec: TensorSpec, *, finite: bool) -> TensorSpec:
     return dataclasses.replace(spec, columns=tuple(columns))
 
 
-def _refused(error: SignatureError) -> list[int]:
-    """The rows that a graph refuses; empty where the signature refuses them."""
-    return list(getattr(error, "rows", ()))
-
-
 @dataclasses.dataclass
 class _Comparison:
     """A source and the Model of its graph, asked the same rows; `total` sums up what agreed.
@@ -211,7 +206,7 @@ class _Comparison:
         except (DeviceError, GraphError):
             raise
         except Exception as error:
-            if isinstance(error, SignatureError) and not _refused(error):
+            if isinstance(error, SignatureError) and not error.rows:
                 raise
             failing = OPERATOR.search(str(error))
             at = f" in its operator {failing[1]}" if failing else ""
@@ -320,11 +315,11 @@ class _Comparison:
             if self.signature is not None:
                 self.signature.coerce(rows.raw)
             self.model.run(rows.raw)
-            refused: list[int] = []
+            refused: tuple[int, ...] = ()
         except BatchError:
             return
         except SignatureError as error:
-            refused = _refused(error)
+            refused = error.rows
             if not refused:
                 return
         for row in refused[:ONE_BY_ONE]:
@@ -387,7 +382,7 @@ class _Comparison:
         try:
             got = self.model.run(rows.raw)
         except SignatureError as error:
-            if _refused(error):  # by the graph, where its source answers
+            if error.rows:  # by the graph, where its source answers
                 return Differences(max_abs=np.inf, max_rel=np.inf)
             return None  # of an estimator as it is: its integers have no missing value
         except Exception:  # noqa: BLE001 - the graph fails where its source answers
