@@ -17,11 +17,11 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.tree import DecisionTreeRegressor
 
-from modelkit.convert.estimators import elementary, functions
-from modelkit.convert.estimators.tensors import argument, width
+from modelkit.convert.estimators import elementary
+from modelkit.convert.sklearn import from_sklearn
 from modelkit.errors import ConversionError
-from modelkit.spec import TensorSpec
 
 NAMES = (
     "abs arcsinh arctanh cbrt ceil cos cosh degrees exp exp2 expm1 floor isfinite isinf isnan log log10 log1p log2 "
@@ -189,6 +189,7 @@ WRITTEN = {
     "angles": lambda x: np.c_[
         np.arctan(x),
         np.arctan2(x[:, 0], x[:, 1]),
+        np.hypot(x[:, 0], x[:, 1]),
         np.arcsin(np.clip(x / 9, -1, 1)),
         np.arccos(np.clip(x / 9, -1, 1)),
     ],
@@ -395,12 +396,22 @@ def test_functions_of_frames(name, tmp_path):
     assert_same(FunctionTransformer(OF_FRAMES[name]), tmp_path, example, fresh)
 
 
-def test_functions_of_integers_that_may_be_missing(tmp_path):
-    whole = RNG.integers(-9, 9, (160, 2))
-    rows = pd.DataFrame(whole, columns=list("ab")).astype({"a": "Int64"}).assign(c=True)
-    rows = rows.astype({"c": "boolean"}).mask(RNG.random(rows.shape) < 0.1)
-    model = FunctionTransformer(lambda f: f.assign(d=f["a"] / (1 + f["b"] ** 2), m=f["a"] % 3))
-    model = make_pipeline(model, SimpleImputer()).fit(rows[:120])
+@pytest.mark.parametrize("gaps", [False, True])
+def test_functions_of_integers_beside_truth_values(gaps, tmp_path):
+    rows = pd.DataFrame(RNG.integers(-9, 9, (160, 2)), columns=list("ab")).assign(c=True)
+    rows.loc[::3, "c"] = False
+    summed = ["a", "b"] if gaps else ["b", "c"]
+    if gaps:
+        rows = rows.astype({"a": "Int64", "c": "boolean"}).mask(RNG.random(rows.shape) < 0.1)
+    added = FunctionTransformer(
+        lambda f: f.assign(
+            d=f["a"] / (1 + f["b"] ** 2),
+            m=f["a"] % 3,
+            s=f[summed].sum(axis=1),
+            t=f[summed].max(axis=1),
+        )
+    )
+    model = make_pipeline(added, SimpleImputer()).fit(rows[:120])
     assert_same(model, tmp_path, rows[:120], rows[120:])
 
 
@@ -531,6 +542,28 @@ def test_what_was_written_down_is_tried_on_numbers(monkeypatch, tmp_path):
         served(FunctionTransformer(np.sin).fit(EXAMPLE), EXAMPLE, tmp_path)
 
 
+OF_VECTORS = {
+    "of a frame": (lambda s: np.log1p(s.abs()).to_frame(), "a"),
+    "by its place": (lambda s: pd.DataFrame({"s": np.sin(s), "c": np.cos(s)}), 2),
+    "with gaps": (lambda s: s.fillna(0).to_frame(), "whole"),
+    "of an array": (lambda s: np.column_stack([np.sin(s), s > 0]), 1),
+}
+
+
+@pytest.mark.parametrize("name", OF_VECTORS)
+def test_functions_of_the_one_column_that_a_part_is_given(name, tmp_path):
+    body, column = OF_VECTORS[name]
+    example = pd.DataFrame(EXAMPLE, columns=list("abc"))
+    example["whole"] = pd.Series(np.arange(len(example)) % 5).astype("Int64")
+    if name == "of an array":
+        example = EXAMPLE
+    columns = make_column_transformer((FunctionTransformer(body), column), ("passthrough", [0]))
+    model = make_pipeline(columns, DecisionTreeRegressor(random_state=0))
+    model.fit(example, np.arange(len(example)) % 7)
+    _, package = saved(model, example, tmp_path)
+    np.testing.assert_array_equal(package.predict(example), model.predict(example))
+
+
 INSTALLED = """
 import time
 import numpy as np
@@ -574,8 +607,8 @@ def test_what_a_function_writes_into_holds_no_stand_in_afterwards(tmp_path):
 
 
 def test_thousands_of_columns():
-    rows = argument(TensorSpec("x", "float64", ("batch", 5100)))
-    assert width(functions.applied(np.abs, None, rows, RNG.normal(size=(3, 5100)))) == 5100
+    rows = RNG.normal(size=(3, 5100))
+    assert from_sklearn(FunctionTransformer(np.abs).fit(rows), rows, "float64")
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "int16"])
