@@ -139,6 +139,10 @@ def with_dates(X: Any) -> Any:
     return X.assign(when=pd.date_range("2024-01-01", periods=len(X)))
 
 
+def with_zone(X: Any) -> Any:
+    return X.assign(when=pd.date_range("2024-01-01", periods=len(X), tz="UTC"))
+
+
 def day(X: Any) -> Any:
     return X["when"].dt.day.to_numpy()[:, None]
 
@@ -167,6 +171,12 @@ def components() -> Any:
 
 def single(X: Any) -> Any:
     return X.astype("float32")
+
+
+def encoded_dates() -> Any:
+    encoder = preprocessing.OneHotEncoder(handle_unknown="ignore")
+    columns = make_column_transformer((encoder, ["when"]), remainder="passthrough")
+    return make_pipeline(columns, logistic())
 
 
 def of_dates() -> Any:
@@ -198,7 +208,8 @@ REFUSALS = [
     Refusal("DictionaryLearning cannot be converted", "a search for the answer to each row", "`PCA`, `NMF`", iris(make_pipeline(decomposition.DictionaryLearning(2, max_iter=5, random_state=0), logistic())), iris(make_pipeline(decomposition.NMF(2, max_iter=500), logistic()))),
     Refusal("LatentDirichletAllocation cannot be converted", "topics that are estimated anew for each text", "`NMF`, `TruncatedSVD`", texts(make_pipeline(text.CountVectorizer(), decomposition.LatentDirichletAllocation(2, random_state=0), logistic())), texts(make_pipeline(text.CountVectorizer(), decomposition.TruncatedSVD(2), logistic()))),
     Refusal("DecisionTreeClassifier compares with thresholds what PCA computes in float32", "numbers that every library rounds otherwise, before trees, bins or encoders", 'give `fit` and example `X.astype("float64")`', iris(components(), single), iris(components())),
-    Refusal("column 'when' has dtype datetime64", "dates that the model reads", "make numbers of them before the model; dates that it does not read do no harm", iris(of_dates(), with_dates), iris(make_pipeline(make_column_transformer(("drop", ["when"]), remainder="passthrough"), logistic()), with_dates)),
+    Refusal("column 'when' has dtype datetime64[..., UTC]", "dates with a time zone", "`Series.dt.tz_localize(None)` before fit; or `format='joblib'`", iris(of_dates(), with_zone), iris(of_dates(), with_dates)),
+    Refusal("OneHotEncoder is given a column of times", "dates that a step reads as they are", "take numbers of them in a [function](converting.md#dates) before it; dates that nothing reads do no harm", iris(encoded_dates(), with_dates), iris(of_dates(), with_dates)),
 ]  # fmt: skip
 
 

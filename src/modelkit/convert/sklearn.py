@@ -129,6 +129,7 @@ def from_sklearn(
         truth=_truth_of(shown, roles),
         categories=told,
         closed=boosting.miscoded(estimator, coded),
+        by_dtype=any(map(boosting.is_catboost, with_parts(estimator))),
         rounds=graph.narrow,
         texts=graph.texts,
         terms=graph.terms,

@@ -42,8 +42,8 @@ class Source:
     answers. It and `against`, the name of the source, are None for a graph that came without one.
     `rows` are example rows in that form, None if there are none; `given` are those of an estimator in
     the form that they came in. `categories` are the values that encoders refuse to go beyond, by
-    column, and `closed` the columns whose other values the source answers by chance. `rounds` is
-    whether the graph computes in float32 what
+    column, and `closed` the columns whose other values the source answers by chance. `by_dtype` is
+    whether the source refuses codes of categories by the dtype that they come in. `rounds` is whether the graph computes in float32 what
     its source computes in float64; where that is None, it does if an input or output is float32.
     `scales` are the sizes of outputs of numbers that are below 1, by which differences are judged;
     so are those of outputs in `distances`, whatever their size. `texts` says what is done to texts
@@ -62,6 +62,7 @@ class Source:
     truth: Callable[[Any], dict[str, Array]] | None = None
     categories: dict[str, tuple[str, ...]] | None = None
     closed: frozenset[str] = frozenset()
+    by_dtype: bool = False
     rounds: bool | None = None
     scales: Mapping[str, float] = field(default_factory=dict)
     distances: frozenset[str] = frozenset()

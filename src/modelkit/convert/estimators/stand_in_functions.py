@@ -326,7 +326,7 @@ def _astype(symbol: Any, dtype: Any, **named: Any) -> Any:
     except TypeError:
         to = np.dtype(object)
     if to.kind not in "biuf":
-        stop(f"astype({dtype!r}): only numbers can be followed")
+        stop(f"astype({getattr(dtype, '__name__', dtype)}): only numbers can be followed")
     if to.kind != "f":
         compared(symbol)
 

@@ -309,8 +309,7 @@ class _Comparison:
 
         Rows that the signature refuses are not asked about. Raises ParityError.
         """
-        # CatBoost refuses codes of categories by the dtype that they come in.
-        if is_native(self.source) or str(self.source.against).startswith("CatBoost"):
+        if is_native(self.source) or self.source.by_dtype:
             return
         try:
             if self.signature is not None:
