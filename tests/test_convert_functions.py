@@ -4,7 +4,8 @@ import datetime as dt
 import importlib
 import os
 import time
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,9 @@ import pytest
 from helpers.packages import saved
 from scipy.special import expit, logit
 from sklearn.compose import ColumnTransformer, make_column_transformer
-from sklearn.linear_model import LogisticRegression
+from sklearn.ensemble import BaggingRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
@@ -33,6 +36,26 @@ def year():
     return dt.datetime.now().year  # noqa: DTZ005 - as people write it
 
 
+CLOCKS = {"now": time.time}
+SPACE = SimpleNamespace(now=time.time)
+
+
+@cache
+def this_year():
+    return dt.date.today().year  # noqa: DTZ011
+
+
+class Kept:
+    @property
+    def year(self):
+        return dt.date.today().year  # noqa: DTZ011
+
+
+class Dated(Kept):
+    def __call__(self, x):
+        return self.year - x
+
+
 class Aged:
     def __init__(self, by):
         self.by = by
@@ -45,7 +68,11 @@ class Aged:
 
 
 class Scaled(Aged):
-    def __call__(self, x):
+    def __init__(self, by):
+        super().__init__(by)
+
+    def __call__(self, x, array=np.asarray):
+        x = array(x)
         return np.c_[np.asarray(x) / self.by, np.ones(len(x))]
 
 
@@ -129,6 +156,7 @@ def filled(x):
     return out
 
 
+STEPS = [np.abs, lambda x: np.c_[np.asarray(x), np.amax(x, axis=1)]]
 WRITTEN = {
     "shifted log": lambda x: np.log(np.abs(x) + 1),
     "powers": lambda x: x**3 - 2**x,
@@ -188,6 +216,9 @@ WRITTEN = {
     "made and filled": filled,
     "divided where": lambda x: np.divide(x, x[:, :1], out=np.zeros_like(x), where=x[:, :1] > 0),
     "whole numbers divided": lambda x: np.rint(x).astype(int) // np.rint(x[:, :1]).astype(int),
+    "steps in a list": lambda x: STEPS[1](STEPS[0](x)),
+    "hypotenuses": lambda x: np.hypot(x, x[:, :1]),
+    "between integers": lambda x: np.rint(x * 200).astype(int).astype("int8") + np.int8(3),
     "clipped logit": lambda x: logit(np.clip(expit(x), 0.01, 0.99)),
 }
 
@@ -275,15 +306,24 @@ REFUSED = {
         lambda x: dt.date.today().year - x,  # noqa: DTZ011
         "date.today, which would be",
     ),
+    "a clock in a table": (lambda x: x * 0 + CLOCKS["now"](), "time.time, which would be"),
+    "a clock by default": (lambda x, now=time.time: x * 0 + now(), "time.time, which would be"),
+    "a clock of no function's": (lambda x: x * 0 + SPACE.now(), "time.time, which would be"),
+    "a day that is kept": (lambda x: this_year() - x, "date.today, which would be"),
+    "a property of an object": (Dated(), "date.today, which would be"),
+    "many rows": (
+        lambda x: x * 2 if len(x) > 5000 else x,
+        "other (numbers|values) than the function",
+    ),
     "the day, elsewhere": (lambda x: year() - x, "datetime.now, which would be"),
     "the environment": (lambda x: x * int(os.environ.get("K", "1")), "would be the same for ever"),
     "an object's clock": (Aged(3), "datetime.now, which would be"),
-    "a clock by default": (lambda x, clock=time.time: x - clock(), "time.time, which would be"),
+    "a clock by default, called": (lambda x, clock=time.time: x - clock(), "time.time, which would be"),
     "a day by default": (
         lambda x, *, day=dt.date.today: x - day().year,
         "date.today, which would be",
     ),
-    "a clock in a table": (lambda x: x - BY_NAME["now"][0](), "time.time, which would be"),
+    "a clock in a list in a table": (lambda x: x - BY_NAME["now"][0](), "time.time, which would be"),
     "a property": (lambda x: x - CLOCKS.today, "date.today, which would be"),
     "an attribute": (lambda x: x - CLOCKS.by(), "time.time, which would be"),
     "an object with slots": (lambda x: x - CLOCKS.hour(), "time.time, which would be"),
@@ -324,6 +364,13 @@ def rows_where(frame):
     return frame
 
 
+def into_itself(frame):
+    frame = frame.copy()
+    frame.drop(columns=["b"], inplace=True)
+    frame.rename(columns={"a": "z"}, inplace=True)
+    return frame
+
+
 OF_FRAMES = {
     "ratio": lambda f: (f["a"] / f["b"]).to_frame(),
     "chosen": lambda f: f[["c", "a"]],
@@ -359,9 +406,13 @@ OF_FRAMES = {
     "as float32": lambda f: f.astype("float32") * 0.1,
     "less a constant": lambda f: f - pd.Series({"c": 3.0, "a": 1.0, "b": 2.0}),
     "of numpy": np.tanh,
+    "of kinds": lambda f: f.assign(d=f["a"] > 0).select_dtypes("float") * 2,
+    "into itself": into_itself,
+    "spread": lambda f: np.c_[np.std(f, axis=1), f.std(axis=1)],
 }
 
 
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # of pandas 3.1 on
 @pytest.mark.parametrize("name", OF_FRAMES)
 def test_functions_of_frames(name, tmp_path):
     example = pd.DataFrame(EXAMPLE, columns=list("abc"))
@@ -385,6 +436,7 @@ REFUSED_FRAMES = {
     "unknown": (lambda f: f.rank(), r"in line \d+, `f.rank`, it uses DataFrame.rank"),
     "caught": (lambda f: getattr(f, "rank", None) and f, "DataFrame.rank"),
     "all rows": (lambda f: f - f.mean(), "write them down"),
+    "each number": (lambda f: f[["a"]].map(lambda v: round(v, 1)), "write column.round"),
     "texts": (lambda f: f.astype(str), "only numbers can be followed"),
     "a key": (lambda f: f.assign(k=f["a"].map(lambda v: {0: 1}.get(v, 0))), "a number as a key"),
     "some rows of a new column": (new_column, "a new column in some of the rows"),
@@ -450,6 +502,42 @@ def test_a_function_behind_others_is_given_what_they_give(tmp_path):
     np.testing.assert_allclose(
         package.predict(fresh), model.transform(fresh).to_numpy(float), rtol=1e-12
     )
+
+
+GIVEN = {
+    "a vector": make_column_transformer((FunctionTransformer(lambda s: s.to_frame() ** 2), "a")),
+    "a vector by place": make_column_transformer(
+        (FunctionTransformer(lambda s: s.values[:, None] * 2), 1), ("passthrough", ["a"])
+    ),
+    "an array": FunctionTransformer(lambda x: x * 2 if hasattr(x, "loc") else x, validate=True),
+    "by bagging": BaggingRegressor(
+        make_pipeline(
+            SimpleImputer(),
+            FunctionTransformer(lambda x: x * 2 if hasattr(x, "loc") else x[:, :1]),
+            LinearRegression(),
+        ),
+        n_estimators=3,
+        max_features=0.5,
+        random_state=0,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_a_function_is_given_what_the_source_gives_it(name, tmp_path):
+    frame = pd.DataFrame(EXAMPLE, columns=list("abc"))
+    model = GIVEN[name].fit(frame, EXAMPLE[:, 0])
+    truth = (model.predict if hasattr(model, "predict") else model.transform)(frame)
+    answer = served(model, frame, tmp_path).predict(frame)
+    np.testing.assert_allclose(answer, np.asarray(truth), rtol=1e-12)
+
+
+def test_columns_with_gaps_of_pandas_own_dtypes(tmp_path):
+    counts = pd.array(RNG.choice([1, 2, 300, None], 90), dtype="Int64")
+    frame = pd.DataFrame({"a": counts, "b": RNG.normal(size=90)})
+    model = FunctionTransformer(lambda f: f.assign(c=f["a"].fillna(0) * f["b"], d=f["a"].isna()))
+    answer = served(model.fit(frame), frame, tmp_path).predict(frame)
+    np.testing.assert_allclose(answer, model.transform(frame).to_numpy(float, na_value=np.nan))
 
 
 def test_what_was_written_down_is_tried_on_numbers(monkeypatch, tmp_path):

@@ -255,7 +255,12 @@ def _smaller(numbers: Var, others: Var) -> Var:
 
 
 def _hypot(numbers: Var, others: Var) -> Var:
-    return op.sqrt(plus(_square(numbers), _square(others)))
+    """Of numbers whose squares run over, by a power of two less or more."""
+    size = op.max([op.abs(numbers), op.abs(others)])
+    scale = choose(greater(size, 1e150), 2.0**-600, choose(less(size, 1e-150), 2.0**600, 1.0))
+    squares = plus(_square(times(numbers, scale)), _square(times(others, scale)))
+    endless = op.or_(op.isinf(numbers), op.isinf(others))
+    return choose(endless, np.inf, over(op.sqrt(squares), scale))
 
 
 def _unequal(numbers: Var, others: Var) -> Var:

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def function(
     copied = estimator.func in COPIES and not estimator.kw_args
     if estimator.func is None or copied:
         return Answer(table=columns)
-    received = columns.rows()
+    received = columns.array() if estimator.validate else columns.rows()
     if any(at.time_of(part) or dtype_of(part) == STRING for part in columns.parts):
         return Answer(table=_of_columns(estimator, columns, received, at))
     rows = columns.matrix(np.float64)
@@ -299,7 +300,8 @@ def _prove(
     ]
     eps = float(max((np.finfo(dtype).eps for dtype in floats), default=np.finfo(np.float64).eps))
     with OnnxModel(proto.SerializeToString(), signature_of(proto)) as model:
-        for rows in _batches(received, sorted(world.numbers)):
+        counted = (_repeated(received, count) for count in world.counts())
+        for rows in chain(_batches(received, sorted(world.numbers)), counted):
             with _quiet():
                 truth, failure = _attempt(asked, rows.copy(), options)
             if failure is not None:  # as integers do that are asked about what is missing

@@ -36,8 +36,10 @@ from modelkit.convert.estimators.stand_ins import (
     is_bool,
     is_frame,
     is_pandas,
+    kind_of_values,
     made_of,
     numbers_of,
+    one_by_one,
     pandas,
     plain,
     put,
@@ -68,7 +70,7 @@ MOVING = (
 )  # fmt: skip
 MOVING_METHODS = (
     "add_prefix", "add_suffix", "copy", "drop", "filter", "flatten", "get", "ravel", "reindex", "rename", "repeat",
-    "reset_index", "reshape", "select_dtypes", "set_axis", "squeeze", "swapaxes", "take", "to_frame", "to_numpy",
+    "reset_index", "reshape", "set_axis", "squeeze", "swapaxes", "take", "to_frame", "to_numpy",
     "toarray", "todense", "transpose",
 )  # fmt: skip
 OPERATORS = {
@@ -173,6 +175,8 @@ def _operator(function: Any, *, turned: bool = False) -> Callable[..., Any]:
     def method(symbol: Any, other: Any, axis: Any = "columns", **named: Any) -> Any:
         if named:
             stop(f"{function.__name__} with options")
+        if kind_of_values(symbol.like):  # of times or texts
+            return function(other, symbol) if turned else function(symbol, other)
         upright = is_frame(symbol) and axis in (0, "index", "rows")
 
         def ask(rows: Any, others: Any) -> Any:
@@ -228,10 +232,11 @@ def _mask_method(symbol: Any, condition: Any, other: Any = np.nan) -> Any:
 
 @follows(np.select)
 def _select(conditions: Any, choices: Any, default: Any = 0) -> Any:
-    found = default
+    like = np.select(*real((conditions, choices, default)))
+    found = np.asarray(default, like.dtype)
     for condition, choice in reversed(list(zip(conditions, choices, strict=True))):
         found = np.where(condition, choice, found)
-    return _as(np.select(*real((conditions, choices, default))), found)
+    return _as(like, found)
 
 
 def _as(like: Any, found: Any) -> Any:
@@ -379,7 +384,7 @@ def _replace(symbol: Any, old: Any, *new: Any) -> Any:
 @follows(methods="map")
 def _map(symbol: Any, change: Any, **named: Any) -> Any:
     if callable(change) and not named:
-        return _as(symbol.like.map(change), change(symbol))
+        return _as(symbol.like.map(change), one_by_one(change, symbol))
     if not isinstance(change, dict) or named or is_bool(symbol.like):
         stop("map by other than a dict of numbers")
     return _as(symbol.like.map(change), _looked_up(symbol, change, np.nan))
@@ -443,6 +448,11 @@ def _assign(symbol: Any, **columns: Any) -> Any:
     return found
 
 
+@follows(methods="select_dtypes")
+def _select_dtypes(symbol: Any, *args: Any, **named: Any) -> Any:
+    return symbol[list(symbol.like.select_dtypes(*args, **named).columns)]
+
+
 @follows(methods="insert")
 def _insert(symbol: Any, place: int, name: Any, value: Any) -> None:
     order = [*symbol.like.columns]
@@ -480,8 +490,10 @@ def _apply(symbol: Any, function: Any, axis: Any = 0, **named: Any) -> Any:
             plain(function(symbol.iloc[:, place], **named)) for place in range(symbol.like.shape[1])
         ]
         found = np.column_stack(columns)
-    else:
+    elif is_frame(symbol):
         found = function(symbol, **named)
+    else:
+        found = one_by_one(function, symbol, **named)
     if not isinstance(found, Symbol):
         stop("apply with a function that gives other than columns")
     return _as(like, found)
@@ -652,7 +664,7 @@ def _of_rows(name: str, function: Any = None, *, known: bool = False) -> Callabl
         make = table[key]
         if key == "var":
             make = partial(
-                make, ddof=named.get("ddof", 1 if is_pandas(symbol) and not known else 0)
+                make, ddof=named.get("ddof", 1 if is_pandas(symbol) and function is None else 0)
             )
         found = _reduced(make, symbol, axis)
         if function is None:
@@ -867,6 +879,7 @@ def always(like: Any) -> Any:
 for filling in (np.zeros_like, np.ones_like, np.full_like):
     FUNCTIONS[filling] = _filled_like(filling)
 FUNCTIONS[np.empty_like] = FUNCTIONS[np.zeros_like]
+FUNCTIONS[np.amax], FUNCTIONS[np.amin] = FUNCTIONS[np.max], FUNCTIONS[np.min]
 METHODS["product"] = METHODS["prod"]
 METHODS["transform"] = METHODS["apply"]
 FUNCTIONS[np.count_nonzero] = lambda rows, axis=None, **named: np.sum(rows != 0, axis=axis, **named)

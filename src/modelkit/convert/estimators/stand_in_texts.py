@@ -121,6 +121,17 @@ def _replace(symbol: Any, old: Any, *new: Any) -> Symbol:
     return made_of(op.where(kept, _texts(symbol), found), symbol.like.replace(old, *new))
 
 
+def _where(symbol: Any, condition: Any, other: Any) -> Symbol:
+    """Texts where a condition holds, and another text elsewhere."""
+    like = symbol.like.where(condition.like, other.like if isinstance(other, Symbol) else other)
+    holds = tensor_of(condition.cells, np.bool_)
+    return made_of(op.where(holds, _texts(symbol), _operand(other)), like)
+
+
+def _mask(symbol: Any, condition: Any, other: Any) -> Symbol:
+    return _where(symbol, ~condition, other)
+
+
 def _astype(symbol: Any, dtype: Any, **_: Any) -> Symbol:
     """Texts as such, of which pandas keeps missing ones apart."""
     like = symbol.like.astype(dtype)
@@ -155,10 +166,12 @@ BY_KIND["O"] = {
     "isna": _isna,
     "isnull": _isna,
     "map": _map,
+    "mask": _mask,
     "notna": _notna,
     "notnull": _notna,
     "replace": _replace,
     "ufunc": _ufunc,
+    "where": _where,
 }
 PROPERTIES["str"] = Letters
 
@@ -167,7 +180,7 @@ def _of_each_column(name: str) -> Any:
     """A method of a frame of several kinds of columns: that of each."""
 
     def method(symbol: Any, *args: Any, **named: Any) -> Any:
-        if args and isinstance(args[0], dict):
+        if args and isinstance(args[0], dict) and name == "fillna":  # one for each column
             return METHODS[name](symbol, *args, **named)
         like = getattr(symbol.like, name)(*args, **named)
         places = range(symbol.like.shape[1])

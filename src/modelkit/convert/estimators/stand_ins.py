@@ -48,14 +48,15 @@ class Trace:
     """A function that is being followed: the rows it is given, and what it could not do.
 
     `count` is how many rows the stand-ins' `like` have: no other axis is as long. `codes` are those
-    of the function, and of others of the user's that it calls. `made` is what is written down once,
-    by the cell that it is of. `compared` are the tensors of which it asks on which side of a value
-    their numbers are, by key.
+    of the function, and of others of the user's that it calls. With `one_by_one`, what runs is given
+    numbers of Python. `made` is what is written down once, by the cell that it is of. `compared` are
+    the tensors of which it asks on which side of a value their numbers are, by key.
     """
 
     rows: Block
     count: int
     codes: Collection[Any] = ()
+    one_by_one: bool = False
     stops: list[ConversionError] = field(default_factory=list)
     made: dict[Any, Any] = field(default_factory=dict)
     compared: dict[Any, Var] = field(default_factory=dict)
@@ -133,15 +134,20 @@ class Symbol(NDArrayOperatorsMixin):
             return getattr(self.like, name)
         own = BY_KIND.get(kind_of_values(self.like), {})
         if name in own:
-            return partial(own[name], self)
+            return partial(self._called, own[name])
         if name in PROPERTIES:
             return PROPERTIES[name](self)
         if name in METHODS:
-            made = METHODS[name]
-            return lambda *args, **named: made(self, *args, **named)
+            return partial(self._called, METHODS[name])
         if name in getattr(self.like, "columns", ()):
             return self[name]
         return stop(f"{kind_of(self)}.{name}")
+
+    def _called(
+        self, made: Callable[..., Any], *args: Any, inplace: bool = False, **named: Any
+    ) -> Any:
+        found = made(self, *args, **named)
+        return self.become(found) if inplace else found
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "columns":
@@ -158,6 +164,8 @@ class Symbol(NDArrayOperatorsMixin):
         self.become(rearranged(lambda frame: frame.drop(columns=[name]), self))
 
     def __round__(self, decimals: int = 0) -> Any:
+        if decimals and _TRACE.get().one_by_one:
+            stop("Python's round, which is not pandas': write column.round(decimals)")
         return np.round(self, decimals)
 
     def __array_ufunc__(
@@ -305,6 +313,16 @@ def compared(value: Any) -> Any:
         tensors = [cell[0].tensor for cell in value.cells if isinstance(cell, tuple)]
         _TRACE.get().compared.update({key_of(each): each for each in tensors})
     return value
+
+
+def one_by_one(function: Callable[..., Any], symbol: Any, **named: Any) -> Any:
+    """What a function of numbers of Python gives for all of a column at once."""
+    trace = _TRACE.get()
+    trace.one_by_one = True
+    try:
+        return function(symbol, **named)
+    finally:
+        trace.one_by_one = False
 
 
 def kept_once(symbol: Symbol, make: Callable[[], Any]) -> Any:

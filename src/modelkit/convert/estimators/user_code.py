@@ -31,7 +31,14 @@ import numpy as np
 
 from modelkit.convert.estimators.stand_in_functions import always, cut
 from modelkit.convert.estimators.stand_in_times import refuse_today
-from modelkit.convert.estimators.stand_ins import Symbol, kind_of_values, rearranged, replaced, stop
+from modelkit.convert.estimators.stand_ins import (
+    Symbol,
+    is_pandas,
+    kind_of_values,
+    rearranged,
+    replaced,
+    stop,
+)
 
 CHANGING = (time, random, secrets, uuid, np.random)
 CHANGING_NAMES = tuple(module.__name__ for module in CHANGING)
@@ -49,6 +56,8 @@ LIBRARIES = {
     *sys.stdlib_module_names, "catboost", "dateutil", "joblib", "lightgbm", "loguru", "modelkit", "numpy", "pandas",
     "polars", "pyarrow", "pytz", "scipy", "sklearn", "structlog", "torch", "tqdm", "xgboost",
 }  # fmt: skip
+COUNTING = {"len", "shape", "size", "index"}
+MOST_ROWS = 10_000  # that a function is tried on
 FEW = 256  # values of a table whose numbers are tried
 FROZEN = "would be the same for ever in a graph; pass it as a column of the rows"
 
@@ -152,11 +161,12 @@ def _filled(function: Any) -> Callable[..., Any]:
 
 def _by_method(function: Any, name: str) -> Callable[..., Any]:
     def followed(value: Any, *args: Any, **named: Any) -> Any:
-        return (
-            getattr(value, name)(*args, **named)
-            if isinstance(value, Symbol)
-            else function(value, *args, **named)
-        )
+        if not isinstance(value, Symbol):
+            return function(value, *args, **named)
+        if is_pandas(value):
+            return getattr(value, name)(*args, **named)
+        gaps: Any = np.isnan(value)
+        return gaps if name.startswith("is") else ~gaps
 
     return followed
 
@@ -292,6 +302,14 @@ class World:
                 self.note(each)
         elif isinstance(value, int | float | np.number) and abs(float(value)) < np.inf:
             self.numbers.add(float(value))
+
+    def counts(self) -> list[int]:
+        """How many rows code may take for few or many, if it counts them."""
+        names = {name for code in self.codes for name in code.co_names}
+        if not names & COUNTING:
+            return []
+        near = [number + step for number in self.numbers for step in (-1, 0, 1)]
+        return sorted({int(count) for count in near if 0 < count <= MOST_ROWS and count % 1 == 0})
 
     def _anew(self, function: types.FunctionType) -> None:
         code = function.__code__
