@@ -400,6 +400,21 @@ def test_penguins_through_every_imputer_at_once(tmp_path):
     agree(fitted, example, (gone, gone[:1]), tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("imputer", [IterativeImputer(max_iter=2), KNNImputer()])
+def test_thresholds_behind_imputers_are_those_of_what_is_given(imputer, tmp_path):
+    rows = load_diabetes(scaled=False).data
+    target = rows[:, 2] + rows[:, 3] > 120
+    rows = np.where(np.random.default_rng(0).random(rows.shape) < 0.05, NAN, rows)
+    trees = HistGradientBoostingClassifier(max_iter=4)
+    fitted = make_pipeline(imputer, trees).fit(rows[:300], target[:300])
+    beside = np.repeat(rows[300:], 3, axis=0)
+    thresholds = trees._bin_mapper.bin_thresholds_[2]
+    held = np.resize(thresholds, len(beside))
+    beside[:, 2] = np.nextafter(held, np.resize([-np.inf, np.inf], len(beside)))
+    agree(fitted, rows[:300], (rows[300:], beside), tmp_path, rtol=1e-9)
+
+
 def test_diabetes_through_neighbours(tmp_path):
     rows = load_diabetes(scaled=False).data
     rows = np.where(np.random.default_rng(0).random(rows.shape) < 0.1, NAN, rows)

@@ -18,6 +18,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.tree import DecisionTreeRegressor
 
 from modelkit.convert.estimators import elementary
 from modelkit.convert.sklearn import from_sklearn
@@ -96,13 +97,13 @@ class Clocks:
         return time.time() // 3600
 
 
-CLOCKS = Clocks()
+WATCH = Clocks()
 BY_NAME = {"now": [time.time]}
 
 
 @lru_cache
 def day():
-    return CLOCKS.today
+    return WATCH.today
 
 
 @lru_cache
@@ -209,6 +210,7 @@ WRITTEN = {
     "angles": lambda x: np.c_[
         np.arctan(x),
         np.arctan2(x[:, 0], x[:, 1]),
+        np.hypot(x[:, 0], x[:, 1]),
         np.arcsin(np.clip(x / 9, -1, 1)),
         np.arccos(np.clip(x / 9, -1, 1)),
     ],
@@ -318,15 +320,21 @@ REFUSED = {
     "the day, elsewhere": (lambda x: year() - x, "datetime.now, which would be"),
     "the environment": (lambda x: x * int(os.environ.get("K", "1")), "would be the same for ever"),
     "an object's clock": (Aged(3), "datetime.now, which would be"),
-    "a clock by default, called": (lambda x, clock=time.time: x - clock(), "time.time, which would be"),
+    "a clock by default, called": (
+        lambda x, clock=time.time: x - clock(),
+        "time.time, which would be",
+    ),
     "a day by default": (
         lambda x, *, day=dt.date.today: x - day().year,
         "date.today, which would be",
     ),
-    "a clock in a list in a table": (lambda x: x - BY_NAME["now"][0](), "time.time, which would be"),
-    "a property": (lambda x: x - CLOCKS.today, "date.today, which would be"),
-    "an attribute": (lambda x: x - CLOCKS.by(), "time.time, which would be"),
-    "an object with slots": (lambda x: x - CLOCKS.hour(), "time.time, which would be"),
+    "a clock in a list in a table": (
+        lambda x: x - BY_NAME["now"][0](),
+        "time.time, which would be",
+    ),
+    "a property": (lambda x: x - WATCH.today, "date.today, which would be"),
+    "an attribute": (lambda x: x - WATCH.by(), "time.time, which would be"),
+    "an object with slots": (lambda x: x - WATCH.hour(), "time.time, which would be"),
     "a kept day": (lambda x: x - day(), "date.today, which would be"),
     "a clock within a library's": (
         lambda x: x - next(map(time.gmtime, [None])).tm_yday,
@@ -418,6 +426,25 @@ def test_functions_of_frames(name, tmp_path):
     example = pd.DataFrame(EXAMPLE, columns=list("abc"))
     fresh = pd.DataFrame(FRESH, columns=list("abc"))
     assert_same(FunctionTransformer(OF_FRAMES[name]), tmp_path, example, fresh)
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_functions_of_integers_beside_truth_values(gaps, tmp_path):
+    rows = pd.DataFrame(RNG.integers(-9, 9, (160, 2)), columns=list("ab")).assign(c=True)
+    rows.loc[::3, "c"] = False
+    summed = ["a", "b"] if gaps else ["b", "c"]
+    if gaps:
+        rows = rows.astype({"a": "Int64", "c": "boolean"}).mask(RNG.random(rows.shape) < 0.1)
+    added = FunctionTransformer(
+        lambda f: f.assign(
+            d=f["a"] / (1 + f["b"] ** 2),
+            m=f["a"] % 3,
+            s=f[summed].sum(axis=1),
+            t=f[summed].max(axis=1),
+        )
+    )
+    model = make_pipeline(added, SimpleImputer()).fit(rows[:120])
+    assert_same(model, tmp_path, rows[:120], rows[120:])
 
 
 def new_column(frame):
@@ -545,6 +572,28 @@ def test_what_was_written_down_is_tried_on_numbers(monkeypatch, tmp_path):
     monkeypatch.setitem(elementary.UNARY, "sin", elementary.UNARY["cos"])
     with pytest.raises(ConversionError, match="other values than the function itself"):
         served(FunctionTransformer(np.sin).fit(EXAMPLE), EXAMPLE, tmp_path)
+
+
+OF_VECTORS = {
+    "of a frame": (lambda s: np.log1p(s.abs()).to_frame(), "a"),
+    "by its place": (lambda s: pd.DataFrame({"s": np.sin(s), "c": np.cos(s)}), 2),
+    "with gaps": (lambda s: s.fillna(0).to_frame(), "whole"),
+    "of an array": (lambda s: np.column_stack([np.sin(s), s > 0]), 1),
+}
+
+
+@pytest.mark.parametrize("name", OF_VECTORS)
+def test_functions_of_the_one_column_that_a_part_is_given(name, tmp_path):
+    body, column = OF_VECTORS[name]
+    example = pd.DataFrame(EXAMPLE, columns=list("abc"))
+    example["whole"] = pd.Series(np.arange(len(example)) % 5).astype("Int64")
+    if name == "of an array":
+        example = EXAMPLE
+    columns = make_column_transformer((FunctionTransformer(body), column), ("passthrough", [0]))
+    model = make_pipeline(columns, DecisionTreeRegressor(random_state=0))
+    model.fit(example, np.arange(len(example)) % 7)
+    _, package = saved(model, example, tmp_path)
+    np.testing.assert_array_equal(package.predict(example), model.predict(example))
 
 
 INSTALLED = """

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
-from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
+from sklearn.ensemble import (
+    BaggingClassifier,
+    StackingClassifier,
+    StackingRegressor,
+    VotingClassifier,
+)
 from sklearn.impute import KNNImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import (
     KNeighborsClassifier,
@@ -221,3 +226,12 @@ def test_rows_at_the_radius_are_within_it(name, algorithm, weights, tmp_path):
             found = model.predict(X[1::2])
             expected = choosing(fitted).predict(X[1::2])
             np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_neighbors_within_a_radius_in_a_stack(tmp_path):
+    X, y = DATA["iris"]
+    inner = [("within", RadiusNeighborsRegressor(2.0)), ("line", LinearRegression())]
+    model = StackingRegressor(inner, LinearRegression(), cv=2).fit(X, y)
+    _, package = saved(model, X, tmp_path)
+    np.testing.assert_allclose(package.predict(X), model.predict(X), rtol=1e-12)

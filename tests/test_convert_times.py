@@ -7,6 +7,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from helpers.packages import saved
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
@@ -328,3 +329,30 @@ def test_letters_are_refused_with_what_to_do(tmp_path):
     )
     with pytest.raises(ConversionError, match=r"str\.upper: do it before fit"):
         saved(upper.fit(cities(ROWS)), cities(ROWS), tmp_path)
+
+
+class Age(TransformerMixin, BaseEstimator):
+    def fit(self, X, y=None):
+        self.last_ = X["at"].max()
+        return self
+
+    def transform(self, X):
+        return (self.last_ - X["at"]).dt.days.to_frame()
+
+
+def test_a_part_may_be_given_times_as_a_vector_or_say_by_converters_what_it_takes_of_them(tmp_path):
+    hour = FunctionTransformer(lambda times: times.dt.hour.to_frame())
+    columns = make_column_transformer((hour, "at"), (Age(), ["at"]), ("passthrough", ["x"]))
+    model = make_pipeline(columns, LinearRegression()).fit(example(), RNG.normal(size=ROWS))
+    by = {Age: lambda step: FunctionTransformer(step.transform)}
+    _, package = saved(model, example(), tmp_path, converters=by)
+    fresh = example()
+    np.testing.assert_allclose(package.predict(fresh), model.predict(fresh), rtol=1e-9)
+    for wrong, reason in (
+        ([Age], "converters= is a dict from classes"),
+        ({"Age": by[Age]}, "converters= is a dict from classes"),
+        ({Age: lambda _: StandardScaler()}, "a StandardScaler that is not fitted"),
+        ({Age: lambda step: step}, "gives a Age; let it give"),
+    ):
+        with pytest.raises(ConversionError, match=reason):
+            saved(model, example(), tmp_path, converters=wrong)

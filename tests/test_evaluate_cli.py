@@ -90,7 +90,7 @@ def test_it_is_printed_written_and_attached(folder, tmp_path, capsys):
         (["--label", "lable"], "no column 'lable'; there are a, b, truth"),
         (["--label", "region"], "'north', 'south' in 150 rows"),
         (["--label", "truth"], "unexpected column 'weight'"),
-        (["--label", "truth", "--weight", "region"], "'south', which is no number"),
+        (["--label", "truth", "--weight", "region"], "'south', which is not a number"),
         (
             ["--label", "truth", "--extra", "ignore", "--clusters", "client"],
             "names the column 'client'",

@@ -13,13 +13,14 @@ from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     RandomForestClassifier,
     StackingClassifier,
+    StackingRegressor,
     VotingClassifier,
 )
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import VarianceThreshold
 from sklearn.impute import SimpleImputer
 from sklearn.kernel_approximation import AdditiveChi2Sampler
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.linear_model import LogisticRegression, PoissonRegressor, RidgeClassifier
 from sklearn.naive_bayes import CategoricalNB, GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -31,7 +32,7 @@ from sklearn.preprocessing import (
     PowerTransformer,
     StandardScaler,
 )
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 import modelkit as mk
 from modelkit.batching.isolation import attempt
@@ -225,6 +226,7 @@ def zones(*steps):
 hard = VotingClassifier([("a", LogisticRegression()), ("b", RidgeClassifier())])
 tree = DecisionTreeClassifier(max_depth=2)
 stack = StackingClassifier([("a", LogisticRegression()), ("b", tree)], passthrough=True, cv=2)
+rates = StackingRegressor([("a", PoissonRegressor())], DecisionTreeRegressor(max_depth=2), cv=2)
 gaps = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
 counted = make_column_transformer((VarianceThreshold(), ["zone"]))
 REFUSING = {
@@ -235,6 +237,7 @@ REFUSING = {
     "log, selection": (make_pipeline(numbers(logs), VarianceThreshold()), GaussianNB(), [ZERO_PAY]),
     "ratio": (numbers(ratio), KNeighborsClassifier(3), [ZERO_DEBT]),
     "ratio, stack": (numbers(ratio), stack, [ZERO_DEBT]),
+    "rate, stack": (numbers("passthrough"), rates, [(1e9, 1.0, 1)]),
     "cube, tree": (numbers(PolynomialFeatures(3)), DecisionTreeClassifier(max_depth=3), [(1e30, 1.0, 1)]),
     "box-cox": (numbers(PowerTransformer("box-cox")), LogisticRegression(), [ZERO_PAY, NEGATIVE]),
     "parts": (numbers(NMF(2, max_iter=50)), LogisticRegression(), [NEGATIVE]),
@@ -310,7 +313,7 @@ def test_who_shares_a_batch_with_a_refused_row_is_answered_and_the_web_says_422(
     with Client(mk.App({"loans": meter})) as client:
         answer = client.post("/models/loans/predict", json={"rows": bad.to_dict("records")})
     assert answer.status == 422
-    assert "LogisticRegression refuses what the steps before it make" in answer.body.decode()
+    assert "LogisticRegression refuses this row: an earlier step made NaN" in answer.body.decode()
     assert meter.totals().calls["signature"] == 1
 
 

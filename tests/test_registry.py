@@ -20,6 +20,8 @@ from sklearn.linear_model import LogisticRegression
 import modelkit as mk
 from modelkit.errors import Conflict, IntegrityError, NotFound, PackageError, RegistryError
 from modelkit.registry.log import KEPT_EVERY, State, check_expected, read_entry, write_entry
+from modelkit.registry.store import open_store
+from modelkit.registry.versions import Versions
 
 VERSIONS = ("1.0.0", "1.1.0", "2.0.0")
 
@@ -262,6 +264,14 @@ def test_a_long_log_is_opened_in_a_few_reads(registry):
     cold._store.asked = 0
     assert cold.generation("churn") == registry.generation("churn")
     assert cold._store.asked == 1  # news cost one look
+
+
+def test_all_versions_are_known_by_one_file_each(registry):
+    store = Counting(open_store(registry.url))
+    assert sorted(Versions(store).all("churn"), key=str) == sorted(
+        registry.versions("churn"), key=str
+    )
+    assert store.asked == 1 + len(VERSIONS)  # their names, and each
 
 
 def test_threads_of_one_registry_lose_nothing(registry):

@@ -246,6 +246,7 @@ def test_versions_of_the_digests_that_are_trusted_are_followed_and_no_other(regi
     with pytest.raises(IntegrityError, match=f"churn k has digest {second}, which is not among"):
         rollout.refresh()
     assert (heard[0].version, served(rollout), rollout.under_way) == ("k", "j", False)
+    assert f"churn k has digest {second}" in rollout.last_failure
     champion(registry, "2", "j")  # nor a graph that is not in the list
     with pytest.raises(IntegrityError, match="churn 2 has digest"):
         rollout.refresh()

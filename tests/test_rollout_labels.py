@@ -287,7 +287,7 @@ def test_the_command_line_posts_what_services_add_up(registry, tmp_path, capsys)
     losses.write_text("key,loss\nk0,2\n")
     assert post("--csv", str(losses))[0] == 1
     losses.write_text("key,loss\nk0,\n")
-    assert "line 2: the loss '' is no number" in post("--csv", str(losses))[1]
+    assert "line 2: the loss '' is not a number" in post("--csv", str(losses))[1]
     losses.write_text("customer,loss\nk0,1\n")
     assert "needs key and loss once each" in post("--csv", str(losses))[1]
     losses.write_text("key,version,loss\nk0,1\n")

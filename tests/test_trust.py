@@ -309,7 +309,7 @@ def test_a_joblib_package_needs_a_digest_and_a_word(joblib_mk):
 @pytest.mark.parametrize(
     ("digest", "error", "words"),
     [
-        ([], IntegrityError, "not the absent one that was asked for"),
+        ([], IntegrityError, "not one of none that were asked for"),
         (["0" * 64], IntegrityError, f"not the {'0' * 64} that was asked for"),
         (["0" * 64, "1" * 64], IntegrityError, "not one of the 2 that were asked for"),
         ([b"0" * 64], TypeError, "digest is a text of 64"),

@@ -258,7 +258,7 @@ def test_columns_may_be_tensors_of_their_own():
     assert np.isnan(feeds["rooms"][0, 0])
     for place, bad, why in (
         (9, tensor("seen", "BYTES", [2, 1], ["2026-01-31Z", "x"]), "without a time zone"),
-        (10, tensor("due", "BYTES", [2, 1], ["2026-13-31Z", None]), "no time that there is"),
+        (10, tensor("due", "BYTES", [2, 1], ["2026-13-31Z", None]), "a time that does not exist"),
         (10, tensor("due", "BYTES", [2, 1], ["now", None]), "with a time zone"),
         (8, tensor("any", "BYTES", [2, 1], ["3", "x"]), "the JSON of a value.*in row 1"),
         (11, tensor("took", "FP64", [2, 1], [0.1234567891, None]), "nine decimal places"),

@@ -115,5 +115,6 @@ def _unlike(
     zoned: bool = False,
 ) -> str:
     zone = "" if target.kind != POINT else f" {'with' if zoned else 'without'} a time zone"
-    parse = f"; texts and dates are parsed with {PARSERS[target.kind]}"
-    return f"{what} where {EXPECTED[target.kind]}{zone} are expected{parse}"
+    local = "" if zoned or target.kind != POINT else ", and drop a time zone with tz_localize(None)"
+    parse = f"; make them of texts with {PARSERS[target.kind]}"
+    return f"{what} where {EXPECTED[target.kind]}{zone} are expected{parse}{local}"

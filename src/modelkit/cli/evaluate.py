@@ -150,5 +150,5 @@ def _numbers(
 ) -> list[Any]:
     for row, value in enumerate(values):
         if not _is_number(value):
-            raise EvaluationError(f"{what}: row {row} holds {value!r:.40}, which is no number")
+            raise EvaluationError(f"{what}: row {row} holds {value!r:.40}, which is not a number")
     return [float(value) for value in values]

@@ -158,5 +158,5 @@ def _number(what: str, text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < inf:
-        raise UsageError(f"--{what}: {text!r} is no number of at least 0")
+        raise UsageError(f"--{what}: {text!r} is not a number of at least 0")
     return value

@@ -35,7 +35,9 @@ def between(low: float, high: float) -> Callable[[str], float]:
         except ValueError:
             value = high
         if not low < value < high:
-            raise argparse.ArgumentTypeError(f"{text!r} is no number between {low:g} and {high:g}")
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a number between {low:g} and {high:g}"
+            )
         return value
 
     return read

@@ -11,11 +11,13 @@ from typing import Any
 import modelkit as mk
 from modelkit import fields
 from modelkit.cli.printed import Printed, UsageError, add_command, read_text
-from modelkit.errors import NotFound, RegistryError
+from modelkit.errors import RegistryError
 from modelkit.html import printable, some
 from modelkit.registry.log import Alias
 from modelkit.registry.places import nothing_there
 from modelkit.registry.releases import Release
+from modelkit.registry.store import open_store
+from modelkit.registry.versions import Versions
 
 NONE = "none"  # what stands for an alias that there was not
 
@@ -76,14 +78,16 @@ def run_list(args: argparse.Namespace) -> Printed:
         return _list_versions(args, registry)
     plain = {}
     lines = []
-    names = registry.names()
+    versions = Versions(open_store(args.registry))
+    names = versions.names()
     if not names:
         raise RegistryError(nothing_there(registry.url))
     for name in names:
         aliases = {alias: now.version for alias, now in registry.aliases(name).items()}
         plain[name] = aliases
         told = ", ".join(f"{alias} {version}" for alias, version in aliases.items())
-        lines.append(f"{name}: {told or 'no alias'}; versions {_versions(registry, name)}")
+        listed = some(versions.of(name)) or "none"
+        lines.append(f"{name}: {told or 'no alias'}; versions {listed}")
     return _printed(args, plain, lines)
 
 
@@ -100,13 +104,6 @@ def _list_versions(args: argparse.Namespace, registry: mk.Registry) -> Printed:
         plain.append({**fields.write_object(release), "aliases": named, "retired": retired})
         lines.append(f"{release}{''.join(f'; {mark}' for mark in marks)}")
     return _printed(args, plain, lines)
-
-
-def _versions(registry: mk.Registry, name: str) -> str:
-    try:
-        return some([release.version for release in registry.versions(name)])
-    except NotFound:  # they were removed, and the others are listed all the same
-        return "none"
 
 
 def _naming(aliases: Mapping[str, Alias], release: Release) -> list[str]:

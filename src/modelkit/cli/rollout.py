@@ -173,7 +173,7 @@ def _outcome(header: list[str], row: list[str], where: str) -> tuple[str, float]
     try:
         return record["key"], float(record["loss"])
     except ValueError:
-        raise ModelkitError(f"{where}: the loss {record['loss']!r} is no number") from None
+        raise ModelkitError(f"{where}: the loss {record['loss']!r} is not a number") from None
 
 
 def run_decide(args: argparse.Namespace) -> Printed:
@@ -232,14 +232,14 @@ def _guard(text: str) -> mk.Guard:
         try:
             values[field] = float(number)
         except ValueError:
-            raise ModelkitError(f"--guard {text!r}: {number!r} is no number") from None
+            raise ModelkitError(f"--guard {text!r}: {number!r} is not a number") from None
     return mk.Guard(name, **values)
 
 
 def _seconds(text: str) -> float:
     found = SPAN.fullmatch(text)
     if found is None:
-        raise ModelkitError(f"{text!r} is no time; write 600, 10m, 24h or 7d")
+        raise ModelkitError(f"{text!r} is not a time; write 600, 10m, 24h or 7d")
     return float(found[1]) * SPANS[found[2]]
 
 

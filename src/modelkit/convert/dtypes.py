@@ -22,6 +22,7 @@ ADVICE = {
     "integer": "make it one of numbers before fit: astype('Int64'), or float where there are gaps",
     "floating": "make it one of numbers before fit: astype(float)",
     "mixed-integer-float": "make it one of numbers before fit: astype(float)",
+    "date": "make it one of times before fit: pandas.to_datetime",
     "decimal": "make it one of numbers before fit: astype(float)",
 }
 OTHER_ADVICE = (

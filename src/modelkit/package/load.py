@@ -145,8 +145,9 @@ def check_digest(
     `source` is where the package was read, for the message.
     """
     if digest is not None and manifest.digest not in plain_digests(digest):
-        one, *more = [digest] if isinstance(digest, str) else digest or ["absent one"]
+        one, *more = [digest] if isinstance(digest, str) else digest or [""]
         asked = f"one of the {1 + len(more)} that were" if more else f"the {one} that was"
+        asked = asked if one else "one of none that were"
         raise IntegrityError(
             f"{_called(source)} has digest {manifest.digest}, not {asked} asked for: it was "
             f"changed, or is another one. It says that it is {manifest.name} "

@@ -146,6 +146,13 @@ def _prove(
         raise ConversionError(
             f"{name} is a class, and no model: make one, fit it, and save that", step=name
         )
+    if not all(isinstance(kind, type) for kind in notes.converters or {}) or not isinstance(
+        notes.converters, Mapping | None
+    ):
+        raise ConversionError(
+            "converters= is a dict from classes to functions of their fitted objects, such as {Ratio: ratio_of}; got "
+            f"{notes.converters!r:.80}"
+        )
     if notes.converters is not None and (format != "onnx" or not is_estimator(model)):
         raise ConversionError(
             "converters= says what classes of estimators compute, and is for estimators with format='onnx'; "

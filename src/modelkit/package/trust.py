@@ -37,10 +37,10 @@ def check_allow(allow: object) -> frozenset[str]:
 def check_trusted(digest: object, allowed: Collection[str]) -> None:
     """Raise UntrustedError unless the caller has pinned a joblib package and allowed it."""
     missing = []
-    if digest is None:
-        missing.append("digest='sha256:...', as whoever made the package tells it to you")
     if JOBLIB not in allowed:
         missing.append("allow={'joblib'}")
+    if digest is None:
+        missing.append("digest='sha256:...', which whoever made the package gives you")
     if missing:
         raise UntrustedError(
             "this is a joblib package: opening it runs whatever code its author put into it, with "

@@ -191,7 +191,7 @@ class Registry:
 
     def versions(self, name: str) -> tuple[Release, ...]:
         """Every version of a model, the first registered first. Raises NotFound without one."""
-        found = [self.release(name, version) for version in self._versions.of(name)]
+        found = self._versions.all(name)
         if not found:
             names = self.names()
             there = f"{self.url} has no model {name!r}; it has: {html.some(names)}"

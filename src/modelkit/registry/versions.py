@@ -41,14 +41,25 @@ class Versions:
         found = [file.removesuffix(".json") for file in files if file.endswith(".json")]
         return [version for version in found if VERSION_PATTERN.fullmatch(version)]
 
-    def read(self, name: str, version: str) -> Release | None:
-        """What is known of a version; None where there is none."""
+    def all(self, name: str) -> list[Release]:
+        """What is known of each version of a model."""
+        beside = {*self._store.folders(f"models/{name}/kept")}
+        found = (self.read(name, version, alone=version not in beside) for version in self.of(name))
+        return [release for release in found if release is not None]
+
+    def read(self, name: str, version: str, *, alone: bool = False) -> Release | None:
+        """What is known of a version; None where there is none.
+
+        A verdict may have been kept beside it later, but not where it is `alone`.
+        """
         path = _release_name(name, version)
         data = self._store.read(path)
         if data is None:
             return None
         release = read_release(data, path, name, version)
-        added = None if release.verdict else self._store.read(kept_name(name, version, VERDICT))
+        if release.verdict or alone:
+            return release
+        added = self._store.read(kept_name(name, version, VERDICT))
         return release if added is None else replace(release, verdict=record_digest(added))
 
     def add(

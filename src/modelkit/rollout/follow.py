@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, final
 
 from modelkit import forks
@@ -129,10 +129,8 @@ class Follower:
         now = self.switch.clock()
         if self._in_bucket and now < self._failed[1]:
             return
-        try:
+        with suppress(Exception):  # it is told, and reaches no caller
             self.follow()
-        except Exception as error:  # noqa: BLE001 - it is told, and reaches no caller
-            self.switch.failed(error)
 
     def follow(self) -> bool:
         """Do as the registry says; returns whether anything changed.
@@ -185,6 +183,7 @@ class Follower:
             self._failed = (generation, self.switch.clock() + int(RETRY * A_SECOND))
             told = f"{type(error).__name__}: {error}"
             emit(NotFollowed(self._name, version, told))
+            self.switch.failed(error)
             self._let_go()
             raise
         self._applied = state.generation

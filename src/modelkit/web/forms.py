@@ -37,7 +37,7 @@ def reader_of_times(*, zoned: bool) -> Callable[[Any], Any]:
         try:
             local = np.datetime64(f"{found[1]}T{found[2]}" if found[2] else found[1])
         except ValueError:
-            raise ValueError(f"{shown(text)} is no time that there is") from None
+            raise ValueError(f"{shown(text)} is a time that does not exist") from None
         return local - _offset(found[3]) if zoned else local
 
     return read_time

@@ -73,13 +73,16 @@ class Composed:
 
     def without(self, unread: Collection[str]) -> Composed:
         """The same without some of these inputs."""
+        proto = type(self.proto)()
+        proto.CopyFrom(self.proto)
         kept = [value for value in self.proto.graph.input if value.name not in unread]
-        del self.proto.graph.input[:]
-        self.proto.graph.input.extend(kept)
-        if self.texts is None:
-            return self
-        passed = tuple(name for name in self.texts.passed if name not in unread)
-        return replace(self, texts=replace(self.texts, passed=passed))
+        del proto.graph.input[:]
+        proto.graph.input.extend(kept)
+        texts = self.texts
+        if texts is not None:
+            passed = tuple(name for name in texts.passed if name not in unread)
+            texts = replace(texts, passed=passed)
+        return replace(self, proto=proto, texts=texts)
 
 
 def _read_names(graph: onnx.GraphProto) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -118,6 +119,9 @@ class Converting:
         self.terms: list[Terms] = []
         self.filled: dict[str, Var] = {}
         self.fills: list[tuple[Var, Fill]] = []
+        self.imputed: list[
+            tuple[Var, Var]
+        ] = []  # float64 that is rounded otherwise where a mask says
         self.refusals: list[tuple[Var, str]] = []
         self._closed = closed
         self._reaching: set[Any] = set()  # what may not be finite, by key
@@ -135,7 +139,10 @@ class Converting:
             if jumps(estimator):
                 self.check_exact(columns)
             convert = self._converter_of(estimator)
-            if any(map(self.time_of, columns.parts)) and not _passes_on(estimator):
+            asks_another = isinstance(convert, partial)  # as converters= says
+            if any(map(self.time_of, columns.parts)) and not (
+                asks_another or _passes_on(estimator)
+            ):
                 raise ConversionError(
                     f"{type(estimator).__name__} is given a column of times, and a graph has numbers for what a "
                     "function takes of them alone: put FunctionTransformer(lambda X: ... .dt.hour ...) before it",
@@ -169,8 +176,8 @@ class Converting:
                 for mask in masks:
                     self.refuse(
                         mask,
-                        f"{name} refuses what the steps before it make of this row: NaN, infinity or "
-                        "too large a number, as of a logarithm of 0",
+                        f"{name} refuses this row: an earlier step made NaN, infinity or too large a "
+                        "number of it (such as log(0))",
                     )
                 if finite:
                     self._checked.add(key_of(part))

@@ -80,6 +80,11 @@ def _square(numbers: Var) -> Var:
     return times(numbers, numbers)
 
 
+def _rounded_square(numbers: Var) -> Var:
+    """A square, of which `rounding` sees that other libraries round what is made of it otherwise."""
+    return op.pow(numbers, doubles(2.0))
+
+
 def _trunc(numbers: Var) -> Var:
     below = less(numbers, 0.0)
     return choose(below, op.ceil(numbers), op.floor(numbers))
@@ -175,7 +180,7 @@ def arctan(numbers: Var) -> Var:
     half = start
     for _ in range(HALVED):
         half = over(half, plus(op.sqrt(plus(times(half, half), 1.0)), 1.0))
-    square = times(half, half)
+    square = _rounded_square(half)
     series = doubles(0.0)
     for factor in reversed(ARCTAN):
         series = times(plus(series, factor), square)
@@ -255,10 +260,10 @@ def _smaller(numbers: Var, others: Var) -> Var:
 
 
 def _hypot(numbers: Var, others: Var) -> Var:
-    """Of numbers whose squares run over, by a power of two less or more."""
+    """The length of two sides: infinite where one is; squares that run over are of less by a power of two."""
     size = op.max([op.abs(numbers), op.abs(others)])
     scale = choose(greater(size, 1e150), 2.0**-600, choose(less(size, 1e-150), 2.0**600, 1.0))
-    squares = plus(_square(times(numbers, scale)), _square(times(others, scale)))
+    squares = plus(_rounded_square(times(numbers, scale)), _rounded_square(times(others, scale)))
     endless = op.or_(op.isinf(numbers), op.isinf(others))
     return choose(endless, np.inf, over(op.sqrt(squares), scale))
 

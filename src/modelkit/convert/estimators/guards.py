@@ -25,11 +25,14 @@ KINDS = (np.nan, np.inf, LARGE)
 REACHING = (
     "AdditiveChi2Sampler",
     "FunctionTransformer",
+    "GammaRegressor",
+    "PoissonRegressor",
     "PolynomialFeatures",
     "PowerTransformer",
     "RadiusNeighborsRegressor",
     "SkewedChi2Sampler",
     "TransformedTargetRegressor",
+    "TweedieRegressor",
 )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array, is_missing
+from modelkit.convert.estimators.arithmetic import choose, minus
 from modelkit.convert.estimators.categories import Beside, Sets
 from modelkit.convert.estimators.lookup import looked_up
 from modelkit.convert.estimators.rounding import beyond_rounding, rounded_columns
@@ -17,6 +18,7 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     flat,
     op,
+    width,
 )
 from modelkit.convert.estimators.trees import Tree
 
@@ -37,8 +39,10 @@ def histogram(
     known = _known_categories(estimator)
     sets = [Sets(len(values)) for values in known]
     told = _stages(estimator, sets)
-    read = _read(estimator, columns, known, sets, at)
     raised = _raised(estimator, columns, at)
+    if not known:
+        columns = _lowered(columns, raised, at)
+    read = _read(estimator, columns, known, sets, at)
     stages = []
     for output, tree, leaves in told:
         stages.append((output, read.placed(_with_thresholds(tree, raised)), leaves))
@@ -122,6 +126,32 @@ def _raised(
             moved = beyond_rounding(known, at.values_of(columns, place), side=1)
             found[feature] = dict(zip(known.tolist(), moved.tolist(), strict=True))
     return found
+
+
+def _lowered(
+    columns: Columns,
+    raised: dict[int, dict[float, float]],
+    at: Converting,
+) -> Columns:
+    """Columns whose imputed values are lowered, in place of `raised` thresholds: the others are the source's."""
+    parts = []
+    first = 0
+    for part in columns.parts:
+        places = range(first, first + width(part))
+        first += width(part)
+        missing = next((mask for made, mask in at.imputed if made is part), None)
+        if missing is not None:
+            by = [_least_raise(raised.pop(place, {})) for place in places]
+            parts.append(choose(missing, minus(part, np.array([by])), part))
+        else:
+            parts.append(part)
+    return replace(columns, parts=tuple(parts))
+
+
+def _least_raise(raised: dict[float, float]) -> float:
+    """The least by which thresholds are raised, but for those next to a value that is theirs but for rounding."""
+    by = [new - old for old, new in raised.items() if np.isfinite(old)]
+    return min((each for each in by if each >= max(by) / 4), default=0.0)
 
 
 def _with_thresholds(tree: Tree, raised: dict[int, dict[float, float]]) -> Tree:

@@ -24,6 +24,7 @@ from modelkit.convert.estimators.arithmetic import (
     times,
 )
 from modelkit.convert.estimators.impute import gaps, with_indicators
+from modelkit.convert.estimators.rounding import rounded_columns
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -51,6 +52,8 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
     held = np.flatnonzero(estimator._valid_mask).tolist()  # noqa: SLF001 - no public way
     done = _filled(estimator, rows, held) if held else rows
     table = _without_empty(estimator, done, held)
+    if table is done and not any(rounded_columns(columns)):
+        at.imputed.append((table, gaps(rows, estimator.missing_values)))
     return Answer(table=with_indicators(estimator, columns, [table], at))
 
 

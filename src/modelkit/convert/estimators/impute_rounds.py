@@ -9,6 +9,7 @@ import numpy as np
 from modelkit.convert.estimators.arithmetic import choose
 from modelkit.convert.estimators.impute import gaps, with_indicators
 from modelkit.convert.estimators.lookup import single_columns
+from modelkit.convert.estimators.rounding import rounded_columns
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -43,6 +44,8 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
         said = at.answer(step.estimator, Columns((joined(others),)))
         value = upright(cast(said.asked("prediction"), np.float64))
         table[place] = choose(missing[place], _within(estimator, place, value), table[place])
+    if not any(rounded_columns(columns)):
+        at.imputed += [pair for pair in zip(table, missing, strict=True) if pair[1] is not None]
     return Answer(table=with_indicators(estimator, columns, table, at))
 
 

@@ -66,8 +66,8 @@ def refuse_unknown(encoder: Any, columns: Columns, at: Converting) -> None:
             name = column_name(encoder, place)
             at.refuse(
                 cast(beyond, np.bool_),
-                f"{type(encoder).__name__} does not know what the steps before it make of this row "
-                f"in {name}",
+                f"{type(encoder).__name__} does not know the category that an earlier step gives "
+                f"this row in {name}",
             )
 
 

@@ -642,6 +642,12 @@ OF_KNOWN: dict[str, Callable[..., Var]] = {
 }
 
 
+def _as_numbers(symbol: Any) -> Any:
+    """A frame as numpy can have it: one of truth values beside numbers, or of gaps, is one of objects there."""
+    mixed = is_frame(symbol) and np.asarray(symbol.like).dtype == object
+    return symbol.astype(float) if mixed else symbol
+
+
 def _of_rows(name: str, function: Any = None, *, known: bool = False) -> Callable[..., Any]:
     """A function of each row, by its name; of the numbers that are not missing, as pandas has it."""
     root = name == "std"
@@ -666,7 +672,7 @@ def _of_rows(name: str, function: Any = None, *, known: bool = False) -> Callabl
             make = partial(
                 make, ddof=named.get("ddof", 1 if is_pandas(symbol) and function is None else 0)
             )
-        found = _reduced(make, symbol, axis)
+        found = _reduced(make, _as_numbers(symbol), axis)
         if function is None:
             like = getattr(symbol.like, name)(axis=axis, **named)
         else:

@@ -233,7 +233,7 @@ class Symbol(NDArrayOperatorsMixin):
         )
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
-        stop("a function that takes an array apart, and is neither numpy's nor pandas'")
+        stop("what reads the numbers of the rows one by one")
 
     def __bool__(self) -> NoReturn:  # noqa: PLE0304 - it has no truth
         stop("a branch that depends on the numbers: write numpy.where(condition, a, b)")

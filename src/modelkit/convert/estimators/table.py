@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from modelkit.cast import is_a
+from modelkit.convert.asking import check_fitted
 from modelkit.convert.estimators import (
     bayes,
     binary,
@@ -163,4 +164,12 @@ def _by_equivalent(
             "estimator of another class that answers as this one does, such as a FunctionTransformer",
             step=name,
         )
+    try:
+        check_fitted(found)
+    except ConversionError as error:
+        raise ConversionError(
+            f"the function in converters= for {name} gives a {type(found).__name__} that is not fitted; fit it there, "
+            "or give a FunctionTransformer",
+            step=name,
+        ) from error
     return at.answer(found, columns)

@@ -65,7 +65,12 @@ class Columns:
     def table(self) -> Any:
         """These rows as a frame of pandas or an array, of a sparse matrix with its zeros."""
         rows = self.rows()
-        return rows if is_a(rows, "pandas", "DataFrame") else whole_array(rows)
+        if np.ndim(rows) == 1 and hasattr(rows, "to_frame"):
+            rows = rows.to_frame()
+        if is_a(rows, "pandas", "DataFrame"):
+            return rows
+        array = whole_array(rows)
+        return array[:, None] if np.ndim(array) == 1 else array
 
     def array(self) -> Any:
         """These rows as most estimators pass them on: an array; None if not known."""

@@ -204,6 +204,8 @@ def _own_values(
     A value without a number has that of their count. Columns with too many values are left out, and
     all where the source refuses some.
     """
+    from sklearn.utils import _safe_indexing
+
     given = columns.table()
     rows = None if given is None else rows_of(given)
     if not isinstance(rows, Table):
@@ -216,9 +218,10 @@ def _own_values(
     asked = rows.repeated(np.arange(count) % len(rows)).with_columns(
         {source: np.resize(each, count) for source, each in values.items()}
     )
+    raw = asked.raw if np.ndim(columns.rows()) != 1 else _safe_indexing(asked.raw, 0, axis=1)
     try:
         with allowed_to_fail():
-            answers = np.asarray(ask(step, "transform", asked.raw), np.float64)
+            answers = np.asarray(ask(step, "transform", raw), np.float64)
     except (ConversionError, ValueError):
         return {}
     found = {}

@@ -123,7 +123,7 @@ def _moment(function: Any) -> Callable[..., Any]:
     def followed(*args: Any, **named: Any) -> Any:
         if args and isinstance(args[0], Symbol):
             if kind_of_values(args[0].like) != "M" or len(args) + len(named) > 1:
-                stop(f"{function.__name__} of what are no times yet: parse them before fit")
+                stop(f"{function.__name__} of what are not times yet: parse them before fit")
             return args[0]
         for value in (*args, *named.values()):
             for each in value if isinstance(value, list | tuple) else [value]:

@@ -108,7 +108,7 @@ def _stand_in(part: Any) -> Any:
     rule: type | None = None
     if kind.__name__ in NEIGHBORS:
         rule = _Choosing
-    elif kind.__name__ in WITHIN and part.effective_metric_ in EUCLIDEAN:
+    elif kind.__name__ in WITHIN and getattr(part, "effective_metric_", None) in EUCLIDEAN:
         rule = _ChoosingWithin
     if rule is None or not dense:
         return None
