@@ -76,13 +76,13 @@ class Clocks:
         return time.time() // 3600
 
 
-CLOCKS = Clocks()
+WATCH = Clocks()
 BY_NAME = {"now": [time.time]}
 
 
 @lru_cache
 def day():
-    return CLOCKS.today
+    return WATCH.today
 
 
 @lru_cache
@@ -294,15 +294,21 @@ REFUSED = {
     "the day, elsewhere": (lambda x: year() - x, "datetime.now, which would be"),
     "the environment": (lambda x: x * int(os.environ.get("K", "1")), "would be the same for ever"),
     "an object's clock": (Aged(3), "datetime.now, which would be"),
-    "a clock by default": (lambda x, clock=time.time: x - clock(), "time.time, which would be"),
+    "a clock by default, called": (
+        lambda x, clock=time.time: x - clock(),
+        "time.time, which would be",
+    ),
     "a day by default": (
         lambda x, *, day=dt.date.today: x - day().year,
         "date.today, which would be",
     ),
-    "a clock in a table": (lambda x: x - BY_NAME["now"][0](), "time.time, which would be"),
-    "a property": (lambda x: x - CLOCKS.today, "date.today, which would be"),
-    "an attribute": (lambda x: x - CLOCKS.by(), "time.time, which would be"),
-    "an object with slots": (lambda x: x - CLOCKS.hour(), "time.time, which would be"),
+    "a clock in a list in a table": (
+        lambda x: x - BY_NAME["now"][0](),
+        "time.time, which would be",
+    ),
+    "a property": (lambda x: x - WATCH.today, "date.today, which would be"),
+    "an attribute": (lambda x: x - WATCH.by(), "time.time, which would be"),
+    "an object with slots": (lambda x: x - WATCH.hour(), "time.time, which would be"),
     "a kept day": (lambda x: x - day(), "date.today, which would be"),
     "a clock within a library's": (
         lambda x: x - next(map(time.gmtime, [None])).tm_yday,

@@ -260,9 +260,12 @@ def _smaller(numbers: Var, others: Var) -> Var:
 
 
 def _hypot(numbers: Var, others: Var) -> Var:
-    """The length of two sides: infinite where one is, also beside a missing one."""
-    found = op.sqrt(plus(_rounded_square(numbers), _rounded_square(others)))
-    return choose(op.or_(op.isinf(numbers), op.isinf(others)), np.inf, found)
+    """The length of two sides: infinite where one is; squares that run over are of less by a power of two."""
+    size = op.max([op.abs(numbers), op.abs(others)])
+    scale = choose(greater(size, 1e150), 2.0**-600, choose(less(size, 1e-150), 2.0**600, 1.0))
+    squares = plus(_rounded_square(times(numbers, scale)), _rounded_square(times(others, scale)))
+    endless = op.or_(op.isinf(numbers), op.isinf(others))
+    return choose(endless, np.inf, over(op.sqrt(squares), scale))
 
 
 def _unequal(numbers: Var, others: Var) -> Var:

@@ -48,9 +48,9 @@ class Trace:
     """A function that is being followed: the rows it is given, and what it could not do.
 
     `count` is how many rows the stand-ins' `like` have: no other axis is as long. `codes` are those
-    of the function, and of others of the user's that it calls. `made` is what is written down once,
-    by the cell that it is of. `compared` are the tensors of which it asks on which side of a value
-    their numbers are, by key. With `one_by_one`, what runs is given numbers of Python.
+    of the function, and of others of the user's that it calls. With `one_by_one`, what runs is given
+    numbers of Python. `made` is what is written down once, by the cell that it is of. `compared` are
+    the tensors of which it asks on which side of a value their numbers are, by key.
     """
 
     rows: Block
@@ -307,6 +307,14 @@ def kind_of_values(rows: Any) -> str:
     return ""
 
 
+def compared(value: Any) -> Any:
+    """The same value; of numbers it is noted that a function asks on which side of a value they are."""
+    if isinstance(value, Symbol) and not is_bool(value.like):
+        tensors = [cell[0].tensor for cell in value.cells if isinstance(cell, tuple)]
+        _TRACE.get().compared.update({key_of(each): each for each in tensors})
+    return value
+
+
 def one_by_one(function: Callable[..., Any], symbol: Any, **named: Any) -> Any:
     """What a function of numbers of Python gives for all of a column at once."""
     trace = _TRACE.get()
@@ -315,14 +323,6 @@ def one_by_one(function: Callable[..., Any], symbol: Any, **named: Any) -> Any:
         return function(symbol, **named)
     finally:
         trace.one_by_one = False
-
-
-def compared(value: Any) -> Any:
-    """The same value; of numbers it is noted that a function asks on which side of a value they are."""
-    if isinstance(value, Symbol) and not is_bool(value.like):
-        tensors = [cell[0].tensor for cell in value.cells if isinstance(cell, tuple)]
-        _TRACE.get().compared.update({key_of(each): each for each in tensors})
-    return value
 
 
 def kept_once(symbol: Symbol, make: Callable[[], Any]) -> Any:
