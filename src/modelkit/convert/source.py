@@ -44,7 +44,8 @@ class Source:
     the form that they came in. `categories` are the values that encoders refuse to go beyond, by
     column, and `closed` the columns whose other values the source answers by chance. `by_dtype` is
     whether the source refuses codes of categories by the dtype that they come in. `rounds` is
-    whether the graph computes in float32 what its source computes in float64; where that is None, it does if an input or output is float32.
+    whether the graph computes in float32 what its source computes in float64; where that is None, it
+    does if an input or output is float32.
     `scales` are the sizes of outputs of numbers that are below 1, by which differences are judged;
     so are those of outputs in `distances`, whatever their size. `texts` says what is done to texts
     before the graph, and `terms` what each of its vectorizers counts; None and () for a graph that

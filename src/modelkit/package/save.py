@@ -150,8 +150,8 @@ def _prove(
         notes.converters, Mapping | None
     ):
         raise ConversionError(
-            "converters= is a dict from classes to functions of their fitted objects, such as {Ratio: ratio_of}; got "
-            f"{notes.converters!r:.80}"
+            "converters= is a dict from classes to functions of their fitted objects: pass one such as "
+            f"{{Ratio: ratio_of}}; got {notes.converters!r:.80}"
         )
     if notes.converters is not None and (format != "onnx" or not is_estimator(model)):
         raise ConversionError(
