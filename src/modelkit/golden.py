@@ -103,7 +103,7 @@ def _draw_all(
 
 
 def _draw_codes(drawn: Array, example: Array, rng: np.random.Generator) -> None:
-    """Draw anew each column of an example of few values: a step may refuse all but these."""
+    """Draw each column of an example of few values again: a step may refuse all others."""
     for at, column in enumerate(example.T):
         values = np.unique(column[np.isfinite(column)])
         if 0 < len(values) <= min(MOST_CODES, len(column) // 2):

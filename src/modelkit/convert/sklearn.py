@@ -81,7 +81,7 @@ def from_sklearn(
 ) -> Source:
     """Convert a fitted estimator to a graph whose numeric inputs have the dtype `numbers`.
 
-    `converters` gives estimators that answer as those of some classes do.
+    `converters` gives equivalent estimators for some classes.
 
     Raises ConversionError, naming the step that cannot be converted.
     """

@@ -129,7 +129,7 @@ class Follower:
         now = self.switch.clock()
         if self._in_bucket and now < self._failed[1]:
             return
-        with suppress(Exception):  # it is told, and reaches no caller
+        with suppress(Exception):  # it is reported, and reaches no caller
             self.follow()
 
     def follow(self) -> bool:

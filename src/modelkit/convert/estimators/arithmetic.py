@@ -84,7 +84,7 @@ def product(
 
 
 def row_sums(matrix: Var) -> Var:
-    """(n, 1): the sum of each row, to the last bit that of numpy where there are few columns."""
+    """(n, 1): the sum of each row, equal to numpy's to the last bit where there are few columns."""
     count = width(matrix)
     if count >= PAIRWISE:
         return op.reduce_sum(matrix, constant([1], np.int64), keepdims=1)

@@ -108,7 +108,7 @@ def composed(  # noqa: PLR0913 - an estimator, its example, and what is known of
 
     `categories` are those of inputs that have some, `nones` the inputs of texts whose missing
     values are None, `closed` the values beside which the signature takes no others, by column, and
-    `converters` gives estimators that answer as those of some classes do.
+    `converters` gives equivalent estimators for some classes.
 
     Raises ConversionError.
     """

@@ -82,7 +82,7 @@ class Fill:
 
 
 class Converting:
-    """A conversion under way: what it was told, and what it found out.
+    """The state of a conversion: facts about the example, and notes of the converters.
 
     `narrow` is whether a part computes in float32 what its source computes in float64. `terms` are
     what vectorizers of texts count, and `filled` the inputs of the graph that are filled with these

@@ -241,7 +241,7 @@ def _parts_of(found: Symbol) -> list[Part]:
 
 
 def _others_in(rows: Any) -> list[int]:
-    """The places of the columns that are no numbers."""
+    """The positions of the columns of times and texts."""
     if is_frame(rows):
         return [at for at in range(rows.shape[1]) if kind_of_values(rows.iloc[:, at])]
     return [0] if kind_of_values(rows) else []
@@ -509,7 +509,7 @@ def _in_dtypes(numbers: Array, received: Any) -> Any:
 
 
 def _in_dtype(numbers: Array, dtype: Any) -> Any:
-    if not isinstance(dtype, np.dtype):  # of pandas' own: what is no number is missing
+    if not isinstance(dtype, np.dtype):  # of pandas' own, with missing values
         known = np.isfinite(numbers)
         values = _in_dtype(np.where(known, numbers, 0), dtype.numpy_dtype).astype(object)
         return sys.modules["pandas"].array(np.where(known, values, None), dtype=dtype)

@@ -98,7 +98,7 @@ def in_place(
     rows: Var,
     numbers: Array,
 ) -> Var:
-    """As numpy computes with an array in place: in the wider dtype, and rounded to that of the rows."""
+    """As numpy computes in place: in the wider dtype, then rounded to the dtype of the rows."""
     wide = np.result_type(dtype_of(rows), numbers)
     return cast(compute(cast(rows, wide), constant(numbers, wide)), dtype_of(rows))
 

@@ -177,7 +177,7 @@ PROPERTIES["str"] = Letters
 
 
 def _of_each_column(name: str) -> Any:
-    """A method of a frame of several kinds of columns: that of each."""
+    """Calls the method on each column of a frame that mixes numbers, times and texts."""
 
     def method(symbol: Any, *args: Any, **named: Any) -> Any:
         if args and isinstance(args[0], dict) and name == "fillna":  # one for each column

@@ -383,7 +383,7 @@ def _isin(symbol: Any, values: Any) -> Symbol:
 
 
 def _astype(symbol: Any, dtype: Any, **_: Any) -> Symbol:
-    """Ticks as numbers: those of a microsecond or more are exact in float64."""
+    """Ticks as numbers, exact in float64 for a microsecond or more."""
     if np.dtype(dtype) != np.int64 or _unit(symbol.dtype) == "ns":
         stop(f"astype({dtype!r}) of times: write (column - pd.Timestamp(0)) / pd.Timedelta('1s')")
     return made_of(cast(_ticks(symbol), np.float64), symbol.like.astype(dtype))

@@ -288,11 +288,11 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {}
 UFUNCS: dict[str, Callable[..., Var]] = {}
 BY_KIND: dict[
     str, dict[str, Callable[..., Any]]
-] = {}  # methods, and the "ufunc", of what are no numbers
+] = {}  # methods, and the "ufunc", of times and texts
 
 
 def kind_of_values(rows: Any) -> str:
-    """What a column holds that is no number: times "M", spans "m", texts "O"; "" for other rows.
+    """The kind of a column: times "M", spans "m", texts "O"; "" for numbers.
 
     A frame with such columns is "mixed".
     """
@@ -397,7 +397,7 @@ def is_bool(rows: Any) -> bool:
 
 
 def is_narrow(dtype: np.dtype[Any]) -> bool:
-    """Whether numbers are rounded, or wrap around, before those of float64 are."""
+    """Whether a dtype rounds or wraps around before float64 does."""
     return dtype.kind in "iuf" and dtype.itemsize < np.dtype(np.float64).itemsize
 
 
@@ -609,7 +609,7 @@ def _computed_in(args: Any) -> np.dtype[Any]:
 
 
 def _operand(arg: Any, like: Any, dtype: np.dtype[Any], *, upright: bool) -> tuple[Var, int]:
-    """A tensor that stands beside those of `like`, and its width: 1 for one number a row."""
+    """A tensor beside the tensors of `like`, and its width: 1 for one number a row."""
     if isinstance(arg, Symbol):
         cells = _cells_beside(arg, like, upright=upright)
         if all(cell is cells[0] for cell in cells):
@@ -632,7 +632,7 @@ def _operand(arg: Any, like: Any, dtype: np.dtype[Any], *, upright: bool) -> tup
 
 
 def _cells_beside(arg: Any, like: Any, *, upright: bool) -> list[Cell]:
-    """The numbers of a stand-in that are beside each of those of `like`."""
+    """The numbers of a stand-in beside each number of `like`."""
     if is_frame(like) and is_frame(arg) and list(arg.columns) != list(like.columns):
         stop(
             "a frame with a column, or with a frame of other columns: write frame.div(column, axis=0)"
@@ -649,7 +649,7 @@ def _cells_beside(arg: Any, like: Any, *, upright: bool) -> list[Cell]:
 
 
 def kept(found: Var, dtype: np.dtype[Any]) -> Var:
-    """Numbers as a dtype has them: those of few bits are rounded, or wrap around."""
+    """Numbers in a dtype: few bits round, or wrap around."""
     if dtype.kind == "b":
         return cast(found, np.bool_)
     numbers = cast(found, np.float64)
@@ -762,5 +762,5 @@ def where(condition: Var, chosen: Var, other: Var) -> Var:
 
 
 def pandas() -> Any:
-    """The library, which was imported by whoever made a frame."""
+    """pandas, which the maker of a frame has imported."""
     return sys.modules["pandas"]

@@ -122,7 +122,7 @@ TENSOR_CONVERTERS: dict[str, TensorConverter] = {
 def converter_of_estimator(estimator: Any, converters: Equivalents) -> TensorConverter:
     """The converter of an estimator's very class: a class derived from it may answer otherwise.
 
-    `converters` gives estimators that answer as those of some classes do.
+    `converters` gives equivalent estimators for some classes.
 
     Raises ConversionError where an estimator does not answer by its class, or a pipeline not by its
     steps: skl2onnx takes any pipeline for one of scikit-learn's own.

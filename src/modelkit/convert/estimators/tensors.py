@@ -250,7 +250,7 @@ def dtype_of(tensor: Var) -> np.dtype[Any]:
 
 
 def key_of(tensor: Var) -> Any:
-    """What tells a tensor from all others, however it is handed on."""
+    """The identity of a tensor: Vars with one key are one tensor."""
     return tensor._var_info  # noqa: SLF001 - no public way
 
 
@@ -319,7 +319,7 @@ def cast(tensor: Var, dtype: Any) -> Var:
 
 
 def in_dtypes(matrix: Var, dtypes: Sequence[np.dtype[Any]]) -> list[Var]:
-    """A matrix as matrices side by side: those of its columns that are float32, and the others."""
+    """A matrix as matrices side by side: its columns of float32, and the others."""
     parts = []
     for single, run in groupby(range(len(dtypes)), lambda place: dtypes[place] == np.float32):
         (part,) = Columns((matrix,)).take(list(run)).parts

@@ -201,7 +201,7 @@ def _own_values(
 ) -> dict[int, tuple[Var, Array]]:
     """By column: the number of each row's value, and what the source makes of each, (values, columns).
 
-    A value without a number has that of their count. Columns with too many values are left out, and
+    A value without a number gets their count. Columns with too many values are left out, and
     all where the source refuses some.
     """
     from sklearn.utils import _safe_indexing

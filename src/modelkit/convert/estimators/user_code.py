@@ -231,7 +231,7 @@ class Names(dict[str, Any]):
 
 
 class World:
-    """What a followed function finds under its names. `codes` are those that were made anew."""
+    """What a followed function finds under its names. `codes` are the rebuilt ones."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -337,7 +337,7 @@ class World:
                     made_cell.cell_contents = self.seen(value)
 
     def _class_anew(self, kind: type) -> type:
-        """A class like a user's, with its functions made anew, and its bases."""
+        """A class like a user's, with its functions rebuilt, and its bases."""
         if any(type(each) in COMPILED for each in vars(kind).values()):
             return kind
         own = {
@@ -442,7 +442,7 @@ def _is_of_library(value: Any) -> bool:
 
 
 def _codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
-    """A code, and those of the functions that it makes."""
+    """A code, and the codes of the functions that it makes."""
     yield code
     for value in code.co_consts:
         if isinstance(value, types.CodeType):

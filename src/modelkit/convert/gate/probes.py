@@ -153,7 +153,7 @@ def _columns_read(
     proto: onnx.ModelProto,
     signature: Signature,
 ) -> dict[str, tuple[Array, Array]]:
-    """For each tensor of columns: the places of those of the rows that they are, and whether in float32.
+    """For each tensor of columns: the positions of these columns in the rows, and whether in float32.
 
     The place of a column that was computed is -1.
     """
