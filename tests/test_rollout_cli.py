@@ -98,7 +98,7 @@ def test_the_usual_guards_and_times(command, registry):
     [
         (("start", "churn", "--stage", "0.5", "--reason", "r"), "names no version", 2),
         (("start", "churn@1.1.0", "--stage", "half", "--reason", "r"), "SHARE", 2),
-        (("start", "churn@1.1.0", "--stage", "0.5:soon", "--reason", "r"), "no time", 2),
+        (("start", "churn@1.1.0", "--stage", "0.5:soon", "--reason", "r"), "not a time", 2),
         (("start", "churn@1.1.0", "--stage", "2", "--reason", "r"), "from 0 to 1", 2),
         (("start", "churn@1.1.0", "--stage", "0.5", "--guard", "loss", "--reason", "r"), "margin", 2),
         (("start", "churn@1.1.0", "--stage", "0.5", "--guard", "errors:best=1", "--reason", "r"), "best", 2),

@@ -100,7 +100,7 @@ class Coercion:
                 out = quick_cast(X, rule)
                 if out is not None:
                     return {self._name: out}
-            return self._from_array(X)
+            return self._from_anything(X)
         if kind is dict and len(X) == len(self.names):
             try:
                 columns = [X[name] for name in self.names]
@@ -158,7 +158,8 @@ class Coercion:
     # The long way: read.
 
     def _from_anything(self, X: Any) -> Feeds:
-        if isinstance(X, np.ndarray):  # a memory map, a masked array
+        texts = isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.kind in "UO"
+        if isinstance(X, np.ndarray) and not texts:  # a memory map, a masked array
             return self._from_array(X)
         if isinstance(X, dict) and X.keys() == {spec.name for spec in self._inputs}:
             return self._from_tensors(X)
@@ -185,6 +186,10 @@ class Coercion:
         texts = len(self.names) == 1 and self._rules[0][0].text and self._has_columns
         if texts and (is_a(X, "pandas", "Series") or is_a(X, "polars", "Series")):
             return self._from_columns([X])
+        if texts and (is_a(X, "pyarrow", "Array") or is_a(X, "pyarrow", "ChunkedArray")):
+            X = X.to_pylist()
+        if texts and isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.kind in "UO":
+            X = X.tolist()
         if not isinstance(X, list | tuple):
             return None
         if not X:
