@@ -222,7 +222,7 @@ class Looked(nn.Module):
         lambda m, codes: m.table(codes[:, 0]) + m.table(codes[:, 1] * 2 - codes[:, 1]),
         lambda m, codes: m.bag(codes),
         lambda m, codes: torch.index_select(m.table.weight, 0, codes[:, 1]),
-        lambda m, codes: torch.gather(m.table.weight[:, 0].expand(len(codes), 8), 1, codes).repeat(1, 2),
+        lambda m, codes: torch.gather(m.table.weight[:, 0] + 0.0 * codes[:, :1], 1, codes).repeat(1, 2),
         lambda m, codes: nn.functional.one_hot(codes[:, 1], 8).float() @ m.table.weight,
         lambda m, codes: m.table.weight[codes[:, 1]],
     ],
