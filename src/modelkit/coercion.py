@@ -158,7 +158,9 @@ class Coercion:
     # The long way: read.
 
     def _from_anything(self, X: Any) -> Feeds:
-        texts = isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.kind in "UO"
+        texts = (
+            isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.kind in "UO" and self._has_columns
+        )
         if isinstance(X, np.ndarray) and not texts:  # a memory map, a masked array
             return self._from_array(X)
         if isinstance(X, dict) and X.keys() == {spec.name for spec in self._inputs}:
