@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -33,9 +33,6 @@ from modelkit.convert.steps import (
 )
 from modelkit.signature import Signature
 from modelkit.spec import TIMES, Column, TensorSpec
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.compose import Composed
 
 LIBRARIES = {
     "sklearn": "scikit-learn",
@@ -140,9 +137,9 @@ def from_sklearn(
 
 def _without_unread(
     shown: Example,
-    graph: Composed,
+    graph: Any,
     inputs: list[TensorSpec],
-) -> tuple[Example, Composed, list[TensorSpec]]:
+) -> tuple[Example, Any, list[TensorSpec]]:
     """An example, its graph and inputs without the times and texts that no node reads."""
     unread = [spec for spec in inputs if spec.dtype in APART and spec.name in graph.unread()]
     narrower = shown.without([spec.columns[0].name for spec in unread])
