@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modelkit.convert.estimators.tensors import Answer, Columns
 from modelkit.errors import ConversionError
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
 
 def is_selector(estimator: Any) -> bool:
@@ -33,7 +30,7 @@ def kept(estimator: Any, columns: Columns) -> Columns:
 def selected(
     estimator: Any,
     columns: Columns,
-    _: Converting,
+    _: Any,
 ) -> Answer:
     """A selector that only transforms."""
     return Answer(table=kept(estimator, columns))
@@ -42,7 +39,7 @@ def selected(
 def eliminated(
     estimator: Any,
     columns: Columns,
-    at: Converting,
+    at: Any,
 ) -> Answer:
     """RFE as the last step: what its estimator says of the columns that it kept."""
     return at.answer(estimator.estimator_, kept(estimator, columns))
