@@ -42,7 +42,8 @@ def eliminated(
     at: Any,
 ) -> Answer:
     """RFE as the last step: what its estimator says of the columns that it kept."""
-    return at.answer(estimator.estimator_, kept(estimator, columns))
+    answer: Answer = at.answer(estimator.estimator_, kept(estimator, columns))
+    return answer
 
 
 ESTIMATORS = {
