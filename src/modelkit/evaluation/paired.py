@@ -30,7 +30,7 @@ from modelkit.evaluation.intervals import (
 LEAST_SKEW = 1e-4  # less is none
 MOST_DOUBLINGS = 30.0  # of the rows
 ALIKE = 1 - 1e-9  # of sizes that are equal but for rounding
-LEAST_TOLD = 8  # units that must tell the models apart before their tail is looked at
+LEAST_TOLD = 8  # units that must hold the variance before their tail is looked at
 STEPS = 60  # of a bisection on an interval of length 2: 2e-18
 
 
@@ -148,18 +148,24 @@ def p_of_distance(
     return float(special.stdtr(units - 1, special.ndtri(tail)))
 
 
+def effective_units(added: Array) -> float:
+    """How many units the variance of what they add, (n,), rests on: all, where they add as much."""
+    squares = np.square(added)
+    return float(squares.sum()) ** 2 / (float(squares @ squares) or inf)
+
+
 def tail_of(added: Array) -> tuple[float, float]:
     """How much one unit more could take away, by the tail of what units add, (n,), and its index.
 
     The largest of them is extended by the index a of Hill (Annals of Statistics 3, 1975): of a tail
     that falls as x^-a, what lies beyond the largest of n is in the mean a / (a - 1) times as far.
     Where as many as `LEAST_TOLD` units share the largest, it is an end and no tail: the index is
-    infinity. Where fewer than that tell the models apart, it is infinity and the index 0.
+    infinity. Where fewer than that hold the variance, it is infinity and the index 0.
     """
+    if effective_units(added) < LEAST_TOLD:
+        return inf, 0.0
     sizes = np.sort(np.abs(added[added != 0]))[::-1]
     top = min(ceil(2 * sqrt(len(added))), len(sizes) // 2)
-    if len(sizes) < LEAST_TOLD:
-        return inf, 0.0
     if sizes[LEAST_TOLD - 1] >= sizes[0] * ALIKE:
         return float(sizes[0]), inf
     logs = float(np.log(sizes[:top] / sizes[top]).mean())

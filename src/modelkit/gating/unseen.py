@@ -17,7 +17,7 @@ from modelkit.cast import Array
 from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.clusters import clusters_of
 from modelkit.evaluation.metrics import TaskMetric
-from modelkit.evaluation.paired import tail_of
+from modelkit.evaluation.paired import effective_units, tail_of
 from modelkit.evaluation.sums import Undefined
 
 Figure = Callable[[Answered], float]
@@ -100,9 +100,9 @@ def _by_class(answered: Answered) -> float:
 def _counts(answered: Answered) -> Array:
     if answered.kind == "multilabel":
         held = answered.truth.sum(axis=0)
-        return np.minimum(held, len(answered) - held)
-    found: Array = np.bincount(answered.truth, minlength=len(answered.classes))
-    return found
+        fewer: Array = np.minimum(held, len(answered) - held)
+        return fewer
+    return np.bincount(answered.truth, minlength=len(answered.classes))
 
 
 def _with_row(
@@ -222,5 +222,4 @@ def _copies(candidate: Answered, champion: Answered) -> list[tuple[int, int, int
 
 def is_steady(added: Array) -> bool:
     """Whether the variance of what units add, (n,), rests on enough of them to be relied on."""
-    squares = np.square(added)
-    return float(squares.sum()) ** 2 >= STEADY * float(squares @ squares) > 0
+    return effective_units(added) >= STEADY
