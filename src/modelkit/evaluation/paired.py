@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil, exp, inf, sqrt
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 
@@ -46,6 +46,8 @@ class PairedDifference:
         third: the sum of the cubes of what each unit adds, which says how skew it is.
         worst: how much one unit that was not drawn could take away at most; infinity where nothing
             says so.
+        tail: the index of the tail that says so; infinity where it is an end. Of more rows the largest is
+            farther, so that it falls more slowly with their number.
     """
 
     value: float
@@ -53,6 +55,7 @@ class PairedDifference:
     units: float
     third: float = 0.0
     worst: float = 0.0
+    tail: float = inf
 
     def p_above(self, bound: float) -> float:
         """The one-sided p-value of "the true difference is at most `bound`".
@@ -95,7 +98,7 @@ class PairedDifference:
             error=None if self.error is None else self.error / sqrt(times),
             units=self.units * times,
             third=self.third / times**2,
-            worst=self.worst / times,
+            worst=self.worst * times ** (1 / self.tail - 1),
         )
 
 
@@ -154,8 +157,15 @@ def effective_units(added: Array) -> float:
     return float(squares.sum()) ** 2 / (float(squares @ squares) or inf)
 
 
-def tail_of(added: Array) -> tuple[float, float]:
-    """How much one unit more could take away, by the tail of what units add, (n,), and its index.
+class Unseen(NamedTuple):
+    """How much one unit more could take away, and the index of the tail that says so."""
+
+    worst: float
+    tail: float = inf
+
+
+def tail_of(added: Array) -> Unseen:
+    """How much one unit more could take away, by the tail of what units add, (n,).
 
     The largest of them is extended by the index a of Hill (Annals of Statistics 3, 1975): of a tail
     that falls as x^-a, what lies beyond the largest of n is in the mean a / (a - 1) times as far.
@@ -163,16 +173,16 @@ def tail_of(added: Array) -> tuple[float, float]:
     infinity. Where fewer than that hold the variance, it is infinity and the index 0.
     """
     if effective_units(added) < LEAST_TOLD:
-        return inf, 0.0
+        return Unseen(inf, 0.0)
     sizes = np.sort(np.abs(added[added != 0]))[::-1]
     top = min(ceil(2 * sqrt(len(added))), len(sizes) // 2)
     if sizes[LEAST_TOLD - 1] >= sizes[0] * ALIKE:
-        return float(sizes[0]), inf
+        return Unseen(float(sizes[0]))
     logs = float(np.log(sizes[:top] / sizes[top]).mean())
     index = 1 / logs if logs else inf
     if index <= 1:
-        return inf, index
-    return float(sizes[0]) * (1 / (1 - 1 / index)), index
+        return Unseen(inf, index)
+    return Unseen(float(sizes[0]) / (1 - 1 / index), index)
 
 
 def difference_of(

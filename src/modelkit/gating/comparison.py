@@ -20,6 +20,7 @@ from modelkit.evaluation.intervals import (
 from modelkit.evaluation.metrics import TaskMetric
 from modelkit.evaluation.paired import (
     PairedDifference,
+    Unseen,
     added_by,
     bootstrap,
     difference_of,
@@ -149,7 +150,9 @@ class Comparison:
         if self.counts is not None:
             return rows_needed(self.error, self.rows, margin, alpha=alpha, power=SHOWN_WITH)
         times = times_needed(self.difference, margin, alpha=alpha, power=SHOWN_WITH)
-        return None if times is None else ceil(self.rows * times)
+        if times is None or (times < 1 and self.difference.tail < inf):
+            return None  # the tail of fewer rows may be too short to be looked at
+        return ceil(self.rows * times)
 
     def least_shown(
         self,
@@ -194,10 +197,8 @@ def compare_by(
     if counts is not None:
         return Comparison(found, len(ours), BY_COUNTS, counts)
     added = added_by(measured[0].influence - measured[1].influence, clusters)
-    worst = worst_unit(metric, ours, theirs, added)
-    return Comparison(
-        replace(found, worst=worst), len(ours), _formula(metric, ours), steady=is_steady(added)
-    )
+    found = replace(found, **worst_unit(metric, ours, theirs, added)._asdict())
+    return Comparison(found, len(ours), _formula(metric, ours), steady=is_steady(added, found.tail))
 
 
 def _of_roots(
@@ -304,7 +305,7 @@ def _by_draws(
     drawn: Callable[[Array], float],
     answered: Answered,
     seed: int,
-    worst: Callable[[], float],
+    unseen: Callable[[], Unseen],
 ) -> Comparison:
     n = len(answered)
     clusters = clusters_of(answered)
@@ -319,5 +320,5 @@ def _by_draws(
     if len(known) < KNOWN_SHARE * REPEATS:
         return Comparison(PairedDifference(value, None, units), n, formula)
     third = float(np.mean((known - known.mean()) ** 3))
-    found = PairedDifference(value, float(known.std(ddof=1)), units, third, worst())
+    found = PairedDifference(value, float(known.std(ddof=1)), units, third, *unseen())
     return Comparison(found, n, formula)

@@ -7,7 +7,6 @@ from math import inf, isfinite
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.clusters import Clusters, clusters_of, refuse_few
 from modelkit.evaluation.intervals import (
@@ -85,18 +84,12 @@ def _figure(
 ) -> PairedDifference:
     """The figure of the candidate, as a difference to 0."""
     added = added_by(measured.influence, clusters)
-    return PairedDifference(
-        measured.value,
-        error_of(measured.influence, clusters),
-        min(measured.units, units_told(answered)),
-        third=float(np.sum(added**3)),
-        # A loss is at least 0, so its tail is that of what it has above the least.
-        worst=worst_unit(metric, answered, None, np.abs(added - _best(metric, added))),
-    )
-
-
-def _best(metric: TaskMetric, added: Array) -> float:
-    return float(added.max() if metric.higher_is_better else added.min())
+    # A loss is at least 0, so its tail is that of what it has above the least.
+    best = added.max() if metric.higher_is_better else added.min()
+    unseen = worst_unit(metric, answered, None, np.abs(added - best))
+    units = min(measured.units, units_told(answered))
+    error = error_of(measured.influence, clusters)
+    return PairedDifference(measured.value, error, units, float(np.sum(added**3)), *unseen)
 
 
 def _wider(

@@ -17,7 +17,7 @@ from modelkit.cast import Array
 from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.clusters import clusters_of
 from modelkit.evaluation.metrics import TaskMetric
-from modelkit.evaluation.paired import effective_units, tail_of
+from modelkit.evaluation.paired import Unseen, effective_units, tail_of
 from modelkit.evaluation.sums import Undefined
 
 Figure = Callable[[Answered], float]
@@ -28,6 +28,7 @@ SQUARED = ("rmse", "r2")
 HEAVY = 2.0
 HEAVY_SQUARES = 2.5
 LEFT_OUT = 1000  # units at most that are left out in turn
+STEADY_TAIL = 3.0  # the least index of a tail from which rows are counted ahead
 STEADY = 50  # rows that the variance rests on, at least: it is then known to some 14 %
 
 
@@ -36,7 +37,7 @@ def worst_unit(
     candidate: Answered,
     champion: Answered | None,
     added: Array,
-) -> float:
+) -> Unseen:
     """How much a further row, or cluster, takes away at most.
 
     Where nothing bounds a row, as of a regressor, the tail of the rows that were seen tells it; and
@@ -50,16 +51,16 @@ def worst_unit(
     """
     if candidate.kind == "regression":
         far, index = tail_of(added)
-        return far if index > (HEAVY_SQUARES if metric.name in SQUARED else HEAVY) else inf
+        least = HEAVY_SQUARES if metric.name in SQUARED else HEAVY
+        return Unseen(far if index > least else inf, index)
     clusters = clusters_of(candidate)
     largest = 1.0 if clusters is None else float(clusters.sizes.max())
     if candidate.kind in CLASSIFIERS:
         sign = 1 if metric.higher_is_better else -1
-        return largest * worst_row(
-            lambda rows: sign * metric.measure(rows).value, candidate, champion
-        )
+        taken = worst_row(lambda rows: sign * metric.measure(rows).value, candidate, champion)
+        return Unseen(largest * taken)
     sizes = float(len(candidate)) if clusters is None else float(clusters.sizes.sum())
-    return largest / sizes * (2 if metric.domain == "correlation" else 1)
+    return Unseen(largest / sizes * (2 if metric.domain == "correlation" else 1))
 
 
 def worst_row(
@@ -158,7 +159,7 @@ def worst_of_own(
     candidate: Answered,
     champion: Answered,
     seed: int,
-) -> float:
+) -> Unseen:
     """How much a further row, or cluster, takes away at most by a metric of the caller.
 
     Of a classifier that is a row with the worst answer that was seen of the candidate for one of the
@@ -174,11 +175,11 @@ def worst_of_own(
     if places:
         taken *= largest * _by_class(candidate)
     if own.span is not None:
-        return max(taken, largest * own.span / n)
+        return Unseen(max(taken, largest * own.span / n))
     far, index = _tail_left_out(own, value, candidate.clusters, n, seed)
     if places and not index:
-        return taken
-    return max(taken, far) if index > HEAVY else inf
+        return Unseen(taken)
+    return Unseen(max(taken, far) if index > HEAVY else inf, index)
 
 
 def _tail_left_out(
@@ -187,17 +188,17 @@ def _tail_left_out(
     clusters: Array | None,
     n: int,
     seed: int,
-) -> tuple[float, float]:
+) -> Unseen:
     """The tail of what units add, each left out in turn: of all, or of `LEFT_OUT` drawn at random."""
     codes = np.arange(n) if clusters is None else clusters
     units = int(codes.max()) + 1
     chosen = np.random.default_rng(seed).permutation(units)[:LEFT_OUT]
     added = np.array([value - own.drawn((codes != unit).astype(np.int64)) for unit in chosen])
     if not np.isfinite(added).all():
-        return inf, 0.0
+        return Unseen(inf, 0.0)
     far, index = tail_of(added)
     # The largest of more units is farther by this much, where the tail falls as x^-index.
-    return far * (units / len(chosen)) ** (1 / index) if index else far, index
+    return Unseen(far * (units / len(chosen)) ** (1 / index) if index else far, index)
 
 
 def _copies(candidate: Answered, champion: Answered) -> list[tuple[int, int, int]]:
@@ -220,6 +221,6 @@ def _copies(candidate: Answered, champion: Answered) -> list[tuple[int, int, int
     return found
 
 
-def is_steady(added: Array) -> bool:
+def is_steady(added: Array, tail: float) -> bool:
     """Whether the variance of what units add, (n,), rests on enough of them to be relied on."""
-    return effective_units(added) >= STEADY
+    return effective_units(added) >= STEADY and tail > STEADY_TAIL
