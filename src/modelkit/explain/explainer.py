@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, final
@@ -10,12 +10,14 @@ from typing import Any, final
 import numpy as np
 
 from modelkit.bar import counted_off
+from modelkit.call import make_call
 from modelkit.errors import ExplainError, SignatureError
 from modelkit.explain.choose import METHODS, choose_method
 from modelkit.explain.explanation import Explanation, kind_in_words
 from modelkit.explain.lime_text import NO_TEXT
 from modelkit.explain.method import Attribution, ExplainRequest
 from modelkit.explain.subject import is_text, make_subject
+from modelkit.explain.time_limit import current_call, explaining
 from modelkit.golden import BACKGROUND
 from modelkit.model import Model
 from modelkit.signature import Feeds
@@ -129,16 +131,24 @@ class Explainer:
             self._reasons,
         )
 
+    @property
+    def numbers_per_row(self) -> int:
+        """How many values an explanation has for each row: one a column and output."""
+        return len(self._subject.players) * len(self._method.output_names)
+
     def explain(
         self,
         X: Any,
         *,
+        deadline: float | None = None,
         progress: bool = False,
     ) -> Explanation:
         """Explain each row of a batch.
 
         Args:
             X: n rows, in any form the model takes.
+            deadline: seconds from now by when it has to be there. It is looked at between rows, and
+                between runs of the model.
             progress: show a bar, for many rows and a slow model.
 
         Raises:
@@ -146,8 +156,20 @@ class Explainer:
             ExplainError: if the model answers a row with a number that is not finite, or refuses
                 one that the method makes of it.
             AdditivityError: if exact values do not add up to what the model served.
+            DeadlineExceeded: if the deadline passed.
         """
         feeds = self._subject.signature.coerce(X)
+        with explaining(make_call(deadline, -1, None)):
+            found = self._found(feeds, progress=progress)
+        return self._explanation(feeds, found)
+
+    def _found(
+        self,
+        feeds: Feeds,
+        *,
+        progress: bool,
+    ) -> Attribution:
+        """What the method finds."""
         served = self._subject.ask(feeds)
         finite = np.isfinite(served).all(axis=1)
         if not finite.all():
@@ -159,14 +181,13 @@ class Explainer:
         n = len(served)
         rows = counted_off(n, "explain", "row") if progress else range(n)
         try:
-            found = self._method.explain(feeds, served, rows)
+            return self._method.explain(feeds, served, _while_time(rows))
         except SignatureError as error:
             raise ExplainError(
                 f"{self._method.kind} asks the model about mixtures of these rows and others, and it "
                 "refuses some of them; choose an exact method, or background rows that are more "
                 f"alike. {error}"
             ) from error
-        return self._explanation(feeds, found)
 
     def _explanation(
         self,
@@ -197,6 +218,13 @@ class Explainer:
             warnings=found.warnings,
             version=None if manifest is None else manifest.version,
         )
+
+
+def _while_time(rows: Iterable[int]) -> Iterator[int]:
+    """The numbers of rows, while there is time. Raises DeadlineExceeded."""
+    for row in rows:
+        current_call()
+        yield row
 
 
 def _check_known(

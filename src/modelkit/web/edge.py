@@ -294,7 +294,9 @@ class Edge:
                 raise Refused(
                     400, "an explanation is of the answer as a whole: leave out 'outputs'"
                 )
-            reply, visit.version = await transport.apart(partial(_explain, serving, query))
+            reply, visit.version = await transport.apart(
+                partial(_explain, serving, query, visit.deadline)
+            )
             return reply
         call = _call_of(query, visit, transport)
         answers = await transport.call(model, query.X, query.outputs, call)
@@ -381,7 +383,8 @@ def _call_of(
 def _explain(
     serving: Serving,
     query: Query,
+    deadline: float,
 ) -> tuple[Reply, str]:
     """The explanation, and the version that it is of."""
-    explanation, version = serving.explainers.explain(query.X, query.key)
+    explanation, version = serving.explainers.explain(query.X, query.key, deadline)
     return plain.write_explanation(query, explanation), version
