@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import numpy as np
 import pytest
 from helpers.batchers import row
 
@@ -14,6 +15,7 @@ import modelkit as mk
 from modelkit.batching.interrupts import is_interrupt
 from modelkit.batching.policy import make_plan
 from modelkit.errors import BatchError
+from modelkit.rollout.outcomes import AnsweredIn, Outcomes
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs signals")
 
@@ -263,3 +265,35 @@ def test_submit_passes_on_that_the_model_was_closed():
     with mk.Batcher(model, plan=AT_ONCE) as batcher:
         model.close()
         assert "the model was closed" in str(batcher.submit(row(1)).exception(ROOM))
+
+
+# A handler, or a finalizer, that calls while its thread is in the middle of a step.
+
+
+@pytest.mark.parametrize("options", [{}, {"stable_shapes": True, "max_rows": 8}], ids=str)
+@pytest.mark.parametrize("plan", [SLOW, ON_LOOP, AT_ONCE], ids=lambda plan: plan.mode)
+def test_whoever_interrupts_a_step_may_count_and_ask(plan, options):
+    with batcher_of(lambda x: {"y": x["x"]}, plan, **options) as batcher:
+        rows = [row(n) for n in range(20)]
+        X = np.concatenate(rows)
+        assert batcher.predict(rows[0]).tolist() == rows[0].tolist()
+        with batcher._lane._lock:  # which all other threads wait for
+            before = batcher.stats()
+            assert batcher.predict(X).tolist() == X.tolist()
+            assert batcher.submit(X).result(0).tolist() == X.tolist()
+            assert batcher.stats().calls == before.calls + 2
+        assert batcher.predict(rows[1]).tolist() == rows[1].tolist()
+        stats = [batcher.stats() for _ in range(3)]
+        assert [each.calls for each in stats] == [before.calls + 3] * 3
+
+
+def test_whoever_interrupts_replicas_and_losses_may_ask_them():
+    copies = [mk.FunctionModel(lambda x: {"y": x["x"]}, SIGNATURE) for _ in range(2)]
+    replicas = mk.Replicas(copies)
+    with replicas._lock:
+        assert replicas.predict(row(3)).tolist() == row(3).tolist()
+    assert [each.outstanding for each in replicas.replicas] == [0, 0]
+    outcomes = Outcomes(seconds=60)
+    with outcomes._lock:
+        outcomes.answered(1, AnsweredIn(candidate=True, stage=0), {"y": row(1)})
+        assert outcomes.take(1, by_function=False).served.candidate

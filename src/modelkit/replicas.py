@@ -128,7 +128,7 @@ class Replicas(Model):
         self.signature = models[0].signature
         self._places = [_Place(model) for model in models]
         self._in_threads = all(_runs_in_thread(model) for model in models)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._clock: Callable[[], float] = time.monotonic
         watch(self)
 
@@ -310,7 +310,7 @@ class Replicas(Model):
 
     def after_fork(self) -> None:
         """In the child of a fork, no run is under way, and no thread holds the lock."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         # Anew, since a run that forked gives back to the place that it took.
         self._places = [place.after_fork() for place in self._places]
 

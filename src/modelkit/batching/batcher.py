@@ -198,7 +198,7 @@ class Batcher(Wrapper):
         # The caller may write into X before the rows are run.
         feeds = {input_name: feed.copy() for input_name, feed in coerced.items()}
         future: Future[Array] = Future()
-        if self._lane.parallel:
+        if self._lane.parallel or self._lane.interrupted:
             run_into(future, lambda: self._run(feeds, (name,), call)[name])
             return future
         requests = []
@@ -246,6 +246,10 @@ class Batcher(Wrapper):
             lane.sample(size, clock() - start, learn=row_count(feeds) == 1)
             return answer
         feeds, size = self._prepared(feeds)
+        if lane.interrupted:  # no other thread can have a turn until this one goes on
+            next(lane.direct)
+            pieces = in_pieces(lane, feeds, size, self._size)
+            return join_rows([self._execute(piece, outputs, call) for piece, _, _ in pieces])
         if way_of(lane.planner.plan, size, on_loop=False) != IN_PIECES:
             answer_now = self._run_held(feeds, max(1, size), outputs, call, mine=True)
             if answer_now is not None:

@@ -9,6 +9,9 @@ them all. The threads are those of `workers`; each method here is one step, whic
 
 Only Lane takes the lock. `planner.plan`, `parallel`, `closed` and `queue.waiting` are read without
 it: they are as good as the moment before.
+
+A handler of a signal, or a finalizer, may call in the thread that it interrupted in one of these steps.
+The lock lets that thread in again, to read the counts; `interrupted` says that it may do no more.
 """
 
 from __future__ import annotations
@@ -62,16 +65,21 @@ class Lane:
         self.parallel = planner.plan.mode == PARALLEL  # threads run their calls at once
         self.tally = RunningStats(planner.max_rows)
         self.direct = count(1)  # calls that ran at once; a thread takes the next number unlocked
-        self._asked = 0  # how often `stats` took a number of these
         self.reset()
 
     def reset(self) -> None:
         """Forget all work: at first, and in the child of a fork, where no other thread lives on."""
         self.watched = False  # whether a thread looks again
-        self._lock = _thread.allocate_lock()
+        self._lock = _thread.RLock()
         self.queue = Queue(self.max_queue)
         self.slots = Slots()
         self._dispatcher = Dispatcher(self.queue, self.slots, self.planner, self.tally)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the calling thread is in the middle of a step."""
+        owned: bool = self._lock._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001 - as in Condition
+        return owned
 
     # A call that runs at once.
 
@@ -117,12 +125,15 @@ class Lane:
 
     def sample(self, size: int, seconds: float, *, learn: bool) -> None:
         """Note one of many calls that ran at once, and `learn` what a run of its size takes."""
-        if self._lock.locked():  # threads that queue for it would cost what they came to save
+        # Threads that queue for it would cost what they came to save.
+        if self.interrupted or not self._lock.acquire(blocking=False):
             return
-        with self._lock:
+        try:
             self.tally.answered(seconds)
             if learn and self.planner.observe(size, seconds):
                 self._follow_plan()
+        finally:
+            self._lock.release()
 
     # Calls that wait.
 
@@ -392,8 +403,8 @@ class Lane:
     def stats(self, refused: int) -> Stats:
         """The counts as a value; `refused` calls are counted elsewhere."""
         with self._lock:
-            self._asked += 1
-            direct = next(self.direct) - self._asked
+            following = repr(self.direct)  # "count(7)", read without taking the number
+            direct = int(following.removeprefix("count(").removesuffix(")")) - 1
             return self.tally.stats(direct, refused, self.queue)
 
     def _time(self, size: int, seconds: float) -> None:
