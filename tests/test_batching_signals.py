@@ -287,6 +287,70 @@ def test_whoever_interrupts_a_step_may_count_and_ask(plan, options):
         assert [each.calls for each in stats] == [before.calls + 3] * 3
 
 
+@pytest.mark.parametrize("ask", ["predict", "submit"])
+@pytest.mark.parametrize("caller", ["main", "thread", "loop"])
+def test_whoever_interrupts_a_run_with_the_only_slot_may_ask(install, ask, caller):
+    """What interrupts the model, in its own thread, waits for no slot."""
+    found = []
+
+    def nested(*_):
+        asked = batcher.submit(row(7)).result(0) if ask == "submit" else batcher.predict(row(7))
+        found.append(asked.tolist())
+
+    def model(x):
+        if x["x"][0, 0] != 7:
+            interrupt() if caller == "main" else nested()
+        return {"y": x["x"]}
+
+    def interrupt():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        while not found:
+            pass
+
+    install(nested)
+    with batcher_of(model, SLOW) as batcher:
+        if caller == "main":
+            assert batcher.predict(row(1)).tolist() == row(1).tolist()
+        elif caller == "thread":
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(batcher.predict, row(1)).result(ROOM).tolist() == row(1).tolist()
+        else:
+            assert asyncio.run(batcher.apredict(row(1))).tolist() == row(1).tolist()
+        assert found == [row(7).tolist()]
+        assert batcher._lane.slots.active == 0
+        assert batcher.stats().calls == 2
+
+
+def test_whoever_interrupts_a_call_that_waits_may_ask(install):
+    """The main thread waits for the only slot, which another thread has until the handler is answered."""
+    begun, answered = threading.Event(), threading.Event()
+
+    def model(x):
+        if x["x"][0, 0] == 1:
+            begun.set()
+            answered.wait(ROOM)
+        return {"y": x["x"]}
+
+    def nested(*_):
+        assert batcher.predict(row(7)).tolist() == row(7).tolist()
+        answered.set()
+
+    install(nested)
+    with batcher_of(model, SLOW) as batcher, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(batcher.predict, row(1))
+        assert begun.wait(ROOM)
+
+        def signal_when_it_waits():
+            while not batcher.stats().queued:
+                pass
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+        pool.submit(signal_when_it_waits)
+        assert batcher.predict(row(2)).tolist() == row(2).tolist()
+        assert answered.is_set()
+        assert first.result(ROOM).tolist() == row(1).tolist()
+
+
 def test_whoever_interrupts_replicas_and_losses_may_ask_them():
     copies = [mk.FunctionModel(lambda x: {"y": x["x"]}, SIGNATURE) for _ in range(2)]
     replicas = mk.Replicas(copies)

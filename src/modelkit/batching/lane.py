@@ -10,15 +10,18 @@ them all. The threads are those of `workers`; each method here is one step, whic
 Only Lane takes the lock. `planner.plan`, `parallel`, `closed` and `queue.waiting` are read without
 it: they are as good as the moment before.
 
-A handler of a signal, or a finalizer, may call in the thread that it interrupted in one of these steps.
-The lock lets that thread in again, to read the counts; `interrupted` says that it may do no more.
+A handler of a signal, or a finalizer, may call in a thread that it interrupted: in one of these steps,
+with a slot, or while it waits. The lock lets that thread in again, to read the counts; `within` says
+that it may do no more, and that it would wait for itself.
 """
 
 from __future__ import annotations
 
 import _thread
 from collections.abc import Callable, Sequence
+from inspect import currentframe
 from itertools import count
+from typing import Any
 
 from modelkit.batching.dispatcher import Dispatcher, size_of
 from modelkit.batching.interrupts import in_main_thread
@@ -41,6 +44,9 @@ from modelkit.batching.requests import (
 from modelkit.batching.slots import Slots
 from modelkit.batching.stats import RunningStats, Stats
 from modelkit.errors import BatchError, ClosedError, DeadlineExceeded
+
+# Where a thread has a slot, waits for one, or takes the lock.
+WITHIN = frozenset(f"modelkit.batching.{name}" for name in ("batcher", "lane", "ticks", "workers"))
 
 
 class Lane:
@@ -80,6 +86,18 @@ class Lane:
         """Whether the calling thread is in the middle of a step."""
         owned: bool = self._lock._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001 - as in Condition
         return owned
+
+    def within(self) -> bool:
+        """Whether the call that asks was made in the middle of another one, in its thread."""
+        frame: Any = currentframe()
+        frame = frame.f_back.f_back  # what made the call
+        while frame is not None:
+            if frame.f_globals.get("__name__") in WITHIN:
+                owner = frame.f_locals.get("self")
+                if self in (owner, getattr(owner, "lane", None), getattr(owner, "_lane", None)):
+                    return True
+            frame = frame.f_back
+        return False
 
     # A call that runs at once.
 

@@ -213,9 +213,14 @@ class Edge:
         transport: Transport,
         auth: Auth,
     ) -> None:
-        principal = auth(TextHeaders(visit.headers))
-        if type(principal) is not str and isawaitable(principal):
-            principal = await transport.settle(principal)
+        try:
+            principal = auth(TextHeaders(visit.headers))
+            if type(principal) is not str and isawaitable(principal):
+                principal = await transport.settle(principal)
+        except PermissionError as error:
+            if error.errno is not None:  # of a file that it reads
+                raise
+            raise Refused(403, str(error) or "not permitted") from error
         if not (principal is None or isinstance(principal, str)):
             kind = type(principal).__name__
             raise TypeError(f"auth gives the name of a principal, or None; it gave a {kind}")
