@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import errno
 import io
 import itertools
 import logging
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -208,6 +210,7 @@ def test_addresses_are_shown_without_passwords_and_queries(text, shown):
     assert without_credentials(text) == shown
     assert public_text(RegistryError(text)) == f"RegistryError: {shown}"
     assert public_text(OSError(text)) == "OSError"
+    assert public_text(OSError(errno.ENOSPC, text)) == f"OSError: {os.strerror(errno.ENOSPC)}"
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])

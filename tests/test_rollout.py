@@ -869,7 +869,7 @@ def test_errors_beside_the_calls_reach_no_caller(clock, monkeypatch):
     monkeypatch.setattr(rollout._switch.course, "collect", broken)
     clock.go(10)
     assert who(rollout) in (1, 2)
-    assert (rollout.failures, rollout.last_failure) == (1, "RuntimeError: a tick failed")
+    assert (rollout.failures, rollout.last_failure) == (1, "RuntimeError")
     assert "1 failures beside the calls" in rollout.status().notes[0]
 
 

@@ -37,6 +37,7 @@ value, and what to do.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -91,9 +92,11 @@ def public_text(error: BaseException) -> str:
     """An error as pages, events and logs show it: its type, and its text where that is ours.
 
     Any other text may hold a row, or an address with a password; and what a signature refuses quotes
-    rows as well.
+    rows as well. Of an error of the system, its number has a text.
     """
     kind = type(error).__name__
+    if isinstance(error, OSError) and isinstance(error.errno, int):
+        return f"{kind}: {os.strerror(error.errno)}"
     if not isinstance(error, ModelkitError):
         return kind
     text = "rows were refused" if isinstance(error, SignatureError) else error.public
