@@ -140,13 +140,17 @@ class Telling:
     def __init__(self, lock):
         self.lock = lock
         self.wanted = threading.Event()
+        self.release = lock.release
+
+    def acquire(self, **how):
+        self.wanted.set()
+        return self.lock.acquire(**how)
 
     def __enter__(self):
-        self.wanted.set()
-        return self.lock.__enter__()
+        self.acquire()
 
     def __exit__(self, *error):
-        return self.lock.__exit__(*error)
+        self.release()
 
 
 def daily(seed):
@@ -159,8 +163,8 @@ def daily(seed):
 
 def in_turn(detector, call, rebase):
     """Let a thread come to the lock of what is known, take a new reference, and let it go on."""
-    watch = detector._watch
-    watch.lock = telling = Telling(watch.lock)
+    current = detector._current
+    current.lock = telling = Telling(current.lock)
     found = []
     with telling.lock:
         thread = threading.Thread(target=lambda: found.append(call()))

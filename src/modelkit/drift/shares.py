@@ -112,16 +112,18 @@ def target_stream(
     seed: np.random.SeedSequence,
 ) -> Stream:
     """The stream of the labels, with their share of alpha."""
-    levels = shares.levels
-    material = np.array([levels["material"] * target.feature.weight])
+    weight = target.feature.weight
+    levels = {}
+    material = np.zeros(1)
+    if "material" in shares.levels:  # where units are compared, labels are only counted
+        material = np.array([shares.levels["material"] * weight])
+        levels["changed"] = np.array([shares.levels["changed"] * weight])
+        levels["material"] = material * (1 - FOR_THE_REFERENCE)
     deltas = np.maximum(material * FOR_THE_REFERENCE / band.TRIED, LEAST_DELTA)
     return Stream(
         (target.feature,),
         target.counts[None],
-        {
-            "changed": np.array([levels["changed"] * target.feature.weight]),
-            "material": material * (1 - FOR_THE_REFERENCE),
-        },
+        levels,
         tolerances=shares.tolerances[-1:],
         deltas=deltas,
         noise=None,

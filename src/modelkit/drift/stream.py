@@ -53,7 +53,7 @@ class Stream:
         features: the d features.
         reference: int64 (d, 67), their counts in this stratum.
         levels: for "changed" and "material" the share of alpha of each feature, (d,); without an
-            entry for a kind that is not looked for.
+            entry for a kind that is not looked for, and empty where rows are counted only.
         tolerances: that of each feature, (d,); see `band.band`.
         deltas: for each feature, the share of alpha for the error of the reference.
         noise: see `band.band`, for each feature; None without.
@@ -182,7 +182,7 @@ class Stream:
                 self.evidence["changed"].step(logs[i], factors[i], rows[i])
                 crossed += self._crossed("changed")
             self._banded.counts += grouped[i]
-            if self._blocks % BLOCKS_OF_BAND == 0:
+            if "material" in self.evidence and self._blocks % BLOCKS_OF_BAND == 0:
                 self._banded.step(self.evidence["material"])
                 crossed += self._crossed("material")
         return crossed

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isnan
-from typing import Literal
+from typing import Any, Literal
 
 from modelkit.drift.row_times import second_text
 
@@ -19,6 +20,23 @@ class Effect:
     value: float
     low: float
     high: float
+
+    @staticmethod
+    def later(measure: Callable[[], Effect]) -> Effect:
+        """What `measure` gives, once somebody looks at it: four hundred alarms at once cost little."""
+        effect = object.__new__(Effect)
+        vars(effect)["_measure"] = measure
+        return effect
+
+    def __getattr__(self, name: str) -> Any:  # of a field that was not measured yet
+        if name not in Effect.__dataclass_fields__:
+            raise AttributeError(f"an Effect has no {name!r}")
+        held = vars(self)
+        measure = held.get("_measure")
+        if measure is not None:  # no other thread was sooner
+            held.update(vars(measure()))
+            held.pop("_measure", None)
+        return held[name]
 
     def __str__(self) -> str:
         if isnan(self.low):
