@@ -166,6 +166,11 @@ class Monitor(Wrapper):
         return self._intake.watch.chronicle.all_alarms
 
     @property
+    def alarmed(self) -> frozenset[str]:
+        """The features with an alarm of the reference in force: none after a `rebase`."""
+        return frozenset(alarm.feature for alarm in self._intake.watch.alarms)
+
+    @property
     def detector(self) -> Detector:
         """The detector, with all that was served until now."""
         return self._intake.up_to_date()
