@@ -632,6 +632,8 @@ def test_the_call_that_closes_a_day_ranks_it_by_a_part_of_the_features(monkeypat
     told = monitor.alarms
     direct.update(at=clock.now)
     assert monitor.detector.alarms == direct.alarms != ()
+    assert not stream.waits
+    assert stream.evidence.judged == direct._watch.units.stream.evidence.judged == 11
     assert told == direct.alarms[: len(told)]
     assert monitor.failures == 0, monitor.last_failure
 

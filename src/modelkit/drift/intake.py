@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from math import inf
 from typing import Any, final
 
 import numpy as np
@@ -155,7 +156,7 @@ class Intake:
 
     # Steps, which whoever calls has a turn for.
 
-    def _turn(self, least: int, *, wait: bool) -> bool:
+    def _turn(self, least: float, *, wait: bool) -> bool:
         """Do a step, and tell of the alarms that it raised; whether there was one to do.
 
         Nothing is done where another thread does one and this one does not `wait` for it, and where
@@ -168,7 +169,7 @@ class Intake:
         self._untold.tell()
         return done
 
-    def _step(self, least: int) -> bool:
+    def _step(self, least: float) -> bool:
         """Make cells of the next rows, where at least so many are buffered, or do what waits."""
         if self._arrived and self._filled >= least and len(self._waiting) < MOST_WAITING:
             self._account()
@@ -189,8 +190,10 @@ class Intake:
         with self._current.turn() as watch:
             if watch is not None:
                 self._close_units()
-        for _ in range(len(self._waiting)):
-            self._turn(MOST_BUFFERED, wait=True)
+        done: list[None] = []
+        self._waiting.append(partial(done.append, None))  # after all steps that wait now
+        while not done and self._turn(inf, wait=True):
+            pass
 
     @contextmanager
     def caught_up(self) -> Iterator[Watch]:
@@ -316,7 +319,7 @@ class Intake:
     def _judge(self) -> None:
         if self.watch.of_units().stream.waits:
             self.watch.judge_part()
-            self._judge_later()
+            self._waiting.appendleft(self._judge)
 
     # To go on from later.
 

@@ -179,7 +179,8 @@ class Monitor(Wrapper):
         """Everything that changes, for `Monitor.resume`; its size does not grow with the rows.
 
         All that was served until now is looked at first. `Detector.resume` and `Detector.merge` take
-        it too. Raises DriftError where the clock tells no time.
+        it too. Raises DriftError where the clock tells no time, and in a signal handler that
+        interrupted a step of this Monitor.
         """
         return self._intake.state()
 
