@@ -8,6 +8,7 @@ is found all the same. The proof is in docs/drift_guarantees.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from statistics import NormalDist
@@ -172,6 +173,12 @@ class UnitEvidence:
             return bag
         # Whichever it is, it must not matter which of them came last: see the proof.
         return np.delete(bag, self._rng.integers(n), axis=0)
+
+    def shuffled(self, items: Sequence[int]) -> list[int]:
+        """The items in a random order; one item draws nothing."""
+        if len(items) < 2:
+            return list(items)
+        return [items[i] for i in self._rng.permutation(len(items)).tolist()]
 
     def _bet(
         self,

@@ -187,9 +187,10 @@ class Watch:
         cells: Array,
         strata: Array | None,
         parts: Sequence[UnitRows],
+        order: Order = "any",
     ) -> list[Alarm]:
         """Take encoded rows by unit, and judge the units that are complete; the new alarms."""
-        self.of_units().stream.take(cells, strata, parts)
+        self.of_units().stream.take(cells, strata, parts, order)
         return self.settle()
 
     def of_units(self) -> UnitWatch:
