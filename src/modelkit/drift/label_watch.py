@@ -54,7 +54,7 @@ class LabelWatch:
             self.losses = labelled_of(profile.baseline, shares)
         self.target: Stream | None = None
         if profile.target is not None:
-            self.target = target_stream(profile.target, shares, ties)
+            self.target = target_stream(profile.target, shares, ties, judged=profile.units is None)
 
     @property
     def parts(self) -> list[Labelled | Stream]:

@@ -110,12 +110,14 @@ def target_stream(
     target: TargetLabels,
     shares: AlphaShares,
     seed: np.random.SeedSequence,
+    *,
+    judged: bool,
 ) -> Stream:
-    """The stream of the labels, with their share of alpha."""
+    """The stream of the labels, with their share of alpha where they are `judged` and not only shown."""
     weight = target.feature.weight
     levels = {}
     material = np.zeros(1)
-    if "material" in shares.levels:  # where units are compared, labels are only counted
+    if judged:
         material = np.array([shares.levels["material"] * weight])
         levels["changed"] = np.array([shares.levels["changed"] * weight])
         levels["material"] = material * (1 - FOR_THE_REFERENCE)
