@@ -12,7 +12,7 @@ from modelkit.drift.vectors import Basis
 from modelkit.errors import DriftError
 from modelkit.signature import Signature
 from modelkit.spec import TensorSpec
-from modelkit.wrapper import check_is_model
+from modelkit.wrapper import check_is_model, has_several_versions
 
 FEWEST_ROWS = 50  # on either side
 NAMES_SHOWN = 6  # names of columns in a message
@@ -30,6 +30,11 @@ def check_arguments(
     """Raise DriftError for arguments of `Profile.fit` that do not go together, TypeError for no Model."""
     if model is not None:
         check_is_model(model, "Profile.fit(model=)")
+        if has_several_versions(model):
+            raise DriftError(
+                "a Profile describes the answers of one version, and a Rollout has several: pass the "
+                "Model of one, as registry.load(name, version) gives it"
+            )
     if reference is None and (scores is not None or labelled):
         raise DriftError(
             "scores, labels and losses are those of the reference rows: pass reference= as well"

@@ -27,6 +27,7 @@ from modelkit.evaluation.sides import (
 from modelkit.evaluation.task import task_kind
 from modelkit.model import Model
 from modelkit.package.load import load
+from modelkit.wrapper import has_several_versions
 
 
 def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
@@ -79,8 +80,8 @@ def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
     A column of X that is only named here, and that the model does not take, is not shown to it.
 
     Raises:
-        EvaluationError: if truth, weights or columns do not fit the rows, or nothing tells the kind
-            of task.
+        EvaluationError: if truth, weights or columns do not fit the rows, nothing tells the kind of
+            task, or the model is a Rollout, of several versions.
         SignatureError: if the rows do not fit the model.
         TypeError: for an estimator without `cv`, and for a Model with it.
         MissingExtraError: if scipy or scikit-learn is missing.
@@ -99,6 +100,11 @@ def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
             raise TypeError(
                 f"evaluate takes a Model or the path of a package; a {type(model).__name__} is "
                 "evaluated by cross-validation: pass cv=5, or save it"
+            )
+        if has_several_versions(model):
+            raise EvaluationError(
+                "an Evaluation is of one version, and a Rollout has several: pass the Model of one, as "
+                "registry.load(name, version) gives it, or the path of its package"
             )
         told = kind or task_kind(model.signature, model.manifest, queries=queries is not None)
         return _of_model(model, rows, told, train, level=level, progress=progress)
