@@ -15,7 +15,7 @@ from helpers.judged import drawn_rows, right_or_wrong, save_pair, save_reading
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes, load_iris
-from sklearn.ensemble import RandomForestRegressor
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import modelkit as mk
@@ -440,3 +440,49 @@ def test_budgets_are_measured_here(pair, plain):
     assert found["memory_bytes"].estimate > 1_000_000
     with mk.load(pair[0]) as model, pytest.raises(GateError, match="pass its path"):
         mk.gate(model, pair[1], *plain, margin=0.05, budgets={"memory_ratio": 3})
+
+
+@pytest.fixture(scope="module")
+def forest_and_line(tmp_path_factory):
+    """A champion that answers missing values, and a candidate that takes none; rows and truth."""
+    folder = tmp_path_factory.mktemp("gaps")
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    line = LogisticRegression(max_iter=1000).fit(X, y)
+    mk.save(line, folder / "line.mk", example=X, name="iris", version="2")
+
+    def champion(rows=X, **options):
+        path = folder / "forest.mk"
+        forest = RandomForestClassifier(5, random_state=0).fit(rows, y)
+        mk.save(forest, path, example=rows, name="iris", version="1", **options)
+        return path
+
+    return folder / "line.mk", champion, X, y
+
+
+def with_gap(X):
+    holed = X.copy()
+    holed.iloc[3, 1] = np.nan
+    return holed
+
+
+@pytest.mark.parametrize(
+    ("of_champion", "of_gate", "outcome", "said"),
+    [
+        ({}, lambda X: X, "unclear", "in service the candidate refuses a row"),
+        ({"nullable": False}, lambda X: X, "pass", "it does"),
+        ({}, with_gap, "fail", "refuses some of these rows.*'sepal width \\(cm\\)'.*row 3"),
+        ({"background": with_gap}, lambda X: X, "fail", "has rows with gaps in 'sepal width"),
+        ({"profile": lambda X: mk.Profile.fit(with_gap(X))}, lambda X: X, "fail", "has rows with"),
+    ],
+)
+def test_a_candidate_without_missing_values_is_judged_on_rows_without(
+    forest_and_line, of_champion, of_gate, outcome, said
+):
+    candidate, champion, X, y = forest_and_line
+    made = {name: form(X) if callable(form) else form for name, form in of_champion.items()}
+    trained = with_gap(X) if "background" in made else X
+    verdict = mk.gate(candidate, champion(trained, **made), of_gate(X), y, margin=0.1)
+    assert (verdict.decision == "block") == (outcome == "fail")
+    assert verdict["signature"].outcome == outcome
+    assert re.search(said, verdict["signature"].text, re.DOTALL)
+    assert mk.Verdict.from_json(verdict.to_json()) == verdict

@@ -67,8 +67,8 @@ def asked_rows(
         name: slice_texts(name, values, len(task))
         for name, values in slice_columns(rows.X, rows.slices).items()
     }
-    ours = _feeds(candidate, rows)
-    theirs = _feeds(champion, rows)
+    ours = feeds_of(candidate, rows)
+    theirs = feeds_of(champion, rows)
     if signature.count(theirs) != len(task):
         raise EvaluationError(f"y has {len(task):,} rows, and X {signature.count(theirs):,}")
     beside = {name: texts_of(name, values) for name, values in groups.items() if values is not None}
@@ -84,7 +84,7 @@ def asked_rows(
     )
 
 
-def _feeds(
+def feeds_of(
     model: Model,
     rows: LabelledRows,
 ) -> Feeds:
