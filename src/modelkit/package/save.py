@@ -202,7 +202,7 @@ def _narrowed(proven: Proven, nullable: object) -> Proven:
     return replace(proven, signature=narrow)
 
 
-def _columns_named(signature: Signature, names: object) -> set[str]:
+def _columns_named(signature: Signature, names: Any) -> set[str]:
     """The columns of `nullable=`. Raises ConversionError for others than may be missing."""
     listed = isinstance(names, Collection) and not isinstance(names, str | bytes)
     if not listed or not all(isinstance(name, str) for name in names):
