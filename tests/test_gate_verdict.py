@@ -486,3 +486,24 @@ def test_a_candidate_without_missing_values_is_judged_on_rows_without(
     assert verdict["signature"].outcome == outcome
     assert re.search(said, verdict["signature"].text, re.DOTALL)
     assert mk.Verdict.from_json(verdict.to_json()) == verdict
+
+
+def test_the_positive_class_is_that_of_floors_and_differences(pair, plain, tmp_path):
+    X, y = plain
+    asked = {"margin": 0.05, "metric": "recall", "require": ["precision >= 0.5"]}
+    of = {which: mk.gate(*pair, X, y, positive=which, **asked) for which in (0, 1, None)}
+    assert [of[which].positive for which in (0, 1, None)] == ["0", "1", "1"]
+    assert "precision, recall: of the class '0'" in of[0].notes
+    assert of[None] == of[1]
+    with mk.load(pair[0]) as ours, mk.load(pair[1]) as theirs:
+        for which in (0, 1):
+            told = [
+                mk.evaluate(model, X, y, positive=which)["recall"].value for model in (ours, theirs)
+            ]
+            assert of[which]["recall"].estimate == pytest.approx(told[0] - told[1])
+    assert mk.Verdict.from_json(of[0].to_json()) == of[0]
+    registry = mk.Registry(tmp_path / "models")
+    uses = [mk.gate(*pair, X, y, positive=p, registry=registry, **asked) for p in (0, 1, 0)]
+    assert [found.uses for found in uses] == [1, 2, 1]  # of the same rows, whichever is positive
+    with pytest.raises(EvaluationError, match="no class of this model"):
+        mk.gate(*pair, X, y, positive="late", **asked)

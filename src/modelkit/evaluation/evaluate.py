@@ -45,6 +45,7 @@ def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
     roles: tuple[str | None, str | None] = (None, None),
     cv: Any = None,
     kind: TaskKind | None = None,
+    positive: Any = None,
     level: float = LEVEL_95,
     seed: int = 0,
     progress: bool = False,
@@ -56,7 +57,8 @@ def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
             which is cloned.
         X: n rows, as `Model.run` takes them; texts for an encoder.
         y: their truth, (n,): classes, values, how relevant each row is to its query, or true groups
-            of a clustering; (n, L) of 0 and 1 for several labels. For an encoder with a `corpus`
+            of a clustering; (n, L) of 0 and 1 for several labels, whose names are those of a frame's
+            columns. For an encoder with a `corpus`
             the place, or places, of what is relevant to each query; without one a label for each
             text: what has the same label is relevant.
         train: (X, y) that the model was trained on, or (X, y, weights) where there are weights: for
@@ -73,6 +75,8 @@ def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
         roles: the roles of an encoder for queries and for the corpus.
         cv: the number of folds, or a splitter: evaluate the training procedure, not one model.
         kind: of task, where the model's outputs do not tell.
+        positive: of two classes, the one that precision, recall, F1, the areas and the pictures are
+            of; by default the second of the model's, and of an outlier detector the outliers, -1.
         level: of the intervals.
         seed: of the folds.
         progress: show a bar, for long work.
@@ -88,7 +92,9 @@ def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
     """
     if not isinstance(level, Real) or not 0 < level < 1:
         raise EvaluationError(f"the level of an interval is between 0 and 1, not {level!r}")
-    rows = LabelledRows(X, y, sample_weight, slices, clusters, queries, times, corpus, roles)
+    rows = LabelledRows(
+        X, y, sample_weight, slices, clusters, queries, times, corpus, roles, positive=positive
+    )
     if times is not None and cv is None:
         column_named(X, times, "times")  # also where there is no train to compare with
     if cv is not None:
@@ -159,6 +165,7 @@ def _of_procedure(  # noqa: PLR0913 - what evaluate has read
         cv=cv,
         sample_weight=rows.sample_weight,
         clusters=rows.clusters,
+        positive=rows.positive,
         seed=seed,
         progress=progress,
     )

@@ -62,7 +62,7 @@ def asked_rows(
         "clusters": grouping_values(rows.X, rows.clusters, "clusters"),
         "queries": grouping_values(rows.X, rows.queries, "queries"),
     }
-    task = read_task(kind, signature.classes, rows.y, **groups)
+    task = read_task(kind, signature.classes, rows.y, **groups, positive=rows.positive)
     slices = {
         name: slice_texts(name, values, len(task))
         for name, values in slice_columns(rows.X, rows.slices).items()

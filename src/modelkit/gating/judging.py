@@ -15,6 +15,7 @@ from modelkit.compatible import refused_gaps
 from modelkit.errors import GateError, SignatureError
 from modelkit.evaluation.answered import TaskKind
 from modelkit.evaluation.assembly import FEW_UNITS, library_versions
+from modelkit.evaluation.figures import OF_POSITIVE, positive_of
 from modelkit.evaluation.intervals import units_of
 from modelkit.evaluation.metrics import TaskMetric
 from modelkit.evaluation.sides import LabelledRows
@@ -208,6 +209,7 @@ def _verdict(
         seed=asking.seed,
         versions=library_versions(),
         notes=tuple(_notes(asking, asked, use, units)),
+        positive="" if asked is None else positive_of(asked.task),
     )
 
 
@@ -228,6 +230,10 @@ def _notes(
     if asked is None:
         return ["the answers were not compared, since the contract is broken"]
     notes = []
+    told = {*asking.policy.margins, *(floor.metric for floor in asking.policy.floors)}
+    of_positive = [name for name in OF_POSITIVE if name in told]
+    if of_positive and asking.kind == "binary":
+        notes.append(f"{', '.join(of_positive)}: of the class {positive_of(asked.task)!r}")
     alpha = asking.policy.alpha
     if use == 0:
         notes.append(
