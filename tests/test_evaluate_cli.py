@@ -198,6 +198,11 @@ def test_numbers_and_several_labels(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["kind"] == "multilabel"
     assert [each["label"] for each in found["classes"]] == ["up", "right"]
+    mk.save(LinearRegression().fit(X, X), tmp_path / "o.mk", example=X, name="o", version="1")
+    X.assign(left=X["a"], low=X["b"]).to_csv(tmp_path / "o.csv", index=False)
+    told = ["--label", "left", "--label", "low"]
+    assert main(["evaluate", str(tmp_path / "o.mk"), "--data", str(tmp_path / "o.csv"), *told]) == 0
+    assert "r2 1" in capsys.readouterr().out
     assert (
         main(
             ["evaluate", str(tmp_path / "n.mk"), "--data", str(tmp_path / "n.csv"), "--label", "y"]

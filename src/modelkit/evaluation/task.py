@@ -103,8 +103,9 @@ def read_task(  # noqa: PLR0913 - what rows may come with, all but three by keyw
     if kind in ("binary", "multiclass"):
         known = OUTLIERS if classes is None else classes
     place = positive_place(kind, classes, positive)
-    if kind == "multilabel":
-        known, y = read_labels(y)
+    if kind in ("multilabel", "regression"):
+        names, y = read_labels(y)
+        known = names if kind == "multilabel" else ()
     truth = truth_of(kind, known, y)
     n = len(truth)
     if not n:
