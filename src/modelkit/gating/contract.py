@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from modelkit.cast import is_missing
+from modelkit.cast import Array, is_missing
 from modelkit.compatible import breaches, some_of
 from modelkit.drift.cells import GONE
 from modelkit.drift.profile import PROFILE_NAME, Profile
@@ -99,8 +99,14 @@ def gaps_of(model: Model) -> set[str]:
     data = model.attachments.get(BACKGROUND)
     if data is not None:
         rows = model.signature.columns(decode_rows(data, model.signature, BACKGROUND))
-        found |= {name for name, values in rows.items() if any(map(is_missing, values.flat))}
+        found |= {name for name, values in rows.items() if _has_gap(values)}
     return found
+
+
+def _has_gap(values: Array) -> bool:
+    if values.dtype == object:
+        return any(map(is_missing, values.flat))
+    return bool(np.isnan(values).any())
 
 
 def integrity_check(manifest: Manifest) -> Check:
