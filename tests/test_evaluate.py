@@ -339,6 +339,8 @@ def test_the_positive_class_is_that_of_every_figure_and_picture(fitted, positive
         assert f"{name} of {chosen}" in found._repr_html_()
         assert f"{name} of {chosen}" in found.to_html()
     assert found.positive == chosen
+    if found.reliability:
+        assert f"the probability of {chosen}, in bins" in found.to_html()
     assert {curve.label for curve in found.curves} == {chosen}
     assert (found.classes, found.confusion) == (plain.classes, plain.confusion)
     assert found.data_digest == plain.data_digest
@@ -579,6 +581,7 @@ def test_one_class_of_two():
         ([1, 0, 1], {"level": 1.0}, "level"),
         ([1, 0, 1], {"train": 3}, "train is a tuple"),
         ([1, 0, 1], {"positive": "1"}, r"positive='1' is no class of this model: .*\(0, 1\)"),
+        ([1, 0, 1], {"positive": pd.NA}, r"positive=<NA> is no class of this model"),
         ([1, 0, 1], {"positive": [1]}, r"positive=\[1\] is no class of this model"),
         ([1, 0, 1], {"positive": 1, "kind": "regression"}, "positive=1 is for a task of two"),
         ([1, 0, 1], {"train": ([], []), "sample_weight": [1, 1, 1]}, "weights"),

@@ -27,7 +27,14 @@ from modelkit.evaluation.ranks import area_of
 from modelkit.evaluation.sums import Undefined
 
 # The figures of a "binary" task that are of its positive class.
-OF_POSITIVE = ("precision", "recall", "f1", "roc_auc", "average_precision")
+OF_POSITIVE = (
+    "precision",
+    "recall",
+    "f1",
+    "roc_auc",
+    "average_precision",
+    "calibration_intercept",
+)
 NO_ERROR = "no row has an error, so nothing tells how large errors are"
 NO_INTERVAL = "fewer than two independent rows, or one row of a kind, tell no interval"
 

@@ -120,11 +120,13 @@ def pictures_part(pictures: Iterable[str]) -> str:
 def reliability_part(
     bins: Sequence[ReliabilityBin],
     parts: BrierParts | None,
+    positive: str,
 ) -> str:
-    """Whether probabilities come true."""
+    """Whether probabilities come true: of two classes those of the positive one."""
     if not bins:
         return ""
-    words = "bins of about equal numbers of rows, with Wilson's intervals"
+    words = f"the probability of {positive}, in " if positive else ""
+    words += "bins of about equal numbers of rows, with Wilson's intervals"
     if parts is not None:
         words += f"; Brier: reliability {parts.reliability:.3g}"
         words += f", resolution {parts.resolution:.3g}, uncertainty {parts.uncertainty:.3g}"

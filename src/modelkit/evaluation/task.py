@@ -24,6 +24,7 @@ CLUSTERERS = (
     "BayesianGaussianMixture",
 )
 NUMBERS = (bool, int, float, np.number, np.bool_)
+LABELS = (str, *NUMBERS)
 MOST_NAMED = 5  # of labels that a message shows
 
 
@@ -165,7 +166,7 @@ def positive_place(
             f"positive={positive!r:.80} is for a task of two classes, and this one is {kind}: leave it "
             "out, and read Evaluation.classes, which has the figures of each"
         )
-    if np.ndim(positive) or positive not in known:
+    if not isinstance(positive, LABELS) or positive not in known:
         raise EvaluationError(
             f"positive={positive!r:.80} is no class of this model: pass one of {known!r:.200}"
         )

@@ -237,7 +237,7 @@ def _place_of_class(subject: Subject, positive: Any) -> int:
             f"positive= is for what a model of two classes gives, and what is explained here is "
             f"{list(subject.names)!r:.200}: leave it out, and name an output where you draw"
         )
-    if np.ndim(positive) or positive not in classes:
+    if not isinstance(positive, str | int | float | np.generic) or positive not in classes:
         raise ExplainError(
             f"positive={positive!r:.80} is no class of this model: pass one of {classes!r:.200}"
         )
