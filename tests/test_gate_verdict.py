@@ -15,7 +15,7 @@ from helpers.judged import drawn_rows, right_or_wrong, save_pair, save_reading
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes, load_iris
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.ensemble import IsolationForest, RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import modelkit as mk
@@ -507,3 +507,29 @@ def test_the_positive_class_is_that_of_floors_and_differences(pair, plain, tmp_p
     assert [found.uses for found in uses] == [1, 2, 1]  # of the same rows, whichever is positive
     with pytest.raises(EvaluationError, match="no class of this model"):
         mk.gate(*pair, X, y, positive="late", **asked)
+
+
+def test_of_outlier_detectors_the_outliers_are_positive(tmp_path):
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(size=(400, 2)), rng.normal(size=(40, 2)) * 5])
+    y = np.repeat([1, -1], [400, 40])
+    mk.save(
+        IsolationForest(n_estimators=20, contamination=0.1, random_state=0).fit(X),
+        tmp_path / "i.mk",
+        example=X,
+        name="i",
+        version="1",
+    )
+    seen = []
+
+    def hits(truth, outputs):
+        seen.extend(np.unique(truth).tolist())
+        return float(np.mean(truth == outputs["label"]))
+
+    own = mk.GateMetric("hits", hits)
+    asked = {"metric": "recall", "margin": {"recall": 0.3, "hits": 0.1}, "require": [own]}
+    verdict = mk.gate(*[tmp_path / "i.mk"] * 2, X, y, **asked)
+    assert verdict.positive == "-1"
+    assert "recall: of the class '-1'" in verdict.notes
+    assert {*seen} == {-1, 1}  # as the detector writes them
+    assert mk.gate(*[tmp_path / "i.mk"] * 2, X, y, positive=1, **asked).positive == "1"
