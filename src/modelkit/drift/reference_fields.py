@@ -92,6 +92,7 @@ def labelled_fields(  # noqa: PLR0913 - what Profile.fit was given
         classes,
         rows,
         ordered=ordered,
+        seed=fitted.seed,
     )
     calibration = None
     if classes is not None:
