@@ -114,7 +114,10 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     kept = check_metadata({} if metadata is None else metadata)
     domains = trust.check_allow(allow) - {trust.JOBLIB}
     notes = Notes(names, classes, outputs, preprocess, converters)
-    proven = _narrowed(_prove(format, model, example, golden, domains, notes), nullable)
+    wanted = _listed_columns(nullable)
+    proven = _prove(format, model, example, golden, domains, notes)
+    if wanted is not None:
+        proven = _narrowed(proven, wanted)
     feeds, replayed = _golden(proven, golden)
     added = [NewAttachment(golden_rows.GOLDEN, MEDIA_TYPE, replayed)]
     added += new_attachments(proven.signature, profile=profile, background=background)
@@ -173,21 +176,40 @@ def _prove(
     return graphs.prove_graph(model, example, golden, domains, notes)
 
 
-def _narrowed(proven: Proven, nullable: object) -> Proven:
-    """A model that takes missing values in no other columns. Raises ConversionError."""
+def _listed_columns(nullable: Any) -> set[str] | None:
+    """The columns that `nullable=` names; None where it says nothing. Raises ConversionError."""
     if nullable is None:
-        return proven
+        return None
+    names = () if nullable is False else nullable
+    listed = isinstance(names, Collection) and not isinstance(names, str | bytes)
+    if not listed or not all(isinstance(name, str) for name in names):
+        raise ConversionError(
+            "nullable= is a list of the columns that may be missing, or False for none, not "
+            f"{nullable!r:.80}; leave it out for all in which the model answers"
+        )
+    return set(names)
+
+
+def _narrowed(proven: Proven, wanted: set[str]) -> Proven:
+    """A model that takes missing values in these columns only. Raises ConversionError."""
     signature = proven.signature
-    wanted = _columns_named(signature, () if nullable is False else nullable)
+    able = {spec.name for spec in signature.inputs if not (spec.columns or spec.finite)}
     inputs = []
     for spec in signature.inputs:
-        columns = [
+        able |= {column.name for column in spec.columns if column.nullable}
+        columns = tuple(
             column if column.name in wanted else replace(column, nullable=False, finite=False)
             for column in spec.columns
-        ]
+        )
         plain = "float" in spec.dtype and not spec.columns
         finite = spec.finite or (plain and spec.name not in wanted)
-        inputs.append(replace(spec, columns=tuple(columns), finite=finite))
+        inputs.append(replace(spec, columns=columns, finite=finite))
+    odd = sorted(wanted - able)
+    if odd:
+        raise ConversionError(
+            f"nullable= names {odd}, in which the model was not shown to answer missing values; it "
+            f"was in {sorted(able)!r:.300}"
+        )
     narrow = replace(signature, inputs=tuple(inputs))
     if proven.source.rows is not None:
         try:
@@ -200,25 +222,6 @@ def _narrowed(proven: Proven, nullable: object) -> Proven:
                 problems=error.problems,
             ) from error
     return replace(proven, signature=narrow)
-
-
-def _columns_named(signature: Signature, names: Any) -> set[str]:
-    """The columns of `nullable=`. Raises ConversionError for others than may be missing."""
-    listed = isinstance(names, Collection) and not isinstance(names, str | bytes)
-    if not listed or not all(isinstance(name, str) for name in names):
-        raise ConversionError(
-            "nullable= is a list of the columns that may be missing, or False for none, not "
-            f"{names!r:.80}; leave it out for all in which the model answers"
-        )
-    able = {spec.name for spec in signature.inputs if not (spec.columns or spec.finite)}
-    able |= {column.name for spec in signature.inputs for column in spec.columns if column.nullable}
-    odd = sorted(set(names) - able)
-    if odd:
-        raise ConversionError(
-            f"nullable= names {odd}, in which the model was not shown to answer missing values; it "
-            f"was in {sorted(able)!r:.300}"
-        )
-    return set(names)
 
 
 def _described(proven: Proven, feeds: Feeds) -> dict[str, Any]:
