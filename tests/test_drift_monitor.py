@@ -341,11 +341,10 @@ def test_an_error_in_the_watching_reaches_no_caller_and_is_counted(profile, monk
             )
         assert watched.detector is not None
         assert watched.failures > 0
-        assert watched.last_failure == "RuntimeError: <broken>"
+        assert watched.last_failure == "RuntimeError"  # its text may quote rows
         card = watched._repr_html_()
         assert "monitoring failed" in card
-        assert "&lt;broken&gt;" in card
-        assert "<broken>" not in card
+        assert "broken" not in card
     failures = watched.failures
     watched.predict(rows(60))
     assert counted(watched)[0] >= 60

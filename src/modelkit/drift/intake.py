@@ -20,7 +20,7 @@ from modelkit.drift.row_budget import RowBudget
 from modelkit.drift.served_form import BufferedCells, ServedForm
 from modelkit.drift.units import PERIODS, together
 from modelkit.drift.watch import Watch
-from modelkit.errors import DriftError
+from modelkit.errors import DriftError, public_text
 from modelkit.identity import identity_of
 from modelkit.model import Model, Outputs
 
@@ -219,7 +219,7 @@ class Intake:
 
     def _fail(self, error: Exception) -> None:
         self.failures += 1
-        self.last_failure = f"{type(error).__name__}: {error}"
+        self.last_failure = public_text(error)
 
     def _lose(self, call: ServedCall, error: Exception) -> None:
         """Count an error of reading a call, whose rows have their numbers all the same."""
