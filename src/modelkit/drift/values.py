@@ -150,7 +150,7 @@ class SegmentDrift:
     """A feature with an alarm in one segment: one category, range or hour of the column `by`.
 
     `rows` of the latest rows are in it, and `share` are its shares of the rows of the reference and
-    of the latest ones. `p` is the exact p-value, adjusted by Holm over all segments of a report, or
+    of the latest ones. `p` holds at all times, adjusted by Holm over all segments of a report, or
     None where rows may not be tested one by one.
     """
 
