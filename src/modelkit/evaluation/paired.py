@@ -30,6 +30,7 @@ from modelkit.evaluation.intervals import (
 LEAST_SKEW = 1e-4  # less is none
 MOST_DOUBLINGS = 30.0  # of the rows
 ALIKE = 1 - 1e-9  # of sizes that are equal but for rounding
+FULL_PART = 6  # of few units a sixth is enough: half as much as normal ones have
 LEAST_TOLD = 8  # units that must hold the variance before their tail is looked at
 STEPS = 60  # of a bisection on an interval of length 2: 2e-18
 
@@ -172,11 +173,11 @@ def tail_of(added: Array) -> Unseen:
     Where as many as `LEAST_TOLD` units share the largest, it is an end and no tail: the index is
     infinity. Where fewer than that hold the variance, it is infinity and the index 0.
     """
-    if effective_units(added) < LEAST_TOLD:
+    if effective_units(added) < min(LEAST_TOLD, len(added) / FULL_PART):
         return Unseen(inf, 0.0)
     sizes = np.sort(np.abs(added[added != 0]))[::-1]
     top = min(ceil(2 * sqrt(len(added))), len(sizes) // 2)
-    if sizes[LEAST_TOLD - 1] >= sizes[0] * ALIKE:
+    if np.count_nonzero(sizes >= sizes[0] * ALIKE) >= LEAST_TOLD:
         return Unseen(float(sizes[0]))
     logs = float(np.log(sizes[:top] / sizes[top]).mean())
     index = 1 / logs if logs else inf

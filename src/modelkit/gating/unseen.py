@@ -128,7 +128,7 @@ def _with_row(
         "truth": truth,
         "predicted": told,
         "probabilities": likely,
-        "scores": scores[1] if answered.kind == "binary" else scores,
+        "scores": scores[answered.positive] if answered.kind == "binary" else scores,
         "clusters": 0,
     }
     held = {}
