@@ -117,7 +117,7 @@ def powers(metric: str, runs: int) -> tuple[int, float]:
         sides = (answers(X["b"], y), answers(X["a"], y))
         told = compare_by(METRICS["binary"][metric], *sides, seed=0)
         asked.append(told.rows_to_show(margin, ALPHA))
-    n = int(np.mean(asked))
+    n = int(np.mean([rows for rows in asked if rows is not None]))
     found = [checked(metric, *WORLDS[metric](rng, n), margin).outcome for _ in range(runs)]
     return n, float(np.mean([outcome == "pass" for outcome in found]))
 
@@ -130,7 +130,7 @@ def powers_after(metric: str, runs: int) -> tuple[int, float]:
     promoted = []
     while len(promoted) < runs // 2:
         first = checked(metric, *WORLDS[metric](rng, ROWS), margin)
-        if first.outcome == "unclear":
+        if first.outcome == "unclear" and first.rows_needed is not None:
             again = checked(metric, *WORLDS[metric](rng, first.rows_needed), margin)
             asked.append(first.rows_needed)
             promoted.append(again.outcome == "pass")
