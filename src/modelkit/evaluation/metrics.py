@@ -200,7 +200,7 @@ def _of_positive(name: str) -> Shares:
     """The share of the positive class of a "binary" task."""
 
     def shares(answered: Answered, level: float) -> list[ClassShare]:
-        _, masks = masks_by_class(answered)
+        masks = list(masks_by_class(answered))[answered.positive]
         return [class_share(name, *masks, answered, level)]
 
     return shares
