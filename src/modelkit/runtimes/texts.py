@@ -74,6 +74,11 @@ class TextModel(Model):
         return self.inside.placement
 
     @property
+    def endless(self) -> bool:
+        """Whether a run of the graph ends only by a deadline, for some rows."""
+        return self.inside.endless
+
+    @property
     def closed(self) -> bool:
         """Whether it was closed, and answers no more."""
         return self.inside.closed

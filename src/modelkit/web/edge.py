@@ -15,6 +15,8 @@ from inspect import isawaitable
 from time import monotonic
 from typing import final
 
+from numpy import ndarray
+
 from modelkit import events
 from modelkit.activation import Activation
 from modelkit.errors import ClosedError, Overloaded
@@ -296,7 +298,7 @@ class Edge:
                 )
             reply, visit.version = await transport.apart(partial(_explain, serving, query))
             return reply
-        call = _call_of(query, visit, transport)
+        call = _call_of(model, query, visit, transport)
         answers = await transport.call(model, query.X, query.outputs, call)
         if isinstance(answers, SignedAnswers):
             visit.version = answers.served_by.version
@@ -364,16 +366,18 @@ def version_header(version: str) -> tuple[bytes, bytes]:
 
 
 def _call_of(
+    model: Model,
     query: Query,
     visit: Visit,
     transport: Transport,
 ) -> Call:
     """How a query wants to be served.
 
-    A Batcher is quickest with plain calls, so that the App's own limit is not told to it where the
-    transport sees to that.
+    A Batcher is quickest with plain calls, so that it does not get the App's own limit for a block of
+    numbers, where the transport sees to that and every run ends by itself.
     """
-    if transport.cuts and not visit.hurried and query.priority == 0 and query.key is None:
+    plain_call = not visit.hurried and query.priority == 0 and query.key is None
+    if plain_call and transport.cuts and type(query.X) is ndarray and not model.endless:
         return PLAIN
     return Call(visit.deadline, query.priority, query.key)
 
