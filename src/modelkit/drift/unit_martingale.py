@@ -8,6 +8,7 @@ is found all the same. The proof is in docs/drift_guarantees.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from statistics import NormalDist
 from typing import Any, final
@@ -122,6 +123,12 @@ class UnitEvidence:
         self._bags[stratum] = bag
         self._bet(p, present[-1])
         return p
+
+    def shuffled(self, items: Sequence[int]) -> list[int]:
+        """The items in a random order; one item draws nothing."""
+        if len(items) < 2:
+            return list(items)
+        return [items[i] for i in self._rng.permutation(len(items)).tolist()]
 
     def _bet(
         self,
