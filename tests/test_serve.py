@@ -197,6 +197,10 @@ def guarded(most=100):
 
 
 ASKED = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n"
+BODYLESS = (
+    b"POST /models/sum/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
+    b"Content-Type: application/json\r\n\r\n"
+)
 CHUNKED = ASKED + b"Transfer-Encoding: chunked\r\n\r\n1"
 HEADS = {
     "a value": (ASKED + b"A: " + b"a" * 40_000, 431),
@@ -240,9 +244,10 @@ def test_a_head_that_does_not_come_ends_its_connection(head, monkeypatch):
         what_comes(connected(server.port, head))
 
 
-def test_connections_that_are_idle_make_room():
+@pytest.mark.parametrize("data", [b"", ASKED, BODYLESS, BODYLESS + b"{"])
+def test_connections_that_are_idle_make_room(data):
     with guarded(most=4) as server:
-        idle = [connected(server.port, ASKED) for _ in range(10)]
+        idle = [connected(server.port, data) for _ in range(10)]
         assert ask(server.port, "GET", "/v2/health/live")[0] == 200
         assert [what_comes(connection) for connection in idle[:6]] == [b""] * 6
         for connection in idle:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
@@ -27,6 +27,7 @@ from modelkit.errors import ModelkitError, importing
 from modelkit.html import printable
 from modelkit.rollout.opening import POLLED_EVERY
 from modelkit.web.layers import Opened, layered
+from modelkit.web.query import Limits
 
 # What a machine calls itself, with a port or without.
 _LOCAL = re.compile(
@@ -170,7 +171,7 @@ def _application(settings: Settings) -> Iterator[Application]:
             metrics = mk.Collector(model).text
         try:
             auth = _auth_of(settings)
-            app = mk.App({name: model}, auth=auth, metrics=metrics)
+            app = mk.App({name: model}, auth=auth, limits=_limits(), metrics=metrics)
         except ValueError as error:  # of --name and of --tokens
             raise ModelkitError(str(error)) from error
         asgi = vertex.routed(app, name, settings)
@@ -180,6 +181,14 @@ def _application(settings: Settings) -> Iterator[Application]:
         app.close()
     finally:
         opened.close()
+
+
+def _limits() -> Limits:
+    """What requests may take: connections are left for health, whatever the limit of open files is."""
+    from modelkit.cli.server import most_connections
+
+    limits = Limits()
+    return replace(limits, requests=max(1, min(limits.requests, most_connections() // 2)))
 
 
 def is_local(host: str) -> bool:

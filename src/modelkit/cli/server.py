@@ -119,31 +119,33 @@ def _knocks(sockets: list[socket.socket]) -> bool:
 
 
 class GuardedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """HTTP in which heads have limits, and idle connections make room for others.
+    """HTTP in which heads have limits, and clients that stand still make room for others.
 
     Args:
-        idle: the connections of a server that wait for a head; those that wait longest come first.
+        still: the connections of a server that wait for their clients, to send or to take more; those
+            that wait longest come first.
         most: the connections that there may be.
         given: as uvicorn has it.
     """
 
-    def __init__(self, idle: dict[GuardedProtocol, None], most: int, **given: Any) -> None:
+    def __init__(self, still: dict[GuardedProtocol, None], most: int, **given: Any) -> None:
         super().__init__(**given)
-        self._idle = idle
+        self._still = still
         self._most = most
         self._head = 0  # bytes since the last that belonged to a request
         self._patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Let a client in; where there are too many, the one leaves that was idle for longest."""
+        """Let a client in; of too many, the one leaves that stood still for longest."""
         super().connection_made(transport)
-        self._idle[self] = None
+        self._still[self] = None
         self._await_head()
         if len(self.connections) > self._most:
-            next(iter(self._idle))._hang_up()  # noqa: SLF001 - another of this class
+            next(iter(self._still))._hang_up()  # noqa: SLF001 - another of this class
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a client."""
+        self._still.pop(self, None)
         self._have_head()
         super().connection_lost(exc)
 
@@ -152,6 +154,9 @@ class GuardedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         for start in range(0, len(data), HEAD_BYTES):
             if not self.transport.is_closing():
                 self._read(data[start : start + HEAD_BYTES])
+        self._still.pop(self, None)
+        if self.cycle is None or self.cycle.more_body or self.cycle.response_complete:
+            self._still[self] = None
 
     def _read(self, data: bytes) -> None:
         cycle = self.cycle
@@ -178,7 +183,18 @@ class GuardedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         """Wait for the next request."""
         super().on_response_complete()
         if self.cycle.response_complete:
-            self._idle[self] = None
+            self._still[self] = None
+
+    def pause_writing(self) -> None:
+        """Wait for the client to take more."""
+        super().pause_writing()
+        self._still[self] = None
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        super().resume_writing()
+        if not self.cycle.response_complete:
+            self._still.pop(self, None)
 
     def timeout_keep_alive_handler(self) -> None:
         """End a connection that was idle for long, also where its client takes no answer."""
@@ -189,7 +205,6 @@ class GuardedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
             self._patience = self.loop.call_later(HEAD_SECONDS, self._hang_up)
 
     def _have_head(self) -> None:
-        self._idle.pop(self, None)
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
