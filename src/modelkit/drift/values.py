@@ -156,7 +156,8 @@ class Performance:
 
     `loss` and `baseline` are (mean, low, high) of the labelled rows and of the reference;
     `labelled` is the number of labelled rows. `estimated` has the label-free estimates by name:
-    (value, low, high); `unsupported` is the reason not to rely on them, or None.
+    (value, low, high); `unsupported` is the reason not to rely on them, or None. `positive` is the
+    class of two, as text, of which the precision, recall, F1 and AUC among them are; else empty.
     """
 
     labelled: int
@@ -164,3 +165,9 @@ class Performance:
     baseline: tuple[float, float, float] | None
     estimated: dict[str, tuple[float, float, float]]
     unsupported: str | None = None
+    positive: str = ""
+
+    def title(self, name: str) -> str:
+        """The name of an estimate, with its class."""
+        of_class = self.positive and name != "accuracy"
+        return f"{name} of {self.positive}" if of_class else name
