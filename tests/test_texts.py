@@ -406,7 +406,7 @@ def test_letters_are_the_cost_of_a_text_and_its_deadline_is_heeded(tmp_path):
     with saved(model, TEXTS, tmp_path)[1] as loaded:
         name = loaded.signature.inputs[0].name
         feeds = loaded.signature.coerce(["a" * 6400, "b"])
-        assert loaded._prepare(feeds) == (feeds, 6401 * 4 // 64)
+        assert loaded._prepare(feeds) == (feeds, 6401 * 4 // 512)
         assert loaded._prepare({name: feeds[name][1:]})[1] == 1
         with pytest.raises(DeadlineExceeded, match="terms of texts were counted"):
             loaded.run(["a"], deadline=1e-9)

@@ -25,7 +25,7 @@ from modelkit.texts.vectorizer import Texts, counts_of
 # Of one run: the most rows, and the most rows times the letters of the longest text.
 RUN_ROWS = 256
 RUN_LETTERS = 1 << 22
-LETTERS = 64  # that cost as much as a row, times the sizes of terms
+LETTERS = 512  # that cost as much as a row, times the sizes of terms: more than most rows have
 DENSE_BYTES = 1 << 24  # of one run, where the graph makes a column of each term
 
 
