@@ -383,6 +383,11 @@ class Rollout(Model):
         """The number of runs that the champion does side by side."""
         return self._champion.runs_at_once
 
+    @property
+    def endless(self) -> bool:
+        """Whether a run of one of its Models ends only by a deadline, for some rows."""
+        return any(model.endless for model in self.models)
+
     def __reduce__(self) -> tuple[Any, ...]:
         if self._pickled is None:
             raise TypeError(
