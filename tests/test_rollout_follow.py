@@ -223,11 +223,12 @@ def test_a_joblib_package_is_not_followed_and_the_error_says_what_to_do(registry
 
 def test_a_rollout_of_what_cannot_answer_in_place_of_the_champion_does_not_begin(registry):
     """It was under way for ever, and no process took part."""
+    before = registry.generation("churn")
     with pytest.raises(
         RolloutError, match="churn narrow cannot answer in place of the champion, 1"
     ):
         registry.start_rollout("churn", "narrow", LONG, reason="try")
-    assert (registry.state("churn").rollout, registry.generation("churn")) == (None, 1)
+    assert (registry.state("churn").rollout, registry.generation("churn")) == (None, before)
 
 
 def test_versions_of_the_digests_that_are_trusted_are_followed_and_no_other(registry, pickled):
@@ -372,7 +373,7 @@ def test_a_rollout_of_the_log_runs_in_every_service(registry):
     assert registry.aliases("churn")["champion"].version == "2"
     for rollout in (one, other):
         until(lambda rollout=rollout: served(rollout) == "2" and rollout.manifest.version == "2")
-    entries = registry.history("churn")
+    entries = [entry for entry in registry.history("churn") if entry.kind != "named"]
     assert [entry.kind for entry in entries] == ["alias", "rollout", "decided", "decided"]
     assert [entry.about["decision"] for entry in entries[2:]] == ["advance", "promote"]
     worse, better = entries[-1].about["evidence"]["errors"]

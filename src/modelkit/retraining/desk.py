@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any, TypeVar, final
 
 from modelkit import fields
@@ -139,7 +140,7 @@ class Desk:
 
     def package(self, number: int) -> bytes | None:
         """The package that a run made, or None."""
-        return self._shelf.read(f"{_folder(number)}/{PACKAGE}")
+        return self._shelf.read(f"{_folder(number)}/{PACKAGE}", most=inf)
 
     def looks(self) -> tuple[Look, ...]:
         """The refusals, the first one first; equal ones in a row are one."""
