@@ -85,6 +85,29 @@ def test_labels_that_did_not_change_raise_no_alarm():
     assert at_most(alarms, runs, 0.2), alarms
 
 
+@pytest.mark.parametrize("lines", [2, 5, 10])
+def test_a_fifth_of_the_reference_is_a_random_one(lines):
+    """Every fifth place was of one line, where rows come from five lines in turn."""
+    runs, alarms = 20, 0
+    for run in range(runs):
+        r = rng(run, 44)
+
+        def of_lines(n, r=r):
+            return np.arange(n) % lines + r.normal(size=n) / 10
+
+        profile = mk.Profile.fit(
+            inputs(60, 10_000 + run),
+            reference=inputs(2000, run),
+            scores=of_lines(2000),
+            labels=of_lines(2000),
+        )
+        detector = mk.Detector(profile, alpha=0.05, seed=run, history=0)
+        detector.update(inputs(1500, 20_000 + run), of_lines(1500))
+        detector.update_labels(of_lines(1500), of_lines(1500))
+        alarms += bool(detector.alarms)
+    assert at_most(alarms, runs, 0.05), alarms
+
+
 def test_labels_that_are_numbers_are_compared_by_size():
     r = rng(6)
     truth = r.normal(10, 2, 4000)
@@ -146,6 +169,29 @@ def test_the_target_takes_its_share_of_alpha(profile):
     detector.update(inputs(3000, 7) | {"x": rng(7).normal(3, 1, 3000)})
     of_x = {alarm.kind: alarm.level for alarm in detector.alarms if alarm.feature == "x"}
     assert of_x == {"changed": pytest.approx(0.2 / 4), "material": pytest.approx(0.1 / 4)}
+
+
+def test_beside_units_labels_are_shown_and_not_judged():
+    days = {"x": rng(1).normal(size=3000), "t": np.repeat(np.arange(60) * 86_400.0, 50)}
+    past = mk.Profile.fit(
+        inputs(1000, 1),
+        reference=days,
+        scores=classes(3000, 2),
+        labels=classes(3000, 2),
+        unit="day",
+        time="t",
+    )
+    detector = mk.Detector(past)
+    assert TARGET not in {drift.feature for drift in detector.report().features}
+    detector.update_labels(classes(5000, 4, (0.1, 0.1, 0.8)), at=1e9)
+    (shown,) = (drift for drift in detector.report().features if drift.feature == TARGET)
+    assert (shown.rows, shown.p_changed, shown.p_material) == (1024, None, None)
+    assert shown.effects[0].low > 0.3
+    assert detector.alarms == ()
+    again = mk.Detector.resume(past, detector.state())
+    assert again.report() == detector.report()
+    with pytest.raises(DriftError, match="no features"):
+        detector.suppress("2100-01-01", "why", features=[TARGET])
 
 
 def test_importance_weighs_the_target():

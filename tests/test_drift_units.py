@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, kstest
 from tests.helpers.flights import CHANGES, DAYS, rows_of
+from tests.helpers.streams import at_most
 
 import modelkit as mk
+from modelkit.drift import unit_martingale
 from modelkit.drift.cells import CELLS
 from modelkit.drift.unit_martingale import UnitEvidence, unit_bets
 from modelkit.drift.unit_permutation import compare_units
@@ -156,6 +158,21 @@ def test_a_unit_that_is_forgotten_may_be_the_newest_as_well_as_any_other():
         one.judge(shares[8], 0)
         stays += any((unit == shares[8]).all() for unit in one._bags[0])
     assert abs(stays / 400 - 8 / 9) < 0.06
+
+
+def test_a_unit_is_ranked_in_parts_as_it_is_at_once(monkeypatch):
+    shares = some_units(np.random.default_rng(0), 12, 7)
+    whole, parts = evidence(shares[:10]), evidence(shares[:10])
+    for unit in shares[10:]:
+        at_once = whole.judge(unit, 0)
+        monkeypatch.setattr(unit_martingale, "RANKED_AT_ONCE", 2 * len(parts._bags[0]) * 16 + 99)
+        parts.begin(unit, 0)
+        found = [parts.rank_part() for _ in range(4)]
+        assert found[:3] == [None] * 3
+        assert np.array_equal(found[3], at_once)
+        monkeypatch.undo()
+    assert not parts.ranks
+    assert np.array_equal(parts.p(), whole.p())
 
 
 def test_what_is_kept_of_units_is_bounded():
@@ -418,7 +435,7 @@ def test_a_unit_without_values_of_a_feature_says_nothing_of_it():
     detector.update(batches(rng, 1)[0])
     detector.update(scores=rng.normal(size=200))
     report = {drift.feature: drift for drift in detector.report().features}
-    assert report["prediction"].effects[0].low == 0.0
+    assert report["prediction"].effects[0].low < 0.05
     assert report["prediction"].effects[0].value < 0.2
     assert detector._watch.units.stream.evidence.judged == 2
 
@@ -430,11 +447,57 @@ def test_a_column_may_tell_the_unit_and_is_no_feature():
     assert [feature.name for feature in profile.features] == ["x"]
     assert profile.units.found == 20
     detector = mk.Detector(profile)
-    detector.update(rows)
+    detector.update(rows, order="time")
     report = detector.report()
     assert "39 units by 'lot' judged, the last lot 38" in report.assumptions
     detector.update({"x": np.zeros(3), "lot": [5, 5, 5]})
     assert "3 rows came after" in str(detector.report().checks)
+
+
+@pytest.mark.parametrize("units", [2, 5, 40])
+def test_a_table_that_is_sorted_raises_no_alarm_of_units(units):
+    """Units of one call are judged in a random order, as its rows are taken."""
+    runs, alarms, found = 20, 0, 0
+    for run in range(runs):
+        r = np.random.default_rng(run)
+
+        def lots(n, first, r=r):
+            level = np.sort(r.normal(size=n))
+            x = np.repeat(level, 5) + r.normal(size=5 * n)
+            return {"x": x, "lot": np.repeat(np.arange(first, first + n), 5)}
+
+        profile = mk.Profile.fit(lots(20, 0), reference=lots(60, 100), unit="lot")
+        both = [mk.Detector(profile, alpha=0.05, seed=run, history=0) for _ in range(2)]
+        for call in range(120 // units):
+            rows = lots(units, 1000 + units * call)
+            both[0].update(rows)
+            both[1].update(rows, order="time")
+        alarms += bool(both[0].alarms)
+        found += bool(both[1].alarms)
+    assert at_most(alarms, runs, 0.05), alarms
+    assert units < 40 or found > runs / 2  # in the order of time it is a change
+
+
+def test_scores_of_days_are_decided_by_a_random_fifth_of_the_days():
+    """Every fifth business day is a Monday."""
+    runs, alarms = 10, 0
+    for run in range(runs):
+        r = np.random.default_rng(run)
+
+        def business_days(weeks, first, r=r):
+            day = (np.arange(weeks)[:, None] * 7 + np.arange(5) + 4 + 7 * first).ravel()
+            level = r.normal(size=len(day)) * 0.3 + 1.5 * (np.arange(len(day)) % 5 == 0)
+            times = np.repeat(day * 86_400.0, 20)
+            return {"t": times, "x": r.normal(size=len(times))}, np.repeat(level, 20)
+
+        past, scores = business_days(40, 100)
+        profile = mk.Profile.fit(
+            business_days(20, 0)[0], reference=past, scores=scores, unit="day", time="t"
+        )
+        detector = mk.Detector(profile, alpha=0.05, seed=run, history=0)
+        detector.update(*business_days(12, 200))
+        alarms += bool(detector.alarms)
+    assert at_most(alarms, runs, 0.05), alarms
 
 
 def test_units_are_ranked_among_units_of_their_weekday():
@@ -596,6 +659,54 @@ def test_a_monitor_judges_a_day_that_is_over_though_no_call_comes(watched):
     clock.now += DAY_SECONDS
     assert "2 days judged" in str(monitor.detector.report().assumptions)
     assert monitor.failures == 0, monitor.last_failure
+
+
+def test_the_call_that_closes_a_day_ranks_it_by_a_part_of_the_features(monkeypatch):
+    monkeypatch.setattr(unit_martingale, "RANKED_AT_ONCE", 1)  # one feature at a time
+    monitor, direct, clock, columns = many_columns(6)
+    rng = np.random.default_rng(1)
+    for day in range(12):
+        for _ in range(8):
+            X = rng.normal(0.0 if day < 6 else 1.5, 1, (60, 6))
+            stream = monitor._intake.watch.units.stream
+            judged = stream.evidence.judged
+            monitor.predict(X)
+            assert stream.evidence.judged <= judged + 1
+            assert not stream.waits or monitor._intake._waiting
+            if day:  # the first one is not whole
+                direct.update(columns(X), at=clock.now)
+            clock.now += DAY_SECONDS / 8
+    told = monitor.alarms
+    direct.update(at=clock.now)
+    assert monitor.detector.alarms == direct.alarms != ()
+    assert not stream.waits
+    assert stream.evidence.judged == direct._watch.units.stream.evidence.judged == 11
+    assert told == direct.alarms[: len(told)]
+    assert monitor.failures == 0, monitor.last_failure
+
+
+def many_columns(width):
+    rng = np.random.default_rng(0)
+
+    def columns(X):
+        return {f"x{j}": X[:, j] for j in range(width)}
+
+    seconds = np.arange(60 * 200) * (DAY_SECONDS / 200)
+    past = columns(rng.normal(size=(60 * 200, width)))
+    profile = mk.Profile.fit(
+        columns(rng.normal(size=(1000, width))),
+        reference=past | {"t": seconds},
+        unit="day",
+        time="t",
+    )
+    names = tuple(mk.Column(f"x{j}", "float64") for j in range(width))
+    spec = mk.TensorSpec("x", "float64", ("batch", width), columns=names)
+    signature = mk.Signature([spec], [mk.TensorSpec("prediction", "float64", ("batch",))])
+    model = mk.FunctionModel(lambda feeds: {"prediction": feeds["x"][:, 0]}, signature)
+    clock = Clock()
+    clock.now -= clock.now % DAY_SECONDS  # a day begins
+    monitor = mk.Monitor(model, profile, clock=clock)
+    return monitor, mk.Detector(profile, clock=clock), clock, columns
 
 
 def test_a_monitor_refuses_batches(watched):

@@ -111,7 +111,7 @@ class NotFollowed(Event):
     Attributes:
         name: the name of the model.
         version: the version that should answer, or "" where the registry itself did not.
-        error: what was raised.
+        error: the type of what was raised, with its text where that is ours.
     """
 
     log_level = WARNING
@@ -243,10 +243,10 @@ class Alarmed(Event):
 @final
 @dataclass(frozen=True, slots=True)
 class Advised(Event):
-    """A Profile was fitted, and its reference calls for other units or strata than were asked for.
+    """A Profile was fitted, and its reference calls for other arguments than were given.
 
     Attributes:
-        advice: what fits, in one line, as `Profile.advice` has it.
+        advice: what fits, in one line; for units and strata it is in `Profile.advice`.
     """
 
     log_level = WARNING

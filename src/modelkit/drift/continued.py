@@ -73,20 +73,20 @@ def rebased(
     profile = check_profile(profile).without(before.ignored)
     check_same_columns(before.profile, profile)
     chronicle = before.chronicle
-    with before.lock:
-        before.settle()
-        new = Watch(
-            profile,
-            alpha=before.alpha if alpha is None else alpha,
-            tolerance=before.tolerance,
-            guarantee=before.guarantee,
-            seed=before.seed + 1,  # its random ranks are independent of the past
-            history=chronicle.most_bytes,
-            clock=chronicle.clock,
-        )
-        new.ignored = before.ignored
-        new.place = before.place
-        if before.units is not None and new.units is not None:
-            new.units.stream.leave_out_open_of(before.units.stream)
-        new.chronicle.follow(chronicle, reason, before.rows)
+    before.settle()
+    new = Watch(
+        profile,
+        alpha=before.alpha if alpha is None else alpha,
+        tolerance=before.tolerance,
+        guarantee=before.guarantee,
+        seed=before.seed + 1,  # its random ranks are independent of the past
+        history=chronicle.most_bytes,
+        clock=chronicle.clock,
+    )
+    new.ignored = before.ignored
+    new.place = before.place
+    new.counted = before.counted
+    if before.units is not None and new.units is not None:
+        new.units.stream.leave_out_open_of(before.units.stream)
+    new.chronicle.follow(chronicle, reason, before.rows)
     return new

@@ -122,7 +122,8 @@ class Detector:
     @property
     def history(self) -> History:
         """What was seen in the hours and days of the past."""
-        return history_of(self._watch)
+        with self._current.lock:
+            return history_of(self._watch)
 
     @property
     def rows(self) -> int:
@@ -151,8 +152,9 @@ class Detector:
             order: "any" for rows whose order within the call means nothing, such as those of a
                 table that is sorted: they are taken in a random order, by the seed. "time" for rows
                 in the order in which they came, which a change within the call is then found by.
-                How many rows a call has must not depend on what they hold. Units have no order
-                within.
+                How many rows a call has must not depend on what they hold. The rows of a unit have
+                no order; days and weeks have that of time, and units by a column are judged in this
+                order.
             at: when the rows were, where X does not have the profile's column of times: a datetime,
                 a text in ISO 8601 or seconds since 1970; one for all rows, or one each, (n,). With
                 no rows at all it says what time it is: a day or a week that has ended is judged,
@@ -247,12 +249,13 @@ class Detector:
 
         Raises DriftError for an alarm that is not among `alarms`, and without a reason.
         """
-        with self._current.held() as watch:
-            if alarm not in watch.chronicle.all_alarms:
+        with self._current.lock:
+            chronicle = self._watch.chronicle
+            if alarm not in chronicle.all_alarms:
                 raise DriftError(
                     f"this Detector did not raise the alarm {alarm}; pass an Alarm from `alarms`"
                 )
-            watch.chronicle.notes.acknowledge(alarm, reason, watch.chronicle.now())
+            chronicle.notes.acknowledge(alarm, reason, chronicle.now())
 
     def suppress(
         self,
@@ -278,7 +281,8 @@ class Detector:
                 without a reason.
         """
         end = given_second(until, "until")
-        with self._current.held() as watch:
+        with self._current.lock:
+            watch = self._watch
             start = watch.chronicle.now() if since is None else given_second(since, "since")
             named = watch.named(features)
             watch.chronicle.notes.suppress(Suppression(start, end, reason, named))
@@ -311,17 +315,18 @@ class Detector:
 
     def report(self) -> DriftReport:
         """Describe the stream so far: alarms, p-values, effect sizes, checks and performance."""
-        with self._current.held() as watch:
-            if watch.profile.units is not None:
-                return unit_findings.of_stream(watch)
-            return findings.of_stream(watch)
+        watch = self._current.copied()
+        if watch.profile.units is not None:
+            return unit_findings.of_stream(watch)
+        return findings.of_stream(watch)
 
     def state(self) -> bytes:
         """Everything that changes, for `Detector.resume`; its size does not grow with the rows."""
-        with self._current.held() as watch:
-            packed = watch.state()  # which bets on rows that were only ranked, and may alarm
+        with self._current.changing() as watch:
+            watch.settle()  # rows that a Monitor only ranked, which may alarm
+            known = watch.copied()
         watch.untold.tell()
-        return packed
+        return known.state()
 
     @staticmethod
     def resume(

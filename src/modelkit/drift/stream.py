@@ -20,6 +20,7 @@ from modelkit.drift.thinning import Thinning
 from modelkit.drift.thresholds import Thresholds
 from modelkit.evidence import LEAST_WEALTH, Evidence, Guarantee
 
+ALL = slice(None)
 RECENT = 32  # blocks whose counts are kept for effect sizes
 BET_BLOCKS = {"changed": 1, "material": BLOCKS_OF_BAND}
 
@@ -53,7 +54,7 @@ class Stream:
         features: the d features.
         reference: int64 (d, 67), their counts in this stratum.
         levels: for "changed" and "material" the share of alpha of each feature, (d,); without an
-            entry for a kind that is not looked for.
+            entry for a kind that is not looked for, and empty where rows are counted only.
         tolerances: that of each feature, (d,); see `band.band`.
         deltas: for each feature, the share of alpha for the error of the reference.
         noise: see `band.band`, for each feature; None without.
@@ -182,7 +183,7 @@ class Stream:
                 self.evidence["changed"].step(logs[i], factors[i], rows[i])
                 crossed += self._crossed("changed")
             self._banded.counts += grouped[i]
-            if self._blocks % BLOCKS_OF_BAND == 0:
+            if "material" in self.evidence and self._blocks % BLOCKS_OF_BAND == 0:
                 self._banded.step(self.evidence["material"])
                 crossed += self._crossed("material")
         return crossed
@@ -192,25 +193,31 @@ class Stream:
     def _crossed(self, kind: str) -> list[Crossing]:
         evidence = self.evidence[kind]
         features = self._limits[kind].cross(evidence)
-        crossed = [self._crossing(kind, j) for j in features]
-        if crossed and evidence.guarantee == "arl":
+        if not features:
+            return []
+        crossed = self._crossings(kind, features)
+        if evidence.guarantee == "arl":
             evidence.restart(np.array(features))
         return crossed
 
-    def _crossing(self, kind: str, j: int) -> Crossing:
-        block = int(self._first_blocks(kind)[j])
-        began, began_time = self._whereabouts.at(np.array([block]))
-        return Crossing(
-            kind,
-            feature=j,
-            p=float(self.p(kind)[j]),
-            row=self._whereabouts.row,
-            began=int(began[0]),
-            recent=self.recent(block)[j],
-            time=known(self._whereabouts.latest),
-            began_time=known(began_time[0]),
-            rows=int(self.values[j]),
-        )
+    def _crossings(self, kind: str, features: list[int]) -> list[Crossing]:
+        blocks = self._first_blocks(kind)[features]
+        began, times = self._whereabouts.at(blocks)
+        p = self.p(kind)
+        return [
+            Crossing(
+                kind,
+                feature=j,
+                p=float(p[j]),
+                row=self._whereabouts.row,
+                began=int(began[i]),
+                recent=self.recent(int(blocks[i]), j),
+                time=known(self._whereabouts.latest),
+                began_time=known(times[i]),
+                rows=int(self.values[j]),
+            )
+            for i, j in enumerate(features)
+        ]
 
     def p(self, kind: str) -> Array:
         """The p-value of each feature, (d,).
@@ -242,12 +249,12 @@ class Stream:
         """For each feature, (d,), the number of the block at which its best bet began."""
         return self.evidence[kind].began() * BET_BLOCKS[kind]
 
-    def recent(self, block: int = 0) -> Array:
-        """Counts (d, 67) of the last 1,024 rows from the block of this number on."""
+    def recent(self, block: int = 0, features: int | slice = ALL) -> Array:
+        """Counts (d, 67) of the last 1,024 rows from the block of this number on, or of one feature."""
         after = max(self._blocks - block, 1)
         blocks = min(RECENT, self._blocks, after)
         at = np.arange(self._blocks - blocks, self._blocks) % RECENT
-        counts: Array = self._recent[at].sum(axis=0, dtype=np.int64)
+        counts: Array = self._recent[at, features].sum(axis=0, dtype=np.int64)
         return counts
 
     # To go on from later.

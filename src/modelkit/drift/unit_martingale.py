@@ -8,6 +8,8 @@ is found all the same. The proof is in docs/drift_guarantees.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from statistics import NormalDist
 from typing import Any, final
@@ -25,6 +27,7 @@ P_PLACES = 64  # of equal width, which a p-value falls into
 SHIFTS = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)  # that bets on location are best for, in deviations
 SPREADS = (2.5, 1.5, 0.5, 0.25)  # that bets on scale are best for, in deviations
 WEIGHTS = (1.0,) * 14 + (0.5, 0.5)  # of the bets, in this order
+RANKED_AT_ONCE = 1 << 17  # numbers of a bag: what stays in the cache of a core
 HORIZON_UNITS = 1_000  # in which alpha is the probability of a false alarm, for "arl"
 
 
@@ -60,6 +63,20 @@ def _quantiles() -> Array:
     return np.array([normal.inv_cdf(p) for p in middles.tolist()])
 
 
+@dataclass(eq=False)
+class Ranking:
+    """A unit on its way through its features: the first `ranked` of them have their p-values, (d, 3).
+
+    `bag` (n, d, 16) has the unit last, `draws` (d, 3) are for its ties.
+    """
+
+    bag: Array
+    stratum: int
+    draws: Array
+    p: Array
+    ranked: int = 0
+
+
 @final
 class UnitEvidence:
     """The units that a new one is ranked among, and the evidence about d features.
@@ -85,6 +102,7 @@ class UnitEvidence:
         self._bags = [units.shares[units.strata == s] for s in range(strata)]
         self._most = [max(room, len(bag)) for bag in self._bags]
         self._rng = np.random.default_rng(seed)
+        self._ranking: Ranking | None = None
         self._logs, weights = unit_bets()
         self._evidence = Evidence(d * len(SCORES), weights, guarantee)
         self._quiet = levels > 0
@@ -98,6 +116,11 @@ class UnitEvidence:
         """The number of units judged."""
         return self._evidence.steps
 
+    @property
+    def ranks(self) -> bool:
+        """Whether a unit that began is not ranked by all features yet."""
+        return self._ranking is not None
+
     def judge(
         self,
         shares: Array,
@@ -108,20 +131,54 @@ class UnitEvidence:
         Returns:
             Its p-values, (d, 3).
         """
-        before = self._bags[stratum]
-        bag = np.concatenate([before, shares[None]])
+        self.begin(shares, stratum)
+        while True:
+            p = self.rank_part()
+            if p is not None:
+                return p
+
+    def begin(
+        self,
+        shares: Array,
+        stratum: int,
+    ) -> None:
+        """Take a unit as `judge` does, which `rank_part` is then called for until it is ranked."""
+        bag = np.concatenate([self._bags[stratum], shares[None]])
+        draws = self._rng.random((len(shares), len(SCORES)))
+        self._ranking = Ranking(bag, stratum, draws, np.empty_like(draws))
+
+    def rank_part(self) -> Array | None:
+        """Rank the unit by its next features; bet on its p-values (d, 3) once it has them all."""
+        own = self._ranking
+        if own is None:
+            raise ValueError("no unit began")
+        n, d, groups = own.bag.shape
+        end = own.ranked + max(RANKED_AT_ONCE // (n * groups), 1)
+        part = slice(own.ranked, end)
+        bag = own.bag[:, part]
         present: Array = np.any(bag, axis=2)  # has values of a feature
-        scores = unit_scores(bag)
-        draws = self._rng.random(scores.shape[1:])
-        p = last_ranks(scores, present, draws)
+        own.p[part] = last_ranks(unit_scores(bag), present, own.draws[part])
+        own.ranked = end
+        if end < d:
+            return None
+        self._ranking = None
+        self._bags[own.stratum] = self._kept(own.bag, own.stratum)
+        self._bet(own.p, np.any(own.bag[-1], axis=1))
+        return own.p
+
+    def _kept(self, bag: Array, stratum: int) -> Array:
+        """A bag without one unit where it has too many, for later ones to be ranked among."""
         n = len(bag)
-        if n > self._most[stratum]:
-            # Whichever it is, it must not matter which of them came last: see the proof.
-            forgotten = self._rng.integers(n)
-            bag = np.delete(bag, forgotten, axis=0)
-        self._bags[stratum] = bag
-        self._bet(p, present[-1])
-        return p
+        if n <= self._most[stratum]:
+            return bag
+        # Whichever it is, it must not matter which of them came last: see the proof.
+        return np.delete(bag, self._rng.integers(n), axis=0)
+
+    def shuffled(self, items: Sequence[int]) -> list[int]:
+        """The items in a random order; one item draws nothing."""
+        if len(items) < 2:
+            return list(items)
+        return [items[i] for i in self._rng.permutation(len(items)).tolist()]
 
     def _bet(
         self,

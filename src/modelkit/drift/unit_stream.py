@@ -12,6 +12,7 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.martingale import tally
+from modelkit.drift.order import Order
 from modelkit.drift.unit_martingale import UnitEvidence
 from modelkit.drift.units import (
     BATCH_UNIT,
@@ -102,6 +103,7 @@ class UnitStream:
         self.trail: deque[JudgedUnit] = deque(maxlen=TRAIL)
         self._table = group_table(features)
         self._recent = np.zeros((RECENT_UNITS, d, CELLS), np.int64)
+        self._complete: deque[tuple[JudgedUnit, Array]] = deque()  # to be judged, with their counts
         self._closed: deque[int | str] = deque(maxlen=TRAIL)
 
     # Rows.
@@ -111,8 +113,9 @@ class UnitStream:
         cells: Array,
         strata: Array | None,
         parts: Sequence[UnitRows],
-    ) -> list[UnitCrossing]:
-        """Take rows, uint8 (n, d), by unit; judge the units that are complete.
+        order: Order = "any",
+    ) -> None:
+        """Take rows, uint8 (n, d), by unit; the units that are complete wait for `judge_part`.
 
         With the first row of a later unit the open one is complete: see `check_ahead`.
 
@@ -120,16 +123,13 @@ class UnitStream:
             cells: of the rows; 255 where a row has no value for a feature.
             strata: the number of each row's stratum, -1 for an unknown one; None without strata.
             parts: the rows of each unit.
+            order: of the units of a column; see `_places`.
 
         Raises:
             DriftError: for a unit with rows of several strata. No row is taken then.
         """
-        own = [self._stratum(part, strata) for part in parts]
-        crossed: list[UnitCrossing] = []
-        # The unit that is open goes on first, wherever in the call its rows are: with the first row
-        # of another one it is judged.
-        goes_on = [part.key is not None and part.key == self.open_key for part in parts]
-        for i in sorted(range(len(parts)), key=goes_on.__getitem__, reverse=True):
+        own = self.strata_of(parts, strata)
+        for i in self._places(parts, order):
             part = parts[i]
             stratum = own[i]
             if part.key is not None and part.key == self.partial_key:
@@ -140,13 +140,28 @@ class UnitStream:
                 continue
             if part.key != self.open_key:
                 self.told_key = None
-                crossed += self.close()
+                self.close()
             self.open_key = part.key
             self.open_stratum = stratum
             self._add(tally(cells[part.rows]), len(part.rows))
             if self.unit == BATCH_UNIT:
-                crossed += self.close()
-        return crossed
+                self.close()
+
+    def _places(self, parts: Sequence[UnitRows], order: Order) -> list[int]:
+        """The numbers of the units of a call in the order in which they are judged.
+
+        The unit that is open goes on first, wherever in the call its rows are. Then come days and
+        weeks in order of time. Values of a column have none, unless the caller says so, since a
+        table may be sorted by what it holds: those that the call completes come in a random order,
+        and the last stays open.
+        """
+        first = [
+            i for i, part in enumerate(parts) if part.key is not None and part.key == self.open_key
+        ]
+        others = [i for i in range(len(parts)) if i not in first]
+        if self.unit in (*PERIODS, BATCH_UNIT) or order == "time":
+            return first + others
+        return first + self.evidence.shuffled(others[:-1]) + others[-1:]
 
     def begin(self, second: float) -> None:
         """Leave out the day or week that is under way at a second, when watching begins."""
@@ -205,6 +220,10 @@ class UnitStream:
         """Leave out the unit that is open in another stream, which this one takes over from."""
         self.partial_key = before.partial_key if before.open_key is None else before.open_key
 
+    def strata_of(self, parts: Sequence[UnitRows], strata: Array | None) -> list[int]:
+        """The number of the stratum of each unit. Raises DriftError for a unit of several strata."""
+        return [self._stratum(part, strata) for part in parts]
+
     def _stratum(
         self,
         part: UnitRows,
@@ -245,18 +264,17 @@ class UnitStream:
     def come_to(
         self,
         second: float,
-    ) -> list[UnitCrossing]:
-        """Judge the open day or week if it has ended by a second, though no later row has come."""
+    ) -> None:
+        """Close the open day or week if it has ended by a second, though no later row has come."""
         self.told_key = period_of(second, self.unit) if self.unit in PERIODS else None
         key = self.open_key
-        if not isinstance(key, int) or second < period_start(key + 1, self.unit):
-            return []
-        return self.close()
+        if isinstance(key, int) and second >= period_start(key + 1, self.unit):
+            self.close()
 
-    def close(self) -> list[UnitCrossing]:
-        """Judge the open unit, if it has rows."""
+    def close(self) -> None:
+        """Let the open unit, if it has rows, wait for `judge_part`."""
         if not self.open_rows:
-            return []
+            return
         key = self.open_key
         start = None
         end = None
@@ -264,7 +282,7 @@ class UnitStream:
             start = period_start(key, self.unit)
             end = period_start(key + 1, self.unit)
         if key is None:
-            key = self.evidence.judged + self.uncompared + 1
+            key = self.evidence.judged + len(self._complete) + self.uncompared + 1
         unit = JudgedUnit(
             unit_name(self.unit, key),
             start,
@@ -275,26 +293,33 @@ class UnitStream:
         )
         if self.unit != BATCH_UNIT:
             self._closed.append(key)
-        crossed = self._judge(unit)
+        if self.open_stratum < 0:
+            self.strange += self.open_rows
+            self.uncompared += 1
+        else:
+            self._complete.append((unit, self.open_counts.copy()))
         self._empty()
-        return crossed
 
     def _empty(self) -> None:
         self.open_counts[:] = 0
         self.open_rows = 0
         self.open_key = None
 
-    def _judge(
-        self,
-        unit: JudgedUnit,
-    ) -> list[UnitCrossing]:
-        if self.open_stratum < 0:
-            self.strange += self.open_rows
-            self.uncompared += 1
+    @property
+    def waits(self) -> bool:
+        """Whether a unit that is complete waits to be judged."""
+        return bool(self._complete)
+
+    def judge_part(self) -> list[UnitCrossing]:
+        """Rank the first unit that waits by its next features, and judge it once by all of them."""
+        unit, counts = self._complete[0]
+        if not self.evidence.ranks:
+            self.evidence.begin(shares_of(counts, self._table), unit.stratum)
+        if self.evidence.rank_part() is None:
             return []
-        self._recent[self.evidence.judged % RECENT_UNITS] = self.open_counts
+        self._complete.popleft()
+        self._recent[(self.evidence.judged - 1) % RECENT_UNITS] = counts
         self.trail.append(unit)
-        self.evidence.judge(shares_of(self.open_counts, self._table), self.open_stratum)
         crossed = self.evidence.crossed()
         found = [self._crossing(feature, score, unit) for feature, score in crossed]
         self.evidence.restart([feature for feature, _ in crossed])
