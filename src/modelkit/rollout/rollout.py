@@ -72,7 +72,8 @@ class Rollout(Model):
         rescue: whether the champion answers the calls at which the candidate fails, which count as
             failed.
         seed: of the draws and of the hashes of keys; by default, each rollout draws its own.
-        wrap: makes the layers of each version, such as `lambda model: mk.Meter(mk.Batcher(model))`.
+        wrap: makes the layers of each version, such as `lambda model: mk.Meter(mk.Batcher(model))`;
+            it returns a Model around the one that it is given.
         keep: how many versions stay warm that answered before; 1 by default.
         poll: seconds after which a call looks for news; 5 by default.
         load_options: those of `mk.load` for every version. With `digest`, a list of digests, no
