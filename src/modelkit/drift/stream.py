@@ -13,12 +13,12 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift import archive, martingale
 from modelkit.drift.banded import BLOCKS_OF_BAND, Banded
-from modelkit.drift.cells import CELLS, Feature
+from modelkit.drift.cells import ABSENT, CELLS, Feature
 from modelkit.drift.martingale import BLOCK_ROWS
 from modelkit.drift.milestones import BlockEnd, StreamCourse, known, whole_blocks
 from modelkit.drift.thinning import Thinning
-from modelkit.drift.thresholds import Thresholds
-from modelkit.evidence import LEAST_WEALTH, Evidence, Guarantee
+from modelkit.drift.thresholds import Thresholds, anytime_p
+from modelkit.evidence import Evidence, Guarantee
 
 RECENT = 32  # blocks whose counts are kept for effect sizes
 BET_BLOCKS = {"changed": 1, "material": BLOCKS_OF_BAND}
@@ -30,8 +30,10 @@ class Crossing:
 
     `feature` is the number of the feature, `p` the p-value, `row` the number of rows until then,
     `began` the number of rows before the estimated change. `recent` are counts (67,) of the rows
-    since then, of the last 1,024 at most. `time` and `began_time` are when these rows were, and
-    `rows` is how many values of the feature were looked at.
+    since then, of the last 1,024 at most. `part` is the part of its share of alpha that the feature
+    had left for this alarm, and `again` whether it goes beyond an alarm before. `time` and
+    `began_time` are when these rows were, and `rows` is how many values of the feature were looked
+    at.
     """
 
     kind: str
@@ -40,6 +42,8 @@ class Crossing:
     row: int
     began: int | None
     recent: Array
+    part: float = 1.0
+    again: bool = False
     time: float | None = None
     began_time: float | None = None
     rows: int | None = None
@@ -77,6 +81,7 @@ class Stream:
     ) -> None:
         d = len(features)
         self.rows = 0
+        self.first = 0  # the number of the row before the first
         self.totals = np.zeros((d, CELLS), np.int64)
         self.thinning = Thinning(features, seed)
         self._counts = reference.copy()
@@ -100,8 +105,8 @@ class Stream:
             for kind, weights in bets.items()
             if kind in levels
         }
-        scale = 1 if guarantee == "ever" else horizon
-        self._limits = {kind: Thresholds(own, scale) for kind, own in levels.items()}
+        self.limits = {kind: Thresholds(own, guarantee, horizon) for kind, own in levels.items()}
+        self._allowed = np.zeros(d, np.int64)  # the block since which a feature may be further away
 
     # Rows.
 
@@ -185,17 +190,54 @@ class Stream:
             if self._blocks % BLOCKS_OF_BAND == 0:
                 self._banded.step(self.evidence["material"])
                 crossed += self._crossed("material")
+            if self._blocks % RECENT == 0:
+                self._tighten()
         return crossed
 
     # Evidence.
 
     def _crossed(self, kind: str) -> list[Crossing]:
         evidence = self.evidence[kind]
-        features = self._limits[kind].cross(evidence)
+        features = self.limits[kind].cross(evidence)
         crossed = [self._crossing(kind, j) for j in features]
-        if crossed and evidence.guarantee == "arl":
-            evidence.restart(np.array(features))
+        for crossing in crossed:
+            if evidence.guarantee == "arl":
+                self.arm(kind, crossing.feature)
+            elif kind == "material":
+                j = crossing.feature
+                began = int(self._first_blocks(kind)[j])
+                blocks = min(self._blocks - began, RECENT)
+                # Where the change came later than that, the last ones show it better.
+                parts = [self.recent(self._blocks - -(-blocks // k))[j] for k in (1, 2, 4)]
+                self._banded.allow(j, parts)
+                self._allowed[crossing.feature] = self._blocks
+                self.arm(kind, crossing.feature)
         return crossed
+
+    def begin_after(self, row: int) -> None:
+        """Begin with the row after number `row`: those until then had another reference."""
+        self.first = row
+        self._whereabouts.row = row
+
+    def arm(self, kind: str, j: int) -> None:
+        """Let feature number `j` raise another alarm of a kind, by evidence that begins anew."""
+        self.limits[kind].arm(j, self.evidence[kind])
+
+    def open_again(self, j: int) -> None:
+        """Let a feature that raised the alarm "changed" raise another one, by the rows from now on.
+
+        They are ranked among themselves. Rows that were ranked are settled.
+        """
+        if self.limits["changed"].open_again(j, self.evidence["changed"]):
+            self._counts[j] = 0
+            self._pending[: self.rows % BLOCK_ROWS, j] = ABSENT
+
+    def _tighten(self) -> None:
+        """Hold features to less that have come nearer to the reference, 1,024 rows after an alarm."""
+        for j in np.flatnonzero(self._banded.further()).tolist():
+            waited = self._blocks - self._allowed[j] >= RECENT
+            if waited and self._banded.tighten(j, self.recent()[j]):
+                self.arm("material", j)
 
     def _crossing(self, kind: str, j: int) -> Crossing:
         block = int(self._first_blocks(kind)[j])
@@ -203,7 +245,9 @@ class Stream:
         return Crossing(
             kind,
             feature=j,
-            p=float(self.p(kind)[j]),
+            p=float(self._p_of(kind, self.evidence[kind].value)[j]),
+            part=float(self.limits[kind].parts[j]),
+            again=self._again(kind, j),
             row=self._whereabouts.row,
             began=int(began[0]),
             recent=self.recent(block)[j],
@@ -212,19 +256,28 @@ class Stream:
             rows=int(self.values[j]),
         )
 
+    def _again(self, kind: str, j: int) -> bool:
+        if kind == "changed":
+            return self.limits[kind].armed(j)
+        return bool(self._banded.further()[j])
+
     def p(self, kind: str) -> Array:
         """The p-value of each feature, (d,).
 
         For "ever" it is valid at all times together, for "arl" at each one of them.
         """
-        evidence = self.evidence[kind]
-        wealth = np.maximum(evidence.peak, LEAST_WEALTH)
-        p: Array = np.minimum(1.0, self.staked(evidence.guarantee) / wealth)
-        return p
+        return self._p_of(kind, self.evidence[kind].peak)
+
+    def _p_of(self, kind: str, wealth: Array) -> Array:
+        return anytime_p(wealth, self.staked(self.evidence[kind].guarantee))
 
     def staked(self, guarantee: Guarantee) -> int:
         """The largest mean that the wealth can have by now where nothing has changed."""
         return 1 if guarantee == "ever" else max(self._blocks * BLOCK_ROWS, 1)
+
+    def material_wealth(self) -> Array:
+        """What was won about material changes until now, (d,), by all alarms together."""
+        return self.evidence["material"].value + self.limits["material"].won
 
     def enough(
         self,
@@ -232,7 +285,7 @@ class Stream:
         wealth: Array,
     ) -> Array:
         """Mask (d,): features whose wealth (d,) is above the alarm threshold."""
-        return self._limits[kind].enough(wealth)
+        return self.limits[kind].enough(wealth)
 
     def began(self, kind: str) -> Array:
         """For each feature, (d,), the number of rows before the start of its best bet."""
@@ -260,18 +313,19 @@ class Stream:
             "counts": self._counts,
             "pending": self._pending[: self.rows % BLOCK_ROWS],
             "recent": self._recent,
-            "banded": self._banded.counts,
+            **self._banded.state(),
+            "allowed": self._allowed,
             **phases,
             "values": self.values,
         }
         arrays |= self._whereabouts.state(self.rows % BLOCK_ROWS)
-        for kind, limits in self._limits.items():
-            arrays[f"quiet {kind}"] = limits.open
         for kind, evidence in self.evidence.items():
+            arrays |= self.limits[kind].state(kind)
             for name, array in evidence.state().items():
                 arrays[f"{kind} {name}"] = array
         plain = {
             "rows": self.rows,
+            "first": self.first,
             "blocks": self._blocks,
             "generator": self._rng.bit_generator.state,
         }
@@ -284,17 +338,18 @@ class Stream:
     ) -> None:
         """Go on from `state()`, bit for bit."""
         self.rows = plain["rows"]
+        self.first = plain.get("first", 0)  # not in a state of before
         self._blocks = plain["blocks"]
         self.thinning.restore(arrays, plain)
         self._rng.bit_generator.state = plain["generator"]
         self.totals = arrays["totals"].copy()
         self._counts = arrays["counts"].copy()
         self._recent = arrays["recent"].copy()
-        self._banded.counts = arrays["banded"].copy()
+        self._banded.restore(arrays)
+        self._allowed = arrays.get("allowed", self._allowed).copy()
         self._whereabouts.restore(arrays, self.rows)
         self.values = arrays.get("values", self.totals.sum(axis=1)).copy()
         self._pending[: len(arrays["pending"])] = arrays["pending"]
-        for kind, limits in self._limits.items():
-            limits.open = arrays[f"quiet {kind}"].copy()
         for kind, evidence in self.evidence.items():
             evidence.restore(archive.under(f"{kind} ", arrays))
+            self.limits[kind].restore(arrays, kind)

@@ -36,8 +36,8 @@ class JudgedUnit:
     """A unit that was judged.
 
     `start` is its first second and `end` the first one after it, for a day or a week; `before` the
-    number of rows taken before it,
-    `rows` that of its own, and `stratum` the number of its stratum.
+    number of rows taken before it, with those of references before, `rows` that of its own, and
+    `stratum` the number of its stratum.
     """
 
     name: str
@@ -52,15 +52,20 @@ class JudgedUnit:
 class UnitCrossing:
     """Evidence about a feature that passed its threshold when a unit was judged.
 
-    `score` is the number of the score, `p` its p-value; `unit` the unit that was judged, `began`
-    the one that the change is estimated to have begun with, or None where it is no longer known.
-    `recent` are the counts (units, 67) since then, of the last 8 units at most, and `strata` the
-    numbers of their strata.
+    `score` is the name of the score, `p` its p-value and `level` the share of alpha that it was
+    below; `unit` the unit that was judged, `began` the one that the change is estimated to have
+    begun with, or None where it is no longer known. `recent` are the counts (units, 67) since then,
+    of the last 8 units at most, and `strata` the numbers of their strata. `rows` is how many values
+    of the feature were looked at, and `again` whether it goes beyond an alarm before.
     """
 
+    kind: str
     feature: int
-    score: int
+    score: str
     p: float
+    level: float
+    rows: int
+    again: bool
     unit: JudgedUnit
     began: JudgedUnit | None
     recent: Array
@@ -87,6 +92,7 @@ class UnitStream:
         self.unit = unit
         self.evidence = evidence
         self.rows = 0
+        self.earlier = 0  # rows that were compared with references before
         self.totals = np.zeros((d, CELLS), np.int64)
         self.late = 0  # rows of a unit that was judged
         self.partial = 0  # rows of the unit in which watching began, which is not whole
@@ -201,8 +207,14 @@ class UnitStream:
         keys = (judged, self.open_key, self.partial_key)
         return max((key for key in keys if isinstance(key, int)), default=None)
 
-    def leave_out_open_of(self, before: UnitStream) -> None:
-        """Leave out the unit that is open in another stream, which this one takes over from."""
+    @property
+    def taken(self) -> int:
+        """The number of rows taken, with those that were not compared."""
+        return self.rows + self.late + self.partial
+
+    def follow(self, before: UnitStream) -> None:
+        """Take over from the stream of the reference before; the unit that is open is left out."""
+        self.earlier = before.earlier + before.taken
         self.partial_key = before.partial_key if before.open_key is None else before.open_key
 
     def _stratum(
@@ -269,7 +281,7 @@ class UnitStream:
             unit_name(self.unit, key),
             start,
             end,
-            self.rows - self.open_rows,
+            self.earlier + self.taken - self.open_rows,
             self.open_rows,
             self.open_stratum,
         )
@@ -295,23 +307,48 @@ class UnitStream:
         self._recent[self.evidence.judged % RECENT_UNITS] = self.open_counts
         self.trail.append(unit)
         self.evidence.judge(shares_of(self.open_counts, self._table), self.open_stratum)
-        crossed = self.evidence.crossed()
-        found = [self._crossing(feature, score, unit) for feature, score in crossed]
-        self.evidence.restart([feature for feature, _ in crossed])
+        found = [self._crossing(*crossed, unit) for crossed in self.evidence.crossed()]
+        self._arm(found)
         return found
+
+    def _arm(self, crossed: Sequence[UnitCrossing]) -> None:
+        """Let features that alarmed about material changes alarm about larger ones, or with "arl" all."""
+        for crossing in crossed:
+            if self.evidence.guarantee == "arl":
+                self.evidence.tests[crossing.kind].arm(crossing.feature)
+            elif crossing.kind == "material":
+                table = self._table[crossing.feature : crossing.feature + 1]
+                own = [i for i, counts in enumerate(crossing.recent) if counts.any()]
+                shares = [shares_of(crossing.recent[i][None], table)[0] for i in own]
+                strata = [crossing.strata[i] for i in own]
+                self.evidence.allow(crossing.feature, np.array(shares), strata)
+        if self.evidence.judged % RECENT_UNITS == 0:
+            counts, strata = self.recent()
+            shares = [shares_of(each, self._table) for each in counts]
+            self.evidence.tighten(np.array(shares), strata)
+
+    def open_again(self, j: int) -> None:
+        """See `UnitEvidence.open_again`: the unit that is open began before, and is left out."""
+        self.evidence.open_again(j, self.evidence.judged + (self.open_rows > 0))
 
     def _crossing(
         self,
+        kind: str,
         feature: int,
         score: int,
         unit: JudgedUnit,
     ) -> UnitCrossing:
-        began = int(self.evidence.began()[feature, score])
+        test = self.evidence.tests[kind]
+        began = int(test.began()[feature, score])
         recent, strata = self.recent(self.evidence.judged - began)
         return UnitCrossing(
+            kind,
             feature,
-            score,
-            p=float(self.evidence.p()[feature, score]),
+            test.names[score],
+            p=float(test.p_now()[feature, score]),
+            level=float(test.levels[feature]),
+            rows=int(self.totals[feature].sum()),
+            again=self.evidence.again(kind, feature),
             unit=unit,
             began=self.unit_at(began),
             recent=recent[:, feature],
@@ -374,6 +411,7 @@ class UnitStream:
 
 
 STORED = (
+    "earlier",
     "late",
     "open_key",
     "open_rows",

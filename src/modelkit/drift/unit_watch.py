@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import final
 
 import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift.profile import Profile
+from modelkit.drift.shares import AlphaShares
 from modelkit.drift.unit_effects import unit_effects
 from modelkit.drift.unit_martingale import HORIZON_UNITS, UnitEvidence
-from modelkit.drift.unit_scores import SCORES
 from modelkit.drift.unit_stream import JudgedUnit, UnitCrossing, UnitStream
 from modelkit.drift.units import (
     FULL_SHARE,
@@ -33,8 +33,7 @@ class UnitWatch:
         profile: the past.
         unit: what is a unit.
         units: those of the reference.
-        level: the part of alpha that is for changes of features.
-        guarantee: see `evidence`.
+        shares: those of alpha.
         seed: of the ties, and of the units that are forgotten.
     """
 
@@ -43,29 +42,29 @@ class UnitWatch:
         profile: Profile,
         unit: str,
         units: ReferenceUnits,
-        level: float,
-        guarantee: Guarantee,
+        shares: AlphaShares,
         seed: np.random.SeedSequence,
     ) -> None:
         self.unit = unit
         self.reference = units
         weights = np.array([feature.weight for feature in profile.features])
+        levels = {kind: shares.levels[kind] for kind in ("changed", "material")}
         evidence = UnitEvidence(
             self.reference,
             len(profile.strata),
-            level * weights,
-            guarantee,
+            {kind: level * weights for kind, level in levels.items()},
+            shares.tolerances[:-1],
+            shares.guarantee,
             seed,
         )
         self.stream = UnitStream(self.unit, profile.features, evidence)
-        self.promise = _promise(profile, self.unit, level, guarantee)
+        self.promise = _promise(profile, self.unit, sum(levels.values()), shares.guarantee)
         self._profile = profile
 
     @staticmethod
     def of(
         profile: Profile,
-        levels: Mapping[str, float],
-        guarantee: Guarantee,
+        shares: AlphaShares,
         seed: np.random.SeedSequence,
     ) -> UnitWatch | None:
         """What is known of units, where a profile has them."""
@@ -75,15 +74,14 @@ class UnitWatch:
             profile,
             profile.unit,
             profile.units,
-            levels["changed"],
-            guarantee,
+            shares,
             seed,
         )
 
     @property
     def rows(self) -> int:
         """The number of rows taken, with those that were not compared."""
-        return self.stream.rows + self.stream.late + self.stream.partial
+        return self.stream.taken
 
     def alarm(self, crossing: UnitCrossing) -> Alarm:
         """The alarm that a crossing raises."""
@@ -92,21 +90,22 @@ class UnitWatch:
         began = crossing.began
         own = crossing.unit
         return Alarm(
-            kind="changed",
+            kind="changed" if crossing.kind == "changed" else "material",
             feature=feature.name,
             stratum=None,
-            statistic=f"conformal test martingale of {plural(self.unit)}: {SCORES[crossing.score]}",
+            statistic=f"conformal test martingale of {plural(self.unit)}: {crossing.score}",
             p=crossing.p,
-            level=float(self.stream.evidence.levels[crossing.feature]),
+            level=crossing.level,
             row=own.before + own.rows,
             began=None if began is None else began.before,
             effect=effects[0] if effects else None,
             guarantee=self.promise,
             assumptions=self._profile.assumptions(),
-            time=own.end,
+            time=None if own.end is None else own.end - 1,  # its last second
             began_time=None if began is None else began.start,
-            rows=int(crossing.recent.sum()),
+            rows=crossing.rows,
             unit=own.name,
+            again=crossing.again,
             counts=tuple(crossing.recent.sum(axis=0).tolist()),
         )
 
@@ -134,9 +133,10 @@ class UnitWatch:
 
     def began(self) -> list[JudgedUnit | None]:
         """For each feature, the unit with which its change began; None where it is forgotten."""
-        evidence = self.stream.evidence
-        best = evidence.p().argmin(axis=1)
-        steps = np.take_along_axis(evidence.began(), best[:, None], axis=1)
+        tests = self.stream.evidence.tests.values()
+        p = np.hstack([test.p() for test in tests])
+        began = np.hstack([test.began() for test in tests])
+        steps = np.take_along_axis(began, p.argmin(axis=1)[:, None], axis=1)
         return [self.stream.unit_at(step) for step in steps[:, 0].tolist()]
 
 

@@ -81,7 +81,7 @@ class Watch:
         profile = self.profile
         shares = self._shares
         *seeds, of_rows, of_labels, of_target = seed.spawn(len(profile.strata) + 3)
-        self.units = UnitWatch.of(profile, shares.levels, self.guarantee, seeds[0])
+        self.units = UnitWatch.of(profile, shares, seeds[0])
         self._streams: list[Stream] = []
         if self.units is None:
             self._streams = [stream_of(profile, s, shares, own) for s, own in enumerate(seeds)]
@@ -294,6 +294,24 @@ class Watch:
             level=self._shares.level(crossing.kind, crossing.feature),
             promise=self.promise,
         )
+
+    def acknowledge(self, alarm: Alarm, reason: str) -> None:
+        """Note that somebody knows of an alarm; one of the kind "changed" may come again then."""
+        new = self.chronicle.reason(alarm) is None and alarm in self.alarms
+        self.chronicle.notes.acknowledge(alarm, reason, self.chronicle.now())
+        if new and alarm.kind == "changed":
+            self.settle()
+            names = [feature.name for feature in self.profile.features]
+            if alarm.feature in names:
+                self._stream_of(alarm.stratum).open_again(names.index(alarm.feature))
+            elif self.labels.target is not None:
+                self.labels.target.open_again(0)
+
+    def _stream_of(self, stratum: str | None) -> Stream | UnitStream:
+        """What comes of a stratum; units of all strata are one stream."""
+        if self.units is not None:
+            return self.units.stream
+        return self._streams[0 if stratum is None else self.profile.strata.index(stratum)]
 
     # Labels, and the performance with and without them.
 

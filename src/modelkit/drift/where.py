@@ -111,7 +111,7 @@ def _after(watch: Watch, began: int) -> int:
     Of a large call a Monitor counts a part of the rows, and numbers all of them.
     """
     if watch.units is not None:
-        return watch.rows - began
+        return watch.chronicle.rows_before + watch.rows - began
     taken = max(watch.place - watch.chronicle.rows_before, 1)
     return int((watch.place - began) * min(watch.segmented.rows / taken, 1.0))
 
