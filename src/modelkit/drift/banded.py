@@ -84,10 +84,12 @@ class Banded:
 
     def _shown(self, j: int, counts: Array) -> Array:
         """How far rows are from the reference, and no less than the first limits."""
+        first: Array = self._first[j]
         if counts.sum() < 2:
-            return self._first[j]
+            return first
         shown = band.shown(self._reference[j], counts, float(self._tolerances[j]))
-        return np.maximum(self._first[j], shown)
+        limit: Array = np.maximum(first, shown)
+        return limit
 
     def _limit(self, j: int, limit: Array) -> None:
         self.limits[j] = limit

@@ -86,6 +86,7 @@ class Stream:
         self.thinning = Thinning(features, seed)
         self._counts = reference.copy()
         self._pending = np.empty((BLOCK_ROWS, d), np.uint8)
+        self._left_out = np.zeros(d, bool)  # of the block that is open
         self._recent = np.zeros((RECENT, d, CELLS), np.uint8)
         self._blocks = 0
         self._ranked: list[tuple[Array | None, Array, list[BlockEnd]]] = []
@@ -153,6 +154,10 @@ class Stream:
         blocks: Array,
     ) -> tuple[Array | None, Array]:
         """The slots of the p-values, where "changed" is looked for, and the counts of blocks."""
+        if self._left_out.any():
+            blocks = blocks.copy()  # they may be the caller's
+            blocks[0][:, self._left_out] = ABSENT
+            self._left_out[:] = False
         if "changed" not in self.evidence:
             return None, np.array([martingale.tally(block) for block in blocks])
         draws = self._rng.random((len(blocks), BLOCK_ROWS, blocks.shape[2]))
@@ -224,13 +229,13 @@ class Stream:
         self.limits[kind].arm(j, self.evidence[kind])
 
     def open_again(self, j: int) -> None:
-        """Let a feature that raised the alarm "changed" raise another one, by the rows from now on.
+        """Let a feature that raised the alarm "changed" raise another one, by later rows alone.
 
-        They are ranked among themselves. Rows that were ranked are settled.
+        They are ranked among themselves, from the next block on. Rows that were ranked are settled.
         """
         if self.limits["changed"].open_again(j, self.evidence["changed"]):
             self._counts[j] = 0
-            self._pending[: self.rows % BLOCK_ROWS, j] = ABSENT
+            self._left_out[j] = True
 
     def _tighten(self) -> None:
         """Hold features to less that have come nearer to the reference, 1,024 rows after an alarm."""
@@ -315,6 +320,7 @@ class Stream:
             "recent": self._recent,
             **self._banded.state(),
             "allowed": self._allowed,
+            "left out": self._left_out,
             **phases,
             "values": self.values,
         }
@@ -347,6 +353,7 @@ class Stream:
         self._recent = arrays["recent"].copy()
         self._banded.restore(arrays)
         self._allowed = arrays.get("allowed", self._allowed).copy()
+        self._left_out = arrays.get("left out", self._left_out).copy()
         self._whereabouts.restore(arrays, self.rows)
         self.values = arrays.get("values", self.totals.sum(axis=1)).copy()
         self._pending[: len(arrays["pending"])] = arrays["pending"]

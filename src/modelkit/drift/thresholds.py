@@ -20,8 +20,8 @@ class Thresholds:
     """The thresholds of one kind of evidence; `open` (d,) says which features may raise an alarm.
 
     `parts` (d,) has the part of its share of alpha that a feature's next alarm may use, and `won`
-    (d,) the wealth at which its evidence began anew. With "ever" a feature is closed by its alarm
-    until it is armed again; with "arl" it goes on, at the same threshold.
+    (d,) what it had won when its evidence began anew, with a wealth of one. With "ever" a feature
+    is closed by its alarm until it is armed again; with "arl" it goes on, at the same threshold.
 
     Args:
         levels: the share of alpha of each feature, (d,).
@@ -76,7 +76,7 @@ class Thresholds:
     def arm(self, j: int, evidence: Evidence) -> None:
         """Let a feature raise another alarm, by evidence that begins anew."""
         if self.guarantee == "ever":
-            self.won[j] += evidence.value.reshape(-1, self._scores)[j].max()
+            self.won[j] += evidence.value.reshape(-1, self._scores)[j].max() - 1
             self.parts[j] = LATER_PART * stake(evidence.steps)
             self.open[j] = self._has_share[j]
             self._set()

@@ -243,9 +243,10 @@ class UnitEvidence:
         present: Array = np.any(own, axis=2)  # has values of a feature
         scores = unit_scores(own)
         p = last_ranks(scores, present, self._rng.random(scores.shape[1:]))
+        known: Array = np.any(shares, axis=1)
         tails = self._tails(bag, order)
         self.tests["changed"].bet(p, present[-1])
-        self.tests["material"].bet(tails, shares.any(axis=1))
+        self.tests["material"].bet(tails, known)
         n = len(bag)
         if n > self._most[stratum]:
             # Whichever it is, it must not matter which of them came last: see the proof.
@@ -283,13 +284,13 @@ class UnitEvidence:
             return bool(self._from[j] > OF_REFERENCE)
         return bool(self.centre[j].any())
 
-    def open_again(self, j: int, first: int) -> None:
-        """Let a feature that raised the alarm "changed" raise another one.
+    def open_again(self, j: int) -> None:
+        """Let a feature that raised the alarm "changed" raise another one, by later units alone.
 
-        Units are ranked among themselves from the one on before which `first` were judged.
+        They are ranked among themselves. The next one, which may be open, is left out.
         """
         if self.tests["changed"].open_again(j):
-            self._from[j] = first
+            self._from[j] = self.judged + 1
 
     def allow(
         self,
@@ -373,11 +374,10 @@ class UnitEvidence:
 def _usual(units: ReferenceUnits, strata: int) -> tuple[Array, Array]:
     """The mean place scores of the reference's units, (strata, d, 6), and their deviation, (d, 6)."""
     scores = place_scores(units.shares)
-    present: Array = units.shares.any(axis=2)
+    present: Array = np.any(units.shares, axis=2)
     usual = np.zeros((strata, *scores.shape[1:]))
     for s in range(strata):
-        own = present & (units.strata == s)[:, None]
-        usual[s] = _mean(scores, own)
+        usual[s] = _mean(scores, np.logical_and(present, (units.strata == s)[:, None]))
     apart = (scores - usual[units.strata]) ** 2
     return usual, np.sqrt(_mean(apart, present))
 

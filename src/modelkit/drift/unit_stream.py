@@ -327,10 +327,6 @@ class UnitStream:
             shares = [shares_of(each, self._table) for each in counts]
             self.evidence.tighten(np.array(shares), strata)
 
-    def open_again(self, j: int) -> None:
-        """See `UnitEvidence.open_again`: the unit that is open began before, and is left out."""
-        self.evidence.open_again(j, self.evidence.judged + (self.open_rows > 0))
-
     def _crossing(
         self,
         kind: str,

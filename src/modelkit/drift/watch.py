@@ -25,6 +25,7 @@ from modelkit.drift.raised import row_alarm
 from modelkit.drift.segments import Segmented
 from modelkit.drift.shares import HORIZON, AlphaShares, stream_of
 from modelkit.drift.stream import Crossing, Stream
+from modelkit.drift.unit_martingale import UnitEvidence
 from modelkit.drift.unit_stream import UnitCrossing, UnitStream
 from modelkit.drift.unit_watch import UnitWatch
 from modelkit.drift.units import UnitRows
@@ -303,14 +304,14 @@ class Watch:
             self.settle()
             names = [feature.name for feature in self.profile.features]
             if alarm.feature in names:
-                self._stream_of(alarm.stratum).open_again(names.index(alarm.feature))
+                self._evidence_in(alarm.stratum).open_again(names.index(alarm.feature))
             elif self.labels.target is not None:
                 self.labels.target.open_again(0)
 
-    def _stream_of(self, stratum: str | None) -> Stream | UnitStream:
-        """What comes of a stratum; units of all strata are one stream."""
+    def _evidence_in(self, stratum: str | None) -> Stream | UnitEvidence:
+        """The evidence about the features in a stratum; units have one for all strata."""
         if self.units is not None:
-            return self.units.stream
+            return self.units.stream.evidence
         return self._streams[0 if stratum is None else self.profile.strata.index(stratum)]
 
     # Labels, and the performance with and without them.
