@@ -94,6 +94,27 @@ def test_a_reference_of_few_days_says_so():
     assert line == "the reference covers 5 days: too few to say whether days differ"
 
 
+def test_answers_to_half_of_the_rows_of_the_training_are_a_warning():
+    """The model may have been fitted on them: their scores are surer than those of any later row."""
+    signature = mk.Signature(
+        inputs=[mk.TensorSpec("X", "float64", ("batch", 1), columns=(mk.Column("x", "float64"),))],
+        outputs=[mk.TensorSpec("prediction", "float64", ("batch",))],
+    )
+    model = mk.FunctionModel(lambda feeds: {"prediction": feeds["X"][:, 0]}, signature)
+    rows = {"x": np.arange(600.0)}
+    with hearing(mk.events.Advised) as heard:
+        mk.Profile.fit(rows, reference={"x": np.arange(600.0) + 0.5}, model=model)
+        assert not heard
+        mk.Profile.fit(rows, model=model)
+    assert "pass reference=" in heard[0].advice
+
+
+def test_few_days_say_which_differences_they_would_show():
+    rng = np.random.default_rng(0)
+    line, _ = advice(timed(rng, 500), timed(rng, 4000), time="t")
+    assert "40 days of 4,000 rows would show that their means differ by 0.13 standard" in line
+
+
 def test_profiles_without_times_or_units_have_no_advice():
     rng = np.random.default_rng(0)
     profile = mk.Profile.fit({"x": rng.normal(size=500)})

@@ -221,10 +221,10 @@ class Alarmed(Event):
 @final
 @dataclass(frozen=True, slots=True)
 class Advised(Event):
-    """A Profile was fitted, and its reference calls for other units or strata than were asked for.
+    """A Profile was fitted, and its reference calls for other arguments than were given.
 
     Attributes:
-        advice: what fits, in one line, as `Profile.advice` has it.
+        advice: what fits, in one line; for units and strata it is in `Profile.advice`.
     """
 
     log_level = WARNING

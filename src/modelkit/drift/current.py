@@ -62,7 +62,7 @@ class Current:
                     continue
                 if marks.parts is not None:  # which may be refused
                     watch.of_units().stream.check_ahead(marks.parts)
-                    new = watch.push_units(cells, strata, marks.parts)
+                    new = watch.push_units(cells, strata, marks.parts, order)
                 watch.label_free.add(estimate)
                 watch.count(cells, strata, now)
                 if marks.parts is None:

@@ -153,8 +153,9 @@ class Detector:
             order: "any" for rows whose order within the call means nothing, such as those of a
                 table that is sorted: they are taken in a random order, by the seed. "time" for rows
                 in the order in which they came, which a change within the call is then found by.
-                How many rows a call has must not depend on what they hold. Units have no order
-                within.
+                How many rows a call has must not depend on what they hold. The rows of a unit have
+                no order; days and weeks have that of time, and units by a column are judged in this
+                order.
             at: when the rows were, where X does not have the profile's column of times: a datetime,
                 a text in ISO 8601 or seconds since 1970; one for all rows, or one each, (n,). With
                 no rows at all it says what time it is: a day or a week that has ended is judged,

@@ -37,10 +37,15 @@ from modelkit.drift.refusals import check_length
 from modelkit.drift.vectors import Basis, expand, fit_basis
 from modelkit.embedding.verbs import is_encoder
 from modelkit.errors import DriftError
+from modelkit.events import Advised, emit, wanted
 from modelkit.model import PLAIN, Model
 from modelkit.recipe import TEXT
 
 MOST_STRATA = 64
+OWN_ROWS = (
+    "the model answers half of X as its reference: if it was trained on X, its answers to these rows "
+    "are surer than to any later ones, which raises alarms; pass reference= rows that it has not seen"
+)
 
 # The rows of both sides.
 
@@ -90,9 +95,11 @@ def _served_sides(
         held = signature.coerce(reference)
     else:
         train, held = _halves_of(train, ordered=ordered, seed=seed)
-    wanted = watched_outputs(signature)
-    train_answers = model._run(train, wanted, PLAIN)
-    held_answers = model._run(held, wanted, PLAIN)
+        if wanted(Advised):
+            emit(Advised(OWN_ROWS))
+    outputs = watched_outputs(signature)
+    train_answers = model._run(train, outputs, PLAIN)
+    held_answers = model._run(held, outputs, PLAIN)
     return Sides(
         signature.columns(train),
         signature.columns(held),
@@ -290,7 +297,7 @@ def fit_answers(
     served = name_outputs(scores)
     rows = length(sides.held)
     check_length(served, rows, "scores")
-    mine, others = _fifth_of(rows, units, ordered=ordered)
+    mine, others = _fifth_of(rows, units, ordered=ordered, seed=fitting.seed)
     before = len(fitting.features)
     fitting.outputs(take_rows(served, mine))
     counted = {feature.name: others for feature in fitting.features[before:]}
@@ -303,14 +310,16 @@ def _fifth_of(
     units: Array | None,
     *,
     ordered: bool,
+    seed: int,
 ) -> tuple[Array, Array]:
     """The numbers of a fifth of the rows, and of the others; of units, all rows of a fifth of them.
 
     A unit that had lost a fifth of its rows would be compared with units that have all of theirs.
     """
     if units is None:
-        return fifth(rows, ordered=ordered)
-    own = units % 5 == 0
+        return fifth(rows, ordered=ordered, seed=seed)
+    mine, _ = fifth(int(units.max()) + 1, ordered=False, seed=seed)
+    own = np.isin(units, mine)
     return np.flatnonzero(own), np.flatnonzero(~own)
 
 

@@ -163,6 +163,7 @@ def baseline_of_labels(
     rows: int,
     *,
     ordered: bool,
+    seed: int,
 ) -> tuple[Baseline, tuple[Any, ...] | None]:
     """The losses of the reference by its labels (rows,), and the classes of the probabilities."""
     truth = as_labels(labels)
@@ -172,7 +173,7 @@ def baseline_of_labels(
     if predicted.dtype.kind != "f":
         return Baseline.of(losses_of(truth, predicted)), classes
     # The scale is part of the loss: other rows bound the mean of it.
-    mine, others = fifth(rows, ordered=ordered)
+    mine, others = fifth(rows, ordered=ordered, seed=seed)
     scale = error_scale(truth[mine], predicted[mine])
     losses = losses_of(truth[others], predicted[others], scale)
     return Baseline.of(losses, scale), None

@@ -90,6 +90,7 @@ def labelled_fields(
         classes,
         rows,
         ordered=ordered,
+        seed=fitted.seed,
     )
     calibration = None
     if classes is not None:

@@ -255,19 +255,19 @@ class Segmented:
             member = own.members(column, times, len(cells))
             counts[slot] += joint(cells, member, len(own.labels)).astype(np.int32)
 
-    def since(self, row: int) -> list[Array]:
-        """For each segmentation the counts (k, d, 67) of the latest rows.
+    def since(self, row: int) -> tuple[int, list[Array]]:
+        """The latest generations of rows: the number of the first, and counts (g, k, d, 67) of each.
 
-        They are those of the generations that began after the first `row` rows, or of the latest
-        one.
+        There are counts for each segmentation, of the generations that began after the first `row`
+        rows, or of the latest one.
         """
         if not self.rows:
-            return [counts[0] * 0 for counts in self._counts]
+            return 0, [counts[:1] * 0 for counts in self._counts]
         latest = (self.rows - 1) // GENERATION_ROWS
         oldest = max(latest - GENERATIONS + 1, 0)
         first = min(max(-(-row // GENERATION_ROWS), oldest), latest)
         slots = [number % GENERATIONS for number in range(first, latest + 1)]
-        return [counts[slots].sum(axis=0, dtype=np.int64) for counts in self._counts]
+        return first, [counts[slots].astype(np.int64) for counts in self._counts]
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Everything that changes: arrays, and values that JSON can hold."""

@@ -55,7 +55,7 @@ class TargetLabels:
         kind: FeatureKind = "category" if classes else "number"
         blank = Feature(TARGET, kind)
         values = label_values(blank, labels)
-        mine, others = fifth(len(values), ordered=ordered)
+        mine, others = fifth(len(values), ordered=ordered, seed=seed)
         feature = fit_feature(TARGET, kind, values[mine])
         cells = feature.cells(values[others])
         stride = rows_apart(cells) if ordered else 1

@@ -267,6 +267,12 @@ class UnitEvidence:
         present &= (order[:, None] == OF_REFERENCE) | (order[:, None] >= self._since)
         return tail_shares(scores, present, self._rng.random(self.slack.shape))
 
+    def shuffled(self, items: Sequence[int]) -> list[int]:
+        """The items in a random order; one item draws nothing."""
+        if len(items) < 2:
+            return list(items)
+        return [items[i] for i in self._rng.permutation(len(items)).tolist()]
+
     def _allowed(self) -> Array:
         """How far a unit may be moved in each score, (d, 6): back to the reference in any case."""
         allowed: Array = np.maximum(self.centre, 0) + self.slack

@@ -12,6 +12,7 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.martingale import tally
+from modelkit.drift.order import Order
 from modelkit.drift.unit_martingale import UnitEvidence
 from modelkit.drift.units import (
     BATCH_UNIT,
@@ -117,6 +118,7 @@ class UnitStream:
         cells: Array,
         strata: Array | None,
         parts: Sequence[UnitRows],
+        order: Order = "any",
     ) -> list[UnitCrossing]:
         """Take rows, uint8 (n, d), by unit; judge the units that are complete.
 
@@ -126,16 +128,14 @@ class UnitStream:
             cells: of the rows; 255 where a row has no value for a feature.
             strata: the number of each row's stratum, -1 for an unknown one; None without strata.
             parts: the rows of each unit.
+            order: of the units of a column; see `_places`.
 
         Raises:
             DriftError: for a unit with rows of several strata. No row is taken then.
         """
         own = [self._stratum(part, strata) for part in parts]
         crossed: list[UnitCrossing] = []
-        # The unit that is open goes on first, wherever in the call its rows are: with the first row
-        # of another one it is judged.
-        goes_on = [part.key is not None and part.key == self.open_key for part in parts]
-        for i in sorted(range(len(parts)), key=goes_on.__getitem__, reverse=True):
+        for i in self._places(parts, order):
             part = parts[i]
             stratum = own[i]
             if part.key is not None and part.key == self.partial_key:
@@ -153,6 +153,22 @@ class UnitStream:
             if self.unit == BATCH_UNIT:
                 crossed += self.close()
         return crossed
+
+    def _places(self, parts: Sequence[UnitRows], order: Order) -> list[int]:
+        """The numbers of the units of a call in the order in which they are judged.
+
+        The unit that is open goes on first, wherever in the call its rows are. Then come days and
+        weeks in order of time. Values of a column have none, unless the caller says so, since a
+        table may be sorted by what it holds: those that the call completes come in a random order,
+        and the last stays open.
+        """
+        first = [
+            i for i, part in enumerate(parts) if part.key is not None and part.key == self.open_key
+        ]
+        others = [i for i in range(len(parts)) if i not in first]
+        if self.unit in (*PERIODS, BATCH_UNIT) or order == "time":
+            return first + others
+        return first + self.evidence.shuffled(others[:-1]) + others[-1:]
 
     def begin(self, second: float) -> None:
         """Leave out the day or week that is under way at a second, when watching begins."""

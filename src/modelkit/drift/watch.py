@@ -183,10 +183,11 @@ class Watch:
         cells: Array,
         strata: Array | None,
         parts: Sequence[UnitRows],
+        order: Order = "any",
     ) -> list[Alarm]:
         """Take encoded rows by unit, and judge the units that are complete; the new alarms."""
         with self.lock:
-            return self.judged(self.of_units().stream.take(cells, strata, parts))
+            return self.judged(self.of_units().stream.take(cells, strata, parts, order))
 
     def judged(self, crossed: Sequence[UnitCrossing]) -> list[Alarm]:
         """Keep the alarms of units that were judged, and give them."""

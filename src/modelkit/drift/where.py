@@ -15,58 +15,49 @@ from modelkit.drift.watch import Watch
 from modelkit.holm import holm
 
 MOST_FEATURES = 10  # that are looked at in segments, the first to be alarmed
-MOST_TESTED = 48  # segments: a test of each takes as many draws as there are tests, over alpha
 
 
 class Pair(NamedTuple):
-    """A feature in one segment: its counts (67,) lately and in the reference."""
+    """A feature in one segment: its counts in the latest generations, (g, 67), and the reference, (67,).
+
+    `first` is the number of the first of these generations.
+    """
 
     feature: Feature
     by: str
     segment: str
     share: tuple[float, float]
-    recent: Array
+    first: int
+    generations: Array
     reference: Array
 
 
 def segments_of(watch: Watch) -> tuple[SegmentDrift, ...]:
     """The features with an alarm in each segment, by feature and column, the largest change first.
 
-    Tested are the segments of the first features, 48 or those of one column; their p-values are
-    adjusted by Holm over all of them. p is None for the others, and where rows may not be tested one
-    by one.
+    p-values are adjusted by Holm over all of them, and None where rows may not be tested one by one.
     """
     pairs = []
     for feature, since in _alarmed(watch).items():
         pairs += _pairs(watch, feature, since)
     adjusted: Sequence[float | None] = [None] * len(pairs)
     if watch.profile.why_untested is None:
-        tested = _tested(pairs)
-        p_values = _adjusted(pairs[:tested], watch.alpha, watch.seed)
-        adjusted = [*p_values, *adjusted[tested:]]
+        adjusted = _adjusted(pairs)
     found = []
     for pair, p in zip(pairs, adjusted, strict=True):
-        effect = exact.main_effect(pair.recent, pair.reference, ordered=pair.feature.ordered)
+        recent = pair.generations.sum(axis=0)
+        effect = exact.main_effect(recent, pair.reference, ordered=pair.feature.ordered)
         drift = SegmentDrift(
             feature=pair.feature.name,
             by=pair.by,
             segment=pair.segment,
-            rows=int(pair.recent.sum()),
+            rows=int(recent.sum()),
             share=pair.share,
             p=p,
             effect=effect,
         )
         found.append(drift)
     return tuple(sorted(found, key=_order))
-
-
-def _tested(pairs: Sequence[Pair]) -> int:
-    """How many of the first pairs are tested: all of a feature and a column, or none of them."""
-    groups = [(pair.feature.name, pair.by) for pair in pairs]
-    ends = [i for i in range(1, len(pairs)) if groups[i] != groups[i - 1]]
-    ends.append(len(pairs))
-    fitting = [end for end in ends if end <= MOST_TESTED]
-    return max(fitting, default=ends[0])
 
 
 def _order(drift: SegmentDrift) -> tuple[str, str, float, float]:
@@ -93,15 +84,17 @@ def _pairs(
     since = watch.segmented.rows - _after(watch, began)
     feature = watch.profile.features[j]
     pairs = []
-    for own, recent in zip(watch.profile.segments, watch.segmented.since(since), strict=True):
+    first, counted = watch.segmented.since(since)
+    for own, counts in zip(watch.profile.segments, counted, strict=True):
         if own.name == feature.name:
             continue
-        lately = recent[:, j].sum(axis=1)
+        latest = counts[:, :, j]
+        lately = latest.sum(axis=(0, 2))
         before = own.counts[:, j].sum(axis=1)
         for k in np.flatnonzero((lately > 0) & (before > 0)).tolist():
             share = (float(before[k] / before.sum()), float(lately[k] / lately.sum()))
-            pair = Pair(feature, own.name, own.labels[k], share, recent[k, j], own.counts[k, j])
-            pairs.append(pair)
+            past = own.counts[k, j]
+            pairs.append(Pair(feature, own.name, own.labels[k], share, first, latest[:, k], past))
     return pairs
 
 
@@ -116,23 +109,45 @@ def _after(watch: Watch, began: int) -> int:
     return int((watch.place - began) * min(watch.segmented.rows / taken, 1.0))
 
 
-def _adjusted(
-    pairs: Sequence[Pair],
-    alpha: float,
-    seed: int,
-) -> list[float]:
-    """Exact p-values, adjusted by Holm."""
-    draws = exact.permutations_for(len(pairs), alpha / 2)  # so that p may be below alpha
-    rng = np.random.default_rng(seed)
-    p = []
-    for pair in pairs:
-        value = exact.exact_test(
-            pair.recent,
-            pair.reference,
-            "anderson_darling" if pair.feature.ordered else "chi_square",
-            rng,
-            draws,
-        )
-        p.append(value)
-    found: list[float] = holm(np.array(p)).tolist()
+def _adjusted(pairs: Sequence[Pair]) -> list[float]:
+    """P-values that hold whenever a report is made, adjusted by Holm."""
+    found: list[float] = holm(np.array([_p_value(pair) for pair in pairs])).tolist()
     return found
+
+
+def _p_value(pair: Pair) -> float:
+    """One over the evidence that a segment's rows are not like those of the reference, at most 1.
+
+    An alarm decides when a report is made and by which rows, so a test of fixed rows would err
+    more often than it says. By Ville's inequality this exceeds 1 / p with a probability of at most
+    p, at whatever time: it is a mean of Bayes factors, over the ways to part the cells in two and
+    over the generations of rows that may have been the first to differ.
+    """
+    since = np.cumsum(pair.generations[::-1], axis=0)[::-1]  # each generation
+    counts = _parted(np.vstack([pair.reference, since]), ordered=pair.feature.ordered)
+    factors = _log_bayes_factors(counts[1:], counts[0])
+    begins = pair.first + np.arange(len(since)) + 1.0
+    weights = 1 / (begins * (begins + 1) * factors.shape[1])  # all generations: at most 1
+    most = factors.max()
+    evidence = np.log((np.exp(factors - most) * weights[:, None]).sum()) + most
+    return float(np.exp(-max(evidence, 0.0)))
+
+
+def _parted(counts: Array, *, ordered: bool) -> Array:
+    """Counts (n, 67) as counts (n, ways, 2): numbers are parted by a threshold, categories one from all.
+
+    The ways must not depend on the counts, for instance on which cells are empty.
+    """
+    cells = np.cumsum(counts, axis=1)[:, :-1] if ordered else counts
+    return np.stack([cells, counts.sum(axis=1)[:, None] - cells], axis=-1)
+
+
+def _log_bayes_factors(counts: Array, reference: Array) -> Array:
+    """That two counts of two outcomes (..., 2) have different chances, by Jeffreys' prior of each."""
+    from scipy.special import betaln
+
+    own, past = counts + 0.5, reference + 0.5
+    apart = betaln(own[..., 0], own[..., 1]) - betaln(0.5, 0.5)
+    both = own + reference
+    factors: Array = apart + betaln(past[..., 0], past[..., 1]) - betaln(both[..., 0], both[..., 1])
+    return factors
