@@ -163,7 +163,7 @@ class Evidence:
             "began": self._began,
             "value": self.value,
             "peak": self.peak,
-            "clock": np.array([self.steps]),
+            "clock": np.array([self.steps, self.spent.max(initial=0)]),
             "born": self._born,
             "spent": self.spent,
         }
@@ -178,10 +178,9 @@ class Evidence:
         self._began = state["began"].copy()
         self.value = state["value"].copy()
         self.peak = state["peak"].copy()
-        steps, *spent = state["clock"].tolist()
+        steps, spent = state["clock"].tolist()
         self.steps = int(steps)
-        if spent:  # a state of before, in which none began anew
-            self.spent[:] = spent
-            return
-        self._born = state["born"].copy()
-        self.spent = state["spent"].copy()
+        self.spent[:] = spent
+        if "born" in state:  # not in a state of before, in which none began anew
+            self._born = state["born"].copy()
+            self.spent = state["spent"].copy()
