@@ -264,7 +264,24 @@ def test_a_model_that_fails_is_500_and_the_log_has_the_reason(caplog):
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.name == "modelkit"
     assert record.modelkit_request_id == "abc-1"
-    assert isinstance(record.exc_info[1], ZeroDivisionError)
+    assert record.exc_info[0].__name__ == "ZeroDivisionError"
+    assert "secret 4711" not in logging.Formatter().format(record)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (TimeoutError("postgres://user:4711@db timed out"), 504),
+        (PermissionError("token 4711"), 403),
+        (ConnectionError("4711"), 500),
+        (PermissionError(13, "denied", "/4711"), 500),
+    ],
+)
+def test_no_text_of_an_error_that_is_not_ours_reaches_a_client(error, status):
+    with Client(mk.App({"sum": failing(error)})) as client:
+        answer = client.post(PREDICT, json=ROW, headers={"x-request-id": "r"})
+    assert answer.status == status
+    assert "4711" not in told(answer)
 
 
 @pytest.mark.parametrize("sent", ["", "a\tb", "x" * 129])

@@ -137,6 +137,17 @@ def test_a_model_that_does_not_compute_what_was_proven_is_refused(packages):
     app.close()
 
 
+def test_a_rollout_proves_its_champion_and_no_draw_counts(packages):
+    ours, theirs = map(mk.load, packages)
+    rollout = mk.Rollout(ours, theirs, share=0.9, seed=0)
+    app = mk.App({"sum": constant(1.0)})
+    app.replace("sum", rollout)
+    for _ in range(20):  # golden rows of the champion are answered by the champion
+        assert rollout.verify() == 0
+        rollout.warmup()
+    assert rollout.status().calls == (0, 0)
+
+
 def test_who_closes_the_old_model_too_early_is_forgiven():
     """Its owner replaces it and closes it at once, while a call is on its way to it."""
     old = constant(1.0)

@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import numpy as np
 import pytest
 from helpers.batchers import row
 
@@ -14,6 +15,7 @@ import modelkit as mk
 from modelkit.batching.interrupts import is_interrupt
 from modelkit.batching.policy import make_plan
 from modelkit.errors import BatchError
+from modelkit.rollout.outcomes import AnsweredIn, Outcomes
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs signals")
 
@@ -263,3 +265,99 @@ def test_submit_passes_on_that_the_model_was_closed():
     with mk.Batcher(model, plan=AT_ONCE) as batcher:
         model.close()
         assert "the model was closed" in str(batcher.submit(row(1)).exception(ROOM))
+
+
+# A handler, or a finalizer, that calls while its thread is in the middle of a step.
+
+
+@pytest.mark.parametrize("options", [{}, {"stable_shapes": True, "max_rows": 8}], ids=str)
+@pytest.mark.parametrize("plan", [SLOW, ON_LOOP, AT_ONCE], ids=lambda plan: plan.mode)
+def test_whoever_interrupts_a_step_may_count_and_ask(plan, options):
+    with batcher_of(lambda x: {"y": x["x"]}, plan, **options) as batcher:
+        rows = [row(n) for n in range(20)]
+        X = np.concatenate(rows)
+        assert batcher.predict(rows[0]).tolist() == rows[0].tolist()
+        with batcher._lane._lock:  # which all other threads wait for
+            before = batcher.stats()
+            assert batcher.predict(X).tolist() == X.tolist()
+            assert batcher.submit(X).result(0).tolist() == X.tolist()
+            assert batcher.stats().calls == before.calls + 2
+        assert batcher.predict(rows[1]).tolist() == rows[1].tolist()
+        stats = [batcher.stats() for _ in range(3)]
+        assert [each.calls for each in stats] == [before.calls + 3] * 3
+
+
+@pytest.mark.parametrize("ask", ["predict", "submit"])
+@pytest.mark.parametrize("caller", ["main", "thread", "loop"])
+def test_whoever_interrupts_a_run_with_the_only_slot_may_ask(install, ask, caller):
+    """What interrupts the model, in its own thread, waits for no slot."""
+    found = []
+
+    def nested(*_):
+        asked = batcher.submit(row(7)).result(0) if ask == "submit" else batcher.predict(row(7))
+        found.append(asked.tolist())
+
+    def model(x):
+        if x["x"][0, 0] != 7:
+            interrupt() if caller == "main" else nested()
+        return {"y": x["x"]}
+
+    def interrupt():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        while not found:
+            pass
+
+    install(nested)
+    with batcher_of(model, SLOW) as batcher:
+        if caller == "main":
+            assert batcher.predict(row(1)).tolist() == row(1).tolist()
+        elif caller == "thread":
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(batcher.predict, row(1)).result(ROOM).tolist() == row(1).tolist()
+        else:
+            assert asyncio.run(batcher.apredict(row(1))).tolist() == row(1).tolist()
+        assert found == [row(7).tolist()]
+        assert batcher._lane.slots.active == 0
+        assert batcher.stats().calls == 2
+
+
+def test_whoever_interrupts_a_call_that_waits_may_ask(install):
+    """The main thread waits for the only slot, which another thread has until the handler is answered."""
+    begun, answered = threading.Event(), threading.Event()
+
+    def model(x):
+        if x["x"][0, 0] == 1:
+            begun.set()
+            answered.wait(ROOM)
+        return {"y": x["x"]}
+
+    def nested(*_):
+        assert batcher.predict(row(7)).tolist() == row(7).tolist()
+        answered.set()
+
+    install(nested)
+    with batcher_of(model, SLOW) as batcher, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(batcher.predict, row(1))
+        assert begun.wait(ROOM)
+
+        def signal_when_it_waits():
+            while not batcher.stats().queued:
+                pass
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+        pool.submit(signal_when_it_waits)
+        assert batcher.predict(row(2)).tolist() == row(2).tolist()
+        assert answered.is_set()
+        assert first.result(ROOM).tolist() == row(1).tolist()
+
+
+def test_whoever_interrupts_replicas_and_losses_may_ask_them():
+    copies = [mk.FunctionModel(lambda x: {"y": x["x"]}, SIGNATURE) for _ in range(2)]
+    replicas = mk.Replicas(copies)
+    with replicas._lock:
+        assert replicas.predict(row(3)).tolist() == row(3).tolist()
+    assert [each.outstanding for each in replicas.replicas] == [0, 0]
+    outcomes = Outcomes(seconds=60)
+    with outcomes._lock:
+        outcomes.answered(1, AnsweredIn(candidate=True, stage=0), {"y": row(1)})
+        assert outcomes.take(1, by_function=False).served.candidate

@@ -180,6 +180,10 @@ def test_alarms_are_shown_for_the_features_of_the_profile(name):
     for feature in features:
         shown = value(collector, "modelkit_drift_alarm", feature=feature)
         assert shown == (feature in alarmed)
+    monitor.detector.rebase(profile, "moved for good")
+    assert monitor.alarms
+    shown = [value(collector, "modelkit_drift_alarm", feature=feature) for feature in features]
+    assert shown == [0] * len(features)
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")

@@ -5,6 +5,7 @@ import sys
 from typing import NamedTuple
 
 import numpy as np
+import onnx.parser
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -395,3 +396,46 @@ def test_no_library_is_imported_to_read_rows():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_which_columns_may_be_missing_can_be_narrowed(tmp_path):
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(N, 3)), columns=list("abc"))
+    holed = X.assign(a=X["a"].where(X["a"] < 1))
+    forest = RandomForestClassifier(3, random_state=0).fit(holed, X["b"] > 0)
+
+    def nullable(rows, **options):
+        with saved(forest, rows, tmp_path / "m.mk", **options) as model:
+            spec = model.signature.inputs[0]
+            model.verify()
+            for at, column in enumerate(spec.columns):
+                row = X[:1].copy()
+                row.iloc[0, at] = np.nan
+                if column.nullable:
+                    model.predict(row)
+                else:
+                    with pytest.raises(SignatureError, match=rf"'{column.name}': missing value"):
+                        model.predict(row)
+            return [column.name for column in spec.columns if column.nullable]
+
+    assert nullable(holed) == ["a", "b", "c"]
+    assert nullable(holed, nullable=["a"]) == ["a"]
+    assert nullable(X, nullable=["c", "a"]) == ["a", "c"]
+    assert nullable(X, nullable=False) == nullable(X, nullable=[]) == []
+    with pytest.raises(ConversionError, match=r"rows of its own example.*\n.*'a': missing value"):
+        nullable(holed, nullable=False)
+    for odd in (True, "a", ["a", 1], 3):
+        with pytest.raises(ConversionError, match="nullable= is a list of the columns that may be"):
+            nullable(X, nullable=odd)
+    with pytest.raises(ConversionError, match=r"nullable= names \['d'\], in which the model was"):
+        nullable(X, nullable=["a", "d"])
+
+
+def test_a_tensor_without_columns_can_be_narrowed(tmp_path):
+    graph = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 18]>
+        g (float[n, 2, 3] image) => (float[n, 2, 3] prediction) { prediction = Neg(image) }"""
+    )
+    with saved(graph, None, tmp_path / "m.mk", nullable=False) as model:
+        with pytest.raises(SignatureError, match="image"):
+            model.predict(np.full((1, 2, 3), np.nan, np.float32))
+        model.verify()

@@ -1,5 +1,6 @@
 """Alarms of a Detector: their arithmetic, how rarely they are false, and how soon they find a change."""
 
+import pickle
 from collections import Counter
 from math import log
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import modelkit as mk
-from modelkit.drift import band, martingale
+from modelkit.drift import band, exact, martingale
 from modelkit.drift.cells import ABSENT, CELLS
 from modelkit.drift.profile import Profile
 from modelkit.drift.thresholds import FIRST_PART, LATER_PART
@@ -387,6 +388,29 @@ def test_an_acknowledged_change_is_told_again_where_rows_leave_it():
     assert (more.kind, more.again) == ("changed", True)
     assert more.level < first[0].level
     assert "like its rows since the alarm before was acknowledged" in detector.report().to_html()
+
+
+def test_the_size_of_an_alarm_is_measured_when_somebody_looks_at_it():
+    profile = Profile.fit({"x": rng(1).normal(size=400), "y": rng(2).normal(size=400)})
+    detector = mk.Detector(profile)
+    detector.update({"x": rng(3).normal(2, 1, 500), "y": rng(4).normal(size=500)})
+    alarm = detector.alarms[0]
+    again = mk.Detector.resume(profile, detector.state())
+    kept = pickle.loads(pickle.dumps(alarm))
+    for own in (alarm, again.alarms[0], kept):
+        assert "value" not in vars(own.effect)
+    counts = np.array(alarm.counts)
+    expected = exact.all_effects(counts, profile.counts[0, 0], ordered=True)[0]
+    for own in (alarm, again.alarms[0], kept, pickle.loads(pickle.dumps(alarm))):
+        assert own.effect == expected
+        assert (hash(own.effect), str(own.effect)) == (hash(expected), str(expected))
+        assert own == alarm
+    assert alarm.effect.value == expected.value > 0.5
+    assert again.state() == detector.state()
+    with pytest.raises(AttributeError, match="no 'size'"):
+        alarm.effect.size  # noqa: B018
+    with pytest.raises(AttributeError):
+        alarm.effect.value = 1.0
 
 
 def test_importance_shares_alpha_and_none_means_no_alarms():

@@ -403,6 +403,20 @@ def test_a_new_reference_keeps_the_history_of_the_old_one(profile):
     assert both.report(since="2023-11-19").rows == 1000
 
 
+def test_a_span_is_judged_at_the_alpha_of_its_own_reference(profile):
+    clock = Clock()
+    detector = mk.Detector(profile, alpha=0.05, clock=clock)
+    detector.update(rows(500, 1))
+    clock.now += 3 * DAY
+    later = mk.Profile.fit(rows(500, 6), reference=rows(500, 7))
+    detector.rebase(later, "a year later", alpha=1e-4)
+    detector.update(rows(500, 2))
+    again = mk.Detector.resume(later, detector.state(), clock=clock)
+    for history in (detector.history, again.history, detector.history.merge(again.history)):
+        assert history.report(until=START + DAY).alpha == 0.05
+        assert history.report(since=START + 2 * DAY).alpha == 1e-4
+
+
 def test_many_references_stay_within_the_bytes(profile):
     clock = Clock()
     detector = mk.Detector(profile, clock=clock, history=40_000)

@@ -112,6 +112,50 @@ def calibrated(n=6000):
     return Profile.fit(train, reference=rows, scores=np.c_[1 - p, p], labels=labels)
 
 
+def test_estimates_are_of_the_class_that_is_positive():
+    p = rng(2).beta(2, 3, 1500)
+    rows = p[:, None]
+    labels = np.where(rng(3).random(1500) < p, "on time", "late")
+    shares = np.c_[1 - p, p]
+    sig = mk.Signature(
+        (mk.TensorSpec("p", "float64", ("n", 1), (mk.Column("p"),)),),
+        (mk.TensorSpec("probabilities", "float64", ("n", 2)),),
+        classes=("late", "on time"),
+    )
+    model = mk.FunctionModel(
+        lambda feeds: {"probabilities": np.c_[1 - feeds["p"], feeds["p"]]}, sig
+    )
+    train = rng(7).beta(2, 3, (500, 1))
+    of = {}
+    for positive in ("late", "on time", None):
+        profile = Profile.fit(
+            train,
+            reference=rows,
+            model=model,
+            labels=labels,
+            positive=positive,
+        )
+        back = Profile.from_bytes(profile.to_bytes())
+        assert back.to_bytes() == profile.to_bytes()
+        report = mk.Detector(back).test({"p": p}, scores=shares)
+        of[positive] = found = report.performance
+        assert found.positive == (positive or "on time")
+        assert f"estimated recall of {found.positive} 0." in str(report)
+        chosen = labels == found.positive
+        told = (p > 0.5) == (found.positive == "on time")
+        real = (chosen & told).sum() / chosen.sum(), (chosen & told).sum() / told.sum()
+        for name, value in zip(("recall", "precision"), real, strict=True):
+            assert abs(found.estimated[name][0] - value) < 0.03
+    assert str(of[None]) == str(of["on time"])
+    assert of["late"].estimated["auc"][0] == of["on time"].estimated["auc"][0]
+    with pytest.raises(DriftError, match=r"positive='x' is one of the two classes"):
+        Profile.fit(train, reference=rows, model=model, labels=labels, positive="x")
+    with pytest.raises(DriftError, match="labels= calibrates"):
+        Profile.fit(train, reference=rows, model=model, positive="late")
+    with pytest.raises(DriftError, match=r"gives those of \[\]"):
+        Profile.fit(train, reference=rows, scores=p, labels=p, positive="late")
+
+
 def test_performance_without_labels_is_estimated_and_nan_does_not_poison_it():
     detector = mk.Detector(calibrated())
     p = rng(4).beta(2, 2, 1500)

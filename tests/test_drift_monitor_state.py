@@ -311,26 +311,38 @@ def test_failures_before_a_restart_are_told_without_their_words(daily):
     assert dict(again._facts())["monitoring failed"] == f"{first.failures} times"
 
 
-def test_no_row_comes_in_while_a_state_is_packed(profile, monkeypatch):
-    """Arrays go on changing in place, so they are packed before another thread may change them."""
-    from modelkit.drift import archive
+@pytest.mark.parametrize("what", ["state", "report"])
+def test_rows_that_come_in_meanwhile_wait_for_no_state_or_report_and_are_in_none(
+    profile, monkeypatch, what
+):
+    """Arrays go on changing in place, so that what is packed and reported on is a copy of them."""
+    from modelkit.drift import archive, findings
 
-    watched = mk.Monitor(model(), profile, clock=Hands(), budget=1e9)
+    watched, alone = (mk.Monitor(model(), profile, clock=Hands(), budget=1e9) for _ in range(2))
     served(watched, [60] * 5, 1)
-    detector = watched.detector
-    free = []
-    pack = archive.pack
+    served(alone, [60] * 5, 1)
+    meanwhile = []
 
-    def packing(*arguments):
-        def ask():
-            locks = (detector._watch.lock, watched._intake._lock)
-            free.extend([lock.acquire(blocking=False) for lock in locks])
+    def serving(slow):
+        def run(*arguments):
+            thread = threading.Thread(target=served, args=(watched, [60] * 20, 2, 3.0))
+            thread.start()
+            thread.join(60)
+            meanwhile.append(not thread.is_alive())
+            return slow(*arguments)
 
-        thread = threading.Thread(target=ask)
-        thread.start()
-        thread.join()
-        return pack(*arguments)
+        return run
 
-    monkeypatch.setattr(archive, "pack", packing)
-    watched.state()
-    assert free == [False, False]
+    def ask(monitor):
+        if what == "state":
+            return monitor.state()
+        found = monitor.detector.report()
+        return found.rows, found.features, found.checks
+
+    expected = ask(alone)
+    module, name = {"state": (archive, "pack"), "report": (findings, "of_stream")}[what]
+    monkeypatch.setattr(module, name, serving(getattr(module, name)))
+    assert ask(watched) == expected
+    assert meanwhile == [True]
+    assert watched.served == 1500
+    assert [alarm.feature for alarm in watched.detector.alarms] != []

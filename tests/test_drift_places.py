@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit.drift.milestones import MOST_MILESTONES, Milestones
-from modelkit.drift.outputs import joined_calls
+from modelkit.drift.outputs import ServedCall, joined_calls
 from modelkit.drift.report import DriftReport
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -165,7 +165,7 @@ def test_joined_calls_know_the_places_of_their_rows(calls):
     for (name, size), end in zip(calls, ends, strict=True):
         rows = np.arange(end - size, end)
         arrays = (rows[:, None],) if not name else (rows[:, None], -rows)
-        buffer.append(((name,) if name else (), arrays, size, START))
+        buffer.append(ServedCall((name,) if name else (), arrays, size, START))
     joined = joined_calls(buffer)
     assert sorted(np.concatenate([at for at, _ in joined.values()])) == list(range(ends[-1]))
     for names, (at, whole) in joined.items():

@@ -107,7 +107,7 @@ def test_evidence_is_that_of_the_recursion(guarantee):
             run[which], wealth[which] = -np.inf, 0
             born[which], spent[which] = step + 1, 0
     state = evidence.state()
-    assert np.array_equal(state["money"], wealth)
+    assert np.array_equal(state["wealth"], wealth)
     assert np.array_equal(state["began"], began)
     assert np.allclose(state["run"], run, rtol=1e-12)
     rest = np.maximum(1 - spent[:, 0], UNSPENT) if guarantee == "ever" else 0

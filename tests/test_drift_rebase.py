@@ -73,6 +73,52 @@ def test_alarms_of_rows_that_waited_are_told_once_and_stand_in_the_old_reference
     assert held.report().alarms == ()
 
 
+def test_a_monitor_shows_the_alarms_of_all_references_and_the_features_of_this_one():
+    watched = mk.Monitor(model(), fitted(), clock=still, budget=300)
+    for i in range(40):
+        watched.predict(column(64, i, 2.0)[:, None])
+    held = watched.detector
+    before = watched.alarms
+    assert watched.alarmed == {"x", "label"}
+    held.rebase(fitted(2.0), "moved for good")
+    assert watched.alarms == held.alarms == before != ()
+    assert watched.alarmed == frozenset()
+    watched.predict(column(1000, 7, 2.0)[:, None])
+    assert watched.detector._watch.counted == watched.served == 40 * 64 + 1000
+    again = mk.Monitor.resume(model(), watched.state(), fitted(2.0))
+    assert again.detector._watch.counted == 40 * 64 + 1000
+
+
+def test_segments_are_of_the_rows_since_the_change_though_a_budget_left_most_out_before():
+    r = rng(5)
+
+    def taken(n, shift=0.0):
+        return {"x": r.normal(shift, 1, n), "shop": r.choice(["a", "b"], n)}
+
+    def past():
+        return mk.Profile.fit(taken(2000), reference=taken(4000), segments=("shop",))
+
+    columns = (mk.Column("x", "float64"), mk.Column("shop", "string"))
+    inputs = [mk.TensorSpec(own.name, own.dtype, ("batch", 1), columns=(own,)) for own in columns]
+    outputs = [mk.TensorSpec("prediction", "float64", ("batch",))]
+    own = mk.FunctionModel(
+        lambda feeds: {"prediction": feeds["x"][:, 0]}, mk.Signature(inputs, outputs)
+    )
+    watched = mk.Monitor(own, past(), clock=still, budget=1e-9)  # which shows the first 320 rows
+    watched.predict(taken(10_000))
+    held = watched.detector
+    held.rebase(past(), "as good as before")
+    watched._intake._budget._saved = watched._intake._budget._most = 1e9
+    watched.predict(taken(6000))
+    for _ in range(40):
+        watched.predict(taken(64, 3.0))
+    report = watched.detector.report()
+    (first, *_) = report.alarms
+    assert first.began >= 15_000
+    since = sum(drift.rows for drift in report.segments if drift.feature == "x")
+    assert since == 6000 + 40 * 64 - 3 * 2048  # the one generation that began after the change
+
+
 def test_calls_that_come_meanwhile_are_of_one_reference_and_none_is_lost():
     """Four threads serve while another one takes one reference after the other."""
     watched = mk.Monitor(model(), fitted(), budget=1e9)
@@ -140,13 +186,17 @@ class Telling:
     def __init__(self, lock):
         self.lock = lock
         self.wanted = threading.Event()
+        self.release = lock.release
+
+    def acquire(self, **how):
+        self.wanted.set()
+        return self.lock.acquire(**how)
 
     def __enter__(self):
-        self.wanted.set()
-        return self.lock.__enter__()
+        self.acquire()
 
     def __exit__(self, *error):
-        return self.lock.__exit__(*error)
+        self.release()
 
 
 def daily(seed):
@@ -159,8 +209,8 @@ def daily(seed):
 
 def in_turn(detector, call, rebase):
     """Let a thread come to the lock of what is known, take a new reference, and let it go on."""
-    watch = detector._watch
-    watch.lock = telling = Telling(watch.lock)
+    current = detector._current
+    current.lock = telling = Telling(current.lock)
     found = []
     with telling.lock:
         thread = threading.Thread(target=lambda: found.append(call()))

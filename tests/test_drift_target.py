@@ -173,6 +173,29 @@ def test_the_target_takes_its_share_of_alpha(profile):
     assert of_x == pytest.approx(parts)
 
 
+def test_beside_units_labels_are_shown_and_not_judged():
+    days = {"x": rng(1).normal(size=3000), "t": np.repeat(np.arange(60) * 86_400.0, 50)}
+    past = mk.Profile.fit(
+        inputs(1000, 1),
+        reference=days,
+        scores=classes(3000, 2),
+        labels=classes(3000, 2),
+        unit="day",
+        time="t",
+    )
+    detector = mk.Detector(past)
+    assert TARGET not in {drift.feature for drift in detector.report().features}
+    detector.update_labels(classes(5000, 4, (0.1, 0.1, 0.8)), at=1e9)
+    (shown,) = (drift for drift in detector.report().features if drift.feature == TARGET)
+    assert (shown.rows, shown.p_changed, shown.p_material) == (1024, None, None)
+    assert shown.effects[0].low > 0.3
+    assert detector.alarms == ()
+    again = mk.Detector.resume(past, detector.state())
+    assert again.report() == detector.report()
+    with pytest.raises(DriftError, match="no features"):
+        detector.suppress("2100-01-01", "why", features=[TARGET])
+
+
 def test_importance_weighs_the_target():
     labels = classes(500, 2)
     given = {"reference": inputs(500, 2), "scores": scores(labels, 2), "labels": labels}

@@ -1,5 +1,6 @@
 """Whole units, such as days, are judged by their rank among others; the guarantee and its power."""
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import permutations
 
@@ -12,6 +13,7 @@ from tests.helpers.flights import CHANGES, DAYS, rows_of
 from tests.helpers.streams import at_most
 
 import modelkit as mk
+from modelkit.drift import unit_martingale
 from modelkit.drift.cells import CELLS
 from modelkit.drift.unit_martingale import UnitEvidence, tail_bets, unit_bets
 from modelkit.drift.unit_permutation import compare_units
@@ -161,6 +163,22 @@ def test_a_unit_that_is_forgotten_may_be_the_newest_as_well_as_any_other():
     assert abs(stays / 400 - 8 / 9) < 0.06
 
 
+def test_a_unit_is_ranked_in_parts_as_it_is_at_once(monkeypatch):
+    shares = some_units(np.random.default_rng(0), 12, 7)
+    whole, parts = evidence(shares[:10]), evidence(shares[:10])
+    for unit in shares[10:]:
+        at_once = whole.judge(unit, 0)
+        monkeypatch.setattr(unit_martingale, "RANKED_AT_ONCE", 2 * len(parts._bags[0]) * 16 + 99)
+        parts.begin(unit, 0)
+        found = [parts.rank_part() for _ in range(4)]
+        assert found[:3] == [None] * 3
+        assert np.array_equal(found[3], at_once)
+        monkeypatch.undo()
+    assert not parts.ranks
+    for kind, test in whole.tests.items():
+        assert np.array_equal(parts.tests[kind].p(), test.p())
+
+
 def test_what_is_kept_of_units_is_bounded():
     assert most_units(6) == 400
     assert most_units(500) * 500 * 32 <= 2 << 20
@@ -198,7 +216,7 @@ def test_units_that_were_moved_no_further_than_is_allowed_never_rank_higher(seed
         one.centre[:] = one.slack[:] = 0
         if shares is moved:
             one.centre[:], one.slack[:] = within(moved[kept_units], true[kept_units], m)
-        p.append(one._tails(shares, order))
+        p.append(one._tails(shares, order, np.random.default_rng(seed).random((1, 6))))
     assert (p[0] >= p[1] - 1e-12).all()
 
 
@@ -738,6 +756,61 @@ def test_a_monitor_judges_a_day_that_is_over_though_no_call_comes(watched):
     clock.now += DAY_SECONDS
     assert "2 days judged" in str(monitor.detector.report().assumptions)
     assert monitor.failures == 0, monitor.last_failure
+
+
+def test_the_call_that_closes_a_day_ranks_it_by_a_part_of_the_features(monkeypatch):
+    monkeypatch.setattr(unit_martingale, "RANKED_AT_ONCE", 1)  # one feature at a time
+    monitor, direct, clock, columns = many_columns(6)
+    rng = np.random.default_rng(1)
+    for day in range(12):
+        for _ in range(8):
+            X = rng.normal(0.0 if day < 6 else 1.5, 1, (60, 6))
+            stream = monitor._intake.watch.units.stream
+            judged = stream.evidence.judged
+            monitor.predict(X)
+            assert stream.evidence.judged <= judged + 1
+            assert not stream.waits or monitor._intake._waiting
+            if day:  # the first one is not whole
+                direct.update(columns(X), at=clock.now)
+            clock.now += DAY_SECONDS / 8
+    told = monitor.alarms
+    direct.update(at=clock.now)
+    whole = (
+        monitor._intake.watch.units.stream.partial
+    )  # rows, of the day that was not shown to both
+    found = tuple(
+        replace(alarm, row=alarm.row - whole, began=alarm.began - whole)
+        for alarm in monitor.detector.alarms
+    )
+    assert found == direct.alarms != ()
+    assert not stream.waits
+    assert stream.evidence.judged == direct._watch.units.stream.evidence.judged == 11
+    assert told == monitor.detector.alarms[: len(told)]
+    assert monitor.failures == 0, monitor.last_failure
+
+
+def many_columns(width):
+    rng = np.random.default_rng(0)
+
+    def columns(X):
+        return {f"x{j}": X[:, j] for j in range(width)}
+
+    seconds = np.arange(60 * 200) * (DAY_SECONDS / 200)
+    past = columns(rng.normal(size=(60 * 200, width)))
+    profile = mk.Profile.fit(
+        columns(rng.normal(size=(1000, width))),
+        reference=past | {"t": seconds},
+        unit="day",
+        time="t",
+    )
+    names = tuple(mk.Column(f"x{j}", "float64") for j in range(width))
+    spec = mk.TensorSpec("x", "float64", ("batch", width), columns=names)
+    signature = mk.Signature([spec], [mk.TensorSpec("prediction", "float64", ("batch",))])
+    model = mk.FunctionModel(lambda feeds: {"prediction": feeds["x"][:, 0]}, signature)
+    clock = Clock()
+    clock.now -= clock.now % DAY_SECONDS  # a day begins
+    monitor = mk.Monitor(model, profile, clock=clock)
+    return monitor, mk.Detector(profile, clock=clock), clock, columns
 
 
 def test_a_monitor_refuses_batches(watched):

@@ -8,17 +8,20 @@ import sys
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from helpers.encoders import tiny
+from sklearn import metrics
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
-from sklearn.ensemble import IsolationForest, RandomForestRegressor
+from sklearn.ensemble import IsolationForest, RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import ShuffleSplit, TimeSeriesSplit, cross_val_score
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 import modelkit as mk
@@ -291,6 +294,65 @@ def test_several_labels(kind, tmp_path):
     assert found["roc_auc"].value > 0.8
 
 
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame, dict, pa.table])
+def test_labels_keep_their_names_and_one_that_is_constant_hides_no_other(frame, tmp_path):
+    X, y = load_iris(return_X_y=True)
+    truth = {"setosa": (y == 0) * 1, "other": (y == 1) * 1, "never": y * 0}
+    forest = RandomForestClassifier(5, random_state=0).fit(
+        X[::2], np.column_stack([*truth.values()])[::2]
+    )
+    half = frame({name: values[1::2] for name, values in truth.items()})
+    with saved(forest, X[::2], tmp_path) as model:
+        found = checked(mk.evaluate(model, X[1::2], half))
+    assert [own.label for own in found.classes] == ["setosa", "other", "never"]
+    assert {curve.label for curve in found.curves} == {"setosa", "other"}
+    assert str(found.classes[1].figures[1]).startswith("recall of other 0.9")
+    areas = [own.figures[3].value for own in found.classes]
+    assert areas[2] is None
+    assert found["roc_auc"].value == pytest.approx((areas[0] + areas[1]) / 2)
+    assert found["log_loss"].value is not None
+    assert "no row has the label 'never'" in found.notes
+
+
+@pytest.mark.parametrize("fitted", [LogisticRegression(), LinearSVC()])
+@pytest.mark.parametrize("positive", ["late", "on time", None])
+def test_the_positive_class_is_that_of_every_figure_and_picture(fitted, positive, tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 2))
+    y = np.where(X[:, 0] + rng.normal(size=300) > 0.8, "late", "on time")
+    with saved(fitted.fit(X, y), X, tmp_path) as model:
+        found = checked(mk.evaluate(model, X, y, positive=positive))
+        plain = mk.evaluate(model, X, y)
+    chosen = positive or "on time"
+    told = fitted.predict(X)
+    scores = fitted.decision_function(X) * (1 if chosen == "on time" else -1)
+    expected = {
+        "precision": metrics.precision_score(y, told, pos_label=chosen),
+        "recall": metrics.recall_score(y, told, pos_label=chosen),
+        "f1": metrics.f1_score(y, told, pos_label=chosen),
+        "roc_auc": metrics.roc_auc_score(y == chosen, scores),
+        "average_precision": metrics.average_precision_score(y, scores, pos_label=chosen),
+    }
+    for name, value in expected.items():
+        assert found[name].value == pytest.approx(value)
+        assert f"{name} of {chosen} 0." in str(found)
+        assert f"{name} of {chosen}" in found._repr_html_()
+        assert f"{name} of {chosen}" in found.to_html()
+    assert found.positive == chosen
+    if found.reliability:
+        assert f"the probability of {chosen}, in bins" in found.to_html()
+    assert {curve.label for curve in found.curves} == {chosen}
+    assert (found.classes, found.confusion) == (plain.classes, plain.confusion)
+    assert found.data_digest == plain.data_digest
+    assert (found == plain) == (chosen == "on time")
+    if found.reliability:  # of the class that was chosen
+        share = sum(part.came * part.rows for part in found.reliability) / 300
+        assert share == pytest.approx(np.mean(y == chosen))
+    folds = mk.evaluate(fitted, X, y, cv=3, positive=positive)
+    assert str(folds["recall"]).startswith(f"recall of {chosen} ")
+    assert abs(folds["recall"].value - expected["recall"]) < 0.1
+
+
 def test_numbers(tmp_path):
     X, y = load_diabetes(return_X_y=True)
     forest = RandomForestRegressor(20, random_state=0).fit(X[::2], y[::2])
@@ -341,6 +403,12 @@ def test_clusterings_and_outliers(tmp_path):
     with saved(IsolationForest(random_state=0).fit(X[:50]), X, tmp_path) as model:
         found = checked(mk.evaluate(model, X, np.where(y == 0, 1, -1)))
     assert found["roc_auc"].value > 0.99
+    assert (found.positive, found.classes[0].label, found.classes[0].rows) == ("-1", "-1", 100)
+    assert found["recall"].value == found.classes[0].figures[1].value
+    with saved(IsolationForest(random_state=0).fit(X[:50]), X, tmp_path) as model:
+        inliers = mk.evaluate(model, X, np.where(y == 0, 1, -1), positive=1)
+    assert inliers["recall"].value == found.classes[1].figures[1].value
+    assert inliers["roc_auc"].value == found["roc_auc"].value
     assert found["brier"].why == "the model gives no probabilities"
 
 
@@ -508,9 +576,14 @@ def test_one_class_of_two():
         ([1, 0, 1], {"kind": "oracle"}, "kind is one of binary"),
         ([1, 0, 1], {"slices": {"a": np.zeros((3, 2))}}, "'a' has one value a row"),
         (1, {}, "y has one value a row"),
-        (pd.DataFrame({"a": [1, 0, 1], "b": [1, 1, 0]}), {}, "frame of 2"),
+        (pd.DataFrame({"a": [1, 0, 1], "b": [1, 1, 0]}), {}, "table of 2"),
+        ({"a": [1, 0, 1], "b": [1, 1, 0]}, {}, "table of 2"),
         ([1, 0, 1], {"level": 1.0}, "level"),
         ([1, 0, 1], {"train": 3}, "train is a tuple"),
+        ([1, 0, 1], {"positive": "1"}, r"positive='1' is no class of this model: .*\(0, 1\)"),
+        ([1, 0, 1], {"positive": pd.NA}, r"positive=<NA> is no class of this model"),
+        ([1, 0, 1], {"positive": [1]}, r"positive=\[1\] is no class of this model"),
+        ([1, 0, 1], {"positive": 1, "kind": "regression"}, "positive=1 is for a task of two"),
         ([1, 0, 1], {"train": ([], []), "sample_weight": [1, 1, 1]}, "weights"),
     ],
 )

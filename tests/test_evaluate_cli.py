@@ -163,6 +163,20 @@ def test_a_file_that_is_no_parquet_is_said(folder, tmp_path, capsys):
     assert "is not Parquet" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["evaluate", "gate"])
+def test_the_positive_class_is_chosen_by_its_text(folder, capsys, command):
+    data = ["--data", str(folder / "test.csv"), "--label", "truth", "--positive"]
+    model = str(folder / "m.mk")
+    more = ["--extra", "ignore"]
+    if command == "gate":
+        more += ["--champion", model, "--metric", "recall", "--margin", "0.5"]
+    assert main([command, model, *data, "0", *more]) in (0, 3)
+    out = capsys.readouterr().out
+    assert ("recall of 0 " if command == "evaluate" else "recall: of the class '0'") in out
+    assert main([command, model, *data, "2", *more]) == 1
+    assert "positive='2' is no class of this model" in capsys.readouterr().err
+
+
 def test_numbers_and_several_labels(tmp_path, capsys):
     rng = np.random.default_rng(0)
     X = pd.DataFrame({"a": rng.normal(size=100), "b": rng.normal(size=100)})
@@ -181,7 +195,14 @@ def test_numbers_and_several_labels(tmp_path, capsys):
     X.assign(y=X["a"] * 2).to_csv(tmp_path / "n.csv", index=False)
     told = ["--label", "up", "--label", "right", "--json"]
     assert main(["evaluate", str(tmp_path / "l.mk"), "--data", str(tmp_path / "l.csv"), *told]) == 0
-    assert json.loads(capsys.readouterr().out)["kind"] == "multilabel"
+    found = json.loads(capsys.readouterr().out)
+    assert found["kind"] == "multilabel"
+    assert [each["label"] for each in found["classes"]] == ["up", "right"]
+    mk.save(LinearRegression().fit(X, X), tmp_path / "o.mk", example=X, name="o", version="1")
+    X.assign(left=X["a"], low=X["b"]).to_csv(tmp_path / "o.csv", index=False)
+    told = ["--label", "left", "--label", "low"]
+    assert main(["evaluate", str(tmp_path / "o.mk"), "--data", str(tmp_path / "o.csv"), *told]) == 0
+    assert "r2 1" in capsys.readouterr().out
     assert (
         main(
             ["evaluate", str(tmp_path / "n.mk"), "--data", str(tmp_path / "n.csv"), "--label", "y"]

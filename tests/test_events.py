@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import errno
 import io
 import itertools
 import logging
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,16 @@ from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit import events, logs
-from modelkit.errors import DriftError, Overloaded, SignatureError
+from modelkit.errors import (
+    BatchError,
+    DriftError,
+    Overloaded,
+    RegistryError,
+    SignatureError,
+    public_text,
+    without_credentials,
+)
+from modelkit.logs import write_record
 from modelkit.metering.refused import MOST_NAMED, columns_at_fault
 
 HANDLED = events.Handled("/v2/models/{name}/infer", "POST", 200, 0.01, None, "r1", "m")
@@ -154,8 +165,52 @@ def test_a_listener_that_raises_reaches_nobody_and_is_told_of_once(records):
     assert first["listener"].endswith("fails")
     assert (first["error"], second["error"]) == ("ValueError", "CancelledError")
     text = logging.Formatter().format(records[0])
-    assert text.endswith("ValueError: a text of the application's own")
+    assert text.endswith(
+        'in fails\n    raise ValueError("a text of the application\'s own")\nValueError'
+    )
     assert "During handling" not in text
+
+
+def test_a_traceback_shows_the_texts_of_our_own_errors_alone(records):
+    """Those of others may quote rows and addresses; ours say what of them all may read."""
+    first = ValueError("row 4711")
+    second = BatchError("onnxruntime says: idx=4711", public="its Gather node failed")
+    second.__cause__ = first
+    third = RegistryError("the bucket at http://user:4711@host/b?sig=4711 cannot be asked")
+    third.__context__ = second
+    last = SignatureError("column 'a': '4711' in row 0 is no number")
+    last.__cause__ = third
+    first.__context__ = last  # a circle
+    write_record(logging.ERROR, "it failed", {}, error=last)
+    text = logging.Formatter().format(records[0])
+    lines = [line for line in text.splitlines() if line and not line.startswith("The above")]
+    assert lines[0] == "it failed"
+    assert lines[-1] == "modelkit.errors.SignatureError: rows were refused"
+    assert "modelkit.errors.BatchError: its Gather node failed" in lines
+    assert (
+        "modelkit.errors.RegistryError: the bucket at http://...@host/b?... cannot be asked"
+        in lines
+    )
+    assert "ValueError" in lines
+    assert "4711" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("GET http://user:pa@ss@h:9/b/x?list-type=2 in 3s", "GET http://...@h:9/b/x?... in 3s"),
+        ("http://u:p?w@h/x", "http://...@h/x"),
+        ("s3://key:pass/word@bucket", "s3://...@bucket"),
+        ("https:/u:p@h and az://c/x?sig=a%20b", "https:/...@h and az://c/x?..."),
+        ("s3://bucket/path is free, is it?", "s3://bucket/path is free, is it?"),
+        ("write to a@b.c", "write to a@b.c"),
+    ],
+)
+def test_addresses_are_shown_without_passwords_and_queries(text, shown):
+    assert without_credentials(text) == shown
+    assert public_text(RegistryError(text)) == f"RegistryError: {shown}"
+    assert public_text(OSError(text)) == "OSError"
+    assert public_text(OSError(errno.ENOSPC, text)) == f"OSError: {os.strerror(errno.ENOSPC)}"
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])

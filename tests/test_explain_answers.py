@@ -154,6 +154,54 @@ def test_frames_tops_and_unknown_outputs(mixed):
         explanation.values = None
 
 
+@pytest.mark.parametrize(
+    ("fitted", "method"),
+    [
+        (linear_model.LogisticRegression(), "auto"),
+        (svm.LinearSVC(), "auto"),
+        (linear_model.LogisticRegression(), "sampling"),
+        (linear_model.LogisticRegression(), "lime"),
+    ],
+)
+def test_either_of_two_classes_is_explained(fitted, method, tmp_path):
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    y = np.where(X[:, 0] > 0.3, "late", "on time")
+    model = saved(fitted.fit(X, y), tmp_path, X)
+    of = {
+        name: mk.Explainer(model, background=X[:20], method=method, positive=name, seed=0).explain(
+            X[:5]
+        )
+        for name in ("late", "on time", None)
+    }
+    for name in ("late", "on time"):
+        assert of[name].output_names[-1] == name
+        assert mk.Explanation.from_json(of[name].to_json()).output_names == of[name].output_names
+        assert of[name].card(output=name) == of[name].card()
+        total = of[name].base_values[:, -1] + of[name].values[:, :, -1].sum(axis=1)
+        if method == "auto":  # a margin, or a score: above 0 speaks for the class
+            np.testing.assert_array_equal(total > 0, fitted.predict(X[:5]) == name)
+        else:
+            assert {*of[name].output_names} == {"late", "on time"}
+    np.testing.assert_array_equal(of["on time"].values, of[None].values)
+    one = of["late"].values[:, :, -1]
+    other = of["on time"].values[:, :, -1 if method == "auto" else 0]
+    np.testing.assert_array_equal(one, -other if method == "auto" else other)
+    if method == "lime":
+        told = [of[name].fidelity["r2"][0] for name in ("late", "on time")]
+        assert told[0] == told[1][::-1]
+    if of[None].output_space == "margin":
+        with pytest.raises(ExplainError, match=r"no output 'late'.*other sign.*positive="):
+            of[None].plot(output="late")
+    with pytest.raises(ExplainError, match=r"positive='x' is no class of this model"):
+        mk.Explainer(model, background=X[:20], positive="x")
+
+
+def test_positive_is_of_two_classes(mixed):
+    model, X, _ = mixed
+    with pytest.raises(ExplainError, match="positive= is for what a model of two classes gives"):
+        mk.Explainer(model, background=X.iloc[::7], positive="Adelie")
+
+
 def test_shap_takes_it(mixed):
     shap = pytest.importorskip("shap")
     explanation = mixed[2]

@@ -15,7 +15,7 @@ from helpers.judged import drawn_rows, right_or_wrong, save_pair, save_reading
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes, load_iris
-from sklearn.ensemble import RandomForestRegressor
+from sklearn.ensemble import IsolationForest, RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import modelkit as mk
@@ -440,3 +440,96 @@ def test_budgets_are_measured_here(pair, plain):
     assert found["memory_bytes"].estimate > 1_000_000
     with mk.load(pair[0]) as model, pytest.raises(GateError, match="pass its path"):
         mk.gate(model, pair[1], *plain, margin=0.05, budgets={"memory_ratio": 3})
+
+
+@pytest.fixture(scope="module")
+def forest_and_line(tmp_path_factory):
+    """A champion that answers missing values, and a candidate that takes none; rows and truth."""
+    folder = tmp_path_factory.mktemp("gaps")
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    line = LogisticRegression(max_iter=1000).fit(X, y)
+    mk.save(line, folder / "line.mk", example=X, name="iris", version="2")
+
+    def champion(rows=X, **options):
+        path = folder / "forest.mk"
+        forest = RandomForestClassifier(5, random_state=0).fit(rows, y)
+        mk.save(forest, path, example=rows, name="iris", version="1", **options)
+        return path
+
+    return folder / "line.mk", champion, X, y
+
+
+def with_gap(X):
+    holed = X.copy()
+    holed.iloc[3, 1] = np.nan
+    return holed
+
+
+@pytest.mark.parametrize(
+    ("of_champion", "of_gate", "outcome", "said"),
+    [
+        ({}, lambda X: X, "unclear", "in service the candidate refuses a row"),
+        ({"nullable": False}, lambda X: X, "pass", "it does"),
+        ({}, with_gap, "fail", "refuses some of these rows.*'sepal width \\(cm\\)'.*row 3"),
+        ({"background": with_gap}, lambda X: X, "fail", "has rows with gaps in 'sepal width"),
+        ({"profile": lambda X: mk.Profile.fit(with_gap(X))}, lambda X: X, "fail", "has rows with"),
+    ],
+)
+def test_a_candidate_without_missing_values_is_judged_on_rows_without(
+    forest_and_line, of_champion, of_gate, outcome, said
+):
+    candidate, champion, X, y = forest_and_line
+    made = {name: form(X) if callable(form) else form for name, form in of_champion.items()}
+    trained = with_gap(X) if "background" in made else X
+    verdict = mk.gate(candidate, champion(trained, **made), of_gate(X), y, margin=0.1)
+    assert (verdict.decision == "block") == (outcome == "fail")
+    assert verdict["signature"].outcome == outcome
+    assert re.search(said, verdict["signature"].text, re.DOTALL)
+    assert mk.Verdict.from_json(verdict.to_json()) == verdict
+
+
+def test_the_positive_class_is_that_of_floors_and_differences(pair, plain, tmp_path):
+    X, y = plain
+    asked = {"margin": 0.05, "metric": "recall", "require": ["precision >= 0.5"]}
+    of = {which: mk.gate(*pair, X, y, positive=which, **asked) for which in (0, 1, None)}
+    assert [of[which].positive for which in (0, 1, None)] == ["0", "1", "1"]
+    assert "precision, recall: of the class '0'" in of[0].notes
+    assert of[None] == of[1]
+    with mk.load(pair[0]) as ours, mk.load(pair[1]) as theirs:
+        for which in (0, 1):
+            told = [
+                mk.evaluate(model, X, y, positive=which)["recall"].value for model in (ours, theirs)
+            ]
+            assert of[which]["recall"].estimate == pytest.approx(told[0] - told[1])
+    assert mk.Verdict.from_json(of[0].to_json()) == of[0]
+    registry = mk.Registry(tmp_path / "models")
+    uses = [mk.gate(*pair, X, y, positive=p, registry=registry, **asked) for p in (0, 1, 0)]
+    assert [found.uses for found in uses] == [1, 2, 1]  # of the same rows, whichever is positive
+    with pytest.raises(EvaluationError, match="no class of this model"):
+        mk.gate(*pair, X, y, positive="late", **asked)
+
+
+def test_of_outlier_detectors_the_outliers_are_positive(tmp_path):
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(size=(400, 2)), rng.normal(size=(40, 2)) * 5])
+    y = np.repeat([1, -1], [400, 40])
+    mk.save(
+        IsolationForest(n_estimators=20, contamination=0.1, random_state=0).fit(X),
+        tmp_path / "i.mk",
+        example=X,
+        name="i",
+        version="1",
+    )
+    seen = []
+
+    def hits(truth, outputs):
+        seen.extend(np.unique(truth).tolist())
+        return float(np.mean(truth == outputs["label"]))
+
+    own = mk.GateMetric("hits", hits)
+    asked = {"metric": "recall", "margin": {"recall": 0.3, "hits": 0.1}, "require": [own]}
+    verdict = mk.gate(*[tmp_path / "i.mk"] * 2, X, y, **asked)
+    assert verdict.positive == "-1"
+    assert "recall: of the class '-1'" in verdict.notes
+    assert {*seen} == {-1, 1}  # as the detector writes them
+    assert mk.gate(*[tmp_path / "i.mk"] * 2, X, y, positive=1, **asked).positive == "1"

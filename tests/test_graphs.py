@@ -352,3 +352,19 @@ def test_a_sequence_is_named_for_what_it_is(tmp_path):
     )
     with pytest.raises(ConversionError, match="'y' is a sequence"):
         mk.save(proto, tmp_path / "g.mk", name="g", version="1")
+
+
+@pytest.mark.parametrize(
+    ("shape", "largest"),
+    [
+        (("n", "c", "h", "w"), (1, 64, 64, 64)),  # 640 to the third would be a gigabyte
+        (("n", 3, "h", "w"), (1, 3, 640, 640)),
+        (("n", 4000, 5000), (1, 4000, 5000)),  # as its one row has it
+    ],
+)
+def test_sizes_that_are_tried_without_an_example_take_little_memory(shape, largest):
+    signature = mk.Signature(
+        (mk.TensorSpec("x", "float32", shape),), (mk.TensorSpec("y", "float32", ("n",)),)
+    )
+    tried = [feeds["x"].shape for feeds in golden.draws(signature, None)]
+    assert max(tried, key=np.prod) == largest

@@ -3,7 +3,9 @@
 Each is made small here, and opened in a process with limits of memory and time.
 """
 
+import io
 import json
+import zipfile
 
 import numpy as np
 import onnx
@@ -534,6 +536,40 @@ def test_golden_rows_of_another_kind(toy, what):
         for call in (model.verify, model.warmup):
             with pytest.raises(PackageError, match="golden"):
                 call()
+
+
+def lying(descr, shape, data=b"", version=1):
+    """An npz whose only array says that it is of this dtype and shape."""
+    header = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}}}".encode()
+    size = len(header).to_bytes(2 if version == 1 else 4, "little")
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("in0.npy", b"\x93NUMPY" + bytes((version, 0)) + size + header + data)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("golden", "reason"),
+    [
+        (
+            lying("<U0", (1 << 50,)),
+            r"'in0' is of <U0 and shape \(1125899906842624,\), and has 0 bytes",
+        ),
+        (lying("<U0", (1 << 28, 0, 3)), "cannot be read|has object of shape"),
+        (lying("|V0", (1 << 40,), version=2), "'in0' is of"),
+        (lying("<f4", (1 << 40, 64)), "has 0 bytes"),
+        (lying("<f4", (2, 64), b"1234"), "has 4 bytes"),
+        (lying([("a", "<U0")], (1 << 40,)), "'in0' is of"),
+        (lying("<f4", (2, 64), version=3), "npy format"),
+        (lying("<f4", (-1, 64)), "cannot be read"),
+    ],
+)
+def test_arrays_that_are_not_of_their_bytes_take_no_memory(toy, golden, reason):
+    with mk.load(forge(toy, golden=golden), threads=1) as model:
+        for call in (model.verify, model.warmup):
+            with pytest.raises(PackageError, match=reason) as refused:
+                call()
+            assert refused.value.member == "golden"
 
 
 def test_golden_rows_that_the_model_does_not_run(toy):

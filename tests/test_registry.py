@@ -387,3 +387,22 @@ def test_what_is_meant_as_a_url_is_no_folder(tmp_path, monkeypatch, where, fix):
 def test_other_names_are_folders(tmp_path, monkeypatch, where):
     monkeypatch.chdir(tmp_path)
     assert mk.Registry(where).url == str(tmp_path / where)
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://user:4711@bucket/x", "az://container/x?sig=4711", "gs://4711@b"]
+)
+def test_an_address_with_credentials_is_no_registry_and_is_not_shown(url):
+    pytest.importorskip("obstore")
+    with pytest.raises(RegistryError, match="leave them out") as refused:
+        mk.Registry(url)
+    assert "4711" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://user:4711@h/x", "s3:/user:4711@b", "file:///x?token=4711"]
+)
+def test_an_address_that_is_misspelt_is_shown_without_credentials(url):
+    with pytest.raises(RegistryError, match="a registry is a folder or a bucket") as refused:
+        mk.Registry(url)
+    assert "4711" not in str(refused.value)

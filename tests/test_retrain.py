@@ -13,6 +13,7 @@ from helpers.retrainings import (
     START,
     Clock,
     X,
+    Y,
     alarm,
     judging,
     registry_at,
@@ -22,10 +23,11 @@ from helpers.retrainings import (
     train,
     verdict,
 )
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 import modelkit as mk
 from modelkit.cli import main
-from modelkit.errors import Conflict, NotFound, RetrainError
+from modelkit.errors import Conflict, NotFound, RetrainError, RolloutError
 from modelkit.gating.verdict import Verdict
 from modelkit.retraining.history import runs_of
 
@@ -350,6 +352,20 @@ def test_a_folder_that_somebody_left_as_they_died_is_no_run(registry, tmp_path):
     (Path(registry.url) / "models/churn/retraining/runs/0000000001").mkdir(parents=True)
     assert runs_of(registry, "churn") == ()
     assert retrain(registry, tmp_path).number == 1
+
+
+def test_a_candidate_that_cannot_follow_fails_the_run(tmp_path):
+    """It was interrupted, and every call tried again."""
+    wide = HistGradientBoostingClassifier(max_iter=2).fit(X, Y)
+    mk.save(wide, tmp_path / "wide.mk", example=X, name="churn", version="1.0.0")
+    registry = mk.Registry(tmp_path / "models")
+    registry.register(tmp_path / "wide.mk")
+    registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first release")
+    with pytest.raises(RolloutError, match="nullable=False"):
+        retrain(registry, tmp_path, policy=CANARY)
+    assert [(run.state, run.told) for run in runs_of(registry, "churn")] == [
+        ("failed", "RolloutError in the step rollout")
+    ]
 
 
 def test_a_rollout_that_holds_waits_for_a_person(registry, tmp_path):

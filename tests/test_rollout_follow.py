@@ -230,6 +230,27 @@ def test_a_rollout_of_what_cannot_answer_in_place_of_the_champion_does_not_begin
     assert (registry.state("churn").rollout, registry.generation("churn")) == (None, 1)
 
 
+@pytest.mark.parametrize("narrow", [False, True])
+def test_nullable_lets_a_model_follow_that_takes_no_missing_values(tmp_path, narrow):
+    registry = mk.Registry(tmp_path / "models")
+    options = {"nullable": False} if narrow else {}
+    pair = (HistGradientBoostingClassifier(max_iter=5), options), (LogisticRegression(), {})
+    for number, (model, how) in enumerate(pair, 1):
+        path = tmp_path / f"{number}.mk"
+        mk.save(model.fit(X, Y), path, example=X, name="churn", version=str(number), **how)
+        registry.register(path)
+    registry.set_alias("churn", "champion", "1", expected=None, reason="the first")
+    if narrow:
+        registry.start_rollout("churn", "2", LONG, reason="try")
+        with mk.Rollout(registry, "churn", **QUICK) as rollout:
+            assert rollout.status().under_way
+        return
+    with pytest.raises(
+        RolloutError, match=r"no missing values in .*nullable=False\), or nullable=\["
+    ):
+        registry.start_rollout("churn", "2", LONG, reason="try")
+
+
 def test_versions_of_the_digests_that_are_trusted_are_followed_and_no_other(registry, pickled):
     graph, first, second = pickled
     digests = [graph, f"sha256:{first.upper()}"]

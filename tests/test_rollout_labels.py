@@ -19,8 +19,10 @@ from modelkit.cli import main
 from modelkit.errors import RolloutError
 from modelkit.rollout.afar import progress_afar
 from modelkit.rollout.counts import Counts, Label, Posted
+from modelkit.rollout.course import MOST_UNKNOWN, Course
 from modelkit.rollout.labels import PATIENT, KeysAnswered, LossEvidence
 from modelkit.rollout.posting import post_outcomes
+from modelkit.rollout.routing import hash_of
 from modelkit.testing import Client
 from modelkit.types import Limits
 
@@ -356,3 +358,45 @@ def test_a_job_posts_labels_to_a_service_of_two_processes(registry):
         wait_until(decided, served.process)
     assert statuses <= {200, 409}
     assert registry.history("m")[-1].reason == "loss: the candidate is shown to be worse"
+
+
+def joint_course():
+    course = Course(
+        model(1), model(2), POLICY, salt=b"s", seed=0, rescue=False, began=0.0, joint=True
+    )
+    course.lineup()
+    return course
+
+
+def answered_elsewhere(course, *keys):
+    units = tuple((hash_of(key, b"s"), False) for key in keys)
+    course.trial.tick(Counts(keys=units), 1.0, 0)
+
+
+def test_losses_of_keys_that_nobody_answered_are_not_written():
+    """They wait here for a process that says it has answered them, each once, and not for ever."""
+    course = joint_course()
+    assert [course.outcome(f"k{i}", 0.5) for i in range(MOST_UNKNOWN)] == [True] * MOST_UNKNOWN
+    assert not course.outcome("k7", 0.5)  # told again
+    assert not course.outcome("more", 0.5)
+    assert course.turned_away == 1
+    assert course.collect().posted == ()
+    answered_elsewhere(course, "k7", "k8", "known")
+    assert course.outcome("known", 0.25)  # although so many others wait
+    posted = course.collect().posted
+    assert [each.loss for each in posted] == [0.5, 0.5, 0.25]
+    assert {each.key for each in posted} == {hash_of(key, b"s") for key in ("k7", "k8", "known")}
+    assert not course.outcome("known", 0.25)
+    assert course.collect().posted == ()
+    for _ in range(PATIENT):
+        assert course.collect().posted == ()
+    assert course.outcomes.unknown == MOST_UNKNOWN - 2
+    assert course.outcome("more", 0.5)
+
+
+def test_losses_that_wait_are_written_when_a_process_ends():
+    course = joint_course()
+    assert course.outcome("a", 0.5)
+    course.post_unknown()
+    assert [each.loss for each in course.collect().posted] == [0.5]
+    assert course.outcomes.unknown == 0

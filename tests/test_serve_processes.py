@@ -2,13 +2,18 @@
 
 import asyncio
 import json
+import os
+import re
 import signal
 import sys
 from contextlib import suppress
 
 import psutil
 import pytest
+from helpers.processes import run
 from helpers.servers import crowd, modelkit_serve, request_of, wait_until
+
+from modelkit.cli.processes import failures_after, pause_after
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
 
@@ -62,7 +67,7 @@ def test_workers_add_up_what_they_served_and_are_replaced(boosting_mk, rows, tmp
         assert served.end() == 0
         assert not any(worker.is_running() for worker in workers)
         told = served.process.stderr.read()
-        assert f"worker {first.pid} ended with the status -9, and is replaced\n" in told
+        assert f"worker {first.pid} ended with the status -9, and is replaced in 0.5 s\n" in told
         assert told.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -95,3 +100,47 @@ def test_sigterm_under_load_drops_nothing(boosting_mk, other, rows, workers):
         assert counts[200] >= 200
         assert set(counts) <= {200, "refused"}
         assert served.process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("lived", "pauses"),
+    [
+        ((60.0, 60.0, 60.0), [0, 0, 0]),  # it worked: at once
+        ((1.0, 1.0, 1.0, 1.0), [0.5, 1, 2, 4]),  # it begins, and ends at once
+        ((60.0, None, None, 60.0, None), [0, 0.5, 1, 0, 0.5]),  # it never begins
+        ((None,) * 2000, [0.5, 1, 2, 4, 8, 16] + [30] * 1994),
+    ],
+)
+def test_a_worker_that_ends_early_is_replaced_after_a_pause_that_grows(lived, pauses):
+    failures = 0
+    found = []
+    for seconds in lived:
+        failures = failures_after(failures, seconds)
+        found.append(pause_after(failures))
+    assert found == pauses
+
+
+def test_a_replacement_that_dies_before_it_begins_is_tried_again(tmp_path):
+    told = run(
+        """
+        import logging, socket, sys
+        from types import SimpleNamespace
+        from helpers.processes import fragile_worker
+        from modelkit.cli.processes import Processes
+
+        logging.basicConfig(stream=sys.stdout, format="%(message)s")
+        settings = SimpleNamespace(workers=2, folder=sys.argv[1])
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            print(Processes(fragile_worker, settings, listener, lambda: print("began")).run())
+        """,
+        tmp_path,
+        PYTHONPATH=os.pathsep.join(sys.path),
+    )
+    lines = re.sub(r"worker \d+", "worker N", told).splitlines()
+    assert lines[-1] == "True", told
+    assert "worker N ended with the status 3, and is replaced in 0.5 s" in lines
+    for pause in (1, 2):
+        assert (
+            f"worker N ended with the status 3 before it answered, and is replaced in {pause} s"
+            in lines
+        )

@@ -9,6 +9,7 @@ import modelkit as mk
 from modelkit.call import PLAIN
 from modelkit.types import Limits
 from modelkit.web import instances, plain
+from modelkit.web.query import Query
 from modelkit.web.reply import Refused
 
 LIMITS = Limits(rows=4)
@@ -113,3 +114,26 @@ def test_one_output_is_the_prediction_itself():
 def test_what_is_no_request_is_refused(inputs, body, words):
     with pytest.raises(Refused, match=words):
         instances.read(body.encode(), {}, model_of(*inputs).signature, LIMITS)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5000])
+@pytest.mark.parametrize("outputs", [("embedding",), ("label", "embedding", "score")])
+def test_a_long_answer_is_written_some_rows_at_a_time(rows, outputs):
+    rng = np.random.default_rng(0)
+    answers = {
+        "label": np.array([f"a{i % 3}" for i in range(rows)], object),
+        "embedding": rng.normal(size=(rows, 8)).astype(np.float32),
+        "score": rng.normal(size=rows),
+    }
+    query = Query(None, outputs)
+    assert written(query, answers).body == instances.write(query, answers, "m", "1").body
+    assert (
+        len([*instances.write_in_steps(query, answers, "m", "1")]) >= rows * 8 // instances.AT_ONCE
+    )
+
+
+def test_an_infinity_in_the_middle_of_a_long_answer_is_refused():
+    answers = {"y": np.zeros(50_000)}
+    answers["y"][30_000] = np.inf
+    with pytest.raises(Refused, match="infinity"):
+        written(Query(None, ("y",)), answers)

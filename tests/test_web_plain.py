@@ -1,6 +1,8 @@
 """Plain JSON: rows as records, columns or arrays by name, and answers by the names of outputs."""
 
 import json
+import re
+import tracemalloc
 from dataclasses import dataclass
 
 import numpy as np
@@ -476,3 +478,37 @@ def test_any_bytes_are_refused_or_read(body, name):
 @given(REQUESTS, SIGNED)
 def test_any_request_is_refused_or_read(made, name):
     survives(json.dumps(made).encode(), name)
+
+
+def test_small_bodies_of_many_records_and_columns_cost_what_they_hold():
+    """Of 10,000 columns in 10,000 records nothing is there but a boolean: no cell is looked for."""
+    wide = numbers(10_000)
+    body = {"rows": [{}] * 9_999 + [{"x7": 1, "x5": True}], "id": "true"}
+    with pytest.raises(Refused, match=r"'x5': true .* in row 9999"):
+        read(body, wide)
+    uneven = {"columns": {f"x{j}": [1.5] * (1 if j else 9_000) for j in range(10_000)}}
+    X = read(uneven, wide).X
+    tracemalloc.start()
+    with pytest.raises(SignatureError, match=r"different lengths: \[1, 9000\]"):
+        wide.coerce(X)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20  # a tensor of them would have 360 MB
+    tracemalloc.stop()
+
+
+ONES = {"x0": 1, "x1": 1, "x2": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "refused"),
+    [
+        ([{"x0": True}, {"x0": False, "x1": True}], ["'x0': true.*row 0", "'x1': true.*row 1"]),
+        ([{"x1": [1, [False]]}], ["'x1': a boolean in row 0"]),
+        ([{}, {"x1": [2]}, {"x1": [True]}], ["'x1': a boolean in row 2"]),
+    ],
+)
+def test_every_column_with_a_boolean_is_named_once(changes, refused):
+    with pytest.raises(Refused) as error:
+        read({"rows": [ONES | change for change in changes]})
+    assert len(error.value.problems) == len(refused)
+    for problem, pattern in zip(error.value.problems, refused, strict=True):
+        assert re.search(pattern, problem)

@@ -12,6 +12,8 @@ with them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from itertools import chain
 from math import isfinite
 from typing import Any, NamedTuple, final
 
@@ -31,6 +33,8 @@ IMAGES = {3: "planes", 4: "images"}
 BULK = (
     16_384  # rows of a frame from which casting it whole, a copy of all, is slower than by column
 )
+
+FEW = 64  # rows whose columns need no look at their lengths before they are cast
 
 
 class Block(NamedTuple):
@@ -274,8 +278,9 @@ class Coercion:
             if not spec.columns:
                 tensors.append(next(values))
                 continue
-            arrays = (_cast_or_note(next(values), rule, problems) for rule in rules)
-            tensors.append(_side_by_side(arrays, len(rules), rules[0].target, lengths))
+            own = [next(values) for _ in rules]
+            cast = map(partial(_cast_or_note, problems=problems), own, rules)
+            tensors.append(_side_by_side(cast, own, rules[0].target, lengths))
         if len(lengths) > 1 and not problems:
             problems.append(f"the columns have different lengths: {sorted(lengths)}")
         if problems:
@@ -357,22 +362,29 @@ def _is_text(value: object) -> bool:
 
 def _side_by_side(
     columns: Iterator[Array],
-    width: int,
+    given: list[Any],
     target: np.dtype[Any],
     lengths: set[int],
 ) -> Array:
-    """Columns as one tensor, each written before the next is cast: a bulk is in memory once less."""
+    """Columns as one tensor, each written before the next is cast: a bulk is in memory once less.
+
+    Where those that were given have several lengths, which is refused, no tensor is made.
+    """
     first = next(columns)
-    lengths.add(len(first))
-    if width == 1:
+    if len(given) == 1:
+        lengths.add(len(first))
         return first.reshape(-1, 1)
-    block = np.empty((len(first), width), target)
-    block[:, 0] = first
-    for j, values in enumerate(columns, 1):
+    rows = len(first) if len(first) <= FEW or _are_even(given) else 0
+    block = np.empty((rows, len(given)), target)
+    for j, values in enumerate(chain([first], columns)):
         lengths.add(len(values))
         if len(values) == len(block):
             block[:, j] = values
     return block
+
+
+def _are_even(columns: list[Any]) -> bool:
+    return len({len(values) for values in columns if hasattr(values, "__len__")}) == 1
 
 
 def _cast_tensor(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from modelkit.signature import Signature
 from modelkit.spec import NUMERIC, Column, TensorSpec
 
 FLOATS = ("float32", "float64")
+MOST_NAMED = 5  # columns in a message
 
 
 def incompatibilities(
@@ -18,7 +21,38 @@ def incompatibilities(
 
     Columns that only the candidate reads have to be ones that the champion's rows may have.
     """
+    found = breaches(champion, candidate)
+    gaps = refused_gaps(champion, candidate)
+    if not gaps:
+        return found
+    told = (
+        f"it takes no missing values in {some_of(gaps)}, and the champion does. If rows have none "
+        "there, save the champion so: mk.save(..., nullable=False), or nullable=[...] with the names "
+        "of the columns that may be missing; if they have, fill them in within the candidate, as by a "
+        "SimpleImputer"
+    )
+    return (*found, told)
+
+
+def breaches(champion: Signature, candidate: Signature) -> tuple[str, ...]:
+    """As `incompatibilities`, but for missing values, which rows may never have."""
     return (*_inputs(champion, candidate), *_outputs(champion, candidate))
+
+
+def refused_gaps(champion: Signature, candidate: Signature) -> tuple[str, ...]:
+    """The names of the columns and tensors that only the champion takes missing values in."""
+    theirs = {spec.name: spec.finite for spec in candidate.inputs if not spec.columns}
+    theirs |= {name: not column.nullable for name, (_, column) in _by_name(candidate).items()}
+    ours = {spec.name: spec.finite for spec in champion.inputs if not spec.columns}
+    ours |= {name: not column.nullable for name, (_, column) in _by_name(champion).items()}
+    return tuple(name for name, refuses in ours.items() if not refuses and theirs.get(name, False))
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - MOST_NAMED
+    told = ", ".join(map(repr, names[:MOST_NAMED]))
+    return f"{told} and {more:,} more columns" if more > 0 else told
 
 
 def _outputs(champion: Signature, candidate: Signature) -> list[str]:
@@ -63,8 +97,6 @@ def _tensor(ours: TensorSpec, theirs: TensorSpec) -> list[str]:
         found.append(f"its tensor {ours.name!r} is {theirs.dtype}, not {ours.dtype}")
     if not _covers(theirs.shape, ours.shape):
         found.append(f"its tensor {ours.name!r} has shape {theirs.shape}, not {ours.shape}")
-    if theirs.finite and not ours.finite:
-        found.append(f"its tensor {ours.name!r} refuses NaN, and the champion's does not")
     return found
 
 
@@ -137,8 +169,6 @@ def _column(
         found.append(f"its column {ours.name!r} is held as {other.dtype}, not {tensor.dtype}")
     if (ours.dtype == "string") != (theirs.dtype == "string"):
         found.append(f"its column {ours.name!r} is {theirs.dtype}, not {ours.dtype}")
-    if ours.nullable and not theirs.nullable:
-        found.append(f"its column {ours.name!r} takes no missing values")
     if theirs.categories is not None:
         known = {*theirs.categories}
         lacks = [each for each in ours.categories or () if each not in known]

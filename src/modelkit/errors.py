@@ -37,6 +37,8 @@ value, and what to do.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -49,9 +51,17 @@ MODULES = {
     "scikit-learn": "sklearn",
 }
 
+_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/{1,3})\S*@")
+_QUERY = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/{1,3}[^\s?]*)\?\S*")
+
 
 class ModelkitError(Exception):
-    """Base of every modelkit error; keyword arguments become attributes of the error."""
+    """Base of every modelkit error; keyword arguments become attributes of the error.
+
+    `public` is what pages and logs show of it, where the text itself quotes rows or another error.
+    """
+
+    public: str | None = None
 
     def __init__(self, message: str, **about: object) -> None:
         super().__init__(message)
@@ -71,6 +81,26 @@ class SignatureError(ModelkitError, ValueError):
 
     def __init__(self, message: str, *, problems: tuple[str, ...] = (), **about: object) -> None:
         super().__init__(message, problems=problems or (message,), **about)
+
+
+def without_credentials(text: str) -> str:
+    """A text whose URLs have neither users with passwords nor queries, which may be signed."""
+    return _QUERY.sub(r"\1?...", _CREDENTIALS.sub(r"\1...@", text))
+
+
+def public_text(error: BaseException) -> str:
+    """An error as pages, events and logs show it: its type, and its text where that is ours.
+
+    Any other text may hold a row, or an address with a password; and what a signature refuses quotes
+    rows as well. Of an error of the system, its number has a text.
+    """
+    kind = type(error).__name__
+    if isinstance(error, OSError) and isinstance(error.errno, int):
+        return f"{kind}: {os.strerror(error.errno)}"
+    if not isinstance(error, ModelkitError):
+        return kind
+    text = "rows were refused" if isinstance(error, SignatureError) else error.public
+    return without_credentials(f"{kind}: {error if text is None else text}")
 
 
 class PackageError(ModelkitError):

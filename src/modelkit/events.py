@@ -111,7 +111,7 @@ class NotFollowed(Event):
     Attributes:
         name: the name of the model.
         version: the version that should answer, or "" where the registry itself did not.
-        error: what was raised.
+        error: the type of what was raised, with its text where that is ours.
     """
 
     log_level = WARNING

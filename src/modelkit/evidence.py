@@ -156,9 +156,9 @@ class Evidence:
         return steps
 
     def state(self) -> dict[str, Array]:
-        """Everything that changes, as arrays; the format calls the wealth "money"."""
+        """Everything that changes, as arrays."""
         return {
-            "money": self._wealth,
+            "wealth": self._wealth,
             "run": self._run,
             "began": self._began,
             "value": self.value,
@@ -173,7 +173,8 @@ class Evidence:
         state: dict[str, Array],
     ) -> None:
         """Go on from `state()`, bit for bit."""
-        self._wealth = state["money"].copy()
+        wealth = "wealth" if "wealth" in state else "money"  # in a state of before
+        self._wealth = state[wealth].copy()
         self._run = state["run"].copy()
         self._began = state["began"].copy()
         self.value = state["value"].copy()

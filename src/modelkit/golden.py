@@ -24,6 +24,7 @@ BACKGROUND = "background"
 GOLDEN_ROWS = 16
 FREE_SIZE = 4  # of named dimensions other than that of the rows
 WARM_BYTES = 2 << 30  # of the inputs of one run that warms up
+DRAWN_BYTES = 64 << 20  # of an input whose sizes are tried: several may be free
 MAX_INPUT_BYTES = 1 << 20  # of an input, unless one row has more
 # Rows, and the size of other open dimensions, that are tried where no example tells them. Images
 # halve their sizes five times on their way through a graph; where nothing is named, what must be
@@ -55,6 +56,9 @@ def draws(
     if example is None:
         for rows, size in SIZES:
             sizes = _limited(signature, rows, {}, size, most)
+            largest = max(_byte_size(spec, sizes, size) for spec in signature.inputs)
+            if size > FREE_SIZE and largest > DRAWN_BYTES:
+                continue
             yield _draw_all(signature, None, sizes, size)
         return
     known = check_dims(signature.inputs, example)

@@ -16,6 +16,7 @@ from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelkit import forks
+from modelkit.errors import public_text
 
 if TYPE_CHECKING:
     import logging
@@ -25,6 +26,7 @@ PREFIX = "modelkit_"  # of every field of a record, so that none has the name of
 EVERY = 10.0  # seconds from one record to the next of the same matter, at least
 INFO = 20  # the levels of `logging`, which is not imported for them
 WARNING = 30
+LONGEST_CHAIN = 20  # of errors that led to one
 
 _logger: logging.Logger | None = None
 
@@ -113,7 +115,10 @@ def write_record(
     count: int = 1,
     error: BaseException | None = None,
 ) -> None:
-    """Record what happened, for `count` events of the kind, which is a field as well."""
+    """Record what happened, for `count` events of the kind, which is a field as well.
+
+    Of an error, and of those that led to it, the traceback has what `public_text` gives.
+    """
     logger = _find_logger()
     if logger is None:
         return
@@ -121,7 +126,23 @@ def write_record(
         message += f" ({count:,} times since the last record of it)"
     extra = {PREFIX + name: value for name, value in fields.items()}
     extra[PREFIX + "count"] = count
-    logger.log(level, "%s", message, extra=extra, exc_info=error)
+    logger.log(level, "%s", message, extra=extra, exc_info=error and _public(error, LONGEST_CHAIN))
+
+
+def _public(error: BaseException, most: int) -> BaseException:
+    """An error with the type and the traceback of another one, and the text that all may read."""
+    kind = type(error)
+    about = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    _, _, text = public_text(error).partition(": ")
+    public: BaseException = type(kind.__name__, (Exception,), about)(*[text] if text else [])
+    public.__traceback__ = error.__traceback__
+    if most:
+        if error.__context__ is not None:
+            public.__context__ = _public(error.__context__, most - 1)
+        if error.__cause__ is not None:
+            public.__cause__ = _public(error.__cause__, most - 1)
+    public.__suppress_context__ = error.__suppress_context__
+    return public
 
 
 def _find_logger() -> logging.Logger | None:

@@ -229,45 +229,33 @@ class Model(ABC):
     def warmup(self) -> None:
         """Run the golden rows at every batch size that was proven, so that no request pays for it.
 
+        A Rollout runs those of its champion, by the champion, and counts none of them.
+
         Raises PackageError for a model without golden rows, and where they do not run.
         """
-        feeds, _ = self._golden()
-        sizes = self.manifest.parity.batch_sizes if self.manifest is not None else ()
-        for batch in golden.repeated(feeds, sizes, self.signature):
-            self._replay(batch)
+        model = self._for_key(None)
+        feeds, _ = _golden_rows(model)
+        sizes = model.manifest.parity.batch_sizes if model.manifest is not None else ()
+        for batch in golden.repeated(feeds, sizes, model.signature):
+            _replayed(model, batch)
 
     @final
     def verify(self) -> float:
         """Run the golden rows again; returns the largest relative difference from saved answers.
 
+        A Rollout runs those of its champion, by the champion, and counts none of them.
+
         Raises IntegrityError where the difference is above the tolerance in the manifest, or a
         label differs: this machine, runtime or device does not compute what was proven. Raises
         PackageError for a model without golden rows, and where they do not run.
         """
-        feeds, expected = self._golden()
-        got = self._replay(feeds)
+        model = self._for_key(None)
+        feeds, expected = _golden_rows(model)
+        got = _replayed(model, feeds)
         tolerance = 0.0
-        if self.manifest is not None:
-            tolerance = self.manifest.parity.rtol + self.manifest.parity.atol
+        if model.manifest is not None:
+            tolerance = model.manifest.parity.rtol + model.manifest.parity.atol
         return replay.largest_difference(expected, got, tolerance)
-
-    def _replay(self, feeds: Feeds) -> Outputs:
-        try:
-            return self._run(feeds, self.signature.output_names, PLAIN)
-        except Exception as error:
-            if isinstance(error, ModelkitError) and type(error) is not BatchError:
-                raise
-            raise PackageError(
-                f"the golden rows, which ran at save time, do not run here: {error}"
-            ) from error
-
-    def _golden(self) -> tuple[Feeds, Outputs]:
-        data = self.attachments.get(golden.GOLDEN)
-        if data is None:
-            raise PackageError(
-                f"{type(self.base).__name__} holds no golden rows; they come with a saved package"
-            )
-        return golden.decode_golden(data, self.signature)
 
     def close(self) -> None:  # noqa: B027 - most wrappers hold nothing
         """Release what this model itself holds; a wrapper does not close what it wraps.
@@ -412,3 +400,23 @@ class Model(ABC):
         return html.card(
             title, facts, ("", "tensor", "dtype", "shape", "columns"), self.signature.table()
         )
+
+
+def _golden_rows(model: Model) -> tuple[Feeds, Outputs]:
+    data = model.attachments.get(golden.GOLDEN)
+    if data is None:
+        raise PackageError(
+            f"{type(model.base).__name__} holds no golden rows; they come with a saved package"
+        )
+    return golden.decode_golden(data, model.signature)
+
+
+def _replayed(model: Model, feeds: Feeds) -> Outputs:
+    try:
+        return model._run(feeds, model.signature.output_names, PLAIN)
+    except Exception as error:
+        if isinstance(error, ModelkitError) and type(error) is not BatchError:
+            raise
+        raise PackageError(
+            f"the golden rows, which ran at save time, do not run here: {error}"
+        ) from error

@@ -14,7 +14,7 @@ from modelkit.forks import watch
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature
-from modelkit.wrapper import Wrapper, check_is_model
+from modelkit.wrapper import Wrapper, check_is_model, has_several_versions
 
 LOST = (DeviceError, ClosedError)  # errors of the replica, and not of the rows
 UNANSWERED = (DeadlineExceeded, Overloaded)  # errors that tell of neither
@@ -110,7 +110,8 @@ class Replicas(Model):
     Raises:
         SignatureError: if they are not equal, with the first difference.
         TypeError: for what is no Model.
-        ValueError: if there is none, if one is given twice, or has a Monitor or a Meter.
+        ValueError: if there is none, or one is given twice, is a Rollout, or has a Monitor or a
+            Meter.
     """
 
     __slots__ = ("__weakref__", "_clock", "_in_threads", "_lock", "_places", "signature")
@@ -128,7 +129,7 @@ class Replicas(Model):
         self.signature = models[0].signature
         self._places = [_Place(model) for model in models]
         self._in_threads = all(_runs_in_thread(model) for model in models)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._clock: Callable[[], float] = time.monotonic
         watch(self)
 
@@ -310,7 +311,7 @@ class Replicas(Model):
 
     def after_fork(self) -> None:
         """In the child of a fork, no run is under way, and no thread holds the lock."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         # Anew, since a run that forked gives back to the place that it took.
         self._places = [place.after_fork() for place in self._places]
 
@@ -344,6 +345,12 @@ def _check_equal(first: Model, other: Model, place: int) -> None:
 def _check_alone(others: Sequence[Model], model: Model, place: int) -> None:
     if any(model is other for other in others):
         raise ValueError(f"replica {place} was given before: open the package once for each")
+    if has_several_versions(model):
+        raise ValueError(
+            f"replica {place} is a Rollout, of which no two need answer with the same version; put the "
+            "Replicas into it: Rollout(registry, name, wrap=...), or Rollout(Replicas(champion), "
+            "Replicas(candidate), ...)"
+        )
     if model.unobserved is not model:
         raise ValueError(
             f"replica {place} has a Monitor or a Meter, which would see a part of the calls, or "

@@ -17,6 +17,11 @@ def check_is_model(given: object, taker: str) -> None:
         raise TypeError(f"{taker} takes a Model, not a {kind}; mk.load(path) opens a package")
 
 
+def has_several_versions(model: Model) -> bool:
+    """Whether it is a Rollout, or holds one: which version answers then depends on the call."""
+    return model._for_key(None) is not model
+
+
 class Wrapper(Model):
     """A Model around another one, `inner`; every hook and property is passed on to it.
 

@@ -6,8 +6,10 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import traceback
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +53,26 @@ def passes_in_a_child(work):
         os._exit(0)
     with bounded(child):
         return os.waitpid(child, 0)[1] == 0
+
+
+def fragile_worker(settings, listener, tell):
+    """The first of two ends once it has begun, its next two before they do; the fifth ends all."""
+    number = next(n for n in range(99) if _is_mine(settings.folder, n))
+    if number in (2, 3):
+        os._exit(3)
+    tell.send("started")
+    if number == 0:
+        while not Path(settings.folder, "1").exists():
+            time.sleep(0.01)
+        os._exit(3)
+    if number == 4:
+        os.kill(os.getppid(), signal.SIGTERM)
+    time.sleep(PATIENCE)
+
+
+def _is_mine(folder, number):
+    try:
+        Path(folder, str(number)).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True

@@ -198,16 +198,17 @@ class Batcher(Wrapper):
         # The caller may write into X before the rows are run.
         feeds = {input_name: feed.copy() for input_name, feed in coerced.items()}
         future: Future[Array] = Future()
-        if self._lane.parallel:
+        lane = self._lane
+        if lane.parallel or lane.interrupted or lane.within():
             run_into(future, lambda: self._run(feeds, (name,), call)[name])
             return future
         requests = []
         feeds, size = self._prepared(feeds)
-        for piece, its_size, first in in_pieces(self._lane, feeds, size, self._size):
+        for piece, its_size, first in in_pieces(lane, feeds, size, self._size):
             request = Request(piece, (name,), its_size, call, first)
             request.pick = name
             requests.append(request)
-        Submission(self._lane, requests, future).begin()
+        Submission(lane, requests, future).begin()
         return future
 
     def close(self) -> None:
@@ -246,15 +247,25 @@ class Batcher(Wrapper):
             lane.sample(size, clock() - start, learn=row_count(feeds) == 1)
             return answer
         feeds, size = self._prepared(feeds)
+        if lane.interrupted:
+            return self._run_beside(feeds, size, outputs, call)
         if way_of(lane.planner.plan, size, on_loop=False) != IN_PIECES:
             answer_now = self._run_held(feeds, max(1, size), outputs, call, mine=True)
             if answer_now is not None:
                 return answer_now
+        if lane.within():
+            return self._run_beside(feeds, size, outputs, call)
         answers: list[Outputs] = []
         for piece, its_size, first in in_pieces(lane, feeds, size, self._size):
             request = Request(piece, outputs, its_size, call, first)
             answers.append(self._workers.call(request, admitted=bool(answers)))
         return join_rows(answers)
+
+    def _run_beside(self, feeds: Feeds, size: int, outputs: Names, call: Call) -> Outputs:
+        """Run a call that interrupted another one of its thread, which would wait for itself."""
+        next(self._lane.direct)
+        pieces = in_pieces(self._lane, feeds, size, self._size)
+        return join_rows([self._execute(piece, outputs, call) for piece, _, _ in pieces])
 
     def _run_held(
         self, feeds: Feeds, size: int, outputs: Names, call: Call, *, mine: bool

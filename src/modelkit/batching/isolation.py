@@ -125,6 +125,7 @@ def _by_halves(
 
 def own(failure: BaseException) -> BaseException:
     """A failure that one call may have to itself, and that a Future can carry."""
+    public = f"the model raised a {type(failure).__name__}"
     try:
         if isinstance(failure, Exception) and not isinstance(failure, StopIteration):
             # A model may raise the same instance again.
@@ -132,9 +133,9 @@ def own(failure: BaseException) -> BaseException:
             failure.__dict__[_GIVEN] = True
             if not given:
                 return failure
-        error = BatchError(f"the model raised {failure!r}")
+        error = BatchError(f"the model raised {failure!r}", public=public)
     except Exception:  # noqa: BLE001 - its repr is the model's code as well
-        error = BatchError(f"the model raised a {type(failure).__name__}")
+        error = BatchError(public)
     error.__cause__ = failure
     return error
 

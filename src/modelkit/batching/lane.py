@@ -9,13 +9,19 @@ them all. The threads are those of `workers`; each method here is one step, whic
 
 Only Lane takes the lock. `planner.plan`, `parallel`, `closed` and `queue.waiting` are read without
 it: they are as good as the moment before.
+
+A handler of a signal, or a finalizer, may call in a thread that it interrupted: in one of these steps,
+with a slot, or while it waits. The lock lets that thread in again, to read the counts; `within` says
+that it may do no more, and that it would wait for itself.
 """
 
 from __future__ import annotations
 
 import _thread
 from collections.abc import Callable, Sequence
+from inspect import currentframe
 from itertools import count
+from typing import Any
 
 from modelkit.batching.dispatcher import Dispatcher, size_of
 from modelkit.batching.interrupts import in_main_thread
@@ -38,6 +44,9 @@ from modelkit.batching.requests import (
 from modelkit.batching.slots import Slots
 from modelkit.batching.stats import RunningStats, Stats
 from modelkit.errors import BatchError, ClosedError, DeadlineExceeded
+
+# Where a thread has a slot, waits for one, or takes the lock.
+WITHIN = frozenset(f"modelkit.batching.{name}" for name in ("batcher", "lane", "ticks", "workers"))
 
 
 class Lane:
@@ -62,16 +71,33 @@ class Lane:
         self.parallel = planner.plan.mode == PARALLEL  # threads run their calls at once
         self.tally = RunningStats(planner.max_rows)
         self.direct = count(1)  # calls that ran at once; a thread takes the next number unlocked
-        self._asked = 0  # how often `stats` took a number of these
         self.reset()
 
     def reset(self) -> None:
         """Forget all work: at first, and in the child of a fork, where no other thread lives on."""
         self.watched = False  # whether a thread looks again
-        self._lock = _thread.allocate_lock()
+        self._lock = _thread.RLock()
         self.queue = Queue(self.max_queue)
         self.slots = Slots()
         self._dispatcher = Dispatcher(self.queue, self.slots, self.planner, self.tally)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the calling thread is in the middle of a step."""
+        owned: bool = self._lock._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001 - as in Condition
+        return owned
+
+    def within(self) -> bool:
+        """Whether the call that asks was made in the middle of another one, in its thread."""
+        frame: Any = currentframe()
+        frame = frame.f_back.f_back  # what made the call
+        while frame is not None:
+            if frame.f_globals.get("__name__") in WITHIN:
+                owner = frame.f_locals.get("self")
+                if self in (owner, getattr(owner, "lane", None), getattr(owner, "_lane", None)):
+                    return True
+            frame = frame.f_back
+        return False
 
     # A call that runs at once.
 
@@ -117,12 +143,15 @@ class Lane:
 
     def sample(self, size: int, seconds: float, *, learn: bool) -> None:
         """Note one of many calls that ran at once, and `learn` what a run of its size takes."""
-        if self._lock.locked():  # threads that queue for it would cost what they came to save
+        # Threads that queue for it would cost what they came to save.
+        if self.interrupted or not self._lock.acquire(blocking=False):
             return
-        with self._lock:
+        try:
             self.tally.answered(seconds)
             if learn and self.planner.observe(size, seconds):
                 self._follow_plan()
+        finally:
+            self._lock.release()
 
     # Calls that wait.
 
@@ -392,8 +421,8 @@ class Lane:
     def stats(self, refused: int) -> Stats:
         """The counts as a value; `refused` calls are counted elsewhere."""
         with self._lock:
-            self._asked += 1
-            direct = next(self.direct) - self._asked
+            following = repr(self.direct)  # "count(7)", read without taking the number
+            direct = int(following.removeprefix("count(").removesuffix(")")) - 1
             return self.tally.stats(direct, refused, self.queue)
 
     def _time(self, size: int, seconds: float) -> None:

@@ -186,7 +186,8 @@ class Workers:
         except BaseException as error:
             if own is not None or is_interrupt(error):
                 raise  # it is meant for this thread: others' rows are run again by others
-            return [BatchError(f"the batch could not be run: {error!r}") for _ in batch]
+            failed = "the batch could not be run"
+            return [BatchError(f"{failed}: {error!r}", public=failed) for _ in batch]
 
     def _wait(self, request: Request, turn: Turn) -> None:
         """Wait until a request is done, and run it if this thread has a slot or is given one.

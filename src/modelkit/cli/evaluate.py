@@ -12,6 +12,7 @@ from modelkit import frames
 from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra, between
 from modelkit.csv_rows import read_rows
 from modelkit.errors import EvaluationError
+from modelkit.evaluation.task import OUTLIERS
 from modelkit.html import printable
 
 
@@ -32,6 +33,7 @@ def add_evaluate(verbs: Any) -> None:
     parser.add_argument("--weight", help="the column with the weights of the rows")
     parser.add_argument("--queries", help="the column with the query of each row, of a ranker")
     parser.add_argument("--times", help="the column by which training rows may be too late")
+    add_positive(parser)
     add_extra(parser, "columns that the model does not know and that no option names")
     parser.add_argument(
         "--level", type=between(0, 1), default=0.95, help="of the intervals; 0.95 by default"
@@ -72,9 +74,25 @@ def _evaluated(
         sample_weight=weights[0] if weights else None,
         queries=args.queries,
         times=args.times,
+        positive=positive_class(args.positive, model.signature),
         level=args.level,
         progress=args.progress,
     )
+
+
+def add_positive(parser: argparse.ArgumentParser) -> None:
+    """The argument `--positive`."""
+    parser.add_argument(
+        "--positive",
+        help="of two classes, the one that precision, recall, F1 and the areas are of; by default "
+        "the second, and of an outlier detector the outliers, -1",
+    )
+
+
+def positive_class(text: str | None, signature: mk.Signature) -> Any:
+    """The class that a text means, which is a number where the model's classes are."""
+    known = OUTLIERS if signature.classes is None else signature.classes
+    return {str(name): name for name in known}.get(text or "", text)
 
 
 def labelled_rows(
@@ -82,8 +100,8 @@ def labelled_rows(
     labels: list[str],
     signature: mk.Signature,
     named: Collection[str | None] = (),
-) -> tuple[dict[str, Any], list[Any]]:
-    """The columns of a file without truth, and the truth as the model writes it.
+) -> tuple[dict[str, Any], Any]:
+    """The columns of a file without truth, and the truth as the model writes it, of several by name.
 
     `named` are further columns that options name. Raises EvaluationError for a column that is not
     there.
@@ -91,10 +109,8 @@ def labelled_rows(
     names, read = frames.read_frame(read_rows(path, signature, {*labels, *named}))
     columns = dict(zip(names, read, strict=True))
     known = list(columns)
-    truth = [_truth(_take(columns, name, known), signature) for name in labels]
-    if len(truth) == 1:
-        return columns, truth[0]
-    return columns, [list(row) for row in zip(*truth, strict=True)]
+    truth = {name: _truth(_take(columns, name, known), signature) for name in labels}
+    return columns, truth if len(truth) > 1 else truth[labels[0]]
 
 
 def _read(

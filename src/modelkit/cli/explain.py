@@ -9,6 +9,7 @@ from typing import Any
 
 import modelkit as mk
 from modelkit import html
+from modelkit.cli.evaluate import positive_class
 from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra, whole
 from modelkit.csv_rows import read_rows
 from modelkit.errors import SignatureError
@@ -31,6 +32,11 @@ def add_explain(verbs: Any) -> None:
     parser.add_argument(
         "--output", default="auto", help="the output to explain, for a model of several"
     )
+    parser.add_argument(
+        "--positive",
+        help="of two classes, the one whose margin or probability is explained; by default that of "
+        "the answer, or the second",
+    )
     add_extra(parser, "columns that the model does not know")
     parser.add_argument("--html", help="write the explanation to this file, as a page of its own")
     parser.add_argument(
@@ -43,7 +49,7 @@ def run_explain(args: argparse.Namespace) -> Printed:
     """What each column of one row adds to the answer, the largest first."""
     explanation, label = _explain_row(args)
     at = -1
-    if label in explanation.output_names:
+    if args.positive is None and label in explanation.output_names:
         at = explanation.output_names.index(label)
     if args.html is not None:
         page = html.page(
@@ -66,7 +72,11 @@ def _explain_row(args: argparse.Namespace) -> tuple[mk.Explanation, str]:
         if args.background is not None:
             background = read_rows(args.background, model.signature)
         row = rows[args.row : args.row + 1]
-        explanation = mk.Explainer(model, background=background, output=args.output).explain(row)
+        positive = positive_class(args.positive, model.signature)
+        explainer = mk.Explainer(
+            model, background=background, output=args.output, positive=positive
+        )
+        explanation = explainer.explain(row)
         answer = model.run(row)
     return explanation, str(answer["label"][0]) if "label" in answer else ""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.evaluate import labelled_rows
+from modelkit.cli.evaluate import add_positive, labelled_rows, positive_class
 from modelkit.cli.printed import (
     ROWS_HELP,
     Printed,
@@ -76,6 +76,7 @@ def add_gate(verbs: Any) -> None:
     parser.add_argument(
         "--budget", action="append", default=[], help="what it may cost, such as p50_ratio=1.2"
     )
+    add_positive(parser)
     add_extra(parser, "columns that the champion does not know and that no option names")
     parser.add_argument(
         "--seed", type=whole, default=0, help="of the draws for a metric of your own; 0 by default"
@@ -112,6 +113,7 @@ def run_gate(args: argparse.Namespace) -> Printed:
         slices=args.slice,
         clusters=args.clusters,
         queries=args.queries,
+        positive=positive_class(args.positive, signature),
         budgets=budgets,
         registry=registry,
         seed=args.seed,

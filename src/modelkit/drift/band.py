@@ -22,7 +22,8 @@ BAND_GROUPS = 16
 TRIED = 7 / 6
 FRACTIONS = tuple(0.5**i for i in range(1, 7))
 LEGENDRE = 3
-SHOWN_ERROR = 0.05  # of what an alarm showed; no promise rests on it
+SHOWN_DEVIATIONS = 3  # for the error of what an alarm showed; no promise rests on it
+SHOWN_ROWS = 3  # likewise, where all rows are alike
 
 
 def polynomials(k: int) -> Array:
@@ -180,8 +181,19 @@ def shown(
 ) -> Array:
     """How far beyond the reference rows are that recent ones (K,) are like, (36,).
 
-    As in `band`, with the error of the recent rows, of 19 in 20, and the tolerance.
+    That is their means, with three standard errors and the tolerance.
     """
     table, _ = scores(counts / counts.sum())
-    beyond: Array = table @ (recent / recent.sum())
-    return beyond + band(recent, tolerance, SHOWN_ERROR)
+    n = recent.sum()
+    shares = recent / n
+    means = table @ shares
+    variance = np.maximum((table * table) @ shares - means * means, 0.0)
+    allowed = np.ptp(table, axis=1) * tolerance
+    allowed[_is_smooth(len(table))] /= 2
+    beyond: Array = means + SHOWN_DEVIATIONS * np.sqrt(variance / n) + SHOWN_ROWS / n + allowed
+    return beyond
+
+
+def _is_smooth(count: int) -> Array:
+    """Mask of the polynomials among so many scores."""
+    return np.arange(count) % (count // 2) < LEGENDRE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any, final
 
 from modelkit import fields
@@ -10,6 +11,7 @@ from modelkit.cast import Array
 from modelkit.drift.eras import Era, restored, state_of, trimmed
 from modelkit.drift.notes import Acknowledgement, AlarmNotes, Rebase, check_reason
 from modelkit.drift.profile import Profile
+from modelkit.drift.raised import with_effect, without_effect
 from modelkit.drift.row_times import second_text, told_second
 from modelkit.drift.untold import OnAlarm, Untold
 from modelkit.drift.values import Alarm
@@ -50,6 +52,13 @@ class Chronicle:
         self.clock = clock
         self.most_bytes = most_bytes
         self.eras = [Era.of(profile, alpha, most_bytes)]
+
+    def copied(self) -> Chronicle:
+        """What is remembered now: a Chronicle of its own, which nobody changes."""
+        other = copy(self)
+        other.notes = copy(self.notes)
+        other.eras = [era.copy() for era in self.eras]
+        return other
 
     @property
     def all_alarms(self) -> tuple[Alarm, ...]:
@@ -154,7 +163,7 @@ class Chronicle:
         """Everything that changes: values that JSON can hold, and arrays."""
         eras, arrays = state_of(self.eras)
         plain = {
-            "alarms": fields.write_object(self.alarms),
+            "alarms": fields.write_object(tuple(map(without_effect, self.alarms))),
             "earlier": fields.write_object(self.earlier),
             "rows before": self.rows_before,
             "notes": self.notes.state(),
@@ -169,7 +178,8 @@ class Chronicle:
         arrays: Mapping[str, Array],
     ) -> None:
         """Go on from `state()`; one of before histories has alarms alone."""
-        self.alarms = _alarms(plain["alarms"])
+        profile = self.eras[0].profile
+        self.alarms = tuple(with_effect(profile, alarm) for alarm in _alarms(plain["alarms"]))
         self.earlier = _alarms(plain.get("earlier", ()))
         self.rows_before = plain.get("rows before", 0)
         self.notes.restore(plain.get("notes", {}))

@@ -73,23 +73,23 @@ def rebased(
     profile = check_profile(profile).without(before.ignored)
     check_same_columns(before.profile, profile)
     chronicle = before.chronicle
-    with before.lock:
-        before.settle()
-        new = Watch(
-            profile,
-            alpha=before.alpha if alpha is None else alpha,
-            tolerance=before.tolerance,
-            guarantee=before.guarantee,
-            seed=before.seed + 1,  # its random ranks are independent of the past
-            history=chronicle.most_bytes,
-            clock=chronicle.clock,
-        )
-        new.ignored = before.ignored
-        new.place = before.place
-        for _, stream in new.streams() if new.units is None else ():
-            stream.begin_after(before.place)
-        new.labels.follow(before.labels)
-        if before.units is not None and new.units is not None:
-            new.units.stream.follow(before.units.stream)
-        new.chronicle.follow(chronicle, reason, before.rows)
+    before.settle()
+    new = Watch(
+        profile,
+        alpha=before.alpha if alpha is None else alpha,
+        tolerance=before.tolerance,
+        guarantee=before.guarantee,
+        seed=before.seed + 1,  # its random ranks are independent of the past
+        history=chronicle.most_bytes,
+        clock=chronicle.clock,
+    )
+    new.ignored = before.ignored
+    new.place = before.place
+    new.counted = before.counted
+    for _, stream in new.streams() if new.units is None else ():
+        stream.begin_after(before.place)
+    new.labels.follow(before.labels)
+    if before.units is not None and new.units is not None:
+        new.units.stream.follow(before.units.stream)
+    new.chronicle.follow(chronicle, reason, before.rows)
     return new

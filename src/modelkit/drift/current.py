@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, final
 
+from modelkit import forks
 from modelkit.drift import continued
 from modelkit.drift.call_marks import call_answers, call_columns, marks_of
 from modelkit.drift.encoding import to_cells
@@ -15,33 +17,74 @@ from modelkit.drift.profile import Profile
 from modelkit.drift.row_times import given_seconds
 from modelkit.drift.values import Alarm
 from modelkit.drift.watch import Watch
+from modelkit.errors import DriftError
 
-CaughtUp = Callable[[], AbstractContextManager[None]]
+Turn = Callable[[], AbstractContextManager[Watch]]
 
 
 @final
 class Current:
-    """The Watch of one Detector. `rebase` puts another in its place, from any thread.
+    """The Watch of one Detector, and the one lock of it. `rebase` puts another in its place.
 
     What is read by the profile of one Watch is never given to another one. In a context of
-    `caught_up` nothing waits to be taken, and nothing comes in: an Intake sets it.
+    `caught_up` nothing waits to be taken, and nothing comes in: an Intake sets it. `busy` says that
+    a thread is changing what is known; a signal handler or a finalizer that interrupts it there
+    gets the lock, and may read, but not change anything.
     """
 
-    __slots__ = ("caught_up", "watch")
+    __slots__ = ("__weakref__", "busy", "caught_up", "lock", "watch")
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
-        self.caught_up: CaughtUp = nullcontext
+        self.lock = threading.RLock()
+        self.busy = False
+        self.caught_up: Turn = self.changing
+        forks.watch(self)
+
+    def after_fork(self) -> None:
+        """In the child of a fork: another thread may have held the lock."""
+        self.lock = threading.RLock()
+        self.busy = False
 
     @contextmanager
-    def held(self) -> Iterator[Watch]:
-        """The Watch, which no other thread changes or replaces meanwhile."""
-        while True:
-            watch = self.watch
-            with watch.lock:
-                if watch is self.watch:
-                    yield watch
-                    return
+    def turn(self, *, wait: bool = True) -> Iterator[Watch | None]:
+        """The Watch, for this thread to change.
+
+        None where another thread changes it and this one does not `wait`, and where this thread is
+        changing it already.
+        """
+        if not self.lock.acquire(blocking=wait):
+            yield None
+            return
+        try:
+            busy = self.busy
+            try:
+                self.busy = True
+                yield None if busy else self.watch
+            finally:
+                self.busy = busy
+        finally:
+            self.lock.release()
+
+    @contextmanager
+    def changing(self) -> Iterator[Watch]:
+        """The Watch, for this thread to change.
+
+        Raises DriftError where it is changing it already.
+        """
+        with self.turn() as watch:
+            if watch is None:
+                raise DriftError(
+                    "a signal handler or a finalizer interrupted this Detector while it took rows "
+                    "or labels: show it others, take its state or change its reference after the "
+                    "handler"
+                )
+            yield watch
+
+    def copied(self) -> Watch:
+        """What is known now, as a Watch that nobody changes: to report on without the lock."""
+        with self.lock:
+            return self.watch.copied()
 
     def take(
         self,
@@ -57,8 +100,8 @@ class Current:
             cells, strata = to_cells(watch.profile, marks.columns)
             estimate = watch.label_free.of(call_answers(watch.profile, scores))  # may refuse them
             now = watch.chronicle.now() if marks.seconds is None else marks.seconds
-            with watch.lock:  # so that no state and no new reference has a part of a call
-                if watch is not self.watch:
+            with self.changing() as current:  # so that no state or reference has a part of a call
+                if watch is not current:
                     continue
                 if marks.parts is not None:  # which may be refused
                     watch.of_units().stream.check_ahead(marks.parts)
@@ -83,14 +126,15 @@ class Current:
             labels = LabelledCall.read(watch.profile, y, predicted, losses)
             given = None if at is None else given_seconds(at, labels.rows)
             times = watch.times_of(given, labels.rows)
-            with watch.lock:
-                if watch is self.watch:
+            with self.changing() as current:
+                if watch is current:
                     return watch.push_labels(labels, times, order)
 
     def come_to(self, second: float) -> list[Alarm]:
         """Judge the day or the week that has ended by a second."""
-        with self.held() as watch:
-            return watch.judged(watch.of_units().stream.come_to(second))
+        with self.changing() as watch:
+            watch.of_units().stream.come_to(second)
+            return watch.settle()
 
     def rebase(
         self,
@@ -99,5 +143,5 @@ class Current:
         alpha: float | None,
     ) -> None:
         """Compare with another reference from now on; what waits is compared with the old one."""
-        with self.caught_up(), self.held() as watch:
+        with self.caught_up() as watch:
             self.watch = continued.rebased(watch, profile, reason, alpha)

@@ -124,7 +124,8 @@ class Detector:
     @property
     def history(self) -> History:
         """What was seen in the hours and days of the past."""
-        return history_of(self._watch)
+        with self._current.lock:
+            return history_of(self._watch)
 
     @property
     def rows(self) -> int:
@@ -252,7 +253,7 @@ class Detector:
 
         Raises DriftError for an alarm that is not among `alarms`, and without a reason.
         """
-        with self._current.caught_up(), self._current.held() as watch:
+        with self._current.caught_up() as watch:
             if alarm not in watch.chronicle.all_alarms:
                 raise DriftError(
                     f"this Detector did not raise the alarm {alarm}; pass an Alarm from `alarms`"
@@ -284,7 +285,8 @@ class Detector:
                 without a reason.
         """
         end = given_second(until, "until")
-        with self._current.held() as watch:
+        with self._current.lock:
+            watch = self._watch
             start = watch.chronicle.now() if since is None else given_second(since, "since")
             named = watch.named(features)
             watch.chronicle.notes.suppress(Suppression(start, end, reason, named))
@@ -317,17 +319,18 @@ class Detector:
 
     def report(self) -> DriftReport:
         """Describe the stream so far: alarms, p-values, effect sizes, checks and performance."""
-        with self._current.held() as watch:
-            if watch.profile.units is not None:
-                return unit_findings.of_stream(watch)
-            return findings.of_stream(watch)
+        watch = self._current.copied()
+        if watch.profile.units is not None:
+            return unit_findings.of_stream(watch)
+        return findings.of_stream(watch)
 
     def state(self) -> bytes:
         """Everything that changes, for `Detector.resume`; its size does not grow with the rows."""
-        with self._current.held() as watch:
-            packed = watch.state()  # which bets on rows that were only ranked, and may alarm
+        with self._current.changing() as watch:
+            watch.settle()  # rows that a Monitor only ranked, which may alarm
+            known = watch.copied()
         watch.untold.tell()
-        return packed
+        return known.state()
 
     @staticmethod
     def resume(

@@ -222,12 +222,14 @@ def effects(
     between two samples of the pooled rows.
     """
     pairs = _Samples(batch, reference, rng)
-    distances = {"tv": tv, "js": js}
-    if ordered:
-        distances = {"ks": ks} | distances
     index = pairs.measured(root_psi, 0.5)
-    found = [Effect(name, *pairs.measured(distance)) for name, distance in distances.items()]
+    found = [Effect(name, *pairs.measured(distance)) for name, distance in _distances(ordered)]
     return (*found, _psi(pairs, index))
+
+
+def _distances(ordered: bool) -> list[tuple[str, Distance]]:  # noqa: FBT001 - of cells
+    """The distances that are measured, the first of them for alarms."""
+    return [*([("ks", ks)] if ordered else []), ("tv", tv), ("js", js)]
 
 
 def _psi(pairs: _Samples, roots: tuple[float, float, float]) -> Effect:
@@ -243,10 +245,11 @@ def main_effect(
     reference: Array,
     *,
     ordered: bool,
-) -> Effect | None:
-    """The first of the effect sizes between counts (67,); None where either side is empty."""
-    found = all_effects(recent, reference, ordered=ordered)
-    return found[0] if found else None
+) -> Effect:
+    """The first of the effect sizes between counts (67,); neither may be empty."""
+    name, distance = _distances(ordered)[0]
+    pairs = _Samples(recent, reference, np.random.default_rng(0))  # as in `all_effects`
+    return Effect(name, *pairs.measured(distance))
 
 
 def all_effects(

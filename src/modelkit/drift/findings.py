@@ -56,7 +56,7 @@ def of_stream(watch: Watch) -> DriftReport:
         assumptions=(
             *profile.assumptions(),
             *watch.chronicle.about_references(),
-            *_budget_text(watch.rows, skipped),
+            *_left_out_text(watch.rows, skipped),
         ),
         alarms=watch.alarms,
         features=tuple(features),
@@ -69,13 +69,14 @@ def of_stream(watch: Watch) -> DriftReport:
     )
 
 
-def _budget_text(rows: int, skipped: int) -> tuple[str, ...]:
-    """What a row budget left out, in words; nothing where it left out none."""
+def _left_out_text(rows: int, skipped: int) -> tuple[str, ...]:
+    """What was counted and not looked at, in words; nothing where that is none."""
     if not skipped:
         return ()
     said = (
-        f"a row budget: of {rows + skipped:,} rows, {rows:,} were looked at, for alarms, p-values "
-        "and the recent rows; checks and the history are of all rows"
+        f"a Monitor: of {rows + skipped:,} rows, {rows:,} were looked at, as many as its budget "
+        "allows and 64 of each larger call, for alarms, p-values and the recent rows; checks and the "
+        "history are of all rows"
     )
     return (said,)
 
@@ -101,7 +102,7 @@ def _stream_features(
     for j, feature in enumerate(features):
         p_material = float(material[j])
         p_changed = None if changed is None else float(changed[j])
-        suspect = min(p_changed or 1.0, p_material) < SUSPECT
+        suspect = min(1.0 if p_changed is None else p_changed, p_material) < SUSPECT
         drift = feature_drift(
             feature,
             name,

@@ -39,13 +39,12 @@ class History:
     days; fewer where that would take more bytes than `Detector(history=...)` says. Hours and days
     are those of UTC. All is counted in the cells of the profile, 268 bytes for a feature, a stratum
     and a bucket, and no row is kept. Take it from `Detector.history`. `eras` are the references one
-    after the other with their buckets, `alarms` those that were raised, `alpha` and `seed` those of
-    the Detector, and `most_bytes` what the buckets may take.
+    after the other with their buckets, `alarms` those that were raised, `seed` that of the Detector,
+    and `most_bytes` what the buckets may take.
     """
 
     eras: tuple[Era, ...]
     alarms: tuple[Alarm, ...]
-    alpha: float
     seed: int
     most_bytes: int
 
@@ -98,7 +97,7 @@ class History:
         alarms = [
             alarm for alarm in self.alarms if alarm.time is not None and first <= alarm.time < last
         ]
-        return spans.report_of(era.profile, buckets, alarms, self.alpha, self.seed)
+        return spans.report_of(era.profile, buckets, alarms, era.alpha, self.seed)
 
     def _one_era(self, start: float, end: float) -> tuple[Era, list[TimeBucket]]:
         touched = self._within(start, end)
@@ -209,11 +208,9 @@ class History:
 
 def history_of(watch: Watch) -> History:
     """The history of a Watch as it is now: what it counts later is not in it."""
-    with watch.lock:
-        eras = tuple(era.copy() for era in watch.chronicle.eras)
-        return History(
-            eras, watch.chronicle.all_alarms, watch.alpha, watch.seed, watch.chronicle.most_bytes
-        )
+    eras = tuple(era.copy() for era in watch.chronicle.eras)
+    chronicle = watch.chronicle
+    return History(eras, chronicle.all_alarms, watch.seed, chronicle.most_bytes)
 
 
 def _ends(since: Any, until: Any) -> tuple[float, float]:

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from math import inf
 from typing import Any, final
 
 import numpy as np
 
-from modelkit import forks
 from modelkit.cast import Array
 from modelkit.drift.current import Current
 from modelkit.drift.detector import Detector, detector_of
-from modelkit.drift.outputs import ServedCall
+from modelkit.drift.outputs import ServedCall, sizes_of
 from modelkit.drift.row_budget import RowBudget
 from modelkit.drift.served_form import BufferedCells, ServedForm
 from modelkit.drift.units import PERIODS, together
 from modelkit.drift.watch import Watch
-from modelkit.errors import DriftError
+from modelkit.errors import DriftError, public_text
 from modelkit.identity import identity_of
 from modelkit.model import Model, Outputs
 
 BUFFER = 256  # rows that are made into cells at once
 SAMPLE_ROWS = 64  # rows that one call shows at most, drawn at random; all where units are judged
 MOST_WAITING = 32  # steps that may wait for calls to do them, three for 256 rows
+MOST_BUFFERED = (
+    1 << 14
+)  # rows that may wait; a call that finds more does steps until they are fewer
+COUNTED_AT_ONCE = 1 << 17  # values of a large call, so that a step takes about a millisecond
 OF_MONITOR = "monitor"  # the part of a state that a Monitor has and a Detector has not
 
 
@@ -34,8 +38,10 @@ OF_MONITOR = "monitor"  # the part of a state that a Monitor has and a Detector 
 class Intake:
     """The calls that were served and not looked at yet, and the steps that look at them.
 
-    A lock guards it, which is taken before that of the Watch. `served` and `shown` are the numbers
-    of rows, `failures` that of the errors of watching.
+    Calls come in without a lock, and their steps are done under that of the Detector, by whoever
+    finds it free: no call waits for another one's step, nor a signal handler for the thread that it
+    interrupted. `shown` is the number of rows that are looked at, `failures` that of the errors of
+    watching.
 
     Args:
         model: the Model whose calls are watched.
@@ -47,20 +53,19 @@ class Intake:
     __slots__ = (
         "__weakref__",
         "_accounted",
+        "_arrived",
         "_budget",
-        "_buffer",
         "_current",
         "_filled",
         "_form",
-        "_lock",
         "_rng",
+        "_served",
         "_untold",
         "_waiting",
         "clock",
         "detector",
         "failures",
         "last_failure",
-        "served",
         "shown",
     )
 
@@ -79,22 +84,16 @@ class Intake:
         self.detector = detector_of(self._current)
         self.clock = clock
         self._form = ServedForm(model.signature, watch.profile.wanted())
-        self._budget = RowBudget(budget, BUFFER + SAMPLE_ROWS)
+        self._budget = RowBudget(budget, BUFFER + SAMPLE_ROWS, time.monotonic())
         self._rng = np.random.default_rng([watch.seed, 1])  # draws the rows of large calls
-        self._lock = threading.Lock()
-        self._buffer: list[ServedCall] = []
-        self._filled = 0
-        self._accounted = 0  # rows served until the buffer was last emptied
+        self._arrived: deque[ServedCall] = deque()
+        self._filled = 0  # rows of them: only when a step is due goes by it
+        self._accounted = 0  # rows of the calls that were taken from there
         self._waiting: deque[Callable[[], object]] = deque()
-        self.served = 0
+        self._served = 0
         self.shown = 0
         self.failures = 0
         self.last_failure: str | None = None
-        forks.watch(self)
-
-    def after_fork(self) -> None:
-        """In the child of a fork: another thread may have held the lock."""
-        self._lock = threading.Lock()
 
     @property
     def watch(self) -> Watch:
@@ -106,6 +105,14 @@ class Intake:
         """Rows a second that may be looked at."""
         return self._budget.rate
 
+    @property
+    def served(self) -> int:
+        """The number of rows that were served; a handler that interrupts a step sees that before."""
+        with self._current.lock:
+            if not self._current.busy:
+                self._served = self._accounted + sum(call.rows for call in self._arrived.copy())
+            return self._served
+
     def sampled(self, rows: int) -> Array:
         """The numbers of the rows that a large call shows, in their order of arrival."""
         chosen: Array = self._rng.choice(rows, SAMPLE_ROWS, replace=False, shuffle=False)
@@ -113,96 +120,175 @@ class Intake:
             chosen.sort()
         return chosen
 
-    def take(
-        self,
-        call: ServedCall,
-        seen: int,
-    ) -> None:
-        """Take a call that shows so many rows, and do one of the steps that wait."""
-        with self._lock:
-            self.served += call[2]
-            self._buffer.append(call)
-            self._filled += seen
-            if self._filled >= BUFFER:
-                self._account()
-            elif self._waiting:
-                self._waiting.popleft()()
-            else:  # nothing was looked at, so that there is no alarm to tell of
-                return
-        self._untold.tell()
+    def take(self, call: ServedCall) -> None:
+        """Take a call, and do one of the steps that wait; more of them where too many rows wait."""
+        self._arrived.append(call)
+        self._filled += len(call.arrays[0])
+        if self._filled < BUFFER and not self._waiting:
+            return  # nothing was looked at, so that there is no alarm to tell of
+        crowded = self._filled >= MOST_BUFFERED
+        while self._turn(BUFFER, wait=crowded) and crowded:
+            crowded = self._filled >= MOST_BUFFERED
 
-    @contextmanager
-    def caught_up(self) -> Iterator[None]:
-        """Look at all that was served until now, and take no other call meanwhile."""
-        with self._lock:
+    def count(self, call: ServedCall) -> None:
+        """Count all rows of a large call, a part at a time, of which `take` takes those drawn."""
+        first = call.arrays[0]
+        values = first[:1].size + len(call.arrays)
+        rows = max(COUNTED_AT_ONCE // values, 1)
+        for start in range(0, len(first), rows):
+            arrays = tuple([array[start : start + rows] for array in call.arrays])
+            part = call._replace(arrays=arrays, rows=len(arrays[0]))
+            with self._current.turn() as watch:
+                if watch is not None:
+                    self._count(part)
+                    continue
+            # This thread is in the middle of a step, which a handler interrupted: count them later.
+            copies = part._replace(arrays=tuple(map(np.ndarray.copy, arrays)))
+            self._waiting.append(partial(self._count, copies))
+
+    def _count(self, part: ServedCall) -> None:
+        watch = self.watch
+        try:
+            found = self._form.made_into_cells(watch.profile, [part], 0)
+            watch.count(found.cells, found.strata, part.time)
+        except Exception as error:  # noqa: BLE001 - as in `failed`
+            self._lose(part, error)
+
+    # Steps, which whoever calls has a turn for.
+
+    def _turn(self, least: float, *, wait: bool) -> bool:
+        """Do a step, and tell of the alarms that it raised; whether there was one to do.
+
+        Nothing is done where another thread does one and this one does not `wait` for it, and where
+        this thread is in the middle of one.
+        """
+        with self._current.turn(wait=wait) as watch:
+            if watch is None:
+                return False
+            done = self._step(least)
+        self._untold.tell()
+        return done
+
+    def _step(self, least: float) -> bool:
+        """Make cells of the next rows, where at least so many are buffered, or do what waits."""
+        if self._arrived and self._filled >= least and len(self._waiting) < MOST_WAITING:
+            self._account()
+        elif self._waiting:
             try:
-                self._account()
-                while self._waiting:
-                    self._waiting.popleft()()
-                self._close_units()
+                self._waiting.popleft()()
             except Exception as error:  # noqa: BLE001 - as in `failed`
                 self._fail(error)
-            yield
+        else:
+            return False
+        return True
+
+    def _catch_up(self) -> None:
+        """Look at what was served until now, step by step, and let calls come in between."""
+        until = self.served
+        while self._accounted < until and self._turn(0, wait=True):
+            pass
+        with self._current.turn() as watch:
+            if watch is not None:
+                self._close_units()
+        done: list[None] = []
+        self._waiting.append(partial(done.append, None))  # after all steps that wait now
+        while not done and self._turn(inf, wait=True):
+            pass
+
+    @contextmanager
+    def caught_up(self) -> Iterator[Watch]:
+        """Look at all that was served until now, and take no other call meanwhile.
+
+        Raises DriftError where this thread is in the middle of a step.
+        """
+        self._catch_up()
+        with self._current.changing() as watch:
+            while self._step(0):
+                pass
+            yield watch
 
     def up_to_date(self) -> Detector:
         """The detector, with all that was served until now."""
-        try:
-            with self.caught_up():
-                pass
-            self._untold.tell()
-        except Exception as error:  # noqa: BLE001 - as in `failed`
-            self.failed(error)
+        self._catch_up()
         return self.detector
 
     def failed(self, error: Exception) -> None:
         """Count an error of watching, which must reach nobody who asked the model."""
-        with self._lock:
+        with self._current.lock:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         self.failures += 1
-        self.last_failure = f"{type(error).__name__}: {error}"
-        self._buffer = []
-        self._filled = 0
-        self._accounted = self.served
+        self.last_failure = public_text(error)
+
+    def _lose(self, call: ServedCall, error: Exception) -> None:
+        """Count an error of reading a call, whose rows have their numbers all the same."""
+        self._fail(error)
+        if not call.counted:
+            self.watch.counted += call.rows
 
     # The rows of the buffer: counted at once, and looked at in steps within the budget.
 
     def _account(self) -> None:
-        """Make cells of the buffered rows and count them; within the budget, queue them."""
-        buffer = self._buffer
-        self._buffer = []
-        self._filled = 0
+        """Make cells of the next buffered rows and count them; within the budget, queue them."""
+        calls: list[ServedCall] = []
+        rows = 0
+        while self._arrived and rows < BUFFER:
+            call = self._arrived.popleft()
+            calls.append(call)
+            rows += len(call.arrays[0])
+        self._filled = sum(sizes_of(self._arrived.copy()))
         before = self._accounted
-        self._accounted = self.served
-        if not buffer:
-            return
-        watch = self.watch
-        found = self._form.made_into_cells(watch.profile, buffer, before)
-        n = len(found.places)
-        watch.count(found.cells, found.strata, found.places[:, 1])
-        if watch.profile.unit is not None:
-            self.shown += n
-            watch.push_units(found.cells, found.strata, together(found.parts))
-            self._queue_estimates(found.answers)
-            return
-        if self._budget.allows(n) and len(self._waiting) < MOST_WAITING:
-            self.shown += n
-            sizes = [len(arrays[0]) for _, arrays, _, _ in buffer]
-            self._queue(found, sizes)
+        self._accounted += sum(call.rows for call in calls)
+        self._look_at(calls, before)
 
-    def _queue(
-        self,
-        found: BufferedCells,
-        sizes: Sequence[int],
-    ) -> None:
-        """Let the steps that show rows to the detector wait for calls to do them."""
-        self._queue_estimates(found.answers)
-        self._waiting.extend(found.steps(self.watch, sizes))
+    def _look_at(self, calls: list[ServedCall], before: int) -> None:
+        """Take calls; where they cannot be read together, those that can be read by themselves."""
+        try:
+            found = self._read(calls, before)
+        except Exception as error:  # noqa: BLE001 - as in `failed`
+            if len(calls) == 1:
+                self._lose(calls[0], error)
+                return
+            for call in calls:
+                self._look_at([call], before)
+                before += call.rows
+            return
+        try:
+            self._take_in(found, calls)
+        except Exception as error:  # noqa: BLE001 - as in `failed`
+            self._fail(error)
+
+    def _read(self, calls: list[ServedCall], before: int) -> BufferedCells:
+        """The cells of calls. Raises what their rows raise; nothing is changed."""
+        watch = self.watch
+        found = self._form.made_into_cells(watch.profile, calls, before)
+        if watch.units is not None:
+            watch.units.stream.strata_of(together(found.parts), found.strata)
+        return found
+
+    def _take_in(self, found: BufferedCells, calls: Sequence[ServedCall]) -> None:
+        watch = self.watch
+        sizes = sizes_of(calls)
+        n = len(found.places)
+        new: slice | Array = slice(None)
+        if any(call.counted for call in calls):
+            new = np.repeat([not call.counted for call in calls], sizes)
+        strata = None if found.strata is None else found.strata[new]
+        watch.count(found.cells[new], strata, found.places[new, 1])
+        if watch.units is not None:
+            self.shown += n
+            watch.units.stream.take(found.cells, found.strata, together(found.parts))
+            self._judge_later()
+            self._queue_estimates(found.answers)
+        elif self._budget.allows(n, time.monotonic()):
+            self.shown += n
+            self._queue_estimates(found.answers)
+            self._waiting.extend(found.steps(watch, sizes))
 
     def _queue_estimates(self, shown: Sequence[Outputs]) -> None:
         watch = self.watch
-        if watch.profile.calibration is None or len(self._waiting) >= MOST_WAITING:
+        if watch.profile.calibration is None:
             return
         for answers in shown:
             if "probabilities" in answers:
@@ -219,24 +305,38 @@ class Intake:
     def _close_units(self) -> None:
         watch = self.watch
         if watch.profile.unit in PERIODS:
-            with watch.lock:
-                watch.judged(watch.of_units().stream.come_to(watch.chronicle.now()))
+            try:
+                watch.of_units().stream.come_to(watch.chronicle.now())
+            except Exception as error:  # noqa: BLE001 - as in `failed`
+                self._fail(error)
+            self._judge_later()
+
+    def _judge_later(self) -> None:
+        """Queue what it takes to judge the units that are complete, a part a step."""
+        if self.watch.of_units().stream.waits:
+            self._waiting.append(self._judge)
+
+    def _judge(self) -> None:
+        if self.watch.of_units().stream.waits:
+            self.watch.judge_part()
+            self._waiting.appendleft(self._judge)
 
     # To go on from later.
 
     def state(self) -> bytes:
         """Everything that changes: the state of the detector, with a part for the Monitor."""
-        with self.caught_up():
+        with self.caught_up() as watch:
             own = {
-                "served": self.served,
+                "served": self._accounted,
                 "shown": self.shown,
                 "failures": self.failures,
-                "at": self.watch.chronicle.now(),
+                "at": watch.chronicle.now(),
                 "sample": self._rng.bit_generator.state,
             }
-            packed = self.watch.state({OF_MONITOR: own})
+            watch.settle()
+            known = watch.copied()
         self._untold.tell()
-        return packed
+        return known.state({OF_MONITOR: own})
 
     def restore(self, about: Mapping[str, Any]) -> None:
         """Go on from what `state` packed beside the detector's own part.
@@ -250,14 +350,13 @@ class Intake:
                 "served: take that of monitor.state()"
             )
         try:
-            self.served = int(own["served"])
+            self._accounted = int(own["served"])
             self.shown = int(own["shown"])
             self.failures = int(own["failures"])
             self._rng.bit_generator.state = own["sample"]
             since = float(own["at"])
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise DriftError(f"this is no state of a Monitor: {error!r}") from error
-        self._accounted = self.served
         watch = self.watch
         if watch.profile.unit in PERIODS:
             watch.of_units().stream.go_on(since, watch.chronicle.now())

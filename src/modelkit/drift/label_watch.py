@@ -26,7 +26,7 @@ class LabelWatch:
     """The evidence of labelled rows. Whoever calls it from several threads holds a lock.
 
     `losses` and `target` are None where the profile has nothing to compare them with; where it has
-    units, labels come without theirs, and the target is not judged.
+    units, labels come without theirs, and are counted and not judged.
 
     Args:
         profile: the past.
@@ -53,8 +53,8 @@ class LabelWatch:
         if profile.baseline is not None:
             self.losses = labelled_of(profile.baseline, shares)
         self.target: Stream | None = None
-        if profile.target is not None and profile.units is None:
-            self.target = target_stream(profile.target, shares, ties)
+        if profile.target is not None:
+            self.target = target_stream(profile.target, shares, ties, judged=profile.units is None)
 
     @property
     def parts(self) -> list[Labelled | Stream]:
@@ -71,7 +71,8 @@ class LabelWatch:
     @property
     def named(self) -> list[tuple[str, Labelled | Stream | None]]:
         """What alarms about labels are called, with what raises them."""
-        return [("loss", self.losses), (TARGET, self.target)]
+        judged = self.target if self._profile.units is None else None
+        return [("loss", self.losses), (TARGET, judged)]
 
     def push(
         self,

@@ -15,14 +15,14 @@ a second model, of the loss, trained where the first was.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift.isotonic import calibrate, fit_isotonic
-from modelkit.errors import importing
+from modelkit.errors import DriftError, importing
 
 POINTS = 32  # where the bootstrapped fits are stored
 FITS = 32
@@ -80,6 +80,7 @@ class Calibration:
         deviations: float32 (C, 32 fits, 32 points), how far fits to bootstrapped rows are from the
             fit at the points.
         gap: None in a profile of before, of which the mean deviation is taken for it.
+        positive: the place of the class that precision, recall and F1 are estimated of.
     """
 
     classes: tuple[str, ...]
@@ -87,6 +88,7 @@ class Calibration:
     points: Array
     deviations: Array
     gap: Gap | None = None
+    positive: int = 1
 
     def arrays(self) -> dict[str, Array]:
         """All but the classes, as arrays that can be stored."""
@@ -106,6 +108,7 @@ class Calibration:
         cls,
         classes: Sequence[str],
         arrays: Mapping[str, Array],
+        positive: int = 1,
     ) -> Calibration:
         """The inverse of `arrays`."""
         cuts = np.cumsum(arrays["sizes"])[:-1]
@@ -120,6 +123,7 @@ class Calibration:
             arrays["points"],
             arrays["deviations"],
             gap,
+            positive,
         )
 
     @classmethod
@@ -220,6 +224,17 @@ class Calibration:
             of_fits = max(of_fits, self.gap.variance)
         value = min(max(estimate.accuracy - gap, 0.0), 1.0)
         return value, sqrt(of_labels + of_fits)
+
+
+def with_positive(calibration: Calibration | None, positive: object) -> Calibration:
+    """A calibration that estimates precision, recall and F1 of this class. Raises DriftError."""
+    names = () if calibration is None else calibration.classes
+    if calibration is None or len(names) != 2 or str(positive) not in names:
+        raise DriftError(
+            f"positive={positive!r:.80} is one of the two classes whose probabilities the model "
+            f"gives, and it gives those of {list(names)!r:.200}"
+        )
+    return replace(calibration, positive=names.index(str(positive)))
 
 
 def likeliest_class(scores: Array) -> Array:

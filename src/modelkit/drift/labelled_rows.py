@@ -1,4 +1,4 @@
-"""LabelledCall as they come: the losses of the model, and the cells of the labels themselves."""
+"""Labels as they come: the losses of the model, and the cells of the labels themselves."""
 
 from __future__ import annotations
 

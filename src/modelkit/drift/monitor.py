@@ -14,6 +14,7 @@ from modelkit.drift import continued, wording
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.detector import Detector
 from modelkit.drift.intake import SAMPLE_ROWS, Intake
+from modelkit.drift.outputs import ServedCall
 from modelkit.drift.profile import Profile
 from modelkit.drift.row_times import second_text
 from modelkit.drift.untold import OnAlarm
@@ -36,9 +37,11 @@ class Monitor(Wrapper):
 
     Rows are copied into a buffer in the caller's thread. For every 256 rows there are a few steps
     to do: count them, and where the budget allows, estimate, rank and bet. A call does one step at
-    most, so that none waits long. A call of more than 64 rows shows 64 of them, drawn at random;
-    the rows of a call have no order. An error in the monitoring is counted in `failures`, and
-    reaches no caller.
+    most, and leaves that to others while another thread does one, so that none waits long; only
+    where 16,384 rows wait, calls do more of them. A call of more than 64 rows counts its rows
+    itself, and shows 64 of them, drawn at random; the rows of a call have no order. An error in
+    the monitoring is counted in `failures`, reaches no caller, and loses no rows but those of the
+    call that it is about.
 
     Args:
         model: the Model to watch; a Batcher, or what it would wrap.
@@ -56,7 +59,8 @@ class Monitor(Wrapper):
             whatever the budget.
         history: see `Detector`.
         on_alarm: see `Detector`; it is called by the thread of the call whose step raised the
-            alarm, after the answer is there. A Monitor that is pickled leaves it behind.
+            alarm, after the answer is there. A Monitor that is pickled leaves both functions
+            behind, and begins anew where it is unpickled.
 
     Raises:
         DriftError: if there is no profile, it has columns that the model does not take, or its
@@ -158,8 +162,13 @@ class Monitor(Wrapper):
 
     @property
     def alarms(self) -> tuple[Alarm, ...]:
-        """The alarms until now; rows that wait are not looked at first, as `detector` does."""
-        return self._intake.watch.alarms
+        """The alarms until now, of all references; rows that wait are not looked at first."""
+        return self._intake.watch.chronicle.all_alarms
+
+    @property
+    def alarmed(self) -> frozenset[str]:
+        """The features with an alarm of the reference in force: none after a `rebase`."""
+        return frozenset(alarm.feature for alarm in self._intake.watch.alarms)
 
     @property
     def detector(self) -> Detector:
@@ -170,7 +179,8 @@ class Monitor(Wrapper):
         """Everything that changes, for `Monitor.resume`; its size does not grow with the rows.
 
         All that was served until now is looked at first. `Detector.resume` and `Detector.merge` take
-        it too. Raises DriftError where the clock tells no time.
+        it too. Raises DriftError where the clock tells no time, and in a signal handler that
+        interrupted a step of this Monitor.
         """
         return self._intake.state()
 
@@ -276,16 +286,17 @@ class Monitor(Wrapper):
             rows = len(arrays[0])
             if not rows:
                 return
-            seen = rows
-            if rows > SAMPLE_ROWS and not self._whole:
-                seen = SAMPLE_ROWS
+            now = self._clock()
+            drawn = rows > SAMPLE_ROWS and not self._whole
+            if drawn:
+                self._intake.count(ServedCall(names, arrays, rows, now))
                 chosen = self._intake.sampled(rows)
                 kept = tuple([array.take(chosen, axis=0) for array in arrays])
             elif self._only is not None:  # the common case, without the price of the general one
                 kept = (arrays[0].copy(),)
             else:
                 kept = tuple(map(copy, arrays))
-            self._intake.take((names, kept, rows, self._clock()), seen)
+            self._intake.take(ServedCall(names, kept, rows, now, drawn))
         except Exception as error:  # noqa: BLE001 - monitoring must not reach whoever asked
             self._intake.failed(error)
 
@@ -317,7 +328,6 @@ class Monitor(Wrapper):
             "budget": self._intake.budget,
             "seed": watch.seed,
             "history": watch.chronicle.most_bytes,
-            "clock": self._clock,
         }
         return _again, (self._inner, watch.profile, options)
 

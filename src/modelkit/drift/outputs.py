@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,13 +16,25 @@ from modelkit.errors import DriftError
 from modelkit.signature import ROLES, Signature
 
 NamedOutputs = Mapping[str, Array]
-# The names of the outputs that a call asked for; its arrays, inputs first; how many rows it had,
-# which may be more than its arrays have; and when it was, in POSIX seconds.
-ServedCall = tuple[tuple[str, ...], tuple[Array, ...], int, float]
 
 MOST_CLASSES = 20  # whose probabilities are monitored one by one
 OF_CLASSES = "probabilities"
 PER_CLASS = f"{OF_CLASSES}["  # the start of the name of such a column
+
+
+class ServedCall(NamedTuple):
+    """A call of a Monitor.
+
+    `names` are the outputs that it asked for, `arrays` its arrays, inputs first, `rows` how many
+    rows it had, and `time` when it was, in POSIX seconds. Of a large call whose rows are `counted`
+    already, the arrays have those that were drawn.
+    """
+
+    names: tuple[str, ...]
+    arrays: tuple[Array, ...]
+    rows: int
+    time: float
+    counted: bool = False
 
 
 def watched_outputs(signature: Signature) -> tuple[str, ...]:
@@ -230,18 +242,23 @@ def class_numbers(
     return None if min(known) < 0 else np.array(known)
 
 
+def sizes_of(buffer: Iterable[ServedCall]) -> list[int]:
+    """The numbers of the rows that calls have arrays of."""
+    return [len(call.arrays[0]) for call in buffer]
+
+
 def call_places(buffer: list[ServedCall], before: int) -> Array:
     """The numbers of the rows of calls among all that were served, and their times, (n, 2).
 
     `before` rows were served before these calls. The rows that stand for a larger call are spread
     over it. Raises DriftError for what is no time.
     """
-    served = [rows for _, _, rows, _ in buffer]
-    times = told_seconds([time for _, _, _, time in buffer])
+    served = [call.rows for call in buffer]
+    times = told_seconds([call.time for call in buffer])
     total = sum(served)
     if total == len(buffer):  # of one row each: the common case
         return places_of(before, times)
-    sizes = [len(arrays[0]) for _, arrays, _, _ in buffer]
+    sizes = sizes_of(buffer)
     n = sum(sizes)
     numbers = np.arange(before + 1, before + 1 + n)
     if total > n:
@@ -262,8 +279,8 @@ def joined_calls(buffer: list[ServedCall]) -> dict[tuple[str, ...], tuple[Array,
     Rows stay in their order of arrival.
     """
     calls: dict[tuple[str, ...], list[tuple[Array, ...]]] = {}
-    for names, arrays, _, _ in buffer:
-        calls.setdefault(names, []).append(arrays)
+    for call in buffer:
+        calls.setdefault(call.names, []).append(call.arrays)
     joined = {}
     for names, of_calls in calls.items():
         whole = [np.concatenate(parts) for parts in zip(*of_calls, strict=True)]
@@ -278,5 +295,4 @@ def _places_of_calls(
     names: tuple[str, ...],
 ) -> Array:
     """The places of the rows of calls that asked for these outputs."""
-    sizes = [len(arrays[0]) for _, arrays, _, _ in buffer]
-    return np.flatnonzero(np.repeat([own == names for own, _, _, _ in buffer], sizes))
+    return np.flatnonzero(np.repeat([call.names == names for call in buffer], sizes_of(buffer)))

@@ -28,6 +28,7 @@ def stream_performance(watch: Watch) -> Performance | None:
         baseline=reference_interval(baseline),
         estimated={} if found is None else found.estimated,
         unsupported=None if found is None else found.unsupported,
+        positive="" if found is None else found.positive,
     )
 
 
@@ -45,6 +46,7 @@ def label_free(
         baseline=None if baseline is None else reference_interval(baseline),
         estimated=_estimated(calibration, estimate, answers),
         unsupported=_unsupported(watch, estimate),
+        positive=calibration.classes[calibration.positive] if len(calibration.classes) == 2 else "",
     )
 
 
@@ -54,10 +56,11 @@ def _estimated(
     found = {"accuracy": estimate.interval(calibration)}
     if len(calibration.classes) != 2:
         return found
+    k = calibration.positive
     values = {
-        "precision": estimate.precision(),
-        "recall": estimate.recall(),
-        "f1": estimate.f1(),
+        "precision": estimate.precision(k),
+        "recall": estimate.recall(k),
+        "f1": estimate.f1(k),
     }
     if "probabilities" in answers:
         scores = scores_of(answers["probabilities"])

@@ -19,7 +19,7 @@ from modelkit.drift.privacy import noisy
 from modelkit.drift.reference_fields import counted_fields, labelled_fields
 from modelkit.drift.segments import Segmentation, fit_segments
 from modelkit.drift.tallies import Tally, tally_rows
-from modelkit.drift.target import TARGET, TargetLabels
+from modelkit.drift.target import TargetLabels
 from modelkit.drift.unit_fit import Marking
 from modelkit.drift.units import BATCH_UNIT, PERIODS, ReferenceUnits, many, units_text
 from modelkit.drift.vectors import Basis, expand, source_of
@@ -80,6 +80,7 @@ class Profile:
         scores: Any = None,
         labels: Any = None,
         losses: Any = None,
+        positive: Any = None,
         ordered: bool = False,
         stratum: str | None = None,
         text: Sequence[str] = (),
@@ -111,6 +112,8 @@ class Profile:
                 Later labels are compared with them as well, under the name "target"; a fifth of
                 them makes its cells.
             losses: instead of labels, the losses themselves, (n,), from 0 to 1.
+            positive: of two classes, the one whose precision, recall and F1 are estimated without
+                labels; by default the second. It needs `labels`.
             ordered: whether `reference` is in the order of time. Dependence between neighbouring
                 rows is then estimated, and rows are taken so far apart that they may pass as
                 independent.
@@ -150,7 +153,9 @@ class Profile:
             model,
             scores,
             epsilon,
-            labelled=labels is not None or losses is not None,
+            labels=labels,
+            losses=losses,
+            positive=positive,
             ordered=ordered,
         )
         refusals.check_segments(segments, stratum, epsilon)
@@ -160,15 +165,14 @@ class Profile:
         fitted = fitting.Fitting(kinds, fitting.AlphaWeights(importance or {}), seed)
         fitted.inputs(sides.train, marking.aside)
         answers = fitting.fit_answers(fitted, sides, scores, marks.units, ordered=ordered)
-        targets = [TARGET] * (labels is not None)
-        refusals.check_names(fitted.features, targets, kinds, importance or {})
+        refusals.check_names(fitted.features, labels, kinds, importance or {})
         found = counted_fields(fitted, sides, answers, marking, marks, ordered=ordered)
         profile = _segmented(Profile(**found), sides, answers, segments, marks.seconds)
         if epsilon is not None:
             return _private(profile, epsilon)
         if labels is not None:
             of_labels = labelled_fields(
-                fitted, answers, labels, model, profile.rows, ordered=ordered
+                fitted, answers, labels, model, profile.rows, positive=positive, ordered=ordered
             )
             return replace(profile, **of_labels)
         if losses is not None:

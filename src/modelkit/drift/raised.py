@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
 from modelkit.cast import Array
 from modelkit.drift import exact
 from modelkit.drift.cells import Feature
 from modelkit.drift.labels import Labelled, LossCrossing
 from modelkit.drift.profile import Profile
 from modelkit.drift.stream import Crossing
+from modelkit.drift.target import TARGET
 from modelkit.drift.values import Alarm, Effect
 
 STATISTICS = {
@@ -31,6 +37,7 @@ def row_alarm(  # noqa: PLR0913 - half of them by keyword
 
     `level` is its share of alpha, and `promise` the guarantee in words.
     """
+    recent = crossing.recent
     return Alarm(
         kind="changed" if crossing.kind == "changed" else "material",
         feature=feature.name,
@@ -40,15 +47,41 @@ def row_alarm(  # noqa: PLR0913 - half of them by keyword
         level=level * crossing.part,
         row=crossing.row,
         began=crossing.began,
-        effect=exact.main_effect(crossing.recent, reference, ordered=feature.ordered),
+        effect=_effect(recent, reference, feature),
         guarantee=promise,
         assumptions=profile.assumptions(),
         time=crossing.time,
         began_time=crossing.began_time,
         rows=crossing.rows,
         again=crossing.again,
-        counts=tuple(crossing.recent.tolist()),
+        counts=tuple(recent.tolist()),
     )
+
+
+def _effect(recent: Array, reference: Array, feature: Feature) -> Effect | None:
+    """The effect size between counts (67,), measured when somebody looks at it."""
+    if not recent.sum() or not reference.sum():
+        return None
+    return Effect.later(partial(exact.main_effect, recent, reference, ordered=feature.ordered))
+
+
+def without_effect(alarm: Alarm) -> Alarm:
+    """An alarm to be stored: that of rows without the effect that its counts tell."""
+    return replace(alarm, effect=None) if alarm.counts and alarm.unit is None else alarm
+
+
+def with_effect(profile: Profile, alarm: Alarm) -> Alarm:
+    """A stored alarm of this reference with its effect, which is measured when it is looked at."""
+    if alarm.effect is not None or not alarm.counts or alarm.unit is not None:
+        return alarm
+    target = profile.target
+    if target is not None and alarm.feature == TARGET:
+        feature, reference = target.feature, target.counts
+    else:
+        j = [feature.name for feature in profile.features].index(alarm.feature)
+        s = 0 if alarm.stratum is None else profile.strata.index(alarm.stratum)
+        feature, reference = profile.features[j], profile.counts[s, j]
+    return replace(alarm, effect=_effect(np.array(alarm.counts), reference, feature))
 
 
 def loss_alarm(

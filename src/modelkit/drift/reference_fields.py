@@ -8,6 +8,7 @@ from modelkit.drift import fitting
 from modelkit.drift.advice import advise, told
 from modelkit.drift.columns import length
 from modelkit.drift.dependence import sparse_text
+from modelkit.drift.labelfree import with_positive
 from modelkit.drift.losses import baseline_of_labels
 from modelkit.drift.outputs import predicted_of
 from modelkit.drift.repeats import duplicates
@@ -70,13 +71,14 @@ def counted_fields(
     }
 
 
-def labelled_fields(
+def labelled_fields(  # noqa: PLR0913 - what Profile.fit was given
     fitted: fitting.Fitting,
     answers: fitting.ServedAnswers,
     labels: Any,
     model: Model | None,
     rows: int,
     *,
+    positive: Any,
     ordered: bool,
 ) -> dict[str, Any]:
     """The fields with the labels and losses of the reference, and calibrated probabilities.
@@ -95,6 +97,8 @@ def labelled_fields(
     calibration = None
     if classes is not None:
         calibration = fitting.fit_calibration(answers.served, labels, classes, fitted.seed)
+    if positive is not None:
+        calibration = with_positive(calibration, positive)
     predicted = predicted_of(answers.served, classes)
     target = TargetLabels.fit(
         labels,

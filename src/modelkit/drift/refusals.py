@@ -8,28 +8,39 @@ from typing import Any
 from modelkit.drift.cells import Feature
 from modelkit.drift.columns import ColumnsByName, length
 from modelkit.drift.outputs import OF_CLASSES, PER_CLASS, class_names
+from modelkit.drift.target import TARGET
 from modelkit.drift.vectors import Basis
 from modelkit.errors import DriftError
 from modelkit.signature import Signature
 from modelkit.spec import TensorSpec
-from modelkit.wrapper import check_is_model
+from modelkit.wrapper import check_is_model, has_several_versions
 
 FEWEST_ROWS = 50  # on either side
 NAMES_SHOWN = 6  # names of columns in a message
 
 
-def check_arguments(
+def check_arguments(  # noqa: PLR0913 - what Profile.fit was given
     reference: Any,
     model: Any,
     scores: Any,
     epsilon: float | None,
     *,
-    labelled: bool,
+    labels: Any,
+    losses: Any,
+    positive: Any,
     ordered: bool,
 ) -> None:
     """Raise DriftError for arguments of `Profile.fit` that do not go together, TypeError for no Model."""
     if model is not None:
         check_is_model(model, "Profile.fit(model=)")
+        if has_several_versions(model):
+            raise DriftError(
+                "a Profile describes the answers of one version, and a Rollout has several: pass the "
+                "Model of one, as registry.load(name, version) gives it"
+            )
+    labelled = labels is not None or losses is not None
+    if positive is not None and labels is None:
+        raise DriftError("positive= is for estimates that labels= calibrates: pass both")
     if reference is None and (scores is not None or labelled):
         raise DriftError(
             "scores, labels and losses are those of the reference rows: pass reference= as well"
@@ -121,14 +132,14 @@ def check_segments(
 
 def check_names(
     made: Sequence[Feature],
-    more: Sequence[str],
+    labels: Any,
     *asked: Mapping[str, Any],
 ) -> None:
     """Raise DriftError for two features of one name, and for asked names that no feature has.
 
-    `more` are the names of features that are not among those made of columns.
+    `labels`, where there are some, make a feature of their own.
     """
-    names = [*(feature.name for feature in made), *more]
+    names = [*(feature.name for feature in made), *[TARGET] * (labels is not None)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DriftError(f"columns and outputs share the names {twice}; rename the columns")

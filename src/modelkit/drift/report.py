@@ -273,7 +273,7 @@ def _performance_text(found: Performance) -> str:
     if found.baseline is not None:
         parts.append(f"reference {sections.interval_text(found.baseline)}")
     for name, values in found.estimated.items():
-        parts.append(f"estimated {name} {sections.interval_text(values)}")
+        parts.append(f"estimated {found.title(name)} {sections.interval_text(values)}")
     if found.unsupported is not None:
         parts.append(f"estimates not to be relied on: {found.unsupported}")
     return "; ".join(parts) or "nothing known of the performance"

@@ -192,7 +192,7 @@ def performance_part(found: Performance | None) -> str:
     if found.baseline is not None:
         rows.append(("mean loss of the reference", *_value_columns(found.baseline)))
     for name, values in found.estimated.items():
-        rows.append((f"{name}, estimated without labels", *_value_columns(values)))
+        rows.append((f"{found.title(name)}, estimated without labels", *_value_columns(values)))
     table = html_table(("", "value", "interval"), rows) if rows else ""
     warning = ""
     if found.unsupported is not None:

@@ -108,18 +108,22 @@ def target_stream(
     target: TargetLabels,
     shares: AlphaShares,
     seed: np.random.SeedSequence,
+    *,
+    judged: bool,
 ) -> Stream:
-    """The stream of the labels, with their share of alpha."""
-    levels = shares.levels
-    material = np.array([levels["material"] * target.feature.weight])
+    """The stream of the labels, with their share of alpha where they are `judged` and not only shown."""
+    weight = target.feature.weight
+    levels = {}
+    material = np.zeros(1)
+    if judged:
+        material = np.array([shares.levels["material"] * weight])
+        levels["changed"] = np.array([shares.levels["changed"] * weight])
+        levels["material"] = material * (1 - FOR_THE_REFERENCE)
     deltas = np.maximum(material * FOR_THE_REFERENCE / band.TRIED, LEAST_DELTA)
     return Stream(
         (target.feature,),
         target.counts[None],
-        {
-            "changed": np.array([levels["changed"] * target.feature.weight]),
-            "material": material * (1 - FOR_THE_REFERENCE),
-        },
+        levels,
         tolerances=shares.tolerances[-1:],
         deltas=deltas,
         noise=None,

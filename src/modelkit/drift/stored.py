@@ -44,6 +44,8 @@ def write(of: Mapping[str, Any]) -> bytes:
         "baseline": fields.write_object(of["baseline"]),
         "classes": None if calibration is None else calibration.classes,
     }
+    if calibration is not None and calibration.positive != 1:
+        about["positive"] = calibration.positive
     segments, counted = write_segments(of["segments"])
     if segments:  # the bytes, and so the digest, of profiles without them stay as they were
         about["segments"] = segments
@@ -84,6 +86,9 @@ def _decode(
     arrays: dict[str, Array],
 ) -> dict[str, Any]:
     classes = about.pop("classes")
+    positive = about.pop("positive", 1)
+    if positive not in (0, 1):
+        raise ValueError(f"the positive one of two classes is number 0 or 1, not {positive!r}")
     target = about.pop("target", None)
     features = read_features(about["features"], arrays)
     segments = read_segments(about.pop("segments", ()), arrays, features)
@@ -92,7 +97,9 @@ def _decode(
         "features": features,
         "counts": arrays["counts"].astype(np.int64),
         "bases": read_bases(about["bases"], arrays),
-        "calibration": None if classes is None else Calibration.of_arrays(classes, arrays),
+        "calibration": None
+        if classes is None
+        else Calibration.of_arrays(classes, arrays, positive),
         "target": None if target is None else TargetLabels.read(target, under("target ", arrays)),
         "segments": segments,
         "units": None if units is None else ReferenceUnits.of_arrays(units, arrays),

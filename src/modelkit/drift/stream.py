@@ -20,6 +20,7 @@ from modelkit.drift.thinning import Thinning
 from modelkit.drift.thresholds import Thresholds, anytime_p
 from modelkit.evidence import Evidence, Guarantee
 
+ALL = slice(None)
 RECENT = 32  # blocks whose counts are kept for effect sizes
 BET_BLOCKS = {"changed": 1, "material": BLOCKS_OF_BAND}
 
@@ -57,7 +58,7 @@ class Stream:
         features: the d features.
         reference: int64 (d, 67), their counts in this stratum.
         levels: for "changed" and "material" the share of alpha of each feature, (d,); without an
-            entry for a kind that is not looked for.
+            entry for a kind that is not looked for, and empty where rows are counted only.
         tolerances: that of each feature, (d,); see `band.band`.
         deltas: for each feature, the share of alpha for the error of the reference.
         noise: see `band.band`, for each feature; None without.
@@ -192,7 +193,7 @@ class Stream:
                 self.evidence["changed"].step(logs[i], factors[i], rows[i])
                 crossed += self._crossed("changed")
             self._banded.counts += grouped[i]
-            if self._blocks % BLOCKS_OF_BAND == 0:
+            if "material" in self.evidence and self._blocks % BLOCKS_OF_BAND == 0:
                 self._banded.step(self.evidence["material"])
                 crossed += self._crossed("material")
             if self._blocks % RECENT == 0:
@@ -204,19 +205,20 @@ class Stream:
     def _crossed(self, kind: str) -> list[Crossing]:
         evidence = self.evidence[kind]
         features = self.limits[kind].cross(evidence)
-        crossed = [self._crossing(kind, j) for j in features]
-        for crossing in crossed:
+        if not features:
+            return []
+        crossed = self._crossings(kind, features)
+        for j in features:
             if evidence.guarantee == "arl":
-                self.arm(kind, crossing.feature)
+                self.arm(kind, j)
             elif kind == "material":
-                j = crossing.feature
                 began = int(self._first_blocks(kind)[j])
                 blocks = min(self._blocks - began, RECENT)
                 # Where the change came later than that, the last ones show it better.
-                parts = [self.recent(self._blocks - -(-blocks // k))[j] for k in (1, 2, 4)]
+                parts = [self.recent(self._blocks - -(-blocks // k), j) for k in (1, 2, 4)]
                 self._banded.allow(j, parts)
-                self._allowed[crossing.feature] = self._blocks
-                self.arm(kind, crossing.feature)
+                self._allowed[j] = self._blocks
+                self.arm(kind, j)
         return crossed
 
     def begin_after(self, row: int) -> None:
@@ -241,25 +243,29 @@ class Stream:
         """Hold features to less that have come nearer to the reference, 1,024 rows after an alarm."""
         for j in np.flatnonzero(self._banded.further()).tolist():
             waited = self._blocks - self._allowed[j] >= RECENT
-            if waited and self._banded.tighten(j, self.recent()[j]):
+            if waited and self._banded.tighten(j, self.recent(features=j)):
                 self.arm("material", j)
 
-    def _crossing(self, kind: str, j: int) -> Crossing:
-        block = int(self._first_blocks(kind)[j])
-        began, began_time = self._whereabouts.at(np.array([block]))
-        return Crossing(
-            kind,
-            feature=j,
-            p=float(self._p_of(kind, self.evidence[kind].value)[j]),
-            part=float(self.limits[kind].parts[j]),
-            again=self._again(kind, j),
-            row=self._whereabouts.row,
-            began=int(began[0]),
-            recent=self.recent(block)[j],
-            time=known(self._whereabouts.latest),
-            began_time=known(began_time[0]),
-            rows=int(self.values[j]),
-        )
+    def _crossings(self, kind: str, features: list[int]) -> list[Crossing]:
+        blocks = self._first_blocks(kind)[features]
+        began, times = self._whereabouts.at(blocks)
+        p = self._p_of(kind, self.evidence[kind].value)
+        return [
+            Crossing(
+                kind,
+                feature=j,
+                p=float(p[j]),
+                part=float(self.limits[kind].parts[j]),
+                again=self._again(kind, j),
+                row=self._whereabouts.row,
+                began=int(began[i]),
+                recent=self.recent(int(blocks[i]), j),
+                time=known(self._whereabouts.latest),
+                began_time=known(times[i]),
+                rows=int(self.values[j]),
+            )
+            for i, j in enumerate(features)
+        ]
 
     def _again(self, kind: str, j: int) -> bool:
         if kind == "changed":
@@ -300,12 +306,12 @@ class Stream:
         """For each feature, (d,), the number of the block at which its best bet began."""
         return self.evidence[kind].began() * BET_BLOCKS[kind]
 
-    def recent(self, block: int = 0) -> Array:
-        """Counts (d, 67) of the last 1,024 rows from the block of this number on."""
+    def recent(self, block: int = 0, features: int | slice = ALL) -> Array:
+        """Counts (d, 67) of the last 1,024 rows from the block of this number on, or of one feature."""
         after = max(self._blocks - block, 1)
         blocks = min(RECENT, self._blocks, after)
         at = np.arange(self._blocks - blocks, self._blocks) % RECENT
-        counts: Array = self._recent[at].sum(axis=0, dtype=np.int64)
+        counts: Array = self._recent[at, features].sum(axis=0, dtype=np.int64)
         return counts
 
     # To go on from later.

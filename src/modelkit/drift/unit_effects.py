@@ -8,6 +8,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift.exact import REPLICATES, js, ks, tv
+from modelkit.drift.units import FULL_SHARE
 from modelkit.drift.values import Effect
 
 WITHIN = 0.95  # of the distances that units of the reference have by themselves
@@ -23,27 +24,28 @@ def unit_effects(
 ) -> tuple[Effect, ...]:
     """Effect sizes between the mean of recent units and that of the reference's, with intervals.
 
-    Each recent unit is compared with units of its stratum. The interval is the value less, and
-    plus, a distance that 95 % of as many units of the reference keep from their mean: it has the
-    differences between units in it, which are more than those between rows. As a distance is never
-    more than the sum of two others, it covers where recent units vary as the reference does.
+    Each recent unit is compared with units of its stratum, of which the reference has some. The
+    interval is the value less, and plus, a distance that 95 % of as many units of the reference
+    keep from their mean: it has the differences between units in it, which are more than those
+    between rows. As a distance is never more than the sum of two others, it covers where recent
+    units vary as the reference does.
 
     Args:
-        recent: shares of k units in 16 groups, float64 (k, 16).
+        recent: what is kept of k units, uint16 (k, 16): see `ReferenceUnits`.
         strata: the numbers of their strata.
-        reference: shares of the units of the reference, float64 (m, 16).
+        reference: likewise of the units of the reference, (m, 16).
         own: the numbers of their strata, (m,).
         ordered: whether the order of the groups means something.
     """
-    pools = [reference[own == stratum] for stratum in strata]
-    if not pools or not all(map(len, pools)):
-        return ()
+    shares = reference / FULL_SHARE
+    kept = reference.any(axis=1)  # that have values of the feature
+    pools = [shares[kept & (own == stratum)] for stratum in strata]
     mean = np.mean([pool.mean(axis=0) for pool in pools], axis=0)
     rng = np.random.default_rng(0)  # its own, so that a report is the same whenever asked for
     drawn = np.zeros((REPLICATES, reference.shape[1]))
     for pool in pools:
         drawn += pool[rng.integers(len(pool), size=REPLICATES)] / len(pools)
-    now = recent.mean(axis=0)
+    now = (recent / FULL_SHARE).mean(axis=0)
     distances = {"tv": tv, "js": js}
     if ordered:
         distances = {"ks": ks} | distances
@@ -53,3 +55,15 @@ def unit_effects(
         noise = float(np.quantile(distance(drawn, mean), WITHIN))
         found.append(Effect(name, value, max(value - noise, 0.0), min(value + noise, 1.0)))
     return tuple(found)
+
+
+def first_effect(
+    recent: Array,
+    strata: Sequence[int],
+    reference: Array,
+    own: Array,
+    *,
+    ordered: bool,
+) -> Effect:
+    """The first of `unit_effects`."""
+    return unit_effects(recent, strata, reference, own, ordered=ordered)[0]

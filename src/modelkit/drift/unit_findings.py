@@ -49,13 +49,25 @@ def of_stream(watch: Watch) -> DriftReport:
             *watch.chronicle.about_references(),
         ),
         alarms=watch.alarms,
-        features=_stream_drifts(profile, units, watch.alarms),
+        features=(*_stream_drifts(profile, units, watch.alarms), *_labels(watch)),
         checks=(*found, *_unit_checks(profile, stream)),
         performance=stream_performance(watch),
         times=watch.chronicle.times,
         segments=segments_of(watch),
         acknowledged=watch.chronicle.acknowledged(),
     )
+
+
+def _labels(watch: Watch) -> tuple[FeatureDrift, ...]:
+    """The last labels beside those of the reference; they come without units, and are not judged."""
+    target = watch.profile.target
+    stream = watch.labels.target
+    if target is None or stream is None:
+        return ()
+    recent = stream.recent()[0]
+    if not recent.any():
+        return ()
+    return (feature_drift(target.feature, None, target.counts, recent),)
 
 
 def _stream_drifts(

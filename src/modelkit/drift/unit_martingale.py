@@ -11,6 +11,7 @@ proofs are in docs/drift_guarantees.md.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from statistics import NormalDist
 from typing import Any, final
@@ -35,8 +36,10 @@ P_PLACES = 64  # of equal width, which a p-value falls into
 SHIFTS = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)  # that bets on location are best for, in deviations
 SPREADS = (2.5, 1.5, 0.5, 0.25)  # that bets on scale are best for, in deviations
 WEIGHTS = (1.0,) * 14 + (0.5, 0.5)  # of the bets, in this order
+ALL = slice(None)
 OF_REFERENCE = -1  # of units that were judged, the number of those judged before
 TWO_DEVIATIONS = 2.0  # that the mean of some units may be from the reference by chance
+RANKED_AT_ONCE = 1 << 17  # numbers of a bag: what stays in the cache of a core
 HORIZON_UNITS = 1_000  # in which alpha is the probability of a false alarm, for "arl"
 
 
@@ -81,6 +84,27 @@ def _quantiles() -> Array:
     normal = NormalDist()
     middles = (np.arange(P_PLACES) + 0.5) / P_PLACES
     return np.array([normal.inv_cdf(p) for p in middles.tolist()])
+
+
+@final
+@dataclass(eq=False)
+class Ranking:
+    """A unit on its way through its features: the first `ranked` of them have their p-values.
+
+    `bag` (n, d, 16) has the unit last, and `order` (n,) is that of being judged. `p` (d, 9) and
+    `draws` for the ties are of the scores for "changed", and then of those for "material".
+    """
+
+    bag: Array
+    order: Array
+    stratum: int
+    draws: Array
+    p: Array
+    ranked: int = 0
+
+    def split(self, both: Array) -> tuple[Array, Array]:
+        """What is of the scores for "changed", (d, 3), and for "material", (d, 6)."""
+        return both[:, : len(SCORES)], both[:, len(SCORES) :]
 
 
 @final
@@ -209,6 +233,7 @@ class UnitEvidence:
         self._order = [np.full(len(bag), OF_REFERENCE) for bag in self._bags]  # of being judged
         self._most = [max(room, len(bag)) for bag in self._bags]
         self._rng = np.random.default_rng(seed)
+        self._ranking: Ranking | None = None
         self.guarantee = guarantee
         self.tests = {
             "changed": RankTest(SCORES, unit_bets(), levels["changed"], guarantee),
@@ -227,6 +252,11 @@ class UnitEvidence:
         """The number of units judged."""
         return self.tests["changed"].steps
 
+    @property
+    def ranks(self) -> bool:
+        """Whether a unit that began is not ranked by all features yet."""
+        return self._ranking is not None
+
     def judge(
         self,
         shares: Array,
@@ -237,35 +267,77 @@ class UnitEvidence:
         Returns:
             Its p-values for "changed", (d, 3).
         """
+        self.begin(shares, stratum)
+        while True:
+            p = self.rank_part()
+            if p is not None:
+                return p
+
+    def begin(
+        self,
+        shares: Array,
+        stratum: int,
+    ) -> None:
+        """Take a unit as `judge` does, which `rank_part` is then called for until it is ranked."""
         bag = np.concatenate([self._bags[stratum], shares[None]])
         order = np.append(self._order[stratum], self.judged)
-        own = bag * (order[:, None] >= self._from)[:, :, None]
-        present: Array = np.any(own, axis=2)  # has values of a feature
-        scores = unit_scores(own)
-        p = last_ranks(scores, present, self._rng.random(scores.shape[1:]))
-        known: Array = np.any(shares, axis=1)
-        tails = self._tails(bag, order)
-        self.tests["changed"].bet(p, present[-1])
+        draws = self._rng.random((len(shares), len(SCORES) + len(PLACE_SCORES)))
+        self._ranking = Ranking(bag, order, stratum, draws, np.empty_like(draws))
+
+    def rank_part(self) -> Array | None:
+        """Rank the unit by its next features; bet on its p-values once it has them all.
+
+        Returns those for "changed", (d, 3), then.
+        """
+        own = self._ranking
+        if own is None:
+            raise ValueError("no unit began")
+        n, d, groups = own.bag.shape
+        end = own.ranked + max(RANKED_AT_ONCE // (n * groups), 1)
+        part = slice(own.ranked, end)
+        changed, tails = own.split(own.p)
+        for_changed, for_tails = own.split(own.draws)
+        since = own.order[:, None] >= self._from[part]
+        bag = own.bag[:, part] * since[:, :, None]
+        present: Array = np.any(bag, axis=2)  # has values of a feature
+        changed[part] = last_ranks(unit_scores(bag), present, for_changed[part])
+        tails[part] = self._tails(own.bag, own.order, for_tails, part)
+        own.ranked = end
+        if end < d:
+            return None
+        self._ranking = None
+        self._keep(own)
+        known: Array = np.any(own.bag[-1], axis=1)
+        self.tests["changed"].bet(changed, known & (own.order[-1] >= self._from))
         self.tests["material"].bet(tails, known)
-        n = len(bag)
-        if n > self._most[stratum]:
+        return changed
+
+    def _keep(self, own: Ranking) -> None:
+        """Keep the bag for later units, without one where it has too many."""
+        bag, order = own.bag, own.order
+        if len(bag) > self._most[own.stratum]:
             # Whichever it is, it must not matter which of them came last: see the proof.
-            forgotten = self._rng.integers(n)
+            forgotten = self._rng.integers(len(bag))
             bag = np.delete(bag, forgotten, axis=0)
             order = np.delete(order, forgotten)
-        self._bags[stratum] = bag
-        self._order[stratum] = order
-        return p
+        self._bags[own.stratum] = bag
+        self._order[own.stratum] = order
 
-    def _tails(self, bag: Array, order: Array) -> Array:
+    def _tails(
+        self,
+        bag: Array,
+        order: Array,
+        draws: Array,
+        part: slice = ALL,
+    ) -> Array:
         """The p-values (d, 6) of a unit that is moved back, and of those before it forward."""
-        scores = place_scores(bag)
-        scores[-1] -= self._allowed()
+        own = bag[:, part]
+        scores = place_scores(own)
+        scores[-1] -= self._allowed()[part]
         later = order[:-1] > OF_REFERENCE
-        scores[:-1] += later[:, None, None] * (self.slack - self.centre)
-        present = bag.any(axis=2)
-        present &= (order[:, None] == OF_REFERENCE) | (order[:, None] >= self._since)
-        return tail_shares(scores, present, self._rng.random(self.slack.shape))
+        scores[:-1] += later[:, None, None] * (self.slack - self.centre)[part]
+        ranked = (order[:, None] == OF_REFERENCE) | (order[:, None] >= self._since[part])
+        return tail_shares(scores, np.any(own, axis=2) & ranked, draws[part])
 
     def shuffled(self, items: Sequence[int]) -> list[int]:
         """The items in a random order; one item draws nothing."""

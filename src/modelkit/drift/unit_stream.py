@@ -95,6 +95,7 @@ class UnitStream:
         self.rows = 0
         self.earlier = 0  # rows that were compared with references before
         self.totals = np.zeros((d, CELLS), np.int64)
+        self.values = np.zeros(d, np.int64)  # of each feature in units that were judged
         self.late = 0  # rows of a unit that was judged
         self.partial = 0  # rows of the unit in which watching began, which is not whole
         self.partial_key: int | str | None = None
@@ -109,6 +110,7 @@ class UnitStream:
         self.trail: deque[JudgedUnit] = deque(maxlen=TRAIL)
         self._table = group_table(features)
         self._recent = np.zeros((RECENT_UNITS, d, CELLS), np.int64)
+        self._complete: deque[tuple[JudgedUnit, Array]] = deque()  # to be judged, with their counts
         self._closed: deque[int | str] = deque(maxlen=TRAIL)
 
     # Rows.
@@ -119,8 +121,8 @@ class UnitStream:
         strata: Array | None,
         parts: Sequence[UnitRows],
         order: Order = "any",
-    ) -> list[UnitCrossing]:
-        """Take rows, uint8 (n, d), by unit; judge the units that are complete.
+    ) -> None:
+        """Take rows, uint8 (n, d), by unit; the units that are complete wait for `judge_part`.
 
         With the first row of a later unit the open one is complete: see `check_ahead`.
 
@@ -133,8 +135,7 @@ class UnitStream:
         Raises:
             DriftError: for a unit with rows of several strata. No row is taken then.
         """
-        own = [self._stratum(part, strata) for part in parts]
-        crossed: list[UnitCrossing] = []
+        own = self.strata_of(parts, strata)
         for i in self._places(parts, order):
             part = parts[i]
             stratum = own[i]
@@ -146,13 +147,12 @@ class UnitStream:
                 continue
             if part.key != self.open_key:
                 self.told_key = None
-                crossed += self.close()
+                self.close()
             self.open_key = part.key
             self.open_stratum = stratum
             self._add(tally(cells[part.rows]), len(part.rows))
             if self.unit == BATCH_UNIT:
-                crossed += self.close()
-        return crossed
+                self.close()
 
     def _places(self, parts: Sequence[UnitRows], order: Order) -> list[int]:
         """The numbers of the units of a call in the order in which they are judged.
@@ -233,6 +233,10 @@ class UnitStream:
         self.earlier = before.earlier + before.taken
         self.partial_key = before.partial_key if before.open_key is None else before.open_key
 
+    def strata_of(self, parts: Sequence[UnitRows], strata: Array | None) -> list[int]:
+        """The number of the stratum of each unit. Raises DriftError for a unit of several strata."""
+        return [self._stratum(part, strata) for part in parts]
+
     def _stratum(
         self,
         part: UnitRows,
@@ -273,18 +277,17 @@ class UnitStream:
     def come_to(
         self,
         second: float,
-    ) -> list[UnitCrossing]:
-        """Judge the open day or week if it has ended by a second, though no later row has come."""
+    ) -> None:
+        """Close the open day or week if it has ended by a second, though no later row has come."""
         self.told_key = period_of(second, self.unit) if self.unit in PERIODS else None
         key = self.open_key
-        if not isinstance(key, int) or second < period_start(key + 1, self.unit):
-            return []
-        return self.close()
+        if isinstance(key, int) and second >= period_start(key + 1, self.unit):
+            self.close()
 
-    def close(self) -> list[UnitCrossing]:
-        """Judge the open unit, if it has rows."""
+    def close(self) -> None:
+        """Let the open unit, if it has rows, wait for `judge_part`."""
         if not self.open_rows:
-            return []
+            return
         key = self.open_key
         start = None
         end = None
@@ -292,7 +295,7 @@ class UnitStream:
             start = period_start(key, self.unit)
             end = period_start(key + 1, self.unit)
         if key is None:
-            key = self.evidence.judged + self.uncompared + 1
+            key = self.evidence.judged + len(self._complete) + self.uncompared + 1
         unit = JudgedUnit(
             unit_name(self.unit, key),
             start,
@@ -303,26 +306,34 @@ class UnitStream:
         )
         if self.unit != BATCH_UNIT:
             self._closed.append(key)
-        crossed = self._judge(unit)
+        if self.open_stratum < 0:
+            self.strange += self.open_rows
+            self.uncompared += 1
+        else:
+            self._complete.append((unit, self.open_counts.copy()))
         self._empty()
-        return crossed
 
     def _empty(self) -> None:
         self.open_counts[:] = 0
         self.open_rows = 0
         self.open_key = None
 
-    def _judge(
-        self,
-        unit: JudgedUnit,
-    ) -> list[UnitCrossing]:
-        if self.open_stratum < 0:
-            self.strange += self.open_rows
-            self.uncompared += 1
+    @property
+    def waits(self) -> bool:
+        """Whether a unit that is complete waits to be judged."""
+        return bool(self._complete)
+
+    def judge_part(self) -> list[UnitCrossing]:
+        """Rank the first unit that waits by its next features, and judge it once by all of them."""
+        unit, counts = self._complete[0]
+        if not self.evidence.ranks:
+            self.evidence.begin(shares_of(counts, self._table), unit.stratum)
+        if self.evidence.rank_part() is None:
             return []
-        self._recent[self.evidence.judged % RECENT_UNITS] = self.open_counts
+        self._complete.popleft()
+        self._recent[(self.evidence.judged - 1) % RECENT_UNITS] = counts
         self.trail.append(unit)
-        self.evidence.judge(shares_of(self.open_counts, self._table), self.open_stratum)
+        self.values += counts.sum(axis=1)
         found = [self._crossing(*crossed, unit) for crossed in self.evidence.crossed()]
         self._arm(found)
         return found
@@ -359,7 +370,7 @@ class UnitStream:
             test.names[score],
             p=float(test.p_now()[feature, score]),
             level=float(test.levels[feature]),
-            rows=int(self.totals[feature].sum()),
+            rows=int(self.values[feature]),
             again=self.evidence.again(kind, feature),
             unit=unit,
             began=self.unit_at(began),
@@ -395,6 +406,7 @@ class UnitStream:
             "totals": self.totals,
             "open": self.open_counts,
             "recent": self._recent,
+            "values": self.values,
         }
         plain |= {name: getattr(self, name) for name in STORED}
         plain["told_key"] = self.told_key
@@ -413,6 +425,7 @@ class UnitStream:
         self.totals = arrays["totals"].copy()
         self.open_counts = arrays["open"].copy()
         self._recent = arrays["recent"].copy()
+        self.values = arrays["values"].copy()
         for name in STORED:
             setattr(self, name, plain[name])
         self.told_key = plain.get("told_key")  # not in a state of before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -10,17 +11,10 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift.profile import Profile
 from modelkit.drift.shares import AlphaShares
-from modelkit.drift.unit_effects import unit_effects
+from modelkit.drift.unit_effects import first_effect, unit_effects
 from modelkit.drift.unit_martingale import HORIZON_UNITS, UnitEvidence
 from modelkit.drift.unit_stream import JudgedUnit, UnitCrossing, UnitStream
-from modelkit.drift.units import (
-    FULL_SHARE,
-    ReferenceUnits,
-    group_table,
-    many,
-    plural,
-    shares_of,
-)
+from modelkit.drift.units import ReferenceUnits, group_table, many, plural, shares_of
 from modelkit.drift.values import Alarm, Effect
 from modelkit.evidence import Guarantee
 
@@ -86,7 +80,10 @@ class UnitWatch:
     def alarm(self, crossing: UnitCrossing) -> Alarm:
         """The alarm that a crossing raises."""
         feature = self._profile.features[crossing.feature]
-        effects = self.effects(crossing.feature, crossing.recent, crossing.strata)
+        sides = self._sides(crossing.feature, crossing.recent, crossing.strata)
+        effect = None
+        if sides is not None:
+            effect = Effect.later(partial(first_effect, *sides, ordered=feature.ordered))
         began = crossing.began
         own = crossing.unit
         return Alarm(
@@ -98,7 +95,7 @@ class UnitWatch:
             level=crossing.level,
             row=own.before + own.rows,
             began=None if began is None else began.before,
-            effect=effects[0] if effects else None,
+            effect=effect,
             guarantee=self.promise,
             assumptions=self._profile.assumptions(),
             time=None if own.end is None else own.end - 1,  # its last second
@@ -116,20 +113,26 @@ class UnitWatch:
         strata: Sequence[int],
     ) -> tuple[Effect, ...]:
         """Effect sizes of feature number j, from counts (units, 67) of units in these strata."""
-        feature = self._profile.features[j]
-        table = group_table((feature,))
-        own = [i for i, counts in enumerate(recent) if counts.any()]  # that have values of it
-        if not own:
+        sides = self._sides(j, recent, strata)
+        if sides is None:
             return ()
-        shares = [shares_of(recent[i][None], table)[0] for i in own]
-        kept = self.reference.shares[:, j].any(axis=1)
-        return unit_effects(
-            np.array(shares) / FULL_SHARE,
-            [strata[i] for i in own],
-            self.reference.shares[kept, j] / FULL_SHARE,
-            self.reference.strata[kept],
-            ordered=feature.ordered,
-        )
+        return unit_effects(*sides, ordered=self._profile.features[j].ordered)
+
+    def _sides(
+        self,
+        j: int,
+        recent: Array,
+        strata: Sequence[int],
+    ) -> tuple[Array, list[int], Array, Array] | None:
+        """What `unit_effects` compares; None without values, or where the reference has none."""
+        own = [i for i, counts in enumerate(recent) if counts.any()]  # that have values of it
+        reference = self.reference.shares[:, j]
+        known = self.reference.strata[reference.any(axis=1)]
+        theirs = [strata[i] for i in own]
+        if not own or not {*theirs} <= {*known.tolist()}:
+            return None
+        table = group_table([self._profile.features[j]] * len(own))
+        return shares_of(recent[own], table), theirs, reference, self.reference.strata
 
     def began(self) -> list[JudgedUnit | None]:
         """For each feature, the unit with which its change began; None where it is forgotten."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
 
@@ -18,8 +18,6 @@ from modelkit.drift.buckets import DAY_SECONDS, HOUR_SECONDS
 from modelkit.drift.cells import COARSE_CELLS, Feature
 from modelkit.drift.columns import stratum_names
 from modelkit.errors import DriftError
-
-Period = Literal["day", "week"]
 
 BATCH_UNIT = "batch"  # each call is a unit
 PERIODS = ("day", "week")  # of the times of rows

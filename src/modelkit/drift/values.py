@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isnan
-from typing import Literal
+from typing import Any, Literal
 
 from modelkit.drift.row_times import second_text
 
@@ -19,6 +20,23 @@ class Effect:
     value: float
     low: float
     high: float
+
+    @staticmethod
+    def later(measure: Callable[[], Effect]) -> Effect:
+        """What `measure` gives, once somebody looks at it: four hundred alarms at once cost little."""
+        effect = object.__new__(Effect)
+        vars(effect)["_measure"] = measure
+        return effect
+
+    def __getattr__(self, name: str) -> Any:  # of a field that was not measured yet
+        if name not in Effect.__dataclass_fields__:
+            raise AttributeError(f"an Effect has no {name!r}")
+        held = vars(self)
+        measure = held.get("_measure")
+        if measure is not None:  # no other thread was sooner
+            held.update(vars(measure()))
+            held.pop("_measure", None)
+        return held[name]
 
     def __str__(self) -> str:
         if isnan(self.low):
@@ -136,7 +154,7 @@ class SegmentDrift:
     """A feature with an alarm in one segment: one category, range or hour of the column `by`.
 
     `rows` of the latest rows are in it, and `share` are its shares of the rows of the reference and
-    of the latest ones. `p` is the exact p-value, adjusted by Holm over all segments of a report, or
+    of the latest ones. `p` holds at all times, adjusted by Holm over all segments of a report, or
     None where rows may not be tested one by one.
     """
 
@@ -160,7 +178,8 @@ class Performance:
 
     `loss` and `baseline` are (mean, low, high) of the labelled rows and of the reference;
     `labelled` is the number of labelled rows. `estimated` has the label-free estimates by name:
-    (value, low, high); `unsupported` is the reason not to rely on them, or None.
+    (value, low, high); `unsupported` is the reason not to rely on them, or None. `positive` is the
+    class of two, as text, of which the precision, recall, F1 and AUC among them are; else empty.
     """
 
     labelled: int
@@ -168,3 +187,9 @@ class Performance:
     baseline: tuple[float, float, float] | None
     estimated: dict[str, tuple[float, float, float]]
     unsupported: str | None = None
+    positive: str = ""
+
+    def title(self, name: str) -> str:
+        """The name of an estimate, with its class."""
+        of_class = self.positive and name != "accuracy"
+        return f"{name} of {self.positive}" if of_class else name

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy, deepcopy
 from typing import Any, final
 
 import numpy as np
 
-from modelkit import forks
 from modelkit.cast import Array
 from modelkit.drift import archive
 from modelkit.drift.buckets import HISTORY_BYTES
@@ -26,7 +25,7 @@ from modelkit.drift.segments import Segmented
 from modelkit.drift.shares import HORIZON, AlphaShares, stream_of
 from modelkit.drift.stream import Crossing, Stream
 from modelkit.drift.unit_martingale import UnitEvidence
-from modelkit.drift.unit_stream import UnitCrossing, UnitStream
+from modelkit.drift.unit_stream import UnitStream
 from modelkit.drift.unit_watch import UnitWatch
 from modelkit.drift.units import UnitRows
 from modelkit.drift.untold import OnAlarm, Untold
@@ -44,8 +43,8 @@ class Watch:
     """The streams, shares of alpha, labels, label-free sums and alarms behind one Detector.
 
     Rows come as cells: `to_cells` makes them, `count` counts them, and `push` bets on them. A Monitor
-    does the two halves of `push`, `rank` and `settle`, at different times. Whoever takes several
-    steps that belong together holds `lock`, which one thread may take more than once.
+    does the two halves of `push`, `rank` and `settle`, at different times. Whoever calls it from
+    several threads holds a lock.
     """
 
     def __init__(  # noqa: PLR0913 - all but one by keyword
@@ -66,16 +65,16 @@ class Watch:
         self.tolerance = dict(tolerance) if isinstance(tolerance, Mapping) else tolerance
         self.guarantee: Guarantee = guarantee
         self.seed = seed
-        self.lock = threading.RLock()
         self.ignored: tuple[str, ...] = ()  # columns of a model that its package leaves out
         self.chronicle = Chronicle(profile, alpha, history, clock, on_alarm)
         self.segmented = Segmented(profile.segments, profile.features)
-        self.place = 0  # the number of the last row that was ranked: in a Monitor, of those served
+        # The numbers of the last row that was ranked and counted: in a Monitor, among those served.
+        self.place = 0
+        self.counted = 0
         self.strangers = 0  # rows of a stratum that the reference does not have
         self.thins = any(feature.stride > 1 for feature in profile.features)
         self.label_free = LabelFree(profile.calibration)
         self._begin(np.random.SeedSequence(seed))
-        forks.watch(self)
 
     def _begin(self, seed: np.random.SeedSequence) -> None:
         """Make what the evidence is about, each with a seed of its own."""
@@ -95,9 +94,15 @@ class Watch:
         )
         self._shuffles = {"rows": Shuffle(of_rows), "labels": self.labels.shuffle}
 
-    def after_fork(self) -> None:
-        """In the child of a fork: another thread may have held the lock."""
-        self.lock = threading.RLock()
+    def copied(self) -> Watch:
+        """All that is known now: a Watch of its own, which nobody changes."""
+        other = copy(self)
+        profile = self.profile
+        shared = {id(part): part for part in (profile, *vars(profile).values())}
+        changing = ("_streams", "units", "labels", "label_free", "segmented", "_shuffles")
+        vars(other).update(deepcopy({name: vars(self)[name] for name in changing}, shared))
+        other.chronicle = self.chronicle.copied()
+        return other
 
     # What is known.
 
@@ -168,15 +173,15 @@ class Watch:
         `times` are theirs in POSIX seconds, (n,) or of all; None for now.
         """
         at: Array | float = self.chronicle.now() if times is None else times
-        with self.lock:
-            for s in range(len(self.profile.strata)):
-                own = slice(None) if strata is None else np.flatnonzero(strata == s)
-                own_times = at if np.ndim(at) == 0 else at[own]  # type: ignore[index]  # an array
-                counts = self.chronicle.count(s, cells[own], own_times)
-                if self._streams:  # units count their rows when they take them
-                    self._streams[s].totals += counts
-            self.segmented.count(cells, at)
-            self.chronicle.trim()
+        for s in range(len(self.profile.strata)):
+            own = slice(None) if strata is None else np.flatnonzero(strata == s)
+            own_times = at if np.ndim(at) == 0 else at[own]  # type: ignore[index]  # an array
+            counts = self.chronicle.count(s, cells[own], own_times)
+            if self._streams:  # units count their rows when they take them
+                self._streams[s].totals += counts
+        self.segmented.count(cells, at)
+        self.chronicle.trim()
+        self.counted += len(cells)
 
     def push_units(
         self,
@@ -186,15 +191,8 @@ class Watch:
         order: Order = "any",
     ) -> list[Alarm]:
         """Take encoded rows by unit, and judge the units that are complete; the new alarms."""
-        with self.lock:
-            return self.judged(self.of_units().stream.take(cells, strata, parts, order))
-
-    def judged(self, crossed: Sequence[UnitCrossing]) -> list[Alarm]:
-        """Keep the alarms of units that were judged, and give them."""
-        units = self.of_units()
-        new = [units.alarm(crossing) for crossing in crossed]
-        self.chronicle.keep(new)
-        return new
+        self.of_units().stream.take(cells, strata, parts, order)
+        return self.settle()
 
     def of_units(self) -> UnitWatch:
         """What is known of units. Raises DriftError where rows are compared."""
@@ -215,17 +213,15 @@ class Watch:
         """
         of_rows = self.times_of(times, len(cells))
         sizes = [len(cells)] if order == "any" else []
-        with self.lock:
-            cells, at = self.arrange(cells, strata, sizes)
+        cells, at = self.arrange(cells, strata, sizes)
         new: list[Alarm] = []
         for start in range(0, len(cells), RANKED_AT_ONCE):
             part: slice | Array = slice(start, start + RANKED_AT_ONCE)
             if at is not None:
                 part = at[part]
             own = None if strata is None else strata[part]
-            with self.lock:  # so that no state is taken between the two
-                self.rank(cells[part], own, places_of(self.place, of_rows[part]))
-                new += self.settle()
+            self.rank(cells[part], own, places_of(self.place, of_rows[part]))
+            new += self.settle()
         return new
 
     def times_of(self, times: Array | float | None, n: int) -> Array:
@@ -262,22 +258,29 @@ class Watch:
 
         `places` are their numbers, which rise, and their times, float64 (n, 2).
         """
-        with self.lock:
-            for s, stream in enumerate(self._streams):
-                member = slice(None) if strata is None else strata == s
-                stream.rank(cells[member], places[member])
-            if strata is not None:
-                self.strangers += int((strata < 0).sum())
-            if len(places):
-                self.place = int(places[-1, 0])
+        for s, stream in enumerate(self._streams):
+            member = slice(None) if strata is None else strata == s
+            stream.rank(cells[member], places[member])
+        if strata is not None:
+            self.strangers += int((strata < 0).sum())
+        if len(places):
+            self.place = int(places[-1, 0])
 
     def settle(self) -> list[Alarm]:
-        """Bet on the ranked rows: the second half of `push`; returns the new alarms."""
+        """Bet on the ranked rows, and judge the complete units; returns the new alarms."""
         new: list[Alarm] = []
-        with self.lock:
-            for s, stream in enumerate(self._streams):
-                new += [self.alarm(s, crossing) for crossing in stream.settle()]
-            self.chronicle.keep(new)
+        for s, stream in enumerate(self._streams):
+            new += [self.alarm(s, crossing) for crossing in stream.settle()]
+        self.chronicle.keep(new)
+        while self.units is not None and self.units.stream.waits:
+            new += self.judge_part()
+        return new
+
+    def judge_part(self) -> list[Alarm]:
+        """Do a part of what it takes to judge a unit that is complete; returns the new alarms."""
+        units = self.of_units()
+        new = [units.alarm(crossing) for crossing in units.stream.judge_part()]
+        self.chronicle.keep(new)
         return new
 
     def alarm(
@@ -327,50 +330,49 @@ class Watch:
 
         `times` are when their labels came, in POSIX seconds, (n,).
         """
-        with self.lock:
-            self.chronicle.count_labels(times, rows.losses, rows.cells)
-            new = self.labels.push(rows, times, order)
-            self.chronicle.keep(new)
+        self.chronicle.count_labels(times, rows.losses, rows.cells)
+        new = self.labels.push(rows, times, order)
+        self.chronicle.keep(new)
         return new
 
     def expect(self, answers: Mapping[str, Array]) -> None:
         """Take answers into the label-free estimate. Raises DriftError for what does not fit."""
-        estimate = self.label_free.of(answers)
-        with self.lock:
-            self.label_free.add(estimate)
+        self.label_free.add(self.label_free.of(answers))
 
     # To go on from later.
 
     def state(self, beside: Mapping[str, Any] = NOTHING) -> bytes:
-        """Everything that changes, for `continued.resume`, and values that are kept `beside` it."""
-        with self.lock:
-            self.settle()  # a Monitor may have ranked rows only
-            arrays: dict[str, Array] = {}
-            plain = []
-            for i, part in enumerate(self._parts()):
-                changing, rest = part.state()
-                arrays |= {f"{i} {name}": array for name, array in changing.items()}
-                plain.append(rest)
-            arrays |= self.label_free.state()
-            remembered, of_eras = self.chronicle.state()
-            latest, segments = self.segmented.state()
-            arrays |= of_eras
-            arrays |= {f"segments {name}": array for name, array in latest.items()}
-            about = {
-                "profile": self.profile.digest,
-                "alpha": self.alpha,
-                "tolerance": self.tolerance,
-                "guarantee": self.guarantee,
-                "seed": self.seed,
-                "strangers": self.strangers,
-                "place": self.place,
-                "segments": segments,
-                "parts": plain,
-                "orders": {name: shuffle.state() for name, shuffle in self._shuffles.items()},
-                **remembered,
-                **beside,
-            }
-            return archive.pack(STATE_SCHEMA, about, arrays)  # the arrays go on changing
+        """Everything that changes, for `continued.resume`, and values that are kept `beside` it.
+
+        All ranked rows are settled: see `settle`.
+        """
+        arrays: dict[str, Array] = {}
+        plain = []
+        for i, part in enumerate(self._parts()):
+            changing, rest = part.state()
+            arrays |= {f"{i} {name}": array for name, array in changing.items()}
+            plain.append(rest)
+        arrays |= self.label_free.state()
+        remembered, of_eras = self.chronicle.state()
+        latest, segments = self.segmented.state()
+        arrays |= of_eras
+        arrays |= {f"segments {name}": array for name, array in latest.items()}
+        about = {
+            "profile": self.profile.digest,
+            "alpha": self.alpha,
+            "tolerance": self.tolerance,
+            "guarantee": self.guarantee,
+            "seed": self.seed,
+            "strangers": self.strangers,
+            "place": self.place,
+            "counted": self.counted,
+            "segments": segments,
+            "parts": plain,
+            "orders": {name: shuffle.state() for name, shuffle in self._shuffles.items()},
+            **remembered,
+            **beside,
+        }
+        return archive.pack(STATE_SCHEMA, about, arrays)
 
     def _parts(self) -> list[Stream | UnitStream | Labelled]:
         units = None if self.units is None else self.units.stream
@@ -389,6 +391,7 @@ class Watch:
         for i, (part, plain) in enumerate(parts):
             part.restore(archive.under(f"{i} ", arrays), plain)
         self.place = about.get("place", self.rows)
+        self.counted = about.get("counted", self.place)  # not in a state of before
         self.label_free.restore(arrays)
         for name, generator in about.get("orders", {}).items():  # none in a state of before
             self._shuffles[name].restore(generator)

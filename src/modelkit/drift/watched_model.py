@@ -8,7 +8,7 @@ from modelkit.drift.profile import PROFILE_NAME, Profile, check_profile
 from modelkit.drift.units import BATCH_UNIT
 from modelkit.errors import DriftError
 from modelkit.model import Model
-from modelkit.wrapper import check_is_model
+from modelkit.wrapper import check_is_model, has_several_versions
 
 
 def watched_profile(
@@ -32,7 +32,7 @@ def watched_profile(
 def check_watched(model: Model, budget: float) -> None:
     """Raise TypeError for what is no Model, DriftError for a Rollout and a budget below 0."""
     check_is_model(model, "a Monitor")
-    if model._for_key(None) is not model:
+    if has_several_versions(model):
         raise DriftError(
             "a Monitor compares one version with its own past, and a Rollout has several: put "
             "one into each, as by Rollout(registry, name, wrap=mk.Monitor) or "

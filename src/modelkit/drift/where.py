@@ -99,14 +99,10 @@ def _pairs(
 
 
 def _after(watch: Watch, began: int) -> int:
-    """How many of the latest rows that segments counted came after row number `began`.
-
-    Of a large call a Monitor counts a part of the rows, and numbers all of them.
-    """
+    """How many of the latest rows came after row number `began`, of those that segments count."""
     if watch.units is not None:
         return watch.chronicle.rows_before + watch.rows - began
-    taken = max(watch.place - watch.chronicle.rows_before, 1)
-    return int((watch.place - began) * min(watch.segmented.rows / taken, 1.0))
+    return watch.counted - began
 
 
 def _adjusted(pairs: Sequence[Pair]) -> list[float]:

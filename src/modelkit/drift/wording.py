@@ -16,7 +16,7 @@ from modelkit.drift.values import Alarm, FeatureDrift
 
 MOST_NAMED = 4  # features in a sentence
 USUAL = 0.5  # above it the odds say nothing
-CERTAIN = 1e-6  # below it the odds are not count_of any more
+CERTAIN = 1e-6  # below it the odds are not counted any more
 SERIOUS = ("performance", "material", "changed")  # the most serious first
 SAYS_AGAIN = {
     "changed": "is no longer like its rows since the alarm before was acknowledged",

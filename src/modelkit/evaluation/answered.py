@@ -32,13 +32,14 @@ class Answered:
         predicted: as the truth; for "retrieval" None.
         probabilities: float64 (n, C) or (n, L), or None.
         scores: what rows are ranked by, float64: (n,) for "binary" and "ranking", else (n, C) or
-            (n, L); or None.
-        classes: of a classifier, the positive one of a "binary" last.
+            (n, L); or None. Of a "binary" task high ones speak for the positive class.
+        classes: of a classifier, in the order of the model's; of several labels their names.
         weights: float64 (n,), or None for equal ones.
         clusters: numbers from 0 on (n,): rows of one cluster count as one observation; or None. For
             "ranking" they are at least the queries.
         queries: numbers from 0 on (n,), for "ranking".
         gains: ready figures of each row, by metric, float64 (n,); for "retrieval".
+        positive: the place of the positive class of a "binary" task.
     """
 
     kind: TaskKind
@@ -51,6 +52,7 @@ class Answered:
     clusters: Array | None = None
     queries: Array | None = None
     gains: dict[str, Array] | None = None
+    positive: int = 1
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -69,6 +71,11 @@ class Answered:
     def weighted(self, times: Array) -> Answered:
         """The same rows with their weights multiplied, as a bootstrap draws them."""
         return replace(self, weights=self.weight * times)
+
+    @property
+    def positives(self) -> Array:
+        """Whether each row of a "binary" task is positive, bool (n,)."""
+        return np.asarray(self.truth == self.positive)
 
     @property
     def weight(self) -> Array:

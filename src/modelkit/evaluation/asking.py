@@ -138,8 +138,11 @@ def _classes(
         predicted = probabilities.argmax(axis=1)
     else:
         raise EvaluationError(f"the model gives neither labels nor probabilities: {list(outputs)}")
-    if task.kind == "binary" and scores is not None and scores.ndim == 2:
-        scores = scores[:, -1]
+    if task.kind == "binary" and scores is not None:
+        if scores.ndim == 2:
+            scores = scores[:, task.positive]
+        elif not task.positive:  # they speak for the second class
+            scores = -scores
     return replace(task, predicted=predicted, probabilities=probabilities, scores=scores)
 
 
@@ -153,22 +156,25 @@ def _labels(
         raise EvaluationError(f"y has the shape {task.truth.shape}, and the labels {shape}")
     told = _doubles(outputs.get("probabilities"))
     if told is None:
-        told = _of_each_label(outputs, task.truth.shape[1])
+        told = _of_each_label(outputs, predicted)
     scores = _doubles(outputs.get("scores")) if told is None else told
     return replace(task, predicted=predicted, probabilities=told, scores=scores)
 
 
 def _of_each_label(
     outputs: Mapping[str, Array],
-    labels: int,
+    predicted: Array,
 ) -> Array | None:
-    """The probability of each label, (n, L), where every label has an output of its own."""
+    """The probability of each label, (n, L), where every label has an output of its own.
+
+    One of which the training rows had a single value has a single column, of 1 for that value.
+    """
     columns: list[Array] = []
-    for at in range(labels):
+    for at, label in enumerate(predicted.T):
         pair = outputs.get(f"probabilities_{at}")
-        if pair is None or pair.shape[1] != 2:
+        if pair is None or pair.shape[1] not in (1, 2):
             return None
-        columns.append(pair[:, 1])
+        columns.append(label if pair.shape[1] == 1 else pair[:, 1])
     return np.asarray(np.column_stack(columns), np.float64)
 
 

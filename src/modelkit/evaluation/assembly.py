@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -14,10 +14,16 @@ import numpy as np
 from modelkit.evaluation import leakage
 from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.calibrated import BrierParts, ReliabilityBin, brier_parts, reliability_bins
-from modelkit.evaluation.class_metrics import confidences_of
+from modelkit.evaluation.class_metrics import confidences_of, rows_held
 from modelkit.evaluation.details import confusion_of, curves_of, residual_bands
 from modelkit.evaluation.evaluation import Evaluation
-from modelkit.evaluation.figures import MetricFigure, class_figures, figure_of, figures_of
+from modelkit.evaluation.figures import (
+    MetricFigure,
+    class_figures,
+    figure_of,
+    figures_of,
+    positive_of,
+)
 from modelkit.evaluation.folds import FoldPoint, pooled
 from modelkit.evaluation.gap import JUDGED_BY, verdict_on_fit
 from modelkit.evaluation.intervals import units_of
@@ -27,6 +33,7 @@ from modelkit.evaluation.metrics import METRICS
 from modelkit.evaluation.sides import Side
 from modelkit.evaluation.slices import slice_figures
 from modelkit.evaluation.sums import Undefined
+from modelkit.evaluation.task import MOST_NAMED
 from modelkit.model import Model
 from modelkit.signature import Signature
 
@@ -100,6 +107,7 @@ def _evaluation(
         weighted=answered.weights is not None,
         data_digest="",
         figures=figures,
+        positive=positive_of(answered),
         classes=class_figures(answered, level),
         slices=slice_figures(answered, slices, level),
         confusion=confusion_of(answered, level),
@@ -136,12 +144,31 @@ def _notes(
         if answered.kind == "ranking":
             what = "queries"
         notes.append(f"{units:,} independent {what} are few: the intervals are rough")
-    if answered.classes:
-        seen = np.bincount(answered.truth, minlength=len(answered.classes))
-        absent = [repr(answered.classes[k]) for k in np.flatnonzero(seen == 0)[:5]]
-        if absent:
-            notes.append(f"no row has the class {', '.join(absent)}")
+    if answered.kind in ("binary", "multiclass", "multilabel"):
+        notes += _notes_on_classes(answered)
     return tuple(notes)
+
+
+def _notes_on_classes(answered: Answered) -> Iterator[str]:
+    """Which classes, or labels, these rows do not tell apart from the others."""
+    held = rows_held(answered)
+    several = answered.kind == "multilabel"
+    names = answered.classes or tuple(range(held.shape[1]))
+    absent = [repr(names[k]) for k in np.flatnonzero(~held.any(axis=0))]
+    full = [repr(names[k]) for k in np.flatnonzero(held.all(axis=0))]
+    if absent:
+        yield f"no row has the {'label' if several else 'class'} {listed(absent)}"
+    if full and several:
+        yield f"every row has the label {listed(full)}"
+    if several and (absent or full):
+        yield "roc_auc and average_precision are means over the other labels"
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - MOST_NAMED
+    told = ", ".join(names[:MOST_NAMED])
+    return f"{told} and {more:,} more" if more > 0 else told
 
 
 def library_versions() -> dict[str, str]:

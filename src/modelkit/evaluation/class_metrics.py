@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -128,7 +128,7 @@ def of_positive_class(part: OfMasks) -> Measure:
     """A figure of the positive class of a "binary" task."""
 
     def measure(answered: Answered) -> Measured:
-        _, masks = masks_by_class(answered)
+        masks = list(masks_by_class(answered))[answered.positive]
         return rests_on(part(*masks, answered.weight), answered, masks[0])
 
     return measure
@@ -167,8 +167,22 @@ def rows_held(answered: Answered) -> Array:
     return np.equal.outer(answered.truth, np.arange(len(answered.classes)))
 
 
+def _scored(answered: Answered) -> Sequence[int]:
+    """The places of the classes over which scores are averaged: of labels those that vary."""
+    held = rows_held(answered)[answered.weight > 0]
+    if answered.kind != "multilabel":
+        return range(held.shape[1])
+    varying: list[int] = np.flatnonzero(held.any(axis=0) & ~held.all(axis=0)).tolist()
+    if not varying:
+        raise Undefined("no label has rows that have it and rows that have not")
+    return varying
+
+
 def of_class_scores(part: OfMasks) -> Measure:
-    """Of the scores of a "binary" task; else the average over classes, each against the rest."""
+    """Of the scores of a "binary" task; else the average over classes, each against the rest.
+
+    A label that all rows have, or none has, is left out.
+    """
 
     def measure(answered: Answered) -> Measured:
         def of_class(scores: Array, held: Array) -> Measured:
@@ -176,10 +190,10 @@ def of_class_scores(part: OfMasks) -> Measure:
 
         scores = scores_told(answered)
         if scores.ndim == 1:
-            return of_class(scores, answered.truth == 1)
+            return of_class(scores, answered.positives)
         held = rows_held(answered)
         found = []
-        for k in range(scores.shape[1]):
+        for k in _scored(answered):
             try:
                 found.append(of_class(scores[:, k], held[:, k]))
             except Undefined as reason:
@@ -198,7 +212,7 @@ def confidences_of(answered: Answered) -> tuple[Array, Array]:
     """
     probabilities = probabilities_told(answered)
     if answered.kind == "binary":
-        return probabilities[:, 1], (answered.truth == 1).astype(np.float64)
+        return probabilities[:, answered.positive], answered.positives.astype(np.float64)
     likeliest = probabilities.argmax(axis=1)
     told = probabilities[np.arange(len(answered)), likeliest]
     return told, (answered.truth == likeliest).astype(np.float64)

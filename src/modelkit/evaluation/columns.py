@@ -90,10 +90,10 @@ def read_column(
 ) -> Array:
     """One value a row in any form, (n,), also as a frame of one column. Raises EvaluationError."""
     try:
-        if hasattr(values, "columns"):
+        if isinstance(values, Mapping) or hasattr(values, "columns"):
             names, columns = frames.read_frame(values)
             if len(names) != 1:
-                raise EvaluationError(f"{name} is one column, and this is a frame of {len(names)}")
+                raise EvaluationError(f"{name} is one column, and this is a table of {len(names)}")
             return frames.as_column(columns[0])
         return frames.as_column(values)
     except SignatureError as error:

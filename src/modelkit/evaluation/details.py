@@ -95,7 +95,7 @@ class ResidualBand:
 
 def confusion_of(answered: Answered, level: float) -> Confusion | None:
     """The confusions of a classifier of at most 50 classes; else None."""
-    few = 0 < len(answered.classes) <= MOST_CLASSES
+    few = 0 < len(answered.classes) <= MOST_CLASSES and answered.kind != "multilabel"
     if not few or answered.predicted is None:
         return None
     with importing("scikit-learn", "a confusion matrix", "evaluate"):
@@ -134,7 +134,8 @@ def curves_of(answered: Answered) -> tuple[ScoreCurve, ...]:
     if np.isnan(scores).any():
         return ()
     if answered.kind == "binary":
-        return _both_curves(scores, answered.truth == 1, answered, str(answered.classes[1]))
+        label = str(answered.classes[answered.positive])
+        return _both_curves(scores, answered.positives, answered, label)
     found: list[ScoreCurve] = []
     held = rows_held(answered)
     labels = answered.classes or range(scores.shape[1])

@@ -27,6 +27,7 @@ from modelkit.evaluation.sides import (
 from modelkit.evaluation.task import task_kind
 from modelkit.model import Model
 from modelkit.package.load import load
+from modelkit.wrapper import has_several_versions
 
 
 def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
@@ -44,6 +45,7 @@ def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
     roles: tuple[str | None, str | None] = (None, None),
     cv: Any = None,
     kind: TaskKind | None = None,
+    positive: Any = None,
     level: float = LEVEL_95,
     seed: int = 0,
     progress: bool = False,
@@ -55,7 +57,8 @@ def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
             which is cloned.
         X: n rows, as `Model.run` takes them; texts for an encoder.
         y: their truth, (n,): classes, values, how relevant each row is to its query, or true groups
-            of a clustering; (n, L) of 0 and 1 for several labels. For an encoder with a `corpus`
+            of a clustering; (n, L) of 0 and 1 for several labels, whose names are those of a frame's
+            columns. For an encoder with a `corpus`
             the place, or places, of what is relevant to each query; without one a label for each
             text: what has the same label is relevant.
         train: (X, y) that the model was trained on, or (X, y, weights) where there are weights: for
@@ -72,6 +75,8 @@ def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
         roles: the roles of an encoder for queries and for the corpus.
         cv: the number of folds, or a splitter: evaluate the training procedure, not one model.
         kind: of task, where the model's outputs do not tell.
+        positive: of two classes, the one that precision, recall, F1, the areas and the pictures are
+            of; by default the second of the model's, and of an outlier detector the outliers, -1.
         level: of the intervals.
         seed: of the folds.
         progress: show a bar, for long work.
@@ -79,15 +84,17 @@ def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
     A column of X that is only named here, and that the model does not take, is not shown to it.
 
     Raises:
-        EvaluationError: if truth, weights or columns do not fit the rows, or nothing tells the kind
-            of task.
+        EvaluationError: if truth, weights or columns do not fit the rows, nothing tells the kind of
+            task, or the model is a Rollout, of several versions.
         SignatureError: if the rows do not fit the model.
         TypeError: for an estimator without `cv`, and for a Model with it.
         MissingExtraError: if scipy or scikit-learn is missing.
     """
     if not isinstance(level, Real) or not 0 < level < 1:
         raise EvaluationError(f"the level of an interval is between 0 and 1, not {level!r}")
-    rows = LabelledRows(X, y, sample_weight, slices, clusters, queries, times, corpus, roles)
+    rows = LabelledRows(
+        X, y, sample_weight, slices, clusters, queries, times, corpus, roles, positive=positive
+    )
     if times is not None and cv is None:
         column_named(X, times, "times")  # also where there is no train to compare with
     if cv is not None:
@@ -99,6 +106,11 @@ def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
             raise TypeError(
                 f"evaluate takes a Model or the path of a package; a {type(model).__name__} is "
                 "evaluated by cross-validation: pass cv=5, or save it"
+            )
+        if has_several_versions(model):
+            raise EvaluationError(
+                "an Evaluation is of one version, and a Rollout has several: pass the Model of one, as "
+                "registry.load(name, version) gives it, or the path of its package"
             )
         told = kind or task_kind(model.signature, model.manifest, queries=queries is not None)
         return _of_model(model, rows, told, train, level=level, progress=progress)
@@ -153,6 +165,7 @@ def _of_procedure(  # noqa: PLR0913 - what evaluate has read
         cv=cv,
         sample_weight=rows.sample_weight,
         clusters=rows.clusters,
+        positive=rows.positive,
         seed=seed,
         progress=progress,
     )

@@ -50,6 +50,8 @@ class Evaluation:
         data_digest: of the rows and their truth; two Evaluations with the same one are of the same
             rows.
         figures: every metric of the task.
+        positive: the class as text of which a binary task has its precision, recall, F1, areas,
+            calibration and pictures; empty for other tasks.
         classes: the figures of each class or label.
         slices: the figures of some of the rows.
         confusion: of a classifier of at most 50 classes; else None.
@@ -76,6 +78,7 @@ class Evaluation:
     weighted: bool
     data_digest: str
     figures: tuple[MetricFigure, ...]
+    positive: str = ""
     classes: tuple[ClassFigures, ...] = ()
     slices: tuple[SliceFigures, ...] = ()
     confusion: Confusion | None = None
@@ -210,7 +213,7 @@ class Evaluation:
             others = [curve for curve in self.curves if curve.name == "precision_recall"]
             yield page.curves_part("ROC", roc, self["roc_auc"])
             yield page.curves_part("Precision and recall", others, self["average_precision"])
-        yield page.reliability_part(self.reliability, self.brier_parts)
+        yield page.reliability_part(self.reliability, self.brier_parts, self.positive)
         yield page.residuals_part(self.residuals)
         yield page.learning_part(self.learning)
 
@@ -232,7 +235,7 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         facts = [("rows", self._what())]
-        facts += [(figure.name, figure_text(figure)) for figure in self.figures]
+        facts += [(figure.title, figure_text(figure)) for figure in self.figures]
         if self.fit:
             facts.append(("fit", self.fit))
         facts += [("leak?", str(check)) for check in self.leaks if check.found]

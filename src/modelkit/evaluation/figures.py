@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import final
 
@@ -26,6 +26,15 @@ from modelkit.evaluation.metrics import METRICS, TaskMetric, share_metric
 from modelkit.evaluation.ranks import area_of
 from modelkit.evaluation.sums import Undefined
 
+# The figures of a "binary" task that are of its positive class.
+OF_POSITIVE = (
+    "precision",
+    "recall",
+    "f1",
+    "roc_auc",
+    "average_precision",
+    "calibration_intercept",
+)
 NO_ERROR = "no row has an error, so nothing tells how large errors are"
 NO_INTERVAL = "fewer than two independent rows, or one row of a kind, tell no interval"
 
@@ -42,6 +51,7 @@ class MetricFigure:
         high: the upper end.
         higher_is_better: None where the best is in between.
         why: why there is no value, or no interval; empty where there are both.
+        of: the class as text of which it is the precision, recall, F1 or an area; else empty.
     """
 
     name: str
@@ -50,11 +60,17 @@ class MetricFigure:
     high: float | None
     higher_is_better: bool | None
     why: str = ""
+    of: str = ""
+
+    @property
+    def title(self) -> str:
+        """Its name, with its class, such as "recall of late"."""
+        return f"{self.name} of {self.of}" if self.of else self.name
 
     def __str__(self) -> str:
         if self.value is None:
-            return f"{self.name} undefined: {self.why}"
-        return f"{self.name} {figure_text(self)}"
+            return f"{self.title} undefined: {self.why}"
+        return f"{self.title} {figure_text(self)}"
 
 
 @final
@@ -63,7 +79,7 @@ class ClassFigures:
     """The figures of one class, or of one label.
 
     Attributes:
-        label: the class as text; of several labels their number, from 0.
+        label: the class as text; of several labels their name, or number, from 0.
         rows: how many rows have it.
         figures: precision, recall, F1, and the area under its ROC curve against the rest.
     """
@@ -71,6 +87,16 @@ class ClassFigures:
     label: str
     rows: int
     figures: tuple[MetricFigure, ...]
+
+
+def positive_of(answered: Answered) -> str:
+    """The positive class of a "binary" task as text; else empty."""
+    return str(answered.classes[answered.positive]) if answered.kind == "binary" else ""
+
+
+def class_of(name: str, answered: Answered) -> str:
+    """The class as text that a metric is of; empty for a metric that is of none."""
+    return positive_of(answered) if name in OF_POSITIVE else ""
 
 
 def figure_text(figure: MetricFigure) -> str:
@@ -100,15 +126,16 @@ def figure_of(
 ) -> MetricFigure:
     """One metric of these rows, with an interval at this level."""
     higher = metric.higher_is_better
+    of = class_of(metric.name, answered)
     try:
         found = metric.measure(answered)
     except Undefined as reason:
-        return MetricFigure(metric.name, None, None, None, higher, str(reason))
+        return MetricFigure(metric.name, None, None, None, higher, str(reason), of)
     interval = metric.interval(found, answered, level)
     if interval is None or not all(map(isfinite, interval)):
         why = NO_ERROR if metric.domain == "size" and not found.value else NO_INTERVAL
-        return MetricFigure(metric.name, found.value, None, None, higher, why)
-    return MetricFigure(metric.name, found.value, *interval, higher)
+        return MetricFigure(metric.name, found.value, None, None, higher, why, of)
+    return MetricFigure(metric.name, found.value, *interval, higher, of=of)
 
 
 def class_figures(
@@ -127,7 +154,8 @@ def class_figures(
             _f1_figure(held, told, answered, level),
             _area_figure(k, held, answered, level),
         )
-        found.append(ClassFigures(label, int(np.count_nonzero(held)), figures))
+        named = tuple(replace(figure, of=label) for figure in figures)
+        found.append(ClassFigures(label, int(np.count_nonzero(held)), named))
     return tuple(found)
 
 
@@ -172,7 +200,7 @@ def _area_figure(
     scores = answered.scores
     if scores is not None and scores.ndim == 2:
         scores = scores[:, k]
-    elif scores is not None and k == 0:
+    elif scores is not None and k != answered.positive:
         scores = -scores
 
     def measure(rows: Answered) -> Measured:

@@ -55,6 +55,7 @@ def cross_validate(  # noqa: PLR0913 - what a training procedure is evaluated wi
     cv: Any,
     sample_weight: Any,
     clusters: Any,
+    positive: Any,
     seed: int,
     progress: bool,
 ) -> list[FoldPoint]:
@@ -68,6 +69,7 @@ def cross_validate(  # noqa: PLR0913 - what a training procedure is evaluated wi
             a splitter of scikit-learn's, or a list of pairs of training and test places.
         sample_weight: (n,), or None; they enter the metrics, and not the fitting.
         clusters: (n,), or None.
+        positive: the positive one of two classes; None for the second.
         seed: of the shuffling.
         progress: whether to show a bar.
 
@@ -82,7 +84,9 @@ def cross_validate(  # noqa: PLR0913 - what a training procedure is evaluated wi
     truth = np.asarray(labels if hasattr(labels, "dtype") else list(y))
     kind = _kind(estimator, truth)
     classes = tuple(np.unique(truth).tolist()) if kind in ("binary", "multiclass") else None
-    task = read_task(kind, classes, y, sample_weight=sample_weight, clusters=clusters)
+    task = read_task(
+        kind, classes, y, sample_weight=sample_weight, clusters=clusters, positive=positive
+    )
     fits = list(_fits(task, cv, seed))
     turns = counted_off(len(fits), "cross-validation", "fit") if progress else range(len(fits))
     return [_fitted(estimator, X, truth, task, fits[turn]) for turn in turns]
@@ -211,7 +215,7 @@ def _probabilities(
     if isinstance(told, list):
         return {f"probabilities_{at}": np.asarray(pair) for at, pair in enumerate(told)}
     own = np.asarray(told)
-    if not task.classes:
+    if task.kind == "multilabel":
         return {"probabilities": own}
     whole = np.zeros((len(own), len(task.classes)))
     places = [task.classes.index(name) for name in model.classes_.tolist()]

@@ -10,7 +10,7 @@ from typing import final
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.evaluation.figures import MetricFigure
+from modelkit.evaluation.figures import MetricFigure, class_of
 from modelkit.evaluation.folds import FoldPoint
 from modelkit.evaluation.gap import JUDGED_BY, TrainingGap
 from modelkit.evaluation.intervals import (
@@ -127,17 +127,18 @@ def fold_figures(
     found = []
     for metric in METRICS[whole[0].tested.kind].values():
         higher = metric.higher_is_better
+        of = class_of(metric.name, whole[0].tested)
         try:
             values = measured_by_fold(whole, metric)
         except Undefined as reason:
-            found.append(MetricFigure(metric.name, None, None, None, higher, str(reason)))
+            found.append(MetricFigure(metric.name, None, None, None, higher, str(reason), of))
             continue
         mean = float(values.mean())
         interval = _interval(metric, values, corrected_error(values, *_sizes(whole)), level)
         if interval is None or not all(map(isfinite, interval)):
-            found.append(MetricFigure(metric.name, mean, None, None, higher, NO_SPREAD))
+            found.append(MetricFigure(metric.name, mean, None, None, higher, NO_SPREAD, of))
             continue
-        found.append(MetricFigure(metric.name, mean, *interval, higher))
+        found.append(MetricFigure(metric.name, mean, *interval, higher, of=of))
     return tuple(found)
 
 

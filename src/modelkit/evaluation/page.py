@@ -81,7 +81,7 @@ def figures_part(
         drawn = ""
         if metric is not None and metric.domain == "share":
             drawn = charts.interval_bar(figure, 0.0, 1.0)
-        rows.append(_figure_row(figure.name, figure, drawn))
+        rows.append(_figure_row(figure.title, figure, drawn))
     return f"<h2>Figures</h2>{_rows_table(('', '', '', ''), rows)}"
 
 
@@ -120,11 +120,13 @@ def pictures_part(pictures: Iterable[str]) -> str:
 def reliability_part(
     bins: Sequence[ReliabilityBin],
     parts: BrierParts | None,
+    positive: str,
 ) -> str:
-    """Whether probabilities come true."""
+    """Whether probabilities come true: of two classes those of the positive one."""
     if not bins:
         return ""
-    words = "bins of about equal numbers of rows, with Wilson's intervals"
+    words = f"the probability of {positive}, in " if positive else ""
+    words += "bins of about equal numbers of rows, with Wilson's intervals"
     if parts is not None:
         words += f"; Brier: reliability {parts.reliability:.3g}"
         words += f", resolution {parts.resolution:.3g}, uncertainty {parts.uncertainty:.3g}"
@@ -164,10 +166,8 @@ def curves_part(
     if not curves:
         return ""
     shown = curves[:5]
-    words = f"{area.name} {figure_text(area)}"
-    if len(curves) == 1:
-        words = f"{words}, of {curves[0].label}"
-    else:
+    words = f"{area.title} {figure_text(area)}"
+    if len(curves) > 1:
         styles = ("blue", "orange", "blue dashes", "orange dashes", "grey")
         labels = [f"{curve.label} {style}" for curve, style in zip(shown, styles, strict=False)]
         words = f"{words}, mean of the classes; {', '.join(labels)}"
@@ -231,10 +231,10 @@ def slices_part(
     more = len(slices) - len(figures)
     rest = f"<p>and {more:,} more slices</p>" if more > 0 else ""
     words = (
-        f"{whole.name}, with its interval; the rule is that of all rows. Of many slices some differ "
+        f"{whole.title}, with its interval; the rule is that of all rows. Of many slices some differ "
         "by chance."
     )
-    table = _rows_table(("column", "value", "rows", whole.name, ""), rows)
+    table = _rows_table(("column", "value", "rows", whole.title, ""), rows)
     return f'<h2>Slices</h2><p class="soft">{html.escape(words)}</p>{table}{rest}'
 
 

@@ -22,7 +22,7 @@ from modelkit.evaluation.columns import (
 )
 from modelkit.evaluation.digests import digest_of
 from modelkit.evaluation.retrieval import of_one_label, relevant_of, search_gains
-from modelkit.evaluation.task import read_groups, read_task, read_weights
+from modelkit.evaluation.task import positive_place, read_groups, read_task, read_weights
 from modelkit.model import Model
 from modelkit.recipe import TEXT
 from modelkit.signature import Feeds
@@ -42,6 +42,7 @@ class LabelledRows:
     corpus: Any = None
     roles: tuple[str | None, str | None] = (None, None)
     also: tuple[str, ...] = ()
+    positive: Any = None
 
     def __post_init__(self) -> None:
         if isinstance(self.slices, str):  # one name is one column, as for clusters and queries
@@ -95,6 +96,7 @@ def answered_side(
         sample_weight=rows.sample_weight,
         clusters=grouping_values(rows.X, rows.clusters, "clusters"),
         queries=grouping_values(rows.X, rows.queries, "queries"),
+        positive=rows.positive,
     )
     feeds = signature.coerce(without_columns(rows.X, rows.named, signature))
     outputs = answers_of(model, feeds, progress=progress)
@@ -107,6 +109,7 @@ def searched_side(
     rows: LabelledRows,
 ) -> Side:
     """Queries and what an encoder finds for them. Raises EvaluationError and SignatureError."""
+    positive_place("retrieval", None, rows.positive)
     vectors = _vectors(model, rows.X, rows.roles[0])
     n = len(vectors)
     if len(rows.y) != n:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import numpy as np
@@ -23,6 +24,7 @@ CLUSTERERS = (
     "BayesianGaussianMixture",
 )
 NUMBERS = (bool, int, float, np.number, np.bool_)
+LABELS = (str, *NUMBERS)
 MOST_NAMED = 5  # of labels that a message shows
 
 
@@ -72,7 +74,7 @@ def _width(
     return spec.shape[1] if len(spec.shape) == 2 else 1
 
 
-def read_task(
+def read_task(  # noqa: PLR0913 - what rows may come with, all but three by keyword
     kind: TaskKind,
     classes: tuple[Any, ...] | None,
     y: Any,
@@ -80,6 +82,7 @@ def read_task(
     sample_weight: Any = None,
     clusters: Any = None,
     queries: Any = None,
+    positive: Any = None,
 ) -> Answered:
     """Rows with their truth, before a model has answered them.
 
@@ -87,9 +90,11 @@ def read_task(
         kind: of task.
         classes: of a classifier; None for an outlier detector, whose classes are -1 and 1.
         y: the truth of n rows: labels, values, (n, L) of 0 and 1, or how relevant each row is.
+            Of several labels the columns of a frame, or of a dict, have names.
         sample_weight: the weight of each row, (n,), at least 0.
         clusters: what rows belong together, (n,), of any kind of value.
         queries: the query of each row, (n,), of any kind of value; for "ranking".
+        positive: see `positive_place`.
 
     Raises:
         EvaluationError: if these do not fit the task or each other, or a value is missing.
@@ -98,6 +103,10 @@ def read_task(
     known: tuple[Any, ...] = ()
     if kind in ("binary", "multiclass"):
         known = OUTLIERS if classes is None else classes
+    place = positive_place(kind, classes, positive)
+    if kind in ("multilabel", "regression"):
+        names, y = read_labels(y)
+        known = names if kind == "multilabel" else ()
     truth = truth_of(kind, known, y)
     n = len(truth)
     if not n:
@@ -112,6 +121,7 @@ def read_task(
         kind,
         truth,
         classes=known,
+        positive=place,
         weights=read_weights(sample_weight, n, asked),
         clusters=asked if together is None else together,
         queries=asked,
@@ -131,6 +141,45 @@ def check_kind(
         raise EvaluationError(
             f"kind='binary' is for two classes, and this model has {len(classes)}"
         )
+
+
+def positive_place(
+    kind: TaskKind,
+    classes: tuple[Any, ...] | None,
+    positive: Any,
+) -> int:
+    """The place of the positive class of a "binary" task.
+
+    Args:
+        kind: of task.
+        classes: of a classifier; None for an outlier detector.
+        positive: one of them; None for the second, and for the outliers of a detector.
+
+    Raises:
+        EvaluationError: for another value, and for a value at another kind of task.
+    """
+    known = OUTLIERS if classes is None else classes
+    if positive is None:
+        return 0 if classes is None else 1
+    if kind != "binary":
+        raise EvaluationError(
+            f"positive={positive!r:.80} is for a task of two classes, and this one is {kind}: leave it "
+            "out, and read Evaluation.classes, which has the figures of each"
+        )
+    if not isinstance(positive, LABELS) or positive not in known:
+        raise EvaluationError(
+            f"positive={positive!r:.80} is no class of this model: pass one of {known!r:.200}"
+        )
+    return known.index(positive)
+
+
+def read_labels(y: Any) -> tuple[tuple[str, ...], Any]:
+    """The names of several labels, none where they have no names, and their columns side by side."""
+    if not isinstance(y, Mapping) and not hasattr(y, "columns"):
+        return (), y
+    names, columns = frames.read_frame(y)
+    named = dict(zip(map(str, names), columns, strict=True))
+    return tuple(named), np.column_stack([_column(*each) for each in named.items()])
 
 
 def truth_of(

@@ -11,8 +11,9 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.explain.links import OutputLink
 from modelkit.explain.method import ExplainRequest, NoFitError
-from modelkit.explain.subject import CONTRIBUTIONS, LATER, Subject
+from modelkit.explain.subject import CONTRIBUTIONS, Subject
 from modelkit.explain.sums import Sum, SumMethod
+from modelkit.explain.time_limit import current_call
 from modelkit.signature import Feeds
 from modelkit.spec import TensorSpec
 
@@ -86,6 +87,6 @@ def _with_link(
 
 def _contributions(subject: Subject, feeds: Feeds) -> Array:
     """The contributions (n, players, k) that the model gives for rows."""
-    got = subject.model._run(feeds, (CONTRIBUTIONS,), LATER)[CONTRIBUTIONS]
+    got = subject.model._run(feeds, (CONTRIBUTIONS,), current_call())[CONTRIBUTIONS]
     by_player = got.reshape(len(got), len(subject.players), -1)
     return by_player.astype(np.float64)

@@ -17,9 +17,10 @@ from modelkit.explain.graph import cut, whole_proto
 from modelkit.explain.method import ExplainRequest, NoFitError
 from modelkit.explain.pairs import TooDeepError
 from modelkit.explain.structure import NoStructureError, Player, Structure, read_structure
-from modelkit.explain.subject import LATER, ROWS_AT_ONCE, Subject
+from modelkit.explain.subject import ROWS_AT_ONCE, Subject
 from modelkit.explain.sums import RunParts, Sum, SumMethod
 from modelkit.explain.table import LeafTable
+from modelkit.explain.time_limit import current_call
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.signature import Feeds, Signature
 from modelkit.spec import TensorSpec
@@ -170,7 +171,7 @@ def _encoder(
     part = _cut_model(subject, found, dtype)
 
     def encode(feeds: Feeds) -> Array:
-        got = part._run(feeds, (found.tensor,), LATER)[found.tensor]
+        got = part._run(feeds, (found.tensor,), current_call())[found.tensor]
         count = len(next(iter(feeds.values())))
         return got.reshape(count, -1).astype(dtype, copy=False)
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, final
 
 import numpy as np
 
 from modelkit.bar import counted_off
+from modelkit.call import make_call
 from modelkit.errors import ExplainError, SignatureError
 from modelkit.explain.choose import METHODS, choose_method
 from modelkit.explain.explanation import Explanation, kind_in_words
 from modelkit.explain.lime_text import NO_TEXT
 from modelkit.explain.method import Attribution, ExplainRequest
-from modelkit.explain.subject import is_text, make_subject
+from modelkit.explain.subject import Subject, is_text, make_subject
+from modelkit.explain.time_limit import current_call, explaining
 from modelkit.golden import BACKGROUND
 from modelkit.model import Model
 from modelkit.signature import Feeds
@@ -67,12 +69,15 @@ class Explainer:
             the number of rows it draws: by default 5,000.
         seed: of sampling. The same row, seed, background and package give the same values from any
             thread.
+        positive: of two classes, the one that a margin is explained of, and that comes last among
+            probabilities, so that plots show it unless another output is named; by default the
+            second.
         key: of a Rollout: explain the Model that answers calls with this key now, or by default the
             champion. An Explainer stays with that Model, whatever the Rollout decides later.
 
     Raises:
         ExplainError: if there is no background, the model's inputs or outputs cannot be explained,
-            or it has several outputs and none is named.
+            it has several outputs and none is named, or `positive` is no class of two.
         SignatureError: if the background does not fit the model.
         TypeError: for what is no Model.
     """
@@ -86,6 +91,7 @@ class Explainer:
         output: str = "auto",
         budget: int | None = None,
         seed: int | None = None,
+        positive: Any = None,
         key: str | None = None,
     ) -> None:
         check_is_model(model, "an Explainer")
@@ -102,6 +108,7 @@ class Explainer:
         served = self._subject.space
         if space in ("probability", "value") and space != served:
             raise ExplainError(f"this model serves a {served}, not a {space}")
+        self._positive = None if positive is None else _place_of_class(self._subject, positive)
         self._seed = 0 if seed is None else int(seed)
         self._background_id = self._subject.background_id()
         request = ExplainRequest(
@@ -129,16 +136,24 @@ class Explainer:
             self._reasons,
         )
 
+    @property
+    def numbers_per_row(self) -> int:
+        """How many values an explanation has for each row: one a column and output."""
+        return len(self._subject.players) * len(self._method.output_names)
+
     def explain(
         self,
         X: Any,
         *,
+        deadline: float | None = None,
         progress: bool = False,
     ) -> Explanation:
         """Explain each row of a batch.
 
         Args:
             X: n rows, in any form the model takes.
+            deadline: seconds from now by when it has to be there. It is looked at between rows, and
+                between runs of the model.
             progress: show a bar, for many rows and a slow model.
 
         Raises:
@@ -146,8 +161,20 @@ class Explainer:
             ExplainError: if the model answers a row with a number that is not finite, or refuses
                 one that the method makes of it.
             AdditivityError: if exact values do not add up to what the model served.
+            DeadlineExceeded: if the deadline passed.
         """
         feeds = self._subject.signature.coerce(X)
+        with explaining(make_call(deadline, -1, None)):
+            found = self._found(feeds, progress=progress)
+        return self._explanation(feeds, found)
+
+    def _found(
+        self,
+        feeds: Feeds,
+        *,
+        progress: bool,
+    ) -> Attribution:
+        """What the method finds."""
         served = self._subject.ask(feeds)
         finite = np.isfinite(served).all(axis=1)
         if not finite.all():
@@ -159,14 +186,13 @@ class Explainer:
         n = len(served)
         rows = counted_off(n, "explain", "row") if progress else range(n)
         try:
-            found = self._method.explain(feeds, served, rows)
+            return self._method.explain(feeds, served, _while_time(rows))
         except SignatureError as error:
             raise ExplainError(
                 f"{self._method.kind} asks the model about mixtures of these rows and others, and it "
                 "refuses some of them; choose an exact method, or background rows that are more "
                 f"alike. {error}"
             ) from error
-        return self._explanation(feeds, found)
 
     def _explanation(
         self,
@@ -177,7 +203,7 @@ class Explainer:
         subject = self._subject
         manifest = subject.model.manifest
         names = tuple(player.name for player in subject.players)
-        return Explanation(
+        explanation = Explanation(
             values=found.values,
             base_values=found.base,
             data=subject.table(feeds) if found.data is None else found.data,
@@ -197,6 +223,53 @@ class Explainer:
             warnings=found.warnings,
             version=None if manifest is None else manifest.version,
         )
+        if self._positive is None:
+            return explanation
+        classes = subject.signature.classes or ()
+        return _of_class(explanation, self._positive, str(classes[self._positive]))
+
+
+def _of_class(found: Explanation, place: int, name: str) -> Explanation:
+    """The explanation of one of two classes: with its probability last, or with its margin."""
+    single = len(found.output_names) == 1
+    if place == 1:
+        return replace(found, output_names=(name,)) if single else found
+    fidelity = found.fidelity
+    if fidelity is not None:
+        both = {key: [row[::-1] for row in fidelity[key]] for key in ("r2", "local_error")}
+        fidelity = fidelity | both
+    return replace(
+        found,
+        values=0.0 - found.values if single else found.values[:, :, ::-1],
+        base_values=0.0 - found.base_values if single else found.base_values[:, ::-1],
+        output_names=(name,) if single else found.output_names[::-1],
+        additivity_gap=found.additivity_gap[:, ::-1],
+        std_error=None if found.std_error is None else found.std_error[:, :, ::-1],
+        fidelity=fidelity,
+    )
+
+
+def _place_of_class(subject: Subject, positive: Any) -> int:
+    """The place of a class among two. Raises ExplainError where the output is not of two classes."""
+    classes = subject.signature.classes or ()
+    of_classes = subject.served == "scores" or subject.names == tuple(map(str, classes))
+    if len(classes) != 2 or not of_classes:
+        raise ExplainError(
+            f"positive= is for what a model of two classes gives, and what is explained here is "
+            f"{list(subject.names)!r:.200}: leave it out, and name an output where you draw"
+        )
+    if not isinstance(positive, str | int | float | np.generic) or positive not in classes:
+        raise ExplainError(
+            f"positive={positive!r:.80} is no class of this model: pass one of {classes!r:.200}"
+        )
+    return classes.index(positive)
+
+
+def _while_time(rows: Iterable[int]) -> Iterator[int]:
+    """The numbers of rows, while there is time. Raises DeadlineExceeded."""
+    for row in rows:
+        current_call()
+        yield row
 
 
 def _check_known(

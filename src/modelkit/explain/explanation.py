@@ -83,8 +83,15 @@ class Explanation:
         count = len(self.output_names)
         if isinstance(output, str):
             if output not in self.output_names:
+                other = ""
+                if count == 1 and self.output_space == "margin":
+                    other = (
+                        "; a margin of two classes is explained of one of them, and of the other "
+                        "every value has the other sign: make the explanation with "
+                        "mk.Explainer(model, positive=...)"
+                    )
                 raise ExplainError(
-                    f"there is no output {output!r}; there are {list(self.output_names)}"
+                    f"there is no output {output!r}; there are {list(self.output_names)}{other}"
                 )
             return self.output_names.index(output)
         if not -count <= output < count:
@@ -159,12 +166,9 @@ class Explanation:
         if self.version is None:  # as in records from before there was one, which stay as they are
             del plain["version"]
         plain["schema"] = EXPLANATION_SCHEMA
-        return json.dumps(
-            plain,
-            allow_nan=False,
-            ensure_ascii=False,
-            sort_keys=True,
-        )
+        encoder = json.JSONEncoder(allow_nan=False, ensure_ascii=False, sort_keys=True)
+        # In parts: at once, a million numbers would keep every other thread waiting for half a second.
+        return "".join(encoder.iterencode(plain))
 
     @staticmethod
     def from_json(text: str) -> Explanation:

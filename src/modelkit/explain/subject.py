@@ -12,13 +12,13 @@ from modelkit import golden
 from modelkit.cast import MISSING, Array
 from modelkit.errors import ExplainError, PackageError
 from modelkit.explain.structure import Player, players_of
+from modelkit.explain.time_limit import current_call
 from modelkit.golden import BACKGROUND
-from modelkit.model import Call, Model
+from modelkit.model import Model
 from modelkit.signature import Feeds, Signature, coerce_as
 from modelkit.spec import numpy_dtype
 
 CONTRIBUTIONS = "contributions"  # an output of this name explains the others
-LATER = Call(priority=-1)  # explanations wait for predictions
 ROWS_AT_ONCE = 4096  # in one call of the model, so that a prediction waits for no more
 
 
@@ -172,8 +172,8 @@ def ask_model(
     served: str,
     feeds: Feeds,
 ) -> Array:
-    """One output of a model as (n, k) doubles."""
-    got = model._run(feeds, (served,), LATER)[served]
+    """One output of a model as (n, k) doubles. Raises DeadlineExceeded if there is no time for it."""
+    got = model._run(feeds, (served,), current_call())[served]
     width = int(np.prod(got.shape[1:]))
     matrix = got.reshape(len(got), width)
     return matrix.astype(np.float64)

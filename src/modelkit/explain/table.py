@@ -38,6 +38,7 @@ from modelkit.explain.patterns import (
     Tests,
     patterns,
 )
+from modelkit.explain.time_limit import current_call
 
 # Players from which tables are of single precision, which graphs compute in as well.
 SINGLE_PRECISION = 7
@@ -117,11 +118,15 @@ class LeafTable:
             pairs -= table.pairs
 
     def explain(self, rows: Array) -> Array:
-        """Shapley values (n, players, outputs) of rows as the ensemble reads them."""
+        """Shapley values (n, players, outputs) of rows as the ensemble reads them.
+
+        Raises DeadlineExceeded where the explanation under way has no more time.
+        """
         out = np.zeros((len(rows), self._players, self._outputs))
         widest = max((group.row_bytes for group in self._groups), default=1)
         step = max(1, BLOCK_BYTES // max(widest, 1))
         for start in range(0, len(rows), step):
+            current_call()
             some = slice(start, start + step)
             bits = self._tests.run(rows[some]).astype(np.int16)
             for group in self._groups:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -62,13 +62,13 @@ def asked_rows(
         "clusters": grouping_values(rows.X, rows.clusters, "clusters"),
         "queries": grouping_values(rows.X, rows.queries, "queries"),
     }
-    task = read_task(kind, signature.classes, rows.y, **groups)
+    task = read_task(kind, signature.classes, rows.y, **groups, positive=rows.positive)
     slices = {
         name: slice_texts(name, values, len(task))
         for name, values in slice_columns(rows.X, rows.slices).items()
     }
-    ours = _feeds(candidate, rows)
-    theirs = _feeds(champion, rows)
+    ours = feeds_of(candidate, rows)
+    theirs = feeds_of(champion, rows)
     if signature.count(theirs) != len(task):
         raise EvaluationError(f"y has {len(task):,} rows, and X {signature.count(theirs):,}")
     beside = {name: texts_of(name, values) for name, values in groups.items() if values is not None}
@@ -76,7 +76,7 @@ def asked_rows(
     held = hold_out_of(theirs, signature, task.truth, beside)
     return AskedRows(
         _renumbered(task.at(held.order)),
-        _written(task, signature.classes)[held.order],
+        _written(task)[held.order],
         candidate.signature.take(ours, held.order),
         signature.take(theirs, held.order),
         {name: values[held.order] for name, values in slices.items()},
@@ -84,7 +84,7 @@ def asked_rows(
     )
 
 
-def _feeds(
+def feeds_of(
     model: Model,
     rows: LabelledRows,
 ) -> Feeds:
@@ -104,12 +104,9 @@ def _renumbered(task: Answered) -> Answered:
     return replace(task, clusters=clusters, queries=queries)
 
 
-def _written(
-    task: Answered,
-    classes: tuple[Any, ...] | None,
-) -> Array:
+def _written(task: Answered) -> Array:
     """The truth as the model writes its answers, (n,) or (n, L)."""
-    if task.classes and classes is not None:
+    if task.kind in ("binary", "multiclass"):
         return np.asarray(task.classes)[task.truth]
     truth = task.truth
     return truth[:, 0] if truth.ndim == 2 and truth.shape[1] == 1 else truth

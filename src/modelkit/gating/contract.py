@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from modelkit.compatible import incompatibilities
-from modelkit.errors import BatchError, IntegrityError, PackageError
+import numpy as np
+
+from modelkit.cast import Array, is_missing
+from modelkit.compatible import breaches, some_of
+from modelkit.drift.cells import GONE
+from modelkit.drift.profile import PROFILE_NAME, Profile
+from modelkit.errors import BatchError, IntegrityError, PackageError, SignatureError
 from modelkit.gating.check import Check
-from modelkit.golden import GOLDEN
+from modelkit.golden import BACKGROUND, GOLDEN, decode_rows
 from modelkit.manifest import Manifest, Parity
 from modelkit.model import Model
 from modelkit.signature import Signature
@@ -31,8 +36,11 @@ def signature_check(
     champion: Signature,
     candidate: Signature,
 ) -> Check:
-    """Whether the candidate takes every row that the champion takes, and gives the same outputs."""
-    problems = incompatibilities(champion, candidate)
+    """Whether the candidate takes every row that the champion takes, and gives the same outputs.
+
+    Missing values are judged by `gaps_check`, since rows may have none.
+    """
+    problems = breaches(champion, candidate)
     return Check(
         "signature",
         "Does it take every row that the champion takes, and give the same outputs?",
@@ -40,6 +48,65 @@ def signature_check(
         part="contract",
         text="; ".join(problems) or "it does",
     )
+
+
+def gaps_check(
+    asked: Check,
+    gaps: tuple[str, ...],
+    seen: set[str],
+    refused: SignatureError | None,
+) -> Check:
+    """What becomes of the check of the signature where the candidate takes no missing values.
+
+    Args:
+        asked: that check, which found nothing else.
+        gaps: the columns in which only the champion takes them.
+        seen: those of which the package of the champion says that rows had them.
+        refused: what the candidate says to these rows, if it refuses some.
+    """
+    text = f"it takes no missing values in {some_of(gaps)}, where the champion does"
+    if refused is not None:
+        return replace(
+            asked, outcome="fail", text=f"{text}, and refuses some of these rows: {refused}"
+        )
+    known = [name for name in gaps if name in seen]
+    if known:
+        more = (
+            f"the Profile or the background of the champion has rows with gaps in {some_of(known)}"
+        )
+        return replace(asked, outcome="fail", text=f"{text}, and {more}")
+    return replace(
+        asked,
+        outcome="unclear",
+        required=False,
+        text=f"{text}. None of these rows has one, so the two are compared; in service the candidate "
+        "refuses a row that has, and a Rollout does not put it in place of this champion unless that "
+        "was saved with nullable=False, or with the names of the columns that may be missing",
+    )
+
+
+def gaps_of(model: Model) -> set[str]:
+    """The columns with missing values among the rows that a package tells of.
+
+    They are those of its Profile, unless noise was added to the counts, and of its background.
+    """
+    found = set()
+    data = model.attachments.get(PROFILE_NAME)
+    profile = None if data is None else Profile.from_bytes(data)
+    if profile is not None and profile.epsilon is None:
+        gone = profile.counts[:, :, GONE].sum(axis=0)
+        found = {profile.features[at].name for at in np.flatnonzero(gone)}
+    data = model.attachments.get(BACKGROUND)
+    if data is not None:
+        rows = model.signature.columns(decode_rows(data, model.signature, BACKGROUND))
+        found |= {name for name, values in rows.items() if _has_gap(values)}
+    return found
+
+
+def _has_gap(values: Array) -> bool:
+    if values.dtype == object:
+        return any(map(is_missing, values.flat))
+    return bool(np.isnan(values).any())
 
 
 def integrity_check(manifest: Manifest) -> Check:

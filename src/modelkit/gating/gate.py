@@ -10,7 +10,7 @@ from typing import Any
 from modelkit.errors import GateError
 from modelkit.evaluation.answered import TaskKind
 from modelkit.evaluation.sides import LabelledRows
-from modelkit.evaluation.task import task_kind
+from modelkit.evaluation.task import positive_place, task_kind
 from modelkit.gating.check import Check
 from modelkit.gating.judging import Asking, judge, refuse_twice
 from modelkit.gating.opened import Judged, open_judged
@@ -35,6 +35,7 @@ def gate(  # noqa: PLR0913 - what a gate may ask, all by keyword
     slices: Any = None,
     clusters: Any = None,
     queries: Any = None,
+    positive: Any = None,
     budgets: Mapping[str, float] | None = None,
     checks: Sequence[Check] = (),
     registry: Registry | None = None,
@@ -67,6 +68,8 @@ def gate(  # noqa: PLR0913 - what a gate may ask, all by keyword
         clusters: values (n,), or the name of a column of X: rows that belong together, such as
             those of one customer, count as one observation.
         queries: the same, for models that rank the rows of each query.
+        positive: of two classes, the one that precision, recall, F1 and the areas are of, also in
+            floors; by default the second of the champion's, and of outlier detectors the outliers.
         budgets: what the candidate may cost here: "p50_ratio", "p99_ratio", "memory_ratio" and
             "size_ratio" compare it with the champion, "p50_seconds", "memory_bytes" and
             "size_bytes" do not.
@@ -82,7 +85,7 @@ def gate(  # noqa: PLR0913 - what a gate may ask, all by keyword
         PackageError, NotFound: if a model cannot be opened.
         MissingExtraError: if scipy is missing.
     """
-    rows = LabelledRows(X, y, slices=slices, clusters=clusters, queries=queries)
+    rows = LabelledRows(X, y, slices=slices, clusters=clusters, queries=queries, positive=positive)
     own = _own_checks(checks)
     _check_registry(registry)
     _check_seed(seed)
@@ -91,6 +94,7 @@ def gate(  # noqa: PLR0913 - what a gate may ask, all by keyword
         theirs = open_judged(champion, registry, stack, "champion")
         kind = task_kind(theirs.model.signature, theirs.manifest, queries=queries is not None)
         _refuse_encoder(ours, kind)
+        place = positive_place(kind, theirs.model.signature.classes, positive)
         policy = read_policy(
             kind,
             metric=metric,
@@ -99,7 +103,7 @@ def gate(  # noqa: PLR0913 - what a gate may ask, all by keyword
             require=require,
             veto=veto,
             budgets=budgets,
-            about=_about(rows, own, seed),
+            about=_about(rows, own, seed, place),
         )
         asking = Asking(ours, theirs, rows, kind, policy, seed)
         return judge(asking, own, registry, clock=time.perf_counter)
@@ -126,13 +130,14 @@ def _refuse_encoder(candidate: Judged, kind: TaskKind) -> None:
         )
 
 
-def _about(rows: LabelledRows, checks: Sequence[Check], seed: int) -> dict[str, Any]:
+def _about(rows: LabelledRows, checks: Sequence[Check], seed: int, positive: int) -> dict[str, Any]:
     """What the answers depend on, beside what the policy says of metrics and margins."""
     return {
         "seed": seed,
         "slices": sorted(map(str, rows.slices or ())),
         "clusters": rows.clusters is not None,
         "queries": rows.queries is not None,
+        "positive": positive,
         "checks": [check.name for check in checks],
     }
 

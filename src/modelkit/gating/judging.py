@@ -11,18 +11,27 @@ from typing import Any, final
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.errors import GateError
+from modelkit.compatible import refused_gaps
+from modelkit.errors import GateError, SignatureError
 from modelkit.evaluation.answered import TaskKind
 from modelkit.evaluation.assembly import FEW_UNITS, library_versions
+from modelkit.evaluation.figures import OF_POSITIVE, positive_of
 from modelkit.evaluation.intervals import units_of
 from modelkit.evaluation.metrics import TaskMetric
 from modelkit.evaluation.sides import LabelledRows
-from modelkit.gating.both import AskedRows, Both, answered_by_both, asked_rows, numbers_check
+from modelkit.gating.both import (
+    AskedRows,
+    Both,
+    answered_by_both,
+    asked_rows,
+    feeds_of,
+    numbers_check,
+)
 from modelkit.gating.budgets import budget_checks
 from modelkit.gating.check import Check
 from modelkit.gating.claims import HarmCase, Levels, no_harm, no_worse
 from modelkit.gating.comparison import Comparison, compare_by
-from modelkit.gating.contract import contract_checks
+from modelkit.gating.contract import contract_checks, gaps_check, gaps_of
 from modelkit.gating.floors import floor_check
 from modelkit.gating.holdout import counted_use, share_of_alpha
 from modelkit.gating.latency import Clock
@@ -63,6 +72,8 @@ def judge(
     checks = contract_checks(
         asking.candidate.model, asking.candidate.manifest, asking.champion.model.signature
     )
+    if not any(check.outcome == "fail" for check in checks):
+        checks[0] = _with_gaps(asking, checks[0])
     if any(check.outcome == "fail" for check in checks):
         return _verdict(asking, [*checks, *own], None, 0)
     asked = asked_rows(asking.candidate.model, asking.champion.model, asking.rows, asking.kind)
@@ -82,6 +93,22 @@ def judge(
     sides = (asking.candidate, asked.candidate), (asking.champion, asked.champion)
     checks += budget_checks(asking.policy.budgets, *sides, levels, clock=clock, seed=asking.seed)
     return _verdict(asking, [*checks, *own], asked, use)
+
+
+def _with_gaps(asking: Asking, signature: Check) -> Check:
+    """The check of the signature, once it is known whether these rows have missing values."""
+    ours = asking.candidate.model
+    theirs = asking.champion.model
+    gaps = refused_gaps(theirs.signature, ours.signature)
+    if not gaps:
+        return signature
+    feeds_of(theirs, asking.rows)  # what the champion refuses as well is the caller's to mend
+    refused = None
+    try:
+        feeds_of(ours, asking.rows)
+    except SignatureError as error:
+        refused = error
+    return gaps_check(signature, gaps, gaps_of(theirs), refused)
 
 
 def figure_checks(
@@ -182,6 +209,7 @@ def _verdict(
         seed=asking.seed,
         versions=library_versions(),
         notes=tuple(_notes(asking, asked, use, units)),
+        positive="" if asked is None else positive_of(asked.task),
     )
 
 
@@ -200,8 +228,12 @@ def _notes(
     units: int,
 ) -> list[str]:
     if asked is None:
-        return ["the rows were not looked at, since the contract is broken"]
+        return ["the answers were not compared, since the contract is broken"]
     notes = []
+    told = {*asking.policy.margins, *(floor.metric for floor in asking.policy.floors)}
+    of_positive = [name for name in OF_POSITIVE if name in told]
+    if of_positive and asking.kind == "binary":
+        notes.append(f"{', '.join(of_positive)}: of the class {positive_of(asked.task)!r}")
     alpha = asking.policy.alpha
     if use == 0:
         notes.append(

@@ -12,6 +12,7 @@ from modelkit.manifest import Manifest
 from modelkit.model import Model
 from modelkit.package.load import Openable, load
 from modelkit.registry.registry import Registry
+from modelkit.wrapper import has_several_versions
 
 REGISTERED = "registry:"
 
@@ -52,6 +53,11 @@ def open_judged(
     Raises GateError, and what `mk.load` and a Registry raise.
     """
     if isinstance(source, Model):
+        if has_several_versions(source):
+            raise GateError(
+                f"the {what} is a Rollout, of several versions, and a Verdict is about two: pass the "
+                'package of one, or registry= and a text such as "registry:churn@champion"'
+            )
         if source.manifest is None:
             raise GateError(
                 f"the {what} is of no package, so a Verdict could not say what it is about: save "

@@ -37,6 +37,8 @@ class Verdict:
         alias: that alias, or "".
         kind: of task.
         metric: the name of the primary metric.
+        positive: the class as text of which a binary task has its precision, recall, F1 and areas;
+            empty for other tasks, and where the rows were not read.
         margins: by metric, how much worse the candidate may be.
         alpha: the probability, at most, of promoting a candidate that is worse than that, over all
             gates on these rows that the registry counted.
@@ -74,6 +76,7 @@ class Verdict:
     seed: int = 0
     versions: dict[str, str] | None = None
     notes: tuple[str, ...] = ()
+    positive: str = ""
 
     def __getitem__(self, name: str) -> Check:
         """The check of this name. Raises KeyError for one that was not made."""

@@ -72,7 +72,7 @@ def figures_of_drift(
     """What a Monitor has seen; losses have an alarm where its profile has losses."""
     yield "modelkit_monitored_rows", model, monitor.served
     yield "modelkit_monitor_failures", model, monitor.failures
-    alarmed = {alarm.feature for alarm in monitor.alarms}
+    alarmed = monitor.alarmed
     features = [feature.name for feature in monitor.profile.features]
     if monitor.profile.baseline is not None:
         features.append("loss")

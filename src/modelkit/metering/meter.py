@@ -16,7 +16,7 @@ from modelkit.metering.rows import answered_rows
 from modelkit.metering.totals import Totals
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Signature
-from modelkit.wrapper import Wrapper, check_is_model
+from modelkit.wrapper import Wrapper, check_is_model, has_several_versions
 
 if TYPE_CHECKING:
     from modelkit.metering.shared import SharedFolder
@@ -177,7 +177,7 @@ def _refuse_two_meters(model: Model) -> None:
 
 def _refuse_several_versions(model: Model) -> None:
     """Raise MeterError for a Rollout, whose calls would all count for one of its versions."""
-    if model._for_key(None) is not model:
+    if has_several_versions(model):
         raise MeterError(
             "a Meter counts one version, and a Rollout has several: put one into each, as by "
             "Rollout(registry, name, wrap=mk.Meter)"

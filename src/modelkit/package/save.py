@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,7 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     outputs: Mapping[str, str] | None = None,
     preprocess: Preprocess | None = None,
     converters: Equivalents | None = None,
+    nullable: bool | Collection[str] | None = None,
 ) -> Manifest:
     """Convert a trained model, prove that the result agrees with it, and write one package file.
 
@@ -93,6 +95,10 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
             such as {Winsorizer: function}; it gives a fitted estimator that answers as that one does
             and has a converter, such as a FunctionTransformer. What it gives is compared with the
             estimator itself, like any conversion.
+        nullable: the names of the columns that may be missing, or False for none: the package
+            refuses missing values, and infinities, in all others. By default each may be in which
+            the model was shown to answer them, as a forest does whatever it was trained on; a model
+            that takes none, such as a linear one, cannot follow it then.
 
     Returns:
         The manifest that was written; `manifest.digest` identifies the package.
@@ -108,7 +114,10 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     kept = check_metadata({} if metadata is None else metadata)
     domains = trust.check_allow(allow) - {trust.JOBLIB}
     notes = Notes(names, classes, outputs, preprocess, converters)
+    wanted = _listed_columns(nullable)
     proven = _prove(format, model, example, golden, domains, notes)
+    if wanted is not None:
+        proven = _narrowed(proven, wanted)
     feeds, replayed = _golden(proven, golden)
     added = [NewAttachment(golden_rows.GOLDEN, MEDIA_TYPE, replayed)]
     added += new_attachments(proven.signature, profile=profile, background=background)
@@ -165,6 +174,54 @@ def _prove(
         notes.refuse("an encoder")
         return encoders.prove_encoder(model, example, domains)
     return graphs.prove_graph(model, example, golden, domains, notes)
+
+
+def _listed_columns(nullable: Any) -> set[str] | None:
+    """The columns that `nullable=` names; None where it says nothing. Raises ConversionError."""
+    if nullable is None:
+        return None
+    names = () if nullable is False else nullable
+    listed = isinstance(names, Collection) and not isinstance(names, str | bytes)
+    if not listed or not all(isinstance(name, str) for name in names):
+        raise ConversionError(
+            "nullable= is a list of the columns that may be missing, or False for none, not "
+            f"{nullable!r:.80}; leave it out for all in which the model answers"
+        )
+    return set(names)
+
+
+def _narrowed(proven: Proven, wanted: set[str]) -> Proven:
+    """A model that takes missing values in these columns only. Raises ConversionError."""
+    signature = proven.signature
+    able = {spec.name for spec in signature.inputs if not (spec.columns or spec.finite)}
+    inputs = []
+    for spec in signature.inputs:
+        able |= {column.name for column in spec.columns if column.nullable}
+        columns = tuple(
+            column if column.name in wanted else replace(column, nullable=False, finite=False)
+            for column in spec.columns
+        )
+        plain = "float" in spec.dtype and not spec.columns
+        finite = spec.finite or (plain and spec.name not in wanted)
+        inputs.append(replace(spec, columns=columns, finite=finite))
+    odd = sorted(wanted - able)
+    if odd:
+        raise ConversionError(
+            f"nullable= names {odd}, in which the model was not shown to answer missing values; it "
+            f"was in {sorted(able)!r:.300}"
+        )
+    narrow = replace(signature, inputs=tuple(inputs))
+    if proven.source.rows is not None:
+        try:
+            narrow.coerce(proven.source.rows)
+        except SignatureError as error:
+            raise ConversionError(
+                "nothing was saved, for with this nullable= the package would refuse rows of its own "
+                f"example: {error}. Name the columns that may be missing, nullable=[...], or leave "
+                "such rows out",
+                problems=error.problems,
+            ) from error
+    return replace(proven, signature=narrow)
 
 
 def _described(proven: Proven, feeds: Feeds) -> dict[str, Any]:

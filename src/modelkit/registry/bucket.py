@@ -11,8 +11,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, final
+from urllib.parse import urlsplit
 
-from modelkit.errors import RegistryError, importing
+from modelkit.errors import RegistryError, importing, without_credentials
 
 METADATA_SERVICE = "169.254.169.254"  # which is asked where the environment has no credentials
 _asks: int | None = None  # the process that asked a bucket first
@@ -27,6 +28,12 @@ class Bucket:
     def __init__(self, url: str) -> None:
         with importing("obstore", "a registry in a bucket", "store"):
             from obstore.store import from_url
+        parts = urlsplit(url)
+        if "@" in parts.netloc or parts.query:
+            raise RegistryError(
+                f"the address of a bucket has a user, a password or a query, {without_credentials(url)}: "
+                "leave them out, and give credentials in the environment, such as AWS_ACCESS_KEY_ID"
+            )
         self.url = url.rstrip("/")
         with _telling(self.url):
             self._store: Any = from_url(self.url)
@@ -103,7 +110,9 @@ def _telling(url: str) -> Iterator[None]:
         yield
     except (BaseError, FileNotFoundError) as error:  # the latter for a bucket that is not there
         told = str(error).partition("\n\nDebug source")[0]  # which is for who debugs obstore
-        reason = " ".join(told.splitlines())  # the answer of the store has the reason below
+        reason = without_credentials(
+            " ".join(told.splitlines())
+        )  # the answer of the store has the reason below
         if METADATA_SERVICE in reason:
             reason = f"the environment has no credentials, such as AWS_ACCESS_KEY_ID: {reason}"
         raise RegistryError(f"the bucket of {url} cannot be asked: {reason}") from error

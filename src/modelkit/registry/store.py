@@ -6,7 +6,7 @@ import os
 import re
 from typing import Protocol
 
-from modelkit.errors import RegistryError
+from modelkit.errors import RegistryError, without_credentials
 
 BUCKETS = ("s3://", "gs://", "az://")
 MISSPELT = re.compile(r"(s3|gs|az)(?::|//)[:/]*(.*)", re.IGNORECASE)
@@ -58,6 +58,7 @@ def check_folder(text: str) -> None:
     kinds = "a registry is a folder or a bucket (s3://..., gs://..., az://...)"
     if not text:
         raise RegistryError(f"{kinds}, not {text!r}; '.' is the folder that you are in")
+    text = without_credentials(text)
     found = MISSPELT.match(text)
     if found is not None:
         scheme, rest = found.groups()

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, final
 
-from modelkit.errors import Conflict, PackageError, RegistryError, RetrainError
+from modelkit.errors import Conflict, PackageError, RegistryError, RetrainError, RolloutError
 from modelkit.gating.verdict import Verdict
 from modelkit.registry.log import CHAMPION
 from modelkit.registry.places import write_file
@@ -235,6 +235,9 @@ class RunWork:
                 generation = self._began()  # a holder before, or after, this one was faster
                 if generation is None:
                     self._superseded(error)
+            except RolloutError as error:  # it cannot follow, today or on another day
+                self._fail("rollout", error)
+                raise
             else:
                 generation = self._began()
         if generation is None:

@@ -15,6 +15,7 @@ from modelkit.rollout.answering import Arm
 from modelkit.rollout.counting import Counters, Memory
 from modelkit.rollout.counts import Counts, Label, Posted
 from modelkit.rollout.guards import LATE_LOSSES
+from modelkit.rollout.labels import PATIENT, LossEvidence
 from modelkit.rollout.lineup import Routed, Shadowed
 from modelkit.rollout.outcomes import Outcomes
 from modelkit.rollout.policy import RolloutPolicy
@@ -24,6 +25,9 @@ from modelkit.rollout.trial import Trial
 
 Loss = float | Callable[[Outputs], float]
 MOST_TOLD = 100_000  # losses that wait to be weighed; no more are taken then
+# Losses that wait here until another process says that it has answered their keys: whoever may post
+# could fill the log with keys of their own.
+MOST_UNKNOWN = 50_000
 
 
 @final
@@ -85,6 +89,9 @@ class Course:
         self._counters = Counters(policy, self._memory)
         # Of no stage's counters: what is told while a stage ends counts in the next tick.
         self._told: deque[Label | Posted | float] = deque()
+        self._unknown: dict[int, tuple[Posted, int]] = {}  # by key, and in which tick they came
+        self._posted: set[int] = set()  # the keys of those that were handed on
+        self._ticks = 0
         self._kept = Counts()  # of ticks that are left out
         self.room = MOST_TOLD
         self.turned_away = 0
@@ -130,6 +137,7 @@ class Course:
 
     def collect(self) -> Counts:
         """What was counted since the last time. For one thread at once."""
+        self._post_known()
         told = [self._told.popleft() for _ in range(len(self._told))]
         kept = self._kept
         self._kept = Counts()
@@ -190,8 +198,39 @@ class Course:
         if self.policy.stages[self.stage].shadow:
             outcomes.one_sided += 1
             return False
-        self._told.append(Posted(loss, unit))
+        if unit in self._posted or unit in self._unknown:
+            return False  # told again
+        if not self._is_known(unit) and len(self._unknown) >= MOST_UNKNOWN:
+            self.turned_away += 1
+            return False
+        self._unknown[unit] = (Posted(loss, unit), self._ticks)
         return True
+
+    def _is_known(self, unit: int) -> bool:
+        """Whether a process that takes part has said that it answered this key."""
+        evidence = self.trial.evidence
+        return any(isinstance(each, LossEvidence) and each.keys.knows(unit) for each in evidence)
+
+    def _post_known(self) -> None:
+        """Hand on the losses whose keys are known by now, and forget those that have waited too long."""
+        self._ticks += 1
+        for unit, (posted, came) in self._unknown.copy().items():
+            if self._is_known(unit):
+                self._hand_on(unit, posted)
+            elif self._ticks - came > PATIENT:
+                del self._unknown[unit]
+                if self.outcomes is not None:
+                    self.outcomes.unknown += 1
+
+    def _hand_on(self, unit: int, posted: Posted) -> None:
+        self._posted.add(unit)
+        self._told.append(posted)
+        del self._unknown[unit]
+
+    def post_unknown(self) -> None:
+        """Hand on all losses, as this process ends: others may know their keys."""
+        for unit, (posted, _) in self._unknown.copy().items():
+            self._hand_on(unit, posted)
 
     def end(self) -> None:
         """Stop what runs beside the calls, and let go of the Models and of what they answered.
@@ -209,6 +248,7 @@ class Course:
 
     def after_fork(self) -> None:
         """Begin anew in the child of a fork, with other draws, and nothing counted yet."""
+        self._unknown.clear()
         self.collect()
         self._random.seed(None if self._seed is None else self._seed + random.getrandbits(64))
         self._draws.seed(random.getrandbits(64))

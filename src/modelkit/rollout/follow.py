@@ -15,7 +15,7 @@ from typing import Any, final
 
 from modelkit import forks
 from modelkit.activation import Draining
-from modelkit.errors import NotFound
+from modelkit.errors import NotFound, public_text
 from modelkit.events import NotFollowed, emit
 from modelkit.model import Model
 from modelkit.registry.log import CHAMPION, State, Underway
@@ -181,8 +181,7 @@ class Follower:
         except Exception as error:
             generation = self._registry_generation()
             self._failed = (generation, self.switch.clock() + int(RETRY * A_SECOND))
-            told = f"{type(error).__name__}: {error}"
-            emit(NotFollowed(self._name, version, told))
+            emit(NotFollowed(self._name, version, public_text(error)))
             self.switch.failed(error)
             self._let_go()
             raise

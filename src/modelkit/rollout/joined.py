@@ -109,6 +109,7 @@ class Joined:
             if self._thread.is_alive():
                 return
         try:
+            self.course.post_unknown()
             self.collect()
             self._write_counts()
             if self.unwritten is not None:

@@ -50,6 +50,10 @@ class KeysAnswered:
         """Whether further keys are not remembered."""
         return max(len(self._stages), len(self._in_shadow)) >= MOST_KEYS
 
+    def knows(self, key: int) -> bool:
+        """Whether somebody has answered this key."""
+        return key in self._stages or key in self._in_shadow
+
     def answered_in_shadow(self, keys: Iterable[Unit]) -> None:
         """Keys were answered in shadow; those that an arm answers too are of two stages."""
         for key, _ in keys:

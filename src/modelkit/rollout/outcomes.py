@@ -81,7 +81,7 @@ class Outcomes:
         self._answers: dict[int, tuple[Outputs, ...]] = {}
         self._bytes = 0
         self._clock: Callable[[], float] = monotonic
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def answered(self, unit: int, served: AnsweredIn, answers: Outputs) -> None:
         """An arm answered a key; its answers are copied, as the caller may change them."""
@@ -120,7 +120,8 @@ class Outcomes:
         self._forget(unit)
         if answers:
             self._answers[unit] = answers
-        self._bytes += _size(answers)
+        size = _size(answers)
+        self._bytes += size  # in one step, in which no handler of a signal answers another key
         while self._bytes > MOST_BYTES and len(self._answers) > 1:
             self._forget(next(iter(self._answers)))
         if len(keys) > MOST:
@@ -131,7 +132,8 @@ class Outcomes:
     def _forget(self, unit: int) -> tuple[Outputs, ...]:
         """Keep the answers to a key no longer."""
         answers = self._answers.pop(unit, ())
-        self._bytes -= _size(answers)
+        size = _size(answers)
+        self._bytes -= size
         return answers
 
     def knows(self, unit: int) -> bool:
@@ -183,7 +185,7 @@ class Outcomes:
 
     def after_fork(self) -> None:
         """Make the lock anew in the child of a fork."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
 
 def _size(answers: tuple[Outputs, ...]) -> int:

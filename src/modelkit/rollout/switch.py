@@ -9,7 +9,7 @@ from typing import Protocol, final
 
 from modelkit import exits
 from modelkit.activation import Active, Draining
-from modelkit.errors import ClosedError, RolloutError
+from modelkit.errors import ClosedError, RolloutError, public_text
 from modelkit.events import Decided, Swapped, emit
 from modelkit.identity import Identity, identity_of
 from modelkit.model import Model
@@ -254,7 +254,7 @@ class Switch:
     def failed(self, error: BaseException) -> None:
         """Note an error of what is done beside the calls."""
         self.failures += 1
-        self.last_failure = f"{type(error).__name__}: {error}"
+        self.last_failure = public_text(error)
 
     def after_fork(self) -> None:
         """Begin with free locks, and without threads, in the child of a fork."""

@@ -101,7 +101,7 @@ class OnnxModel(Model):
         release(weights)
         self._times = frozenset(spec.name for spec in signature.inputs if spec.dtype in TIMES)
         self._adopt(session)
-        self._lock = _thread.allocate_lock()
+        self._lock = _thread.RLock()
         self._side_by_side = side_by_side
         self._origin = origin
         self._signature = signature
@@ -247,7 +247,7 @@ class OnnxModel(Model):
 
     def after_fork(self) -> None:
         """Give up the session in the child of a fork, where its threads do not live on."""
-        self._lock = _thread.allocate_lock()
+        self._lock = _thread.RLock()
         if self._run_graph is _raise_closed:
             return
         if self._session is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from dataclasses import replace
 from functools import cache
@@ -47,6 +48,7 @@ refuse_version(ort.__version__)
 
 LIMITED = tuple(map(int, ort.__version__.split(".")[:2])) >= (1, 27)
 # The most bytes of one folded result, for graphs that nobody has looked at: those made here.
+NODE = re.compile(r"running (\w+) node\. Name:'([^']*)'")  # in the text of an error
 FOLDED_BYTES = 1 << 28
 # A graph of one node, y = Relu(x), in opset 13: a device that is called usable has run it.
 ONE_NODE = (
@@ -318,6 +320,8 @@ def run_error(error: Exception) -> ModelkitError:
     """The error of ours for one that onnxruntime raised while it ran a graph."""
     if isinstance(error, UnicodeEncodeError):
         return SignatureError(f"a text is no valid Unicode: {error.reason} in {error.object!r:.60}")
-    return BatchError(
-        f"onnxruntime cannot run the graph on these rows: {' '.join(str(error).split())}"
-    )
+    text = " ".join(str(error).split())
+    failed = "onnxruntime cannot run the graph on these rows"
+    node = NODE.search(text)
+    public = failed if node is None else f"{failed}: its {node[1]} node {node[2]!r} failed"
+    return BatchError(f"{failed}: {text}", public=public)

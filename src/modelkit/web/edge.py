@@ -213,9 +213,14 @@ class Edge:
         transport: Transport,
         auth: Auth,
     ) -> None:
-        principal = auth(TextHeaders(visit.headers))
-        if type(principal) is not str and isawaitable(principal):
-            principal = await transport.settle(principal)
+        try:
+            principal = auth(TextHeaders(visit.headers))
+            if type(principal) is not str and isawaitable(principal):
+                principal = await transport.settle(principal)
+        except PermissionError as error:
+            if error.errno is not None:  # of a file that it reads
+                raise
+            raise Refused(403, str(error) or "not permitted") from error
         if not (principal is None or isinstance(principal, str)):
             kind = type(principal).__name__
             raise TypeError(f"auth gives the name of a principal, or None; it gave a {kind}")
@@ -294,7 +299,9 @@ class Edge:
                 raise Refused(
                     400, "an explanation is of the answer as a whole: leave out 'outputs'"
                 )
-            reply, visit.version = await transport.apart(partial(_explain, serving, query))
+            reply, visit.version = await transport.apart(
+                partial(_explain, serving, query, visit.deadline)
+            )
             return reply
         call = _call_of(query, visit, transport)
         answers = await transport.call(model, query.X, query.outputs, call)
@@ -381,7 +388,8 @@ def _call_of(
 def _explain(
     serving: Serving,
     query: Query,
+    deadline: float,
 ) -> tuple[Reply, str]:
     """The explanation, and the version that it is of."""
-    explanation, version = serving.explainers.explain(query.X, query.key)
+    explanation, version = serving.explainers.explain(query.X, query.key, deadline)
     return plain.write_explanation(query, explanation), version

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from time import monotonic
 from typing import TYPE_CHECKING, Any, final
 
-from modelkit.errors import ExplainError
+from modelkit.errors import DeadlineExceeded, ExplainError
 from modelkit.identity import identity_of
 from modelkit.model import Model
 from modelkit.web.reply import Refused
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from modelkit.explain.explanation import Explanation
 
 MOST = 2  # a champion and a candidate
+MOST_NUMBERS = 1_000_000  # of one explanation
 
 
 @final
@@ -36,13 +39,20 @@ class Explainers:
         self,
         X: Any,
         key: str | None,
+        deadline: float,
     ) -> tuple[Explanation, str]:
         """Explain what a call with this key is answered by, and say of which version it is.
 
-        Raises Refused where nothing can explain it.
+        Raises Refused where nothing can explain it or there are too many rows, and DeadlineExceeded
+        after the deadline, on `time.monotonic()`.
         """
         model = self._model._for_key(key)  # held until the end, so that it is not closed before
-        return self._explainer_of(model).explain(X), identity_of(model).version
+        explainer = self._explainer_of(model)
+        check_size(X, explainer.numbers_per_row)
+        left = deadline - monotonic()
+        if left <= 0:
+            raise DeadlineExceeded("the deadline passed before the explanation was begun")
+        return explainer.explain(X, deadline=left), identity_of(model).version
 
     def _explainer_of(self, model: Model) -> Explainer:
         from modelkit.explain.explainer import Explainer  # it needs onnx, and serving does not
@@ -64,3 +74,15 @@ class Explainers:
     def after_fork(self) -> None:
         """Make the lock anew in the child of a fork, where another thread may have held it."""
         self._lock = threading.Lock()
+
+
+def check_size(X: Any, numbers_per_row: int) -> None:
+    """Raise Refused, 413, for rows whose explanation would have too many numbers."""
+    rows = len(next(iter(X.values()), ())) if isinstance(X, Mapping) else len(X)
+    most = max(1, MOST_NUMBERS // numbers_per_row)
+    if rows > most:
+        raise Refused(
+            413,
+            f"{rows:,} rows are more than {most:,}, as many as are explained at once: each has "
+            f"{numbers_per_row:,} values. Send fewer rows a request",
+        )

@@ -162,8 +162,7 @@ def _read_records(
     json.check_integers(data)
     problems: list[str] = []
     if json.may_hold_booleans(data):
-        for name in layout.numbers:
-            _find_truths([row.get(name) for row in rows], name, problems)
+        _find_truths_in_records(rows, layout, problems)
     if layout.read:
         for name, reader in layout.read.items():
             if all(name in record for record in rows):
@@ -174,28 +173,39 @@ def _read_records(
     return rows
 
 
+def _find_truths_in_records(
+    rows: list[dict[str, Any]],
+    layout: Layout,
+    problems: list[str],
+) -> None:
+    """As `_find_truths`, for each column: value by value, since records may lack most of them."""
+    odd: dict[str, list[tuple[int, Any]]] = {}
+    for row, record in enumerate(rows):
+        for name, value in record.items():
+            if type(value) is bool or type(value) is list:
+                odd.setdefault(name, []).append((row, value))
+    for name in layout.numbers:
+        _find_truths(odd.get(name, []), name, problems)
+
+
 def _find_truths(
-    values: Any,
+    cells: list[tuple[int, Any]],
     name: str,
     problems: list[str],
 ) -> None:
-    """Add to `problems` that a column of numbers, or a tensor of them, holds true or false."""
-    if not _is_list(values):
-        values = [values]
-    kinds = [*map(type, values)]
-    if bool in kinds:
-        row = kinds.index(bool)
-        found = json.shown(values[row])
-        problems.append(f"{name!r}: {found} in row {row}, where a number is expected")
-    elif list in kinds:
-        inner = [*filter(_is_list, values)]
-        rows = [row for row, each in enumerate(inner) if json.holds_boolean(each)]
-        if rows:
-            problems.append(f"{name!r}: a boolean in row {rows[0]}, where numbers are expected")
+    """Add to `problems` that a column of numbers, or a tensor of them, holds true or false.
 
-
-def _is_list(value: Any) -> bool:
-    return type(value) is list
+    The cells are rows and values, of which those that are no booleans and no lists may be left out.
+    """
+    for row, value in cells:
+        if type(value) is bool:
+            found = json.shown(value)
+            problems.append(f"{name!r}: {found} in row {row}, where a number is expected")
+            return
+    for row, value in cells:
+        if type(value) is list and json.holds_boolean(value):
+            problems.append(f"{name!r}: a boolean in row {row}, where numbers are expected")
+            return
 
 
 # Arrays by name.
@@ -242,7 +252,9 @@ def _read_arrays(
     problems: list[str] = []
     if json.may_hold_booleans(data):
         for name in layout.numbers:
-            _find_truths(arrays.get(name), name, problems)
+            values = arrays.get(name)
+            cells = [*enumerate(values)] if type(values) is list else [(0, values)]
+            _find_truths(cells, name, problems)
     read = {}
     for name, values in arrays.items():
         read[name] = _read_lists(values, name, layout, problems)

@@ -11,6 +11,7 @@ from modelkit.errors import (
     ClosedError,
     ExplainError,
     MissingExtraError,
+    ModelkitError,
     SignatureError,
 )
 from modelkit.web.reply import JSON, HeaderList, Refused, Reply
@@ -62,6 +63,8 @@ def unavailable(message: str) -> Refused:
 def refused_by(error: Exception) -> Refused | None:
     """How an error that has a meaning for the client is answered; None for a failure of ours.
 
+    The text is told where the error is ours; that of any other may be meant for nobody.
+
     Overloaded is not here, since the time to wait depends on the model.
     """
     if isinstance(error, Refused):
@@ -69,9 +72,10 @@ def refused_by(error: Exception) -> Refused | None:
     if isinstance(error, SignatureError):
         return Refused(422, str(error), problems=error.problems)
     if isinstance(error, PermissionError) and error.errno is None:  # not one of a file
-        return Refused(403, str(error) or "not permitted")
+        return Refused(403, "not permitted")
     if isinstance(error, TimeoutError):
-        return Refused(504, str(error) or "the deadline passed before the answer came")
+        ours = isinstance(error, ModelkitError)
+        return Refused(504, str(error) if ours else "the deadline passed before the answer came")
     if isinstance(error, ClosedError):
         return unavailable(str(error))
     if isinstance(error, MissingExtraError):

@@ -157,7 +157,7 @@ class Transport(Protocol):
         """What keeps the interpreter for milliseconds, as parsing does: no two of them at once."""
 
     async def apart(self, work: Callable[[], T]) -> T:
-        """What may take seconds, likewise."""
+        """What may take seconds. Raises Overloaded where too much of it waits."""
 
     async def turn(self) -> None:
         """Let others have a turn."""

@@ -153,7 +153,8 @@ def _read(stream: Any, size: int) -> bytes:
     try:
         part: bytes = stream.read(size)
     except Exception as error:  # each server has its own, for chunks and for clients that left
-        raise Refused(400, f"the body cannot be read: {error}", headers=[CLOSE]) from error
+        kind = type(error).__name__
+        raise Refused(400, f"the body cannot be read: {kind}", headers=[CLOSE]) from error
     return part
 
 

@@ -43,7 +43,11 @@ def log_evaluation(
             f"{figure.name}_low": figure.low,
             f"{figure.name}_high": figure.high,
         }
-    tags = {"model_digest": evaluation.model_digest, "data_digest": evaluation.data_digest}
+    tags = {
+        "model_digest": evaluation.model_digest,
+        "data_digest": evaluation.data_digest,
+        "positive": evaluation.positive,
+    }
     _log("evaluation", evaluation, metrics, tags, model_id)
 
 
@@ -77,6 +81,7 @@ def log_verdict(
         "champion": verdict.champion,
         "champion_digest": verdict.champion_digest,
         "data_digest": verdict.data_digest,
+        "positive": verdict.positive,
     }
     _log("verdict", verdict, metrics, tags, model_id)
 
