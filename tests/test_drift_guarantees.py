@@ -33,9 +33,9 @@ def test_the_error_of_the_reference_is_within_its_share_of_alpha():
 def test_rows_within_the_tolerance_are_no_material_change():
     """One score at its limit: where each payment gains nothing on average, so does the wealth."""
     counts = np.array([300, 500, 900, 300])
-    pays, _ = band.band_bets(counts, 0.05, 0.01)
-    table, _ = band.scores(counts / counts.sum())
     limit = band.band(counts, 0.05, 0.01)
+    pays, _ = band.band_bets(counts, limit)
+    table, _ = band.scores(counts / counts.sum())
     rng = np.random.default_rng(0)
     for law in rng.dirichlet(np.ones(4), 400):
         within = table @ law <= limit
@@ -116,9 +116,7 @@ def test_workers_raise_an_alarm_by_the_mean_of_their_evidence(two_workers):
     profile, of = two_workers
     moved, calm = of(0.5), of(0.0)
     report = mk.Detector.merge(profile, [moved.state(), calm.state()])
-    wealth = np.mean(
-        [d._watch.streams()[0][1].evidence["material"].value[0] for d in (moved, calm)]
-    )
+    wealth = np.mean([d._watch.streams()[0][1].material_wealth()[0] for d in (moved, calm)])
     assert [alarm.kind for alarm in report.alarms] == ["material"]
     assert report.alarms[0].p == report.features[0].p_material == pytest.approx(1 / wealth)
 
@@ -129,6 +127,7 @@ def test_an_alarm_of_one_worker_alone_is_none_of_all(two_workers):
     slight = of(0.5)
     assert any(alarm.kind == "material" for alarm in slight.alarms)
     stream = slight._watch.streams()[0][1]
+    stream.limits["material"].won[:] = 0
     stream.evidence["material"].value[:] = 1.5 / slight.alpha / (1 / 3) / (2 / 3)
     assert stream.enough("material", stream.evidence["material"].value).all()
     report = mk.Detector.merge(profile, [slight.state(), of(0.0).state()])
