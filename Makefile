@@ -79,14 +79,15 @@ bench-engines: $(ENGINES)/.engines ## CPU of Ray, Spark and Dask beside the loca
 	$(RUN_ENGINES) -m benchmarks.engines.run
 	$(RUN_ENGINES) -m benchmarks.engines.pyfunc
 
-bench-evaluation: $(VENV)/.test ## how often the intervals of an Evaluation hold, and what they cost; four minutes
+bench-evaluation: $(VENV)/.test ## how often the intervals of an Evaluation hold, and what they cost; ten minutes
 	$(VENV)/bin/python -m benchmarks.evaluation.run
 
 bench-explain: $(BENCH_EXPLAIN)/.bench-explain ## compare explanations with shap and lime, likewise; six minutes
 	$(BENCH_EXPLAIN)/bin/python -m benchmarks.explain.run
 
-bench-gate: $(VENV)/.test $(BENCH_GATE)/.installed ## how often a gate promotes and blocks equal models, beside MLflow and skore; a quarter of an hour
+bench-gate: $(VENV)/.test $(BENCH_GATE)/.installed ## how often a gate promotes and blocks equal models, beside MLflow and skore; half an hour
 	GATE_RIVALS=$(BENCH_GATE)/bin/python $(VENV)/bin/python -m benchmarks.gate.run
+	$(VENV)/bin/python -m benchmarks.gate.cells
 
 bench-generated: $(BENCH_CONVERSION)/.bench-conversion ## 2,000 pipelines drawn at random against their sources, likewise; an hour
 	$(BENCH_CONVERSION)/bin/python -m benchmarks.conversion.generated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -29,6 +30,7 @@ from modelkit.evaluation.paired import (
     difference_of,
     mcnemar,
     rows_needed,
+    tail_of,
     tango,
     tango_interval,
 )
@@ -64,6 +66,12 @@ def test_intervals_of_a_share_are_those_of_scipy(hits, more, level):
     assert clopper_pearson(hits, n, level) == pytest.approx(
         tuple(test.proportion_ci(level, "exact")), abs=1e-9
     )
+
+
+def test_an_interval_of_a_share_at_an_end_holds_it():
+    for n in range(1, 300):
+        assert wilson(0, n)[0] == 0
+        assert wilson(n, n)[1] == 1
 
 
 def test_a_share_of_no_rows_may_be_anything():
@@ -157,17 +165,20 @@ def test_delong_is_that_of_all_pairs():
     assert found.error == pytest.approx(np.sqrt(variance), rel=1e-9)
 
 
-def test_a_paired_t_test_is_that_of_scipy():
+def test_without_skewness_and_a_worst_row_it_is_the_t_test_of_scipy():
     rng = np.random.default_rng(1)
     losses = rng.gamma(2, size=(2, 40))
     ones = np.ones(40)
     found = difference_of(
         mean_of(losses[0], ones), mean_of(losses[1], ones), higher_is_better=False
     )
+    added = (losses[1] - losses[0] - found.value) / 40
+    assert found.third == pytest.approx(np.sum(added**3), rel=1e-9)
+    found = replace(found, third=0.0)
     expected = stats.ttest_rel(losses[1], losses[0], alternative="greater")
     assert found.p_above(0.0) == pytest.approx(expected.pvalue, rel=1e-9)
     both = stats.ttest_rel(losses[1], losses[0]).confidence_interval(0.9)
-    assert found.interval(0.9) == pytest.approx(tuple(both), rel=1e-9)
+    assert found.interval(0.9) == pytest.approx(tuple(both), rel=1e-7)
     assert found.exchanged().p_above(0.0) == pytest.approx(1 - found.p_above(0.0))
 
 
@@ -192,8 +203,46 @@ def test_where_nothing_can_be_told():
     assert standard_error(np.array([np.nan, 0.1])) is None
     assert standard_error(np.zeros(5), np.zeros(5, int)) is None
     same = PairedDifference(0.0, 0.0, 50)
-    assert same.p_above(-0.01) == 2.0**-50
-    assert same.p_above(0.0) == 1
+    assert same.p_above(-0.01) == 1  # it was 2**-50
+    assert same.interval() == (0.0, 0.0)
+    assert replace(same, worst=np.inf).interval() == (-np.inf, np.inf)
+
+
+@pytest.mark.parametrize(("worse", "n"), [(0, 200), (1, 300), (3, 1000), (12, 1000)])
+def test_of_rows_that_are_right_or_wrong_it_is_nearly_the_exact_bound(worse, n):
+    losses = np.repeat([1.0, 0.0], [worse, n - worse])
+    ones = np.ones(n)
+    found = difference_of(mean_of(losses, ones), mean_of(np.zeros(n), ones), higher_is_better=False)
+    found = replace(found, units=np.inf, worst=1 / n)
+    exact = special.betaincinv(worse + 1, n - worse, [0.9, 0.95, 0.99])
+    p = [found.p_above(-each) for each in exact]
+    assert p == pytest.approx([0.1, 0.05, 0.01], rel=0.12)
+
+
+@pytest.mark.parametrize("worst", [0.0, 0.002, 0.02])
+@pytest.mark.parametrize("skew", [-0.5, 0.0, 0.5])
+def test_an_interval_holds_what_the_test_does_not_reject(worst, skew):
+    error = 0.01
+    found = PairedDifference(0.004, error, 300, skew * error**3, worst)
+    low, high = found.interval(0.9)
+    assert found.p_above(low) == pytest.approx(0.05, rel=1e-6)
+    assert found.exchanged().p_above(-high) == pytest.approx(0.05, rel=1e-6)
+    falling = [found.p_above(bound) for bound in np.linspace(-0.2, 0.1, 200)]
+    assert (np.diff(falling) >= -1e-12).all()
+    assert all(0 <= p <= 1 for p in falling)
+
+
+def test_a_tail_is_extended_by_its_index():
+    rng = np.random.default_rng(0)
+    heavy = rng.pareto(1.5, 3000) + 1
+    far, index = tail_of(heavy)
+    assert index == pytest.approx(1.5, rel=0.25)
+    assert far == pytest.approx(heavy.max() * index / (index - 1))
+    far, index = tail_of(rng.normal(size=3000))
+    assert index > 4
+    assert tail_of(np.repeat([0.0, 1.0, -1.0], [900, 50, 50])) == (1.0, np.inf)
+    assert tail_of(np.repeat([0.0, 1.0], [997, 3])) == (np.inf, 0.0)
+    assert tail_of(rng.pareto(0.5, 3000))[0] == np.inf
 
 
 def test_a_share_keeps_its_bounds():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,10 +19,11 @@ from modelkit.evaluation.intervals import Measured, standard_error
 from modelkit.evaluation.metrics import METRICS
 from modelkit.evaluation.paired import PairedDifference, difference_of
 from modelkit.evaluation.sums import Undefined
-from modelkit.gating.claims import Levels, no_worse
+from modelkit.gating.claims import Levels, no_harm, no_worse
 from modelkit.gating.comparison import Comparison, JudgedAnswers, RightCounts, compare_by
 from modelkit.gating.floors import floor_check
 from modelkit.gating.policy import read_floor
+from modelkit.gating.unseen import worst_unit
 
 ALPHA = 0.05
 LEVELS = Levels(ALPHA, ALPHA, ALPHA)
@@ -179,8 +181,10 @@ def test_few_clusters_show_nothing(pair):
             assert f"{len(sizes)} clusters, which count as" in verdict[name].text
             least = 5 if len(sizes) == 2 else 10
             assert f"are too few to tell: it takes {least}" in verdict[name].text
-    five = np.repeat(np.arange(5), 80)
-    assert mk.gate(*pair, X, y, margin=0.3, clusters=five).decision == "promote"
+    five = np.repeat(np.arange(5), 80)  # one more may have a fifth of the rows, all wrong
+    assert mk.gate(*pair, X, y, margin=0.3, clusters=five).decision == "inconclusive"
+    forty = np.repeat(np.arange(40), 10)
+    assert mk.gate(*pair, X, y, margin=0.3, clusters=forty).decision == "promote"
     three = np.repeat(np.arange(100), [50] * 3 + [1] * 97)  # .084 at .05
     with pytest.raises(Undefined, match=r"count as 8\.0 of one size, .* it takes 10"):
         clusters_of(Answered("binary", *(np.zeros(247, int),) * 2, clusters=three, classes=(0, 1)))
@@ -263,3 +267,201 @@ def test_a_gate_of_encoders_says_what_to_do_instead(tmp_path):
     ) as caught:
         mk.gate(path, path, ["a", "b"], [0, 1], margin=0.1)
     assert "checks=[mk.Check" in str(caught.value)
+
+
+# What rows that were not drawn may hold.
+
+
+def classified(y, likely, **beside):
+    both = np.column_stack([1 - likely, likely])
+    label = (likely > 0.5).astype(np.int64)
+    answered = Answered("binary", y, label, both, likely, (0, 1), **beside)
+    return JudgedAnswers(answered, y, {"label": label, "probabilities": both})
+
+
+def rare_group(rng, n):
+    """The candidate is the champion, and on 1 row in 200 surely wrong: log loss .06 worse."""
+    x = rng.normal(size=n)
+    y = (rng.random(n) < 1 / (1 + np.exp(-2 * x))).astype(np.int64)
+    usual = 1 / (1 + np.exp(-2 * x))
+    odd = np.where(rng.random(n) < 1 / 200, 1e-6 + (1 - 2e-6) * (1 - y), usual)
+    return classified(y, odd), classified(y, usual)
+
+
+def rare_positives(rng, n):
+    """3 % are positive; the candidate finds a third, and the champion half of them."""
+    y = (rng.random(n) < 0.03).astype(np.int64)
+    found = [y * (rng.random(n) < share) + 0.01 * rng.random(n) for share in (1 / 3, 1 / 2)]
+    return tuple(classified(y, np.clip(each, 0.01, 0.99)) for each in found)
+
+
+def heavy(rng, n):
+    """Squares without a variance: on long ways the candidate is farther off."""
+    y = 20 * (rng.pareto(2.2, n) + 1)
+    base = y + 5 * rng.normal(size=n)
+    sides = []
+    for told in (np.minimum(base, 400), base):
+        answered = Answered("regression", y[:, None], told[:, None])
+        sides.append(JudgedAnswers(answered, y, {"prediction": told}))
+    return tuple(sides)
+
+
+def own_share(span=None):
+    def surprised(truth, outputs):
+        return np.mean(np.abs(outputs["probabilities"][:, 1] - truth) > 0.99)
+
+    return mk.GateMetric("surprised", surprised, higher_is_better=False, bounds=span)
+
+
+CELLS = {
+    "log loss of a rare group": (rare_group, "log_loss", 300, 100),
+    "Brier of a rare group": (rare_group, "brier", 600, 100),
+    "own metric of a rare group": (rare_group, own_share(), 200, 12),
+    "own bounded metric of a rare group": (rare_group, own_share((0, 1)), 200, 12),
+    "recall of rare positives": (rare_positives, "recall", 200, 150),
+    "balanced accuracy of rare positives": (rare_positives, "balanced_accuracy", 200, 150),
+    "area of rare positives": (rare_positives, "roc_auc", 300, 150),
+    "rmse without a variance": (heavy, "rmse", 1000, 100),
+    "r2 without a variance": (heavy, "r2", 1000, 100),
+}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_candidate_at_its_margin_is_hardly_ever_promoted(cell):
+    world, metric, n, runs = CELLS[cell]
+    many = world(np.random.default_rng(0), 100_000)
+    if isinstance(metric, str):
+        metric = METRICS[many[0].answered.kind][metric]
+        worse = -1 if metric.higher_is_better else 1
+        figures = [metric.measure(each.answered).value for each in many]
+    else:
+        worse = 1
+        figures = [metric.figure(each.truth, each.outputs) for each in many]
+    margin = worse * (figures[0] - figures[1])
+    assert margin > 0
+    rng = np.random.default_rng(1)
+    found = [
+        compare_by(metric, *world(rng, n), seed=0).p_above(-margin) <= ALPHA for _ in range(runs)
+    ]
+    assert np.mean(found) <= ALPHA + 3 * np.sqrt(ALPHA * (1 - ALPHA) / runs)  # they were .2 to .6
+
+
+def test_a_margin_that_one_row_could_take_away_is_unclear_and_the_rows_are_told():
+    """A row of log loss may cost 13.8: 41 / margin rows are the least that can show it."""
+    rng = np.random.default_rng(2)
+    y = rng.integers(0, 2, 2000)
+    likely = np.clip(0.5 + 0.3 * (2 * y - 1) * rng.random(2000), 0.05, 0.95)
+    other = np.clip(likely + 0.02 * rng.normal(size=2000), 0.05, 0.95)
+    sides = classified(y, other), classified(y, likely)
+
+    def asked(n, margin):
+        rows = np.arange(n)
+        return no_worse(
+            "log_loss",
+            lambda: compare_by(
+                METRICS["binary"]["log_loss"], *(each.at(rows) for each in sides), seed=0
+            ),
+            margin,
+            LEVELS,
+        )
+
+    few = asked(500, 0.05)
+    assert few.outcome == "unclear"
+    assert 41 / 0.05 < few.rows_needed < 1.3 * 41 / 0.05
+    assert asked(2000, 0.05).outcome == "pass"
+    assert asked(100, 0.5).outcome == "pass"
+
+
+def test_skewed_losses_of_equal_slices_block_as_seldom_as_stated():
+    """The champion's losses are rare and large: slices without one "showed harm" in .5 to .8."""
+    rng = np.random.default_rng(3)
+    blocked = []
+    for _ in range(20):
+        y = (rng.random(2000) < 0.02).astype(np.int64)
+        sure = classified(y, np.full(2000, 0.001))
+        odd = classified(y, np.full(2000, 0.0965))  # the same mean loss
+        part = rng.integers(20, size=2000)
+        cases = []
+        for value in range(20):
+            rows = np.flatnonzero(part == value)
+            compared = partial(
+                compare_by, METRICS["binary"]["log_loss"], odd.at(rows), sure.at(rows), seed=0
+            )
+            cases.append((str(value), "log_loss", 0.01, compared))
+        blocked.append(any(each.outcome == "fail" for each in no_harm(cases, ALPHA, "slice")))
+    assert np.mean(blocked) <= 0.05
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
+def test_broken_clusters_that_were_not_drawn_are_allowed_for(metric):
+    rng = np.random.default_rng(4)
+    which = np.repeat(np.arange(40), 10)
+    promoted = []
+    for _ in range(100):
+        y = rng.integers(0, 2, 400)
+        usual = np.where(y, 0.8, 0.2)
+        broken = np.where((rng.random(40) < 0.05)[which], 1 - usual, usual)
+        sides = (classified(y, each, clusters=which) for each in (broken, usual))
+        worse = 0.05 * (1 if metric == "accuracy" else np.log(4))
+        compared = compare_by(METRICS["binary"][metric], *sides, seed=0)
+        promoted.append(compared.p_above(-worse) <= ALPHA)
+    assert np.mean(promoted) <= 0.05  # .13: no broken one is drawn
+
+
+def test_floors_of_what_the_rows_do_not_show():
+    rng = np.random.default_rng(5)
+    shown = {"rmse": [], "log_loss": []}
+    for _ in range(100):
+        candidate, _ = heavy(rng, 3000)  # with fewer, none of the capped rows may be there
+        floor = read_floor("rmse <= 31.5")  # it is 31.9
+        check = floor_check(floor, METRICS["regression"]["rmse"], candidate.answered, LEVELS)
+        shown["rmse"].append(check.outcome == "pass")
+        candidate, _ = rare_group(rng, 300)
+        floor = read_floor("log_loss <= 0.46")  # it is .47
+        check = floor_check(floor, METRICS["binary"]["log_loss"], candidate.answered, LEVELS)
+        shown["log_loss"].append(check.outcome == "pass")
+    assert {name: np.mean(each) <= 0.05 for name, each in shown.items()} == dict.fromkeys(
+        shown, True
+    )
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel", "ranking"])
+def test_the_worst_row_is_about_what_one_more_takes_away(kind):
+    rng = np.random.default_rng(6)
+    n = 300
+    if kind == "multiclass":
+        y = rng.integers(0, 4, n)
+        right = np.eye(4)[y]
+        answered = Answered(kind, y, y, right, right, (0, 1, 2, 3))
+        expected = {"accuracy": 1 / n, "brier": 2 / n, "log_loss": np.log(1e6) / n}
+        expected["balanced_accuracy"] = 1 / 4 / np.bincount(y).min()
+    elif kind == "multilabel":
+        y = rng.integers(0, 2, (n, 3)).astype(float)
+        answered = Answered(kind, y, y, y, y, ("a", "b", "c"))
+        expected = {"hamming_loss": 1 / n, "brier": 1 / n}
+    else:
+        which = np.repeat(np.arange(30), 10)
+        answered = Answered(
+            kind, rng.integers(0, 3, n), scores=rng.normal(size=n), queries=which, clusters=which
+        )
+        expected = {"ndcg@10": 1 / 30, "mean_average_precision": 1 / 30}
+    for name, worst in expected.items():
+        found = worst_unit(METRICS[kind][name], answered, answered, np.zeros(n))
+        assert found.worst == pytest.approx(worst, rel=0.03), name
+
+
+@pytest.mark.parametrize("bounds", [(1, 0), (0, 0), (0, np.inf), (0, np.nan), "01", (0, 1, 2), 3])
+def test_bounds_of_a_metric_are_two_numbers(bounds):
+    with pytest.raises(GateError, match="the least and the most that one row counts"):
+        mk.GateMetric("own", lambda y, outputs: 0.0, bounds=bounds)
+
+
+@pytest.mark.parametrize(("n", "said"), [(30, 1), (199, 1), (200, 1), (2000, 0)])
+def test_few_rows_are_told(pair, n, said):
+    X, y = drawn_rows(np.random.default_rng(7), n)
+    notes = [each for each in mk.gate(*pair, X, y, margin=0.1).notes if "few" in each]
+    assert len(notes) == said
+    if n == 200:
+        assert notes[0].endswith(
+            "rows of the rarer class are few: tests of figures by class are rough"
+        )

@@ -277,9 +277,8 @@ def test_clusters_count_as_one_observation(pair):
     found = mk.gate(*pair, X.assign(customer=again), y, margin=0.03, clusters="customer")
     assert (found.rows, found.units) == (10_000, 400)
     width = found["accuracy"].high - found["accuracy"].low
-    assert width == pytest.approx(
-        5 * (rowwise["accuracy"].high - rowwise["accuracy"].low), rel=0.05
-    )
+    # And a little more: for a customer who was not drawn.
+    assert 1 < width / (5 * (rowwise["accuracy"].high - rowwise["accuracy"].low)) < 1.2
 
 
 def test_few_rows_that_both_answer_alike_promote_nothing(pair):

@@ -42,7 +42,7 @@ def test_equal_candidates_are_promoted_as_better_as_seldom_as_stated(metric):
 @pytest.mark.parametrize("metric", WORLDS)
 def test_as_many_rows_as_are_needed_show_it_as_often_as_is_promised(metric):
     rng = np.random.default_rng(1)
-    asked = [outcome(metric, rng, 600, 0.01).rows_needed for _ in range(20)]
+    asked = [outcome(metric, rng, 2500, 0.01).rows_needed for _ in range(20)]
     n = int(np.mean([rows for rows in asked if rows is not None]))
     found = [outcome(metric, rng, n, 0.01).outcome == "pass" for _ in range(300)]
     assert abs(np.mean(found) - 0.8) <= 0.07
@@ -160,9 +160,9 @@ def test_rows_that_both_answer_alike_do_not_change_who_is_better(better, worse, 
 
 
 def test_rows_that_no_unit_tells_apart_are_not_taken_for_proof():
-    alike = Comparison(PairedDifference(0.0, 0.0, 20), 20, "", bounded=True)
+    alike = Comparison(PairedDifference(0.0, 0.0, 20, worst=1 / 20), 20, "")
     assert alike.p_above(-0.01) > 0.3
-    many = Comparison(PairedDifference(0.0, 0.0, 2000), 2000, "", bounded=True)
+    many = Comparison(PairedDifference(0.0, 0.0, 2000, worst=1 / 2000), 2000, "")
     assert many.p_above(-0.01) < 1e-4
     assert alike.p_above(0.01) > 0.5
 

@@ -54,20 +54,26 @@ class Clusters:
     def error(self, influence: Array) -> float | None:
         """The standard error of a figure from the influence of its rows, (n,).
 
-        It is that of the jackknife by clusters: the sum of the influences in a cluster, over the
-        share of the rows that are left without it, since a large cluster draws the figure towards
-        itself. With clusters of one size it is `intervals.standard_error`. None for fewer than two,
-        and where the influence of a row is not known.
+        It is that of the jackknife by clusters; with clusters of one size it is
+        `intervals.standard_error`. None for fewer than two, and where the influence of a row is not
+        known.
+        """
+        moved = self.moved(influence)
+        if len(moved) < 2 or not np.isfinite(moved).all():
+            return None
+        return sqrt((len(moved) - 1) / len(moved) * float(moved @ moved))
+
+    def moved(self, influence: Array) -> Array:
+        """By how much each cluster moves a figure, (G,), from the influence of its rows, (n,).
+
+        It is the sum of the influences in the cluster, over the share of the rows that are left
+        without it, since a large cluster draws the figure towards itself.
         """
         there = self.sizes > 0
-        count = int(np.count_nonzero(there))
-        if count < 2:
-            return None
         sums = np.bincount(self.codes, influence, len(self.sizes))[there]
-        moved = sums / (1 - self.sizes[there] / self.sizes.sum())
-        if not np.isfinite(moved).all():
-            return None
-        return sqrt((count - 1) / count * float(moved @ moved))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found: Array = sums / (1 - self.sizes[there] / self.sizes.sum())
+        return found
 
 
 def alike_of(sizes: Array) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import isfinite
+from math import inf, isfinite
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,10 @@ from modelkit.gating.check import Check, CheckPart
 from modelkit.gating.comparison import SHOWN_WITH, Comparison
 from modelkit.holm import holm
 
+HELD_BY_FEW = (
+    "too few of them hold the difference to tell how bad one more can be; a metric that large errors "
+    "sway less, such as mae in place of rmse, or one with bounds, asks for fewer"
+)
 TELLING = 5  # margins: a slice that cannot show a harm of so many is too small to tell
 
 
@@ -84,6 +88,8 @@ def _lacking(
     the truth is what they find in .8 of cases, the others ask for 4 times as many rows and more.
     """
     lacking = f"not shown by {found.rows:,} rows"
+    if found.counts is None and found.difference.worst == inf:
+        return f"{lacking}: {HELD_BY_FEW}"
     if needed is not None and needed <= found.rows and found.difference.value < 0:
         return (
             f"{lacking}, and {needed:,} would show a candidate as good as the champion with a "

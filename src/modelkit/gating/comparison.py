@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import ceil, inf, isfinite, sqrt
 from typing import NamedTuple, final
 
 import numpy as np
@@ -20,6 +20,8 @@ from modelkit.evaluation.intervals import (
 from modelkit.evaluation.metrics import TaskMetric
 from modelkit.evaluation.paired import (
     PairedDifference,
+    Unseen,
+    added_by,
     bootstrap,
     difference_of,
     error_of,
@@ -27,9 +29,11 @@ from modelkit.evaluation.paired import (
     rows_needed,
     tango,
     tango_interval,
+    times_needed,
 )
 from modelkit.evaluation.sums import Undefined
 from modelkit.gating.policy import AnyMetric, GateMetric
+from modelkit.gating.unseen import CLASSIFIERS, OwnFigure, is_steady, worst_of_own, worst_unit
 
 REPEATS = 1000  # of the bootstrap, whose standard error is then known to some 2 %
 KNOWN_SHARE = 0.9  # of the draws that must have the figure
@@ -39,15 +43,23 @@ BY_COUNTS = (
     "(b - c) / n, with b rows that only the candidate got right and c that only the champion did; "
     "the score test of Tango, and at a margin of 0 the exact test of McNemar"
 )
-BY_PAIRS = "t = (d + margin) / se, with d the difference and se that of paired {units}"
-BY_DELONG = "t = (d + margin) / se, with se that of DeLong: of paired placements of each row"
-BY_BOOTSTRAP = "t = (d + margin) / se, with se that of {repeats:,} paired draws of {units}"
+BY_PAIRS = (
+    "Gaffke's test of what each of the {units} adds to d + margin, and of one more that is as bad as "
+    "can be"
+)
+BY_DELONG = f"{BY_PAIRS}, with the paired placements of DeLong"
+BY_BOOTSTRAP = f"{BY_PAIRS}, with the error and skewness of {{repeats:,}} paired draws"
 
 
-def distance_shown(error: float, alpha: float) -> float:
-    """How far from a bound a figure has to be, to be shown by a test at alpha with a probability of .8."""
-    ndtri = special_functions().ndtri
-    return error * float(ndtri(1 - alpha) + ndtri(SHOWN_WITH))
+def distance_shown(found: PairedDifference, alpha: float) -> float | None:
+    """How far from a bound a figure has to be, to be shown by a test at alpha with a probability of .8.
+
+    None where nothing tells.
+    """
+    reach = found.reach(alpha)
+    if not found.error or not isfinite(reach):
+        return None
+    return reach + found.error * float(special_functions().ndtri(SHOWN_WITH))
 
 
 @final
@@ -83,14 +95,14 @@ class Comparison:
         rows: the number of rows.
         formula: how it was computed.
         counts: of rows that one alone got right, where rows are right or wrong and independent.
-        bounded: whether a row, or cluster, changes the figure by at most its share of all.
+        steady: whether the error is known well enough to say how many rows would do.
     """
 
     difference: PairedDifference
     rows: int
     formula: str
     counts: RightCounts | None = None
-    bounded: bool = False
+    steady: bool = True
 
     def exchanged(self) -> Comparison:
         """The same with the roles of the two models exchanged."""
@@ -101,7 +113,7 @@ class Comparison:
 
     def p_above(self, bound: float) -> float:
         """The one-sided p-value of "the candidate is better by at most `bound`"."""
-        counts = self._counted
+        counts = self.counts
         if counts is None:
             return self.difference.p_above(bound)
         if bound == 0:
@@ -112,21 +124,9 @@ class Comparison:
 
     def interval(self, level: float) -> Interval:
         """A two-sided interval of the difference."""
-        counts = self._counted
-        if counts is None:
+        if self.counts is None:
             return self.difference.interval(level)
-        return tango_interval(*counts, level)
-
-    @property
-    def _counted(self) -> RightCounts | None:
-        """What is tested by counts: also rows, or clusters, of which none tells the two apart.
-
-        That does not say that none ever will, and an error of 0 would.
-        """
-        alike = self.difference.error == 0 and self.difference.value == 0
-        if self.counts is None and self.bounded and alike:
-            return RightCounts(0, 0, int(self.difference.units))
-        return self.counts
+        return tango_interval(*self.counts, level)
 
     @property
     def error(self) -> float | None:
@@ -145,9 +145,14 @@ class Comparison:
         It is taken to be as good as the champion. None where nothing tells, and for a margin so
         small that no rows would do, such as 0.
         """
-        if not self.error or margin <= self.error * LEAST_DISTANCE:
+        if not self.error or margin <= self.error * LEAST_DISTANCE or not self.steady:
             return None
-        return rows_needed(self.error, self.rows, margin, alpha=alpha, power=SHOWN_WITH)
+        if self.counts is not None:
+            return rows_needed(self.error, self.rows, margin, alpha=alpha, power=SHOWN_WITH)
+        times = times_needed(self.difference, margin, alpha=alpha, power=SHOWN_WITH)
+        if times is None or (times < 1 and self.difference.tail < inf):
+            return None  # the tail of fewer rows may be too short to be looked at
+        return ceil(self.rows * times)
 
     def least_shown(
         self,
@@ -158,7 +163,11 @@ class Comparison:
 
         They would with a probability of .8, by a test at alpha; None where nothing tells.
         """
-        return None if not self.error else bound + distance_shown(self.error, alpha)
+        found = self.difference
+        if self.counts is not None:
+            found = PairedDifference(found.value, self.error, inf)
+        distance = distance_shown(found, alpha)
+        return None if distance is None else bound + distance
 
 
 def compare_by(
@@ -177,48 +186,47 @@ def compare_by(
     measured = (metric.measure(ours), metric.measure(theirs))
     refuse_few(min(each.units for each in measured), clusters)
     if not np.isfinite(measured[0].influence - measured[1].influence).all():
+        if ours.kind in CLASSIFIERS:
+            raise Undefined("a class has a single row, which does not say how much it varies")
         return _by_weights(metric, ours, theirs, seed)
+    if metric.name == "rmse":
+        measured = _of_roots(measured, clusters)
     higher = bool(metric.higher_is_better)
     found = difference_of(*measured, clusters, higher_is_better=higher)
-    if metric.name == "rmse":
-        found = _of_roots(found, measured, clusters)
-    return Comparison(
-        found,
-        len(ours),
-        _formula(metric, ours),
-        _counts(metric, ours, theirs),
-        bounded=metric.domain in ("share", "correlation"),
-    )
+    counts = _counts(metric, ours, theirs)
+    if counts is not None:
+        return Comparison(found, len(ours), BY_COUNTS, counts)
+    added = added_by(measured[0].influence - measured[1].influence, clusters)
+    found = replace(found, **worst_unit(metric, ours, theirs, added)._asdict())
+    return Comparison(found, len(ours), _formula(metric, ours), steady=is_steady(added, found.tail))
 
 
 def _of_roots(
-    found: PairedDifference,
     measured: tuple[Measured, Measured],
     clusters: Clusters | None,
-) -> PairedDifference:
-    """A difference of two roots with the larger of two errors: as they are, and if they were equal.
+) -> tuple[Measured, Measured]:
+    """Two roots with the larger of two kinds of influence: as they are, and if they were equal.
 
     By its own root, a model that a few large errors happened to miss has a small error of its own,
     which the other's do not outweigh: 8 % to 20 % of equal candidates were better at 5 %. If the two
-    are equal, sqrt(a) - sqrt(b) = (a - b) / (sqrt(a) + sqrt(b)), which is the t test of squares.
+    are equal, sqrt(a) - sqrt(b) = (a - b) / (sqrt(a) + sqrt(b)), which compares the squares.
     """
     ours, theirs = measured
-    both = ours.value + theirs.value
-    if found.error is None or not both:
-        return found
-    squares = (ours.value * ours.influence - theirs.value * theirs.influence) * 2 / both
-    return replace(found, error=max(found.error, error_of(squares, clusters) or 0.0))
+    half = (ours.value + theirs.value) / 2
+    if not half:
+        return measured
+    equal = tuple(replace(each, influence=each.influence * each.value / half) for each in measured)
+    own = error_of(ours.influence - theirs.influence, clusters) or 0.0
+    paired = error_of(equal[0].influence - equal[1].influence, clusters) or 0.0
+    return (equal[0], equal[1]) if paired > own else measured
 
 
 def _formula(
     metric: TaskMetric,
     answered: Answered,
 ) -> str:
-    if answered.clusters is None and metric.counts:
-        return BY_COUNTS
-    if answered.clusters is None and metric.name == "roc_auc":
-        return BY_DELONG
-    return BY_PAIRS.format(units=_units_word(answered))
+    formula = BY_DELONG if metric.name == "roc_auc" and answered.clusters is None else BY_PAIRS
+    return formula.format(units=_units_word(answered))
 
 
 def _units_word(answered: Answered) -> str:
@@ -257,7 +265,7 @@ def _by_weights(
             return np.nan
         return sign * (figures[0] - figures[1])
 
-    return _by_draws(drawn, ours, seed)
+    return _by_draws(drawn, ours, seed, lambda: worst_unit(metric, ours, theirs, np.empty(0)))
 
 
 def _by_own(
@@ -268,26 +276,36 @@ def _by_own(
 ) -> Comparison:
     sign = 1 if metric.higher_is_better else -1
 
-    def figure(side: JudgedAnswers, rows: Array) -> float:
+    def figure(side: JudgedAnswers, rows: Array, truth: Array) -> float:
         chosen = {name: values[rows] for name, values in side.outputs.items()}
-        return metric.figure(side.truth[rows], chosen)
+        return sign * metric.figure(truth, chosen)
 
     def drawn(times: Array) -> float:
         rows = np.repeat(np.arange(len(times)), times)
-        return sign * (figure(candidate, rows) - figure(champion, rows))
+        truth = candidate.truth[rows]
+        return figure(candidate, rows, truth) - figure(champion, rows, truth)
+
+    def with_copy(ours: int, theirs: int, true: int) -> float:
+        truth = candidate.truth[np.append(every, true)]
+        return figure(candidate, np.append(every, ours), truth) - figure(
+            champion, np.append(every, theirs), truth
+        )
 
     every = np.arange(len(candidate.truth))
     for who, side in (("candidate", candidate), ("champion", champion)):
-        found = figure(side, every)
+        found = figure(side, every, side.truth)
         if not np.isfinite(found):
-            raise Undefined(f"the figure of the {who} is {found}")
-    return _by_draws(drawn, candidate.answered, seed)
+            raise Undefined(f"the figure of the {who} is {sign * found}")
+    own = OwnFigure(drawn, with_copy, metric.span)
+    sides = candidate.answered, champion.answered
+    return _by_draws(drawn, sides[0], seed, lambda: worst_of_own(own, *sides, seed))
 
 
 def _by_draws(
     drawn: Callable[[Array], float],
     answered: Answered,
     seed: int,
+    unseen: Callable[[], Unseen],
 ) -> Comparison:
     n = len(answered)
     clusters = clusters_of(answered)
@@ -295,13 +313,12 @@ def _by_draws(
     if not np.isfinite(value):
         raise Undefined(f"the figure of these rows is {value}")
     rng = np.random.default_rng(seed)
-    error = _spread(bootstrap(drawn, n, REPEATS, rng, answered.clusters))
+    draws = bootstrap(drawn, n, REPEATS, rng, answered.clusters)
+    known = draws[np.isfinite(draws)]
     units = float(n) if clusters is None else clusters.alike
     formula = BY_BOOTSTRAP.format(repeats=REPEATS, units=_units_word(answered))
-    return Comparison(PairedDifference(value, error, units), n, formula)
-
-
-def _spread(draws: Array) -> float | None:
-    """The standard deviation of draws; None where too many have no figure."""
-    known = draws[np.isfinite(draws)]
-    return float(known.std(ddof=1)) if len(known) >= KNOWN_SHARE * REPEATS else None
+    if len(known) < KNOWN_SHARE * REPEATS:
+        return Comparison(PairedDifference(value, None, units), n, formula)
+    third = float(np.mean((known - known.mean()) ** 3))
+    found = PairedDifference(value, float(known.std(ddof=1)), units, third, *unseen())
+    return Comparison(found, n, formula)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from math import inf, isfinite
 
+import numpy as np
+
 from modelkit.evaluation.answered import Answered
-from modelkit.evaluation.clusters import clusters_of, refuse_few
+from modelkit.evaluation.clusters import Clusters, clusters_of, refuse_few
 from modelkit.evaluation.intervals import (
     Domain,
     Interval,
@@ -14,12 +16,14 @@ from modelkit.evaluation.intervals import (
     clopper_pearson,
     standard_error,
 )
-from modelkit.evaluation.metrics import TaskMetric
+from modelkit.evaluation.metrics import TaskMetric, units_told
+from modelkit.evaluation.paired import PairedDifference, added_by, error_of
 from modelkit.evaluation.sums import Undefined
 from modelkit.gating.check import Check
 from modelkit.gating.claims import Levels
 from modelkit.gating.comparison import SHOWN_WITH, distance_shown
 from modelkit.gating.policy import MetricFloor
+from modelkit.gating.unseen import worst_unit
 
 SHARES = ("recall", "precision")  # of the rows of a class, which may be few
 # The least and the largest figure.
@@ -31,7 +35,10 @@ ENDS: dict[Domain, Interval] = {
     "number": (-inf, inf),
 }
 EXACT = "hits / rows, with the exact interval of Clopper and Pearson"
-BY_INFLUENCE = "the figure of the candidate, with the t interval of what each row adds to it"
+BY_INFLUENCE = (
+    "the figure of the candidate, with the wider of two intervals of what each row adds to it: t, and "
+    "Gaffke's with one row more that is as bad as can be"
+)
 
 
 def floor_check(
@@ -58,10 +65,40 @@ def floor_check(
     interval = ends_of(measured, answered, level)
     if interval is None or not all(map(isfinite, interval)):
         return replace(told, text="these rows tell no interval")
+    if exact:
+        error = standard_error(measured.influence)
+        found = PairedDifference(measured.value, error, inf)
+    else:
+        found = _figure(metric, measured, answered, clusters)
+        interval = _wider(interval, found.interval(level), ENDS[metric.domain])
     told = replace(told, low=interval[0], high=interval[1], level=level)
-    error = standard_error(measured.influence, answered.clusters)
-    lacking = _lacking(floor, metric.domain, error, len(answered), levels.fresh)
+    lacking = _lacking(floor, metric.domain, found, len(answered), levels.fresh)
     return _answered(told, floor, interval, lacking)
+
+
+def _figure(
+    metric: TaskMetric,
+    measured: Measured,
+    answered: Answered,
+    clusters: Clusters | None,
+) -> PairedDifference:
+    """The figure of the candidate, as a difference to 0."""
+    added = added_by(measured.influence, clusters)
+    # A loss is at least 0, so its tail is that of what it has above the least.
+    best = added.max() if metric.higher_is_better else added.min()
+    unseen = worst_unit(metric, answered, None, np.abs(added - best))
+    units = min(measured.units, units_told(answered))
+    error = error_of(measured.influence, clusters)
+    return PairedDifference(measured.value, error, units, float(np.sum(added**3)), *unseen)
+
+
+def _wider(
+    one: Interval,
+    other: Interval,
+    ends: Interval,
+) -> Interval:
+    """From the lower of two low ends to the higher of two high ones, within what a figure can be."""
+    return max(min(one[0], other[0]), ends[0]), min(max(one[1], other[1]), ends[1])
 
 
 def _exact(
@@ -93,7 +130,7 @@ def _answered(
 def _lacking(
     floor: MetricFloor,
     domain: Domain,
-    error: float | None,
+    found: PairedDifference,
     rows: int,
     alpha: float,
 ) -> str:
@@ -102,9 +139,9 @@ def _lacking(
     How many rows it takes depends on how far the figure is from the floor, which these rows do not
     know: otherwise they would have shown it.
     """
-    if not error:
+    distance = distance_shown(found, alpha)
+    if distance is None:
         return "not shown"
-    distance = distance_shown(error, alpha)
     figure = floor.bound + (distance if floor.at_least else -distance)
     least, most = ENDS[domain]
     if not least <= figure <= most:

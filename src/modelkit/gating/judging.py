@@ -13,7 +13,7 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.compatible import refused_gaps
 from modelkit.errors import GateError, SignatureError
-from modelkit.evaluation.answered import TaskKind
+from modelkit.evaluation.answered import Answered, TaskKind
 from modelkit.evaluation.assembly import FEW_UNITS, library_versions
 from modelkit.evaluation.figures import OF_POSITIVE, positive_of
 from modelkit.evaluation.intervals import units_of
@@ -39,6 +39,8 @@ from modelkit.gating.opened import Judged
 from modelkit.gating.policy import GatePolicy, MetricFloor
 from modelkit.gating.verdict import Verdict, decision_of
 from modelkit.registry.registry import Registry
+
+FEW_ROWS = 200  # fewer, of all or of a class, are few
 
 
 @final
@@ -247,6 +249,18 @@ def _notes(
         )
     if asking.candidate.manifest.model_digest == asking.champion.manifest.model_digest:
         notes.append("candidate and champion are the same model")
-    if units < FEW_UNITS:
-        notes.append(f"{units:,} independent rows or clusters are few: the tests are rough")
-    return notes
+    return [*notes, *_few(asked.task, units)]
+
+
+def _few(task: Answered, units: int) -> list[str]:
+    """What is said of few rows, clusters or rows of a class."""
+    if task.clusters is not None and units < FEW_UNITS:
+        return [f"{units:,} clusters are few: the tests are rough"]
+    if task.clusters is None and units < FEW_ROWS:
+        return [f"{units:,} independent rows are few: the tests are rough"]
+    if task.kind != "binary":
+        return []
+    rarer = int(np.bincount(task.truth, minlength=2).min())
+    if rarer >= FEW_ROWS:
+        return []
+    return [f"{rarer:,} rows of the rarer class are few: tests of figures by class are rough"]

@@ -40,11 +40,34 @@ class GateMetric:
         of: takes the truth (m,) or (m, L) and the outputs by name, of the rows that were drawn, some
             of them more than once, and gives the figure, a number; NaN where these rows have none.
         higher_is_better: whether a high figure is a good one.
+        bounds: the least and the most that one row counts, where the figure is a mean over rows, such
+            as (0, 1) of a share of them. Without it the rows that are there tell how bad one can be.
+
+    Raises:
+        GateError: where the bounds are not two numbers, the lesser first.
     """
 
     name: str
     of: Callable[[Array, Mapping[str, Array]], float]
     higher_is_better: bool = True
+    bounds: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        ends = self.bounds
+        if ends is None:
+            return
+        told = isinstance(ends, tuple | list) and len(ends) == 2 and all(map(_is_number, ends))
+        if not told or not isfinite(ends[1] - ends[0]) or ends[0] >= ends[1]:
+            raise GateError(
+                f"the bounds of the metric {self.name!r} are the least and the most that one row "
+                f"counts, such as (0, 1), not {ends!r:.80}",
+                metric=self.name,
+            )
+
+    @property
+    def span(self) -> float | None:
+        """How much one row can count more than another; None where no bounds say so."""
+        return None if self.bounds is None else self.bounds[1] - self.bounds[0]
 
     def figure(self, truth: Array, outputs: Mapping[str, Array]) -> float:
         """The figure of some rows. Raises GateError where the function raises, or gives no number."""
