@@ -76,7 +76,9 @@ class Evidence:
         self.guarantee = guarantee
         self.weights = weights
         self.steps = 0
-        self._born = np.zeros((monitors, 1), np.int64)  # the step at which each began anew
+        self._born: Array | int = (
+            0  # the step at which each began anew, (monitors, 1); 0 before any did
+        )
         self.spent = np.zeros((monitors, 1))
         start = self._start()
         self.most = start
@@ -142,7 +144,9 @@ class Evidence:
         start = self._start()
         self._wealth[which] = 0.0
         self._run[which] = -np.inf
-        self._born[which] = self.steps
+        born = np.broadcast_to(self._born, self.spent.shape).copy()
+        born[which] = self.steps
+        self._born = born
         self.spent[which] = 0.0
         self.value[which] = start
         if self.guarantee == "arl":
@@ -164,7 +168,7 @@ class Evidence:
             "value": self.value,
             "peak": self.peak,
             "clock": np.array([self.steps, self.spent.max(initial=0)]),
-            "born": self._born,
+            "born": np.asarray(self._born, np.int64),
             "spent": self.spent,
         }
 
@@ -183,5 +187,5 @@ class Evidence:
         self.steps = int(steps)
         self.spent[:] = spent
         if "born" in state:  # not in a state of before, in which none began anew
-            self._born = state["born"].copy()
+            self._born = state["born"].copy() if state["born"].ndim else 0
             self.spent = state["spent"].copy()

@@ -175,15 +175,14 @@ def band_bets(
 
 
 def shown(
-    counts: Array,
+    table: Array,
     recent: Array,
     tolerance: float,
 ) -> Array:
-    """How far beyond the reference rows are that recent ones (K,) are like, (36,).
+    """How far beyond the reference, whose scores are in a table, recent rows (K,) are, (36,).
 
     That is their means, with three standard errors and the tolerance.
     """
-    table, _ = scores(counts / counts.sum())
     n = recent.sum()
     shares = recent / n
     means = table @ shares

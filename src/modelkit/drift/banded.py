@@ -57,7 +57,8 @@ class Banded:
             j: its number.
             recent: counts (67,) of rows, of which any may show how far that is.
         """
-        shown = [self._shown(j, counts @ self._groups[j]) for counts in recent]
+        table = self._table(j)
+        shown = [self._shown(j, table, counts @ self._groups[j]) for counts in recent]
         self._limit(j, np.max(shown, axis=0))
 
     def further(self) -> Array:
@@ -73,8 +74,8 @@ class Banded:
         counts = recent @ self._groups[j]
         if not counts.sum():
             return False
-        limit = np.minimum(self.limits[j], self._shown(j, counts))
-        table, _ = band.scores(self._reference[j] / self._reference[j].sum())
+        table = self._table(j)
+        limit = np.minimum(self.limits[j], self._shown(j, table, counts))
         if (table @ (counts / counts.sum()) <= self._first[j]).all():
             limit = self._first[j]
         nearer = bool((self.limits[j] - limit > self._tolerances[j]).any())
@@ -82,12 +83,16 @@ class Banded:
             self._limit(j, limit)
         return nearer
 
-    def _shown(self, j: int, counts: Array) -> Array:
+    def _table(self, j: int) -> Array:
+        """The scores (36, 16) of a feature."""
+        return band.scores(self._reference[j] / self._reference[j].sum())[0]
+
+    def _shown(self, j: int, table: Array, counts: Array) -> Array:
         """How far rows are from the reference, and no less than the first limits."""
         first: Array = self._first[j]
         if counts.sum() < 2:
             return first
-        shown = band.shown(self._reference[j], counts, float(self._tolerances[j]))
+        shown = band.shown(table, counts, float(self._tolerances[j]))
         limit: Array = np.maximum(first, shown)
         return limit
 
