@@ -79,7 +79,7 @@ bench-engines: $(ENGINES)/.engines ## CPU of Ray, Spark and Dask beside the loca
 	$(RUN_ENGINES) -m benchmarks.engines.run
 	$(RUN_ENGINES) -m benchmarks.engines.pyfunc
 
-bench-evaluation: $(VENV)/.test ## how often the intervals of an Evaluation hold, and what they cost; four minutes
+bench-evaluation: $(VENV)/.test ## how often the intervals of an Evaluation hold, and what they cost; ten minutes
 	$(VENV)/bin/python -m benchmarks.evaluation.run
 
 bench-explain: $(BENCH_EXPLAIN)/.bench-explain ## compare explanations with shap and lime, likewise; six minutes

@@ -10,8 +10,12 @@ import threading
 import time
 import zlib
 
+import onnx
 import pytest
 from helpers.apps import INFER, PREDICT, ROW, Gate, ask, summed, tensor, uvicorn_of, wait_for
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 import modelkit as mk
 from modelkit.metering import requests
@@ -56,7 +60,10 @@ def test_only_tensors_as_bytes_may_be_larger_than_json():
     inputs = [told | {"parameters": {"binary_data_size": len(rows)}}]
     head = json.dumps({"inputs": inputs}).encode()
     with Client(mk.App({"sum": summed()}, limits=Limits(json=1000))) as client:
-        length = {"inference-header-content-length": str(len(head))}
+        length = {
+            "content-type": "application/octet-stream",
+            "inference-header-content-length": str(len(head)),
+        }
         assert client.post(INFER, body=head + rows, headers=length).status == 200
         assert client.post(PREDICT, body=head + rows, headers=length).status == 413
         length = {"inference-header-content-length": "1001"}
@@ -230,7 +237,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_counted():
             "POST",
             PREDICT,
             body=b"{",
-            headers={"content-length": "9"},
+            headers={"content-type": "application/json", "content-length": "9"},
             leaves=lambda: app.in_flight == 1,
         )
     assert answer.status == 0
@@ -254,6 +261,176 @@ def test_a_deadline_reaches_the_model():
     assert seen[0] is None  # the App itself sees to its own
     for told, most in zip(seen[1:], (5, 4, 3, 30), strict=True):
         assert most - 2 < told <= most
+
+
+def test_a_row_that_a_graph_goes_on_for_is_ended_and_holds_nobody_up(tmp_path):
+    """It ran on the event loop for good: health, the limit of time and SIGTERM came to nothing."""
+    x, y = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 1])
+        for name in "xy"
+    )
+    body = onnx.parser.parse_graph(
+        """body (int64 i, bool on, float[batch, 1] a) => (bool more, float[batch, 1] b)
+        { more = Identity(on) b = Mul(a, a) }"""
+    )
+    nodes = [
+        onnx.helper.make_node("Cast", ["x"], ["whole"], to=onnx.TensorProto.INT64),
+        onnx.helper.make_node("ReduceMax", ["whole"], ["trips"], keepdims=0),
+        onnx.helper.make_node("Loop", ["trips", "", "x"], ["y"], body=body),
+    ]
+    opset = [onnx.helper.make_opsetid("", 18)]
+    graph = onnx.helper.make_graph(nodes, "g", [x], [y])
+    proto = onnx.helper.make_model(graph, opset_imports=opset, ir_version=9)
+    mk.save(proto, tmp_path / "looping.mk", name="looping", version="1")
+    with mk.load(tmp_path / "looping.mk", device="cpu") as model, mk.Batcher(model) as batcher:
+        assert mk.Meter(batcher).endless
+        assert (batcher.plan.loop_rows, batcher.plan.loop_batch) == (0, 0)
+        with Client(mk.App({"looping": batcher}, limits=Limits(seconds=0.5))) as client:
+            asked = [{"inputs": {"x": [[value]]}} for value in (3e10, 1.0)]
+            answers = [client.post("/models/looping/predict", json=each) for each in asked]
+    assert [answer.status for answer in answers] == [504, 200]
+
+
+@pytest.mark.parametrize("path", [PREDICT, "/models/sum/instances", "/models/sum/outcome"])
+def test_content_without_a_type_is_refused(path, client):
+    """A page of any site could have a browser send it, without being asked for leave."""
+    answer = client.post(path, body=json.dumps(ROW).encode())
+    assert answer.status == 415
+    assert "no Content-Type" in answer.json()["error"]
+
+
+def test_clients_of_v2_may_leave_the_type_out_and_pages_may_not(client):
+    assert client.post(INFER, body=BODY).status == 200
+    for name in ("origin", "sec-fetch-site"):
+        assert client.post(INFER, body=BODY, headers={name: "null"}).status == 415
+
+
+def test_a_slow_auth_is_no_slow_body():
+    async def auth(headers):
+        await asyncio.get_running_loop().create_future()
+
+    with Client(mk.App({"sum": summed()}, auth=auth, limits=Limits(seconds=0.1))) as client:
+        answer = client.post(PREDICT, json=ROW)
+    assert answer.status == 504
+    assert "before the answer" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("form", ["rows", "columns", "instances"])
+def test_a_text_has_so_many_letters(form, tmp_path):
+    vectorizer = CountVectorizer(analyzer="char")
+    texts = ["one", "two"] * 10
+    model = make_pipeline(vectorizer, LogisticRegression()).fit(texts, [0, 1] * 10)
+    mk.save(model, tmp_path / "t.mk", example=texts, name="t", version="1")
+    verb = "instances" if form == "instances" else "predict"
+    column = mk.inspect(tmp_path / "t.mk").signature.inputs[0].name
+    with Client(mk.App({"t": str(tmp_path / "t.mk")}, limits=Limits(letters=100))) as client:
+        for letters, status in ((100, 200), (101, 413)):
+            values = ["a" * letters, "b"]
+            asked = {form: {column: values} if form == "columns" else values}
+            answer = client.post(f"/models/t/{verb}", json=asked)
+            assert answer.status == status, answer.body
+    assert "a text of 101 letters" in answer.json()["error"]
+
+
+# The memory of clients that stand still.
+
+
+async def asked_of(app, receive, send, path=PREDICT):
+    """Ask in a task of its own, as a server has it."""
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
+    async with asyncio.timeout(30):
+        await app(scope, receive, send)
+
+
+class Still:
+    """A client that sends parts of a body, or takes parts of an answer, and then stands still."""
+
+    def __init__(self, *parts, takes=1 << 30, more=True):
+        self.parts = [*parts]
+        self.more = more
+        self.takes = takes
+        self.got = []
+        self.stands = asyncio.Event()
+
+    async def receive(self):
+        if not self.parts:
+            await asyncio.get_running_loop().create_future()
+        body = self.parts.pop(0)
+        return {"type": "http.request", "body": body, "more_body": self.more or bool(self.parts)}
+
+    async def send(self, message):
+        self.got.append(message)
+        if len(self.got) > self.takes:
+            self.stands.set()
+            await asyncio.get_running_loop().create_future()
+
+    @property
+    def status(self):
+        return self.got[0]["status"]
+
+
+def test_half_bodies_make_room_for_others_and_take_no_place():
+    """One that stands still for longest leaves; who sends on is answered."""
+    app = mk.App({"sum": summed()}, limits=Limits(memory=1 << 20, requests=1))
+    half = b" " * (400 << 10)
+    clients = [Still(half) for _ in range(3)]
+    honest = Still(b" " * (300 << 10), json.dumps(ROW).encode(), more=False)
+
+    async def main():
+        tasks = []
+        for client in [*clients, honest]:
+            tasks.append(asyncio.ensure_future(asked_of(app, client.receive, client.send)))
+            await asyncio.sleep(0)
+        await tasks[-1]
+        assert honest.status == 200
+        assert [len(client.got) for client in clients] == [2, 2, 0]
+        tasks[2].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(main())
+    assert [clients[0].status, clients[1].status] == [408, 408]
+    assert "too slowly" in json.loads(clients[0].got[1]["body"])["error"]
+    assert app.in_flight == 0
+
+
+def test_long_answers_go_in_parts_to_those_who_take_them():
+    """Whole ones were held for as long as their clients stood still."""
+    rows = 20_000
+    app = mk.App({"sum": summed()}, limits=Limits(memory=1 << 18, rows=rows))
+    body = json.dumps({"columns": {"a": [0.123456789] * rows, "b": [1.0] * rows}}).encode()
+    still = Still(body, takes=2, more=False)
+    honest = Still(body, more=False)
+
+    async def main():
+        first = asyncio.ensure_future(asked_of(app, still.receive, still.send))
+        await still.stands.wait()
+        await asked_of(app, honest.receive, honest.send)
+        await first  # it was cut
+
+    asyncio.run(main())
+    assert app.in_flight == 0
+    sizes = [len(message["body"]) for message in honest.got[1:]]
+    assert max(sizes) <= 1 << 16
+    answer = json.loads(b"".join(message["body"] for message in honest.got[1:]))
+    assert answer["outputs"]["prediction"] == [1.123456789] * rows
+    assert [message.get("more_body", False) for message in honest.got[1:]][-2:] == [True, False]
+
+
+def test_a_client_that_left_is_no_failure_whatever_a_server_raises():
+    app = mk.App({"sum": summed()})
+    client = Still(json.dumps(ROW).encode(), more=False)
+
+    async def main(message):
+        async def send(_):
+            raise RuntimeError(message)
+
+        await asked_of(app, client.receive, send)
+
+    asyncio.run(main("unable to perform operation on <TCPTransport>; the handler is closed"))
+    client.parts = [json.dumps(ROW).encode()]
+    with pytest.raises(RuntimeError, match="Expected ASGI message"):
+        asyncio.run(main("Expected ASGI message"))
 
 
 # What a real server does.
@@ -341,7 +518,7 @@ def test_health_is_answered_while_the_queue_is_full_and_a_large_body_is_parsed()
             loop.run_in_executor(None, ask, server.port, "POST", PREDICT, body) for _ in range(2)
         ]
         seen = set()
-        while app.in_flight < 2:
+        while gate.calls < 2:
             seen.add((await asyncio.to_thread(ask, server.port, "GET", "/v2/health/live"))[0])
         assert (await asyncio.to_thread(ask, server.port, "POST", PREDICT, body))[0] == 429
         seen.add((await asyncio.to_thread(ask, server.port, "GET", "/v2/health/ready"))[0])

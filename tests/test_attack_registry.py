@@ -22,7 +22,14 @@ from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit.cli import main
-from modelkit.errors import Conflict, IntegrityError, NotFound, RegistryError, UntrustedError
+from modelkit.errors import (
+    Conflict,
+    IntegrityError,
+    NotFound,
+    PackageError,
+    RegistryError,
+    UntrustedError,
+)
 from modelkit.registry import journal as journals
 from modelkit.registry.log import KEPT_EVERY, State, state_name, write_state
 
@@ -159,15 +166,125 @@ def test_a_foreign_file_among_the_kept_states_is_read_over(registry, name, data)
 
 
 def test_a_state_of_another_log_is_not_believed(registry):
-    """It is beyond the log, or its last entry is another one."""
-    (entry,) = registry.history("churn")
-    for generation, last in ((50, entry.id), (1, "another"), (1, "")):
+    """Its last entry is another one."""
+    for generation, last in ((1, "another"), (1, "")):
         state = file_of(registry, f"models/churn/states/{state_name(generation)}")
         state.write_bytes(write_state(State(generation=generation, last=last)))
         cold = mk.Registry(registry.url)
         assert cold.generation("churn") == 1
         assert cold.aliases("churn")["champion"].version == "1.0.0"
         state.unlink()
+
+
+def edit(change):
+    def work(registry, number):
+        path = log_of(registry, number)
+        path.chmod(0o644)
+        path.write_text(json.dumps(json.loads(path.read_text()) | change(registry)))
+
+    return work
+
+
+def lose(registry, *numbers, states=False):
+    if states:
+        shutil.rmtree(file_of(registry, "models/churn/states/x").parent)
+    for number in numbers:
+        log_of(registry, number).unlink()
+
+
+def copy_as(registry, number, other):
+    plain = json.loads(log_of(registry, number).read_text()) | {"generation": other}
+    log_of(registry, other).unlink(missing_ok=True)
+    log_of(registry, other).write_text(json.dumps(plain))
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (
+            lambda registry: lose(registry, 3, states=True),
+            "entry 3 of the log is gone; put it back",
+        ),
+        (lambda registry: lose(registry, 3, 4, 5, states=True), "entry 3 of the log is gone"),
+        (lambda registry: lose(registry, 8, 9), "entry 8 of the log is gone"),  # a state is kept
+        (lambda registry: copy_as(registry, 2, 9), "entry 9 of the log .* follows the entry"),
+        (lambda registry: copy_as(registry, 1, 10), "entry 10 of the log .* follows the entry"),
+        (lambda registry: log_of(registry, 10).mkdir(), "log/0000000010 is a folder"),
+        (lambda registry: os.mkfifo(log_of(registry, 10)), "log/0000000010 is a pipe"),
+        (lambda registry: log_of(registry, 10).symlink_to("/dev/zero"), "0010 is a pipe or a dev"),
+        (
+            lambda registry: log_of(registry, 10).symlink_to(log_of(registry, 10)),
+            "0010 leads to no file",
+        ),
+        (
+            lambda registry: os.truncate(
+                os.open(log_of(registry, 10), os.O_CREAT | os.O_RDWR), 1 << 40
+            ),
+            "0010 has 1,099,511,627,776 bytes",
+        ),
+    ],
+)
+def test_a_log_that_was_damaged_is_an_error_and_no_old_alias_comes_back(registry, damage, told):
+    for number in range(2, 10):
+        version = "1.0.0" if number % 2 else "1.1.0"
+        registry.set_alias("churn", "champion", version, expected=number - 1, reason="x")
+    damage(registry)
+    cold = mk.Registry(registry.url)
+    for look in (cold.aliases, cold.history):
+        with pytest.raises(RegistryError, match=told):
+            look("churn")
+    with pytest.raises(RegistryError, match=told):
+        cold.set_alias("churn", "champion", "1.1.0", expected="1.0.0", reason="x")
+
+
+def test_an_entry_that_is_lost_before_it_was_read_is_told_to_who_follows(registry):
+    reader = mk.Registry(registry.url)
+    assert reader.generation("churn") == 1
+    for number in (2, 3):
+        registry.set_alias("churn", f"a{number}", "1.0.0", expected=None, reason="x")
+    lose(registry, 2)
+    for look in (reader.check_log, lambda name: reader.retire(name, "1.1.0", reason="x")):
+        with pytest.raises(RegistryError, match="entry 2 of the log is gone"):
+            look("churn")
+
+
+def test_entries_of_an_earlier_modelkit_follow_without_the_id_of_the_one_before(registry):
+    registry.set_alias("churn", "canary", "1.1.0", expected=None, reason="x")
+    edit(lambda _: {"previous": None})(registry, 2)
+    cold = mk.Registry(registry.url)
+    cold.set_alias("churn", "canary", "1.0.0", expected="1.1.0", reason="x")
+    assert len(cold.history("churn")) == 3
+
+
+def test_a_package_that_is_rewritten_while_it_is_registered_is_kept_as_it_was_checked(
+    registry, packages, tmp_path, monkeypatch
+):
+    path = tmp_path / "written.mk"
+    path.write_bytes((packages / "other.mk").read_bytes())
+    fresh = mk.Registry(tmp_path / "fresh")
+    add = fresh._versions.add
+
+    def rewritten(*args):
+        with path.open("r+b") as file:
+            file.seek(path.stat().st_size // 2)
+            file.write(b"\0" * 64)
+        return add(*args)
+
+    monkeypatch.setattr(fresh._versions, "add", rewritten)
+    fresh.register(path)
+    fresh.load("churn", "1.0.0").close()
+    with pytest.raises(PackageError):
+        registry.register(path)  # what it is now
+
+
+def test_a_release_of_another_package_is_refused(registry):
+    versions = file_of(registry, "models/churn/versions/1.1.0.json")
+    other = json.loads(versions.with_name("1.0.0.json").read_text())
+    versions.chmod(0o644)
+    versions.write_text(json.dumps(json.loads(versions.read_text()) | {"digest": other["digest"]}))
+    for work in (registry.load, registry.fetch, lambda *which: mk.load(registry.reference(*which))):
+        with pytest.raises(IntegrityError, match=r"names the package of churn 1.0"):
+            work("churn", "1.1.0")
 
 
 def test_the_history_tells_of_a_state_that_was_forged(registry):
@@ -257,7 +374,7 @@ def test_a_folder_in_the_place_of_an_entry_takes_no_descriptors(registry):
         pytest.skip("the system does not list open files")
     before = len([*open_files.iterdir()])
     for _ in range(50):
-        with pytest.raises(OSError, match="directory"):
+        with pytest.raises(RegistryError, match=r"log/0000000002 is a folder"):
             registry.generation("churn")
     assert len([*open_files.iterdir()]) <= before + 2
 

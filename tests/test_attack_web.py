@@ -21,6 +21,7 @@ from modelkit.errors import ClosedError, ModelkitError
 from modelkit.testing import Client
 from modelkit.types import Limits
 from modelkit.web import plain, v2
+from modelkit.web.asgi import headers_of
 from modelkit.web.body import inflated
 
 LIMITS = Limits()
@@ -138,7 +139,8 @@ def status_of(app, headers):
         return {"type": "http.request", "body": json.dumps(ROW).encode()}
 
     scope = {"type": "http", "method": "POST", "path": PREDICT, "http_version": "1.1"}
-    asyncio.run(app({**scope, "headers": headers}, receive, send))
+    told = [(b"content-type", b"application/json"), *headers]
+    asyncio.run(app({**scope, "headers": told}, receive, send))
     return sent[0]["status"]
 
 
@@ -159,12 +161,30 @@ def test_of_two_credentials_neither_counts(headers):
     app.close()
 
 
+@pytest.mark.parametrize("scheme", [b"Basic eDp5", b"Digest a", b""])
+def test_what_a_proxy_asks_for_may_stand_beside_a_key(scheme):
+    """A proxy's own password was taken for the token."""
+    app = mk.App({"sum": summed()}, auth=mk.tokens(hashlib.sha256(b"good").hexdigest()))
+    proxy = (b"authorization", scheme)
+    assert status_of(app, [proxy, GOOD_KEY]) == 200
+    assert [status_of(app, [proxy, *other]) for other in ([], [BAD_KEY])] == [401, 401]
+    assert status_of(app, [BAD, GOOD_KEY]) == 401
+    app.close()
+
+
+def test_thousands_of_headers_are_joined():
+    """It took the square of their number."""
+    told = [(b"%d" % at, b"a") for at in range(50_000)]
+    headers = headers_of({"headers": [*told, *told]})
+    assert (len(headers), headers[b"7"]) == (50_000, b"a, a")
+
+
 def test_a_header_that_came_twice_is_seen_whole():
     seen = []
     app = mk.App({"sum": summed()}, auth=lambda headers: seen.append(dict(headers)))
     told = [(b"x-name", b"a"), (b"cookie", b"k=1"), (b"x-name", b"b"), (b"cookie", b"l=2")]
     assert status_of(app, told) == 401
-    assert seen == [{"x-name": "a, b", "cookie": "k=1; l=2"}]
+    assert seen == [{"content-type": "application/json", "x-name": "a, b", "cookie": "k=1; l=2"}]
     app.close()
 
 
@@ -186,6 +206,7 @@ def test_a_length_of_thousands_of_zeros_is_a_length():
     body = json.dumps(ROW).encode()
     app = mk.App({"sum": summed()})
     environ = {"REQUEST_METHOD": "POST", "PATH_INFO": PREDICT, "wsgi.input": io.BytesIO(body)}
+    environ["CONTENT_TYPE"] = "application/json"
     told = []
     app.wsgi(
         {**environ, "CONTENT_LENGTH": "0" * 5000 + str(len(body))}, lambda *head: told.append(head)

@@ -1,6 +1,7 @@
 """FunctionTransformer: functions of arrays, by what they compute."""
 
 import datetime as dt
+import gc
 import importlib
 import os
 import time
@@ -400,6 +401,19 @@ def test_functions_of_frames(name, tmp_path):
     example = pd.DataFrame(EXAMPLE, columns=list("abc"))
     fresh = pd.DataFrame(FRESH, columns=list("abc"))
     assert_same(FunctionTransformer(OF_FRAMES[name]), tmp_path, example, fresh)
+
+
+def test_a_listener_to_the_garbage_collector_may_ask_the_clock(tmp_path):
+    """It runs in the middle of a function, whose clock it is not."""
+    listened = []
+    gc.callbacks.append(lambda *_: listened.append(time.perf_counter()))
+    example = pd.DataFrame(EXAMPLE, columns=list("abc"))
+    try:
+        collecting = FunctionTransformer(lambda f: f * (2 + 0 * gc.collect()))
+        assert_same(collecting, tmp_path, example, pd.DataFrame(FRESH, columns=list("abc")))
+    finally:
+        gc.callbacks.pop()
+    assert listened
 
 
 @pytest.mark.parametrize("gaps", [False, True])

@@ -15,6 +15,7 @@ import modelkit as mk
 from modelkit.drift import band, exact, martingale
 from modelkit.drift.cells import ABSENT, CELLS
 from modelkit.drift.profile import Profile
+from modelkit.drift.thresholds import FIRST_PART, LATER_PART
 from modelkit.evidence import Evidence, stake
 
 # The arithmetic, against reference values and simulation.
@@ -70,7 +71,7 @@ def test_the_band_has_its_reference_values():
     assert limits[:3] == pytest.approx([0.108574, 0.054287, 0.048632], abs=1e-6)
     assert [limits[3], limits[9]] == pytest.approx([0.068101, 0.064168], abs=1e-6)
     assert [limits[4], limits[10]] == pytest.approx([0.073169, 0.073169], abs=1e-6)
-    pays, weights = band.band_bets(counts, 0.02, 0.005)
+    pays, weights = band.band_bets(counts, limits)
     evidence, wealth = Evidence(1, weights), []
     for _ in range(3):
         logs = (np.array([5.0, 5, 10, 30]) @ pays)[None]
@@ -87,10 +88,11 @@ def test_stakes_sum_to_less_than_one_and_bets_are_fair():
         2.11 * log(2e6)
     )  # and the tail
     assert total == pytest.approx(2.10974 / 2.11, abs=1e-5)
+    assert FIRST_PART + LATER_PART * total <= 1  # all that a feature's alarms may use
     table, weights = martingale.rank_bets()
     assert np.abs(np.exp(table).mean(axis=0) - 1).max() < 1e-12
     assert weights.sum() == pytest.approx(1)
-    assert band.band_bets(np.full(16, 9), 0.03, 0.01)[1].sum() == pytest.approx(1)
+    assert band.band_bets(np.full(16, 9), np.ones(36))[1].sum() == pytest.approx(1)
 
 
 @settings(max_examples=40)
@@ -101,10 +103,20 @@ def test_bets_of_the_band_gain_nothing_at_the_reference_and_never_lose_all(
     counts, tolerance, delta
 ):
     counts = np.array(counts)
-    pays, _ = band.band_bets(counts, tolerance, delta)
+    pays, _ = band.band_bets(counts, band.band(counts, tolerance, delta))
     assert np.isfinite(pays).all()
     if counts.sum() >= 2:
         assert (np.exp(pays).T @ (counts / counts.sum()) <= 1 + 1e-9).all()
+
+
+@given(st.lists(st.integers(1, 400), min_size=16, max_size=16), st.floats(0, 0.3))
+def test_the_more_is_allowed_the_less_each_bet_pays_in_each_cell(counts, more):
+    """So what an alarm has shown can only take evidence away from those after it."""
+    counts = np.array(counts)
+    limit = band.band(counts, 0.03, 0.01)
+    assert (
+        band.band_bets(counts, limit + more)[0] <= band.band_bets(counts, limit)[0] + 1e-12
+    ).all()
 
 
 @settings(max_examples=40)
@@ -165,7 +177,8 @@ def test_wealth_does_not_grow_where_nothing_changed():
         assert changed.value.mean() <= 1 + 4 * changed.value.std() / lanes**0.5
     assert (changed.peak >= 20).mean() <= 0.05 + 4 * (0.05 / lanes) ** 0.5
     assert stopped.min() > 0
-    pays, weights = band.band_bets(np.full(16, 1000), 0.0, 0.01)
+    even = np.full(16, 1000)
+    pays, weights = band.band_bets(even, band.band(even, 0.0, 0.01))
     material = Evidence(lanes, weights)
     for _ in range(12):
         logs = draw.multinomial(128, law, lanes) @ pays
@@ -321,6 +334,62 @@ def test_alarms_latch_for_ever_and_recur_for_arl():
     assert len(set(rows)) == len(rows)
 
 
+# Once a feature has alarmed. Of each part of a stream: its rows, their mean, and the alarms in it.
+
+AGAIN = {
+    "lasts": [(1500, 0.0, ""), (12_000, 0.6, "cm")],
+    "grows": [(1500, 0.0, ""), (4000, 0.4, "cm"), (3000, 1.2, "M")],
+    "grows at once": [(1500, 0.0, ""), (900, 0.5, "cm"), (3000, 2.0, "M")],
+    "turns": [(1500, 0.0, ""), (4000, 0.6, "cm"), (3000, -0.6, "M")],
+    "goes, and comes again": [(4000, 0.6, "cm"), (4000, 0.0, ""), (4000, 0.6, "m")],
+    "small, and then large": [(8000, 0.15, "c"), (2000, 1.0, "m")],
+}
+
+
+@pytest.mark.parametrize("strata", [1, 2])
+@pytest.mark.parametrize("name", AGAIN)
+def test_a_feature_alarms_again_where_its_change_grows_or_turns(name, strata):
+    """ "M" is an alarm that goes beyond the one before it; every change is told once."""
+    for seed in range(3 - strata):
+        r = rng(seed, 77)
+
+        def rows(n, mean, r=r):
+            return {"x": r.normal(mean, 1, n * strata)} | (
+                {"s": np.arange(n * strata) % strata} if strata > 1 else {}
+            )
+
+        stratum = {"stratum": "s"} if strata > 1 else {}
+        profile = Profile.fit(rows(2000, 0), reference=rows(8000, 0), **stratum)
+        detector = mk.Detector(profile, seed=seed, tolerance=0.05)
+        for n, mean, expected in AGAIN[name]:
+            found = []
+            for start in range(0, n, 500):
+                found += detector.update(rows(min(500, n - start), mean))
+                detector = mk.Detector.resume(profile, detector.state())
+            said = [a.kind[0].upper() if a.again else a.kind[0] for a in found]
+            assert sorted(said) == sorted(expected * strata), (seed, mean, said)
+            assert all(alarm.p <= alarm.level for alarm in found)
+
+
+def test_an_acknowledged_change_is_told_again_where_rows_leave_it():
+    """While it lasts it is not, however often it is acknowledged, by whomever."""
+    profile = Profile.fit(
+        {"x": rng(1).normal(size=2000)}, reference={"x": rng(2).normal(size=8000)}
+    )
+    detector = mk.Detector(profile, on_alarm=lambda alarm: detector.acknowledge(alarm, "known"))
+    detector.update({"x": rng(3).normal(0.3, 1, 5000)})
+    first = detector.alarms
+    assert [alarm.kind for alarm in first] == ["changed", "material"]
+    for seed in range(4, 8):
+        detector.acknowledge(first[0], "still known")
+        detector.update({"x": rng(seed).normal(0.3, 1, 2000)})
+    assert detector.alarms == first
+    (more,) = detector.update({"x": rng(9).normal(0.0, 1, 3000)})
+    assert (more.kind, more.again) == ("changed", True)
+    assert more.level < first[0].level
+    assert "like its rows since the alarm before was acknowledged" in detector.report().to_html()
+
+
 def test_the_size_of_an_alarm_is_measured_when_somebody_looks_at_it():
     profile = Profile.fit({"x": rng(1).normal(size=400), "y": rng(2).normal(size=400)})
     detector = mk.Detector(profile)
@@ -352,6 +421,6 @@ def test_importance_shares_alpha_and_none_means_no_alarms():
     )
     levels = {alarm.feature: alarm.level for alarm in new if alarm.kind == "changed"}
     assert levels == {
-        "b": pytest.approx(0.04 * 2 / 3 * 0.75),
-        "c": pytest.approx(0.04 * 2 / 3 * 0.25),
+        "b": pytest.approx(0.04 * 2 / 3 * 0.75 * FIRST_PART),
+        "c": pytest.approx(0.04 * 2 / 3 * 0.25 * FIRST_PART),
     }

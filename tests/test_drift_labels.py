@@ -41,6 +41,25 @@ def test_a_rise_of_the_loss_is_found_and_none_is_not():
     assert better == []
 
 
+@pytest.mark.parametrize(
+    ("parts", "found"),
+    [
+        ([(2000, 0.25), (8000, 0.25)], [[False], []]),
+        ([(2000, 0.25), (2000, 0.6)], [[False], [True]]),
+        ([(2000, 0.4), (3000, 0.1), (2000, 0.4)], [[False], [], [False]]),
+    ],
+)
+def test_the_loss_alarms_again_where_it_grows_or_comes_back(parts, found):
+    detector = mk.Detector(labelled_profile(), clock=still)
+    for run, ((n, rate), again) in enumerate(zip(parts, found, strict=True)):
+        new = detector.update_labels(losses=(rng(run, 43).random(n) < rate).astype(float))
+        assert [alarm.again for alarm in new] == again
+        assert all(alarm.p <= alarm.level for alarm in new)
+        state = detector.state()
+        detector = mk.Detector.resume(detector.profile, state, clock=still)
+        assert detector.state() == state
+
+
 def test_labels_and_predictions_are_the_losses_they_make():
     n = 300
     truth, guess = rng(1).integers(3, size=n), rng(2).integers(3, size=n)

@@ -83,7 +83,7 @@ def test_both_ways_of_comparing_rows_agree():
 
 @pytest.mark.parametrize("guarantee", ["ever", "arl"])
 def test_evidence_is_that_of_the_recursion(guarantee):
-    """Wealth, best single start and its step, kept by masks, bet by bet."""
+    """Wealth, best single start and its step, kept by masks, bet by bet; three begin anew once."""
     rng = np.random.default_rng(3)
     monitors, bets = 7, 11
     weights = np.full(bets, 1 / bets)
@@ -91,23 +91,24 @@ def test_evidence_is_that_of_the_recursion(guarantee):
     wealth = np.zeros((monitors, bets))
     run = np.full((monitors, bets), -np.inf)
     began = np.zeros((monitors, bets), np.int64)
-    spent = 0.0
+    born, spent = np.zeros((monitors, 1), int), np.zeros((monitors, 1))
     for step in range(300):
         logs = rng.normal(-0.02, 0.3, (monitors, bets))
-        fresh = stake(step) if guarantee == "ever" else 32
+        fresh = stake(step - born) if guarantee == "ever" else 32
         log_fresh = np.log(fresh) if guarantee == "ever" else 0.0
         spent += fresh
-        began[run < log_fresh] = step
+        began = np.where(run < log_fresh, step, began)
         run = np.maximum(run, log_fresh) + logs
         wealth = (wealth + fresh) * np.exp(logs)
         evidence.step(logs, np.exp(logs), np.full(monitors, 32))
-        if step == 150 and guarantee == "arl":
+        if step == 150:
             which = np.arange(monitors) < 3
             evidence.restart(which)
             run[which], wealth[which] = -np.inf, 0
+            born[which], spent[which] = step + 1, 0
     state = evidence.state()
     assert np.array_equal(state["wealth"], wealth)
     assert np.array_equal(state["began"], began)
     assert np.allclose(state["run"], run, rtol=1e-12)
-    rest = max(1 - spent, UNSPENT) if guarantee == "ever" else 0
+    rest = np.maximum(1 - spent[:, 0], UNSPENT) if guarantee == "ever" else 0
     assert np.array_equal(evidence.value, wealth @ weights + rest)

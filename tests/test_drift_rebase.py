@@ -245,3 +245,59 @@ def test_what_is_asked_during_a_rebase_is_answered_of_the_new_reference(verb):
         assert mk.Detector.resume(later, found).rows == 300
     else:
         assert found.rows == 0
+
+
+# What an alarm says of its place.
+
+
+def days(first, n, seed, shift=0.0):
+    r = rng(seed)
+    at = np.repeat(np.arange(first, first + n) * 86400.0, 50)
+    return {"t": at, "x": r.normal(size=50 * n) + shift + np.repeat(r.normal(size=n) * 0.2, 50)}
+
+
+def test_alarms_of_rows_labels_and_units_count_on_from_the_reference_before():
+    """`row` and `began` are of all rows or labels, `rows` of those that this reference was beside."""
+    detector = mk.Detector(fitted(), clock=still)
+    detector.update({"x": column(1500, 3)}, scores=(column(1500, 3) > 0).astype(int))
+    detector.update_labels(np.tile([0, 1], 700), np.tile([0, 1], 700))
+    detector.rebase(fitted(), "because")
+    detector.update({"x": column(2000, 4, 1.0)}, scores=np.ones(2000, int))
+    detector.update_labels(np.ones(600, int), np.zeros(600, int))
+    at = {(alarm.feature, alarm.kind): alarm for alarm in detector.alarms}
+    for feature, before in (("x", 1500), ("label", 1500), ("target", 1400), ("loss", 1400)):
+        kind = "performance" if feature == "loss" else "changed"
+        alarm = at[feature, kind]
+        assert before <= alarm.began < alarm.row <= before + 300
+        assert alarm.row == before + alarm.rows
+    of_units = {"unit": "day", "time": "t"}
+    first, second = (
+        mk.Profile.fit(days(0, 30, seed), reference=days(100, 60, seed + 1), **of_units)
+        for seed in (1, 7)
+    )
+    detector = mk.Detector(first)
+    detector.update(days(200, 30, 5))
+    detector.update(days(210, 1, 5))  # late
+    detector.rebase(second, "because")
+    detector.update(days(231, 40, 6, shift=2.0))
+    alarm = detector.alarms[0]
+    assert 1550 <= alarm.began < alarm.row == 1550 + alarm.rows <= detector.rows
+
+
+def test_an_alarm_of_a_day_is_of_that_day():
+    """Windows of suppression and spans of the history that are of that day alone have it."""
+    profile = mk.Profile.fit(days(0, 30, 1), reference=days(100, 100, 2), unit="day", time="t")
+    stream = {name: np.append(days(210, 20, 3)[name], days(230, 10, 4, 3.0)[name]) for name in "tx"}
+    first = mk.Detector(profile)
+    first.update(stream)
+    alarm = first.alarms[0]
+    day = np.datetime64(alarm.unit.removeprefix("day ")).astype("M8[s]").astype(float)
+    assert day <= alarm.time < day + 86400
+    told = []
+    again = mk.Detector(profile, on_alarm=told.append, clock=lambda: 240 * 86400.0)
+    again.suppress(day + 86400, "a sale", since=day)
+    again.update(stream)
+    assert alarm.unit in {found.unit for found in again.alarms}
+    assert alarm.unit not in {found.unit for found in told}
+    assert alarm in again.history.report(since=day, until=day + 86400).alarms
+    assert alarm not in again.history.report(since=day + 86400, until=day + 2 * 86400).alarms

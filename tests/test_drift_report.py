@@ -217,7 +217,7 @@ def test_the_page_says_what_was_found():
     words = "".join(check_page(page).words)
     for text in (
         "amount is no longer like the reference, since about row 812",
-        ": values up to 4.571 went from 49 % to 25 % of the rows.",
+        ": values up to 4.571 went from 49 % to 25 % of the latest",
         "What to do: Look at it when there is time", "Begin with 2 data checks below.",
         "1 alarm", "amount is no longer like the reference: KS 0.25 [0.2, 0.3]",
         "The change began at about row 812; the alarm came at row 900.",

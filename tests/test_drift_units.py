@@ -1,5 +1,6 @@
 """Whole units, such as days, are judged by their rank among others; the guarantee and its power."""
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import permutations
 
@@ -14,9 +15,9 @@ from tests.helpers.streams import at_most
 import modelkit as mk
 from modelkit.drift import unit_martingale
 from modelkit.drift.cells import CELLS
-from modelkit.drift.unit_martingale import UnitEvidence, unit_bets
+from modelkit.drift.unit_martingale import UnitEvidence, tail_bets, unit_bets
 from modelkit.drift.unit_permutation import compare_units
-from modelkit.drift.unit_scores import last_ranks, unit_scores
+from modelkit.drift.unit_scores import last_ranks, place_scores, unit_scores
 from modelkit.drift.unit_stream import RECENT_UNITS, TRAIL
 from modelkit.drift.units import (
     FULL_SHARE,
@@ -29,6 +30,7 @@ from modelkit.drift.units import (
 )
 from modelkit.errors import DriftError
 
+PARTS = {"changed": 2 / 3, "material": 1 / 3}  # of alpha
 WHOLE = np.uint16(FULL_SHARE)
 
 
@@ -48,7 +50,8 @@ def evidence(shares, alpha=0.05, seed=0, strata=None, guarantee="ever"):
     return UnitEvidence(
         kept(shares, strata),
         1 if strata is None else int(max(strata)) + 1,
-        np.full(d, alpha / d),
+        {kind: np.full(d, alpha * part / d) for kind, part in PARTS.items()},
+        np.full(d, 0.03),
         guarantee,
         np.random.SeedSequence(seed),
     )
@@ -172,7 +175,8 @@ def test_a_unit_is_ranked_in_parts_as_it_is_at_once(monkeypatch):
         assert np.array_equal(found[3], at_once)
         monkeypatch.undo()
     assert not parts.ranks
-    assert np.array_equal(parts.p(), whole.p())
+    for kind, test in whole.tests.items():
+        assert np.array_equal(parts.tests[kind].p(), test.p())
 
 
 def test_what_is_kept_of_units_is_bounded():
@@ -182,8 +186,98 @@ def test_what_is_kept_of_units_is_bounded():
     one = evidence(some_units(rng, 20, 500))
     more = some_units(rng, 1, 500)[0]
     one._bags[0] = np.repeat(more[None], 2 * most_units(500), axis=0)
+    one._order[0] = np.arange(2 * most_units(500))
     one.judge(more, 0)
     assert len(one._bags[0]) == 2 * most_units(500)
+
+
+def within(moved, true, own):
+    """The least centre and slack (1, 6) by which units (n, 1, 16) are moved ones of others."""
+    apart = place_scores(moved) - place_scores(true)
+    high, low = apart[own:].max(axis=0), apart[own:].min(axis=0)
+    return (high + low) / 2, (high - low) / 2 + 1e-9
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(3, 20), st.integers(1, 10), st.integers(0, 9))
+@settings(deadline=None, max_examples=60)
+def test_units_that_were_moved_no_further_than_is_allowed_never_rank_higher(seed, m, later, since):
+    """The step of the proof of "material": the p-value is at least that of the units as they were."""
+    rng = np.random.default_rng(seed)
+    since = min(since, later - 1)
+    true, other = some_units(rng, m + later, 1), some_units(rng, m + later, 1)
+    moved = true.copy()
+    moved[m:] = (true[m:] * 0.7 + other[m:] * 0.3).astype(np.uint16)
+    order = np.append(np.full(m, -1), np.arange(later))
+    kept_units = np.append(np.arange(m), np.arange(m + since, m + later))
+    p = []
+    for shares in (moved, true):
+        one = evidence(true[:m], seed=seed)
+        one._since[:] = since
+        one.centre[:] = one.slack[:] = 0
+        if shares is moved:
+            one.centre[:], one.slack[:] = within(moved[kept_units], true[kept_units], m)
+        p.append(one._tails(shares, order, np.random.default_rng(seed).random((1, 6))))
+    assert (p[0] >= p[1] - 1e-12).all()
+
+
+def test_bets_on_small_ranks_pay_the_less_the_larger_the_rank_is():
+    logs, weights = tail_bets()
+    assert (np.diff(logs, axis=0) < 0).all()
+    assert np.abs(np.exp(logs).mean(axis=0) - 1).max() < 1e-12
+    assert weights.sum() == pytest.approx(1)
+
+
+# Once a feature has alarmed. Of each part of a stream: its days, their level, and the alarms in it.
+
+AGAIN = {
+    "lasts": [(10, 0.0, ""), (120, 0.8, "cm")],
+    "grows": [(10, 0.0, ""), (20, 1.0, "cm"), (20, 2.5, "M")],
+    "turns": [(20, 1.0, "cm"), (30, -1.5, "M")],
+    "goes, and comes again": [(20, 1.0, "cm"), (30, 0.0, ""), (20, 1.0, "m")],
+    "small, and then large": [(60, 0.2, "c"), (12, 1.5, "m")],
+}
+
+
+def levelled(rng, n, level):
+    return [{"x": rng.normal(level + rng.normal() * 0.2, 1, 60)} for _ in range(n)]
+
+
+@pytest.mark.parametrize("stratum", [None, "s"])
+@pytest.mark.parametrize("name", AGAIN)
+def test_a_feature_of_units_alarms_again_where_its_change_grows_or_turns(name, stratum):
+    rng = np.random.default_rng(3)
+
+    def units(n, level):
+        return [
+            unit | ({} if stratum is None else {stratum: np.full(60, i % 2)})
+            for i, unit in enumerate(levelled(rng, n, level))
+        ]
+
+    training = {"x": rng.normal(size=1000)} | ({} if stratum is None else {stratum: np.zeros(1000)})
+    past = units(160, 0.0)
+    profile = mk.Profile.fit(training, reference=past, unit="batch", stratum=stratum)
+    detector = mk.Detector(profile, history=0, tolerance=0.1)
+    for n, level, expected in AGAIN[name]:
+        found = [alarm for unit in units(n, level) for alarm in detector.update(unit)]
+        said = [a.kind[0].upper() if a.again else a.kind[0] for a in found]
+        assert sorted(said) == sorted(expected), (level, said)
+        assert all(alarm.p <= alarm.level for alarm in found)
+        state = detector.state()
+        detector = mk.Detector.resume(profile, state)
+        assert detector.state() == state
+
+
+def test_an_acknowledged_change_of_units_is_told_again_where_they_leave_it():
+    rng = np.random.default_rng(4)
+    past = levelled(rng, 100, 0.0)
+    profile = mk.Profile.fit({"x": rng.normal(size=1000)}, reference=past, unit="batch")
+    detector = mk.Detector(profile, history=0)
+    for unit in levelled(rng, 60, 0.6):
+        for alarm in detector.update(unit):
+            detector.acknowledge(alarm, "known")
+    assert [alarm.again for alarm in detector.alarms if alarm.kind == "changed"] == [False]
+    more = [alarm for unit in levelled(rng, 40, 0.0) for alarm in detector.update(unit)]
+    assert [(alarm.kind, alarm.again) for alarm in more] == [("changed", True)]
 
 
 # Real days.
@@ -289,12 +383,13 @@ def test_a_detector_judges_as_the_evidence_alone_does(profile):
     detector = mk.Detector(profile, seed=3)
     detector.update(rows)
     seed = np.random.SeedSequence(3).spawn(4)[0]  # of one stratum, rows, labels and the target
-    alone = UnitEvidence(profile.units, 1, np.full(6, 0.01 / 6), "ever", seed)
+    levels = {kind: np.full(6, 0.01 * part / 6) for kind, part in PARTS.items()}
+    alone = UnitEvidence(profile.units, 1, levels, np.full(6, 0.03), "ever", seed)
     for unit in shares_of_days(profile, rows, day)[:20]:
         alone.judge(unit, 0)
-    own = detector._watch.units.stream.evidence
-    assert np.array_equal(alone.p(), own.p())
-    assert np.array_equal(alone.levels, own.levels)
+    own = detector._watch.units.stream.evidence.tests["changed"]
+    assert np.array_equal(alone.tests["changed"].p(), own.p())
+    assert np.allclose(alone.tests["changed"].levels, own.levels)
 
 
 def test_late_rows_are_counted_and_told(profile):
@@ -316,7 +411,8 @@ def test_an_alarm_names_the_day_and_the_one_it_began_with(profile):
     more = later(range(105, 125), CHANGES["dep_delay"])
     more["when"] += np.timedelta64(5, "D")
     alarms = detector.update(more)
-    (alarm,) = (alarm for alarm in alarms if alarm.feature == "dep_delay")
+    alarm, larger = (alarm for alarm in alarms if alarm.feature == "dep_delay")
+    assert (alarm.kind, larger.kind) == ("changed", "material")
     assert alarm.unit.startswith("day 2014-01-")
     assert f"changed with {alarm.unit}" in str(alarm)
     assert abs(alarm.began_time - 1388880000 - 86400) <= 2 * 86400  # 2014-01-06
@@ -647,7 +743,8 @@ def test_a_monitor_judges_days_by_its_clock_and_leaves_out_the_one_in_which_it_b
     assert report.alarms == ()
     served_days(monitor, clock, rng, 25, 2.5)
     assert monitor.failures == 0, monitor.last_failure
-    (alarm,) = monitor.detector.alarms
+    assert [alarm.kind for alarm in monitor.detector.alarms] == ["changed", "material"]
+    alarm = monitor.detector.alarms[0]
     assert alarm.unit.startswith("day 2017-0")
     assert 20 <= (alarm.time - 1.5e9) / DAY_SECONDS <= 42
 
@@ -678,10 +775,17 @@ def test_the_call_that_closes_a_day_ranks_it_by_a_part_of_the_features(monkeypat
             clock.now += DAY_SECONDS / 8
     told = monitor.alarms
     direct.update(at=clock.now)
-    assert monitor.detector.alarms == direct.alarms != ()
+    whole = (
+        monitor._intake.watch.units.stream.partial
+    )  # rows, of the day that was not shown to both
+    found = tuple(
+        replace(alarm, row=alarm.row - whole, began=alarm.began - whole)
+        for alarm in monitor.detector.alarms
+    )
+    assert found == direct.alarms != ()
     assert not stream.waits
     assert stream.evidence.judged == direct._watch.units.stream.evidence.judged == 11
-    assert told == direct.alarms[: len(told)]
+    assert told == monitor.detector.alarms[: len(told)]
     assert monitor.failures == 0, monitor.last_failure
 
 

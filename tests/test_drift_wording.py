@@ -70,7 +70,7 @@ def headline(*alarms, features=(FEATURE,), kind="stream"):
 def test_the_sentence_says_what_since_when_and_by_how_much():
     assert headline(ALARM) == (
         "fare is no longer like the reference, since about row 100: "
-        "values up to 1 went from 50 % to 20 % of the rows."
+        "values up to 1 went from 50 % to 20 % of the latest 1,000 rows."
     )
 
 
@@ -110,21 +110,62 @@ def test_a_batch_has_no_since():
     assert wording.raised_text(ALARM, "batch") == ""
 
 
-def test_the_rows_of_the_alarm_tell_the_size_and_not_the_latest():
-    then = replace(FEATURE, at_alarm=(0.1, 0.1, 0.8))
-    assert "values up to 2 went from 80 % to 20 %" in headline(ALARM, features=(then,))
+def test_the_size_is_that_of_the_rows_now_and_says_of_which():
+    then = replace(FEATURE, at_alarm=(0.5, 0.3, 0.2))
+    assert "values up to 1 went from 50 % to 20 % of the latest 1,000 rows" in headline(
+        ALARM, features=(then,)
+    )
+    gone = replace(then, rows=0, at_alarm=(0.1, 0.1, 0.8))
+    assert "values up to 2 went from 80 % to 20 % of the rows of the alarm" in headline(
+        ALARM, features=(gone,)
+    )
+    assert "of the 1,000 rows" in headline(ALARM, features=(then,), kind="batch")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (0.17, 0.30, "b went from 17 % to 30 % of the rows"),
+        (0.1712, 0.1741, "b went from 17.1 % to 17.4 % of the rows"),
+        (0.17121, 0.17123, "no share of the rows differs by more than 0.1 %"),
+    ],
+)
+def test_no_share_goes_from_a_number_to_the_same(old, new, said):
+    assert wording.Move("b", old, new).text("the rows") == said
+
+
+def test_an_alarm_that_is_over_comes_after_others_and_the_latest_of_a_feature_first():
+    calm = replace(FEATURE, feature="age", effects=(Effect("ks", 0.01, 0.0, 0.03),))
+    over = replace(ALARM, kind="material", feature="age")
+    assert headline(over, ALARM, features=(calm, FEATURE)).startswith("fare is no longer")
+    again = replace(ALARM, began=300, again=True)
+    assert headline(ALARM, again).startswith(
+        "fare is no longer like its rows since the alarm before was acknowledged, since about row 300"
+    )
+
+
+def test_a_span_says_what_moved_most_beside_its_alarms():
+    still = replace(
+        FEATURE, feature="age", cells=(("up to 1", 0.17, 0.17), ("above 1", 0.83, 0.83))
+    )
+    said = headline(replace(ALARM, feature="age"), features=(still, FEATURE), kind="span")
+    assert said.endswith(
+        "Of all features, fare moved most: values up to 1 went from 50 % to 20 % of the 1,000 rows."
+    )
 
 
 def test_missing_values_and_categories_are_named():
     gone = replace(
         FEATURE, cells=(("up to 1", 0.6, 0.4), ("above 1", 0.4, 0.3), ("(missing)", 0.0, 0.3))
     )
-    assert str(wording.largest_move(gone)) == "missing values went from 0 % to 30 % of the rows"
+    assert (
+        wording.move_text(gone, "span") == "missing values went from 0 % to 30 % of the 1,000 rows"
+    )
     cells = (("JFK", 0.5, 0.2), ("LGA", 0.5, 0.4), ("(new)", 0.0, 0.4))
     ports = replace(FEATURE, kind="category", cells=cells)
     assert wording.largest_move(ports).which == "categories that training did not know"
     ports = replace(FEATURE, kind="category", cells=cells[:2])
-    assert str(wording.largest_move(ports)) == 'those with "JFK" went from 50 % to 20 % of the rows'
+    assert wording.largest_move(ports) == ('those with "JFK"', 0.5, 0.2)
     day = (("up to 2013-01-02T10:00", 0.5, 0.1), ("above 2013-01-02T10:00", 0.5, 0.9))
     assert "times up to 2013-01-02 10:00" in str(
         wording.largest_move(replace(FEATURE, kind="time", cells=day))

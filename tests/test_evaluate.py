@@ -27,6 +27,7 @@ from sklearn.tree import DecisionTreeClassifier
 import modelkit as mk
 from modelkit.errors import EvaluationError, IntegrityError, MissingExtraError, SignatureError
 from modelkit.evaluation.answered import Answered
+from modelkit.evaluation.leakage import equal_rows
 from modelkit.evaluation.metrics import METRICS
 
 
@@ -673,6 +674,33 @@ def test_equal_rows_across_the_split_are_found(model, held, tumours):
     assert "without them accuracy" in found["equal rows"].text
     clean = {check.name: check for check in mk.evaluate(model, *held, train=(X[::2], y[::2])).leaks}
     assert not clean["equal rows"].found
+
+
+@pytest.mark.parametrize(
+    ("trained", "held_out", "kinds", "copied", "found"),
+    [
+        (500, 5000, 4000, 0.0, 0.0),  # .36 of the clean splits before
+        (1000, 20_000, 4000, 0.0, 0.0),  # .33
+        (20, 80, 50, 0.0, 0.0),
+        (2000, 2000, 4000, 0.0, 0.0),
+        (4000, 1000, None, 0.005, 1.0),
+        (4000, 1000, 60_000, 0.06, 0.9),
+        (4000, 1000, 12_000, 0.1, 0.9),  # where 30 % of the training rows repeat others: .00
+    ],
+)
+def test_equal_rows_are_counted_beside_those_of_a_random_split(
+    trained, held_out, kinds, copied, found
+):
+    said = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        n = trained + held_out
+        keys = rng.permutation(n) if kinds is None else rng.integers(kinds, size=n)
+        before, after = keys[:trained], keys[trained:]
+        copies = int(copied * held_out)
+        after[:copies] = rng.choice(before, copies)
+        said.append(equal_rows(before, after)[0].found)
+    assert np.mean(said) >= found if copied else np.mean(said) <= 0.03
 
 
 def test_rows_that_are_often_equal_are_no_leak(tmp_path):

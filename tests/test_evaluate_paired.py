@@ -68,6 +68,12 @@ def test_intervals_of_a_share_are_those_of_scipy(hits, more, level):
     )
 
 
+def test_an_interval_of_a_share_at_an_end_holds_it():
+    for n in range(1, 300):
+        assert wilson(0, n)[0] == 0
+        assert wilson(n, n)[1] == 1
+
+
 def test_a_share_of_no_rows_may_be_anything():
     assert wilson(0, 0) == (0.0, 1.0)
 

@@ -97,7 +97,7 @@ def test_times_are_not_mixed_up(tmp_path):
     with saved(estimator, rows, tmp_path / "m.mk") as model:
         for other, refused in (
             (rows.assign(v=rows.v.dt.tz_localize("UTC")), "times without a time zone are expected"),
-            (rows.assign(v=rows.v.astype(str)), r"parsed with pandas\.to_datetime"),
+            (rows.assign(v=rows.v.astype(str)), r"of texts with pandas\.to_datetime"),
             (rows.assign(v=rows.v + pd.Timedelta(1, "ns")), "does not hold exactly"),
             (rows.assign(v=1.0), "where times without a time zone are expected"),
         ):

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -179,10 +180,52 @@ def test_an_alias_and_a_version_never_share_a_name(registry, tmp_path):
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
     path = tmp_path / "champion.mk"
     mk.save(LogisticRegression().fit(X, Y), path, example=X, name="churn", version="champion")
-    with pytest.raises(RegistryError, match="no version can have this name"):
+    with pytest.raises(RegistryError, match="cannot be named 'champion', which is an alias"):
         registry.register(path)
     with pytest.raises(RegistryError, match="is an alias; pass the version"):
         registry.set_alias("churn", "other", "champion", expected=None, reason="x")
+    registry.set_alias("churn", "canary", "1.0.0", expected=None, reason="x")
+    for version, told in (("canary", "has an alias 'canary'"), ("v2", "")):
+        mk.save(LogisticRegression().fit(X, Y), path, example=X, name="churn", version=version)
+        if told:
+            with pytest.raises(RegistryError, match=told):
+                registry.register(path)
+    stale = mk.Registry(registry.url)
+    stale._versions.of = lambda name: []  # as whoever looked just before the version was there
+    registry.register(path)
+    registry.register(path)
+    with pytest.raises(RegistryError, match="'v2' is a version of churn"):
+        stale.set_alias("churn", "v2", "1.0.0", expected=None, reason="x")
+    assert [entry.kind for entry in registry.history("churn")] == ["alias", "alias", "named"]
+
+
+def test_of_an_alias_and_a_version_that_are_made_at_once_one_is(registry, tmp_path):
+    for number in range(8):
+        name = f"canary{number}"
+        path = tmp_path / f"{name}.mk"
+        mk.save(LogisticRegression().fit(X, Y), path, example=X, name="churn", version=name)
+        made = []
+        start = threading.Barrier(2)
+
+        def attempt(work, made=made, start=start):
+            start.wait()
+            with suppress(RegistryError):
+                work()
+                made.append(work)
+
+        one, other = mk.Registry(registry.url), mk.Registry(registry.url)
+        works = [
+            lambda path=path, one=one: one.register(path),
+            lambda name=name, other=other: other.set_alias(
+                "churn", name, "1.0.0", expected=None, reason="x"
+            ),
+        ]
+        threads = [threading.Thread(target=attempt, args=(work,)) for work in works]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(made) == 1
 
 
 def test_a_damaged_package_is_neither_taken_nor_given(registry, packages):
@@ -217,7 +260,7 @@ def test_entries_of_a_newer_modelkit_are_read_over(registry):
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
     (entry,) = registry.history("churn")
     plain = json.loads(write_entry(entry))
-    newer = plain | {"generation": 2, "kind": "frozen", "until": "2027"}
+    newer = plain | {"generation": 2, "kind": "frozen", "until": "2027", "previous": entry.id}
     assert registry._store.create("models/churn/log/0000000002", json.dumps(newer).encode())
     assert registry.aliases("churn")["champion"].version == "1.0.0"
     registry.set_alias("churn", "champion", "1.1.0", expected="1.0.0", reason="gate")

@@ -29,7 +29,9 @@ import modelkit as mk
 from modelkit.cli import main
 from modelkit.errors import Conflict, NotFound, RetrainError, RolloutError
 from modelkit.gating.verdict import Verdict
+from modelkit.retraining.desk import Desk
 from modelkit.retraining.history import runs_of
+from modelkit.retraining.run import Claim, posix_of
 
 STEPS = ["train", "save", "gate", "register", "rollout"]
 
@@ -222,13 +224,73 @@ def test_after_failures_in_a_row_somebody_has_to_ask(registry, tmp_path):
     clock = Clock()
     found = []
     for ask in ("", "", "", "the labels are repaired", ""):
-        drift = report(alarm(at=clock.now))
+        drift = report(alarm(at=START))
         run = retrain(
             registry, tmp_path, judge=judging(registry, "fail"), drift=drift, asked=ask, clock=clock
         )
         found.append(run.reason if run.state == "refused" else run.state)
         clock.now += 2 * DAY
     assert found == ["blocked", "blocked", "failures", "blocked", "blocked"]
+
+
+def test_an_old_alarm_that_no_training_answers_hides_no_new_one(registry, tmp_path):
+    """A collapse was refused as "failures", or trained on before its rows were labelled."""
+    clock = Clock()
+    since = []
+
+    def labelled(time):
+        since.append((time - START) / DAY)
+        return int(max(0.0, clock.now - time) / DAY) * 200  # a day
+
+    policy = replace(AT_ONCE, fresh=1000, cooldown=DAY, budget=9)
+    harmless = alarm(at=START)
+    collapse = alarm("performance", "loss", at=START + 20 * DAY)
+    again = alarm(at=START + 30 * DAY)  # of the same feature, as its change grew
+    found = {}
+    for day in range(41):
+        clock.now = START + day * DAY
+        there = [each for each in (harmless, collapse, again) if each.time <= clock.now]
+        run = retrain(registry, tmp_path, policy=policy, judge=judging(registry, "fail"),
+                      drift=report(*there), labelled=labelled, clock=clock)  # fmt: skip
+        found[day] = run.reason
+        if run.state != "refused":
+            assert run.state == "blocked"
+    runs = [day for day, reason in found.items() if reason in ("material", "performance")]
+    # After 1,000 rows since the change that is due, or the last run for it; each change twice.
+    assert runs == [5, 10, 25, 35, 40]
+    assert found[9] == found[24] == found[34] == "labels"
+    assert found[15] == "failures"
+    assert since[-1] == 35
+
+
+def test_of_two_that_begin_a_run_at_once_the_other_is_busy_though_it_cannot_see_it(
+    registry, tmp_path, monkeypatch
+):
+    """A file of NFS that cannot be seen yet: it was tried again without a pause."""
+    monkeypatch.setattr(Desk, "claim", lambda *_: False)
+    run = retrain(registry, tmp_path)
+    assert (run.reason, run.told) == ("busy", "somebody else took the run a moment ago")
+
+
+def test_alarms_from_before_the_champion_are_told(registry, tmp_path):
+    clock = Clock()
+    clock.now = posix_of(registry.aliases("churn")["champion"].at) - 9 * DAY
+    drift = report(alarm(at=clock.now - DAY), alarm(feature="c1", at=clock.now))
+    run = retrain(registry, tmp_path, drift=drift, clock=clock)
+    assert run.reason == "quiet"
+    assert "2 alarms, the newest of 20" in run.told
+    assert "are closed with the champion 1.0.0 of 20" in run.told
+    assert "clock= tells an earlier time" in run.told
+
+
+def test_the_last_two_beats_of_a_holder_are_kept(registry):
+    desk = Desk(registry, "churn")
+    claim = Claim(1, START, "me", 600.0, "x", True, "1.0.0", "0" * 64, 1)
+    desk.claim(1, claim)
+    for number in range(5):
+        desk.beat(1, claim, START + number)
+        assert desk.files(1).heard == START + number
+    assert len([name for name in desk._shelf.names("runs/0000000001") if "beat" in name]) == 2
 
 
 def test_labels_and_age_are_reasons_of_their_own(registry, tmp_path):

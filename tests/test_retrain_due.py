@@ -21,8 +21,8 @@ POLICY = mk.RetrainPolicy(rollout=None)
 REFUSALS = ("busy", "quiet", "failures", "cooldown", "budget", "persist", "labels")
 
 
-def standing(*kinds, since=START - 2 * HOUR):
-    return tuple(StandingAlarm(kind, "age", None, since, since) for kind in kinds)
+def standing(*kinds, since=START - 2 * HOUR, tried=0):
+    return tuple(StandingAlarm(kind, "age", None, since, since, tried) for kind in kinds)
 
 
 LABELLED = RetrainState(standing=standing("material"), labelled=5000)
@@ -43,7 +43,30 @@ CASES = [
     (replace(LABELLED, starts=(START - DAY,)), POLICY, "material", ""),
     (replace(LABELLED, starts=tuple(START - n * DAY for n in (20, 9, 5, 2))), POLICY, "", "budget"),
     (replace(LABELLED, starts=tuple(START - n * DAY for n in (30, 9, 5, 2))), POLICY, "material", ""),
-    (replace(LABELLED, failed=2), POLICY, "", "failures"),
+    (replace(LABELLED, standing=standing("material", tried=2)), POLICY, "", "failures"),
+    (replace(LABELLED, standing=standing("material", tried=1)), POLICY, "material", ""),
+    # An old alarm that no training answers hides no new one.
+    (
+        replace(LABELLED, standing=standing("changed", tried=2) + standing("performance")),
+        POLICY,
+        "performance",
+        "",
+    ),
+    (
+        replace(LABELLED, standing=standing("changed", tried=1) + standing("material", since=START)),
+        POLICY,
+        "",
+        "persist",
+    ),
+    (replace(LABELLED, failed=2), replace(POLICY, labels=1), "material", ""),
+    (replace(LABELLED, failed=2), replace(POLICY, schedule=DAY), "material", ""),
+    (RetrainState(failed=2), replace(POLICY, schedule=DAY), "", "failures"),
+    (
+        replace(LABELLED, standing=standing("material", tried=2)),
+        replace(POLICY, schedule=DAY),
+        "schedule",
+        "",
+    ),
     (replace(LABELLED, failed=9, asked="it was the pump", starts=(START,)), POLICY, "asked for: it was the pump", ""),
     (replace(LABELLED, asked="now", busy="a rollout"), POLICY, "", "busy"),
     (RetrainState(trained=START - DAY), replace(POLICY, schedule=DAY), "schedule", ""),
@@ -82,8 +105,8 @@ def test_a_run_needs_a_reason_and_waits_for_cooldown_budget_and_labels(
 ):
     starts = tuple(sorted(START - each for each in ago))
     state = RetrainState(
-        standing=standing(*kinds, since=START - stood),
-        labelled=labelled, starts=starts, failed=failed,
+        standing=standing(*kinds, since=START - stood, tried=failed),
+        labelled=labelled, starts=starts,
     )  # fmt: skip
     answer = due(POLICY, state, START)
     assert bool(answer.reason) != bool(answer.refusal)

@@ -223,11 +223,12 @@ def test_a_joblib_package_is_not_followed_and_the_error_says_what_to_do(registry
 
 def test_a_rollout_of_what_cannot_answer_in_place_of_the_champion_does_not_begin(registry):
     """It was under way for ever, and no process took part."""
+    before = registry.generation("churn")
     with pytest.raises(
         RolloutError, match="churn narrow cannot answer in place of the champion, 1"
     ):
         registry.start_rollout("churn", "narrow", LONG, reason="try")
-    assert (registry.state("churn").rollout, registry.generation("churn")) == (None, 1)
+    assert (registry.state("churn").rollout, registry.generation("churn")) == (None, before)
 
 
 @pytest.mark.parametrize("narrow", [False, True])
@@ -349,6 +350,28 @@ def test_going_back_is_always_possible(registry, tmp_path):
     rollout.close()
 
 
+@pytest.mark.parametrize(
+    ("gives", "told"),
+    [
+        (lambda model, other: None, r"and not None \(NoneType\)"),
+        (lambda model, other: 7, r"and not 7 \(int\)"),
+        (lambda model, other: other, "and not another one"),
+        (lambda model, other: mk.Meter(mk.Batcher(other)), "and not another one"),
+        (lambda model, other: model.close() or model, "and not one that is closed"),
+    ],
+)
+def test_layers_are_around_the_model_that_was_opened(registry, gives, told):
+    with registry.load("churn", "2", threads=1) as other:
+        with pytest.raises(
+            RolloutError, match=f"wrap= returns a Model around .* churn 1, .*{told}"
+        ):
+            mk.Rollout(registry, "churn", wrap=lambda model: gives(model, other), **QUICK)
+        assert not other.closed
+        replicated = lambda model: mk.Meter(mk.Replicas([model, registry.load("churn", "1")]))  # noqa: E731
+        with mk.Rollout(registry, "churn", wrap=replicated, **QUICK) as rollout:
+            assert served(rollout) == "1"
+
+
 def test_without_calls_nothing_runs(registry):
     rollout = mk.Rollout(registry, "churn", **QUICK)
     served(rollout)
@@ -393,7 +416,7 @@ def test_a_rollout_of_the_log_runs_in_every_service(registry):
     assert registry.aliases("churn")["champion"].version == "2"
     for rollout in (one, other):
         until(lambda rollout=rollout: served(rollout) == "2" and rollout.manifest.version == "2")
-    entries = registry.history("churn")
+    entries = [entry for entry in registry.history("churn") if entry.kind != "named"]
     assert [entry.kind for entry in entries] == ["alias", "rollout", "decided", "decided"]
     assert [entry.about["decision"] for entry in entries[2:]] == ["advance", "promote"]
     worse, better = entries[-1].about["evidence"]["errors"]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +20,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
+from modelkit import events
+from modelkit.rollout.afar import progress_afar
 from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Label
 from modelkit.rollout.shared import SharedCounts, read_counts, write_counts
 from modelkit.rollout.trial import Trial
@@ -110,6 +115,166 @@ def test_every_count_is_in_one_sum(registry):
     assert (late.stage, late.counts.calls.candidate) == (1, 1000)
     third = SharedCounts(shelf, "a process that starts later")
     assert [third.next_sum() for _ in range(4)] == [sums[0], early, late, None]
+
+
+def file_at(registry, rollout, name, data):
+    path = Path(registry.url, f"models/churn/rollouts/{rollout.generation:010d}", name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if data is None:
+        os.mkfifo(path)
+    elif isinstance(data, bytes):
+        path.write_bytes(data)
+    else:
+        path.write_text(json.dumps(data))
+
+
+def of(**counts):
+    return {"stage": 0, "counts": counts}
+
+
+UNREADABLE = [
+    (b'{"stage": 0, "cou', "Unterminated string"),
+    (b"", "Expecting value"),
+    (b"\xff", "can't decode byte"),
+    (b"[" * 100_000, "recursion"),
+    (b'{"stage": 0, "stage": 0, "counts": {}}', "a key appears twice"),
+    (b'{"stage": 0, "counts": {"differences": [NaN]}}', "NaN is not JSON"),
+    ([], "list indices"),
+    ({"counts": {}}, "it has no 'stage'"),
+    ({"stage": 7, "counts": {}}, "the rollout has 1 stages, and not 8"),
+    ({"stage": -1, "counts": {}}, "a count is a whole number from 0"),
+    ({"stage": True, "counts": {}}, "a count is a whole number from 0"),
+    (of(calls="x"), "not enough values"),
+    (of(calls=[-1, 5]), "a count is .*, not -1"),
+    (of(calls=[1.5, 5]), "a count is .*, not 1.5"),
+    (of(calls=[1 << 60, 5]), "a count is "),
+    (of(shadowed=-3), "a count is .*, not -3"),
+    (of(events={"errors": [[0, 0], [[1, 2]], [0, 0]]}), "an arm is true or false, not 2"),
+    (of(events={"errors": [[0, 0], [[1 << 64, 1]], [0, 0]]}), "a count is "),
+    (of(labels=[[2, 1, True, 0]]), "a loss is a number from 0 to 1, not 2"),
+    (of(labels=[[0.5, 1, True, 3]]), "the rollout has 1 stages, and not 4"),
+    (of(done=[[1, True, {"errors": -0.5}]]), "a loss is a number from 0 to 1, not -0.5"),
+    (of(differences=[-2]), "a loss is a number from -1 to 1, not -2"),
+    (of(missing=[1]), "a name is a text, not 1"),
+    (None, "is a pipe"),
+]
+
+
+@pytest.mark.parametrize(("data", "told"), UNREADABLE, ids=[told for _, told in UNREADABLE])
+def test_an_unreadable_file_is_left_out_and_told_and_stops_no_guard(registry, data, told):
+    rollout = registry.start_rollout("churn", "2", LONG, reason="try")
+    shelf = registry.shelf("churn", rollout)
+    file_at(registry, rollout, "counts/aaaa/0000000001", data)
+    whole = {"at": 0, "upto": {}} | data if isinstance(data, dict) else data
+    file_at(registry, rollout, "sums/0000000001", whole)
+    one = SharedCounts(shelf, "aaaa", 1)
+    shelf.create("counts/aaaa/0000000002", json.dumps(of(calls=[1, 2])).encode())
+    first = one.next_sum()
+    assert first.counts == Counts()
+    assert re.search(f"^sums/0000000001 cannot be read.*{told}", first.left_out[0])
+    assert one.add_up(1.0) == []
+    found = one.next_sum()
+    assert found.counts == Counts(calls=ByArm(1, 2))  # what came after it
+    assert re.search(f"^counts/aaaa/0000000001 cannot be read.*{told}", found.left_out[0])
+    assert one.add_up(2.0) == []
+    assert one.next_sum() is None  # it is told once
+    assert any("aaaa/0000000001" in note for note in progress_afar(registry, "churn").notes)
+
+
+def test_counts_that_a_store_does_not_give_now_wait_and_those_of_others_do_not(registry):
+    shelf = registry.shelf("churn", registry.start_rollout("churn", "2", LONG, reason="try"))
+    for process in ("one", "other"):
+        SharedCounts(shelf, process).write(*counted(1))
+    shared = SharedCounts(shelf, "reader")
+    read = shelf.read
+
+    def fails(name):
+        if "counts/one" in name:
+            raise OSError("the disk answers later")
+        return read(name)
+
+    shelf.read = fails
+    assert shared.add_up(1.0) == ["counts/one cannot be read now, and waits: OSError"]
+    assert shared.next_sum().counts.calls == ByArm(1, 2)
+    shelf.read = read
+    assert shared.add_up(2.0) == []
+    assert shared.next_sum().counts.calls == ByArm(1, 2)
+
+
+def test_counts_of_a_later_stage_wait_until_it_has_begun(registry):
+    shelf = registry.shelf("churn", registry.start_rollout("churn", "2", STAGED, reason="try"))
+    shared = SharedCounts(shelf, "one", 2)
+    shared.write(*counted(1, stage=1))
+    shared.write(*counted(10))
+    shared.add_up(1.0, 0)
+    assert shared.next_sum() is None  # of one process, in their order
+    shared.add_up(2.0, 1)
+    assert (found := shared.next_sum()).stage == 1
+    assert found.counts.calls == ByArm(1, 2)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock of a Rollout, in seconds, by hand."""
+    now = [0.0]
+    monkeypatch.setattr(
+        "modelkit.rollout.rollout.perf_counter_ns", lambda: int(now[0] * 1_000_000_000)
+    )
+    return now
+
+
+def over(rollout):
+    """Let a tick come to its end."""
+    rollout.predict(X[:1])
+    thread = rollout._follower._joined._thread
+    if thread is not None:
+        thread.join()
+
+
+@pytest.mark.parametrize("skew", [-8 * 86400, -7200, 20, 600, 8 * 86400])
+def test_the_clock_of_who_began_a_rollout_and_of_a_worker_do_not_matter(
+    registry, monkeypatch, clock, skew
+):
+    began = (datetime.now(UTC) + timedelta(seconds=skew)).isoformat()
+    stages = (mk.RolloutStage(0.5, seconds=50), mk.RolloutStage(0.9, seconds=3600))
+    policy = mk.RolloutPolicy(stages, GUARDS, tick=10)
+    told = []
+    stop = events.subscribe(told.append, events.Noticed)
+    with monkeypatch.context() as patched:
+        patched.setattr("modelkit.registry.authors.time_now", lambda: began)
+        registry.start_rollout("churn", "2", policy, reason="try")
+        one = mk.Rollout(registry, "churn", poll=0.5, threads=1)
+        other = mk.Rollout(registry, "churn", poll=0.5, threads=1)
+    stop()
+    ages = []
+    for rollout in (one, other):
+        rollout.predict(X[:1])  # something is counted
+    for _ in range(8):
+        clock[0] += 10
+        for rollout in (one, other):
+            over(rollout)
+        ages.append(one.status().seconds)
+        assert one.status().decision in ("continue", "advance")
+    assert ages == pytest.approx([10, 20, 30, 40, 50, 60, 70, 80])
+    assert one.status().stage == 2
+    ahead = [note for note in one.status().notes if "in the future, by the clock of" in note]
+    assert len(ahead) == len(told) / 2 == (skew > 0)
+    for rollout in (one, other):
+        rollout.close()
+
+
+def test_time_that_nobody_saw_pass_ends_no_stage(registry, clock):
+    registry.start_rollout("churn", "2", LONG, reason="try")
+    for _ in range(3):
+        rollout = mk.Rollout(registry, "churn", poll=0.5, threads=1)
+        rollout.predict(X[:1])
+        clock[0] += 10
+        over(rollout)
+        rollout.close()
+        clock[0] += 100_000
+    again = mk.Rollout(registry, "churn", poll=0.5, threads=1)
+    assert again.status().seconds == pytest.approx(30)
+    again.close()
 
 
 def test_of_many_that_add_up_at_once_one_does(registry):

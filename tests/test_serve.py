@@ -4,23 +4,36 @@ import argparse
 import hashlib
 import http.client
 import json
+import logging
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import pytest
+from helpers.apps import ask, summed, uvicorn_of
 from helpers.certificates import authority, needs_openssl, signed
 from helpers.processes import run
 from helpers.servers import modelkit_serve, wait_until
 
 import modelkit as mk
-from modelkit.cli.serve import add_serve, read_tokens
-from modelkit.cli.server import holder_of
+from modelkit.cli import server as cli_server
+from modelkit.cli.serve import add_serve, asked_locally, read_tokens
+from modelkit.cli.server import (
+    GuardedProtocol,
+    bound,
+    holder_of,
+    most_connections,
+    now_and_then,
+)
 from modelkit.cli.settings import Settings, settings_of
 from modelkit.errors import ModelkitError
+from modelkit.testing import Client
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
 
@@ -158,6 +171,126 @@ def test_what_is_no_digest_is_refused_without_being_shown(tmp_path, text, words)
 )
 def test_who_holds_a_certificate(certificate, holder):
     assert holder_of(certificate) == holder
+
+
+# What a client may do before anybody knows it.
+
+
+def connected(port, data=b""):
+    connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+    connection.sendall(data)
+    return connection
+
+
+def what_comes(connection):
+    """All that comes until a connection is closed."""
+    found = b""
+    with suppress(ConnectionError):
+        while part := connection.recv(1 << 16):
+            found += part
+    connection.close()
+    return found
+
+
+def guarded(most=100):
+    return uvicorn_of(mk.App({"sum": summed()}), http=partial(GuardedProtocol, {}, most))
+
+
+ASKED = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n"
+BODYLESS = (
+    b"POST /models/sum/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
+    b"Content-Type: application/json\r\n\r\n"
+)
+CHUNKED = ASKED + b"Transfer-Encoding: chunked\r\n\r\n1"
+HEADS = {
+    "a value": (ASKED + b"A: " + b"a" * 40_000, 431),
+    "a path": (b"GET /" + b"a" * 40_000, 431),
+    "a whole head": (ASKED + b"A: " + b"a" * 40_000 + b"\r\n\r\n", 431),
+    "fields": (ASKED + b"A: a\r\n" * 150, 431),
+    "a whole head of fields": (ASKED + b"A: a\r\n" * 150 + b"\r\n", 431),
+    "a head after another": (ASKED + b"\r\n" + ASKED + b"A: " + b"a" * 40_000, None),
+    "a chunk's extension": (CHUNKED + b";" + b"a" * 40_000, None),
+    "trailers": (CHUNKED + b"\r\na\r\n0\r\n" + b"A: a\r\n" * 8_000, None),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_head_has_a_limit_of_bytes_and_fields(head):
+    data, status = HEADS[head]
+    with guarded() as server:
+        answer = what_comes(connected(server.port, data))
+        assert ask(server.port, "GET", "/v2/health/live")[0] == 200
+    if status is not None:
+        assert answer.startswith(b"HTTP/1.1 %d" % status)
+
+
+def test_usual_heads_long_bodies_and_many_requests_pass():
+    body = json.dumps({"columns": {"a": [0.123456789] * 9000, "b": [1.0] * 9000}}).encode()
+    head = b"Content-Type: application/json\r\nA: " + b"a" * 8000 + b"\r\n"
+    data = b"POST /models/sum/predict HTTP/1.1\r\nHost: localhost\r\n" + head
+    whole = data + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    with guarded() as server:
+        connection = connected(server.port, whole * 3 + ASKED + b"Connection: close\r\n\r\n")
+        assert what_comes(connection).count(b"HTTP/1.1 200") == 4
+        chunked = data + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + chunks
+        assert what_comes(connected(server.port, chunked)).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("head", [b"", b"GET / HTTP/1.1\r\nA: "])
+def test_a_head_that_does_not_come_ends_its_connection(head, monkeypatch):
+    monkeypatch.setattr(cli_server, "HEAD_SECONDS", 0.2)
+    with guarded() as server:
+        what_comes(connected(server.port, head))
+
+
+@pytest.mark.parametrize("data", [b"", ASKED, BODYLESS, BODYLESS + b"{"])
+def test_connections_that_are_idle_make_room(data):
+    with guarded(most=4) as server:
+        idle = [connected(server.port, data) for _ in range(10)]
+        assert ask(server.port, "GET", "/v2/health/live")[0] == 200
+        assert [what_comes(connection) for connection in idle[:6]] == [b""] * 6
+        for connection in idle:
+            connection.close()
+
+
+def test_files_are_left_for_other_things_than_connections():
+    assert 0 < most_connections() <= 10_240
+    if sys.platform == "linux":
+        import resource
+
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert most_connections() <= files - 64
+        with socket.socket() as listener:
+            bound(listener)
+            assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+
+
+def test_what_clients_cause_is_recorded_now_and_then():
+    records = [
+        logging.LogRecord(
+            "uvicorn.error", logging.WARNING, "", 0, f"clients of {os.getpid()}", (), None
+        )
+        for _ in range(100)
+    ]
+    assert [now_and_then(record) for record in records] == [True] + [False] * 99
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        (b"localhost", 200), (b"LOCALHOST:8000", 200), (b"a.localhost", 200), (b"127.0.0.1:80", 200),
+        (b"[::1]:8000", 200),
+        (b"evil.example", 421), (b"localhost.evil.example", 421), (b"127.0.0.1.evil.example", 421),
+        (b"192.168.1.2", 421), (b"evil.example:8000", 421),
+    ],
+)  # fmt: skip
+def test_a_server_without_tokens_answers_to_localhost_alone(host, status):
+    """A page of another site reached it by a name of that site that led to this machine."""
+    with Client(asked_locally(mk.App({"sum": summed()}))) as client:
+        answer = client.get("/v2/models", headers={"host": host.decode()})
+    assert answer.status == status
+    assert status == 200 or "--tokens" in answer.json()["error"]
 
 
 # The command.

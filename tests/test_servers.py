@@ -97,16 +97,17 @@ def test_triton_s_client_is_answered(served, rows, expected):
 
 
 def test_errors_keep_their_form(served, body_of):
-    for status, method, path, body, headers in (
-        (404, "GET", "/nothing", None, {}),
-        (405, "GET", INFER, None, {}),
-        (400, "POST", INFER, b"{", JSON),
-        (415, "POST", PREDICT, b"{}", {"content-type": "text/csv"}),
-        (422, "POST", PREDICT, b'{"rows": [{"a": 1}]}', JSON),
-        (504, "POST", PREDICT, body_of(np.zeros((1, 30))), {**JSON, "request-timeout": "1e-6"}),
+    late = {**JSON, "request-timeout": "1e-6"}
+    for statuses, method, path, body, headers in (
+        ({404}, "GET", "/nothing", None, {}),
+        ({405}, "GET", INFER, None, {}),
+        ({400}, "POST", INFER, b"{", JSON),
+        ({415}, "POST", PREDICT, b"{}", {"content-type": "text/csv"}),
+        ({422}, "POST", PREDICT, b'{"rows": [{"a": 1}]}', JSON),
+        ({408, 504}, "POST", PREDICT, body_of(np.zeros((1, 30))), late),  # 408: before the body
     ):
         got, told, text = served.ask(method, path, body, headers)
-        assert got == status, text
+        assert got in statuses, text
         assert told["content-type"] == "application/json"
         assert json.loads(text)["error"]
 

@@ -1,8 +1,11 @@
 """Models over texts answer as their source does on every text, and no text or package makes them run away."""
 
 import copy
+import itertools
 import json
 import pickle
+import random
+import re
 import unicodedata
 import warnings
 from pathlib import Path
@@ -37,6 +40,7 @@ from modelkit.convert.gate.strange import CHARACTERS, texts_of_terms
 from modelkit.errors import (
     ClosedError,
     ConversionError,
+    DeadlineExceeded,
     IntegrityError,
     ManifestError,
     PackageError,
@@ -47,6 +51,7 @@ from modelkit.testing import check_model
 from modelkit.texts import hashing
 from modelkit.texts import terms as counting
 from modelkit.texts.hashing import bucket_of, murmur
+from modelkit.texts.linear import Skipping
 from modelkit.texts.patterns import KNOWN_PATTERNS, compiled
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import Vectorizer
@@ -317,6 +322,20 @@ USUAL = (
     r"(?u)\b\w\w+\b|!|\?", r"https?://\S+|\w+", r"\w+|\$[\d\.]+|\S+", r"([a-z]+)", r"(?i)[a-z]+", r"[A-Za-z]+\d*",
     r"[\w.+-]+@[\w-]+\.[\w.-]+", r"#\w+", r"\d+(?:[.,]\d+)*", r"\b[^\d\W]+\b", r"(?:\w|-)+", r"(?<!\w)\w+", *sorted(KNOWN_PATTERNS),
 )  # fmt: skip
+LONG = (  # they looked from each place of a text to its end, and found nothing
+    r"\w+(?:-\w+)+", r"(\w+)@", r"\d+-[\d -]+!", r"\w{3,1000}@", r"(?:a\w*@)?b", r"\w+(?:(?:-\w+)*@)?", r"[a-z]+@\w+",
+    r"\b[a-z]+(?:-[a-z]+)*\b", r"(?x)\w +@",
+)  # fmt: skip
+SKIPPING = (
+    r"\w+@\w+",
+    r"\w+-\w+",
+    r"\d+\.\d+",
+    r"[a-z]+\b",
+    r"(?i)[a-z]+@[a-z]+",
+    r"[ab.]{2,}-(a+)",
+    r"\w+(?!-)",
+    r"\w+?-",
+)
 ENDLESS = (
     r"(\w+)+!", r"(?:\w*)*", r"(?:\w+-?)+!", r"\w*\w*!", r"(?:a?){30}a{30}", r"(a|a)*b", r"(\w+)\1", r"a?a?a?aaa",
     r"(?:\w+\s*)+!", r"(?i)(?:a+A)+!", r"(?i:(?:a+A)+)!", r"(?:.*a){12}", r"(?:x+x+)+y", r"(?=(a+)+b)a", r"(?:xa|xa)(?:xa|xa)b",
@@ -338,7 +357,62 @@ def test_usual_expressions_are_taken_and_come_to_an_end(pattern):
         assert len(find(text)) <= len(text)
 
 
-@pytest.mark.parametrize("pattern", [*ENDLESS, "(", "(a)(b)", "a" * 1001])
+@pytest.mark.parametrize("pattern", [*SKIPPING, r"[\w.+-]+@[\w-]+\.[\w.-]+"])
+def test_what_is_skipped_holds_no_match(pattern):
+    """All texts of seven of these characters, and random longer ones; half a million take no time."""
+    find = compiled(pattern).findall
+    assert isinstance(compiled(pattern), Skipping)
+    rng = random.Random(0)
+    texts = map("".join, itertools.product("a1-@.", repeat=5))
+    long = ["".join(rng.choices("aab1-@.B ", k=rng.randrange(40))) for _ in range(2000)]
+    for text in [*texts, *long]:
+        assert find(text) == re.findall(pattern, text)
+    for text in ("a" * 500_000, "1" * 500_000, "a-" * 250_000, "a." * 250_000):
+        assert len(find(text)) <= len(text)
+
+
+def test_accents_of_one_letter_without_number_take_no_time():
+    """Python puts them in order, in the square of their number."""
+    text = "e" + "\u0301\u0316" * 100_000 + "é"
+    for accents, bare in (("unicode", "ee"), ("ascii", "ee")):
+        vectorizer = Vectorizer(
+            "text", "char", (1, 1), lowercase=True, accents=accents, token_pattern=None
+        )
+        assert Terms(vectorizer, ["e"], []).of(text) == list(bare)
+
+
+@pytest.mark.parametrize("analyzer", ["word", "char", "char_wb"])
+def test_a_long_text_is_counted_in_blocks_and_what_is_unknown_is_forgotten(analyzer):
+    rng = random.Random(0)
+    text = " ".join("".join(rng.choices("abcdef", k=rng.randrange(1, 9))) for _ in range(8000))
+    pattern = r"(?u)\b\w+\b" if analyzer == "word" else None
+    theirs = CountVectorizer(analyzer=analyzer, ngram_range=(1, 4), token_pattern=pattern)
+    known = sorted(theirs.fit([text[:500]]).vocabulary_)
+    vectorizer = Vectorizer(
+        "text", analyzer, (1, 4), lowercase=True, accents=None, token_pattern=pattern
+    )
+    mine = Terms(vectorizer, known, [])
+    blocks = []
+    (places,), (counts,) = mine.count([text], lambda: blocks.append(1))
+    assert len(blocks) > 1
+    expected = theirs.transform([text]).toarray()[0]
+    assert dict(zip(places.tolist(), counts.tolist(), strict=True)) == {
+        place: count for place, count in enumerate(expected) if count
+    }
+
+
+def test_letters_are_the_cost_of_a_text_and_its_deadline_is_heeded(tmp_path):
+    model = logistic(CountVectorizer(analyzer="char", ngram_range=(2, 5))).fit(TEXTS, LABELS)
+    with saved(model, TEXTS, tmp_path)[1] as loaded:
+        name = loaded.signature.inputs[0].name
+        feeds = loaded.signature.coerce(["a" * 6400, "b"])
+        assert loaded._prepare(feeds) == (feeds, 6401 * 4 // 512)
+        assert loaded._prepare({name: feeds[name][1:]})[1] == 1
+        with pytest.raises(DeadlineExceeded, match="terms of texts were counted"):
+            loaded.run(["a"], deadline=1e-9)
+
+
+@pytest.mark.parametrize("pattern", [*ENDLESS, *LONG, "(", "(a)(b)", "a" * 1001])
 def test_expressions_that_could_run_away_are_refused(pattern):
     with pytest.raises(SignatureError, match="token_pattern"):
         compiled(pattern)

@@ -27,6 +27,7 @@ from modelkit.drift.units import ReferenceUnits, group_table, shares_of
 ALPHA = 0.01
 STREAM, BEFORE, AFTER = 100, 10, 60  # days
 REFERENCES = (20, 60, 140, 240)  # days
+PARTS = {"changed": 2 / 3, "material": 1 / 3}  # of alpha
 POWER_RUNS = 40
 YEAR = 365
 
@@ -62,7 +63,8 @@ def judged(reference: np.ndarray, stream: np.ndarray, alpha: float, seed: int, *
     evidence = UnitEvidence(
         ReferenceUnits(reference, own, len(reference)),
         int(own.max()) + 1,
-        np.full(d, alpha / d),
+        {kind: np.full(d, alpha * part / d) for kind, part in PARTS.items()},
+        np.full(d, 0.03),
         "ever",
         np.random.SeedSequence(seed),
     )

@@ -17,6 +17,7 @@ from functools import partial
 
 import numpy as np
 from benchmarks.common.measure import command, judge, log, table
+from benchmarks.drift.again import again
 from benchmarks.drift.claims import checks, sorted_calls, strides
 from benchmarks.drift.coverage import coverage
 from benchmarks.drift.data import EMBEDDING, NULLS, Null, draw
@@ -276,8 +277,8 @@ def scored(rng: np.random.Generator, n: int) -> dict[str, np.ndarray]:
 SECTIONS = {
     section.__name__: section
     for section in (
-        false_alarms, long_false_alarms, rivals, delays, labels, units, seasons, regimes, sorted_calls, strides, checks,
-        coverage, counters, wide, tests, calls, memory, sizes,
+        false_alarms, long_false_alarms, again, rivals, delays, labels, units, seasons, regimes, sorted_calls, strides,
+        checks, coverage, counters, wide, tests, calls, memory, sizes,
     )
 }  # fmt: skip
 

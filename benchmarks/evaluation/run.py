@@ -7,6 +7,8 @@ from functools import cache
 
 import numpy as np
 from benchmarks.common.measure import command, judge, table
+from benchmarks.evaluation.intervals import LEAST as LEAST_REAL
+from benchmarks.evaluation.intervals import cells
 from sklearn.metrics import roc_auc_score
 
 import modelkit as mk
@@ -187,7 +189,24 @@ def speed(_) -> str:
     return table("what | seconds | target | reached", shown)
 
 
-SECTIONS = {"independent": independent, "clustered": clustered, "speed": speed}
+def real(args) -> str:
+    """Rows drawn from real data: the share of draws with an interval, and of these that hold"""
+    rows = [
+        [
+            name,
+            f"{n:,}",
+            figure,
+            f"{shown:.2f}",
+            f"{share:.3f}",
+            *judge(share, "at least", LEAST_REAL),
+        ]
+        for name, n, figure, shown, share, _ in cells(max(args.runs // 5, 1))
+        if shown
+    ]
+    return table("population | rows | figure | shown | held | target | reached", rows)
+
+
+SECTIONS = {"independent": independent, "clustered": clustered, "real": real, "speed": speed}
 
 if __name__ == "__main__":
     command(__doc__, SECTIONS, LIBRARIES, "evaluation", runs=1000)

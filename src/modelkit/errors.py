@@ -219,6 +219,10 @@ class Conflict(RegistryError):  # noqa: N818 - the name the design fixes
     """
 
 
+class NotAFile(RegistryError):  # noqa: N818 - it says what is there
+    """A folder, a pipe or a device, or something too large, in the place of a file of a registry."""
+
+
 class RolloutError(ModelkitError):
     """A rollout that cannot go as asked.
 

@@ -127,6 +127,28 @@ class NotFollowed(Event):
 
 @final
 @dataclass(frozen=True, slots=True)
+class Noticed(Event):
+    """Something about a rollout is odd, and the rollout goes on without it.
+
+    Attributes:
+        name: the name of the model.
+        version: the version on trial.
+        told: what is odd, such as a file of counts that cannot be read.
+    """
+
+    log_level = WARNING
+    limited_by = ("name", "version")
+
+    name: str
+    version: str
+    told: str
+
+    def __str__(self) -> str:
+        return f"the rollout of {self.name} {self.version} goes on: {self.told}"
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Retraining(Event):
     """A run of `mk.retrain` began, went on, put its candidate on trial, or ended.
 

@@ -17,7 +17,6 @@ Probability and Finance; Shin, Ramdas and Rinaldo, E-detectors (arXiv:2203.03532
 
 from __future__ import annotations
 
-from math import log
 from typing import Literal, final
 
 import numpy as np
@@ -36,12 +35,13 @@ NEAR_CAP = 1e100
 MOST_LOG_GAIN = 345.0
 
 
-def stake(step: int) -> float:
+def stake(step: Array | int) -> Array:
     """The share of the stake that is put in at a step.
 
     Over all steps they sum to 2.10974 / 2.11.
     """
-    return 1 / (2.11 * (step + 2) * log(step + 2) ** 2)
+    share: Array = 1 / (2.11 * (step + 2) * np.log(step + 2) ** 2)
+    return share
 
 
 @final
@@ -55,6 +55,7 @@ class Evidence:
 
     __slots__ = (
         "_began",
+        "_born",
         "_run",
         "_wealth",
         "guarantee",
@@ -75,7 +76,10 @@ class Evidence:
         self.guarantee = guarantee
         self.weights = weights
         self.steps = 0
-        self.spent = 0.0
+        self._born: Array | int = (
+            0  # the step at which each began anew, (monitors, 1); 0 before any did
+        )
+        self.spent = np.zeros((monitors, 1))
         start = self._start()
         self.most = start
         self.value = np.full(monitors, start)
@@ -115,9 +119,8 @@ class Evidence:
         if self.most > NEAR_CAP:
             self._hold_to_cap()
         if self.guarantee == "ever":
-            rest = max(1 - self.spent, UNSPENT)
-            self.value += rest
-            self.most += rest
+            self.value += np.maximum(1 - self.spent[:, 0], UNSPENT)
+            self.most = float(self.value.max(initial=0))
         np.maximum(self.peak, self.value, out=self.peak)
         self.steps += 1
 
@@ -125,23 +128,29 @@ class Evidence:
         np.minimum(self._wealth, CAP, out=self._wealth)
         self.value = self._wealth @ self.weights
 
-    def _put_in(self, rows: Array) -> float:
-        """Add the fresh stakes of a step; returns the logarithm of the stake of a bet."""
+    def _put_in(self, rows: Array) -> Array | float:
+        """Add the fresh stakes of a step; returns the logarithms of the stake of a bet."""
         if self.guarantee == "arl":
             self._wealth += np.reshape(rows, (-1, 1))
             return 0.0
-        fresh = stake(self.steps)
+        fresh = stake(self.steps - self._born)
         self.spent += fresh
         self._wealth += fresh
-        return log(fresh)
+        logs: Array = np.log(fresh)
+        return logs
 
     def restart(self, which: Array) -> None:
-        """Begin anew where `which` holds, as "arl" does after an alarm."""
+        """Begin anew where `which` holds, as after an alarm; with "ever" `peak` stays, of all life."""
         start = self._start()
         self._wealth[which] = 0.0
         self._run[which] = -np.inf
+        born = np.broadcast_to(self._born, self.spent.shape).copy()
+        born[which] = self.steps
+        self._born = born
+        self.spent[which] = 0.0
         self.value[which] = start
-        self.peak[which] = start
+        if self.guarantee == "arl":
+            self.peak[which] = start
 
     def began(self) -> Array:
         """For each monitor, the step at which its bet of the largest wealth last began."""
@@ -158,7 +167,9 @@ class Evidence:
             "began": self._began,
             "value": self.value,
             "peak": self.peak,
-            "clock": np.array([self.steps, self.spent]),
+            "clock": np.array([self.steps, self.spent.max(initial=0)]),
+            "born": np.asarray(self._born, np.int64),
+            "spent": self.spent,
         }
 
     def restore(
@@ -174,4 +185,7 @@ class Evidence:
         self.peak = state["peak"].copy()
         steps, spent = state["clock"].tolist()
         self.steps = int(steps)
-        self.spent = spent
+        self.spent[:] = spent
+        if "born" in state:  # not in a state of before, in which none began anew
+            self._born = state["born"].copy() if state["born"].ndim else 0
+            self.spent = state["spent"].copy()

@@ -216,6 +216,11 @@ class Model(ABC):
             return 1
         return where.threads
 
+    @property
+    def endless(self) -> bool:
+        """Whether a run may take as long as its rows say, so that nothing but a deadline ends it."""
+        return False
+
     def _use_threads(self, threads: int) -> None:
         """Use so many threads of the CPU from the next run on, where the model has threads.
 

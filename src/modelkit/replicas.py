@@ -193,6 +193,11 @@ class Replicas(Model):
         """The number of runs that all do side by side."""
         return sum(place.model.runs_at_once for place in self._places)
 
+    @property
+    def endless(self) -> bool:
+        """Whether a run of one of them ends only by a deadline, for some rows."""
+        return any(place.model.endless for place in self._places)
+
     def _use_threads(self, threads: int) -> None:
         for place in self._places:
             place.model._use_threads(threads)

@@ -100,6 +100,11 @@ class Wrapper(Model):
         """The number of runs that the wrapped Model does side by side."""
         return self._inner.runs_at_once
 
+    @property
+    def endless(self) -> bool:
+        """Whether a run of the wrapped Model ends only by a deadline, for some rows."""
+        return self._inner.endless
+
     def _use_threads(self, threads: int) -> None:
         self._inner._use_threads(threads)
 

@@ -94,7 +94,8 @@ def ask(port, method, path, body=None, headers=None):
     """The status, the headers and the body of an answer over a connection of its own."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
-        connection.request(method, path, body, headers or {})
+        told = headers or ({} if body is None else {"content-type": "application/json"})
+        connection.request(method, path, body, told)
         answer = connection.getresponse()
         return answer.status, answer.headers, answer.read()
     finally:

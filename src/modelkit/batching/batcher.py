@@ -77,7 +77,8 @@ class Batcher(Wrapper):
             whatever it is batched with. Each run costs as much as a full batch.
         loop: whether an event loop runs by itself what takes less time than waking a thread. That
             is a forecast: pass False for a model that sometimes takes long, so that no event loop
-            ever waits for it.
+            ever waits for it. A model whose graph may go on for as long as its rows say, or whose
+            rows may be of any size, never runs on one.
         plan: "measure" to time the golden rows of the package first, for up to a second; "learn" to
             start without a measurement and learn from the calls; or the `plan` of another Batcher.
 
@@ -140,6 +141,7 @@ class Batcher(Wrapper):
             execution.shape = max_rows
             self._execute = execution.run_padded
             check_stable(self._execute, self.signature, rows, max_rows)
+        loop = loop and self._static and not model.endless  # or a row may take any time
         planner = Planner(chosen, max_rows, declared=self._preparation is not None, loop=loop)
         self._workers = Workers(self._execute, planner, max_queue, block=on_full == "block")
         self._lane = self._workers.lane

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import re
@@ -11,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
@@ -26,7 +27,12 @@ from modelkit.errors import ModelkitError, importing
 from modelkit.html import printable
 from modelkit.rollout.opening import POLLED_EVERY
 from modelkit.web.layers import Opened, layered
+from modelkit.web.query import Limits
 
+# What a machine calls itself, with a port or without.
+_LOCAL = re.compile(
+    r"(?:(?:[\w-]+\.)*localhost|127(?:\.\d{1,3}){3}|\[?::1\]?)(?::\d*)?", re.IGNORECASE
+)
 FOLDER = "MODELKIT_METRICS_DIR"  # where processes write their counts for one another
 
 
@@ -164,14 +170,53 @@ def _application(settings: Settings) -> Iterator[Application]:
         if find_spec("prometheus_client") is not None:
             metrics = mk.Collector(model).text
         try:
-            app = mk.App({name: model}, auth=_auth_of(settings), metrics=metrics)
+            auth = _auth_of(settings)
+            app = mk.App({name: model}, auth=auth, limits=_limits(), metrics=metrics)
         except ValueError as error:  # of --name and of --tokens
             raise ModelkitError(str(error)) from error
         asgi = vertex.routed(app, name, settings)
+        if auth is None and is_local(settings.host):
+            asgi = asked_locally(asgi)
         yield Application(asgi, app.drain, f"{manifest.name} {manifest.version}")
         app.close()
     finally:
         opened.close()
+
+
+def _limits() -> Limits:
+    """What requests may take: connections are left for health, whatever the limit of open files is."""
+    from modelkit.cli.server import most_connections
+
+    limits = Limits()
+    return replace(limits, requests=max(1, min(limits.requests, most_connections() // 2)))
+
+
+def is_local(host: str) -> bool:
+    """Whether a host, as a browser writes it with its port, is this machine."""
+    return _LOCAL.fullmatch(host) is not None
+
+
+def asked_locally(app: Any) -> Any:
+    """An ASGI application that answers those who ask this machine by a name of its own.
+
+    A page of any site can let the name of that site lead here, and would read what is answered.
+    """
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        host = dict(scope.get("headers", ())).get(b"host", b"").decode("latin-1")
+        if not host or is_local(host):
+            await app(scope, receive, send)
+            return
+        error = (
+            f"this server has no tokens, and answers to localhost alone, not to {host[:80]!r}; start "
+            "it with --tokens, or let your proxy send Host: localhost"
+        )
+        body = json.dumps({"error": error}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 421, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return answer
 
 
 def _opened(settings: Settings) -> Opened | mk.Rollout:

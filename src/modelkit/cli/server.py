@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import select
 import signal
 import socket
 import ssl
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +21,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from modelkit.cli.settings import Settings
 from modelkit.errors import ModelkitError
+from modelkit.logs import log_due
 
 # Load balancers reuse a connection that was idle for up to a minute: the server is patient for
 # longer, so that it is never the one that closes a connection just as a request comes.
@@ -26,6 +29,15 @@ KEEP_ALIVE = 75
 LISTENING_TURNS = 20  # looks in a second at whether all connections have been closed
 ENDING = (signal.SIGTERM, signal.SIGINT)
 GRACE = 30  # seconds for the requests that are under way when the port is closed
+# Of the head of a request, before anybody is known: its bytes, its fields, and its time.
+HEAD_BYTES = 1 << 14
+HEAD_FIELDS = 128
+HEAD_SECONDS = 20
+MOST_CONNECTIONS = 10_240
+SPARE_FILES = 64  # of a process, for anything but connections
+UNTAKEN_SECONDS = 30  # that a client may take nothing of what was sent to it
+UNSENT_BYTES = 1 << 17  # of an answer that the kernel holds
+TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 CERTIFIED = "modelkit-client-certificate"  # a header that only the server itself can set
 _CERTIFIED = CERTIFIED.encode()
 
@@ -106,7 +118,112 @@ def _knocks(sockets: list[socket.socket]) -> bool:
     return bool(select.select(sockets, [], [], 0)[0])
 
 
-class CertifiedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+class GuardedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """HTTP in which heads have limits, and clients that stand still make room for others.
+
+    Args:
+        still: the connections of a server that wait for their clients, to send or to take more; those
+            that wait longest come first.
+        most: the connections that there may be.
+        given: as uvicorn has it.
+    """
+
+    def __init__(self, still: dict[GuardedProtocol, None], most: int, **given: Any) -> None:
+        super().__init__(**given)
+        self._still = still
+        self._most = most
+        self._head = 0  # bytes since the last that belonged to a request
+        self._patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Let a client in; of too many, the one leaves that stood still for longest."""
+        super().connection_made(transport)
+        self._still[self] = None
+        self._await_head()
+        if len(self.connections) > self._most:
+            next(iter(self._still))._hang_up()  # noqa: SLF001 - another of this class
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a client."""
+        self._still.pop(self, None)
+        self._have_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read what came, some at a time, so that no head grows beyond its limits."""
+        for start in range(0, len(data), HEAD_BYTES):
+            if not self.transport.is_closing():
+                self._read(data[start : start + HEAD_BYTES])
+        self._still.pop(self, None)
+        if self.cycle is None or self.cycle.more_body or self.cycle.response_complete:
+            self._still[self] = None
+
+    def _read(self, data: bytes) -> None:
+        cycle = self.cycle
+        self._head += len(data)
+        super().data_received(data)
+        if self.cycle is not cycle:
+            self._head = 0
+            self._have_head()
+            if len(self.headers) > HEAD_FIELDS:
+                self._refuse()
+        elif cycle is None or cycle.response_complete:
+            self._await_head()
+            if self._head > HEAD_BYTES or len(self.headers or ()) > HEAD_FIELDS:
+                self._refuse()
+        elif self._head > HEAD_BYTES and COUNTS_BODIES:
+            self._hang_up()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body, which has limits of its own."""
+        self._head = 0
+        super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        if self.cycle.response_complete:
+            self._still[self] = None
+
+    def pause_writing(self) -> None:
+        """Wait for the client to take more."""
+        super().pause_writing()
+        self._still[self] = None
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        super().resume_writing()
+        if not self.cycle.response_complete:
+            self._still.pop(self, None)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End a connection that was idle for long, also where its client takes no answer."""
+        self._hang_up()
+
+    def _await_head(self) -> None:
+        if self._patience is None:
+            self._patience = self.loop.call_later(HEAD_SECONDS, self._hang_up)
+
+    def _have_head(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _refuse(self) -> None:
+        """End a connection whose head is too large."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # nobody reads another answer
+        self.transport.write(TOO_LARGE)
+        self.transport.close()
+
+    def _hang_up(self) -> None:
+        self.transport.abort()
+
+
+COUNTS_BODIES = hasattr(AutoHTTPProtocol, "on_body")  # httptools; h11 counts bytes itself
+
+
+class CertifiedProtocol(GuardedProtocol):
     """HTTP in which each request says, in the header CERTIFIED, who holds the client's certificate."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -148,9 +265,12 @@ def certified(headers: Mapping[str, str]) -> str | None:
 
 def config_of(app: Any, settings: Settings) -> uvicorn.Config:
     """How uvicorn runs. Raises ModelkitError for certificates that cannot be read."""
+    protocol = CertifiedProtocol if settings.ca_certs else GuardedProtocol
+    guarded: Any = partial(protocol, {}, most_connections())
     config = uvicorn.Config(
         app,
-        http=CertifiedProtocol if settings.ca_certs else "auto",
+        http=guarded,
+        h11_max_incomplete_event_size=HEAD_BYTES,
         ws="none",
         lifespan="on",
         log_level="warning",
@@ -171,7 +291,40 @@ def config_of(app: Any, settings: Settings) -> uvicorn.Config:
     except OSError as error:  # which does not say of what
         files = ", ".join(filter(None, (settings.certfile, settings.keyfile, settings.ca_certs)))
         raise ModelkitError(f"the certificates in {files} cannot be read: {error}") from error
+    for name in ("uvicorn.error", "asyncio"):
+        logging.getLogger(name).addFilter(now_and_then)
     return config
+
+
+def most_connections() -> int:
+    """The connections that a process may have: as many as its limit of open files leaves."""
+    if sys.platform == "win32":
+        return MOST_CONNECTIONS
+    import resource
+
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return max(1, min(MOST_CONNECTIONS, files - SPARE_FILES))
+
+
+def now_and_then(record: logging.LogRecord) -> bool:
+    """Whether to write a record: one of its kind in ten seconds, however often clients cause it."""
+    kind = None if record.exc_info is None else record.exc_info[0]
+    count = log_due((record.name, record.msg, kind))
+    if count > 1:
+        record.msg = f"{record.msg} ({count:,} times since the last record of it)"
+    return count > 0
+
+
+def bound(listener: socket.socket) -> None:
+    """Let the kernel end connections whose clients take nothing, and hold little for them."""
+    for option, value in (
+        ("TCP_USER_TIMEOUT", 1000 * UNTAKEN_SECONDS),
+        ("TCP_NOTSENT_LOWAT", UNSENT_BYTES),
+    ):
+        if hasattr(socket, option):  # Linux has both
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def serve_on(
@@ -182,5 +335,6 @@ def serve_on(
     started: Callable[[], object],
 ) -> None:
     """Answer at a socket until a signal ends it; see `DrainingServer`."""
+    bound(listener)
     server = DrainingServer(config, begin, seconds, started)
     server.run(sockets=[listener])

@@ -22,6 +22,20 @@ BAND_GROUPS = 16
 TRIED = 7 / 6
 FRACTIONS = tuple(0.5**i for i in range(1, 7))
 LEGENDRE = 3
+SHOWN_DEVIATIONS = 3  # for the error of what an alarm showed; no promise rests on it
+SHOWN_ROWS = 3  # likewise, where all rows are alike
+
+
+def polynomials(k: int) -> Array:
+    """Three Legendre polynomials of the place of a cell among K, (3, K)."""
+    x = (2 * np.arange(k) + 1) / k - 1
+    return np.array(
+        [
+            x,
+            1.5 * x * x - 0.5,
+            2.5 * x**3 - 1.5 * x,
+        ]
+    )
 
 
 def scores(shares: Array) -> tuple[Array, Array]:
@@ -33,14 +47,7 @@ def scores(shares: Array) -> tuple[Array, Array]:
     """
     k = len(shares)
     steps = k - 1
-    x = (2 * np.arange(k) + 1) / k - 1
-    smooth = np.array(
-        [
-            x,
-            1.5 * x * x - 0.5,
-            2.5 * x**3 - 1.5 * x,
-        ]
-    )
+    smooth = polynomials(k)
     means = smooth @ shares
     smooth -= means[:, None]
     upto = np.cumsum(shares)[:steps]
@@ -68,8 +75,12 @@ def band(
         delta: each bound is wrong with a probability of at most delta / 36; there are 7/6 of them
             for each score.
         noise: for privacy, `privacy.most_noise` of the cells up to each of the K; None without.
+
+    Infinite, where one row or none says nothing.
     """
     n = int(counts.sum())
+    if n < 2:
+        return np.full(2 * (LEGENDRE + len(counts) - 1), np.inf)
     table, _ = scores(counts / n)
     hidden = np.zeros(len(counts)) if noise is None else noise
     rows = max(n - hidden[-1], 2.0)  # there were at least these
@@ -142,22 +153,46 @@ def _clopper_pearson(
 
 def band_bets(
     counts: Array,
-    tolerance: float,
-    delta: float,
-    noise: Array | None = None,
+    limit: Array,
 ) -> tuple[Array, Array]:
-    """The logarithm of what each bet pays in each cell, (K, 216), and their weights (216,)."""
-    n = counts.sum()
+    """The logarithm of what each bet pays in each cell, (K, 216), and their weights (216,).
+
+    A bet wins where the mean of a score is beyond its limit, (36,). The higher the limit, the less
+    each bet pays in each cell.
+    """
     cells = len(counts)
     tried = len(FRACTIONS)
-    table, of_scores = scores(counts / max(n, 1))
+    table, of_scores = scores(counts / max(counts.sum(), 1))
     weights = np.repeat(of_scores / tried, tried)
-    if n < 2:  # such a reference says nothing, and every bet is off
+    if not np.isfinite(limit).all():  # such a reference says nothing, and every bet is off
         return np.zeros((cells, len(weights))), weights
-    limit = band(counts, tolerance, delta, noise)
     excess = table - limit[:, None]
     lowest = limit - table.min(axis=1)
     stakes = np.array(FRACTIONS) / lowest[:, None]
     won = stakes[:, :, None] * excess[:, None, :]
     pays = np.log1p(won).reshape(-1, cells)
     return pays.T.copy(), weights
+
+
+def shown(
+    table: Array,
+    recent: Array,
+    tolerance: float,
+) -> Array:
+    """How far beyond the reference, whose scores are in a table, recent rows (K,) are, (36,).
+
+    That is their means, with three standard errors and the tolerance.
+    """
+    n = recent.sum()
+    shares = recent / n
+    means = table @ shares
+    variance = np.maximum((table * table) @ shares - means * means, 0.0)
+    allowed = np.ptp(table, axis=1) * tolerance
+    allowed[_is_smooth(len(table))] /= 2
+    beyond: Array = means + SHOWN_DEVIATIONS * np.sqrt(variance / n) + SHOWN_ROWS / n + allowed
+    return beyond
+
+
+def _is_smooth(count: int) -> Array:
+    """Mask of the polynomials among so many scores."""
+    return np.arange(count) % (count // 2) < LEGENDRE

@@ -86,7 +86,10 @@ def rebased(
     new.ignored = before.ignored
     new.place = before.place
     new.counted = before.counted
+    for _, stream in new.streams() if new.units is None else ():
+        stream.begin_after(before.place)
+    new.labels.follow(before.labels)
     if before.units is not None and new.units is not None:
-        new.units.stream.leave_out_open_of(before.units.stream)
+        new.units.stream.follow(before.units.stream)
     new.chronicle.follow(chronicle, reason, before.rows)
     return new

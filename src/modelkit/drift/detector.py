@@ -43,9 +43,11 @@ class Detector:
             and, at half the range, of the means of three polynomials of the rank. 0.03 is about
             0.05 standard deviations of a normal variable. Or one for each feature by name, such as
             {"age": 0.1}, and 0.03 for the others; a name of an embedding is for all its numbers.
-        guarantee: "ever", for one alarm of each feature and kind; or "arl" for alarms that recur:
-            then alpha is the probability of a false alarm in 10,000 rows, and the mean number of
-            rows to one is at least 5,000 / alpha.
+        guarantee: "ever", for one alarm of each change: "material" and "performance" come again
+            where a change grows or turns into another one, "changed" once it was acknowledged. Or
+            "arl" for alarms that recur while a change lasts: alpha is then the probability of a
+            false alarm in 10,000 rows, and the mean number of rows to one is at least 5,000 /
+            alpha.
         seed: of the random ranks of ties.
         history: the most bytes of memory for the counts of past hours and days; 0 for none.
         clock: tells when rows are that say nothing of it, in POSIX seconds.
@@ -244,18 +246,20 @@ class Detector:
     def acknowledge(self, alarm: Alarm, reason: str) -> None:
         """Note that somebody knows of an alarm, and why it needs no more attention.
 
-        The note is part of the state and of the report. It changes no evidence and no alpha: with
-        "ever" the feature raises no second alarm of this kind in any case, and with "arl" it may.
+        The note is part of the state and of the report. With "ever" a feature raises the alarm
+        "changed" once; when you have acknowledged it, it comes again where rows are no longer like
+        those from then on. Alarms "material" and "performance" come again by themselves, where a change
+        grows or turns into another one. Alpha holds for all alarms of the whole life together.
 
         Raises DriftError for an alarm that is not among `alarms`, and without a reason.
         """
-        with self._current.lock:
-            chronicle = self._watch.chronicle
-            if alarm not in chronicle.all_alarms:
+        with self._current.caught_up() as watch:
+            if alarm not in watch.chronicle.all_alarms:
                 raise DriftError(
                     f"this Detector did not raise the alarm {alarm}; pass an Alarm from `alarms`"
                 )
-            chronicle.notes.acknowledge(alarm, reason, chronicle.now())
+            watch.acknowledge(alarm, reason)
+        self._watch.untold.tell()  # of what a Monitor had not looked at yet
 
     def suppress(
         self,
@@ -268,7 +272,7 @@ class Detector:
         """Let alarms of a window be recorded and not told to `on_alarm`.
 
         Such an alarm stands in `alarms` and in the report, and is an event for the log. With "ever"
-        nothing is told of it later either: look at the report when the window is over.
+        nothing more is told of the same change later: look at the report when the window is over.
 
         Args:
             until: the end of the window: a datetime, a text in ISO 8601, or POSIX seconds.

@@ -172,7 +172,7 @@ class _Merged:
     ) -> None:
         self.recent = np.sum([stream.recent() for stream in streams], axis=0)
         self.totals = np.sum([stream.totals for stream in streams], axis=0)
-        values = [stream.evidence["material"].value for stream in streams]
+        values = [stream.material_wealth() for stream in streams]
         self._wealth = np.mean(values, axis=0)
         self._staked = np.mean([stream.staked(first.guarantee) for stream in streams])
         self._enough = streams[0].enough("material", self._wealth)

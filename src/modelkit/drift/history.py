@@ -92,11 +92,10 @@ class History:
         """
         start, end = _ends(since, until)
         era, buckets = self._one_era(start, end)
-        inside = (float(buckets[0].start), float(buckets[-1].end))
+        first = min(buckets[0].start, start if start > -inf else inf)
+        last = max(buckets[-1].end, end if end < inf else -inf)
         alarms = [
-            alarm
-            for alarm in self.alarms
-            if alarm.time is not None and inside[0] <= alarm.time < inside[1]
+            alarm for alarm in self.alarms if alarm.time is not None and first <= alarm.time < last
         ]
         return spans.report_of(era.profile, buckets, alarms, era.alpha, self.seed)
 

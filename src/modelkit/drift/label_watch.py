@@ -61,6 +61,13 @@ class LabelWatch:
         """What has a state."""
         return [part for part in (self.losses, self.target) if part is not None]
 
+    def follow(self, before: LabelWatch) -> None:
+        """Number labels on from those that were compared with the reference before."""
+        if self.losses is not None and before.losses is not None:
+            self.losses.earlier = before.losses.earlier + before.losses.rows
+        if self.target is not None and before.target is not None:
+            self.target.begin_after(before.target.first + before.target.rows)
+
     @property
     def named(self) -> list[tuple[str, Labelled | Stream | None]]:
         """What alarms about labels are called, with what raises them."""
@@ -107,7 +114,7 @@ class LabelWatch:
         new: list[Alarm] = []
         for start in range(0, len(cells), RANKED_AT_ONCE):
             part = slice(start, start + RANKED_AT_ONCE)
-            stream.rank(cells[part], places_of(stream.rows, times[part]))
+            stream.rank(cells[part], places_of(stream.first + stream.rows, times[part]))
             new += self._target_alarms(stream)
         return new
 

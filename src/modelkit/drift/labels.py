@@ -12,10 +12,13 @@ from modelkit.cast import Array
 from modelkit.drift import archive, risk
 from modelkit.drift.losses import Baseline
 from modelkit.drift.milestones import NO_TIME, Milestones, from_state, known
-from modelkit.evidence import LEAST_WEALTH, Evidence, Guarantee
+from modelkit.drift.thresholds import Thresholds, anytime_p
+from modelkit.evidence import Evidence, Guarantee
 
 BLOCK_LOSSES = 10  # losses of a micro-batch
 LOSS_TOLERANCE = 0.02  # the growth of the mean loss that is not material
+BLOCKS_OF_RECENT = 100
+RECENT_LOSSES = BLOCKS_OF_RECENT * BLOCK_LOSSES  # that are kept, for how large the loss is now
 SHOWN_ERROR = 0.05  # one less the confidence of the intervals that are shown
 
 
@@ -24,7 +27,8 @@ class LossCrossing:
     """Evidence of a growing loss that passed its threshold.
 
     `row` is the number of losses until then, `began` that before the estimated change, `time` and
-    `began_time` are when their labels came, and `p` is the p-value.
+    `began_time` are when their labels came, and `p` is the p-value. `rows` is the number of losses
+    that were looked at, and `part` and `again` are as of `stream.Crossing`.
     """
 
     row: int
@@ -32,11 +36,18 @@ class LossCrossing:
     p: float
     time: float | None
     began_time: float | None
+    rows: int
+    part: float
+    again: bool
 
 
 @final
 class Labelled:
-    """The losses of labelled rows, against those of the reference."""
+    """The losses of labelled rows, against those of the reference.
+
+    `bound` is how large the mean loss may be: at first by the reference, and after an alarm as
+    large as that has shown. `earlier` losses were compared with references before.
+    """
 
     def __init__(
         self,
@@ -47,15 +58,19 @@ class Labelled:
         horizon: int,
     ) -> None:
         self.rows = 0
+        self.earlier = 0
         self.total = 0.0
-        self.bound = min(baseline_bound(baseline, delta) + LOSS_TOLERANCE, 1.0)
+        self._first = min(baseline_bound(baseline, delta) + LOSS_TOLERANCE, 1.0)
+        self.bound = self._first
+        self._binary = baseline.binary
         self.evidence = Evidence(1, risk.LOSS_WEIGHTS, guarantee)
         self.sequence = risk.ConfidenceSequence(SHOWN_ERROR)
-        self._limit = (1 if guarantee == "ever" else horizon) / level
+        self._limits = Thresholds(np.array([level]), guarantee, horizon)
+        self._recent = np.empty(0)  # the last losses that were bet on
+        self._allowed = 0  # the block since which the loss may be larger
         self._pending = np.empty((0, 2))  # losses, and the times of their labels
         self._milestones = Milestones()
         self._latest = NO_TIME
-        self._quiet = True
 
     def push(
         self,
@@ -74,9 +89,12 @@ class Labelled:
             self._milestones.add(self.evidence.steps * BLOCK_LOSSES, float(block[:, 1].min()))
             self._latest = float(np.fmax(self._latest, block[:, 1].max()))
             self._bet(block[:, 0])
-            if self._quiet and self.evidence.value[0] >= self._limit:
+            self._recent = np.append(self._recent, block[:, 0])[-RECENT_LOSSES:]
+            if self._limits.cross(self.evidence):
                 crossed.append(self._crossing())
                 self._after_alarm()
+            elif self.bound > self._first and self.evidence.steps % BLOCKS_OF_RECENT == 0:
+                self._come_back()
         return crossed
 
     def _bet(self, block: Array) -> None:
@@ -86,27 +104,52 @@ class Labelled:
 
     def _crossing(self) -> LossCrossing:
         began, began_time = self._milestones.at(self.evidence.began())
+        rows = self.evidence.steps * BLOCK_LOSSES
         return LossCrossing(
-            row=self.evidence.steps * BLOCK_LOSSES,
-            began=int(began[0]),
-            p=self.p,
+            row=self.earlier + rows,
+            began=self.earlier + int(began[0]),
+            p=self._p_of(self.evidence.value),
             time=known(self._latest),
             began_time=known(began_time[0]),
+            rows=rows,
+            part=float(self._limits.parts[0]),
+            again=self.bound > self._first,
         )
 
     def _after_alarm(self) -> None:
+        """Let the loss be as large as the losses since the change began; more is another alarm."""
         if self.evidence.guarantee == "arl":
             self.evidence.restart(np.array([True]))
-        else:
-            self._quiet = False
+            return
+        since = (self.evidence.steps - int(self.evidence.began()[0])) * BLOCK_LOSSES
+        losses = self._recent[-since:]
+        shown = risk.risk_bound(
+            len(losses),
+            float(losses.sum()),
+            float(losses @ losses),
+            SHOWN_ERROR,
+            binary=self._binary,
+        )
+        self.bound = max(self._first, min(shown + LOSS_TOLERANCE, 1.0))
+        self._allowed = self.evidence.steps
+        self._limits.arm(0, self.evidence)
+
+    def _come_back(self) -> None:
+        """Hold the loss to the first bound again, where 1,000 losses after an alarm are within it."""
+        after = self.evidence.steps - self._allowed
+        if after >= BLOCKS_OF_RECENT and self._recent.mean() <= self._first:
+            self.bound = self._first
+            self._limits.arm(0, self.evidence)
 
     @property
     def p(self) -> float:
         """The p-value, valid at any time."""
-        staked = 1
-        if self.evidence.guarantee == "arl":
-            staked = max(self.evidence.steps * BLOCK_LOSSES, 1)
-        return float(min(1.0, staked / max(self.evidence.peak[0], LEAST_WEALTH)))
+        return self._p_of(self.evidence.peak)
+
+    def _p_of(self, wealth: Array) -> float:
+        ever = self.evidence.guarantee == "ever"
+        staked = 1 if ever else max(self.evidence.steps * BLOCK_LOSSES, 1)
+        return float(anytime_p(wealth, staked)[0])
 
     def interval(self) -> tuple[float, float, float] | None:
         """The mean loss with its 95 % confidence sequence.
@@ -133,10 +176,14 @@ class Labelled:
         arrays["pending"] = self._pending[:, 0].copy()
         arrays["times"] = np.append(self._pending[:, 1], self._latest)
         arrays["milestones"] = self._milestones.state()
+        arrays["recent"] = self._recent
+        arrays |= self._limits.state("performance")
         plain = {
             "rows": self.rows,
             "total": self.total,
-            "quiet": self._quiet,
+            "earlier": self.earlier,
+            "bound": self.bound,
+            "allowed": self._allowed,
         }
         return arrays, plain
 
@@ -148,8 +195,13 @@ class Labelled:
         """Go on from `state()`, bit for bit."""
         self.rows = plain["rows"]
         self.total = plain["total"]
-        self._quiet = plain["quiet"]
         self.evidence.restore(archive.under("evidence ", arrays))
+        if "recent" in arrays:  # not in a state of before
+            self.earlier = plain["earlier"]
+            self.bound = plain["bound"]
+            self._allowed = plain["allowed"]
+            self._recent = arrays["recent"].copy()
+            self._limits.restore(arrays, "performance")
         pending = arrays["pending"]
         times = arrays.get("times", np.full(len(pending) + 1, NO_TIME))  # a state of before
         self._pending = np.stack([pending, times[:-1]], axis=1)

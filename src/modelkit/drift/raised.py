@@ -44,7 +44,7 @@ def row_alarm(  # noqa: PLR0913 - half of them by keyword
         stratum=stratum,
         statistic=STATISTICS[crossing.kind],
         p=crossing.p,
-        level=level,
+        level=level * crossing.part,
         row=crossing.row,
         began=crossing.began,
         effect=_effect(recent, reference, feature),
@@ -53,6 +53,7 @@ def row_alarm(  # noqa: PLR0913 - half of them by keyword
         time=crossing.time,
         began_time=crossing.began_time,
         rows=crossing.rows,
+        again=crossing.again,
         counts=tuple(recent.tolist()),
     )
 
@@ -99,7 +100,7 @@ def loss_alarm(
         stratum=None,
         statistic=STATISTICS["performance"],
         p=crossing.p,
-        level=level,
+        level=level * crossing.part,
         row=crossing.row,
         began=crossing.began,
         effect=None if interval is None else Effect("mean loss", *interval),
@@ -107,5 +108,6 @@ def loss_alarm(
         assumptions=profile.assumptions(),
         time=crossing.time,
         began_time=crossing.began_time,
-        rows=crossing.row,
+        rows=crossing.rows,
+        again=crossing.again,
     )

@@ -64,7 +64,7 @@ class DriftReport:
         return tuple(sorted(self.features, key=order))
 
     def __str__(self) -> str:
-        alarms = [f"ALARM {alarm}" for alarm in self.alarms[:3]]
+        alarms = [f"ALARM {alarm}" for alarm in self.alarms[-3:]]
         features = [self._line(drift) for drift in self.ranked()[:4]]
         checks = [str(check) for check in self.checks[:2]]
         lines = [f"{self._title()}: {self._compared()}"]
@@ -215,17 +215,17 @@ class DriftReport:
             return ""
         alarmed: dict[tuple[str, str | None], Alarm] = {}
         for alarm in self.alarms:
-            alarmed.setdefault((alarm.feature, alarm.stratum), alarm)
+            alarmed[alarm.feature, alarm.stratum] = alarm
         charts = []
         for drift in features:
-            first = alarmed.get((drift.feature, drift.stratum))
-            charts.append(sections.feature_part(drift, self.kind, first))
+            last = alarmed.get((drift.feature, drift.stratum))
+            charts.append(sections.feature_part(drift, self.kind, last))
         legend = sections.legend(at_alarm=any(drift.at_alarm for drift in features))
         return f'{legend}<div class="grid">{"".join(charts)}</div>'
 
     def _repr_html_(self) -> str:
-        facts = [("compared", self._compared())]
-        facts += [("alarm", str(alarm)) for alarm in self.alarms[:5]]
+        facts = [("found", self.headline()), ("compared", self._compared())]
+        facts += [("alarm", str(alarm)) for alarm in self.alarms[-5:]]
         if self.performance is not None:
             facts.append(("performance", _performance_text(self.performance)))
         facts.append(("guarantee", self.guarantee))

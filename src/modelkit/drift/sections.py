@@ -22,8 +22,11 @@ CUSTOMARY = (
 )
 WORDS = (
     ("reference", "rows of the past that the model was not trained on"),
-    ("recent rows", "the last 1,024 rows, or the whole batch"),
-    ("rows of the alarm", "those from when the change began to the alarm, the last 1,024 at most"),
+    ("recent rows", "the last 1,024 rows or the last 8 whole units, or the whole batch"),
+    (
+        "rows of the alarm",
+        "of the last alarm: those since the change began, 1,024 or 8 units at most",
+    ),
     ("any change", "how often rows without a change would look like this, once in a whole stream"),
     ("beyond the tolerance", "the same, for rows that differ by no more than the tolerance"),
     ("p", "the same as a number: 0.001 is 1 in 1,000"),
@@ -113,10 +116,10 @@ def alarms_part(
     """All alarms in words."""
     if not alarms:
         return ""
-    shown = alarms[:MOST_ALARMS]
+    shown = alarms[-MOST_ALARMS:]
     items = [f"<li>{_alarm_item(alarm, kind, guarantee)}</li>" for alarm in shown]
     if len(alarms) > MOST_ALARMS:
-        items.append(f"<li>and {len(alarms) - MOST_ALARMS:,} more</li>")
+        items.insert(0, f"<li>{len(alarms) - MOST_ALARMS:,} before, and</li>")
     return f"<h2>{count_of(len(alarms), 'alarm')}</h2><ul>{''.join(items)}</ul>"
 
 
@@ -126,7 +129,7 @@ def _alarm_item(
     guarantee: str,
 ) -> str:
     who = escape(wording.name_of(alarm.feature, alarm.stratum))
-    says = escape(wording.SAYS.get(alarm.kind, alarm.kind))
+    says = escape(wording.says(alarm))
     size = ""
     if alarm.effect is not None:
         size = f": {escape(effect_text(alarm.effect))}"
@@ -257,7 +260,7 @@ def feature_part(
     kind: str,
     alarm: Alarm | None,
 ) -> str:
-    """A feature with its chart; `alarm` is its first one."""
+    """A feature with its chart; `alarm` is its last one."""
     tag = "" if alarm is None else ' <span class="tag">alarm</span>'
     name = escape(wording.name_of(drift.feature, drift.stratum))
     about = f"{drift.kind}, {count_of(drift.rows, 'recent row')}"
@@ -266,7 +269,7 @@ def feature_part(
     rests = _rests_on(drift)
     tests = wording.tests_of(drift, kind)
     about += f"; p-values{rests}" if rests and tests else ""
-    facts = html_facts([*tests, *_feature_facts(drift, alarm)])
+    facts = html_facts([*tests, *_feature_facts(drift, alarm, kind)])
     return (
         f"<section><h3>{name}{tag}</h3>"
         f'<p class="soft">{escape(about)}</p>{facts}{chart(drift)}</section>'
@@ -306,14 +309,15 @@ def html_facts(facts: Iterable[tuple[str, str]]) -> str:
 def _feature_facts(
     drift: FeatureDrift,
     alarm: Alarm | None,
+    kind: str,
 ) -> list[tuple[str, str]]:
     facts = []
     since = wording.began_text(drift, alarm)
     if since is not None:
         facts.append(("since", since))
-    move = wording.largest_move(drift) if drift.rows else None
-    if move is not None and move.old != move.new:
-        facts.append(("moved most", str(move)))
+    move = wording.move_text(drift, kind) if drift.rows else None
+    if move is not None:
+        facts.append(("moved most", move))
     if drift.effects:
         facts.append(("size", "; ".join(map(effect_text, drift.effects))))
     if any(drift.missing):

@@ -37,8 +37,6 @@ def alpha_by_kind(
     shares = dict(ALPHA_SHARES)
     if profile.epsilon is not None:
         del shares["changed"]  # noise breaks the exchangeability it rests on
-    if profile.units is not None:
-        del shares["material"]  # it would need many more units than there are
     if profile.baseline is None:
         del shares["performance"]
     total = sum(shares.values())

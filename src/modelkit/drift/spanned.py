@@ -1,7 +1,7 @@
 """What a report on some hours or days says where no alarm was raised in them.
 
 That no alarm was raised in a span does not say that its rows are like the reference: with "ever" a
-feature raises one alarm of each kind, which may have come before.
+change raises one alarm of each kind, which may have come before.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelkit.drift.values import FeatureDrift
-from modelkit.drift.wording import count_of, largest_move, listed, name_of
+from modelkit.drift.wording import count_of, listed, most_moved, move_text, name_of
 
 NO_ALARM = "No alarm was raised in this span"
 
@@ -47,7 +47,7 @@ def advice(
         return "Nothing needs to be done. That does not prove that nothing changed."
     return (
         "What to do: read the report of the whole stream. Its alarm may have come before this span, "
-        "and a feature raises each kind of alarm once."
+        "and of one change there is one alarm of each kind."
     )
 
 
@@ -71,9 +71,8 @@ def _differing(
 
 
 def _most(features: Sequence[FeatureDrift]) -> str:
-    """How far the rows of the first feature moved that has any, in words."""
-    for drift in features:
-        move = largest_move(drift) if drift.rows else None
-        if move is not None and move.old != move.new:
-            return f": of {name_of(drift.feature, drift.stratum)}, {move}"
-    return ""
+    """How far the rows of the feature moved that moved most, in words."""
+    drift = most_moved(features)
+    if drift is None:
+        return ""
+    return f": of {name_of(drift.feature, drift.stratum)}, {move_text(drift, 'span')}"

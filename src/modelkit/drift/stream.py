@@ -13,12 +13,12 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift import archive, martingale
 from modelkit.drift.banded import BLOCKS_OF_BAND, Banded
-from modelkit.drift.cells import CELLS, Feature
+from modelkit.drift.cells import ABSENT, CELLS, Feature
 from modelkit.drift.martingale import BLOCK_ROWS
 from modelkit.drift.milestones import BlockEnd, StreamCourse, known, whole_blocks
 from modelkit.drift.thinning import Thinning
-from modelkit.drift.thresholds import Thresholds
-from modelkit.evidence import LEAST_WEALTH, Evidence, Guarantee
+from modelkit.drift.thresholds import Thresholds, anytime_p
+from modelkit.evidence import Evidence, Guarantee
 
 ALL = slice(None)
 RECENT = 32  # blocks whose counts are kept for effect sizes
@@ -31,8 +31,10 @@ class Crossing:
 
     `feature` is the number of the feature, `p` the p-value, `row` the number of rows until then,
     `began` the number of rows before the estimated change. `recent` are counts (67,) of the rows
-    since then, of the last 1,024 at most. `time` and `began_time` are when these rows were, and
-    `rows` is how many values of the feature were looked at.
+    since then, of the last 1,024 at most. `part` is the part of its share of alpha that the feature
+    had left for this alarm, and `again` whether it goes beyond an alarm before. `time` and
+    `began_time` are when these rows were, and `rows` is how many values of the feature were looked
+    at.
     """
 
     kind: str
@@ -41,6 +43,8 @@ class Crossing:
     row: int
     began: int | None
     recent: Array
+    part: float = 1.0
+    again: bool = False
     time: float | None = None
     began_time: float | None = None
     rows: int | None = None
@@ -78,10 +82,12 @@ class Stream:
     ) -> None:
         d = len(features)
         self.rows = 0
+        self.first = 0  # the number of the row before the first
         self.totals = np.zeros((d, CELLS), np.int64)
         self.thinning = Thinning(features, seed)
         self._counts = reference.copy()
         self._pending = np.empty((BLOCK_ROWS, d), np.uint8)
+        self._left_out = np.zeros(d, bool)  # of the block that is open
         self._recent = np.zeros((RECENT, d, CELLS), np.uint8)
         self._blocks = 0
         self._ranked: list[tuple[Array | None, Array, list[BlockEnd]]] = []
@@ -101,8 +107,8 @@ class Stream:
             for kind, weights in bets.items()
             if kind in levels
         }
-        scale = 1 if guarantee == "ever" else horizon
-        self._limits = {kind: Thresholds(own, scale) for kind, own in levels.items()}
+        self.limits = {kind: Thresholds(own, guarantee, horizon) for kind, own in levels.items()}
+        self._allowed = np.zeros(d, np.int64)  # the block since which a feature may be further away
 
     # Rows.
 
@@ -149,6 +155,10 @@ class Stream:
         blocks: Array,
     ) -> tuple[Array | None, Array]:
         """The slots of the p-values, where "changed" is looked for, and the counts of blocks."""
+        if self._left_out.any():
+            blocks = blocks.copy()  # they may be the caller's
+            blocks[0][:, self._left_out] = ABSENT
+            self._left_out[:] = False
         if "changed" not in self.evidence:
             return None, np.array([martingale.tally(block) for block in blocks])
         draws = self._rng.random((len(blocks), BLOCK_ROWS, blocks.shape[2]))
@@ -186,29 +196,67 @@ class Stream:
             if "material" in self.evidence and self._blocks % BLOCKS_OF_BAND == 0:
                 self._banded.step(self.evidence["material"])
                 crossed += self._crossed("material")
+            if self._blocks % RECENT == 0:
+                self._tighten()
         return crossed
 
     # Evidence.
 
     def _crossed(self, kind: str) -> list[Crossing]:
         evidence = self.evidence[kind]
-        features = self._limits[kind].cross(evidence)
+        features = self.limits[kind].cross(evidence)
         if not features:
             return []
         crossed = self._crossings(kind, features)
-        if evidence.guarantee == "arl":
-            evidence.restart(np.array(features))
+        for j in features:
+            if evidence.guarantee == "arl":
+                self.arm(kind, j)
+            elif kind == "material":
+                began = int(self._first_blocks(kind)[j])
+                blocks = min(self._blocks - began, RECENT)
+                # Where the change came later than that, the last ones show it better.
+                parts = [self.recent(self._blocks - -(-blocks // k), j) for k in (1, 2, 4)]
+                self._banded.allow(j, parts)
+                self._allowed[j] = self._blocks
+                self.arm(kind, j)
         return crossed
+
+    def begin_after(self, row: int) -> None:
+        """Begin with the row after number `row`: those until then had another reference."""
+        self.first = row
+        self._whereabouts.row = row
+
+    def arm(self, kind: str, j: int) -> None:
+        """Let feature number `j` raise another alarm of a kind, by evidence that begins anew."""
+        self.limits[kind].arm(j, self.evidence[kind])
+
+    def open_again(self, j: int) -> None:
+        """Let a feature that raised the alarm "changed" raise another one, by later rows alone.
+
+        They are ranked among themselves, from the next block on. Rows that were ranked are settled.
+        """
+        if self.limits["changed"].open_again(j, self.evidence["changed"]):
+            self._counts[j] = 0
+            self._left_out[j] = True
+
+    def _tighten(self) -> None:
+        """Hold features to less that have come nearer to the reference, 1,024 rows after an alarm."""
+        for j in np.flatnonzero(self._banded.further()).tolist():
+            waited = self._blocks - self._allowed[j] >= RECENT
+            if waited and self._banded.tighten(j, self.recent(features=j)):
+                self.arm("material", j)
 
     def _crossings(self, kind: str, features: list[int]) -> list[Crossing]:
         blocks = self._first_blocks(kind)[features]
         began, times = self._whereabouts.at(blocks)
-        p = self.p(kind)
+        p = self._p_of(kind, self.evidence[kind].value)
         return [
             Crossing(
                 kind,
                 feature=j,
                 p=float(p[j]),
+                part=float(self.limits[kind].parts[j]),
+                again=self._again(kind, j),
                 row=self._whereabouts.row,
                 began=int(began[i]),
                 recent=self.recent(int(blocks[i]), j),
@@ -219,19 +267,28 @@ class Stream:
             for i, j in enumerate(features)
         ]
 
+    def _again(self, kind: str, j: int) -> bool:
+        if kind == "changed":
+            return self.limits[kind].armed(j)
+        return bool(self._banded.further()[j])
+
     def p(self, kind: str) -> Array:
         """The p-value of each feature, (d,).
 
         For "ever" it is valid at all times together, for "arl" at each one of them.
         """
-        evidence = self.evidence[kind]
-        wealth = np.maximum(evidence.peak, LEAST_WEALTH)
-        p: Array = np.minimum(1.0, self.staked(evidence.guarantee) / wealth)
-        return p
+        return self._p_of(kind, self.evidence[kind].peak)
+
+    def _p_of(self, kind: str, wealth: Array) -> Array:
+        return anytime_p(wealth, self.staked(self.evidence[kind].guarantee))
 
     def staked(self, guarantee: Guarantee) -> int:
         """The largest mean that the wealth can have by now where nothing has changed."""
         return 1 if guarantee == "ever" else max(self._blocks * BLOCK_ROWS, 1)
+
+    def material_wealth(self) -> Array:
+        """What was won about material changes until now, (d,), by all alarms together."""
+        return self.evidence["material"].value + self.limits["material"].won
 
     def enough(
         self,
@@ -239,7 +296,7 @@ class Stream:
         wealth: Array,
     ) -> Array:
         """Mask (d,): features whose wealth (d,) is above the alarm threshold."""
-        return self._limits[kind].enough(wealth)
+        return self.limits[kind].enough(wealth)
 
     def began(self, kind: str) -> Array:
         """For each feature, (d,), the number of rows before the start of its best bet."""
@@ -267,18 +324,20 @@ class Stream:
             "counts": self._counts,
             "pending": self._pending[: self.rows % BLOCK_ROWS],
             "recent": self._recent,
-            "banded": self._banded.counts,
+            **self._banded.state(),
+            "allowed": self._allowed,
+            "left out": self._left_out,
             **phases,
             "values": self.values,
         }
         arrays |= self._whereabouts.state(self.rows % BLOCK_ROWS)
-        for kind, limits in self._limits.items():
-            arrays[f"quiet {kind}"] = limits.open
         for kind, evidence in self.evidence.items():
+            arrays |= self.limits[kind].state(kind)
             for name, array in evidence.state().items():
                 arrays[f"{kind} {name}"] = array
         plain = {
             "rows": self.rows,
+            "first": self.first,
             "blocks": self._blocks,
             "generator": self._rng.bit_generator.state,
         }
@@ -291,17 +350,19 @@ class Stream:
     ) -> None:
         """Go on from `state()`, bit for bit."""
         self.rows = plain["rows"]
+        self.first = plain.get("first", 0)  # not in a state of before
         self._blocks = plain["blocks"]
         self.thinning.restore(arrays, plain)
         self._rng.bit_generator.state = plain["generator"]
         self.totals = arrays["totals"].copy()
         self._counts = arrays["counts"].copy()
         self._recent = arrays["recent"].copy()
-        self._banded.counts = arrays["banded"].copy()
+        self._banded.restore(arrays)
+        self._allowed = arrays.get("allowed", self._allowed).copy()
+        self._left_out = arrays.get("left out", self._left_out).copy()
         self._whereabouts.restore(arrays, self.rows)
         self.values = arrays.get("values", self.totals.sum(axis=1)).copy()
         self._pending[: len(arrays["pending"])] = arrays["pending"]
-        for kind, limits in self._limits.items():
-            limits.open = arrays[f"quiet {kind}"].copy()
         for kind, evidence in self.evidence.items():
             evidence.restore(archive.under(f"{kind} ", arrays))
+            self.limits[kind].restore(arrays, kind)

@@ -65,7 +65,7 @@ def timeline_part(
     axis = _axis(alarms, rows, times)
     if not axis.timed:  # labels are counted apart from rows
         alarms = [alarm for alarm in alarms if alarm.kind != "performance"]
-    shown = _first_of_each(alarms)[:MOST_LINES]
+    shown = _last_of_each(alarms)[:MOST_LINES]
     if not shown:
         return ""
     lines = [_line(alarm, axis, LINE * i) for i, alarm in enumerate(shown)]
@@ -79,12 +79,9 @@ def timeline_part(
     )
 
 
-def _first_of_each(alarms: Sequence[Alarm]) -> list[Alarm]:
-    """The first alarm of each feature and stratum, in order."""
-    first: dict[tuple[str, str | None], Alarm] = {}
-    for alarm in alarms:
-        first.setdefault((alarm.feature, alarm.stratum), alarm)
-    return list(first.values())
+def _last_of_each(alarms: Sequence[Alarm]) -> list[Alarm]:
+    """The last alarm of each feature and stratum, in the order of their first ones."""
+    return list({(alarm.feature, alarm.stratum): alarm for alarm in alarms}.values())
 
 
 def _axis(

@@ -77,10 +77,12 @@ def _stream_drifts(
 ) -> tuple[FeatureDrift, ...]:
     stream = units.stream
     recent, strata = stream.recent()
-    p = stream.evidence.feature_p().tolist()
+    tests = stream.evidence.tests
+    p = tests["changed"].feature_p().tolist()
+    material = tests["material"].feature_p().tolist()
     began: list[int | None] = []
-    for value, unit in zip(p, units.began(), strict=True):
-        if unit is None or value >= SUSPECT:
+    for value, other, unit in zip(p, material, units.began(), strict=True):
+        if unit is None or min(value, other) >= SUSPECT:
             began.append(None)
         else:
             began.append(unit.before)
@@ -90,6 +92,7 @@ def _stream_drifts(
         recent,
         strata,
         p=p,
+        material=material,
         began=began,
         alarms=alarms,
         judged=(stream.totals - stream.open_counts).sum(axis=1).tolist(),
@@ -103,6 +106,7 @@ def _drifts(  # noqa: PLR0913 - half of them by keyword
     strata: Sequence[int],
     *,
     p: Sequence[float | None],
+    material: Sequence[float] | None = None,
     began: Sequence[int | None],
     alarms: Sequence[Alarm] = (),
     judged: Sequence[int] | None = None,
@@ -115,6 +119,7 @@ def _drifts(  # noqa: PLR0913 - half of them by keyword
         recent: counts (units, d, 67) of the last units.
         strata: the numbers of their strata.
         p: the p-value of each feature.
+        material: that of a change beyond the tolerance; None where it was not tested.
         began: the estimated number of rows before the change of each, None where none is likely.
         alarms: those raised so far, whose rows are shown beside the recent ones.
         judged: the rows of all units that the p-value of each rests on; None where these are the
@@ -131,6 +136,7 @@ def _drifts(  # noqa: PLR0913 - half of them by keyword
             reference[j],
             counts[j],
             changed=p[j],
+            material=None if material is None else material[j],
             began=began[j],
             compared=None if judged is None else judged[j],
             alarmed=alarmed.get((None, feature.name)),

@@ -12,9 +12,18 @@ from __future__ import annotations
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.drift import band
 from modelkit.drift.units import FULL_SHARE
 
 SCORES = ("location", "scale", "distance")
+PLACE_SCORES = (  # the means of three polynomials of the place of a unit's rows, each way
+    "places up",
+    "places spread",
+    "places skewed",
+    "places down",
+    "places drawn together",
+    "places skewed down",
+)
 
 
 def unit_scores(bag: Array) -> Array:
@@ -63,4 +72,36 @@ def last_ranks(
     units = counted.sum(axis=0)
     rank = lower.sum(axis=0) + draws * equal.sum(axis=0)
     p: Array = rank / np.maximum(units, 1)
+    return p
+
+
+def place_scores(shares: Array) -> Array:
+    """The means of three polynomials of the place of a unit's rows, each way, float64 (..., 6).
+
+    They are functions of the unit alone.
+
+    Args:
+        shares: of units, uint16 (..., 16).
+    """
+    one_way = (shares / FULL_SHARE) @ band.polynomials(band.BAND_GROUPS).T
+    return np.concatenate([one_way, -one_way], axis=-1)
+
+
+def tail_shares(
+    scores: Array,
+    present: Array,
+    draws: Array,
+) -> Array:
+    """The share of units whose score is at least the last one's, float64 (d, 6).
+
+    Of the last one itself a random part is counted, so that it is uniform where no other is equal.
+
+    Args:
+        scores: of n units, (n, d, 6).
+        present: whether a unit has values of a feature, bool (n, d).
+        draws: uniform on [0, 1), (d, 6).
+    """
+    higher = (scores[:-1] >= scores[-1]) & present[:-1, :, None]
+    units = present.sum(axis=0)[:, None]
+    p: Array = (higher.sum(axis=0) + draws) / np.maximum(units, 1)
     return p

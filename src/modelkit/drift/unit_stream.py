@@ -37,8 +37,8 @@ class JudgedUnit:
     """A unit that was judged.
 
     `start` is its first second and `end` the first one after it, for a day or a week; `before` the
-    number of rows taken before it,
-    `rows` that of its own, and `stratum` the number of its stratum.
+    number of rows taken before it, with those of references before, `rows` that of its own, and
+    `stratum` the number of its stratum.
     """
 
     name: str
@@ -53,15 +53,20 @@ class JudgedUnit:
 class UnitCrossing:
     """Evidence about a feature that passed its threshold when a unit was judged.
 
-    `score` is the number of the score, `p` its p-value; `unit` the unit that was judged, `began`
-    the one that the change is estimated to have begun with, or None where it is no longer known.
-    `recent` are the counts (units, 67) since then, of the last 8 units at most, and `strata` the
-    numbers of their strata.
+    `score` is the name of the score, `p` its p-value and `level` the share of alpha that it was
+    below; `unit` the unit that was judged, `began` the one that the change is estimated to have
+    begun with, or None where it is no longer known. `recent` are the counts (units, 67) since then,
+    of the last 8 units at most, and `strata` the numbers of their strata. `rows` is how many values
+    of the feature were looked at, and `again` whether it goes beyond an alarm before.
     """
 
+    kind: str
     feature: int
-    score: int
+    score: str
     p: float
+    level: float
+    rows: int
+    again: bool
     unit: JudgedUnit
     began: JudgedUnit | None
     recent: Array
@@ -88,7 +93,9 @@ class UnitStream:
         self.unit = unit
         self.evidence = evidence
         self.rows = 0
+        self.earlier = 0  # rows that were compared with references before
         self.totals = np.zeros((d, CELLS), np.int64)
+        self.values = np.zeros(d, np.int64)  # of each feature in units that were judged
         self.late = 0  # rows of a unit that was judged
         self.partial = 0  # rows of the unit in which watching began, which is not whole
         self.partial_key: int | str | None = None
@@ -216,8 +223,14 @@ class UnitStream:
         keys = (judged, self.open_key, self.partial_key)
         return max((key for key in keys if isinstance(key, int)), default=None)
 
-    def leave_out_open_of(self, before: UnitStream) -> None:
-        """Leave out the unit that is open in another stream, which this one takes over from."""
+    @property
+    def taken(self) -> int:
+        """The number of rows taken, with those that were not compared."""
+        return self.rows + self.late + self.partial
+
+    def follow(self, before: UnitStream) -> None:
+        """Take over from the stream of the reference before; the unit that is open is left out."""
+        self.earlier = before.earlier + before.taken
         self.partial_key = before.partial_key if before.open_key is None else before.open_key
 
     def strata_of(self, parts: Sequence[UnitRows], strata: Array | None) -> list[int]:
@@ -287,7 +300,7 @@ class UnitStream:
             unit_name(self.unit, key),
             start,
             end,
-            self.rows - self.open_rows,
+            self.earlier + self.taken - self.open_rows,
             self.open_rows,
             self.open_stratum,
         )
@@ -320,23 +333,45 @@ class UnitStream:
         self._complete.popleft()
         self._recent[(self.evidence.judged - 1) % RECENT_UNITS] = counts
         self.trail.append(unit)
-        crossed = self.evidence.crossed()
-        found = [self._crossing(feature, score, unit) for feature, score in crossed]
-        self.evidence.restart([feature for feature, _ in crossed])
+        self.values += counts.sum(axis=1)
+        found = [self._crossing(*crossed, unit) for crossed in self.evidence.crossed()]
+        self._arm(found)
         return found
+
+    def _arm(self, crossed: Sequence[UnitCrossing]) -> None:
+        """Let features that alarmed about material changes alarm about larger ones, or with "arl" all."""
+        for crossing in crossed:
+            if self.evidence.guarantee == "arl":
+                self.evidence.tests[crossing.kind].arm(crossing.feature)
+            elif crossing.kind == "material":
+                table = self._table[crossing.feature : crossing.feature + 1]
+                own = [i for i, counts in enumerate(crossing.recent) if counts.any()]
+                shares = [shares_of(crossing.recent[i][None], table)[0] for i in own]
+                strata = [crossing.strata[i] for i in own]
+                self.evidence.allow(crossing.feature, np.array(shares), strata)
+        if self.evidence.judged % RECENT_UNITS == 0:
+            counts, strata = self.recent()
+            shares = [shares_of(each, self._table) for each in counts]
+            self.evidence.tighten(np.array(shares), strata)
 
     def _crossing(
         self,
+        kind: str,
         feature: int,
         score: int,
         unit: JudgedUnit,
     ) -> UnitCrossing:
-        began = int(self.evidence.began()[feature, score])
+        test = self.evidence.tests[kind]
+        began = int(test.began()[feature, score])
         recent, strata = self.recent(self.evidence.judged - began)
         return UnitCrossing(
+            kind,
             feature,
-            score,
-            p=float(self.evidence.p()[feature, score]),
+            test.names[score],
+            p=float(test.p_now()[feature, score]),
+            level=float(test.levels[feature]),
+            rows=int(self.values[feature]),
+            again=self.evidence.again(kind, feature),
             unit=unit,
             began=self.unit_at(began),
             recent=recent[:, feature],
@@ -371,6 +406,7 @@ class UnitStream:
             "totals": self.totals,
             "open": self.open_counts,
             "recent": self._recent,
+            "values": self.values,
         }
         plain |= {name: getattr(self, name) for name in STORED}
         plain["told_key"] = self.told_key
@@ -389,6 +425,7 @@ class UnitStream:
         self.totals = arrays["totals"].copy()
         self.open_counts = arrays["open"].copy()
         self._recent = arrays["recent"].copy()
+        self.values = arrays["values"].copy()
         for name in STORED:
             setattr(self, name, plain[name])
         self.told_key = plain.get("told_key")  # not in a state of before
@@ -399,6 +436,7 @@ class UnitStream:
 
 
 STORED = (
+    "earlier",
     "late",
     "open_key",
     "open_rows",

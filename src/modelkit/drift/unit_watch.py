@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import final
 
@@ -10,9 +10,9 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift.profile import Profile
+from modelkit.drift.shares import AlphaShares
 from modelkit.drift.unit_effects import first_effect, unit_effects
 from modelkit.drift.unit_martingale import HORIZON_UNITS, UnitEvidence
-from modelkit.drift.unit_scores import SCORES
 from modelkit.drift.unit_stream import JudgedUnit, UnitCrossing, UnitStream
 from modelkit.drift.units import ReferenceUnits, group_table, many, plural, shares_of
 from modelkit.drift.values import Alarm, Effect
@@ -27,8 +27,7 @@ class UnitWatch:
         profile: the past.
         unit: what is a unit.
         units: those of the reference.
-        level: the part of alpha that is for changes of features.
-        guarantee: see `evidence`.
+        shares: those of alpha.
         seed: of the ties, and of the units that are forgotten.
     """
 
@@ -37,29 +36,29 @@ class UnitWatch:
         profile: Profile,
         unit: str,
         units: ReferenceUnits,
-        level: float,
-        guarantee: Guarantee,
+        shares: AlphaShares,
         seed: np.random.SeedSequence,
     ) -> None:
         self.unit = unit
         self.reference = units
         weights = np.array([feature.weight for feature in profile.features])
+        levels = {kind: shares.levels[kind] for kind in ("changed", "material")}
         evidence = UnitEvidence(
             self.reference,
             len(profile.strata),
-            level * weights,
-            guarantee,
+            {kind: level * weights for kind, level in levels.items()},
+            shares.tolerances[:-1],
+            shares.guarantee,
             seed,
         )
         self.stream = UnitStream(self.unit, profile.features, evidence)
-        self.promise = _promise(profile, self.unit, level, guarantee)
+        self.promise = _promise(profile, self.unit, sum(levels.values()), shares.guarantee)
         self._profile = profile
 
     @staticmethod
     def of(
         profile: Profile,
-        levels: Mapping[str, float],
-        guarantee: Guarantee,
+        shares: AlphaShares,
         seed: np.random.SeedSequence,
     ) -> UnitWatch | None:
         """What is known of units, where a profile has them."""
@@ -69,15 +68,14 @@ class UnitWatch:
             profile,
             profile.unit,
             profile.units,
-            levels["changed"],
-            guarantee,
+            shares,
             seed,
         )
 
     @property
     def rows(self) -> int:
         """The number of rows taken, with those that were not compared."""
-        return self.stream.rows + self.stream.late + self.stream.partial
+        return self.stream.taken
 
     def alarm(self, crossing: UnitCrossing) -> Alarm:
         """The alarm that a crossing raises."""
@@ -89,21 +87,22 @@ class UnitWatch:
         began = crossing.began
         own = crossing.unit
         return Alarm(
-            kind="changed",
+            kind="changed" if crossing.kind == "changed" else "material",
             feature=feature.name,
             stratum=None,
-            statistic=f"conformal test martingale of {plural(self.unit)}: {SCORES[crossing.score]}",
+            statistic=f"conformal test martingale of {plural(self.unit)}: {crossing.score}",
             p=crossing.p,
-            level=float(self.stream.evidence.levels[crossing.feature]),
+            level=crossing.level,
             row=own.before + own.rows,
             began=None if began is None else began.before,
             effect=effect,
             guarantee=self.promise,
             assumptions=self._profile.assumptions(),
-            time=own.end,
+            time=None if own.end is None else own.end - 1,  # its last second
             began_time=None if began is None else began.start,
-            rows=int(crossing.recent.sum()),
+            rows=crossing.rows,
             unit=own.name,
+            again=crossing.again,
             counts=tuple(crossing.recent.sum(axis=0).tolist()),
         )
 
@@ -137,9 +136,10 @@ class UnitWatch:
 
     def began(self) -> list[JudgedUnit | None]:
         """For each feature, the unit with which its change began; None where it is forgotten."""
-        evidence = self.stream.evidence
-        best = evidence.p().argmin(axis=1)
-        steps = np.take_along_axis(evidence.began(), best[:, None], axis=1)
+        tests = self.stream.evidence.tests.values()
+        p = np.hstack([test.p() for test in tests])
+        began = np.hstack([test.began() for test in tests])
+        steps = np.take_along_axis(began, p.argmin(axis=1)[:, None], axis=1)
         return [self.stream.unit_at(step) for step in steps[:, 0].tolist()]
 
 

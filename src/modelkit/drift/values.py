@@ -52,14 +52,17 @@ class Alarm:
     the tolerance) or "performance" (the mean loss is above the bound for that of the reference, and
     0.02 more). `p` is that of the evidence: under the hypothesis it is ever at most p with a
     probability of at most p (of a Detector with "arl": at any one time). `level` is the share of
-    alpha of this kind, feature and stratum; for "material" and "performance" a third of it is for
-    the error of the reference, which p does not count. `row` is the number of rows seen until then,
-    of all strata: those of the Detector, or those served by its Monitor; of labels it is the number
-    of labels. `began` is the estimated number of them before the change. `time` is the latest time
-    of a row until then and `began_time` the estimated one of the change, in seconds since 1970, by
+    alpha of this kind, feature and stratum that was left for this alarm; for "material" of rows and
+    for "performance" a third of it is for the error of the reference, which p does not count. `row`
+    is the number of rows seen until then, of all strata and references: those of the Detector, or
+    those served by its Monitor; of labels it is the number of labels. `began` is the estimated
+    number of them before the change. `time` is the latest time of a row until then, or the last
+    second of the unit, and `began_time` the estimated one of the change, in seconds since 1970, by
     the rows or else by the host's clock; None for a batch of rows without times. `rows` is how many
-    rows the figure rests on: those of the stratum that have a value of the feature and that its
-    stride left. `unit` names the unit that was judged, such as "day 2013-03-09"; None where rows
+    rows were looked at until then: those of the stratum that have a value of the feature and that
+    its stride left, since the reference was taken. `again` says that rows differ from what the
+    feature's alarm before was about: by more than it showed, or for "changed" from the rows since
+    it was acknowledged. `unit` names the unit that was judged, such as "day 2013-03-09"; None where rows
     are compared. `counts` are the numbers of rows in each of the 67 cells since the change, of the
     last 1,024 at most: what the alarm saw; empty for "performance". `stratum` is None where there
     are no strata. `statistic` names what p was computed from, `effect` is the size of the change,
@@ -82,6 +85,7 @@ class Alarm:
     rows: int | None = None
     unit: str | None = None
     counts: tuple[int, ...] = field(default=(), repr=False)
+    again: bool = False
 
     def __str__(self) -> str:
         where = "" if self.stratum is None else f" (stratum {self.stratum})"

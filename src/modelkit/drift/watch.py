@@ -24,6 +24,7 @@ from modelkit.drift.raised import row_alarm
 from modelkit.drift.segments import Segmented
 from modelkit.drift.shares import HORIZON, AlphaShares, stream_of
 from modelkit.drift.stream import Crossing, Stream
+from modelkit.drift.unit_martingale import UnitEvidence
 from modelkit.drift.unit_stream import UnitStream
 from modelkit.drift.unit_watch import UnitWatch
 from modelkit.drift.units import UnitRows
@@ -80,7 +81,7 @@ class Watch:
         profile = self.profile
         shares = self._shares
         *seeds, of_rows, of_labels, of_target = seed.spawn(len(profile.strata) + 3)
-        self.units = UnitWatch.of(profile, shares.levels, self.guarantee, seeds[0])
+        self.units = UnitWatch.of(profile, shares, seeds[0])
         self._streams: list[Stream] = []
         if self.units is None:
             self._streams = [stream_of(profile, s, shares, own) for s, own in enumerate(seeds)]
@@ -298,6 +299,24 @@ class Watch:
             level=self._shares.level(crossing.kind, crossing.feature),
             promise=self.promise,
         )
+
+    def acknowledge(self, alarm: Alarm, reason: str) -> None:
+        """Note that somebody knows of an alarm; one of the kind "changed" may come again then."""
+        new = self.chronicle.reason(alarm) is None and alarm in self.alarms
+        self.chronicle.notes.acknowledge(alarm, reason, self.chronicle.now())
+        if new and alarm.kind == "changed":
+            self.settle()
+            names = [feature.name for feature in self.profile.features]
+            if alarm.feature in names:
+                self._evidence_in(alarm.stratum).open_again(names.index(alarm.feature))
+            elif self.labels.target is not None:
+                self.labels.target.open_again(0)
+
+    def _evidence_in(self, stratum: str | None) -> Stream | UnitEvidence:
+        """The evidence about the features in a stratum; units have one for all strata."""
+        if self.units is not None:
+            return self.units.stream.evidence
+        return self._streams[0 if stratum is None else self.profile.strata.index(stratum)]
 
     # Labels, and the performance with and without them.
 

@@ -101,7 +101,7 @@ def _pairs(
 def _after(watch: Watch, began: int) -> int:
     """How many of the latest rows came after row number `began`, of those that segments count."""
     if watch.units is not None:
-        return watch.rows - began
+        return watch.chronicle.rows_before + watch.rows - began
     return watch.counted - began
 
 

@@ -18,6 +18,11 @@ MOST_NAMED = 4  # features in a sentence
 USUAL = 0.5  # above it the odds say nothing
 CERTAIN = 1e-6  # below it the odds are not counted any more
 SERIOUS = ("performance", "material", "changed")  # the most serious first
+SAYS_AGAIN = {
+    "changed": "is no longer like its rows since the alarm before was acknowledged",
+    "material": "differs from the reference by more than the alarm before showed",
+    "performance": "shows that the model has become worse than the alarm before showed",
+}
 SAYS = {
     "changed": "is no longer like the reference",
     "material": "differs from the reference by more than the tolerance",
@@ -48,14 +53,25 @@ NOUNS = {"time": "times", "text": "lengths"}
 
 
 class Move(NamedTuple):
-    """The rows that moved most: which, and their shares in the reference and now."""
+    """The rows that moved most: which, and their shares in the reference and in some rows."""
 
     which: str
     old: float
     new: float
 
-    def __str__(self) -> str:
-        return f"{self.which} went from {percent(self.old)} to {percent(self.new)} of the rows"
+    @property
+    def size(self) -> float:
+        """The difference of the shares, but for rounding."""
+        return round(abs(self.new - self.old), 6)
+
+    def text(self, rows: str) -> str:
+        """The move in words, of rows in words; the shares have as many digits as they need."""
+        old, new = percent(self.old), percent(self.new)
+        if old == new:
+            old, new = f"{100 * self.old:.3g} %", f"{100 * self.new:.3g} %"
+        if old == new:
+            return f"no share of {rows} differs by more than 0.1 %"
+        return f"{self.which} went from {old} to {new} of {rows}"
 
 
 def name_of(
@@ -114,29 +130,48 @@ def headline(
     first = _most_serious(alarms, features)
     name = name_of(first.feature, first.stratum)
     since = "" if kind == "batch" else f", since {since_text(first)}"
-    says = f"{name} {SAYS[first.kind]}"
+    what = f"{name} {says(first)}"
     if first.kind == "performance":
-        says = "The model has become worse, by more than the tolerance"
-    said = [f"{says}{since}: {_how_much(first, features)}."]
+        than = "than the alarm before showed" if first.again else "by more than the tolerance"
+        what = f"The model has become worse, {than}"
+    said = [f"{what}{since}: {_how_much(first, features, kind)}."]
     others = _others(alarms, first)
     if others:
         verb = "has" if len(others) == 1 else "have"
         said.append(f"{listed(others)} {verb} an alarm too.")
+    most = most_moved(features) if kind == "span" else None
+    if most is not None and most.feature != first.feature:
+        named = name_of(most.feature, most.stratum)
+        said.append(f"Of all features, {named} moved most: {move_text(most, kind)}.")
     return " ".join(said)
+
+
+def says(alarm: Alarm) -> str:
+    """What an alarm says of its feature."""
+    return (SAYS_AGAIN if alarm.again else SAYS).get(alarm.kind, alarm.kind)
 
 
 def _most_serious(
     alarms: Sequence[Alarm],
     features: Sequence[FeatureDrift],
 ) -> Alarm:
-    """The alarm of the most serious kind, of the feature that ranks first, the earliest."""
+    """The alarm of the most serious kind, of the feature that ranks first, the latest.
+
+    Alarms of features whose rows are like the reference by now come after all others.
+    """
     ranks = {(drift.feature, drift.stratum): rank for rank, drift in enumerate(features)}
 
-    def order(alarm: Alarm) -> tuple[int, int]:
+    def order(alarm: Alarm) -> tuple[bool, int, int]:
         rank = ranks.get((alarm.feature, alarm.stratum), len(ranks))
-        return SERIOUS.index(alarm.kind), rank
+        over = rank < len(ranks) and _is_over(features[rank])
+        return over, SERIOUS.index(alarm.kind), rank
 
-    return min(alarms, key=order)
+    return min(reversed(alarms), key=order)
+
+
+def _is_over(drift: FeatureDrift) -> bool:
+    """Whether the latest rows of a feature show no difference."""
+    return bool(drift.rows and drift.effects and drift.effects[0].low <= 0)
 
 
 def _others(
@@ -162,29 +197,54 @@ def since_text(alarm: Alarm) -> str:
 def _how_much(
     alarm: Alarm,
     features: Sequence[FeatureDrift],
+    kind: str,
 ) -> str:
-    """The size of an alarm's change, in shares of rows where they are known."""
+    """How far the feature of an alarm is from the reference now, in shares of rows if known."""
     if alarm.effect is not None and alarm.kind == "performance":
-        return f"the mean loss is {alarm.effect.value:.3g}"
+        return f"the mean loss is {alarm.effect.value:.3g}{_of_labels(alarm)}"
     for drift in features:
         if (drift.feature, drift.stratum) == (alarm.feature, alarm.stratum):
-            move = largest_move(drift)
+            move = move_text(drift, kind)
             if move is not None:
-                return str(move)
-    return "by how much is not known" if alarm.effect is None else str(alarm.effect)
+                return move
+    return "by how much is not known" if alarm.effect is None else f"{alarm.effect} at the alarm"
+
+
+def _of_labels(alarm: Alarm) -> str:
+    return (
+        "" if alarm.rows is None else f" of the {count_of(alarm.rows, 'labelled row')} until then"
+    )
+
+
+def move_text(drift: FeatureDrift, kind: str) -> str | None:
+    """The rows whose share moved most, in words, and of which rows; None where it is not known."""
+    move = largest_move(drift)
+    if move is None:
+        return None
+    if not drift.rows:
+        return move.text("the rows of the alarm")
+    latest = "latest " if kind == "stream" else ""
+    return move.text(f"the {latest}{count_of(drift.rows, 'row')}")
+
+
+def most_moved(features: Sequence[FeatureDrift]) -> FeatureDrift | None:
+    """The feature whose rows moved most; None where none did."""
+    moves = [(largest_move(drift), drift) for drift in features if drift.rows]
+    known = [(move.size, drift) for move, drift in moves if move is not None and move.size]
+    return max(known, key=lambda pair: pair[0])[1] if known else None
 
 
 def largest_move(drift: FeatureDrift) -> Move | None:
-    """The rows whose share moved most, those of the alarm where there was one.
+    """The rows whose share moved most, of the recent ones; of the alarm's where there are none.
 
     For ordered values these are all rows up to some value, for others one category; or the missing
     ones. None where a share is not known.
     """
-    now = drift.at_alarm
-    if len(now) != len(drift.cells):
-        now = tuple(new for _, _, new in drift.cells)
+    now = tuple(new for _, _, new in drift.cells)
+    if not drift.rows:
+        now = drift.at_alarm
     before = [old for _, old, _ in drift.cells]
-    if not before or not all(map(isfinite, (*before, *now))):
+    if not before or len(now) != len(before) or not all(map(isfinite, (*before, *now))):
         return None
     labels = [label for label, _, _ in drift.cells]
     moves = _of_cells(
@@ -197,13 +257,9 @@ def largest_move(drift: FeatureDrift) -> Move | None:
         moves = [*gone, *_of_values(drift.kind, labels, before, now)]
     return max(
         moves,
-        key=_size_of,
+        key=lambda move: move.size,
         default=None,
     )
-
-
-def _size_of(move: Move) -> float:
-    return round(abs(move.new - move.old), 6)
 
 
 def _of_cells(
@@ -304,7 +360,7 @@ def raised_text(
 def alarm_text(alarm: Alarm, reason: str | None) -> str:
     """An alarm of a stream in a line, and why it needs no more attention, if somebody said so."""
     name = name_of(alarm.feature, alarm.stratum)
-    said = f"{name} {SAYS.get(alarm.kind, alarm.kind)}. {raised_text(alarm, 'stream')}"
+    said = f"{name} {says(alarm)}. {raised_text(alarm, 'stream')}"
     return said if reason is None else f"{said} Acknowledged: {reason}"
 
 

@@ -199,6 +199,11 @@ class TextEncoder(Model):
         """How many runs the Model over token tensors does side by side."""
         return self.token_model.runs_at_once
 
+    @property
+    def endless(self) -> bool:
+        """Whether a run of that Model ends only by a deadline, for some texts."""
+        return self.token_model.endless
+
     def _use_threads(self, threads: int) -> None:
         self.token_model._use_threads(threads)
         self.pipeline.threads = self.token_model.runs_at_once
@@ -352,9 +357,9 @@ class TextEncoder(Model):
     ) -> Outputs:
         tokens = feeds.get(TOKENS)
         if tokens is not None:
-            return {EMBEDDING: self.pipeline.vectors_of(tokens.tolist())}
+            return {EMBEDDING: self.pipeline.vectors_of(tokens.tolist(), call)}
         texts = feeds[TEXT][:, 0]
-        return {EMBEDDING: self.pipeline.vectors(texts.tolist())}
+        return {EMBEDDING: self.pipeline.vectors(texts.tolist(), call)}
 
     def _facts(self) -> list[tuple[str, str]]:
         costs = self.pipeline.costs or RunCosts()

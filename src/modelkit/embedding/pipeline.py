@@ -14,7 +14,7 @@ from modelkit.embedding.pooling import pad, pool, unit
 from modelkit.embedding.tokens import Tokens, windows
 from modelkit.errors import SignatureError
 from modelkit.forks import watch
-from modelkit.model import PLAIN, Model
+from modelkit.model import PLAIN, Call, Model
 from modelkit.recipe import Recipe
 from modelkit.runtimes.bulk import run_all
 
@@ -65,20 +65,20 @@ class Pipeline:
             self.tokens.tally(found)
             yield rows, [its.ids for its in found]
 
-    def vectors(self, texts: list[str]) -> Array:
+    def vectors(self, texts: list[str], call: Call) -> Array:
         """The vectors of texts, float32 (n, d). A text without a single token has one of zeros."""
-        return self._vectors(len(texts), self.tokenized(texts))
+        return self._vectors(len(texts), self.tokenized(texts), call)
 
-    def vectors_of(self, tokens: list[Array]) -> Array:
+    def vectors_of(self, tokens: list[Array], call: Call) -> Array:
         """As `vectors`, for texts that were tokenized already."""
         parts = ((rows, tokens[rows.start : rows.stop]) for rows in windows(tokens))
-        return self._vectors(len(tokens), parts)
+        return self._vectors(len(tokens), parts, call)
 
-    def _vectors(self, texts: int, parts: Iterable[Part]) -> Array:
+    def _vectors(self, texts: int, parts: Iterable[Part], call: Call) -> Array:
         vectors = np.zeros((texts, self.recipe.dims[0]), np.float32)
 
         def run(places: list[int], rows: list[Array]) -> None:
-            vectors[places] = self.pooled(rows)
+            vectors[places] = self.pooled(rows, call)
 
         with self._lock:  # all who call share the threads of the model
             free = self.threads - 1 - self._running
@@ -117,7 +117,7 @@ class Pipeline:
         lengths = [len(row) for row in ids]
         return choose_runs(lengths, costs, shares if self.recipe.independent else 1)
 
-    def pooled(self, rows: Sequence[Array]) -> Array:
+    def pooled(self, rows: Sequence[Array], call: Call = PLAIN) -> Array:
         """The vectors of texts that are run together, from their tokens."""
         recipe = self.recipe
         feeds, lengths = pad(
@@ -126,7 +126,7 @@ class Pipeline:
             self._dtypes,
             self.tokens.padding,
         )
-        hidden = self._model._run(feeds, (recipe.output,), PLAIN)[recipe.output]
+        hidden = self._model._run(feeds, (recipe.output,), call)[recipe.output]
         vectors = pool(hidden, lengths, recipe.pooling)[:, : recipe.dims[0]]
         return unit(vectors) if recipe.normalize else vectors
 

@@ -112,25 +112,56 @@ def calibration_error_of(
     told: Array,
     came: Array,
     weight: Array,
+    clusters: Array | None,
 ) -> Measured:
     """The expected calibration error over ten bins, less what chance alone would make of it.
 
-    The error is sum_b |sum_b w (p - y)| / W. Of perfectly calibrated probabilities it would be
-    sum_b sqrt(2/pi sum_b w^2 p (1 - p)) / W, which is taken off; so it may be below 0. Raises
-    Undefined.
+    The error is sum_b |g_b|, with g_b = sum_b w (p - y) / W. Of perfectly calibrated probabilities
+    chance makes it sqrt(2/pi) sum_b s_b, with s_b the standard error of g_b, and of bins far off
+    nothing. So s_b 2/sqrt(pi) exp(-(g_b / s_b)^2 / 2) is taken off, whose mean is the former at 0,
+    and never less than what chance adds. The error may be below 0. The bias is what is taken off, since
+    it may be too much. Raises Undefined.
+
+    Args:
+        told: probabilities, (n,).
+        came: 1 where it came true, else 0, (n,).
+        weight: of the rows, (n,).
+        clusters: numbers from 0 on, (n,), or None.
     """
     total = float(weight.sum())
     if not total:
         raise Undefined("there are no rows of a weight above 0")
     refuse_unknown(told, "probabilities")
     places = bin_places(told, weight)
-    gaps = np.bincount(places, weight * (told - came), BINS)
-    chance = np.bincount(places, weight**2 * told * (1 - told), BINS)
-    raw = float(np.abs(gaps).sum()) / total
-    noise = float(np.sqrt(2 / np.pi * chance).sum()) / total
+    missed = weight * (told - came) / total
+    gaps = np.bincount(places, missed, BINS)
+    mass = np.bincount(places, weight, BINS)
+    mean = np.divide(gaps * total, mass, out=np.zeros(BINS), where=mass > 0)
+    spread = _squares_by_bin(missed - weight * mean[places] / total, places, clusters)
+    rows = np.bincount(places[weight > 0], minlength=BINS)
+    hits = np.bincount(places[weight > 0], came[weight > 0], BINS)
+    usual = np.bincount(places, np.square(weight / total) * told * (1 - told), BINS)
+    spread *= rows / np.maximum(rows - 1, 1)
+    error = np.sqrt(np.where((hits > 0) & (hits < rows), spread, usual))  # else none differ
+    far = np.divide(gaps, error, out=np.zeros(BINS), where=error > 0)
+    chance = float((error * np.exp(-np.square(far) / 2)).sum()) * 2 / np.sqrt(np.pi)
+    raw = float(np.abs(gaps).sum())
     side = np.sign(gaps)[places]
-    influence = weight * (side * (told - came) - raw) / total
-    return Measured(raw - noise, influence)
+    influence = side * missed - weight * raw / total
+    return Measured(raw - chance, influence, bias=-chance)
+
+
+def _squares_by_bin(
+    missed: Array,
+    places: Array,
+    clusters: Array | None,
+) -> Array:
+    """The sum of squares of what rows, or clusters, add to each bin, (BINS,)."""
+    if clusters is None:
+        return np.bincount(places, np.square(missed), BINS)
+    both, each = np.unique(clusters * BINS + places, return_inverse=True)
+    found: Array = np.bincount(both % BINS, np.square(np.bincount(each, missed)), BINS)
+    return found
 
 
 def calibration_line_of(
@@ -141,8 +172,8 @@ def calibration_line_of(
     """Intercept and slope of a logistic regression of what came on the logit of what was told.
 
     0 and 1 are perfect. A slope below 1 means probabilities that are too extreme, and an intercept
-    above 0 ones that are too low (Cox 1958). The influences are those of the sandwich estimator.
-    Raises Undefined.
+    above 0 ones that are too low (Cox 1958). The influences are those of the sandwich estimator;
+    both rest on the rows that came out as fewer did. Raises Undefined.
 
     Args:
         told: probabilities above 0 and below 1, (n,).
@@ -162,7 +193,8 @@ def calibration_line_of(
     scores = columns * (weight * (came - chance))[:, None]
     influence = scores @ np.linalg.inv(_curvature(columns, weight, chance))
     intercept, slope = line.tolist()
-    return Measured(intercept, influence[:, 0]), Measured(slope, influence[:, 1])
+    rarer = float(np.bincount(came[counted].astype(np.int64)).min())
+    return Measured(intercept, influence[:, 0], rarer), Measured(slope, influence[:, 1], rarer)
 
 
 def _fitted_line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from modelkit.evaluation.clusters import rests_on
 from modelkit.evaluation.intervals import Measured
 from modelkit.evaluation.sums import Undefined, average_of, matthews_of, ratio_of
 
+EVEN = 0.5
 CLIP = 1e-6  # probabilities are held this far from 0 and 1 before their logarithm is taken
 OfMasks = Callable[[Array, Array, Array], Measured]
 Measure = Callable[[Answered], Measured]
@@ -83,6 +85,14 @@ def brier_losses(answered: Answered) -> Array:
     if answered.kind == "binary":
         return missed[:, 1]
     return np.asarray(missed.sum(axis=1))
+
+
+def at_worst(answered: Answered) -> Answered:
+    """The same rows, had what the model held to be least likely come true. Raises Undefined."""
+    probabilities = probabilities_told(answered)
+    if answered.kind == "multilabel":
+        return replace(answered, truth=(probabilities < EVEN).astype(np.float64))
+    return replace(answered, truth=probabilities.argmin(axis=1))
 
 
 def masks_by_class(answered: Answered) -> Iterator[tuple[Array, Array]]:
@@ -220,7 +230,7 @@ def confidences_of(answered: Answered) -> tuple[Array, Array]:
 
 def calibration_error(answered: Answered) -> Measured:
     """See `calibration_error_of`. Raises Undefined."""
-    return calibration_error_of(*confidences_of(answered), answered.weight)
+    return calibration_error_of(*confidences_of(answered), answered.weight, answered.clusters)
 
 
 def calibration_line(which: int) -> Measure:

@@ -11,19 +11,18 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.evaluation.answered import Answered
-from modelkit.evaluation.class_metrics import (
-    f1_of,
-    masks_by_class,
-    precision_of,
-    recall_of,
+from modelkit.evaluation.class_metrics import masks_by_class
+from modelkit.evaluation.intervals import Measured
+from modelkit.evaluation.metrics import (
+    CLASS_SHARES,
+    LEAST_OF_KIND,
+    METRICS,
+    NO_INTERVAL,
+    TaskMetric,
+    share_metric,
 )
-from modelkit.evaluation.intervals import (
-    Measured,
-    effective_rows,
-    wilson,
-)
-from modelkit.evaluation.metrics import METRICS, TaskMetric, share_metric
 from modelkit.evaluation.ranks import area_of
+from modelkit.evaluation.shares import class_share
 from modelkit.evaluation.sums import Undefined
 
 # The figures of a "binary" task that are of its positive class.
@@ -35,8 +34,6 @@ OF_POSITIVE = (
     "average_precision",
     "calibration_intercept",
 )
-NO_ERROR = "no row has an error, so nothing tells how large errors are"
-NO_INTERVAL = "fewer than two independent rows, or one row of a kind, tell no interval"
 
 
 @final
@@ -131,10 +128,12 @@ def figure_of(
         found = metric.measure(answered)
     except Undefined as reason:
         return MetricFigure(metric.name, None, None, None, higher, str(reason), of)
-    interval = metric.interval(found, answered, level)
-    if interval is None or not all(map(isfinite, interval)):
-        why = NO_ERROR if metric.domain == "size" and not found.value else NO_INTERVAL
-        return MetricFigure(metric.name, found.value, None, None, higher, why, of)
+    try:
+        interval = metric.ends(found, answered, level)
+    except Undefined as reason:
+        return MetricFigure(metric.name, found.value, None, None, higher, str(reason), of)
+    if not all(map(isfinite, interval)):
+        return MetricFigure(metric.name, found.value, None, None, higher, NO_INTERVAL, of)
     return MetricFigure(metric.name, found.value, *interval, higher, of=of)
 
 
@@ -149,9 +148,7 @@ def class_figures(
     for k, (held, told) in enumerate(masks_by_class(answered)):
         label = str(answered.classes[k]) if answered.classes else str(k)
         figures = (
-            _share_figure("precision", held, told, answered, level),
-            _share_figure("recall", told, held, answered, level),
-            _f1_figure(held, told, answered, level),
+            *(_share_figure(name, held, told, answered, level) for name in CLASS_SHARES),
             _area_figure(k, held, answered, level),
         )
         named = tuple(replace(figure, of=label) for figure in figures)
@@ -161,34 +158,17 @@ def class_figures(
 
 def _share_figure(
     name: str,
-    counted: Array,
-    among: Array,
-    answered: Answered,
-    level: float,
-) -> MetricFigure:
-    """The share of `counted` rows among others, with Wilson's interval."""
-    part = precision_of if name == "precision" else recall_of
-    held, told = (counted, among) if name == "precision" else (among, counted)
-    try:
-        value = part(held, told, answered.weight).value
-    except Undefined as reason:
-        return MetricFigure(name, None, None, None, higher_is_better=True, why=str(reason))
-    rows = answered.at(among > 0)
-    n = effective_rows(counted[among > 0], rows.weights, rows.clusters, level)
-    low, high = wilson(value * n, n, level)
-    return MetricFigure(name, value, low, high, higher_is_better=True)
-
-
-def _f1_figure(
     held: Array,
     told: Array,
     answered: Answered,
     level: float,
 ) -> MetricFigure:
-    def measure(rows: Answered) -> Measured:
-        return f1_of(held, told, rows.weight)
-
-    return figure_of(share_metric("f1", measure), answered, level)
+    try:
+        value = CLASS_SHARES[name](held, told, answered.weight).value
+    except Undefined as reason:
+        return MetricFigure(name, None, None, None, higher_is_better=True, why=str(reason))
+    found = class_share(name, held, told, answered, level)
+    return MetricFigure(name, value, found.low, found.high, higher_is_better=True)
 
 
 def _area_figure(
@@ -208,4 +188,4 @@ def _area_figure(
             raise Undefined("the model gives neither scores nor probabilities")
         return area_of(scores, held, rows.weight)
 
-    return figure_of(share_metric("roc_auc", measure), answered, level)
+    return figure_of(share_metric("roc_auc", measure, least=LEAST_OF_KIND), answered, level)

@@ -8,17 +8,19 @@ of one cluster are added up first, since they count as one observation (Liang an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, inf, log, sqrt
+from math import exp, hypot, inf, log, sqrt
 from typing import Any, Literal, final
 
 import numpy as np
 
 from modelkit.cast import Array
 from modelkit.errors import importing
+from modelkit.evaluation.skewness import unskewed
 
 Interval = tuple[float, float]
 LEVEL_95 = 0.95
 LARGEST_LOG = 700.0  # of which exp is a float
+HEAVIEST = 0.8  # the shape of a tail from which nothing more is told
 # What a figure can be: from 0 to 1; from -1 to 1; 0 or more; at most 1; any number.
 Domain = Literal["share", "correlation", "size", "explained", "number"]
 
@@ -42,11 +44,15 @@ class Measured:
             told, as where a class has one row only.
         units: the number of rows that it rests on, where these are not all: of the area under a ROC
             curve the rows of the rarer kind.
+        fewest: of an average, the units of the part that rests on the fewest.
+        bias: how much too high chance makes the value in the mean.
     """
 
     value: float
     influence: Array
     units: float = inf
+    fewest: float = inf
+    bias: float = 0.0
 
 
 def cluster_codes(clusters: Array | None) -> Array | None:
@@ -74,14 +80,102 @@ def standard_error(
     `clusters` are numbers, as `cluster_codes` gives them. It is None for fewer than two clusters
     or rows, and where the influence of a row is not known.
     """
-    sums = influence
-    if clusters is not None:
-        sizes = np.bincount(clusters)
-        sums = np.bincount(clusters, influence)[sizes > 0]
+    sums = summed(influence, clusters)
     units = len(sums)
     if units < 2 or not np.isfinite(sums).all():
         return None
     return sqrt(units / (units - 1) * float(sums @ sums))
+
+
+def summed(influence: Array, clusters: Array | None) -> Array:
+    """The influence of each independent observation: of each row, or of each cluster."""
+    if clusters is None:
+        return influence
+    sizes = np.bincount(clusters)
+    found: Array = np.bincount(clusters, influence)[sizes > 0]
+    return found
+
+
+def skew_ends(
+    value: float,
+    sums: Array,
+    units: float,
+    level: float = LEVEL_95,
+    worst: float = 0.0,
+) -> Interval:
+    """An interval of a figure of which some observations may hold much more than others.
+
+    Three things make it wider than a t interval, each next to nothing where errors are alike:
+
+    - Skewness moves the farther end away (see `unskewed`). The nearer one stays, since what figures
+      such as a slope do beyond their influences may outweigh it.
+    - The variance rests on few observations where these hold most of it (see `freedom_of`).
+    - Observations that were not drawn may be as large as the largest, and as much larger as its
+      tail is heavy: at most -ln((1 - level) / 2) of n may be missing (`unseen`).
+
+    Args:
+        value: the figure.
+        sums: the influence of each observation, (n,), as `summed` gives them.
+        units: the number of observations that it rests on.
+        level: of the interval.
+        worst: the largest influence of an observation that could have come, where that is known.
+
+    With fewer than two units the figure may be anything.
+    """
+    n = len(sums)
+    if units < 2:
+        return -inf, inf
+    squares = float(sums @ sums)
+    low = high = 0.0
+    if squares:
+        error = sqrt(n / (n - 1) * squares)
+        t = float(special_functions().stdtrit(min(units - 1, freedom_of(sums)), (1 + level) / 2))
+        skewness = float(np.sum((sums / sqrt(squares)) ** 3))
+        low = max(unskewed(t, skewness), t) * error
+        high = max(-unskewed(-t, skewness), t) * error
+    low = hypot(low, unseen(-sums, level))
+    high = hypot(high, max(unseen(sums, level), worst * missing(level)))
+    return value - low, value + high
+
+
+def freedom_of(sums: Array) -> float:
+    """The degrees of freedom of the variance that influences, (n,), tell; infinite where all are 0.
+
+    They are 2 / (sum u^4 / (sum u^2)^2 - 1 / n), which is n for a normal law and about as many as
+    hold the variance where these are few (Box, Non-normality and tests on variances, 1953).
+    """
+    squares = np.square(sums)
+    total = float(squares.sum())
+    n = len(sums)
+    return 2 / max(float(squares @ squares) / total**2 - 1 / n, 1 / n**2) if total else inf
+
+
+def missing(level: float) -> float:
+    """How many more observations there may be of a kind that was not drawn (the rule of three)."""
+    return -log((1 - level) / 2)
+
+
+def unseen(
+    sums: Array,
+    level: float,
+) -> float:
+    """How much larger a figure may be by observations that were not drawn.
+
+    The largest 3 sqrt(n), or a fifth, tell the tail, a generalized Pareto law: its shape is that of
+    probability-weighted moments (Hosking and Wallis 1987).
+    """
+    n = len(sums)
+    count = min(n // 5, int(3 * sqrt(n)))
+    largest = float(sums.max())
+    if count < 1 or largest <= 0:
+        return max(largest, 0.0) * missing(level)
+    tail = np.sort(sums)[-count - 1 :]
+    above = tail[1:] - tail[0]
+    places = (np.arange(1, count + 1) - 0.35) / count
+    first = float(above.mean())
+    second = float(((1 - places) * above).mean())
+    shape = 2 - first / (first - 2 * second) if first > 2 * second else 0.0
+    return largest * missing(level) / (1 - min(max(shape, 0.0), HEAVIEST))
 
 
 def student(
@@ -177,7 +271,8 @@ def wilson(
     share = hits / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     reach = z / (1 + z * z / n) * sqrt(max(share * (1 - share), 0) / n + z * z / (4 * n * n))
-    return max(middle - reach, 0.0), min(middle + reach, 1.0)
+    low = max(middle - reach, 0.0) if share > 0 else 0.0
+    return low, min(middle + reach, 1.0) if share < 1 else 1.0
 
 
 def clopper_pearson(

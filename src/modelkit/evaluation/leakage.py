@@ -13,7 +13,7 @@ from modelkit.errors import EvaluationError
 from modelkit.evaluation.answered import Answered
 from modelkit.evaluation.calibrated import bin_places
 from modelkit.evaluation.columns import read_column, texts_of
-from modelkit.evaluation.intervals import clopper_pearson
+from modelkit.evaluation.intervals import special_functions
 from modelkit.evaluation.ranks import area_of
 from modelkit.evaluation.sums import Undefined, average_of, r2_of
 from modelkit.signature import Feeds, Signature
@@ -23,6 +23,8 @@ MOST_ROWS = 20_000  # that a column is tried on
 MOST_COLUMNS = 200
 VALUE_BINS = 32
 MOST_SHOWN_COLUMNS = 5
+SURE = 0.01  # how often a random split may look like a leak
+TINY = 1e-9
 
 
 @final
@@ -69,23 +71,64 @@ def equal_rows(
 ) -> tuple[LeakageCheck, Array]:
     """Whether held-out rows equal training rows, and which, a mask (m,).
 
-    It is a sign of a leak where they do so more often than training rows equal one another.
+    It is a sign of a leak where more do so than if all rows had been split at random, by a test at 1 %.
 
     Args:
         trained: keys of the training rows, (n,), as `row_keys` gives them.
         held_out: keys of the others, (m,).
     """
-    among, places, counts = np.unique(trained, return_inverse=True, return_counts=True)
-    equal = np.isin(held_out, among)
+    equal = np.isin(held_out, trained)
     found = int(equal.sum())
-    usual = float(np.mean(counts[places] > 1)) if len(trained) else 0.0
-    share = found / len(held_out)
-    low, _ = clopper_pearson(found, len(held_out), 0.98)
+    both = np.concatenate([trained, held_out])
+    sizes = np.bincount(np.unique(both, return_counts=True)[1])
+    usual, variance = _equal_at_random(sizes, len(held_out))
     text = (
-        f"{found:,} of {len(held_out):,} held-out rows ({share:.2%}) equal a training row in every "
-        f"column that the model reads; {usual:.2%} of the training rows equal another"
+        f"{found:,} of {len(held_out):,} held-out rows ({found / len(held_out):.2%}) equal a training "
+        f"row in every column that the model reads; in a random split of all rows, {usual:,.0f} would"
     )
-    return LeakageCheck("equal rows", low > usual, text), equal
+    return LeakageCheck("equal rows", _tail(found, usual, variance) < SURE, text), equal
+
+
+def _equal_at_random(sizes: Array, held: int) -> tuple[float, float]:
+    """Mean and variance of the number of held-out rows that equal others, in a random split.
+
+    With q the share that is held out, h of the c rows of a set of equal ones are, a binomial number,
+    and these have their equals among the others unless h = c. That q of all are held out is known,
+    so of the variance is left what the regression on the number of all leaves.
+
+    Args:
+        sizes: how many sets there are of 0, 1, 2 ... rows that equal one another.
+        held: how many of the rows are held out.
+    """
+    c = np.arange(len(sizes), dtype=np.float64)
+    q = held / float(sizes @ c)
+    mean = c * q
+    whole = q**c
+    squares = mean * (1 - q) + mean**2 - c**2 * whole  # of h where h < c, and times h
+    crossing = mean - c * whole
+    total = float(sizes @ (squares - mean * crossing))
+    spread = float(sizes @ (mean * (1 - q)))
+    variance = float(sizes @ (squares - crossing**2)) - (total**2 / spread if spread else 0.0)
+    return float(sizes @ crossing), variance
+
+
+def _tail(
+    found: int,
+    mean: float,
+    variance: float,
+) -> float:
+    """The probability of so large a count, or a larger one, by a law of its mean and variance.
+
+    It is a binomial law, which it is where equal rows come in pairs, each with one on either side or
+    not; and a gamma law where the variance is larger, since large sets bring many rows at once.
+    """
+    if variance <= TINY or found <= mean:
+        return 1.0
+    special = special_functions()
+    if variance >= mean:
+        return float(special.gammaincc(mean**2 / variance, (found - 0.5) * mean / variance))
+    share = 1 - variance / mean
+    return float(special.betainc(found, max(mean / share - found, 0.0) + 1, share))
 
 
 def shared_clusters(

@@ -114,8 +114,12 @@ def average_precision_of(
     each = _ratio(hits, taken)
     through = np.cumsum(each)[level.of_row] * held
     through -= np.cumsum(each * precision)[level.of_row]
-    slope = held * (precision[level.of_row] - value) + through
-    return Measured(value, weight * slope / positives, float(np.count_nonzero(above)))
+    own = precision[level.of_row]
+    slope = held * (own - value) + through
+    # Each positive row is among those that its own precision counts.
+    bias = float((above * weight) @ _ratio(1 - own, taken[level.of_row])) / positives
+    units = float(np.count_nonzero(above))
+    return Measured(value, weight * slope / positives, units, bias=bias)
 
 
 def _at_or_above(by_level: Array) -> Array:

@@ -59,7 +59,9 @@ def average_of(parts: Sequence[Measured]) -> Measured:
     """The plain average of figures of the same rows, as over classes."""
     value = sum(part.value for part in parts) / len(parts)
     influence = np.sum([part.influence for part in parts], axis=0) / len(parts)
-    return Measured(value, influence, _joint_units(parts))
+    fewest = min(part.units for part in parts)
+    bias = sum(part.bias for part in parts) / len(parts)
+    return Measured(value, influence, _joint_units(parts), fewest, bias)
 
 
 def _joint_units(parts: Sequence[Measured]) -> float:
@@ -110,7 +112,8 @@ def matthews_of(
 
     With s the sum of weights, c that of right rows, t_k and p_k those of true and predicted
     classes, it is (c s - sum p_k t_k) / sqrt((s^2 - sum p_k^2) (s^2 - sum t_k^2)): Gorodkin 2004.
-    Raises Undefined.
+    It rests on the rows that do not have, or are not predicted to have, the commonest class. Raises
+    Undefined.
     """
     size = int(max(truth.max(), predicted.max())) + 1
     right = (truth == predicted).astype(np.float64)
@@ -129,4 +132,7 @@ def matthews_of(
     slope = (right * total + hits - told[truth] - true[predicted]) / scale
     slope -= value * (total - told[predicted]) / spread_told
     slope -= value * (total - true[truth]) / spread_true
-    return Measured(value, weight * slope)
+    units = np.count_nonzero(weight) - max(
+        np.bincount(classes[weight > 0]).max() for classes in (truth, predicted)
+    )
+    return Measured(value, weight * slope, float(units))

@@ -25,6 +25,7 @@ def entry_after(state: State, kind: str, version: str, reason: str, **more: Any)
         reason=reason,
         version=version,
         id=uuid.uuid4().hex,
+        previous=state.last,
         **more,
     )
 

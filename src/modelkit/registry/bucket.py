@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from typing import Any, final
 from urllib.parse import urlsplit
 
-from modelkit.errors import RegistryError, importing, without_credentials
+from modelkit.errors import NotAFile, RegistryError, importing, without_credentials
+from modelkit.registry.log import MOST_BYTES
 
 METADATA_SERVICE = "169.254.169.254"  # which is asked where the environment has no credentials
 _asks: int | None = None  # the process that asked a bucket first
@@ -50,24 +51,30 @@ class Bucket:
                 return False
         return True
 
-    def read(self, name: str) -> bytes | None:
-        """The content of a file, or None."""
+    def read(self, name: str, most: float = MOST_BYTES) -> bytes | None:
+        """The content of a file, or None. Raises NotAFile for one of more bytes."""
         import obstore
         from obstore.exceptions import NotFoundError
 
         with self._asked():
             try:
-                return bytes(obstore.get(self._store, name).bytes())
+                found = obstore.get(self._store, name)
+                if found.meta["size"] > most:
+                    size = f"{found.meta['size']:,} bytes, which no record has"
+                    raise NotAFile(f"{self.url}/{name} has {size}; remove it")
+                return bytes(found.bytes())
             except (FileNotFoundError, NotFoundError):
                 return None
 
-    def names(self, folder: str, most: int | None = None) -> list[str]:
+    def names(self, folder: str, most: int | None = None, after: str = "") -> list[str]:
         """The names of the files in a folder, in one request for each thousand."""
         import obstore
 
         found: list[str] = []
+        start = f"{folder}/{after}" if after else None
         with self._asked():
-            for page in obstore.list(self._store, f"{folder}/", chunk_size=most or 1000):
+            pages = obstore.list(self._store, f"{folder}/", offset=start, chunk_size=most or 1000)
+            for page in pages:
                 names = [item["path"].removeprefix(f"{folder}/") for item in page]
                 found += [name for name in names if "/" not in name]
                 if most is not None and len(found) >= most:
@@ -81,6 +88,13 @@ class Bucket:
         with self._asked():
             found = obstore.list_with_delimiter(self._store, f"{folder}/")
         return sorted(prefix.rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"])
+
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+        import obstore
+
+        with self._asked():
+            obstore.delete(self._store, name)
 
     def path(self, name: str) -> None:
         """None: what is in a bucket has no path here."""

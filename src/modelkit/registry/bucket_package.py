@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import final
 
 from modelkit.errors import IntegrityError, NotFound
+from modelkit.manifest import Manifest
 from modelkit.package import container
 from modelkit.package.load import MANIFEST, Reference, check_hashes, read_manifest
 from modelkit.registry.releases import Release
@@ -27,7 +29,7 @@ class BucketPackage(Reference):
     def read(self) -> bytes:
         """The verified package. Raises NotFound and IntegrityError."""
         release = self._release
-        data = open_store(self._url).read(blob_name(release.digest))
+        data = open_store(self._url).read(blob_name(release.digest), most=inf)
         if data is None:
             raise NotFound(
                 f"the package of {release.name} {release.version} is gone from {self._url}",
@@ -43,6 +45,18 @@ def blob_name(digest: str) -> str:
     return f"blobs/sha256/{digest}.mk"
 
 
+def check_named(manifest: Manifest, release: Release) -> None:
+    """Raise IntegrityError for a package of another name or version than its release."""
+    if (manifest.name, manifest.version) != (release.name, release.version):
+        raise IntegrityError(
+            f"the release {release.name} {release.version} names the package of {manifest.name} "
+            f"{manifest.version}, digest {manifest.digest}: its file was changed; put it back, from "
+            "a copy of the registry",
+            expected=release.digest,
+            got=manifest.digest,
+        )
+
+
 def check_package(data: memoryview, release: Release) -> None:
     """Raise IntegrityError unless these are the bytes of the package."""
     members = container.read_zip(data)
@@ -54,4 +68,5 @@ def check_package(data: memoryview, release: Release) -> None:
             expected=release.digest,
             got=manifest.digest,
         )
+    check_named(manifest, release)
     check_hashes({path: data for path, data in members.items() if path != MANIFEST}, manifest.files)

@@ -11,17 +11,24 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, final
+from typing import final
 
-from modelkit.errors import RegistryError
+from modelkit.errors import NotAFile, RegistryError
+from modelkit.registry.log import MOST_BYTES
 
 READ_ONLY = 0o444  # less what the umask of the writer takes away
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")  # what a file is called until it is whole
 A_DAY = 86_400.0
+# A pipe or a device is not waited for.
+READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+READ |= getattr(os, "O_NOCTTY", 0)
+# What a path says that leads to no file: a circle of links, a file in place of a folder, a device.
+NO_FILE = {errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.ENODEV}
 # What a file system without hard links says to a link.
 NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
@@ -59,19 +66,40 @@ class DiskFolder:
         _flush(target.parent)
         return made
 
-    def read(self, name: str) -> bytes | None:
-        """The content of a file, or None."""
+    def read(self, name: str, most: float = MOST_BYTES) -> bytes | None:
+        """The content of a file, or None. Raises NotAFile for what is no regular file."""
+        path = f"{self.url}/{name}"
         try:
-            handle = os.open(f"{self.url}/{name}", os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            handle = os.open(path, READ)
         except FileNotFoundError:
             return None
-        with _opened(handle) as file:
+        except OSError as error:
+            if error.errno not in NO_FILE:
+                raise
+            raise NotAFile(f"{path} leads to no file: {error.strerror}; remove it") from None
+        try:
+            seen = os.fstat(handle)
+            if not stat.S_ISREG(seen.st_mode):
+                kind = "a folder" if stat.S_ISDIR(seen.st_mode) else "a pipe or a device"
+                raise NotAFile(f"{path} is {kind} in place of a file; remove it")
+            if seen.st_size > most:
+                size = f"{seen.st_size:,} bytes, which no record has"
+                raise NotAFile(f"{path} has {size}; remove it")
+        except BaseException:
+            os.close(handle)
+            raise
+        with os.fdopen(handle, "rb") as file:
             return file.read()
 
-    def names(self, folder: str, most: int | None = None) -> list[str]:
+    def names(self, folder: str, most: int | None = None, after: str = "") -> list[str]:
         """The names of the files in a folder; of those that are being written, none."""
-        found = [entry.name for entry in self._entries(folder) if entry.is_file()]
+        entries = self._entries(folder)
+        found = [each.name for each in entries if each.name > after and each.is_file()]
         return sorted(found)[:most]
+
+    def remove(self, name: str) -> None:
+        """Remove a file; nothing where it is not there."""
+        Path(self.path(name)).unlink(missing_ok=True)
 
     def folders(self, folder: str) -> list[str]:
         """The names of the folders in a folder."""
@@ -91,14 +119,6 @@ class DiskFolder:
 
 def _read_only(path: str, flags: int) -> int:
     return os.open(path, flags, READ_ONLY)
-
-
-def _opened(handle: int) -> BinaryIO:
-    try:
-        return os.fdopen(handle, "rb")
-    except OSError:  # a folder
-        os.close(handle)
-        raise
 
 
 def _make_folder(folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from modelkit.registry.log import (
     Entry,
     State,
     check_aliases,
+    check_follows,
     entry_name,
     read_entry,
     read_state,
@@ -32,6 +35,7 @@ TRIED = 4  # kept states that are looked at; where none can be used, the log is 
 # A name may be taken by a file that cannot be seen yet, in a folder of NFS for up to a minute.
 UNSEEN = 90.0  # seconds
 PAUSE = 0.01  # seconds until such a file is looked for again
+ENTRY = re.compile("[0-9]{10}")
 
 
 @final
@@ -48,17 +52,25 @@ class Journal:
     def refresh(self) -> State:
         """What holds now. Where nothing was added, that takes one read of a file that is absent."""
         with self._lock:
-            state = self._state or self._newest_kept()
-            while (entry := self._entry(state.generation + 1)) is not None:
-                state = state.after(entry)
-            self._state = state
-            return state
+            state = self._state
+            if state is None:
+                state = self._read_on(self._newest_kept())
+                self._check_end(state)
+            self._state = self._read_on(state)
+            return self._state
+
+    def _read_on(self, state: State) -> State:
+        while (entry := self._entry(state.generation + 1)) is not None:
+            check_follows(entry, state.last)
+            state = state.after(entry)
+        return state
 
     def check(self) -> None:
-        """Raise RegistryError if the log that was read is gone, which looks like no news."""
+        """Raise RegistryError if the log that was read, or the next entry, is gone: this looks like no news."""
         with self._lock:
             if self._state is not None:
                 self._check_same_log(self._state)
+                self._check_end(self._state)
 
     @property
     def gone(self) -> bool:
@@ -83,6 +95,7 @@ class Journal:
             entry = decide(state)
             data = write_entry(entry)
             self._check_same_log(state)
+            self._check_end(state)
             path = self._entry_path(entry.generation)
             if self._store.create(path, data):
                 break
@@ -101,6 +114,8 @@ class Journal:
         state = self.refresh()
         with ThreadPoolExecutor(self._store.concurrent) as pool:
             found = tuple(pool.map(self._entry_there, range(1, state.generation + 1)))
+        for before, entry in itertools.pairwise(found):
+            check_follows(entry, before.id)
         check_aliases(state, found, self._where())
         return found
 
@@ -124,6 +139,20 @@ class Journal:
                 f"read up to entry {state.generation}; nothing was changed. Open the registry anew"
             )
 
+    def _check_end(self, state: State) -> None:
+        """Raise RegistryError where entries follow the next one, and that one is gone."""
+        following = state.generation + 1
+        names = self._store.names(f"{self._folder}/log", after=entry_name(following))
+        # Of what was written meanwhile, the next entry was there before those after it.
+        if any(map(ENTRY.fullmatch, names)) and self._entry(following) is None:
+            raise self._gone(following)
+
+    def _gone(self, generation: int) -> RegistryError:
+        return RegistryError(
+            f"{self._where()}: entry {generation} of the log is gone; put it back, from a copy of "
+            "the registry. Without it nobody knows what holds, and nothing is changed"
+        )
+
     def _wait_for(self, path: str, end: float) -> None:
         place = self._store.path(path)
         leads_nowhere = place is not None and Path(place).is_symlink()
@@ -143,7 +172,10 @@ class Journal:
         return State()
 
     def _kept(self, name: str) -> State | None:
-        """A kept state; None for another file, or a state of another log than this one."""
+        """A kept state; None for another file, or a state of another log than this one.
+
+        Raises RegistryError where the last entry that it holds is gone.
+        """
         path = f"{self._folder}/states/{name}"
         try:
             state = read_state(self._store.read(path) or b"", path)
@@ -151,13 +183,12 @@ class Journal:
             return None
         if name != state_name(state.generation) or not 0 < state.generation < LAST_NUMBER:
             return None
-        last = self._entry(state.generation)
-        return state if last is not None and last.id == state.last else None
+        return state if self._entry_there(state.generation).id == state.last else None
 
     def _entry_there(self, generation: int) -> Entry:
         entry = self._entry(generation)
         if entry is None:
-            raise RegistryError(f"{self._where()}: entry {generation} of the log is gone")
+            raise self._gone(generation)
         return entry
 
     def _entry(self, generation: int) -> Entry | None:

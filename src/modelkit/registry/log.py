@@ -20,10 +20,12 @@ ROLLOUT = "rollout"  # a candidate is on trial
 DECIDED = "decided"  # what became of it
 CHAMPION = "champion"  # the alias that a rollout is about
 RETIREMENT = "retired"  # a version gets no alias any more
+NAMED = "named"  # a version has a name that an alias could have
 # A state is kept every so many entries: a reader then reads at most this many, or twice as many
 # where the writer of a state died.
 KEPT_EVERY = 8
 LAST_NUMBER = 10**10
+MOST_BYTES = 1 << 30  # of a file that is no package: an entry, a state, what was counted
 
 
 @final
@@ -33,7 +35,7 @@ class Entry:
 
     Attributes:
         generation: its number, from 1.
-        kind: "alias", "retired", "rollout", "decided", or what a newer modelkit wrote.
+        kind: "alias", "retired", "named", "rollout", "decided", or what a newer modelkit wrote.
         at: when it was written, in ISO 8601 and UTC, by the clock of the writer.
         actor: who wrote it: user and machine.
         reason: why, in the writer's words.
@@ -41,6 +43,8 @@ class Entry:
         version: the version that it is about.
         was: the version that the alias named before; None if there was none.
         id: what tells apart equal entries of several writers.
+        previous: the id of the entry before, "" of the first; None of an entry that an earlier
+            modelkit wrote.
         about: further values, by name.
     """
 
@@ -53,6 +57,7 @@ class Entry:
     alias: str = ""
     was: str | None = None
     id: str = ""
+    previous: str | None = None
     about: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -132,6 +137,7 @@ class State:
         rollout: the rollout that is under way, or None.
         rolled_back: the versions that were rolled back, each with the reason.
         last: the id of the last entry, which tells whether a log is still the one that was read.
+        names: the versions whose names an alias could have, so that none gets them.
     """
 
     generation: int = 0
@@ -140,10 +146,13 @@ class State:
     rollout: Underway | None = None
     rolled_back: Mapping[str, str] = field(default_factory=dict)
     last: str = ""
+    names: tuple[str, ...] = ()
 
     def after(self, entry: Entry) -> State:
         """What holds after one more entry. An entry of a kind that is not known changes nothing."""
         state = replace(self, generation=entry.generation, last=entry.id)
+        if entry.kind == NAMED:
+            return replace(state, names=(*self.names, entry.version))
         if entry.kind == RETIREMENT:
             return replace(state, retired={**self.retired, entry.version: entry.reason})
         if entry.kind == ROLLOUT:
@@ -205,6 +214,17 @@ def state_name(generation: int) -> str:
     return f"{LAST_NUMBER - generation:010d}"
 
 
+def check_follows(entry: Entry, last: str) -> None:
+    """Raise RegistryError unless an entry follows the one of this id."""
+    if entry.previous not in (None, last):
+        raise RegistryError(
+            f"entry {entry.generation} of the log ({entry.kind} {entry.version}, by {entry.actor}) "
+            f"follows the entry with the id {entry.previous!r}, and the one before it has {last!r}: "
+            "entries were lost, replaced or written by hand; put back the log, from a copy of the "
+            "registry"
+        )
+
+
 def check_aliases(state: State, entries: Sequence[Entry], where: str) -> None:
     """Raise RegistryError unless the entries that set the aliases say what the aliases name."""
     for alias, now in state.aliases.items():
@@ -248,6 +268,7 @@ def write_state(state: State) -> bytes:
         "rollout": fields.write_object(state.rollout),
         "rolled_back": dict(state.rolled_back),
         "last": state.last,
+        "names": state.names,
     }
     return json.dumps(plain, indent=1, sort_keys=True).encode()
 
@@ -270,6 +291,7 @@ def read_state(data: bytes, where: str) -> State:
             rollout=rollout,
             rolled_back=dict(plain.get("rolled_back", {})),
             last=str(plain["last"]),
+            names=tuple(map(str, plain.get("names", ()))),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RegistryError(f"{where} is no state of a registry: {error}") from None

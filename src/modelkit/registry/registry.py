@@ -32,6 +32,7 @@ from modelkit.registry.log import (
     ALIAS,
     CHAMPION,
     DECIDED,
+    NAMED,
     RETIREMENT,
     ROLLOUT,
     Alias,
@@ -101,12 +102,12 @@ class Registry:
             PackageError: if it is no package, or damaged.
             Conflict: if the version is there with another package, verdict or other parents.
             IntegrityError: if the registry holds it already, and it was damaged there.
-            RegistryError: if an alias has the name of the version; if the verdict is about another
-                model.
+            RegistryError: if an alias has the name of the version, or it is "champion"; if the
+                verdict is about another model.
             TypeError: if `parents` are no texts.
         """
         made_from = parents_of(parents)
-        data = open_bytes(package)
+        data = memoryview(bytes(open_bytes(package)))  # what is checked is what is kept
         members = container.read_zip(data)
         manifest = read_manifest(members)
         check_hashes({**members}, manifest.files)
@@ -122,9 +123,9 @@ class Registry:
             at=time_now(),
             actor=author(),
         )
-        self._check_no_alias(release)
         if verdict is not None:
             check_candidate(verdict, release)
+        self._take_name(release)
         return self._versions.add(release, data, record)
 
     def release(self, name: str, which: str) -> Release:
@@ -257,10 +258,13 @@ class Registry:
         """
         check_pattern(ALIAS_PATTERN, "alias", alias)
         self._check_version(name, version)
-        if alias in self._versions.of(name):
-            raise RegistryError(f"{alias!r} is a version of {name}, so no alias can have this name")
+        registered = self._versions.of(name)
 
         def decide(state: State) -> Entry:
+            if alias in registered or alias in state.names:  # the latter is registered just now
+                raise RegistryError(
+                    f"{alias!r} is a version of {name}, so no alias can have this name"
+                )
             check_expected(state, alias, expected, name)
             check_in_use(state, name, version)
             rollouts.check_not_rolled_back(state, name, alias, version, force=force)
@@ -434,11 +438,27 @@ class Registry:
                 problems=problems,
             )
 
-    def _check_no_alias(self, release: Release) -> None:
-        if release.version in self.aliases(release.name):
+    def _take_name(self, release: Release) -> None:
+        """Write down that no alias gets the name of a version; raise RegistryError if one has it."""
+        name, version = release.name, release.version
+        if version == CHAMPION:
             raise RegistryError(
-                f"{release.name} has an alias {release.version!r}, so no version can have this name"
+                f"a version cannot be named {CHAMPION!r}, which is an alias: save it under another one"
             )
+        journal = self._journal(name)
+        if not ALIAS_PATTERN.fullmatch(version) or version in journal.refresh().names:
+            return
+
+        def decide(state: State) -> Entry:
+            if version in state.aliases:
+                raise RegistryError(
+                    f"{name} has an alias {version!r}, so no version can have this name"
+                )
+            return entry_after(
+                state, NAMED, version, "a version has this name, so no alias gets it"
+            )
+
+        journal.append(decide)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Registry, (self.url,)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import final
 
+from modelkit.registry.log import MOST_BYTES
 from modelkit.registry.store import Store
 
 
@@ -23,11 +25,15 @@ class Shelf:
         """Make a file; returns False where there is another one of this name."""
         path = f"{self._folder}/{name}"
         # The answer of a store may be lost, so what is there is compared.
-        return self._store.create(path, data) or self._store.read(path) == data
+        return self._store.create(path, data) or self._store.read(path, most=inf) == data
 
-    def read(self, name: str) -> bytes | None:
+    def read(self, name: str, most: float = MOST_BYTES) -> bytes | None:
         """The content of a file, or None where there is none."""
-        return self._store.read(f"{self._folder}/{name}")
+        return self._store.read(f"{self._folder}/{name}", most)
+
+    def remove(self, name: str) -> None:
+        """Remove a file that nobody needs any more."""
+        self._store.remove(f"{self._folder}/{name}")
 
     def names(self, name: str) -> list[str]:
         """The names of the files within a folder, in their order."""

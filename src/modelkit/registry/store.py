@@ -7,6 +7,7 @@ import re
 from typing import Protocol
 
 from modelkit.errors import RegistryError, without_credentials
+from modelkit.registry.log import MOST_BYTES
 
 BUCKETS = ("s3://", "gs://", "az://")
 MISSPELT = re.compile(r"(s3|gs|az)(?::|//)[:/]*(.*)", re.IGNORECASE)
@@ -14,7 +15,7 @@ URL = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")  # of two letters or more: one is 
 
 
 class Store(Protocol):
-    """Files by name, such as "models/churn/log/0000000001". None is ever changed or removed.
+    """Files by name, such as "models/churn/log/0000000001". None is ever changed.
 
     Attributes:
         url: what opens the same place again, on another machine too if it is a bucket.
@@ -27,11 +28,20 @@ class Store(Protocol):
     def create(self, name: str, data: bytes | memoryview) -> bool:
         """Make a file, whole or not at all; returns False where there is one of this name."""
 
-    def read(self, name: str) -> bytes | None:
-        """The content of a file, or None where there is none."""
+    def read(self, name: str, most: float = MOST_BYTES) -> bytes | None:
+        """The content of a file, or None where there is none.
 
-    def names(self, folder: str, most: int | None = None) -> list[str]:
-        """The names of the first `most` files in a folder, without the folder, in their order."""
+        Raises NotAFile for what is no regular file, or has more bytes than `most`.
+        """
+
+    def names(self, folder: str, most: int | None = None, after: str = "") -> list[str]:
+        """The names of the first `most` files in a folder, without the folder, in their order.
+
+        With `after`, of those that come after this name.
+        """
+
+    def remove(self, name: str) -> None:
+        """Remove a file that nobody needs any more, such as the last sign of life but two."""
 
     def folders(self, folder: str) -> list[str]:
         """The names of the folders within a folder, in their order."""

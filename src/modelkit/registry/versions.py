@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any, final
 
@@ -13,7 +14,12 @@ from modelkit.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model import Model
 from modelkit.package import container
 from modelkit.package.load import check_digest, load, open_bytes, plain_digests, read_manifest
-from modelkit.registry.bucket_package import BucketPackage, blob_name, check_package
+from modelkit.registry.bucket_package import (
+    BucketPackage,
+    blob_name,
+    check_named,
+    check_package,
+)
 from modelkit.registry.places import is_package, kept_name, verdict_name, write_file
 from modelkit.registry.releases import Release, read_release
 from modelkit.registry.store import Store
@@ -108,6 +114,7 @@ class Versions:
             return load(BucketPackage(self._store.url, release), **options)
         manifest = read_manifest(container.read_zip(open_bytes(path)))
         check_digest(manifest, release.digest, path)
+        check_named(manifest, release)
         if manifest.runtime != "joblib" or trusted is not None:
             options = {**options, "digest": release.digest}
         return load(path, **options)
@@ -140,7 +147,7 @@ class Versions:
         path = kept_name(release.name, release.version, key)
         if key == VERDICT and release.verdict:
             path = verdict_name(release.verdict)
-        data = self._store.read(path)
+        data = self._store.read(path, most=inf)
         if data is None:
             raise NotFound(
                 f"nothing was kept as {key!r} beside {release.name}@{release.version}",
@@ -150,7 +157,7 @@ class Versions:
         return data
 
     def _create(self, path: str, data: bytes) -> None:
-        if not self._store.create(path, data) and self._store.read(path) != data:
+        if not self._store.create(path, data) and self._store.read(path, most=inf) != data:
             raise Conflict(f"{path} is there with another content, and never changes")
 
 

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any, TypeVar, final
 
 from modelkit import fields
@@ -23,6 +24,8 @@ RecordKind = TypeVar("RecordKind")
 PACKAGE = "package.mk"
 BY_GATE = ("blocked", "inconclusive")  # whose reason may name a slice, by a value of its rows
 THOUSAND = 1000  # a beat is named by milliseconds
+# The others are removed; who lists the folder meanwhile finds one of these.
+KEPT_BEATS = 2
 
 
 @final
@@ -57,6 +60,7 @@ class Desk:
         self.registry = registry
         self.name = name
         self._shelf: Shelf = registry.retraining_shelf(name)
+        self._beats: list[str] = []
 
     def numbers(self) -> list[int]:
         """The numbers of the runs, the first one first."""
@@ -112,8 +116,11 @@ class Desk:
 
     def beat(self, number: int, claim: Claim, now: float) -> None:
         """Let others hear of the holder of a run."""
-        name = f"beat-{claim.number:04d}-{int(now * THOUSAND):015d}"
-        self._shelf.create(f"{_folder(number)}/{name}", b"")
+        name = f"{_folder(number)}/beat-{claim.number:04d}-{int(now * THOUSAND):015d}"
+        self._shelf.create(name, b"")
+        self._beats.append(name)
+        if len(self._beats) > KEPT_BEATS:
+            self._shelf.remove(self._beats.pop(0))
 
     def leave(self, number: int, claim: Claim) -> None:
         """Say that the holder leaves a run, so that nobody has to wait for its lease."""
@@ -139,7 +146,7 @@ class Desk:
 
     def package(self, number: int) -> bytes | None:
         """The package that a run made, or None."""
-        return self._shelf.read(f"{_folder(number)}/{PACKAGE}")
+        return self._shelf.read(f"{_folder(number)}/{PACKAGE}", most=inf)
 
     def looks(self) -> tuple[Look, ...]:
         """The refusals, the first one first; equal ones in a row are one."""

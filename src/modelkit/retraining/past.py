@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from modelkit.drift.values import Alarm
@@ -10,11 +11,12 @@ from modelkit.errors import NotFound, RetrainError
 from modelkit.registry.log import CHAMPION, Alias, Underway
 from modelkit.registry.releases import Release
 from modelkit.retraining.desk import Desk, Look
-from modelkit.retraining.policy import RetrainPolicy, RetrainState, StandingAlarm
-from modelkit.retraining.run import Run, RunFiles, posix_of
+from modelkit.retraining.policy import RetrainPolicy, RetrainState, StandingAlarm, due_alarms
+from modelkit.retraining.run import Run, RunFiles, moment, posix_of
 from modelkit.retraining.standing import standing_of
 
 CountLabelled = Callable[[float], int]
+BY_TIME = ("labels", "schedule")
 NO_PROMOTION = ("blocked", "inconclusive", "failed", "rolled back")
 
 
@@ -71,8 +73,11 @@ def past_of(
             which=CHAMPION,
         )
     numbers = desk.numbers()
-    recent = numbers[-max(policy.budget, policy.failures) :]  # as many as any rule looks at
-    found = [settled_run(desk, number, now) for number in recent]
+    found: list[tuple[Run, RunFiles]] = []
+    for number in reversed(numbers):  # as many as any rule looks at
+        if len(found) >= policy.budget and not all(map(_fruitless, found)):
+            break
+        found.insert(0, settled_run(desk, number, now))
     runs = tuple(run for run, _ in found)
     interrupted = [files for run, files in found if run.state == "interrupted"]
     return Past(
@@ -112,26 +117,66 @@ def retrain_state(
     made_by = past.made_by
     trained = posix_of(past.release.at) if made_by is None else made_by.at
     closed = posix_of(past.champion.at) if made_by is None else made_by.ended
-    standing = standing_of(alarms, _stood(past), closed, past.now)
-    began = min([alarm.began for alarm in standing], default=past.now)
+    known = tuple(alarms)
+    standing = tuple(
+        replace(alarm, tried=len(_tries(past, alarm)))
+        for alarm in standing_of(known, _stood(past), closed, past.now)
+    )
     return RetrainState(
         standing=standing,
-        labelled=_count(labelled, began) if standing and policy.fresh else 0,
+        labelled=_fresh(past, due_alarms(policy, standing), policy, labelled),
         labelled_in_all=0 if policy.labels is None else _count(labelled, trained),
         trained=trained,
         starts=tuple(run.at for run in past.runs),
-        failed=_failed(past),
+        failed=sum(run.reason in BY_TIME or run.number in past.asked for run in _in_a_row(past)),
         busy=_busy(past),
         asked=asked,
+        closed=_closed([each.time for each in known if each.time is not None], closed, past),
     )
 
 
+def _fresh(
+    past: Past,
+    alarms: Iterable[StandingAlarm],
+    policy: RetrainPolicy,
+    labelled: CountLabelled | None,
+) -> int:
+    """The rows that were labelled since the newest change of these, and the last run for one."""
+    times = [alarm.began for alarm in alarms]
+    times += [run.at for alarm in alarms for run in _tries(past, alarm)]
+    return _count(labelled, max(times)) if times and policy.fresh else 0
+
+
+def _tries(past: Past, alarm: StandingAlarm) -> list[Run]:
+    """The runs in a row without a promotion that were made when an alarm stood."""
+    return [
+        run
+        for run in _in_a_row(past)
+        if run.at >= alarm.began and alarm.key in {each.key for each in run.alarms}
+    ]
+
+
+def _closed(times: list[float], closed: float, past: Past) -> str:
+    """Which alarms are older than the champion, or ""."""
+    older = [time for time in times if time <= closed]
+    if not older:
+        return ""
+    told = (
+        f"{len(older)} alarms, the newest of {moment(max(older))}, are closed with the champion "
+        f"{past.champion.version} of {moment(closed)}, which is newer"
+    )
+    if past.now < closed:
+        told += "; clock= tells an earlier time: let a replay begin after the champion"
+    return told
+
+
 def _stood(past: Past) -> tuple[StandingAlarm, ...]:
-    """The alarms that stood when this champion was last looked at."""
+    """The alarms that stood when this champion was last looked at, and when it was to be replaced."""
     _, look = past.look
+    tried = [alarm for run in _in_a_row(past) for alarm in run.alarms]
     if look is None or look.generation != past.champion.generation:
-        return ()
-    return look.standing
+        return tuple(tried)
+    return (*tried, *look.standing)
 
 
 def _busy(past: Past) -> str:
@@ -144,16 +189,22 @@ def _busy(past: Past) -> str:
     return ""
 
 
-def _failed(past: Past) -> int:
-    """How many runs in a row led to no promotion, since somebody looked."""
-    failed = 0
+def _in_a_row(past: Past) -> list[Run]:
+    """The last runs, which led to no promotion, since somebody looked."""
+    found: list[Run] = []
     for run in reversed(past.runs):
         if run.state not in NO_PROMOTION:
             break
-        failed += 1
+        found.append(run)
         if run.number in past.asked:
             break
-    return failed
+    return found
+
+
+def _fruitless(found: tuple[Run, RunFiles]) -> bool:
+    """Whether a run led to no promotion, and nobody asked for it."""
+    run, files = found
+    return run.state in NO_PROMOTION and not files.first.asked
 
 
 def _count(labelled: CountLabelled | None, since: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Literal, NamedTuple, final
@@ -24,15 +25,15 @@ class RetrainPolicy:
             once, as for a model that only scores batches.
         persist: the seconds that an alarm must stand before it is a reason.
         agreeing: so many kinds of alarms at once are a reason at once, and "performance" always is.
-        fresh: the least number of rows that were labelled since the change began: a model that is
-            trained on older ones learns nothing of it.
+        fresh: the least number of rows that were labelled since the newest change began, and since
+            the last run for it: a model that is trained on older ones learns nothing of it.
         labels: so many rows that were labelled since the champion are a reason; None for never.
         schedule: the age of a champion, in seconds, that is a reason; None for never.
         cooldown: the least number of seconds between the starts of two runs.
         budget: the most runs that start within `window`.
         window: in seconds.
-        failures: after so many runs in a row without a promotion, somebody must look: the next run
-            has to be asked for.
+        failures: after so many runs in a row for one reason, without a promotion, somebody must
+            look: the next run for it has to be asked for. Each alarm is a reason of its own.
         lease: the seconds after which a run is taken over from a process of which nothing is heard.
 
     Raises:
@@ -89,7 +90,8 @@ class StandingAlarm:
         feature: what it is about.
         stratum: the part of the rows that it is about; None for all.
         since: when it was raised, in POSIX seconds; when it was first seen, if it does not say.
-        began: when the change began, as far as is known.
+        began: when the change began, as far as is known; the last one of several.
+        tried: how many runs in a row were made for it, without a promotion.
     """
 
     kind: str
@@ -97,6 +99,7 @@ class StandingAlarm:
     stratum: str | None
     since: float
     began: float
+    tried: int = 0
 
     @property
     def key(self) -> tuple[str, str, str | None]:
@@ -115,13 +118,14 @@ class RetrainState:
 
     Attributes:
         standing: the alarms that stand.
-        labelled: the number of rows that were labelled since the change began.
+        labelled: the number of rows that were labelled since the change that is due began.
         labelled_in_all: the number of those since the champion was trained.
         trained: when the champion was trained, in POSIX seconds.
         starts: when each run started.
-        failed: how many runs in a row led to no promotion.
+        failed: how many runs in a row, for labels or by the schedule, led to no promotion.
         busy: what is under way, or "".
         asked: why somebody asks for a run, or "".
+        closed: which alarms are older than the champion, or "".
     """
 
     standing: tuple[StandingAlarm, ...] = ()
@@ -132,6 +136,7 @@ class RetrainState:
     failed: int = 0
     busy: str = ""
     asked: str = ""
+    closed: str = ""
 
 
 class Due(NamedTuple):
@@ -157,29 +162,51 @@ def due(
         return Due("", "busy", state.busy)
     if state.asked:
         return Due(f"asked for: {state.asked}")
-    reason = _reason(policy, state, now)
+    timed = _by_time(policy, state, now)
+    alarms = due_alarms(policy, state.standing)
+    reason = " + ".join(sorted({alarm.kind for alarm in alarms}))
+    if timed and state.failed < policy.failures:
+        reason = timed
+    if not reason and (timed or state.standing):
+        failed = max([state.failed, *(alarm.tried for alarm in state.standing)])
+        told = (
+            f"{failed} runs in a row led to no promotion: see why (modelkit retrain WHERE history "
+            "NAME), then ask for the next one: mk.retrain(..., asked='why')"
+        )
+        return Due("", "failures", told)
     if not reason:
-        return Due("", "quiet", "no alarm stands, and nothing else is due")
+        told = "no alarm stands, and nothing else is due"
+        return Due("", "quiet", f"{told}; {state.closed}" if state.closed else told)
     held = _held_back(policy, state, now)
-    if held.refusal:
-        return held
-    if reason in ("labels", "schedule"):
-        return Due(reason)
-    waiting = _waiting(policy, state, now)
+    if held.refusal or reason == timed:
+        return held if held.refusal else Due(reason)
+    waiting = _waiting(policy, state, alarms, now)
     return waiting if waiting.refusal else Due(reason)
 
 
-def _reason(
+def due_alarms(
+    policy: RetrainPolicy,
+    standing: Sequence[StandingAlarm],
+) -> tuple[StandingAlarm, ...]:
+    """The alarms that are a reason: those for which the fewest runs were made, and not too many.
+
+    So an old alarm that no training answers hides no new one.
+    """
+    least = min([alarm.tried for alarm in standing], default=0)
+    return tuple(alarm for alarm in standing if alarm.tried == least < policy.failures)
+
+
+def _by_time(
     policy: RetrainPolicy,
     state: RetrainState,
     now: float,
 ) -> str:
-    """What speaks for a run, or ""."""
+    """What else than an alarm speaks for a run, or ""."""
     if policy.schedule is not None and now - state.trained >= policy.schedule:
         return "schedule"
     if policy.labels is not None and state.labelled_in_all >= policy.labels:
         return "labels"
-    return " + ".join(sorted({alarm.kind for alarm in state.standing}))
+    return ""
 
 
 def _held_back(
@@ -188,12 +215,6 @@ def _held_back(
     now: float,
 ) -> Due:
     """What speaks against any run."""
-    if state.failed >= policy.failures:
-        told = (
-            f"{state.failed} runs in a row led to no promotion: see why (modelkit retrain WHERE "
-            "history NAME), then ask for the next one: mk.retrain(..., asked='why')"
-        )
-        return Due("", "failures", told)
     rest = policy.cooldown - (now - max(state.starts, default=-inf))
     if rest > 0:
         return Due("", "cooldown", f"the last run started less than {span(policy.cooldown)} ago")
@@ -207,11 +228,12 @@ def _held_back(
 def _waiting(
     policy: RetrainPolicy,
     state: RetrainState,
+    alarms: Sequence[StandingAlarm],
     now: float,
 ) -> Due:
     """What alarms have to wait for."""
-    kinds = {alarm.kind for alarm in state.standing}
-    stood = now - min(alarm.since for alarm in state.standing)
+    kinds = {alarm.kind for alarm in alarms}
+    stood = now - min(alarm.since for alarm in alarms)
     at_once = PERFORMANCE in kinds or len(kinds) >= policy.agreeing
     if not at_once and stood < policy.persist:
         return Due("", "persist", f"waiting whether it stands for {span(policy.persist)}")

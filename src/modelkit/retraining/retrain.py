@@ -25,7 +25,6 @@ FIRST = -2_208_988_800  # 1900, in POSIX seconds
 LAST = 32_503_680_000  # 3000; the milliseconds of today are beyond it
 LOOKS = 10  # other refusals than the last that are recorded in the time that an alarm must stand
 LOOKS_EVERY = 600.0  # seconds between them, where it need not stand
-MOST_CLAIMS = 3  # of a run: one that ends each of its processes is not begun for ever
 
 
 def retrain(  # noqa: PLR0913 - all but three by keyword
@@ -125,19 +124,20 @@ def _turn(
     clock: Callable[[], float],
 ) -> RunTurn | Run:
     """The run that this caller does; or a refusal."""
-    while True:
-        past = past_of(desk, policy, clock())
-        close_with(past.runs, watched)
-        if past.interrupted is not None:
-            turn = _taken_over(desk, past.interrupted, policy, past.now)
-        else:
-            state = retrain_state(past, alarms_of(watched), policy, labelled, asked)
-            answer = due(policy, state, past.now)
-            if answer.refusal:
-                return _refused(desk, past, answer, state, policy)
-            turn = _begun(desk, past, answer, state, policy)
-        if turn is not None:  # else somebody was faster, and there is more to know now
-            return turn
+    past = past_of(desk, policy, clock())
+    close_with(past.runs, watched)
+    if past.interrupted is not None:
+        state = RetrainState()
+        turn = _taken_over(desk, past.interrupted, policy, past.now)
+    else:
+        state = retrain_state(past, alarms_of(watched), policy, labelled, asked)
+        answer = due(policy, state, past.now)
+        if answer.refusal:
+            return _refused(desk, past, answer, state, policy)
+        turn = _begun(desk, past, answer, state, policy)
+    # What somebody else wrote need not be seen here yet, so it is not looked for.
+    told = "somebody else took the run a moment ago"
+    return turn or _refused(desk, past, Due("", "busy", told), state, policy)
 
 
 def _begun(
@@ -170,12 +170,8 @@ def _taken_over(
     policy: RetrainPolicy,
     now: float,
 ) -> RunTurn | None:
-    """A run whose holder is gone; None where somebody else takes it, or it is given up."""
+    """A run whose holder is gone; None where somebody else takes it."""
     last = files.claims[-1]
-    if last.number >= MOST_CLAIMS:
-        told = f"{last.number} processes ended in it, the last one {last.holder}"
-        desk.end(files.number, "failed", told, now)
-        return None
     claim = replace(
         last,
         number=last.number + 1,

@@ -29,6 +29,7 @@ RunState = Literal[
     "failed",
 ]
 UNDER_WAY = ("running", "interrupted", "on trial")
+MOST_CLAIMS = 3  # of a run: one that ends each of its processes is not begun for ever
 
 
 @final
@@ -248,6 +249,9 @@ def _end_of(
     since = f"by {last.holder} since {moment(last.at)}"
     # A holder that was heard far in the future had a wrong clock: it must not be waited for.
     if files.left or abs(now - files.heard) >= last.lease:
+        if last.number >= MOST_CLAIMS:
+            told = f"{last.number} processes ended in it, the last one {last.holder}"
+            return RunEnd("failed", told, now)
         return RunEnd("interrupted", f"it was left {since}; the next call goes on with it")
     return RunEnd("running", since)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from modelkit.drift.detector import Detector
 from modelkit.drift.report import DriftReport
@@ -54,9 +55,9 @@ def standing_of(
         one = _standing(alarm, seen, now)
         if alarm.time is not None and one.since <= closed:
             continue
-        other = found.get(one.key)
-        if other is None or one.since < other.since:
-            found[one.key] = one
+        other = found.get(one.key, one)
+        since, began = min(one.since, other.since), max(one.began, other.began)
+        found[one.key] = replace(one, since=since, began=began)
     return tuple(sorted(found.values(), key=lambda one: (one.since, str(one))))
 
 
@@ -70,6 +71,8 @@ def _standing(
     if since is None:
         since = now if known is None else known.since
     began = since if alarm.began_time is None else alarm.began_time
+    if alarm.time is None and known is not None:
+        began = known.began
     return StandingAlarm(alarm.kind, alarm.feature, alarm.stratum, since, began)
 
 

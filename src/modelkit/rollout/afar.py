@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from modelkit.identity import Identity
-from modelkit.registry.log import DECIDED, ROLLOUT, Entry, State
+from modelkit.registry.log import DECIDED, ROLLOUT, Entry, State, Underway
 from modelkit.registry.registry import Registry
-from modelkit.registry.shelf import Shelf
 from modelkit.rollout.policy import RolloutPolicy
 from modelkit.rollout.progress import (
     Progress,
@@ -17,7 +17,7 @@ from modelkit.rollout.progress import (
     losses_left_out,
     missing_of,
 )
-from modelkit.rollout.shared import SharedCounts
+from modelkit.rollout.shared import SharedCounts, start_in_the_future
 from modelkit.rollout.trial import Trial
 
 UNWRITTEN = "no process has written what it counted: each does with its first call after {:g} s"
@@ -43,7 +43,7 @@ def progress_afar(
     now = _identity(registry, name, "champion")
     stage = max([0, *(int(entry.about.get("stage", 0)) for entry in decided)])
     policy = RolloutPolicy.from_json(rollout.policy, f"the policy of {rollout.candidate}")
-    trial = _replayed(policy, registry.shelf(name, rollout))
+    trial, odd = _replayed(policy, registry, name, rollout)
     standing = trial.standing()
     progress = Progress(
         champion=_identity(registry, name, rollout.champion),
@@ -57,7 +57,7 @@ def progress_afar(
         calls=(trial.all_calls.candidate, trial.all_calls.champion),
         guards=guards_of(policy, standing),
         missing=missing_of(trial) if under_way is not None else (),
-        notes=tuple(losses_left_out(trial)),
+        notes=(*odd, *losses_left_out(trial)),
         points=tuple(trial.points),
         under_way=under_way is not None,
     )
@@ -70,14 +70,18 @@ def progress_afar(
 
 def _replayed(
     policy: RolloutPolicy,
-    shelf: Shelf,
-) -> Trial:
-    """The trial as its processes have it, from all sums of what they counted."""
+    registry: Registry,
+    name: str,
+    rollout: Underway,
+) -> tuple[Trial, list[str]]:
+    """The trial as its processes have it, from all sums of what they counted; and what is odd."""
+    odd = start_in_the_future(rollout, datetime.now(UTC))
     trial = Trial(policy, 0.0)
-    shared = SharedCounts(shelf, "")
+    shared = SharedCounts(registry.shelf(name, rollout), "", len(policy.stages))
     while (found := shared.next_sum()) is not None:
         trial.tick(found.counts, found.at, found.stage)
-    return trial
+        odd += found.left_out
+    return trial, odd
 
 
 def _ended(

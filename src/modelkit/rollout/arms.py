@@ -15,6 +15,7 @@ proof. News: Lindon and Malek, Anytime-valid inference for multinomial count dat
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf, log
@@ -28,6 +29,9 @@ from modelkit.evidence import MOST_LOG_GAIN, Evidence
 WORSE = np.array([1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0])  # risks bet on, in units of the margin
 BETTER = np.array([0.9, 0.75, 0.6, 0.45, 0.3, 0.1, 0.0])
 EVENLY = np.full(7, 1 / 7)  # the weights of the bets
+Span = tuple[float, int, int, int]  # the share, the events in both arms, the ticks
+MOST_SPANS = 32
+BEYOND_CHANCE = 8.0  # of the largest of some thousand likelihood ratios, as a logarithm
 
 
 @final
@@ -80,6 +84,114 @@ def log_better(stages: Iterable[Events], margin: float) -> float:
     for events in stages:
         gains += log_gains(events, margin, BETTER)
     return log_mean(gains, EVENLY)
+
+
+@final
+class EventTimes:
+    """The events of both arms by time, and what they say for a promotion.
+
+    What the champion alone went through for a time, such as a bad half hour, speaks for no
+    candidate: where a span of up to half the ticks differs from the others beyond chance, with
+    fewer events of the candidate, the evidence is also taken without it, and the least counts. It
+    is never more than that of all events, whose guarantee it has.
+    """
+
+    def __init__(self) -> None:
+        self._spans: list[Span] = []
+        self._known: dict[float, float] = {}  # what was found since the last event, by margin
+
+    def add(self, events: Events) -> None:
+        """Take the events of a tick. Those of a share of before, which come late, join its last ones."""
+        places = [at for at, (share, *_) in enumerate(self._spans) if share == events.share]
+        late = places and places[-1] < len(self._spans) - 1
+        if places and (late or not events.candidate + events.champion):
+            share, candidate, champion, ticks = self._spans[places[-1]]
+            merged = (share, candidate + events.candidate, champion + events.champion, ticks + 1)
+            self._spans[places[-1]] = merged
+            if events.candidate + events.champion:
+                self._known.clear()
+            return
+        self._known.clear()
+        self._spans.append((events.share, events.candidate, events.champion, 1))
+        if len(self._spans) > MOST_SPANS:
+            self._spans = _with_one_less(self._spans)
+
+    def log_better(self, margin: float) -> float:
+        """The logarithm of the evidence that the candidate's risk is below `margin` times."""
+        if margin not in self._known:
+            self._known[margin] = self._least_better(margin)
+        return self._known[margin]
+
+    def _least_better(self, margin: float) -> float:
+        spans = self._spans
+        left = sum(ticks for *_, ticks in spans) // 2
+        least = inf
+        while True:
+            stages = [Events(*span[:3]) for span in spans]
+            found = log_better(stages, margin)
+            least = min(least, found)
+            alone = champion_alone(spans, left) if found > 0 else None
+            if alone is None:
+                return least
+            left -= sum(ticks for *_, ticks in spans[alone])
+            spans = [*spans[: alone.start], *spans[alone.stop :]]
+
+
+def _with_one_less(spans: list[Span]) -> list[Span]:
+    """The spans, of which the two neighbours of one share with the fewest events are joined."""
+    pairs = [
+        (one[1] + one[2] + two[1] + two[2], at)
+        for at, (one, two) in enumerate(itertools.pairwise(spans))
+        if one[0] == two[0]
+    ]
+    if not pairs:
+        return spans
+    _, at = min(pairs)
+    share, candidate, champion, ticks = spans[at]
+    _, more, other, further = spans[at + 1]
+    joined = (share, candidate + more, champion + other, ticks + further)
+    return [*spans[:at], joined, *spans[at + 2 :]]
+
+
+def champion_alone(spans: list[Span], most: int) -> slice | None:
+    """The span of at most so many ticks in which the champion alone was worse, beyond chance.
+
+    It is the one, of all within a share, of the largest likelihood ratio: one risk in it and
+    another one outside, against one risk everywhere.
+    """
+    shares, candidate, champion, ticks = np.array(spans).T
+    start, stop = np.triu_indices(len(spans) + 1, 1)
+    sums = [np.concatenate([[0.0], np.cumsum(each)]) for each in (candidate, champion, ticks)]
+    inside, other, length = (each[stop] - each[start] for each in sums)
+    within = (shares[start] == shares[stop - 1]) & (length <= most) & (other > 0)
+    start, stop, inside, other = start[within], stop[within], inside[within], other[within]
+    if not len(start):
+        return None
+    different = np.unique(shares)[:, None]
+    mine = different == shares[start]
+    parts = [(different == shares) @ each for each in (candidate, champion)]
+    within_arms = (mine * inside, mine * other)
+    outside = [all_[:, None] - part for all_, part in zip(parts, within_arms, strict=True)]
+    everywhere = [all_[:, None] for all_ in parts]
+    ratio = _log_likelihood(different, *within_arms) + _log_likelihood(different, *outside)
+    ratio -= _log_likelihood(different, *everywhere)
+    ratio[_risk(different, *within_arms) >= _risk(different, *outside)] = 0.0
+    best = int(ratio.argmax())
+    return slice(int(start[best]), int(stop[best])) if ratio[best] >= BEYOND_CHANCE else None
+
+
+def _risk(share: Array, candidate: Array, champion: Array) -> Array:
+    """The relative risk by Mantel and Haenszel, over the shares along the first axis."""
+    found: Array = (candidate * (1 - share)).sum(0) / np.maximum((champion * share).sum(0), 1e-9)
+    return np.clip(found, 1e-9, 1e9)
+
+
+def _log_likelihood(share: Array, candidate: Array, champion: Array) -> Array:
+    """That of the arms of these events, with the risk that they show."""
+    risk = _risk(share, candidate, champion)
+    found = candidate * np.log(share * risk) + champion * np.log(1 - share)
+    total: Array = (found - (candidate + champion) * np.log(share * risk + 1 - share)).sum(0)
+    return total
 
 
 @final

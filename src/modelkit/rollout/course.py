@@ -49,6 +49,7 @@ class Course:
         room: how many losses may wait; fewer where what was counted before cannot be handed on.
         turned_away: the losses that came when so many waited.
         lost: the ticks of which nothing counts, for which there was no room.
+        odd: what was reported of its files and clocks.
     """
 
     def __init__(  # noqa: PLR0913
@@ -96,6 +97,7 @@ class Course:
         self.room = MOST_TOLD
         self.turned_away = 0
         self.lost = 0
+        self.odd: list[str] = []
 
     @property
     def models(self) -> tuple[Model, ...]:

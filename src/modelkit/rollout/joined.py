@@ -6,23 +6,26 @@ import threading
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from math import isfinite
 from typing import final
 
 from modelkit.errors import Conflict
+from modelkit.events import Noticed, emit
 from modelkit.registry.log import CHAMPION, State, Underway
 from modelkit.registry.registry import Registry
+from modelkit.rollout.counting import A_SECOND
 from modelkit.rollout.counts import Counts
 from modelkit.rollout.course import MOST_TOLD, Course
 from modelkit.rollout.decide import Decision
-from modelkit.rollout.shared import SharedCounts
+from modelkit.rollout.shared import SharedCounts, start_in_the_future
 from modelkit.rollout.switch import Switch, tell, worth_telling
 
 NEARLY = 0.9  # of a tick has to be over before somebody adds up
 # What waits to be written, while a log is gone. Then no more is counted.
 MOST_TICKS = 100
 MOST_WAITING = 200_000  # keys and losses
+MOST_ODD = 20  # things that are reported of one rollout
 
 
 @final
@@ -61,10 +64,13 @@ class Joined:
         self.course = course
         self._switch = switch
         self._decided = decided
-        self._shared = SharedCounts(registry.shelf(name, rollout), uuid.uuid4().hex)
+        shelf = registry.shelf(name, rollout)
+        self._shared = SharedCounts(shelf, uuid.uuid4().hex, len(course.policy.stages))
+        self._read_at = self._now()  # when the newest sum was read
         self._waiting: list[tuple[int, Counts]] = []  # by stage, not written yet
         self._thread: threading.Thread | None = None
         self._without = 0  # ticks that ended while the thread was still at work
+        self._notice(*start_in_the_future(rollout, datetime.now(UTC)))
         self._read_sums()
 
     def counted(self) -> None:
@@ -131,11 +137,13 @@ class Joined:
         try:
             self._write_counts()
             self._read_sums()
-            now = _seconds_since(self.rollout.at)
-            # A sum from the future was made by a machine with another clock: do not wait for it.
-            if abs(now - self._shared.at) >= NEARLY * self.course.policy.tick:
-                self._shared.add_up(now)
+            # The rollout is as old as the newest sum said, and what passed here since it was read:
+            # clocks of machines are not compared, and what nobody saw pass ends no stage.
+            passed = self._now() - self._read_at
+            if passed >= NEARLY * self.course.policy.tick:
+                waiting = self._shared.add_up(self._shared.at + passed, self.rollout.stage)
                 self._read_sums()
+                self._notice(*waiting)
         except Exception as error:  # noqa: BLE001 - it is tried again with the next tick
             self._switch.failed(error)
             return
@@ -147,8 +155,20 @@ class Joined:
 
     def _read_sums(self) -> None:
         while (found := self._shared.next_sum()) is not None:
+            self._read_at = self._now()
             with self._switch.lock:
                 self.course.trial.tick(found.counts, found.at, found.stage)
+            self._notice(*found.left_out)
+
+    def _now(self) -> float:
+        return self._switch.clock() / A_SECOND
+
+    def _notice(self, *found: str) -> None:
+        """Report what is odd, once, to those who listen and in the status."""
+        for told in found:
+            if told not in self.course.odd and len(self.course.odd) < MOST_ODD:
+                self.course.odd.append(told)
+                emit(Noticed(self._name, self.rollout.candidate, told))
 
     def _decide(self, decision: Decision) -> None:
         """Write down a decision, and do as the log then says.
@@ -239,8 +259,3 @@ def _written(logarithm: float | None) -> float | None:
     if logarithm is None or not isfinite(logarithm):
         return None
     return round(logarithm, 6)
-
-
-def _seconds_since(at: str) -> float:
-    began = datetime.fromisoformat(at)
-    return max(0.0, (datetime.now(began.tzinfo) - began).total_seconds())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, final
 
-from modelkit.errors import UntrustedError
+from modelkit.errors import RolloutError, UntrustedError
 from modelkit.golden import GOLDEN
 from modelkit.model import Model
 from modelkit.registry.registry import Registry
@@ -85,7 +85,27 @@ def open_layers(
         if GOLDEN in loaded.attachments:
             loaded.warmup()
             loaded.verify()
-        return OpenVersion(version, loaded, loaded if wrap is None else wrap(loaded))
+        model = loaded if wrap is None else wrap(loaded)
+        _check_around(model, loaded, f"{name} {version}")
+        return OpenVersion(version, loaded, model)
     except BaseException:
         loaded.close()
         raise
+
+
+def _check_around(model: object, loaded: Model, named: str) -> None:
+    """Raise RolloutError unless `wrap` returned layers around the Model that it was given.
+
+    Another Model would answer as this version, and be closed by who did not open it.
+    """
+    wanted = (
+        f"wrap= returns a Model around the one that it is given, {named}, such as mk.Batcher(model)"
+    )
+    if not isinstance(model, Model):
+        raise RolloutError(f"{wanted}, and not {model!r:.80} ({type(model).__name__})")
+    if model.base is not loaded.base:
+        raise RolloutError(
+            f"{wanted}, and not another one, {model!r:.80}: subclass mk.Wrapper for layers of your own"
+        )
+    if model.closed:
+        raise RolloutError(f"{wanted}, and not one that is closed, {model!r:.80}")

@@ -263,6 +263,7 @@ def _notes(switch: Switch, course: Course | None) -> tuple[str, ...]:
         return tuple(found)
     if course is not switch.course and not switch.closed:
         found.append(ended_note(identity_of(switch.champion)))
+    found += course.odd
     if course.trial.full:
         found.append("there are more keys than are counted; the further ones count no more")
     if course.lost:

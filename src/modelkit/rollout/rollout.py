@@ -72,7 +72,8 @@ class Rollout(Model):
         rescue: whether the champion answers the calls at which the candidate fails, which count as
             failed.
         seed: of the draws and of the hashes of keys; by default, each rollout draws its own.
-        wrap: makes the layers of each version, such as `lambda model: mk.Meter(mk.Batcher(model))`.
+        wrap: makes the layers of each version, such as `lambda model: mk.Meter(mk.Batcher(model))`;
+            it returns a Model around the one that it is given.
         keep: how many versions stay warm that answered before; 1 by default.
         poll: seconds after which a call looks for news; 5 by default.
         load_options: those of `mk.load` for every version. With `digest`, a list of digests, no
@@ -382,6 +383,11 @@ class Rollout(Model):
     def runs_at_once(self) -> int:
         """The number of runs that the champion does side by side."""
         return self._champion.runs_at_once
+
+    @property
+    def endless(self) -> bool:
+        """Whether a run of one of its Models ends only by a deadline, for some rows."""
+        return any(model.endless for model in self.models)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._pickled is None:

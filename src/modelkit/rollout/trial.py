@@ -113,7 +113,7 @@ class Trial:
         of = self.stage if stage is None else stage
         if of > self.stage:
             self.enter(of)
-        self.now = now
+        self.now = max(self.now, now)  # whatever a sum says, time does not run back
         self.all_calls += counts.calls
         if of == self.stage:
             self.keys += len(counts.keys)

@@ -17,7 +17,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.rollout.alone import SUREST, Above, Below
-from modelkit.rollout.arms import EVENLY, Events, Worse, log_better, log_mean
+from modelkit.rollout.arms import EVENLY, Events, EventTimes, Worse, log_mean
 from modelkit.rollout.counts import Counts, Happened
 from modelkit.rollout.decide import Weighed
 from modelkit.rollout.differences import LossDifferences, Pairing
@@ -52,7 +52,7 @@ class StreamEvidence:
         self._name = name
         self._guard = guard
         self._keys = FreshKeys()
-        self._stages: dict[float, tuple[int, int]] = {}
+        self._times = EventTimes()
         self._to_worse: dict[float, Pairing] = defaultdict(Pairing)  # by share, as keys of
         self._to_better: dict[float, Pairing] = defaultdict(Pairing)  # another draw are others
         self._with_keys = 0  # calls of the candidate
@@ -88,7 +88,7 @@ class StreamEvidence:
                 Events(stage.share, happened.keyed.candidate, happened.keyed.champion),
                 _means(self._to_worse[stage.share], self._guard.worse, done),
             )
-            self._add(stage.share, happened)
+            self._times.add(Events(stage.share, plain.candidate, plain.champion))
             if self._above is not None:
                 self._above.tick(calls, candidate)
         elif self.alone is not None and not stage.shadow:
@@ -134,12 +134,6 @@ class StreamEvidence:
         if own:
             self._below.take_keys(np.array(own))
 
-    def _add(self, share: float, happened: Happened) -> None:
-        candidate, champion = self._stages.get(share, (0, 0))
-        candidate += happened.plain.candidate
-        champion += happened.plain.champion
-        self._stages[share] = (candidate, champion)
-
     @property
     def log_worse(self) -> float:
         """The logarithm of the evidence for a rollback, with a rate that matters."""
@@ -158,9 +152,7 @@ class StreamEvidence:
         Calls with keys and those without may be of different kinds, such as those of customers and
         of probes. So the evidence is the least of both, and each is the mean of two ways to it.
         """
-        margin = self._guard.better
-        stages = [Events(share, *counts) for share, counts in self._stages.items()]
-        without = [log_better(stages, margin)]
+        without = [self._times.log_better(self._guard.better)]
         with_keys = [self._key_shares.log_within]
         if self._below is not None:
             of_calls, of_keys = self._below.parts

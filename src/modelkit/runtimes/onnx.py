@@ -62,7 +62,6 @@ class OnnxModel(Model):
         "__weakref__",
         "_attachments",
         "_chunk",
-        "_endless",
         "_first",
         "_graph",
         "_lock",
@@ -77,7 +76,10 @@ class OnnxModel(Model):
         "_signature",
         "_texts",
         "_times",
+        "endless",
     )
+
+    endless: bool
 
     def __init__(  # noqa: PLR0913 - one call in load, all by keyword
         self,
@@ -110,7 +112,7 @@ class OnnxModel(Model):
         batched = signature.batch is not None
         self._first = signature.inputs[0].name if batched else None  # its length counts the rows
         self._chunk = chunk if chunk and batched else UNBOUNDED
-        self._endless = endless
+        self.endless = endless
         self._texts = texts_passed_on(signature)
         # The most rows of a plain run, whose answers are given as they are.
         self._most = 0 if endless or self._texts else self._chunk
@@ -191,7 +193,7 @@ class OnnxModel(Model):
     ) -> Outputs:
         """Run a bulk, a graph that may never end, or one that passes missing texts on."""
         wanted = (*outputs, REFUSED) if self._reasons else outputs
-        if self._endless and call.deadline is not None:
+        if self.endless and call.deadline is not None:
             run = partial(self._run_graph, wanted, feeds)
             answers = dict(zip(wanted, run_until(run, run_options(), call.deadline), strict=True))
         elif self._first is None:  # rows depend on each other

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any, final
 
 import numpy as np
 
 from modelkit.device import Placement
-from modelkit.errors import ClosedError
+from modelkit.errors import ClosedError, DeadlineExceeded
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs
 from modelkit.pickling import reopening
@@ -23,6 +25,7 @@ from modelkit.texts.vectorizer import Texts, counts_of
 # Of one run: the most rows, and the most rows times the letters of the longest text.
 RUN_ROWS = 256
 RUN_LETTERS = 1 << 22
+LETTERS = 512  # that cost as much as a row, times the sizes of terms: more than most rows have
 DENSE_BYTES = 1 << 24  # of one run, where the graph makes a column of each term
 
 
@@ -39,7 +42,7 @@ class TextModel(Model):
         options: as for `OnnxModel`.
     """
 
-    __slots__ = ("_most", "_origin", "_signature", "_terms", "_texts", "inside")
+    __slots__ = ("_most", "_origin", "_signature", "_sizes", "_terms", "_texts", "inside")
 
     inside: OnnxModel  # what runs the graph
 
@@ -58,6 +61,11 @@ class TextModel(Model):
         self._texts = texts
         self._terms = tuple(terms)
         self._origin = origin
+        # The sizes of the terms that are made of a text, in all.
+        self._sizes = Counter[str]()
+        for vectorizer in texts.vectorizers:
+            least, most = vectorizer.ngrams
+            self._sizes[vectorizer.column] += most - least + 1
         self._most = RUN_ROWS
         if texts.dense:
             wide = 8 * sum(len(each) for each in terms)
@@ -74,6 +82,11 @@ class TextModel(Model):
         return self.inside.placement
 
     @property
+    def endless(self) -> bool:
+        """Whether a run of the graph ends only by a deadline, for some rows."""
+        return self.inside.endless
+
+    @property
     def closed(self) -> bool:
         """Whether it was closed, and answers no more."""
         return self.inside.closed
@@ -87,6 +100,13 @@ class TextModel(Model):
     def attachments(self) -> Mapping[str, memoryview]:
         """The attachments of the package, by name."""
         return self.inside.attachments
+
+    def _prepare(self, feeds: Feeds) -> tuple[Feeds, int]:
+        """The rows, and what they cost: one each, or more for long texts."""
+        letters = 0
+        for column, sizes in self._sizes.items():
+            letters += sizes * sum(map(len, feeds[column][:, 0]))
+        return feeds, max(self._signature.count(feeds), letters // LETTERS)
 
     def _run(
         self,
@@ -115,7 +135,7 @@ class TextModel(Model):
     ) -> Outputs:
         """Run the graph on some rows at a time, and count the terms of the next ones meanwhile."""
         if rows == 1:
-            return self.inside._run(self._counted(feeds, 0, 1), outputs, call)
+            return self.inside._run(self._counted(feeds, 0, 1, call), outputs, call)
         gathered = Gathered(rows)
 
         def run(
@@ -127,7 +147,7 @@ class TextModel(Model):
 
         # Python counts the terms of one part while the graph runs on those before it.
         parts = (
-            (start, stop, self._counted(feeds, start, stop))
+            (start, stop, self._counted(feeds, start, stop, call))
             for start, stop in self._parts(feeds, rows)
         )
         helpers = 0 if rows <= self._most or self.inside.placement.threads == 1 else 1
@@ -155,12 +175,14 @@ class TextModel(Model):
         feeds: Feeds,
         start: int,
         stop: int,
+        call: Call,
     ) -> Feeds:
-        """The feeds of the graph for the rows from `start` to `stop`."""
+        """The feeds of the graph for the rows from `start` to `stop`. Raises DeadlineExceeded."""
+        check = bool if call.deadline is None else partial(_check_time, call.deadline)
         made = {name: feeds[name][start:stop] for name in self._texts.passed}
         for at, terms in enumerate(self._terms):
             texts = feeds[terms.vectorizer.column][start:stop, 0].tolist()
-            for spec, array in zip(counts_of(at), terms.count(texts), strict=True):
+            for spec, array in zip(counts_of(at), terms.count(texts, check), strict=True):
                 made[spec.name] = array
         return made
 
@@ -173,3 +195,10 @@ class TextModel(Model):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reopening(self._origin, closed=self.closed)
+
+
+def _check_time(deadline: float) -> None:
+    if monotonic() >= deadline:
+        raise DeadlineExceeded(
+            "the deadline passed while the terms of texts were counted", deadline=deadline
+        )

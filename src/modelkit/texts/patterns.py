@@ -2,8 +2,8 @@
 
 Python's engine goes back and tries every way in which parts that repeat can share the characters.
 An expression is taken where there is just one way: where what follows such a part never begins with
-a character that the part matches. What a text costs then grows at most with the square of its
-length, and with the usual expressions as its length does.
+a character that the part matches. An attempt at one place of a text then costs at most as much as
+its length; for all places together see `modelkit.texts.linear`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from itertools import product
 from typing import Any
 
 from modelkit.errors import SignatureError
+from modelkit.texts.linear import BY_RUNS, Skipping, speed_of
 
 MAX_CHARACTERS = 1000  # characters of an expression
 MAX_RANGE = 4096  # characters of a range that are looked at one by one
@@ -39,10 +40,10 @@ Classes = list[range | str]  # ranges of code points, and classes such as \w
 
 
 @lru_cache(64)
-def compiled(pattern: str) -> re.Pattern[str]:
-    """An expression that finds the words of a text.
+def compiled(pattern: str) -> re.Pattern[str] | Skipping:
+    """An expression that finds the words of a text, in time that grows as the text does.
 
-    Raises SignatureError for one that is invalid, has more than one group, or may run away.
+    Raises SignatureError for one that is invalid, has more than one group, or may take longer.
     """
     if len(pattern) > MAX_CHARACTERS:
         raise SignatureError(
@@ -53,26 +54,36 @@ def compiled(pattern: str) -> re.Pattern[str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = re.compile(pattern)
-            if pattern not in KNOWN_PATTERNS:
-                _check_pattern(pattern)
+            if found.groups > 1:
+                raise SignatureError(
+                    f"token_pattern {pattern!r} has {found.groups} groups; at most one is taken"
+                )
+            if pattern not in KNOWN_PATTERNS and _check_pattern(pattern) == BY_RUNS:
+                return Skipping(pattern, found)
     except (re.error, OverflowError, RecursionError) as error:
         raise SignatureError(
             f"token_pattern {pattern!r} is no regular expression: {error}"
         ) from error
-    if found.groups > 1:
-        raise SignatureError(
-            f"token_pattern {pattern!r} has {found.groups} groups; at most one is taken"
-        )
     return found
 
 
-def _check_pattern(pattern: str) -> None:
+def _check_pattern(pattern: str) -> str:
+    """How fast an expression is. Raises SignatureError for one that is too slow."""
     # There is no public way to see what an expression is made of.
     from re import _parser  # type: ignore[attr-defined]
 
     tree = _parser.parse(pattern)
     caseless = bool(tree.state.flags & re.IGNORECASE)
     _Walk(pattern, caseless=caseless).sequence(list(tree), [])
+    speed = speed_of(list(tree), pattern)
+    if speed is None:
+        raise SignatureError(
+            f"token_pattern {pattern!r} could take for ever on a long text: from each of its places "
+            "it may look through the rest of it, and find nothing. Let it begin with \\b and let what "
+            r"repeats match letters of words alone, as in \b\w+@\w+, or let nothing be required "
+            r"after it, as in \w+(?:-\w+)*"
+        )
+    return speed
 
 
 class _Walk:

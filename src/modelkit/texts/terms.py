@@ -6,7 +6,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import repeat
 
@@ -21,6 +21,8 @@ from modelkit.texts.vectorizer import Texts, Vectorizer
 UNKNOWN = -1
 ANY_TERMS = ("alpha", "beta", "été", "straße", "good film")
 MOST_HASHES = 1 << 16  # that are remembered: terms come again and again
+BLOCK = 1 << 14  # terms of a text that are made at once, between which other threads have a turn
+ACCENTED = 256  # letters from which accents are taken off at once
 SEVERAL_SPACES = re.compile(r"\s\s+")
 
 
@@ -56,23 +58,26 @@ class Terms:
 
     def of(self, text: str) -> list[str]:
         """Every term of a text, known or not, as often as it occurs."""
-        return self._split(self._clean(text))
+        return [term for block in self._split(self._clean(text)) for term in block]
 
-    def count(self, texts: Sequence[str]) -> tuple[Array, Array]:
+    def count(
+        self,
+        texts: Sequence[str],
+        check: Callable[[], object] = bool,
+    ) -> tuple[Array, Array]:
         """The known terms of each text and their counts: int64 and float64 arrays, (n, m).
 
         Terms are places in the vocabulary. m is the most known terms of any text, at least 1; a
-        text of fewer ends in the term 0, which occurs 0 times.
+        text of fewer ends in the term 0, which occurs 0 times. `check` is called now and then, and
+        ends it by an error.
         """
         if self.vectorizer.buckets is not None:
-            return self._hashed(texts, self.vectorizer.buckets)
-        split = self._split
-        clean = self._clean
+            return self._hashed(texts, self.vectorizer.buckets, check)
         terms: list[str] = []
         counts: list[int] = []
         sizes = []
         for text in texts:
-            found = Counter(split(clean(text)))
+            found = self._counted(text, check)
             terms += found
             counts += found.values()
             sizes.append(len(found))
@@ -80,16 +85,33 @@ class Terms:
         places = np.fromiter(found_at, np.int64, len(terms))
         return _padded(places, np.array(counts, np.float64), sizes)
 
-    def _hashed(self, texts: Sequence[str], buckets: int) -> tuple[Array, Array]:
+    def _counted(self, text: str, check: Callable[[], object]) -> Counter[str]:
+        """The terms of a text and their counts; not all of the unknown ones of a long text."""
+        found: Counter[str] = Counter()
+        for block in self._split(self._clean(text)):
+            check()
+            found.update(block)
+            if len(found) > BLOCK + len(self._place):
+                found = Counter({term: n for term, n in found.items() if term in self._place})
+        return found
+
+    def _hashed(
+        self,
+        texts: Sequence[str],
+        buckets: int,
+        check: Callable[[], object],
+    ) -> tuple[Array, Array]:
         """The columns of each text and what they hold, of terms that are hashed."""
         places: list[int] = []
         sums: list[int] = []
         sizes = []
         for text in texts:
             found: dict[int, int] = {}
-            for term in self.of(text):
-                place, sign = self._bucket_of(term, buckets)
-                found[place] = found.get(place, 0) + sign
+            for block in self._split(self._clean(text)):
+                check()
+                for term in block:
+                    place, sign = self._bucket_of(term, buckets)
+                    found[place] = found.get(place, 0) + sign
             places += found
             sums += found.values()
             sizes.append(len(found))
@@ -144,18 +166,30 @@ def _as_it_is(text: str) -> str:
 
 
 def _to_ascii(text: str) -> str:
-    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii")
+    return _decomposed(text).encode("ascii", "ignore").decode("ascii")
 
 
 def _without_accents(text: str) -> str:
     if text.isascii():
         return text
-    parts = unicodedata.normalize("NFKD", text)
-    return "".join(char for char in parts if not unicodedata.combining(char))
+    return "".join(char for char in _decomposed(text) if not unicodedata.combining(char))
 
 
-def _splitter(vectorizer: Vectorizer, stop_words: frozenset[str]) -> Callable[[str], list[str]]:
-    """The function that finds the terms of a clean text."""
+def _decomposed(text: str) -> str:
+    """A text in which accents are characters, in whichever order they stand at one letter.
+
+    Each character is decomposed by itself, and accents are left out afterwards. So their order does
+    not matter, in which Python puts them in time that grows with the square of their number.
+    """
+    parts = (text[at : at + ACCENTED] for at in range(0, len(text), ACCENTED))
+    return "".join(unicodedata.normalize("NFKD", part) for part in parts)
+
+
+def _splitter(
+    vectorizer: Vectorizer,
+    stop_words: frozenset[str],
+) -> Callable[[str], Iterator[list[str]]]:
+    """The function that finds the terms of a clean text, some at a time."""
     least, most = vectorizer.ngrams
     if vectorizer.analyzer == "char":
         return partial(_chars, least, most)
@@ -163,12 +197,12 @@ def _splitter(vectorizer: Vectorizer, stop_words: frozenset[str]) -> Callable[[s
         return partial(_chars_in_words, least, most)
     find = compiled(str(vectorizer.token_pattern)).findall
 
-    def words(text: str) -> list[str]:
+    def words(text: str) -> Iterator[list[str]]:
         found: list[str] = find(text)
         if stop_words:
             found = [word for word in found if word not in stop_words]
         if most == 1:
-            return found
+            return iter([found])
         return _runs(found, least, most)
 
     return words
@@ -178,47 +212,60 @@ def _runs(
     words: list[str],
     least: int,
     most: int,
-) -> list[str]:
+) -> Iterator[list[str]]:
     """Neighbouring words, joined by spaces."""
-    found = []
-    longest = min(most, len(words))
-    for size in range(least, longest + 1):
-        starts = range(len(words) - size + 1)
-        found += [" ".join(words[at : at + size]) for at in starts]
-    return found
+    found: list[str] = []
+    for size in range(least, min(most, len(words)) + 1):
+        for starts in _starts(len(words) - size + 1):
+            found += [" ".join(words[at : at + size]) for at in starts]
+            if len(found) >= BLOCK:
+                yield found
+                found = []
+    yield found
+
+
+def _starts(count: int) -> Iterator[range]:
+    """The numbers below a count, a block at a time."""
+    for start in range(0, count, BLOCK):
+        yield range(start, min(start + BLOCK, count))
 
 
 def _chars(
     least: int,
     most: int,
     text: str,
-) -> list[str]:
+) -> Iterator[list[str]]:
     """Neighbouring characters; of several spaces in a row, one counts."""
     text = SEVERAL_SPACES.sub(" ", text)
-    found = []
-    longest = min(most, len(text))
-    for size in range(least, longest + 1):
-        starts = range(len(text) - size + 1)
-        found += [text[at : at + size] for at in starts]
-    return found
+    found: list[str] = []
+    for size in range(least, min(most, len(text)) + 1):
+        for starts in _starts(len(text) - size + 1):
+            found += [text[at : at + size] for at in starts]
+            if len(found) >= BLOCK:
+                yield found
+                found = []
+    yield found
 
 
 def _chars_in_words(
     least: int,
     most: int,
     text: str,
-) -> list[str]:
+) -> Iterator[list[str]]:
     """Neighbouring characters of each word with a space on both sides; a short word counts once."""
-    found = []
+    found: list[str] = []
     for word in text.split():
         spaced = f" {word} "
         for size in range(least, most + 1):
             if size >= len(spaced):
                 found.append(spaced)
                 break
-            starts = range(len(spaced) - size + 1)
-            found += [spaced[at : at + size] for at in starts]
-    return found
+            for starts in _starts(len(spaced) - size + 1):
+                found += [spaced[at : at + size] for at in starts]
+                if len(found) >= BLOCK:
+                    yield found
+                    found = []
+    yield found
 
 
 def encode_terms(terms: Sequence[Terms]) -> bytes:

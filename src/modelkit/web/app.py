@@ -22,6 +22,7 @@ from modelkit.web.asgi import (
     Threads,
     discard,
     headers_of,
+    send_body,
 )
 from modelkit.web.auth import Auth
 from modelkit.web.blueprint import blueprint_of
@@ -31,7 +32,8 @@ from modelkit.web.json import check_installed
 from modelkit.web.layers import Opened, check_answers
 from modelkit.web.lookout import Lookout
 from modelkit.web.query import Limits
-from modelkit.web.reply import HeaderList, Reply
+from modelkit.web.reply import HeaderList, Refused, Reply
+from modelkit.web.room import PART, Room
 from modelkit.web.routes import below
 from modelkit.web.serving import Served, Serving, check_path_name
 from modelkit.web.statuses import CLOSE, written
@@ -92,6 +94,7 @@ class App:
         self._edge = Edge(served, limits, auth, metrics, overloaded)
         self._lookouts: dict[asyncio.AbstractEventLoop, Lookout] = {}
         self._threads = Threads()
+        self._room = Room(limits.memory)
         forks.watch(self)
 
     # What ASGI calls.
@@ -113,12 +116,7 @@ class App:
         self._look_after(visit)
         status = 499
         try:
-            try:
-                reply = await edge.answer(visit, Carrier(visit, receive, self._threads))
-            except asyncio.CancelledError:
-                if visit.cut is None:
-                    raise
-                reply = written(visit.cut)
+            reply = await self._reply(visit, receive)
             unread = visit.receive is None
             self._settle(visit, scope)
             status = reply.status
@@ -129,8 +127,10 @@ class App:
                 await send({"type": "http.response.body", "body": body, "more_body": True})
                 await discard(receive, edge.limits)
                 body = b""
-            await send({"type": "http.response.body", "body": body})
-        except OSError:  # the client left, as some servers tell those who answer it
+            await send_body(body, visit, send, self._room)
+        except (OSError, RuntimeError) as error:
+            if not _left(error):
+                raise
             status = 499
         except asyncio.CancelledError:
             if visit.cut is None:
@@ -139,7 +139,28 @@ class App:
             status = 499
         finally:
             visit.listen_no_more()
+            visit.task = None  # nobody cuts what comes after the answer
+            self._room.leave(visit)
             edge.ended(visit, status)
+
+    async def _reply(
+        self,
+        visit: Visit,
+        receive: AsgiReceive,
+    ) -> Reply:
+        """The answer to a request, of one that was cut too."""
+        try:
+            carrier = Carrier(visit, receive, self._room, self._threads)
+            reply = await self._edge.answer(visit, carrier)
+            if len(reply.body) > PART:
+                self._room.moved(visit, len(reply.body))
+        except asyncio.CancelledError:
+            if visit.cut is None:
+                raise
+            return written(visit.cut)
+        except Refused as refused:
+            return written(refused)
+        return reply
 
     def _headers(
         self,
@@ -316,7 +337,13 @@ class App:
         """Begin without requests and threads in the child of a fork."""
         self._lookouts = {}
         self._threads = Threads()
+        self._room = Room(self._edge.limits.memory)
         self._edge.after_fork()
+
+
+def _left(error: OSError | RuntimeError) -> bool:
+    """Whether an error is how a server says to those who answer a client that it left."""
+    return isinstance(error, OSError) or "handler is closed" in str(error)  # the latter is uvloop's
 
 
 def _check_models(models: Mapping[str, Servable]) -> None:

@@ -17,6 +17,7 @@ from modelkit.web.body import BodyParts, too_large
 from modelkit.web.lookout import gone
 from modelkit.web.query import Limits
 from modelkit.web.reply import Headers
+from modelkit.web.room import PART, Room
 from modelkit.web.visit import Visit
 
 AsgiMessage = MutableMapping[str, Any]
@@ -40,9 +41,11 @@ def headers_of(scope: AsgiScope) -> Headers:
     told = list(scope["headers"])
     headers = dict(told)
     if len(headers) < len(told):
-        for name in headers:
-            values = [value for key, value in told if key == name]
-            headers[name] = (b"; " if name == b"cookie" else b", ").join(values)
+        values: dict[bytes, list[bytes]] = {}
+        for name, value in told:
+            values.setdefault(name, []).append(value)
+        for name, its in values.items():
+            headers[name] = (b"; " if name == b"cookie" else b", ").join(its)
     return headers
 
 
@@ -149,7 +152,7 @@ class Threads:
 class Carrier:
     """Carries one request of ASGI; a Transport."""
 
-    __slots__ = ("_receive", "_threads", "_visit")
+    __slots__ = ("_receive", "_room", "_threads", "_visit")
 
     cuts = True
 
@@ -157,21 +160,28 @@ class Carrier:
         self,
         visit: Visit,
         receive: AsgiReceive,
+        room: Room,
         threads: Threads,
     ) -> None:
         self._visit = visit
         self._receive = receive
+        self._room = room
         self._threads = threads
 
     async def body(self, most: int) -> bytes:
         """The body, in one message as most come, or in several. Raises Refused."""
+        self._visit.reading = True
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body", False):
             body: bytes = message.get("body", b"")
             if len(body) > most:
                 raise too_large(most)
+            if len(body) > PART:
+                self._room.moved(self._visit, len(body))
         else:
             body = await self._rest(message, most)
+        if self._visit.size:
+            self._room.busy(self._visit)
         self._visit.receive = self._receive  # from which nothing comes now but that the client left
         return body
 
@@ -184,7 +194,9 @@ class Carrier:
         while True:
             if message["type"] == "http.disconnect":
                 raise gone()
-            gathered.add(message.get("body", b""))
+            part = message.get("body", b"")
+            gathered.add(part)
+            self._room.moved(self._visit, len(part))
             if not message.get("more_body", False):
                 return gathered.whole()
             message = await self._receive()
@@ -218,6 +230,26 @@ class Carrier:
     async def settle(self, principal: Awaitable[str | None]) -> str | None:
         """What an async `auth` says."""
         return await principal
+
+
+async def send_body(
+    body: bytes,
+    visit: Visit,
+    send: AsgiSend,
+    room: Room,
+) -> None:
+    """Send a whole body; a long one in parts, so that the server keeps no more than a few of them.
+
+    The last one is empty: a server waits before it until the client has taken the others.
+    """
+    if len(body) > PART:
+        whole = memoryview(body)
+        for start in range(0, len(body), PART):
+            room.moved(visit)
+            part = bytes(whole[start : start + PART])
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        body = b""
+    await send({"type": "http.response.body", "body": body})
 
 
 async def discard(

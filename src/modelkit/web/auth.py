@@ -39,8 +39,9 @@ class TextHeaders(Mapping[str, str]):
 def tokens(*accepted: str | Mapping[str, str]) -> Auth:
     """An `auth` of an App that knows callers by a token, of which it holds digests only.
 
-    A client sends its token as `Authorization: Bearer TOKEN` or as `X-API-Key: TOKEN`. The time of
-    the comparison does not tell how much of a token was right.
+    A client sends its token as `Authorization: Bearer TOKEN` or as `X-API-Key: TOKEN`, of which the
+    first counts where both are sent. The time of the comparison does not tell how much of a token
+    was right.
 
     Args:
         accepted: the sha256 of tokens, as 64 hexadecimal digits:
@@ -111,8 +112,6 @@ def _named(name: object) -> str:
 
 
 def _token(headers: Mapping[str, str]) -> str | None:
-    told = headers.get("authorization")
-    if told is not None:
-        scheme, _, token = told.partition(" ")
-        return token.strip() if scheme.lower() == "bearer" else None
-    return headers.get("x-api-key")
+    """The token that a client sends; another scheme than Bearer is for a proxy in between."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key")

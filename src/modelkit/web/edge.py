@@ -15,6 +15,8 @@ from inspect import isawaitable
 from time import monotonic
 from typing import final
 
+from numpy import ndarray
+
 from modelkit import events
 from modelkit.activation import Activation
 from modelkit.errors import ClosedError, Overloaded
@@ -31,6 +33,7 @@ from modelkit.web.deadlines import seconds_allowed
 from modelkit.web.formats import BODY_FORMATS, read_query
 from modelkit.web.infos import Infos, Metrics
 from modelkit.web.json import LONG_BODY
+from modelkit.web.options import check_has_type
 from modelkit.web.query import Limits, Query
 from modelkit.web.reply import HeaderList, Headers, Refused, Reply
 from modelkit.web.routes import ASKING, HEALTH, Route, route_of
@@ -72,6 +75,7 @@ class Edge:
         self.served = served
         self.limits = limits
         self.visits: set[Visit] = set()
+        self._placed: set[Visit] = set()
         self.draining = False
         self.closed = False
         self._idle = threading.Event()
@@ -140,6 +144,7 @@ class Edge:
     ) -> None:
         """Count a request that was answered, or whose client left."""
         self.visits.discard(visit)
+        self._placed.discard(visit)
         if self.closed and not self.visits:
             self._idle.set()
         seconds = monotonic() - visit.arrived
@@ -168,6 +173,7 @@ class Edge:
     def after_fork(self) -> None:
         """Begin without requests in the child of a fork."""
         self.visits.clear()
+        self._placed.clear()
         self._idle = threading.Event()
         for served in self.served.values():
             served.after_fork()
@@ -195,12 +201,16 @@ class Edge:
         return await transport.beside(told)
 
     def _admit(self, visit: Visit) -> None:
-        """Count a request in. Raises Refused where there are too many, or the App is closed."""
+        """Count a request in. Raises Refused where the App is closed."""
         if self.closed:
             raise unavailable("the App is closed")
-        most = self.limits.requests
         self.visits.add(visit)
-        if len(self.visits) > most:
+
+    def _place(self, visit: Visit) -> None:
+        """Count a request whose body is there. Raises Refused where there are too many of them."""
+        most = self.limits.requests
+        self._placed.add(visit)
+        if len(self._placed) > most:
             name = visit.route.name
             served = self.served.get(name)
             plan = None if served is None else served.active.now.value.plan
@@ -248,11 +258,13 @@ class Edge:
         know: the other one is asked.
         """
         most = self._most_bytes(visit)
+        check_has_type(visit.headers, visit.route.verb)
         check_head(visit.headers, most)
         seconds = seconds_allowed(visit.headers)
         if seconds is not None:
             visit.hurry(seconds)
         body = await transport.body(most)
+        self._place(visit)
         if b"content-encoding" in visit.headers:
             body = await transport.beside(partial(inflated, body, visit.headers, most))
         activation: Activation[Serving] | None = None
@@ -303,7 +315,7 @@ class Edge:
                 partial(_explain, serving, query, visit.deadline)
             )
             return reply
-        call = _call_of(query, visit, transport)
+        call = _call_of(model, query, visit, transport)
         answers = await transport.call(model, query.X, query.outputs, call)
         if isinstance(answers, SignedAnswers):
             visit.version = answers.served_by.version
@@ -371,16 +383,18 @@ def version_header(version: str) -> tuple[bytes, bytes]:
 
 
 def _call_of(
+    model: Model,
     query: Query,
     visit: Visit,
     transport: Transport,
 ) -> Call:
     """How a query wants to be served.
 
-    A Batcher is quickest with plain calls, so that the App's own limit is not told to it where the
-    transport sees to that.
+    A Batcher is quickest with plain calls, so that it does not get the App's own limit for a block of
+    numbers, where the transport sees to that and every run ends by itself.
     """
-    if transport.cuts and not visit.hurried and query.priority == 0 and query.key is None:
+    plain_call = not visit.hurried and query.priority == 0 and query.key is None
+    if plain_call and transport.cuts and type(query.X) is ndarray and not model.endless:
         return PLAIN
     return Call(visit.deadline, query.priority, query.key)
 

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from modelkit.model import Outputs
 from modelkit.signature import Signature
+from modelkit.spec import AS_OBJECTS
 from modelkit.web import instances, plain, v2
 from modelkit.web.json import LONG_BODY
-from modelkit.web.options import with_key
+from modelkit.web.options import check_letters, with_key
 from modelkit.web.query import Limits, Query
 from modelkit.web.reply import Headers, Reply
 from modelkit.web.steps import Turns, with_turns
@@ -59,4 +60,6 @@ async def read_query(
         query = await with_turns(format_.read_in_steps(*asked), transport)
     else:
         query = await transport.one_by_one(partial(format_.read, *asked))
+    if len(body) > limits.letters and any(spec.dtype in AS_OBJECTS for spec in signature.inputs):
+        await transport.one_by_one(partial(check_letters, query.X, limits))
     return with_key(query, visit.headers)

@@ -50,7 +50,7 @@ class Lookout:
         now = monotonic()
         for visit in mine:
             if now >= visit.deadline:
-                _cut(visit, _late(visit))
+                cut(visit, _late(visit))
             elif visit in self._seen and visit.receive is not None and visit.listener is None:
                 visit.listener = self._loop.create_task(_listen(visit))
         self._seen = mine
@@ -69,16 +69,16 @@ async def _listen(visit: Visit) -> None:
     """Wait for the client to leave, once its body is read whole."""
     message = await visit.receive()
     if message["type"] == "http.disconnect":
-        _cut(visit, gone())
+        cut(visit, gone())
 
 
 def _late(visit: Visit) -> Refused:
-    if visit.receive is None:
+    if visit.reading and visit.receive is None:
         return Refused(408, "the body of the request did not come in time", headers=[CLOSE])
     return Refused(504, "the deadline passed before the answer came")
 
 
-def _cut(
+def cut(
     visit: Visit,
     why: Refused,
 ) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
+from numpy import ndarray
+
 from modelkit.signature import Signature
 from modelkit.web.json import quoted, shown
 from modelkit.web.query import Limits, Query
@@ -28,6 +30,19 @@ UNSUPPORTED = (
 SPARE_NAMES = 1000  # of columns that a model does not read
 
 
+def check_has_type(headers: Headers, verb: str) -> None:
+    """Raise Refused, 415, for content of no type: a page of any site may have a browser send that.
+
+    Clients of Triton send none to V2. They are told from browsers, which say where a page is from.
+    """
+    from_page = b"origin" in headers or b"sec-fetch-site" in headers
+    if b"content-type" not in headers and (verb != "infer" or from_page):
+        raise Refused(
+            415,
+            "the request has no Content-Type; send JSON in UTF-8, as Content-Type: application/json",
+        )
+
+
 def check_type(headers: Headers) -> None:
     """Raise Refused, 415, for content that is said to be another than JSON in UTF-8 or bytes."""
     content = headers.get(b"content-type", USUAL_TYPES[0])
@@ -48,6 +63,25 @@ def check_rows(rows: int, limits: Limits) -> None:
     """Raise Refused, 413, for too many rows."""
     if rows > limits.rows:
         raise Refused(413, f"{rows} rows are more than the {limits.rows} that a request may have")
+
+
+def check_letters(X: Any, limits: Limits) -> None:
+    """Raise Refused, 413, for rows with a text that is too long."""
+    waiting = [X]
+    while waiting:
+        value = waiting.pop()
+        if type(value) is str and len(value) > limits.letters:
+            raise Refused(
+                413,
+                f"a text of {len(value):,} letters is longer than the {limits.letters:,} that a text "
+                "may have; send the part of it that matters",
+            )
+        if isinstance(value, ndarray):
+            waiting += value.flat if value.dtype == object else ()
+        elif isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
 
 
 def check_width(

@@ -17,7 +17,10 @@ class Limits:
         json: the bytes of it that may be JSON, since Python runs nothing else while JSON is parsed.
         rows: the rows of a request.
         requests: the requests that are answered at once.
-        seconds: the time from the arrival of a request's head to its answer.
+        seconds: the time from the arrival of a request's head to its answer; an answer may take as
+            long again to be taken.
+        memory: the bytes that the long bodies and answers of all requests take together.
+        letters: the letters of a text.
 
     Raises ValueError for anything but whole numbers of 1 or more, and seconds above 0.
     """
@@ -27,6 +30,8 @@ class Limits:
     rows: int = 10_000
     requests: int = 1024
     seconds: float = 30.0
+    memory: int = 256 << 20
+    letters: int = 1 << 18
 
     def __post_init__(self) -> None:
         counts = {
@@ -34,6 +39,8 @@ class Limits:
             "json": self.json,
             "rows": self.rows,
             "requests": self.requests,
+            "memory": self.memory,
+            "letters": self.letters,
         }
         for name, count in counts.items():
             if type(count) is not int or count < 1:

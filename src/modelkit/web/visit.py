@@ -32,6 +32,8 @@ class Visit:
         deadline: by when it is to be answered, likewise.
         hurried: whether the client gave the deadline, and not the App.
         principal: who asks, as `auth` said.
+        reading: whether its body was begun to be read.
+        size: the bytes of its body and answer, if these are long.
         version: of the model that answered.
         cut: why it was ended from outside, if it was.
     """
@@ -47,10 +49,12 @@ class Visit:
         "method",
         "path",
         "principal",
+        "reading",
         "receive",
         "request",
         "root",
         "route",
+        "size",
         "task",
         "version",
     )
@@ -73,6 +77,8 @@ class Visit:
         self.principal: str | None = None
         self.version = ""
         self.request = ""
+        self.reading = False
+        self.size = 0
         self.cut: Refused | None = None
         self.task: Any = None  # these four belong to the Lookout of an event loop
         self.loop: Any = None

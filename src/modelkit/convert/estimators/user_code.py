@@ -13,6 +13,7 @@ import copy
 import datetime as dt
 import dis
 import functools
+import gc
 import operator
 import os
 import random
@@ -486,10 +487,13 @@ def unchanging() -> Iterator[None]:
         caller = frame if event == "c_call" else frame.f_back
         if event not in ("call", "c_call") or caller is None or _of_library_in(caller):
             return
+        name = ""
         if event == "c_call" and _is_changing(called):
-            stop(f"{_name_of(called)}, which {FROZEN}")
-        if event == "call" and frame.f_globals.get("__name__") in CHANGING_NAMES:
-            stop(f"{frame.f_globals['__name__']}.{frame.f_code.co_name}, which {FROZEN}")
+            name = _name_of(called)
+        elif event == "call" and frame.f_globals.get("__name__") in CHANGING_NAMES:
+            name = f"{frame.f_globals['__name__']}.{frame.f_code.co_name}"
+        if name and not _of_collector(caller):
+            stop(f"{name}, which {FROZEN}")
 
     before = sys.getprofile()
     sys.setprofile(at_event)
@@ -497,6 +501,14 @@ def unchanging() -> Iterator[None]:
         yield
     finally:
         sys.setprofile(before)
+
+
+def _of_collector(frame: Any) -> bool:
+    """Whether a call is of a listener to the garbage collector, which comes at any step."""
+    codes = [getattr(each, "__code__", None) for each in gc.callbacks]
+    while frame is not None and frame.f_code not in codes:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _of_library_in(frame: Any) -> bool:
