@@ -207,8 +207,8 @@ def _narrowed(proven: Proven, wanted: set[str]) -> Proven:
     odd = sorted(wanted - able)
     if odd:
         raise ConversionError(
-            f"nullable= names {odd}, in which the model was not shown to answer missing values; it "
-            f"was in {sorted(able)!r:.300}"
+            f"nullable= names {odd}, in which the model was not shown to answer missing values; choose "
+            f"among {sorted(able)!r:.300}"
         )
     narrow = replace(signature, inputs=tuple(inputs))
     if proven.source.rows is not None:
