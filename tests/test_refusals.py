@@ -541,7 +541,11 @@ REASONS = {
     "older.py",
 }
 # What is said of an option of `save` is what it must be.
-OURS = {"notes.py", "save.py", "vectorizers.py"}  # which quote what a signature or a vectorizer says here
+OURS = {
+    "notes.py",
+    "save.py",
+    "vectorizers.py",
+}  # which quote what a signature or a vectorizer says here
 OPTIONS = {"classes.py", "images.py", "modules.py", "notes.py", "preprocess.py", "roles.py"}
 SOURCE = Path(mk.__file__).parent
 RAISED = ("ConversionError", "ParityError")
