@@ -21,6 +21,9 @@ import modelkit as mk
 from modelkit.metering import requests
 from modelkit.testing import Client
 from modelkit.types import Limits
+from modelkit.web.reply import Refused
+from modelkit.web.room import Room
+from modelkit.web.visit import Visit
 
 BODY = json.dumps(tensor()).encode()
 ENCODINGS = {"gzip": gzip.compress, "x-gzip": gzip.compress, "deflate": zlib.compress}
@@ -415,6 +418,20 @@ def test_long_answers_go_in_parts_to_those_who_take_them():
     answer = json.loads(b"".join(message["body"] for message in honest.got[1:]))
     assert answer["outputs"]["prediction"] == [1.123456789] * rows
     assert [message.get("more_body", False) for message in honest.got[1:]][-2:] == [True, False]
+
+
+def test_a_body_that_is_refused_takes_no_memory_from_others():
+    """Its bytes counted on while its client was let end it."""
+    room = Room(100)
+    busy, refused, other = (Visit("POST", "/", {}, 30.0) for _ in range(3))
+    room.moved(busy, 80)
+    room.busy(busy)
+    with pytest.raises(Refused, match="take all of the 100 bytes"):
+        room.moved(refused, 50)
+    room.moved(other, 20)
+    for each in (busy, refused, other):
+        room.leave(each)
+        assert each.size == 0
 
 
 def test_a_client_that_left_is_no_failure_whatever_a_server_raises():

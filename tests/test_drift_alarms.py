@@ -386,6 +386,7 @@ def test_an_acknowledged_change_is_told_again_where_rows_leave_it():
     assert detector.alarms == first
     (more,) = detector.update({"x": rng(9).normal(0.0, 1, 3000)})
     assert (more.kind, more.again) == ("changed", True)
+    assert str(more).startswith("x: changed again at row ")
     assert more.level < first[0].level
     assert "like its rows since the alarm before was acknowledged" in detector.report().to_html()
 

@@ -13,7 +13,7 @@ from tests.helpers.flights import CHANGES, DAYS, rows_of
 from tests.helpers.streams import at_most
 
 import modelkit as mk
-from modelkit.drift import unit_martingale
+from modelkit.drift import archive, unit_martingale
 from modelkit.drift.cells import CELLS
 from modelkit.drift.unit_martingale import UnitEvidence, tail_bets, unit_bets
 from modelkit.drift.unit_permutation import compare_units
@@ -28,6 +28,7 @@ from modelkit.drift.units import (
     shares_of,
     unit_name,
 )
+from modelkit.drift.watch import STATE_SCHEMA
 from modelkit.errors import DriftError
 
 PARTS = {"changed": 2 / 3, "material": 1 / 3}  # of alpha
@@ -390,6 +391,14 @@ def test_a_detector_judges_as_the_evidence_alone_does(profile):
     own = detector._watch.units.stream.evidence.tests["changed"]
     assert np.array_equal(alone.tests["changed"].p(), own.p())
     assert np.allclose(alone.tests["changed"].levels, own.levels)
+
+
+def test_a_state_of_before_units_kept_their_order_is_refused_in_words(profile):
+    detector = mk.Detector(profile)
+    about, arrays = archive.unpack(STATE_SCHEMA, detector.state(), "state")
+    old = {name: array for name, array in arrays.items() if not name.endswith("from")}
+    with pytest.raises(DriftError, match="of an earlier modelkit"):
+        mk.Detector.resume(profile, archive.pack(STATE_SCHEMA, about, old))
 
 
 def test_late_rows_are_counted_and_told(profile):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -248,6 +249,8 @@ def test_a_slice_of_one_class_says_what_it_cannot_tell(model, held):
     assert figures["roc_auc"].value is None
     assert figures["roc_auc"].why == "no row is positive"
     assert figures["accuracy"].value is not None
+    few = str(mk.evaluate(model, X[:20], y[:20]))
+    assert re.search(r"matthews [\d.]+, no interval: it rests on", few)
 
 
 def test_a_frame_has_a_row_for_each_figure(evaluation):

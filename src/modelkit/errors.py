@@ -51,8 +51,8 @@ MODULES = {
     "scikit-learn": "sklearn",
 }
 
-_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/{1,3})\S*@")
-_QUERY = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/{1,3}[^\s?]*)\?\S*")
+_WORD = re.compile(r"\S+")
+_SCHEME = re.compile(r"[A-Za-z0-9+.-]:/{1,3}")
 
 
 class ModelkitError(Exception):
@@ -85,7 +85,18 @@ class SignatureError(ModelkitError, ValueError):
 
 def without_credentials(text: str) -> str:
     """A text whose URLs have neither users with passwords nor queries, which may be signed."""
-    return _QUERY.sub(r"\1?...", _CREDENTIALS.sub(r"\1...@", text))
+    return _WORD.sub(_bare, text)
+
+
+def _bare(word: re.Match[str]) -> str:
+    """A word from whose URL the user and the query are taken; in time that grows as its length."""
+    text = word[0]
+    scheme = _SCHEME.search(text)
+    if scheme is None:
+        return text
+    _, at, host = text[scheme.end() :].rpartition("@")
+    address, query, _ = host.partition("?")
+    return f"{text[: scheme.end()]}{'...@' if at else ''}{address}{'?...' if query else ''}"
 
 
 def public_text(error: BaseException) -> str:

@@ -126,23 +126,33 @@ def write_record(
         message += f" ({count:,} times since the last record of it)"
     extra = {PREFIX + name: value for name, value in fields.items()}
     extra[PREFIX + "count"] = count
-    logger.log(level, "%s", message, extra=extra, exc_info=error and _public(error, LONGEST_CHAIN))
+    logger.log(level, "%s", message, extra=extra, exc_info=error and _public(error))
 
 
-def _public(error: BaseException, most: int) -> BaseException:
-    """An error with the type and the traceback of another one, and the text that all may read."""
-    kind = type(error)
-    about = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    _, _, text = public_text(error).partition(": ")
-    public: BaseException = type(kind.__name__, (Exception,), about)(*[text] if text else [])
-    public.__traceback__ = error.__traceback__
-    if most:
-        if error.__context__ is not None:
-            public.__context__ = _public(error.__context__, most - 1)
-        if error.__cause__ is not None:
-            public.__cause__ = _public(error.__cause__, most - 1)
-    public.__suppress_context__ = error.__suppress_context__
-    return public
+def _public(error: BaseException) -> BaseException:
+    """An error with the type and the traceback of another one, and the text that all may read.
+
+    So are those that led to it, each once: one may be both the cause and the context of another.
+    """
+    made: dict[int, BaseException] = {}
+
+    def copied(own: BaseException | None, most: int) -> BaseException | None:
+        if own is None or most < 0:
+            return None
+        if id(own) in made:
+            return made[id(own)]
+        kind = type(own)
+        about = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+        _, _, text = public_text(own).partition(": ")
+        public: BaseException = type(kind.__name__, (Exception,), about)(*[text] if text else [])
+        made[id(own)] = public
+        public.__traceback__ = own.__traceback__
+        public.__context__ = copied(own.__context__, most - 1)
+        public.__cause__ = copied(own.__cause__, most - 1)
+        public.__suppress_context__ = own.__suppress_context__
+        return public
+
+    return copied(error, LONGEST_CHAIN) or error
 
 
 def _find_logger() -> logging.Logger | None:

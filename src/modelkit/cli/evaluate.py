@@ -91,8 +91,10 @@ def add_positive(parser: argparse.ArgumentParser) -> None:
 
 def positive_class(text: str | None, signature: mk.Signature) -> Any:
     """The class that a text means, which is a number where the model's classes are."""
+    if text is None:
+        return None
     known = OUTLIERS if signature.classes is None else signature.classes
-    return {str(name): name for name in known}.get(text or "", text)
+    return {str(name): name for name in known}.get(text, text)
 
 
 def labelled_rows(

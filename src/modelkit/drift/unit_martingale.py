@@ -30,6 +30,7 @@ from modelkit.drift.unit_scores import (
     unit_scores,
 )
 from modelkit.drift.units import ReferenceUnits, most_units
+from modelkit.errors import DriftError
 from modelkit.evidence import Evidence, Guarantee
 
 P_PLACES = 64  # of equal width, which a p-value falls into
@@ -436,7 +437,12 @@ class UnitEvidence:
         arrays: dict[str, Array],
         plain: dict[str, Any],
     ) -> None:
-        """Go on from `state()`, bit for bit."""
+        """Go on from `state()`, bit for bit. Raises DriftError for one of before."""
+        if "from" not in arrays:
+            raise DriftError(
+                "this state is of an earlier modelkit, which did not keep the order of units: begin a "
+                "new Detector with this profile"
+            )
         strata = range(len(self._bags))
         self._bags = [arrays[f"bag {s}"].copy() for s in strata]
         self._order = [arrays[f"order {s}"].copy() for s in strata]

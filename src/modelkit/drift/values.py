@@ -94,7 +94,8 @@ class Alarm:
             since = f", since about {second_text(self.began_time)} UTC"
         size = "" if self.effect is None else f", {self.effect}"
         when = f"at row {self.row:,}" if self.unit is None else f"with {self.unit}"
-        about = f"{self.kind} {when}{since}"
+        again = " again" if self.again else ""
+        about = f"{self.kind}{again} {when}{since}"
         if self.unit is None and self.rows is not None and self.rows < self.row:
             about = f"{about} ({self.rows:,} rows looked at)"
         return f"{self.feature}{where}: {about}: p {self.p:.2g}{size}"

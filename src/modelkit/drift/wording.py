@@ -135,6 +135,8 @@ def headline(
         than = "than the alarm before showed" if first.again else "by more than the tolerance"
         what = f"The model has become worse, {than}"
     said = [f"{what}{since}: {_how_much(first, features, kind)}."]
+    if kind == "stream" and any(_is_of(drift, first) and _is_over(drift) for drift in features):
+        said.append("Its latest rows show no difference any more.")
     others = _others(alarms, first)
     if others:
         verb = "has" if len(others) == 1 else "have"
@@ -167,6 +169,10 @@ def _most_serious(
         return over, SERIOUS.index(alarm.kind), rank
 
     return min(reversed(alarms), key=order)
+
+
+def _is_of(drift: FeatureDrift, alarm: Alarm) -> bool:
+    return (drift.feature, drift.stratum) == (alarm.feature, alarm.stratum)
 
 
 def _is_over(drift: FeatureDrift) -> bool:
@@ -203,7 +209,7 @@ def _how_much(
     if alarm.effect is not None and alarm.kind == "performance":
         return f"the mean loss is {alarm.effect.value:.3g}{_of_labels(alarm)}"
     for drift in features:
-        if (drift.feature, drift.stratum) == (alarm.feature, alarm.stratum):
+        if _is_of(drift, alarm):
             move = move_text(drift, kind)
             if move is not None:
                 return move

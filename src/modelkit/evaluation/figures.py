@@ -67,6 +67,8 @@ class MetricFigure:
     def __str__(self) -> str:
         if self.value is None:
             return f"{self.title} undefined: {self.why}"
+        if self.why:
+            return f"{self.title} {figure_text(self)}, no interval: {self.why}"
         return f"{self.title} {figure_text(self)}"
 
 

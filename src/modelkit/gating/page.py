@@ -98,13 +98,21 @@ def _row(
     explained = ""
     if how:
         explained = f'<tr><td></td><td class="how" colspan="5">{html.escape(how)}</td></tr>'
-    return (
-        f'<tr class="{kind}"><td><span class="pill">{check.outcome}</span></td>'
-        f'<td class="name">{html.escape(check.name)}</td>'
+    cells = (
         f'<td class="num">{html.escape(check.interval_text)}</td>'
         f'<td class="num soft">{html.escape(check.test_text)}</td>'
-        f"<td>{_drawn(check)}</td>"
-        f'<td class="why">{html.escape(told)}</td></tr>{explained}'
+    )
+    drawn = _drawn(check)
+    # Words have the width of what is not shown.
+    width = 4 if check.estimate is None else 2
+    if drawn:
+        cells, width = f"{cells}<td>{drawn}</td>", 1
+    elif check.estimate is None:
+        cells = ""
+    cells += f'<td class="why" colspan="{width}">{html.escape(told)}</td>'
+    return (
+        f'<tr class="{kind}"><td><span class="pill">{check.outcome}</span></td>'
+        f'<td class="name">{html.escape(check.name)}</td>{cells}</tr>{explained}'
     )
 
 

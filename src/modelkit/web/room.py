@@ -43,6 +43,8 @@ class Room:
             self._taken += size
             while self._taken > max(self._most, visit.size):
                 if not self._still:
+                    visit.size -= size  # it is refused, and ends no answer of another one
+                    self._taken -= size
                     raise Refused(
                         429,
                         f"long bodies and answers take all of the {self._most:,} bytes that they may",
