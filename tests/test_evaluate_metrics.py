@@ -530,6 +530,24 @@ def test_clusters_hold_the_true_figure_where_rows_alone_do_not(name):
     assert coverage(lambda seed: clustered(seed, known=False), name, true, 150) < 0.75
 
 
+@pytest.mark.parametrize("name", ["accuracy", "balanced_accuracy", "f1", "recall", "brier"])
+@pytest.mark.parametrize("sizes", [[20] * 19 + [570], [600 // k + 3 for k in range(1, 60)]])
+def test_clusters_of_unequal_sizes_hold_the_true_figure(name, sizes):
+    def clustered(seed, sizes=sizes):
+        rng = np.random.default_rng(seed)
+        which = np.repeat(np.arange(len(sizes)), sizes)
+        x = rng.normal(size=len(which))
+        likely = 1 / (1 + np.exp(0.5 - 2 * x - rng.normal(size=len(sizes))[which]))
+        truth = (rng.random(len(which)) < likely).astype(np.int64)
+        told = 1 / (1 + np.exp(0.5 - 2 * x))
+        both = np.column_stack([1 - told, told])
+        found = (told > 0.5).astype(int)
+        return Answered("binary", truth, found, both, told, (0, 1), clusters=which)
+
+    true = value(clustered(99, [1] * 100_000), name)
+    assert coverage(clustered, name, true, 150) >= 0.9
+
+
 def test_unequal_weights_tell_less_than_as_many_rows():
     equal = binary(200, weighted=False)
     weights = np.where(np.arange(200) % 10, 0.01, 10.0)

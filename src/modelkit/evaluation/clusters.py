@@ -40,6 +40,14 @@ class Clusters:
         """
         return alike_of(self.sizes)
 
+    def sums(self, influence: Array) -> Array:
+        """What `moved` gives, as sums (G,) whose `standard_error` is `error`; of one cluster its own sum."""
+        units = np.count_nonzero(self.sizes)
+        if units < 2:
+            return np.bincount(self.codes, influence)
+        found: Array = self.moved(influence) * ((units - 1) / units)
+        return found
+
     @property
     def least(self) -> int:
         """How many of one size they have to count as, so that a t test keeps its level.
@@ -110,11 +118,8 @@ def refuse_few(
         )
 
 
-def clusters_of(answered: Answered) -> Clusters | None:
-    """The clusters of rows that were answered; None where each row is one observation.
-
-    Raises Undefined where they are too few to tell anything.
-    """
+def any_clusters(answered: Answered) -> Clusters | None:
+    """The clusters of rows that were answered, however few; None where each row is one observation."""
     codes = answered.clusters
     if codes is None:
         return None
@@ -122,10 +127,15 @@ def clusters_of(answered: Answered) -> Clusters | None:
     if answered.queries is not None:
         counted = codes[np.unique(answered.queries, return_index=True)[1]]
     sizes = np.bincount(counted, minlength=int(codes.max()) + 1).astype(np.float64)
-    found = Clusters(codes, sizes)
-    if found.alike < found.least:
+    return Clusters(codes, sizes)
+
+
+def clusters_of(answered: Answered) -> Clusters | None:
+    """The same; raises Undefined where they are too few to tell anything."""
+    found = any_clusters(answered)
+    if found is not None and found.alike < found.least:
         raise Undefined(
-            f"{np.count_nonzero(sizes):,} clusters, which count as {found.alike:.1f} of one size, "
+            f"{np.count_nonzero(found.sizes):,} clusters, which count as {found.alike:.1f} of one size, "
             f"are too few to tell: it takes {found.least}"
         )
     return found

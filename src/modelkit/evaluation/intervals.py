@@ -323,10 +323,18 @@ def effective_rows(
     if clusters is None:
         return alike
     share = float(weight @ hit) / total
-    error = standard_error(weight * (hit - share) / total, clusters)
-    units = units_of(len(hit), clusters[weight > 0])
+    sizes = np.bincount(clusters, weight)
+    sizes = sizes[sizes > 0]
+    # Clusters of one size that say as much, and the jackknife by clusters: a large one draws the
+    # share towards itself (see `clusters.Clusters`).
+    units = total * total / float(sizes @ sizes)
+    if len(sizes) < 2:
+        return min(alike, units)
+    parts = np.bincount(clusters, weight * (hit - share))[np.bincount(clusters, weight) > 0]
+    moved = parts / (total - sizes)
+    error = sqrt((len(sizes) - 1) / len(sizes) * float(moved @ moved))
     if not error:
-        return min(alike, float(units))
+        return min(alike, units)
     special = special_functions()
     end = (1 + level) / 2
     rough = float(special.ndtri(end) / special.stdtrit(units - 1, end))

@@ -34,6 +34,7 @@ from modelkit.evaluation.class_metrics import (
     recall_of,
     rows_right,
 )
+from modelkit.evaluation.clusters import any_clusters
 from modelkit.evaluation.grouped import GROUPINGS, grouping_of
 from modelkit.evaluation.intervals import (
     LEVEL_95,
@@ -45,8 +46,6 @@ from modelkit.evaluation.intervals import (
     skew_ends,
     standard_error,
     student_in,
-    summed,
-    units_of,
     wilson,
 )
 from modelkit.evaluation.ranks import area_of, average_precision_of
@@ -130,7 +129,8 @@ class TaskMetric:
         if self.counts and self.by_row is not None:
             n = effective_rows(self.by_row(answered), answered.weights, clusters, level)
             return wilson(found.value * n, n, level)
-        error = standard_error(found.influence, clusters)
+        sums = _sums_of(found, answered)
+        error = standard_error(sums)
         if error is None:
             raise Undefined(NO_INTERVAL)
         if self.shares is not None:
@@ -158,7 +158,7 @@ class TaskMetric:
         units: float,
         level: float,
     ) -> Interval:
-        sums = summed(found.influence, answered.clusters)
+        sums = _sums_of(found, answered)
         error = standard_error(sums) or 0.0
         return student_in(self.domain, found.value, error, min(units, 1 + freedom_of(sums)), level)
 
@@ -170,7 +170,7 @@ class TaskMetric:
         level: float,
     ) -> Interval:
         """The interval of a figure whose rows have no bound, within what the figure can be."""
-        sums = summed(found.influence, answered.clusters)
+        sums = _sums_of(found, answered)
         value = found.value
         worst = 0.0
         if self.root:  # of the mean square, whose rows are skew but not its root's
@@ -190,10 +190,17 @@ class TaskMetric:
 
 
 def units_told(answered: Answered) -> float:
-    """How many independent rows the rows are: clusters, or rows that weigh as much (Kish)."""
+    """How many independent rows the rows are: clusters of one size, or rows that weigh as much (Kish)."""
     weight = answered.weight
     rows = float(weight.sum()) ** 2 / (float(weight @ weight) or 1.0)
-    return min(rows, units_of(len(answered), answered.clusters))
+    clusters = any_clusters(answered)
+    return rows if clusters is None else min(rows, clusters.alike)
+
+
+def _sums_of(found: Measured, answered: Answered) -> Array:
+    """What each row, (n,), or each cluster, (G,), adds to a figure."""
+    clusters = any_clusters(answered)
+    return found.influence if clusters is None else clusters.sums(found.influence)
 
 
 def _of_positive(name: str) -> Shares:
