@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import modelkit as mk
 from modelkit.drift.notes import Acknowledgement
 from modelkit.errors import RetrainError
-from modelkit.retraining.policy import due
+from modelkit.retraining.policy import due, waited_for
 from modelkit.retraining.standing import alarms_of, standing_of, watched_of
 from modelkit.types import RetrainState, StandingAlarm
 
@@ -50,6 +50,13 @@ CASES = [
         replace(LABELLED, standing=standing("changed", tried=2) + standing("performance")),
         POLICY,
         "performance",
+        "",
+    ),
+    # And no new one hides a performance that fell and was trained for once.
+    (
+        replace(LABELLED, standing=standing("changed") + standing("performance", tried=1)),
+        POLICY,
+        "changed + performance",
         "",
     ),
     (
@@ -199,3 +206,9 @@ def test_what_watches_is_a_detector_or_a_report():
     assert watched_of(report()) == watched_of([report()])
     with pytest.raises(RetrainError, match="DriftReport"):
         watched_of([alarm()])
+
+
+def test_alarms_that_keep_coming_do_not_put_off_a_run_for_a_performance_that_fell():
+    changed, fell = standing("changed", "performance")
+    assert waited_for((changed, fell)) == (fell,)
+    assert waited_for((changed,)) == (changed,)

@@ -11,7 +11,13 @@ from modelkit.errors import NotFound, RetrainError
 from modelkit.registry.log import CHAMPION, Alias, Underway
 from modelkit.registry.releases import Release
 from modelkit.retraining.desk import Desk, Look
-from modelkit.retraining.policy import RetrainPolicy, RetrainState, StandingAlarm, due_alarms
+from modelkit.retraining.policy import (
+    RetrainPolicy,
+    RetrainState,
+    StandingAlarm,
+    due_alarms,
+    waited_for,
+)
 from modelkit.retraining.run import Run, RunFiles, moment, posix_of
 from modelkit.retraining.standing import standing_of
 
@@ -124,7 +130,7 @@ def retrain_state(
     )
     return RetrainState(
         standing=standing,
-        labelled=_fresh(past, due_alarms(policy, standing), policy, labelled),
+        labelled=_fresh(past, waited_for(due_alarms(policy, standing)), policy, labelled),
         labelled_in_all=0 if policy.labels is None else _count(labelled, trained),
         trained=trained,
         starts=tuple(run.at for run in past.runs),

@@ -190,10 +190,24 @@ def due_alarms(
 ) -> tuple[StandingAlarm, ...]:
     """The alarms that are a reason: those for which the fewest runs were made, and not too many.
 
-    So an old alarm that no training answers hides no new one.
+    So an old alarm that no training answers hides no new one. And no new one hides a performance
+    that fell, for which there may be further runs.
     """
     least = min([alarm.tried for alarm in standing], default=0)
-    return tuple(alarm for alarm in standing if alarm.tried == least < policy.failures)
+    return tuple(
+        alarm
+        for alarm in standing
+        if alarm.tried < policy.failures and (alarm.tried == least or alarm.kind == PERFORMANCE)
+    )
+
+
+def waited_for(alarms: Sequence[StandingAlarm]) -> tuple[StandingAlarm, ...]:
+    """Those of the alarms that are a reason whose rows have to be labelled.
+
+    They are those about the performance, where there are some: else columns that change one after
+    the other would put off a run for it, each by `fresh` rows.
+    """
+    return tuple(alarm for alarm in alarms if alarm.kind == PERFORMANCE) or tuple(alarms)
 
 
 def _by_time(
