@@ -325,6 +325,9 @@ def test_foreign_files_and_folders_are_no_versions_and_no_models(registry):
         Path(registry._store.path(name)).mkdir()
     for name in ("README.txt", "1.0.0.json.bak", "a b.json", ".x.tmp"):
         file_of(registry, f"models/churn/versions/{name}").write_text("x")
+    for folder in ("models", "models/churn/versions", "models/churn/states", "models/churn/log"):
+        file_of(registry, f"{folder}/circle").symlink_to("circle")
+    registry = mk.Registry(registry.url)
     assert registry.names() == ("churn",)
     assert [release.version for release in registry.versions("churn")] == list(VERSIONS)
     assert "champion" in registry._repr_html_()

@@ -1,6 +1,7 @@
 """`modelkit serve`: one command from a package to a URL, from its settings to its end."""
 
 import argparse
+import asyncio
 import hashlib
 import http.client
 import json
@@ -11,11 +12,13 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 import pytest
+import uvicorn
 from helpers.apps import ask, summed, uvicorn_of
 from helpers.certificates import authority, needs_openssl, signed
 from helpers.processes import run
@@ -25,6 +28,7 @@ import modelkit as mk
 from modelkit.cli import server as cli_server
 from modelkit.cli.serve import add_serve, asked_locally, read_tokens
 from modelkit.cli.server import (
+    DrainingServer,
     GuardedProtocol,
     bound,
     holder_of,
@@ -237,6 +241,45 @@ def test_usual_heads_long_bodies_and_many_requests_pass():
         assert what_comes(connected(server.port, chunked)).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.parametrize("body", [b"", b'{"columns": {"a": [1.0], "b": [2.0]}}'])
+def test_of_many_requests_on_a_connection_few_wait(body):
+    waiting = []
+
+    class Watched(GuardedProtocol):
+        def _read_on(self):
+            super()._read_on()
+            waiting.append((len(self.pipeline), len(self._unread)))
+
+    path = b"POST /models/sum/predict" if body else b"GET /v2/health/live"
+    head = path + b" HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    asked = head + b"Content-Length: %d\r\n" % len(body)
+    data = (asked + b"\r\n" + body) * 5_000 + asked + b"Connection: close\r\n\r\n" + body
+    app = mk.App({"sum": summed()})
+    with uvicorn_of(app, http=partial(Watched, {}, 100)) as server:
+        connection = connected(server.port)
+        sender = threading.Thread(target=connection.sendall, args=(data,))
+        sender.start()
+        assert what_comes(connection).count(b"HTTP/1.1 200") == 5_001
+        sender.join()
+    most = max(requests for requests, _ in waiting), max(unread for _, unread in waiting)
+    assert most[0] <= 128
+    assert most[1] <= 1 << 18
+
+
+def test_what_follows_a_body_says_nothing_of_who_asks():
+    asked = []
+    app = mk.App({"sum": summed()}, auth=lambda headers: asked.append(dict(headers)) or "me")
+    body = b'{"columns": {"a": [1.0], "b": [2.0]}}'
+    head = b"POST /models/sum/predict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    chunks = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n" % (len(body), body)
+    trailers = b"Host: another\r\nX-Client-Name: admin\r\n\r\n"
+    data = head + b"Content-Type: application/json\r\n" + chunks + trailers
+    with uvicorn_of(app, http=partial(GuardedProtocol, {}, 100)) as server:
+        assert what_comes(connected(server.port, data)).startswith(b"HTTP/1.1 200")
+    assert asked[0]["host"] == "localhost"
+    assert "x-client-name" not in asked[0]
+
+
 @pytest.mark.parametrize("head", [b"", b"GET / HTTP/1.1\r\nA: "])
 def test_a_head_that_does_not_come_ends_its_connection(head, monkeypatch):
     monkeypatch.setattr(cli_server, "HEAD_SECONDS", 0.2)
@@ -252,6 +295,24 @@ def test_connections_that_are_idle_make_room(data):
         assert [what_comes(connection) for connection in idle[:6]] == [b""] * 6
         for connection in idle:
             connection.close()
+
+
+def test_clients_who_knock_for_ever_keep_no_server_from_ending(monkeypatch):
+    monkeypatch.setattr(cli_server, "_knocks", lambda sockets: True)
+    monkeypatch.setattr(cli_server, "KNOCKING_SECONDS", 0.1)
+    config = uvicorn.Config(mk.App({"sum": summed()}), log_level="warning")
+    server = DrainingServer(config, lambda: None, 0.0, lambda: None)
+
+    async def serve_and_end(listener):
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+        server.should_exit = True
+        await asyncio.wait_for(serving, 20)
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        asyncio.run(serve_and_end(listener))
 
 
 def test_files_are_left_for_other_things_than_connections():

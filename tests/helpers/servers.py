@@ -117,7 +117,7 @@ def wait_until(happened, process=None):
 
 def request_of(path, body):
     """A POST of JSON as it goes over a connection that is kept."""
-    head = f"POST {path} HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 

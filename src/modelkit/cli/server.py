@@ -18,6 +18,7 @@ from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from modelkit.cli.settings import Settings
 from modelkit.errors import ModelkitError
@@ -27,12 +28,15 @@ from modelkit.logs import log_due
 # longer, so that it is never the one that closes a connection just as a request comes.
 KEEP_ALIVE = 75
 LISTENING_TURNS = 20  # looks in a second at whether all connections have been closed
+KNOCKING_SECONDS = 1  # at most, that those are let in who have connected
 ENDING = (signal.SIGTERM, signal.SIGINT)
 GRACE = 30  # seconds for the requests that are under way when the port is closed
 # Of the head of a request, before anybody is known: its bytes, its fields, and its time.
 HEAD_BYTES = 1 << 14
 HEAD_FIELDS = 128
 HEAD_SECONDS = 20
+# Read at once where heads come: few requests lie in it, however small and however many are sent.
+FEW_BYTES = 1 << 10
 MOST_CONNECTIONS = 10_240
 SPARE_FILES = 64  # of a process, for anything but connections
 UNTAKEN_SECONDS = 30  # that a client may take nothing of what was sent to it
@@ -102,7 +106,8 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the port, and let those ask who have connected: uvicorn would hang up on them."""
-        while sockets and _knocks(sockets):  # noqa: ASYNC110 - the loop lets in, and tells nobody
+        end = self._loop.time() + KNOCKING_SECONDS  # a client may knock for ever
+        while sockets and _knocks(sockets) and self._loop.time() < end:  # noqa: ASYNC110 - the loop lets in, and tells nobody
             await asyncio.sleep(0)
         for listening in self.servers:
             listening.close()
@@ -116,6 +121,24 @@ class DrainingServer(uvicorn.Server):
 def _knocks(sockets: list[socket.socket]) -> bool:
     """Whether somebody has connected to a socket, and was not let in."""
     return bool(select.select(sockets, [], [], 0)[0])
+
+
+class PatientFlow(FlowControl):
+    """Reads no more of a client while what it sent before waits: uvicorn would at each answer.
+
+    Args:
+        transport: the connection.
+        holds: whether something waits.
+    """
+
+    def __init__(self, transport: asyncio.Transport, holds: Callable[[], bool]) -> None:
+        super().__init__(transport)
+        self._holds = holds
+
+    def resume_reading(self) -> None:
+        """Read on, unless something waits."""
+        if not self._holds():
+            super().resume_reading()
 
 
 class GuardedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
@@ -133,11 +156,14 @@ class GuardedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         self._still = still
         self._most = most
         self._head = 0  # bytes since the last that belonged to a request
+        self._unread = b""  # what came behind requests that wait for their turn
+        self._has_head = False  # whether what comes belongs to a body, or is behind it
         self._patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Let a client in; of too many, the one leaves that stood still for longest."""
         super().connection_made(transport)
+        self.flow = PatientFlow(transport, self._holds)
         self._still[self] = None
         self._await_head()
         if len(self.connections) > self._most:
@@ -150,10 +176,18 @@ class GuardedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read what came, some at a time, so that no head grows beyond its limits."""
-        for start in range(0, len(data), HEAD_BYTES):
-            if not self.transport.is_closing():
-                self._read(data[start : start + HEAD_BYTES])
+        """Read what came."""
+        self._unread += data
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Read some at a time, so that no head grows beyond its limits, until a request has to wait."""
+        while self._unread and not self._queued() and not self.transport.is_closing():
+            most = HEAD_BYTES if self.cycle is not None and self.cycle.more_body else FEW_BYTES
+            part, self._unread = self._unread[:most], self._unread[most:]
+            self._read(part)
+        if self._unread:
+            self.flow.pause_reading()
         self._still.pop(self, None)
         if self.cycle is None or self.cycle.more_body or self.cycle.response_complete:
             self._still[self] = None
@@ -179,11 +213,41 @@ class GuardedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         self._head = 0
         super().on_body(body)
 
+    def on_message_begin(self) -> None:
+        """Begin the head of a request."""
+        self._has_head = False
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field of a head; one behind a body is none, and says nothing of who asks."""
+        if not self._has_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Begin the body of a request."""
+        self._has_head = True
+        super().on_headers_complete()
+
+    def _holds(self) -> bool:
+        """Whether nothing more is to be read before what is here has had its turn."""
+        return bool(self._unread) or self._queued()
+
+    def _queued(self) -> bool:
+        """Whether requests wait for the answer to one before them; h11 reads no others."""
+        return bool(getattr(self, "pipeline", None))
+
     def on_response_complete(self) -> None:
-        """Wait for the next request."""
+        """Wait for the next request, or read on what came behind this one."""
         super().on_response_complete()
+        if self._unread and not self._queued():
+            self.loop.call_soon(self._read_last)
         if self.cycle.response_complete:
             self._still[self] = None
+
+    def _read_last(self) -> None:
+        """Read on, and then what the client still sends."""
+        self._read_on()
+        self.flow.resume_reading()
 
     def pause_writing(self) -> None:
         """Wait for the client to take more."""

@@ -14,6 +14,7 @@ import re
 import stat
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import final
@@ -94,7 +95,7 @@ class DiskFolder:
     def names(self, folder: str, most: int | None = None, after: str = "") -> list[str]:
         """The names of the files in a folder; of those that are being written, none."""
         entries = self._entries(folder)
-        found = [each.name for each in entries if each.name > after and each.is_file()]
+        found = [each.name for each in entries if each.name > after and _is(each.is_file)]
         return sorted(found)[:most]
 
     def remove(self, name: str) -> None:
@@ -103,7 +104,7 @@ class DiskFolder:
 
     def folders(self, folder: str) -> list[str]:
         """The names of the folders in a folder."""
-        return sorted(entry.name for entry in self._entries(folder) if entry.is_dir())
+        return sorted(entry.name for entry in self._entries(folder) if _is(entry.is_dir))
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         try:
@@ -115,6 +116,16 @@ class DiskFolder:
     def path(self, name: str) -> str:
         """The path of a file, which need not exist."""
         return f"{self.url}/{name}"
+
+
+def _is(asked: Callable[[], bool]) -> bool:
+    """What an entry of a folder is; a link in a circle is nothing."""
+    try:
+        return asked()
+    except OSError as error:
+        if error.errno not in NO_FILE:
+            raise
+        return False
 
 
 def _read_only(path: str, flags: int) -> int:
