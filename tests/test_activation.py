@@ -6,7 +6,7 @@ import asyncio
 import sys
 import threading
 
-from modelkit.activation import Active
+from modelkit.model.activation import Active
 
 
 class Thing:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit import errors
-from modelkit.metering import requests
+from modelkit.serving.metering import requests
 from modelkit.testing import Client
 from modelkit.types import Limits
 from modelkit.web.routes import TEMPLATES

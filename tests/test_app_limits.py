@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import modelkit as mk
-from modelkit.metering import requests
+from modelkit.serving.metering import requests
 from modelkit.testing import Client
 from modelkit.types import Limits
 from modelkit.web.reply import Refused

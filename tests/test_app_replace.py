@@ -15,7 +15,7 @@ from helpers.servers import exchange, request_of
 
 import modelkit as mk
 from modelkit import errors, events
-from modelkit.metering import requests
+from modelkit.serving.metering import requests
 from modelkit.testing import Client
 
 

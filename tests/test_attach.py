@@ -8,9 +8,9 @@ import pytest
 from helpers.forge import members_of
 
 import modelkit as mk
-from modelkit import golden
 from modelkit.errors import DriftError, IntegrityError, ManifestError, PackageError, SignatureError
-from modelkit.manifest import FORMAT
+from modelkit.model import golden
+from modelkit.model.manifest import FORMAT
 
 GOLDEN_FOLDER = Path(__file__).parent / "golden"
 # Of the packages in tests/golden: what an Evaluation of one of them is bound to must stay.

@@ -20,8 +20,8 @@ from modelkit.drift.tallies import TALLY_SCHEMA
 from modelkit.errors import DeviceError, DriftError, IntegrityError, SignatureError
 from modelkit.integrations.mlflow.opened import open_logged
 from modelkit.integrations.mlflow.records import LONGEST, _named
-from modelkit.scorer import scorer as module
-from modelkit.scorer.tallier import TALLY, Tallier
+from modelkit.integrations.scorer import scorer as module
+from modelkit.integrations.scorer.tallier import TALLY, Tallier
 
 R = np.random.default_rng(0)
 X = pd.DataFrame({"a": R.normal(size=200), "b": R.normal(size=200)})

@@ -27,14 +27,14 @@ from sklearn.preprocessing import OneHotEncoder
 
 import modelkit as mk
 from modelkit.errors import GateError, RetrainError
-from modelkit.evaluation.answered import Answered
-from modelkit.evaluation.metrics import METRICS
-from modelkit.evaluation.paired import PairedDifference
-from modelkit.gating.claims import Levels
-from modelkit.gating.comparison import JudgedAnswers, compare_by
-from modelkit.gating.floors import floor_check
-from modelkit.gating.policy import read_floor
-from modelkit.retraining.history import runs_of
+from modelkit.lifecycle.evaluation.answered import Answered
+from modelkit.lifecycle.evaluation.metrics import METRICS
+from modelkit.lifecycle.evaluation.paired import PairedDifference
+from modelkit.lifecycle.gate.claims import Levels
+from modelkit.lifecycle.gate.comparison import JudgedAnswers, compare_by
+from modelkit.lifecycle.gate.floors import floor_check
+from modelkit.lifecycle.gate.policy import read_floor
+from modelkit.lifecycle.retrain.history import runs_of
 
 # The gate.
 

@@ -19,9 +19,9 @@ from helpers.processes import bounded, forks, passes_in_a_child, run
 import modelkit as mk
 from modelkit.errors import MeterError
 from modelkit.integrations.shown import Shown
-from modelkit.metering import shared
-from modelkit.metering.cells import MAGIC
-from modelkit.metering.layout import WIDTH
+from modelkit.serving.metering import shared
+from modelkit.serving.metering.cells import MAGIC
+from modelkit.serving.metering.layout import WIDTH
 
 SIGNATURE = mk.Signature(
     (mk.TensorSpec("x", "float64", ("batch", 2)),),
@@ -305,7 +305,7 @@ def test_a_scrape_reads_a_folder_once(tmp_path):
 import sys
 import numpy as np
 import modelkit as mk
-from modelkit.metering.shared import SharedFolder
+from modelkit.serving.metering.shared import SharedFolder
 
 signature = mk.Signature(
     (mk.TensorSpec("x", "float64", ("batch", 2)),),

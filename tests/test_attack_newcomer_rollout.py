@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 import modelkit as mk
 from modelkit.cli import main
 from modelkit.errors import NotFound, RegistryError, RolloutError
-from modelkit.registry.bucket import Bucket
+from modelkit.store.bucket import Bucket
 
 X = np.random.default_rng(0).normal(size=(60, 2))
 Y = (X[:, 0] > 0).astype(int)

@@ -30,8 +30,8 @@ from modelkit.errors import (
     RegistryError,
     UntrustedError,
 )
-from modelkit.registry import journal as journals
-from modelkit.registry.log import KEPT_EVERY, State, state_name, write_state
+from modelkit.lifecycle.registry import journal as journals
+from modelkit.lifecycle.registry.log import KEPT_EVERY, State, state_name, write_state
 
 
 class Record:

@@ -17,7 +17,7 @@ from helpers.processes import forks, passes_in_a_child, run
 import modelkit as mk
 from modelkit.cli import main
 from modelkit.errors import Conflict, RegistryError
-from modelkit.registry.log import KEPT_EVERY
+from modelkit.lifecycle.registry.log import KEPT_EVERY
 
 pytest.importorskip("obstore")
 pytest.importorskip("moto")

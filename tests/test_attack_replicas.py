@@ -15,8 +15,8 @@ from helpers.batchers import wait_until
 from helpers.processes import bounded, forks
 
 import modelkit as mk
-from modelkit.batching.policy import make_plan
 from modelkit.errors import ClosedError, DeviceError
+from modelkit.serving.batching.policy import make_plan
 
 SIGNATURE = mk.Signature(
     (mk.TensorSpec("x", "float64", ("batch", 2)),),
@@ -287,8 +287,8 @@ def by_task(batcher):
 @pytest.mark.parametrize("ask", [by_thread, by_future, by_task])
 def test_a_batcher_does_not_wait_for_the_one_that_hangs(ask, monkeypatch):
     """A lone call waited for company beside a free slot, as the run under way would soon end."""
-    monkeypatch.setattr("modelkit.batching.dispatcher.OVERDUE_SECONDS", 0.01)
-    monkeypatch.setattr("modelkit.batching.workers.OVERDUE_SECONDS", 0.02)
+    monkeypatch.setattr("modelkit.serving.batching.dispatcher.OVERDUE_SECONDS", 0.01)
+    monkeypatch.setattr("modelkit.serving.batching.workers.OVERDUE_SECONDS", 0.02)
     stuck, began, go_on = hanging()
     replicas = mk.Replicas([model_of(stuck), model_of()])
     plan = make_plan(((1, 3e-3), (8, 4e-3)), 2, 8)

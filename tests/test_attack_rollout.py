@@ -18,9 +18,9 @@ from sklearn.linear_model import LinearRegression
 import modelkit as mk
 from modelkit import events
 from modelkit.errors import DeadlineExceeded, Overloaded, RolloutError
-from modelkit.rollout.counts import ByArm, Counts, Happened
-from modelkit.rollout.outcomes import AnsweredIn, Outcomes
-from modelkit.rollout.shared import SharedCounts, write_counts
+from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened
+from modelkit.lifecycle.rollout.outcomes import AnsweredIn, Outcomes
+from modelkit.lifecycle.rollout.shared import SharedCounts, write_counts
 
 ALARM = math.log(100)
 
@@ -28,7 +28,7 @@ ALARM = math.log(100)
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("modelkit.rollout.rollout.perf_counter_ns", clock)
+    monkeypatch.setattr("modelkit.lifecycle.rollout.rollout.perf_counter_ns", clock)
     return clock
 
 
@@ -437,7 +437,7 @@ def test_a_rollback_that_could_not_be_written_is_written_when_it_closes(registry
 
 
 def test_answers_that_wait_for_labels_are_bounded_in_bytes(monkeypatch):
-    monkeypatch.setattr("modelkit.rollout.outcomes.MOST_BYTES", 1000)
+    monkeypatch.setattr("modelkit.lifecycle.rollout.outcomes.MOST_BYTES", 1000)
     outcomes = Outcomes(3600)
     answers = {"y": np.zeros(20)}
     for unit in range(50):
@@ -456,7 +456,7 @@ def test_answers_that_wait_for_labels_are_bounded_in_bytes(monkeypatch):
 
 
 def test_rows_that_wait_in_shadow_are_bounded_in_bytes(clock, monkeypatch):
-    monkeypatch.setattr("modelkit.rollout.shadow.MOST_HELD", 1000)
+    monkeypatch.setattr("modelkit.lifecycle.rollout.shadow.MOST_HELD", 1000)
     gate = threading.Event()
     shadow = mk.RolloutStage(0, units=50)
     rollout = mk.Rollout(

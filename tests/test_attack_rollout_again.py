@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit import events
-from modelkit.rollout.counts import ByArm, Counts, Label, Posted
-from modelkit.rollout.labels import KeysAnswered, LossEvidence
-from modelkit.rollout.posting import post_outcomes
-from modelkit.rollout.shared import SharedCounts
+from modelkit.lifecycle.rollout.counts import ByArm, Counts, Label, Posted
+from modelkit.lifecycle.rollout.labels import KeysAnswered, LossEvidence
+from modelkit.lifecycle.rollout.posting import post_outcomes
+from modelkit.lifecycle.rollout.shared import SharedCounts
 from modelkit.testing import Client
 
 X = np.eye(3)
@@ -46,7 +46,7 @@ def registry(packages, tmp_path):
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("modelkit.rollout.rollout.perf_counter_ns", clock)
+    monkeypatch.setattr("modelkit.lifecycle.rollout.rollout.perf_counter_ns", clock)
     return clock
 
 
@@ -112,7 +112,7 @@ def test_every_file_is_in_one_sum_whatever_its_stage(written):
 
 def test_many_losses_are_added_up_in_parts(monkeypatch):
     """A sum is parsed at once, and no call is answered meanwhile."""
-    monkeypatch.setattr("modelkit.rollout.shared.MOST_LOSSES", 20)
+    monkeypatch.setattr("modelkit.lifecycle.rollout.shared.MOST_LOSSES", 20)
     files = Files()
     labels = SharedCounts(files, "labels")
     for start in range(0, 100, 10):
@@ -285,7 +285,7 @@ def test_in_shadow_a_number_says_that_it_does_not_count_in_any_process(registry)
 
 
 def test_a_function_for_a_call_that_was_not_shadowed_does_not_count(monkeypatch):
-    monkeypatch.setattr("modelkit.rollout.shadow.MOST_WAITING", 0)
+    monkeypatch.setattr("modelkit.lifecycle.rollout.shadow.MOST_WAITING", 0)
     rollout = mk.Rollout(model(1), model(2), shadow=SHADOW, share=0.5, guards=LOSS)
     assert who(rollout, "k") == 1
     assert not rollout.outcome("k", lambda outputs: 0.5)
@@ -316,7 +316,7 @@ def test_refresh_says_that_a_rollout_ended(registry):
 
 
 def test_it_is_said_that_no_more_keys_are_remembered(monkeypatch):
-    monkeypatch.setattr("modelkit.rollout.labels.MOST_KEYS", 10)
+    monkeypatch.setattr("modelkit.lifecycle.rollout.labels.MOST_KEYS", 10)
     evidence = LossEvidence(LOSS[0], 0.01, STAGES)
     for stage, first in ((0, 0), (1, 6)):
         assert not evidence.full

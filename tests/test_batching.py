@@ -20,8 +20,8 @@ from helpers.batchers import (
 )
 
 import modelkit as mk
-from modelkit.batching.policy import PARALLEL, make_plan
 from modelkit.errors import BatchError
+from modelkit.serving.batching.policy import PARALLEL, make_plan
 from modelkit.testing import check_model
 
 # It is a Model.

@@ -19,9 +19,9 @@ from helpers.batchers import (
 )
 
 import modelkit as mk
-from modelkit.batching.policy import BATCH
 from modelkit.errors import BatchError, OutputCountError, SignatureError
-from modelkit.refusing import check_refused
+from modelkit.serving.batching.policy import BATCH
+from modelkit.signature.refusing import check_refused
 
 
 @pytest.mark.parametrize("k", range(7))

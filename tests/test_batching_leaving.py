@@ -26,8 +26,8 @@ from helpers.batchers import (
 )
 
 import modelkit as mk
-from modelkit.batching.policy import PARALLEL
 from modelkit.errors import ClosedError
+from modelkit.serving.batching.policy import PARALLEL
 
 # Callers that leave.
 

@@ -24,8 +24,8 @@ from helpers.batchers import (
 )
 
 import modelkit as mk
-from modelkit.batching.policy import PARALLEL, make_plan
 from modelkit.errors import BatchError, DeadlineExceeded, Overloaded
+from modelkit.serving.batching.policy import PARALLEL, make_plan
 
 
 def test_a_plan_that_changes_in_the_middle_of_a_tick_mixes_nothing_up():

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.batching import dispatcher, lane, workers
-from modelkit.batching.choice import choose_batch
-from modelkit.batching.planner import Planner
-from modelkit.batching.policy import make_plan, seconds_of
-from modelkit.batching.requests import Request, Turn, joint_call
-from modelkit.model import PLAIN, Call
+from modelkit.model.model import PLAIN, Call
+from modelkit.serving.batching import dispatcher, lane, workers
+from modelkit.serving.batching.choice import choose_batch
+from modelkit.serving.batching.planner import Planner
+from modelkit.serving.batching.policy import make_plan, seconds_of
+from modelkit.serving.batching.requests import Request, Turn, joint_call
 
 CURVE = ((1, 6.0), (8, 13.0))  # five seconds and one more for each row
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelkit.batching.planner import Planner
-from modelkit.batching.policy import (
+from modelkit.serving.batching.planner import Planner
+from modelkit.serving.batching.policy import (
     AT_ONCE,
     BATCH,
     DIRECT,

@@ -20,8 +20,8 @@ from helpers.batchers import (
 )
 
 import modelkit as mk
-from modelkit.batching.policy import BATCH, PARALLEL, make_plan
 from modelkit.errors import DeadlineExceeded, OutputCountError, Overloaded
+from modelkit.serving.batching.policy import BATCH, PARALLEL, make_plan
 
 # The queue is bounded.
 

@@ -12,10 +12,10 @@ import pytest
 from helpers.batchers import row
 
 import modelkit as mk
-from modelkit.batching.interrupts import is_interrupt
-from modelkit.batching.policy import make_plan
 from modelkit.errors import BatchError
-from modelkit.rollout.outcomes import AnsweredIn, Outcomes
+from modelkit.lifecycle.rollout.outcomes import AnsweredIn, Outcomes
+from modelkit.serving.batching.interrupts import is_interrupt
+from modelkit.serving.batching.policy import make_plan
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs signals")
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from modelkit.batching.policy import make_plan
-from modelkit.batching.slots import Slots
+from modelkit.serving.batching.policy import make_plan
+from modelkit.serving.batching.slots import Slots
 
 PLAN = make_plan(((1, 3e-3), (8, 4e-3)), 2, 8)
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.batching.policy import make_plan
+from modelkit.serving.batching.policy import make_plan
 
 # Calls of each of ten callers; and the seconds they may take.
 STRESS = int(os.environ.get("MODELKIT_STRESS", "200"))

@@ -11,10 +11,10 @@ import pytest
 from benchmarks.rollout import broken, errors, keys, ours, rivals, routing, stress
 from benchmarks.rollout.traffic import MINUTES, World, day_of, keys_of, quarters_of
 
-from modelkit.identity import Identity
-from modelkit.model import PLAIN
-from modelkit.rollout.arms import Events, Worse, log_better
-from modelkit.rollout.differences import Pairing
+from modelkit.lifecycle.rollout.arms import Events, Worse, log_better
+from modelkit.lifecycle.rollout.differences import Pairing
+from modelkit.model.identity import Identity
+from modelkit.model.model import PLAIN
 
 RUNS = SimpleNamespace(runs=20, changes=50)
 

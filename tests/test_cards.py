@@ -11,8 +11,8 @@ from sklearn.linear_model import LinearRegression
 from sklearn.naive_bayes import GaussianNB
 
 import modelkit as mk
-from modelkit import html
 from modelkit.errors import ExplainError
+from modelkit.report import html
 
 LONG = "number_of_days_since_the_customer_last_contacted_the_support_desk_by_telephone_or_mail"
 DARK, LIGHT = 0.006, 1.0  # the relative luminance of #111 and of white

@@ -12,7 +12,7 @@ from sklearn.naive_bayes import GaussianNB
 import modelkit as mk
 from modelkit.drift import archive, stored
 from modelkit.errors import DriftError
-from modelkit.scorer.tallier import TALLY, Tallier
+from modelkit.integrations.scorer.tallier import TALLY, Tallier
 
 R = np.random.default_rng(0)
 NAMES = ["a", "b"]

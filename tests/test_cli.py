@@ -17,8 +17,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 import modelkit as mk
 from modelkit import cli
 from modelkit.package import container
-from modelkit.signature import Signature
-from modelkit.spec import Column, TensorSpec
+from modelkit.signature.signature import Signature
+from modelkit.signature.spec import Column, TensorSpec
 
 
 def run(capsys, *arguments):

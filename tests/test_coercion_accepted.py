@@ -28,7 +28,7 @@ from helpers.mistakes import (
 )
 
 from modelkit import Column
-from modelkit.cast import MISSING
+from modelkit.signature.cast import MISSING
 
 # What looks like a mistake and is none: the values that reach the model, by column.
 EXACT = [0, 2**53, -(2**53)]

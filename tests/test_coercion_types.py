@@ -33,8 +33,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from modelkit import Column
-from modelkit.cast import MISSING
 from modelkit.errors import SignatureError
+from modelkit.signature.cast import MISSING
 
 NOT_TO_TEXT = "a number is not turned into text"
 LIKE_IN_TRAINING = "turn timestamps into numbers the way it was done in training"

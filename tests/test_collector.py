@@ -28,12 +28,12 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 from prometheus_client.registry import DuplicateTimeseries
 
 import modelkit as mk
-from modelkit.batching.lane import Lane
-from modelkit.batching.policy import BATCH
 from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded, SignatureError
-from modelkit.export.alerts import Objectives, alert_rules
-from modelkit.metering import requests
-from modelkit.metering.totals import OUTCOMES
+from modelkit.integrations.grafana.alerts import Objectives, alert_rules
+from modelkit.serving.batching.lane import Lane
+from modelkit.serving.batching.policy import BATCH
+from modelkit.serving.metering import requests
+from modelkit.serving.metering.totals import OUTCOMES
 from modelkit.testing import Client
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit import device as decide
 from modelkit.errors import DeviceError
+from modelkit.model import device as decide
 from modelkit.runtimes import machine, sessions
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.runtimes.threads import choose_threads, quota_cpus, quota_files, worker_count

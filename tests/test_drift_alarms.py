@@ -16,7 +16,7 @@ from modelkit.drift import band, exact, martingale
 from modelkit.drift.cells import ABSENT, CELLS
 from modelkit.drift.profile import Profile
 from modelkit.drift.thresholds import FIRST_PART, LATER_PART
-from modelkit.evidence import Evidence, stake
+from modelkit.stats.evidence import Evidence, stake
 
 # The arithmetic, against reference values and simulation.
 

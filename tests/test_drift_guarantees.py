@@ -9,7 +9,7 @@ import modelkit as mk
 from modelkit.drift import band, privacy
 from modelkit.drift.columns import fifth
 from modelkit.errors import DriftError
-from modelkit.evidence import Evidence
+from modelkit.stats.evidence import Evidence
 
 UNEVEN = np.array([4, 900, 30, 0, 50, 1, 15])
 

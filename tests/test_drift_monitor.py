@@ -502,7 +502,7 @@ def test_a_forked_child_goes_on_though_the_lock_was_held(profile):
 
 
 def test_monitors_are_not_kept_alive(profile):
-    from modelkit import forks
+    from modelkit._internal import forks
 
     gc.collect()
     before = len(forks._all)

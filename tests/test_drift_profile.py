@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import modelkit as mk
-from modelkit.cast import MISSING
 from modelkit.drift import privacy
 from modelkit.drift.cells import (
     CELLS,
@@ -32,6 +31,7 @@ from modelkit.drift.edges import choose_edges, fit_feature
 from modelkit.drift.encoding import to_cells
 from modelkit.drift.profile import Profile
 from modelkit.errors import DriftError
+from modelkit.signature.cast import MISSING
 
 DAY = np.datetime64("2024-01-01", "us")
 numbers = st.one_of(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from modelkit.drift import martingale
 from modelkit.drift.cells import ABSENT, CELLS
-from modelkit.evidence import UNSPENT, Evidence, stake
+from modelkit.stats.evidence import UNSPENT, Evidence, stake
 
 
 def plain_advance(counts, cells, draws):

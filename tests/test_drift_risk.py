@@ -17,7 +17,7 @@ from modelkit.drift.risk import (
     loss_increments,
     risk_bound,
 )
-from modelkit.evidence import Evidence
+from modelkit.stats.evidence import Evidence
 
 TEN = np.array([1, 0, 1, 1, 0, 1, 1, 0, 1, 1.0])
 

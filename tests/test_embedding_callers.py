@@ -10,8 +10,8 @@ import pytest
 from helpers.encoders import ODD, model_over_tokens, sentences, tiny
 
 import modelkit as mk
-from modelkit.batching.policy import make_plan
 from modelkit.errors import BatchError, ClosedError, SignatureError
+from modelkit.serving.batching.policy import make_plan
 from modelkit.testing import check_model
 
 # Many callers.

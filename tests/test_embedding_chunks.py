@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from modelkit.embedding.chunks import RunCosts, choose_runs, fit_costs
 from modelkit.embedding.pooling import pad, pool, unit
+from modelkit.embedding.recipe import POOLINGS, TOKEN_INPUTS
 from modelkit.embedding.tokens import WINDOW_LETTERS, WINDOW_TEXTS, windows
-from modelkit.recipe import POOLINGS, TOKEN_INPUTS
 
 costs = st.builds(RunCosts, start=st.floats(0, 200), budget=st.integers(1, 600))
 

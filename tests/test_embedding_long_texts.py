@@ -23,10 +23,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.batching.policy import make_plan
 from modelkit.embedding.tokens import WINDOW_TEXTS
 from modelkit.errors import SignatureError
-from modelkit.model import PLAIN
+from modelkit.model.model import PLAIN
+from modelkit.serving.batching.policy import make_plan
 
 
 @settings(max_examples=50, deadline=None)

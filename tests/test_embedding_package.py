@@ -38,7 +38,7 @@ from modelkit.errors import (
     PackageError,
     ParityError,
 )
-from modelkit.manifest import FORMAT
+from modelkit.model.manifest import FORMAT
 from modelkit.testing import check_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

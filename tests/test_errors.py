@@ -16,7 +16,7 @@ from helpers.processes import run
 
 import modelkit
 from modelkit.errors import MissingExtraError, ModelkitError, SignatureError, importing
-from modelkit.spec import TensorSpec
+from modelkit.signature.spec import TensorSpec
 
 ABOUT = {
     "member": "model.onnx",

@@ -27,9 +27,9 @@ from sklearn.tree import DecisionTreeClassifier
 
 import modelkit as mk
 from modelkit.errors import EvaluationError, IntegrityError, MissingExtraError, SignatureError
-from modelkit.evaluation.answered import Answered
-from modelkit.evaluation.leakage import equal_rows
-from modelkit.evaluation.metrics import METRICS
+from modelkit.lifecycle.evaluation.answered import Answered
+from modelkit.lifecycle.evaluation.leakage import equal_rows
+from modelkit.lifecycle.evaluation.metrics import METRICS
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,14 @@ import pytest
 from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression
 
-from modelkit.evaluation.answered import Answered
-from modelkit.evaluation.class_metrics import CLIP
-from modelkit.evaluation.intervals import standard_error, wilson
-from modelkit.evaluation.metrics import METRICS
-from modelkit.evaluation.paired import bootstrap
-from modelkit.evaluation.query_ranks import ndcg_by_query, precision_by_query, ranked
-from modelkit.evaluation.skewness import unskewed
-from modelkit.evaluation.sums import Undefined
+from modelkit.lifecycle.evaluation.answered import Answered
+from modelkit.lifecycle.evaluation.class_metrics import CLIP
+from modelkit.lifecycle.evaluation.intervals import standard_error, wilson
+from modelkit.lifecycle.evaluation.metrics import METRICS
+from modelkit.lifecycle.evaluation.paired import bootstrap
+from modelkit.lifecycle.evaluation.query_ranks import ndcg_by_query, precision_by_query, ranked
+from modelkit.lifecycle.evaluation.skewness import unskewed
+from modelkit.lifecycle.evaluation.sums import Undefined
 
 
 def softmax(logits):

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, special, stats
 
-from modelkit.evaluation.clusters import Clusters
-from modelkit.evaluation.intervals import (
+from modelkit.lifecycle.evaluation.clusters import Clusters
+from modelkit.lifecycle.evaluation.intervals import (
     Measured,
     clopper_pearson,
     cluster_codes,
@@ -24,7 +24,7 @@ from modelkit.evaluation.intervals import (
     student_of_size,
     wilson,
 )
-from modelkit.evaluation.paired import (
+from modelkit.lifecycle.evaluation.paired import (
     PairedDifference,
     bootstrap,
     difference_of,
@@ -34,8 +34,8 @@ from modelkit.evaluation.paired import (
     tango,
     tango_interval,
 )
-from modelkit.evaluation.ranks import area_of
-from modelkit.evaluation.sums import mean_of
+from modelkit.lifecycle.evaluation.ranks import area_of
+from modelkit.lifecycle.evaluation.sums import mean_of
 
 Z = stats.norm.isf(0.05)
 counts = st.integers(0, 60)

@@ -18,7 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit import events, logs
+from modelkit import events
+from modelkit._internal import logs
+from modelkit._internal.logs import write_record
 from modelkit.errors import (
     BatchError,
     DriftError,
@@ -28,8 +30,7 @@ from modelkit.errors import (
     public_text,
     without_credentials,
 )
-from modelkit.logs import write_record
-from modelkit.metering.refused import MOST_NAMED, columns_at_fault
+from modelkit.serving.metering.refused import MOST_NAMED, columns_at_fault
 
 HANDLED = events.Handled("/v2/models/{name}/infer", "POST", 200, 0.01, None, "r1", "m")
 SWAPPED = events.Swapped("m", "2", "bb", "1", "aa")

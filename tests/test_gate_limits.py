@@ -13,17 +13,17 @@ from helpers.judged import drawn_rows, save_pair
 
 import modelkit as mk
 from modelkit.errors import GateError
-from modelkit.evaluation.answered import Answered
-from modelkit.evaluation.clusters import Clusters, clusters_of
-from modelkit.evaluation.intervals import Measured, standard_error
-from modelkit.evaluation.metrics import METRICS
-from modelkit.evaluation.paired import PairedDifference, difference_of
-from modelkit.evaluation.sums import Undefined
-from modelkit.gating.claims import Levels, no_harm, no_worse
-from modelkit.gating.comparison import Comparison, JudgedAnswers, RightCounts, compare_by
-from modelkit.gating.floors import floor_check
-from modelkit.gating.policy import read_floor
-from modelkit.gating.unseen import worst_unit
+from modelkit.lifecycle.evaluation.answered import Answered
+from modelkit.lifecycle.evaluation.clusters import Clusters, clusters_of
+from modelkit.lifecycle.evaluation.intervals import Measured, standard_error
+from modelkit.lifecycle.evaluation.metrics import METRICS
+from modelkit.lifecycle.evaluation.paired import PairedDifference, difference_of
+from modelkit.lifecycle.evaluation.sums import Undefined
+from modelkit.lifecycle.gate.claims import Levels, no_harm, no_worse
+from modelkit.lifecycle.gate.comparison import Comparison, JudgedAnswers, RightCounts, compare_by
+from modelkit.lifecycle.gate.floors import floor_check
+from modelkit.lifecycle.gate.policy import read_floor
+from modelkit.lifecycle.gate.unseen import worst_unit
 
 ALPHA = 0.05
 LEVELS = Levels(ALPHA, ALPHA, ALPHA)

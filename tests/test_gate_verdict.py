@@ -20,7 +20,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import modelkit as mk
 from modelkit.errors import EvaluationError, GateError
-from modelkit.gating.verdict import decision_of
+from modelkit.lifecycle.gate.verdict import decision_of
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import modelkit as mk
 from modelkit.cli import main
 from modelkit.errors import Conflict, GateError, NotFound, RegistryError
-from modelkit.gating.holdout import counted_use, share_of_alpha
+from modelkit.lifecycle.gate.holdout import counted_use, share_of_alpha
 
 CHAMPION = "registry:churn@champion"
 SPAWN = multiprocessing.get_context("spawn")

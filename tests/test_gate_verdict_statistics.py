@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 
-from modelkit.evaluation.metrics import METRICS
-from modelkit.evaluation.paired import PairedDifference
-from modelkit.gating.budgets import Measurements, median_check, plain_check, tail_check
-from modelkit.gating.claims import Levels, no_harm, no_worse
-from modelkit.gating.comparison import Comparison, RightCounts, compare_by
-from modelkit.gating.holdout import share_of_alpha
-from modelkit.gating.latency import TurnTimes, timed_turns
-from modelkit.gating.policy import GateMetric, read_floor
+from modelkit.lifecycle.evaluation.metrics import METRICS
+from modelkit.lifecycle.evaluation.paired import PairedDifference
+from modelkit.lifecycle.gate.budgets import Measurements, median_check, plain_check, tail_check
+from modelkit.lifecycle.gate.claims import Levels, no_harm, no_worse
+from modelkit.lifecycle.gate.comparison import Comparison, RightCounts, compare_by
+from modelkit.lifecycle.gate.holdout import share_of_alpha
+from modelkit.lifecycle.gate.latency import TurnTimes, timed_turns
+from modelkit.lifecycle.gate.policy import GateMetric, read_floor
 
 ALPHA = 0.05
 LEVELS = Levels(ALPHA, ALPHA, ALPHA)

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from modelkit import cli
 from modelkit.errors import ExportError
-from modelkit.export.alert_tests import alert_tests
-from modelkit.export.alerts import Objectives, alert_rules
-from modelkit.export.grafana import dashboard
-from modelkit.export.yaml import to_yaml
 from modelkit.integrations.families import FAMILIES
+from modelkit.integrations.grafana.alert_tests import alert_tests
+from modelkit.integrations.grafana.alerts import Objectives, alert_rules
+from modelkit.integrations.grafana.grafana import dashboard
+from modelkit.integrations.grafana.yaml import to_yaml
 
 PAGE = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
 FILES = ("dashboard.json", "alerts.yml", "alerts_test.yml")

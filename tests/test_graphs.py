@@ -8,8 +8,8 @@ from helpers.forge import forge
 from onnx import TensorProto, helper, numpy_helper
 
 import modelkit as mk
-from modelkit import golden
 from modelkit.errors import BatchError, ConversionError, PackageError
+from modelkit.model import golden
 
 RNG = np.random.default_rng(0)
 WEIGHTS = RNG.normal(size=(3, 2)).astype(np.float32)

@@ -623,7 +623,7 @@ def test_a_background_of_another_kind(boosting_mk):
 
 
 def test_a_warm_up_of_too_many_bytes():
-    from modelkit import golden
+    from modelkit.model import golden
 
     rows = {"x": np.broadcast_to(np.float32(0), (4, 1 << 20))}
     golden.check_warmth(rows, 4, 256)

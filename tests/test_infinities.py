@@ -35,12 +35,12 @@ from sklearn.preprocessing import (
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 import modelkit as mk
-from modelkit.batching.isolation import attempt
 from modelkit.convert.gate.parity import prove_parity
 from modelkit.convert.sklearn import from_sklearn
 from modelkit.errors import ParityError, SignatureError
-from modelkit.model import PLAIN
+from modelkit.model.model import PLAIN
 from modelkit.package.graphs import _checked
+from modelkit.serving.batching.isolation import attempt
 from modelkit.testing import Client
 
 INFINITE = (np.inf, -np.inf)

@@ -7,8 +7,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
+from modelkit._internal.jsonable import from_plain
 from modelkit.cli import main
-from modelkit.jsonable import from_plain
 
 
 def accepts(schema, value):

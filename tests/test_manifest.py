@@ -6,7 +6,7 @@ import pytest
 
 import modelkit as mk
 from modelkit.errors import ManifestError
-from modelkit.manifest import MAX_MANIFEST_BYTES, Manifest
+from modelkit.model.manifest import MAX_MANIFEST_BYTES, Manifest
 from modelkit.package import container
 
 

@@ -27,11 +27,11 @@ from modelkit.errors import (
     Overloaded,
     SignatureError,
 )
-from modelkit.metering import book, ledger, requests
-from modelkit.metering.layout import BOUNDS_NS, DURATIONS, zeros
-from modelkit.metering.ledger import BLOCK, BLOCKS, TURN, Place, blocks_of_turn
-from modelkit.metering.totals import OUTCOMES, outcome_of
-from modelkit.model import Model
+from modelkit.model.model import Model
+from modelkit.serving.metering import book, ledger, requests
+from modelkit.serving.metering.layout import BOUNDS_NS, DURATIONS, zeros
+from modelkit.serving.metering.ledger import BLOCK, BLOCKS, TURN, Place, blocks_of_turn
+from modelkit.serving.metering.totals import OUTCOMES, outcome_of
 from modelkit.testing import check_model
 
 SIGNATURE = mk.Signature(

@@ -24,7 +24,7 @@ from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit.errors import MeterError
-from modelkit.metering import book
+from modelkit.serving.metering import book
 
 pytestmark = forks
 
@@ -298,7 +298,7 @@ def test_requests_are_counted_in_the_folder_of_the_first_meter(tmp_path):
     printed = run(
         COUNTED
         + textwrap.dedent("""
-        from modelkit.metering import requests
+        from modelkit.serving.metering import requests
         requests.begun()
         requests.ended("/v2", 200, 0.5)
         requests.begun()
@@ -329,7 +329,7 @@ def test_versions_are_retired_when_no_process_has_them(tmp_path, versions):
         for version in "12345":
             meter = mk.Meter(mk.load(f"{sys.argv[1]}/{version}.mk"), shared=sys.argv[2])
             meter.predict(np.ones((int(version), 13)))
-        from modelkit.metering import book
+        from modelkit.serving.metering import book
         print([(one.version, one.retired, one.totals.rows) for one in book.counted("wine-here")])
         """
     printed = run(code, versions, folder)
@@ -422,7 +422,7 @@ def test_threads_that_come_and_go_take_no_more_room(tmp_path):
 SERVED = (
     COUNTED
     + """
-from modelkit.metering import requests
+from modelkit.serving.metering import requests
 meter = mk.Meter(model)
 
 async def app(scope, receive, send):

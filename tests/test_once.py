@@ -9,8 +9,8 @@ import pytest
 from helpers.graphs import model_of, tensor
 
 import modelkit as mk
-from modelkit.scorer import scorer as module
-from modelkit.scorer.once import MOST_PACKAGES, OncePerProcess
+from modelkit.integrations.scorer import scorer as module
+from modelkit.integrations.scorer.once import MOST_PACKAGES, OncePerProcess
 
 ROWS = {"x": np.arange(6, dtype=np.float32).reshape(2, 3)}
 

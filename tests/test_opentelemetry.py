@@ -26,7 +26,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import modelkit as mk
 from modelkit.errors import SignatureError
 from modelkit.integrations.opentelemetry import Points
-from modelkit.model import Model
+from modelkit.model.model import Model
 
 SIGNATURE = mk.Signature(
     (mk.TensorSpec("x", "float64", ("batch", 2)),),

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit import golden
 from modelkit.errors import ContainerError, IntegrityError, ManifestError, PackageError
-from modelkit.manifest import FORMAT
+from modelkit.model import golden
+from modelkit.model.manifest import FORMAT
 from modelkit.package import container, load
 
 

@@ -20,9 +20,15 @@ from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit.errors import Conflict, IntegrityError, NotFound, PackageError, RegistryError
-from modelkit.registry.log import KEPT_EVERY, State, check_expected, read_entry, write_entry
-from modelkit.registry.store import open_store
-from modelkit.registry.versions import Versions
+from modelkit.lifecycle.registry.log import (
+    KEPT_EVERY,
+    State,
+    check_expected,
+    read_entry,
+    write_entry,
+)
+from modelkit.lifecycle.registry.versions import Versions
+from modelkit.store.store import open_store
 
 VERSIONS = ("1.0.0", "1.1.0", "2.0.0")
 

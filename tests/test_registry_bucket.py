@@ -17,7 +17,7 @@ from helpers.processes import run
 import modelkit as mk
 from modelkit.cli import main
 from modelkit.errors import Conflict, IntegrityError, NotFound, RegistryError
-from modelkit.registry.log import KEPT_EVERY
+from modelkit.lifecycle.registry.log import KEPT_EVERY
 
 pytest.importorskip("obstore")
 pytest.importorskip("moto")

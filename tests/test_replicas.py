@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit.errors import ClosedError, DeadlineExceeded, DeviceError, SignatureError
-from modelkit.replicas import FIRST_WAIT, LONGEST_WAIT, least_busy
+from modelkit.serving.replicas import FIRST_WAIT, LONGEST_WAIT, least_busy
 from modelkit.testing import check_model
 
 SIGNATURE = mk.Signature(

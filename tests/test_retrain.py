@@ -28,10 +28,10 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 import modelkit as mk
 from modelkit.cli import main
 from modelkit.errors import Conflict, NotFound, RetrainError, RolloutError
-from modelkit.gating.verdict import Verdict
-from modelkit.retraining.desk import Desk
-from modelkit.retraining.history import runs_of
-from modelkit.retraining.run import Claim, posix_of
+from modelkit.lifecycle.gate.verdict import Verdict
+from modelkit.lifecycle.retrain.desk import Desk
+from modelkit.lifecycle.retrain.history import runs_of
+from modelkit.lifecycle.retrain.run import Claim, posix_of
 
 STEPS = ["train", "save", "gate", "register", "rollout"]
 

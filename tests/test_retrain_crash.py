@@ -24,10 +24,10 @@ from helpers.retrainings import (
 
 import modelkit as mk
 from modelkit.errors import RegistryError
-from modelkit.registry.log import ROLLOUT
-from modelkit.retraining.desk import Desk, holder_here
-from modelkit.retraining.history import runs_of
-from modelkit.retraining.run import RUN_STEPS, Claim
+from modelkit.lifecycle.registry.log import ROLLOUT
+from modelkit.lifecycle.retrain.desk import Desk, holder_here
+from modelkit.lifecycle.retrain.history import runs_of
+from modelkit.lifecycle.retrain.run import RUN_STEPS, Claim
 
 LEASE = CANARY.lease
 PROCESSES = 6

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import modelkit as mk
 from modelkit.drift.notes import Acknowledgement
 from modelkit.errors import RetrainError
-from modelkit.retraining.policy import due, waited_for
-from modelkit.retraining.standing import alarms_of, standing_of, watched_of
+from modelkit.lifecycle.retrain.policy import due, waited_for
+from modelkit.lifecycle.retrain.standing import alarms_of, standing_of, watched_of
 from modelkit.types import RetrainState, StandingAlarm
 
 HOUR = 3600.0

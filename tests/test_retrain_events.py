@@ -19,8 +19,8 @@ from helpers.retrainings import (
 
 import modelkit as mk
 from modelkit import events
-from modelkit.registry.log import CHAMPION
-from modelkit.retraining.history import runs_of
+from modelkit.lifecycle.registry.log import CHAMPION
+from modelkit.lifecycle.retrain.history import runs_of
 
 STANDS = report(alarm())
 

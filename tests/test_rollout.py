@@ -27,9 +27,9 @@ from modelkit.errors import (
     RolloutError,
     SignatureError,
 )
-from modelkit.rollout.counting import MOST_ADDED_UP, is_finite, kind_of_error
-from modelkit.rollout.routing import hash_of
-from modelkit.rollout.shadow import MOST_WAITING
+from modelkit.lifecycle.rollout.counting import MOST_ADDED_UP, is_finite, kind_of_error
+from modelkit.lifecycle.rollout.routing import hash_of
+from modelkit.lifecycle.rollout.shadow import MOST_WAITING
 from modelkit.testing import Client, check_model
 
 ERRORS = (mk.Guard("errors"),)
@@ -41,7 +41,7 @@ ROOM = 10  # seconds in which everything must be over
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("modelkit.rollout.rollout.perf_counter_ns", clock)
+    monkeypatch.setattr("modelkit.lifecycle.rollout.rollout.perf_counter_ns", clock)
     return clock
 
 
@@ -311,7 +311,7 @@ def test_a_mark_that_raises_holds_and_reaches_no_caller(clock):
 
 def test_slow_calls_are_found_by_the_quantiles_of_the_champion(clock, monkeypatch):
     now = Clock()
-    monkeypatch.setattr("modelkit.rollout.lineup.perf_counter_ns", now)
+    monkeypatch.setattr("modelkit.lifecycle.rollout.lineup.perf_counter_ns", now)
     rng = np.random.default_rng(0)
 
     def takes(factor):
@@ -351,7 +351,7 @@ def test_slow_calls_are_found_by_the_quantiles_of_the_champion(clock, monkeypatc
 def test_microseconds_do_not_matter(clock, monkeypatch, longer, guard, rolled_back):
     """A champion that takes 100 microseconds, give or take one, and a candidate that takes more."""
     now = Clock()
-    monkeypatch.setattr("modelkit.rollout.lineup.perf_counter_ns", now)
+    monkeypatch.setattr("modelkit.lifecycle.rollout.lineup.perf_counter_ns", now)
     rng = np.random.default_rng(0)
 
     def takes(seconds):
@@ -373,7 +373,7 @@ def test_a_candidate_that_is_longer_by_less_than_what_matters_is_not_rolled_back
 ):
     """Each of its calls takes .9 ms more than one of the champion would: 7 ms in the median."""
     now = Clock()
-    monkeypatch.setattr("modelkit.rollout.lineup.perf_counter_ns", now)
+    monkeypatch.setattr("modelkit.lifecycle.rollout.lineup.perf_counter_ns", now)
     rolled_back = {0.0: 0, 0.001: 0}
     for material in rolled_back:
         for seed in range(8):

@@ -13,11 +13,11 @@ from helpers.rollouts import ROWS, Clock, model, who
 from sklearn.linear_model import LinearRegression
 
 import modelkit as mk
-from modelkit.rollout import course, joined, labels
-from modelkit.rollout.counts import ByArm, Counts, Label
-from modelkit.rollout.decide import decide, lacks
-from modelkit.rollout.shared import SharedCounts
-from modelkit.rollout.trial import Trial
+from modelkit.lifecycle.rollout import course, joined, labels
+from modelkit.lifecycle.rollout.counts import ByArm, Counts, Label
+from modelkit.lifecycle.rollout.decide import decide, lacks
+from modelkit.lifecycle.rollout.shared import SharedCounts
+from modelkit.lifecycle.rollout.trial import Trial
 
 X = np.eye(3)
 LOSS = (mk.Guard("loss", margin=0.02), mk.Guard("errors"))
@@ -133,7 +133,7 @@ def test_a_tick_that_is_left_out_keeps_its_keys_and_what_was_told():
 
 def test_losses_that_come_faster_than_they_are_weighed_are_turned_away(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("modelkit.rollout.rollout.perf_counter_ns", clock)
+    monkeypatch.setattr("modelkit.lifecycle.rollout.rollout.perf_counter_ns", clock)
     monkeypatch.setattr(course, "MOST_TOLD", 2)
     rollout = mk.Rollout(model(1), model(2), share=0.5, guards=LOSS, seed=0)
     for key in "abc":

@@ -14,7 +14,7 @@ from modelkit.cli import main
 from modelkit.cli.serve import add_serve
 from modelkit.cli.settings import settings_of
 from modelkit.errors import ModelkitError
-from modelkit.rollout.afar import progress_afar
+from modelkit.lifecycle.rollout.afar import progress_afar
 
 X = np.random.default_rng(0).normal(size=(60, 3))
 Y = (X[:, 0] > 0).astype(int)

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit.errors import RolloutError
-from modelkit.rollout.alone import Above, Below, log_gains_alone, log_gains_shares
-from modelkit.rollout.arms import BETTER, EVENLY, WORSE, Events, log_mean
-from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Label
-from modelkit.rollout.decide import Standing, Weighed, decide
-from modelkit.rollout.keyed import MOST_KEYS, FirstOfKeys
-from modelkit.rollout.policy import stages_of
-from modelkit.rollout.split import log_split
-from modelkit.rollout.trial import Trial
-from modelkit.rollout.weighing import StreamEvidence
+from modelkit.lifecycle.rollout.alone import Above, Below, log_gains_alone, log_gains_shares
+from modelkit.lifecycle.rollout.arms import BETTER, EVENLY, WORSE, Events, log_mean
+from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened, KeyDone, Label
+from modelkit.lifecycle.rollout.decide import Standing, Weighed, decide
+from modelkit.lifecycle.rollout.keyed import MOST_KEYS, FirstOfKeys
+from modelkit.lifecycle.rollout.policy import stages_of
+from modelkit.lifecycle.rollout.split import log_split
+from modelkit.lifecycle.rollout.trial import Trial
+from modelkit.lifecycle.rollout.weighing import StreamEvidence
 
 ERRORS = mk.Guard("errors")
 CANARY = mk.RolloutStage(0.05, seconds=100, units=50)

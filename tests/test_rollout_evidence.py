@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelkit.rollout.arms import (
+from modelkit.lifecycle.rollout.arms import (
     BETTER,
     MOST_SPANS,
     WORSE,
@@ -23,14 +23,14 @@ from modelkit.rollout.arms import (
     log_gains,
     units_needed,
 )
-from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Label
-from modelkit.rollout.differences import LossDifferences, Pairing
-from modelkit.rollout.guards import Guard
-from modelkit.rollout.keyed import FreshKeys, WorseOfKeys
-from modelkit.rollout.labels import LossEvidence
-from modelkit.rollout.policy import RolloutStage
-from modelkit.rollout.routing import WHOLE, hash_of, limit_of
-from modelkit.rollout.weighing import StreamEvidence
+from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened, KeyDone, Label
+from modelkit.lifecycle.rollout.differences import LossDifferences, Pairing
+from modelkit.lifecycle.rollout.guards import Guard
+from modelkit.lifecycle.rollout.keyed import FreshKeys, WorseOfKeys
+from modelkit.lifecycle.rollout.labels import LossEvidence
+from modelkit.lifecycle.rollout.policy import RolloutStage
+from modelkit.lifecycle.rollout.routing import WHOLE, hash_of, limit_of
+from modelkit.lifecycle.rollout.weighing import StreamEvidence
 
 SHARES = st.floats(0.001, 0.999)
 MARGINS = st.floats(0.2, 5)
@@ -285,7 +285,7 @@ def test_salts_choose_independently():
 def test_a_key_goes_the_same_way_in_every_process():
     keys = ["", "a", "\u00fc\ud800", "k" * 10_000_000]
     code = """
-from modelkit.rollout.routing import hash_of
+from modelkit.lifecycle.rollout.routing import hash_of
 for key in ("", "a", "\\u00fc\\ud800", "k" * 10_000_000):
     print(hash_of(key, b"salt"))
 """

@@ -30,7 +30,7 @@ from modelkit.errors import (
     RolloutError,
     UntrustedError,
 )
-from modelkit.registry.log import State, read_state, write_state
+from modelkit.lifecycle.registry.log import State, read_state, write_state
 from modelkit.testing import check_model
 
 RNG = np.random.default_rng(0)

@@ -17,12 +17,12 @@ from helpers.servers import modelkit_serve, wait_until
 import modelkit as mk
 from modelkit.cli import main
 from modelkit.errors import RolloutError
-from modelkit.rollout.afar import progress_afar
-from modelkit.rollout.counts import Counts, Label, Posted
-from modelkit.rollout.course import MOST_UNKNOWN, Course
-from modelkit.rollout.labels import PATIENT, KeysAnswered, LossEvidence
-from modelkit.rollout.posting import post_outcomes
-from modelkit.rollout.routing import hash_of
+from modelkit.lifecycle.rollout.afar import progress_afar
+from modelkit.lifecycle.rollout.counts import Counts, Label, Posted
+from modelkit.lifecycle.rollout.course import MOST_UNKNOWN, Course
+from modelkit.lifecycle.rollout.labels import PATIENT, KeysAnswered, LossEvidence
+from modelkit.lifecycle.rollout.posting import post_outcomes
+from modelkit.lifecycle.rollout.routing import hash_of
 from modelkit.testing import Client
 from modelkit.types import Limits
 
@@ -78,7 +78,7 @@ def test_a_loss_waits_for_a_while_and_no_longer():
 
 
 def test_what_waits_and_what_is_remembered_is_bounded(monkeypatch):
-    monkeypatch.setattr("modelkit.rollout.labels.MOST_KEYS", 10)
+    monkeypatch.setattr("modelkit.lifecycle.rollout.labels.MOST_KEYS", 10)
     keys = KeysAnswered()
     assert [*keys.join(Posted(0.5, key) for key in range(15))] == []
     assert keys.unknown == 5

@@ -21,10 +21,10 @@ from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit import events
-from modelkit.rollout.afar import progress_afar
-from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Label
-from modelkit.rollout.shared import SharedCounts, read_counts, write_counts
-from modelkit.rollout.trial import Trial
+from modelkit.lifecycle.rollout.afar import progress_afar
+from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened, KeyDone, Label
+from modelkit.lifecycle.rollout.shared import SharedCounts, read_counts, write_counts
+from modelkit.lifecycle.rollout.trial import Trial
 from modelkit.types import Underway
 
 RNG = np.random.default_rng(0)
@@ -218,7 +218,7 @@ def clock(monkeypatch):
     """The clock of a Rollout, in seconds, by hand."""
     now = [0.0]
     monkeypatch.setattr(
-        "modelkit.rollout.rollout.perf_counter_ns", lambda: int(now[0] * 1_000_000_000)
+        "modelkit.lifecycle.rollout.rollout.perf_counter_ns", lambda: int(now[0] * 1_000_000_000)
     )
     return now
 
@@ -241,7 +241,7 @@ def test_the_clock_of_who_began_a_rollout_and_of_a_worker_do_not_matter(
     told = []
     stop = events.subscribe(told.append, events.Noticed)
     with monkeypatch.context() as patched:
-        patched.setattr("modelkit.registry.authors.time_now", lambda: began)
+        patched.setattr("modelkit.lifecycle.registry.authors.time_now", lambda: began)
         registry.start_rollout("churn", "2", policy, reason="try")
         one = mk.Rollout(registry, "churn", poll=0.5, threads=1)
         other = mk.Rollout(registry, "churn", poll=0.5, threads=1)

@@ -9,9 +9,9 @@ import pytest
 from benchmarks.rollout import overloaded
 
 import modelkit as mk
-from modelkit.rollout.counting import Counters, Memory
-from modelkit.rollout.stretch import Stretch
-from modelkit.rollout.trial import Trial
+from modelkit.lifecycle.rollout.counting import Counters, Memory
+from modelkit.lifecycle.rollout.stretch import Stretch
+from modelkit.lifecycle.rollout.trial import Trial
 
 MILLISECOND = 1_000_000
 SHARE = 0.2

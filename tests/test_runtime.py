@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.device import refuse_version
 from modelkit.errors import ClosedError, DeviceError, GraphError
+from modelkit.model.device import refuse_version
 from modelkit.package import container
 from modelkit.runtimes import onnx as runtime
 from modelkit.runtimes.bulk import chunk_bounds

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 import modelkit as mk
 from modelkit.errors import ContainerError, IntegrityError, SignatureError, UntrustedError
-from modelkit.scorer import scorer as module
+from modelkit.integrations.scorer import scorer as module
 
 X, Y = load_breast_cancer(return_X_y=True, as_frame=True)
 LABELS = Y.map({0: "malignant", 1: "benign"})

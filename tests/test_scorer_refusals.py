@@ -23,7 +23,7 @@ from modelkit.errors import (
 )
 from modelkit.integrations.mlflow.logged import log_model
 from modelkit.integrations.mlflow.opened import open_logged
-from modelkit.scorer.tallier import TALLY, Tallier
+from modelkit.integrations.scorer.tallier import TALLY, Tallier
 
 R = np.random.default_rng(0)
 X = pd.DataFrame({"a": R.normal(size=200), "b": R.normal(size=200)})

@@ -16,11 +16,12 @@ from helpers.mistakes import tensor_per_column
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelkit import Column, Signature, TensorSpec, frames
-from modelkit.cast import MISSING
-from modelkit.coercion import BULK
+from modelkit import Column, Signature, TensorSpec
 from modelkit.errors import SignatureError
-from modelkit.spec import DTYPES, numpy_dtype
+from modelkit.signature import frames
+from modelkit.signature.cast import MISSING
+from modelkit.signature.coercion import BULK
+from modelkit.signature.spec import DTYPES, numpy_dtype
 
 Y = TensorSpec("y", "float32", ("batch",))
 TOKENS = Signature(

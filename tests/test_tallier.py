@@ -8,7 +8,7 @@ import modelkit as mk
 from modelkit.drift import archive
 from modelkit.drift.tallies import MOST_ROWS, TALLY_SCHEMA
 from modelkit.errors import DriftError
-from modelkit.scorer.tallier import Tallier
+from modelkit.integrations.scorer.tallier import Tallier
 
 R = np.random.default_rng(0)
 X = pd.DataFrame(R.normal(size=(1200, 2)), columns=["a", "b"])

@@ -47,14 +47,14 @@ from modelkit.errors import (
     ParityError,
     SignatureError,
 )
+from modelkit.runtimes.terms import hashing
+from modelkit.runtimes.terms import terms as counting
+from modelkit.runtimes.terms.hashing import bucket_of, murmur
+from modelkit.runtimes.terms.linear import Skipping
+from modelkit.runtimes.terms.patterns import KNOWN_PATTERNS, compiled
+from modelkit.runtimes.terms.terms import Terms
+from modelkit.runtimes.terms.vectorizer import Vectorizer
 from modelkit.testing import check_model
-from modelkit.texts import hashing
-from modelkit.texts import terms as counting
-from modelkit.texts.hashing import bucket_of, murmur
-from modelkit.texts.linear import Skipping
-from modelkit.texts.patterns import KNOWN_PATTERNS, compiled
-from modelkit.texts.terms import Terms
-from modelkit.texts.vectorizer import Vectorizer
 
 TEXTS = [
     "a fine film",

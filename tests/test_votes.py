@@ -50,8 +50,8 @@ from modelkit.convert.outputs import read_roles, truth
 from modelkit.convert.source import DECISION
 from modelkit.errors import ConversionError
 from modelkit.runtimes.onnx import OnnxModel
-from modelkit.signature import Signature
-from modelkit.spec import Column, TensorSpec
+from modelkit.signature.signature import Signature
+from modelkit.signature.spec import Column, TensorSpec
 
 SEED = {"random_state": 0}
 DEEP = {"max_depth": 4, **SEED}

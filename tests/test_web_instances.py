@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import modelkit as mk
-from modelkit.call import PLAIN
+from modelkit.model.call import PLAIN
 from modelkit.types import Limits
 from modelkit.web import instances, plain
 from modelkit.web.query import Query

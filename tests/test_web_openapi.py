@@ -6,7 +6,7 @@ import openapi_spec_validator
 import pytest
 from helpers.web_models import SIGNATURES, model_of
 
-from modelkit.call import PLAIN
+from modelkit.model.call import PLAIN
 from modelkit.web import openapi, plain, v2
 from modelkit.web.query import Limits
 

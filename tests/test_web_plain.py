@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
 import modelkit as mk
-from modelkit.call import PLAIN
 from modelkit.errors import SignatureError
+from modelkit.model.call import PLAIN
 from modelkit.testing import Client
 from modelkit.web import plain
 from modelkit.web.json import LONG

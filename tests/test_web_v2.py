@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import modelkit as mk
-from modelkit.call import PLAIN
 from modelkit.errors import SignatureError
-from modelkit.spec import GRAPH_DTYPES
+from modelkit.model.call import PLAIN
+from modelkit.signature.spec import GRAPH_DTYPES
 from modelkit.web import v2
 from modelkit.web.json import LONG
 from modelkit.web.query import Limits, Query

@@ -30,7 +30,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 import modelkit as mk
-from modelkit.manifest import Parity
+from modelkit.model.manifest import Parity
 
 LIBRARIES = (
     "numpy", "onnxruntime", "scikit-learn", "skl2onnx", "spox", "xgboost-cpu", "lightgbm", "catboost",

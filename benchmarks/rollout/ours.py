@@ -1,13 +1,13 @@
-"""The evidence of modelkit.rollout over many runs at once: its bets, its recursion and its differences."""
+"""The evidence of modelkit.lifecycle.rollout over many runs at once: its bets, its recursion and its differences."""
 
 from __future__ import annotations
 
 import numpy as np
 from benchmarks.rollout.traffic import MINUTES, Array
 
-from modelkit.evidence import MOST_LOG_GAIN, Evidence
-from modelkit.rollout.arms import BETTER, EVENLY, WORSE, Events, log_gains
-from modelkit.rollout.differences import LossDifferences
+from modelkit.lifecycle.rollout.arms import BETTER, EVENLY, WORSE, Events, log_gains
+from modelkit.lifecycle.rollout.differences import LossDifferences
+from modelkit.stats.evidence import MOST_LOG_GAIN, Evidence
 
 ALPHA = 0.01
 BLOCK = 100  # differences between two looks

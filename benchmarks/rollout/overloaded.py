@@ -19,9 +19,9 @@ from benchmarks.common.measure import judge, table
 from onnx import TensorProto, helper
 
 import modelkit as mk
-from modelkit.rollout.counting import Counters, Memory
-from modelkit.rollout.trial import Trial
-from modelkit.wrapper import Wrapper
+from modelkit.lifecycle.rollout.counting import Counters, Memory
+from modelkit.lifecycle.rollout.trial import Trial
+from modelkit.model.wrapper import Wrapper
 
 WIDTH, LAYERS = 1024, 2  # 8 MiB of weights
 SHARE, CLIENTS, TICK = 0.2, 3, 0.5

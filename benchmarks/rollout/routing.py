@@ -17,12 +17,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import scale
 
 import modelkit as mk
-from modelkit.activation import Active
-from modelkit.model import PLAIN, Call
-from modelkit.rollout.answering import Arm
-from modelkit.rollout.counting import A_SECOND
-from modelkit.rollout.lineup import BY_RUN, Alone
-from modelkit.wrapper import Wrapper
+from modelkit.lifecycle.rollout.answering import Arm
+from modelkit.lifecycle.rollout.counting import A_SECOND
+from modelkit.lifecycle.rollout.lineup import BY_RUN, Alone
+from modelkit.model.activation import Active
+from modelkit.model.model import PLAIN, Call
+from modelkit.model.wrapper import Wrapper
 
 CALLS = 100  # of a turn, which takes less than a millisecond and is seldom interrupted
 MOST_ROUNDS = 400

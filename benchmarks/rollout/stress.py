@@ -22,7 +22,7 @@ from benchmarks.common.measure import judge, log, table
 from onnx import TensorProto, helper
 
 import modelkit as mk
-from modelkit.wrapper import Wrapper
+from modelkit.model.wrapper import Wrapper
 
 THREADS, COROUTINES = 8, 1_000
 CALLS, SWAPS = 5_000, 3  # for each of the `--runs`

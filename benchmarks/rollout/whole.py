@@ -10,8 +10,8 @@ from benchmarks.common.measure import judge, table
 from benchmarks.rollout.errors import LIMIT, figure
 from benchmarks.rollout.traffic import QUARTERS, Array, generator
 
-from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone
-from modelkit.rollout.guards import (
+from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened, KeyDone
+from modelkit.lifecycle.rollout.guards import (
     ERROR_EVENTS,
     NONFINITE_EVENTS,
     QUANTILES,
@@ -20,9 +20,9 @@ from modelkit.rollout.guards import (
     USUAL_GUARDS,
     Guard,
 )
-from modelkit.rollout.policy import RolloutPolicy, RolloutStage
-from modelkit.rollout.routing import WHOLE, limit_of
-from modelkit.rollout.trial import Trial
+from modelkit.lifecycle.rollout.policy import RolloutPolicy, RolloutStage
+from modelkit.lifecycle.rollout.routing import WHOLE, limit_of
+from modelkit.lifecycle.rollout.trial import Trial
 
 HOUR, TICK = 3600.0, 900.0
 STAGES = tuple(

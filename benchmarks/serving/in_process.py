@@ -13,9 +13,9 @@ from benchmarks.serving.bodies import as_bytes, as_v2
 from benchmarks.serving.servers import MODEL, V2
 
 import modelkit as mk
+from modelkit.model.wrapper import Wrapper
 from modelkit.web import v2
 from modelkit.web.query import Limits
-from modelkit.wrapper import Wrapper
 
 ROUNDS = 50
 TASKS, EACH = 64, 20

@@ -12,11 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from modelkit.listeners import Event as Event  # noqa: PLC0414 - of this module too
-from modelkit.listeners import emit as emit  # noqa: PLC0414 - of this module too
-from modelkit.listeners import subscribe as subscribe  # noqa: PLC0414 - of this module too
-from modelkit.listeners import wanted as wanted  # noqa: PLC0414 - of this module too
-from modelkit.logs import INFO, WARNING
+from modelkit._internal.listeners import Event as Event  # noqa: PLC0414 - of this module too
+from modelkit._internal.listeners import emit as emit  # noqa: PLC0414 - of this module too
+from modelkit._internal.listeners import subscribe as subscribe  # noqa: PLC0414 - of this module too
+from modelkit._internal.listeners import wanted as wanted  # noqa: PLC0414 - of this module too
+from modelkit._internal.logs import INFO, WARNING
 
 
 @final

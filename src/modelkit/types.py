@@ -6,9 +6,6 @@ are made of, and are here to be named in annotations. Names are imported when th
 
 TYPE_CHECKING = False  # see modelkit/__init__.py
 if TYPE_CHECKING:
-    from modelkit.batching.policy import BatchPlan as BatchPlan
-    from modelkit.batching.stats import Stats as Stats
-    from modelkit.coercion import Block as Block
     from modelkit.drift.audit import AuditRow as AuditRow
     from modelkit.drift.audit import AuditTable as AuditTable
     from modelkit.drift.cells import Feature as Feature
@@ -26,59 +23,62 @@ if TYPE_CHECKING:
     from modelkit.drift.values import SegmentDrift as SegmentDrift
     from modelkit.drift.vectors import Basis as Basis
     from modelkit.embedding.pipeline import Pipeline as Pipeline
-    from modelkit.evaluation.calibrated import BrierParts as BrierParts
-    from modelkit.evaluation.calibrated import ReliabilityBin as ReliabilityBin
-    from modelkit.evaluation.details import Confusion as Confusion
-    from modelkit.evaluation.details import ResidualBand as ResidualBand
-    from modelkit.evaluation.details import ScoreCurve as ScoreCurve
-    from modelkit.evaluation.figures import ClassFigures as ClassFigures
-    from modelkit.evaluation.figures import MetricFigure as MetricFigure
-    from modelkit.evaluation.gap import TrainingGap as TrainingGap
-    from modelkit.evaluation.leakage import LeakageCheck as LeakageCheck
-    from modelkit.evaluation.learning import LearningCurve as LearningCurve
-    from modelkit.evaluation.learning import LearningPoint as LearningPoint
-    from modelkit.evaluation.slices import SliceFigures as SliceFigures
+    from modelkit.embedding.recipe import Recipe as Recipe
     from modelkit.explain.explainer import ExplainPlan as ExplainPlan
-    from modelkit.identity import Identity as Identity
-    from modelkit.manifest import Attachment as Attachment
-    from modelkit.manifest import Member as Member
-    from modelkit.manifest import Parity as Parity
+    from modelkit.lifecycle.evaluation.calibrated import BrierParts as BrierParts
+    from modelkit.lifecycle.evaluation.calibrated import ReliabilityBin as ReliabilityBin
+    from modelkit.lifecycle.evaluation.details import Confusion as Confusion
+    from modelkit.lifecycle.evaluation.details import ResidualBand as ResidualBand
+    from modelkit.lifecycle.evaluation.details import ScoreCurve as ScoreCurve
+    from modelkit.lifecycle.evaluation.figures import ClassFigures as ClassFigures
+    from modelkit.lifecycle.evaluation.figures import MetricFigure as MetricFigure
+    from modelkit.lifecycle.evaluation.gap import TrainingGap as TrainingGap
+    from modelkit.lifecycle.evaluation.leakage import LeakageCheck as LeakageCheck
+    from modelkit.lifecycle.evaluation.learning import LearningCurve as LearningCurve
+    from modelkit.lifecycle.evaluation.learning import LearningPoint as LearningPoint
+    from modelkit.lifecycle.evaluation.slices import SliceFigures as SliceFigures
+    from modelkit.lifecycle.registry.log import Alias as Alias
+    from modelkit.lifecycle.registry.log import Entry as Entry
+    from modelkit.lifecycle.registry.log import State as State
+    from modelkit.lifecycle.registry.log import Underway as Underway
+    from modelkit.lifecycle.registry.releases import Recorded as Recorded
+    from modelkit.lifecycle.registry.shelf import Shelf as Shelf
+    from modelkit.lifecycle.registry.verdicts import Judgement as Judgement
+    from modelkit.lifecycle.retrain.policy import RetrainState as RetrainState
+    from modelkit.lifecycle.retrain.policy import StandingAlarm as StandingAlarm
+    from modelkit.lifecycle.retrain.run import RunStep as RunStep
+    from modelkit.lifecycle.rollout.answering import SignedAnswers as SignedAnswers
+    from modelkit.lifecycle.rollout.planning import Need as Need
+    from modelkit.lifecycle.rollout.planning import RolloutPlan as RolloutPlan
+    from modelkit.lifecycle.rollout.progress import GuardProgress as GuardProgress
+    from modelkit.lifecycle.rollout.trial import Point as Point
+    from modelkit.model.identity import Identity as Identity
+    from modelkit.model.manifest import Attachment as Attachment
+    from modelkit.model.manifest import Member as Member
+    from modelkit.model.manifest import Parity as Parity
     from modelkit.package.attach import Attachable as Attachable
     from modelkit.package.attach import BoundAttachable as BoundAttachable
     from modelkit.package.load import Reference as Reference
-    from modelkit.recipe import Recipe as Recipe
-    from modelkit.registry.log import Alias as Alias
-    from modelkit.registry.log import Entry as Entry
-    from modelkit.registry.log import State as State
-    from modelkit.registry.log import Underway as Underway
-    from modelkit.registry.releases import Recorded as Recorded
-    from modelkit.registry.shelf import Shelf as Shelf
-    from modelkit.registry.verdicts import Judgement as Judgement
-    from modelkit.replicas import Replica as Replica
-    from modelkit.retraining.policy import RetrainState as RetrainState
-    from modelkit.retraining.policy import StandingAlarm as StandingAlarm
-    from modelkit.retraining.run import RunStep as RunStep
-    from modelkit.rollout.answering import SignedAnswers as SignedAnswers
-    from modelkit.rollout.planning import Need as Need
-    from modelkit.rollout.planning import RolloutPlan as RolloutPlan
-    from modelkit.rollout.progress import GuardProgress as GuardProgress
-    from modelkit.rollout.trial import Point as Point
-    from modelkit.texts.vectorizer import Texts as Texts
+    from modelkit.runtimes.terms.vectorizer import Texts as Texts
+    from modelkit.serving.batching.policy import BatchPlan as BatchPlan
+    from modelkit.serving.batching.stats import Stats as Stats
+    from modelkit.serving.replicas import Replica as Replica
+    from modelkit.signature.coercion import Block as Block
     from modelkit.web.query import Limits as Limits
 
 _HOMES = {
-    "TrainingGap": "modelkit.evaluation.gap",
-    "SliceFigures": "modelkit.evaluation.slices",
-    "ResidualBand": "modelkit.evaluation.details",
-    "ReliabilityBin": "modelkit.evaluation.calibrated",
-    "LearningPoint": "modelkit.evaluation.learning",
-    "LearningCurve": "modelkit.evaluation.learning",
-    "LeakageCheck": "modelkit.evaluation.leakage",
-    "MetricFigure": "modelkit.evaluation.figures",
-    "ScoreCurve": "modelkit.evaluation.details",
-    "Confusion": "modelkit.evaluation.details",
-    "ClassFigures": "modelkit.evaluation.figures",
-    "BrierParts": "modelkit.evaluation.calibrated",
+    "TrainingGap": "modelkit.lifecycle.evaluation.gap",
+    "SliceFigures": "modelkit.lifecycle.evaluation.slices",
+    "ResidualBand": "modelkit.lifecycle.evaluation.details",
+    "ReliabilityBin": "modelkit.lifecycle.evaluation.calibrated",
+    "LearningPoint": "modelkit.lifecycle.evaluation.learning",
+    "LearningCurve": "modelkit.lifecycle.evaluation.learning",
+    "LeakageCheck": "modelkit.lifecycle.evaluation.leakage",
+    "MetricFigure": "modelkit.lifecycle.evaluation.figures",
+    "ScoreCurve": "modelkit.lifecycle.evaluation.details",
+    "Confusion": "modelkit.lifecycle.evaluation.details",
+    "ClassFigures": "modelkit.lifecycle.evaluation.figures",
+    "BrierParts": "modelkit.lifecycle.evaluation.calibrated",
     "BoundAttachable": "modelkit.package.attach",
     "Acknowledgement": "modelkit.drift.notes",
     "History": "modelkit.drift.history",
@@ -87,13 +87,13 @@ _HOMES = {
     "Segmentation": "modelkit.drift.segments",
     "TargetLabels": "modelkit.drift.target",
     "Attachable": "modelkit.package.attach",
-    "Attachment": "modelkit.manifest",
+    "Attachment": "modelkit.model.manifest",
     "AuditRow": "modelkit.drift.audit",
     "AuditTable": "modelkit.drift.audit",
     "Baseline": "modelkit.drift.losses",
     "Basis": "modelkit.drift.vectors",
-    "BatchPlan": "modelkit.batching.policy",
-    "Block": "modelkit.coercion",
+    "BatchPlan": "modelkit.serving.batching.policy",
+    "Block": "modelkit.signature.coercion",
     "Calibration": "modelkit.drift.labelfree",
     "DriftCheck": "modelkit.drift.values",
     "Effect": "modelkit.drift.values",
@@ -101,32 +101,32 @@ _HOMES = {
     "Feature": "modelkit.drift.cells",
     "FeatureDrift": "modelkit.drift.values",
     "Limits": "modelkit.web.query",
-    "Member": "modelkit.manifest",
-    "Parity": "modelkit.manifest",
+    "Member": "modelkit.model.manifest",
+    "Parity": "modelkit.model.manifest",
     "Performance": "modelkit.drift.values",
     "Pipeline": "modelkit.embedding.pipeline",
-    "Alias": "modelkit.registry.log",
-    "Entry": "modelkit.registry.log",
-    "Recipe": "modelkit.recipe",
-    "Recorded": "modelkit.registry.releases",
+    "Alias": "modelkit.lifecycle.registry.log",
+    "Entry": "modelkit.lifecycle.registry.log",
+    "Recipe": "modelkit.embedding.recipe",
+    "Recorded": "modelkit.lifecycle.registry.releases",
     "Reference": "modelkit.package.load",
-    "Replica": "modelkit.replicas",
-    "Identity": "modelkit.identity",
-    "ScoredOutput": "modelkit.scorer.outputs",
-    "Judgement": "modelkit.registry.verdicts",
-    "Shelf": "modelkit.registry.shelf",
-    "State": "modelkit.registry.log",
-    "Underway": "modelkit.registry.log",
-    "RetrainState": "modelkit.retraining.policy",
-    "RunStep": "modelkit.retraining.run",
-    "StandingAlarm": "modelkit.retraining.policy",
-    "SignedAnswers": "modelkit.rollout.answering",
-    "GuardProgress": "modelkit.rollout.progress",
-    "Need": "modelkit.rollout.planning",
-    "Point": "modelkit.rollout.trial",
-    "RolloutPlan": "modelkit.rollout.planning",
-    "Stats": "modelkit.batching.stats",
-    "Texts": "modelkit.texts.vectorizer",
+    "Replica": "modelkit.serving.replicas",
+    "Identity": "modelkit.model.identity",
+    "ScoredOutput": "modelkit.integrations.scorer.outputs",
+    "Judgement": "modelkit.lifecycle.registry.verdicts",
+    "Shelf": "modelkit.lifecycle.registry.shelf",
+    "State": "modelkit.lifecycle.registry.log",
+    "Underway": "modelkit.lifecycle.registry.log",
+    "RetrainState": "modelkit.lifecycle.retrain.policy",
+    "RunStep": "modelkit.lifecycle.retrain.run",
+    "StandingAlarm": "modelkit.lifecycle.retrain.policy",
+    "SignedAnswers": "modelkit.lifecycle.rollout.answering",
+    "GuardProgress": "modelkit.lifecycle.rollout.progress",
+    "Need": "modelkit.lifecycle.rollout.planning",
+    "Point": "modelkit.lifecycle.rollout.trial",
+    "RolloutPlan": "modelkit.lifecycle.rollout.planning",
+    "Stats": "modelkit.serving.batching.stats",
+    "Texts": "modelkit.runtimes.terms.vectorizer",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - strings, sorted

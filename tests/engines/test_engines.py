@@ -28,8 +28,8 @@ from helpers.engines import (
 
 import modelkit as mk
 from modelkit.errors import DriftError, IntegrityError, SignatureError
-from modelkit.scorer import scorer as module
-from modelkit.scorer.tallier import Tallier
+from modelkit.integrations.scorer import scorer as module
+from modelkit.integrations.scorer.tallier import Tallier
 
 # Spark warns of pandas 3 wherever it meets it (SPARK-55965); Ray leaves files and sockets to the collector.
 pytestmark = [

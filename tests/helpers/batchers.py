@@ -6,7 +6,7 @@ import time
 import numpy as np
 
 import modelkit as mk
-from modelkit.batching.policy import BATCH, DIRECT, PARALLEL, make_plan
+from modelkit.serving.batching.policy import BATCH, DIRECT, PARALLEL, make_plan
 
 SIGNATURE = mk.Signature(
     (mk.TensorSpec("x", "float32", ("n", 2)),),

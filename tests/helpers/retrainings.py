@@ -10,8 +10,8 @@ import numpy as np
 
 import modelkit as mk
 from modelkit.drift.values import Alarm
-from modelkit.gating.check import Check
-from modelkit.gating.verdict import Verdict, decision_of
+from modelkit.lifecycle.gate.check import Check
+from modelkit.lifecycle.gate.verdict import Verdict, decision_of
 
 DAY = 86_400.0
 START = 1_800_000_000.0
@@ -130,7 +130,7 @@ def retrain(registry, folder, *, policy=AT_ONCE, clock=None, **others):
 
 def run_until(where, folder, stop_after, copying):
     """A process that is killed right after this step is recorded; or before, where it is "-step"."""
-    from modelkit.retraining import desk
+    from modelkit.lifecycle.retrain import desk
 
     record = desk.Desk.record
 

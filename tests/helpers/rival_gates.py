@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import modelkit as mk
 from modelkit.errors import Conflict
-from modelkit.gating.holdout import counted_use
+from modelkit.lifecycle.gate.holdout import counted_use
 
 
 def promote(url, version, verdict, ready, results):

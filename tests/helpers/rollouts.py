@@ -7,7 +7,7 @@ import threading
 import numpy as np
 
 import modelkit as mk
-from modelkit.rollout.counting import A_SECOND
+from modelkit.lifecycle.rollout.counting import A_SECOND
 
 COLUMNS = tuple(mk.Column(f"c{i}") for i in range(3))
 SIGNATURE = mk.Signature(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import modelkit as mk
-from modelkit import golden
+from modelkit.model import golden
 from modelkit.package import load, scan
 from modelkit.runtimes import onnx
 

@@ -26,7 +26,7 @@ from modelkit.cli.retrain import add_retrain
 from modelkit.cli.rollout import add_rollout
 from modelkit.cli.serve import add_serve
 from modelkit.errors import Conflict, ModelkitError
-from modelkit.html import printable
+from modelkit.report.html import printable
 
 COMMANDS = (
     add_inspect,

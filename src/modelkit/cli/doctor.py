@@ -9,11 +9,11 @@ from typing import Any
 import modelkit as mk
 from modelkit.cli.inspect import other_versions
 from modelkit.cli.printed import Printed, add_command
-from modelkit.device import REPLACE, WHEELS
 from modelkit.errors import IntegrityError, ModelkitError
-from modelkit.html import printable
+from modelkit.model.device import REPLACE, WHEELS
 from modelkit.package.review import installed_here
 from modelkit.package.trust import installed
+from modelkit.report.html import printable
 
 RUNTIME_WHEELS = (
     "onnxruntime",

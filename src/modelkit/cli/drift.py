@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
+from modelkit.cli.csv_rows import known_columns, read_rows
 from modelkit.cli.printed import ROWS_HELP, Printed, add_command, between
-from modelkit.csv_rows import known_columns, read_rows
 from modelkit.drift.watched_model import packaged
 from modelkit.embedding.verbs import is_encoder
-from modelkit.html import printable
+from modelkit.report.html import printable
 
 
 def add_drift(verbs: Any) -> None:

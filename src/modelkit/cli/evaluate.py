@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit import frames
+from modelkit.cli.csv_rows import read_rows
 from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra, between
-from modelkit.csv_rows import read_rows
 from modelkit.errors import EvaluationError
-from modelkit.evaluation.task import OUTLIERS
-from modelkit.html import printable
+from modelkit.lifecycle.evaluation.task import OUTLIERS
+from modelkit.report.html import printable
+from modelkit.signature import frames
 
 
 def add_evaluate(verbs: Any) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit import html
+from modelkit.cli.csv_rows import read_rows
 from modelkit.cli.evaluate import positive_class
 from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra, whole
-from modelkit.csv_rows import read_rows
 from modelkit.errors import SignatureError
-from modelkit.html import printable
+from modelkit.report import html
+from modelkit.report.html import printable
 
 
 def add_explain(verbs: Any) -> None:

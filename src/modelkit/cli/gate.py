@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
+from modelkit.cli.csv_rows import names_of
 from modelkit.cli.evaluate import add_positive, labelled_rows, positive_class
 from modelkit.cli.printed import (
     ROWS_HELP,
@@ -19,9 +20,8 @@ from modelkit.cli.printed import (
     usage,
     whole,
 )
-from modelkit.csv_rows import names_of
-from modelkit.gating.policy import read_budgets
-from modelkit.html import printable
+from modelkit.lifecycle.gate.policy import read_budgets
+from modelkit.report.html import printable
 
 STATUS = {"promote": 0, "inconclusive": 3, "block": 4}
 

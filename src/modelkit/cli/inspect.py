@@ -6,9 +6,9 @@ import argparse
 from typing import Any
 
 from modelkit.cli.printed import PACKAGE_HELP, Printed, add_command
-from modelkit.html import printable
-from modelkit.manifest import Manifest
+from modelkit.model.manifest import Manifest
 from modelkit.package.review import review
+from modelkit.report.html import printable
 
 
 def add_inspect(verbs: Any) -> None:

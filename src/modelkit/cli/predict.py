@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import modelkit as mk
+from modelkit.cli.csv_rows import read_rows
 from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra
-from modelkit.csv_rows import read_rows
 from modelkit.errors import SignatureError
-from modelkit.html import printable
-from modelkit.model import Outputs
+from modelkit.model.model import Outputs
+from modelkit.report.html import printable
 
 
 def add_predict(verbs: Any) -> None:

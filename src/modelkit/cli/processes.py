@@ -15,8 +15,8 @@ from multiprocessing.context import SpawnProcess
 from time import monotonic
 from types import FrameType
 
+from modelkit._internal.logs import write_record
 from modelkit.cli.settings import Settings
-from modelkit.logs import write_record
 
 Work = Callable[[Settings, socket.socket, Connection], None]
 STEADY = 10.0  # seconds after which a worker that ends counts as one that worked

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit import fields
+from modelkit._internal import fields
 from modelkit.cli.printed import Printed, UsageError, add_command, read_text
 from modelkit.errors import RegistryError
-from modelkit.html import printable, some
-from modelkit.registry.log import Alias
-from modelkit.registry.places import nothing_there
-from modelkit.registry.releases import Release
-from modelkit.registry.store import open_store
-from modelkit.registry.versions import Versions
+from modelkit.lifecycle.registry.log import Alias
+from modelkit.lifecycle.registry.places import nothing_there
+from modelkit.lifecycle.registry.releases import Release
+from modelkit.lifecycle.registry.versions import Versions
+from modelkit.report.html import printable, some
+from modelkit.store.store import open_store
 
 NONE = "none"  # what stands for an alias that there was not
 

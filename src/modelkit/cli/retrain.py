@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit import html
 from modelkit.cli.printed import Printed, add_command
-from modelkit.html import printable
-from modelkit.retraining.history import runs_of
+from modelkit.lifecycle.retrain.history import runs_of
+from modelkit.report import html
+from modelkit.report.html import printable
 
 
 def add_retrain(verbs: Any) -> None:

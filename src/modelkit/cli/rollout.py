@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import modelkit as mk
-from modelkit import fields
+from modelkit._internal import fields
 from modelkit.cli.printed import Printed, UsageError, add_command, add_extra, read_text, usage
 from modelkit.cli.registry import read_verdict
 from modelkit.errors import ModelkitError, RolloutError
-from modelkit.html import printable
-from modelkit.registry.log import Underway
-from modelkit.rollout.afar import progress_afar
-from modelkit.rollout.course import check_loss
-from modelkit.rollout.guards import USUAL_GUARDS
-from modelkit.rollout.planning import RISKS, plan_of
-from modelkit.rollout.posting import post_outcomes
+from modelkit.lifecycle.registry.log import Underway
+from modelkit.lifecycle.rollout.afar import progress_afar
+from modelkit.lifecycle.rollout.course import check_loss
+from modelkit.lifecycle.rollout.guards import USUAL_GUARDS
+from modelkit.lifecycle.rollout.planning import RISKS, plan_of
+from modelkit.lifecycle.rollout.posting import post_outcomes
+from modelkit.report.html import printable
 
 SPANS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")

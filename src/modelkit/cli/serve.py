@@ -24,9 +24,9 @@ from modelkit.cli.printed import Printed, add_command, read_text, usage
 from modelkit.cli.processes import Processes
 from modelkit.cli.settings import DRAIN, PORT, Settings, settings_of
 from modelkit.errors import ModelkitError, importing
-from modelkit.html import printable
-from modelkit.rollout.opening import POLLED_EVERY
-from modelkit.web.layers import Opened, layered
+from modelkit.lifecycle.layered import Opened, layered
+from modelkit.lifecycle.rollout.opening import POLLED_EVERY
+from modelkit.report.html import printable
 from modelkit.web.query import Limits
 
 # What a machine calls itself, with a port or without.

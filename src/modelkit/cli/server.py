@@ -20,9 +20,9 @@ import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.protocols.http.flow_control import FlowControl
 
+from modelkit._internal.logs import log_due
 from modelkit.cli.settings import Settings
 from modelkit.errors import ModelkitError
-from modelkit.logs import log_due
 
 # Load balancers reuse a connection that was idle for up to a minute: the server is patient for
 # longer, so that it is never the one that closes a connection just as a request comes.

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import final
 
 from modelkit.errors import ModelkitError
+from modelkit.lifecycle.registry.log import CHAMPION
+from modelkit.lifecycle.rollout.opening import POLLED_EVERY
 from modelkit.package.trust import check_allow
-from modelkit.registry.log import CHAMPION
-from modelkit.rollout.opening import POLLED_EVERY
 
 PORT = 8000
 DRAIN = 5.0  # seconds

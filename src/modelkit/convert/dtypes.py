@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import is_missing
 from modelkit.errors import ConversionError
-from modelkit.spec import GRAPH_DTYPES, MIXED, TIMES, ZONE, Column
+from modelkit.signature.cast import is_missing
+from modelkit.signature.spec import GRAPH_DTYPES, MIXED, TIMES, ZONE, Column
 
 TEXT_DTYPES = ("str", "large_string", "dictionary<values=string", "dictionary<values=large_string")
 USUAL_NAMES = {"boolean": "bool", "double": "float64", "float": "float32"}

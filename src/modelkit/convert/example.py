@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array, is_a
 from modelkit.convert.boosting import trained_names
 from modelkit.convert.dtypes import columns_of
 from modelkit.convert.outputs import Classes, Role, read_roles
@@ -18,8 +17,9 @@ from modelkit.convert.steps import with_parts
 from modelkit.convert.tables import ASKED, answers_alike, as_table, dense_table
 from modelkit.convert.unread import narrowed, read_places
 from modelkit.errors import ConversionError
-from modelkit.frames import blank_column
-from modelkit.spec import Column
+from modelkit.signature.cast import Array, is_a
+from modelkit.signature.frames import blank_column
+from modelkit.signature.spec import Column
 
 FEW_ROWS = 256  # that an estimator is asked about to see which columns it reads
 Ask = Callable[[Any, Any], Any]

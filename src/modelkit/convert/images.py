@@ -18,7 +18,7 @@ from modelkit.convert.preprocess import Preprocess, numbers, sides
 from modelkit.convert.roles import rename_values
 from modelkit.convert.weights import Writer, weights_along
 from modelkit.errors import ConversionError
-from modelkit.spec import TensorSpec
+from modelkit.signature.spec import TensorSpec
 
 OLDEST = 11  # the operator set that Range and the inputs of Clip came with
 CHANNELS_LAST = [0, 2, 3, 1]

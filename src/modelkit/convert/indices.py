@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
-from modelkit.refusing import REFUSED
+from modelkit.signature.refusing import REFUSED
 
 FX_NODE = "pkg.torch.onnx.fx_node"  # what the exporter notes of each node: the call it comes from
 LOOKED_UP = re.compile(r"aten\.(embedding|embedding_bag|index_select|gather)\.")

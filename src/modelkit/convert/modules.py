@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.cast import Array, is_a
 from modelkit.convert.notes import is_table
 from modelkit.convert.pixels import prepared
 from modelkit.convert.preprocess import Preprocess
 from modelkit.errors import ConversionError, SignatureError
-from modelkit.frames import as_column, read_frame
+from modelkit.signature.cast import Array, is_a
+from modelkit.signature.frames import as_column, read_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import onnx
 
-from modelkit.cast import Array
 from modelkit.convert.asking import asking
 from modelkit.convert.boosting import as_estimator
 from modelkit.convert.example import Example, read_example
@@ -26,8 +25,9 @@ from modelkit.convert.steps import closed_categories, last_step
 from modelkit.errors import ConversionError
 from modelkit.runtimes.joblib import Estimator
 from modelkit.runtimes.series import OBJECT
-from modelkit.signature import Signature
-from modelkit.spec import AS_OBJECTS, GRAPH_DTYPES, MIXED, TIMES, Column, TensorSpec
+from modelkit.signature.cast import Array
+from modelkit.signature.signature import Signature
+from modelkit.signature.spec import AS_OBJECTS, GRAPH_DTYPES, MIXED, TIMES, Column, TensorSpec
 
 LARGEST_EXACT = 1 << 53  # up to here a float holds every whole number
 FEW_ROWS = 64  # that an estimator is asked about in two forms

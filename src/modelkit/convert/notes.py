@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from modelkit.cast import is_a
 from modelkit.convert.preprocess import Preprocess
 from modelkit.errors import ConversionError, SignatureError
-from modelkit.frames import read_frame
-from modelkit.signature import Signature
-from modelkit.spec import Column, TensorSpec
+from modelkit.signature.cast import is_a
+from modelkit.signature.frames import read_frame
+from modelkit.signature.signature import Signature
+from modelkit.signature.spec import Column, TensorSpec
 
 NamesByInput = Sequence[str] | Mapping[str, Sequence[str]]
 Equivalents = Mapping[type, Callable[[Any], Any]]

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array, is_a
 from modelkit.convert import boosting
 from modelkit.convert.asking import check_fitted
 from modelkit.convert.dtypes import dtypes_of
@@ -31,8 +30,9 @@ from modelkit.convert.steps import (
     last_step,
     with_parts,
 )
-from modelkit.signature import Signature
-from modelkit.spec import TIMES, Column, TensorSpec
+from modelkit.signature.cast import Array, is_a
+from modelkit.signature.signature import Signature
+from modelkit.signature.spec import TIMES, Column, TensorSpec
 
 LIBRARIES = {
     "sklearn": "scikit-learn",

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from itertools import repeat
 from typing import Any
 
-from modelkit.cast import MISSING, is_a, is_missing
 from modelkit.errors import ConversionError
+from modelkit.signature.cast import MISSING, is_a, is_missing
 
 # Estimators that compare their rows in float32.
 NARROW_MODULES = ("sklearn.tree.", "sklearn.ensemble.", "xgboost.", "catboost.")

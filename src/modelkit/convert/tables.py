@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import is_a
 from modelkit.convert.boosting import is_catboost
 from modelkit.convert.gate.rows import NONES
 from modelkit.convert.steps import with_parts
 from modelkit.errors import ConversionError, SignatureError, importing
-from modelkit.frames import array_of_lists, refuse_single
-from modelkit.records import plain_rows
+from modelkit.signature.cast import is_a
+from modelkit.signature.frames import array_of_lists, refuse_single
+from modelkit.signature.records import plain_rows
 
 ASKED = ("predict", "transform")
 FEW_ROWS = 64  # that an estimator is asked about in two forms

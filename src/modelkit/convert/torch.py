@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.convert.axes import Axes, free_axes
 from modelkit.convert.classes import LABEL_OUTPUT, PROBABILITIES, check_classes
 from modelkit.convert.graphs import noted
@@ -22,8 +21,9 @@ from modelkit.convert.modules import AskedModule, asked, is_module, unwrapped, w
 from modelkit.convert.notes import Notes
 from modelkit.convert.source import Converter, Source
 from modelkit.errors import ConversionError, MissingExtraError
-from modelkit.proto import tensor_spec
-from modelkit.signature import Signature
+from modelkit.runtimes.proto import tensor_spec
+from modelkit.signature.cast import Array
+from modelkit.signature.signature import Signature
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

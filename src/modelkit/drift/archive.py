@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from modelkit import jsonable
-from modelkit.cast import Array
+from modelkit._internal import jsonable
+from modelkit._internal.npz import pack_arrays, unpack_arrays
 from modelkit.errors import DriftError
-from modelkit.npz import pack_arrays, unpack_arrays
+from modelkit.signature.cast import Array
 
 
 def pack(

@@ -7,10 +7,10 @@ from typing import final
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.drift import band
 from modelkit.drift.cells import Feature
-from modelkit.evidence import MOST_LOG_GAIN, Evidence
+from modelkit.signature.cast import Array
+from modelkit.stats.evidence import MOST_LOG_GAIN, Evidence
 
 BLOCKS_OF_BAND = 4  # of 32 rows each, for one step of the band
 

@@ -19,8 +19,7 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit import fields
-from modelkit.cast import F4, Array
+from modelkit._internal import fields
 from modelkit.drift.columns import (
     FeatureKind,
     all_missing,
@@ -30,6 +29,7 @@ from modelkit.drift.columns import (
     other_kind,
 )
 from modelkit.errors import DriftError
+from modelkit.signature.cast import F4, Array
 
 CELLS = 67
 ABSENT = 255  # the code of a value that was not observed

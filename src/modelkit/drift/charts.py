@@ -10,8 +10,8 @@ from math import isfinite
 from statistics import median
 from typing import NamedTuple
 
-from modelkit import html
 from modelkit.drift.values import FeatureDrift
+from modelkit.report import html
 
 CHART_WIDTH = 480
 LEFT = 52  # of the plot

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from modelkit import frames
-from modelkit.cast import MISSING, Array, is_blank, is_missing
 from modelkit.errors import DriftError
+from modelkit.signature import frames
+from modelkit.signature.cast import MISSING, Array, is_blank, is_missing
 
 FeatureKind = Literal["number", "flag", "time", "text", "category"]
 ColumnsByName = Mapping[str, Array]

@@ -22,7 +22,7 @@ from modelkit.drift.values import Alarm
 from modelkit.drift.watch import Watch
 from modelkit.drift.wording import count_of
 from modelkit.errors import DriftError
-from modelkit.evidence import Guarantee
+from modelkit.stats.evidence import Guarantee
 
 
 @final

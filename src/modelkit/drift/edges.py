@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.drift.cells import (
     COARSE_CELLS,
     EDGES,
@@ -19,6 +18,7 @@ from modelkit.drift.cells import (
     short_name,
 )
 from modelkit.drift.columns import FeatureKind, as_numbers, as_texts
+from modelkit.signature.cast import Array
 
 TAIL_SHARE = 0.001  # of the training rows, beyond the outermost edges, where there are enough rows
 ATOM = 1 / 32  # a value that this share of the rows has gets a cell of its own

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.drift import checks, exact
 from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.columns import length
@@ -23,8 +22,9 @@ from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
 from modelkit.drift.watch import Watch
 from modelkit.drift.where import segments_of
 from modelkit.errors import DriftError
-from modelkit.evidence import LEAST_WEALTH
-from modelkit.holm import holm
+from modelkit.signature.cast import Array
+from modelkit.stats.evidence import LEAST_WEALTH
+from modelkit.stats.holm import holm
 
 SUSPECT = 0.05  # the p-value below which a report says when a change may have begun
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.columns import (
     ColumnsByName,
@@ -35,11 +34,12 @@ from modelkit.drift.outputs import (
 )
 from modelkit.drift.refusals import check_length
 from modelkit.drift.vectors import Basis, expand, fit_basis
+from modelkit.embedding.recipe import TEXT
 from modelkit.embedding.verbs import is_encoder
 from modelkit.errors import DriftError
 from modelkit.events import Advised, emit, wanted
-from modelkit.model import PLAIN, Model
-from modelkit.recipe import TEXT
+from modelkit.model.model import PLAIN, Model
+from modelkit.signature.cast import Array
 
 MOST_STRATA = 64
 OWN_ROWS = (

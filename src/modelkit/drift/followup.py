@@ -10,7 +10,7 @@ from modelkit.drift.notes import Acknowledgement
 from modelkit.drift.row_times import second_text
 from modelkit.drift.values import SegmentDrift
 from modelkit.drift.wording import count_of, listed
-from modelkit.html import escape
+from modelkit.report.html import escape
 
 MOST_LINES = 12  # segments of one feature and column in a table
 

@@ -12,7 +12,6 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.drift.current import Current
 from modelkit.drift.detector import Detector, detector_of
 from modelkit.drift.outputs import ServedCall, sizes_of
@@ -21,8 +20,9 @@ from modelkit.drift.served_form import BufferedCells, ServedForm
 from modelkit.drift.units import PERIODS, together
 from modelkit.drift.watch import Watch
 from modelkit.errors import DriftError, public_text
-from modelkit.identity import identity_of
-from modelkit.model import Model, Outputs
+from modelkit.model.identity import identity_of
+from modelkit.model.model import Model, Outputs
+from modelkit.signature.cast import Array
 
 BUFFER = 256  # rows that are made into cells at once
 SAMPLE_ROWS = 64  # rows that one call shows at most, drawn at random; all where units are judged

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import MISSING, Array, is_missing
 from modelkit.drift.columns import as_texts, stratum_names
 from modelkit.errors import DriftError
+from modelkit.signature.cast import MISSING, Array, is_missing
 
 TRUTHS = {"true": 1.0, "false": 0.0}
 

@@ -6,7 +6,6 @@ from typing import final
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.drift.labelled_rows import LabelledCall
 from modelkit.drift.labels import Labelled
 from modelkit.drift.milestones import places_of
@@ -17,6 +16,7 @@ from modelkit.drift.shares import AlphaShares, labelled_of, target_stream
 from modelkit.drift.stream import Stream
 from modelkit.drift.target import TARGET
 from modelkit.drift.values import Alarm
+from modelkit.signature.cast import Array
 
 RANKED_AT_ONCE = 2048  # rows, so that memory stays bounded
 

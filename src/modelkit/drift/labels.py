@@ -8,12 +8,12 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.drift import archive, risk
 from modelkit.drift.losses import Baseline
 from modelkit.drift.milestones import NO_TIME, Milestones, from_state, known
 from modelkit.drift.thresholds import Thresholds, anytime_p
-from modelkit.evidence import Evidence, Guarantee
+from modelkit.signature.cast import Array
+from modelkit.stats.evidence import Evidence, Guarantee
 
 BLOCK_LOSSES = 10  # losses of a micro-batch
 LOSS_TOLERANCE = 0.02  # the growth of the mean loss that is not material

@@ -11,7 +11,7 @@ from typing import NamedTuple, final
 
 import numpy as np
 
-from modelkit.cast import Array
+from modelkit.signature.cast import Array
 
 MOST_MILESTONES = 128
 NO_TIME = float("nan")  # the time of rows that say nothing of it

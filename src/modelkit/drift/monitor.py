@@ -9,7 +9,6 @@ from typing import Any, final
 import numpy as np
 from numpy import ndarray
 
-from modelkit.cast import Array
 from modelkit.drift import continued, wording
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.detector import Detector
@@ -21,10 +20,11 @@ from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
 from modelkit.drift.watch import Watch
 from modelkit.drift.watched_model import watched_profile
-from modelkit.evidence import Guarantee
-from modelkit.model import Call, Model, Outputs
-from modelkit.signature import Feeds, Signature
-from modelkit.wrapper import Wrapper
+from modelkit.model.model import Call, Model, Outputs
+from modelkit.model.wrapper import Wrapper
+from modelkit.signature.cast import Array
+from modelkit.signature.signature import Feeds, Signature
+from modelkit.stats.evidence import Guarantee
 
 LAST_ALARMS = 5  # that the card shows, the latest first
 

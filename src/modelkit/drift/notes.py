@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Any, final
 
-from modelkit import fields
+from modelkit._internal import fields
 from modelkit.drift.row_times import second_text
 from modelkit.drift.values import Alarm
 from modelkit.errors import DriftError

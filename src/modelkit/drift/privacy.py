@@ -12,7 +12,7 @@ from math import log, sqrt
 
 import numpy as np
 
-from modelkit.cast import Array
+from modelkit.signature.cast import Array
 
 
 def noisy(counts: Array, epsilon: float) -> Array:

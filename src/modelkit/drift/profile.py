@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
-from modelkit import fields
-from modelkit.cast import Array
+from modelkit._internal import fields
+from modelkit._internal.npz import MEDIA_TYPE
 from modelkit.drift import fitting, joining, refusals, stored
 from modelkit.drift.cells import Feature
 from modelkit.drift.columns import read_columns
@@ -24,9 +24,9 @@ from modelkit.drift.unit_fit import Marking
 from modelkit.drift.units import BATCH_UNIT, PERIODS, ReferenceUnits, many, units_text
 from modelkit.drift.vectors import Basis, expand, source_of
 from modelkit.errors import DriftError
-from modelkit.model import Model
-from modelkit.npz import MEDIA_TYPE
-from modelkit.signature import Signature
+from modelkit.model.model import Model
+from modelkit.signature.cast import Array
+from modelkit.signature.signature import Signature
 
 PROFILE_NAME = "profile"  # of the attachment
 

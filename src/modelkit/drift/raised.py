@@ -7,7 +7,6 @@ from functools import partial
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.drift import exact
 from modelkit.drift.cells import Feature
 from modelkit.drift.labels import Labelled, LossCrossing
@@ -15,6 +14,7 @@ from modelkit.drift.profile import Profile
 from modelkit.drift.stream import Crossing
 from modelkit.drift.target import TARGET
 from modelkit.drift.values import Alarm, Effect
+from modelkit.signature.cast import Array
 
 STATISTICS = {
     "changed": "conformal test martingale",

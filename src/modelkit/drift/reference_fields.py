@@ -16,7 +16,7 @@ from modelkit.drift.target import TARGET, TargetLabels
 from modelkit.drift.unit_fit import CountedRows, Marking, Marks, reference_units
 from modelkit.drift.vectors import expand
 from modelkit.events import Advised, emit, wanted
-from modelkit.model import Model
+from modelkit.model.model import Model
 
 
 def counted_fields(

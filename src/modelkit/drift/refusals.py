@@ -11,9 +11,9 @@ from modelkit.drift.outputs import OF_CLASSES, PER_CLASS, class_names
 from modelkit.drift.target import TARGET
 from modelkit.drift.vectors import Basis
 from modelkit.errors import DriftError
-from modelkit.signature import Signature
-from modelkit.spec import TensorSpec
-from modelkit.wrapper import check_is_model, has_several_versions
+from modelkit.model.wrapper import check_is_model, has_several_versions
+from modelkit.signature.signature import Signature
+from modelkit.signature.spec import TensorSpec
 
 FEWEST_ROWS = 50  # on either side
 NAMES_SHOWN = 6  # names of columns in a message

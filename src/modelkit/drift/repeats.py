@@ -11,7 +11,6 @@ from math import log
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.drift.columns import (
     ColumnsByName,
     as_numbers,
@@ -20,6 +19,7 @@ from modelkit.drift.columns import (
     length,
 )
 from modelkit.errors import DriftError
+from modelkit.signature.cast import Array
 
 MOST_HASHED = 200_000  # rows of each side that are compared
 IMPOSSIBLE = 1e-6  # the probability below which shared rows are no chance

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from math import isnan, log10, nan
 from typing import Any, Literal, final
 
-from modelkit import fields, html, jsonable
+from modelkit._internal import fields, jsonable
 from modelkit.drift import followup, sections, spanned, wording
 from modelkit.drift.audit import AuditTable, audit_table
 from modelkit.drift.notes import Acknowledgement
 from modelkit.drift.timeline import timeline_part
 from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift, Performance, SegmentDrift
 from modelkit.errors import DriftError, importing
+from modelkit.report import html
 
 REPORT_SCHEMA = "modelkit.drift/1"
 MOST_CHARTS = 20

@@ -10,7 +10,7 @@ from modelkit.drift.audit import AuditTable
 from modelkit.drift.charts import chart, percent
 from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift, Performance
 from modelkit.drift.wording import count_of
-from modelkit.html import escape
+from modelkit.report.html import escape
 
 MOST_ALARMS = 30
 MOST_CHECKS = 60

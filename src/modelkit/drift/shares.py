@@ -9,7 +9,6 @@ from typing import final
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.drift import band
 from modelkit.drift.cells import Feature
 from modelkit.drift.labels import Labelled
@@ -20,7 +19,8 @@ from modelkit.drift.stream import Stream
 from modelkit.drift.target import TARGET, TargetLabels
 from modelkit.drift.vectors import source_of
 from modelkit.errors import DriftError
-from modelkit.evidence import Guarantee
+from modelkit.signature.cast import Array
+from modelkit.stats.evidence import Guarantee
 
 HORIZON = 10_000  # rows in which alpha is the probability of a false alarm, for "arl"
 ALPHA_SHARES = {"changed": 2, "material": 1, "performance": 1}  # among the kinds looked for

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.drift import exact, findings
 from modelkit.drift.buckets import TimeBucket
 from modelkit.drift.cells import GONE, Feature
@@ -20,6 +19,7 @@ from modelkit.drift.row_times import second_text
 from modelkit.drift.target import TARGET, TargetLabels
 from modelkit.drift.values import Alarm, FeatureDrift, Performance
 from modelkit.errors import DriftError
+from modelkit.signature.cast import Array
 
 FRAME_COLUMNS = (
     "start",

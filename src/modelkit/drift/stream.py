@@ -10,7 +10,6 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.drift import archive, martingale
 from modelkit.drift.banded import BLOCKS_OF_BAND, Banded
 from modelkit.drift.cells import ABSENT, CELLS, Feature
@@ -18,7 +17,8 @@ from modelkit.drift.martingale import BLOCK_ROWS
 from modelkit.drift.milestones import BlockEnd, StreamCourse, known, whole_blocks
 from modelkit.drift.thinning import Thinning
 from modelkit.drift.thresholds import Thresholds, anytime_p
-from modelkit.evidence import Evidence, Guarantee
+from modelkit.signature.cast import Array
+from modelkit.stats.evidence import Evidence, Guarantee
 
 ALL = slice(None)
 RECENT = 32  # blocks whose counts are kept for effect sizes

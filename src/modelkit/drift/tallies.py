@@ -8,7 +8,6 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.drift import archive
 from modelkit.drift.call_marks import call_columns, marks_of
 from modelkit.drift.cells import CELLS
@@ -16,6 +15,7 @@ from modelkit.drift.encoding import stratum_numbers
 from modelkit.drift.fitted import Fitted
 from modelkit.drift.units import UnitRows
 from modelkit.errors import DriftError
+from modelkit.signature.cast import Array
 
 TALLY_SCHEMA = "modelkit.tally/1"
 MOST_ROWS = 1 << 48  # of one group, so that sums over groups and cells stay below 2**63

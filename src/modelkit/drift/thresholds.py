@@ -7,8 +7,8 @@ from typing import final
 
 import numpy as np
 
-from modelkit.cast import Array
-from modelkit.evidence import LEAST_WEALTH, Evidence, Guarantee, stake
+from modelkit.signature.cast import Array
+from modelkit.stats.evidence import LEAST_WEALTH, Evidence, Guarantee, stake
 
 TINY_LEVEL = 1e-300  # keeps the threshold of a feature without any share of alpha finite
 FIRST_PART = 0.8  # of a feature's share of alpha: for its first alarm

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from modelkit import html
 from modelkit.drift.row_times import second_text
+from modelkit.report import html
 
 CHART_SPAN = 640
 HEIGHT = 190

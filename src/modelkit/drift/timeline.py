@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from modelkit.drift.row_times import second_text
 from modelkit.drift.values import Alarm
 from modelkit.drift.wording import name_of
-from modelkit.html import escape
+from modelkit.report.html import escape
 
 LINES_WIDTH = 480
 NAMES_END = 124

@@ -8,7 +8,6 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.columns import ColumnsByName, length, read_columns, take_rows
 from modelkit.drift.fitting import Sides, read_sides
@@ -32,7 +31,8 @@ from modelkit.drift.units import (
     unit_codes,
 )
 from modelkit.errors import DriftError
-from modelkit.model import Model
+from modelkit.model.model import Model
+from modelkit.signature.cast import Array
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.drift import archive, band
 from modelkit.drift.thresholds import Thresholds, anytime_p
 from modelkit.drift.unit_scores import (
@@ -31,7 +30,8 @@ from modelkit.drift.unit_scores import (
 )
 from modelkit.drift.units import ReferenceUnits, most_units
 from modelkit.errors import DriftError
-from modelkit.evidence import Evidence, Guarantee
+from modelkit.signature.cast import Array
+from modelkit.stats.evidence import Evidence, Guarantee
 
 P_PLACES = 64  # of equal width, which a p-value falls into
 SHIFTS = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)  # that bets on location are best for, in deviations

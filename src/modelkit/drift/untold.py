@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import final
 
+from modelkit._internal.logs import WARNING, takes, write_record
 from modelkit.drift.notes import AlarmNotes
 from modelkit.drift.values import Alarm
 from modelkit.errors import DriftError
 from modelkit.events import Alarmed, emit
-from modelkit.logs import WARNING, takes, write_record
 
 OnAlarm = Callable[[Alarm], object]
 

@@ -9,7 +9,6 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.drift import archive
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.chronicle import Chronicle
@@ -32,7 +31,8 @@ from modelkit.drift.untold import OnAlarm, Untold
 from modelkit.drift.values import Alarm
 from modelkit.drift.vectors import source_of
 from modelkit.errors import DriftError
-from modelkit.evidence import Guarantee
+from modelkit.signature.cast import Array
+from modelkit.stats.evidence import Guarantee
 
 STATE_SCHEMA = "modelkit.detector/1"
 NOTHING: Mapping[str, Any] = {}

@@ -7,8 +7,8 @@ from numbers import Real
 from modelkit.drift.profile import PROFILE_NAME, Profile, check_profile
 from modelkit.drift.units import BATCH_UNIT
 from modelkit.errors import DriftError
-from modelkit.model import Model
-from modelkit.wrapper import check_is_model, has_several_versions
+from modelkit.model.model import Model
+from modelkit.model.wrapper import check_is_model, has_several_versions
 
 
 def watched_profile(

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any, NoReturn
 
+from modelkit.embedding.recipe import MOST_NUMBERS
 from modelkit.errors import SignatureError
-from modelkit.recipe import MOST_NUMBERS
 
 FILES = ("onnx/model.onnx", "model.onnx")
 POOLING_NAMES = {  # as files say it by a flag, and by one word

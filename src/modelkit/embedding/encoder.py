@@ -12,22 +12,22 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.cast import Array
-from modelkit.device import Placement
 from modelkit.embedding.chunks import RunCosts
 from modelkit.embedding.directory import limit_beside, read_folder
 from modelkit.embedding.examples import made_up
 from modelkit.embedding.pipeline import Pipeline
 from modelkit.embedding.pooling import unit
+from modelkit.embedding.recipe import EMBEDDING, TEXT, Recipe
 from modelkit.embedding.tokens import Tokens
 from modelkit.embedding.verbs import aembed, check_texts, embed, one_by_one
 from modelkit.errors import SignatureError
-from modelkit.manifest import Manifest
-from modelkit.model import Call, Model, Outputs
-from modelkit.pickling import reopening
-from modelkit.recipe import EMBEDDING, TEXT, Recipe
+from modelkit.model.device import Placement
+from modelkit.model.manifest import Manifest
+from modelkit.model.model import Call, Model, Outputs
 from modelkit.runtimes.onnx import OnnxModel
-from modelkit.signature import Feeds, Signature
+from modelkit.runtimes.pickling import reopening
+from modelkit.signature.cast import Array
+from modelkit.signature.signature import Feeds, Signature
 
 STREAM_TEXTS = 2048  # of a stream that are taken at a time
 TOKENS = "tokens"  # the tensor of texts that were prepared

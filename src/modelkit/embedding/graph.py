@@ -6,10 +6,10 @@ import re
 from typing import Any
 
 from modelkit.errors import SignatureError
-from modelkit.manifest import WEIGHTS_REF
-from modelkit.proto import read_proto, serialize, signature_of, split_weights
+from modelkit.model.manifest import WEIGHTS_REF
 from modelkit.runtimes.onnx import OnnxModel
-from modelkit.signature import Signature
+from modelkit.runtimes.proto import read_proto, serialize, signature_of, split_weights
+from modelkit.signature.signature import Signature
 
 # What exporters call the vectors that a graph adds to tokens by their places.
 POSITIONS = re.compile(r"(.*[./])?position_embeddings?\.weight(_quantized)?")

@@ -8,15 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from modelkit.cast import Array
+from modelkit._internal.forks import watch
 from modelkit.embedding.chunks import RunCosts, choose_runs, fit_costs
 from modelkit.embedding.pooling import pad, pool, unit
+from modelkit.embedding.recipe import Recipe
 from modelkit.embedding.tokens import Tokens, windows
 from modelkit.errors import SignatureError
-from modelkit.forks import watch
-from modelkit.model import PLAIN, Call, Model
-from modelkit.recipe import Recipe
+from modelkit.model.model import PLAIN, Call, Model
 from modelkit.runtimes.bulk import run_all
+from modelkit.signature.cast import Array
 
 # What runs cost is measured before the first call of this many texts.
 MEASURED_TEXTS = 256

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from modelkit.cast import Array
+from modelkit.signature.cast import Array
 
 
 def pool(hidden: Array, lengths: Array, pooling: str) -> Array:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.explain.links import OutputLink
 from modelkit.explain.method import ExplainRequest, NoFitError
 from modelkit.explain.subject import CONTRIBUTIONS, Subject
 from modelkit.explain.sums import Sum, SumMethod
 from modelkit.explain.time_limit import current_call
-from modelkit.signature import Feeds
-from modelkit.spec import TensorSpec
+from modelkit.signature.cast import Array
+from modelkit.signature.signature import Feeds
+from modelkit.signature.spec import TensorSpec
 
 
 def make_declared(request: ExplainRequest) -> SumMethod:

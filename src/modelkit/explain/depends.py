@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from modelkit.cast import Array
 from modelkit.errors import importing
 from modelkit.explain.graph import option
-from modelkit.signature import Signature
+from modelkit.signature.cast import Array
+from modelkit.signature.signature import Signature
 
 with importing("onnx", "explaining a model", "explain"):
     import onnx

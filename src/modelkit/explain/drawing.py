@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from modelkit import html
 from modelkit.errors import importing
+from modelkit.report import html
 
 LINE = 50  # characters of a line
 AXIS_LINE = 60  # of the text below the axis

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.errors import ExplainError
 from modelkit.explain import sampling
 from modelkit.explain.method import (
@@ -17,7 +16,8 @@ from modelkit.explain.method import (
     gap_between,
 )
 from modelkit.explain.subject import Subject, row_of
-from modelkit.signature import Feeds
+from modelkit.signature.cast import Array
+from modelkit.signature.signature import Feeds
 
 MOST_COLUMNS = 12
 ENUMERATED_ROWS = 20_000  # model rows for an explained row that are spent without being asked

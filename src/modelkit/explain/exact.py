@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.errors import GraphError
 from modelkit.explain.graph import cut, whole_proto
 from modelkit.explain.method import ExplainRequest, NoFitError
@@ -22,8 +21,9 @@ from modelkit.explain.sums import RunParts, Sum, SumMethod
 from modelkit.explain.table import LeafTable
 from modelkit.explain.time_limit import current_call
 from modelkit.runtimes.onnx import OnnxModel
-from modelkit.signature import Feeds, Signature
-from modelkit.spec import TensorSpec
+from modelkit.signature.cast import Array
+from modelkit.signature.signature import Feeds, Signature
+from modelkit.signature.spec import TensorSpec
 
 CHECKED_ROWS = 64  # background rows that an exact method is tried on when it is made
 

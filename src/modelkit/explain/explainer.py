@@ -9,8 +9,7 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.bar import counted_off
-from modelkit.call import make_call
+from modelkit._internal.bar import counted_off
 from modelkit.errors import ExplainError, SignatureError
 from modelkit.explain.choose import METHODS, choose_method
 from modelkit.explain.explanation import Explanation, kind_in_words
@@ -18,10 +17,11 @@ from modelkit.explain.lime_text import NO_TEXT
 from modelkit.explain.method import Attribution, ExplainRequest
 from modelkit.explain.subject import Subject, is_text, make_subject
 from modelkit.explain.time_limit import current_call, explaining
-from modelkit.golden import BACKGROUND
-from modelkit.model import Model
-from modelkit.signature import Feeds
-from modelkit.wrapper import check_is_model
+from modelkit.model.call import make_call
+from modelkit.model.golden import BACKGROUND
+from modelkit.model.model import Model
+from modelkit.model.wrapper import check_is_model
+from modelkit.signature.signature import Feeds
 
 OUTPUT_SPACES = ("auto", "margin", "probability", "value")
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from modelkit import fields, html, jsonable
-from modelkit.cast import Array
+from modelkit._internal import fields, jsonable
 from modelkit.errors import ExplainError, importing
 from modelkit.explain.drawing import Bar, draw_bars
+from modelkit.report import html
+from modelkit.signature.cast import Array
 
 EXPLANATION_SCHEMA = "modelkit.explanation/1"
 ROUNDING = 1e-12

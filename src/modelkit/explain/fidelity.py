@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array, name_rows
 from modelkit.errors import ExplainError
+from modelkit.signature.cast import Array, name_rows
 
 SAMPLES = 5000
 LEAST_SAMPLES = 100

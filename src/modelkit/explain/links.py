@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modelkit.cast import Array
+from modelkit.signature.cast import Array
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.errors import AdditivityError
 from modelkit.explain.subject import Subject
-from modelkit.signature import Feeds
+from modelkit.signature.cast import Array
+from modelkit.signature.signature import Feeds
 
 GAP_TOLERANCE = 1e-5  # of the largest served output, or of 1 where that is smaller
 

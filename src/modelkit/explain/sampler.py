@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.errors import ExplainError
 from modelkit.explain import sampling
 from modelkit.explain.method import Attribution, ExplainRequest, gap_between
 from modelkit.explain.subject import ROWS_AT_ONCE, Subject, row_of
-from modelkit.signature import Feeds
+from modelkit.signature.cast import Array
+from modelkit.signature.signature import Feeds
 
 LEAST_PAIRS = 10
 MOST_PASSES = 32

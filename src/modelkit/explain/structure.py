@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.errors import importing
 from modelkit.explain.depends import Depends, trace
 from modelkit.explain.ending import before_factor, before_link, summed_rows
@@ -22,7 +21,8 @@ from modelkit.explain.ensemble import Leaves, decode_ensemble
 from modelkit.explain.graph import GraphIndex, option
 from modelkit.explain.links import OutputLink
 from modelkit.explain.nodes import TREE_OPERATORS, NotDecodableError, compared_dtype
-from modelkit.signature import Signature
+from modelkit.signature.cast import Array
+from modelkit.signature.signature import Signature
 
 with importing("onnx", "explaining a model", "explain"):
     import onnx

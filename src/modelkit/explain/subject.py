@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from modelkit import golden
-from modelkit.cast import MISSING, Array
 from modelkit.errors import ExplainError, PackageError
 from modelkit.explain.structure import Player, players_of
 from modelkit.explain.time_limit import current_call
-from modelkit.golden import BACKGROUND
-from modelkit.model import Model
-from modelkit.signature import Feeds, Signature, coerce_as
-from modelkit.spec import numpy_dtype
+from modelkit.model import golden
+from modelkit.model.golden import BACKGROUND
+from modelkit.model.model import Model
+from modelkit.signature.cast import MISSING, Array
+from modelkit.signature.signature import Feeds, Signature, coerce_as
+from modelkit.signature.spec import numpy_dtype
 
 CONTRIBUTIONS = "contributions"  # an output of this name explains the others
 ROWS_AT_ONCE = 4096  # in one call of the model, so that a prediction waits for no more

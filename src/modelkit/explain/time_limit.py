@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from time import monotonic
 
-from modelkit.call import Call
 from modelkit.errors import DeadlineExceeded
+from modelkit.model.call import Call
 
 LATER = Call(priority=-1)  # explanations wait for predictions
 _current: ContextVar[Call] = ContextVar("modelkit_explanation", default=LATER)

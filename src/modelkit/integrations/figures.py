@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from math import inf, log
 
-from modelkit.batching.batcher import Batcher
 from modelkit.drift.monitor import Monitor
 from modelkit.integrations.families import Figure, Histogram, Labels
-from modelkit.metering.book import Counted
-from modelkit.metering.totals import BOUNDS, RequestTotals
-from modelkit.model import Model
-from modelkit.rollout.guards import DISAGREEMENTS
-from modelkit.rollout.rollout import Rollout
-from modelkit.wrapper import Wrapper
+from modelkit.lifecycle.rollout.guards import DISAGREEMENTS
+from modelkit.lifecycle.rollout.rollout import Rollout
+from modelkit.model.model import Model
+from modelkit.model.wrapper import Wrapper
+from modelkit.serving.batching.batcher import Batcher
+from modelkit.serving.metering.book import Counted
+from modelkit.serving.metering.totals import BOUNDS, RequestTotals
 
 LEAST_EVIDENCE = 1e-300
 

@@ -6,10 +6,10 @@ import weakref
 from collections.abc import Container, Iterator, Mapping
 from typing import final
 
-from modelkit.batching.batcher import Batcher
 from modelkit.drift.monitor import Monitor
 from modelkit.integrations.families import Figure, Labels, Sums, add_figures, figures_in, is_gauge
 from modelkit.integrations.figures import figures_of_layer
+from modelkit.serving.batching.batcher import Batcher
 
 Layers = Mapping[Batcher | Monitor, Labels]  # with the name and the version of their model
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, final
 from modelkit.errors import importing
 from modelkit.integrations.families import FAMILIES, Family, Histogram, Labels
 from modelkit.integrations.shown import Shown
-from modelkit.model import Model
+from modelkit.model.model import Model
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import Metric, MetricsData

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast, final
 from modelkit.errors import importing
 from modelkit.integrations.families import FAMILIES, Family, Histogram, Labels
 from modelkit.integrations.shown import Shown
-from modelkit.model import Model
+from modelkit.model.model import Model
 
 if TYPE_CHECKING:
     from prometheus_client import Metric

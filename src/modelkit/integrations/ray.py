@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from modelkit.batching.batcher import Batcher
-from modelkit.batching.checks import check_options
-from modelkit.call import PLAIN
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.errors import importing
-from modelkit.model import Outputs
+from modelkit.integrations.scorer.clusters import check_pool
+from modelkit.integrations.scorer.forms import check_engine_rows
+from modelkit.integrations.scorer.scorer import Scorer, scorer_of
+from modelkit.integrations.scorer.tallier import Tallier, read_tallies, summed_tallies
+from modelkit.model.call import PLAIN
+from modelkit.model.model import Outputs
 from modelkit.package.load import Openable
-from modelkit.scorer.clusters import check_pool
-from modelkit.scorer.forms import check_engine_rows
-from modelkit.scorer.scorer import Scorer, scorer_of
-from modelkit.scorer.tallier import Tallier, read_tallies, summed_tallies
+from modelkit.serving.batching.batcher import Batcher
+from modelkit.serving.batching.checks import check_options
 
 ROWS = "a ray Dataset, as ray.data.from_pandas makes it"
 BATCH_ROWS = 4096

@@ -12,10 +12,8 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from typing import final
 
-from modelkit import forks
-from modelkit.batching.batcher import Batcher
+from modelkit._internal import forks
 from modelkit.drift.monitor import Monitor
-from modelkit.identity import identity_of
 from modelkit.integrations.families import FAMILIES, Figure, Labels, Sums, add_figures, is_gauge
 from modelkit.integrations.figures import (
     figures_of_calls,
@@ -25,11 +23,13 @@ from modelkit.integrations.figures import (
     layers_of,
 )
 from modelkit.integrations.layers import LayerCounts, Layers
-from modelkit.metering import book, requests
-from modelkit.metering.gone import FoldersRead
-from modelkit.model import Model
-from modelkit.rollout.rollout import Rollout
-from modelkit.rollout.within import rollout_in
+from modelkit.lifecycle.rollout.rollout import Rollout
+from modelkit.lifecycle.rollout.within import rollout_in
+from modelkit.model.identity import identity_of
+from modelkit.model.model import Model
+from modelkit.serving.batching.batcher import Batcher
+from modelkit.serving.metering import book, requests
+from modelkit.serving.metering.gone import FoldersRead
 
 
 @final

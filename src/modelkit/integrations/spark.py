@@ -10,12 +10,12 @@ from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.tallies import Tally
 from modelkit.errors import SignatureError, importing
+from modelkit.integrations.scorer.arrow import arrow_field, pyarrow
+from modelkit.integrations.scorer.clusters import check_apart_in_any_case, check_zone
+from modelkit.integrations.scorer.forms import check_engine_rows
+from modelkit.integrations.scorer.scorer import Scorer, scorer_of
+from modelkit.integrations.scorer.tallier import TALLY, Tallier, sum_batches
 from modelkit.package.load import Openable
-from modelkit.scorer.arrow import arrow_field, pyarrow
-from modelkit.scorer.clusters import check_apart_in_any_case, check_zone
-from modelkit.scorer.forms import check_engine_rows
-from modelkit.scorer.scorer import Scorer, scorer_of
-from modelkit.scorer.tallier import TALLY, Tallier, sum_batches
 
 OfBatches = Callable[[Iterable[Any]], Iterator[Any]]
 

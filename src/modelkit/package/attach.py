@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from modelkit import npz
+from modelkit._internal import npz
 from modelkit.errors import IntegrityError
-from modelkit.golden import BACKGROUND, encode_rows
-from modelkit.manifest import FORMAT, Attachment, Manifest, check_metadata
+from modelkit.model.golden import BACKGROUND, encode_rows
+from modelkit.model.manifest import FORMAT, Attachment, Manifest, check_metadata
 from modelkit.package import container
 from modelkit.package.load import (
     MANIFEST,
@@ -20,7 +20,7 @@ from modelkit.package.load import (
     read_manifest,
 )
 from modelkit.package.write import member_of, write_package
-from modelkit.signature import Signature, coerce_as
+from modelkit.signature.signature import Signature, coerce_as
 
 SUFFIXES = {npz.MEDIA_TYPE: ".npz", "application/json": ".json"}  # of a member, by media type
 

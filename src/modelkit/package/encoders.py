@@ -8,21 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from modelkit import golden as golden_rows
 from modelkit.convert.source import Source
 from modelkit.embedding.encoder import TextEncoder
 from modelkit.embedding.examples import made_up
 from modelkit.embedding.pipeline import least_cosine
+from modelkit.embedding.recipe import EMBEDDING, TEXT, Recipe
 from modelkit.errors import ConversionError, ParityError
-from modelkit.manifest import WEIGHTS_REF, Parity
-from modelkit.model import Model
+from modelkit.model import golden as golden_rows
+from modelkit.model.manifest import WEIGHTS_REF, Parity
+from modelkit.model.model import Model
 from modelkit.package import container, scan
 from modelkit.package.load import GRAPH, TOKENIZER, WEIGHTS_MEMBER, open_encoder
 from modelkit.package.proven import Proven
-from modelkit.proto import read_proto
-from modelkit.recipe import EMBEDDING, TEXT, Recipe
 from modelkit.runtimes.onnx import OnnxModel
-from modelkit.signature import Feeds, Signature
+from modelkit.runtimes.proto import read_proto
+from modelkit.signature.signature import Feeds, Signature
 
 TEXTS = 64  # that are run together, to see whether their vectors depend on each other
 RTOL = 1e-4  # within which, and within the next, the golden vectors must come out again

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from modelkit import golden as golden_rows
 from modelkit.convert.classes import check_classes, read_classes
 from modelkit.convert.converters import converter_of
 from modelkit.convert.gate.causes import BATCH, RANDOM
@@ -18,16 +17,17 @@ from modelkit.convert.graphs import settled
 from modelkit.convert.notes import Notes
 from modelkit.convert.source import Prefix, Source
 from modelkit.errors import ConversionError, GraphError, ParityError
-from modelkit.manifest import WEIGHTS_REF
-from modelkit.model import Model, Outputs
+from modelkit.model import golden as golden_rows
+from modelkit.model.manifest import WEIGHTS_REF
+from modelkit.model.model import Model, Outputs
 from modelkit.package import container, scan
 from modelkit.package.load import GRAPH, TERMS, WEIGHTS_MEMBER
 from modelkit.package.proven import Proven, run_first
-from modelkit.proto import forget_ranks, serialize, split_weights
 from modelkit.runtimes.onnx import OnnxModel
+from modelkit.runtimes.proto import forget_ranks, serialize, split_weights
+from modelkit.runtimes.terms.terms import encode_terms
 from modelkit.runtimes.texts import TextModel
-from modelkit.signature import Feeds, Signature
-from modelkit.texts.terms import encode_terms
+from modelkit.signature.signature import Feeds, Signature
 
 MEASURED_BYTES = 4 << 20  # of an input that rows of a graph without a source are drawn for
 EXAMPLE_ROWS = 512  # of an example that golden rows are drawn like

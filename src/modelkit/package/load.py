@@ -18,17 +18,17 @@ from functools import partial
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any
 
-from modelkit.device import DeviceName
+from modelkit.embedding.recipe import Recipe
 from modelkit.errors import ContainerError, IntegrityError, PackageError, SignatureError
 from modelkit.events import Loaded, emit
-from modelkit.manifest import WEIGHTS_REF, Manifest, Member
-from modelkit.model import Model
+from modelkit.model.device import DeviceName
+from modelkit.model.manifest import WEIGHTS_REF, Manifest, Member
+from modelkit.model.model import Model
 from modelkit.package import container, scan, trust
 from modelkit.package.scanned import Scan
-from modelkit.recipe import Recipe
-from modelkit.signature import Signature
-from modelkit.texts.terms import decode_terms
-from modelkit.texts.vectorizer import Texts
+from modelkit.runtimes.terms.terms import decode_terms
+from modelkit.runtimes.terms.vectorizer import Texts
+from modelkit.signature.signature import Signature
 
 if TYPE_CHECKING:
     from modelkit.embedding.encoder import TextEncoder

@@ -5,15 +5,15 @@ from __future__ import annotations
 import warnings
 from functools import partial
 
-from modelkit import golden as golden_rows
 from modelkit.convert.gate.parity import prove_parity
 from modelkit.convert.source import Source
-from modelkit.model import Model
+from modelkit.model import golden as golden_rows
+from modelkit.model.model import Model
 from modelkit.package import trust
 from modelkit.package.graphs import example_of
 from modelkit.package.load import NATIVE
 from modelkit.package.proven import Proven
-from modelkit.signature import Feeds
+from modelkit.signature.signature import Feeds
 
 
 def prove_estimator(model: object, example: object) -> Proven:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from modelkit.convert.source import Source
+from modelkit.embedding.recipe import Recipe
 from modelkit.errors import ConversionError
-from modelkit.manifest import Parity
-from modelkit.model import Model, Outputs
+from modelkit.model.manifest import Parity
+from modelkit.model.model import Model, Outputs
 from modelkit.package import container
-from modelkit.recipe import Recipe
-from modelkit.signature import Feeds, Signature
+from modelkit.signature.signature import Feeds, Signature
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelkit.errors import GraphError
-from modelkit.manifest import WEIGHTS_REF, Manifest
+from modelkit.model.manifest import WEIGHTS_REF, Manifest
 from modelkit.package import container, scan, trust
 from modelkit.package.load import GRAPH, WEIGHTS_MEMBER, Openable, open_bytes, read_manifest
 from modelkit.package.scanned import Scan, decoded

@@ -10,26 +10,26 @@ from typing import Any
 
 import numpy as np
 
-from modelkit import golden as golden_rows
+from modelkit._internal.npz import MEDIA_TYPE
 from modelkit.convert.notes import Equivalents, NamesByInput, Notes
 from modelkit.convert.preprocess import Preprocess
 from modelkit.convert.sklearn import is_estimator
 from modelkit.embedding.encoder import TextEncoder
 from modelkit.errors import ConversionError, SignatureError
-from modelkit.manifest import (
+from modelkit.model import golden as golden_rows
+from modelkit.model.manifest import (
     FORMAT,
     Manifest,
     check_metadata,
     check_name,
 )
-from modelkit.model import Model
-from modelkit.npz import MEDIA_TYPE
+from modelkit.model.model import Model
 from modelkit.package import encoders, graphs, pickled, trust
 from modelkit.package.attach import NewAttachment, new_attachments, with_attachments
 from modelkit.package.proven import Proven, run_first
 from modelkit.package.write import member_of, write_package
-from modelkit.proto import opsets, row_bytes
-from modelkit.signature import Feeds, Signature, coerce_as
+from modelkit.runtimes.proto import opsets, row_bytes
+from modelkit.signature.signature import Feeds, Signature, coerce_as
 
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu")  # those that write every package
 FORMATS = ("onnx", "joblib")

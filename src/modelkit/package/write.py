@@ -9,7 +9,7 @@ from errno import ENOENT
 from pathlib import Path
 
 from modelkit.errors import PackageError
-from modelkit.manifest import Manifest, Member
+from modelkit.model.manifest import Manifest, Member
 from modelkit.package import container
 from modelkit.package.load import MANIFEST, WEIGHTS_MEMBER
 

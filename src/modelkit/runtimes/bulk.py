@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array
+from modelkit.signature.cast import Array
 
 
 def chunk_bounds(rows: int, size: int) -> list[tuple[int, int]]:

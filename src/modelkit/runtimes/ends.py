@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from modelkit.errors import GraphError
-from modelkit.signature import Signature
-from modelkit.spec import AS_OBJECTS, TIMES, TensorSpec
+from modelkit.signature.signature import Signature
+from modelkit.signature.spec import AS_OBJECTS, TIMES, TensorSpec
 
 # As onnxruntime has them.
 ORT_TYPES = {"float32": "float", "float64": "double"} | dict.fromkeys(TIMES, "int64")

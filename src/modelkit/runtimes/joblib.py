@@ -18,7 +18,6 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.device import DeviceName, Placement, device_chain, refusal
 from modelkit.errors import (
     ClosedError,
     ConversionError,
@@ -28,14 +27,15 @@ from modelkit.errors import (
     SignatureError,
     importing,
 )
-from modelkit.frames import blank_column, whole_array
-from modelkit.function_model import check_output
-from modelkit.manifest import Manifest
-from modelkit.model import Call, Model, Outputs
-from modelkit.pickling import reopening
+from modelkit.model.device import DeviceName, Placement, device_chain, refusal
+from modelkit.model.function_model import check_output
+from modelkit.model.manifest import Manifest
+from modelkit.model.model import Call, Model, Outputs
 from modelkit.runtimes.machine import usable_cpus
+from modelkit.runtimes.pickling import reopening
 from modelkit.runtimes.series import as_fitted, series_of
-from modelkit.signature import Feeds, Signature
+from modelkit.signature.frames import blank_column, whole_array
+from modelkit.signature.signature import Feeds, Signature
 
 with importing("joblib", "a joblib package", "joblib"):
     import joblib

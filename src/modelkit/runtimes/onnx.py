@@ -10,18 +10,16 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.cast import MISSING
-from modelkit.device import CPU, DeviceName, Placement, parse_device
+from modelkit._internal.forks import watch
 from modelkit.errors import ClosedError, ForkedModelError, ModelkitError
-from modelkit.forks import watch
-from modelkit.manifest import Manifest
-from modelkit.model import Call, Model, Outputs
-from modelkit.pickling import reopening
-from modelkit.refusing import REFUSED, check_refused
+from modelkit.model.device import CPU, DeviceName, Placement, parse_device
+from modelkit.model.manifest import Manifest
+from modelkit.model.model import Call, Model, Outputs
 from modelkit.runtimes.bulk import Gathered, chunk_bounds, run_all
 from modelkit.runtimes.deadline import run_until
 from modelkit.runtimes.ends import check_ends, texts_passed_on
 from modelkit.runtimes.machine import release
+from modelkit.runtimes.pickling import reopening
 from modelkit.runtimes.sessions import (
     FOLDED_BYTES,
     Graph,
@@ -31,8 +29,10 @@ from modelkit.runtimes.sessions import (
     run_options,
     start,
 )
-from modelkit.signature import Feeds, Signature
-from modelkit.spec import TIMES
+from modelkit.signature.cast import MISSING
+from modelkit.signature.refusing import REFUSED, check_refused
+from modelkit.signature.signature import Feeds, Signature
+from modelkit.signature.spec import TIMES
 
 __all__ = ["FOLDED_BYTES", "OnnxModel"]
 

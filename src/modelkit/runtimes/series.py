@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array
+from modelkit.signature.cast import Array
 
 OBJECT = np.dtype(object)
 

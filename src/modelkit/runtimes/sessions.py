@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from modelkit.device import (
+from modelkit.errors import (
+    BatchError,
+    DeviceError,
+    GraphError,
+    ModelkitError,
+    SignatureError,
+    importing,
+)
+from modelkit.model.device import (
     CPU,
     DEVICE_NAMES,
     Device,
@@ -27,15 +35,7 @@ from modelkit.device import (
     refusal,
     refuse_version,
 )
-from modelkit.errors import (
-    BatchError,
-    DeviceError,
-    GraphError,
-    ModelkitError,
-    SignatureError,
-    importing,
-)
-from modelkit.manifest import WEIGHTS_REF
+from modelkit.model.manifest import WEIGHTS_REF
 from modelkit.runtimes.machine import nvidia_obstacle, usable_cpus
 from modelkit.runtimes.threads import choose_threads, split_runs, worker_count
 

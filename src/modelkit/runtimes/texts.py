@@ -10,17 +10,17 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.device import Placement
 from modelkit.errors import ClosedError, DeadlineExceeded
-from modelkit.manifest import Manifest
-from modelkit.model import Call, Model, Outputs
-from modelkit.pickling import reopening
-from modelkit.refusing import REFUSED, check_refused
+from modelkit.model.device import Placement
+from modelkit.model.manifest import Manifest
+from modelkit.model.model import Call, Model, Outputs
 from modelkit.runtimes.bulk import Gathered, run_all
 from modelkit.runtimes.onnx import OnnxModel
-from modelkit.signature import Feeds, Signature
-from modelkit.texts.terms import Terms
-from modelkit.texts.vectorizer import Texts, counts_of
+from modelkit.runtimes.pickling import reopening
+from modelkit.runtimes.terms.terms import Terms
+from modelkit.runtimes.terms.vectorizer import Texts, counts_of
+from modelkit.signature.refusing import REFUSED, check_refused
+from modelkit.signature.signature import Feeds, Signature
 
 # Of one run: the most rows, and the most rows times the letters of the longest text.
 RUN_ROWS = 256

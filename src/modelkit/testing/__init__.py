@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from modelkit.errors import SignatureError
-from modelkit.model import Model, Outputs
-from modelkit.spec import check_dims, numpy_dtype
+from modelkit.model.model import Model, Outputs
+from modelkit.model.wrapper import check_is_model
+from modelkit.signature.spec import check_dims, numpy_dtype
 from modelkit.testing.client import Client, Response
-from modelkit.wrapper import check_is_model
 
 __all__ = ["Client", "Response", "check_model"]
 

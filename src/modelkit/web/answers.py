@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array
-from modelkit.jsonable import to_plain
+from modelkit._internal.jsonable import to_plain
+from modelkit.signature.cast import Array
 from modelkit.web import json
 from modelkit.web.reply import Refused, Reply
 

@@ -10,10 +10,12 @@ from threading import Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Literal, final
 
-from modelkit import events, forks
-from modelkit.activation import Draining
+from modelkit import events
+from modelkit._internal import forks
 from modelkit.errors import ClosedError, RolloutError
-from modelkit.model import Model
+from modelkit.lifecycle.layered import Opened, check_answers
+from modelkit.model.activation import Draining
+from modelkit.model.model import Model
 from modelkit.web.asgi import (
     AsgiReceive,
     AsgiScope,
@@ -29,7 +31,6 @@ from modelkit.web.blueprint import blueprint_of
 from modelkit.web.edge import Edge
 from modelkit.web.infos import Metrics
 from modelkit.web.json import check_installed
-from modelkit.web.layers import Opened, check_answers
 from modelkit.web.lookout import Lookout
 from modelkit.web.query import Limits
 from modelkit.web.reply import HeaderList, Refused, Reply

@@ -10,9 +10,9 @@ from threading import Lock, Thread, current_thread
 from time import monotonic
 from typing import Any, TypeVar, final
 
-from modelkit import exits
+from modelkit._internal import exits
 from modelkit.errors import ClosedError, Overloaded
-from modelkit.model import Call, Model, Outputs
+from modelkit.model.model import Call, Model, Outputs
 from modelkit.web.body import BodyParts, too_large
 from modelkit.web.lookout import gone
 from modelkit.web.query import Limits

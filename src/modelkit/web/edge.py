@@ -18,13 +18,13 @@ from typing import final
 from numpy import ndarray
 
 from modelkit import events
-from modelkit.activation import Activation
+from modelkit._internal.logs import write_record
 from modelkit.errors import ClosedError, Overloaded
-from modelkit.identity import identity_of
-from modelkit.logs import write_record
-from modelkit.metering import requests
-from modelkit.model import PLAIN, Call, Model
-from modelkit.rollout.answering import SignedAnswers
+from modelkit.lifecycle.rollout.answering import SignedAnswers
+from modelkit.model.activation import Activation
+from modelkit.model.identity import identity_of
+from modelkit.model.model import PLAIN, Call, Model
+from modelkit.serving.metering import requests
 from modelkit.web import outcomes, plain, v2
 from modelkit.web.answers import has_long
 from modelkit.web.auth import Auth, TextHeaders, unauthorized

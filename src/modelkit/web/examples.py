@@ -6,8 +6,8 @@ import json
 from math import prod
 from typing import Any
 
-from modelkit.signature import Signature
-from modelkit.spec import MIXED, ZONE, Column, TensorSpec, numpy_dtype
+from modelkit.signature.signature import Signature
+from modelkit.signature.spec import MIXED, ZONE, Column, TensorSpec, numpy_dtype
 from modelkit.web.tensors import datatype_of
 
 MOST_VALUES = 1000  # of an example that is still read

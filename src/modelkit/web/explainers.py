@@ -8,8 +8,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, final
 
 from modelkit.errors import DeadlineExceeded, ExplainError
-from modelkit.identity import identity_of
-from modelkit.model import Model
+from modelkit.model.identity import identity_of
+from modelkit.model.model import Model
 from modelkit.web.reply import Refused
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from modelkit.model import Outputs
-from modelkit.signature import Signature
-from modelkit.spec import AS_OBJECTS
+from modelkit.model.model import Outputs
+from modelkit.signature.signature import Signature
+from modelkit.signature.spec import AS_OBJECTS
 from modelkit.web import instances, plain, v2
 from modelkit.web.json import LONG_BODY
 from modelkit.web.options import check_letters, with_key

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import final
 
-from modelkit.model import Model
+from modelkit.model.model import Model
 from modelkit.web import openapi, v2
 from modelkit.web.page import status_page
 from modelkit.web.reply import JSON, Reply

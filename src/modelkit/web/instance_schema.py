@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelkit.schema import Schema
-from modelkit.signature import Signature
-from modelkit.spec import TensorSpec
+from modelkit.signature.schema import Schema
+from modelkit.signature.signature import Signature
+from modelkit.signature.spec import TensorSpec
 from modelkit.web import plain
 
 PREDICTIONS: Schema = {

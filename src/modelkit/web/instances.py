@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from modelkit.cast import Array
-from modelkit.signature import Signature
+from modelkit.signature.cast import Array
+from modelkit.signature.signature import Signature
 from modelkit.web import json, plain
 from modelkit.web.answers import Steps
 from modelkit.web.instance_schema import has_rows

@@ -10,10 +10,10 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.cast import Array
-from modelkit.rule import exact_bits
-from modelkit.signature import Signature
-from modelkit.spec import MIXED, TIMES, ZONE, Column, TensorSpec, numpy_dtype
+from modelkit.signature.cast import Array
+from modelkit.signature.rule import exact_bits
+from modelkit.signature.signature import Signature
+from modelkit.signature.spec import MIXED, TIMES, ZONE, Column, TensorSpec, numpy_dtype
 from modelkit.web.forms import ReadValue, read_mixed, read_span, read_values, reader_of_times
 
 Named = tuple[TensorSpec, tuple[Column, ...]]  # a tensor, and those of its columns that are meant

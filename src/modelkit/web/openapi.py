@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from modelkit.model import Model
-from modelkit.rollout.within import rollout_in
-from modelkit.schema import Schema
-from modelkit.signature import Signature
-from modelkit.spec import TensorSpec
+from modelkit.lifecycle.rollout.within import rollout_in
+from modelkit.model.model import Model
+from modelkit.signature.schema import Schema
+from modelkit.signature.signature import Signature
+from modelkit.signature.spec import TensorSpec
 from modelkit.web.examples import plain_example, v2_example
 from modelkit.web.instance_schema import PREDICTIONS, instances_example, instances_request
 from modelkit.web.outcomes import COUNTED, EXAMPLE, REQUEST

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy import ndarray
 
-from modelkit.signature import Signature
+from modelkit.signature.signature import Signature
 from modelkit.web.json import quoted, shown
 from modelkit.web.query import Limits, Query
 from modelkit.web.reply import Headers, Refused

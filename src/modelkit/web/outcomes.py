@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelkit.errors import RolloutError
-from modelkit.rollout.rollout import Rollout
-from modelkit.schema import Schema
+from modelkit.lifecycle.rollout.rollout import Rollout
+from modelkit.signature.schema import Schema
 from modelkit.web import json
 from modelkit.web.options import check_known, check_rows
 from modelkit.web.query import Limits

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from modelkit import html
-from modelkit.model import Model
-from modelkit.rollout.within import rollout_in
+from modelkit.lifecycle.rollout.within import rollout_in
+from modelkit.model.model import Model
+from modelkit.report import html
 from modelkit.web.examples import plain_example
 from modelkit.web.reply import HeaderList, Reply
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import Any
 
-from modelkit.cast import Array
-from modelkit.signature import Signature
+from modelkit.signature.cast import Array
+from modelkit.signature.signature import Signature
 from modelkit.web import json
 from modelkit.web.answers import NOTHING, Encoded, Steps, dump_finite, encode_long, plain_array
 from modelkit.web.floats import columns_of_floats, records_of_floats

@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 from typing import final
 
-from modelkit.activation import Active
-from modelkit.batching.batcher import Batcher
-from modelkit.batching.policy import BatchPlan
-from modelkit.identity import Identity, identity_of
-from modelkit.model import Model
-from modelkit.rollout.within import rollout_in
-from modelkit.signature import Signature
+from modelkit.lifecycle.layered import Opened
+from modelkit.lifecycle.rollout.within import rollout_in
+from modelkit.model.activation import Active
+from modelkit.model.identity import Identity, identity_of
+from modelkit.model.model import Model
+from modelkit.serving.batching.batcher import Batcher
+from modelkit.serving.batching.policy import BatchPlan
+from modelkit.signature.signature import Signature
 from modelkit.web.explainers import Explainers
-from modelkit.web.layers import Opened
 
 
 @final

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from math import ceil, isfinite
 
-from modelkit.batching.policy import BatchPlan, seconds_of
 from modelkit.errors import (
     AdditivityError,
     ClosedError,
@@ -14,6 +13,7 @@ from modelkit.errors import (
     ModelkitError,
     SignatureError,
 )
+from modelkit.serving.batching.policy import BatchPlan, seconds_of
 from modelkit.web.reply import JSON, HeaderList, Refused, Reply
 
 SOON = b"1"

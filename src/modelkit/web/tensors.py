@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy import vdot
 
-from modelkit.cast import VDOT_ITEMS, Array
-from modelkit.spec import MIXED, TIMES, TensorSpec, numpy_dtype
+from modelkit.signature.cast import VDOT_ITEMS, Array
+from modelkit.signature.spec import MIXED, TIMES, TensorSpec, numpy_dtype
 from modelkit.web.json import shown
 from modelkit.web.reply import Refused
 

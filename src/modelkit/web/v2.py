@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array
-from modelkit.signature import Signature
+from modelkit.signature.cast import Array
+from modelkit.signature.signature import Signature
 from modelkit.web import json
 from modelkit.web.answers import NOTHING, Encoded, Steps, dump_finite, encode_long, plain_array
 from modelkit.web.layout import Layout, for_names, layout_of, read_array, rows_in

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any, Protocol, TypeVar, final
 
-from modelkit import forks
+from modelkit._internal import forks
 from modelkit.errors import DeadlineExceeded
-from modelkit.model import Call, Model, Outputs
+from modelkit.model.model import Call, Model, Outputs
 from modelkit.web.reply import Headers, Refused
 from modelkit.web.routes import LOOKING, UNMATCHED, Route
 

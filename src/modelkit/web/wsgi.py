@@ -11,7 +11,7 @@ from http import HTTPStatus
 from time import monotonic
 from typing import Any, TypeVar, final
 
-from modelkit.model import Call, Model, Outputs
+from modelkit.model.model import Call, Model, Outputs
 from modelkit.web.body import BodyParts
 from modelkit.web.edge import Edge
 from modelkit.web.reply import Headers, Refused

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.convert.estimators.arithmetic import choose, greater, less, over, plus, product, times
 from modelkit.convert.estimators.interpolation import along, located
 from modelkit.convert.estimators.tensors import (
@@ -35,6 +34,7 @@ from modelkit.convert.estimators.tensors import (
     width,
 )
 from modelkit.errors import ConversionError
+from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

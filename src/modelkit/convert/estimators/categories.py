@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.convert.estimators.tensors import (
     Var,
     constant,
@@ -22,6 +21,7 @@ from modelkit.convert.estimators.tensors import (
     op,
 )
 from modelkit.convert.estimators.trees import Tree
+from modelkit.signature.cast import Array
 
 HALF = 0.5
 

@@ -35,10 +35,10 @@ from modelkit.convert.estimators.tensors import (
 from modelkit.convert.notes import Equivalents
 from modelkit.convert.outputs import Role, class_values
 from modelkit.convert.steps import jumps, with_parts
-from modelkit.refusing import REFUSED
-from modelkit.spec import TIMES, TensorSpec
-from modelkit.texts.terms import Terms
-from modelkit.texts.vectorizer import Texts
+from modelkit.runtimes.terms.terms import Terms
+from modelkit.runtimes.terms.vectorizer import Texts
+from modelkit.signature.refusing import REFUSED
+from modelkit.signature.spec import TIMES, TensorSpec
 
 if TYPE_CHECKING:
     import onnx

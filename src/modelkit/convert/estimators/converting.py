@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.convert.estimators.arithmetic import plus, product
 from modelkit.convert.estimators.guards import (
     CONTAINERS,
@@ -42,8 +41,9 @@ from modelkit.convert.gate.rows import Table, rows_of
 from modelkit.convert.places import place_of_last, placed
 from modelkit.convert.steps import jumps, with_parts
 from modelkit.errors import ConversionError, MissingExtraError
-from modelkit.texts.terms import Terms
-from modelkit.texts.vectorizer import counts_of
+from modelkit.runtimes.terms.terms import Terms
+from modelkit.runtimes.terms.vectorizer import counts_of
+from modelkit.signature.cast import Array
 
 TensorConverter = Callable[[Any, Columns, "Converting"], Answer]
 

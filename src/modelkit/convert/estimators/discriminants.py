@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.convert.estimators.arithmetic import minus, over, plus, product, times
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -20,6 +19,7 @@ from modelkit.convert.estimators.tensors import (
     largest,
     op,
 )
+from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

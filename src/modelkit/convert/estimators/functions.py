@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.convert.estimators.scaling import one_table
 from modelkit.convert.estimators.stand_in_texts import texts_like
 from modelkit.convert.estimators.stand_in_times import extreme_times, usual_times
@@ -45,7 +44,8 @@ from modelkit.convert.estimators.tensors import (
 )
 from modelkit.convert.estimators.user_code import World, unchanging, watched, writes_globals
 from modelkit.errors import ConversionError
-from modelkit.spec import TensorSpec
+from modelkit.signature.cast import Array
+from modelkit.signature.spec import TensorSpec
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
@@ -282,8 +282,8 @@ def _prove(
     received: Any,
 ) -> None:
     """Raise ConversionError unless what was written down gives the same values."""
-    from modelkit.proto import signature_of
     from modelkit.runtimes.onnx import OnnxModel
+    from modelkit.runtimes.proto import signature_of
 
     inputs = {}
     for at, (dtype, columns) in enumerate(kinds):

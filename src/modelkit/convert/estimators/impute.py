@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import MISSING, Array, is_missing
 from modelkit.convert.estimators.arithmetic import choose, equal
 from modelkit.convert.estimators.converting import Converting, Fill
 from modelkit.convert.estimators.lookup import column_name, single_columns
@@ -24,6 +23,7 @@ from modelkit.convert.estimators.tensors import (
     width,
 )
 from modelkit.errors import ConversionError
+from modelkit.signature.cast import MISSING, Array, is_missing
 
 
 def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:

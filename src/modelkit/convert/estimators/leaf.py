@@ -21,8 +21,8 @@ from modelkit.convert.estimators.tensors import (
     width,
 )
 from modelkit.errors import ConversionError, MissingExtraError
-from modelkit.proto import signature_of
-from modelkit.spec import TensorSpec
+from modelkit.runtimes.proto import signature_of
+from modelkit.signature.spec import TensorSpec
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

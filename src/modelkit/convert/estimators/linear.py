@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.convert.estimators.arithmetic import greater, over, plus
 from modelkit.convert.estimators.projections import between_classes
 from modelkit.convert.estimators.tensors import (
@@ -29,6 +28,7 @@ from modelkit.convert.estimators.tensors import (
     shares,
 )
 from modelkit.errors import ConversionError
+from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

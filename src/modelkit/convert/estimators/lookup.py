@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.cast import MISSING, Array, is_missing
 from modelkit.convert.estimators.tensors import STRING, Columns, Var, cast, dtype_of, ml, width
 from modelkit.errors import ConversionError
+from modelkit.signature.cast import MISSING, Array, is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

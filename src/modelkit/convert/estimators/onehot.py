@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array, is_missing
 from modelkit.convert.estimators.arithmetic import equal
 from modelkit.convert.estimators.converting import Converting, OneHot
 from modelkit.convert.estimators.lookup import (
@@ -27,6 +26,7 @@ from modelkit.convert.estimators.tensors import (
     op,
     width,
 )
+from modelkit.signature.cast import Array, is_missing
 
 PRODUCT_COLUMNS = 24  # columns up to which a product is as fast as a look at each weight
 NO_CODE = -1  # of values that are no category: their columns are all 0

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.convert.estimators.lookup import (
     check_one_missing,
     looked_up,
@@ -23,6 +22,7 @@ from modelkit.convert.estimators.tensors import (
     joined,
     op,
 )
+from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

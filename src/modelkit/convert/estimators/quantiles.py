@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.convert.estimators.arithmetic import (
     at_least,
     at_most,
@@ -23,6 +22,7 @@ from modelkit.convert.estimators.interpolation import along, located, smooth
 from modelkit.convert.estimators.scaling import one_table, within
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, op
 from modelkit.errors import ConversionError
+from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.convert.estimators.arithmetic import (
     choose,
     greater,
@@ -61,6 +60,7 @@ from modelkit.convert.estimators.tensors import (
     rank,
     width,
 )
+from modelkit.signature.cast import Array
 
 # What moves columns, and leaves each row to itself.
 MOVING = (

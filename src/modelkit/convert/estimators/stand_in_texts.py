@@ -20,7 +20,7 @@ from modelkit.convert.estimators.stand_ins import (
     tensor_of,
 )
 from modelkit.convert.estimators.tensors import Var, constant, doubles, ml, op
-from modelkit.rule import MISSING
+from modelkit.signature.rule import MISSING
 
 
 def _texts(symbol: Any) -> Var:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.convert.estimators.elementary import COMPARING
 from modelkit.convert.estimators.stand_ins import (
     BY_KIND,
@@ -28,7 +27,8 @@ from modelkit.convert.estimators.stand_ins import (
     tensor_of,
 )
 from modelkit.convert.estimators.tensors import Var, cast, constant, joined, op
-from modelkit.spec import UNITS
+from modelkit.signature.cast import Array
+from modelkit.signature.spec import UNITS
 
 NAT = int(np.iinfo(np.int64).min)
 DAY = 86_400  # seconds

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from modelkit.cast import is_a
 from modelkit.convert.asking import check_fitted
 from modelkit.convert.estimators import (
     bayes,
@@ -66,6 +65,7 @@ from modelkit.convert.estimators.tensors import Answer, Columns
 from modelkit.convert.notes import Equivalents
 from modelkit.convert.steps import overridden_verb, replaced_verb
 from modelkit.errors import ConversionError
+from modelkit.signature.cast import is_a
 
 MODULES = (
     bayes,

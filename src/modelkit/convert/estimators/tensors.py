@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.cast import is_a
 from modelkit.convert.asking import allowed_to_fail
 from modelkit.errors import ConversionError, importing
-from modelkit.frames import whole_array
-from modelkit.spec import TIMES
+from modelkit.signature.cast import is_a
+from modelkit.signature.frames import whole_array
+from modelkit.signature.spec import TIMES
 
 with importing("spox", "saving an estimator", "sklearn"):
     import spox
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from modelkit.spec import TensorSpec
+    from modelkit.signature.spec import TensorSpec
 
 Var = spox.Var
 IR_VERSION = 10  # the oldest that has TreeEnsemble

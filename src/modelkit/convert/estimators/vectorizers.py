@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from modelkit.errors import ConversionError, SignatureError
-from modelkit.texts.terms import Terms
-from modelkit.texts.vectorizer import Vectorizer
+from modelkit.runtimes.terms.terms import Terms
+from modelkit.runtimes.terms.vectorizer import Vectorizer
 
 FUNCTIONS = ("tokenizer", "preprocessor", "analyzer", "strip_accents")  # options that may be code
 

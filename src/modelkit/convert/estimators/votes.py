@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.convert.estimators.arithmetic import (
     equal,
     over,
@@ -40,6 +39,7 @@ from modelkit.convert.estimators.tensors import (
 )
 from modelkit.convert.estimators.trees import sum_of_leaves
 from modelkit.errors import ConversionError
+from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import is_missing
 from modelkit.convert.gate.altered import (
     PATTERNS,
     Known,
@@ -28,8 +27,9 @@ from modelkit.convert.gate.rows import ArrayRows, Rows, Table
 from modelkit.convert.gate.strange import strange_texts
 from modelkit.convert.source import Source
 from modelkit.errors import ConversionError
-from modelkit.signature import Signature
-from modelkit.spec import AS_OBJECTS, TIMES, Column
+from modelkit.signature.cast import is_missing
+from modelkit.signature.signature import Signature
+from modelkit.signature.spec import AS_OBJECTS, TIMES, Column
 
 FEW_COLUMNS = 8  # of a group that is not halved any more: each one is asked about alone
 MANY_GROUPS = 8  # that all have a column at fault: most likely, so have the parts of them

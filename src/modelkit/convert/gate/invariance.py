@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.convert.gate.columns import is_native
 from modelkit.convert.gate.compare import Answers, Differences, agree, compare, merge, tolerance
 from modelkit.convert.source import Source
-from modelkit.model import Model
-from modelkit.signature import Feeds, Signature
+from modelkit.model.model import Model
+from modelkit.signature.cast import Array
+from modelkit.signature.signature import Feeds, Signature
 
 BATCH_SIZES = (1, 7, 64)
 INVARIANCE_ROWS = 256  # at most, that are answered in batches of several sizes

@@ -46,10 +46,10 @@ from modelkit.errors import (
     ParityError,
     SignatureError,
 )
-from modelkit.manifest import Parity
-from modelkit.model import Model
-from modelkit.signature import Feeds, Signature
-from modelkit.spec import TensorSpec
+from modelkit.model.manifest import Parity
+from modelkit.model.model import Model
+from modelkit.signature.signature import Feeds, Signature
+from modelkit.signature.spec import TensorSpec
 
 MAX_ROWS = 2048
 MAX_ROWS_OF_TREES = 16_384

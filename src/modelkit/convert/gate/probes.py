@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.convert.gate.rows import Rows, Table, Tensors
-from modelkit.signature import Signature
+from modelkit.signature.cast import Array
+from modelkit.signature.signature import Signature
 
 if TYPE_CHECKING:
     import onnx

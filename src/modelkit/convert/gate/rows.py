@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array, is_a
+from modelkit.signature.cast import Array, is_a
 
 NONES = "modelkit.nones"  # in the attributes of a frame whose form has None for a missing text
 

@@ -19,7 +19,7 @@ from modelkit.integrations.mlflow.readers import (
     from_skops,
     lightgbm_booster,
 )
-from modelkit.manifest import Manifest
+from modelkit.model.manifest import Manifest
 
 FLAVORS = ("onnx", "xgboost", "lightgbm", "catboost", "sklearn")
 BOOSTER = "lightgbm.basic.Booster"

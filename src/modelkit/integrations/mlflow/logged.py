@@ -11,7 +11,7 @@ from typing import Any
 
 from modelkit.errors import UntrustedError, importing
 from modelkit.integrations.mlflow.signatures import model_signature
-from modelkit.manifest import Manifest
+from modelkit.model.manifest import Manifest
 from modelkit.package.load import inspect
 
 LOADER = "modelkit.integrations.mlflow"

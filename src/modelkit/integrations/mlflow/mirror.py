@@ -10,10 +10,10 @@ from typing import Any
 
 from modelkit.errors import RegistryError, importing
 from modelkit.integrations.mlflow.logged import log_model
+from modelkit.lifecycle.registry.log import Alias
+from modelkit.lifecycle.registry.registry import Registry
+from modelkit.lifecycle.registry.releases import Release
 from modelkit.package.load import inspect
-from modelkit.registry.log import Alias
-from modelkit.registry.registry import Registry
-from modelkit.registry.releases import Release
 
 TAG = "modelkit."
 RESERVED = re.compile(r"latest|v\d+")

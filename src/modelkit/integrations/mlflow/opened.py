@@ -8,12 +8,12 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.errors import IntegrityError, SignatureError, importing
-from modelkit.model import Model
+from modelkit.model.model import Model
 from modelkit.package.load import inspect, load, plain_digests
-from modelkit.signature import Signature
-from modelkit.spec import TensorSpec
+from modelkit.signature.cast import Array
+from modelkit.signature.signature import Signature
+from modelkit.signature.spec import TensorSpec
 
 DIGEST_VARIABLE = "MODELKIT_DIGEST"  # of the environment: the package that may be opened
 

@@ -7,8 +7,8 @@ import re
 from typing import Any
 
 from modelkit.errors import importing
-from modelkit.evaluation.evaluation import Evaluation
-from modelkit.gating.verdict import Verdict
+from modelkit.lifecycle.evaluation.evaluation import Evaluation
+from modelkit.lifecycle.gate.verdict import Verdict
 
 # What the name of a metric cannot have, and an underscore that would read as the code of one.
 UNKNOWN = re.compile(r"[^\w.\- ]|_(?=[0-9a-f]+_)")

@@ -6,8 +6,8 @@ from typing import Any
 
 from modelkit.errors import SignatureError, importing
 from modelkit.integrations.mlflow.opened import beside_rows
-from modelkit.signature import Signature
-from modelkit.spec import AS_OBJECTS, TensorSpec, numpy_dtype
+from modelkit.signature.signature import Signature
+from modelkit.signature.spec import AS_OBJECTS, TensorSpec, numpy_dtype
 
 # Where MLflow has no type of a width, the next that holds all values.
 MLFLOW_TYPES = {

@@ -1,0 +1,64 @@
+"""The Models that Scorers of this process share: one for each package and way of opening it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Hashable
+from itertools import count
+from typing import Any, final
+
+from modelkit._internal import forks
+
+MOST_PACKAGES = 8  # whose values a process keeps: those that it used last
+
+
+@final
+class OncePerProcess:
+    """Values that are made once a process, however many threads ask for them.
+
+    Each belongs to a package or profile, told by its digest. Those of the 8 that were asked for
+    last are kept, so that a worker that lives long and scores many packages does not keep all. A
+    child of a fork makes its own: a model on another device than the CPU does not survive one.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[int, str, Hashable], Any] = {}
+        self._used: dict[str, int] = {}  # when each digest was asked for last, by a count
+        self._count = count()
+        self._lock = threading.RLock()
+        forks.watch(self)
+
+    def after_fork(self) -> None:
+        """In the child of a fork: another thread may have held the lock."""
+        self._lock = threading.RLock()
+
+    def get(
+        self,
+        digest: str,
+        key: Hashable,
+        make: Callable[[], Any],
+    ) -> Any:
+        """The value of a key of what has this digest; `make` makes it where there is none yet."""
+        place = (os.getpid(), digest, key)
+        self._used[digest] = next(self._count)
+        found = self._values.get(place)
+        if found is not None:
+            return found
+        with self._lock:
+            if place in self._values:
+                return self._values[place]
+            made = make()
+            self._used[digest] = next(self._count)  # others may have been asked for meanwhile
+            self._values[place] = made
+            self._forget()
+            return made
+
+    def _forget(self) -> None:
+        """Drop what belongs to none of the digests that were asked for last."""
+        by_use = sorted([*self._used], key=self._used.__getitem__)
+        for digest in by_use[:-MOST_PACKAGES]:
+            del self._used[digest]
+        for place in [*self._values]:
+            if place[1] not in self._used:
+                del self._values[place]

@@ -1,0 +1,1 @@
+"""What keeps Models over time: registry, evaluation, gate, rollout and retraining."""

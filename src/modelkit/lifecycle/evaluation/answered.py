@@ -1,0 +1,83 @@
+"""Labelled rows and what a model answered to them: what every metric is measured on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, final
+
+import numpy as np
+
+from modelkit.signature.cast import Array
+
+TaskKind = Literal[
+    "binary",
+    "multiclass",
+    "multilabel",
+    "regression",
+    "ranking",
+    "clustering",
+    "retrieval",
+]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """Rows with their truth, and the answers of one model; n rows, C classes, L labels.
+
+    Attributes:
+        kind: of task.
+        truth: places in `classes`, int64 (n,); for "multilabel" 0 or 1, float64 (n, L); for
+            "regression" float64 (n, outputs); for "ranking" how relevant each row is, (n,).
+        predicted: as the truth; for "retrieval" None.
+        probabilities: float64 (n, C) or (n, L), or None.
+        scores: what rows are ranked by, float64: (n,) for "binary" and "ranking", else (n, C) or
+            (n, L); or None. Of a "binary" task high ones speak for the positive class.
+        classes: of a classifier, in the order of the model's; of several labels their names.
+        weights: float64 (n,), or None for equal ones.
+        clusters: numbers from 0 on (n,): rows of one cluster count as one observation; or None. For
+            "ranking" they are at least the queries.
+        queries: numbers from 0 on (n,), for "ranking".
+        gains: ready figures of each row, by metric, float64 (n,); for "retrieval".
+        positive: the place of the positive class of a "binary" task.
+    """
+
+    kind: TaskKind
+    truth: Array
+    predicted: Array | None = None
+    probabilities: Array | None = None
+    scores: Array | None = None
+    classes: tuple[Any, ...] = ()
+    weights: Array | None = None
+    clusters: Array | None = None
+    queries: Array | None = None
+    gains: dict[str, Array] | None = None
+    positive: int = 1
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def at(self, rows: Array) -> Answered:
+        """Those of the rows that a mask or places (m,) choose."""
+        held: dict[str, Any] = {}
+        names = ("truth", "predicted", "probabilities", "scores", "weights", "clusters", "queries")
+        for name in names:
+            values = getattr(self, name)
+            held[name] = None if values is None else values[rows]
+        if self.gains is not None:
+            held["gains"] = {name: values[rows] for name, values in self.gains.items()}
+        return replace(self, **held)
+
+    def weighted(self, times: Array) -> Answered:
+        """The same rows with their weights multiplied, as a bootstrap draws them."""
+        return replace(self, weights=self.weight * times)
+
+    @property
+    def positives(self) -> Array:
+        """Whether each row of a "binary" task is positive, bool (n,)."""
+        return np.asarray(self.truth == self.positive)
+
+    @property
+    def weight(self) -> Array:
+        """The weight of each row, (n,)."""
+        return np.ones(len(self)) if self.weights is None else self.weights

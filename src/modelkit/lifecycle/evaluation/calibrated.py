@@ -1,0 +1,273 @@
+"""Whether probabilities come true: bins, the calibration error, slope and intercept; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from modelkit.lifecycle.evaluation.intervals import (
+    LEVEL_95,
+    Measured,
+    effective_rows,
+    wilson,
+)
+from modelkit.lifecycle.evaluation.sums import Undefined, refuse_unknown
+from modelkit.signature.cast import Array
+
+BINS = 10
+STEPS_MOST = 50  # of Newton's method
+CONVERGED = 1e-10
+SINGULAR = 1e14  # the condition from which a curvature has no direction
+
+
+@final
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Rows with about the same probability, and how often it came true.
+
+    Attributes:
+        rows: their number.
+        told: their mean probability.
+        came: the share of them for which it came true.
+        low: the lower end of Wilson's interval of that share.
+        high: its upper end.
+    """
+
+    rows: int
+    told: float
+    came: float
+    low: float
+    high: float
+
+
+@final
+@dataclass(frozen=True)
+class BrierParts:
+    """The Brier score as reliability - resolution + uncertainty (Murphy 1973), within bins.
+
+    Attributes:
+        reliability: how far the probabilities of the bins are from what came; 0 is best.
+        resolution: how far the bins are from one another; more is better.
+        uncertainty: of the truth itself, which no model changes.
+        within: what the spread within bins adds; the parts and it add up to the score.
+    """
+
+    reliability: float
+    resolution: float
+    uncertainty: float
+    within: float
+
+
+def bin_places(
+    told: Array,
+    weight: Array,
+    bins: int = BINS,
+) -> Array:
+    """The bin of each number, (n,): bins of about equal weight; equal numbers stay together."""
+    levels, level = np.unique(told, return_inverse=True)
+    mass = np.bincount(level, weight, len(levels))
+    middle = np.cumsum(mass) - mass / 2
+    total = float(mass.sum()) or 1.0
+    place = np.minimum((middle / total * bins).astype(np.int64), bins - 1)
+    found: Array = place[level]
+    return found
+
+
+def reliability_bins(
+    told: Array,
+    came: Array,
+    weights: Array | None,
+    clusters: Array | None,
+    level: float = LEVEL_95,
+) -> tuple[ReliabilityBin, ...]:
+    """Ten bins of about equal weight, in order.
+
+    Args:
+        told: probabilities, (n,).
+        came: 1 where it came true, else 0, (n,).
+        weights: of the rows, (n,), or None.
+        clusters: numbers from 0 on, (n,), or None.
+        level: of the intervals.
+    """
+    weight = np.ones(len(told)) if weights is None else weights
+    places = bin_places(told, weight)
+    found = []
+    for place in np.unique(places):
+        rows = (places == place) & (weight > 0)
+        if not rows.any():
+            continue
+        own = None if weights is None else weights[rows]
+        together = None if clusters is None else clusters[rows]
+        n = effective_rows(came[rows], own, together, level)
+        share = float(np.average(came[rows], weights=own))
+        low, high = wilson(share * n, n, level)
+        mean = float(np.average(told[rows], weights=own))
+        found.append(ReliabilityBin(int(rows.sum()), mean, share, low, high))
+    return tuple(found)
+
+
+def calibration_error_of(
+    told: Array,
+    came: Array,
+    weight: Array,
+    clusters: Array | None,
+) -> Measured:
+    """The expected calibration error over ten bins, less what chance alone would make of it.
+
+    The error is sum_b |g_b|, with g_b = sum_b w (p - y) / W. Of perfectly calibrated probabilities
+    chance makes it sqrt(2/pi) sum_b s_b, with s_b the standard error of g_b, and of bins far off
+    nothing. So s_b 2/sqrt(pi) exp(-(g_b / s_b)^2 / 2) is taken off, whose mean is the former at 0,
+    and never less than what chance adds. The error may be below 0. The bias is what is taken off, since
+    it may be too much. Raises Undefined.
+
+    Args:
+        told: probabilities, (n,).
+        came: 1 where it came true, else 0, (n,).
+        weight: of the rows, (n,).
+        clusters: numbers from 0 on, (n,), or None.
+    """
+    total = float(weight.sum())
+    if not total:
+        raise Undefined("there are no rows of a weight above 0")
+    refuse_unknown(told, "probabilities")
+    places = bin_places(told, weight)
+    missed = weight * (told - came) / total
+    gaps = np.bincount(places, missed, BINS)
+    mass = np.bincount(places, weight, BINS)
+    mean = np.divide(gaps * total, mass, out=np.zeros(BINS), where=mass > 0)
+    spread = _squares_by_bin(missed - weight * mean[places] / total, places, clusters)
+    rows = np.bincount(places[weight > 0], minlength=BINS)
+    hits = np.bincount(places[weight > 0], came[weight > 0], BINS)
+    usual = np.bincount(places, np.square(weight / total) * told * (1 - told), BINS)
+    spread *= rows / np.maximum(rows - 1, 1)
+    error = np.sqrt(np.where((hits > 0) & (hits < rows), spread, usual))  # else none differ
+    far = np.divide(gaps, error, out=np.zeros(BINS), where=error > 0)
+    chance = float((error * np.exp(-np.square(far) / 2)).sum()) * 2 / np.sqrt(np.pi)
+    raw = float(np.abs(gaps).sum())
+    side = np.sign(gaps)[places]
+    influence = side * missed - weight * raw / total
+    return Measured(raw - chance, influence, bias=-chance)
+
+
+def _squares_by_bin(
+    missed: Array,
+    places: Array,
+    clusters: Array | None,
+) -> Array:
+    """The sum of squares of what rows, or clusters, add to each bin, (BINS,)."""
+    if clusters is None:
+        return np.bincount(places, np.square(missed), BINS)
+    both, each = np.unique(clusters * BINS + places, return_inverse=True)
+    found: Array = np.bincount(both % BINS, np.square(np.bincount(each, missed)), BINS)
+    return found
+
+
+def calibration_line_of(
+    told: Array,
+    came: Array,
+    weight: Array,
+) -> tuple[Measured, Measured]:
+    """Intercept and slope of a logistic regression of what came on the logit of what was told.
+
+    0 and 1 are perfect. A slope below 1 means probabilities that are too extreme, and an intercept
+    above 0 ones that are too low (Cox 1958). The influences are those of the sandwich estimator;
+    both rest on the rows that came out as fewer did. Raises Undefined.
+
+    Args:
+        told: probabilities above 0 and below 1, (n,).
+        came: 1 where it came true, else 0, (n,).
+        weight: of the rows, (n,).
+    """
+    refuse_unknown(told, "probabilities")
+    counted = weight > 0
+    if len(np.unique(came[counted])) < 2:
+        raise Undefined("every row came out the same")
+    logit = np.log(told) - np.log1p(-told)
+    if np.ptp(logit[counted]) < CONVERGED:
+        raise Undefined("all probabilities are equal, so they have no slope")
+    columns = np.column_stack([np.ones(len(logit)), logit])
+    line = _fitted_line(columns, came, weight)
+    chance = _expit(columns @ line)
+    scores = columns * (weight * (came - chance))[:, None]
+    influence = scores @ np.linalg.inv(_curvature(columns, weight, chance))
+    intercept, slope = line.tolist()
+    rarer = float(np.bincount(came[counted].astype(np.int64)).min())
+    return Measured(intercept, influence[:, 0], rarer), Measured(slope, influence[:, 1], rarer)
+
+
+def _fitted_line(
+    columns: Array,
+    came: Array,
+    weight: Array,
+) -> Array:
+    """The coefficients of a logistic regression, by Newton's method with steps that never overshoot.
+
+    Raises Undefined where the likelihood has no maximum.
+    """
+    rate = float(weight @ came) / float(weight.sum())
+    line = np.array([np.log(rate) - np.log1p(-rate), 0.0])
+    reached = _likelihood(columns @ line, came, weight)
+    for _ in range(STEPS_MOST):
+        chance = _expit(columns @ line)
+        curvature = _curvature(columns, weight, chance)
+        if np.linalg.cond(curvature) > SINGULAR:
+            break
+        step = np.linalg.solve(curvature, columns.T @ (weight * (came - chance)))
+        if np.abs(step).max() < CONVERGED * (1 + np.abs(line).max()):
+            return line
+        while (
+            _likelihood(columns @ (line + step), came, weight) < reached - abs(reached) * CONVERGED
+        ):
+            step /= 2
+        line += step
+        reached = _likelihood(columns @ line, came, weight)
+    raise Undefined("the probabilities separate the rows perfectly, so there is no finite slope")
+
+
+def _likelihood(
+    eta: Array,
+    came: Array,
+    weight: Array,
+) -> float:
+    return float(weight @ (came * eta - np.logaddexp(0, eta)))
+
+
+def _curvature(
+    columns: Array,
+    weight: Array,
+    chance: Array,
+) -> Array:
+    found: Array = columns.T @ (columns * (weight * chance * (1 - chance))[:, None])
+    return found
+
+
+def _expit(values: Array) -> Array:
+    found: Array = 1 / (1 + np.exp(np.clip(-values, -700, 700)))
+    return found
+
+
+def brier_parts(
+    told: Array,
+    came: Array,
+    weight: Array,
+) -> BrierParts:
+    """The parts of the mean of (p - y)^2, over ten bins. Raises Undefined."""
+    refuse_unknown(told, "probabilities")
+    total = float(weight.sum())
+    if not total:
+        raise Undefined("there are no rows of a weight above 0")
+    places = bin_places(told, weight)
+    mass = np.bincount(places, weight, BINS)
+    used = mass > 0
+    mass = mass[used]
+    mean_told = np.bincount(places, weight * told, BINS)[used] / mass
+    mean_came = np.bincount(places, weight * came, BINS)[used] / mass
+    rate = float(weight @ came) / total
+    reliability = float(mass @ np.square(mean_told - mean_came)) / total
+    resolution = float(mass @ np.square(mean_came - rate)) / total
+    uncertainty = rate * (1 - rate)
+    score = float(weight @ np.square(told - came)) / total
+    within = score - reliability + resolution - uncertainty
+    return BrierParts(reliability, resolution, uncertainty, within)

@@ -1,0 +1,126 @@
+"""The columns of the caller's rows that say what rows are, and that a model need not take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from modelkit.errors import EvaluationError, SignatureError
+from modelkit.signature import frames
+from modelkit.signature.cast import Array, is_missing
+from modelkit.signature.signature import Signature
+
+
+def column_named(
+    X: Any,
+    name: str,
+    what: str,
+) -> Any:
+    """A column of the caller's rows. Raises EvaluationError where they have none of that name."""
+    names, columns = _named_columns(X, what)
+    if name not in names:
+        raise EvaluationError(
+            f"{what} names the column {name!r}, and the rows have {sorted(map(str, names))!r:.300}"
+        )
+    return columns[list(names).index(name)]
+
+
+def _named_columns(
+    X: Any,
+    what: str,
+) -> tuple[list[Any], list[Any]]:
+    if isinstance(X, np.ndarray):
+        raise EvaluationError(
+            f"{what} names a column, and the rows are an array without names: pass its values, (n,)"
+        )
+    names, columns = frames.read_frame(X)
+    return list(names), list(columns)
+
+
+def grouping_values(
+    X: Any,
+    groups: Any,
+    what: str,
+) -> Any:
+    """Values (n,), or the column that a text names. Raises EvaluationError."""
+    return column_named(X, groups, what) if isinstance(groups, str) else groups
+
+
+def without_columns(
+    X: Any,
+    names: Sequence[str],
+    signature: Signature,
+) -> Any:
+    """Rows without those of these columns that the model does not take."""
+    taken = {column.name for spec in signature.inputs for column in spec.columns}
+    taken |= {spec.name for spec in signature.inputs} | set(signature.ignored)
+    extra = [name for name in names if name not in taken]
+    if not extra:
+        return X
+    found, columns = _named_columns(X, "evaluate")
+    return {name: column for name, column in zip(found, columns, strict=True) if name not in extra}
+
+
+def slice_columns(
+    X: Any,
+    slices: Any,
+) -> dict[str, Any]:
+    """The values of the columns to slice by, by name. Raises EvaluationError.
+
+    Args:
+        X: the rows.
+        slices: the names of columns of X, or a dict of values (n,) by name; None for none.
+    """
+    if slices is None:
+        return {}
+    if isinstance(slices, Mapping):
+        return {str(name): values for name, values in slices.items()}
+    if not all(isinstance(name, str) for name in slices):
+        raise EvaluationError(
+            f"slices is a list of names of columns, or a dict of values by name, not {slices!r:.80}"
+        )
+    return {name: column_named(X, name, "slices") for name in slices}
+
+
+def read_column(
+    name: str,
+    values: Any,
+) -> Array:
+    """One value a row in any form, (n,), also as a frame of one column. Raises EvaluationError."""
+    try:
+        if isinstance(values, Mapping) or hasattr(values, "columns"):
+            names, columns = frames.read_frame(values)
+            if len(names) != 1:
+                raise EvaluationError(f"{name} is one column, and this is a table of {len(names)}")
+            return frames.as_column(columns[0])
+        return frames.as_column(values)
+    except SignatureError as error:
+        raise EvaluationError(f"{name} has one value a row: {error}") from None
+
+
+def texts_of(
+    name: str,
+    values: Any,
+) -> Array:
+    """Values in any form as texts, (n,); a missing one is "missing". Raises EvaluationError."""
+    column = read_column(name, values)
+    if isinstance(column, np.ma.MaskedArray):
+        texts = column.data.astype(str).astype(object)
+        texts[np.ma.getmaskarray(column)] = "missing"
+        return texts
+    named = ["missing" if is_missing(value) else str(value) for value in column.tolist()]
+    return np.array(named, object)
+
+
+def held_columns(X: Any, y: Any) -> dict[str, Array]:
+    """The columns of rows that no model has read, and their truth, by name; for a digest."""
+    truth = np.asarray(frames.whole_array(y))
+    if isinstance(X, np.ndarray) or not hasattr(X, "columns"):
+        return {"X": np.asarray(X), "y": truth}
+    names, columns = frames.read_frame(X)
+    named = {
+        f"X: {name}": frames.as_column(column) for name, column in zip(names, columns, strict=True)
+    }
+    return named | {"y": truth}

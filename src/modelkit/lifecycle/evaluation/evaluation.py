@@ -1,0 +1,243 @@
+"""What a model is worth on labelled rows, as a value: printed, as JSON, as a frame and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, final
+
+from modelkit._internal.recorded import from_record, to_record
+from modelkit.errors import EvaluationError, importing
+from modelkit.lifecycle.evaluation import page
+from modelkit.lifecycle.evaluation.answered import TaskKind
+from modelkit.lifecycle.evaluation.calibrated import BrierParts, ReliabilityBin
+from modelkit.lifecycle.evaluation.details import Confusion, ResidualBand, ScoreCurve
+from modelkit.lifecycle.evaluation.figures import ClassFigures, MetricFigure, figure_text
+from modelkit.lifecycle.evaluation.gap import JUDGED_BY, TrainingGap
+from modelkit.lifecycle.evaluation.leakage import LeakageCheck
+from modelkit.lifecycle.evaluation.learning import LearningCurve
+from modelkit.lifecycle.evaluation.slices import SliceFigures
+from modelkit.model.model import Model
+from modelkit.report import html
+from modelkit.signature.signature import Signature
+
+EVALUATION_SCHEMA = "modelkit.evaluation/1"
+EVALUATION_NAME = "evaluation"
+# The figures that a page cannot be without, by task.
+DRAWN: dict[TaskKind, tuple[str, ...]] = {
+    **JUDGED_BY,
+    "binary": (*JUDGED_BY["binary"], "average_precision"),
+    "multiclass": (*JUDGED_BY["multiclass"], "roc_auc", "average_precision"),
+    "multilabel": (*JUDGED_BY["multilabel"], "average_precision"),
+}
+
+
+@final
+@dataclass(frozen=True, repr=False)
+class Evaluation:
+    """What a model is worth on labelled rows; it holds none of them.
+
+    Attributes:
+        kind: of task: "binary", "multiclass", "multilabel", "regression", "ranking", "clustering"
+            or "retrieval".
+        subject: the name and version of the package, or the class of what was evaluated.
+        model_digest: that of the package; empty for what was not loaded from one. It stays when an
+            Evaluation is attached.
+        rows: how many rows were evaluated.
+        units: how many of them are independent: clusters or queries, where there are some.
+        level: of every interval, such as .95.
+        weighted: whether rows had weights.
+        data_digest: of the rows and their truth; two Evaluations with the same one are of the same
+            rows.
+        figures: every metric of the task.
+        positive: the class as text of which a binary task has its precision, recall, F1, areas,
+            calibration and pictures; empty for other tasks.
+        classes: the figures of each class or label.
+        slices: the figures of some of the rows.
+        confusion: of a classifier of at most 50 classes; else None.
+        curves: ROC and precision-recall.
+        reliability: whether probabilities come true, by ten bins.
+        brier_parts: the parts of the Brier score of the same bins, or None.
+        residuals: of a regressor, by bands of predictions.
+        gaps: how much better it is on its training rows, by metric; empty without them.
+        fit: a sentence on whether it looks over- or underfitted; empty without training rows.
+        leaks: the checks for leaks between training and test.
+        folds: of a cross-validation; 0 for a model that was evaluated as it is.
+        learning: how it grows with training rows, from a cross-validation; or None.
+        notes: what whoever reads the figures has to know.
+        seed: of the folds.
+        versions: of the libraries that computed it, by name.
+    """
+
+    kind: TaskKind
+    subject: str
+    model_digest: str
+    rows: int
+    units: int
+    level: float
+    weighted: bool
+    data_digest: str
+    figures: tuple[MetricFigure, ...]
+    positive: str = ""
+    classes: tuple[ClassFigures, ...] = ()
+    slices: tuple[SliceFigures, ...] = ()
+    confusion: Confusion | None = None
+    curves: tuple[ScoreCurve, ...] = ()
+    reliability: tuple[ReliabilityBin, ...] = ()
+    brier_parts: BrierParts | None = None
+    residuals: tuple[ResidualBand, ...] = ()
+    gaps: tuple[TrainingGap, ...] = ()
+    fit: str = ""
+    leaks: tuple[LeakageCheck, ...] = ()
+    folds: int = 0
+    learning: LearningCurve | None = None
+    notes: tuple[str, ...] = ()
+    seed: int = 0
+    versions: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        names = [figure.name for figure in self.figures]
+        lacking = [name for name in DRAWN[self.kind] if name not in names]
+        if lacking or len(set(names)) < len(names):
+            raise ValueError(
+                f"an Evaluation of a {self.kind} task has each of {DRAWN[self.kind]} once"
+            )
+
+    def __getitem__(self, name: str) -> MetricFigure:
+        """The figure of a metric. Raises KeyError for one that the task does not have."""
+        for figure in self.figures:
+            if figure.name == name:
+                return figure
+        known = ", ".join(figure.name for figure in self.figures)
+        raise KeyError(f"there is no metric {name!r}; there are {known}")
+
+    def __str__(self) -> str:
+        lines = [f"{self._title()}: {self._what()}"]
+        lines += [str(figure) for figure in self.figures]
+        if self.fit:
+            lines.append(self.fit)
+        if self.learning is not None:
+            lines.append(str(self.learning))
+        lines += [f"LEAK? {check}" for check in self.leaks if check.found]
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n  ".join(lines)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _title(self) -> str:
+        return f"Evaluation of {self.subject}"
+
+    def _what(self) -> str:
+        rows = f"{self.kind}, {self.rows:,} rows"
+        if self.units != self.rows:
+            rows += f" in {self.units:,} {'queries' if self.kind == 'ranking' else 'clusters'}"
+        if self.weighted:
+            rows += ", weighted"
+        if self.folds:
+            rows += f", cross-validated in {self.folds} folds"
+        return f"{rows}, intervals of {self.level:.0%}"
+
+    def to_json(self) -> str:
+        """Everything, as one line of ASCII."""
+        return to_record(self, EVALUATION_SCHEMA)
+
+    @staticmethod
+    def from_json(text: str) -> Evaluation:
+        """The inverse of `to_json`. Raises EvaluationError for any other text."""
+        try:
+            return from_record(Evaluation, text, EVALUATION_SCHEMA, "evaluation")
+        except (TypeError, ValueError) as error:
+            raise EvaluationError(f"this is no Evaluation in JSON: {error}") from error
+
+    def to_attachment(self, signature: Signature | None = None) -> tuple[str, str, bytes]:
+        """Name, media type and bytes, as a package keeps them."""
+        return EVALUATION_NAME, "application/json", self.to_json().encode("ascii")
+
+    @staticmethod
+    def packaged(model: Model) -> Evaluation:
+        """The Evaluation in the package of a Model.
+
+        Raises EvaluationError where there is none, or where it is of another model.
+        """
+        data = model.attachments.get(EVALUATION_NAME)
+        if data is None or model.manifest is None:
+            raise EvaluationError(
+                "the package holds no Evaluation; add one: mk.attach(path, evaluation=...)"
+            )
+        found = Evaluation.from_json(str(data, "utf-8", "replace"))
+        if found.model_digest != model.manifest.model_digest:
+            raise EvaluationError("the Evaluation in the package is of another model")
+        return found
+
+    def to_dataframe(self) -> Any:
+        """A pandas frame with a row for each figure: of all rows, of classes and of slices.
+
+        Its columns are "part", "value", "rows", "metric", "figure", "low", "high" and "why".
+        """
+        with importing("pandas", "Evaluation.to_dataframe", "frames"):
+            import pandas as pd
+
+        table = [("all", "", self.rows, figure) for figure in self.figures]
+        for own in self.classes:
+            table += [("class", own.label, own.rows, figure) for figure in own.figures]
+        for part in self.slices:
+            table += [(part.column, part.value, part.rows, figure) for figure in part.figures]
+        names = ("part", "value", "rows", "metric", "figure", "low", "high", "why")
+        rows = []
+        for which, value, count, figure in table:
+            interval = (figure.value, figure.low, figure.high)
+            rows.append((which, value, count, figure.name, *interval, figure.why))
+        kinds = dict.fromkeys(("figure", "low", "high"), "float64")
+        return pd.DataFrame(rows, columns=list(names)).astype(kinds)
+
+    def to_html(self) -> str:
+        """A page of its own with pictures; it has no scripts and loads nothing."""
+        body = [
+            f'<p class="soft">{html.escape(self._what())}</p>',
+            page.summary_box(self.fit, self.learning),
+            page.leaks_box(self.leaks),
+            page.figures_part(self.kind, self.figures),
+            page.pictures_part(self._pictures()),
+            page.confusion_part(self.confusion),
+            page.slices_part(self.slices, self._judged()),
+            page.classes_part(self.classes),
+            page.gaps_part(self.gaps),
+            page.about_part(self._about()),
+        ]
+        return html.page(self._title(), "".join(body), page.PAGE_STYLE)
+
+    def _pictures(self) -> Iterator[str]:
+        if self.curves:
+            roc = [curve for curve in self.curves if curve.name == "roc"]
+            others = [curve for curve in self.curves if curve.name == "precision_recall"]
+            yield page.curves_part("ROC", roc, self["roc_auc"])
+            yield page.curves_part("Precision and recall", others, self["average_precision"])
+        yield page.reliability_part(self.reliability, self.brier_parts, self.positive)
+        yield page.residuals_part(self.residuals)
+        yield page.learning_part(self.learning)
+
+    def _judged(self) -> MetricFigure:
+        """The figure that slices are shown by."""
+        for name in JUDGED_BY[self.kind]:
+            if self[name].value is not None:
+                return self[name]
+        return self.figures[0]
+
+    def _about(self) -> list[tuple[str, str]]:
+        facts = [("check", str(check)) for check in self.leaks]
+        facts += [("note", note) for note in self.notes]
+        if self.model_digest:
+            facts.append(("model", f"sha256:{self.model_digest}"))
+        facts.append(("rows and truth", f"sha256:{self.data_digest}"))
+        versions = [f"{name} {release}" for name, release in (self.versions or {}).items()]
+        return [*facts, ("computed by", ", ".join(versions))]
+
+    def _repr_html_(self) -> str:
+        facts = [("rows", self._what())]
+        facts += [(figure.title, figure_text(figure)) for figure in self.figures]
+        if self.fit:
+            facts.append(("fit", self.fit))
+        facts += [("leak?", str(check)) for check in self.leaks if check.found]
+        facts += [("note", note) for note in self.notes]
+        return html.card(self._title(), facts)

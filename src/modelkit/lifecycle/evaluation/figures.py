@@ -1,0 +1,193 @@
+"""Figures as values: a metric of some rows with its interval, or the reason why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import final
+
+import numpy as np
+
+from modelkit.lifecycle.evaluation.answered import Answered
+from modelkit.lifecycle.evaluation.class_metrics import masks_by_class
+from modelkit.lifecycle.evaluation.intervals import Measured
+from modelkit.lifecycle.evaluation.metrics import (
+    CLASS_SHARES,
+    LEAST_OF_KIND,
+    METRICS,
+    NO_INTERVAL,
+    TaskMetric,
+    share_metric,
+)
+from modelkit.lifecycle.evaluation.ranks import area_of
+from modelkit.lifecycle.evaluation.shares import class_share
+from modelkit.lifecycle.evaluation.sums import Undefined
+from modelkit.signature.cast import Array
+
+# The figures of a "binary" task that are of its positive class.
+OF_POSITIVE = (
+    "precision",
+    "recall",
+    "f1",
+    "roc_auc",
+    "average_precision",
+    "calibration_intercept",
+)
+
+
+@final
+@dataclass(frozen=True)
+class MetricFigure:
+    """One metric of some rows.
+
+    Attributes:
+        name: of the metric.
+        value: the figure; None where it is not defined.
+        low: the lower end of its interval; None where nothing tells one.
+        high: the upper end.
+        higher_is_better: None where the best is in between.
+        why: why there is no value, or no interval; empty where there are both.
+        of: the class as text of which it is the precision, recall, F1 or an area; else empty.
+    """
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    higher_is_better: bool | None
+    why: str = ""
+    of: str = ""
+
+    @property
+    def title(self) -> str:
+        """Its name, with its class, such as "recall of late"."""
+        return f"{self.name} of {self.of}" if self.of else self.name
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"{self.title} undefined: {self.why}"
+        if self.why:
+            return f"{self.title} {figure_text(self)}, no interval: {self.why}"
+        return f"{self.title} {figure_text(self)}"
+
+
+@final
+@dataclass(frozen=True)
+class ClassFigures:
+    """The figures of one class, or of one label.
+
+    Attributes:
+        label: the class as text; of several labels their name, or number, from 0.
+        rows: how many rows have it.
+        figures: precision, recall, F1, and the area under its ROC curve against the rest.
+    """
+
+    label: str
+    rows: int
+    figures: tuple[MetricFigure, ...]
+
+
+def positive_of(answered: Answered) -> str:
+    """The positive class of a "binary" task as text; else empty."""
+    return str(answered.classes[answered.positive]) if answered.kind == "binary" else ""
+
+
+def class_of(name: str, answered: Answered) -> str:
+    """The class as text that a metric is of; empty for a metric that is of none."""
+    return positive_of(answered) if name in OF_POSITIVE else ""
+
+
+def figure_text(figure: MetricFigure) -> str:
+    """A figure and its interval in a few characters."""
+    if figure.value is None:
+        return "undefined"
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:.3g}"
+    return f"{figure.value:.3g} [{figure.low:.3g}, {figure.high:.3g}]"
+
+
+def figures_of(
+    answered: Answered,
+    level: float,
+    names: Iterable[str] | None = None,
+) -> tuple[MetricFigure, ...]:
+    """Every metric of the task, or those named, of these rows."""
+    known = METRICS[answered.kind]
+    chosen = known if names is None else names
+    return tuple(figure_of(known[name], answered, level) for name in chosen)
+
+
+def figure_of(
+    metric: TaskMetric,
+    answered: Answered,
+    level: float,
+) -> MetricFigure:
+    """One metric of these rows, with an interval at this level."""
+    higher = metric.higher_is_better
+    of = class_of(metric.name, answered)
+    try:
+        found = metric.measure(answered)
+    except Undefined as reason:
+        return MetricFigure(metric.name, None, None, None, higher, str(reason), of)
+    try:
+        interval = metric.ends(found, answered, level)
+    except Undefined as reason:
+        return MetricFigure(metric.name, found.value, None, None, higher, str(reason), of)
+    if not all(map(isfinite, interval)):
+        return MetricFigure(metric.name, found.value, None, None, higher, NO_INTERVAL, of)
+    return MetricFigure(metric.name, found.value, *interval, higher, of=of)
+
+
+def class_figures(
+    answered: Answered,
+    level: float,
+) -> tuple[ClassFigures, ...]:
+    """The figures of each class of a classifier, or of each label; else none."""
+    if answered.kind not in ("binary", "multiclass", "multilabel") or answered.predicted is None:
+        return ()
+    found = []
+    for k, (held, told) in enumerate(masks_by_class(answered)):
+        label = str(answered.classes[k]) if answered.classes else str(k)
+        figures = (
+            *(_share_figure(name, held, told, answered, level) for name in CLASS_SHARES),
+            _area_figure(k, held, answered, level),
+        )
+        named = tuple(replace(figure, of=label) for figure in figures)
+        found.append(ClassFigures(label, int(np.count_nonzero(held)), named))
+    return tuple(found)
+
+
+def _share_figure(
+    name: str,
+    held: Array,
+    told: Array,
+    answered: Answered,
+    level: float,
+) -> MetricFigure:
+    try:
+        value = CLASS_SHARES[name](held, told, answered.weight).value
+    except Undefined as reason:
+        return MetricFigure(name, None, None, None, higher_is_better=True, why=str(reason))
+    found = class_share(name, held, told, answered, level)
+    return MetricFigure(name, value, found.low, found.high, higher_is_better=True)
+
+
+def _area_figure(
+    k: int,
+    held: Array,
+    answered: Answered,
+    level: float,
+) -> MetricFigure:
+    scores = answered.scores
+    if scores is not None and scores.ndim == 2:
+        scores = scores[:, k]
+    elif scores is not None and k != answered.positive:
+        scores = -scores
+
+    def measure(rows: Answered) -> Measured:
+        if scores is None:
+            raise Undefined("the model gives neither scores nor probabilities")
+        return area_of(scores, held, rows.weight)
+
+    return figure_of(share_metric("roc_auc", measure, least=LEAST_OF_KIND), answered, level)

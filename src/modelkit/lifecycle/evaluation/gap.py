@@ -1,0 +1,154 @@
+"""How much better a model does on the rows it was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import final
+
+import numpy as np
+
+from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
+from modelkit.lifecycle.evaluation.intervals import Measured, standard_error, student, units_of
+from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric
+from modelkit.lifecycle.evaluation.sums import Undefined
+
+MATERIAL = 0.2  # of what was learned, from which a loss on other rows is called overfitting
+LITTLE = 0.2  # of what could be learned, below which a model is called underfitted
+# The first that is defined is the one that the sentence is about.
+JUDGED_BY: dict[TaskKind, tuple[str, ...]] = {
+    "binary": ("roc_auc", "accuracy"),
+    "multiclass": ("accuracy",),
+    "multilabel": ("roc_auc", "f1_macro"),
+    "regression": ("r2", "mae"),
+    "ranking": ("ndcg@10",),
+    "clustering": ("adjusted_rand",),
+    "retrieval": ("mean_reciprocal_rank",),
+}
+OF_A_CONSTANT = {"roc_auc": 0.5, "r2": 0.0, "adjusted_rand": 0.0}  # what a constant answer gets
+
+
+@final
+@dataclass(frozen=True)
+class TrainingGap:
+    """One metric on training rows and on the others.
+
+    Attributes:
+        name: of the metric.
+        train: on the rows the model was trained on.
+        held_out: on the others.
+        gap: how much better it is on training rows: above zero, worse on the others.
+        low: the lower end of the interval of the gap; None where nothing tells one.
+        high: the upper end.
+    """
+
+    name: str
+    train: float
+    held_out: float
+    gap: float
+    low: float | None
+    high: float | None
+
+    def __str__(self) -> str:
+        interval = ""
+        if self.low is not None and self.high is not None:
+            interval = f" [{self.low:.3g}, {self.high:.3g}]"
+        held = f"{self.held_out:.3g} on held-out ones"
+        return (
+            f"{self.name} {self.train:.3g} on training rows, {held}: gap {self.gap:.3g}{interval}"
+        )
+
+
+def training_gaps(
+    trained: Answered,
+    held_out: Answered,
+    level: float,
+) -> tuple[TrainingGap, ...]:
+    """The gap of each metric that both sets of rows have and that has a better side."""
+    found = []
+    for metric in METRICS[held_out.kind].values():
+        if metric.higher_is_better is None:
+            continue
+        try:
+            found.append(_gap(metric, trained, held_out, level))
+        except Undefined:
+            continue
+    return tuple(found)
+
+
+def _gap(
+    metric: TaskMetric,
+    trained: Answered,
+    held_out: Answered,
+    level: float,
+) -> TrainingGap:
+    before = metric.measure(trained)
+    after = metric.measure(held_out)
+    sign = 1 if metric.higher_is_better else -1
+    gap = sign * (before.value - after.value)
+    error = _error_apart(before, trained, after, held_out)
+    if error is None:
+        return TrainingGap(metric.name, before.value, after.value, gap, None, None)
+    low, high = student(gap, error, min(_units(trained), _units(held_out)), level)
+    return TrainingGap(metric.name, before.value, after.value, gap, low, high)
+
+
+def _error_apart(
+    before: Measured,
+    trained: Answered,
+    after: Measured,
+    held_out: Answered,
+) -> float | None:
+    """The standard error of the difference of figures of different rows."""
+    first = standard_error(before.influence, trained.clusters)
+    second = standard_error(after.influence, held_out.clusters)
+    if first is None or second is None:
+        return None
+    return sqrt(first**2 + second**2)
+
+
+def _units(answered: Answered) -> int:
+    return units_of(len(answered), answered.clusters)
+
+
+def verdict_on_fit(
+    gaps: tuple[TrainingGap, ...],
+    trained: Answered,
+) -> str:
+    """A sentence on whether the model looks over- or underfitted."""
+    by_name = {gap.name: gap for gap in gaps}
+    judged = [by_name[name] for name in JUDGED_BY[trained.kind] if name in by_name]
+    if not judged:
+        return (
+            "Nothing tells whether it is over- or underfitted: no metric is defined on both sides."
+        )
+    gap = judged[0]
+    constant = _constant(gap.name, trained)
+    learned = None if constant is None else gap.train - constant
+    if constant is not None and learned is not None and learned < LITTLE * (1 - constant):
+        return (
+            f"It looks underfitted, or the columns tell little: {gap}. On training rows a constant "
+            f"answer has {constant:.3g}."
+        )
+    if gap.low is None:
+        return f"Nothing tells whether the gap is chance: {gap}."
+    if gap.low <= 0:
+        return f"It does not look overfitted: {gap}; a gap of 0 is within the interval."
+    if learned is None:
+        return f"It does better on its training rows: {gap}."
+    share = gap.gap / learned
+    told = f"{share:.0%} of what it learned does not carry over to held-out rows"
+    if share < MATERIAL:
+        return f"It looks a little overfitted: {gap}; {told}."
+    return f"It looks overfitted: {gap}; {told}."
+
+
+def _constant(
+    name: str,
+    trained: Answered,
+) -> float | None:
+    """What the best constant answer gets on training rows, of a metric whose best is 1."""
+    if name == "accuracy" and trained.kind != "multilabel":
+        mass = np.bincount(trained.truth, trained.weight)
+        return float(mass.max() / mass.sum())
+    return OF_A_CONSTANT.get(name)

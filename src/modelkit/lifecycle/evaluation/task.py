@@ -1,0 +1,337 @@
+"""What kind of task a model has, and the truth of its rows, read from what the caller holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import numpy as np
+
+from modelkit.errors import EvaluationError
+from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
+from modelkit.lifecycle.evaluation.columns import read_column
+from modelkit.model.manifest import Manifest
+from modelkit.signature import frames
+from modelkit.signature.cast import Array, is_missing
+from modelkit.signature.signature import Signature
+
+OUTLIERS = (-1, 1)  # what outlier detectors call rows: -1 for the odd ones
+CLUSTERERS = (
+    "KMeans",
+    "MiniBatchKMeans",
+    "BisectingKMeans",
+    "GaussianMixture",
+    "BayesianGaussianMixture",
+)
+NUMBERS = (bool, int, float, np.number, np.bool_)
+LABELS = (str, *NUMBERS)
+MOST_NAMED = 5  # of labels that a message shows
+
+
+def task_kind(
+    signature: Signature,
+    manifest: Manifest | None = None,
+    *,
+    queries: bool = False,
+) -> TaskKind:
+    """The kind of task that a model has, by what it gives.
+
+    Args:
+        signature: of the model.
+        manifest: of its package, which says whether labels are classes or clusters; or None.
+        queries: whether the rows belong to queries, so that the model ranks them.
+
+    Raises:
+        EvaluationError: if nothing tells.
+    """
+    if queries:
+        return "ranking"
+    if signature.classes is not None:
+        return "binary" if len(signature.classes) == 2 else "multiclass"
+    primary = signature.primary
+    if primary == "embedding":
+        return "retrieval"
+    if primary == "prediction":
+        return "regression"
+    source = "" if manifest is None else manifest.parity.against or ""
+    if primary == "label" and _width(signature, "label") != 1:
+        return "multilabel"
+    if primary == "label" and source.rpartition(" ")[2] in CLUSTERERS:
+        return "clustering"
+    if primary == "label" and "scores" in signature.output_names:
+        return "binary"
+    raise EvaluationError(
+        f"nothing says what the outputs {list(signature.output_names)} of this model are; pass "
+        f"kind=, one of {', '.join(get_args(TaskKind))}"
+    )
+
+
+def _width(
+    signature: Signature,
+    name: str,
+) -> int | str:
+    (spec,) = [spec for spec in signature.outputs if spec.name == name]
+    return spec.shape[1] if len(spec.shape) == 2 else 1
+
+
+def read_task(  # noqa: PLR0913 - what rows may come with, all but three by keyword
+    kind: TaskKind,
+    classes: tuple[Any, ...] | None,
+    y: Any,
+    *,
+    sample_weight: Any = None,
+    clusters: Any = None,
+    queries: Any = None,
+    positive: Any = None,
+) -> Answered:
+    """Rows with their truth, before a model has answered them.
+
+    Args:
+        kind: of task.
+        classes: of a classifier; None for an outlier detector, whose classes are -1 and 1.
+        y: the truth of n rows: labels, values, (n, L) of 0 and 1, or how relevant each row is.
+            Of several labels the columns of a frame, or of a dict, have names.
+        sample_weight: the weight of each row, (n,), at least 0.
+        clusters: what rows belong together, (n,), of any kind of value.
+        queries: the query of each row, (n,), of any kind of value; for "ranking".
+        positive: see `positive_place`.
+
+    Raises:
+        EvaluationError: if these do not fit the task or each other, or a value is missing.
+    """
+    check_kind(kind, classes)
+    known: tuple[Any, ...] = ()
+    if kind in ("binary", "multiclass"):
+        known = OUTLIERS if classes is None else classes
+    place = positive_place(kind, classes, positive)
+    if kind in ("multilabel", "regression"):
+        names, y = read_labels(y)
+        known = names if kind == "multilabel" else ()
+    truth = truth_of(kind, known, y)
+    n = len(truth)
+    if not n:
+        raise EvaluationError("there are no rows to evaluate")
+    asked = read_groups("queries", queries, n)
+    if kind == "ranking" and asked is None:
+        raise EvaluationError(
+            "a ranking is evaluated by query: pass queries=, the query of each row"
+        )
+    together = read_groups("clusters", clusters, n)
+    return Answered(
+        kind,
+        truth,
+        classes=known,
+        positive=place,
+        weights=read_weights(sample_weight, n, asked),
+        clusters=asked if together is None else together,
+        queries=asked,
+    )
+
+
+def check_kind(
+    kind: TaskKind,
+    classes: tuple[Any, ...] | None,
+) -> None:
+    """Raise EvaluationError for an unknown kind, and where the classes are too many or too few."""
+    if kind not in get_args(TaskKind):
+        raise EvaluationError(f"kind is one of {', '.join(get_args(TaskKind))}, not {kind!r}")
+    if kind == "multiclass" and classes is None:
+        raise EvaluationError("kind='multiclass' needs a model whose signature has classes")
+    if kind == "binary" and classes is not None and len(classes) != 2:
+        raise EvaluationError(
+            f"kind='binary' is for two classes, and this model has {len(classes)}"
+        )
+
+
+def positive_place(
+    kind: TaskKind,
+    classes: tuple[Any, ...] | None,
+    positive: Any,
+) -> int:
+    """The place of the positive class of a "binary" task.
+
+    Args:
+        kind: of task.
+        classes: of a classifier; None for an outlier detector.
+        positive: one of them; None for the second, and for the outliers of a detector.
+
+    Raises:
+        EvaluationError: for another value, and for a value at another kind of task.
+    """
+    known = OUTLIERS if classes is None else classes
+    if positive is None:
+        return 0 if classes is None else 1
+    if kind != "binary":
+        raise EvaluationError(
+            f"positive={positive!r:.80} is for a task of two classes, and this one is {kind}: leave it "
+            "out, and read Evaluation.classes, which has the figures of each"
+        )
+    if not isinstance(positive, LABELS) or positive not in known:
+        raise EvaluationError(
+            f"positive={positive!r:.80} is no class of this model: pass one of {known!r:.200}"
+        )
+    return known.index(positive)
+
+
+def read_labels(y: Any) -> tuple[tuple[str, ...], Any]:
+    """The names of several labels, none where they have no names, and their columns side by side."""
+    if not isinstance(y, Mapping) and not hasattr(y, "columns"):
+        return (), y
+    names, columns = frames.read_frame(y)
+    named = dict(zip(map(str, names), columns, strict=True))
+    return tuple(named), np.column_stack([_column(*each) for each in named.items()])
+
+
+def truth_of(
+    kind: TaskKind,
+    classes: tuple[Any, ...],
+    y: Any,
+) -> Array:
+    """The truth in the form that Answered has it. Raises EvaluationError."""
+    if kind in ("binary", "multiclass"):
+        return class_places(_column("y", y), classes)
+    if kind == "clustering":
+        return text_codes("y", y)
+    if kind == "ranking":
+        gains = _numbers("y", y)
+        if gains.ndim != 1 or (gains < 0).any():
+            raise EvaluationError("y of a ranking is how relevant each row is, (n,), at least 0")
+        return gains
+    values = _numbers("y", y)
+    if kind == "multilabel" and (values.ndim != 2 or not np.isin(values, (0, 1)).all()):
+        raise EvaluationError(
+            f"y of several labels is (n, labels) of 0 and 1, not {values.shape}; evaluate an output "
+            "of more than two classes by itself"
+        )
+    return values.reshape(-1, 1) if values.ndim == 1 else values
+
+
+def class_places(
+    labels: Array,
+    classes: tuple[Any, ...],
+) -> Array:
+    """The place of each label among the classes, int64 (n,). Raises EvaluationError."""
+    _refuse_missing("y", labels)
+    places = {name: at for at, name in enumerate(classes)}
+    found = np.array([places.get(label, -1) for label in labels.tolist()], np.int64)
+    unknown = found < 0
+    if unknown.any():
+        odd = sorted({repr(label) for label in labels[unknown].tolist()})[:MOST_NAMED]
+        raise EvaluationError(
+            f"y holds {', '.join(odd)} in {int(unknown.sum()):,} rows, which is no class of this "
+            f"model: {classes!r:.200}; write labels as the model does, and leave out rows of other "
+            "classes"
+        )
+    return found
+
+
+def read_weights(
+    weights: Any,
+    n: int,
+    queries: Array | None,
+) -> Array | None:
+    """The weights of n rows, or None. Raises EvaluationError."""
+    if weights is None:
+        return None
+    found = _numbers("sample_weight", weights)
+    if found.shape != (n,):
+        raise EvaluationError(
+            f"sample_weight is one number for each of {n:,} rows; got {found.shape}"
+        )
+    if (found < 0).any() or not found.any():
+        raise EvaluationError(
+            f"sample_weight is numbers of at least 0, one above it; the least is {found.min():g}"
+        )
+    if queries is not None and not _same_within(found, queries):
+        raise EvaluationError("sample_weight of a ranking must be equal within each query")
+    return found
+
+
+def _same_within(values: Array, groups: Array) -> bool:
+    _, first = np.unique(groups, return_index=True)
+    return bool((values == values[first][groups]).all())
+
+
+def read_groups(
+    name: str,
+    groups: Any,
+    n: int,
+) -> Array | None:
+    """The group of each row as a number, int64 (n,), or None. Raises EvaluationError."""
+    if groups is None:
+        return None
+    column = _column(name, groups)
+    if len(column) != n:
+        raise EvaluationError(f"{name} has {len(column):,} values, and there are {n:,} rows")
+    return text_codes(name, column)
+
+
+def text_codes(
+    name: str,
+    values: Any,
+) -> Array:
+    """Values of any kind as numbers from 0 on, in the order in which they first come, int64 (n,).
+
+    Raises EvaluationError.
+    """
+    column = _column(name, values)
+    _refuse_missing(name, column)
+    known = column.astype(str) if column.dtype == object else column
+    _, first, codes = np.unique(known, return_index=True, return_inverse=True)
+    places = np.empty(len(first), np.int64)
+    places[np.argsort(first)] = np.arange(len(first))
+    return places[codes]
+
+
+def _column(
+    name: str,
+    values: Any,
+) -> Array:
+    """A column in any form. Raises EvaluationError where a value is masked."""
+    column = read_column(name, values)
+    if isinstance(column, np.ma.MaskedArray):
+        _refuse_gone(name, np.ma.getmaskarray(column))
+        return np.asarray(column.data)
+    return column
+
+
+def _refuse_missing(
+    name: str,
+    column: Array,
+) -> None:
+    gone = np.zeros(len(column), bool)
+    if column.dtype.kind in "fmM":
+        gone = column != column  # noqa: PLR0124 - only NaN and NaT differ from themselves
+    elif column.dtype == object:
+        gone = np.array([is_missing(value) for value in column], bool)
+    _refuse_gone(name, gone)
+
+
+def _refuse_gone(
+    name: str,
+    gone: Array,
+) -> None:
+    if gone.any():
+        row = int(np.flatnonzero(gone)[0])
+        raise EvaluationError(
+            f"{name} is missing in {int(gone.sum()):,} of {len(gone):,} rows, first in row {row}; "
+            "leave such rows out"
+        )
+
+
+def _numbers(
+    name: str,
+    values: Any,
+) -> Array:
+    """Finite numbers in any form as doubles. Raises EvaluationError for others."""
+    whole = frames.whole_array(values)
+    found = whole if hasattr(whole, "dtype") else np.asarray(whole)
+    objects = found.dtype == object and all(isinstance(item, NUMBERS) for item in found.flat)
+    if found.dtype.kind not in "biuf" and not objects:
+        raise EvaluationError(f"{name} holds values that are no numbers: {values!r:.80}")
+    doubles = np.asarray(found, np.float64)
+    if doubles.ndim not in (1, 2) or not np.isfinite(doubles).all():
+        raise EvaluationError(
+            f"{name} is (n,) or (n, k) numbers, none missing and none infinite; got {doubles.shape}"
+        )
+    return doubles

@@ -1,0 +1,161 @@
+"""The labelled rows of a gate, answered by both models, in an order of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from modelkit.errors import EvaluationError
+from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
+from modelkit.lifecycle.evaluation.asking import answers_of, with_answers
+from modelkit.lifecycle.evaluation.columns import (
+    grouping_values,
+    slice_columns,
+    texts_of,
+    without_columns,
+)
+from modelkit.lifecycle.evaluation.sides import LabelledRows
+from modelkit.lifecycle.evaluation.slices import slice_texts
+from modelkit.lifecycle.evaluation.task import read_task, text_codes
+from modelkit.lifecycle.gate.check import Check
+from modelkit.lifecycle.gate.comparison import JudgedAnswers
+from modelkit.lifecycle.gate.holdout import hold_out_of
+from modelkit.model.model import Model, Outputs
+from modelkit.signature.cast import Array
+from modelkit.signature.signature import Feeds
+
+
+class AskedRows(NamedTuple):
+    """Rows and their truth, before the models have answered; their order tells nothing."""
+
+    task: Answered
+    truth: Array
+    candidate: Feeds
+    champion: Feeds
+    slices: dict[str, Array]
+    digest: str
+
+
+class Both(NamedTuple):
+    """What both models answered to the same rows."""
+
+    candidate: JudgedAnswers
+    champion: JudgedAnswers
+
+
+def asked_rows(
+    candidate: Model,
+    champion: Model,
+    rows: LabelledRows,
+    kind: TaskKind,
+) -> AskedRows:
+    """The rows as both models take them, in the order of their hashes.
+
+    However the caller had them sorted, the models then get the same batches, and every sum is the
+    same to the last bit. Raises EvaluationError and SignatureError.
+    """
+    signature = champion.signature
+    groups = {
+        "clusters": grouping_values(rows.X, rows.clusters, "clusters"),
+        "queries": grouping_values(rows.X, rows.queries, "queries"),
+    }
+    task = read_task(kind, signature.classes, rows.y, **groups, positive=rows.positive)
+    slices = {
+        name: slice_texts(name, values, len(task))
+        for name, values in slice_columns(rows.X, rows.slices).items()
+    }
+    ours = feeds_of(candidate, rows)
+    theirs = feeds_of(champion, rows)
+    if signature.count(theirs) != len(task):
+        raise EvaluationError(f"y has {len(task):,} rows, and X {signature.count(theirs):,}")
+    beside = {name: texts_of(name, values) for name, values in groups.items() if values is not None}
+    beside |= {f"slice {name}": texts for name, texts in slices.items()}
+    held = hold_out_of(theirs, signature, task.truth, beside)
+    return AskedRows(
+        _renumbered(task.at(held.order)),
+        _written(task)[held.order],
+        candidate.signature.take(ours, held.order),
+        signature.take(theirs, held.order),
+        {name: values[held.order] for name, values in slices.items()},
+        held.digest,
+    )
+
+
+def feeds_of(
+    model: Model,
+    rows: LabelledRows,
+) -> Feeds:
+    """The rows as a model takes them, without columns that are only named here."""
+    signature = model.signature
+    return signature.coerce(without_columns(rows.X, rows.named, signature))
+
+
+def _renumbered(task: Answered) -> Answered:
+    """Groups are numbered by where they come first, so in the new order they are other numbers."""
+    clusters = task.clusters
+    queries = task.queries
+    if clusters is not None:
+        clusters = text_codes("clusters", clusters)
+    if queries is not None:
+        queries = text_codes("queries", queries)
+    return replace(task, clusters=clusters, queries=queries)
+
+
+def _written(task: Answered) -> Array:
+    """The truth as the model writes its answers, (n,) or (n, L)."""
+    if task.kind in ("binary", "multiclass"):
+        return np.asarray(task.classes)[task.truth]
+    truth = task.truth
+    return truth[:, 0] if truth.ndim == 2 and truth.shape[1] == 1 else truth
+
+
+def answered_by_both(
+    candidate: Model,
+    champion: Model,
+    asked: AskedRows,
+) -> Both:
+    """Ask both models. Raises EvaluationError where an answer does not fit the truth."""
+    ours = answers_of(candidate, asked.candidate)
+    theirs = answers_of(champion, asked.champion)
+    return Both(
+        _answers(asked, ours, candidate.signature.primary),
+        _answers(asked, theirs, champion.signature.primary),
+    )
+
+
+def _answers(
+    asked: AskedRows,
+    outputs: Outputs,
+    primary: str | None,
+) -> JudgedAnswers:
+    return JudgedAnswers(with_answers(asked.task, outputs, primary), asked.truth, outputs)
+
+
+def numbers_check(both: Both) -> Check:
+    """Whether the candidate answers with numbers wherever the champion does."""
+    ours = _without_numbers(both.candidate.outputs)
+    theirs = _without_numbers(both.champion.outputs)
+    lost = int(np.count_nonzero(ours & ~theirs))
+    text = "it does"
+    if lost:
+        text = f"it answers NaN or infinity to {lost:,} of {len(ours):,} rows where the champion does not"
+    return Check(
+        "numbers",
+        "Does it answer with numbers wherever the champion does?",
+        "fail" if lost else "pass",
+        part="contract",
+        text=text,
+    )
+
+
+def _without_numbers(outputs: Mapping[str, Array]) -> Array:
+    """Which rows have an answer that is NaN or infinite, (n,)."""
+    n = len(next(iter(outputs.values())))
+    rows = np.zeros(n, bool)
+    for values in outputs.values():
+        if values.dtype.kind == "f":
+            rows |= ~np.isfinite(values.reshape(n, -1)).all(axis=1)
+    return rows

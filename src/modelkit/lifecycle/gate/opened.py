@@ -1,0 +1,97 @@
+"""The two models of a gate, opened from wherever they are."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import final
+
+from modelkit.errors import GateError
+from modelkit.lifecycle.registry.registry import Registry
+from modelkit.model.manifest import Manifest
+from modelkit.model.model import Model
+from modelkit.model.wrapper import has_several_versions
+from modelkit.package.load import Openable, load
+
+REGISTERED = "registry:"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A model that a gate judges.
+
+    Attributes:
+        model: it.
+        manifest: of its package.
+        alias: the alias of a registry that named it, or "".
+        generation: the number of the entry by which the alias did; None without an alias.
+        path: of its package on this machine; None where there is none.
+    """
+
+    model: Model
+    manifest: Manifest
+    alias: str = ""
+    generation: int | None = None
+    path: str | None = None
+
+    @property
+    def named(self) -> str:
+        """Name and version."""
+        return f"{self.manifest.name} {self.manifest.version}"
+
+
+def open_judged(
+    source: Model | Openable,
+    registry: Registry | None,
+    stack: ExitStack,
+    what: str,
+) -> Judged:
+    """A model that is open already, or that is opened and closed by the stack.
+
+    Raises GateError, and what `mk.load` and a Registry raise.
+    """
+    if isinstance(source, Model):
+        if has_several_versions(source):
+            raise GateError(
+                f"the {what} is a Rollout, of several versions, and a Verdict is about two: pass the "
+                'package of one, or registry= and a text such as "registry:churn@champion"'
+            )
+        if source.manifest is None:
+            raise GateError(
+                f"the {what} is of no package, so a Verdict could not say what it is about: save "
+                "it, and pass the path, or the Model that mk.load gives for it"
+            )
+        return Judged(source, source.manifest)
+    if isinstance(source, str) and source.startswith(REGISTERED):
+        return _of_registry(source, registry, stack)
+    model = stack.enter_context(load(source))
+    path = os.fspath(source) if isinstance(source, str | os.PathLike) else None
+    return Judged(model, _manifest_of(model), path=path)
+
+
+def _of_registry(
+    source: str,
+    registry: Registry | None,
+    stack: ExitStack,
+) -> Judged:
+    name, _, which = source.removeprefix(REGISTERED).partition("@")
+    if registry is None or not name or not which:
+        raise GateError(
+            f"{source!r} is read as registry:NAME@ALIAS or registry:NAME@VERSION, such as "
+            "registry:churn@champion, and needs registry=mk.Registry(...)"
+        )
+    alias = registry.aliases(name).get(which)
+    version = which if alias is None else alias.version
+    model = stack.enter_context(registry.load(name, version))
+    path = str(registry.fetch(name, version))
+    if alias is None:
+        return Judged(model, _manifest_of(model), path=path)
+    return Judged(model, _manifest_of(model), which, alias.generation, path)
+
+
+def _manifest_of(model: Model) -> Manifest:
+    if model.manifest is None:
+        raise GateError(f"{type(model).__name__} is of no package")
+    return model.manifest

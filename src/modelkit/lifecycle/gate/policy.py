@@ -1,0 +1,314 @@
+"""What a gate was asked: metrics with margins, floors, vetoes, slices and budgets; pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import inf, isfinite
+from numbers import Real
+from typing import Any, TypeGuard, final
+
+import numpy as np
+
+from modelkit.errors import GateError
+from modelkit.lifecycle.evaluation.answered import TaskKind
+from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric
+from modelkit.signature.cast import Array
+
+FLOOR = re.compile(r"\s*(\S+)\s*(>=|<=)\s*([-+.\deE]+)\s*")
+BUDGETS = (
+    "p50_ratio",
+    "p50_seconds",
+    "p99_ratio",
+    "memory_ratio",
+    "memory_bytes",
+    "size_ratio",
+    "size_bytes",
+)
+
+
+@final
+@dataclass(frozen=True)
+class GateMetric:
+    """A metric of your own, which a gate judges by a paired bootstrap.
+
+    Attributes:
+        name: what it is called; no name of a metric of the task.
+        of: takes the truth (m,) or (m, L) and the outputs by name, of the rows that were drawn, some
+            of them more than once, and gives the figure, a number; NaN where these rows have none.
+        higher_is_better: whether a high figure is a good one.
+        bounds: the least and the most that one row counts, where the figure is a mean over rows, such
+            as (0, 1) of a share of them. Without it the rows that are there tell how bad one can be.
+
+    Raises:
+        GateError: where the bounds are not two numbers, the lesser first.
+    """
+
+    name: str
+    of: Callable[[Array, Mapping[str, Array]], float]
+    higher_is_better: bool = True
+    bounds: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        ends = self.bounds
+        if ends is None:
+            return
+        told = isinstance(ends, tuple | list) and len(ends) == 2 and all(map(_is_number, ends))
+        if not told or not isfinite(ends[1] - ends[0]) or ends[0] >= ends[1]:
+            raise GateError(
+                f"the bounds of the metric {self.name!r} are the least and the most that one row "
+                f"counts, such as (0, 1), not {ends!r:.80}",
+                metric=self.name,
+            )
+
+    @property
+    def span(self) -> float | None:
+        """How much one row can count more than another; None where no bounds say so."""
+        return None if self.bounds is None else self.bounds[1] - self.bounds[0]
+
+    def figure(self, truth: Array, outputs: Mapping[str, Array]) -> float:
+        """The figure of some rows. Raises GateError where the function raises, or gives no number."""
+        try:
+            found = self.of(truth, outputs)
+        except Exception as error:
+            raise GateError(
+                f"the metric {self.name!r} raised {type(error).__name__}: {error}. Its function takes "
+                f"the truth and the outputs {', '.join(outputs)} of {len(truth):,} rows that were "
+                "drawn; where these have no figure, such as those of one class, let it return NaN",
+                metric=self.name,
+            ) from error
+        number = np.asarray(found)
+        if number.shape != () or number.dtype.kind not in "fiu":
+            raise GateError(
+                f"the metric {self.name!r} gave {found!r:.80}: its function returns one number, or "
+                "NaN where rows have no figure",
+                metric=self.name,
+            )
+        return float(number)
+
+
+AnyMetric = TaskMetric | GateMetric
+
+
+@final
+@dataclass(frozen=True)
+class MetricFloor:
+    """What a figure of the candidate alone must reach.
+
+    Attributes:
+        metric: its name.
+        at_least: whether the figure must be at least `bound`, or at most.
+        bound: that number.
+    """
+
+    metric: str
+    at_least: bool
+    bound: float
+
+    def __str__(self) -> str:
+        return f"{self.metric} {'>=' if self.at_least else '<='} {self.bound:g}"
+
+
+@final
+@dataclass(frozen=True)
+class GatePolicy:
+    """What a gate was asked.
+
+    Attributes:
+        metrics: all that are compared, by name.
+        metric: the name of the primary one.
+        margins: by metric, how much worse the candidate may be.
+        required: the names of the metrics that must be shown to be no worse, the primary one first.
+        floors: of the candidate alone.
+        vetoes: the names of the metrics of which harm may not be shown.
+        budgets: what the candidate may cost, by name.
+        alpha: of the whole gate.
+        about: what else the answers depend on, by name, as values of JSON.
+    """
+
+    metrics: Mapping[str, AnyMetric]
+    metric: str
+    margins: dict[str, float]
+    required: tuple[str, ...]
+    floors: tuple[MetricFloor, ...]
+    vetoes: tuple[str, ...]
+    budgets: dict[str, float]
+    alpha: float
+    about: dict[str, Any]
+
+    @property
+    def sliced(self) -> tuple[str, ...]:
+        """The names of the metrics that slices are judged by."""
+        return tuple(dict.fromkeys([self.metric, *self.vetoes]))
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of everything that was asked; of a metric of your own, of its name."""
+        plain = {
+            "metric": self.metric,
+            "margins": self.margins,
+            "required": self.required,
+            "floors": [asdict(floor) for floor in self.floors],
+            "vetoes": self.vetoes,
+            "budgets": self.budgets,
+            "alpha": self.alpha,
+            "about": self.about,
+        }
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def read_policy(  # noqa: PLR0913 - what `gate` was asked
+    kind: TaskKind,
+    *,
+    metric: str | GateMetric | None,
+    margin: float | Mapping[str, float],
+    alpha: float,
+    require: Sequence[str | GateMetric],
+    veto: Sequence[str | GateMetric],
+    budgets: Mapping[str, float] | None,
+    about: dict[str, Any],
+) -> GatePolicy:
+    """What a gate was asked, checked. Raises GateError."""
+    if not isinstance(alpha, Real) or not 0 < alpha < 0.5:
+        raise GateError(f"alpha is above 0 and below .5, such as .05, not {alpha!r}")
+    known: dict[str, AnyMetric] = dict(METRICS[kind])
+    first = next(iter(known)) if metric is None else metric
+    primary = _named(first, known, kind)
+    more, floors = _read_required(require, known, kind)
+    required = [primary, *more]
+    vetoes = [_named(asked, known, kind) for asked in _listed("veto", veto)]
+    compared = tuple(dict.fromkeys([*required, *vetoes]))
+    for name in compared:
+        _check_ordered(known[name])
+    return GatePolicy(
+        metrics=known,
+        metric=primary,
+        margins=read_margins(margin, primary, compared),
+        required=tuple(dict.fromkeys(required)),
+        floors=floors,
+        vetoes=tuple(dict.fromkeys(vetoes)),
+        budgets=read_budgets(budgets),
+        alpha=float(alpha),
+        about=about,
+    )
+
+
+def _read_required(
+    require: Sequence[str | GateMetric],
+    known: dict[str, AnyMetric],
+    kind: TaskKind,
+) -> tuple[list[str], tuple[MetricFloor, ...]]:
+    """The names of metrics that must be no worse, and the floors."""
+    floors = []
+    names = []
+    for asked in _listed("require", require):
+        floor = None if isinstance(asked, GateMetric) else read_floor(asked)
+        if floor is None:
+            names.append(_named(asked, known, kind))
+        else:
+            floors.append(floor)
+            _named(floor.metric, known, kind)
+    return names, tuple(floors)
+
+
+def read_floor(text: str) -> MetricFloor | None:
+    """The floor that a text such as "recall >= 0.6" means; None for a bare name."""
+    found = FLOOR.fullmatch(text)
+    if found is None:
+        return None
+    name, sign, bound = found.groups()
+    try:
+        return MetricFloor(name, sign == ">=", float(bound))
+    except ValueError:
+        raise GateError(f"{text!r} is no floor, such as 'recall >= 0.6'") from None
+
+
+def read_margins(
+    margin: float | Mapping[str, float],
+    primary: str,
+    compared: Sequence[str],
+) -> dict[str, float]:
+    """The margin of each metric that is compared. Raises GateError where one is not told."""
+    told = dict(margin) if isinstance(margin, Mapping) else {primary: margin}
+    absent = [name for name in compared if name not in told]
+    if absent:
+        example = ", ".join(f"{name!r}: ..." for name in compared)
+        raise GateError(
+            f"no margin says how much worse {', '.join(absent)} may be; metrics have units of their "
+            f"own, so tell each: margin={{{example}}}",
+            metric=absent[0],
+        )
+    spare = [name for name in told if name not in compared]
+    if spare:
+        raise GateError(
+            f"margin tells of {', '.join(map(str, spare))}, which is not compared; name it as "
+            "metric=, in require= or in veto=",
+            metric=str(spare[0]),
+        )
+    return {name: _margin(name, told[name]) for name in compared}
+
+
+def _margin(name: str, value: object) -> float:
+    if not _is_number(value) or not 0 <= value < inf:
+        raise GateError(f"the margin of {name} is a number of at least 0, not {value!r}")
+    return float(value)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """Whether it is one; True is none, which would be a margin of 1."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _listed(
+    what: str,
+    asked: Sequence[str | GateMetric],
+) -> Sequence[str | GateMetric]:
+    if isinstance(asked, str | GateMetric):
+        raise GateError(f"{what} is a list, such as {what}=[{asked!r}]")
+    return asked
+
+
+def _named(
+    asked: str | GateMetric,
+    known: dict[str, AnyMetric],
+    kind: TaskKind,
+) -> str:
+    """The name of a metric, which is then known. Raises GateError for an unknown one."""
+    if isinstance(asked, GateMetric):
+        there = known.setdefault(asked.name, asked)
+        if there is not asked:
+            raise GateError(f"there is another metric {asked.name!r} for the task {kind!r}")
+        return asked.name
+    if asked not in known:
+        raise GateError(
+            f"there is no metric {asked!r} for the task {kind!r}; it has {', '.join(known)}. One of "
+            "your own is a GateMetric, and a floor is written as 'recall >= 0.6'",
+            metric=str(asked),
+        )
+    return asked
+
+
+def _check_ordered(metric: AnyMetric) -> None:
+    if metric.higher_is_better is None:
+        raise GateError(
+            f"{metric.name} is best in between, so neither more nor less of it is better; set a "
+            f"floor for it, such as '{metric.name} >= 0.8'",
+            metric=metric.name,
+        )
+
+
+def read_budgets(budgets: Mapping[str, float] | None) -> dict[str, float]:
+    """What a candidate may cost, by the name of each budget. Raises GateError."""
+    if budgets is not None and not isinstance(budgets, Mapping):
+        raise GateError(f"budgets is a dict, such as {{'size_ratio': 1.1}}, not {budgets!r:.80}")
+    found = {}
+    for name, limit in (budgets or {}).items():
+        if name not in BUDGETS:
+            raise GateError(f"there is no budget {name!r}; there are {', '.join(BUDGETS)}")
+        if not _is_number(limit) or not isfinite(limit) or limit <= 0:
+            raise GateError(f"the budget {name} is a number above 0, not {limit!r}")
+        found[name] = float(limit)
+    return found

@@ -1,0 +1,222 @@
+"""The decision of a gate, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+from modelkit._internal.recorded import from_record, to_record
+from modelkit.errors import GateError
+from modelkit.lifecycle.evaluation.answered import TaskKind
+from modelkit.lifecycle.gate.check import Check
+from modelkit.lifecycle.gate.junit import junit_of
+from modelkit.lifecycle.gate.page import verdict_page
+from modelkit.report import html
+
+VERDICT_SCHEMA = "modelkit.verdict/1"
+GateDecision = Literal["promote", "block", "inconclusive"]
+
+
+@final
+@dataclass(frozen=True, repr=False)
+class Verdict:
+    """Whether a candidate may take the place of a champion, and why.
+
+    It holds no row. It is about two models and labelled rows, whatever is attached to the packages:
+    `candidate_digest` and `champion_digest` are those of `Manifest.model_digest`.
+
+    Attributes:
+        decision: "promote", "block" or "inconclusive".
+        candidate: name and version of the candidate.
+        candidate_digest: its model digest.
+        champion: name and version of the champion.
+        champion_digest: its model digest.
+        generation: the number of the entry by which an alias of a registry named this champion when
+            it was judged; None for a champion from elsewhere.
+        alias: that alias, or "".
+        kind: of task.
+        metric: the name of the primary metric.
+        positive: the class as text of which a binary task has its precision, recall, F1 and areas;
+            empty for other tasks, and where the rows were not read.
+        margins: by metric, how much worse the candidate may be.
+        alpha: the probability, at most, of promoting a candidate that is worse than that, over all
+            gates on these rows that the registry counted.
+        spent: the part of alpha that this gate had.
+        uses: how many different gates the registry had counted on these rows, with this one; 0
+            where no registry counts.
+        rows: how many rows both answered.
+        units: how many of them are independent: clusters or queries, where there are some.
+        data_digest: of the rows and their truth, in whatever order; empty where they were not read.
+        policy_digest: of all that was asked for: metrics, margins, alpha, slices, budgets.
+        checks: every question and its answer.
+        seed: of what was drawn at random.
+        versions: of the libraries that computed it, by name.
+        notes: what whoever reads it has to know.
+    """
+
+    decision: GateDecision
+    candidate: str
+    candidate_digest: str
+    champion: str
+    champion_digest: str
+    generation: int | None
+    alias: str
+    kind: TaskKind
+    metric: str
+    margins: dict[str, float]
+    alpha: float
+    spent: float
+    uses: int
+    rows: int
+    units: int
+    data_digest: str
+    policy_digest: str
+    checks: tuple[Check, ...]
+    seed: int = 0
+    versions: dict[str, str] | None = None
+    notes: tuple[str, ...] = ()
+    positive: str = ""
+
+    def __getitem__(self, name: str) -> Check:
+        """The check of this name. Raises KeyError for one that was not made."""
+        for check in self.checks:
+            if check.name == name:
+                return check
+        raise KeyError(f"{name!r}; there are {', '.join(check.name for check in self.checks)}")
+
+    @property
+    def rows_needed(self) -> int | None:
+        """How many rows would show what is unclear, if the candidate is as good as the champion.
+
+        Each check is shown with a probability of .8, on rows that no gate has used. It is None where
+        nothing is unclear, and where a floor is, or a metric with a margin of 0: how many rows tell
+        depends on how much better the candidate is, which these rows do not know. The text of the
+        check says what as many rows would show.
+        """
+        lacking = self._lacking
+        known = [check.rows_needed for check in lacking if check.rows_needed is not None]
+        return max(known) if known and len(known) == len(lacking) else None
+
+    @property
+    def reason(self) -> str:
+        """Why it was decided so, in a sentence."""
+        failed = [check.name for check in self.checks if check.outcome == "fail"]
+        if failed:
+            return f"it fails {', '.join(failed)}"
+        lacking = self._lacking
+        if not lacking:
+            return "everything that was required is shown, and no harm is"
+        return f"not shown: {', '.join(check.name for check in lacking)}{self._what_would_show()}"
+
+    @property
+    def _lacking(self) -> list[Check]:
+        return [check for check in self.checks if check.required and check.outcome == "unclear"]
+
+    def _what_would_show(self) -> str:
+        needed = self.rows_needed
+        if needed is None:
+            return ""
+        if needed > self.rows:
+            return f"; about {needed:,} rows would show it, and these are {self.rows:,}"
+        if any((check.estimate or 0.0) < 0 for check in self._lacking):
+            return (
+                f"; the candidate looks worse: {self.rows:,} rows were enough to show one as good as "
+                "the champion"
+            )
+        return f"; about {needed:,} rows that no gate has used would show it"
+
+    def __str__(self) -> str:
+        title = f"{self.decision.upper()}: {self.candidate} in place of {self.champion}"
+        lines = [f"{title}: {self.reason}", *map(str, self.checks)]
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n  ".join(lines)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def to_json(self) -> str:
+        """Everything, as one line of ASCII."""
+        return to_record(self, VERDICT_SCHEMA)
+
+    @staticmethod
+    def from_json(text: str) -> Verdict:
+        """The inverse of `to_json`. Raises GateError for any other text."""
+        try:
+            found = from_record(Verdict, text, VERDICT_SCHEMA, "verdict")
+        except (TypeError, ValueError) as error:
+            raise GateError(f"this is no Verdict in JSON: {error}") from error
+        if not found.checks:
+            raise GateError("this is no Verdict: it has no check")
+        if found.decision != decision_of(found.checks):
+            raise GateError(
+                f"this is no Verdict: its checks come to {decision_of(found.checks)!r}, and it says "
+                f"{found.decision!r}"
+            )
+        return found
+
+    def to_junit(self) -> str:
+        """A JUnit report with a test case for each check, for Jenkins and its like."""
+        facts = {
+            "decision": self.decision,
+            "reason": self.reason,
+            "candidate_digest": self.candidate_digest,
+            "champion_digest": self.champion_digest,
+            "data_digest": self.data_digest,
+            "policy_digest": self.policy_digest,
+            "alpha": f"{self.alpha:g}",
+            "spent": f"{self.spent:g}",
+            "uses": str(self.uses),
+            "rows": str(self.rows),
+            "rows_needed": str(self.rows_needed or ""),
+        }
+        name = f"{self.candidate} in place of {self.champion}"
+        return junit_of(name, facts, self.checks)
+
+    def to_html(self) -> str:
+        """A page of its own, without scripts; it loads nothing."""
+        return verdict_page(
+            f"Gate: {self.candidate} in place of {self.champion}",
+            self.decision,
+            self.reason,
+            self.notes,
+            self.checks,
+            self._about(),
+        )
+
+    def _about(self) -> list[tuple[str, str]]:
+        """What the page says of the gate, beside its checks."""
+        margins = ", ".join(f"{name} {margin:g}" for name, margin in self.margins.items())
+        units = "" if self.units == self.rows else f" in {self.units:,} clusters"
+        named = f", {self.alias} in generation {self.generation}" if self.alias else ""
+        versions = sorted((self.versions or {}).items())
+        facts: list[tuple[str, str]] = [
+            ("task", f"{self.kind}, judged first by {self.metric}"),
+            ("margins", margins),
+            ("alpha", f"{self.alpha:g}, of which this gate had {self.spent:.3g}"),
+            ("uses of these rows", f"{self.uses:,}" if self.uses else "not counted"),
+            ("rows", f"{self.rows:,}{units}"),
+            ("candidate", f"{self.candidate}, sha256:{self.candidate_digest}"),
+            ("champion", f"{self.champion}, sha256:{self.champion_digest}{named}"),
+            ("rows and truth", f"sha256:{self.data_digest}" if self.data_digest else "not read"),
+            ("policy", f"sha256:{self.policy_digest}"),
+            ("seed", str(self.seed)),
+            ("computed by", ", ".join(f"{name} {one}" for name, one in versions)),
+        ]
+        return facts
+
+    def _repr_html_(self) -> str:
+        facts = [("decision", self.decision.upper()), ("why", self.reason)]
+        facts += [("note", note) for note in self.notes]
+        rows = [(check.outcome, check.name, check.figure, check.text) for check in self.checks]
+        title = f"Gate: {self.candidate} in place of {self.champion}"
+        return html.card(title, facts, ("", "check", "figure", ""), rows)
+
+
+def decision_of(checks: Sequence[Check]) -> GateDecision:
+    """What the answers to all questions come to."""
+    if any(check.outcome == "fail" for check in checks):
+        return "block"
+    if any(check.required and check.outcome == "unclear" for check in checks):
+        return "inconclusive"
+    return "promote"

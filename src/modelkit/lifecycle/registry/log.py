@@ -1,0 +1,370 @@
+"""What was decided about the versions of a model, one numbered entry after another; pure.
+
+The number of an entry is the generation that it makes. Whoever has read up to an entry writes the
+next one, and of several who do, one succeeds. What holds now is the sum of all entries.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, final
+
+from modelkit._internal import fields
+from modelkit._internal.jsonable import parse_json
+from modelkit.errors import Conflict, RegistryError
+
+ALIAS = "alias"  # an alias names another version
+ROLLOUT = "rollout"  # a candidate is on trial
+DECIDED = "decided"  # what became of it
+CHAMPION = "champion"  # the alias that a rollout is about
+RETIREMENT = "retired"  # a version gets no alias any more
+NAMED = "named"  # a version has a name that an alias could have
+# A state is kept every so many entries: a reader then reads at most this many, or twice as many
+# where the writer of a state died.
+KEPT_EVERY = 8
+LAST_NUMBER = 10**10
+MOST_BYTES = 1 << 30  # of a file that is no package: an entry, a state, what was counted
+
+
+@final
+@dataclass(frozen=True)
+class Entry:
+    """One decision, as it stands in the log of a model.
+
+    Attributes:
+        generation: its number, from 1.
+        kind: "alias", "retired", "named", "rollout", "decided", or what a newer modelkit wrote.
+        at: when it was written, in ISO 8601 and UTC, by the clock of the writer.
+        actor: who wrote it: user and machine.
+        reason: why, in the writer's words.
+        alias: the alias that was set, or "".
+        version: the version that it is about.
+        was: the version that the alias named before; None if there was none.
+        id: what tells apart equal entries of several writers.
+        previous: the id of the entry before, "" of the first; None of an entry that an earlier
+            modelkit wrote.
+        about: further values, by name.
+    """
+
+    generation: int
+    kind: str
+    at: str
+    actor: str
+    reason: str
+    version: str
+    alias: str = ""
+    was: str | None = None
+    id: str = ""
+    previous: str | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        what = f"{self.kind} {self.version}"
+        if self.kind == DECIDED:
+            what = f"{self.about.get('decision')} of {self.version}"
+        if self.alias:
+            before = "" if self.was is None else f", before {self.was}"
+            what = f"{self.alias} is {self.version}{before}"
+        return f"{self.generation} {self.at} {self.actor}: {what}: {self.reason}"
+
+
+@final
+@dataclass(frozen=True)
+class Alias:
+    """What an alias names now.
+
+    Attributes:
+        version: the version.
+        generation: the number of the entry that set it.
+        at: when that was.
+        actor: who set it.
+        reason: why.
+    """
+
+    version: str
+    generation: int
+    at: str
+    actor: str
+    reason: str
+
+
+@final
+@dataclass(frozen=True)
+class Underway:
+    """A rollout that is under way.
+
+    Attributes:
+        candidate: the version on trial.
+        champion: the version that answered when it began.
+        policy: how it goes, as JSON.
+        generation: the number of the entry that began it.
+        id: what tells it apart, by which keys are hashed.
+        stage: the number of its stage, from 0.
+        at: when it began, in ISO 8601 and UTC.
+        stage_at: when its stage began.
+        actor: who began it.
+        reason: why.
+    """
+
+    candidate: str
+    champion: str
+    policy: str
+    generation: int
+    id: str
+    stage: int
+    at: str
+    stage_at: str
+    actor: str
+    reason: str
+
+    @property
+    def salt(self) -> bytes:
+        """What keys are hashed with, the same in every process."""
+        return self.id.encode()[:64]
+
+
+@final
+@dataclass(frozen=True)
+class State:
+    """What all entries up to one come to.
+
+    Attributes:
+        generation: the number of the last entry; 0 before the first.
+        aliases: what each alias names.
+        retired: the versions that get no alias any more, each with the reason.
+        rollout: the rollout that is under way, or None.
+        rolled_back: the versions that were rolled back, each with the reason.
+        last: the id of the last entry, which tells whether a log is still the one that was read.
+        names: the versions whose names an alias could have, so that none gets them.
+    """
+
+    generation: int = 0
+    aliases: Mapping[str, Alias] = field(default_factory=dict)
+    retired: Mapping[str, str] = field(default_factory=dict)
+    rollout: Underway | None = None
+    rolled_back: Mapping[str, str] = field(default_factory=dict)
+    last: str = ""
+    names: tuple[str, ...] = ()
+
+    def after(self, entry: Entry) -> State:
+        """What holds after one more entry. An entry of a kind that is not known changes nothing."""
+        state = replace(self, generation=entry.generation, last=entry.id)
+        if entry.kind == NAMED:
+            return replace(state, names=(*self.names, entry.version))
+        if entry.kind == RETIREMENT:
+            return replace(state, retired={**self.retired, entry.version: entry.reason})
+        if entry.kind == ROLLOUT:
+            return replace(state, rollout=_underway(entry))
+        if entry.kind == DECIDED:
+            state = _decided(state, entry)
+        elif entry.kind != ALIAS:
+            return state
+        return _with_alias(state, entry) if entry.alias else state
+
+
+def _with_alias(state: State, entry: Entry) -> State:
+    """An alias names another version. Whoever moves the champion by hand ends a rollout."""
+    alias = Alias(entry.version, entry.generation, entry.at, entry.actor, entry.reason)
+    rollout = None if entry.alias == CHAMPION else state.rollout
+    return replace(state, aliases={**state.aliases, entry.alias: alias}, rollout=rollout)
+
+
+def _underway(entry: Entry) -> Underway:
+    about = entry.about
+    return Underway(
+        candidate=entry.version,
+        champion=str(about.get("champion")),
+        policy=str(about.get("policy")),
+        generation=entry.generation,
+        id=entry.id,
+        stage=0,
+        at=entry.at,
+        stage_at=entry.at,
+        actor=entry.actor,
+        reason=entry.reason,
+    )
+
+
+def _decided(state: State, entry: Entry) -> State:
+    rollout = state.rollout
+    decision = entry.about.get("decision")
+    if rollout is None:
+        return state
+    if decision == "advance":
+        stage = entry.about.get("stage")
+        if type(stage) is not int:
+            raise RegistryError(f"entry {entry.generation} advances to no stage: {stage!r}")
+        moved = replace(rollout, stage=stage, stage_at=entry.at)
+        return replace(state, rollout=moved)
+    if decision == "rollback":
+        rolled_back = {**state.rolled_back, entry.version: entry.reason}
+        return replace(state, rollout=None, rolled_back=rolled_back)
+    return state
+
+
+def entry_name(generation: int) -> str:
+    """The name of the file of an entry, in the log of its model."""
+    return f"{generation:010d}"
+
+
+def state_name(generation: int) -> str:
+    """The name of the file of a kept state; that of the newest comes first."""
+    return f"{LAST_NUMBER - generation:010d}"
+
+
+def check_follows(entry: Entry, last: str) -> None:
+    """Raise RegistryError unless an entry follows the one of this id."""
+    if entry.previous not in (None, last):
+        raise RegistryError(
+            f"entry {entry.generation} of the log ({entry.kind} {entry.version}, by {entry.actor}) "
+            f"follows the entry with the id {entry.previous!r}, and the one before it has {last!r}: "
+            "entries were lost, replaced or written by hand; put back the log, from a copy of the "
+            "registry"
+        )
+
+
+def check_aliases(state: State, entries: Sequence[Entry], where: str) -> None:
+    """Raise RegistryError unless the entries that set the aliases say what the aliases name."""
+    for alias, now in state.aliases.items():
+        told = [e for e in entries[now.generation - 1 : now.generation] if e.alias == alias]
+        if [entry.version for entry in told] != [now.version]:
+            raise RegistryError(
+                f"{where}: a kept state says that {alias} is {now.version} by entry "
+                f"{now.generation}, and the log does not; remove the states, which can be made "
+                "from the log, and find out who wrote them"
+            )
+
+
+def write_entry(entry: Entry) -> bytes:
+    """An entry as JSON. Raises RegistryError for what could not be read again, such as NaN."""
+    plain = fields.write_object(entry)
+    data = json.dumps(plain, indent=1, sort_keys=True).encode()
+    # One entry that cannot be read would close the log for ever.
+    read_entry(data, "the entry")
+    return data
+
+
+def read_entry(data: bytes, where: str) -> Entry:
+    """An entry from JSON. Fields that a newer modelkit added are left out.
+
+    Raises RegistryError for anything else.
+    """
+    plain = _parse(data, where)
+    known = {name: value for name, value in plain.items() if name in Entry.__dataclass_fields__}
+    try:
+        return fields.read_object(Entry, known, where)
+    except ValueError as error:
+        raise RegistryError(f"{where} is no entry of a registry: {error}") from None
+
+
+def write_state(state: State) -> bytes:
+    """A state as JSON."""
+    plain = {
+        "generation": state.generation,
+        "aliases": {name: fields.write_object(alias) for name, alias in state.aliases.items()},
+        "retired": dict(state.retired),
+        "rollout": fields.write_object(state.rollout),
+        "rolled_back": dict(state.rolled_back),
+        "last": state.last,
+        "names": state.names,
+    }
+    return json.dumps(plain, indent=1, sort_keys=True).encode()
+
+
+def read_state(data: bytes, where: str) -> State:
+    """A state from JSON. Raises RegistryError for anything else."""
+    plain = _parse(data, where)
+    try:
+        aliases = {
+            name: fields.read_object(Alias, value, f"{where}: {name}")
+            for name, value in plain["aliases"].items()
+        }
+        rollout = plain.get("rollout")
+        if rollout is not None:
+            rollout = fields.read_object(Underway, rollout, f"{where}: rollout")
+        return State(
+            generation=int(plain["generation"]),
+            aliases=aliases,
+            retired=dict(plain["retired"]),
+            rollout=rollout,
+            rolled_back=dict(plain.get("rolled_back", {})),
+            last=str(plain["last"]),
+            names=tuple(map(str, plain.get("names", ()))),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RegistryError(f"{where} is no state of a registry: {error}") from None
+
+
+def _parse(data: bytes, where: str) -> dict[str, Any]:
+    try:
+        plain = parse_json(data.decode())
+    except (RecursionError, ValueError) as error:
+        raise RegistryError(f"{where} is not JSON: {error}") from None
+    if not isinstance(plain, dict):
+        raise RegistryError(f"{where} is no JSON object")
+    return plain
+
+
+def check_expected(
+    state: State,
+    alias: str,
+    expected: str | int | None,
+    name: str,
+) -> None:
+    """Raise Conflict unless an alias is what the caller saw.
+
+    Args:
+        state: what holds now.
+        alias: the alias that the caller wants to set.
+        expected: the version it named, the number of the entry that set it, or None for an alias
+            that there was not.
+        name: the name of the model, for the message.
+
+    Raises TypeError for an expectation of another type, such as bool or a number of numpy.
+    """
+    if expected is not None and type(expected) not in (str, int):
+        raise TypeError(
+            f"expected is a version (str), the generation of an entry (int) or None, not "
+            f"{expected!r}, a {type(expected).__name__}"
+        )
+    now = state.aliases.get(alias)
+    if now is None:
+        if expected is None:
+            return
+        raise Conflict(
+            f"{name} has no alias {alias!r}, and {expected!r} was expected; expected=None makes it",
+            name=name,
+            alias=alias,
+            now=None,
+        )
+    seen = now.generation if isinstance(expected, int) else now.version
+    if expected == seen:
+        return
+    raise Conflict(
+        f"{name}@{alias} is {now.version}, not what was expected ({expected!r}): {now.actor} set "
+        f"it at {now.at}, generation {now.generation}, because: {now.reason}. Judge again what is "
+        f"there now, and pass expected={now.version!r}",
+        name=name,
+        alias=alias,
+        now=now,
+    )
+
+
+def check_in_use(state: State, name: str, version: str) -> None:
+    """Raise Conflict for a version that was retired."""
+    if version in state.retired:
+        raise Conflict(f"{name} {version} was retired: {state.retired[version]}", name=name)
+
+
+def check_not_named(state: State, name: str, version: str) -> None:
+    """Raise Conflict for a version that an alias names."""
+    for alias, now in state.aliases.items():
+        if now.version == version:
+            raise Conflict(
+                f"{name}@{alias} is {version}: let the alias name another version first",
+                name=name,
+                alias=alias,
+                now=now,
+            )

@@ -1,0 +1,476 @@
+"""The Registry: packages by name and version, and aliases that say which is current."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, final
+
+from modelkit.errors import NotFound, RegistryError, RolloutError
+from modelkit.lifecycle.registry import rollouts
+from modelkit.lifecycle.registry.authors import author, entry_after, time_now
+from modelkit.lifecycle.registry.bucket_package import BucketPackage
+from modelkit.lifecycle.registry.card import registry_card
+from modelkit.lifecycle.registry.journal import Journal
+from modelkit.lifecycle.registry.log import (
+    ALIAS,
+    CHAMPION,
+    DECIDED,
+    NAMED,
+    RETIREMENT,
+    ROLLOUT,
+    Alias,
+    Entry,
+    State,
+    Underway,
+    check_expected,
+    check_in_use,
+    check_not_named,
+)
+from modelkit.lifecycle.registry.places import nothing_there, removed
+from modelkit.lifecycle.registry.releases import DIGEST, Recorded, Release, parents_of
+from modelkit.lifecycle.registry.shelf import Shelf
+from modelkit.lifecycle.registry.verdicts import (
+    Judgement,
+    check_candidate,
+    judged_by,
+    record_digest,
+)
+from modelkit.lifecycle.registry.versions import Versions, check_pattern
+from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN
+from modelkit.model.model import Model
+from modelkit.package import container
+from modelkit.package.load import (
+    Openable,
+    Reference,
+    check_hashes,
+    inspect,
+    open_bytes,
+    read_manifest,
+)
+from modelkit.report import html
+from modelkit.signature.compatible import incompatibilities
+from modelkit.store.store import open_store
+
+ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+
+
+@final
+class Registry:
+    """Keeps packages by name and version; aliases say which is current.
+
+    A version never changes. An alias changes by the next numbered entry of a log, which only one
+    writer can make, so nobody overwrites what they have not seen, and the log is the history. A
+    crash leaves the old or the new. Safe from any thread and process, and on several machines. A
+    registry is pickled as its URL.
+
+    Args:
+        where: a folder, or the URL of a bucket (`s3://`, `gs://`, `az://`), whose credentials come
+            from the environment of whoever opens it.
+
+    Raises:
+        RegistryError: if `where` is a file, or a URL of another kind.
+        MissingExtraError: if it is a bucket, and obstore is not installed.
+    """
+
+    def __init__(self, where: str | os.PathLike[str]) -> None:
+        self._store = open_store(where)
+        self._versions = Versions(self._store)
+        self._journals: dict[str, Journal] = {}
+
+    @property
+    def url(self) -> str:
+        """The absolute path of the folder, or the URL of the bucket."""
+        return self._store.url
+
+    def register(
+        self,
+        package: Openable,
+        *,
+        verdict: Judgement | None = None,
+        parents: Sequence[str] = (),
+    ) -> Release:
+        """Keep a package under its name and version, for ever.
+
+        Registering the same package again changes nothing, but that it adds a verdict where there
+        was none.
+
+        Args:
+            package: a path, the bytes of a package, or a binary file object.
+            verdict: the verdict of a gate on this model; now, or later by registering again.
+            parents: the versions or digests that it was made from.
+
+        Raises:
+            PackageError: if it is no package, or damaged.
+            Conflict: if the version is there with another package, verdict or other parents.
+            IntegrityError: if the registry holds it already, and it was damaged there.
+            RegistryError: if an alias has the name of the version, or it is "champion"; if the
+                verdict is about another model.
+            TypeError: if `parents` are no texts.
+        """
+        made_from = parents_of(parents)
+        data = memoryview(bytes(open_bytes(package)))  # what is checked is what is kept
+        members = container.read_zip(data)
+        manifest = read_manifest(members)
+        check_hashes({**members}, manifest.files)
+        record = b"" if verdict is None else verdict.to_json().encode()
+        release = Release(
+            name=manifest.name,
+            version=manifest.version,
+            digest=manifest.digest,
+            model_digest=manifest.model_digest,
+            size=len(data),
+            parents=made_from,
+            verdict=record_digest(record),
+            at=time_now(),
+            actor=author(),
+        )
+        if verdict is not None:
+            check_candidate(verdict, release)
+        self._take_name(release)
+        return self._versions.add(release, data, record)
+
+    def release(self, name: str, which: str) -> Release:
+        """What is known of a version, named by itself or by an alias.
+
+        Raises NotFound.
+        """
+        version = self._version(name, which)
+        release = self._versions.read(name, version)
+        if release is None:
+            aliases = self.aliases(name)
+            known = [*aliases, *self._versions.of(name)]
+            if not known:
+                self.versions(name)  # raises NotFound, with the models that there are
+            why = f"{self.url} has no {name}@{which}; it has: {html.some(known)}"
+            if which in aliases or self.lost(name):
+                why = removed(self.url, f"{name} {version}")
+            raise NotFound(why, name=name, which=which)
+        return release
+
+    def reference(self, name: str, which: str) -> Reference:
+        """Where a version is, said so that other processes and machines find it.
+
+        An alias is resolved now. `mk.load` and `mk.Scorer` take what is returned.
+
+        Raises NotFound.
+        """
+        return BucketPackage(self.url, self.release(name, which))
+
+    def load(self, name: str, which: str, **options: Any) -> Model:
+        """Open a version, named by itself or by an alias.
+
+        Args:
+            name: the name of the model.
+            which: a version, or an alias such as "champion".
+            options: those of `mk.load`, such as `device`. A joblib package needs `digest` and
+                `allow` from you, as it does there: a registry trusts no package for you. With
+                `digest`, one or a list, a version of another digest raises IntegrityError.
+
+        Raises:
+            NotFound: if there is no such version.
+            PackageError, DeviceError: as `mk.load` does.
+        """
+        return self._versions.open(self.release(name, which), options)
+
+    def fetch(self, name: str, which: str, folder: str | os.PathLike[str] | None = None) -> Path:
+        """The path of a verified package on this machine.
+
+        Args:
+            name: the name of the model.
+            which: a version, or an alias such as "champion".
+            folder: where to put what comes from a bucket, or a copy; by default, a package in a
+                folder stays where it is, and others go to `~/.cache/modelkit`.
+
+        Raises:
+            NotFound: if there is no such version.
+            IntegrityError: if the package was changed or damaged.
+        """
+        return self._versions.fetch(self.release(name, which), folder)
+
+    def names(self) -> tuple[str, ...]:
+        """The names of the models, in the order of the alphabet."""
+        return self._versions.names()
+
+    def versions(self, name: str) -> tuple[Release, ...]:
+        """Every version of a model, the first registered first. Raises NotFound without one."""
+        found = self._versions.all(name)
+        if not found:
+            names = self.names()
+            there = f"{self.url} has no model {name!r}; it has: {html.some(names)}"
+            raise NotFound(there if names else nothing_there(self.url), name=name, which="")
+        return tuple(sorted(found, key=lambda release: (release.at, release.version)))
+
+    def aliases(self, name: str) -> Mapping[str, Alias]:
+        """What each alias of a model names."""
+        return dict(self._journal(name).refresh().aliases)
+
+    def generation(self, name: str) -> int:
+        """The number of the last entry of a model's log; 0 without one."""
+        return self._journal(name).refresh().generation
+
+    def lost(self, name: str) -> bool:
+        """Whether the log of a model was removed from a folder since it was read."""
+        return self._journal(name).gone
+
+    def check_log(self, name: str) -> None:
+        """Raise RegistryError if the log of a model was removed, or replaced, since it was read."""
+        self._journal(name).check()
+
+    def history(self, name: str, alias: str | None = None) -> tuple[Entry, ...]:
+        """Every entry of a model's log, the oldest first; or those that set one alias.
+
+        It is empty where there are none, also for a name that the registry does not have.
+        """
+        entries = self._journal(name).entries()
+        return tuple(entry for entry in entries if alias in (None, entry.alias))
+
+    def set_alias(  # noqa: PLR0913 - what a change goes by, all by keyword
+        self,
+        name: str,
+        alias: str,
+        version: str,
+        *,
+        expected: str | int | None,
+        reason: str,
+        force: bool = False,
+        verdict: Judgement | None = None,
+    ) -> Alias:
+        """Let an alias name another version, if it still is what you saw.
+
+        Args:
+            name: the name of the model.
+            alias: such as "champion".
+            version: the version it shall name.
+            expected: the version that it names now; or the generation of the entry that set it,
+                which also tells whether it was set to another version and back; None for a new
+                alias.
+            reason: why, for the history.
+            force: set "champion" to a version although a rollout of it was rolled back.
+            verdict: of a gate against the alias: a promotion, about both models, and of the same
+                generation, so of several gates against one champion one wins.
+
+        Raises:
+            Conflict: if it names something else by now, with who set it; if it was set since the
+                verdict; or if the version was retired, or rolled back.
+            NotFound: if there is no such version.
+            RegistryError: if the alias is no name, or that of a version; if the verdict is about
+                something else; or if the log was removed, or replaced by another one.
+            TypeError: if `expected` is something else, such as a bool.
+        """
+        check_pattern(ALIAS_PATTERN, "alias", alias)
+        self._check_version(name, version)
+        registered = self._versions.of(name)
+
+        def decide(state: State) -> Entry:
+            if alias in registered or alias in state.names:  # the latter is registered just now
+                raise RegistryError(
+                    f"{alias!r} is a version of {name}, so no alias can have this name"
+                )
+            check_expected(state, alias, expected, name)
+            check_in_use(state, name, version)
+            rollouts.check_not_rolled_back(state, name, alias, version, force=force)
+            about = judged_by(verdict, alias, version, state, partial(self.release, name))
+            before = state.aliases.get(alias)
+            was = None if before is None else before.version
+            return entry_after(state, ALIAS, version, reason, alias=alias, was=was, about=about)
+
+        entry = self._journal(name).append(decide)
+        return Alias(entry.version, entry.generation, entry.at, entry.actor, entry.reason)
+
+    def state(self, name: str) -> State:
+        """Everything that holds now for a model: its aliases, and the rollout under way."""
+        return self._journal(name).refresh()
+
+    def start_rollout(
+        self,
+        name: str,
+        candidate: str,
+        policy: Recorded,
+        *,
+        reason: str,
+        force: bool = False,
+        verdict: Judgement | None = None,
+    ) -> Underway:
+        """Put a version on trial: every `Rollout` that follows this registry learns of it.
+
+        Args:
+            name: the name of the model.
+            candidate: the version.
+            policy: a `RolloutPolicy`.
+            reason: why, for the history.
+            force: begin although the version was rolled back before.
+            verdict: of a gate of this version against "champion", as `set_alias` takes it.
+
+        Raises:
+            Conflict: if a rollout is under way, the version was retired or rolled back, or the
+                alias was set since the verdict.
+            RegistryError: if the verdict is about something else, or no promotion.
+            NotFound: if there is no such version, or no champion.
+            RolloutError: if the version cannot answer in place of the champion, with every reason.
+            TypeError: for a policy that is none.
+        """
+        if not hasattr(policy, "to_json"):
+            raise TypeError(f"policy is a mk.RolloutPolicy, not {policy!r:.80}")
+        version = self.release(name, candidate).version
+        record = policy.to_json()
+
+        def decide(state: State) -> Entry:
+            champion = rollouts.check_start(state, name, version, force=force)
+            self._check_fits(name, champion, version)
+            judged = judged_by(verdict, CHAMPION, version, state, partial(self.release, name))
+            about = {"champion": champion, "policy": record, **judged}
+            return entry_after(state, ROLLOUT, version, reason, about=about)
+
+        entry = self._journal(name).append(decide)
+        return State().after(entry).rollout or rollouts.absent(name)
+
+    def decide_rollout(
+        self,
+        name: str,
+        rollout: Underway,
+        decision: str,
+        *,
+        reason: str,
+        about: Mapping[str, Any] | None = None,
+    ) -> Entry:
+        """Write down what becomes of a rollout. Whoever is first decides.
+
+        A promotion lets the alias "champion" name the candidate, in the same entry.
+
+        Args:
+            name: the name of the model.
+            rollout: as it was when this was decided.
+            decision: "advance", "rollback", "promote" or "hold".
+            reason: why, for the history.
+            about: the evidence that led to it, by name.
+
+        Raises:
+            Conflict: if the rollout has ended by now, or is in another stage.
+        """
+
+        def decide(state: State) -> Entry:
+            now = rollouts.check_underway(state, name, rollout)
+            if decision == "promote":
+                check_in_use(state, name, now.candidate)
+            more = rollouts.decision_fields(now, decision, about or {})
+            return entry_after(state, DECIDED, now.candidate, reason, **more)
+
+        return self._journal(name).append(decide)
+
+    def shelf(self, name: str, rollout: Underway) -> Shelf:
+        """Where those who run a rollout keep what they count."""
+        check_pattern(NAME_PATTERN, "name", name)
+        return Shelf(self._store, f"models/{name}/rollouts/{rollout.generation:010d}")
+
+    def retraining_shelf(self, name: str) -> Shelf:
+        """Where the retrainings of a model keep what they did."""
+        check_pattern(NAME_PATTERN, "name", name)
+        return Shelf(self._store, f"models/{name}/retraining")
+
+    def hold_out(self, digest: str) -> Shelf:
+        """Where the gates on labelled rows of this digest are counted."""
+        check_pattern(DIGEST, "digest", digest)
+        return Shelf(self._store, f"holdouts/{digest}")
+
+    def retire(self, name: str, version: str, *, reason: str) -> None:
+        """Let a version have no alias any more; it stays, and opens by its version.
+
+        Raises:
+            Conflict: if an alias names it, or a rollout tries it.
+            NotFound: if there is no such version.
+            RegistryError: if it is an alias.
+        """
+        self._check_version(name, version)
+
+        def decide(state: State) -> Entry:
+            check_not_named(state, name, version)
+            rollouts.check_not_tried(state, name, version)
+            return entry_after(state, RETIREMENT, version, reason)
+
+        self._journal(name).append(decide)
+
+    def keep(self, name: str, version: str, key: str, data: bytes) -> None:
+        """Keep bytes beside a version, such as a report, once.
+
+        Raises:
+            Conflict: if there are other bytes under this key.
+            NotFound: if there is no such version.
+            RegistryError: if the key is "verdict.json", which `register` keeps.
+            TypeError: for what is no bytes.
+        """
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(
+                f"what is kept is bytes, such as report.to_json().encode(), not a {type(data).__name__}"
+            )
+        self._versions.keep(self.release(name, version), key, data)
+
+    def kept(self, name: str, version: str, key: str) -> bytes:
+        """What was kept beside a version. Raises NotFound."""
+        return self._versions.kept(self.release(name, version), key)
+
+    def _journal(self, name: str) -> Journal:
+        journal = self._journals.get(name)
+        if journal is None:
+            check_pattern(NAME_PATTERN, "name", name)
+            journal = self._journals.setdefault(name, Journal(self._store, name))
+        return journal
+
+    def _version(self, name: str, which: str) -> str:
+        """The version that an alias names, or the version itself."""
+        alias = self._journal(name).refresh().aliases.get(which)
+        return check_pattern(VERSION_PATTERN, "version", which) if alias is None else alias.version
+
+    def _check_version(self, name: str, version: str) -> None:
+        """Raise NotFound for what is no version, and RegistryError for an alias."""
+        release = self.release(name, check_pattern(VERSION_PATTERN, "version", version))
+        if release.version != version:
+            raise RegistryError(
+                f"{version!r} is an alias; pass the version it names: {release.version!r}"
+            )
+
+    def _check_fits(self, name: str, champion: str, candidate: str) -> None:
+        """Raise RolloutError unless one version can answer in place of another; nothing is run."""
+        ours, theirs = (inspect(self.reference(name, each)) for each in (champion, candidate))
+        problems = incompatibilities(ours.signature, theirs.signature)
+        if problems:
+            raise RolloutError(
+                f"{name} {candidate} cannot answer in place of the champion, {champion}: "
+                f"{'; '.join(problems)}",
+                problems=problems,
+            )
+
+    def _take_name(self, release: Release) -> None:
+        """Write down that no alias gets the name of a version; raise RegistryError if one has it."""
+        name, version = release.name, release.version
+        if version == CHAMPION:
+            raise RegistryError(
+                f"a version cannot be named {CHAMPION!r}, which is an alias: save it under another one"
+            )
+        journal = self._journal(name)
+        if not ALIAS_PATTERN.fullmatch(version) or version in journal.refresh().names:
+            return
+
+        def decide(state: State) -> Entry:
+            if version in state.aliases:
+                raise RegistryError(
+                    f"{name} has an alias {version!r}, so no version can have this name"
+                )
+            return entry_after(
+                state, NAMED, version, "a version has this name, so no alias gets it"
+            )
+
+        journal.append(decide)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Registry, (self.url,)
+
+    def __repr__(self) -> str:
+        return f"Registry({self.url!r})"
+
+    def _repr_html_(self) -> str:
+        aliases = {name: self.aliases(name) for name in self.names()}
+        return registry_card(self.url, aliases)

@@ -1,0 +1,44 @@
+"""Small files beside the log of a model, such as what was counted in a rollout; each is made once."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import final
+
+from modelkit.lifecycle.registry.log import MOST_BYTES
+from modelkit.store.store import Store
+
+
+@final
+class Shelf:
+    """The files of one rollout, by names such as "sums/0000000001"."""
+
+    def __init__(
+        self,
+        store: Store,
+        folder: str,
+    ) -> None:
+        self._store = store
+        self._folder = folder
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Make a file; returns False where there is another one of this name."""
+        path = f"{self._folder}/{name}"
+        # The answer of a store may be lost, so what is there is compared.
+        return self._store.create(path, data) or self._store.read(path, most=inf) == data
+
+    def read(self, name: str, most: float = MOST_BYTES) -> bytes | None:
+        """The content of a file, or None where there is none."""
+        return self._store.read(f"{self._folder}/{name}", most)
+
+    def remove(self, name: str) -> None:
+        """Remove a file that nobody needs any more."""
+        self._store.remove(f"{self._folder}/{name}")
+
+    def names(self, name: str) -> list[str]:
+        """The names of the files within a folder, in their order."""
+        return self._store.names(f"{self._folder}/{name}")
+
+    def folders(self, name: str) -> list[str]:
+        """The names of the folders within a folder, in their order."""
+        return self._store.folders(f"{self._folder}/{name}")

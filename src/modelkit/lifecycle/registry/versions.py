@@ -1,0 +1,188 @@
+"""The versions in a store: packages that never change, and what is kept beside them."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+from typing import Any, final
+
+from modelkit.errors import Conflict, IntegrityError, NotFound, RegistryError
+from modelkit.lifecycle.registry.bucket_package import (
+    BucketPackage,
+    blob_name,
+    check_named,
+    check_package,
+)
+from modelkit.lifecycle.registry.places import is_package, kept_name, verdict_name, write_file
+from modelkit.lifecycle.registry.releases import Release, read_release
+from modelkit.lifecycle.registry.verdicts import record_digest
+from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN
+from modelkit.model.model import Model
+from modelkit.package import container
+from modelkit.package.load import check_digest, load, open_bytes, plain_digests, read_manifest
+from modelkit.store.store import Store
+
+KEY_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+VERDICT = "verdict.json"
+
+
+@final
+class Versions:
+    """The packages of a store, by name and version. Aliases are not known here."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def names(self) -> tuple[str, ...]:
+        """The names of the models, in the order of the alphabet."""
+        return tuple(name for name in self._store.folders("models") if NAME_PATTERN.fullmatch(name))
+
+    def of(self, name: str) -> list[str]:
+        """The versions of a model, in the order of their names."""
+        check_pattern(NAME_PATTERN, "name", name)
+        files = self._store.names(f"models/{name}/versions")
+        found = [file.removesuffix(".json") for file in files if file.endswith(".json")]
+        return [version for version in found if VERSION_PATTERN.fullmatch(version)]
+
+    def all(self, name: str) -> list[Release]:
+        """What is known of each version of a model."""
+        beside = {*self._store.folders(f"models/{name}/kept")}
+        found = (self.read(name, version, alone=version not in beside) for version in self.of(name))
+        return [release for release in found if release is not None]
+
+    def read(self, name: str, version: str, *, alone: bool = False) -> Release | None:
+        """What is known of a version; None where there is none.
+
+        A verdict may have been kept beside it later, but not where it is `alone`.
+        """
+        path = _release_name(name, version)
+        data = self._store.read(path)
+        if data is None:
+            return None
+        release = read_release(data, path, name, version)
+        if release.verdict or alone:
+            return release
+        added = self._store.read(kept_name(name, version, VERDICT))
+        return release if added is None else replace(release, verdict=record_digest(added))
+
+    def add(
+        self,
+        release: Release,
+        data: bytes | memoryview,
+        record: bytes,
+    ) -> Release:
+        """Keep a package, with the record of its verdict; returns the release that is there.
+
+        A release that has no verdict gets this one. Raises Conflict if another one is there.
+        """
+        if not self._store.create(blob_name(release.digest), data):
+            BucketPackage(self._store.url, release).read()  # it is there, and whole
+        if record:
+            # By its digest, so that a writer who dies here leaves nothing in the way of another.
+            self._create(verdict_name(release.verdict), record)
+        path = _release_name(release.name, release.version)
+        if self._store.create(path, release.to_json().encode()):
+            return release
+        there = self.read(release.name, release.version)
+        if there is None:
+            raise RegistryError(f"{self._store.url}/{path} is taken, and cannot be read; remove it")
+        _check_same(there, release)
+        if not record or there.verdict:
+            return there
+        self._create(kept_name(release.name, release.version, VERDICT), record)
+        return replace(there, verdict=release.verdict)
+
+    def open(self, release: Release, options: dict[str, Any]) -> Model:
+        """Open a package with options of `mk.load`.
+
+        Raises IntegrityError for a release of another digest than the caller trusts.
+        """
+        trusted = options.get("digest")
+        if trusted is not None and release.digest not in plain_digests(trusted):
+            raise IntegrityError(
+                f"{release.name} {release.version} has digest {release.digest}, which is not among "
+                "the digests that you trust (digest=), so it is not opened. Add it there once "
+                "whoever made the package has given you this digest",
+                expected=trusted,
+                got=release.digest,
+            )
+        path = self._store.path(blob_name(release.digest))
+        if path is None:
+            return load(BucketPackage(self._store.url, release), **options)
+        manifest = read_manifest(container.read_zip(open_bytes(path)))
+        check_digest(manifest, release.digest, path)
+        check_named(manifest, release)
+        if manifest.runtime != "joblib" or trusted is not None:
+            options = {**options, "digest": release.digest}
+        return load(path, **options)
+
+    def fetch(self, release: Release, folder: str | os.PathLike[str] | None) -> Path:
+        """The path of a verified package on this machine, in a folder if one is given."""
+        path = self._store.path(blob_name(release.digest))
+        if path is not None and folder is None:
+            check_package(open_bytes(path), release)
+            return Path(path)
+        place = Path(folder) if folder is not None else Path.home() / ".cache" / "modelkit"
+        target = place / f"{release.name}-{release.version}-{release.digest[:16]}.mk"
+        if not target.exists() or not is_package(target, release):
+            write_file(target, BucketPackage(self._store.url, release).read())
+        return target
+
+    def keep(self, release: Release, key: str, data: bytes) -> None:
+        """Keep bytes beside a version, once. Raises Conflict if there are others."""
+        if key == VERDICT:
+            raise RegistryError(
+                f"{VERDICT!r} is the verdict that a version is registered with: to add it, register "
+                "the same package again with verdict= (--verdict)"
+            )
+        check_pattern(KEY_PATTERN, "key", key)
+        self._create(kept_name(release.name, release.version, key), data)
+
+    def kept(self, release: Release, key: str) -> bytes:
+        """What was kept beside a version. Raises NotFound."""
+        check_pattern(KEY_PATTERN, "key", key)
+        path = kept_name(release.name, release.version, key)
+        if key == VERDICT and release.verdict:
+            path = verdict_name(release.verdict)
+        data = self._store.read(path, most=inf)
+        if data is None:
+            raise NotFound(
+                f"nothing was kept as {key!r} beside {release.name}@{release.version}",
+                name=release.name,
+                which=release.version,
+            )
+        return data
+
+    def _create(self, path: str, data: bytes) -> None:
+        if not self._store.create(path, data) and self._store.read(path, most=inf) != data:
+            raise Conflict(f"{path} is there with another content, and never changes")
+
+
+def check_pattern(pattern: re.Pattern[str], what: str, text: str) -> str:
+    """A text that fits a pattern. Raises RegistryError for any other."""
+    if not isinstance(text, str) or not pattern.fullmatch(text):
+        raise RegistryError(f"{what} {text!r} must match {pattern.pattern}")
+    return text
+
+
+def _release_name(name: str, version: str) -> str:
+    return f"models/{name}/versions/{version}.json"
+
+
+def _check_same(there: Release, asked: Release) -> None:
+    """Raise Conflict unless what is there has all that is asked for; a verdict may be added."""
+    for field in ("digest", "parents", "verdict"):
+        found = getattr(there, field)
+        wanted = getattr(asked, field)
+        if wanted and wanted != found and (found or field != "verdict"):
+            raise Conflict(
+                f"{there.name} {there.version} is registered with {field} "
+                f"{found!r}, not {wanted!r}, by {there.actor} at "
+                f"{there.at}: versions never change; register it as it was, or give the package a "
+                "new version",
+                name=there.name,
+                release=there,
+            )

@@ -1,0 +1,263 @@
+"""What is recorded of the retrainings of a model: small files in its registry, each made once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Any, TypeVar, final
+
+from modelkit._internal import fields
+from modelkit._internal.jsonable import parse_json
+from modelkit.errors import RetrainError
+from modelkit.events import Retraining, emit
+from modelkit.lifecycle.registry.authors import author
+from modelkit.lifecycle.registry.registry import Registry
+from modelkit.lifecycle.registry.shelf import Shelf
+from modelkit.lifecycle.retrain.policy import StandingAlarm
+from modelkit.lifecycle.retrain.run import RUN_STEPS, Claim, Run, RunFiles, RunState, run_of
+
+RecordKind = TypeVar("RecordKind")
+PACKAGE = "package.mk"
+BY_GATE = ("blocked", "inconclusive")  # whose reason may name a slice, by a value of its rows
+THOUSAND = 1000  # a beat is named by milliseconds
+# The others are removed; who lists the folder meanwhile finds one of these.
+KEPT_BEATS = 2
+
+
+@final
+@dataclass(frozen=True)
+class Look:
+    """A refusal of a run, which stands until the next one.
+
+    Attributes:
+        at: when it was first so, in POSIX seconds.
+        refusal: what of.
+        told: why, in a sentence.
+        generation: that of the champion.
+        standing: the alarms that stood.
+    """
+
+    at: float
+    refusal: str
+    told: str
+    generation: int
+    standing: tuple[StandingAlarm, ...] = ()
+
+    def run(self, name: str) -> Run:
+        """The refusal as a Run of a model."""
+        return Run(name, 0, "refused", self.refusal, self.told, self.at, alarms=self.standing)
+
+
+@final
+class Desk:
+    """Reads and writes what is recorded of the retrainings of a model."""
+
+    def __init__(self, registry: Registry, name: str) -> None:
+        self.registry = registry
+        self.name = name
+        self._shelf: Shelf = registry.retraining_shelf(name)
+        self._beats: list[str] = []
+
+    def numbers(self) -> list[int]:
+        """The numbers of the runs, the first one first."""
+        folders = self._shelf.folders("runs")
+        found = [int(folder) for folder in folders if folder.isdecimal()]
+        if found and not self._claims(found[-1]):  # who died as they began it left a folder
+            del found[-1]
+        return found
+
+    def _claims(self, number: int) -> list[str]:
+        names = self._shelf.names(_folder(number))
+        return [name for name in names if name.startswith("claim-")]
+
+    def files(self, number: int) -> RunFiles:
+        """What was recorded of a run. Raises RetrainError where there is no such run."""
+        folder = _folder(number)
+        names = self._shelf.names(folder)
+        claims = [self._claim(f"{folder}/{name}") for name in names if name.startswith("claim-")]
+        if not claims:
+            raise RetrainError(f"{self.name} has no run {number}")
+        last = claims[-1]
+        beats = [_beat_time(name) for name in names if name.startswith(f"beat-{last.number:04d}-")]
+        steps = {
+            step: self._read(f"{folder}/step-{step}")
+            for step in RUN_STEPS
+            if f"step-{step}" in names
+        }
+        return RunFiles(
+            number=number,
+            claims=tuple(claims),
+            heard=max([last.at, *beats]),
+            left=f"left-{last.number:04d}" in names,
+            steps=steps,
+            end=self._read(f"{folder}/end") if "end" in names else {},
+        )
+
+    def run(self, files: RunFiles, now: float) -> Run:
+        """A run as it stands now, in POSIX seconds."""
+        on_trial = "rollout" in files.steps and not files.end
+        entries = self.registry.history(self.name) if on_trial else ()
+        return run_of(files, self.name, entries, now)
+
+    def claim(self, number: int, claim: Claim) -> bool:
+        """Make a claim to a run; returns False where somebody was faster."""
+        return self._create(
+            f"{_folder(number)}/claim-{claim.number:04d}", fields.write_object(claim)
+        )
+
+    def holds(self, number: int, claim: Claim) -> bool:
+        """Whether nobody took a run over."""
+        later = f"{_folder(number)}/claim-{claim.number + 1:04d}"
+        return self._shelf.read(later) is None
+
+    def beat(self, number: int, claim: Claim, now: float) -> None:
+        """Let others hear of the holder of a run."""
+        name = f"{_folder(number)}/beat-{claim.number:04d}-{int(now * THOUSAND):015d}"
+        self._shelf.create(name, b"")
+        self._beats.append(name)
+        if len(self._beats) > KEPT_BEATS:
+            self._shelf.remove(self._beats.pop(0))
+
+    def leave(self, number: int, claim: Claim) -> None:
+        """Say that the holder leaves a run, so that nobody has to wait for its lease."""
+        self._shelf.create(f"{_folder(number)}/left-{claim.number:04d}", b"")
+
+    def record(
+        self,
+        number: int,
+        what: str,
+        about: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Record a step, or the end, of a run; returns what is recorded: the first record holds."""
+        path = f"{_folder(number)}/{what}"
+        self._create(path, about)
+        return self._read(path)
+
+    def keep_package(self, number: int, data: bytes) -> bytes:
+        """Keep the package of a run; returns the one that is kept, which is the first."""
+        path = f"{_folder(number)}/{PACKAGE}"
+        if self._shelf.create(path, data):
+            return data
+        return self.package(number) or data
+
+    def package(self, number: int) -> bytes | None:
+        """The package that a run made, or None."""
+        return self._shelf.read(f"{_folder(number)}/{PACKAGE}", most=inf)
+
+    def looks(self) -> tuple[Look, ...]:
+        """The refusals, the first one first; equal ones in a row are one."""
+        found = []
+        for name in self._shelf.names("looks"):
+            where = f"looks/{name}"
+            found.append(_object(Look, self._read(where), where))
+        return tuple(found)
+
+    def last_look(self) -> tuple[int, Look | None]:
+        """The number of the last refusal, and it; 0 and None before the first."""
+        names = self._shelf.names("looks")
+        if not names:
+            return 0, None
+        where = f"looks/{names[-1]}"
+        return int(names[-1]), _object(Look, self._read(where), where)
+
+    def refuse(
+        self,
+        look: Look,
+        number: int,
+        last: Look | None,
+        *,
+        every: float,
+    ) -> None:
+        """Record a refusal, if it is another one than the last, which has this number.
+
+        Where refusals alternate, one in so many seconds is recorded: no file is ever removed.
+        """
+        if last is not None and _stands(last, look, every):
+            return
+        self._create(f"looks/{number + 1:010d}", fields.write_object(look))
+
+    def end(
+        self,
+        number: int,
+        state: RunState,
+        told: str,
+        at: float,
+    ) -> None:
+        """Record how a run ended, and tell of it; nothing where that is recorded already."""
+        about = {"state": state, "told": told, "at": at}
+        if self._create(f"{_folder(number)}/end", about):
+            tell_of(self.run(self.files(number), at))
+
+    def _claim(self, path: str) -> Claim:
+        return _object(Claim, self._read(path), path)
+
+    def _create(self, path: str, about: Mapping[str, Any]) -> bool:
+        data = json.dumps(dict(about), sort_keys=True, allow_nan=False)  # what can be read again
+        return self._shelf.create(path, data.encode())
+
+    def _read(self, path: str) -> dict[str, Any]:
+        data = self._shelf.read(path)
+        try:
+            plain = parse_json((data or b"").decode())
+        except ValueError as error:
+            raise RetrainError(
+                f"the record {path} of {self.name} cannot be read: {error}"
+            ) from None
+        if not isinstance(plain, dict):
+            raise RetrainError(f"the record {path} of {self.name} is no JSON object")
+        return plain
+
+
+def holder_here() -> str:
+    """User, machine and process."""
+    return f"{author()}, process {os.getpid()}"
+
+
+def _folder(number: int) -> str:
+    return f"runs/{number:010d}"
+
+
+def _beat_time(name: str) -> float:
+    return int(name.rpartition("-")[2]) / THOUSAND
+
+
+def _stands(last: Look, look: Look, every: float) -> bool:
+    """Whether the last refusal stands for this one too."""
+    if last.generation != look.generation:
+        return False
+    alike = _about(last) == _about(look)
+    return alike or 0 <= look.at - last.at < every
+
+
+def _about(look: Look) -> tuple[Any, ...]:
+    return look.refusal, {alarm.key for alarm in look.standing}
+
+
+def tell_of(run: Run) -> None:
+    """Tell of a run as an event, which holds no value of a row."""
+    told = "" if run.state in BY_GATE else run.told
+    emit(
+        Retraining(
+            name=run.name,
+            run=run.number,
+            state=run.state,
+            reason=run.reason,
+            champion=run.champion,
+            version=run.version,
+            told=told,
+        )
+    )
+
+
+def _object(kind: type[RecordKind], plain: dict[str, Any], where: str) -> RecordKind:
+    """A value from its record; fields that a newer modelkit added are left out."""
+    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    known = {name: value for name, value in plain.items() if name in names}
+    try:
+        return fields.read_object(kind, known, where)
+    except ValueError as error:
+        raise RetrainError(f"{where} is no record of a retraining: {error}") from None

@@ -1,0 +1,222 @@
+"""What is known of a model and of its retrainings when it is decided whether to train again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import NamedTuple
+
+from modelkit.drift.values import Alarm
+from modelkit.errors import NotFound, RetrainError
+from modelkit.lifecycle.registry.log import CHAMPION, Alias, Underway
+from modelkit.lifecycle.registry.releases import Release
+from modelkit.lifecycle.retrain.desk import Desk, Look
+from modelkit.lifecycle.retrain.policy import (
+    RetrainPolicy,
+    RetrainState,
+    StandingAlarm,
+    due_alarms,
+    waited_for,
+)
+from modelkit.lifecycle.retrain.run import Run, RunFiles, moment, posix_of
+from modelkit.lifecycle.retrain.standing import standing_of
+
+CountLabelled = Callable[[float], int]
+BY_TIME = ("labels", "schedule")
+NO_PROMOTION = ("blocked", "inconclusive", "failed", "rolled back")
+
+
+class Past(NamedTuple):
+    """What is known of a model and of its retrainings.
+
+    Attributes:
+        now: when this was so, in POSIX seconds.
+        champion: what the alias "champion" names.
+        release: that version.
+        trial: the rollout that is under way, or None.
+        last: the number of the last run; 0 before the first.
+        runs: the last runs, the first one first.
+        asked: which of these somebody asked for.
+        interrupted: the last run, where its holder is gone.
+        look: the number of the last refusal, and it.
+    """
+
+    now: float
+    champion: Alias
+    release: Release
+    trial: Underway | None
+    last: int
+    runs: tuple[Run, ...]
+    asked: frozenset[int]
+    interrupted: RunFiles | None
+    look: tuple[int, Look | None]
+
+    @property
+    def made_by(self) -> Run | None:
+        """The run that made the champion, if it is one of the last ones."""
+        made = [run for run in self.runs if run.version == self.champion.version]
+        return made[-1] if made else None
+
+
+def past_of(
+    desk: Desk,
+    policy: RetrainPolicy,
+    now: float,
+) -> Past:
+    """What is known now, in POSIX seconds; a run whose rollout has ended is ended with it.
+
+    Raises NotFound where the model has no champion.
+    """
+    registry = desk.registry
+    state = registry.state(desk.name)
+    champion = state.aliases.get(CHAMPION)
+    if champion is None:
+        registry.versions(desk.name)  # raises NotFound where there is no such model
+        raise NotFound(
+            f"{registry.url} has no {desk.name}@{CHAMPION} that could be trained again; set this "
+            "alias first",
+            name=desk.name,
+            which=CHAMPION,
+        )
+    numbers = desk.numbers()
+    found: list[tuple[Run, RunFiles]] = []
+    for number in reversed(numbers):  # as many as any rule looks at
+        if len(found) >= policy.budget and not all(map(_fruitless, found)):
+            break
+        found.insert(0, settled_run(desk, number, now))
+    runs = tuple(run for run, _ in found)
+    interrupted = [files for run, files in found if run.state == "interrupted"]
+    return Past(
+        now=now,
+        champion=champion,
+        release=registry.release(desk.name, champion.version),
+        trial=state.rollout,
+        last=max(numbers, default=0),
+        runs=runs,
+        asked=frozenset(files.number for _, files in found if files.first.asked),
+        interrupted=interrupted[-1] if interrupted else None,
+        look=desk.last_look(),
+    )
+
+
+def settled_run(
+    desk: Desk,
+    number: int,
+    now: float,
+) -> tuple[Run, RunFiles]:
+    """A run, and what was recorded of it; where its rollout has ended, that is recorded too."""
+    files = desk.files(number)
+    run = desk.run(files, now)
+    if not files.end and not run.under_way:
+        desk.end(number, run.state, run.told, run.ended)
+    return run, files
+
+
+def retrain_state(
+    past: Past,
+    alarms: Iterable[Alarm],
+    policy: RetrainPolicy,
+    labelled: CountLabelled | None,
+    asked: str,
+) -> RetrainState:
+    """What is decided by."""
+    made_by = past.made_by
+    trained = posix_of(past.release.at) if made_by is None else made_by.at
+    closed = posix_of(past.champion.at) if made_by is None else made_by.ended
+    known = tuple(alarms)
+    standing = tuple(
+        replace(alarm, tried=len(_tries(past, alarm)))
+        for alarm in standing_of(known, _stood(past), closed, past.now)
+    )
+    return RetrainState(
+        standing=standing,
+        labelled=_fresh(past, waited_for(due_alarms(policy, standing)), policy, labelled),
+        labelled_in_all=0 if policy.labels is None else _count(labelled, trained),
+        trained=trained,
+        starts=tuple(run.at for run in past.runs),
+        failed=sum(run.reason in BY_TIME or run.number in past.asked for run in _in_a_row(past)),
+        busy=_busy(past),
+        asked=asked,
+        closed=_closed([each.time for each in known if each.time is not None], closed, past),
+    )
+
+
+def _fresh(
+    past: Past,
+    alarms: Iterable[StandingAlarm],
+    policy: RetrainPolicy,
+    labelled: CountLabelled | None,
+) -> int:
+    """The rows that were labelled since the newest change of these, and the last run for one."""
+    times = [alarm.began for alarm in alarms]
+    times += [run.at for alarm in alarms for run in _tries(past, alarm)]
+    return _count(labelled, max(times)) if times and policy.fresh else 0
+
+
+def _tries(past: Past, alarm: StandingAlarm) -> list[Run]:
+    """The runs in a row without a promotion that were made when an alarm stood."""
+    return [
+        run
+        for run in _in_a_row(past)
+        if run.at >= alarm.began and alarm.key in {each.key for each in run.alarms}
+    ]
+
+
+def _closed(times: list[float], closed: float, past: Past) -> str:
+    """Which alarms are older than the champion, or ""."""
+    older = [time for time in times if time <= closed]
+    if not older:
+        return ""
+    told = (
+        f"{len(older)} alarms, the newest of {moment(max(older))}, are closed with the champion "
+        f"{past.champion.version} of {moment(closed)}, which is newer"
+    )
+    if past.now < closed:
+        told += "; clock= tells an earlier time: let a replay begin after the champion"
+    return told
+
+
+def _stood(past: Past) -> tuple[StandingAlarm, ...]:
+    """The alarms that stood when this champion was last looked at, and when it was to be replaced."""
+    _, look = past.look
+    tried = [alarm for run in _in_a_row(past) for alarm in run.alarms]
+    if look is None or look.generation != past.champion.generation:
+        return tuple(tried)
+    return (*tried, *look.standing)
+
+
+def _busy(past: Past) -> str:
+    """What is under way, or ""."""
+    if past.runs and past.runs[-1].under_way:
+        last = past.runs[-1]
+        return f"run {last.number} is {last.state}, {last.told}"
+    if past.trial is not None:
+        return f"a rollout of {past.trial.candidate} is under way, since {past.trial.at}"
+    return ""
+
+
+def _in_a_row(past: Past) -> list[Run]:
+    """The last runs, which led to no promotion, since somebody looked."""
+    found: list[Run] = []
+    for run in reversed(past.runs):
+        if run.state not in NO_PROMOTION:
+            break
+        found.append(run)
+        if run.number in past.asked:
+            break
+    return found
+
+
+def _fruitless(found: tuple[Run, RunFiles]) -> bool:
+    """Whether a run led to no promotion, and nobody asked for it."""
+    run, files = found
+    return run.state in NO_PROMOTION and not files.first.asked
+
+
+def _count(labelled: CountLabelled | None, since: float) -> int:
+    if labelled is None:
+        return 0
+    count = labelled(since)
+    if isinstance(count, bool) or not hasattr(count, "__index__") or count < 0:
+        raise RetrainError(f"labelled gives a number of rows, 0 or more, not {count!r}")
+    return int(count)

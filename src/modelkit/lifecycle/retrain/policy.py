@@ -1,0 +1,264 @@
+"""When a model is trained again, as a value, and the decision; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, isfinite
+from typing import Literal, NamedTuple, final
+
+from modelkit.errors import RetrainError
+from modelkit.lifecycle.rollout.policy import DAY, RolloutPolicy
+
+HOUR = 3600.0
+PERFORMANCE = "performance"
+RunRefusal = Literal["", "busy", "quiet", "failures", "cooldown", "budget", "persist", "labels"]
+
+
+@final
+@dataclass(frozen=True)
+class RetrainPolicy:
+    """When a model is trained again, and what becomes of the candidate.
+
+    Attributes:
+        rollout: how a candidate that the gate promotes is tried; None to make it the champion at
+            once, as for a model that only scores batches.
+        persist: the seconds that an alarm must stand before it is a reason.
+        agreeing: so many kinds of alarms at once are a reason at once, and "performance" always is.
+        fresh: the least number of rows that were labelled since the newest change began, and since
+            the last run for it: a model that is trained on older ones learns nothing of it.
+        labels: so many rows that were labelled since the champion are a reason; None for never.
+        schedule: the age of a champion, in seconds, that is a reason; None for never.
+        cooldown: the least number of seconds between the starts of two runs.
+        budget: the most runs that start within `window`.
+        window: in seconds.
+        failures: after so many runs in a row for one reason, without a promotion, somebody must
+            look: the next run for it has to be asked for. Each alarm is a reason of its own.
+        lease: the seconds after which a run is taken over from a process of which nothing is heard.
+
+    Raises:
+        RetrainError: for values that cannot be meant.
+    """
+
+    rollout: RolloutPolicy | None
+    persist: float = HOUR
+    agreeing: int = 2
+    fresh: int = 1000
+    labels: int | None = None
+    schedule: float | None = None
+    cooldown: float = DAY
+    budget: int = 4
+    window: float = 30 * DAY
+    failures: int = 2
+    lease: float = 600.0
+
+    def __post_init__(self) -> None:
+        if self.rollout is not None and not isinstance(self.rollout, RolloutPolicy):
+            raise RetrainError(
+                f"rollout is a mk.RolloutPolicy, or None to promote at once, not {self.rollout!r}"
+            )
+        for name in ("persist", "fresh", "cooldown"):
+            self._check(name, least=0)
+        for name in ("agreeing", "budget", "failures", "labels"):
+            self._check(name, least=1)
+        for name in ("schedule", "window", "lease"):
+            self._check(name, least=0, more=True)
+
+    def _check(
+        self,
+        name: str,
+        *,
+        least: int,
+        more: bool = False,
+    ) -> None:
+        value = getattr(self, name)
+        if value is None and name in ("labels", "schedule"):
+            return
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not isfinite(value) or value < least or (more and value == least):
+            bound = f"more than {least}" if more else f"at least {least}"
+            raise RetrainError(f"{name} is {bound}, not {value!r}")
+
+
+@final
+@dataclass(frozen=True)
+class StandingAlarm:
+    """An alarm that stands.
+
+    Attributes:
+        kind: "changed", "material" or "performance".
+        feature: what it is about.
+        stratum: the part of the rows that it is about; None for all.
+        since: when it was raised, in POSIX seconds; when it was first seen, if it does not say.
+        began: when the change began, as far as is known; the last one of several.
+        tried: how many runs in a row were made for it, without a promotion.
+    """
+
+    kind: str
+    feature: str
+    stratum: str | None
+    since: float
+    began: float
+    tried: int = 0
+
+    @property
+    def key(self) -> tuple[str, str, str | None]:
+        """What tells it apart: alarms of several workers about one thing are one."""
+        return self.kind, self.feature, self.stratum
+
+    def __str__(self) -> str:
+        where = "" if self.stratum is None else f" (stratum {self.stratum})"
+        return f"{self.kind} of {self.feature}{where}"
+
+
+@final
+@dataclass(frozen=True)
+class RetrainState:
+    """What is known when it is decided whether to train again.
+
+    Attributes:
+        standing: the alarms that stand.
+        labelled: the number of rows that were labelled since the change that is due began.
+        labelled_in_all: the number of those since the champion was trained.
+        trained: when the champion was trained, in POSIX seconds.
+        starts: when each run started.
+        failed: how many runs in a row, for labels or by the schedule, led to no promotion.
+        busy: what is under way, or "".
+        asked: why somebody asks for a run, or "".
+        closed: which alarms are older than the champion, or "".
+    """
+
+    standing: tuple[StandingAlarm, ...] = ()
+    labelled: int = 0
+    labelled_in_all: int = 0
+    trained: float = 0.0
+    starts: tuple[float, ...] = ()
+    failed: int = 0
+    busy: str = ""
+    asked: str = ""
+    closed: str = ""
+
+
+class Due(NamedTuple):
+    """Whether to train now: `reason` says why, or `refusal` with `told` why not."""
+
+    reason: str
+    refusal: RunRefusal = ""
+    told: str = ""
+
+
+def due(
+    policy: RetrainPolicy,
+    state: RetrainState,
+    now: float,
+) -> Due:
+    """Whether to train a model again now, in POSIX seconds, and why or why not.
+
+    What somebody asks for waits for nothing but what is under way. Everything else waits for the
+    person after failures in a row, for the cooldown, the budget, for alarms that persist, and for
+    labels of what has changed.
+    """
+    if state.busy:
+        return Due("", "busy", state.busy)
+    if state.asked:
+        return Due(f"asked for: {state.asked}")
+    timed = _by_time(policy, state, now)
+    alarms = due_alarms(policy, state.standing)
+    reason = " + ".join(sorted({alarm.kind for alarm in alarms}))
+    if timed and state.failed < policy.failures:
+        reason = timed
+    if not reason and (timed or state.standing):
+        failed = max([state.failed, *(alarm.tried for alarm in state.standing)])
+        told = (
+            f"{failed} runs in a row led to no promotion: see why (modelkit retrain WHERE history "
+            "NAME), then ask for the next one: mk.retrain(..., asked='why')"
+        )
+        return Due("", "failures", told)
+    if not reason:
+        told = "no alarm stands, and nothing else is due"
+        return Due("", "quiet", f"{told}; {state.closed}" if state.closed else told)
+    held = _held_back(policy, state, now)
+    if held.refusal or reason == timed:
+        return held if held.refusal else Due(reason)
+    waiting = _waiting(policy, state, alarms, now)
+    return waiting if waiting.refusal else Due(reason)
+
+
+def due_alarms(
+    policy: RetrainPolicy,
+    standing: Sequence[StandingAlarm],
+) -> tuple[StandingAlarm, ...]:
+    """The alarms that are a reason: those for which the fewest runs were made, and not too many.
+
+    So an old alarm that no training answers hides no new one. And no new one hides a performance
+    that fell, for which there may be further runs.
+    """
+    least = min([alarm.tried for alarm in standing], default=0)
+    return tuple(
+        alarm
+        for alarm in standing
+        if alarm.tried < policy.failures and (alarm.tried == least or alarm.kind == PERFORMANCE)
+    )
+
+
+def waited_for(alarms: Sequence[StandingAlarm]) -> tuple[StandingAlarm, ...]:
+    """Those of the alarms that are a reason whose rows have to be labelled.
+
+    They are those about the performance, where there are some: else columns that change one after
+    the other would put off a run for it, each by `fresh` rows.
+    """
+    return tuple(alarm for alarm in alarms if alarm.kind == PERFORMANCE) or tuple(alarms)
+
+
+def _by_time(
+    policy: RetrainPolicy,
+    state: RetrainState,
+    now: float,
+) -> str:
+    """What else than an alarm speaks for a run, or ""."""
+    if policy.schedule is not None and now - state.trained >= policy.schedule:
+        return "schedule"
+    if policy.labels is not None and state.labelled_in_all >= policy.labels:
+        return "labels"
+    return ""
+
+
+def _held_back(
+    policy: RetrainPolicy,
+    state: RetrainState,
+    now: float,
+) -> Due:
+    """What speaks against any run."""
+    rest = policy.cooldown - (now - max(state.starts, default=-inf))
+    if rest > 0:
+        return Due("", "cooldown", f"the last run started less than {span(policy.cooldown)} ago")
+    recent = [start for start in state.starts if now - start < policy.window]
+    if len(recent) >= policy.budget:
+        told = f"the budget of {policy.budget} runs in {span(policy.window)} is spent"
+        return Due("", "budget", told)
+    return Due("")
+
+
+def _waiting(
+    policy: RetrainPolicy,
+    state: RetrainState,
+    alarms: Sequence[StandingAlarm],
+    now: float,
+) -> Due:
+    """What alarms have to wait for."""
+    kinds = {alarm.kind for alarm in alarms}
+    stood = now - min(alarm.since for alarm in alarms)
+    at_once = PERFORMANCE in kinds or len(kinds) >= policy.agreeing
+    if not at_once and stood < policy.persist:
+        return Due("", "persist", f"waiting whether it stands for {span(policy.persist)}")
+    if state.labelled < policy.fresh:
+        told = f"{state.labelled:,} rows labelled since the change, {policy.fresh:,} needed"
+        return Due("", "labels", told)
+    return Due("")
+
+
+def span(seconds: float) -> str:
+    """A span of time in days, hours or seconds, whichever reads best."""
+    if seconds >= DAY:
+        return f"{seconds / DAY:g} days"
+    return f"{seconds / HOUR:g} h" if seconds >= HOUR else f"{seconds:g} s"

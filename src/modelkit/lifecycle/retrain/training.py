@@ -1,0 +1,94 @@
+"""What a training is told, and how its package is found again."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from modelkit.errors import RetrainError
+from modelkit.lifecycle.registry.releases import Release
+from modelkit.lifecycle.retrain.policy import StandingAlarm
+from modelkit.lifecycle.retrain.run import Claim
+from modelkit.model.manifest import Manifest
+from modelkit.package import container
+from modelkit.package.load import check_hashes, open_bytes, read_manifest
+
+SEED_BYTES = 4
+ID_LETTERS = 8
+
+
+@final
+@dataclass(frozen=True)
+class Training:
+    """What `train` and `judge` are told. It is the same each time that a run goes on.
+
+    Attributes:
+        name: the name of the model.
+        version: a version that no other run has, for `mk.save`; or take your own.
+        champion: the version that is to be replaced.
+        reason: why there is a run.
+        at: when the run started, in POSIX seconds: take the rows that were there by then.
+        seed: for what is random in the training.
+        alarms: those that led to it.
+        package: where `train` saves the package, and where `judge` finds it.
+        folder: the folder of the run on this machine, which is there again when the run goes on
+            here: for checkpoints.
+    """
+
+    name: str
+    version: str
+    champion: Release
+    reason: str
+    at: float
+    seed: int
+    alarms: tuple[StandingAlarm, ...]
+    package: Path
+    folder: Path
+
+
+def training_of(
+    champion: Release,
+    number: int,
+    first: Claim,
+    claim: Claim,
+    folder: Path,
+) -> Training:
+    """What a run is told, whoever holds it.
+
+    Its folder goes by the id of its first claim, so that runs of other registries have others.
+    """
+    place = folder / champion.name / f"run-{number}-{first.id[:ID_LETTERS]}"
+    seed = hashlib.sha256(f"{champion.name} {champion.digest} {number}".encode()).digest()
+    return Training(
+        name=champion.name,
+        version=f"{time.strftime('%Y.%m.%d', time.gmtime(first.at))}-{number}",
+        champion=champion,
+        reason=first.reason,
+        at=first.at,
+        seed=int.from_bytes(seed[:SEED_BYTES], "big"),
+        alarms=first.alarms,
+        package=place / f"claim-{claim.number}" / "candidate.mk",
+        folder=place,
+    )
+
+
+def manifest_of(path: Path) -> Manifest:
+    """The manifest of the package that a training made, verified. Raises RetrainError."""
+    if not path.exists():
+        raise RetrainError(f"the training saved no package at {path}, which is Training.package")
+    members = container.read_zip(open_bytes(path))
+    manifest = read_manifest(members)
+    check_hashes({**members}, manifest.files)
+    return manifest
+
+
+def check_model_name(manifest: Manifest, name: str) -> None:
+    """Raise RetrainError for the package of another model."""
+    if manifest.name != name:
+        raise RetrainError(
+            f"the training saved a package of {manifest.name!r}: save it with name=training.name, "
+            f"which is {name!r}"
+        )

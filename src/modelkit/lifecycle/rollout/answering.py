@@ -1,0 +1,173 @@
+"""One of the Models that may answer, and its answers with who gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any, final
+
+import numpy as np
+
+from modelkit.model.identity import Identity, identity_of
+from modelkit.model.model import Call, Model, Outputs
+from modelkit.model.wrapper import Wrapper
+from modelkit.signature.signature import Feeds
+
+Way = Callable[[Any, tuple[str, ...], Call], Outputs]
+AsyncWay = Callable[[Any, tuple[str, ...], Call], Awaitable[Outputs]]
+
+
+@final
+class SignedAnswers(dict[str, np.ndarray[Any, Any]]):
+    """Outputs by name, and who answered.
+
+    Attributes:
+        served_by: the name, version and digest of the model.
+    """
+
+    __slots__ = ("served_by",)
+
+    served_by: Identity
+
+
+def _sign(identity: Identity, answers: Outputs) -> SignedAnswers:
+    """The answers with who gave them, which a Rollout within this one knows better."""
+    if isinstance(answers, SignedAnswers):
+        return answers
+    signed = SignedAnswers(answers)
+    signed.served_by = identity
+    return signed
+
+
+def _sign_some(identity: Identity, answers: Outputs) -> SignedAnswers:
+    signed = SignedAnswers(answers)
+    signed.served_by = _sign(identity, whole_of(answers)).served_by
+    return signed
+
+
+@final
+class SomeAnswers(dict[str, np.ndarray[Any, Any]]):
+    """The outputs that a call asked for, by name, and `whole`, all that there are."""
+
+    __slots__ = ("whole",)
+
+    whole: Outputs
+
+
+def whole_of(answers: Outputs) -> Outputs:
+    """All outputs that are known of some."""
+    return answers.whole if isinstance(answers, SomeAnswers) else answers
+
+
+def _some_of(whole: Outputs, outputs: Iterable[str]) -> SomeAnswers:
+    some = SomeAnswers({name: whole[name] for name in outputs})
+    some.whole = whole
+    return some
+
+
+def copied(answers: Outputs) -> Outputs:
+    """The answers as arrays of our own, which the caller does not change."""
+    whole = {name: array.copy() for name, array in whole_of(answers).items()}
+    return _some_of(whole, answers) if isinstance(answers, SomeAnswers) else whole
+
+
+@final
+class Whole(Wrapper):
+    """A Model of which all outputs are computed, for the marks of guards, whatever a call asks for."""
+
+    __slots__ = ("_every",)
+
+    def __init__(self, inner: Model) -> None:
+        super().__init__(inner)
+        self._every = inner.signature.output_names
+
+    def _call(
+        self,
+        X: object,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        return _some_of(self._inner._call(X, self._every, call), outputs)
+
+    def _run(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        return _some_of(self._inner._run(feeds, self._every, call), outputs)
+
+    async def _acall(
+        self,
+        X: object,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        return _some_of(await self._inner._acall(X, self._every, call), outputs)
+
+    async def _arun(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        return _some_of(await self._inner._arun(feeds, self._every, call), outputs)
+
+
+@final
+class Arm:
+    """One of the Models that may answer, and its ways to do so.
+
+    Args:
+        model: the Model.
+        like: the Model by whose signature feeds are coerced.
+        marked: whether all outputs are needed, whatever a call asks for.
+
+    Attributes:
+        asked: what is asked for answers.
+        sign: gives answers with who gave them.
+    """
+
+    __slots__ = ("_like", "asked", "aways", "identity", "model", "sign", "signature", "ways")
+
+    def __init__(
+        self,
+        model: Model,
+        like: Model,
+        *,
+        marked: bool = False,
+    ) -> None:
+        asked = Whole(model) if marked else model
+        self.asked = asked
+        same = model.signature == like.signature
+        self.model = model
+        self.signature = model.signature
+        self.identity = identity_of(model)
+        # No method of this object, which would keep it, and the Model, until garbage is collected.
+        self.sign = partial(_sign_some if marked else _sign, self.identity)
+        self.ways: tuple[Way, Way] = (asked._call, asked._run if same else self._run)
+        self.aways: tuple[AsyncWay, AsyncWay] = (
+            asked._acall,
+            asked._arun if same else self._arun,
+        )
+        self._like = like.signature
+
+    def _run(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        return self.asked._call(self.rows(feeds), outputs, call)
+
+    def _arun(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Awaitable[Outputs]:
+        return self.asked._acall(self.rows(feeds), outputs, call)
+
+    def rows(self, feeds: Feeds) -> Outputs:
+        """Feeds as rows, which any signature can check."""
+        return self._like.columns(feeds)

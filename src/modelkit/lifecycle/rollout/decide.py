@@ -1,0 +1,167 @@
+"""What becomes of a rollout now; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isnan
+from typing import Literal, final
+
+from modelkit.lifecycle.rollout.policy import RolloutPolicy
+
+Kind = Literal["continue", "advance", "rollback", "promote", "hold"]
+FURTHER_KEYS = "there are more keys than are counted, so that further ones give none"
+WORSENING = 2.3  # the logarithm of 10: nothing is promoted whose newest evidence is against it
+
+
+@final
+@dataclass(frozen=True)
+class Weighed:
+    """The evidence of one guard, as logarithms: 0 is none.
+
+    Attributes:
+        name: the name of the guard.
+        worse: that the candidate is worse than is allowed: the largest there was.
+        better: that it is within what is allowed for a promotion; None where the guard has no say
+            in that.
+        now: that it is worse, now.
+        pauses: whether `worse` only holds the rollout, as that of disagreement does.
+        void: why nothing can be said, or "".
+        full: whether there are more keys than are counted.
+    """
+
+    name: str
+    worse: float
+    better: float | None
+    now: float = 0.0
+    pauses: bool = False
+    void: str = ""
+    full: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Standing:
+    """Where a rollout stands.
+
+    Attributes:
+        stage: the number of its stage, from 0.
+        in_stage: the seconds since the stage began.
+        in_all: the seconds since the rollout began.
+        units: the calls that the candidate had in the stage.
+        split: the logarithm of the evidence that units are not split as they should be.
+        guards: the evidence of each guard.
+        unanswered: the logarithm of the evidence that more calls of the candidate end without an
+            answer or an error of its own: overloaded, out of time, cancelled, or closed.
+    """
+
+    stage: int
+    in_stage: float
+    in_all: float
+    units: int
+    split: float
+    guards: tuple[Weighed, ...]
+    unanswered: float = 0.0
+
+
+@final
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a rollout, and why.
+
+    Attributes:
+        kind: "continue", "advance" to the next stage, "rollback", "promote" or "hold".
+        reason: why.
+        guards: the evidence that led to it.
+        split: the logarithm of the evidence that units are not split as they should be.
+    """
+
+    kind: Kind
+    reason: str
+    guards: tuple[Weighed, ...]
+    split: float
+
+
+def decide(policy: RolloutPolicy, standing: Standing) -> Decision:
+    """What becomes of a rollout. What is missing is never a success, and never a failure."""
+    kind, reason = _decide(policy, standing)
+    return Decision(kind, reason, standing.guards, standing.split)
+
+
+def _decide(policy: RolloutPolicy, standing: Standing) -> tuple[Kind, str]:
+    broken = _broken(policy, standing)
+    if broken:
+        return "hold", broken
+    for guard in standing.guards:
+        if guard.worse >= policy.to_roll_back and not guard.pauses and not guard.void:
+            return "rollback", f"{guard.name}: the candidate is shown to be worse"
+    paused = _paused(policy, standing)
+    if paused:
+        return "hold", paused
+    missing = unmet(policy, standing)
+    if not missing:
+        last = standing.stage == len(policy.stages) - 1
+        if not last:
+            return "advance", "the stage had its time and calls, and no guard objects"
+        missing = lacks(policy, standing)
+        if not missing:
+            return "promote", "every guard has shown that the candidate is within what is allowed"
+    if standing.in_all >= policy.horizon:
+        return "hold", f"the time is over, undecided: {'; '.join(missing)}"
+    return "continue", "; ".join(missing)
+
+
+def _broken(policy: RolloutPolicy, standing: Standing) -> str:
+    """Why the evidence cannot be believed, or ""."""
+    values = [standing.split, standing.in_stage, standing.in_all, standing.unanswered]
+    for guard in standing.guards:
+        values += [guard.worse, guard.now, guard.better or 0.0]
+    if any(map(isnan, values)):
+        return "some evidence is not a number"
+    if standing.split >= policy.to_promote:
+        return (
+            "calls are not split between the arms as they should be, so that nothing can be "
+            "compared"
+        )
+    return ""
+
+
+def _paused(policy: RolloutPolicy, standing: Standing) -> str:
+    if standing.unanswered >= policy.to_promote:
+        return (
+            "more calls of the candidate than of the champion do not answer, as they are overloaded, "
+            "out of time, cancelled or closed, so that nothing speaks for it"
+        )
+    for guard in standing.guards:
+        if guard.void:
+            return f"{guard.name}: {guard.void}"
+        if guard.pauses and guard.worse >= policy.to_promote:
+            return f"{guard.name}: the candidate answers otherwise more often than is allowed"
+    return ""
+
+
+def unmet(policy: RolloutPolicy, standing: Standing) -> list[str]:
+    """What a stage still needs before it ends."""
+    stage = policy.stages[standing.stage]
+    found = []
+    if standing.in_stage < stage.seconds:
+        found.append(f"{stage.seconds - standing.in_stage:.0f} s of this stage are left")
+    if standing.units < stage.units:
+        found.append(f"{stage.units - standing.units:,} calls of the candidate are left")
+    elif not standing.units and standing.stage < len(policy.stages) - 1:
+        # Time that passes without traffic is no reason for a larger share.
+        found.append("the candidate has had no call in this stage")
+    return found
+
+
+def lacks(policy: RolloutPolicy, standing: Standing) -> list[str]:
+    """What a promotion still needs, guard by guard."""
+    found = []
+    for guard in standing.guards:
+        if guard.better is None:
+            continue
+        if guard.better < policy.to_promote:
+            what = f"{guard.name}: too little evidence for a promotion"
+            found.append(f"{what}, and {FURTHER_KEYS}" if guard.full else what)
+        elif guard.now >= WORSENING:
+            found.append(f"{guard.name}: it became worse of late")
+    return found

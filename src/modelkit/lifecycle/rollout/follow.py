@@ -1,0 +1,389 @@
+"""Follows a registry: what its log says shall answer is loaded aside, and swapped in.
+
+Without calls nothing runs. A call looks for news at most once in `poll` seconds: in a folder, that
+is a look at one file that is not there; in a bucket, a thread does it. Loading has a thread of its
+own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from typing import Any, final
+
+from modelkit._internal import forks
+from modelkit.errors import NotFound, public_text
+from modelkit.events import NotFollowed, emit
+from modelkit.lifecycle.registry.log import CHAMPION, State, Underway
+from modelkit.lifecycle.registry.registry import Registry
+from modelkit.lifecycle.rollout.counting import A_SECOND
+from modelkit.lifecycle.rollout.course import Course
+from modelkit.lifecycle.rollout.decide import Decision, Kind
+from modelkit.lifecycle.rollout.joined import Joined
+from modelkit.lifecycle.rollout.layers import OpenVersion, Wrap, open_layers
+from modelkit.lifecycle.rollout.policy import RolloutPolicy
+from modelkit.lifecycle.rollout.substitution import check_compatible
+from modelkit.lifecycle.rollout.switch import Switch
+from modelkit.model.activation import Draining
+from modelkit.model.model import Model
+
+RETRY = 60.0  # seconds after which what failed is tried again
+LOOKS_A_CHECK = 16  # looks for news until one sees whether the log is there, which takes as long
+PATIENCE = 10.0  # seconds that closing waits for calls under way
+
+
+@final
+class Follower:
+    """Lets a Switch answer with what a registry says.
+
+    Args:
+        registry: the registry.
+        name: the name of the model.
+        wrap: makes the layers of each version.
+        keep: how many versions stay warm that answered before.
+        poll: seconds between two looks.
+        rescue, seed: see `Rollout`.
+        options: those of `mk.load`.
+        clock: in nanoseconds.
+
+    Raises:
+        NotFound: if the model has no champion.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        registry: Registry,
+        name: str,
+        *,
+        wrap: Wrap | None,
+        keep: int,
+        poll: float,
+        rescue: bool,
+        seed: int | None,
+        options: Mapping[str, Any],
+        clock: Callable[[], int],
+    ) -> None:
+        self._registry = registry
+        self._name = name
+        self._wrap = wrap
+        self._keep = keep
+        self._poll = int(poll * A_SECOND)
+        self._rescue = rescue
+        self._seed = seed
+        self._options = options
+        self._in_bucket = "://" in registry.url
+        self._layers: dict[str, OpenVersion] = {}
+        self._before: list[str] = []  # versions that answered, the last one first
+        self._joined: Joined | None = None
+        self._applied = -1
+        self._failed: tuple[int, int] = (-1, 0)  # the generation that failed, and until when
+        self._due = 0
+        self._looks = 0
+        self._following: threading.Thread | None = None
+        self._changing = threading.RLock()
+        self._busy = False
+        self._again = False
+        state = registry.state(name)
+        self._champion = _champion(registry, state, name)
+        self._answered = {self._champion}
+        first = self._open(self._champion)
+        self.switch = Switch(first.model, clock)
+        self.switch.source = self
+        self._due = clock() + self._poll
+        self.switch.due = self._due
+        forks.watch(self)
+
+    def begin(self) -> None:
+        """Take part in a rollout that is under way; where that fails, the champion answers."""
+        self._follow_quietly()
+
+    def look(self, now: int) -> int:
+        """Look for news if it is time; returns when it is time again."""
+        if now < self._due:
+            return self._due
+        self._due = now + self._poll
+        if self._following is not None and self._following.is_alive():
+            return self._due
+        joined = self._joined
+        unwritten = None if joined is None else joined.unwritten
+        if joined is not None and unwritten is not None:
+            self._following = self.switch.start(lambda: joined.write_quietly(unwritten))
+        elif self._in_bucket or self._has_news(now):
+            self._following = self.switch.start(self._follow_quietly)
+        return self._due
+
+    def _has_news(self, now: int) -> bool:
+        generation = self._registry_generation()
+        failed, until = self._failed
+        if generation == failed and now < until:
+            return False
+        self._looks += 1
+        if self._looks % LOOKS_A_CHECK == 0 and self._registry.lost(self._name):
+            return True  # `follow` tells
+        return generation != self._applied
+
+    def _follow_quietly(self) -> None:
+        """Follow, in a thread: what answers goes on to where that fails, which is told."""
+        now = self.switch.clock()
+        if self._in_bucket and now < self._failed[1]:
+            return
+        with suppress(Exception):  # it is reported, and reaches no caller
+            self.follow()
+
+    def follow(self) -> bool:
+        """Do as the registry says; returns whether anything changed.
+
+        What it raises has changed nothing. Whoever listens to events may ask for it while it is
+        done; it is then done once more.
+        """
+        with self._changing:
+            if self._busy:
+                self._again = True
+                return False
+            self._busy = True
+            try:
+                changed = self._follow()
+                while self._again and not self.switch.closed:
+                    self._again = False
+                    changed = self._follow() or changed
+                return changed
+            finally:
+                self._give_threads_back()
+                self._busy = False
+                self._again = False
+
+    def _give_threads_back(self) -> None:
+        """Let the champion use all threads, where no rollout is under way."""
+        if self.switch.course is not None or self.switch.closed:
+            return
+        try:
+            self._layers[self._champion].share_threads(1)
+        except Exception as error:  # noqa: BLE001 - it goes on with those that it has
+            self.switch.failed(error)
+
+    def _follow(self) -> bool:
+        self.switch.check_open()
+        version = ""
+        try:
+            self._registry.check_log(self._name)
+            state = self._registry.state(self._name)
+            if state.generation == self._applied:
+                return False
+            version = _champion(self._registry, state, self._name)
+            if self._joined is not None:
+                self._joined.learn(state)
+            changed = self._take_champion(version)
+            if state.rollout is not None:
+                version = state.rollout.candidate
+            changed = self._take_rollout(state.rollout) or changed
+        except Exception as error:
+            generation = self._registry_generation()
+            self._failed = (generation, self.switch.clock() + int(RETRY * A_SECOND))
+            emit(NotFollowed(self._name, version, public_text(error)))
+            self.switch.failed(error)
+            self._let_go()
+            raise
+        self._applied = state.generation
+        self._let_go()
+        return changed
+
+    def _registry_generation(self) -> int:
+        """The generation of the registry; -1 where it cannot be read, as `follow` then tells."""
+        try:
+            return self._registry.generation(self._name)
+        except Exception:  # noqa: BLE001
+            return -1
+
+    def _take_champion(self, version: str) -> bool:
+        if version == self._champion:
+            return False
+        switch = self.switch
+        layers = self._open(version)
+        if version not in self._answered:  # going back is always possible
+            self._check(version, layers)
+        with switch.lock:
+            switch.check_open()
+            self._before = [each for each in (self._champion, *self._before) if each != version]
+            self._champion = version
+            self._answered.add(version)
+            self._joined = None
+            switch.end(layers.model)
+        return True
+
+    def _take_rollout(self, rollout: Underway | None) -> bool:
+        switch = self.switch
+        joined = self._joined
+        ended = False
+        if joined is not None and not _is_same(joined.rollout, rollout):
+            with switch.lock:
+                if switch.course is not None:
+                    switch.end(switch.champion)
+                    ended = True
+                self._joined = None
+            joined = None
+        if rollout is None or (joined is not None and joined.settled):
+            return ended
+        if joined is None:
+            self._joined = self._join(rollout)
+        elif rollout.stage != joined.rollout.stage:
+            with switch.lock:
+                switch.check_open()
+                joined.collect()
+                switch.enter(switch.under_way(), rollout.stage)
+                joined.rollout = rollout
+        return True
+
+    def _join(self, rollout: Underway) -> Joined:
+        """Take part in a rollout."""
+        switch = self.switch
+        version = rollout.candidate
+        policy = RolloutPolicy.from_json(rollout.policy, f"the policy of {version}")
+        layers = self._open(version)
+        self._check(version, layers)
+        course = Course(
+            switch.champion,
+            layers.model,
+            policy,
+            salt=rollout.salt,
+            seed=self._seed,
+            rescue=self._rescue,
+            began=0.0,
+            stage=rollout.stage,
+            joint=True,
+        )
+        for arm in (self._layers[self._champion], layers):
+            arm.share_threads(2)  # equal parts, as the one's times are compared with the other's
+        joined = Joined(self._registry, self._name, rollout, course, switch, self._follow_quietly)
+        with switch.lock:
+            switch.check_open()
+            switch.begin(course)
+        return joined
+
+    def counted(self, course: Course) -> None:
+        """A tick is over."""
+        joined = self._joined
+        if joined is not None and joined.course is course:
+            joined.counted()
+
+    def decide_by_hand(self, kind: Kind, reason: str) -> None:
+        """Promote or roll back as somebody says. Raises RolloutError where nothing is under way."""
+        course = self.switch.under_way()
+        joined = self._joined
+        if joined is not None:
+            standing = course.trial.standing()
+            joined.decide_by_hand(Decision(kind, reason, standing.guards, standing.split))
+            self.follow()
+
+    def go_back(self, reason: str) -> None:
+        """Let the alias name the version that answered before. Raises NotFound without one."""
+        if not self._before:
+            raise NotFound(
+                f"no version of {self._name} answered here before {self._champion}",
+                name=self._name,
+                which="",
+            )
+        self._registry.set_alias(
+            self._name, CHAMPION, self._before[0], expected=self._champion, reason=reason
+        )
+        self.follow()
+
+    def models(self) -> list[Model]:
+        """Every Model that is open, the ones kept warm too."""
+        return [layers.model for layers in [*self._layers.values()]]
+
+    def _open(self, version: str) -> OpenVersion:
+        layers = self._layers.get(version)
+        if layers is None:
+            layers = open_layers(self._registry, self._name, version, self._wrap, self._options)
+            self._layers[version] = layers
+        return layers
+
+    def _check(self, version: str, opened: OpenVersion) -> None:
+        """Close a version that cannot answer in place of the champion, and raise RolloutError."""
+        try:
+            check_compatible(self.switch.champion.signature, opened.model.signature, version)
+        except BaseException:
+            if version not in self._before:
+                self._layers.pop(version).close()
+            raise
+
+    def _let_go(self) -> None:
+        """Close, in a thread, what is not needed any more, when its last call has ended."""
+        used = {self._champion, *self._before[: self._keep]}
+        if self._joined is not None:
+            used.add(self._joined.rollout.candidate)
+        gone = [self._layers.pop(version) for version in [*self._layers] if version not in used]
+        self._before = self._before[: self._keep]
+        drainings = self.switch.still_draining()
+        past = self.switch.past
+        if gone:
+            self.switch.start(lambda: self._close_quietly(gone, drainings, past))
+
+    def _close_quietly(
+        self,
+        layers: list[OpenVersion],
+        drainings: list[Draining],
+        course: Course | None,
+    ) -> None:
+        try:
+            _close(layers, drainings, course)
+        except Exception as error:  # noqa: BLE001 - it is told, and reaches no caller
+            self.switch.failed(error)
+
+    def close(self) -> None:
+        """Close everything that was opened, once the calls under way have ended."""
+        joined = self._joined
+        if joined is not None:
+            joined.hand_on(PATIENCE)  # without the lock, for which its thread may wait
+        with self._changing:
+            gone = [*self._layers.values()]
+            self._layers.clear()
+            drainings = self.switch.still_draining()
+            end = time.monotonic() + PATIENCE
+            for each in drainings:
+                each.wait(max(0.0, end - time.monotonic()))
+            _close(gone, [], self.switch.past)
+
+    def after_fork(self) -> None:
+        """Begin without threads, and with free locks, in the child of a fork."""
+        self._changing = threading.RLock()
+        self._busy = False
+        self._following = None
+        if self._joined is not None:
+            self._joined.after_fork()
+
+
+def _is_same(one: Underway, other: Underway | None) -> bool:
+    return other is not None and one.generation == other.generation
+
+
+def _close(
+    layers: list[OpenVersion],
+    drainings: list[Draining],
+    course: Course | None,
+) -> None:
+    for draining in drainings:
+        draining.wait()
+    if course is not None and course.shadow is not None:
+        course.shadow.wait(PATIENCE)
+    with ExitStack() as closing:  # one that raises leaves none of the others open
+        for each in reversed(layers):  # which is undone from the end
+            closing.callback(each.close)
+
+
+def _champion(
+    registry: Registry,
+    state: State,
+    name: str,
+) -> str:
+    alias = state.aliases.get(CHAMPION)
+    if alias is None:
+        registry.versions(name)  # raises NotFound where there is no such model, or no registry
+        raise NotFound(
+            f"{registry.url} has no {name}@{CHAMPION}; set this alias first",
+            name=name,
+            which=CHAMPION,
+        )
+    return alias.version

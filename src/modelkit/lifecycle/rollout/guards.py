@@ -1,0 +1,190 @@
+"""What a rollout watches: each guard is one kind of bad event, or a loss, with what is allowed of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from numbers import Real
+from typing import final
+
+from modelkit.errors import RolloutError
+from modelkit.model.model import Outputs
+
+ERROR_EVENTS = "errors"
+SLOW_EVENTS = "slow"
+NONFINITE_EVENTS = "nonfinite"
+REFUSED_EVENTS = "refused"
+DISAGREEMENTS = "disagreement"
+LATE_LOSSES = "loss"
+UNANSWERED = "unanswered"  # calls that ended without an answer or an error of the model
+KINDS = (ERROR_EVENTS, SLOW_EVENTS, NONFINITE_EVENTS, REFUSED_EVENTS, DISAGREEMENTS, LATE_LOSSES)
+FLOOR = 0.001  # one call in a thousand
+# Seconds of one call: more than what the arm with fewer calls loses by colder caches and smaller batches.
+MATERIAL = 0.01
+NUMBERS = ("worse", "better", "floor", "above", "margin", "tolerance", "material")  # of a guard
+
+Mark = Callable[[Outputs], object]
+
+
+def check_numbers(
+    what: str,
+    held: object,
+    names: Sequence[str],
+) -> None:
+    """Raise RolloutError where one of these attributes is neither a number nor None."""
+    for name in names:
+        value = getattr(held, name)
+        if value is not None and not isinstance(value, Real):
+            raise RolloutError(f"{what}: {name} is a number, not {value!r:.80}")
+
+
+@final
+@dataclass(frozen=True)
+class Guard:
+    """One thing that a rollout watches, and how much worse a candidate may be in it.
+
+    Known names are "errors" (exceptions that are not the caller's or the queue's), "slow" (calls
+    that take long), "nonfinite" (NaN or infinite outputs), "refused" (rows that do not fit the
+    signature), "disagreement" (in shadow: the candidate answers something else), and "loss" (from
+    `Rollout.outcome`). Any other name is a mark of your own, with a function that says of the
+    outputs of a call whether they are bad.
+
+    Attributes:
+        name: what is watched.
+        worse: the candidate is rolled back when it is shown to have more than `worse` times the
+            champion's rate of events.
+        better: the candidate is promoted when it is shown to have less than `better` times that
+            rate.
+        floor: a rate of events, for each call, that does not matter: a candidate below it is never
+            rolled back, and is promoted. In a stage whose share is 1 it is all that decides. By
+            default .001; 0 for "slow" (no rate is too small, and with a share of 1 the last
+            quantiles of the champion decide); has to be given for "disagreement".
+        above: for "slow": the seconds from which a call is slow. By default, those of the
+            champion's median, 90 % and 99 % quantile in the tick before.
+        material: for "slow" without `above`: the seconds by which a call of the candidate may be
+            longer, which do not matter: it is rolled back only if calls of it that were quicker by
+            so much would be slow as well, and is promoted if those are not. By default .01, more
+            than what the arm with fewer calls loses by colder caches; 0 lets every microsecond
+            count.
+        margin: for "loss", which needs it: by how much the mean loss may be above the champion's.
+        tolerance: for "disagreement": by how much numbers may differ.
+        mark: for a name of your own: takes all outputs of a call, and says whether they are bad.
+            So all of them are computed in a rollout with a mark, in both arms, whatever a call
+            asks for. Where it raises an error, the rollout holds.
+
+    Raises:
+        RolloutError: for values that cannot be meant.
+    """
+
+    name: str
+    worse: float = 1.2
+    better: float = 1.5
+    floor: float | None = None
+    above: float | None = None
+    margin: float | None = None
+    tolerance: float = 0.0
+    mark: Mark | None = None
+    material: float | None = None
+
+    def __post_init__(self) -> None:
+        check_numbers(f"guard {self.name!r}", self, NUMBERS)
+        self._check_name()
+        self._check_material()
+        for name in ("worse", "better"):
+            risk = getattr(self, name)
+            if not (isfinite(risk) and risk >= 1):
+                raise RolloutError(
+                    f"guard {self.name!r}: {name} is how many times the champion's rate is "
+                    f"allowed, 1 or more; got {risk!r}"
+                )
+        if self.better == 1 and self.name != LATE_LOSSES:
+            raise RolloutError(
+                f"guard {self.name!r}: an equal candidate is never shown to have less than 1 times "
+                "the champion's rate; allow more than that, such as better=1.5"
+            )
+        if self.floor is not None and not 0 <= self.floor < 1:
+            raise RolloutError(f"guard {self.name!r}: floor is a rate below 1, not {self.floor!r}")
+        if self.above is not None and not (isfinite(self.above) and self.above > 0):
+            raise RolloutError(f"guard {self.name!r}: above is in seconds, not {self.above!r}")
+        if not self.tolerance >= 0:
+            raise RolloutError(
+                f"guard {self.name!r}: tolerance is 0 or more, not {self.tolerance!r}"
+            )
+        if self.margin is not None and not 0 < self.margin < 1:
+            raise RolloutError(
+                f"guard {self.name!r}: margin is between 0 and 1, not {self.margin!r}"
+            )
+
+    def _check_name(self) -> None:
+        if not self.name or not self.name.isprintable() or ":" in self.name:
+            raise RolloutError(f"a guard has a name without ':', not {self.name!r}")
+        if (self.name in KINDS) == (self.mark is not None):
+            raise RolloutError(
+                f"guard {self.name!r}: names of your own need mark=, a function of the outputs, "
+                f"and the known ones take none: {', '.join(KINDS)}"
+            )
+        if self.name == LATE_LOSSES and self.margin is None:
+            raise RolloutError("a guard of losses needs margin=, such as .01: no default is right")
+        if self.name == DISAGREEMENTS and not self.floor:
+            raise RolloutError(
+                "a guard of disagreement needs floor=, the share of calls that may differ: take "
+                "what was found before the rollout, and some more"
+            )
+
+    def _check_material(self) -> None:
+        if self.material is None:
+            return
+        if self.name != SLOW_EVENTS or self.above is not None:
+            raise RolloutError(
+                f"guard {self.name!r}: material= is for 'slow' without above=, which compares with "
+                "the champion's times"
+            )
+        if not (isfinite(self.material) and self.material >= 0):
+            raise RolloutError(
+                f"guard 'slow': material is in seconds, 0 or more, not {self.material!r}"
+            )
+
+    @property
+    def longer(self) -> float:
+        """The seconds by which a call of the candidate may be longer."""
+        if self.material is not None:
+            return self.material
+        return MATERIAL if self.name == SLOW_EVENTS and self.above is None else 0.0
+
+    @property
+    def least(self) -> float:
+        """The floor in force."""
+        if self.floor is not None:
+            return self.floor
+        return 0.0 if self.name == SLOW_EVENTS else FLOOR
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The kinds of events that are counted for it, by name."""
+        if self.name != SLOW_EVENTS or self.above is not None:
+            return (self.name,)
+        return (*SLOW_KINDS, *LONGER_KINDS, *BLAMED_KINDS) if self.longer else SLOW_KINDS
+
+    def without_mark(self) -> Guard:
+        """The guard as it can be written down. Raises RolloutError for a mark of your own."""
+        if self.mark is not None:
+            raise RolloutError(
+                f"guard {self.name!r} has a function, which no registry can keep; use the known "
+                f"guards there: {', '.join(KINDS)}"
+            )
+        return replace(self)
+
+
+QUANTILES = (50, 90, 99)  # of the champion's times, in percent
+SLOW_KINDS = tuple(f"{SLOW_EVENTS}:{quantile}" for quantile in QUANTILES)
+# Calls of the candidate that are slow by more than what does not matter.
+LONGER_KINDS = tuple(f"longer:{quantile}" for quantile in QUANTILES)
+# Of these, those that count against it, and the champion's beside which they do; see `stretch`.
+BLAMED_KINDS = tuple(f"blamed:{quantile}" for quantile in QUANTILES)
+USUAL_GUARDS = (
+    Guard(ERROR_EVENTS),
+    Guard(SLOW_EVENTS),
+    Guard(NONFINITE_EVENTS),
+    Guard(REFUSED_EVENTS),
+)

@@ -1,0 +1,328 @@
+"""Which Models answer between one change and the next, and which of them answers a call.
+
+A lineup is the value of one Activation. Each has `answer` and `aanswer`, which differ in `await`
+alone: that of an event loop holds the activation across its waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter_ns
+from typing import Any, final
+
+from modelkit.errors import ClosedError, SignatureError
+from modelkit.lifecycle.rollout.answering import Arm, copied
+from modelkit.lifecycle.rollout.counting import Counters
+from modelkit.lifecycle.rollout.guards import ERROR_EVENTS, REFUSED_EVENTS
+from modelkit.lifecycle.rollout.outcomes import AnsweredIn, Outcomes
+from modelkit.lifecycle.rollout.routing import hash_of, limit_of
+from modelkit.lifecycle.rollout.shadow import Shadow
+from modelkit.model.model import Call, Outputs
+from modelkit.signature.signature import Feeds
+
+# The two forms in which a Model is asked: with rows as they come, or with coerced feeds.
+BY_CALL = 0
+BY_RUN = 1
+RESCUED = (ERROR_EVENTS, REFUSED_EVENTS)
+
+
+@final
+class Alone:
+    """The champion answers everything."""
+
+    __slots__ = ("champion",)
+
+    def __init__(self, champion: Arm) -> None:
+        self.champion = champion
+
+    def pick(self, key: str | None) -> Arm:
+        """The Model that answers a key."""
+        del key
+        return self.champion
+
+    def answer(
+        self,
+        form: int,
+        X: Any,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        """Answer a call."""
+        arm = self.champion
+        return arm.sign(arm.ways[form](X, outputs, call))
+
+    async def aanswer(
+        self,
+        form: int,
+        X: Any,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        """As `answer`."""
+        arm = self.champion
+        return arm.sign(await arm.aways[form](X, outputs, call))
+
+
+@final
+class Ended:
+    """Nobody answers: the Rollout was closed."""
+
+    __slots__ = ("champion",)
+
+    def __init__(self, champion: Arm) -> None:
+        self.champion = champion
+
+    def pick(self, key: str | None) -> Arm:
+        """Raises ClosedError."""
+        raise ClosedError("the Rollout was closed")
+
+    def answer(
+        self,
+        form: int,
+        X: Any,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        """Raises ClosedError."""
+        raise ClosedError("the Rollout was closed")
+
+    async def aanswer(
+        self,
+        form: int,
+        X: Any,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        """Raises ClosedError."""
+        raise ClosedError("the Rollout was closed")
+
+
+@final
+class Routed:
+    """A share of the keys, and of the calls without one, goes to the candidate.
+
+    Args:
+        champion: the one arm.
+        candidate: the other.
+        share: of the candidate.
+        salt: of the hashes of keys.
+        random: draws from 0 to 1 for calls without a key.
+        counters: count what becomes of the calls.
+        outcomes: remember which arm answered a key; None where no losses will come.
+        stage: the number of the stage, from 0.
+        rescue: whether the champion answers what the candidate fails at.
+    """
+
+    __slots__ = (
+        "_limit",
+        "_outcomes",
+        "_random",
+        "_rescue",
+        "_salt",
+        "_served",
+        "_share",
+        "candidate",
+        "champion",
+        "counters",
+    )
+
+    def __init__(  # noqa: PLR0913
+        self,
+        champion: Arm,
+        candidate: Arm,
+        *,
+        share: float,
+        salt: bytes,
+        random: Callable[[], float],
+        counters: Counters,
+        outcomes: Outcomes | None,
+        stage: int,
+        rescue: bool,
+    ) -> None:
+        self.champion = champion
+        self.candidate = candidate
+        self.counters = counters
+        self._share = share
+        self._limit = limit_of(share)
+        self._salt = salt
+        self._random = random
+        self._outcomes = outcomes
+        self._served = (
+            AnsweredIn(candidate=False, stage=stage),
+            AnsweredIn(candidate=True, stage=stage),
+        )
+        self._rescue = rescue
+
+    def pick(self, key: str | None) -> Arm:
+        """The Model that answers a key; the champion for none."""
+        if key is None:
+            return self.champion
+        return self.candidate if hash_of(key, self._salt) < self._limit else self.champion
+
+    def answer(
+        self,
+        form: int,
+        X: Any,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        """Answer a call."""
+        key = call.key
+        unit = None if key is None else hash_of(key, self._salt)
+        chosen = self._random() < self._share if unit is None else unit < self._limit
+        number = self.counters.begin(unit, chosen)
+        arm = self.candidate if chosen else self.champion
+        began = perf_counter_ns()
+        try:
+            answers = arm.ways[form](X, outputs, call)
+        except Exception as error:
+            if not self._failed(unit, chosen, number, error):
+                raise
+        except BaseException:
+            self.counters.gave_up(unit, chosen, number)
+            raise
+        else:
+            self._answered(unit, chosen, number, answers, perf_counter_ns() - began)
+            return arm.sign(answers)
+        champion = self.champion
+        return champion.sign(champion.ways[form](X, outputs, call))
+
+    async def aanswer(
+        self,
+        form: int,
+        X: Any,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        """As `answer`."""
+        key = call.key
+        unit = None if key is None else hash_of(key, self._salt)
+        chosen = self._random() < self._share if unit is None else unit < self._limit
+        number = self.counters.begin(unit, chosen)
+        arm = self.candidate if chosen else self.champion
+        began = perf_counter_ns()
+        try:
+            answers = await arm.aways[form](X, outputs, call)
+        except Exception as error:
+            if not self._failed(unit, chosen, number, error):
+                raise
+        except BaseException:
+            self.counters.gave_up(unit, chosen, number)
+            raise
+        else:
+            self._answered(unit, chosen, number, answers, perf_counter_ns() - began)
+            return arm.sign(answers)
+        champion = self.champion
+        return champion.sign(await champion.aways[form](X, outputs, call))
+
+    def _answered(
+        self,
+        unit: int | None,
+        chosen: bool,  # noqa: FBT001 - on the way of every call
+        number: int,
+        answers: Outputs,
+        took: int,
+    ) -> None:
+        self.counters.answered(unit, chosen, number, answers, took)
+        if self._outcomes is not None and unit is not None:
+            self._outcomes.answered(unit, self._served[chosen], answers)
+
+    def _failed(
+        self,
+        unit: int | None,
+        chosen: bool,  # noqa: FBT001
+        number: int,
+        error: Exception,
+    ) -> bool:
+        """Count an error; returns whether the champion shall answer."""
+        kind = self.counters.failed(unit, chosen, number, error)
+        return chosen and self._rescue and kind in RESCUED
+
+
+@final
+class Shadowed:
+    """The champion answers everything, and the candidate runs on copies of the rows.
+
+    Args:
+        champion: the arm that answers.
+        candidate: the other.
+        counters: count what was bad.
+        shadow: runs the candidate.
+    """
+
+    __slots__ = ("_shadow", "candidate", "champion", "counters")
+
+    def __init__(
+        self,
+        champion: Arm,
+        candidate: Arm,
+        counters: Counters,
+        shadow: Shadow,
+    ) -> None:
+        self.champion = champion
+        self.candidate = candidate
+        self.counters = counters
+        self._shadow = shadow
+
+    def pick(self, key: str | None) -> Arm:
+        """The Model that answers a key."""
+        del key
+        return self.champion
+
+    def answer(
+        self,
+        form: int,
+        X: Any,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        """Answer a call."""
+        arm = self.champion
+        rows = self._shadow.copy(X if form == BY_CALL else arm.rows(X))
+        began = perf_counter_ns()
+        try:
+            answers = arm.ways[form](X, outputs, call)
+        except Exception as error:
+            if rows is not None:
+                self.counters.failed_in_shadow(error)
+            raise
+        self._shadow.note(call.key)
+        if rows is not None:
+            self._offer(rows, outputs, answers, call, perf_counter_ns() - began)
+        return arm.sign(answers)
+
+    async def aanswer(
+        self,
+        form: int,
+        X: Any,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        """As `answer`."""
+        arm = self.champion
+        rows = self._shadow.copy(X if form == BY_CALL else arm.rows(X))
+        began = perf_counter_ns()
+        try:
+            answers = await arm.aways[form](X, outputs, call)
+        except Exception as error:
+            if rows is not None:
+                self.counters.failed_in_shadow(error)
+            raise
+        self._shadow.note(call.key)
+        if rows is not None:
+            self._offer(rows, outputs, answers, call, perf_counter_ns() - began)
+        return arm.sign(answers)
+
+    def _offer(
+        self,
+        rows: Feeds | SignatureError,
+        outputs: tuple[str, ...],
+        answers: Outputs,
+        call: Call,
+        took: int,
+    ) -> None:
+        self.counters.answered_in_shadow(took)
+        self._shadow.offer(rows, outputs, copied(answers), call.key)
+
+
+Lineup = Alone | Ended | Routed | Shadowed

@@ -1,0 +1,107 @@
+"""What the two forms of a Rollout are made of."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from modelkit.errors import RolloutError
+from modelkit.lifecycle.registry.registry import Registry
+from modelkit.lifecycle.rollout.counting import A_SECOND
+from modelkit.lifecycle.rollout.course import Course
+from modelkit.lifecycle.rollout.follow import Follower
+from modelkit.lifecycle.rollout.guards import USUAL_GUARDS, Guard
+from modelkit.lifecycle.rollout.layers import Wrap
+from modelkit.lifecycle.rollout.policy import DAY, KEY_CALLS, RolloutPolicy, RolloutStage, stages_of
+from modelkit.lifecycle.rollout.substitution import check_compatible
+from modelkit.lifecycle.rollout.switch import Switch
+from modelkit.model.model import Model
+
+POLLED_EVERY = 5.0  # seconds
+OF_A_POLICY = ("share", "stages", "shadow", "guards", "alpha", "horizon", "tick", "key_calls")
+
+
+def switch_of(  # noqa: PLR0913
+    champion: Model,
+    candidate: Model,
+    clock: Callable[[], int],
+    *,
+    share: float | None = None,
+    stages: Sequence[RolloutStage | float] | None = None,
+    shadow: RolloutStage | None = None,
+    guards: Sequence[Guard] = USUAL_GUARDS,
+    alpha: float = 0.01,
+    horizon: float = 7 * DAY,
+    tick: float = 10.0,
+    key_calls: int = KEY_CALLS,
+    rescue: bool = False,
+    seed: int | None = None,
+    **others: object,
+) -> Switch:
+    """The Switch of a Rollout of two Models, whose rollout has begun; see `Rollout`."""
+    if others:
+        raise TypeError(
+            f"a Rollout of two Models takes no {', '.join(others)}; it takes "
+            f"{', '.join(OF_A_POLICY)}, rescue and seed"
+        )
+    if isinstance(guards, Guard):
+        raise TypeError(f"guards is a list of mk.Guard, such as [mk.Guard({guards.name!r})]")
+    policy = RolloutPolicy(
+        stages=stages_of(share, stages, shadow),
+        guards=tuple(guards),
+        alpha=alpha,
+        horizon=horizon,
+        tick=tick,
+        key_calls=key_calls,
+    )
+    check_compatible(champion.signature, candidate.signature)
+    switch = Switch(champion, clock)
+    course = Course(
+        champion,
+        candidate,
+        policy,
+        salt=secrets.token_bytes(16) if seed is None else b"%d" % seed,
+        seed=seed,
+        rescue=rescue,
+        began=clock() / A_SECOND,
+    )
+    switch.begin(course)
+    return switch
+
+
+def follower_of(  # noqa: PLR0913
+    registry: Registry,
+    name: str,
+    clock: Callable[[], int],
+    *,
+    wrap: Wrap | None = None,
+    keep: int = 1,
+    poll: float = POLLED_EVERY,
+    rescue: bool = False,
+    seed: int | None = None,
+    **options: Any,
+) -> Follower:
+    """The Follower of a Rollout of a registry; see `Rollout`."""
+    misplaced = [option for option in options if option in OF_A_POLICY]
+    if misplaced:
+        raise TypeError(
+            f"a Rollout of a registry takes no {', '.join(misplaced)}: pass them to "
+            f"mk.RolloutPolicy, and that to registry.start_rollout({name!r}, version, policy, "
+            "reason=...)"
+        )
+    if keep < 0 or not poll > 0:
+        raise RolloutError(f"keep is 0 or more and poll above 0; got {keep!r} and {poll!r}")
+    follower = Follower(
+        registry,
+        name,
+        wrap=wrap,
+        keep=keep,
+        poll=poll,
+        rescue=rescue,
+        seed=seed,
+        options=options,
+        clock=clock,
+    )
+    follower.begin()
+    return follower

@@ -1,0 +1,220 @@
+"""How a rollout goes: its stages, its guards, and how often it may be wrong. A value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite, log
+from typing import Any, final
+
+from modelkit._internal import fields
+from modelkit._internal.jsonable import distinct_keys
+from modelkit.errors import RolloutError
+from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, USUAL_GUARDS, Guard, check_numbers
+
+DAY = 86_400.0
+KEY_CALLS = 20
+LEAST_SHARE = 1e-9  # of an arm that is there: with less, rounding would decide instead of draws
+
+
+@final
+@dataclass(frozen=True)
+class RolloutStage:
+    """A part of a rollout.
+
+    Attributes:
+        share: the share of keys, or of calls without one, that the candidate answers. 0 is shadow:
+            the candidate runs on rows that the champion answered, and nobody gets its answers. 1 is
+            all of them: nothing is left to compare with, and floors decide. In between, each arm
+            has a billionth at least.
+        seconds: the least time that it takes; a full season, such as a day, before a promotion
+            where the traffic has one.
+        units: the least number of calls that the candidate answers in it. Every stage but the last
+            needs one of the two, after which it ends; the last one ends by evidence.
+
+    Raises:
+        RolloutError: for values that cannot be meant.
+    """
+
+    share: float
+    seconds: float = 0.0
+    units: int = 0
+
+    def __post_init__(self) -> None:
+        check_numbers("a stage", self, ("share", "seconds", "units"))
+        if not 0 <= self.share <= 1:
+            raise RolloutError(f"the share of a stage is from 0 to 1, not {self.share!r}")
+        if self.drawn and not LEAST_SHARE <= self.share <= 1 - LEAST_SHARE:
+            raise RolloutError(
+                f"a share of {self.share!r} leaves less than {LEAST_SHARE:g} of the calls to one of "
+                "the arms, of which nothing can be told; take 0 for shadow, 1 for all calls, or one "
+                f"from {LEAST_SHARE:g} to 1 - {LEAST_SHARE:g}"
+            )
+        if not (isfinite(self.seconds) and self.seconds >= 0 and self.units >= 0):
+            raise RolloutError(
+                "a stage takes 0 or more seconds and units; got "
+                f"seconds={self.seconds!r}, units={self.units!r}"
+            )
+        if self.shadow and not (self.seconds or self.units):
+            raise RolloutError("a shadow stage needs seconds= or units=, after which it ends")
+
+    @property
+    def shadow(self) -> bool:
+        """Whether nobody gets the candidate's answers."""
+        return self.share == 0
+
+    @property
+    def drawn(self) -> bool:
+        """Whether both arms answer, so that they can be compared."""
+        return 0 < self.share < 1
+
+    def __str__(self) -> str:
+        what = "shadow" if self.shadow else f"{self.share:.3g} of the calls"
+        least = [f"{self.seconds:g} s"] if self.seconds else []
+        least += [f"{self.units:,} calls of the candidate"] if self.units else []
+        return f"{what}, at least {' and '.join(least)}" if least else what
+
+
+@final
+@dataclass(frozen=True)
+class RolloutPolicy:
+    """How a rollout goes, and how often it may be wrong.
+
+    Attributes:
+        stages: its parts, one after another; shadow comes first, and shares do not fall.
+        guards: what is watched.
+        alpha: the probability that a candidate is ever rolled back that is within what all guards
+            allow, and the probability that one is promoted that is not. Each holds for the whole
+            rollout.
+        horizon: the seconds after which it holds, undecided, and says so.
+        tick: the seconds after which events are weighed; at 10 to 300.
+        key_calls: of a key, the share of its first `key_calls` calls that were bad counts for a
+            promotion, once it has had so many.
+
+    Raises:
+        RolloutError: for values that cannot be meant.
+    """
+
+    stages: tuple[RolloutStage, ...]
+    guards: tuple[Guard, ...] = USUAL_GUARDS
+    alpha: float = 0.01
+    horizon: float = 7 * DAY
+    tick: float = 10.0
+    key_calls: int = KEY_CALLS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stages", tuple(self.stages))
+        object.__setattr__(self, "guards", tuple(self.guards))
+        check_numbers("a rollout", self, ("alpha", "horizon", "tick", "key_calls"))
+        _check_stages(self.stages)
+        _check_guards(self)
+        if not 0 < self.alpha < 1:
+            raise RolloutError(f"alpha is between 0 and 1, not {self.alpha!r}")
+        for name in ("horizon", "tick", "key_calls"):
+            if not getattr(self, name) > 0:
+                raise RolloutError(f"{name} is more than 0, not {getattr(self, name)!r}")
+
+    @property
+    def shadow(self) -> bool:
+        """Whether it begins with a shadow stage."""
+        return self.stages[0].shadow
+
+    @property
+    def to_roll_back(self) -> float:
+        """The logarithm of the evidence at which one guard rolls back: alpha is split over all."""
+        deciding = sum(guard.name != DISAGREEMENTS for guard in self.guards)
+        return log(max(deciding, 1) / self.alpha)
+
+    @property
+    def to_promote(self) -> float:
+        """The logarithm of the evidence that every guard needs for a promotion."""
+        return -log(self.alpha)
+
+    def to_json(self) -> str:
+        """The policy as one JSON object. Raises RolloutError for marks of your own."""
+        for guard in self.guards:
+            guard.without_mark()
+        plain = fields.write_object(self)
+        for guard in plain["guards"]:
+            del guard["mark"]
+        return json.dumps(plain, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str, where: str = "the policy") -> RolloutPolicy:
+        """The inverse of `to_json`. Raises RolloutError for anything else."""
+        try:
+            plain = json.loads(text, object_pairs_hook=distinct_keys)
+            values = {
+                **plain,
+                "stages": _read(RolloutStage, plain["stages"]),
+                "guards": _read(Guard, plain["guards"]),
+            }
+            return RolloutPolicy(**values)
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            raise RolloutError(f"{where} cannot be read: {error}") from None
+
+
+def _read(kind: type[Any], plain: Any) -> tuple[Any, ...]:
+    return tuple(kind(**each) for each in plain)
+
+
+def stages_of(
+    share: float | None,
+    stages: Sequence[RolloutStage | float] | None,
+    shadow: RolloutStage | None,
+) -> tuple[RolloutStage, ...]:
+    """The stages that the arguments of a Rollout come to. Raises RolloutError."""
+    if (share is None) == (stages is None):
+        raise RolloutError("a rollout takes either share=, for one stage, or stages=")
+    given = [share] if stages is None else stages
+    found = [
+        each if isinstance(each, RolloutStage) else RolloutStage(_number(each)) for each in given
+    ]
+    if shadow is None:
+        return tuple(found)
+    if not shadow.shadow:
+        raise RolloutError(
+            f"shadow= is a stage of share 0, such as RolloutStage(0, units=1000): {shadow}"
+        )
+    return (shadow, *found)
+
+
+def _number(share: object) -> float:
+    if isinstance(share, bool) or not isinstance(share, int | float):
+        raise RolloutError(f"stages are mk.RolloutStage or shares from 0 to 1, not {share!r}")
+    return float(share)
+
+
+def _check_stages(stages: tuple[RolloutStage, ...]) -> None:
+    if not stages:
+        raise RolloutError("a rollout has at least one stage")
+    shares = [stage.share for stage in stages]
+    if shares != sorted(shares):
+        raise RolloutError(f"shadow comes first, and shares do not fall; got {shares}")
+    if shares.count(0) > 1:
+        raise RolloutError("a rollout has at most one shadow stage")
+    for number, stage in enumerate(stages[:-1], 1):
+        if not (stage.seconds or stage.units):
+            raise RolloutError(
+                f"stage {number} of {len(stages)} ({stage}) has neither seconds nor units, so that "
+                "one call of the candidate would end it; say what it takes, such as "
+                f"mk.RolloutStage({stage.share:g}, seconds=3600, units=500)"
+            )
+
+
+def _check_guards(policy: RolloutPolicy) -> None:
+    for guard in policy.guards:
+        if not isinstance(guard, Guard):
+            raise RolloutError(f"guards are mk.Guard, such as mk.Guard('errors'), not {guard!r}")
+    names = [guard.name for guard in policy.guards]
+    if len(set(names)) < len(names):
+        raise RolloutError(f"guards have different names; got {names}")
+    if DISAGREEMENTS in names and not policy.shadow:
+        raise RolloutError(
+            "disagreement is seen in shadow, where both answer: begin with a stage of share 0"
+        )
+    if not set(names) - {DISAGREEMENTS} and len(policy.stages) > 1:
+        raise RolloutError("disagreement never promotes alone: add a guard, such as errors")
+    if not names:
+        raise RolloutError("a rollout without guards cannot decide; see mk.Guard")

@@ -1,0 +1,307 @@
+"""Where a rollout stands, as a value with a card and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp
+from pathlib import Path
+from typing import final
+
+from modelkit.lifecycle.rollout.chart import evidence_chart
+from modelkit.lifecycle.rollout.course import Course
+from modelkit.lifecycle.rollout.decide import Standing, lacks, unmet
+from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, LATE_LOSSES
+from modelkit.lifecycle.rollout.labels import KeysAnswered, LossEvidence
+from modelkit.lifecycle.rollout.outcomes import Outcomes
+from modelkit.lifecycle.rollout.policy import RolloutPolicy
+from modelkit.lifecycle.rollout.switch import Switch
+from modelkit.lifecycle.rollout.trial import Point, Trial
+from modelkit.model.identity import Identity, identity_of
+from modelkit.report import html
+
+HEADER = ("guard", "evidence of worse", "rolls back at", "evidence of as good", "promotes at", "")
+ONE_SIDED = (
+    "in shadow both answered, and a number is the loss of one answer; pass a function of the "
+    "outputs"
+)
+UNHEARD = (
+    "a function needs the outputs, which this process does not have: tell the process that answered "
+    "the key, soon after it did, or pass a number"
+)
+MOST_SHOWN_LOG = 700.0  # the logarithm of the largest evidence that is shown as a number
+
+
+@final
+@dataclass(frozen=True)
+class GuardProgress:
+    """The evidence of one guard. 1 is none, and 100 or more decides at an alpha of .01.
+
+    Attributes:
+        name: the name of the guard.
+        worse: the evidence that the candidate is worse than is allowed, the largest there was.
+        rolls_back_at: the evidence at which it is rolled back; of disagreement, at which the
+            rollout holds.
+        better: the evidence that it is within what is allowed for a promotion; None where the guard
+            has no say in that.
+        promotes_at: the evidence that a promotion needs.
+        void: why nothing can be said, or "".
+    """
+
+    name: str
+    worse: float
+    rolls_back_at: float
+    better: float | None
+    promotes_at: float
+    void: str = ""
+
+    def __str__(self) -> str:
+        against = f"{self.worse:.3g} of {self.rolls_back_at:.3g} against it"
+        if self.void:
+            return f"{self.name}: {self.void}"
+        if self.better is None:
+            return f"{self.name}: {against}"
+        return f"{self.name}: {against}, {self.better:.3g} of {self.promotes_at:.3g} for it"
+
+
+@final
+@dataclass(frozen=True)
+class Progress:
+    """Where a rollout stands.
+
+    Attributes:
+        champion: the name, version and digest of the Model that answers without a rollout; of one
+            that has ended, of the champion that it began with.
+        candidate: those of the Model on trial; None where there is none.
+        decision: "continue", "advance", "rollback", "promote" or "hold", as it was last; "none"
+            where there is no rollout.
+        reason: why.
+        stage: the number of the stage, from 1; 0 where there is none.
+        stages: how many there are.
+        share: the share of the calls that the candidate answers now.
+        seconds: since the rollout began.
+        calls: how many calls the candidate and the champion had, in all.
+        guards: the evidence of each guard.
+        missing: what is missing for the next decision.
+        notes: what else should be known, such as calls that were not shadowed.
+        points: the evidence after each tick.
+        under_way: whether it goes on.
+    """
+
+    champion: Identity
+    candidate: Identity | None = None
+    decision: str = "none"
+    reason: str = ""
+    stage: int = 0
+    stages: int = 0
+    share: float = 0.0
+    seconds: float = 0.0
+    calls: tuple[int, int] = (0, 0)
+    guards: tuple[GuardProgress, ...] = ()
+    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    points: tuple[Point, ...] = ()
+    under_way: bool = False
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {told}" for name, told in self._facts()]
+        return "\n".join([*lines, *map(str, self.guards)])
+
+    def page(self, path: str | Path) -> Path:
+        """Write it as one HTML file that needs nothing else, with the evidence over time.
+
+        Returns the path.
+        """
+        target = Path(path)
+        body = self._repr_html_() + self.charts()
+        title = f"Rollout of {_named(self.candidate)}" if self.candidate else "Rollout"
+        target.write_text(html.page(title, body), encoding="utf-8")
+        return target
+
+    def charts(self) -> str:
+        """The evidence of each guard over time, as HTML; "" before there is any."""
+        if len(self.points) <= 1:
+            return ""
+        charts = [
+            evidence_chart(guard.name, self.points, number, _levels(guard))
+            for number, guard in enumerate(self.guards)
+        ]
+        return f"<div>{''.join(charts)}</div>"
+
+    def _facts(self) -> list[tuple[str, str]]:
+        notes = [("note", note) for note in self.notes]
+        facts = [("champion", _named(self.champion))]
+        if self.candidate is None:
+            return [*facts, *notes]
+        stage = f"{self.stage} of {self.stages}"
+        if self.under_way:
+            facts.append(("candidate", _named(self.candidate)))
+            stage = f"{stage}, share {self.share:.3g}"
+        else:  # a champion may be none any more
+            facts = [("ended", f"{_named(self.candidate)} against {_named(self.champion)}"), *notes]
+            notes = []
+        candidate, champion = self.calls
+        decision = self.decision
+        if decision != "continue":  # whose reason is what is missing
+            decision = f"{decision}: {self.reason}"
+        facts += [
+            ("decision", decision),
+            ("stage", stage),
+            ("time", f"{self.seconds:,.0f} s"),
+            ("calls", f"candidate {candidate:,}, champion {champion:,}"),
+        ]
+        facts += [("missing", what) for what in self.missing]
+        return [*facts, *notes]
+
+    def _repr_html_(self) -> str:
+        rows = [_row(guard) for guard in self.guards]
+        return html.card("Rollout", self._facts(), HEADER if rows else (), rows)
+
+
+def _named(identity: Identity) -> str:
+    return f"{identity.name} {identity.version}".strip()
+
+
+def _levels(guard: GuardProgress) -> tuple[float, float]:
+    return guard.rolls_back_at, guard.promotes_at
+
+
+def _row(guard: GuardProgress) -> Sequence[str]:
+    better = "" if guard.better is None else html.number(guard.better, 3)
+    needed = "" if guard.better is None else html.number(guard.promotes_at, 3)
+    return (
+        guard.name,
+        html.number(guard.worse, 3),
+        html.number(guard.rolls_back_at, 3),
+        better,
+        needed,
+        guard.void,
+    )
+
+
+def guards_of(policy: RolloutPolicy, standing: Standing) -> tuple[GuardProgress, ...]:
+    """The evidence of each guard, beside what decides."""
+    found = []
+    for guard in standing.guards:
+        better = None if guard.better is None else _shown(guard.better)
+        at = policy.to_promote if guard.pauses else policy.to_roll_back
+        found.append(
+            GuardProgress(
+                name=guard.name,
+                worse=_shown(guard.worse),
+                rolls_back_at=_shown(at),
+                better=better,
+                promotes_at=_shown(policy.to_promote),
+                void=guard.void,
+            )
+        )
+    return tuple(found)
+
+
+def missing_of(trial: Trial) -> tuple[str, ...]:
+    """What a rollout lacks for its next decision."""
+    if trial.over:
+        return ()
+    standing = trial.standing()
+    found = unmet(trial.policy, standing)
+    if trial.stage == len(trial.policy.stages) - 1:
+        found += lacks(trial.policy, standing)
+        found += _keys_missing(trial)
+    return tuple(found)
+
+
+def _keys_missing(trial: Trial) -> list[str]:
+    """How many keys count for a promotion, where calls have keys and guards go by calls."""
+    names = {guard.name for guard in trial.policy.guards}
+    if not trial.keys or names <= {DISAGREEMENTS, LATE_LOSSES}:
+        return []
+    calls = trial.policy.key_calls
+    had = f"{trial.whole_keys:,} of {trial.keys:,} keys have"
+    return [f"a key counts for a promotion once it has had {calls:,} calls: {had}"]
+
+
+def _shown(logarithm: float) -> float:
+    return exp(min(logarithm, MOST_SHOWN_LOG))
+
+
+def progress_of(switch: Switch) -> Progress:
+    """Where what a Switch holds stands."""
+    with switch.lock:
+        course = switch.course or switch.past
+        notes = _notes(switch, course)
+        champion = identity_of(switch.champion)
+        if course is None:
+            return Progress(champion, notes=notes)
+        trial = course.trial
+        standing = trial.standing()
+        calls = trial.all_calls
+        champion, candidate = course.identities
+        return Progress(
+            champion=champion,
+            candidate=candidate,
+            decision=trial.decision.kind,
+            reason=trial.decision.reason,
+            stage=course.stage + 1,
+            stages=len(trial.policy.stages),
+            share=trial.policy.stages[course.stage].share if course is switch.course else 0.0,
+            seconds=standing.in_all,
+            calls=(calls.candidate, calls.champion),
+            guards=guards_of(trial.policy, standing),
+            missing=missing_of(trial) if course is switch.course else (),
+            notes=notes,
+            points=tuple(trial.points),
+            under_way=course is switch.course,
+        )
+
+
+def _notes(switch: Switch, course: Course | None) -> tuple[str, ...]:
+    """What else should be known."""
+    found = []
+    if switch.failures:
+        found.append(f"{switch.failures:,} failures beside the calls, last {switch.last_failure}")
+    if course is None:
+        return tuple(found)
+    if course is not switch.course and not switch.closed:
+        found.append(ended_note(identity_of(switch.champion)))
+    found += course.odd
+    if course.trial.full:
+        found.append("there are more keys than are counted; the further ones count no more")
+    if course.lost:
+        found.append(
+            f"nothing counts of {course.lost:,} ticks: what was counted before could not be written"
+        )
+    if course.turned_away:
+        found.append(
+            f"{course.turned_away:,} losses were not taken, as too many waited to be weighed: tell "
+            "them again"
+        )
+    if course.shadow is not None and course.shadow.dropped:
+        found.append(f"{course.shadow.dropped:,} calls were not shadowed: the queue was full")
+    if course.shadow is not None and course.shadow.failures:
+        found.append(f"{course.shadow.failures:,} copies could not be compared")
+    outcomes = course.outcomes
+    if outcomes is not None:
+        found += losses_left_out(course.trial, outcomes)
+    return tuple(found)
+
+
+def ended_note(champion: Identity) -> str:
+    """What is said of a rollout that is over."""
+    return f"it has ended, and {_named(champion)} answers everything"
+
+
+def losses_left_out(trial: Trial, outcomes: Outcomes | None = None) -> list[str]:
+    """How many losses do not count, and why: those of this process, and those of the trial."""
+    told: list[Outcomes | KeysAnswered] = []
+    told += [each.keys for each in trial.evidence if isinstance(each, LossEvidence)]
+    unheard = 0
+    if outcomes is not None:
+        told.append(outcomes)
+        unheard = outcomes.unheard
+    reasons = {
+        "their keys were answered in two stages": sum(each.left_out for each in told),
+        "no answer to their keys is known": sum(each.unknown for each in told),
+        ONE_SIDED: sum(each.one_sided for each in told),
+        UNHEARD: unheard,
+    }
+    return [f"{count:,} losses left out: {why}" for why, count in reasons.items() if count]

@@ -1,0 +1,409 @@
+"""The Rollout: a Model that decides which Model answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter_ns
+from typing import Any, final, overload
+
+from modelkit._internal import forks
+from modelkit.errors import RolloutError
+from modelkit.lifecycle.registry.registry import Registry
+from modelkit.lifecycle.rollout.course import Loss
+from modelkit.lifecycle.rollout.decide import Kind
+from modelkit.lifecycle.rollout.follow import Follower
+from modelkit.lifecycle.rollout.guards import USUAL_GUARDS, Guard
+from modelkit.lifecycle.rollout.layers import Wrap
+from modelkit.lifecycle.rollout.lineup import BY_CALL, BY_RUN, Lineup
+from modelkit.lifecycle.rollout.opening import POLLED_EVERY, follower_of, switch_of
+from modelkit.lifecycle.rollout.pinned import Pinned
+from modelkit.lifecycle.rollout.planning import RISKS, RolloutPlan, plan_of
+from modelkit.lifecycle.rollout.policy import DAY, KEY_CALLS, RolloutStage
+from modelkit.lifecycle.rollout.progress import Progress, progress_of
+from modelkit.lifecycle.rollout.switch import tell
+from modelkit.model.activation import Active
+from modelkit.model.device import Placement
+from modelkit.model.manifest import Manifest
+from modelkit.model.model import Call, Model, Outputs
+from modelkit.signature.signature import Feeds, Signature
+
+
+@final
+class Rollout(Model):
+    """A Model that decides which Model answers; one call is answered by one of them.
+
+    **Of two Models** of this process, `Rollout(champion, candidate, share=.05)`: a share of the
+    keys, and of the calls without one, goes to the candidate. Guards count what is bad in both
+    arms, and decide with a stated error rate, see `RolloutPolicy.alpha`: a candidate that is shown
+    to be worse is rolled back, by one assignment to the champion, which stays warm; one of which
+    every guard has shown that it is within what is allowed is promoted. Where the time runs out
+    before, the rollout holds and says so. The Models belong to the caller, who closes them.
+
+    **Of a registry**, `Rollout(registry, "churn")`: it answers with the version that the alias
+    "champion" names, and takes part in the rollout that `Registry.start_rollout` began. A new
+    champion is loaded in a thread of its own, runs its golden rows, and is swapped in; calls under
+    way end with the version that they began with. A version that cannot be loaded changes nothing:
+    it is told as an event `NotFollowed`, stands in `last_failure`, and is tried again after a
+    minute. Two versions are in memory while one takes the other's place, and with `keep=1` after
+    that too. Each arm of a rollout has half of the threads that one Model has. A Rollout closes
+    what it opened, and nothing else. Without calls nothing runs.
+
+    Both pick the arm first and let it check the rows by its own signature. `base`, `manifest`,
+    `placement` and `signature` are those of the champion. Which Model answered a call stands in
+    `served_by` of the outputs of `run`.
+
+    Args:
+        champion: the Model that answers now; or a Registry.
+        candidate: the Model on trial, which takes every row that the champion takes and gives the
+            same outputs; or the name of a model in the registry.
+        share: of the candidate, for a rollout of one stage.
+        stages: in place of `share`, several, each a `RolloutStage`. The last one may be a share
+            alone: it ends by evidence, and each of the others by its time and its calls.
+        shadow: a stage of share 0 that comes first: the candidate runs on copies of rows that the
+            champion answered, in a thread of its own, and nobody gets its answers. Never shadow
+            with a function that has effects elsewhere.
+        guards: what is watched; by default, errors, slow, nonfinite and refused.
+        alpha: .01 by default; see `RolloutPolicy`, as for the next three.
+        horizon: seconds after which it holds, undecided; a week by default.
+        tick: seconds after which events are weighed; 10 by default.
+        key_calls: the number of calls, from the first one, with which a key counts for a promotion;
+            20 by default. Keys with fewer count against the candidate only: take 1 where most
+            customers call once.
+        rescue: whether the champion answers the calls at which the candidate fails, which count as
+            failed.
+        seed: of the draws and of the hashes of keys; by default, each rollout draws its own.
+        wrap: makes the layers of each version, such as `lambda model: mk.Meter(mk.Batcher(model))`;
+            it returns a Model around the one that it is given.
+        keep: how many versions stay warm that answered before; 1 by default.
+        poll: seconds after which a call looks for news; 5 by default.
+        load_options: those of `mk.load` for every version. With `digest`, a list of digests, no
+            version of another digest is followed; joblib packages need it, and `allow={"joblib"}`.
+
+    Raises:
+        RolloutError: if the candidate cannot answer in place of the champion, with every reason; or
+            the stages or guards cannot be meant.
+        TypeError: for options of the other form; see `Registry.start_rollout`.
+        NotFound: if the model has no champion.
+        UntrustedError: for a joblib package without `digest` and `allow`.
+        PackageError, DeviceError: as `mk.load` does.
+    """
+
+    __slots__ = ("__weakref__", "_active", "_clock", "_follower", "_pickled", "_switch")
+
+    @overload
+    def __init__(
+        self,
+        champion: Model,
+        candidate: Model,
+        *,
+        share: float | None = None,
+        stages: Sequence[RolloutStage | float] | None = None,
+        shadow: RolloutStage | None = None,
+        guards: Sequence[Guard] = USUAL_GUARDS,
+        alpha: float = 0.01,
+        horizon: float = 7 * DAY,
+        tick: float = 10.0,
+        key_calls: int = KEY_CALLS,
+        rescue: bool = False,
+        seed: int | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        champion: Registry,
+        candidate: str,
+        *,
+        wrap: Wrap | None = None,
+        keep: int = 1,
+        poll: float = POLLED_EVERY,
+        rescue: bool = False,
+        seed: int | None = None,
+        **load_options: Any,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        champion: Model | Registry,
+        candidate: Model | str,
+        **options: Any,
+    ) -> None:
+        self._clock: Callable[[], int] = perf_counter_ns
+        self._follower: Follower | None = None
+        if isinstance(champion, Registry) and isinstance(candidate, str):
+            self._follower = follower_of(champion, candidate, self._clock, **options)
+            self._switch = self._follower.switch
+            self._pickled: tuple[Any, ...] | None = (champion, candidate, options)
+        elif isinstance(champion, Model) and isinstance(candidate, Model):
+            self._switch = switch_of(champion, candidate, self._clock, **options)
+            self._pickled = None
+        else:
+            raise RolloutError(
+                "a Rollout takes two Models, or a Registry and the name of a model; got "
+                f"{type(champion).__name__} and {type(candidate).__name__}"
+            )
+        self._active: Active[Lineup] = self._switch.active
+        forks.watch(self._switch)
+
+    # Which Model answers.
+
+    def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
+        if self._clock() >= self._switch.due:
+            self._switch.look()
+        activation = self._active.now
+        try:
+            return activation.value.answer(BY_CALL, X, outputs, call)
+        finally:
+            del activation  # a traceback that is kept would keep it
+
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+        if self._clock() >= self._switch.due:
+            self._switch.look()
+        activation = self._active.now
+        try:
+            return activation.value.answer(BY_RUN, feeds, outputs, call)
+        finally:
+            del activation
+
+    async def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
+        if self._clock() >= self._switch.due:
+            self._switch.look()
+        activation = self._active.now
+        try:
+            return await activation.value.aanswer(BY_CALL, X, outputs, call)
+        finally:
+            del activation
+
+    async def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+        if self._clock() >= self._switch.due:
+            self._switch.look()
+        activation = self._active.now
+        try:
+            return await activation.value.aanswer(BY_RUN, feeds, outputs, call)
+        finally:
+            del activation
+
+    def _for_key(self, key: str | None) -> Model:
+        if self._clock() >= self._switch.due:
+            self._switch.look()
+        activation = self._active.now
+        return Pinned(activation.value.pick(key).model, activation)
+
+    # What somebody may do.
+
+    def outcome(self, key: str, loss: Loss) -> bool:
+        """Say how far off an answer was, when that is known.
+
+        It counts for the arm that last answered the key; of each key, the first loss does. Keys
+        that were answered in two stages are left out, and counted in `status().notes`. Of a
+        registry, any process takes the loss of a key that another one has answered.
+
+        Args:
+            key: the key of the call.
+            loss: from 0, right, to 1; or a function that gives the loss of the outputs that a call
+                asked for. Both are taken in every stage. In shadow, where both answered, a function
+                gives the loss of either; a number is of the answer that the caller got, and says
+                nothing of the candidate's, so it does not count, see `status().notes`.
+
+        Returns:
+            Whether it counts, or will if another process has answered the key; False where no
+            rollout is under way any more, or yet, and where so many wait to be weighed that it has
+            to be told again.
+
+        Raises:
+            RolloutError: if no guard watches losses.
+            ValueError: for a loss beyond 0 to 1.
+            Exception: what the function raises; the answer counts no more.
+        """
+        if not self.under_way:
+            return False
+        course = self._switch.course
+        return course is not None and course.outcome(key, loss)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a rollout is under way in this process, which then takes losses."""
+        if self._clock() >= self._switch.due:
+            self._switch.look()
+        return self._switch.course is not None
+
+    def promote(self, reason: str = "by hand") -> None:
+        """Let the candidate answer everything from now on, whatever the evidence.
+
+        `reason` stands in the status, and in the history of a registry. Raises RolloutError where
+        no rollout is under way, and Conflict where somebody else decided.
+        """
+        self._decide("promote", reason)
+
+    def rollback(self, reason: str = "by hand") -> None:
+        """Let the champion answer everything; after a promotion, the one before, which is warm.
+
+        `reason` stands in the status, and in the history of a registry.
+
+        Raises:
+            RolloutError: if there is nothing to go back from.
+            Conflict: if somebody else decided.
+        """
+        switch = self._switch
+        switch.check_open()
+        if switch.course is not None:
+            self._decide("rollback", reason)
+        elif self._follower is not None:
+            self._follower.go_back(reason)
+        else:
+            switch.go_back(reason)
+
+    def _decide(self, kind: Kind, reason: str) -> None:
+        switch = self._switch
+        switch.check_open()
+        if self._follower is not None:
+            self._follower.decide_by_hand(kind, reason)
+            return
+        with switch.lock:
+            course = switch.under_way()
+            decision = course.trial.decide_by_hand(kind, reason)
+            tell(course, decision)
+            switch.carry_out(course, decision)
+
+    def refresh(self) -> bool:
+        """Do now what the registry says, in this thread; returns whether anything changed.
+
+        Raises:
+            RolloutError: if this is a Rollout of two Models.
+            NotFound, PackageError, DeviceError: if a version cannot be loaded; nothing changed.
+        """
+        self._switch.check_open()
+        if self._follower is None:
+            raise RolloutError("a Rollout of two Models follows no registry")
+        return self._follower.follow()
+
+    def status(self) -> Progress:
+        """Where it stands. What is due by now is weighed first."""
+        self._switch.settle()
+        return progress_of(self._switch)
+
+    def plan(
+        self,
+        rates: Mapping[str, float] | None = None,
+        risks: Sequence[float] = RISKS,
+    ) -> RolloutPlan:
+        """About how many requests each guard needs to find which regression, at each share.
+
+        Args:
+            rates: how often each guard's event happens in the champion, by the guard's name; by
+                default .01, and .5 for "slow", which is the rate of its median.
+            risks: the regressions: how many times that rate the candidate has.
+
+        Raises:
+            RolloutError: if there is no rollout, or the rates are of no guard.
+        """
+        course = self._switch.course or self._switch.past
+        if course is None:
+            raise RolloutError("there is no rollout to plan")
+        return plan_of(course.policy, rates or {}, risks)
+
+    @property
+    def failures(self) -> int:
+        """The number of errors of what is done beside the calls, which reached none of them."""
+        return self._switch.failures
+
+    @property
+    def last_failure(self) -> str:
+        """The last of these errors, or ""."""
+        return self._switch.last_failure
+
+    def close(self) -> None:
+        """Answer no more, and close what was opened here: nothing that was handed over.
+
+        Before that, calls under way are waited for, ten seconds at most.
+        """
+        if self._switch.closed:
+            return
+        self._switch.close()
+        if self._follower is not None:
+            self._follower.close()
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """Every Model that it holds, each once.
+
+        The champion comes first, then the candidate during a rollout, then those that are kept warm.
+        """
+        return self._switch.models()
+
+    # What it is, which is what the champion is.
+
+    @property
+    def _champion(self) -> Model:
+        return self._switch.champion
+
+    @property
+    def signature(self) -> Signature:
+        """What the champion takes and gives."""
+        return self._active.now.value.champion.signature
+
+    @property
+    def base(self) -> Model:
+        """The innermost Model of the champion."""
+        return self._champion.base
+
+    @property
+    def placement(self) -> Placement | None:
+        """Where the champion really runs."""
+        return self._champion.placement
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest of the champion's package, or None."""
+        return self._champion.manifest
+
+    @property
+    def attachments(self) -> Mapping[str, memoryview]:
+        """The attachments of that package, by name."""
+        return self._champion.attachments
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, and answers no more."""
+        return self._switch.closed
+
+    @property
+    def batchable(self) -> bool:
+        """False: each version has a Batcher of its own, so that no batch mixes two of them."""
+        return False
+
+    def _why_not_batchable(self) -> str:
+        return (
+            "a Rollout chooses for each call, and a batch has calls of both arms; put a Batcher "
+            "into each: Rollout(registry, name, wrap=mk.Batcher), or Rollout(mk.Batcher(champion), "
+            "mk.Batcher(candidate), ...)"
+        )
+
+    @property
+    def runs_at_once(self) -> int:
+        """The number of runs that the champion does side by side."""
+        return self._champion.runs_at_once
+
+    @property
+    def endless(self) -> bool:
+        """Whether a run of one of its Models ends only by a deadline, for some rows."""
+        return any(model.endless for model in self.models)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._pickled is None:
+            raise TypeError(
+                "a Rollout of two Models cannot be pickled, since calls elsewhere would not be "
+                "counted here; use a Registry, which several processes follow"
+            )
+        return _again, self._pickled
+
+    def _facts(self) -> list[tuple[str, str]]:
+        return [*self._champion._facts(), *self.status()._facts()]
+
+
+def _again(
+    registry: Registry,
+    name: str,
+    options: dict[str, Any],
+) -> Rollout:
+    return Rollout(registry, name, **options)

@@ -1,0 +1,1 @@
+"""The seam: what a Model is, and what wraps one."""

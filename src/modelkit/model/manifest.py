@@ -1,0 +1,375 @@
+"""The manifest, modelkit.json: what a package says about itself, as frozen values and strict JSON.
+
+The sha256 of its exact bytes is the digest of the package, because it lists the hash of every other
+member. There is no field for code, import paths, session options or trust, and none is accepted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from modelkit._internal import fields, jsonable
+from modelkit.embedding.recipe import Recipe
+from modelkit.errors import ManifestError, SignatureError
+from modelkit.report import html
+from modelkit.runtimes.terms.vectorizer import Texts
+from modelkit.signature.signature import Signature
+
+# Readers refuse fields that they do not know, so every new field raises it; see docs/packaging.md.
+FORMAT = 8
+MAX_MANIFEST_BYTES = 1 << 20
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+VERSION_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
+# Libraries and their releases end up in a command line to copy.
+LIBRARY_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+RELEASE_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,63}")
+WEIGHTS_REF = "model.onnx.data"  # the name by which a graph refers to its external weights
+RUNTIMES = ("onnx", "joblib")
+# Of the batches that a model is proven with, and that `warmup` runs.
+MAX_SIZES = 16
+MAX_BATCH_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How the packaged graph was compared with its source when it was saved.
+
+    Differences are the largest over all outputs that were compared.
+
+    Attributes:
+        against: the source; None for a graph that was saved without one.
+        rows: the number of rows of the example that were compared.
+        missing_rows: the number of rows compared with missing values in them.
+        batch_sizes: the numbers of rows in which the same rows were run.
+        rtol, atol: the tolerance: `rtol + atol`, relative to max(1, |source|).
+        max_abs: the largest absolute difference.
+        max_rel: the largest difference relative to max(1, |source|).
+        label_flips: the number of labels that differ where the source's own scores are no tie.
+        ties: the number of labels that differ where they are: equal but for a few units in the last
+            place, or within the tolerance where both compute in float32.
+        batch_max_abs: the largest difference of a row between two batch sizes.
+        batch_invariant: whether that difference stayed within tolerance.
+        threshold_rows: the number of rows compared with a value at or beside a threshold of the
+            graph's trees.
+        large_rows: the number of rows compared with numbers 10,000 times those of the example.
+        large_max_rel, large_flips: their differences, which are recorded and not refused.
+        text_rows: the number of rows with unusual characters among the model's own terms.
+
+    Raises ManifestError for batch sizes and tolerances out of bounds.
+    """
+
+    against: str | None
+    rows: int
+    missing_rows: int
+    batch_sizes: tuple[int, ...]
+    rtol: float
+    atol: float
+    max_abs: float
+    max_rel: float
+    label_flips: int
+    ties: int
+    batch_max_abs: float
+    batch_invariant: bool
+    threshold_rows: int = 0
+    large_rows: int = 0
+    large_max_rel: float = 0.0
+    large_flips: int = 0
+    text_rows: int = 0
+
+    def __post_init__(self) -> None:
+        sizes = self.batch_sizes
+        if len(sizes) > MAX_SIZES or not all(0 < size <= MAX_BATCH_ROWS for size in sizes):
+            raise ManifestError(
+                f"batch_sizes are at most {MAX_SIZES} numbers of rows from 1 to {MAX_BATCH_ROWS}, "
+                f"not {sizes[:MAX_SIZES]}"
+            )
+        tolerances = {"rtol": self.rtol, "atol": self.atol}
+        if not all(0 <= value <= 1 for value in tolerances.values()):
+            raise ManifestError(f"tolerances are from 0 to 1, not {tolerances}")
+
+    @property
+    def batch_measured(self) -> bool:
+        """Whether rows were run in several batch sizes.
+
+        They are not where there is one row, or where the graph fixes the number of rows.
+        """
+        return len(self.batch_sizes) > 1
+
+    def __str__(self) -> str:
+        if self.against is None:
+            return f"no source to compare with; {self._invariance()}"
+        ties = f", {self.ties} others at ties" if self.ties else ""
+        return (
+            f"{self._compared()} against {self.against}: max rel diff {self.max_rel:.2g} "
+            f"(allowed {self.rtol:g}), {self.label_flips} labels flipped{ties}; "
+            f"{self._invariance()}{self._far_away()}"
+        )
+
+    def _compared(self) -> str:
+        kinds = {
+            "with gaps": self.missing_rows,
+            "at thresholds": self.threshold_rows,
+            "of strange texts": self.text_rows,
+        }
+        more = ", ".join(f"{rows} {kind}" for kind, rows in kinds.items() if rows)
+        return f"{self.rows} rows" + (f" and {more}" if more else "")
+
+    def _far_away(self) -> str:
+        agrees = not self.large_flips and self.large_max_rel <= self.rtol + self.atol
+        if not self.large_rows or agrees:
+            return ""
+        return (
+            "; 10,000 times beyond the example they DIFFER: max rel diff "
+            f"{self.large_max_rel:.2g}, {self.large_flips} of {self.large_rows} labels flipped"
+        )
+
+    def _invariance(self) -> str:
+        tried = len(self.batch_sizes)
+        if not self.batch_measured:
+            return (
+                "whether rows depend on their batch was not measured, which takes an example of "
+                "two rows or more and a graph for any number of rows"
+            )
+        if self.batch_invariant:
+            return f"rows agree in {tried} batch sizes (diff {self.batch_max_abs:.2g})"
+        within = self.batch_max_abs <= self.rtol + self.atol
+        how = "labels" if within else f"diff {self.batch_max_abs:.2g}"
+        return f"rows DIFFER in {tried} batch sizes ({how})"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of a package: its path, size in bytes and sha256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A member that is no part of the model, under a name of its own."""
+
+    name: str
+    path: str
+    media_type: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a package says about itself.
+
+    Attributes:
+        format: the version of the layout of the manifest.
+        name, version: as given to `save`.
+        signature: inputs, outputs, columns and classes of the model.
+        opsets: the versions of the ONNX operator sets by domain.
+        row_bytes: the bytes of tensors that one row occupies at once in the graph; 0 if unknown.
+        parity: what `save` measured.
+        versions: the libraries that trained the model and made the package.
+        files: every other member.
+        attachments: the members that are no part of the model.
+        metadata: JSON values of the author; nothing here reads them.
+        runtime: "onnx" for a graph, "joblib" for a pickled estimator.
+        requires: for "joblib", the exact version of each library that the estimator needs.
+        encoder: what a text encoder does around its graph; None for other models.
+        texts: what is done to texts before a graph that takes counts of their terms, or None.
+        digest: the sha256 of the manifest in hex, which identifies the whole package.
+    """
+
+    format: int
+    name: str
+    version: str
+    signature: Signature
+    opsets: dict[str, int]
+    row_bytes: int
+    parity: Parity
+    versions: dict[str, str]
+    files: tuple[Member, ...]
+    attachments: tuple[Attachment, ...] = ()
+    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+    runtime: str = "onnx"
+    requires: dict[str, str] = dataclasses.field(default_factory=dict)
+    encoder: Recipe | None = None
+    texts: Texts | None = None
+    digest: str = dataclasses.field(default="", compare=False)
+
+    @cached_property
+    def model_digest(self) -> str:
+        """The sha256, in hex, of all that decides what the model answers.
+
+        That is the signature, the files of the model (graph, weights, tokenizer, terms or pickle),
+        the recipe of an encoder without its measurements, the treatment of texts, and the required
+        versions of a joblib package. Name, version, metadata and attachments do not count, so
+        `attach` never changes it. Fields at their defaults are left out, so that a package of an
+        older format has the digest that it would have today.
+        """
+        attached = {attachment.path for attachment in self.attachments}
+        recipe = self.encoder
+        if recipe is not None:
+            recipe = replace(recipe, alone=None, reference=None)
+        parts = {
+            "signature": self.signature,
+            "files": tuple(member for member in self.files if member.path not in attached),
+            "encoder": recipe,
+            "texts": self.texts,
+            "requires": self.requires,
+        }
+        plain = {name: fields.write_object(part, defaults=False) for name, part in parts.items()}
+        return hashlib.sha256(_dumps(plain)).hexdigest()
+
+    def to_json(self) -> bytes:
+        """The manifest as UTF-8 JSON with sorted keys. Equal manifests give equal bytes."""
+        return _dumps(fields.write_object(self)) + b"\n"
+
+    @staticmethod
+    def from_json(raw: bytes) -> Manifest:
+        """Parse and check a manifest. Raises ManifestError, which names the field at fault."""
+        plain = _parse_manifest(raw)
+        try:
+            for name, value in plain.items():
+                fields.read_json(value, f"modelkit.json: {name}")
+            manifest = fields.read_object(Manifest, plain, "modelkit.json")
+        except ValueError as error:
+            raise ManifestError(str(error)) from None
+        if manifest.format < 1:
+            raise ManifestError(f"the package has format {manifest.format}; the first is 1")
+        check_name(manifest.name, manifest.version)
+        _check_runtime(manifest.runtime, manifest.requires)
+        _check_encoder(manifest.encoder, manifest)
+        _check_texts_of(manifest)
+        return replace(manifest, digest=hashlib.sha256(raw).hexdigest())
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Name and value of each fact about the package as a whole, for people."""
+        facts = {
+            "digest": f"sha256:{self.digest}",
+            "model": f"sha256:{self.model_digest}",
+            "runtime": self.runtime,
+            "requires": _with_versions(dict(sorted(self.requires.items()))),
+            "parity": str(self.parity),
+            "encoder": str(self.encoder or ""),
+            "texts": str(self.texts or ""),
+            "opsets": _with_versions(
+                {key or "ai.onnx": v for key, v in sorted(self.opsets.items())}
+            ),
+            "made with": _with_versions(self.versions),
+            "classes": html.some(self.signature.classes or ()),
+            "ignored": html.some(self.signature.ignored),
+            "refuses rows": "; ".join(self.signature.refusals),
+            "metadata": "",
+        }
+        if self.metadata:
+            facts["metadata"] = json.dumps(self.metadata, ensure_ascii=False, sort_keys=True)
+        told = [(name, value) for name, value in facts.items() if value]
+        return told + [("file", line) for line in self._file_lines()]
+
+    def _file_lines(self) -> list[str]:
+        named = {a.path: f", attachment {a.name!r} ({a.media_type})" for a in self.attachments}
+        lines = []
+        for member in self.files:
+            line = f"{member.path}, {member.size:,} bytes, sha256:{member.sha256}"
+            lines.append(line + named.get(member.path, ""))
+        return lines
+
+    def _repr_html_(self) -> str:
+        title = f"{self.name} {self.version}"
+        header = ("", "tensor", "dtype", "shape", "columns")
+        return html.card(title, self.facts(), header, self.signature.table())
+
+
+def _with_versions(versions: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _dumps(plain: Any) -> bytes:
+    text = json.dumps(plain, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False)
+    return text.encode()
+
+
+def _parse_manifest(raw: bytes) -> dict[str, Any]:
+    if len(raw) > MAX_MANIFEST_BYTES:
+        raise ManifestError(
+            f"modelkit.json has {len(raw)} bytes; at most {MAX_MANIFEST_BYTES} are read"
+        )
+    try:
+        plain = jsonable.parse_json(raw.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"modelkit.json is not strict JSON: {error}") from None
+    if not isinstance(plain, dict):
+        raise ManifestError(f"modelkit.json must be an object, got {plain!r:.80}")
+    version = plain.get("format")
+    if isinstance(version, int) and version > FORMAT:
+        raise ManifestError(
+            f"the package has format {version}, this modelkit reads up to {FORMAT}: use a newer one"
+        )
+    return plain
+
+
+def check_name(name: str, version: str) -> None:
+    """Raise ManifestError for a name or a version that a package may not have."""
+    for what, value, pattern in (
+        ("name", name, NAME_PATTERN),
+        ("version", version, VERSION_PATTERN),
+    ):
+        if not isinstance(value, str):
+            raise ManifestError(f"{what} must be a string, such as {str(value)!r}; got {value!r}")
+        if not pattern.fullmatch(value):
+            raise ManifestError(
+                f"{what} {value!r} must match {pattern.pattern}: it is a part of paths and of URLs"
+            )
+
+
+def _check_runtime(runtime: str, requires: dict[str, str]) -> None:
+    if runtime not in RUNTIMES:
+        raise ManifestError(f"runtime {runtime!r} is not one of {list(RUNTIMES)}")
+    if requires and runtime != "joblib":
+        raise ManifestError(
+            f"requires is for joblib packages, and this one has the runtime {runtime!r}"
+        )
+    for library, version in requires.items():
+        if not LIBRARY_PATTERN.fullmatch(library) or not RELEASE_PATTERN.fullmatch(version):
+            raise ManifestError(
+                f"requires names {library!r} {version!r}, which is not a library and a version"
+            )
+
+
+def _check_encoder(recipe: Recipe | None, manifest: Manifest) -> None:
+    if recipe is None:
+        return
+    if manifest.runtime != "onnx" or manifest.signature != recipe.signature:
+        raise ManifestError(f"a text encoder runs a graph and has the signature {recipe.signature}")
+
+
+def _check_texts_of(manifest: Manifest) -> None:
+    if manifest.texts is None:
+        return
+    if manifest.runtime != "onnx" or manifest.encoder is not None:
+        raise ManifestError(
+            "terms of texts are counted for a graph, and not for one that encodes texts itself"
+        )
+    try:
+        manifest.texts.graph(manifest.signature)
+    except SignatureError as error:
+        raise ManifestError(f"modelkit.json: texts: {error}") from None
+
+
+def check_metadata(value: object) -> dict[str, Any]:
+    """A dict of metadata. Raises ManifestError for values that JSON would change or cannot hold."""
+    if not isinstance(value, dict):
+        raise ManifestError(f"metadata must be a dict, got {type(value).__name__}")
+    try:
+        checked: Any = fields.read_json(value, "metadata")
+    except ValueError as error:
+        raise ManifestError(str(error)) from None
+    try:
+        json.dumps(checked, allow_nan=False)
+    except ValueError:
+        raise ManifestError("metadata holds NaN or an infinity, which JSON cannot hold") from None
+    return checked  # type: ignore[no-any-return]  # a dict, as the value is

@@ -1,0 +1,427 @@
+"""The one rule: a Model turns a batch into a batch.
+
+`Model` has two hooks that every Model implements, `signature` and `_run`; everything a user calls
+is written once on top of them. The verbs call `_call` and `_acall`, which coerce the rows in the
+caller's thread and run. A Wrapper, see `modelkit.model.wrapper`, passes both on to the Model it wraps.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType, TracebackType
+from typing import Any, Self, final
+
+import numpy as np
+
+from modelkit.errors import BatchError, ModelkitError, PackageError
+from modelkit.model import golden, replay, sklearn_face
+from modelkit.model.call import PLAIN, Call, make_call
+from modelkit.model.device import Placement
+from modelkit.model.manifest import Manifest
+from modelkit.signature.cast import Array
+from modelkit.signature.signature import Feeds, Signature, primary_of, refuse_probabilities
+
+__all__ = ["PLAIN", "Call", "Model", "Outputs", "make_call", "primary_of"]
+
+Outputs = dict[str, Array]
+
+
+class Model(ABC):
+    """Has a `signature` and runs batches.
+
+    Subclasses implement `signature` and `_run`; the verbs are final.
+
+    A loaded Model is pickled by the absolute path and the digest of its package, and opened again
+    from there with the device and threads that were asked for: a file that changed in between
+    raises IntegrityError. A Model from bytes or a file object has no path and raises TypeError, a
+    closed one ClosedError. Copies, deep ones too, are the same Model.
+    """
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def signature(self) -> Signature:
+        """What this model takes and gives."""
+
+    @abstractmethod
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+        """The named outputs for coerced `feeds`; must be safe to call from any thread."""
+
+    def _prepare(self, feeds: Feeds) -> tuple[Feeds, int]:
+        """Coerced feeds in the form in which they are cheapest to run, and their size.
+
+        Only what gathers calls asks, once a call. The size is the number of rows, or a cost in a
+        unit of the model's own, such as the tokens of texts. The tensors it gives join on axis 0,
+        one row a place; `_run` and `_prepare` take them in place of coerced feeds.
+        """
+        return feeds, self.signature.count(feeds)
+
+    async def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+        import asyncio
+
+        return await asyncio.to_thread(self._run, feeds, outputs, call)
+
+    def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
+        """Coerce the rows and run them. All verbs come through here."""
+        return self._run(self.signature.coerce(X), outputs, call)
+
+    def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Awaitable[Outputs]:
+        """As `_call`, for the async verbs."""
+        return self._arun(self.signature.coerce(X), outputs, call)
+
+    @final
+    def run(
+        self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
+    ) -> Outputs:
+        """Every output by name, as arrays, for a batch of n rows.
+
+        Args:
+            X: n rows, in any form that `Signature.coerce` accepts.
+            deadline: seconds from now after which the answer is of no use; a Batcher then drops
+                the request.
+            priority: 0, or -1 for work that may wait.
+            key: what a rollout routes by.
+
+        Raises:
+            SignatureError: if the rows do not fit the signature.
+            BatchError: if the graph cannot run on them, as on images of another size.
+            ClosedError: if the model was closed.
+            ForkedModelError: if the model is not on the CPU, and this process was forked after it
+                was loaded.
+        """
+        signature = self.signature
+        return self._call(X, signature.output_names, make_call(deadline, priority, key))
+
+    @final
+    def predict(
+        self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
+    ) -> Array:
+        """The primary output as an array of n rows: labels, predictions or embeddings.
+
+        It takes what `run` takes, and raises what that raises; SignatureError too where the model
+        has no primary output.
+        """
+        signature = self.signature
+        name = signature.primary or primary_of(signature)
+        return self._call(X, (name,), make_call(deadline, priority, key))[name]
+
+    @final
+    def predict_proba(
+        self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
+    ) -> Array:
+        """Class probabilities, shape (n, len(classes)), columns in the order of `classes_`.
+
+        A mixture has those of its components, which its labels number from 0. It takes what `run`
+        takes, and raises what that raises; SignatureError too for a model without classes or
+        probabilities, and for one of several labels.
+        """
+        signature = self.signature
+        if not signature.has_probabilities:
+            refuse_probabilities(signature)
+        outputs = self._call(X, ("probabilities",), make_call(deadline, priority, key))
+        return outputs["probabilities"]
+
+    @final
+    async def arun(
+        self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
+    ) -> Outputs:
+        """As `run`, with the same arguments, without blocking the event loop."""
+        signature = self.signature
+        return await self._acall(X, signature.output_names, make_call(deadline, priority, key))
+
+    @final
+    async def apredict(
+        self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
+    ) -> Array:
+        """As `predict`, with the same arguments, without blocking the event loop."""
+        signature = self.signature
+        name = signature.primary or primary_of(signature)
+        outputs = await self._acall(X, (name,), make_call(deadline, priority, key))
+        return outputs[name]
+
+    @final
+    async def apredict_proba(
+        self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
+    ) -> Array:
+        """As `predict_proba`, with the same arguments, without blocking the event loop."""
+        signature = self.signature
+        if not signature.has_probabilities:
+            refuse_probabilities(signature)
+        outputs = await self._acall(X, ("probabilities",), make_call(deadline, priority, key))
+        return outputs["probabilities"]
+
+    # Properties that a Wrapper passes on from the Model it wraps.
+
+    @property
+    def inner(self) -> Model | None:
+        """The wrapped Model; None for a Model that wraps nothing."""
+        return None
+
+    @property
+    def base(self) -> Model:
+        """The innermost Model."""
+        return self
+
+    @property
+    def unobserved(self) -> Model:
+        """What gives the same answers unseen by a Monitor; the Model itself if it has none."""
+        return self
+
+    def _for_key(self, key: str | None) -> Model:
+        """What answers calls with this key, and stays what it is for as long as it is held."""
+        return self
+
+    @property
+    def placement(self) -> Placement | None:
+        """Where the model really runs; None for a function of your own, which decides."""
+        return None
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, and answers no more."""
+        return False
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest of the package this model was loaded from, or None."""
+        return None
+
+    @property
+    def attachments(self) -> Mapping[str, memoryview]:
+        """The attachments of the package, by name."""
+        return MappingProxyType({})
+
+    @property
+    def batchable(self) -> bool:
+        """Whether a row's answer was shown not to depend on the rows it is batched with."""
+        return self.manifest is not None and self.manifest.parity.batch_invariant
+
+    def _why_not_batchable(self) -> str:
+        """Why a Batcher refuses a model that is not `batchable`, and what to do about it."""
+        manifest = self.manifest
+        if manifest is not None:
+            return f"its package says: {manifest.parity}"
+        return (
+            "nothing shows that a row's answer is independent of its batch; if you know that it "
+            "is, pass FunctionModel(..., batchable=True)"
+        )
+
+    @property
+    def runs_at_once(self) -> int:
+        """The number of runs that the model does side by side, none waiting for another."""
+        where = self.placement
+        if where is None or where.split:
+            return 1
+        return where.threads
+
+    @property
+    def endless(self) -> bool:
+        """Whether a run may take as long as its rows say, so that nothing but a deadline ends it."""
+        return False
+
+    def _use_threads(self, threads: int) -> None:
+        """Use so many threads of the CPU from the next run on, where the model has threads.
+
+        A Rollout asks for it, whose two arms share the threads of one Model. It takes as long as
+        opening the graph again, and runs under way end as they began. A Model of several Models
+        hands it on.
+        """
+        del threads  # a function has none
+
+    @final
+    def warmup(self) -> None:
+        """Run the golden rows at every batch size that was proven, so that no request pays for it.
+
+        A Rollout runs those of its champion, by the champion, and counts none of them.
+
+        Raises PackageError for a model without golden rows, and where they do not run.
+        """
+        model = self._for_key(None)
+        feeds, _ = _golden_rows(model)
+        sizes = model.manifest.parity.batch_sizes if model.manifest is not None else ()
+        for batch in golden.repeated(feeds, sizes, model.signature):
+            _replayed(model, batch)
+
+    @final
+    def verify(self) -> float:
+        """Run the golden rows again; returns the largest relative difference from saved answers.
+
+        A Rollout runs those of its champion, by the champion, and counts none of them.
+
+        Raises IntegrityError where the difference is above the tolerance in the manifest, or a
+        label differs: this machine, runtime or device does not compute what was proven. Raises
+        PackageError for a model without golden rows, and where they do not run.
+        """
+        model = self._for_key(None)
+        feeds, expected = _golden_rows(model)
+        got = _replayed(model, feeds)
+        tolerance = 0.0
+        if model.manifest is not None:
+            tolerance = model.manifest.parity.rtol + model.manifest.parity.atol
+        return replay.largest_difference(expected, got, tolerance)
+
+    def close(self) -> None:  # noqa: B027 - most wrappers hold nothing
+        """Release what this model itself holds; a wrapper does not close what it wraps.
+
+        Closing twice is fine.
+        """
+
+    @final
+    async def aclose(self) -> None:
+        """As `close`, without blocking the event loop."""
+        import asyncio
+
+        await asyncio.to_thread(self.close)
+
+    @final
+    def __enter__(self) -> Self:
+        return self
+
+    @final
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @final
+    async def __aenter__(self) -> Self:
+        return self
+
+    @final
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    @final
+    def __copy__(self) -> Self:
+        return self
+
+    @final
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    # The face of an estimator: what scikit-learn's scorers and displays ask for.
+
+    @property
+    def classes_(self) -> Array:
+        """The labels of a classifier, in the order of the columns of `predict_proba`."""
+        if self.signature.classes is None:
+            raise AttributeError("this model is not a classifier: its signature has no classes")
+        return np.asarray(self.signature.classes)
+
+    @property
+    def decision_function(self) -> Callable[[object], Array]:
+        """What a classifier without probabilities, or an outlier detector, decides by.
+
+        Called with n rows as `run` takes them, it gives the output `scores`, (n,) or (n, classes).
+        A model without that output lacks the attribute, so that scikit-learn's scorers ask it for
+        something else.
+        """
+        if "scores" not in self.signature.output_names:
+            raise AttributeError("this model gives no scores: its signature has no such output")
+        return self._scores
+
+    @final
+    def _scores(self, X: object) -> Array:
+        return self._call(X, ("scores",), PLAIN)["scores"]
+
+    @property
+    def n_features_in_(self) -> int:
+        """The number of columns of all inputs."""
+        return sklearn_face.n_features(self.signature)
+
+    @final
+    def score(self, X: object, y: Any, sample_weight: Any = None) -> float:
+        """What scikit-learn's `score` gives for this kind of model.
+
+        That is the accuracy of a classifier, and R2 of a regressor.
+
+        Args:
+            X: n rows, as `run` takes them.
+            y: n true labels or values; (n, k) where a row has k of them. A row counts as right
+                where all of its k labels are.
+            sample_weight: n weights of the rows; None for equal ones.
+
+        Raises:
+            SignatureError: if scikit-learn has another score for this kind of model, or none; the
+                message says what to call instead.
+            ValueError: if y does not fit what the model gives.
+        """
+        source = None if self.manifest is None else self.manifest.parity.against
+        metric = sklearn_face.metric_for(self.signature, source)
+        return sklearn_face.score(metric, y, self.predict(X), sample_weight)
+
+    @final
+    def fit(self, X: object = None, y: object = None, **_: object) -> Self:
+        """Refused, since a model is already trained. Raises TypeError."""
+        raise TypeError(
+            f"{type(self).__name__} is already trained and cannot be fitted; to evaluate it with "
+            "tools that clone and fit, wrap it: sklearn.frozen.FrozenEstimator(model)"
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        return sklearn_face.tags(self.signature)
+
+    def __repr__(self) -> str:
+        name = "" if self.manifest is None else f" {self.manifest.name} {self.manifest.version}"
+        return f"<{type(self).__name__}{name}: {self.signature}>"
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """The first lines of the notebook card; a wrapper adds its own."""
+        where = self.placement
+        if where is None:
+            return []
+        return [
+            ("placement", str(where)),
+            ("device", where.reason),
+            ("threads", where.threads_reason),
+        ]
+
+    def _repr_html_(self) -> str:
+        from modelkit.report import html
+
+        facts = self._facts()
+        title = type(self).__name__
+        if self.manifest is not None:
+            title = f"{self.manifest.name} {self.manifest.version}"
+            facts += [
+                ("parity", str(self.manifest.parity)),
+                ("digest", f"sha256:{self.manifest.digest}"),
+            ]
+        if self.signature.classes is not None:
+            facts.append(("classes", html.some(self.signature.classes)))
+        return html.card(
+            title, facts, ("", "tensor", "dtype", "shape", "columns"), self.signature.table()
+        )
+
+
+def _golden_rows(model: Model) -> tuple[Feeds, Outputs]:
+    data = model.attachments.get(golden.GOLDEN)
+    if data is None:
+        raise PackageError(
+            f"{type(model.base).__name__} holds no golden rows; they come with a saved package"
+        )
+    return golden.decode_golden(data, model.signature)
+
+
+def _replayed(model: Model, feeds: Feeds) -> Outputs:
+    try:
+        return model._run(feeds, model.signature.output_names, PLAIN)
+    except Exception as error:
+        if isinstance(error, ModelkitError) and type(error) is not BatchError:
+            raise
+        raise PackageError(
+            f"the golden rows, which ran at save time, do not run here: {error}"
+        ) from error

@@ -1,0 +1,1 @@
+"""What runs a Model for many callers: Batcher, Replicas, Meter."""

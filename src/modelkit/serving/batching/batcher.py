@@ -1,0 +1,424 @@
+"""The Batcher: a Model that gathers the concurrent calls of threads and event loops into batches.
+
+Which way a call takes follows from the plan, the size of the call and who calls; `policy.way_of`
+says it. Sizes are rows, or the cost that the model declares.
+
+    called from  mode             size                way
+    a thread     parallel direct  any                 AT_ONCE: on this thread, without a lock
+    a thread     batch, direct    up to `piece`       IN_SLOT: on this thread if a slot is free and
+                                                      nobody waits; from the queue otherwise
+    a thread     batch, direct    larger              IN_PIECES: one by one through the queue
+    a loop       any              up to `loop_batch`  ON_LOOP: by the loop at the end of its tick,
+                                                      or at once while it has only one caller
+    a loop       any              up to `piece`       QUEUED: by threads, from the queue
+    a loop       any              larger              IN_PIECES
+
+A batch of a tick is run by the loop if all its calls together are small enough, and the rest goes
+the next way down. Whoever finds the Batcher closed is refused by the queue.
+"""
+
+from __future__ import annotations
+
+import types
+from asyncio import AbstractEventLoop, get_running_loop, to_thread
+from collections.abc import Generator
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, Literal, final
+
+from numpy import ndarray
+
+from modelkit._internal.forks import watch
+from modelkit.errors import ClosedError
+from modelkit.model.model import PLAIN, Call, Model, Outputs, make_call, primary_of
+from modelkit.model.wrapper import Wrapper, check_is_model
+from modelkit.serving.batching.asked import Asked
+from modelkit.serving.batching.checks import (
+    check_batchable,
+    check_options,
+    letters_of,
+    preparation_of,
+)
+from modelkit.serving.batching.execution import Execution
+from modelkit.serving.batching.interrupts import is_interrupt
+from modelkit.serving.batching.isolation import Names, join_rows, out_of_memory, row_count
+from modelkit.serving.batching.measure import check_stable, first_plan, golden_feeds
+from modelkit.serving.batching.pieces import Submission, in_pieces, run_into
+from modelkit.serving.batching.planner import Planner
+from modelkit.serving.batching.policy import IN_PIECES, ON_LOOP, BatchPlan, stable_size, way_of
+from modelkit.serving.batching.requests import Key, Request, Turn, clock, too_late
+from modelkit.serving.batching.stats import Stats
+from modelkit.serving.batching.ticks import Tick
+from modelkit.serving.batching.workers import Workers
+from modelkit.signature.cast import Array
+from modelkit.signature.signature import Feeds, Signature
+
+QUEUE = 8192
+# Letters of the texts of a call; what more of them cost is found out beside the event loop.
+LETTERS_ON_LOOP = 1 << 13
+# Of the calls that run at once on their thread, those are timed whose number ends in six zero bits.
+SAMPLED = 63
+
+
+@final
+class Batcher(Wrapper):
+    """Gathers concurrent calls to a Model into batches. Safe from any thread and any event loop.
+
+    Batches form from what waits while a run is under way; nothing waits for a timer, and a lone
+    call runs at once. The size of the batches follows from what runs take, see `plan`.
+
+    Args:
+        model: the Model to run. Its inputs and outputs must all lead with one named dimension, and
+            its rows must have been shown not to depend on their batch.
+        max_rows: the size of the largest batch, in rows, or in the cost that the model declares,
+            such as the tokens of texts. A larger call runs in pieces; but whole, on its caller's
+            thread, if the mode of the plan is "parallel direct".
+        max_queue: the size of the calls of priority 0 that may wait, in the same unit; by default
+            8,192 rows, or 65,536 of the declared cost. Calls of priority -1 take no room from
+            them, and are admitted while all that waits is less than this.
+        on_full: what happens to a call that finds the queue full: "reject" raises Overloaded,
+            "block" waits.
+        stable_shapes: run every batch in one shape, so that a row's answer has the same bits
+            whatever it is batched with. Each run costs as much as a full batch.
+        loop: whether an event loop runs by itself what takes less time than waking a thread. That
+            is a forecast: pass False for a model that sometimes takes long, so that no event loop
+            ever waits for it. A model whose graph may go on for as long as its rows say, or whose
+            rows may be of any size, never runs on one.
+        plan: "measure" to time the golden rows of the package first, for up to a second; "learn" to
+            start without a measurement and learn from the calls; or the `plan` of another Batcher.
+
+    Raises:
+        BatchError: if the model's rows cannot be batched, with the reason.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_execute",
+        "_first",
+        "_lane",
+        "_origin",
+        "_preparation",
+        "_row_dtype",
+        "_row_shape",
+        "_static",
+        "_ticks",
+        "_workers",
+        "signature",
+    )
+
+    signature: Signature  # a slot, which is read faster than a property
+
+    def __init__(  # noqa: PLR0913 - all but one by keyword
+        self,
+        model: Model,
+        *,
+        max_rows: int = 1024,
+        max_queue: int | None = None,
+        on_full: Literal["reject", "block"] = "reject",
+        stable_shapes: bool = False,
+        loop: bool = True,
+        plan: BatchPlan | Literal["measure", "learn"] = "measure",
+    ) -> None:
+        check_is_model(model, "a Batcher")
+        check_batchable(model)
+        self._preparation = preparation_of(model)
+        if max_queue is None:
+            max_queue = QUEUE if self._preparation is None else 8 * QUEUE
+        check_options(max_rows, max_queue, on_full, plan)
+        super().__init__(model)
+        self._origin = partial(
+            Batcher,
+            model,
+            max_rows=max_rows,
+            max_queue=max_queue,
+            on_full=on_full,
+            stable_shapes=stable_shapes,
+            loop=loop,
+            plan=plan,
+        )
+        self._look_at(model.signature)
+        execution = Execution(model, self._first)
+        self._execute = execution.run
+        rows = golden_feeds(model)
+        chosen = first_plan(model, execution.run, rows, max_rows, plan, self._preparation)
+        if stable_shapes:
+            chosen, max_rows = stable_size(chosen, max_rows)
+            execution.shape = max_rows
+            self._execute = execution.run_padded
+            check_stable(self._execute, self.signature, rows, max_rows)
+        loop = loop and self._static and not model.endless  # or a row may take any time
+        planner = Planner(chosen, max_rows, declared=self._preparation is not None, loop=loop)
+        self._workers = Workers(self._execute, planner, max_queue, block=on_full == "block")
+        self._lane = self._workers.lane
+        self._ticks: dict[AbstractEventLoop, Tick] = {}
+        watch(self)
+
+    def _look_at(self, signature: Signature) -> None:
+        """Keep what calls need of the signature."""
+        self.signature = signature
+        self._first = signature.inputs[0].name
+        sizes = [size for spec in signature.inputs for size in spec.shape[1:]]
+        self._static = all(isinstance(size, int) for size in sizes)
+        block = None if self._preparation is not None else signature.block
+        self._row_shape = None if block is None else (1, *block[1])
+        self._row_dtype = None if block is None else block[2].target
+
+    @property
+    def closed(self) -> bool:
+        """Whether it or the Model that it wraps was closed."""
+        return self._lane.closed or self._inner.closed
+
+    @property
+    def plan(self) -> BatchPlan:
+        """How calls are batched at present, and why; it changes as runs are timed."""
+        return self._lane.planner.plan
+
+    def _use_threads(self, threads: int) -> None:
+        before = self._inner.runs_at_once
+        self._inner._use_threads(threads)
+        slots = self._inner.runs_at_once
+        if slots != before:
+            self._lane.use_slots(slots)
+
+    def _facts(self) -> list[tuple[str, str]]:
+        return [*super()._facts(), ("batching", str(self.plan))]
+
+    def stats(self) -> Stats:
+        """What was done so far, as a value."""
+        return self._lane.stats(sum(tick.refused for tick in [*self._ticks.values()]))
+
+    def submit(
+        self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
+    ) -> Future[Array]:
+        """As `predict`, with the same arguments, but returns a Future at once.
+
+        The Future can be cancelled until the run begins.
+
+        Raises:
+            SignatureError: if the rows do not fit the signature.
+            Overloaded: if the queue is full; with `on_full="block"` it waits for room instead.
+            ClosedError: if the batcher was closed.
+        """
+        call = make_call(deadline, priority, key)
+        name = primary_of(self.signature)
+        coerced = self.signature.coerce(X)
+        # The caller may write into X before the rows are run.
+        feeds = {input_name: feed.copy() for input_name, feed in coerced.items()}
+        future: Future[Array] = Future()
+        lane = self._lane
+        if lane.parallel or lane.interrupted or lane.within():
+            run_into(future, lambda: self._run(feeds, (name,), call)[name])
+            return future
+        requests = []
+        feeds, size = self._prepared(feeds)
+        for piece, its_size, first in in_pieces(lane, feeds, size, self._size):
+            request = Request(piece, (name,), its_size, call, first)
+            request.pick = name
+            requests.append(request)
+        Submission(lane, requests, future).begin()
+        return future
+
+    def close(self) -> None:
+        """Refuse new calls, and return when all that were queued are answered.
+
+        A large call under way raises ClosedError after the piece that is run. Calls that run at
+        once, on the threads of their callers, are not waited for.
+        """
+        self._lane.close()
+
+    def _prepared(self, feeds: Feeds) -> tuple[Feeds, int]:
+        """The feeds as they are run, and their size."""
+        if self._preparation is None:
+            return feeds, len(feeds[self._first])
+        return self._preparation(feeds)
+
+    def _size(self, feeds: Feeds) -> int:
+        return self._prepared(feeds)[1]
+
+    # Calls of threads.
+
+    def _run(self, feeds: Feeds, outputs: Names, call: Call) -> Outputs:
+        lane = self._lane
+        if call.deadline is not None and call.deadline <= clock():
+            lane.expired()
+            raise too_late(call.deadline)
+        if lane.parallel:  # AT_ONCE, here: a function more would cost a tenth of a microsecond
+            try:
+                if next(lane.direct) & SAMPLED:
+                    return self._execute(feeds, outputs, call)
+                feeds, size = self._prepared(feeds)
+                start = clock()
+                answer = self._execute(feeds, outputs, call)
+            except Exception as error:  # noqa: BLE001 - raised again where it cannot be helped
+                return self._run_again(feeds, outputs, call, error)
+            lane.sample(size, clock() - start, learn=row_count(feeds) == 1)
+            return answer
+        feeds, size = self._prepared(feeds)
+        if lane.interrupted:
+            return self._run_beside(feeds, size, outputs, call)
+        if way_of(lane.planner.plan, size, on_loop=False) != IN_PIECES:
+            answer_now = self._run_held(feeds, max(1, size), outputs, call, mine=True)
+            if answer_now is not None:
+                return answer_now
+        if lane.within():
+            return self._run_beside(feeds, size, outputs, call)
+        answers: list[Outputs] = []
+        for piece, its_size, first in in_pieces(lane, feeds, size, self._size):
+            request = Request(piece, outputs, its_size, call, first)
+            answers.append(self._workers.call(request, admitted=bool(answers)))
+        return join_rows(answers)
+
+    def _run_beside(self, feeds: Feeds, size: int, outputs: Names, call: Call) -> Outputs:
+        """Run a call that interrupted another one of its thread, which would wait for itself."""
+        next(self._lane.direct)
+        pieces = in_pieces(self._lane, feeds, size, self._size)
+        return join_rows([self._execute(piece, outputs, call) for piece, _, _ in pieces])
+
+    def _run_held(
+        self, feeds: Feeds, size: int, outputs: Names, call: Call, *, mine: bool
+    ) -> Outputs | None:
+        """Run one call if a slot is free and nobody waits for it; None otherwise."""
+        lane = self._lane
+        turn = Turn()
+        start = clock()
+        try:
+            if not lane.hold(turn, size):
+                return None
+            (outcome,) = self._workers.attempt([feeds], size, outputs, call, mine=mine)
+            lane.let_go(turn, clock() - start, 1, "idle")
+        except BaseException:
+            lane.give_back(turn)
+            raise
+        if isinstance(outcome, BaseException):
+            lane.failed()
+            raise outcome
+        return outcome
+
+    def _run_again(self, feeds: Feeds, outputs: Names, call: Call, failure: Exception) -> Outputs:
+        """Run a call that failed alone in parts if that may help; raise its failure if not."""
+        if is_interrupt(failure):
+            raise failure
+        rows = row_count(feeds)
+        if rows <= 1 or not out_of_memory(failure):
+            self._lane.failed()
+            raise failure
+        (outcome,) = self._workers.attempt([feeds], rows, outputs, call)
+        if isinstance(outcome, BaseException):
+            self._lane.failed()
+            raise outcome
+        return outcome
+
+    # Calls of event loops.
+
+    _call = Model._call  # it wants coerced feeds
+
+    @types.coroutine
+    def _acall(self, X: Any, outputs: Names, call: Call) -> Generator[Any, None, Outputs]:
+        if (
+            type(X) is not ndarray
+            or X.shape != self._row_shape
+            or X.dtype is not self._row_dtype
+            or call is not PLAIN
+        ):
+            return (yield from self._arun(self.signature.coerce(X), outputs, call))
+        # One row, of which everything is known but its values: those are checked with the whole
+        # batch's.
+        tick = self._ticks.get(get_running_loop()) or self._open(get_running_loop())
+        batch = tick.rows.get(outputs)
+        if batch is None:
+            if tick.quiet():
+                answer = self._alone(self.signature.coerce(X), 1, outputs, call)
+                if answer is not None:
+                    return answer
+            batch = tick.begin(tick.rows, outputs, outputs)
+        rows = batch.rows
+        place = len(rows)
+        if place >= tick.room:
+            raise tick.refuse()
+        rows.append(X)
+        try:
+            yield
+        except BaseException:
+            tick.drop_row(batch, place)
+            raise
+        answers = batch.answers
+        if place < len(answers):
+            return answers[place]
+        answer = yield from tick.collect_row(batch, place)
+        if answer is None:
+            answer = yield from self._aqueue(tick, self.signature.coerce(X), 1, outputs, call)
+        return answer
+
+    @types.coroutine
+    def _arun(self, feeds: Feeds, outputs: Names, call: Call) -> Generator[Any, None, Outputs]:
+        # What is wrong with these rows is this caller's to know, before others join.
+        if self._preparation is not None and letters_of(feeds) > LETTERS_ON_LOOP:
+            feeds, size = yield from to_thread(self._prepared, feeds)
+        else:
+            feeds, size = self._prepared(feeds)
+        tick = self._ticks.get(get_running_loop()) or self._open(get_running_loop())
+        key: Key = outputs
+        if not self._static:
+            key = (outputs, *[feed.shape[1:] for feed in feeds.values()])
+        batch = tick.calls.get(key)
+        if batch is None:
+            if tick.quiet():
+                answer = self._alone(feeds, size, outputs, call)
+                if answer is not None:
+                    return answer
+            batch = tick.begin(tick.calls, key, outputs)
+        asked = Asked(feeds, size, call)
+        batch.asked.append(asked)
+        try:
+            yield
+        except BaseException:
+            tick.drop(batch, asked)
+            raise
+        answer = yield from tick.collect(batch, asked)
+        if answer is None:
+            answer = yield from self._aqueue(tick, feeds, size, outputs, call)
+        return answer
+
+    def _aqueue(
+        self, tick: Tick, feeds: Feeds, size: int, outputs: Names, call: Call
+    ) -> Generator[Any, None, Outputs]:
+        """Queue a call in pieces and wait for them, from an event loop."""
+        answers: list[Outputs] = []
+        for piece, its_size, first in in_pieces(self._lane, feeds, size, self._size):
+            request = tick.request(piece, outputs, its_size, call, first)
+            self._lane.put(request, admitted=bool(answers))
+            answers.append((yield from tick.wait(request)))
+        return join_rows(answers)
+
+    def _alone(self, feeds: Feeds, size: int, outputs: Names, call: Call) -> Outputs | None:
+        """Run the only call of a loop in its thread; None where that would hold the loop up."""
+        lane = self._lane
+        held = max(1, size)
+        if way_of(lane.planner.plan, held, on_loop=True) != ON_LOOP:
+            return None
+        if lane.parallel:
+            return self._run(feeds, outputs, call)
+        if call.deadline is not None and call.deadline <= clock():
+            lane.expired()
+            raise too_late(call.deadline)
+        return self._run_held(feeds, held, outputs, call, mine=False)
+
+    def _open(self, loop: AbstractEventLoop) -> Tick:
+        """Make the Tick of a loop, and forget those of closed ones."""
+        for other in [*self._ticks]:
+            if other.is_closed():
+                gone = self._ticks.pop(other, None)
+                self._lane.shed(0 if gone is None else gone.refused)
+        tick = Tick(loop, self._workers, self.signature)
+        self._ticks[loop] = tick
+        return tick
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._lane.closed:
+            raise ClosedError("the batcher was closed and cannot be pickled")
+        return self._origin, ()
+
+    def after_fork(self) -> None:
+        """Begin anew in the child of a fork, where no other thread lives on."""
+        self._lane.reset()
+        self._ticks.clear()

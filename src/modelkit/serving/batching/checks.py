@@ -1,0 +1,62 @@
+"""What a Batcher asks of its model and its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from modelkit.errors import BatchError
+from modelkit.model.model import Model
+from modelkit.serving.batching.policy import BatchPlan
+from modelkit.signature.signature import Feeds
+
+
+def letters_of(feeds: Feeds) -> int:
+    """The letters of all texts in the rows."""
+    columns = [feed for feed in feeds.values() if feed.dtype == object]
+    return sum(len(text) for column in columns for text in column.flat)
+
+
+def preparation_of(model: Model) -> Callable[[Feeds], tuple[Feeds, int]] | None:
+    """What prepares rows and gives their cost; None where the innermost model declares none."""
+    if type(model.base)._prepare is Model._prepare:
+        return None
+    return model._prepare
+
+
+def check_options(
+    max_rows: int,
+    max_queue: int = 1,
+    on_full: str = "reject",
+    plan: BatchPlan | str = "measure",
+) -> None:
+    """Raise ValueError for an argument of Batcher that is out of its range."""
+    for name, value in (("max_rows", max_rows), ("max_queue", max_queue)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    if on_full not in ("reject", "block"):
+        raise ValueError(f'on_full is "reject" or "block", got {on_full!r}')
+    if not isinstance(plan, BatchPlan) and plan not in ("measure", "learn"):
+        raise ValueError(f'plan is "measure", "learn" or the plan of another Batcher, got {plan!r}')
+
+
+def check_batchable(model: Model) -> None:
+    """Raise BatchError if rows of one batch could disturb each other, or cannot be told apart."""
+    signature = model.signature
+    if signature.batch is None:
+        raise BatchError(
+            "only tensors that all lead with one named dimension can be batched, and this "
+            f"model's do not: {signature}",
+            model=model,
+        )
+    if model.unobserved is not model:
+        raise BatchError(
+            "a Monitor or Meter inside a Batcher would see padding and retries; put it outside: "
+            "Meter(Monitor(Batcher(model)))",
+            model=model,
+        )
+    if not model.batchable:
+        raise BatchError(
+            f"cannot batch {model!r}, whose rows may depend on their batch: "
+            f"{model._why_not_batchable()}",
+            model=model,
+        )

@@ -1,0 +1,190 @@
+"""Run many calls as one batch, and keep a failure with the call that caused it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import accumulate, pairwise
+from typing import Protocol
+
+import numpy as np
+
+from modelkit.errors import BatchError, SignatureError
+from modelkit.model.model import PLAIN, Call, Outputs
+from modelkit.runtimes.bulk import chunk_bounds
+from modelkit.serving.batching.interrupts import is_interrupt
+from modelkit.signature.cast import Array
+from modelkit.signature.refusing import moved, share
+from modelkit.signature.signature import Feeds
+
+Names = tuple[str, ...]  # of outputs
+RunFeeds = Callable[[Feeds, Names], Outputs]
+Outcome = Outputs | BaseException
+
+
+class RunAs(Protocol):
+    """Runs a batch, served as a Call says."""
+
+    def __call__(self, feeds: Feeds, outputs: Names, call: Call = PLAIN) -> Outputs:
+        """Answer with the named outputs."""
+
+
+_GIVEN = "_modelkit_given"
+
+_NO_MEMORY = (
+    "out of memory",
+    "failed to allocate memory",
+    "bad_alloc",
+    "bad allocation",
+)
+
+# A row that is kept keeps the output of its whole batch alive, up to this size in bytes; beyond it,
+# rows are copied.
+PINNED = 1 << 16
+
+
+def attempt(
+    run: RunFeeds,
+    calls: list[Feeds],
+    sizes: list[int],
+    outputs: Names,
+    *,
+    mine: bool = False,
+) -> tuple[list[Outcome], bool]:
+    """Run calls as a batch; if it fails, its halves, until each failure is that of one call.
+
+    `sizes` are the numbers of rows of the calls. Where the model says which rows it refuses, the
+    calls without such rows are run again together.
+
+    A call that alone is too large for memory is run in parts. Returns an outcome for each call, and
+    whether the batch was too large for memory: whether that was what failed, and smaller runs did
+    not. `mine` is whether the only call is that of this thread, in which then everything is raised
+    that is no Exception.
+    """
+    try:
+        return [*split(run(join_rows(calls), outputs), sizes)], False
+    except BaseException as error:
+        if is_interrupt(error) or (mine and not isinstance(error, Exception)):
+            raise
+        failure = error
+    outcomes: list[Outcome]
+    if len(calls) > 1:
+        bounds = pairwise(accumulate(sizes, initial=0))
+        refusals = [share(failure, start, stop) for start, stop in bounds]
+        if any(refusals):
+            return _without_refused(run, calls, sizes, outputs, refusals)
+        middle = len(calls) // 2
+        first, _ = attempt(run, calls[:middle], sizes[:middle], outputs)
+        second, _ = attempt(run, calls[middle:], sizes[middle:], outputs)
+        outcomes = first + second
+    elif out_of_memory(failure) and sizes[0] > 1:
+        outcomes = [_by_halves(run, calls[0], sizes[0], outputs)]
+    else:
+        return [own(failure)], False
+    failed = any(isinstance(outcome, BaseException) for outcome in outcomes)
+    return outcomes, out_of_memory(failure) and not failed
+
+
+def _without_refused(
+    run: RunFeeds,
+    calls: list[Feeds],
+    sizes: list[int],
+    outputs: Names,
+    refusals: list[SignatureError | None],
+) -> tuple[list[Outcome], bool]:
+    """An outcome for each call: its refusal, or what those without one get by themselves."""
+    others = [place for place, refusal in enumerate(refusals) if refusal is None]
+    found: list[Outcome] = []
+    too_large = False
+    if others:
+        found, too_large = attempt(
+            run, [calls[place] for place in others], [sizes[place] for place in others], outputs
+        )
+    answers = iter(found)
+    return [next(answers) if refusal is None else refusal for refusal in refusals], too_large
+
+
+def _by_halves(
+    run: RunFeeds,
+    feeds: Feeds,
+    rows: int,
+    outputs: Names,
+) -> Outcome:
+    """One call's answer from two runs, each of which may be split further."""
+    answers: list[Outputs] = []
+    for start, stop in chunk_bounds(rows, (rows + 1) // 2):
+        part = {name: feed[start:stop] for name, feed in feeds.items()}
+        (outcome,), _ = attempt(run, [part], [stop - start], outputs)
+        if isinstance(outcome, BaseException):
+            return moved(outcome, start)
+        answers.append(outcome)
+    try:
+        return join_rows(answers)
+    except Exception as error:  # noqa: BLE001 - outputs whose other sizes differ
+        return error
+
+
+def own(failure: BaseException) -> BaseException:
+    """A failure that one call may have to itself, and that a Future can carry."""
+    public = f"the model raised a {type(failure).__name__}"
+    try:
+        if isinstance(failure, Exception) and not isinstance(failure, StopIteration):
+            # A model may raise the same instance again.
+            given = failure.__dict__.setdefault(_GIVEN, False)
+            failure.__dict__[_GIVEN] = True
+            if not given:
+                return failure
+        error = BatchError(f"the model raised {failure!r}", public=public)
+    except Exception:  # noqa: BLE001 - its repr is the model's code as well
+        error = BatchError(public)
+    error.__cause__ = failure
+    return error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a run failed for want of memory, as numpy, onnxruntime and GPU libraries say it."""
+    try:
+        text = str(error).lower()
+    except Exception:  # noqa: BLE001 - it is the model's code
+        text = ""
+    return isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY)
+
+
+def row_count(feeds: Feeds) -> int:
+    """The number of rows in a batch."""
+    return len(next(iter(feeds.values())))
+
+
+def join_rows(parts: list[dict[str, Array]]) -> dict[str, Array]:
+    """The tensors of several calls as those of one batch, or the answers to pieces as one."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    whole = {}
+    for name in first:
+        whole[name] = np.concatenate([part[name] for part in parts])
+    return whole
+
+
+def split(answers: Outputs, sizes: list[int]) -> list[Outputs]:
+    """The answer to a batch, call by call; the inverse of `join_rows`."""
+    if len(sizes) == 1:
+        return [answers]
+    parts = [_split(array, sizes) for array in answers.values()]
+    if len(parts) == 1:
+        (name,) = answers
+        return [{name: array} for array in parts[0]]
+    by_call = zip(*parts, strict=True)
+    return [dict(zip(answers, arrays, strict=True)) for arrays in by_call]
+
+
+def _split(array: Array, sizes: list[int]) -> list[Array]:
+    if sizes.count(1) == len(sizes):
+        # Iterating slices without bytecode.
+        shape = (len(array), 1, *array.shape[1:])
+        arrays = list(array.reshape(shape))
+    else:
+        bounds = accumulate(sizes, initial=0)
+        arrays = [array[start:stop] for start, stop in pairwise(bounds)]
+    if array.nbytes <= PINNED:
+        return arrays
+    return [part.copy() for part in arrays]

@@ -1,0 +1,121 @@
+"""The plan of one Batcher, made anew as its runs are timed. Used under the lock of the lane."""
+
+from __future__ import annotations
+
+from modelkit.serving.batching.policy import (
+    BatchPlan,
+    Curve,
+    learn_curve,
+    make_plan,
+    off_loops,
+    seconds_of,
+    straighten,
+)
+
+SLOW = 2e-4  # seconds of a run beside which learning from it is cheap
+# Of other runs one in eight is learned from, those whose number ends in three zero bits.
+OBSERVE = 7
+CAUTION = 4.0  # times as long as the curve says is the most that a run is expected to take
+# Runs of about one size after which the fastest of them is believed: of a new size, and of a known.
+LEARN = 4
+RELEARN = 32
+
+
+class Planner:
+    """Makes `plan` anew from what runs take; no batch is larger than `max_rows`.
+
+    The curve says what runs take at best; `caution` is how many times as long nearly all of them
+    take. Without `loop`, an event loop runs nothing by itself.
+
+    `declared` is whether sizes are costs that the model declares. What these take lies on a
+    straight line, whose form is known once it was measured: a text encoder borrows idle threads, so
+    that later runs of one size take half as long as others, by what else runs.
+    """
+
+    def __init__(
+        self,
+        plan: BatchPlan,
+        max_rows: int,
+        *,
+        declared: bool = False,
+        loop: bool = True,
+    ) -> None:
+        self.plan = plan if loop else off_loops(plan)
+        self.max_rows = max_rows
+        self.caution = 1.0
+        self._slowness = 1.0
+        self._spread = 0.0
+        self._declared = declared
+        self._loop = loop
+        self._slots = plan.slots
+        self._start = plan.curve
+        self._curve = plan.curve
+        self._timed = 0
+        # By the bits of the size: the fastest run, its size, and how many there were.
+        self._seen: dict[int, tuple[float, int, int]] = {}
+
+    def time(self, size: int, seconds: float) -> bool:
+        """Learn from one run in eight, or each where little is known. True if the plan changed."""
+        self._timed += 1
+        cheap = seconds > SLOW
+        little_known = len(self._curve) < LEARN
+        if cheap or little_known or self._timed & OBSERVE == 0:
+            return self.observe(size, seconds)
+        return False
+
+    def observe(self, size: int, seconds: float) -> bool:
+        """Learn from the fastest of several runs of about one size. True if the plan changed."""
+        bits = size.bit_length()
+        fastest, of_size, count = self._seen.get(bits, (seconds, size, 0))
+        if seconds < fastest:
+            fastest = seconds
+            of_size = size
+        self._seen[bits] = fastest, of_size, count + 1
+        known = any(at.bit_length() == bits for at, _ in self._curve)
+        # Nothing makes a run faster than the model is, so a faster one is believed at once.
+        faster = known and seconds < 0.9 * seconds_of(self._curve, size)
+        enough = count + 1 >= (RELEARN if known else LEARN)
+        if self._curve and not faster and not enough:
+            return False
+        del self._seen[bits]
+        self._curve = self._learned(of_size, fastest)
+        return self._replan()
+
+    def _learned(self, size: int, fastest: float) -> Curve:
+        """The curve after the fastest of several runs of a size."""
+        if self._declared and self._start:
+            # One size tells how fast this machine is, for all.
+            level = fastest / seconds_of(self._start, size)
+            return tuple((at, its * level) for at, its in self._start)
+        curve = learn_curve(self._curve, size, fastest)
+        return straighten(curve) if self._declared else curve
+
+    def compare(self, size: int, seconds: float) -> None:
+        """Learn from a run in a queue how much longer than the curve says runs take."""
+        if not self._curve:
+            return
+        error = seconds / seconds_of(self._curve, size) - self._slowness
+        self._slowness += error / 8
+        self._spread += (abs(error) - self._spread) / 4
+        longest = self._slowness + 3 * self._spread
+        self.caution = min(CAUTION, max(1.0, longest))
+
+    def shrink(self, size: int) -> bool:
+        """A run of that size was too large for memory."""
+        self.max_rows = max(1, min(self.max_rows, size // 2))
+        return self._replan()
+
+    def use_slots(self, slots: int) -> None:
+        """The model does so many runs at a time from now on."""
+        self._slots = slots
+        self._replan()
+
+    def _replan(self) -> bool:
+        plan = make_plan(
+            self._curve,
+            self._slots,
+            self.max_rows,
+            bit_identical=self.plan.bit_identical,
+        )
+        self.plan = plan if self._loop else off_loops(plan)
+        return True

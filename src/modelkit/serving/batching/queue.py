@@ -1,0 +1,129 @@
+"""The requests that wait, by priority and by what they can share a batch with.
+
+Used under the lock of the lane.
+"""
+
+from __future__ import annotations
+
+import _thread
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from modelkit.errors import Overloaded
+from modelkit.serving.batching.requests import DEAD, DONE, IN_QUEUE, Key, Request
+
+Locks = deque[_thread.LockType]
+Requests = dict[Key, deque[Request]]
+
+
+class Queue:
+    """Requests in the order in which they came.
+
+    `waiting` is the size of all, `deepest` the largest that was. `most` may wait. `blocked` are
+    locks of threads that wait for room, of high and of low priority.
+
+    What no longer waits is counted out at once, and buried when it is passed by: a signal handler
+    may raise in the main thread at any call, so what belongs together is changed without one in
+    between.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.waiting = 0
+        self.deepest = 0
+        self._waiting_low = 0
+        self.blocked: tuple[Locks, Locks] = (deque(), deque())
+        self._by_priority: tuple[Requests, Requests] = ({}, {})
+
+    def __len__(self) -> int:
+        high, low = self._by_priority
+        queues = [*high.values(), *low.values()]
+        return sum(map(len, queues))
+
+    def full(self, size: int, *, low: bool) -> bool:
+        """Whether there is no room for a request of this size.
+
+        An empty queue has room for one, however large. Those of low priority take no room from the
+        rest.
+        """
+        ahead = self.waiting if low else self.waiting - self._waiting_low
+        return ahead > 0 and ahead + size > self.most
+
+    def put(self, request: Request, *, in_front: bool = False) -> None:
+        """Queue a request, behind all others or before them."""
+        queue = self._by_priority[request.low].setdefault(request.key, deque())
+        if in_front:
+            queue.appendleft(request)
+        else:
+            queue.append(request)
+        request.state = IN_QUEUE
+        self.waiting += request.size
+        self._waiting_low += request.size * request.low
+        self.deepest = max(self.deepest, self.waiting)
+
+    def take(self, request: Request, state: str) -> None:
+        """Count out one request that waits."""
+        request.state = state
+        self.waiting -= request.size
+        self._waiting_low -= request.size * request.low
+
+    def take_all(self, key: Key, requests: Iterable[Request], state: str) -> None:
+        """Remove those of the requests with that key that wait, which are among the first."""
+        taken = {request for request in requests if request.state is IN_QUEUE}
+        for queues in self._by_priority:
+            queue = queues.get(key, deque())
+            kept: list[Request] = []
+            while queue and (taken or queue[0].state is not IN_QUEUE):
+                request = queue.popleft()
+                if request in taken:
+                    taken.remove(request)
+                    self.take(request, state)
+                elif request.state is IN_QUEUE:
+                    kept.append(request)
+            queue.extendleft(reversed(kept))
+
+    def drop(self, request: Request) -> bool:
+        """Mark a request that nobody waits for; false where it was answered or dropped before."""
+        if request.state in (DONE, DEAD):
+            return False
+        if request.state is IN_QUEUE:
+            self.take(request, DEAD)
+            self.admit_blocked()
+        request.state = DEAD
+        return True
+
+    def admit_blocked(self) -> None:
+        """Wake threads that wait for room, if there is some."""
+        for low, blocked in enumerate(self.blocked):
+            while blocked and not self.full(1, low=bool(low)):
+                blocked.popleft().release()
+
+    def oldest(self) -> deque[Request] | None:
+        """The queue with the oldest request of the highest priority; the dead are buried."""
+        for queues in self._by_priority:
+            for key in [*queues]:
+                queue = queues[key]
+                while queue and queue[0].state is not IN_QUEUE:
+                    queue.popleft()
+                if not queue:
+                    del queues[key]
+            if queues:
+                return min(queues.values(), key=lambda queue: queue[0].arrived)
+        return None
+
+    def alike(self, key: Key) -> Iterator[Request]:
+        """The requests that can share a batch, the high priority first."""
+        for queues in self._by_priority:
+            for request in queues.get(key, ()):
+                if request.state is IN_QUEUE:
+                    yield request
+
+
+def overloaded(waiting: int, most: int) -> Overloaded:
+    """The error for a call that finds no room in a queue."""
+    return Overloaded(
+        f"{waiting} wait already, and at most {most} may: try again later, raise max_queue, or "
+        'wait with on_full="block"',
+        queued=waiting,
+        max_queue=most,
+    )

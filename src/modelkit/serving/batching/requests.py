@@ -1,0 +1,212 @@
+"""One call that waits for its answer, and how the callers of many are told."""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from concurrent import futures
+from math import inf
+from typing import Any
+
+from modelkit.errors import DeadlineExceeded
+from modelkit.model.model import Call, Outputs
+from modelkit.serving.batching.isolation import Names
+from modelkit.signature.refusing import moved
+from modelkit.signature.signature import Feeds
+
+# The states of a request, and who moves it, under the lock of the lane:
+#
+#     FRESH -> IN_QUEUE              Queue.put
+#     FRESH -> RUNNING              Dispatcher.seal, for a thread that finds a free slot
+#     IN_QUEUE -> PROMOTED         Dispatcher.dispatch, which wakes its thread with a slot
+#     PROMOTED -> RUNNING         Lane.take_over, called by that thread
+#     IN_QUEUE -> RUNNING          Dispatcher.seal, into a batch
+#     RUNNING -> IN_QUEUE          Lane.give_back, if the thread that runs it is interrupted
+#     RUNNING -> DONE             Dispatcher.settle
+#     any but DONE -> DEAD        Queue.drop, if its caller waits no longer
+FRESH = "fresh"
+IN_QUEUE = "in the queue"
+PROMOTED = "promoted"
+RUNNING = "running"
+DONE = "done"
+DEAD = "dead"
+
+clock = time.monotonic
+
+Waiter = _thread.LockType | futures.Future[Any] | asyncio.Future[Outputs]
+Key = tuple[object, ...]
+
+
+class Request:
+    """The rows of one call, or those from `first` on; `state` and what follows it are guarded by the lock of the lane.
+
+    `key` is what requests of one batch have in common. `waiter` is what the caller waits on, a
+    locked lock or a Future, and None while the calling thread runs the request itself. `leads` is
+    whether that thread may run others' along with its own. `due` is the deadline as a number,
+    infinity for none, and `low` whether the priority is -1. `pick` is the output that a Future of
+    `submit` gives, None for all of them.
+    """
+
+    __slots__ = (
+        "answer",
+        "arrived",
+        "call",
+        "deadline",
+        "due",
+        "error",
+        "feeds",
+        "first",
+        "key",
+        "leads",
+        "low",
+        "outputs",
+        "pick",
+        "size",
+        "state",
+        "waiter",
+    )
+
+    def __init__(
+        self,
+        feeds: Feeds,
+        outputs: Names,
+        size: int,
+        call: Call,
+        first: int = 0,
+    ) -> None:
+        self.feeds = feeds
+        self.outputs = outputs
+        self.key: Key = (outputs, *(feed.shape[1:] for feed in feeds.values()))
+        self.size = max(1, size)  # a call without rows takes its turn as well
+        self.call = call
+        self.first = first
+        deadline = call.deadline
+        self.deadline = deadline
+        self.due = inf if deadline is None else deadline
+        self.low = call.priority < 0
+        self.leads = False
+        self.arrived = 0.0
+        self.pick: str | None = None
+        self.waiter: Waiter | None = None
+        self.state = FRESH
+        self.answer: Outputs | None = None
+        self.error: BaseException | None = None
+
+    @property
+    def has_future(self) -> bool:
+        """Whether the caller holds a Future of `submit`, whose callbacks may take long."""
+        return isinstance(self.waiter, futures.Future)
+
+    def result(self) -> Outputs:
+        """The answer, or its error raised."""
+        if self.error is not None:
+            raise moved(self.error, self.first)
+        if self.answer is None:
+            raise AssertionError("asked for the answer before it was there")
+        return self.answer
+
+
+class Turn:
+    """What a thread that runs a batch owes to others.
+
+    `holds` is whether it has a slot, `batch` what it runs, and `done` the requests whose callers it
+    has to tell. A `runner` that is `returning` has no slot and looks for work next.
+    """
+
+    __slots__ = ("batch", "done", "holds", "returning", "runner", "size")
+
+    def __init__(self) -> None:
+        self.batch: list[Request] = []
+        self.done: list[Request] = []
+        self.holds = False
+        self.runner = False
+        self.returning = False
+        self.size = 0  # the size of rows that are run without a Request
+
+
+def joint_call(calls: list[Call]) -> Call:
+    """How to run a batch of calls: with their latest deadline and their highest priority.
+
+    There is no deadline where one call has none, and a key only where all have the same.
+    """
+    first = calls[0]
+    if calls.count(first) == len(calls):  # by identity first, so plain calls cost next to nothing
+        return first
+    deadlines = [call.deadline for call in calls if call.deadline is not None]
+    latest = max(deadlines) if len(deadlines) == len(calls) else None
+    priority = max(call.priority for call in calls)
+    same_key = all(call.key == first.key for call in calls)
+    return Call(latest, priority, first.key if same_key else None)
+
+
+def too_late(deadline: float | None) -> DeadlineExceeded:
+    """The error for rows that were not run in time."""
+    return DeadlineExceeded("the deadline passed before the rows were run", deadline=deadline)
+
+
+def locked() -> _thread.LockType:
+    """A lock that is held, for a thread to wait on."""
+    lock = _thread.allocate_lock()
+    lock.acquire()
+    return lock
+
+
+def seconds_left(deadline: float | None) -> float:
+    """The seconds until a deadline, as `acquire` takes them: -1 for no limit."""
+    if deadline is None:
+        return -1
+    return min(threading.TIMEOUT_MAX, max(0.0, deadline - clock()))
+
+
+def deliver(requests: Iterable[Request]) -> None:
+    """Wake the callers of requests that are done, each event loop once for all of its requests.
+
+    May be done twice. The Futures of `submit` run their callbacks here.
+    """
+    loops: dict[asyncio.AbstractEventLoop, list[Request]] = {}
+    for request in requests:
+        waiter = request.waiter
+        if isinstance(waiter, _thread.LockType):
+            if waiter.locked():
+                waiter.release()
+        elif isinstance(waiter, futures.Future):
+            _resolve(request, waiter)
+        elif waiter is not None:
+            loops.setdefault(waiter.get_loop(), []).append(request)
+    for loop, theirs in loops.items():
+        try:
+            loop.call_soon_threadsafe(_resolve_on_loop, loop, theirs)
+        except RuntimeError:  # the loop was closed, and its tasks with it
+            continue
+
+
+def _resolve_on_loop(loop: asyncio.AbstractEventLoop, requests: list[Request]) -> None:
+    try:
+        for request in requests:
+            _settle(request, request.waiter)
+    except BaseException:
+        # From a signal handler, for nothing here raises: the others are told all the same.
+        loop.call_soon(_resolve_on_loop, loop, requests)
+        raise
+
+
+def _resolve(request: Request, future: futures.Future[Any]) -> None:
+    try:
+        _settle(request, future)
+    except BaseException:
+        # From a callback that was added to the Future; an Exception does not even come here.
+        logging.getLogger("modelkit").exception("a callback of a Future of submit failed")
+
+
+def _settle(request: Request, future: Any) -> None:
+    if future.done():
+        return
+    if request.error is not None:
+        future.set_exception(moved(request.error, request.first))
+    else:
+        answer = request.result()
+        future.set_result(answer if request.pick is None else answer[request.pick])

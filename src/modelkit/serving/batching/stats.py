@@ -1,0 +1,125 @@
+"""What a Batcher has done, counted while it works and read as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from modelkit.serving.batching.queue import Queue
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Counts since the Batcher was made. Sizes are rows, or the cost that the model declares.
+
+    Args:
+        calls: calls that were admitted.
+        batches: runs of the model that answered calls from a queue or an event loop's tick.
+        direct: calls that ran at once on the calling thread, without a batch.
+        failed: calls that got the model's error.
+        shed: calls refused because the queue was full.
+        expired: calls that could not be ready by their deadline.
+        abandoned: calls whose caller stopped waiting.
+        released: how often a batch was run, by reason: "idle" (a slot was free), "slot" (one became
+            free), "cap" (the largest batch was reached), "tick" (an event loop had taken all calls
+            of one tick).
+        batch_sizes: batches by size; the key is the largest size of the bin: 1, 3, 7, 15, ...
+        batched: the sum of the sizes of all batches.
+        latency: calls by microseconds from call to answer; the key is the most of the bin: 1, 3, 7,
+            15, ... Of direct calls, one in 64 is timed.
+        seconds: the sum of the seconds from call to answer of these calls.
+        queued: the size that waits now.
+        deepest: the largest size that ever waited.
+        max_queue, max_rows: the most that may wait, and the size of the largest batch, as the
+            Batcher was made with.
+        out_of_memory: runs that did not fit into memory, each of which halved the largest batch.
+    """
+
+    calls: int
+    batches: int
+    direct: int
+    failed: int
+    shed: int
+    expired: int
+    abandoned: int
+    released: dict[str, int]
+    batch_sizes: dict[int, int]
+    batched: int
+    latency: dict[int, int]
+    seconds: float
+    queued: int
+    deepest: int
+    max_queue: int
+    max_rows: int
+    out_of_memory: int
+
+    def quantile(self, q: float) -> float:
+        """The latency in seconds that a part `q` of the timed calls stayed below, to its bin."""
+        left = q * sum(self.latency.values())
+        for most, count in sorted(self.latency.items()):
+            left -= count
+            if left <= 0:
+                return most * 1e-6
+        return 0.0
+
+
+@dataclass
+class RunningStats:
+    """The counters behind Stats, guarded by the lock of the lane."""
+
+    max_rows: int
+    calls: int = 0
+    batches: int = 0
+    failed: int = 0
+    shed: int = 0
+    expired: int = 0
+    abandoned: int = 0
+    out_of_memory: int = 0
+    batched: int = 0
+    seconds: float = 0.0
+    released: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(("idle", "slot", "cap", "tick"), 0)
+    )
+    sizes: list[int] = field(default_factory=lambda: [0] * 64)  # by the number of bits
+    latency: list[int] = field(default_factory=lambda: [0] * 64)
+
+    def batch(self, size: int, reason: str) -> None:
+        """Count a batch."""
+        self.batches += 1
+        self.batched += size
+        self.released[reason] += 1
+        self.sizes[size.bit_length()] += 1
+
+    def answered(self, seconds: float, calls: int = 1) -> None:
+        """Count calls that were answered this long after they were made."""
+        self.seconds += seconds * calls
+        self.latency[int(seconds * 1e6).bit_length()] += calls
+
+    def stats(self, direct: int, refused: int, queue: Queue) -> Stats:
+        """The counts as a value, with those that are kept elsewhere."""
+        return Stats(
+            calls=self.calls + direct,
+            batches=self.batches,
+            direct=direct,
+            failed=self.failed,
+            shed=self.shed + refused,
+            expired=self.expired,
+            abandoned=self.abandoned,
+            released=dict(self.released),
+            batch_sizes=_histogram(self.sizes),
+            batched=self.batched,
+            latency=_histogram(self.latency),
+            seconds=self.seconds,
+            queued=queue.waiting,
+            deepest=queue.deepest,
+            max_queue=queue.most,
+            max_rows=self.max_rows,
+            out_of_memory=self.out_of_memory,
+        )
+
+
+def _histogram(counts: list[int]) -> dict[int, int]:
+    bins = {}
+    for bits, count in enumerate(counts):
+        if count:
+            bins[(1 << bits) - 1] = count
+    return bins

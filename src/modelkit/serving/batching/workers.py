@@ -1,0 +1,217 @@
+"""The threads that run the batches of a lane: those that asked, and runners."""
+
+from __future__ import annotations
+
+import _thread
+import threading
+import time
+from functools import partial
+
+from modelkit.errors import BatchError, DeadlineExceeded
+from modelkit.model.model import PLAIN, Call, Outputs
+from modelkit.serving.batching.dispatcher import OVERDUE_SECONDS, size_of
+from modelkit.serving.batching.interrupts import is_interrupt
+from modelkit.serving.batching.isolation import Names, Outcome, RunAs, RunFeeds, attempt, row_count
+from modelkit.serving.batching.lane import Lane
+from modelkit.serving.batching.planner import Planner
+from modelkit.serving.batching.requests import (
+    DONE,
+    Request,
+    Turn,
+    clock,
+    deliver,
+    joint_call,
+    locked,
+    seconds_left,
+)
+from modelkit.signature.signature import Feeds
+
+IDLE = 0.05  # seconds after which a runner without work ends
+
+
+class Workers:
+    """Runs batches with the threads that ask for them, and with runners for what none waits for.
+
+    Args:
+        run: runs a batch: (feeds, outputs, call) -> answers.
+        planner: holds the plan.
+        max_queue: the size that may wait.
+        block: whether a call waits where the queue is full.
+    """
+
+    def __init__(
+        self,
+        run: RunAs,
+        planner: Planner,
+        max_queue: int,
+        *,
+        block: bool,
+    ) -> None:
+        self.run = run
+        self.lane = Lane(planner, max_queue, block=block, start=self._start_and_watch)
+
+    def call(self, request: Request, *, admitted: bool = False) -> Outputs:
+        """Answer in the calling thread: it runs a batch with its rows, or waits for one that does.
+
+        `admitted` is for the later pieces of a large call.
+        """
+        turn = Turn()
+        lane = self.lane
+        try:
+            starts = lane.enter(request, turn, admitted=admitted)
+            self.start(starts)
+            self._wait(request, turn)
+        except BaseException:
+            lane.give_back(turn, request)
+            raise
+        return request.result()
+
+    def attempt(
+        self,
+        calls: list[Feeds],
+        size: int,
+        outputs: Names,
+        call: Call = PLAIN,
+        *,
+        mine: bool = False,
+    ) -> list[Outcome]:
+        """Run calls of `size` in all as a batch, as `call` says. Returns an outcome for each.
+
+        A batch that is too large for memory is remembered. `mine` is whether the only call is that
+        of this thread, in which then everything is raised that is no Exception.
+        """
+        rows = [row_count(feeds) for feeds in calls]
+        run: RunFeeds = self.run if call is PLAIN else partial(self.run, call=call)
+        outcomes, too_large = attempt(run, calls, rows, outputs, mine=mine)
+        if too_large:
+            self.lane.shrink(size)
+        return outcomes
+
+    def start(self, runners: int) -> None:
+        """Start runners."""
+        for _ in range(runners):
+            try:
+                # Not a daemon: the interpreter waits for it at exit, and so for all that was
+                # admitted.
+                threading.Thread(target=self._runner, name="modelkit-batcher").start()
+            except RuntimeError:  # no thread can be started, or the interpreter is shutting down
+                self._run_here()
+
+    def _start_and_watch(self, runners: int) -> None:
+        self.start(runners)
+        self._watch()
+
+    def _watch(self) -> None:
+        """See to it that a thread looks again, where a batch waits beside a free slot."""
+        lane = self.lane
+        if lane.watched or not self._holds_back():
+            return
+        try:
+            lane.watched = True
+            # Not by `threading`, which waits until the thread has begun.
+            _thread.start_new_thread(self._look_again, ())
+        except BaseException as error:
+            lane.watched = False  # the next call starts one
+            if not isinstance(error, RuntimeError):  # no thread can be started
+                raise
+
+    def _holds_back(self) -> bool:
+        lane = self.lane
+        return lane.queue.waiting > 0 and lane.slots.active < lane.planner.plan.slots
+
+    def _look_again(self) -> None:
+        """Look now and then whether a run is overdue for which others wait, while some do."""
+        lane = self.lane
+        while lane.watched:
+            time.sleep(OVERDUE_SECONDS)
+            self.start(lane.look_again())
+            lane.watched = False  # before it looks, so that nobody relies on it in between
+            if self._holds_back():
+                lane.watched = True
+
+    def _run_here(self) -> None:
+        """Do in this thread what a runner would."""
+        turn = Turn()
+        try:
+            if self.lane.claim(turn):
+                self.work(turn)
+        except BaseException:
+            self.lane.give_back(turn)
+            raise
+
+    def _runner(self) -> None:
+        """Run batches, and end when there have been none for a while. It is started for a slot."""
+        lane = self.lane
+        turn = Turn()
+        turn.runner = True
+        while turn.holds or lane.claim(turn):
+            try:
+                self.work(turn)
+            except BaseException:
+                # Nothing is known to come here, but nobody must wait for this thread in vain.
+                lane.stop(turn)
+                raise
+            lock = locked()
+            if not lane.park(turn, lock):
+                continue
+            if not lock.acquire(timeout=IDLE) and lane.retire(lock):
+                return
+
+    def work(self, turn: Turn) -> None:
+        """Run batches until there are none, with a slot that was given to this thread."""
+        starts = self.lane.begin(turn)
+        self.start(starts)
+        self._lead(turn, None)
+
+    def _lead(self, turn: Turn, own: Request | None) -> None:
+        """Run the batch of a turn, then give the slot to others; a runner goes on itself."""
+        while turn.holds:
+            started = clock()
+            outcomes = self._outcomes(turn, own)
+            following, starts = self.lane.finish(turn, own, outcomes, started)
+            deliver(request for request in turn.done if request is not own)
+            turn.batch = following.batch
+            turn.done = following.done
+            self._start_and_watch(starts)
+
+    def _outcomes(self, turn: Turn, own: Request | None) -> list[Outcome]:
+        batch = turn.batch
+        if not batch:
+            return []
+        try:
+            calls = [request.feeds for request in batch]
+            call = joint_call([request.call for request in batch])
+            outputs = batch[0].outputs
+            return self.attempt(calls, size_of(batch), outputs, call, mine=batch == [own])
+        except BaseException as error:
+            if own is not None or is_interrupt(error):
+                raise  # it is meant for this thread: others' rows are run again by others
+            failed = "the batch could not be run"
+            return [BatchError(f"{failed}: {error!r}", public=failed) for _ in batch]
+
+    def _wait(self, request: Request, turn: Turn) -> None:
+        """Wait until a request is done, and run it if this thread has a slot or is given one.
+
+        Raises DeadlineExceeded.
+        """
+        lane = self.lane
+        while True:
+            if turn.holds and not turn.batch:
+                self._raise_late(request)
+            self._lead(turn, request)
+            if request.state is DONE:
+                return
+            self._watch()
+            left = seconds_left(request.deadline)
+            if not request.waiter.acquire(timeout=left):  # type: ignore[union-attr]
+                if lane.is_served(request):
+                    continue
+                self._raise_late(request)
+            starts = lane.take_over(request, turn)
+            self.start(starts)
+
+    def _raise_late(self, request: Request) -> None:
+        self.lane.expired(counted=True)  # as abandoned, when the error passes `call`
+        raise DeadlineExceeded(
+            "the answer could not be ready by the deadline", deadline=request.deadline
+        )

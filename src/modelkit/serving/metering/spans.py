@@ -1,0 +1,89 @@
+"""Spans of OpenTelemetry around the calls of a Meter: this alone imports it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import final
+
+from modelkit.errors import importing
+from modelkit.model.model import Call, Model, Outputs
+from modelkit.model.wrapper import Wrapper
+from modelkit.serving.metering.rows import answered_rows
+from modelkit.serving.metering.totals import outcome_of
+
+
+@final
+class Spanned(Wrapper):
+    """A Model whose calls are spans below the current span, if that is recorded.
+
+    The message of an error may hold values of rows, so that a span has its outcome only.
+
+    Args:
+        model: the Model that answers.
+        name: the name of the model.
+        version: its version.
+    """
+
+    __slots__ = ("_current", "_failed", "_named", "_tracer")
+
+    def __init__(
+        self,
+        model: Model,
+        name: str,
+        version: str,
+    ) -> None:
+        super().__init__(model)
+        with importing("opentelemetry-api", "Meter(spans=True)", "otel"):
+            from opentelemetry import trace
+        self._current = trace.get_current_span
+        self._tracer = trace.get_tracer("modelkit")
+        self._failed = trace.StatusCode.ERROR
+        self._named = {"modelkit.model": name, "modelkit.version": version}
+
+    def _call(
+        self,
+        X: object,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        if not self._current().is_recording():
+            return self._inner._call(X, outputs, call)
+        with self._span() as answered:
+            answers = self._inner._call(X, outputs, call)
+            answered(answers)
+            return answers
+
+    async def _acall(
+        self,
+        X: object,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        if not self._current().is_recording():
+            return await self._inner._acall(X, outputs, call)
+        with self._span() as answered:
+            answers = await self._inner._acall(X, outputs, call)
+            answered(answers)
+            return answers
+
+    @contextmanager
+    def _span(self) -> Iterator[Callable[[Outputs], None]]:
+        """A span that learns the outcome; what it gives is called with the answers."""
+        with self._tracer.start_as_current_span(
+            "modelkit.call",
+            attributes=self._named,
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+
+            def answered(answers: Outputs) -> None:
+                span.set_attribute("modelkit.rows", answered_rows(self._inner.signature, answers))
+                span.set_attribute("modelkit.outcome", "ok")
+
+            try:
+                yield answered
+            except BaseException as error:
+                span.set_attribute("modelkit.outcome", outcome_of(error))
+                span.set_status(self._failed)
+                raise

@@ -1,0 +1,377 @@
+"""Replicas: equal Models, one for each device or group of threads, the least busy first."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from modelkit._internal.forks import watch
+from modelkit.errors import ClosedError, DeadlineExceeded, DeviceError, Overloaded, SignatureError
+from modelkit.model.device import Placement
+from modelkit.model.manifest import Manifest
+from modelkit.model.model import Call, Model, Outputs
+from modelkit.model.wrapper import Wrapper, check_is_model, has_several_versions
+from modelkit.signature.signature import Feeds, Signature
+
+LOST = (DeviceError, ClosedError)  # errors of the replica, and not of the rows
+UNANSWERED = (DeadlineExceeded, Overloaded)  # errors that tell of neither
+FIRST_WAIT = 1.0  # seconds until a replica that failed is tried again; doubled at each failure
+LONGEST_WAIT = 60.0
+NEVER = float("inf")
+
+
+@final
+@dataclass(frozen=True)
+class Replica:
+    """One of several equal Models, as it stands.
+
+    Attributes:
+        placement: where it runs; None for a function, which decides.
+        outstanding: the rows that it is working on.
+        calls: the runs that it answered.
+        failures: the runs at which it failed as a whole, and another one answered.
+        aside: whether it is left out at present.
+    """
+
+    placement: Placement | None
+    outstanding: int
+    calls: int
+    failures: int
+    aside: bool
+
+
+class _Place:
+    """A replica and its counts, guarded by the lock of the Replicas."""
+
+    __slots__ = ("calls", "failures", "model", "outstanding", "retry", "wait")
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.outstanding = 0
+        self.calls = 0
+        self.failures = 0
+        self.wait = FIRST_WAIT
+        self.retry = -NEVER  # the time from which it may be asked; -inf where all is well
+
+    def after_fork(self) -> _Place:
+        """The same place in the child of a fork, where nothing works on it."""
+        place = _Place(self.model)
+        place.calls = self.calls
+        place.failures = self.failures
+        place.wait = self.wait
+        place.retry = self.retry
+        return place
+
+
+def least_busy(
+    outstanding: Sequence[int],
+    retry: Sequence[float],
+    now: float,
+) -> int:
+    """The place of the replica that is asked next.
+
+    Args:
+        outstanding: the rows that each is working on.
+        retry: the time from which each may be asked.
+        now: the time.
+
+    Returns:
+        That with the least work of those that may be asked, the first of equals; where none may be,
+        the one whose time comes first.
+    """
+    places = range(len(outstanding))
+    ready = [place for place in places if retry[place] <= now]
+    if not ready:
+        return min(places, key=retry.__getitem__)
+    return min(ready, key=outstanding.__getitem__)
+
+
+@final
+class Replicas(Model):
+    """Equal Models that share the work: a run goes to the one that is working on the fewest rows.
+
+    Load the same package once for each device (`mk.load(path, device=f"cuda:{i}")`) or each group
+    of threads. `Batcher(Replicas(...))` gathers calls for all of them and runs as many batches at
+    once as they do together.
+
+    A replica that raises DeviceError, or was closed, is set aside: the run is tried once on another
+    one, and the replica is asked again after a second, then after two, and so on up to a minute.
+    Any other error is the rows', and goes to the caller.
+
+    `placement`, `manifest` and `attachments` are those of the first; `replicas` shows each. Closing
+    it closes none of the models, which it did not open.
+
+    Args:
+        models: one or more Models of the same package, or of the same signature if they have none.
+
+    Raises:
+        SignatureError: if they are not equal, with the first difference.
+        TypeError: for what is no Model.
+        ValueError: if there is none, or one is given twice, is a Rollout, or has a Monitor or a
+            Meter.
+    """
+
+    __slots__ = ("__weakref__", "_clock", "_in_threads", "_lock", "_places", "signature")
+
+    signature: Signature  # a slot, which is read faster than a property
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        models = [*models]
+        if not models:
+            raise ValueError("Replicas takes at least one Model")
+        for place, model in enumerate(models):
+            check_is_model(model, "Replicas")
+            _check_equal(models[0], model, place)
+            _check_alone(models[:place], model, place)
+        self.signature = models[0].signature
+        self._places = [_Place(model) for model in models]
+        self._in_threads = all(_runs_in_thread(model) for model in models)
+        self._lock = threading.RLock()
+        self._clock: Callable[[], float] = time.monotonic
+        watch(self)
+
+    @property
+    def replicas(self) -> tuple[Replica, ...]:
+        """Each replica as it stands, in the order in which they were given."""
+        with self._lock:
+            now = self._clock()
+            return tuple(
+                Replica(
+                    place.model.placement,
+                    place.outstanding,
+                    place.calls,
+                    place.failures,
+                    place.retry > now,
+                )
+                for place in self._places
+            )
+
+    @property
+    def _first(self) -> Model:
+        return self._places[0].model
+
+    @property
+    def base(self) -> Model:
+        """The innermost Model of the first."""
+        return self._first.base
+
+    @property
+    def unobserved(self) -> Model:
+        """Itself: nothing in it observes."""
+        return self
+
+    @property
+    def placement(self) -> Placement | None:
+        """Where the first runs."""
+        return self._first.placement
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest of the package that all were loaded from, or None."""
+        return self._first.manifest
+
+    @property
+    def attachments(self) -> Mapping[str, memoryview]:
+        """The attachments of that package, by name."""
+        return self._first.attachments
+
+    @property
+    def closed(self) -> bool:
+        """Whether all were closed."""
+        return all(place.model.closed for place in self._places)
+
+    @property
+    def batchable(self) -> bool:
+        """Whether a row's answer was shown not to depend on its batch, for each of them."""
+        return all(place.model.batchable for place in self._places)
+
+    @property
+    def runs_at_once(self) -> int:
+        """The number of runs that all do side by side."""
+        return sum(place.model.runs_at_once for place in self._places)
+
+    @property
+    def endless(self) -> bool:
+        """Whether a run of one of them ends only by a deadline, for some rows."""
+        return any(place.model.endless for place in self._places)
+
+    def _use_threads(self, threads: int) -> None:
+        for place in self._places:
+            place.model._use_threads(threads)
+
+    def _why_not_batchable(self) -> str:
+        models = [place.model for place in self._places]
+        refused = [model for model in models if not model.batchable]
+        return (refused or models)[0]._why_not_batchable()
+
+    def _prepare(self, feeds: Feeds) -> tuple[Feeds, int]:
+        return self._first._prepare(feeds)
+
+    def _run(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        rows = _rows(feeds)
+        place = self._take(rows)
+        try:
+            return self._run_on(place, rows, feeds, outputs, call)
+        except LOST:
+            if len(self._places) == 1:
+                raise
+        other = self._take(rows, but=place)
+        return self._run_on(other, rows, feeds, outputs, call)
+
+    def _run_on(
+        self,
+        place: _Place,
+        rows: int,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        error: BaseException | None = None
+        try:
+            return place.model._run(feeds, outputs, call)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self._give_back(place, rows, error)
+            error = None
+
+    async def _arun(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        if self._in_threads:
+            # Such a run goes on where its caller gives up, and keeps the replica busy.
+            return await super()._arun(feeds, outputs, call)
+        rows = _rows(feeds)
+        place = self._take(rows)
+        try:
+            return await self._arun_on(place, rows, feeds, outputs, call)
+        except LOST:
+            if len(self._places) == 1:
+                raise
+        other = self._take(rows, but=place)
+        return await self._arun_on(other, rows, feeds, outputs, call)
+
+    async def _arun_on(
+        self,
+        place: _Place,
+        rows: int,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        error: BaseException | None = None
+        try:
+            return await place.model._arun(feeds, outputs, call)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self._give_back(place, rows, error)
+            error = None
+
+    def _take(self, rows: int, but: _Place | None = None) -> _Place:
+        """The replica that a run goes to; it is counted as working on it."""
+        with self._lock:
+            now = self._clock()
+            places = [place for place in self._places if place is not but]
+            outstanding = [place.outstanding for place in places]
+            retry = [place.retry for place in places]
+            taken = places[least_busy(outstanding, retry, now)]
+            if taken.retry > -NEVER:
+                # It failed before: until this run tells, the others go elsewhere.
+                taken.retry = now + taken.wait
+            taken.outstanding += rows
+            return taken
+
+    def _give_back(
+        self,
+        place: _Place,
+        rows: int,
+        error: BaseException | None,
+    ) -> None:
+        with self._lock:
+            place.outstanding -= rows
+            place.calls += error is None
+            if isinstance(error, LOST):
+                place.failures += 1
+                place.retry = self._clock() + place.wait
+                place.wait = min(2 * place.wait, LONGEST_WAIT)
+            elif error is None or (
+                isinstance(error, Exception) and not isinstance(error, UNANSWERED)
+            ):  # an error of the rows was found by a replica that works
+                place.retry = -NEVER
+                place.wait = FIRST_WAIT
+
+    def after_fork(self) -> None:
+        """In the child of a fork, no run is under way, and no thread holds the lock."""
+        self._lock = threading.RLock()
+        # Anew, since a run that forked gives back to the place that it took.
+        self._places = [place.after_fork() for place in self._places]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Replicas, ([place.model for place in self._places],)
+
+    def _facts(self) -> list[tuple[str, str]]:
+        facts = []
+        for number, replica in enumerate(self.replicas):
+            where = replica.placement or "a function"
+            state = "set aside" if replica.aside else f"{replica.outstanding} rows under way"
+            told = f"{where}; {replica.calls} runs, {replica.failures} failures, {state}"
+            facts.append((f"replica {number}", told))
+        return facts
+
+
+def _check_equal(first: Model, other: Model, place: int) -> None:
+    if other.signature != first.signature:
+        raise SignatureError(
+            f"replicas are equal Models, and number {place} has another signature than the first: "
+            f"{other.signature}, not {first.signature}"
+        )
+    digests = [None if m.manifest is None else m.manifest.digest for m in (first, other)]
+    if digests[0] != digests[1]:
+        raise SignatureError(
+            f"replicas are equal Models, and number {place} has another digest than the first: "
+            f"{digests[1]}, not {digests[0]}"
+        )
+
+
+def _check_alone(others: Sequence[Model], model: Model, place: int) -> None:
+    if any(model is other for other in others):
+        raise ValueError(f"replica {place} was given before: open the package once for each")
+    if has_several_versions(model):
+        raise ValueError(
+            f"replica {place} is a Rollout, of which no two need answer with the same version; put the "
+            "Replicas into it: Rollout(registry, name, wrap=...), or Rollout(Replicas(champion), "
+            "Replicas(candidate), ...)"
+        )
+    if model.unobserved is not model:
+        raise ValueError(
+            f"replica {place} has a Monitor or a Meter, which would see a part of the calls, or "
+            "none; put it outside: Meter(Monitor(Replicas(models)))"
+        )
+
+
+def _runs_in_thread(model: Model) -> bool:
+    """Whether a Model has no way of its own to run on an event loop."""
+    while type(model)._arun is Wrapper._arun and model.inner is not None:
+        model = model.inner
+    return type(model)._arun is Model._arun
+
+
+def _rows(feeds: Feeds) -> int:
+    """The size of a run: the rows of its first tensor."""
+    for feed in feeds.values():
+        return len(feed) if feed.ndim else 1
+    return 1

@@ -1,0 +1,1 @@
+"""What a Model takes and gives, and how rows become tensors."""

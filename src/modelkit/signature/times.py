@@ -1,0 +1,120 @@
+"""Cast a column of times, or of spans of time, to the dtype of its tensor.
+
+A point in time has a time zone or has none, as in training; where it has one, the tensor holds it
+in UTC. Nothing is rounded, and texts are not parsed.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from modelkit.signature.rule import Array, CastError
+
+POINT = "M"  # the kind of dtype of points in time; the other is that of spans
+EXPECTED = {"M": "times", "m": "spans of time"}
+PARSERS = {"M": "pandas.to_datetime", "m": "pandas.to_timedelta"}
+
+
+def to_times(
+    values: Array,
+    missing: Array,
+    target: np.dtype[Any],
+    *,
+    zoned: bool,
+) -> Array:
+    """Values as an array of times, NaT for those that are missing. Raises CastError."""
+    data = np.ma.getdata(values)
+    if data.dtype.kind == "O":
+        return _from_times_of_python(data, missing, target, zoned=zoned)
+    if data.dtype.kind != target.kind:
+        raise CastError(_unlike(f"values of {data.dtype}", target, zoned=zoned))
+    if zoned:
+        raise CastError(
+            "times without a time zone where those with one are expected; name it first, for "
+            "example with Series.dt.tz_localize"
+        )
+    out = data.astype(target)
+    rounded = (out.astype(data.dtype) != data) & ~np.isnat(data) & ~missing
+    if _has_no_length(data.dtype):
+        rounded = ~np.isnat(data) & ~missing
+    if rounded.any():
+        raise CastError(f"a time in {{rows}} that {target} does not hold exactly", rounded)
+    out[missing] = np.array("NaT", target)
+    return out
+
+
+def _has_no_length(dtype: np.dtype[Any]) -> bool:
+    """Whether spans of a dtype are as long as a month or a year is, or of no unit."""
+    return dtype.kind != POINT and np.datetime_data(dtype)[0] in ("Y", "M", "generic")
+
+
+def _from_times_of_python(
+    values: Array,
+    missing: Array,
+    target: np.dtype[Any],
+    *,
+    zoned: bool,
+) -> Array:
+    """Objects of Python, numpy or pandas as an array; NaT where one is missing. Raises CastError.
+
+    Each is cast by itself: in an array of all, the finest unit among them would hold them, beyond
+    whose range numpy wraps around.
+    """
+    out = np.full(len(values), "NaT", target)
+    for row, item in enumerate(values.tolist()):
+        if missing[row]:
+            continue
+        made = _time_of(item, target.kind, zoned=zoned)
+        if made is None:
+            what = f"{item!r:.40} in {{rows}}, a {type(item).__name__},"
+            what = _unlike(what, target, zoned=zoned)
+        else:
+            cast = made.astype(target)
+            out[row] = cast
+            if cast.astype(made.dtype) == made and not _has_no_length(made.dtype):
+                continue
+            what = f"a time in {{rows}} that {target} does not hold exactly"
+        raise CastError(what, np.arange(len(values)) == row)
+    return out
+
+
+def _time_of(
+    item: Any,
+    kind: str,
+    *,
+    zoned: bool,
+) -> Any:
+    """One value of numpy; None for what is not of the kind, or has a zone where none is expected."""
+    if kind != POINT:
+        if hasattr(item, "to_timedelta64"):
+            return item.to_timedelta64()
+        return np.timedelta64(item) if isinstance(item, timedelta | np.timedelta64) else None
+    if isinstance(item, np.datetime64):  # where a zone is needed, it is in UTC
+        return item
+    if type(item) is date and not zoned:  # at midnight
+        return np.datetime64(item, "D")
+    if not isinstance(item, datetime):
+        return None
+    offset = item.utcoffset()  # None also where a time zone does not say
+    if (offset is not None) != zoned:
+        return None
+    if hasattr(item, "to_datetime64"):  # of pandas, in UTC
+        return item.to_datetime64()
+    # In UTC it may be beyond the years that Python has.
+    local = np.datetime64(item.replace(tzinfo=None), "us")
+    return local if offset is None else local - np.timedelta64(offset)
+
+
+def _unlike(
+    what: str,
+    target: np.dtype[Any],
+    *,
+    zoned: bool = False,
+) -> str:
+    zone = "" if target.kind != POINT else f" {'with' if zoned else 'without'} a time zone"
+    local = "" if zoned or target.kind != POINT else ", and drop a time zone with tz_localize(None)"
+    parse = f"; make them of texts with {PARSERS[target.kind]}"
+    return f"{what} where {EXPECTED[target.kind]}{zone} are expected{parse}{local}"

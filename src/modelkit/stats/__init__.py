@@ -1,0 +1,1 @@
+"""Statistics, each pure and with the source of its formula."""

@@ -1,0 +1,191 @@
+"""Evidence that may be looked at after every step, for ever: the recursion that all monitors share.
+
+Each monitor makes J bets against its hypothesis. A bet that has multiplied its stake by exp(I) in a
+step is restarted in every step with a small fresh stake, so that a change is seen whenever it
+comes.
+
+* "ever": the stakes put in are g(0) + g(1) + ... = 1 in all. Where the hypothesis holds, the wealth
+  is a non-negative supermartingale from 1, and by Ville's inequality it ever reaches 1/alpha with a
+  probability of at most alpha.
+* "arl": a stake of one for each row (Shiryaev-Roberts). Where the hypothesis holds, the mean number
+  of rows until the wealth reaches A is at least A, and it reaches A within t rows with a
+  probability of at most t/A.
+
+docs/drift_guarantees.md has the proofs. Sources: Shafer and Vovk, Game-Theoretic Foundations for
+Probability and Finance; Shin, Ramdas and Rinaldo, E-detectors (arXiv:2203.03532).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+import numpy as np
+
+from modelkit.signature.cast import Array
+
+Guarantee = Literal["ever", "arl"]
+UNSPENT = 1e-12  # of the stake, where rounding has eaten the rest
+LEAST_WEALTH = 1e-300  # that a p-value is computed from
+CAP = 1e150  # the wealth of a bet is held below it; an alarm came long before
+# From this wealth of a monitor on its bets are held to the cap: none has more than this over its
+# weight, far below 1e150.
+NEAR_CAP = 1e100
+# The largest logarithm of a gain in a step: CAP * exp(MOST_LOG_GAIN) is still a float. Wealth below
+# what was won keeps all bounds.
+MOST_LOG_GAIN = 345.0
+
+
+def stake(step: Array | int) -> Array:
+    """The share of the stake that is put in at a step.
+
+    Over all steps they sum to 2.10974 / 2.11.
+    """
+    share: Array = 1 / (2.11 * (step + 2) * np.log(step + 2) ** 2)
+    return share
+
+
+@final
+class Evidence:
+    """The wealth of `monitors` monitors that make the same `len(weights)` bets.
+
+    `weights` sum to one. `value` is the wealth of each monitor now, `most` the largest of these,
+    and `peak` the largest that each ever had, which an alarm goes by. `began()` estimates when the
+    change came.
+    """
+
+    __slots__ = (
+        "_began",
+        "_born",
+        "_run",
+        "_wealth",
+        "guarantee",
+        "most",
+        "peak",
+        "spent",
+        "steps",
+        "value",
+        "weights",
+    )
+
+    def __init__(
+        self,
+        monitors: int,
+        weights: Array,
+        guarantee: Guarantee = "ever",
+    ) -> None:
+        self.guarantee = guarantee
+        self.weights = weights
+        self.steps = 0
+        self._born: Array | int = (
+            0  # the step at which each began anew, (monitors, 1); 0 before any did
+        )
+        self.spent = np.zeros((monitors, 1))
+        start = self._start()
+        self.most = start
+        self.value = np.full(monitors, start)
+        self.peak = np.full(monitors, start)
+        shape = (monitors, len(weights))
+        self._wealth = np.zeros(shape)
+        self._run = np.full(shape, -np.inf)  # of the best single start, its logarithm
+        self._began = np.zeros(shape, np.int64)
+
+    def _start(self) -> float:
+        return 1.0 if self.guarantee == "ever" else 0.0
+
+    def step(
+        self,
+        logs: Array,
+        factors: Array,
+        rows: Array,
+    ) -> None:
+        """Take one micro-batch.
+
+        Args:
+            logs: the logarithm of each bet's gain, shape (monitors, bets).
+            factors: exp(logs), which the caller has from all its micro-batches at once.
+            rows: the number of rows each monitor saw, shape (monitors,) or a scalar.
+        """
+        log_fresh = self._put_in(rows)
+        run = self._run
+        # Steps only grow, so this puts the step where a fresh stake is better; three times as fast
+        # as a mask.
+        np.maximum(self._began, (run < log_fresh) * self.steps, out=self._began)
+        np.maximum(run, log_fresh, out=run)
+        run += logs
+        wealth = self._wealth
+        wealth *= factors
+        self.value = wealth @ self.weights
+        self.most = float(self.value.max(initial=0))
+        if self.most > NEAR_CAP:
+            self._hold_to_cap()
+        if self.guarantee == "ever":
+            self.value += np.maximum(1 - self.spent[:, 0], UNSPENT)
+            self.most = float(self.value.max(initial=0))
+        np.maximum(self.peak, self.value, out=self.peak)
+        self.steps += 1
+
+    def _hold_to_cap(self) -> None:
+        np.minimum(self._wealth, CAP, out=self._wealth)
+        self.value = self._wealth @ self.weights
+
+    def _put_in(self, rows: Array) -> Array | float:
+        """Add the fresh stakes of a step; returns the logarithms of the stake of a bet."""
+        if self.guarantee == "arl":
+            self._wealth += np.reshape(rows, (-1, 1))
+            return 0.0
+        fresh = stake(self.steps - self._born)
+        self.spent += fresh
+        self._wealth += fresh
+        logs: Array = np.log(fresh)
+        return logs
+
+    def restart(self, which: Array) -> None:
+        """Begin anew where `which` holds, as after an alarm; with "ever" `peak` stays, of all life."""
+        start = self._start()
+        self._wealth[which] = 0.0
+        self._run[which] = -np.inf
+        born = np.broadcast_to(self._born, self.spent.shape).copy()
+        born[which] = self.steps
+        self._born = born
+        self.spent[which] = 0.0
+        self.value[which] = start
+        if self.guarantee == "arl":
+            self.peak[which] = start
+
+    def began(self) -> Array:
+        """For each monitor, the step at which its bet of the largest wealth last began."""
+        with np.errstate(divide="ignore"):
+            best = np.argmax(self._run + np.log(self.weights), axis=1)
+        steps: Array = self._began[np.arange(len(best)), best]
+        return steps
+
+    def state(self) -> dict[str, Array]:
+        """Everything that changes, as arrays."""
+        return {
+            "wealth": self._wealth,
+            "run": self._run,
+            "began": self._began,
+            "value": self.value,
+            "peak": self.peak,
+            "clock": np.array([self.steps, self.spent.max(initial=0)]),
+            "born": np.asarray(self._born, np.int64),
+            "spent": self.spent,
+        }
+
+    def restore(
+        self,
+        state: dict[str, Array],
+    ) -> None:
+        """Go on from `state()`, bit for bit."""
+        wealth = "wealth" if "wealth" in state else "money"  # in a state of before
+        self._wealth = state[wealth].copy()
+        self._run = state["run"].copy()
+        self._began = state["began"].copy()
+        self.value = state["value"].copy()
+        self.peak = state["peak"].copy()
+        steps, spent = state["clock"].tolist()
+        self.steps = int(steps)
+        self.spent[:] = spent
+        if "born" in state:  # not in a state of before, in which none began anew
+            self._born = state["born"].copy() if state["born"].ndim else 0
+            self.spent = state["spent"].copy()
