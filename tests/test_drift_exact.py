@@ -20,7 +20,7 @@ from modelkit.drift.exact import (
     root_psi,
     tv,
 )
-from modelkit.stats.holm import holm
+from modelkit.stats.evidence import holm
 
 P, Q = np.array([0.5, 0.3, 0.2]), np.array([0.3, 0.4, 0.3])
 STATISTICS = ["anderson_darling", "chi_square"]

@@ -502,15 +502,15 @@ def test_a_forked_child_goes_on_though_the_lock_was_held(profile):
 
 
 def test_monitors_are_not_kept_alive(profile):
-    from modelkit._internal import forks
+    from modelkit._internal import process
 
     gc.collect()
-    before = len(forks._all)
+    before = len(process._forked)
     watched = mk.Monitor(model(), profile)
-    assert len(forks._all) == before + 1  # what has its lock
+    assert len(process._forked) == before + 1  # what has its lock
     del watched
     gc.collect()
-    assert len(forks._all) == before
+    assert len(process._forked) == before
 
 
 def test_the_card_escapes_names():

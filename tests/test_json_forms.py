@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
-from modelkit._internal.jsonable import from_plain
+from modelkit._internal.json import from_plain
 from modelkit.cli import main
 
 

@@ -11,7 +11,7 @@ TYPE_CHECKING = (
 if TYPE_CHECKING:
     from modelkit import errors as errors
     from modelkit import events as events
-    from modelkit._internal.jsonable import to_json as to_json
+    from modelkit._internal.json import to_json as to_json
     from modelkit.convert.preprocess import Preprocess as Preprocess
     from modelkit.drift.detector import Detector as Detector
     from modelkit.drift.monitor import Monitor as Monitor
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from modelkit.model.call import Call as Call
     from modelkit.model.device import Device as Device
     from modelkit.model.device import Placement as Placement
-    from modelkit.model.function_model import FunctionModel as FunctionModel
+    from modelkit.model.function import FunctionModel as FunctionModel
     from modelkit.model.manifest import Manifest as Manifest
     from modelkit.model.model import Model as Model
     from modelkit.model.wrapper import Wrapper as Wrapper
@@ -81,7 +81,7 @@ _HOMES = {
     "Evaluation": "modelkit.lifecycle.evaluation.evaluation",
     "Explainer": "modelkit.explain.explainer",
     "Explanation": "modelkit.explain.explanation",
-    "FunctionModel": "modelkit.model.function_model",
+    "FunctionModel": "modelkit.model.function",
     "GateMetric": "modelkit.lifecycle.gate.policy",
     "Guard": "modelkit.lifecycle.rollout.guards",
     "Manifest": "modelkit.model.manifest",
@@ -121,7 +121,7 @@ _HOMES = {
     "load": "modelkit.package.load",
     "retrain": "modelkit.lifecycle.retrain.retrain",
     "save": "modelkit.package.save",
-    "to_json": "modelkit._internal.jsonable",
+    "to_json": "modelkit._internal.json",
     "tokens": "modelkit.web.auth",
 }
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from modelkit._internal import forks
+from modelkit._internal.process import watch_forks
 from modelkit.errors import public_text
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Matters:
 
     def __init__(self) -> None:
         self._all: dict[Hashable, Matter] = {}
-        forks.watch(self)
+        watch_forks(self)
 
     def note(self, key: Hashable, now: float) -> int:
         """Count one event of a matter; returns the number of events to record now, or 0."""

@@ -10,7 +10,7 @@ from typing import IO
 
 import numpy as np
 
-from modelkit.signature.cast import Array
+from modelkit._internal.arrays import Array
 
 MEDIA_TYPE = "application/x-npz"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.csv_rows import known_columns, read_rows
+from modelkit.cli.csv import known_columns, read_rows
 from modelkit.cli.printed import ROWS_HELP, Printed, add_command, between
 from modelkit.drift.watched_model import packaged
 from modelkit.embedding.verbs import is_encoder

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.csv_rows import read_rows
+from modelkit.cli.csv import read_rows
 from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra, between
 from modelkit.errors import EvaluationError
 from modelkit.lifecycle.evaluation.task import OUTLIERS

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.csv_rows import names_of
+from modelkit.cli.csv import names_of
 from modelkit.cli.evaluate import add_positive, labelled_rows, positive_class
 from modelkit.cli.printed import (
     ROWS_HELP,

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.csv_rows import read_rows
+from modelkit.cli.csv import read_rows
 from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra
 from modelkit.errors import SignatureError
 from modelkit.model.model import Outputs

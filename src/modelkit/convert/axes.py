@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.modules import AskedModule, TorchTensors
-from modelkit.signature.cast import Array
 
 Axes = dict[str, list[int]]  # of inputs, those whose size is free
 Place = tuple[str, int]  # an input, and one of its axes

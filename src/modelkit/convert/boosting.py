@@ -9,8 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from modelkit._internal.arrays import is_a
 from modelkit.convert.steps import with_parts
-from modelkit.signature.cast import is_a
 
 LIBRARIES = ("xgboost", "lightgbm")
 CLASSIFYING = (

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     import onnx

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from modelkit.signature.cast import Array
+from modelkit._internal.arrays import Array
 
 NEGLIGIBLE = 1e-13  # distances that differ by less of themselves are equal
 BITS = 10  # of 53, that are rounded off then

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array, is_a
 from modelkit.convert.boosting import trained_names
 from modelkit.convert.dtypes import columns_of
 from modelkit.convert.outputs import Classes, Role, read_roles
@@ -17,7 +18,6 @@ from modelkit.convert.steps import with_parts
 from modelkit.convert.tables import ASKED, answers_alike, as_table, dense_table
 from modelkit.convert.unread import narrowed, read_places
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import Array, is_a
 from modelkit.signature.frames import blank_column
 from modelkit.signature.spec import Column
 

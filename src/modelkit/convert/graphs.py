@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.classes import LABEL_OUTPUT, PROBABILITIES, as_classes
 from modelkit.convert.images import image_input, with_preprocess
 from modelkit.convert.maps import without_maps
@@ -18,7 +19,6 @@ from modelkit.convert.roles import add_label, rename_outputs, with_both_shares
 from modelkit.convert.source import Converter, Source
 from modelkit.errors import ConversionError
 from modelkit.runtimes.proto import read_proto, signature_of
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds, Signature
 from modelkit.signature.spec import TensorSpec, check_dims
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array, is_a
 from modelkit.convert.notes import is_table
 from modelkit.convert.pixels import prepared
 from modelkit.convert.preprocess import Preprocess
 from modelkit.errors import ConversionError, SignatureError
-from modelkit.signature.cast import Array, is_a
 from modelkit.signature.frames import as_column, read_frame
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.asking import asking
 from modelkit.convert.boosting import as_estimator
 from modelkit.convert.example import Example, read_example
@@ -25,7 +26,6 @@ from modelkit.convert.steps import closed_categories, last_step
 from modelkit.errors import ConversionError
 from modelkit.runtimes.joblib import Estimator
 from modelkit.runtimes.series import OBJECT
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import AS_OBJECTS, GRAPH_DTYPES, MIXED, TIMES, Column, TensorSpec
 

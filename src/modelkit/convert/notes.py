@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from modelkit._internal.arrays import is_a
 from modelkit.convert.preprocess import Preprocess
 from modelkit.errors import ConversionError, SignatureError
-from modelkit.signature.cast import is_a
 from modelkit.signature.frames import read_frame
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import Column, TensorSpec

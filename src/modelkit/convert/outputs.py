@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array, is_a
 from modelkit.convert.asking import asking
 from modelkit.convert.boosting import gives_probabilities
 from modelkit.convert.source import DECISION
 from modelkit.convert.steps import found_by_search, last_step
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import Array, is_a
 from modelkit.signature.frames import whole_array
 
 

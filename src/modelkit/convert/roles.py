@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.classes import LABEL_OUTPUT
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import Array
 from modelkit.signature.spec import TensorSpec
 
 # Labels in a graph and in a signature, by the kind of their dtype in numpy.

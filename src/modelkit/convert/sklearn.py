@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array, is_a
 from modelkit.convert import boosting
 from modelkit.convert.asking import check_fitted
 from modelkit.convert.dtypes import dtypes_of
@@ -30,7 +31,6 @@ from modelkit.convert.steps import (
     last_step,
     with_parts,
 )
-from modelkit.signature.cast import Array, is_a
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import TIMES, Column, TensorSpec
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.notes import Notes
 from modelkit.runtimes.terms.terms import Terms
 from modelkit.runtimes.terms.vectorizer import Texts
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Signature
 
 if TYPE_CHECKING:

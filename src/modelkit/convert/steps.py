@@ -6,8 +6,9 @@ from collections.abc import Callable
 from itertools import repeat
 from typing import Any
 
+from modelkit._internal.arrays import is_a
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import MISSING, is_a, is_missing
+from modelkit.signature.cast import MISSING, is_missing
 
 # Estimators that compare their rows in float32.
 NARROW_MODULES = ("sklearn.tree.", "sklearn.ensemble.", "xgboost.", "catboost.")

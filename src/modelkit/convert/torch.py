@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.axes import Axes, free_axes
 from modelkit.convert.classes import LABEL_OUTPUT, PROBABILITIES, check_classes
 from modelkit.convert.graphs import noted
@@ -22,7 +23,6 @@ from modelkit.convert.notes import Notes
 from modelkit.convert.source import Converter, Source
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.runtimes.proto import tensor_spec
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Signature
 
 if TYPE_CHECKING:

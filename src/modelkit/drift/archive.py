@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from modelkit._internal import jsonable
+from modelkit._internal.arrays import Array
+from modelkit._internal.json import from_plain, parse_json, to_plain
 from modelkit._internal.npz import pack_arrays, unpack_arrays
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 
 
 def pack(
@@ -20,7 +20,7 @@ def pack(
     arrays: Mapping[str, Array],
 ) -> bytes:
     """Bytes that `unpack` reads; equal contents give equal bytes."""
-    values = jsonable.to_plain({"schema": schema, **about})
+    values = to_plain({"schema": schema, **about})
     text = json.dumps(values, sort_keys=True, allow_nan=False)
     return pack_arrays({"about": np.frombuffer(text.encode(), np.uint8), **arrays})
 
@@ -35,7 +35,7 @@ def unpack(
     try:
         arrays = unpack_arrays(data)
         text = arrays.pop("about").tobytes().decode()
-        about: dict[str, Any] = jsonable.from_plain(jsonable.parse_json(text))
+        about: dict[str, Any] = from_plain(parse_json(text))
         found = about.pop("schema")
     except Exception as error:
         raise DriftError(f"this is no {what}: {error}") from error

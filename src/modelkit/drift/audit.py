@@ -16,10 +16,10 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.cells import GONE, REST, Feature
 from modelkit.drift.values import Alarm, FeatureDrift
 from modelkit.errors import DriftError, importing
-from modelkit.signature.cast import Array
 
 AUDIT_SCHEMA = "modelkit.audit/1"
 BINS = 10

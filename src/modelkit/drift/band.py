@@ -14,8 +14,8 @@ from math import log, sqrt
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import importing
-from modelkit.signature.cast import Array
 
 BAND_GROUPS = 16
 # Bounds for each score: the six polynomials have two, of which the smaller one counts.

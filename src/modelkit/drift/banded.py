@@ -7,9 +7,9 @@ from typing import final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift import band
 from modelkit.drift.cells import Feature
-from modelkit.signature.cast import Array
 from modelkit.stats.evidence import MOST_LOG_GAIN, Evidence
 
 BLOCKS_OF_BAND = 4  # of 32 rows each, for one step of the band

@@ -8,10 +8,10 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.cells import CELLS
 from modelkit.drift.martingale import tally
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 
 HOUR_SECONDS = 3600  # seconds
 DAY_SECONDS = 24 * HOUR_SECONDS

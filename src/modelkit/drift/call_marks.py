@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.fitted import Fitted
 from modelkit.drift.outputs import known_outputs, name_outputs, output_columns
 from modelkit.drift.row_times import given_seconds, row_seconds
 from modelkit.drift.units import UnitRows, cycle_names, needed_times, of_call
 from modelkit.drift.vectors import expand
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 
 
 @dataclass(frozen=True)

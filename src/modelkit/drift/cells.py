@@ -20,6 +20,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal import fields
+from modelkit._internal.arrays import Array
 from modelkit.drift.columns import (
     FeatureKind,
     all_missing,
@@ -29,7 +30,7 @@ from modelkit.drift.columns import (
     other_kind,
 )
 from modelkit.errors import DriftError
-from modelkit.signature.cast import F4, Array
+from modelkit.signature.cast import F4
 
 CELLS = 67
 ABSENT = 255  # the code of a value that was not observed

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift import exact
 from modelkit.drift.cells import CELLS, GONE, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.columns import as_texts, length
 from modelkit.drift.profile import Profile
 from modelkit.drift.repeats import duplicates
 from modelkit.drift.values import DriftCheck
-from modelkit.signature.cast import Array
-from modelkit.stats.holm import holm
+from modelkit.stats.evidence import holm
 
 EXAMPLES_SHOWN = 3  # of unseen categories
 LONGEST_EXAMPLE = 40

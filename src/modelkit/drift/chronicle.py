@@ -7,6 +7,7 @@ from copy import copy
 from typing import Any, final
 
 from modelkit._internal import fields
+from modelkit._internal.arrays import Array
 from modelkit.drift.eras import Era, restored, state_of, trimmed
 from modelkit.drift.notes import Acknowledgement, AlarmNotes, Rebase, check_reason
 from modelkit.drift.profile import Profile
@@ -15,7 +16,6 @@ from modelkit.drift.row_times import second_text, told_second
 from modelkit.drift.untold import OnAlarm, Untold
 from modelkit.drift.values import Alarm
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 
 MOST_ALARMS_KEPT = 1000
 

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import DriftError
 from modelkit.signature import frames
-from modelkit.signature.cast import MISSING, Array, is_blank, is_missing
+from modelkit.signature.cast import MISSING, is_blank, is_missing
 
 FeatureKind = Literal["number", "flag", "time", "text", "category"]
 ColumnsByName = Mapping[str, Array]

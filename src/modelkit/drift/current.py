@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, final
 
-from modelkit._internal import forks
+from modelkit._internal.process import watch_forks
 from modelkit.drift import continued
 from modelkit.drift.call_marks import call_answers, call_columns, marks_of
 from modelkit.drift.encoding import to_cells
@@ -39,7 +39,7 @@ class Current:
         self.lock = threading.RLock()
         self.busy = False
         self.caught_up: Turn = self.changing
-        forks.watch(self)
+        watch_forks(self)
 
     def after_fork(self) -> None:
         """In the child of a fork: another thread may have held the lock."""

@@ -7,8 +7,8 @@ from math import ceil, log
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.cells import Feature
-from modelkit.signature.cast import Array
 
 MOST_APART = 200
 FAINT = 0.05  # an autocorrelation below this passes for none

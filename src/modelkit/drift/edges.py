@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.cells import (
     COARSE_CELLS,
     EDGES,
@@ -18,7 +19,6 @@ from modelkit.drift.cells import (
     short_name,
 )
 from modelkit.drift.columns import FeatureKind, as_numbers, as_texts
-from modelkit.signature.cast import Array
 
 TAIL_SHARE = 0.001  # of the training rows, beyond the outermost edges, where there are enough rows
 ATOM = 1 / 32  # a value that this share of the rows has gets a cell of its own

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.cells import ABSENT
 from modelkit.drift.columns import stratum_names
 from modelkit.drift.fitted import Fitted
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 
 
 def to_cells(

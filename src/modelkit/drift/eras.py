@@ -9,11 +9,11 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift import archive
 from modelkit.drift.buckets import Buckets
 from modelkit.drift.profile import Profile
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 
 MOST_ERAS = 16
 

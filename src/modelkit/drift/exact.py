@@ -15,8 +15,8 @@ from typing import Literal
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.values import Effect
-from modelkit.signature.cast import Array
 
 Statistic = Literal["anderson_darling", "chi_square"]
 Score = Callable[[Array], Array]

@@ -7,10 +7,10 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.labelfree import Calibration, Estimate
 from modelkit.drift.outputs import class_numbers, scores_of
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 
 RECENT_ESTIMATED = 1024  # rows after which a new estimate begins
 HALVES = ("earlier", "lately")

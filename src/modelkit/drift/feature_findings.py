@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from modelkit._internal.arrays import Array
 from modelkit.drift import exact
 from modelkit.drift.audit import bins_of
 from modelkit.drift.cells import GONE, Feature
 from modelkit.drift.values import Effect, FeatureDrift
-from modelkit.signature.cast import Array
 
 
 def feature_drift(  # noqa: PLR0913 - all but four by keyword

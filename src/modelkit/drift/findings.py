@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift import checks, exact
 from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.columns import length
@@ -22,9 +23,7 @@ from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
 from modelkit.drift.watch import Watch
 from modelkit.drift.where import segments_of
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
-from modelkit.stats.evidence import LEAST_WEALTH
-from modelkit.stats.holm import holm
+from modelkit.stats.evidence import LEAST_WEALTH, holm
 
 SUSPECT = 0.05  # the p-value below which a report says when a change may have begun
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.cells import Feature
 from modelkit.drift.units import ReferenceUnits
 from modelkit.drift.vectors import Basis
-from modelkit.signature.cast import Array
 
 
 class Fitted(Protocol):

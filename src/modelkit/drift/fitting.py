@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.columns import (
     ColumnsByName,
@@ -39,7 +40,6 @@ from modelkit.embedding.verbs import is_encoder
 from modelkit.errors import DriftError
 from modelkit.events import Advised, emit, wanted
 from modelkit.model.model import PLAIN, Model
-from modelkit.signature.cast import Array
 
 MOST_STRATA = 64
 OWN_ROWS = (

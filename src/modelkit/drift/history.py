@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift import exact, spans
 from modelkit.drift.buckets import TimeBucket, by_day
 from modelkit.drift.eras import Era, joined_eras
@@ -19,7 +20,6 @@ from modelkit.drift.values import Alarm
 from modelkit.drift.watch import Watch
 from modelkit.drift.wording import count_of
 from modelkit.errors import DriftError, importing
-from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,6 +12,7 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.current import Current
 from modelkit.drift.detector import Detector, detector_of
 from modelkit.drift.outputs import ServedCall, sizes_of
@@ -22,7 +23,6 @@ from modelkit.drift.watch import Watch
 from modelkit.errors import DriftError, public_text
 from modelkit.model.identity import identity_of
 from modelkit.model.model import Model, Outputs
-from modelkit.signature.cast import Array
 
 BUFFER = 256  # rows that are made into cells at once
 SAMPLE_ROWS = 64  # rows that one call shows at most, drawn at random; all where units are judged

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from modelkit.signature.cast import Array
+from modelkit._internal.arrays import Array
 
 MOST_STEPS = 32  # of a fit that are kept: at most 64 knots
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.columns import as_texts, stratum_names
 from modelkit.errors import DriftError
-from modelkit.signature.cast import MISSING, Array, is_missing
+from modelkit.signature.cast import MISSING, is_missing
 
 TRUTHS = {"true": 1.0, "false": 0.0}
 

@@ -6,6 +6,7 @@ from typing import final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.labelled_rows import LabelledCall
 from modelkit.drift.labels import Labelled
 from modelkit.drift.milestones import places_of
@@ -16,7 +17,6 @@ from modelkit.drift.shares import AlphaShares, labelled_of, target_stream
 from modelkit.drift.stream import Stream
 from modelkit.drift.target import TARGET
 from modelkit.drift.values import Alarm
-from modelkit.signature.cast import Array
 
 RANKED_AT_ONCE = 2048  # rows, so that memory stays bounded
 

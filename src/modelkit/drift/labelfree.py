@@ -20,9 +20,9 @@ from math import sqrt
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.isotonic import calibrate, fit_isotonic
 from modelkit.errors import DriftError, importing
-from modelkit.signature.cast import Array
 
 POINTS = 32  # where the bootstrapped fits are stored
 FITS = 32

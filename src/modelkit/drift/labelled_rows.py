@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, final
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.losses import Baseline, as_doubles, check_losses, losses_of
 from modelkit.drift.profile import Profile
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 
 
 @final

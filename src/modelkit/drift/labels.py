@@ -8,11 +8,11 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift import archive, risk
 from modelkit.drift.losses import Baseline
 from modelkit.drift.milestones import NO_TIME, Milestones, from_state, known
 from modelkit.drift.thresholds import Thresholds, anytime_p
-from modelkit.signature.cast import Array
 from modelkit.stats.evidence import Evidence, Guarantee
 
 BLOCK_LOSSES = 10  # losses of a micro-batch

@@ -7,11 +7,11 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.columns import ColumnsByName, as_texts, fifth
 from modelkit.drift.label_forms import as_labels, check_same_forms
 from modelkit.drift.outputs import classes_of, predicted_of
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 
 
 @final

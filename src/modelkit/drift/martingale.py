@@ -16,8 +16,8 @@ from functools import cache
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.cells import ABSENT, CELLS
-from modelkit.signature.cast import Array
 
 BLOCK_ROWS = 32  # rows of a micro-batch
 P_SLOTS = 64  # of a p-value

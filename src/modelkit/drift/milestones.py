@@ -11,7 +11,7 @@ from typing import NamedTuple, final
 
 import numpy as np
 
-from modelkit.signature.cast import Array
+from modelkit._internal.arrays import Array
 
 MOST_MILESTONES = 128
 NO_TIME = float("nan")  # the time of rows that say nothing of it

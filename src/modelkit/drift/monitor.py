@@ -9,6 +9,7 @@ from typing import Any, final
 import numpy as np
 from numpy import ndarray
 
+from modelkit._internal.arrays import Array
 from modelkit.drift import continued, wording
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.detector import Detector
@@ -22,7 +23,6 @@ from modelkit.drift.watch import Watch
 from modelkit.drift.watched_model import watched_profile
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.model.wrapper import Wrapper
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds, Signature
 from modelkit.stats.evidence import Guarantee
 

@@ -11,8 +11,8 @@ from typing import Any, Literal, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 
 Order = Literal["any", "time"]
 

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.columns import as_texts
 from modelkit.drift.label_forms import refuse_bytes
 from modelkit.drift.milestones import places_of
 from modelkit.drift.row_times import told_seconds
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import ROLES, Signature
 
 NamedOutputs = Mapping[str, Array]

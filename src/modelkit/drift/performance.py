@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.labelfree import Calibration, Estimate, expected_auc
 from modelkit.drift.labels import reference_interval
 from modelkit.drift.outputs import scores_of
 from modelkit.drift.values import Performance
 from modelkit.drift.watch import Watch
-from modelkit.signature.cast import Array
 
 OUTSIDE = 0.05  # of the recent rows, beyond which label-free estimates are not to be relied on
 OF_VECTORS = (": distance", ": residual")  # features of embeddings far from all that was known

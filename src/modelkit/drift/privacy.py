@@ -12,7 +12,7 @@ from math import log, sqrt
 
 import numpy as np
 
-from modelkit.signature.cast import Array
+from modelkit._internal.arrays import Array
 
 
 def noisy(counts: Array, epsilon: float) -> Array:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 from modelkit._internal import fields
+from modelkit._internal.arrays import Array
 from modelkit._internal.npz import MEDIA_TYPE
 from modelkit.drift import fitting, joining, refusals, stored
 from modelkit.drift.cells import Feature
@@ -25,7 +26,6 @@ from modelkit.drift.units import BATCH_UNIT, PERIODS, ReferenceUnits, many, unit
 from modelkit.drift.vectors import Basis, expand, source_of
 from modelkit.errors import DriftError
 from modelkit.model.model import Model
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Signature
 
 PROFILE_NAME = "profile"  # of the attachment

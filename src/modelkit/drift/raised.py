@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift import exact
 from modelkit.drift.cells import Feature
 from modelkit.drift.labels import Labelled, LossCrossing
@@ -14,7 +15,6 @@ from modelkit.drift.profile import Profile
 from modelkit.drift.stream import Crossing
 from modelkit.drift.target import TARGET
 from modelkit.drift.values import Alarm, Effect
-from modelkit.signature.cast import Array
 
 STATISTICS = {
     "changed": "conformal test martingale",

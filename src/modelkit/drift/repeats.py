@@ -11,6 +11,7 @@ from math import log
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.columns import (
     ColumnsByName,
     as_numbers,
@@ -19,7 +20,6 @@ from modelkit.drift.columns import (
     length,
 )
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 
 MOST_HASHED = 200_000  # rows of each side that are compared
 IMPOSSIBLE = 1e-6  # the probability below which shared rows are no chance

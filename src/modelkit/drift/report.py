@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from math import isnan, log10, nan
 from typing import Any, Literal, final
 
-from modelkit._internal import fields, jsonable
+from modelkit._internal import fields
+from modelkit._internal.json import parse_record, to_plain
 from modelkit.drift import followup, sections, spanned, wording
 from modelkit.drift.audit import AuditTable, audit_table
 from modelkit.drift.notes import Acknowledgement
@@ -106,7 +107,7 @@ class DriftReport:
 
     def to_json(self) -> str:
         """Everything, as one line of ASCII: it may be printed on any terminal."""
-        plain = {"schema": REPORT_SCHEMA} | jsonable.to_plain(fields.write_object(self))
+        plain = {"schema": REPORT_SCHEMA} | to_plain(fields.write_object(self))
         return json.dumps(
             plain,
             allow_nan=False,
@@ -117,7 +118,7 @@ class DriftReport:
     def from_json(text: str) -> DriftReport:
         """The inverse of `to_json`. Raises DriftError for any other text."""
         try:
-            plain = jsonable.parse_record(text, REPORT_SCHEMA)
+            plain = parse_record(text, REPORT_SCHEMA)
             return fields.read_object(DriftReport, plain, "report")
         except (TypeError, ValueError) as error:
             raise DriftError(f"this is no drift report in JSON: {error}") from error

@@ -14,8 +14,8 @@ from typing import final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import importing
-from modelkit.signature.cast import Array
 
 GROWTH = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.4])
 LOSS_WEIGHTS = np.full(len(GROWTH), 1 / len(GROWTH))

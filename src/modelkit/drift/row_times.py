@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.columns import feature_kind, unmasked
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array, is_missing
+from modelkit.signature.cast import is_missing
 
 LAST_SECOND = 253_402_300_800  # the end of the year 9999
 FIRST_SECOND = -62_135_596_800  # the start of the year 1

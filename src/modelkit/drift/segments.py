@@ -13,10 +13,10 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.cells import CELLS, GONE, REST, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.columns import ColumnsByName
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 
 HOUR_OF_DAY = "hour"  # where the profile has a column of times, and no column of this name
 MOST_SEGMENTS = 24  # of one column

@@ -9,6 +9,7 @@ from typing import final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.call_marks import marks_of
 from modelkit.drift.cells import ABSENT
 from modelkit.drift.encoding import to_cells
@@ -18,7 +19,7 @@ from modelkit.drift.units import PERIODS, UnitRows
 from modelkit.drift.vectors import expand
 from modelkit.drift.watch import Watch
 from modelkit.model.model import Outputs
-from modelkit.signature.cast import F4, F8, Array
+from modelkit.signature.cast import F4, F8
 from modelkit.signature.signature import Signature
 
 STEP_ROWS = 256  # rows that are ranked at once: a step that takes no longer than to count them

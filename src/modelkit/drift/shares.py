@@ -9,6 +9,7 @@ from typing import final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift import band
 from modelkit.drift.cells import Feature
 from modelkit.drift.labels import Labelled
@@ -19,7 +20,6 @@ from modelkit.drift.stream import Stream
 from modelkit.drift.target import TARGET, TargetLabels
 from modelkit.drift.vectors import source_of
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 from modelkit.stats.evidence import Guarantee
 
 HORIZON = 10_000  # rows in which alpha is the probability of a false alarm, for "arl"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift import exact, findings
 from modelkit.drift.buckets import TimeBucket
 from modelkit.drift.cells import GONE, Feature
@@ -19,7 +20,6 @@ from modelkit.drift.row_times import second_text
 from modelkit.drift.target import TARGET, TargetLabels
 from modelkit.drift.values import Alarm, FeatureDrift, Performance
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 
 FRAME_COLUMNS = (
     "start",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal import fields
+from modelkit._internal.arrays import Array
 from modelkit.drift.archive import pack, under, unpack
 from modelkit.drift.cells import CELLS, feature_arrays, plain_features, read_features
 from modelkit.drift.labelfree import Calibration
@@ -16,7 +17,6 @@ from modelkit.drift.target import TargetLabels
 from modelkit.drift.units import ReferenceUnits
 from modelkit.drift.vectors import basis_arrays, read_bases
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 
 PROFILE_SCHEMA = "modelkit.profile/1"
 LATER_FIELDS = (

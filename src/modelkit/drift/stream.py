@@ -10,6 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift import archive, martingale
 from modelkit.drift.banded import BLOCKS_OF_BAND, Banded
 from modelkit.drift.cells import ABSENT, CELLS, Feature
@@ -17,7 +18,6 @@ from modelkit.drift.martingale import BLOCK_ROWS
 from modelkit.drift.milestones import BlockEnd, StreamCourse, known, whole_blocks
 from modelkit.drift.thinning import Thinning
 from modelkit.drift.thresholds import Thresholds, anytime_p
-from modelkit.signature.cast import Array
 from modelkit.stats.evidence import Evidence, Guarantee
 
 ALL = slice(None)

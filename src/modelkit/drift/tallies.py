@@ -8,6 +8,7 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift import archive
 from modelkit.drift.call_marks import call_columns, marks_of
 from modelkit.drift.cells import CELLS
@@ -15,7 +16,6 @@ from modelkit.drift.encoding import stratum_numbers
 from modelkit.drift.fitted import Fitted
 from modelkit.drift.units import UnitRows
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 
 TALLY_SCHEMA = "modelkit.tally/1"
 MOST_ROWS = 1 << 48  # of one group, so that sums over groups and cells stay below 2**63

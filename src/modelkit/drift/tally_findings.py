@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift import checks
 from modelkit.drift.findings import batch_report
 from modelkit.drift.profile import Profile
@@ -18,7 +19,6 @@ from modelkit.drift.units import BATCH_UNIT, unit_name
 from modelkit.drift.values import DriftCheck
 from modelkit.drift.watch import Watch
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 
 FROM_COUNTS = (
     "from counts alone: the names of unseen categories, duplicate rows and the performance without "

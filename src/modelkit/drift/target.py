@@ -9,6 +9,7 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.cells import (
     CELLS,
     UNKNOWN_CATEGORY,
@@ -23,7 +24,6 @@ from modelkit.drift.edges import fit_feature
 from modelkit.drift.label_forms import as_labels, check_same_forms, label_names
 from modelkit.drift.losses import as_doubles
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 
 TARGET = "target"  # the name of the labels as a feature
 

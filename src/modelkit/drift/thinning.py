@@ -6,8 +6,8 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.cells import ABSENT, Feature
-from modelkit.signature.cast import Array
 
 
 @final

@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from modelkit.signature.cast import Array
+from modelkit._internal.arrays import Array
 from modelkit.stats.evidence import LEAST_WEALTH, Evidence, Guarantee, stake
 
 TINY_LEVEL = 1e-300  # keeps the threshold of a feature without any share of alpha finite

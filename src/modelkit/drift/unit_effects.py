@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.exact import REPLICATES, js, ks, tv
 from modelkit.drift.units import FULL_SHARE
 from modelkit.drift.values import Effect
-from modelkit.signature.cast import Array
 
 WITHIN = 0.95  # of the distances that units of the reference have by themselves
 

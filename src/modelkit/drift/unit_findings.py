@@ -8,6 +8,7 @@ from operator import attrgetter
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift import checks
 from modelkit.drift.encoding import to_cells
 from modelkit.drift.feature_findings import feature_drift
@@ -24,7 +25,6 @@ from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
 from modelkit.drift.watch import Watch
 from modelkit.drift.where import segments_of
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 
 # A stream.
 

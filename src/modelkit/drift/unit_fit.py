@@ -8,6 +8,7 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.columns import ColumnsByName, length, read_columns, take_rows
 from modelkit.drift.fitting import Sides, read_sides
@@ -32,7 +33,6 @@ from modelkit.drift.units import (
 )
 from modelkit.errors import DriftError
 from modelkit.model.model import Model
-from modelkit.signature.cast import Array
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift import archive, band
 from modelkit.drift.thresholds import Thresholds, anytime_p
 from modelkit.drift.unit_scores import (
@@ -30,7 +31,6 @@ from modelkit.drift.unit_scores import (
 )
 from modelkit.drift.units import ReferenceUnits, most_units
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 from modelkit.stats.evidence import Evidence, Guarantee
 
 P_PLACES = 64  # of equal width, which a p-value falls into

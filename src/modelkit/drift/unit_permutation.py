@@ -15,11 +15,11 @@ from typing import final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.martingale import tally
 from modelkit.drift.unit_scores import SCORES, unit_scores
 from modelkit.drift.units import ReferenceUnits, UnitRows, many, unit_name
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 
 FEWEST_DRAWS = 1_999  # of choices of several units
 TIE = 1e-9  # rounding apart, relative

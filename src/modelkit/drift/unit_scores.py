@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift import band
 from modelkit.drift.units import FULL_SHARE
-from modelkit.signature.cast import Array
 
 SCORES = ("location", "scale", "distance")
 PLACE_SCORES = (  # the means of three polynomials of the place of a unit's rows, each way

@@ -9,6 +9,7 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.martingale import tally
 from modelkit.drift.order import Order
@@ -25,7 +26,6 @@ from modelkit.drift.units import (
     unit_name,
 )
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 
 RECENT_UNITS = 8  # whose counts are kept for effect sizes
 TRAIL = 1_024  # judged units whose names are kept; later rows of one are known as late

@@ -8,6 +8,7 @@ from typing import final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.profile import Profile
 from modelkit.drift.shares import AlphaShares
 from modelkit.drift.unit_effects import first_effect, unit_effects
@@ -15,7 +16,6 @@ from modelkit.drift.unit_martingale import HORIZON_UNITS, UnitEvidence
 from modelkit.drift.unit_stream import JudgedUnit, UnitCrossing, UnitStream
 from modelkit.drift.units import ReferenceUnits, group_table, many, plural, shares_of
 from modelkit.drift.values import Alarm, Effect
-from modelkit.signature.cast import Array
 from modelkit.stats.evidence import Guarantee
 
 

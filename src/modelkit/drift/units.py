@@ -13,11 +13,12 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.buckets import DAY_SECONDS, HOUR_SECONDS
 from modelkit.drift.cells import COARSE_CELLS, Feature
 from modelkit.drift.columns import stratum_names
 from modelkit.errors import DriftError
-from modelkit.signature.cast import MISSING, Array, is_missing
+from modelkit.signature.cast import MISSING, is_missing
 
 BATCH_UNIT = "batch"  # each call is a unit
 PERIODS = ("day", "week")  # of the times of rows

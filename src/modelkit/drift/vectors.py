@@ -13,8 +13,8 @@ from typing import final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import DriftError, importing
-from modelkit.signature.cast import Array
 
 COMPONENTS = 16
 CENTROIDS = 32

@@ -9,6 +9,7 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift import archive
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.chronicle import Chronicle
@@ -31,7 +32,6 @@ from modelkit.drift.untold import OnAlarm, Untold
 from modelkit.drift.values import Alarm
 from modelkit.drift.vectors import source_of
 from modelkit.errors import DriftError
-from modelkit.signature.cast import Array
 from modelkit.stats.evidence import Guarantee
 
 STATE_SCHEMA = "modelkit.detector/1"

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift import exact
 from modelkit.drift.cells import Feature
 from modelkit.drift.values import SegmentDrift
 from modelkit.drift.watch import Watch
-from modelkit.signature.cast import Array
-from modelkit.stats.holm import holm
+from modelkit.stats.evidence import holm
 
 MOST_FEATURES = 10  # that are looked at in segments, the first to be alarmed
 

@@ -12,6 +12,7 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.embedding.chunks import RunCosts
 from modelkit.embedding.directory import limit_beside, read_folder
 from modelkit.embedding.examples import made_up
@@ -25,8 +26,7 @@ from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.runtimes.onnx import OnnxModel
-from modelkit.runtimes.pickling import reopening
-from modelkit.signature.cast import Array
+from modelkit.runtimes.packaged import reopening
 from modelkit.signature.signature import Feeds, Signature
 
 STREAM_TEXTS = 2048  # of a stream that are taken at a time

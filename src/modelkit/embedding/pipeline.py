@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from modelkit._internal.forks import watch
+from modelkit._internal.arrays import Array
+from modelkit._internal.process import watch_forks
 from modelkit.embedding.chunks import RunCosts, choose_runs, fit_costs
 from modelkit.embedding.pooling import pad, pool, unit
 from modelkit.embedding.recipe import Recipe
@@ -16,7 +17,6 @@ from modelkit.embedding.tokens import Tokens, windows
 from modelkit.errors import SignatureError
 from modelkit.model.model import PLAIN, Call, Model
 from modelkit.runtimes.bulk import run_all
-from modelkit.signature.cast import Array
 
 # What runs cost is measured before the first call of this many texts.
 MEASURED_TEXTS = 256
@@ -56,7 +56,7 @@ class Pipeline:
         self._lock = threading.Lock()
         self._running = 0
         self.costs: RunCosts | None = None
-        watch(self)
+        watch_forks(self)
 
     def tokenized(self, texts: list[str]) -> Iterator[Part]:
         """The tokens of texts that are about to run, some at a time, and their places."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from modelkit.signature.cast import Array
+from modelkit._internal.arrays import Array
 
 
 def pool(hidden: Array, lengths: Array, pooling: str) -> Array:

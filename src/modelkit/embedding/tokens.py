@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import ModelkitError, SignatureError, importing
-from modelkit.signature.cast import Array
 
 # Only the beginning of a long text is read, LETTERS_A_TOKEN for each token, if that has SPARE
 # tokens too many already: the last ones may be parts of a word that was cut through.

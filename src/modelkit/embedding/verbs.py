@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.embedding.pooling import unit
 from modelkit.embedding.recipe import TEXT, Recipe
 from modelkit.errors import SignatureError
 from modelkit.model.model import Model
-from modelkit.signature.cast import Array
 
 
 def embed(  # noqa: PLR0913 - those of every verb

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import importing
-from modelkit.signature.cast import Array
 
 SMALLEST_SPREAD = 1e-11  # what the library adds to each standard deviation
 

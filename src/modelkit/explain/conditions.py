@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.signature.cast import Array
+from modelkit._internal.arrays import Array
 
 # A value is one of the first numbers (None: any number) and none of the second.
 AskedSets = tuple[tuple[float, ...] | None, tuple[float, ...]]

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.explain.links import OutputLink
 from modelkit.explain.method import ExplainRequest, NoFitError
 from modelkit.explain.subject import CONTRIBUTIONS, Subject
 from modelkit.explain.sums import Sum, SumMethod
 from modelkit.explain.time_limit import current_call
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds
 from modelkit.signature.spec import TensorSpec
 

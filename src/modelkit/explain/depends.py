@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import importing
 from modelkit.explain.graph import option
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Signature
 
 with importing("onnx", "explaining a model", "explain"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from modelkit._internal.arrays import Array
 from modelkit.explain.graph import GraphIndex, option
 from modelkit.explain.links import OutputLink
 from modelkit.explain.nodes import TREE_OPERATORS
 from modelkit.explain.written import written_link
-from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     import onnx

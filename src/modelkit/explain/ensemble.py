@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.explain.conditions import ANYTHING, AskedSets, Conditions
 from modelkit.explain.nodes import NO_BRANCH, Branch, TreeNodes, read_ensemble
-from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     import onnx

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import ExplainError
 from modelkit.explain import sampling
 from modelkit.explain.method import (
@@ -16,7 +17,6 @@ from modelkit.explain.method import (
     gap_between,
 )
 from modelkit.explain.subject import Subject, row_of
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds
 
 MOST_COLUMNS = 12

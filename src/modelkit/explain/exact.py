@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import GraphError
 from modelkit.explain.graph import cut, whole_proto
 from modelkit.explain.method import ExplainRequest, NoFitError
@@ -21,7 +22,6 @@ from modelkit.explain.sums import RunParts, Sum, SumMethod
 from modelkit.explain.table import LeafTable
 from modelkit.explain.time_limit import current_call
 from modelkit.runtimes.onnx import OnnxModel
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds, Signature
 from modelkit.signature.spec import TensorSpec
 

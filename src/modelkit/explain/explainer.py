@@ -9,7 +9,7 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit._internal.bar import counted_off
+from modelkit._internal.progress import counted_off
 from modelkit.errors import ExplainError, SignatureError
 from modelkit.explain.choose import METHODS, choose_method
 from modelkit.explain.explanation import Explanation, kind_in_words

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from modelkit._internal import fields, jsonable
+from modelkit._internal import fields
+from modelkit._internal.arrays import Array
+from modelkit._internal.json import parse_record, to_plain
 from modelkit.errors import ExplainError, importing
 from modelkit.explain.drawing import Bar, draw_bars
 from modelkit.report import html
-from modelkit.signature.cast import Array
 
 EXPLANATION_SCHEMA = "modelkit.explanation/1"
 ROUNDING = 1e-12
@@ -163,7 +164,7 @@ class Explanation:
 
     def to_json(self) -> str:
         """Everything, as one line of JSON to keep where decisions must be explained later."""
-        plain = jsonable.to_plain(fields.write_object(self))
+        plain = to_plain(fields.write_object(self))
         if self.version is None:  # as in records from before there was one, which stay as they are
             del plain["version"]
         plain["schema"] = EXPLANATION_SCHEMA
@@ -175,7 +176,7 @@ class Explanation:
     def from_json(text: str) -> Explanation:
         """The inverse of `to_json`. Raises ExplainError if `text` is no such record."""
         try:
-            plain = jsonable.parse_record(text, EXPLANATION_SCHEMA)
+            plain = parse_record(text, EXPLANATION_SCHEMA)
             return fields.read_object(Explanation, plain | _read_arrays(plain), "explanation")
         except (KeyError, TypeError, ValueError) as error:
             raise ExplainError(f"this is no explanation in JSON: {error}") from error

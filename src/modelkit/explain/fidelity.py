@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import ExplainError
-from modelkit.signature.cast import Array, name_rows
+from modelkit.signature.cast import name_rows
 
 SAMPLES = 5000
 LEAST_SAMPLES = 100

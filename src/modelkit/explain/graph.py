@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import importing
-from modelkit.signature.cast import Array
 
 with importing("onnx", "explaining a model", "explain"):
     import onnx

@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import ExplainError
 from modelkit.explain.bins import QuartileBins, ValueBins
 from modelkit.explain.fidelity import Fidelity, samples_of
 from modelkit.explain.lime_text import TextLime
 from modelkit.explain.method import Attribution, ExplainRequest, Method, gap_between
 from modelkit.explain.subject import Subject, is_text
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds
 
 ROOT_WIDTH = 0.75  # of the kernel, for each square root of a column

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import ExplainError, importing
 from modelkit.explain.fidelity import Fidelity, samples_of
 from modelkit.explain.method import Attribution, gap_between
 from modelkit.explain.shap import kept_random_state
 from modelkit.explain.subject import Subject
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds
 
 TEXT_WIDTH = 25.0  # of the kernel for texts, over a hundred times the cosine distance

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import AdditivityError
 from modelkit.explain.subject import Subject
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds
 
 GAP_TOLERANCE = 1e-5  # of the largest served output, or of 1 where that is smaller

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import importing
-from modelkit.signature.cast import Array
 
 with importing("onnx", "explaining a model", "explain"):
     import onnx

@@ -9,8 +9,8 @@ from math import factorial
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.explain.patterns import LeafGroup, PlayerSums, patterns
-from modelkit.signature.cast import Array
 
 
 class TooDeepError(Exception):

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.explain.ensemble import Leaves
-from modelkit.signature.cast import Array
 
 # An index in brackets is four times as slow as `take`, and one that is checked against the size is
 # half as fast: all indices are made here, so `take` gets mode="clip" where it counts.

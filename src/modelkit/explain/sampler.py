@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import ExplainError
 from modelkit.explain import sampling
 from modelkit.explain.method import Attribution, ExplainRequest, gap_between
 from modelkit.explain.subject import ROWS_AT_ONCE, Subject, row_of
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds
 
 LEAST_PAIRS = 10

@@ -12,7 +12,7 @@ from math import comb
 
 import numpy as np
 
-from modelkit.signature.cast import Array
+from modelkit._internal.arrays import Array
 
 # From masks (m, players) of bool and background rows (m,) to answers (m, k).
 AskCoalitions = Callable[[Array, Array], Array]

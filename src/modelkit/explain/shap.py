@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import ExplainError, importing
 from modelkit.explain.method import Attribution, ExplainRequest, gap_between
 from modelkit.explain.subject import Subject
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds
 from modelkit.signature.spec import numpy_dtype
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import importing
 from modelkit.explain.depends import Depends, trace
 from modelkit.explain.ending import before_factor, before_link, summed_rows
@@ -21,7 +22,6 @@ from modelkit.explain.ensemble import Leaves, decode_ensemble
 from modelkit.explain.graph import GraphIndex, option
 from modelkit.explain.links import OutputLink
 from modelkit.explain.nodes import TREE_OPERATORS, NotDecodableError, compared_dtype
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Signature
 
 with importing("onnx", "explaining a model", "explain"):

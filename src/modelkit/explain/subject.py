@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import ExplainError, PackageError
 from modelkit.explain.structure import Player, players_of
 from modelkit.explain.time_limit import current_call
 from modelkit.model import golden
 from modelkit.model.golden import BACKGROUND
 from modelkit.model.model import Model
-from modelkit.signature.cast import MISSING, Array
+from modelkit.signature.cast import MISSING
 from modelkit.signature.signature import Feeds, Signature, coerce_as
 from modelkit.signature.spec import numpy_dtype
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import AdditivityError
 from modelkit.explain.links import OutputLink
 from modelkit.explain.method import Attribution, check_gap
 from modelkit.explain.subject import Subject
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds
 
 RunParts = Callable[

@@ -28,6 +28,7 @@ from typing import Protocol
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.explain.ensemble import Leaves
 from modelkit.explain.pairs import PatternPairs, TooDeepError
 from modelkit.explain.patterns import (
@@ -38,7 +39,6 @@ from modelkit.explain.patterns import (
     patterns,
 )
 from modelkit.explain.time_limit import current_call
-from modelkit.signature.cast import Array
 
 # Players from which tables are of single precision, which graphs compute in as well.
 SINGLE_PRECISION = 7

@@ -12,7 +12,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from typing import final
 
-from modelkit._internal import forks
+from modelkit._internal.process import watch_forks
 from modelkit.drift.monitor import Monitor
 from modelkit.integrations.families import FAMILIES, Figure, Labels, Sums, add_figures, is_gauge
 from modelkit.integrations.figures import (
@@ -52,7 +52,7 @@ class Shown:
                 self._add(model)
         self._counts = LayerCounts()
         self.after_fork()
-        forks.watch(self)
+        watch_forks(self)
 
     def _add(self, model: Model) -> None:
         if not isinstance(model, Model):

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit._internal.npz import pack_arrays, unpack_arrays
 from modelkit.errors import PackageError, SignatureError
-from modelkit.signature.cast import MISSING, Array
+from modelkit.signature.cast import MISSING
 from modelkit.signature.signature import Feeds, Signature, with_none
 from modelkit.signature.spec import MIXED, TensorSpec, check_dims, numpy_dtype
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from modelkit._internal import fields, jsonable
+from modelkit._internal import fields
+from modelkit._internal.json import parse_json
 from modelkit.embedding.recipe import Recipe
 from modelkit.errors import ManifestError, SignatureError
 from modelkit.report import html
@@ -299,7 +300,7 @@ def _parse_manifest(raw: bytes) -> dict[str, Any]:
             f"modelkit.json has {len(raw)} bytes; at most {MAX_MANIFEST_BYTES} are read"
         )
     try:
-        plain = jsonable.parse_json(raw.decode("utf-8"))
+        plain = parse_json(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"modelkit.json is not strict JSON: {error}") from None
     if not isinstance(plain, dict):

@@ -14,12 +14,12 @@ from typing import Any, Self, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import BatchError, ModelkitError, PackageError
-from modelkit.model import golden, replay, sklearn_face
+from modelkit.model import golden, replay, sklearn
 from modelkit.model.call import PLAIN, Call, make_call
 from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds, Signature, primary_of, refuse_probabilities
 
 __all__ = ["PLAIN", "Call", "Model", "Outputs", "make_call", "primary_of"]
@@ -337,7 +337,7 @@ class Model(ABC):
     @property
     def n_features_in_(self) -> int:
         """The number of columns of all inputs."""
-        return sklearn_face.n_features(self.signature)
+        return sklearn.n_features(self.signature)
 
     @final
     def score(self, X: object, y: Any, sample_weight: Any = None) -> float:
@@ -357,8 +357,8 @@ class Model(ABC):
             ValueError: if y does not fit what the model gives.
         """
         source = None if self.manifest is None else self.manifest.parity.against
-        metric = sklearn_face.metric_for(self.signature, source)
-        return sklearn_face.score(metric, y, self.predict(X), sample_weight)
+        metric = sklearn.metric_for(self.signature, source)
+        return sklearn.score(metric, y, self.predict(X), sample_weight)
 
     @final
     def fit(self, X: object = None, y: object = None, **_: object) -> Self:
@@ -372,7 +372,7 @@ class Model(ABC):
         return True
 
     def __sklearn_tags__(self) -> Any:
-        return sklearn_face.tags(self.signature)
+        return sklearn.tags(self.signature)
 
     def __repr__(self) -> str:
         name = "" if self.manifest is None else f" {self.manifest.name} {self.manifest.version}"

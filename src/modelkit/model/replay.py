@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import IntegrityError
-from modelkit.signature.cast import Array
 
 
 def largest_difference(

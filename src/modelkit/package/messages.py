@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import GraphError
 from modelkit.package import grams, operators, sizes, trees
 from modelkit.package.integers import INT64
@@ -26,7 +27,6 @@ from modelkit.package.scanned import (
 )
 from modelkit.package.walk import REFERENCE, Message
 from modelkit.package.wire import amount, array, text_sizes
-from modelkit.signature.cast import Array
 
 # These operators of com.microsoft hand a blob, or a file they name, to the compiler of a vendor.
 BLOBS = frozenset({b"EPContext", b"Snpe"})

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import GraphError
-from modelkit.signature.cast import Array
 
 # Of branches: 1.6 MB of stack, which every thread has but those of macOS, with 512 KiB. LightGBM
 # over a column of a thousand categories makes 950 levels, as a set of categories is written as one

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import GraphError
-from modelkit.signature.cast import Array
 
 MAX_FIELDS = 10_000_000  # of one message: some seconds of reading; packed numbers count as one
 # The wire types a field may have. A list of numbers may come packed, as bytes, or with a tag before

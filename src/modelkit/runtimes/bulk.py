@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.signature.cast import Array
+from modelkit._internal.arrays import Array
 
 
 def chunk_bounds(rows: int, size: int) -> list[tuple[int, int]]:

@@ -28,11 +28,11 @@ from modelkit.errors import (
     importing,
 )
 from modelkit.model.device import DeviceName, Placement, device_chain, refusal
-from modelkit.model.function_model import check_output
+from modelkit.model.function import check_output
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.runtimes.machine import usable_cpus
-from modelkit.runtimes.pickling import reopening
+from modelkit.runtimes.packaged import reopening
 from modelkit.runtimes.series import as_fitted, series_of
 from modelkit.signature.frames import blank_column, whole_array
 from modelkit.signature.signature import Feeds, Signature

@@ -10,7 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit._internal.forks import watch
+from modelkit._internal.process import watch_forks
 from modelkit.errors import ClosedError, ForkedModelError, ModelkitError
 from modelkit.model.device import CPU, DeviceName, Placement, parse_device
 from modelkit.model.manifest import Manifest
@@ -19,7 +19,7 @@ from modelkit.runtimes.bulk import Gathered, chunk_bounds, run_all
 from modelkit.runtimes.deadline import run_until
 from modelkit.runtimes.ends import check_ends, texts_passed_on
 from modelkit.runtimes.machine import release
-from modelkit.runtimes.pickling import reopening
+from modelkit.runtimes.packaged import reopening
 from modelkit.runtimes.sessions import (
     FOLDED_BYTES,
     Graph,
@@ -117,7 +117,7 @@ class OnnxModel(Model):
         # The most rows of a plain run, whose answers are given as they are.
         self._most = 0 if endless or self._texts else self._chunk
         self._reasons = signature.refusals
-        watch(self)
+        watch_forks(self)
 
     def _adopt(self, session: Any) -> None:
         self._session = session

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import ConversionError, importing
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import TensorSpec, numpy_dtype
 

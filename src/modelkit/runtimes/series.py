@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.signature.cast import Array
+from modelkit._internal.arrays import Array
 
 OBJECT = np.dtype(object)
 

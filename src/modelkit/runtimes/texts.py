@@ -16,7 +16,7 @@ from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.runtimes.bulk import Gathered, run_all
 from modelkit.runtimes.onnx import OnnxModel
-from modelkit.runtimes.pickling import reopening
+from modelkit.runtimes.packaged import reopening
 from modelkit.runtimes.terms.terms import Terms
 from modelkit.runtimes.terms.vectorizer import Texts, counts_of
 from modelkit.signature.refusing import REFUSED, check_refused

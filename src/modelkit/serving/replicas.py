@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from modelkit._internal.forks import watch
+from modelkit._internal.process import watch_forks
 from modelkit.errors import ClosedError, DeadlineExceeded, DeviceError, Overloaded, SignatureError
 from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
@@ -131,7 +131,7 @@ class Replicas(Model):
         self._in_threads = all(_runs_in_thread(model) for model in models)
         self._lock = threading.RLock()
         self._clock: Callable[[], float] = time.monotonic
-        watch(self)
+        watch_forks(self)
 
     @property
     def replicas(self) -> tuple[Replica, ...]:

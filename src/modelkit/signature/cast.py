@@ -14,13 +14,13 @@ rules. A missing string travels through a graph as `MISSING`, because ONNX has n
 from __future__ import annotations
 
 import json
-import sys
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.signature.rule import F4, F8, MISSING, Array, CastError, Rule, exact_bits, name_rows
+from modelkit._internal.arrays import Array
+from modelkit.signature.rule import F4, F8, MISSING, CastError, Rule, exact_bits, name_rows
 from modelkit.signature.times import to_times
 
 if TYPE_CHECKING:
@@ -31,11 +31,9 @@ __all__ = [
     "F8",
     "MISSING",
     "VDOT_ITEMS",
-    "Array",
     "CastError",
     "Rule",
     "cast_column",
-    "is_a",
     "is_missing",
     "name_rows",
     "quick_cast",
@@ -386,14 +384,3 @@ def _accepted(target: np.dtype[Any]) -> tuple[tuple[type, ...], str]:
     if target.kind == "f":
         return (bool, int, float, np.bool_, np.integer, np.floating), "a number"
     return (bool, int, np.bool_, np.integer), "an integer"
-
-
-def is_a(
-    value: object,
-    library: str,
-    name: str,
-) -> bool:
-    """Whether `value` is an instance of a library's class, without importing the library."""
-    # None, too, while another thread imports the library.
-    kind = getattr(sys.modules.get(library), name, None)
-    return kind is not None and isinstance(value, kind)

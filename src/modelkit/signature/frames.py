@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array, is_a
 from modelkit.errors import SignatureError, importing
-from modelkit.signature.cast import Array, is_a
 from modelkit.signature.records import array_of_tensor, plain_rows, reader_of
 from modelkit.signature.spec import TensorSpec
 

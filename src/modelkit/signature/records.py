@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
+from modelkit._internal.arrays import Array, is_a
 from modelkit.errors import SignatureError
-from modelkit.signature.cast import Array, is_a
 
 Reader = Callable[[Any], dict[str, Any]]
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import SignatureError
-from modelkit.signature.cast import Array
 
 # The output of a graph that has a number a row and reason: anything but 0, NaN too, refuses the row.
 REFUSED = "modelkit.refused"

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
+
 # U+FDD0 is one of the noncharacters that Unicode reserves for use inside a program.
 MISSING = "\ufdd0"
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 F4 = np.dtype(np.float32)
 F8 = np.dtype(np.float64)

@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import SignatureError
-from modelkit.signature.cast import MISSING, Array
+from modelkit.signature.cast import MISSING
 from modelkit.signature.coercion import Block, Coercion, Feeds
 from modelkit.signature.refusing import REFUSED
 from modelkit.signature.schema import request_schema

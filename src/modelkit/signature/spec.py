@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import SignatureError
 from modelkit.report.html import is_controlling, printable
-from modelkit.signature.cast import Array
 
 NUMERIC = tuple(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
 GRAPH_DTYPES = ("float16", "float32", "float64", *NUMERIC, "bool", "string")

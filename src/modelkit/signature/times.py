@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.signature.rule import Array, CastError
+from modelkit._internal.arrays import Array
+from modelkit.signature.rule import CastError
 
 POINT = "M"  # the kind of dtype of points in time; the other is that of spans
 EXPECTED = {"M": "times", "m": "spans of time"}

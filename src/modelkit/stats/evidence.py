@@ -21,7 +21,7 @@ from typing import Literal, final
 
 import numpy as np
 
-from modelkit.signature.cast import Array
+from modelkit._internal.arrays import Array
 
 Guarantee = Literal["ever", "arl"]
 UNSPENT = 1e-12  # of the stake, where rounding has eaten the rest
@@ -189,3 +189,17 @@ class Evidence:
         if "born" in state:  # not in a state of before, in which none began anew
             self._born = state["born"].copy() if state["born"].ndim else 0
             self.spent = state["spent"].copy()
+
+
+def holm(p: Array) -> Array:
+    """Adjusted p-values (n,) of p-values (n,), however dependent they are (Holm 1979).
+
+    Rejecting those that are at most alpha errs with a probability of at most alpha.
+    """
+    tests = len(p)
+    order = np.argsort(p, kind="stable")
+    left = np.arange(tests, 0, -1)  # tests that are not rejected before each one
+    rising = np.maximum.accumulate(left * p[order])
+    adjusted = np.empty(tests)
+    adjusted[order] = np.minimum(rising, 1)
+    return adjusted

@@ -14,7 +14,7 @@ from typing import Any, final
 from urllib.parse import urlsplit
 
 from modelkit.errors import NotAFile, RegistryError, importing, without_credentials
-from modelkit.lifecycle.registry.log import MOST_BYTES
+from modelkit.store.store import MOST_BYTES
 
 METADATA_SERVICE = "169.254.169.254"  # which is asked where the environment has no credentials
 _asks: int | None = None  # the process that asked a bucket first

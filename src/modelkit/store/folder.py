@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import final
 
 from modelkit.errors import NotAFile, RegistryError
-from modelkit.lifecycle.registry.log import MOST_BYTES
+from modelkit.store.store import MOST_BYTES
 
 READ_ONLY = 0o444  # less what the umask of the writer takes away
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")  # what a file is called until it is whole

@@ -7,8 +7,8 @@ import re
 from typing import Protocol
 
 from modelkit.errors import RegistryError, without_credentials
-from modelkit.lifecycle.registry.log import MOST_BYTES
 
+MOST_BYTES = 1 << 30  # of a file that is no package: an entry, a state, what was counted
 BUCKETS = ("s3://", "gs://", "az://")
 MISSPELT = re.compile(r"(s3|gs|az)(?::|//)[:/]*(.*)", re.IGNORECASE)
 URL = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")  # of two letters or more: one is a disk of Windows

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from modelkit._internal.jsonable import to_plain
-from modelkit.signature.cast import Array
+from modelkit._internal.arrays import Array
+from modelkit._internal.json import to_plain
 from modelkit.web import json
 from modelkit.web.reply import Refused, Reply
 

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Literal, final
 
 from modelkit import events
-from modelkit._internal import forks
+from modelkit._internal.process import watch_forks
 from modelkit.errors import ClosedError, RolloutError
 from modelkit.lifecycle.layered import Opened, check_answers
 from modelkit.model.activation import Draining
@@ -96,7 +96,7 @@ class App:
         self._lookouts: dict[asyncio.AbstractEventLoop, Lookout] = {}
         self._threads = Threads()
         self._room = Room(limits.memory)
-        forks.watch(self)
+        watch_forks(self)
 
     # What ASGI calls.
 

@@ -10,7 +10,7 @@ from threading import Lock, Thread, current_thread
 from time import monotonic
 from typing import Any, TypeVar, final
 
-from modelkit._internal import exits
+from modelkit._internal.process import watch_exit
 from modelkit.errors import ClosedError, Overloaded
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.web.body import BodyParts, too_large
@@ -61,7 +61,7 @@ class Apart:
         self._waiting: dict[Future[Any], Callable[[], Any]] = {}
         self._threads: set[Thread] = set()
         self._closed = False
-        exits.tell_at_exit(self)
+        watch_exit(self)
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
         """Run it in its turn, unless its Future is cancelled before. Raises Overloaded."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.signature.cast import Array
+from modelkit._internal.arrays import Array
 from modelkit.web import json
 from modelkit.web.layout import Layout
 

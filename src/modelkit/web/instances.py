@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from modelkit.signature.cast import Array
+from modelkit._internal.arrays import Array
 from modelkit.signature.signature import Signature
 from modelkit.web import json, plain
 from modelkit.web.answers import Steps

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from modelkit._internal.jsonable import parse_json
+from modelkit._internal.arrays import Array
+from modelkit._internal.json import parse_json
 from modelkit.errors import importing
-from modelkit.signature.cast import Array
 from modelkit.web.reply import Refused
 
 LONG = 1 << 14  # numbers that are encoded at a time: about a millisecond

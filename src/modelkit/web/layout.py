@@ -10,7 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.signature.cast import Array
+from modelkit._internal.arrays import Array
 from modelkit.signature.rule import exact_bits
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import MIXED, TIMES, ZONE, Column, TensorSpec, numpy_dtype

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import Any
 
-from modelkit.signature.cast import Array
+from modelkit._internal.arrays import Array
 from modelkit.signature.signature import Signature
 from modelkit.web import json
 from modelkit.web.answers import NOTHING, Encoded, Steps, dump_finite, encode_long, plain_array

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy import vdot
 
-from modelkit.signature.cast import VDOT_ITEMS, Array
+from modelkit._internal.arrays import Array
+from modelkit.signature.cast import VDOT_ITEMS
 from modelkit.signature.spec import MIXED, TIMES, TensorSpec, numpy_dtype
 from modelkit.web.json import shown
 from modelkit.web.reply import Refused

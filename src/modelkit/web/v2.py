@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.signature.cast import Array
+from modelkit._internal.arrays import Array
 from modelkit.signature.signature import Signature
 from modelkit.web import json
 from modelkit.web.answers import NOTHING, Encoded, Steps, dump_finite, encode_long, plain_array

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any, Protocol, TypeVar, final
 
-from modelkit._internal import forks
+from modelkit._internal.process import watch_forks
 from modelkit.errors import DeadlineExceeded
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.web.reply import Headers, Refused
@@ -123,7 +123,7 @@ class Ids:
     """Ids of requests: one of this process, and a number. A UUID each would take as long as JSON."""
 
     def __init__(self) -> None:
-        forks.watch(self)
+        watch_forks(self)
         self.after_fork()
 
     def after_fork(self) -> None:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import at_least, equal
 from modelkit.convert.estimators.rounding import beyond_rounding, rounded_columns
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, cast, constant, joined, op
-from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import choose, greater, less, over, plus, product, times
 from modelkit.convert.estimators.interpolation import along, located
 from modelkit.convert.estimators.tensors import (
@@ -34,7 +35,6 @@ from modelkit.convert.estimators.tensors import (
     width,
 )
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import greater, times
 from modelkit.convert.estimators.catboost_categories import GAPS_RIGHT, Lookups, saved, threshold_of
 from modelkit.convert.estimators.tensors import (
@@ -27,7 +28,6 @@ from modelkit.convert.estimators.tensors import (
 )
 from modelkit.convert.estimators.trees import Tree, ensemble, stump, sum_of_vectors
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import plus, times
 from modelkit.convert.estimators.categories import HALF
 from modelkit.convert.estimators.lookup import looked_up
 from modelkit.convert.estimators.tensors import Columns, Var, cast, constant, ml, one_column, op
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

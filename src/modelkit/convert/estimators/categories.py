@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.tensors import (
     Var,
     constant,
@@ -21,7 +22,6 @@ from modelkit.convert.estimators.tensors import (
     op,
 )
 from modelkit.convert.estimators.trees import Tree
-from modelkit.signature.cast import Array
 
 HALF = 0.5
 

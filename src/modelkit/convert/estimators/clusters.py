@@ -23,8 +23,8 @@ from modelkit.convert.estimators.tensors import (
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
+    from modelkit._internal.arrays import Array
     from modelkit.convert.estimators.converting import Converting
-    from modelkit.signature.cast import Array
 
 
 def means(estimator: Any, columns: Columns, at: Converting) -> Answer:

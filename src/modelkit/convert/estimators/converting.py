@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import plus, product
 from modelkit.convert.estimators.guards import (
     CONTAINERS,
@@ -43,7 +44,6 @@ from modelkit.convert.steps import jumps, with_parts
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.runtimes.terms.terms import Terms
 from modelkit.runtimes.terms.vectorizer import counts_of
-from modelkit.signature.cast import Array
 
 TensorConverter = Callable[[Any, Columns, "Converting"], Answer]
 

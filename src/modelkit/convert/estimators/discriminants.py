@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import minus, over, plus, product, times
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -19,7 +20,6 @@ from modelkit.convert.estimators.tensors import (
     largest,
     op,
 )
-from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import choose, minus, over, plus, product, times
 from modelkit.convert.estimators.scaling import over_norm
 from modelkit.convert.estimators.tensors import Var, doubles, one_column, op
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import Array
 
 Term = Callable[[Var, Var], Var]  # of one column: of rows, (n, 1), and of training, (1, rows)
 # Other names of metrics.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.scaling import one_table
 from modelkit.convert.estimators.stand_in_texts import texts_like
 from modelkit.convert.estimators.stand_in_times import extreme_times, usual_times
@@ -44,7 +45,6 @@ from modelkit.convert.estimators.tensors import (
 )
 from modelkit.convert.estimators.user_code import World, unchanging, watched, writes_globals
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import Array
 from modelkit.signature.spec import TensorSpec
 
 if TYPE_CHECKING:

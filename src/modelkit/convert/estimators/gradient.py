@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import minus, over, plus, times
 from modelkit.convert.estimators.forests import tree_of
 from modelkit.convert.estimators.stages import Stage, by_scores, from_start
@@ -24,7 +25,6 @@ from modelkit.convert.estimators.tensors import (
     upright,
 )
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.asking import allowed_to_fail
 from modelkit.convert.estimators.arithmetic import at_most, less
 from modelkit.convert.estimators.tensors import Columns, Var, cast, constant, dtype_of, op, width
 from modelkit.convert.outputs import ask
 from modelkit.convert.steps import where_parts
-from modelkit.signature.cast import Array
 
 CONTAINERS = ("steps", "transformers_", "transformer_list")  # which leave refusals to their parts
 LARGE = 1e39  # infinite in float32, in which trees compare

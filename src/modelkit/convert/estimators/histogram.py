@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import choose, minus
 from modelkit.convert.estimators.categories import Beside, Sets
 from modelkit.convert.estimators.lookup import looked_up
@@ -20,7 +21,7 @@ from modelkit.convert.estimators.tensors import (
     width,
 )
 from modelkit.convert.estimators.trees import Tree
-from modelkit.signature.cast import Array, is_missing
+from modelkit.signature.cast import is_missing
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

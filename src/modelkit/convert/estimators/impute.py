@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import choose, equal
 from modelkit.convert.estimators.converting import Converting, Fill
 from modelkit.convert.estimators.lookup import column_name, single_columns
@@ -23,7 +24,7 @@ from modelkit.convert.estimators.tensors import (
     width,
 )
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import MISSING, Array, is_missing
+from modelkit.signature.cast import MISSING, is_missing
 
 
 def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.equals import coarse
 from modelkit.convert.estimators.arithmetic import (
     choose,
@@ -39,7 +40,6 @@ from modelkit.convert.estimators.tensors import (
     width,
 )
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

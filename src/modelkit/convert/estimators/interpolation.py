@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import choose, minus, plus, times
 from modelkit.convert.estimators.tensors import Var, constant, doubles, op
 from modelkit.convert.estimators.trees import ensemble, halves
-from modelkit.signature.cast import Array
 
 DEGREE = 8  # of the polynomials by which smooth functions are given
 PIECES = 8  # of such a function, for each unit

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import minus, over, plus, times
 from modelkit.convert.estimators.forests import tree_of
 from modelkit.convert.estimators.outliers import detected, side
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, doubles, flat, op
 from modelkit.convert.estimators.trees import Tree, sum_of_leaves
-from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import greater, over, plus
 from modelkit.convert.estimators.projections import between_classes
 from modelkit.convert.estimators.tensors import (
@@ -28,7 +29,6 @@ from modelkit.convert.estimators.tensors import (
     shares,
 )
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

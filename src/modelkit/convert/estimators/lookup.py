@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.tensors import STRING, Columns, Var, cast, dtype_of, ml, width
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import MISSING, Array, is_missing
+from modelkit.signature.cast import MISSING, is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -27,8 +27,8 @@ from modelkit.convert.estimators.tensors import (
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
+    from modelkit._internal.arrays import Array
     from modelkit.convert.estimators.converting import Converting
-    from modelkit.signature.cast import Array
 
 SPARE = 8  # candidates more than neighbours: rounding of the product may swap close ones
 MEASURED = 256  # rows of fit, at most, of which it is measured how many others are equally far

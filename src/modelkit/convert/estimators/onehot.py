@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import equal
 from modelkit.convert.estimators.converting import Converting, OneHot
 from modelkit.convert.estimators.lookup import (
@@ -26,7 +27,7 @@ from modelkit.convert.estimators.tensors import (
     op,
     width,
 )
-from modelkit.signature.cast import Array, is_missing
+from modelkit.signature.cast import is_missing
 
 PRODUCT_COLUMNS = 24  # columns up to which a product is as fast as a look at each weight
 NO_CODE = -1  # of values that are no category: their columns are all 0

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.lookup import (
     check_one_missing,
     looked_up,
@@ -22,7 +23,6 @@ from modelkit.convert.estimators.tensors import (
     joined,
     op,
 )
-from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

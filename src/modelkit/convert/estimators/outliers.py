@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.asking import allowed_to_fail
 from modelkit.convert.estimators.arithmetic import minus, over, plus, times
 from modelkit.convert.estimators.neighbors import closest
@@ -18,7 +19,6 @@ from modelkit.convert.estimators.support import dense, kernels
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, flat, op
 from modelkit.convert.outputs import ask
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

@@ -6,9 +6,9 @@ from itertools import combinations
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import over, plus, product, times
 from modelkit.convert.estimators.tensors import Var, op
-from modelkit.signature.cast import Array
 
 
 def votes_of_pairs(second: Var, classes: int) -> Var:

@@ -11,8 +11,8 @@ from modelkit.convert.estimators.elementary import expm1, log1p
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, doubles, op
 
 if TYPE_CHECKING:
+    from modelkit._internal.arrays import Array
     from modelkit.convert.estimators.converting import Converting
-    from modelkit.signature.cast import Array
 
 
 def power(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import greater, minus, over, plus, product, times
 from modelkit.convert.estimators.distances import squared
 from modelkit.convert.estimators.error_function import error_function
@@ -21,7 +22,6 @@ from modelkit.convert.estimators.tensors import (
     op,
 )
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import (
     at_least,
     at_most,
@@ -22,7 +23,6 @@ from modelkit.convert.estimators.interpolation import along, located, smooth
 from modelkit.convert.estimators.scaling import one_table, within
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, op
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

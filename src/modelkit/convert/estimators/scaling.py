@@ -32,8 +32,8 @@ from modelkit.convert.estimators.tensors import (
 )
 
 if TYPE_CHECKING:
+    from modelkit._internal.arrays import Array
     from modelkit.convert.estimators.converting import Converting
-    from modelkit.signature.cast import Array
 
 SMALL_NORM = 10 * float(np.finfo(np.float64).eps)  # norms below count as 1 for scikit-learn
 MOST_ADDED = 32  # columns whose squares are added up one by one

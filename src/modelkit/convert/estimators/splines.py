@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import choose, minus, over, plus, times
 from modelkit.convert.estimators.elementary import remainder
 from modelkit.convert.estimators.interpolation import along, located
@@ -21,7 +22,6 @@ from modelkit.convert.estimators.tensors import (
     total,
 )
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

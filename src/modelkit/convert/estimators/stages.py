@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.tensors import Answer, Var, column, largest, op
 from modelkit.convert.estimators.trees import LEQ, Tree, ensemble, stump
-from modelkit.signature.cast import Array
 
 Stage = tuple[int, Tree, Array]  # the output that a tree adds to, the tree, and its leaves by node
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import (
     choose,
     greater,
@@ -60,7 +61,6 @@ from modelkit.convert.estimators.tensors import (
     rank,
     width,
 )
-from modelkit.signature.cast import Array
 
 # What moves columns, and leaves each row to itself.
 MOVING = (

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.elementary import COMPARING
 from modelkit.convert.estimators.stand_ins import (
     BY_KIND,
@@ -27,7 +28,6 @@ from modelkit.convert.estimators.stand_ins import (
     tensor_of,
 )
 from modelkit.convert.estimators.tensors import Var, cast, constant, joined, op
-from modelkit.signature.cast import Array
 from modelkit.signature.spec import UNITS
 
 NAT = int(np.iinfo(np.int64).min)

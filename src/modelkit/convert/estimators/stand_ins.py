@@ -22,10 +22,10 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from modelkit._internal.arrays import Array, is_a
 from modelkit.convert.estimators.arithmetic import choose, equal, minus, over, plus, times
 from modelkit.convert.estimators.tensors import Var, cast, constant, joined, key_of, op, picked
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import Array, is_a
 
 BIG = 65536.0  # a product of two integers of 32 bits is exact in float64 in two parts
 CODED = 2**40  # from here on a number says where another comes from

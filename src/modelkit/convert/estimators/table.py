@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from modelkit._internal.arrays import is_a
 from modelkit.convert.asking import check_fitted
 from modelkit.convert.estimators import (
     bayes,
@@ -65,7 +66,6 @@ from modelkit.convert.estimators.tensors import Answer, Columns
 from modelkit.convert.notes import Equivalents
 from modelkit.convert.steps import overridden_verb, replaced_verb
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import is_a
 
 MODULES = (
     bayes,

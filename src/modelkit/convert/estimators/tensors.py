@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import is_a
 from modelkit.convert.asking import allowed_to_fail
 from modelkit.errors import ConversionError, importing
-from modelkit.signature.cast import is_a
 from modelkit.signature.frames import whole_array
 from modelkit.signature.spec import TIMES
 

@@ -25,8 +25,8 @@ from modelkit.convert.steps import does_nothing, found_by_search
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
+    from modelkit._internal.arrays import Array
     from modelkit.convert.estimators.converting import Converting
-    from modelkit.signature.cast import Array
 
 FEW_VALUES = 1024  # of a column, at most, for which a table is written
 MOST_TABLES = 32  # of the columns of a step: to look up many takes longer than to compute them

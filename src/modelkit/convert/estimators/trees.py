@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.tensors import Var, cast, constant, dtype_of, joined, ml, op
-from modelkit.signature.cast import Array
 
 LEQ = 0
 LESS = 1

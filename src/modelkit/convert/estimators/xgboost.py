@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import minus, over, plus
 from modelkit.convert.estimators.stages import from_start
 from modelkit.convert.estimators.tensors import (
@@ -29,7 +30,6 @@ from modelkit.convert.estimators.trees import LESS, Tree, stump, sum_of_vectors
 from modelkit.convert.estimators.xgboost_rows import beside_sets, given_numbers, names_of
 from modelkit.convert.estimators.xgboost_trees import Codes, tree_and_leaves
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import Array
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting

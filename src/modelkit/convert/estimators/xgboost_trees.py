@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.categories import Sets
 from modelkit.convert.estimators.trees import LESS, Tree
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import Array
 
 
 class Codes:

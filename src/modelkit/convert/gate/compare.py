@@ -8,9 +8,9 @@ from types import MappingProxyType
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.source import DECISION, TIES, Source
 from modelkit.errors import ParityError
-from modelkit.signature.cast import Array
 
 SHARES = ("probabilities", "probability")  # how the names of outputs that hold probabilities begin
 TOLERANCE = {

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.gate.rows import Rows, Table, Tensors
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Signature
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.signature.cast import Array, is_a
+from modelkit._internal.arrays import Array, is_a
 
 NONES = "modelkit.nones"  # in the attributes of a frame whose form has None for a missing text
 

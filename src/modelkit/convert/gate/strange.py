@@ -8,8 +8,8 @@ from unicodedata import normalize
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.gate.rows import Table
-from modelkit.signature.cast import Array
 
 TEXTS = (
     "", " ", "a b c", "I am a B", "CAPITALS and smalls", "Café À LA carte", "ГОРОД и мир", "naïve straße",

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.equals import NEGLIGIBLE, coarse, near_equal, nearest_first
 from modelkit.convert.gate.compare import Answers
 from modelkit.convert.source import DECISION, TIES
-from modelkit.signature.cast import Array
 
 AS_FAR = 1e-12  # of squared distances: more than what is rounded off where graphs compare them
 ROUNDING = 64 * np.finfo(np.float64).eps  # of squared distances made of products of rows

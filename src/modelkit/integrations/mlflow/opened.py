@@ -8,10 +8,10 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import IntegrityError, SignatureError, importing
 from modelkit.model.model import Model
 from modelkit.package.load import inspect, load, plain_digests
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import TensorSpec
 

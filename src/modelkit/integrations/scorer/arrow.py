@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import SignatureError, importing
 from modelkit.integrations.scorer.outputs import ScoredOutput
 from modelkit.integrations.scorer.tensors import no_rows
-from modelkit.signature.cast import Array
 from modelkit.signature.spec import TensorSpec
 
 MOST_LISTED = 2**31 - 1  # values: lists are found by int32 numbers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelkit.signature.cast import is_a
+from modelkit._internal.arrays import is_a
 
 FORMS = (
     "a Scorer takes a dict of arrays itself, an Arrow table or record batch by .arrow, a stream of "

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from itertools import count
 from typing import Any, final
 
-from modelkit._internal import forks
+from modelkit._internal.process import watch_forks
 
 MOST_PACKAGES = 8  # whose values a process keeps: those that it used last
 
@@ -27,7 +27,7 @@ class OncePerProcess:
         self._used: dict[str, int] = {}  # when each digest was asked for last, by a count
         self._count = count()
         self._lock = threading.RLock()
-        forks.watch(self)
+        watch_forks(self)
 
     def after_fork(self) -> None:
         """In the child of a fork: another thread may have held the lock."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import SignatureError, importing
 from modelkit.integrations.scorer import arrow, forms
 from modelkit.integrations.scorer.columns import (
@@ -39,7 +40,6 @@ from modelkit.model.model import Model, Outputs
 from modelkit.package import trust
 from modelkit.package.load import Openable, check_digest, inspect, load
 from modelkit.runtimes.threads import choose_threads
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import TensorSpec
 

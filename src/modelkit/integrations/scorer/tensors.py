@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import SignatureError
-from modelkit.signature.cast import Array
 from modelkit.signature.spec import TensorSpec, numpy_dtype
 
 

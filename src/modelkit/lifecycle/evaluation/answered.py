@@ -7,7 +7,7 @@ from typing import Any, Literal, final
 
 import numpy as np
 
-from modelkit.signature.cast import Array
+from modelkit._internal.arrays import Array
 
 TaskKind = Literal[
     "binary",

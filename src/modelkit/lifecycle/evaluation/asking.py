@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from modelkit._internal.bar import counted_off
+from modelkit._internal.arrays import Array
+from modelkit._internal.progress import counted_off
 from modelkit.errors import EvaluationError
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.task import class_places
 from modelkit.model.model import Model, Outputs, make_call
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds, Signature, primary_of
 
 CHUNK = 8192  # rows that are asked at once

@@ -7,6 +7,7 @@ from typing import final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.intervals import (
     LEVEL_95,
     Measured,
@@ -14,7 +15,6 @@ from modelkit.lifecycle.evaluation.intervals import (
     wilson,
 )
 from modelkit.lifecycle.evaluation.sums import Undefined, refuse_unknown
-from modelkit.signature.cast import Array
 
 BINS = 10
 STEPS_MOST = 50  # of Newton's method

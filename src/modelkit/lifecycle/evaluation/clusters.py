@@ -8,10 +8,10 @@ from typing import final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.intervals import Measured
 from modelkit.lifecycle.evaluation.sums import Undefined
-from modelkit.signature.cast import Array
 
 # As many of one size as clusters have to count as: where none is much larger, and else.
 LEAST_ALIKE = 5

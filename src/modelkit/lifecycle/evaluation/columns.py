@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import EvaluationError, SignatureError
 from modelkit.signature import frames
-from modelkit.signature.cast import Array, is_missing
+from modelkit.signature.cast import is_missing
 from modelkit.signature.signature import Signature
 
 

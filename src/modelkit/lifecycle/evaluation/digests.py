@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.signature.cast import Array
+from modelkit._internal.arrays import Array
 
 
 def digest_of(arrays: Mapping[str, Array]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
-from modelkit._internal.recorded import from_record, to_record
+from modelkit._internal.json import from_record, to_record
 from modelkit.errors import EvaluationError, importing
 from modelkit.lifecycle.evaluation import page
 from modelkit.lifecycle.evaluation.answered import TaskKind

@@ -9,6 +9,7 @@ from typing import final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.class_metrics import masks_by_class
 from modelkit.lifecycle.evaluation.intervals import Measured
@@ -23,7 +24,6 @@ from modelkit.lifecycle.evaluation.metrics import (
 from modelkit.lifecycle.evaluation.ranks import area_of
 from modelkit.lifecycle.evaluation.shares import class_share
 from modelkit.lifecycle.evaluation.sums import Undefined
-from modelkit.signature.cast import Array
 
 # The figures of a "binary" task that are of its positive class.
 OF_POSITIVE = (

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from modelkit._internal.bar import counted_off
+from modelkit._internal.arrays import Array
+from modelkit._internal.progress import counted_off
 from modelkit.errors import EvaluationError, importing
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
 from modelkit.lifecycle.evaluation.asking import with_answers
 from modelkit.lifecycle.evaluation.task import read_task
 from modelkit.signature import frames
-from modelkit.signature.cast import Array
 
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of a fold's training rows that a learning curve is made of
 LEAST_TRAINED = 10  # rows

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.intervals import Measured
 from modelkit.lifecycle.evaluation.sums import Undefined
-from modelkit.signature.cast import Array
 
 GROUPINGS = ("adjusted_rand", "v_measure", "homogeneity", "completeness")
 OfSizes = Callable[[Array], Array]

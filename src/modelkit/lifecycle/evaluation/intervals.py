@@ -13,9 +13,9 @@ from typing import Any, Literal, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import importing
 from modelkit.lifecycle.evaluation.skewness import unskewed
-from modelkit.signature.cast import Array
 
 Interval = tuple[float, float]
 LEVEL_95 = 0.95

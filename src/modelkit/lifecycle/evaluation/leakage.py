@@ -8,6 +8,7 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import EvaluationError
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.calibrated import bin_places
@@ -15,7 +16,7 @@ from modelkit.lifecycle.evaluation.columns import read_column, texts_of
 from modelkit.lifecycle.evaluation.intervals import special_functions
 from modelkit.lifecycle.evaluation.ranks import area_of
 from modelkit.lifecycle.evaluation.sums import Undefined, average_of, r2_of
-from modelkit.signature.cast import Array, is_missing
+from modelkit.signature.cast import is_missing
 from modelkit.signature.signature import Feeds, Signature
 
 ALONE = 0.98  # of the area under the ROC curve, or of R2, that one column reaches by itself

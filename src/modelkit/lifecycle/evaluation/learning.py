@@ -9,6 +9,7 @@ from typing import final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.figures import MetricFigure, class_of
 from modelkit.lifecycle.evaluation.folds import FoldPoint
 from modelkit.lifecycle.evaluation.gap import JUDGED_BY, TrainingGap
@@ -20,7 +21,6 @@ from modelkit.lifecycle.evaluation.intervals import (
 )
 from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric
 from modelkit.lifecycle.evaluation.sums import Undefined
-from modelkit.signature.cast import Array
 
 POWERS = np.linspace(0.1, 1.0, 19)  # of the number of rows that a learning curve falls by
 NO_SPREAD = "folds without a spread tell no interval"

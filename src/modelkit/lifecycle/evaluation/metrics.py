@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any, final
 
+from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
 from modelkit.lifecycle.evaluation.class_metrics import (
     Measure,
@@ -59,7 +60,6 @@ from modelkit.lifecycle.evaluation.value_metrics import (
     root_mean_square,
     signed_errors,
 )
-from modelkit.signature.cast import Array
 
 LEAST_OF_KIND = 10  # rows of each kind, or class, from which intervals of ranks and slopes hold
 LEAST_OF_CORRELATION = 15  # rows of the rarer class, and rows that are predicted to have it

@@ -17,6 +17,7 @@ from typing import NamedTuple, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.clusters import Clusters
 from modelkit.lifecycle.evaluation.intervals import (
     LEVEL_95,
@@ -25,7 +26,6 @@ from modelkit.lifecycle.evaluation.intervals import (
     special_functions,
     standard_error,
 )
-from modelkit.signature.cast import Array
 
 LEAST_SKEW = 1e-4  # less is none
 MOST_DOUBLINGS = 30.0  # of the rows

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.intervals import Measured
 from modelkit.lifecycle.evaluation.ranks import refuse_nan
 from modelkit.lifecycle.evaluation.sums import Undefined, mean_of
-from modelkit.signature.cast import Array
 
 
 class Ranked(NamedTuple):

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import EvaluationError
 from modelkit.lifecycle.evaluation.metrics import METRICS, SEARCHED_AT
 from modelkit.signature import frames
-from modelkit.signature.cast import Array
 
 AT_ONCE = 1 << 22  # cosines that are held
 

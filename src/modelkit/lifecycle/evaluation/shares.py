@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.intervals import (
     Interval,
@@ -19,7 +20,6 @@ from modelkit.lifecycle.evaluation.intervals import (
     special_functions,
     wilson,
 )
-from modelkit.signature.cast import Array
 
 
 class ClassShare(NamedTuple):

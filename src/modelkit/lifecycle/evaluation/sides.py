@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.embedding.recipe import TEXT
 from modelkit.embedding.verbs import embed, is_encoder
 from modelkit.errors import EvaluationError
@@ -24,7 +25,6 @@ from modelkit.lifecycle.evaluation.retrieval import of_one_label, relevant_of, s
 from modelkit.lifecycle.evaluation.task import positive_place, read_groups, read_task, read_weights
 from modelkit.model.model import Model
 from modelkit.signature import frames
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds
 
 

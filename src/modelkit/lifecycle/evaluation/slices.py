@@ -8,12 +8,12 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import EvaluationError
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.columns import texts_of
 from modelkit.lifecycle.evaluation.figures import MetricFigure, figures_of
 from modelkit.lifecycle.evaluation.intervals import units_of
-from modelkit.signature.cast import Array
 
 MOST_VALUES = 50  # of a column that rows are sliced by
 

@@ -11,8 +11,8 @@ from math import inf
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.intervals import Measured
-from modelkit.signature.cast import Array
 
 UNTOLD = 1e-9  # degrees of freedom of a part that rests on one row
 

@@ -7,12 +7,13 @@ from typing import Any, get_args
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import EvaluationError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
 from modelkit.lifecycle.evaluation.columns import read_column
 from modelkit.model.manifest import Manifest
 from modelkit.signature import frames
-from modelkit.signature.cast import Array, is_missing
+from modelkit.signature.cast import is_missing
 from modelkit.signature.signature import Signature
 
 OUTLIERS = (-1, 1)  # what outlier detectors call rows: -1 for the odd ones

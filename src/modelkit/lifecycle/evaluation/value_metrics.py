@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.class_metrics import predictions_told, scores_told
 from modelkit.lifecycle.evaluation.intervals import Measured
@@ -14,7 +15,6 @@ from modelkit.lifecycle.evaluation.query_ranks import (
     ranked,
 )
 from modelkit.lifecycle.evaluation.sums import Undefined, average_of, mean_of, r2_of, root_of
-from modelkit.signature.cast import Array
 
 NDCG_AT = 10
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import EvaluationError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
 from modelkit.lifecycle.evaluation.asking import answers_of, with_answers
@@ -24,7 +25,6 @@ from modelkit.lifecycle.gate.check import Check
 from modelkit.lifecycle.gate.comparison import JudgedAnswers
 from modelkit.lifecycle.gate.holdout import hold_out_of
 from modelkit.model.model import Model, Outputs
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds
 
 

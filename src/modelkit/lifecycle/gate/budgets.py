@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import GateError
 from modelkit.lifecycle.evaluation.paired import PairedDifference, bootstrap
 from modelkit.lifecycle.gate.check import Check
@@ -18,7 +19,6 @@ from modelkit.lifecycle.gate.footprint import memory_of
 from modelkit.lifecycle.gate.latency import Clock, TurnTimes, timed_turns
 from modelkit.lifecycle.gate.opened import Judged
 from modelkit.model.manifest import Manifest
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds
 
 DRAWS = 400

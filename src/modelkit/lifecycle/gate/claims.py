@@ -12,7 +12,7 @@ import numpy as np
 from modelkit.lifecycle.evaluation.sums import Undefined
 from modelkit.lifecycle.gate.check import Check, CheckPart
 from modelkit.lifecycle.gate.comparison import SHOWN_WITH, Comparison
-from modelkit.stats.holm import holm
+from modelkit.stats.evidence import holm
 
 HELD_BY_FEW = (
     "too few of them hold the difference to tell how bad one more can be; a metric that large errors "

@@ -9,6 +9,7 @@ from typing import NamedTuple, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.clusters import Clusters, clusters_of, refuse_few
 from modelkit.lifecycle.evaluation.intervals import (
@@ -39,7 +40,6 @@ from modelkit.lifecycle.gate.unseen import (
     worst_of_own,
     worst_unit,
 )
-from modelkit.signature.cast import Array
 
 REPEATS = 1000  # of the bootstrap, whose standard error is then known to some 2 %
 KNOWN_SHARE = 0.9  # of the draws that must have the figure

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.drift.cells import GONE
 from modelkit.drift.profile import PROFILE_NAME, Profile
 from modelkit.errors import BatchError, IntegrityError, PackageError, SignatureError
@@ -13,7 +14,7 @@ from modelkit.lifecycle.gate.check import Check
 from modelkit.model.golden import BACKGROUND, GOLDEN, decode_rows
 from modelkit.model.manifest import Manifest, Parity
 from modelkit.model.model import Model
-from modelkit.signature.cast import Array, is_missing
+from modelkit.signature.cast import is_missing
 from modelkit.signature.compatible import breaches, some_of
 from modelkit.signature.signature import Signature
 

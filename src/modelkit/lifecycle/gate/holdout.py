@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.lifecycle.registry.shelf import Shelf
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds, Signature
 from modelkit.signature.spec import TensorSpec
 

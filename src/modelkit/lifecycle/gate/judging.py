@@ -10,6 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import GateError, SignatureError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
 from modelkit.lifecycle.evaluation.assembly import FEW_UNITS, library_versions
@@ -37,7 +38,6 @@ from modelkit.lifecycle.gate.opened import Judged
 from modelkit.lifecycle.gate.policy import GatePolicy, MetricFloor
 from modelkit.lifecycle.gate.verdict import Verdict, decision_of
 from modelkit.lifecycle.registry.registry import Registry
-from modelkit.signature.cast import Array
 from modelkit.signature.compatible import refused_gaps
 
 FEW_ROWS = 200  # fewer, of all or of a class, are few

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.model.model import Model
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds
 
 TURNS = 40

@@ -13,10 +13,10 @@ from typing import Any, TypeGuard, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import GateError
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric
-from modelkit.signature.cast import Array
 
 FLOOR = re.compile(r"\s*(\S+)\s*(>=|<=)\s*([-+.\deE]+)\s*")
 BUDGETS = (

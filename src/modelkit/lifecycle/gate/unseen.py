@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.clusters import clusters_of
 from modelkit.lifecycle.evaluation.metrics import TaskMetric
 from modelkit.lifecycle.evaluation.paired import Unseen, effective_units, tail_of
 from modelkit.lifecycle.evaluation.sums import Undefined
-from modelkit.signature.cast import Array
 
 Figure = Callable[[Answered], float]
 CLASSIFIERS = ("binary", "multiclass", "multilabel")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
-from modelkit._internal.recorded import from_record, to_record
+from modelkit._internal.json import from_record, to_record
 from modelkit.errors import GateError
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.gate.check import Check

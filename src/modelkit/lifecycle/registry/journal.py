@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import final
 
-from modelkit._internal.forks import watch
+from modelkit._internal.process import watch_forks
 from modelkit.errors import RegistryError
 from modelkit.lifecycle.registry.log import (
     KEPT_EVERY,
@@ -47,7 +47,7 @@ class Journal:
         self._folder = f"models/{name}"
         self._lock = threading.Lock()
         self._state: State | None = None
-        watch(self)
+        watch_forks(self)
 
     def refresh(self) -> State:
         """What holds now. Where nothing was added, that takes one read of a file that is absent."""

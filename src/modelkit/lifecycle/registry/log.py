@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 from modelkit._internal import fields
-from modelkit._internal.jsonable import parse_json
+from modelkit._internal.json import parse_json
 from modelkit.errors import Conflict, RegistryError
 
 ALIAS = "alias"  # an alias names another version
@@ -25,7 +25,6 @@ NAMED = "named"  # a version has a name that an alias could have
 # where the writer of a state died.
 KEPT_EVERY = 8
 LAST_NUMBER = 10**10
-MOST_BYTES = 1 << 30  # of a file that is no package: an entry, a state, what was counted
 
 
 @final

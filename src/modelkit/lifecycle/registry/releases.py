@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol, final
 
 from modelkit._internal import fields
-from modelkit._internal.jsonable import parse_json
+from modelkit._internal.json import parse_json
 from modelkit.errors import RegistryError
 from modelkit.report import html
 

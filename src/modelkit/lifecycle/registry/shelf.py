@@ -5,8 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import final
 
-from modelkit.lifecycle.registry.log import MOST_BYTES
-from modelkit.store.store import Store
+from modelkit.store.store import MOST_BYTES, Store
 
 
 @final

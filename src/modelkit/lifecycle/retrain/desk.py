@@ -11,7 +11,7 @@ from math import inf
 from typing import Any, TypeVar, final
 
 from modelkit._internal import fields
-from modelkit._internal.jsonable import parse_json
+from modelkit._internal.json import parse_json
 from modelkit.errors import RetrainError
 from modelkit.events import Retraining, emit
 from modelkit.lifecycle.registry.authors import author

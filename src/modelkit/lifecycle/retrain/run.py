@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, final
 
-from modelkit._internal.recorded import from_record, to_record
+from modelkit._internal.json import from_record, to_record
 from modelkit.errors import RetrainError
 from modelkit.lifecycle.registry.log import ALIAS, CHAMPION, DECIDED, ROLLOUT, Entry
 from modelkit.lifecycle.retrain.policy import StandingAlarm

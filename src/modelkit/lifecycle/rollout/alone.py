@@ -12,8 +12,8 @@ from typing import final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.lifecycle.rollout.arms import BETTER, EVENLY, WORSE
-from modelkit.signature.cast import Array
 from modelkit.stats.evidence import MOST_LOG_GAIN, Evidence
 
 SUREST = 0.999  # the largest rate that is bet on

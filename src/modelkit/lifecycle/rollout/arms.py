@@ -23,7 +23,7 @@ from typing import final
 
 import numpy as np
 
-from modelkit.signature.cast import Array
+from modelkit._internal.arrays import Array
 from modelkit.stats.evidence import MOST_LOG_GAIN, Evidence
 
 WORSE = np.array([1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0])  # risks bet on, in units of the margin

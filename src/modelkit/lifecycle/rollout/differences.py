@@ -16,8 +16,8 @@ from typing import final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.lifecycle.rollout.arms import log_mean
-from modelkit.signature.cast import Array
 
 STAKES = np.array([0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4])  # of the largest lambda
 EVENLY_STAKED = np.full(len(STAKES), 1 / len(STAKES))

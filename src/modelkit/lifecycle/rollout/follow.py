@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from typing import Any, final
 
-from modelkit._internal import forks
+from modelkit._internal.process import watch_forks
 from modelkit.errors import NotFound, public_text
 from modelkit.events import NotFollowed, emit
 from modelkit.lifecycle.registry.log import CHAMPION, State, Underway
@@ -93,7 +93,7 @@ class Follower:
         self.switch.source = self
         self._due = clock() + self._poll
         self.switch.due = self._due
-        forks.watch(self)
+        watch_forks(self)
 
     def begin(self) -> None:
         """Take part in a rollout that is under way; where that fails, the champion answers."""

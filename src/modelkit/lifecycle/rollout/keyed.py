@@ -10,11 +10,11 @@ from __future__ import annotations
 from math import exp
 from typing import final
 
+from modelkit._internal.arrays import Array
 from modelkit.lifecycle.rollout.arms import Events, Worse
 from modelkit.lifecycle.rollout.counts import Unit
 from modelkit.lifecycle.rollout.differences import LossDifferences
 from modelkit.lifecycle.rollout.routing import limit_of
-from modelkit.signature.cast import Array
 from modelkit.stats.evidence import MOST_LOG_GAIN
 
 MOST_KEYS = 100_000  # with an event, that are remembered; then keys are counted no more

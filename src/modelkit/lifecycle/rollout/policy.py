@@ -9,7 +9,7 @@ from math import isfinite, log
 from typing import Any, final
 
 from modelkit._internal import fields
-from modelkit._internal.jsonable import distinct_keys
+from modelkit._internal.json import distinct_keys
 from modelkit.errors import RolloutError
 from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, USUAL_GUARDS, Guard, check_numbers
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter_ns
 from typing import Any, final, overload
 
-from modelkit._internal import forks
+from modelkit._internal.process import watch_forks
 from modelkit.errors import RolloutError
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.rollout.course import Loss
@@ -143,7 +143,7 @@ class Rollout(Model):
                 f"{type(champion).__name__} and {type(candidate).__name__}"
             )
         self._active: Active[Lineup] = self._switch.active
-        forks.watch(self._switch)
+        watch_forks(self._switch)
 
     # Which Model answers.
 

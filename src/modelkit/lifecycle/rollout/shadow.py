@@ -12,7 +12,7 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit._internal import exits
+from modelkit._internal.process import watch_exit
 from modelkit.errors import SignatureError
 from modelkit.lifecycle.rollout.counting import Counters, kind_of_error
 from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, REFUSED_EVENTS, Guard
@@ -70,7 +70,7 @@ class Shadow:
         self._open = True
         self._work = threading.Condition()
         self._running = False
-        exits.tell_at_exit(self)
+        watch_exit(self)
 
     def copy(self, X: Any) -> Feeds | SignatureError | None:
         """The rows of a call as arrays of our own, or why the candidate refuses them.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, final
 
-from modelkit._internal.jsonable import parse_json
+from modelkit._internal.json import parse_json
 from modelkit.errors import NotAFile, RegistryError
 from modelkit.lifecycle.registry.log import Underway
 from modelkit.lifecycle.registry.shelf import Shelf

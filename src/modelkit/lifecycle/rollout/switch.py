@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol, final
 
-from modelkit._internal import exits
+from modelkit._internal.process import watch_exit
 from modelkit.errors import ClosedError, RolloutError, public_text
 from modelkit.events import Decided, Swapped, emit
 from modelkit.lifecycle.rollout.answering import Arm
@@ -70,7 +70,7 @@ class Switch:
         self._tick_due = NEVER
         self._drainings: list[Draining] = []
         self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-        exits.tell_at_exit(self)
+        watch_exit(self)
 
     @property
     def champion(self) -> Model:

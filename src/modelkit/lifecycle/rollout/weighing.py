@@ -15,6 +15,7 @@ from typing import final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.lifecycle.rollout.alone import SUREST, Above, Below
 from modelkit.lifecycle.rollout.arms import EVENLY, Events, EventTimes, Worse, log_mean
 from modelkit.lifecycle.rollout.counts import Counts, Happened
@@ -23,7 +24,6 @@ from modelkit.lifecycle.rollout.differences import LossDifferences, Pairing
 from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, Guard
 from modelkit.lifecycle.rollout.keyed import FirstOfKeys, FreshKeys, WorseOfKeys
 from modelkit.lifecycle.rollout.policy import RolloutStage
-from modelkit.signature.cast import Array
 
 LEAST_PART = 0.05  # of the calls, below which those with or those without keys need no evidence
 

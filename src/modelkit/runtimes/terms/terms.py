@@ -12,11 +12,11 @@ from itertools import repeat
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import SignatureError
 from modelkit.runtimes.terms.hashing import bucket_of
 from modelkit.runtimes.terms.patterns import compiled
 from modelkit.runtimes.terms.vectorizer import Texts, Vectorizer
-from modelkit.signature.cast import Array
 
 UNKNOWN = -1
 ANY_TERMS = ("alpha", "beta", "été", "straße", "good film")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from asyncio import Future
 from collections import deque
 
+from modelkit._internal.arrays import Array
 from modelkit.model.model import Call, Outputs
 from modelkit.serving.batching.isolation import Names, Outcome
 from modelkit.serving.batching.requests import Request
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds
 
 

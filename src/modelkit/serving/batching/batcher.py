@@ -28,7 +28,8 @@ from typing import Any, Literal, final
 
 from numpy import ndarray
 
-from modelkit._internal.forks import watch
+from modelkit._internal.arrays import Array
+from modelkit._internal.process import watch_forks
 from modelkit.errors import ClosedError
 from modelkit.model.model import PLAIN, Call, Model, Outputs, make_call, primary_of
 from modelkit.model.wrapper import Wrapper, check_is_model
@@ -50,7 +51,6 @@ from modelkit.serving.batching.requests import Key, Request, Turn, clock, too_la
 from modelkit.serving.batching.stats import Stats
 from modelkit.serving.batching.ticks import Tick
 from modelkit.serving.batching.workers import Workers
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds, Signature
 
 QUEUE = 8192
@@ -151,7 +151,7 @@ class Batcher(Wrapper):
         self._workers = Workers(self._execute, planner, max_queue, block=on_full == "block")
         self._lane = self._workers.lane
         self._ticks: dict[AbstractEventLoop, Tick] = {}
-        watch(self)
+        watch_forks(self)
 
     def _look_at(self, signature: Signature) -> None:
         """Keep what calls need of the signature."""

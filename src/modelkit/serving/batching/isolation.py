@@ -8,11 +8,11 @@ from typing import Protocol
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import BatchError, SignatureError
 from modelkit.model.model import PLAIN, Call, Outputs
 from modelkit.runtimes.bulk import chunk_bounds
 from modelkit.serving.batching.interrupts import is_interrupt
-from modelkit.signature.cast import Array
 from modelkit.signature.refusing import moved, share
 from modelkit.signature.signature import Feeds
 

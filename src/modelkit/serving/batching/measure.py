@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import BatchError
 from modelkit.model import golden
 from modelkit.model.model import Model, Outputs
 from modelkit.serving.batching.isolation import Names, RunFeeds, row_count
 from modelkit.serving.batching.policy import BatchPlan, Curve, make_plan, straighten
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds, Signature
 
 BUDGET = 1.0  # seconds for everything

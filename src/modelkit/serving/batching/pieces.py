@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.serving.batching.interrupts import is_interrupt
 from modelkit.serving.batching.isolation import own, row_count
 from modelkit.serving.batching.lane import Lane
 from modelkit.serving.batching.requests import Request
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds
 
 

@@ -16,7 +16,7 @@ import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
-from modelkit._internal import forks
+from modelkit._internal.process import watch_forks
 from modelkit.model.identity import Identity, identity_of
 from modelkit.model.model import Model
 from modelkit.serving.metering.gone import KEPT_VERSIONS, FoldersRead
@@ -136,7 +136,7 @@ class _Book:
         self.alive: list[_Account] = []
         self.retired: list[_Account] = []
         self.after_fork()
-        forks.watch(self)
+        watch_forks(self)
 
     def after_fork(self) -> None:
         """A child shows nothing that was retired before it began."""

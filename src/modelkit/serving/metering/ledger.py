@@ -24,7 +24,7 @@ from itertools import chain, cycle, islice, repeat
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, NamedTuple, final
 
-from modelkit._internal import forks
+from modelkit._internal.process import watch_forks
 from modelkit.serving.metering.layout import (
     BOUNDS_NS,
     COLUMNS,
@@ -199,7 +199,7 @@ class Ledger:
         self.folder = folder
         self._places: list[Place] = []
         self.after_fork()
-        forks.watch(self)
+        watch_forks(self)
 
     def after_fork(self) -> None:
         """Begin at 0 in the child of a fork: the parent goes on with its own counts."""

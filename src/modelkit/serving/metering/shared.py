@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import final
 
-from modelkit._internal import forks
+from modelkit._internal.process import watch_forks
 from modelkit.errors import MeterError
 from modelkit.serving.metering.cells import SUFFIX, OwnFile, read_cells
 from modelkit.serving.metering.files import open_plain
@@ -58,7 +58,7 @@ class SharedFolder:
         self._reading: set[int] = set()
         self._told = False
         self._renew_lock()
-        forks.watch(self)
+        watch_forks(self)
 
     def _renew_lock(self) -> None:
         # Taken again by the thread that has it: the garbage collector may run a finalizer anywhere.

@@ -7,9 +7,9 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.errors import BatchError, ClosedError, ModelkitError, OutputCountError
 from modelkit.model.model import Call, Model, Outputs
-from modelkit.signature.cast import Array
 from modelkit.signature.signature import Feeds, Signature
 from modelkit.signature.spec import TensorSpec, check_dims, numpy_dtype
 

@@ -1,4 +1,7 @@
-"""Values as JSON and back. JSON has no NaN and no infinity: these are {"number": "nan"} and so on."""
+"""Values as JSON, records (a line of JSON that names its schema), and back.
+
+JSON has no NaN and no infinity: these are {"number": "nan"} and so on.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,13 @@ import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from math import isfinite
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+
+from modelkit._internal import fields
+
+RecordValue = TypeVar("RecordValue")
 
 
 def parse_json(text: str) -> Any:
@@ -128,3 +135,29 @@ def from_plain(value: Any) -> Any:
     if value.keys() == {"number"} and isinstance(value["number"], str):
         return float(value["number"])
     return {name: from_plain(item) for name, item in value.items()}
+
+
+def to_record(value: Any, schema: str) -> str:
+    """All fields of a dataclass, as one line of ASCII: it may be printed on any terminal."""
+    plain = {"schema": schema} | to_plain(fields.write_object(value))
+    return json.dumps(plain, allow_nan=False, sort_keys=True)
+
+
+def from_record(
+    kind: type[RecordValue],
+    text: str,
+    schema: str,
+    what: str,
+) -> RecordValue:
+    """The inverse of `to_record`.
+
+    Args:
+        kind: the dataclass.
+        text: its record.
+        schema: the name of its schema.
+        what: what it is, for messages.
+
+    Raises ValueError for any other text, and TypeError for what is none.
+    """
+    plain = parse_record(text, schema)
+    return fields.read_object(kind, plain, what)
