@@ -28,7 +28,7 @@ from modelkit.lifecycle.registry.log import (
     write_entry,
 )
 from modelkit.lifecycle.registry.versions import Versions
-from modelkit.store.store import open_store
+from modelkit.store import open_store
 
 VERSIONS = ("1.0.0", "1.1.0", "2.0.0")
 

@@ -17,7 +17,7 @@ from modelkit.lifecycle.registry.places import nothing_there
 from modelkit.lifecycle.registry.releases import Release
 from modelkit.lifecycle.registry.versions import Versions
 from modelkit.report.html import printable, some
-from modelkit.store.store import open_store
+from modelkit.store import open_store
 
 NONE = "none"  # what stands for an alias that there was not
 

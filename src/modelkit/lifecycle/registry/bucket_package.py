@@ -10,7 +10,7 @@ from modelkit.lifecycle.registry.releases import Release
 from modelkit.model.manifest import Manifest
 from modelkit.package import container
 from modelkit.package.load import MANIFEST, Reference, check_hashes, read_manifest
-from modelkit.store.store import open_store
+from modelkit.store import open_store
 
 
 @final

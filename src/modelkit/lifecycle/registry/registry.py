@@ -53,7 +53,7 @@ from modelkit.package.load import (
 )
 from modelkit.report import html
 from modelkit.signature.compatible import incompatibilities
-from modelkit.store.store import open_store
+from modelkit.store import open_store
 
 ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
