@@ -35,7 +35,7 @@ from modelkit.web.explainers import MOST_NUMBERS, check_size
 from modelkit.web.reply import Refused
 from modelkit.web.routes import route_of
 
-TOKEN = "a long secret"  # noqa: S105 - of this test
+TOKEN = "a long secret"
 DIGEST = hashlib.sha256(TOKEN.encode()).hexdigest()
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 
@@ -541,7 +541,7 @@ def test_an_idle_app_has_no_timer():
         await app(scope, receive, send)
         lookout = app._lookouts[loop]
         assert lookout.looking
-        while lookout.looking:  # noqa: ASYNC110 - nothing else happens here
+        while lookout.looking:  # nothing else happens here
             await asyncio.sleep(0.01)
         return [handle for handle in loop._scheduled if not handle.cancelled()]
 

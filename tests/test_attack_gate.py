@@ -330,10 +330,7 @@ def test_rows_with_missing_texts_are_evaluated_and_judged(tmp_path):
     city = rng.choice(["Oslo", "Lom", None], 400)
     rows = pd.DataFrame({"city": city, "age": np.where(rng.random(400) < 0.1, np.nan, 30.0)})
     truth = np.where(city == "Oslo", "yes", "no")
-    before = make_column_transformer(
-        (SimpleImputer(), ["age"]),
-        (OneHotEncoder(), ["city"]),
-    )
+    before = make_column_transformer((SimpleImputer(), ["age"]), (OneHotEncoder(), ["city"]))
     model = make_pipeline(before, LogisticRegression()).fit(rows, truth)
     mk.save(model, tmp_path / "m.mk", example=rows, name="m", version="1")
     evaluation = mk.evaluate(mk.load(tmp_path / "m.mk"), rows, truth)

@@ -18,12 +18,7 @@ from sklearn.model_selection import (
     TunedThresholdClassifierCV,
 )
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import (
-    OneHotEncoder,
-    OrdinalEncoder,
-    PowerTransformer,
-    StandardScaler,
-)
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, PowerTransformer, StandardScaler
 
 import modelkit as mk
 
@@ -59,11 +54,7 @@ def strict(last):
 
 
 def of_target(regressor):
-    return TransformedTargetRegressor(
-        regressor,
-        func=np.log1p,
-        inverse_func=np.expm1,
-    )
+    return TransformedTargetRegressor(regressor, func=np.log1p, inverse_func=np.expm1)
 
 
 HOLDERS = {
@@ -198,10 +189,7 @@ def test_categories_of_polars_do_not_end_the_process_that_saves_catboost(tmp_pat
     catboost = pytest.importorskip("catboost")
     frame, paid = customers()
     source = catboost.CatBoostRegressor(
-        iterations=5,
-        verbose=0,
-        cat_features=["contract", "partner"],
-        allow_writing_files=False,
+        iterations=5, verbose=0, cat_features=["contract", "partner"], allow_writing_files=False
     ).fit(frame, paid)
     coded = pl.from_pandas(frame).with_columns(
         pl.col("contract").cast(pl.Categorical), pl.col("partner").cast(pl.Enum(["no", "yes"]))

@@ -196,10 +196,7 @@ def test_a_bucket_that_is_not_there_is_told_without_a_dump(tmp_path, monkeypatch
             monkeypatch.setenv(name, value)
         with pytest.raises(RegistryError, match=r"nowhere/models cannot be asked.*NoSuchBucket"):
             mk.Registry("s3://nowhere/models").names()
-        for ask in (
-            lambda bucket: bucket.create("a", b"b"),
-            lambda bucket: bucket.names("a"),
-        ):
+        for ask in (lambda bucket: bucket.create("a", b"b"), lambda bucket: bucket.names("a")):
             with pytest.raises(RegistryError, match="NoSuchBucket"):
                 ask(Bucket("s3://nowhere/models"))
         assert main(["registry", "s3://nowhere/models", "list"]) == 1

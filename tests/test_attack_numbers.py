@@ -3,11 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.ensemble import (
-    BaggingClassifier,
-    BaggingRegressor,
-    IsolationForest,
-)
+from sklearn.ensemble import BaggingClassifier, BaggingRegressor, IsolationForest
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.model_selection import GridSearchCV

@@ -50,14 +50,7 @@ def packages(tmp_path_factory):
     folder = save_versions(tmp_path_factory.mktemp("packages"))
     model = LogisticRegression(C=9.0).fit(X, Y)
     mk.save(model, folder / "other.mk", example=X, name="churn", version="1.0.0")
-    mk.save(
-        model,
-        folder / "joblib.mk",
-        example=X,
-        name="pickled",
-        version="1",
-        format="joblib",
-    )
+    mk.save(model, folder / "joblib.mk", example=X, name="pickled", version="1", format="joblib")
     return folder
 
 

@@ -105,11 +105,7 @@ def test_a_change_whose_answer_is_lost_is_made_once_and_is_no_conflict(registry,
     for i in range(KEPT_EVERY + 2):
         line.swallow = 1 + i % 2
         registry.set_alias(
-            "churn",
-            "champion",
-            VERSIONS[(i + 1) % 2],
-            expected=VERSIONS[i % 2],
-            reason=str(i),
+            "churn", "champion", VERSIONS[(i + 1) % 2], expected=VERSIONS[i % 2], reason=str(i)
         )
     assert line.swallowed > KEPT_EVERY
     assert [entry.reason for entry in registry.history("churn")[1:]] == [

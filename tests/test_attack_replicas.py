@@ -84,7 +84,7 @@ def test_a_batcher_over_replicas_of_which_one_dies_under_load(error):
                 try:
                     if not np.array_equal(batcher.predict(rows), rows.sum(axis=1)):
                         wrong.append(rows)
-                except Exception as failure:  # noqa: BLE001 - it is what is looked for
+                except Exception as failure:  # it is what is looked for
                     wrong.append(failure)
 
         async def flood():
@@ -129,8 +129,7 @@ def test_a_batcher_closed_during_calls_leaves_nothing_outstanding():
 
 
 @pytest.mark.parametrize(
-    "error",
-    [KeyboardInterrupt(), SystemExit(), GeneratorExit(), MemoryError(), ValueError("rows")],
+    "error", [KeyboardInterrupt(), SystemExit(), GeneratorExit(), MemoryError(), ValueError("rows")]
 )
 @pytest.mark.parametrize("verb", ["predict", "apredict"])
 def test_no_failure_leaves_work_outstanding(error, verb):
@@ -258,7 +257,7 @@ def test_callers_that_give_up_leave_the_one_that_hangs_alone():
 
     async def ask():
         task = asyncio.create_task(replicas.apredict(ROWS))
-        while not began.is_set():  # noqa: ASYNC110 - it is of threads
+        while not began.is_set():  # it is of threads
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -99,7 +99,7 @@ def test_a_callback_of_a_future_may_do_what_it_likes(does):
         assert does == "exit" or called.wait(ROOM)
 
 
-class Unspeakable(Exception):  # noqa: N818
+class Unspeakable(Exception):
     def __str__(self):
         raise AttributeError("no text")
 

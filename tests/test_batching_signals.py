@@ -30,7 +30,7 @@ AT_ONCE = make_plan(((1, 5e-6), (64, 1e-5)), 2, 64)
 ROOM = 10  # seconds in which everything must be over
 
 
-class SoftTimeLimit(Exception):  # noqa: N818 - as Celery names its own
+class SoftTimeLimit(Exception):  # as Celery names its own
     pass
 
 

@@ -267,7 +267,11 @@ FLOATS, INTEGERS = (
 WRONG = {
     "floats for integers": (INTEGER, np.float64, FLOATS),
     "floats for booleans": (BOOLEAN, np.float64, FLOATS),
-    "floats for strings": (TEXT, np.float64, FLOATS.filter(lambda value: value == value)),  # noqa: PLR0124 - not NaN
+    "floats for strings": (
+        TEXT,
+        np.float64,
+        FLOATS.filter(lambda value: value == value),
+    ),  # not NaN
     "integers for booleans": (BOOLEAN, np.int64, INTEGERS),
     "integers for strings": (TEXT, np.int64, INTEGERS),
     "booleans for strings": (TEXT, np.bool_, st.booleans()),
@@ -313,8 +317,7 @@ def test_floats_are_refused_exactly_where_one_of_them_does_not_fit(layout, array
 @settings(deadline=None, max_examples=100)
 @given(
     array=npst.arrays(
-        st.sampled_from([np.int64, np.longlong, np.int32, np.uint64, np.uint8]),
-        st.integers(1, 5),
+        st.sampled_from([np.int64, np.longlong, np.int32, np.uint64, np.uint8]), st.integers(1, 5)
     ),
     column=st.sampled_from([NUMBER, SINGLE, INTEGER, BYTE]),
 )

@@ -242,8 +242,7 @@ def test_an_empty_list_is_no_rows(frame, tmp_path):
 def test_torch_tensors_are_rows_where_numpy_shares_them():
     torch = pytest.importorskip("torch")
     signature = mk.Signature(
-        (mk.TensorSpec("x", "float32", ("batch", 3)),),
-        (mk.TensorSpec("y", "float32", ("batch",)),),
+        (mk.TensorSpec("x", "float32", ("batch", 3)),), (mk.TensorSpec("y", "float32", ("batch",)),)
     )
     rows = torch.ones(2, 3)
     assert np.shares_memory(signature.coerce(rows)["x"], rows.numpy())

@@ -94,8 +94,7 @@ def unseen(X):
 
 @pytest.mark.parametrize("gaps", [False, True])
 @pytest.mark.parametrize(
-    "kind",
-    [lightgbm.LGBMRegressor, lightgbm.LGBMClassifier, "hist regressor", "hist classifier"],
+    "kind", [lightgbm.LGBMRegressor, lightgbm.LGBMClassifier, "hist regressor", "hist classifier"]
 )
 def test_categories_of_every_dtype(kind, gaps, tmp_path):
     """Of strings, whole numbers and booleans, ordered too; what fit did not see is missing."""

@@ -292,8 +292,7 @@ def test_texts_are_not_filled_with_numbers(tmp_path):
 def test_indicators_are_those_of_the_source(options, tmp_path):
     example = towns(400, 1)[["town", "some", "count"]]
     columns = make_column_transformer(
-        (MissingIndicator(**options), ["some", "count"]),
-        (MissingIndicator(**options), ["town"]),
+        (MissingIndicator(**options), ["some", "count"]), (MissingIndicator(**options), ["town"])
     )
     model = agree(columns.fit(example), example, (towns(90, 2)[list(example)],), tmp_path)
     nullable = [column.nullable for spec in model.signature.inputs for column in spec.columns]

@@ -92,7 +92,7 @@ def factor():
 
 
 def writing(x):
-    global SEEN  # noqa: PLW0603 - which is refused
+    global SEEN  # which is refused
     SEEN = len(x)
     return x
 
@@ -107,7 +107,7 @@ def into_view(x):
 def caught(x):
     try:
         return x.choose([1])
-    except Exception:  # noqa: BLE001 - as people write it
+    except Exception:  # as people write it
         return x
 
 

@@ -280,8 +280,7 @@ def resized_by_torch(images, height, width):
 
 @pytest.mark.parametrize("opset", [11, 13, 17, 21])
 @pytest.mark.parametrize(
-    ("interpolation", "reference"),
-    [("bilinear", resized_by_pil), ("bicubic", resized_by_torch)],
+    ("interpolation", "reference"), [("bilinear", resized_by_pil), ("bicubic", resized_by_torch)]
 )
 def test_images_are_resized_as_pil_and_torch_resize_them(interpolation, reference, opset, tmp_path):
     """Both round the pixels after each of the two axes, and so are up to one level away."""

@@ -211,7 +211,7 @@ def test_eight_threads_lose_no_row(profile):
 def guarded(work, mine, failed):
     try:
         work(mine)
-    except Exception as error:  # noqa: BLE001 - shown by the test
+    except Exception as error:  # shown by the test
         failed.append(repr(error))
 
 

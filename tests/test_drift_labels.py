@@ -128,13 +128,7 @@ def test_estimates_are_of_the_class_that_is_positive():
     train = rng(7).beta(2, 3, (500, 1))
     of = {}
     for positive in ("late", "on time", None):
-        profile = Profile.fit(
-            train,
-            reference=rows,
-            model=model,
-            labels=labels,
-            positive=positive,
-        )
+        profile = Profile.fit(train, reference=rows, model=model, labels=labels, positive=positive)
         back = Profile.from_bytes(profile.to_bytes())
         assert back.to_bytes() == profile.to_bytes()
         report = mk.Detector(back).test({"p": p}, scores=shares)

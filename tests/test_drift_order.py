@@ -145,9 +145,7 @@ def test_every_order_of_three_rows_is_as_likely():
 # Under a Monitor.
 
 SIGNATURE = mk.Signature(
-    inputs=[
-        mk.TensorSpec("X", "float32", ("batch", 1), columns=(mk.Column("x", "float32"),)),
-    ],
+    inputs=[mk.TensorSpec("X", "float32", ("batch", 1), columns=(mk.Column("x", "float32"),))],
     outputs=[mk.TensorSpec("prediction", "float32", ("batch",))],
 )
 

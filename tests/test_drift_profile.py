@@ -17,14 +17,7 @@ from scipy import stats
 
 import modelkit as mk
 from modelkit.drift import privacy
-from modelkit.drift.cells import (
-    CELLS,
-    EDGES,
-    GONE,
-    REST,
-    UNKNOWN_CATEGORY,
-    Feature,
-)
+from modelkit.drift.cells import CELLS, EDGES, GONE, REST, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.columns import feature_kind
 from modelkit.drift.dependence import rows_apart
 from modelkit.drift.edges import choose_edges, fit_feature

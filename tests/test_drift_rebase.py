@@ -26,9 +26,7 @@ def fitted(shift=0.0):
 
 
 SIGNATURE = mk.Signature(
-    inputs=[
-        mk.TensorSpec("X", "float64", ("batch", 1), columns=(mk.Column("x", "float64"),)),
-    ],
+    inputs=[mk.TensorSpec("X", "float64", ("batch", 1), columns=(mk.Column("x", "float64"),))],
     outputs=[mk.TensorSpec("label", "int64", ("batch",))],
 )
 
@@ -129,7 +127,7 @@ def test_calls_that_come_meanwhile_are_of_one_reference_and_none_is_lost():
         try:
             for i in range(60):
                 watched.predict(column(1 + i % 20, 100 * seed + i)[:, None])
-        except Exception as error:  # noqa: BLE001 - for the test to show
+        except Exception as error:  # for the test to show
             failed.append(error)
 
     threads = [threading.Thread(target=serve, args=(seed,)) for seed in range(4)]

@@ -113,10 +113,7 @@ def test_labels_that_are_numbers_are_compared_by_size():
     r = rng(6)
     truth = r.normal(10, 2, 4000)
     profile = mk.Profile.fit(
-        inputs(200, 1),
-        reference=inputs(4000, 2),
-        scores=truth + r.normal(size=4000),
-        labels=truth,
+        inputs(200, 1), reference=inputs(4000, 2), scores=truth + r.normal(size=4000), labels=truth
     )
     assert profile.target.feature.kind == "number"
     detector = mk.Detector(profile)

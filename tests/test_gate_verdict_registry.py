@@ -97,10 +97,7 @@ def test_an_alias_moves_by_no_other_verdict(place, rows):
             registry.set_alias(
                 "churn", "champion", "1.1.0", expected=1, reason="gate", verdict=wrong
             )
-    for stale in (
-        replace(verdict, generation=7),
-        replace(verdict, champion_digest="0" * 64),
-    ):
+    for stale in (replace(verdict, generation=7), replace(verdict, champion_digest="0" * 64)):
         with pytest.raises(Conflict, match="gate again"):
             registry.set_alias(
                 "churn", "champion", "1.1.0", expected=1, reason="gate", verdict=stale

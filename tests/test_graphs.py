@@ -282,11 +282,7 @@ def test_a_loop_whose_outputs_are_no_rows(kept):
             helper.make_node("Add", ["held", "one"], ["more"]),
         ],
         "body",
-        [
-            value("i", kind=TensorProto.INT64),
-            value("go", kind=TensorProto.BOOL),
-            value("held"),
-        ],
+        [value("i", kind=TensorProto.INT64), value("go", kind=TensorProto.BOOL), value("held")],
         [value("on", kind=TensorProto.BOOL), value("more")],
     )
     proto = graph(

@@ -10,16 +10,7 @@ import zipfile
 import numpy as np
 import onnx
 import pytest
-from helpers.forge import (
-    GRAPH,
-    MANIFEST,
-    forge,
-    graph_of,
-    members_of,
-    npz,
-    pack,
-    with_graph,
-)
+from helpers.forge import GRAPH, MANIFEST, forge, graph_of, members_of, npz, pack, with_graph
 from onnx import TensorProto, helper, numpy_helper
 
 import modelkit as mk

@@ -34,7 +34,7 @@ def _number(value):
         return float(len(value))
     if value is None:
         return -2.0
-    return -1.0 if value is pd.NA or value != value else float(value)  # noqa: PLR0124
+    return -1.0 if value is pd.NA or value != value else float(value)
 
 
 DTYPES = {

@@ -89,11 +89,7 @@ def test_a_long_log_is_opened_in_a_few_requests(registry):
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
     for i in range(3 * KEPT_EVERY):
         registry.set_alias(
-            "churn",
-            "champion",
-            VERSIONS[(i + 1) % 2],
-            expected=VERSIONS[i % 2],
-            reason=str(i),
+            "churn", "champion", VERSIONS[(i + 1) % 2], expected=VERSIONS[i % 2], reason=str(i)
         )
     cold = mk.Registry(registry.url)
     assert cold.aliases("churn") == registry.aliases("churn")

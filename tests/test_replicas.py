@@ -198,7 +198,7 @@ def test_a_task_that_is_cancelled_is_no_work_any_more():
 
     async def ask():
         task = asyncio.create_task(replicas.apredict(ROWS))
-        while not replicas.replicas[0].outstanding:  # noqa: ASYNC110 - it gives no event
+        while not replicas.replicas[0].outstanding:  # it gives no event
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

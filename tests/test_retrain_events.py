@@ -120,14 +120,7 @@ def test_refusals_that_alternate_are_recorded_so_often_and_no_more(
     for turn in range(720):
         clock.now = START + 10 * turn
         now = STANDS if turn % 2 else ()
-        retrain(
-            registry,
-            tmp_path,
-            policy=policy,
-            drift=now,
-            labelled=lambda since: 0,
-            clock=clock,
-        )
+        retrain(registry, tmp_path, policy=policy, drift=now, labelled=lambda since: 0, clock=clock)
     recorded = runs_of(registry, "churn", clock.now)
     assert 5 < len(recorded) <= most
     assert len(heard) == 720

@@ -181,8 +181,8 @@ def test_a_load_that_fails_changes_nothing_and_says_so(registry, packages, tmp_p
     until(lambda: served(rollout) == "2")
     blob = registry.release("churn", "3").digest
     path = f"{registry.url}/blobs/sha256/{blob}.mk"
-    os.chmod(path, 0o644)  # noqa: PTH101
-    with open(path, "r+b") as file:  # noqa: PTH123
+    os.chmod(path, 0o644)
+    with open(path, "r+b") as file:
         file.seek(200)
         file.write(b"\0" * 50)
     champion(registry, "3", "2")

@@ -52,7 +52,7 @@ def registry(tmp_path, packages):
 
 def of_process():
     """The threads of this process, as the system counts them."""
-    return len(os.listdir("/proc/self/task"))  # noqa: PTH208
+    return len(os.listdir("/proc/self/task"))
 
 
 def until(condition):
@@ -91,7 +91,7 @@ def test_while_a_rollout_is_under_way_each_arm_has_half(registry, threads, each,
     rollout.close()
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="Linux alone")  # noqa: PTH110
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="Linux alone")
 def test_split_runs_of_both_arms_have_no_more_threads_than_those_of_one(registry):
     until(lambda: not any(each.name.startswith("modelkit") for each in threading.enumerate()))
     before = of_process()

@@ -14,13 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import modelkit as mk
-from modelkit.errors import (
-    ContainerError,
-    DriftError,
-    ExplainError,
-    IntegrityError,
-    SignatureError,
-)
+from modelkit.errors import ContainerError, DriftError, ExplainError, IntegrityError, SignatureError
 from modelkit.integrations.mlflow.logged import log_model
 from modelkit.integrations.mlflow.opened import open_logged
 from modelkit.integrations.scorer.tallier import TALLY, Tallier
@@ -214,8 +208,7 @@ def test_a_folder_is_told_from_a_package(package):
 
 
 @pytest.mark.parametrize(
-    "url",
-    ["file://user:s3cret@host/no/p.mk", "file:///no/p.mk?X-Amz-Signature=s3cret"],
+    "url", ["file://user:s3cret@host/no/p.mk", "file:///no/p.mk?X-Amz-Signature=s3cret"]
 )
 def test_what_a_url_has_of_secrets_stands_in_no_message(url):
     with pytest.raises(ContainerError, match=r"/no/p.mk cannot be read") as caught:

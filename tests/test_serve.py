@@ -305,7 +305,7 @@ def test_clients_who_knock_for_ever_keep_no_server_from_ending(monkeypatch):
 
     async def serve_and_end(listener):
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started:  # noqa: ASYNC110 - it tells nobody
+        while not server.started:  # it tells nobody
             await asyncio.sleep(0.01)
         server.should_exit = True
         await asyncio.wait_for(serving, 20)

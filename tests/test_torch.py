@@ -238,7 +238,7 @@ def test_an_index_that_torch_refuses_is_refused(look_up, tmp_path):
             rows[3, 1] = code
             try:
                 expected = module(torch.from_numpy(rows)).detach().numpy()
-            except Exception:  # noqa: BLE001 - whatever torch calls it
+            except Exception:  # whatever torch calls it
                 with pytest.raises((SignatureError, BatchError), match=r"row 3: |invalid index"):
                     model.predict(rows)
             else:

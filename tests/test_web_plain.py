@@ -107,11 +107,7 @@ def test_one_row_of_every_kind():
 
 
 @settings(max_examples=50)
-@given(
-    st.datetimes(),
-    st.integers(0, 999_999_999),
-    st.integers(-12 * 60, 14 * 60),
-)
+@given(st.datetimes(), st.integers(0, 999_999_999), st.integers(-12 * 60, 14 * 60))
 def test_points_in_time_are_read_to_the_nanosecond(moment, nanoseconds, offset):
     if not 1700 < moment.year < 2200:
         moment = moment.replace(year=2000, day=1)

@@ -123,7 +123,7 @@ def batched_aio(subject: Subject, *, on_loop: bool = False, **settings: Any) -> 
         counted.answer_on_loop if on_loop else counted.answer, **settings
     )
     yield Contender(processor, counted.seen)
-    stop(processor._task)  # noqa: SLF001 - it polls for ever, and has no other way to end
+    stop(processor._task)  # it polls for ever, and has no other way to end
 
 
 class AsyncBatch(AsyncBatcher):
@@ -138,7 +138,7 @@ def async_batcher(
     batcher = AsyncBatch(**settings)
     batcher.process_batch = counted.answer_on_loop if on_loop else counted.answer
     yield Contender(batcher.process, counted.seen)
-    stop(batcher._current_task)  # noqa: SLF001 - its own way waits for calls that it has lost
+    stop(batcher._current_task)  # its own way waits for calls that it has lost
 
 
 @contextmanager

@@ -246,7 +246,7 @@ async def poisson(
     requests, count, begin = Requests(contender), int(rate * seconds), clock() + 0.01
     due = (begin + np.random.default_rng().exponential(1 / rate, count).cumsum()).tolist()
     for row, at in zip(cycle(subject.rows), due, strict=False):
-        while (wait := at - clock()) > 0:  # noqa: ASYNC110 - there is no event but the time
+        while (wait := at - clock()) > 0:  # there is no event but the time
             await asyncio.sleep(0 if spin else wait)
         requests.send(row, at)
     with suppress(TimeoutError):

@@ -74,7 +74,7 @@ async def on_loop(batcher: mk.Batcher, load: float) -> Counter:
     tasks = []
     begin = clock()
     for at in moments(load, 1, 0):
-        while (wait := begin + at - clock()) > 0:  # noqa: ASYNC110 - there is no event but the time
+        while (wait := begin + at - clock()) > 0:  # there is no event but the time
             await asyncio.sleep(wait)
         tasks.append(asyncio.create_task(call()))
     await asyncio.gather(*tasks)

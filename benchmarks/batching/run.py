@@ -411,11 +411,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=SECTIONS, help="measure one section")
     parser.add_argument("--model", choices=MODELS, help="with one model")
-    parser.add_argument(
-        "--write",
-        action="store_true",
-        help="write benchmarks/results/batching.md",
-    )
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/batching.md")
     args = parser.parse_args()
     if args.write and (args.only or args.model):
         parser.error(

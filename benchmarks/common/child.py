@@ -35,14 +35,14 @@ def bare_hashed(path, width):
     """What modelkit guarantees: the bytes that run are the bytes that were hashed."""
     import hashlib
 
-    with open(path, "rb") as file:  # noqa: PTH123 - pathlib is not free to import
+    with open(path, "rb") as file:  # pathlib is not free to import
         data = file.read()
     hashlib.sha256(data).hexdigest()
     return bare(path, width, data)
 
 
 def memory(key):
-    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
+    with open("/proc/self/status", encoding="ascii") as status:
         return next(int(line.split()[1]) / 1024 for line in status if line.startswith(key))
 
 

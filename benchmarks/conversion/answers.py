@@ -58,7 +58,7 @@ def truth_of(model: Any, rows: Any, outputs: tuple[str, ...]) -> Answers | None:
     """The same; None for rows that the source refuses, which need not be taken."""
     try:
         return truth(model, rows, outputs)
-    except Exception:  # noqa: BLE001 - each library has errors of its own
+    except Exception:  # each library has errors of its own
         return None
 
 

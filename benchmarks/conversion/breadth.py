@@ -289,7 +289,7 @@ def slower_in_bulk(measured: dict[str, float]) -> bool:
     return measured["modelkit"] > 1.1 * measured.get("before", inf)
 
 
-def cells_of(measured: dict[str, float], unit: float, lost: bool) -> list[str]:  # noqa: FBT001
+def cells_of(measured: dict[str, float], unit: float, lost: bool) -> list[str]:
     """Source, before and package; bold where the package is slower than it may be."""
     names = ("source", "before", "modelkit")
     cells = [number(measured[name] * unit) if name in measured else "" for name in names]

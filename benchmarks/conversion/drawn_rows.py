@@ -168,9 +168,7 @@ FORMS = {
     "objects": Form(lambda rows: rows.to_numpy(object)),
     "polars": Form(_polars),
     "Arrow": Form(
-        lambda rows: rows,
-        lambda rows: pa.Table.from_pandas(rows, preserve_index=False),
-        dates=True,
+        lambda rows: rows, lambda rows: pa.Table.from_pandas(rows, preserve_index=False), dates=True
     ),
     "records": Form(lambda rows: rows, _records, dates=True),
 }

@@ -33,9 +33,7 @@ from sklearn import (
 )
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
-from sklearn.experimental import (
-    enable_halving_search_cv,  # noqa: F401 - it lets HalvingGridSearchCV be imported
-)
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401 - it lets HalvingGridSearchCV be imported
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import (

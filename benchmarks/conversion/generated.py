@@ -105,7 +105,7 @@ class Compared:
         got: Answers | Exception
         try:
             right = truth(self.model, given, self.package.signature.output_names)
-        except Exception as error:  # noqa: BLE001 - whatever a library says to such rows
+        except Exception as error:  # whatever a library says to such rows
             right = error
         try:
             got = self.package.run(self.form.package(given))
@@ -209,7 +209,7 @@ def run_case(seed: int, case: int, folder: Path) -> Outcome:
     seen = table.rows[:cut]
     try:
         model.fit(form.source(seen), None if y is None else y[:cut])
-    except Exception as error:  # noqa: BLE001 - whatever a library says to such rows
+    except Exception as error:  # whatever a library says to such rows
         return found.failed("unfit", error)
     example = seen[: int(rng.choice([cut, cut, 100, 12]))]
     path = folder / "case.mk"
@@ -238,7 +238,7 @@ def limited(seed: int, case: int, folder: Path) -> Outcome:
         return run_case(seed, case, folder)
     except Late:
         return Outcome().failed("unfit", "too slow")
-    except Exception as error:  # noqa: BLE001 - the next case is to be run
+    except Exception as error:  # the next case is to be run
         return Outcome().failed("crashed", error)
     finally:
         signal.alarm(0)

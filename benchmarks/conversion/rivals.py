@@ -135,7 +135,7 @@ def by_skl2onnx(pipeline: Everyday) -> Found:
             found = tried(
                 model, (seen, fresh), sessions[known], partial(feeds_of, inputs=inputs, gap=gap)
             )
-        except Exception as error:  # noqa: BLE001 - a refusal is what is counted
+        except Exception as error:  # a refusal is what is counted
             message = message or f"{type(error).__name__}: {error}"
             continue
         finally:
@@ -194,7 +194,7 @@ def by_skops(pipeline: Everyday) -> Found:
         verb = "predict" if hasattr(model, "predict") else "transform"
         expected = truth(model, fresh, (verb,))
         got = truth(copy, fresh, (verb,))
-    except Exception as error:  # noqa: BLE001 - a refusal is what is counted
+    except Exception as error:  # a refusal is what is counted
         return {"state": "refused", "message": f"{type(error).__name__}: {error}"[:500]}
     found = compared(expected, got, lambda: np.zeros(len(fresh), bool))
     return {"state": "converted", "rows": {"fresh": list(vars(found).values())}}

@@ -207,7 +207,9 @@ def mlflow_rivals(
             calls[f"mlflow.onnx, {kind}", form] = partial(session.predict, rows)
             try:
                 session.predict(rows)
-            except Exception:  # noqa: BLE001 - it feeds the columns of a frame as 1-D arrays, the graph takes 2-D ones
+            except (
+                Exception
+            ):  # it feeds the columns of a frame as 1-D arrays, the graph takes 2-D ones
                 calls[f"mlflow.onnx, {kind}", form] = None
     return calls
 

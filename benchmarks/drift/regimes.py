@@ -63,7 +63,7 @@ def fired(one: Online, value: float, columns: list[np.ndarray], at: int) -> list
     for column in columns:
         detector = one.make(value)
         for row, x in enumerate(column.tolist(), 1):
-            if x != x:  # noqa: PLR0124 - a gap, which river cannot take
+            if x != x:  # a gap, which river cannot take
                 continue
             detector.update(x)
             if detector.drift_detected:

@@ -106,7 +106,9 @@ def dask(folder):
     constant = floors.of_frames(mk.Scorer(folder / "linear.mk", keep=["id"]))
 
     def floor():
-        counted(rows.map_partitions(constant, meta=constant(rows._meta)))  # noqa: SLF001 - as Dask's own functions do
+        counted(
+            rows.map_partitions(constant, meta=constant(rows._meta))
+        )  # as Dask's own functions do
 
     def scored(package):
         frame = integration.score(rows, package, keep=["id"]).compute()

@@ -148,7 +148,9 @@ def of_shap(
     except BrokenProcessPool:
         shap_worker.cache_clear()
         return "crashed", None
-    except Exception as error:  # noqa: BLE001 - it raises whatever it meets: assertions, TypeError, InvalidModelError
+    except (
+        Exception
+    ) as error:  # it raises whatever it meets: assertions, TypeError, InvalidModelError
         return f"refused: {type(error).__name__}", None
     values = values[:, :, None] if values.ndim == 2 else values
     if values.shape != shape and values.shape[2] == 2:
@@ -448,10 +450,7 @@ def more_background() -> str:
             *judge(ratio, "at most", 1.1),
         ]
         lines.append([name, *cells, number(builds[100]), number(builds[1000])])
-    return table(
-        "| 100 | 1,000 | ratio | target | reached | to build, ms: 100 | 1,000",
-        lines,
-    )
+    return table("| 100 | 1,000 | ratio | target | reached | to build, ms: 100 | 1,000", lines)
 
 
 # --- other threads ---

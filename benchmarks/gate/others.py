@@ -18,9 +18,7 @@ def by_mlflow(a, b, y, change: float) -> float:
     from mlflow import validate_evaluation_results
     from mlflow.models import MetricThreshold
     from mlflow.models.evaluation import EvaluationResult
-    from mlflow.models.evaluation.validation import (
-        ModelValidationFailedException,
-    )
+    from mlflow.models.evaluation.validation import ModelValidationFailedException
 
     threshold = {
         "accuracy_score": MetricThreshold(min_absolute_change=change, greater_is_better=True)

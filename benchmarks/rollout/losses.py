@@ -80,7 +80,7 @@ def in_shadow(rng: np.random.Generator, shift: float) -> Array:
 
 
 def lifted() -> float:
-    global _LIFTED  # noqa: PLW0603 - it is computed once
+    global _LIFTED  # it is computed once
     if _LIFTED is None:
         rng = np.random.default_rng(0)
         champion = rng.beta(0.4, 2.0, 4_000_000)

@@ -150,7 +150,7 @@ def under_way(case: Case, *, counted: bool, failing: bool = True) -> mk.Rollout:
         models = [Failing(model) for model in models]
     rollout = mk.Rollout(*models, share=0.05, seed=0, tick=NEVER, alpha=1e-9)
     if not counted:
-        rollout._active.now.value.counters = Uncounted()  # noqa: SLF001 - the rest is what it costs
+        rollout._active.now.value.counters = Uncounted()  # the rest is what it costs
     return rollout
 
 
@@ -238,7 +238,7 @@ def added(times: Times, name: str, base: str) -> float:
 def tick(case: Case, calls: Iterator[Call]) -> float:
     """Microseconds of a call that weighing takes, once a tick."""
     rollout = under_way(case, counted=True)
-    course = rollout._switch.course  # noqa: SLF001 - a tick is timed apart from calls
+    course = rollout._switch.course  # a tick is timed apart from calls
     turn = work(case, rollout, calls)
     took = []
     for number in range(TICKS):

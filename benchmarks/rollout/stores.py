@@ -153,7 +153,7 @@ def timed(place: mk.Registry, changes: int) -> list[list[str]]:
 def counted(place: mk.Registry) -> Counter[str]:
     """Counts what a registry asks of its store; each is one request in a bucket."""
     found: Counter[str] = Counter()
-    store = place._store  # noqa: SLF001 - what it asks for is the point
+    store = place._store  # what it asks for is the point
 
     class Counted:
         url, concurrent = store.url, store.concurrent
@@ -162,6 +162,6 @@ def counted(place: mk.Registry) -> Counter[str]:
             found[name] += 1
             return getattr(store, name)
 
-    place._store = Counted()  # noqa: SLF001
-    place._versions._store = place._store  # noqa: SLF001
+    place._store = Counted()
+    place._versions._store = place._store
     return found

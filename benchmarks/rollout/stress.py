@@ -251,7 +251,7 @@ class Load:
             try:
                 answers = self.rollout.run(rows, key=key_of(rng))
                 self._check(answers, rows, place)
-            except Exception as error:  # noqa: BLE001 - they are counted
+            except Exception as error:  # they are counted
                 self.failed[repr(error)] += 1
 
     async def _loop(self) -> None:
@@ -267,7 +267,7 @@ class Load:
                     self._check(await asked, rows, -1)
                 else:
                     await self._cancel(asked, rows, rng)
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 self.failed[repr(error)] += 1
 
     async def _cancel(self, asked, rows: np.ndarray, rng: random.Random) -> None:

@@ -117,10 +117,7 @@ def keys_of(
 
 
 def first_events(
-    rng: np.random.Generator,
-    keys: Keys,
-    volume: float,
-    rates: Array,
+    rng: np.random.Generator, keys: Keys, volume: float, rates: Array
 ) -> tuple[Array, Array]:
     """In each minute of a day, how many keys have their first event, in the candidate and the champion."""
     when = rng.exponential(1.0, keys.calls.shape) / np.maximum(keys.calls * rates * volume, 1e-12)
@@ -136,11 +133,7 @@ def in_minutes(when: Array, which: Array) -> Array:
 
 
 def quarters_of(
-    rng: np.random.Generator,
-    keys: Keys,
-    volume: float,
-    risk: float = 1.0,
-    since: int = 0,
+    rng: np.random.Generator, keys: Keys, volume: float, risk: float = 1.0, since: int = 0
 ) -> tuple[Day, Day]:
     """What the keys do in each quarter of an hour: all calls and events; and as events, the first of each key.
 

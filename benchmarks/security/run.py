@@ -275,7 +275,7 @@ def rival(library: str, case: int) -> None:
         outcome = "opened"
     except MemoryError:
         outcome = "memory used up"
-    except Exception as error:  # noqa: BLE001 - whatever it is, it refused
+    except Exception as error:  # whatever it is, it refused
         log(f"  {library} {case}: {type(error).__name__}: {str(error)[:200]}")
         outcome = "refused"
     if told is not None and case in (21, 23) and np.ravel(told)[0] == 21:
@@ -421,14 +421,14 @@ def opening() -> str:
 
     _, package = dense("raw_data")
     times: dict[str, list[float]] = {"real": [], "none": []}
-    hashes = {"real": load._hash, "none": lambda *_: None}  # noqa: SLF001 - a user cannot switch it off
+    hashes = {"real": load._hash, "none": lambda *_: None}  # a user cannot switch it off
     for _ in range(11):
         for kind, taken in times.items():
-            load._hash = hashes[kind]  # noqa: SLF001
+            load._hash = hashes[kind]
             start = time.perf_counter()
             mk.load(package).close()
             taken.append(time.perf_counter() - start)
-    load._hash = hashes["real"]  # noqa: SLF001
+    load._hash = hashes["real"]
     rows += against(
         "48 MiB, 192 dense layers, onnxruntime imported", *map(statistics.median, times.values())
     )

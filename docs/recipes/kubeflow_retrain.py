@@ -64,9 +64,7 @@ def retrain(models: str, version: str):
     )
     with dsl.If(judged.outputs["Output"] == "promote"):
         register_and_roll_out(
-            models=models,
-            candidate=trained.outputs["candidate"],
-            verdict=judged.outputs["verdict"],
+            models=models, candidate=trained.outputs["candidate"], verdict=judged.outputs["verdict"]
         )
 
 

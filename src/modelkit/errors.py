@@ -170,14 +170,14 @@ class BatchError(ModelkitError):
     """A run that could not be answered, or a model that cannot be batched."""
 
 
-class Overloaded(BatchError):  # noqa: N818 - the name the design fixes
+class Overloaded(BatchError):  # the name the design fixes
     """A request that found the queue full; `queued` and `max_queue` say how full."""
 
     queued: int = 0
     max_queue: int = 0
 
 
-class DeadlineExceeded(BatchError, TimeoutError):  # noqa: N818 - the name the design fixes
+class DeadlineExceeded(BatchError, TimeoutError):  # the name the design fixes
     """A request whose deadline passed before it was answered; if not begun, it was dropped."""
 
 
@@ -219,18 +219,18 @@ class RegistryError(ModelkitError):
     """A registry that cannot do what was asked, or holds a file that it cannot read."""
 
 
-class NotFound(RegistryError):  # noqa: N818 - the name the design fixes
+class NotFound(RegistryError):  # the name the design fixes
     """A model, version or alias that a registry does not have; `name` and `which` say which."""
 
 
-class Conflict(RegistryError):  # noqa: N818 - the name the design fixes
+class Conflict(RegistryError):  # the name the design fixes
     """A change that somebody else made first, or a version that is fixed already.
 
     `name` and `alias` say of what, and `now` is what the alias names now: an `Alias`, or None.
     """
 
 
-class NotAFile(RegistryError):  # noqa: N818 - it says what is there
+class NotAFile(RegistryError):  # it says what is there
     """A folder, a pipe or a device, or something too large, in the place of a file of a registry."""
 
 

@@ -37,7 +37,7 @@ def tiny_tokenizer(special=True):
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     vocabulary = {word: i for i, word in enumerate(SPECIAL + WORDS)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106 - a token of another kind
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     if special:
         ends = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
@@ -52,7 +52,7 @@ def letter_tokenizer():
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
     vocabulary = {letter: i for i, letter in enumerate("?abcdefghijklmnopqrst")}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))  # noqa: S106 - as above
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     return tokenizer
 

@@ -410,7 +410,7 @@ def judge(package, name, say):
         litter = [np.full(size, 7.7, np.float32) for size in range(1, 3000, 50)]
         del litter
         again = second.run(ROWS)["y"]
-    except Exception:  # noqa: BLE001 - whatever a run raises, the process lives on
+    except Exception:  # whatever a run raises, the process lives on
         return "raised"
     if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory > GROWTH:
         return "MEMORY"
@@ -437,7 +437,7 @@ def child(seed, numbers, pipe):
         outcome = "unwritten" if package is None else None
         try:
             say(outcome or judge(package, name, say))
-        except BaseException as error:  # noqa: BLE001 - of a load, it should have been a PackageError
+        except BaseException as error:  # of a load, it should have been a PackageError
             say(f"OTHER ERROR {type(error).__name__}")
         signal.alarm(0)
     say("end")
@@ -518,7 +518,7 @@ def main():
     parser.add_argument("--keep", help="a folder for the packages that are findings")
     asked = parser.parse_args()
     report = fuzz(asked.cases, asked.seed, asked.keep, time.monotonic() + asked.seconds)
-    print(report)  # noqa: T201 - this is what it is for
+    print(report)
     return 1 if report.findings else 0
 
 

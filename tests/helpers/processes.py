@@ -47,7 +47,7 @@ def passes_in_a_child(work):
     if child == 0:
         try:
             work()
-        except BaseException:  # noqa: BLE001 - the parent fails
+        except BaseException:  # the parent fails
             traceback.print_exc()
             os._exit(1)
         os._exit(0)

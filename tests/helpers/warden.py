@@ -60,7 +60,7 @@ def answer(asked):
     told.update(error=None, loaded=False)
     try:
         told.update(serve(**asked))
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+    except Exception as error:  # whatever it is, it is told
         told.update(error=[kind.__name__ for kind in type(error).__mro__], message=str(error))
     return told | {"events": list(events), "joblib": "joblib" in sys.modules}
 
@@ -75,7 +75,7 @@ def main():
     sys.addaudithook(listen)
     for line in sys.stdin:
         signal.alarm(SECONDS)
-        print(json.dumps(answer(json.loads(line)), default=str), flush=True)  # noqa: T201 - this is how it answers
+        print(json.dumps(answer(json.loads(line)), default=str), flush=True)
         signal.alarm(0)
 
 

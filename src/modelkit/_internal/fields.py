@@ -24,11 +24,7 @@ Object = TypeVar("Object")
 Reader = Callable[[object, str], Any]
 
 
-def read_object(
-    cls: type[Object],
-    plain: object,
-    where: str,
-) -> Object:
+def read_object(cls: type[Object], plain: object, where: str) -> Object:
     """A dataclass from a JSON object.
 
     Fields may be annotated as str, int, float, bool, literals, tuples, dicts by string, unions,
@@ -76,11 +72,7 @@ def write_object(value: Any, *, defaults: bool = True) -> Any:
     return plain
 
 
-def read_json(
-    value: object,
-    where: str,
-    depth: int = 0,
-) -> object:
+def read_json(value: object, where: str, depth: int = 0) -> object:
     """Any JSON value whose strings are valid text and whose integers fit 64 bits.
 
     Scalars of numpy are the values of Python that they hold. Raises ValueError.
@@ -99,11 +91,7 @@ def read_json(
     return None if value is None else _checked(SCALARS, value, where)
 
 
-def _checked(
-    kinds: tuple[type, ...],
-    value: object,
-    where: str,
-) -> Any:
+def _checked(kinds: tuple[type, ...], value: object, where: str) -> Any:
     _read_scalar(kinds, value, where)
     if isinstance(value, int) and abs(value) >= 1 << 63:
         raise ValueError(f"{where} is beyond 64 bits")
@@ -169,68 +157,40 @@ def _scalar(kinds: tuple[type, ...]) -> Reader:
     return partial(_read_scalar, (*kinds, int) if float in kinds else kinds)
 
 
-def _read_scalar(
-    kinds: tuple[type, ...],
-    value: object,
-    where: str,
-) -> Any:
+def _read_scalar(kinds: tuple[type, ...], value: object, where: str) -> Any:
     if type(value) not in kinds:
         names = " or ".join(dict.fromkeys(kind.__name__ for kind in kinds))
         raise _other_type(where, names, value)
     return value
 
 
-def _read_tuple(
-    item: Reader,
-    value: object,
-    where: str,
-) -> tuple[Any, ...]:
+def _read_tuple(item: Reader, value: object, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list):
         raise _other_type(where, "a list", value)
     return tuple(item(entry, f"{where}[{at}]") for at, entry in enumerate(value))
 
 
-def _read_items(
-    items: list[Reader],
-    value: object,
-    where: str,
-) -> tuple[Any, ...]:
+def _read_items(items: list[Reader], value: object, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list) or len(value) != len(items):
         raise _other_type(where, f"a list of {len(items)} values", value)
     return tuple(item(entry, where) for item, entry in zip(items, value, strict=True))
 
 
-def _read_literal(
-    known: tuple[str, ...],
-    value: object,
-    where: str,
-) -> object:
+def _read_literal(known: tuple[str, ...], value: object, where: str) -> object:
     if value not in known:
         raise _other_type(where, f"one of {list(known)}", value)
     return value
 
 
-def _read_dict(
-    item: Reader,
-    value: object,
-    where: str,
-) -> dict[str, Any]:
+def _read_dict(item: Reader, value: object, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _other_type(where, "an object", value)
     return {key: item(entry, f"{where}.{key}") for key, entry in value.items()}
 
 
-def _other_type(
-    where: str,
-    wanted: str,
-    value: object,
-) -> ValueError:
+def _other_type(where: str, wanted: str, value: object) -> ValueError:
     return ValueError(f"{where} must be {wanted}, got {value!r:.80}")
 
 
-def _read_optional(
-    item: Reader,
-    value: object,
-    where: str,
-) -> Any:
+def _read_optional(item: Reader, value: object, where: str) -> Any:
     return None if value is None else item(value, where)

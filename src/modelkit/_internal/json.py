@@ -91,7 +91,7 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, np.datetime64 | np.timedelta64):
         return _plain_times(np.array(value))
     if isinstance(value, datetime):
-        return value.isoformat() if value == value else None  # noqa: PLR0124 - pandas.NaT
+        return value.isoformat() if value == value else None  # pandas.NaT
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, np.generic) and not isinstance(value, str):
@@ -143,12 +143,7 @@ def to_record(value: Any, schema: str) -> str:
     return json.dumps(plain, allow_nan=False, sort_keys=True)
 
 
-def from_record(
-    kind: type[RecordValue],
-    text: str,
-    schema: str,
-    what: str,
-) -> RecordValue:
+def from_record(kind: type[RecordValue], text: str, schema: str, what: str) -> RecordValue:
     """The inverse of `to_record`.
 
     Args:

@@ -86,7 +86,7 @@ def wanted(kind: type[Event]) -> bool:
     return False
 
 
-class Aside(Exception):  # noqa: N818 - it says where a traceback was cut, and is no error
+class Aside(Exception):  # it says where a traceback was cut, and is no error
     """What listeners and handlers of logging see as the error that is being handled."""
 
 
@@ -134,7 +134,7 @@ def _tell(subscription: Subscription, event: Event) -> None:
         subscription.listener(event)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # noqa: BLE001 - it must not reach whoever made this happen
+    except BaseException as error:  # it must not reach whoever made this happen
         if not subscription.told:
             subscription.told = True
             _complain(subscription.listener, error)

@@ -157,7 +157,7 @@ def _public(error: BaseException) -> BaseException:
 
 def _find_logger() -> logging.Logger | None:
     """The logger, or None where the application does not log."""
-    global _logger  # noqa: PLW0603 - to ask `logging` for it would take a lock each time
+    global _logger  # to ask `logging` for it would take a lock each time
     if _logger is None and "logging" in sys.modules:
         import logging
 
@@ -166,7 +166,7 @@ def _find_logger() -> logging.Logger | None:
 
 
 def _find_matters() -> Matters:
-    global _matters  # noqa: PLW0603 - one a process, not made by an import
+    global _matters  # one a process, not made by an import
     if _matters is None:
         _matters = Matters()
     return _matters

@@ -91,10 +91,7 @@ def _read_cells(path: str) -> tuple[list[str], list[list[str]]]:
 
 
 def _parse_record(
-    header: list[str],
-    cells: list[str],
-    parsers: list[tuple[str, Parse]],
-    row: int,
+    header: list[str], cells: list[str], parsers: list[tuple[str, Parse]], row: int
 ) -> dict[str, Any]:
     """One line with its cells parsed; an empty cell is a missing value."""
     if len(cells) != len(header):

@@ -86,7 +86,7 @@ def _examine_package(file: str) -> Printed:
     """Whether this machine computes what was proven, and which versions differ."""
     with mk.load(file) as model:
         manifest = model.manifest
-        assert manifest is not None  # noqa: S101 - for the type checker: a loaded model has one
+        assert manifest is not None  # for the type checker: a loaded model has one
         lines = [f"{manifest.name} {manifest.version}", f"  placement  {model.placement}"]
         for library, version in other_versions(manifest, installed_here(manifest)).items():
             made_with = manifest.versions[library]

@@ -56,10 +56,7 @@ def run_evaluate(args: argparse.Namespace) -> Printed:
     return [found.to_json() if args.json else printable(str(found))], True
 
 
-def _evaluated(
-    model: mk.Model,
-    args: argparse.Namespace,
-) -> mk.Evaluation:
+def _evaluated(model: mk.Model, args: argparse.Namespace) -> mk.Evaluation:
     rows, truth, *weights = _read(args.data, args, model.signature)
     before = None
     if args.train is not None:
@@ -98,10 +95,7 @@ def positive_class(text: str | None, signature: mk.Signature) -> Any:
 
 
 def labelled_rows(
-    path: str,
-    labels: list[str],
-    signature: mk.Signature,
-    named: Collection[str | None] = (),
+    path: str, labels: list[str], signature: mk.Signature, named: Collection[str | None] = ()
 ) -> tuple[dict[str, Any], Any]:
     """The columns of a file without truth, and the truth as the model writes it, of several by name.
 
@@ -115,11 +109,7 @@ def labelled_rows(
     return columns, truth if len(truth) > 1 else truth[labels[0]]
 
 
-def _read(
-    path: str,
-    args: argparse.Namespace,
-    signature: mk.Signature,
-) -> tuple[Any, ...]:
+def _read(path: str, args: argparse.Namespace, signature: mk.Signature) -> tuple[Any, ...]:
     """The columns of a file without truth and weights, the truth, and weights where there are."""
     named = {*(args.slice or ()), args.weight, args.clusters, args.queries, args.times}
     columns, truth = labelled_rows(path, args.label, signature, named)
@@ -129,11 +119,7 @@ def _read(
     return columns, truth, _numbers(args.weight, _take(columns, args.weight, known))
 
 
-def _take(
-    columns: dict[str, Any],
-    name: str,
-    known: list[str],
-) -> list[Any]:
+def _take(columns: dict[str, Any], name: str, known: list[str]) -> list[Any]:
     """A column, which is then no longer among the others. Raises EvaluationError."""
     if name not in columns:
         raise EvaluationError(f"there is no column {name!r}; there are {', '.join(known)}")
@@ -141,10 +127,7 @@ def _take(
     return values
 
 
-def _truth(
-    values: list[Any],
-    signature: mk.Signature,
-) -> list[Any]:
+def _truth(values: list[Any], signature: mk.Signature) -> list[Any]:
     """Labels as the model writes them: the cells of CSV are texts."""
     if signature.classes is not None:
         by_text = {str(name): name for name in signature.classes}
@@ -162,10 +145,7 @@ def _is_number(value: Any) -> bool:
     return True
 
 
-def _numbers(
-    what: str,
-    values: list[Any],
-) -> list[Any]:
+def _numbers(what: str, values: list[Any]) -> list[Any]:
     for row, value in enumerate(values):
         if not _is_number(value):
             raise EvaluationError(f"{what}: row {row} holds {value!r:.40}, which is not a number")

@@ -127,10 +127,7 @@ def run_gate(args: argparse.Namespace) -> Printed:
     return [line], verdict.decision == "promote"
 
 
-def _signature(
-    source: str,
-    registry: mk.Registry | None,
-) -> mk.Signature:
+def _signature(source: str, registry: mk.Registry | None) -> mk.Signature:
     """The signature of the champion, by which the cells of CSV are read."""
     if not source.startswith("registry:"):
         return mk.inspect(source).signature

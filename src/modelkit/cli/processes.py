@@ -64,11 +64,7 @@ class Processes:
     """
 
     def __init__(
-        self,
-        work: Work,
-        settings: Settings,
-        listener: socket.socket,
-        started: Callable[[], object],
+        self, work: Work, settings: Settings, listener: socket.socket, started: Callable[[], object]
     ) -> None:
         self._work = work
         self._settings = settings

@@ -116,10 +116,7 @@ def run_show(args: argparse.Namespace) -> Printed:
     name, which = _split(args.model)
     registry = mk.Registry(args.registry)
     release = registry.release(name, which)
-    plain = {
-        **fields.write_object(release),
-        "aliases": _naming(registry.aliases(name), release),
-    }
+    plain = {**fields.write_object(release), "aliases": _naming(registry.aliases(name), release)}
     lines = [str(release)]
     lines += [f"  {field:<12} {value}" for field, value in plain.items()]
     return _printed(args, plain, lines)

@@ -30,20 +30,11 @@ def add_retrain(verbs: Any) -> None:
 
 
 def _add_options(
-    action: argparse.ArgumentParser,
-    run: Callable[[argparse.Namespace], Printed],
+    action: argparse.ArgumentParser, run: Callable[[argparse.Namespace], Printed]
 ) -> None:
     action.add_argument("name")
-    action.add_argument(
-        "--json",
-        action="store_true",
-        help="print one JSON document",
-    )
-    action.add_argument(
-        "--page",
-        metavar="FILE",
-        help="write it as a page of HTML too",
-    )
+    action.add_argument("--json", action="store_true", help="print one JSON document")
+    action.add_argument("--page", metavar="FILE", help="write it as a page of HTML too")
     action.set_defaults(run=run)
 
 
@@ -65,10 +56,7 @@ def _runs(args: argparse.Namespace) -> list[mk.Run]:
     return list(runs_of(registry, args.name))
 
 
-def _printed(
-    args: argparse.Namespace,
-    runs: list[mk.Run],
-) -> Printed:
+def _printed(args: argparse.Namespace, runs: list[mk.Run]) -> Printed:
     if args.page:
         _write_page(args, runs)
     if args.json:
@@ -80,10 +68,7 @@ def _printed(
     return [printable(line) for line in lines], True
 
 
-def _write_page(
-    args: argparse.Namespace,
-    runs: list[mk.Run],
-) -> None:
+def _write_page(args: argparse.Namespace, runs: list[mk.Run]) -> None:
     title = f"Retraining of {args.name}"
     body = "".join(run._repr_html_() for run in runs)
     page = html.page(title, body)

@@ -164,7 +164,7 @@ def _application(settings: Settings) -> Iterator[Application]:
     try:
         model = opened if isinstance(opened, mk.Rollout) else opened.model
         manifest = model.manifest
-        assert manifest is not None  # noqa: S101 - for the type checker: a loaded model has one
+        assert manifest is not None  # for the type checker: a loaded model has one
         name = settings.name or manifest.name
         metrics = None
         if find_spec("prometheus_client") is not None:

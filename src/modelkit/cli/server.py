@@ -107,7 +107,9 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the port, and let those ask who have connected: uvicorn would hang up on them."""
         end = self._loop.time() + KNOCKING_SECONDS  # a client may knock for ever
-        while sockets and _knocks(sockets) and self._loop.time() < end:  # noqa: ASYNC110 - the loop lets in, and tells nobody
+        while (
+            sockets and _knocks(sockets) and self._loop.time() < end
+        ):  # the loop lets in, and tells nobody
             await asyncio.sleep(0)
         for listening in self.servers:
             listening.close()
@@ -167,7 +169,7 @@ class GuardedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         self._still[self] = None
         self._await_head()
         if len(self.connections) > self._most:
-            next(iter(self._still))._hang_up()  # noqa: SLF001 - another of this class
+            next(iter(self._still))._hang_up()  # another of this class
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a client."""

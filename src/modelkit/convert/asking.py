@@ -47,12 +47,7 @@ def check_fitted(estimator: Any) -> None:
         check_is_fitted(estimator)
 
 
-def _refusal(
-    error: Exception,
-    estimator: Any,
-    verb: str,
-    rows: Any,
-) -> ConversionError:
+def _refusal(error: Exception, estimator: Any, verb: str, rows: Any) -> ConversionError:
     """What to say of an estimator that fails on rows of its own example."""
     name = type(estimator).__name__
     if type(error).__name__ == "NotFittedError":
@@ -87,7 +82,7 @@ def _failing_step(estimator: Any, rows: Any) -> tuple[str, str]:
             continue
         try:
             rows = step.transform(rows)
-        except Exception:  # noqa: BLE001 - any refusal counts
+        except Exception:  # any refusal counts
             failing = step
             break
     return place_of_last([estimator, failing]), type(failing).__name__

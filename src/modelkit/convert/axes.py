@@ -43,11 +43,7 @@ def _candidates(source: AskedModule, given: TorchTensors) -> list[Place]:
     return found
 
 
-def _groups(
-    given: TorchTensors,
-    place: Place,
-    places: list[Place],
-) -> list[list[Place]]:
+def _groups(given: TorchTensors, place: Place, places: list[Place]) -> list[list[Place]]:
     """The axes that are changed together, to see whether one may change."""
     size = _size(given, place)
     alike = [other for other in places if _size(given, other) == size]
@@ -69,11 +65,7 @@ def _is_matrix_of_floats(tensor: Any) -> bool:
     return bool(tensor.ndim == 2 and tensor.is_floating_point())
 
 
-def _takes_other(
-    source: AskedModule,
-    given: TorchTensors,
-    places: list[Place],
-) -> bool:
+def _takes_other(source: AskedModule, given: TorchTensors, places: list[Place]) -> bool:
     """Whether the module answers where axes of one size have another, twice it or one more."""
     import torch
 

@@ -18,10 +18,7 @@ CLASSIFYING = (
     "multiclass",
     "multiclassova",
 )  # objectives of LightGBM whose answers are probabilities
-SHARES = (
-    "binary:logistic",
-    "multi:softprob",
-)  # those of XGBoost
+SHARES = ("binary:logistic", "multi:softprob")  # those of XGBoost
 
 
 def is_catboost(source: object) -> bool:
@@ -71,11 +68,7 @@ def _xgboost_regressor(booster: Any) -> Any:
     from xgboost import XGBRegressor
 
     whole = booster.copy()
-    whole.set_attr(
-        best_iteration=None,
-        best_score=None,
-        scikit_learn=None,
-    )
+    whole.set_attr(best_iteration=None, best_score=None, scikit_learn=None)
     estimator = XGBRegressor()
     estimator.load_model(bytearray(whole.save_raw("ubj")))
     return estimator
@@ -83,10 +76,7 @@ def _xgboost_regressor(booster: Any) -> Any:
 
 def _objective(booster: Any) -> str:
     """The objective of a Booster of LightGBM; "custom" for one of its user's."""
-    said = booster.dump_model(num_iteration=1).get(
-        "objective",
-        "",
-    )
+    said = booster.dump_model(num_iteration=1).get("objective", "")
     return str((said.split() or ["custom"])[0])
 
 

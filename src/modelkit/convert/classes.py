@@ -19,13 +19,7 @@ PROBABILITIES = "probabilities"
 CLASSIFIERS = ("LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier")
 CLASS_LISTS = ("classlabels_ints", "classlabels_int64s", "classlabels_strings")
 # What may stand between the classes and the label.
-SAME_VALUES = (
-    "Cast",
-    "Identity",
-    "Reshape",
-    "Squeeze",
-    "Flatten",
-)
+SAME_VALUES = ("Cast", "Identity", "Reshape", "Squeeze", "Flatten")
 SUM_OFF = 1e-3  # how far the sum of probabilities may be from one
 
 
@@ -130,8 +124,5 @@ def _in_constant(graph: onnx.GraphProto, name: str) -> list[Any]:
 def _are_probabilities(array: Array, classes: int) -> bool:
     if array.ndim != 2 or array.shape[1] != classes or array.dtype.kind != "f":
         return False
-    sums = array.sum(
-        axis=1,
-        dtype=np.float64,
-    )
+    sums = array.sum(axis=1, dtype=np.float64)
     return bool((array >= 0).all() and (np.abs(sums - 1) <= SUM_OFF).all())

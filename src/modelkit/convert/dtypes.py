@@ -55,12 +55,7 @@ def dtypes_of(example: Any) -> list[np.dtype[Any]]:
     return [dtype if isinstance(dtype, np.dtype) else wide for dtype in example.dtypes]
 
 
-def _column_dtype(
-    name: str,
-    column: Any,
-    *,
-    native: bool,
-) -> str:
+def _column_dtype(name: str, column: Any, *, native: bool) -> str:
     """The dtype of a column of a frame, as a signature has it. Raises ConversionError."""
     dtype = column.dtype
     values = column
@@ -106,20 +101,12 @@ def _has_both(column: Any) -> bool:
     return any(value is None for value in missing) and any(value is not None for value in missing)
 
 
-def _dtype_of_objects(
-    name: str,
-    column: Any,
-    *,
-    native: bool,
-) -> str:
+def _dtype_of_objects(name: str, column: Any, *, native: bool) -> str:
     """The dtype of a column of objects: texts, or values of several types.
 
     Raises ConversionError.
     """
-    held = sys.modules["pandas"].api.types.infer_dtype(
-        column,
-        skipna=True,
-    )
+    held = sys.modules["pandas"].api.types.infer_dtype(column, skipna=True)
     if held in ("string", "empty"):
         return MIXED if native and _has_both(column) else "string"
     present = [value for value in column if not is_missing(value)]

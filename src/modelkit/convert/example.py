@@ -92,12 +92,7 @@ class Example:
         return with_blanks(self.given, rows, self.ignored) if self.ignored else rows
 
 
-def read_example(
-    estimator: Any,
-    example: Any,
-    *,
-    native: bool = False,
-) -> Example:
+def read_example(estimator: Any, example: Any, *, native: bool = False) -> Example:
     """Example rows in the form that a fitted estimator takes. Raises ConversionError.
 
     Rows of a `native` estimator, which is packaged as it is, may hold what no graph takes.
@@ -255,9 +250,6 @@ def _texts(example: Any) -> Array | None:
         return None
     if not all(isinstance(text, str) for text in example):
         return None
-    rows = np.empty(
-        (len(example), 1),
-        object,
-    )
+    rows = np.empty((len(example), 1), object)
     rows[:, 0] = example
     return rows

@@ -22,27 +22,16 @@ from modelkit.runtimes.proto import read_proto, signature_of
 from modelkit.signature.signature import Feeds, Signature
 from modelkit.signature.spec import TensorSpec, check_dims
 
-FORMS = (
-    onnx.ModelProto,
-    bytes,
-    bytearray,
-    memoryview,
-    str,
-    os.PathLike,
-)
+FORMS = (onnx.ModelProto, bytes, bytearray, memoryview, str, os.PathLike)
 
 
-def from_onnx(
-    model: object,
-    rows: Any,
-    notes: Notes,
-) -> Source:
+def from_onnx(model: object, rows: Any, notes: Notes) -> Source:
     """A source from an ONNX model: its signature is the graph's own, with what notes add.
 
     Raises ConversionError.
     """
     proto = read_proto(model)
-    assert proto is not None  # noqa: S101 - each of FORMS is read, or raises
+    assert proto is not None  # each of FORMS is read, or raises
     told = without_maps(proto)
     signature = noted(proto, signature_of(proto), notes, rows)
     if signature.classes is None and told is not None:
@@ -56,12 +45,7 @@ CONVERTER = Converter(
 )
 
 
-def noted(
-    proto: onnx.ModelProto,
-    signature: Signature,
-    notes: Notes,
-    example: Any,
-) -> Signature:
+def noted(proto: onnx.ModelProto, signature: Signature, notes: Notes, example: Any) -> Signature:
     """The signature of a graph once notes are written into it: outputs, images, label and columns.
 
     Raises ConversionError.
@@ -87,9 +71,7 @@ def noted(
 
 
 def _classifying(
-    graph: onnx.GraphProto,
-    outputs: list[TensorSpec],
-    classes: tuple[Any, ...],
+    graph: onnx.GraphProto, outputs: list[TensorSpec], classes: tuple[Any, ...]
 ) -> list[TensorSpec]:
     """The outputs of a graph that gives a label and the probability of each class.
 
@@ -109,10 +91,7 @@ def _classifying(
     return outputs
 
 
-def settled(
-    signature: Signature,
-    runs: Iterable[tuple[Feeds, Mapping[str, Array]]],
-) -> Signature:
+def settled(signature: Signature, runs: Iterable[tuple[Feeds, Mapping[str, Array]]]) -> Signature:
     """The signature without what runs contradict: an output's other size gets a name.
 
     A graph may state sizes that it does not give, and an unnamed leading dimension need not be that

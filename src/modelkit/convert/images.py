@@ -36,11 +36,7 @@ def image_input(inputs: Sequence[TensorSpec]) -> TensorSpec:
     return found[0]
 
 
-def with_preprocess(
-    proto: onnx.ModelProto,
-    spec: TensorSpec,
-    steps: Preprocess,
-) -> TensorSpec:
+def with_preprocess(proto: onnx.ModelProto, spec: TensorSpec, steps: Preprocess) -> TensorSpec:
     """Write the steps in front of an input of a graph; gives the input that it has then.
 
     Raises ConversionError where they do not fit the input.
@@ -87,11 +83,7 @@ def _image_spec(spec: TensorSpec, steps: Preprocess) -> TensorSpec:
     return TensorSpec(spec.name, "uint8", shape)
 
 
-def _check_target(
-    spec: TensorSpec,
-    sizes: Mapping[str, int | str],
-    steps: Preprocess,
-) -> None:
+def _check_target(spec: TensorSpec, sizes: Mapping[str, int | str], steps: Preprocess) -> None:
     """Raise ConversionError where a network takes images of another size than the steps make."""
     if steps.target is None:
         return
@@ -103,11 +95,7 @@ def _check_target(
             )
 
 
-def _write(
-    writer: Writer,
-    spec: TensorSpec,
-    steps: Preprocess,
-) -> None:
+def _write(writer: Writer, spec: TensorSpec, steps: Preprocess) -> None:
     """Write all steps; the last node gives the result."""
     rows_layout, model_layout = steps.layout.split("->")
     images = spec.name
@@ -123,11 +111,7 @@ def _write(
         writer.cast(pixels, spec.dtype)
 
 
-def _standardised(
-    writer: Writer,
-    pixels: str,
-    steps: Preprocess,
-) -> str:
+def _standardised(writer: Writer, pixels: str, steps: Preprocess) -> str:
     """(pixels * scale - mean) / std, of each channel."""
     scale = writer.held(steps.scale, np.float32)
     pixels = writer.op("Mul", pixels, scale)
@@ -144,11 +128,7 @@ def _by_channel(writer: Writer, value: float | Sequence[float]) -> str:
     return writer.held(listed.reshape(-1, 1, 1), np.float32)
 
 
-def _resized(
-    writer: Writer,
-    pixels: str,
-    steps: Preprocess,
-) -> str:
+def _resized(writer: Writer, pixels: str, steps: Preprocess) -> str:
     """Images of (n, channels, height, width) in the size that the steps ask for."""
     shape = writer.op("Shape", pixels)
     height = writer.op("Gather", shape, writer.whole(2))
@@ -158,20 +138,8 @@ def _resized(
     kept_width = None
     if steps.crop is not None:
         kept_height, kept_width = map(writer.whole, sides(steps.crop))
-    rows = weights_along(
-        writer,
-        height,
-        new_height,
-        kept_height,
-        steps,
-    )
-    columns = weights_along(
-        writer,
-        width,
-        new_width,
-        kept_width,
-        steps,
-    )
+    rows = weights_along(writer, height, new_height, kept_height, steps)
+    columns = weights_along(writer, width, new_width, kept_width, steps)
     turned = writer.op("Transpose", columns, perm=[1, 0])
     pixels = writer.op("MatMul", pixels, turned)
     pixels = _clipped(writer, pixels, steps)
@@ -179,11 +147,7 @@ def _resized(
     return _clipped(writer, pixels, steps)
 
 
-def _clipped(
-    writer: Writer,
-    pixels: str,
-    steps: Preprocess,
-) -> str:
+def _clipped(writer: Writer, pixels: str, steps: Preprocess) -> str:
     """Pixels from 0 to 255, beyond which a cubic goes; PIL clips them after each axis."""
     if steps.interpolation != "bicubic":
         return pixels
@@ -192,13 +156,9 @@ def _clipped(
     return writer.op("Clip", pixels, least, most)
 
 
-def _wanted(
-    writer: Writer,
-    given: Sequence[str],
-    steps: Preprocess,
-) -> list[str]:
+def _wanted(writer: Writer, given: Sequence[str], steps: Preprocess) -> list[str]:
     """Height and width to resize to, of int64."""
-    assert steps.size is not None  # noqa: S101 - for the type checker: else nothing is resized
+    assert steps.size is not None  # for the type checker: else nothing is resized
     if not isinstance(steps.size, int):
         return [writer.whole(side) for side in steps.size]
     lengths = [writer.cast(length, np.float64) for length in given]

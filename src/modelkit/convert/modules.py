@@ -91,16 +91,12 @@ class AskedModule:
         with without_gradients():
             try:
                 self.module(**given)
-            except Exception:  # noqa: BLE001 - whatever it says, these are no sizes of its own
+            except Exception:  # whatever it says, these are no sizes of its own
                 return False
         return True
 
 
-def asked(
-    module: Any,
-    example: Any,
-    steps: Preprocess | None,
-) -> AskedModule:
+def asked(module: Any, example: Any, steps: Preprocess | None) -> AskedModule:
     """A module and its example. Raises ConversionError for an example that does not fit."""
     import torch
 
@@ -118,17 +114,13 @@ def asked(
 def unwrapped(module: Any) -> Any:
     """The module inside what `torch.compile` and `DataParallel` make of one."""
     if is_a(module, "torch._dynamo", "OptimizedModule"):
-        return unwrapped(module._orig_mod)  # noqa: SLF001 - where torch.compile keeps what it wraps
+        return unwrapped(module._orig_mod)  # where torch.compile keeps what it wraps
     if is_a(module, "torch.nn", "DataParallel"):
         return unwrapped(module.module)
     return module
 
 
-def _rows(
-    module: Any,
-    example: Any,
-    dtype: Any,
-) -> dict[str, Array]:
+def _rows(module: Any, example: Any, dtype: Any) -> dict[str, Array]:
     """Example rows by argument of forward, as arrays."""
     import inspect
 
@@ -148,11 +140,7 @@ def _rows(
     return rows
 
 
-def _by_argument(
-    arguments: list[str],
-    example: Any,
-    dtype: Any,
-) -> dict[str, Any]:
+def _by_argument(arguments: list[str], example: Any, dtype: Any) -> dict[str, Any]:
     """What an example has for each argument; one that is too many has its place for a name."""
     if isinstance(example, Mapping):
         return dict(example)
@@ -215,11 +203,7 @@ def _check_sizes(rows: Mapping[str, Array]) -> None:
         )
 
 
-def _refused_rows(
-    name: str,
-    given: TorchTensors,
-    error: Exception,
-) -> ConversionError:
+def _refused_rows(name: str, given: TorchTensors, error: Exception) -> ConversionError:
     """The error for rows that forward refuses."""
     said = ", ".join(
         f"{argument} {str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
@@ -235,8 +219,7 @@ def _refused_rows(
             "running statistics"
         )
     return ConversionError(
-        f"forward refuses {count} row{'' if count == 1 else 's'} ({said}): {fix}",
-        step=name,
+        f"forward refuses {count} row{'' if count == 1 else 's'} ({said}): {fix}", step=name
     )
 
 

@@ -46,7 +46,7 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
     shown = read_example(estimator, example, native=True)
     columns = shown.columns
     rows = rows_of(shown.rows)
-    assert isinstance(rows, Table)  # noqa: S101 - for the type checker: an example is a table
+    assert isinstance(rows, Table)  # for the type checker: an example is a table
     given = rows_of(shown.given)
     held = Estimator(estimator, *_form(given))
     few = rows.spread(2).raw
@@ -125,7 +125,7 @@ def _told_from_floats(rows: Table, ask: Callable[[Any], dict[str, Array]]) -> se
     A gap or a fraction makes floats of a whole column, in the rows of other callers of a batch too.
     """
     few = rows.spread(FEW_ROWS)
-    assert isinstance(few, Table)  # noqa: S101 - for the type checker: rows of a table are one
+    assert isinstance(few, Table)  # for the type checker: rows of a table are one
     gaps = rows.gaps()
     whole = [at for at, dtype in enumerate(rows.dtypes) if _is_whole(dtype) and at not in gaps]
 
@@ -133,7 +133,7 @@ def _told_from_floats(rows: Table, ask: Callable[[Any], dict[str, Array]]) -> se
         floats = few.with_columns({at: few.numbers(at) for at in columns})
         try:
             return not _are_alike(ask(few.raw), ask(floats.raw))
-        except Exception:  # noqa: BLE001 - whatever an estimator says to floats
+        except Exception:  # whatever an estimator says to floats
             return True
 
     if not whole or not differ(whole):
@@ -162,11 +162,7 @@ def _are_alike(answers: dict[str, Array], others: dict[str, Array]) -> bool:
     return True
 
 
-def _inputs(
-    columns: list[Column],
-    rows: Table,
-    told_apart: set[int],
-) -> tuple[TensorSpec, ...]:
+def _inputs(columns: list[Column], rows: Table, told_apart: set[int]) -> tuple[TensorSpec, ...]:
     """One tensor for numbers of one dtype, else one a column."""
     dtypes = [
         column.dtype if at in told_apart else _tensor_dtype(column, rows, at)
@@ -181,11 +177,7 @@ def _inputs(
     )
 
 
-def _tensor_dtype(
-    column: Column,
-    rows: Table,
-    at: int,
-) -> str:
+def _tensor_dtype(column: Column, rows: Table, at: int) -> str:
     """The dtype that a column travels in: its own, but float64 for whole numbers.
 
     These have no gaps and fractions, and `Estimator.rows` turns them back where they are whole.
@@ -196,10 +188,7 @@ def _tensor_dtype(
         return "string"
     if "int" not in column.dtype and not (column.dtype == "bool" and nullable):
         return column.dtype
-    largest = max(
-        (abs(int(value)) for value in set(rows.held(at))),
-        default=0,
-    )
+    largest = max((abs(int(value)) for value in set(rows.held(at))), default=0)
     return column.dtype if largest > LARGEST_EXACT else "float64"
 
 
@@ -212,11 +201,7 @@ def _output(name: str, array: Array) -> TensorSpec:
             f"the output {name!r} is an array of {array.dtype}; it must hold numbers or strings: "
             "turn what fit is given into these"
         )
-    return TensorSpec(
-        name,
-        dtype,
-        ("batch", *array.shape[1:]),
-    )
+    return TensorSpec(name, dtype, ("batch", *array.shape[1:]))
 
 
 def _categories(dtypes: Any) -> dict[str, tuple[Any, ...]]:
@@ -240,7 +225,7 @@ def shared_values(source: Source, signature: Signature) -> Signature:
     Rows that are drawn from it tell nothing of one row of the example.
     """
     rows = rows_of(source.rows)
-    assert isinstance(rows, Table)  # noqa: S101 - for the type checker: an example is a table
+    assert isinstance(rows, Table)  # for the type checker: an example is a table
     bound: dict[str, Column] = {}
     for at, column in enumerate(signature_columns(signature)):
         codes = column.dtype in AS_OBJECTS or "int" in column.dtype
@@ -253,10 +238,7 @@ def shared_values(source: Source, signature: Signature) -> Signature:
             ]
         if values:
             bound[column.name] = replace(column, categories=tuple(sorted(values)))
-    return with_columns(
-        signature,
-        lambda column: bound.get(column.name, column),
-    )
+    return with_columns(signature, lambda column: bound.get(column.name, column))
 
 
 def _like(held: Iterable[Any]) -> list[Any]:

@@ -49,11 +49,7 @@ class Notes:
             )
 
 
-def with_columns_of(
-    signature: Signature,
-    notes: Notes,
-    example: Any,
-) -> Signature:
+def with_columns_of(signature: Signature, notes: Notes, example: Any) -> Signature:
     """The signature with the columns that were named.
 
     They are those of `names=`; or those of an example that has names, where its width fits the only
@@ -133,10 +129,7 @@ def _is_one_column(spec: TensorSpec) -> bool:
     return spec.shape[1:] == (1,) and isinstance(spec.shape[0], str)
 
 
-def _with_columns(
-    spec: TensorSpec,
-    names: list[str] | None,
-) -> TensorSpec:
+def _with_columns(spec: TensorSpec, names: list[str] | None) -> TensorSpec:
     """A tensor with named columns; a column of floats may be missing, as any float may."""
     if names is None:
         return spec
@@ -147,8 +140,4 @@ def _with_columns(
         raise ConversionError(f"{len(names)} names are given, and {spec} has {width} columns")
     nullable = "float" in spec.dtype
     columns = [Column(name, spec.dtype, nullable) for name in names]
-    return replace(
-        spec,
-        shape=(rows, len(names)),
-        columns=tuple(columns),
-    )
+    return replace(spec, shape=(rows, len(names)), columns=tuple(columns))

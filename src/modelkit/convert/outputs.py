@@ -42,18 +42,8 @@ TIMES = (date, timedelta, np.datetime64, np.timedelta64)
 LABEL = Role("label", "predict", ())
 Classes = tuple[Any, ...]
 # What labels become, by the kind of their dtype, and by the types of objects.
-KEPT_KINDS = {
-    "b": np.bool_,
-    "i": np.int64,
-    "u": np.int64,
-    "f": np.float64,
-    "U": np.str_,
-}
-KEPT_TYPES = (
-    ((bool, np.bool_), np.bool_),
-    ((str,), np.str_),
-    ((int, np.integer), np.int64),
-)
+KEPT_KINDS = {"b": np.bool_, "i": np.int64, "u": np.int64, "f": np.float64, "U": np.str_}
+KEPT_TYPES = (((bool, np.bool_), np.bool_), ((str,), np.str_), ((int, np.integer), np.int64))
 
 
 def read_roles(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | None]:
@@ -253,11 +243,7 @@ def _by_target(probabilities: Any) -> list[Role]:
     ]
 
 
-def ask(
-    estimator: Any,
-    verb: str,
-    rows: Any,
-) -> Any:
+def ask(estimator: Any, verb: str, rows: Any) -> Any:
     """The answer of one verb, dense; a list where the estimator answers with one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -268,19 +254,11 @@ def ask(
     return whole_array(answer)
 
 
-def _tail(
-    estimator: Any,
-    verb: str,
-    rows: Any,
-) -> tuple[int, ...]:
+def _tail(estimator: Any, verb: str, rows: Any) -> tuple[int, ...]:
     return tuple(np.shape(ask(estimator, verb, rows))[1:])
 
 
-def truth(
-    estimator: Any,
-    rows: Any,
-    roles: tuple[Role, ...],
-) -> dict[str, Array]:
+def truth(estimator: Any, rows: Any, roles: tuple[Role, ...]) -> dict[str, Array]:
     """What the estimator answers, by output name, with the scores that a classifier decides by."""
     verbs = dict.fromkeys(role.verb for role in roles)
     answers = {verb: ask(estimator, verb, rows) for verb in verbs}

@@ -33,11 +33,7 @@ def _resized_by_torch(pixels: Any, steps: Preprocess) -> Any:
     height, width = _resized_to(steps, given)
     for size in ((given[0], width), (height, width)):
         pixels = torch.nn.functional.interpolate(
-            pixels,
-            size,
-            mode=steps.interpolation,
-            align_corners=False,
-            antialias=steps.antialias,
+            pixels, size, mode=steps.interpolation, align_corners=False, antialias=steps.antialias
         )
         pixels = pixels.clamp(0, 255)
     return pixels

@@ -9,16 +9,8 @@ from typing import Any
 
 from modelkit.errors import ConversionError
 
-LAYOUTS = (
-    "NHWC->NCHW",
-    "NCHW->NCHW",
-    "NHWC->NHWC",
-    "NCHW->NHWC",
-)
-FILTERS = (
-    "bilinear",
-    "bicubic",
-)
+LAYOUTS = ("NHWC->NCHW", "NCHW->NCHW", "NHWC->NHWC", "NCHW->NHWC")
+FILTERS = ("bilinear", "bicubic")
 
 
 @dataclass(frozen=True)

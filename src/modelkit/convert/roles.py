@@ -16,16 +16,8 @@ from modelkit.errors import ConversionError
 from modelkit.signature.spec import TensorSpec
 
 # Labels in a graph and in a signature, by the kind of their dtype in numpy.
-ELEMENTS = {
-    "U": TensorProto.STRING,
-    "b": TensorProto.BOOL,
-    "i": TensorProto.INT64,
-}
-DTYPES_BY_KIND = {
-    "U": "string",
-    "b": "bool",
-    "i": "int64",
-}
+ELEMENTS = {"U": TensorProto.STRING, "b": TensorProto.BOOL, "i": TensorProto.INT64}
+DTYPES_BY_KIND = {"U": "string", "b": "bool", "i": "int64"}
 KNOWN = "label_classes"  # the tensors inside that give a label
 PLACE = "label_place"
 SECOND = "probability_of_second"
@@ -81,12 +73,7 @@ def _all_names(graph: onnx.GraphProto) -> set[str]:
 
 
 def _replace_names(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
-    held = [
-        *graph.input,
-        *graph.output,
-        *graph.value_info,
-        *graph.initializer,
-    ]
+    held = [*graph.input, *graph.output, *graph.value_info, *graph.initializer]
     for value in held:
         value.name = names.get(value.name, value.name)
     for node in graph.node:
@@ -123,28 +110,16 @@ def with_both_shares(graph: onnx.GraphProto, shares: TensorSpec) -> TensorSpec:
     both = replace(shares, shape=(shares.shape[0], 2))
     (value,) = (value for value in graph.output if value.name == SECOND)
     kind = value.type.tensor_type.elem_type
-    stated = helper.make_tensor_value_info(
-        both.name,
-        kind,
-        both.shape,
-    )
+    stated = helper.make_tensor_value_info(both.name, kind, both.shape)
     value.CopyFrom(stated)
     return both
 
 
-def _add_constant(
-    graph: onnx.GraphProto,
-    name: str,
-    array: Array,
-) -> None:
+def _add_constant(graph: onnx.GraphProto, name: str, array: Array) -> None:
     graph.initializer.append(numpy_helper.from_array(array, name))
 
 
-def add_label(
-    graph: onnx.GraphProto,
-    shares: TensorSpec,
-    classes: Sequence[Any],
-) -> TensorSpec:
+def add_label(graph: onnx.GraphProto, shares: TensorSpec, classes: Sequence[Any]) -> TensorSpec:
     """Give a graph the output `label`: of each row, the class whose probability is the largest.
 
     `shares` are the probabilities, and classes of equal ones go to the first. Raises
@@ -168,11 +143,7 @@ def add_label(
     ]
     graph.node.extend(nodes)
     rows = shares.shape[:1]
-    stated = helper.make_tensor_value_info(
-        LABEL_OUTPUT,
-        ELEMENTS[kind],
-        rows,
-    )
+    stated = helper.make_tensor_value_info(LABEL_OUTPUT, ELEMENTS[kind], rows)
     graph.output.insert(0, stated)
     return TensorSpec(LABEL_OUTPUT, DTYPES_BY_KIND[kind], rows)
 

@@ -71,10 +71,7 @@ def number_dtypes(estimator: Any) -> tuple[str, ...]:
 
 
 def from_sklearn(
-    estimator: Any,
-    example: Any,
-    numbers: str,
-    converters: Equivalents = MappingProxyType({}),
+    estimator: Any, example: Any, numbers: str, converters: Equivalents = MappingProxyType({})
 ) -> Source:
     """Convert a fitted estimator to a graph whose numeric inputs have the dtype `numbers`.
 
@@ -136,9 +133,7 @@ def from_sklearn(
 
 
 def _without_unread(
-    shown: Example,
-    graph: Any,
-    inputs: list[TensorSpec],
+    shown: Example, graph: Any, inputs: list[TensorSpec]
 ) -> tuple[Example, Any, list[TensorSpec]]:
     """An example, its graph and inputs without the times and texts that no node reads."""
     unread = [spec for spec in inputs if spec.dtype in APART and spec.name in graph.unread()]
@@ -150,10 +145,7 @@ def _without_unread(
 
 
 def _prefixes(
-    estimator: Any,
-    example: Any,
-    numbers: str,
-    converters: Equivalents,
+    estimator: Any, example: Any, numbers: str, converters: Equivalents
 ) -> tuple[Prefix, ...]:
     """The steps of a pipeline; the estimator itself where it is none."""
     steps = [step for _, step in getattr(estimator, "steps", [])]
@@ -179,8 +171,7 @@ def _given(roles: tuple[Role, ...], outputs: tuple[TensorSpec, ...]) -> tuple[Ro
 
 
 def _told_categories(
-    shown: Example,
-    coded: dict[str, tuple[Any, ...]],
+    shown: Example, coded: dict[str, tuple[Any, ...]]
 ) -> dict[str, tuple[Any, ...]]:
     """The values that encoders and columns of categories are bound to, by column."""
     names = [column.name for column in shown.columns]
@@ -191,10 +182,7 @@ def _told_categories(
     return told
 
 
-def _truth_of(
-    shown: Example,
-    roles: tuple[Role, ...],
-) -> Callable[[Any], dict[str, Array]]:
+def _truth_of(shown: Example, roles: tuple[Role, ...]) -> Callable[[Any], dict[str, Array]]:
     """What an estimator answers to rows, and where it has a choice of equally near neighbours."""
     ask = partial(truth, roles=roles)
     answers = partial(shown.answer, ask)
@@ -235,11 +223,7 @@ CONVERTERS = (
         ways=_ways,
         trained_with=("scikit-learn", "skl2onnx", "catboost"),
     ),
-    Converter(
-        owns=is_estimator,
-        ways=_ways,
-        trained_with=("scikit-learn", "skl2onnx", "spox"),
-    ),
+    Converter(owns=is_estimator, ways=_ways, trained_with=("scikit-learn", "skl2onnx", "spox")),
 )
 
 
@@ -255,10 +239,7 @@ def package_of(estimator: Any) -> str:
 
 
 def _inputs(
-    columns: list[Column],
-    dtypes: list[np.dtype[Any]],
-    numbers: str,
-    coded: Container[str] = (),
+    columns: list[Column], dtypes: list[np.dtype[Any]], numbers: str, coded: Container[str] = ()
 ) -> list[TensorSpec]:
     """One tensor for columns of numbers alone; one a column if there are strings, times or categories.
 
@@ -283,11 +264,7 @@ def _inputs(
     return specs
 
 
-def _input_name(
-    column: Column,
-    place: int,
-    taken: set[str],
-) -> str:
+def _input_name(column: Column, place: int, taken: set[str]) -> str:
     """The name of the input that is one column: the column's own where a graph may have it."""
     usual = column.name.isidentifier() and column.name not in TAKEN
     name = column.name if usual else f"x{place}"
@@ -297,8 +274,7 @@ def _input_name(
 
 
 def _by_input(
-    inputs: list[TensorSpec],
-    categories: Mapping[str, tuple[Any, ...]],
+    inputs: list[TensorSpec], categories: Mapping[str, tuple[Any, ...]]
 ) -> dict[str, tuple[Any, ...]]:
     """The categories of columns by the names of their inputs: each such column is one of its own."""
     by_input = {}

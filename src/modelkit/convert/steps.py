@@ -173,7 +173,7 @@ def with_parts(estimator: Any) -> list[Any]:
 
 def places_of_parts(transformer: Any) -> dict[str, list[int]]:
     """The places of the columns of each part of a column transformer."""
-    indices = transformer._transformer_to_input_indices  # noqa: SLF001 - no public way
+    indices = transformer._transformer_to_input_indices  # no public way
     return {name: list(map(int, found)) for name, found in indices.items()}
 
 
@@ -280,6 +280,6 @@ def _passed_by_imputer(imputer: Any, columns: list[str]) -> list[str]:
     kept = [
         name
         for name, value in zip(columns, imputer.statistics_.tolist(), strict=True)
-        if imputer.keep_empty_features or value == value  # noqa: PLR0124 - NaN, of an empty column
+        if imputer.keep_empty_features or value == value  # NaN, of an empty column
     ]
     return [*kept, *[MISSING] * indicators]

@@ -150,12 +150,12 @@ def answers_alike(estimator: Any, rows: Any, others: Any) -> bool:
         warnings.simplefilter("ignore")
         try:
             answers = [getattr(estimator, verb)(table) for table in (rows, others)]
-        except Exception:  # noqa: BLE001 - whatever a library says to rows in another form
+        except Exception:  # whatever a library says to rows in another form
             return False
     one, other = (np.asarray(_dense(answer)) for answer in answers)
     if one.shape != other.shape:
         return False
-    return bool(np.all((one == other) | ((one != one) & (other != other))))  # noqa: PLR0124 - NaN
+    return bool(np.all((one == other) | ((one != one) & (other != other))))  # NaN
 
 
 def _dense(answer: Any) -> Any:

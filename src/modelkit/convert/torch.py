@@ -37,12 +37,7 @@ LACKED = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'")
 LOGGERS = ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
-def from_torch(
-    module: AskedModule,
-    example: Any,
-    notes: Notes,
-    free: Axes,
-) -> Source:
+def from_torch(module: AskedModule, example: Any, notes: Notes, free: Axes) -> Source:
     """Export a module in evaluation mode, with free sizes of rows and of some other axes.
 
     Args:
@@ -83,11 +78,7 @@ def from_torch(
     )
 
 
-def _ways(
-    module: Any,
-    example: Any,
-    notes: Notes,
-) -> Sequence[Callable[[], Source]]:
+def _ways(module: Any, example: Any, notes: Notes) -> Sequence[Callable[[], Source]]:
     """With the sizes free that the module takes otherwise; and with that of the rows alone."""
     source = asked(unwrapped(module), example, notes.preprocess)
     source.answers(source.rows)
@@ -96,11 +87,7 @@ def _ways(
     return [partial(from_torch, source, example, notes, free) for free in tried]
 
 
-CONVERTER = Converter(
-    owns=is_module,
-    ways=_ways,
-    trained_with=("torch", "onnxscript"),
-)
+CONVERTER = Converter(owns=is_module, ways=_ways, trained_with=("torch", "onnxscript"))
 
 
 def _truth(
@@ -131,11 +118,7 @@ def _classify(answers: dict[str, Array], classes: tuple[Any, ...]) -> None:
         answers[LABEL_OUTPUT] = held[answers[PROBABILITIES].argmax(axis=1)]
 
 
-def _export(
-    module: AskedModule,
-    outputs: list[str],
-    free: Axes,
-) -> onnx.ModelProto:
+def _export(module: AskedModule, outputs: list[str], free: Axes) -> onnx.ModelProto:
     """The graph of a module. Raises ConversionError, or MissingExtraError without onnxscript."""
     import torch
 

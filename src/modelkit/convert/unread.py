@@ -91,11 +91,7 @@ def _listed(held: Any) -> list[Any]:
     return [part for part in parts if part not in UNREAD]
 
 
-def narrowed(
-    estimator: Any,
-    places: Places,
-    kept: set[int],
-) -> Any:
+def narrowed(estimator: Any, places: Places, kept: set[int]) -> Any:
     """A copy of an estimator that is given the columns that are kept, and no others.
 
     `kept` holds all that it reads.
@@ -121,11 +117,7 @@ def narrowed(
     return made
 
 
-def _narrowed_pipeline(
-    estimator: Any,
-    places: Places,
-    kept: set[int],
-) -> Any:
+def _narrowed_pipeline(estimator: Any, places: Places, kept: set[int]) -> Any:
     made = copy.copy(estimator)
     made.steps = list(estimator.steps)
     for at, (name, step) in enumerate(estimator.steps):
@@ -135,11 +127,7 @@ def _narrowed_pipeline(
     return made
 
 
-def _narrowed_transformer(
-    estimator: Any,
-    places: Places,
-    kept: set[int],
-) -> Any:
+def _narrowed_transformer(estimator: Any, places: Places, kept: set[int]) -> Any:
     own = [at for at, place in enumerate(places) if place in kept]
     new = {at: position for position, at in enumerate(own)}
     its_places = places_of_parts(estimator)
@@ -155,7 +143,7 @@ def _narrowed_transformer(
         one = np.isscalar(chosen)  # then the part is given a vector
         made.transformers_.append((name, inner, left[0] if one else left))
         made_places[name] = left
-    made._transformer_to_input_indices = made_places  # noqa: SLF001 - no public way
+    made._transformer_to_input_indices = made_places  # no public way
     made.n_features_in_ = len(own)
     if hasattr(estimator, "feature_names_in_"):
         made.feature_names_in_ = estimator.feature_names_in_[own]

@@ -28,20 +28,11 @@ class Writer:
     def op(self, name: str, *inputs: str, **settings: Any) -> str:
         """Add an operator of one result; gives the name of the result."""
         result = f"{PREFIX}_{len(self.nodes)}"
-        node = helper.make_node(
-            name,
-            inputs,
-            [result],
-            **settings,
-        )
+        node = helper.make_node(name, inputs, [result], **settings)
         self.nodes.append(node)
         return result
 
-    def held(
-        self,
-        value: Any,
-        dtype: Any,
-    ) -> str:
+    def held(self, value: Any, dtype: Any) -> str:
         """Add a constant; gives its name."""
         name = f"{PREFIX}_constant_{len(self.constants)}"
         array = np.asarray(value, dtype)
@@ -56,22 +47,14 @@ class Writer:
         """Integers."""
         return self.held(value, np.int64)
 
-    def cast(
-        self,
-        name: str,
-        dtype: Any,
-    ) -> str:
+    def cast(self, name: str, dtype: Any) -> str:
         """The same numbers in another dtype."""
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         return self.op("Cast", name, to=kind)
 
 
 def weights_along(
-    writer: Writer,
-    given: str,
-    wanted: str,
-    kept: str | None,
-    steps: Preprocess,
+    writer: Writer, given: str, wanted: str, kept: str | None, steps: Preprocess
 ) -> str:
     """The weights of the pixels along an axis for each new pixel: (new, old) of float32.
 
@@ -100,11 +83,7 @@ def weights_along(
     return writer.cast(shares, np.float32)
 
 
-def _inside(
-    writer: Writer,
-    centre: str,
-    length: str,
-) -> str:
+def _inside(writer: Writer, centre: str, length: str) -> str:
     """Centres no further out than those of the first and of the last pixel, which go on beyond."""
     half = writer.double(0.5)
     last = writer.op("Sub", length, half)
@@ -112,11 +91,7 @@ def _inside(
     return writer.op("Min", centre, last)
 
 
-def _sums(
-    writer: Writer,
-    weights: str,
-    given: str,
-) -> str:
+def _sums(writer: Writer, weights: str, given: str) -> str:
     """The sum of each row, as a column."""
     one = writer.whole([1])
     rows = writer.op("Reshape", given, one)
@@ -126,11 +101,7 @@ def _sums(
     return writer.op("MatMul", weights, ones)
 
 
-def _start(
-    writer: Writer,
-    total: str,
-    kept: str,
-) -> str:
+def _start(writer: Writer, total: str, kept: str) -> str:
     """The first pixel of the centre."""
     centre = writer.cast(kept, np.float64)
     rest = writer.op("Sub", total, centre)
@@ -138,18 +109,9 @@ def _start(
     return writer.op("Round", half)
 
 
-def _places(
-    writer: Writer,
-    count: str,
-    shape: Sequence[int],
-) -> str:
+def _places(writer: Writer, count: str, shape: Sequence[int]) -> str:
     """The centres of pixels, 0.5, 1.5, 2.5 and so on, of float64."""
-    counted = writer.op(
-        "Range",
-        writer.whole(0),
-        count,
-        writer.whole(1),
-    )
+    counted = writer.op("Range", writer.whole(0), count, writer.whole(1))
     counted = writer.op("Reshape", counted, writer.whole(shape))
     counted = writer.cast(counted, np.float64)
     return writer.op("Add", counted, writer.double(0.5))
@@ -166,25 +128,11 @@ def _cubic(writer: Writer, apart: str) -> str:
     far = _polynomial(writer, apart, FAR)
     inside = writer.op("Less", apart, writer.double(1.0))
     reached = writer.op("Less", apart, writer.double(2.0))
-    beyond = writer.op(
-        "Where",
-        reached,
-        far,
-        writer.double(0.0),
-    )
-    return writer.op(
-        "Where",
-        inside,
-        near,
-        beyond,
-    )
+    beyond = writer.op("Where", reached, far, writer.double(0.0))
+    return writer.op("Where", inside, near, beyond)
 
 
-def _polynomial(
-    writer: Writer,
-    x: str,
-    coefficients: Sequence[float],
-) -> str:
+def _polynomial(writer: Writer, x: str, coefficients: Sequence[float]) -> str:
     """By Horner's rule, the coefficient of the highest power first."""
     first, *others = coefficients
     value = writer.double(first)

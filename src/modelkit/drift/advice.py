@@ -93,11 +93,7 @@ def told(advice: Advice | None) -> str:
     return advice.text
 
 
-def _of_units(
-    counted: CountedRows,
-    units: Array,
-    unit: str,
-) -> Advice:
+def _of_units(counted: CountedRows, units: Array, unit: str) -> Advice:
     names = _differing(counted, units)
     if names:
         line = f"{plural(unit)} differ more than chance allows ({names}): unit={unit!r} fits"
@@ -138,12 +134,7 @@ def _of_days(
 
 
 def _of_rows(
-    counted: CountedRows,
-    seconds: Array,
-    unit: str | None,
-    stratum: str | None,
-    *,
-    ordered: bool,
+    counted: CountedRows, seconds: Array, unit: str | None, stratum: str | None, *, ordered: bool
 ) -> Advice:
     hours = np.floor(seconds / HOUR_SECONDS).astype(np.int64) % (DAY_SECONDS // HOUR_SECONDS)
     names = _differing(counted, hours)
@@ -168,11 +159,7 @@ def _of_rows(
 # Counts, and what chance allows.
 
 
-def _grouped(
-    counted: CountedRows,
-    j: int,
-    units: Array,
-) -> Array:
+def _grouped(counted: CountedRows, j: int, units: Array) -> Array:
     """Counts (units, 16) of feature number j by unit and group of cells."""
     feature = counted.features[j]
     table = group_table((feature,))[0]
@@ -184,10 +171,7 @@ def _grouped(
     return np.bincount(at, minlength=most).reshape(-1, COARSE_CELLS).astype(np.float64)
 
 
-def _differing(
-    counted: CountedRows,
-    units: Array,
-) -> str:
+def _differing(counted: CountedRows, units: Array) -> str:
     """The names of the features by which units differ most; empty where chance allows it all."""
     z = np.array([_excess(_grouped(counted, j, units)) for j in range(len(counted.features))])
     limit = NormalDist().inv_cdf(1 - UNLIKELY / (3 * len(z)))
@@ -212,11 +196,7 @@ def _excess(counts: Array) -> float:
     return max(*found, _normal(float(squares.sum()), freedom))
 
 
-def _power(
-    counted: CountedRows,
-    units: Array,
-    name: str,
-) -> str:
+def _power(counted: CountedRows, units: Array, name: str) -> str:
     """Which differences between units these rows would have shown, in nine of ten cases, in words."""
     from scipy.stats import chi2
 
@@ -235,12 +215,7 @@ def _scores(pool: Array) -> tuple[Array, Array]:
     return location, 1.5 * location**2 - 0.5
 
 
-def _variance_excess(
-    counts: Array,
-    sizes: Array,
-    pool: Array,
-    score: Array,
-) -> float:
+def _variance_excess(counts: Array, sizes: Array, pool: Array, score: Array) -> float:
     mean = float(pool @ score)
     variance = float(pool @ score**2) - mean**2
     if variance < 1e-12:
@@ -249,10 +224,7 @@ def _variance_excess(
     return _normal(float(between / variance), len(sizes) - 1)
 
 
-def _normal(
-    chi_square: float,
-    freedom: int,
-) -> float:
+def _normal(chi_square: float, freedom: int) -> float:
     """A chi-square variable as a standard normal one (Wilson and Hilferty 1931)."""
     width = 2 / (9 * freedom)
     root = float(np.cbrt(chi_square / freedom))
@@ -262,10 +234,7 @@ def _normal(
 # Days in their order.
 
 
-def _unit_means(
-    counted: CountedRows,
-    units: Array,
-) -> Array:
+def _unit_means(counted: CountedRows, units: Array) -> Array:
     """The mean rank and the mean scale of each feature in each unit, in order, (units, 2 d)."""
     place = np.unique(units, return_inverse=True)[1]
     columns = []
@@ -277,11 +246,7 @@ def _unit_means(
     return np.array(columns).T
 
 
-def _weekly(
-    scores: Array,
-    weekdays: Array,
-    seed: int,
-) -> list[int]:
+def _weekly(scores: Array, weekdays: Array, seed: int) -> list[int]:
     """The feature in which weekdays explain most, if they explain more than chance; else nothing."""
     if len(scores) < 7 * FEWEST_WEEKS or len(np.unique(weekdays)) < 2:
         return []
@@ -292,10 +257,7 @@ def _weekly(
     return [int(seen.argmax()) // 2] if p <= UNLIKELY else []
 
 
-def _explained(
-    scores: Array,
-    weekdays: Array,
-) -> Array:
+def _explained(scores: Array, weekdays: Array) -> Array:
     """The share of the variance of each score that weekdays explain."""
     total = ((scores - scores.mean(axis=0)) ** 2).sum(axis=0)
     left = (_less_weekday(scores, weekdays) ** 2).sum(axis=0)
@@ -303,10 +265,7 @@ def _explained(
     return share
 
 
-def _less_weekday(
-    scores: Array,
-    weekdays: Array,
-) -> Array:
+def _less_weekday(scores: Array, weekdays: Array) -> Array:
     """Scores less the mean of their weekday."""
     left = scores.copy()
     for day in np.unique(weekdays).tolist():
@@ -326,10 +285,7 @@ def _resemblance(scores: Array) -> tuple[int, float]:
     return best // 2, float(correlations[best])
 
 
-def _rows_apart(
-    counted: CountedRows,
-    seconds: Array,
-) -> int:
+def _rows_apart(counted: CountedRows, seconds: Array) -> int:
     """The stride that neighbouring rows in the order of time call for."""
     order = np.argsort(seconds, kind="stable")[:MOST_IN_ORDER]
     whole = [each for each in counted.features if each.name not in counted.rows]

@@ -14,11 +14,7 @@ from modelkit._internal.npz import pack_arrays, unpack_arrays
 from modelkit.errors import DriftError
 
 
-def pack(
-    schema: str,
-    about: Mapping[str, Any],
-    arrays: Mapping[str, Array],
-) -> bytes:
+def pack(schema: str, about: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
     """Bytes that `unpack` reads; equal contents give equal bytes."""
     values = to_plain({"schema": schema, **about})
     text = json.dumps(values, sort_keys=True, allow_nan=False)
@@ -46,10 +42,7 @@ def unpack(
     return about, arrays
 
 
-def under(
-    prefix: str,
-    arrays: Mapping[str, Array],
-) -> dict[str, Array]:
+def under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
     """The arrays whose name begins with a prefix, named without it."""
     return {
         name.removeprefix(prefix): array

@@ -78,21 +78,14 @@ class AuditTable:
         """Everything, as one line of ASCII."""
         rows = [asdict(row) for row in self.rows]
         plain = {"schema": AUDIT_SCHEMA, "rows": rows}
-        return json.dumps(
-            plain,
-            allow_nan=False,
-            sort_keys=True,
-        )
+        return json.dumps(plain, allow_nan=False, sort_keys=True)
 
 
 def _cell(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, tuple) else value
 
 
-def audit_table(
-    features: Iterable[FeatureDrift],
-    alarms: Sequence[Alarm],
-) -> AuditTable:
+def audit_table(features: Iterable[FeatureDrift], alarms: Sequence[Alarm]) -> AuditTable:
     """The customary figures of features that hold their bins.
 
     Raises DriftError for a report that was written before there were bins.
@@ -113,10 +106,7 @@ def audit_table(
     return AuditTable(tuple(rows))
 
 
-def _row(
-    drift: FeatureDrift,
-    alarms: tuple[str, ...],
-) -> AuditRow:
+def _row(drift: FeatureDrift, alarms: tuple[str, ...]) -> AuditRow:
     old = np.array([before for _, before, _ in drift.bins])
     new = np.array([now for _, _, now in drift.bins])
     ordered = drift.kind != "category"
@@ -143,25 +133,14 @@ def _row(
     )
 
 
-def _test(
-    drift: FeatureDrift,
-    old: Array,
-    new: Array,
-) -> tuple[float, float]:
+def _test(drift: FeatureDrift, old: Array, new: Array) -> tuple[float, float]:
     """The statistic of the customary test, and its p-value."""
     if drift.kind == "category":
         return _chi_square(old, new)
-    return _ks(
-        drift,
-        old,
-        new,
-    )
+    return _ks(drift, old, new)
 
 
-def customary_psi(
-    old: Array,
-    new: Array,
-) -> float:
+def customary_psi(old: Array, new: Array) -> float:
     """The population stability index of counts (K,), where a share of 0 counts as 0.0001."""
     p = np.maximum(new / new.sum(), LEAST_SHARE)
     q = np.maximum(old / old.sum(), LEAST_SHARE)
@@ -175,11 +154,7 @@ def _says(psi: float) -> str:
     return "large"
 
 
-def _ks(
-    drift: FeatureDrift,
-    old: Array,
-    new: Array,
-) -> tuple[float, float]:
+def _ks(drift: FeatureDrift, old: Array, new: Array) -> tuple[float, float]:
     """The distance at the ends of cells, and the p-value that goes with it.
 
     As scipy.stats.ks_2samp has it with method="asymp". Between the ends of cells the distance of
@@ -196,10 +171,7 @@ def _ks(
     return distance, float(kstwo.sf(distance, round(sizes)))
 
 
-def _chi_square(
-    old: Array,
-    new: Array,
-) -> tuple[float, float]:
+def _chi_square(old: Array, new: Array) -> tuple[float, float]:
     """Pearson's statistic of a table of two rows, and its p-value."""
     with importing("scipy", "the customary chi-square test", "drift"):
         from scipy.special import chdtrc
@@ -213,11 +185,7 @@ def _chi_square(
 # The bins.
 
 
-def bins_of(
-    feature: Feature,
-    reference: Array,
-    recent: Array,
-) -> tuple[tuple[str, int, int], ...]:
+def bins_of(feature: Feature, reference: Array, recent: Array) -> tuple[tuple[str, int, int], ...]:
     """The customary bins of counts (67,): (upper end, reference rows, recent rows).
 
     A category that the reference has is a bin, and all others together are one. Other values have
@@ -230,9 +198,7 @@ def bins_of(
 
 
 def _categories(
-    labels: Sequence[str],
-    reference: Array,
-    recent: Array,
+    labels: Sequence[str], reference: Array, recent: Array
 ) -> tuple[tuple[str, int, int], ...]:
     known = [cell for cell in range(REST) if reference[cell]]
     bins = [(labels[cell], int(reference[cell]), int(recent[cell])) for cell in known]
@@ -243,11 +209,7 @@ def _categories(
     return tuple(bins)
 
 
-def _deciles(
-    feature: Feature,
-    reference: Array,
-    recent: Array,
-) -> tuple[tuple[str, int, int], ...]:
+def _deciles(feature: Feature, reference: Array, recent: Array) -> tuple[tuple[str, int, int], ...]:
     ends = _ends(feature)
     cuts = _next_to_deciles(reference, len(ends))
     names = [ends[cell] for cell in cuts]

@@ -29,13 +29,7 @@ SHOWN_ROWS = 3  # likewise, where all rows are alike
 def polynomials(k: int) -> Array:
     """Three Legendre polynomials of the place of a cell among K, (3, K)."""
     x = (2 * np.arange(k) + 1) / k - 1
-    return np.array(
-        [
-            x,
-            1.5 * x * x - 0.5,
-            2.5 * x**3 - 1.5 * x,
-        ]
-    )
+    return np.array([x, 1.5 * x * x - 0.5, 2.5 * x**3 - 1.5 * x])
 
 
 def scores(shares: Array) -> tuple[Array, Array]:
@@ -60,12 +54,7 @@ def scores(shares: Array) -> tuple[Array, Array]:
     return both_sides, np.tile(weights, 2)
 
 
-def band(
-    counts: Array,
-    tolerance: float,
-    delta: float,
-    noise: Array | None = None,
-) -> Array:
+def band(counts: Array, tolerance: float, delta: float, noise: Array | None = None) -> Array:
     """How far the mean of each score may be from the reference, (36,), for reference counts (K,).
 
     Args:
@@ -96,21 +85,10 @@ def band(
     moved = variation * (hidden[:-1].max() / n)
     beyond = beyond + moved + tolerance * spread / 2
     low, high = _clopper_pearson(counts, hidden, rows, delta / bounds)
-    return np.concatenate(
-        [
-            beyond,
-            high + tolerance,
-            beyond,
-            low + tolerance,
-        ]
-    )
+    return np.concatenate([beyond, high + tolerance, beyond, low + tolerance])
 
 
-def _bernstein(
-    smooth: Array,
-    counts: Array,
-    asked: float,
-) -> Array:
+def _bernstein(smooth: Array, counts: Array, asked: float) -> Array:
     """Empirical Bernstein bounds on how far the means of the polynomials are from the reference.
 
     `asked` is the logarithm of 2 over the probability that one of them is wrong.
@@ -125,10 +103,7 @@ def _bernstein(
 
 
 def _clopper_pearson(
-    counts: Array,
-    hidden: Array,
-    rows: float,
-    level: float,
+    counts: Array, hidden: Array, rows: float, level: float
 ) -> tuple[Array, Array]:
     """How far below and above the reference each distribution function may be, (K - 1,) each."""
     with importing("scipy", "watching for drift", "drift"):
@@ -151,10 +126,7 @@ def _clopper_pearson(
     return low, high
 
 
-def band_bets(
-    counts: Array,
-    limit: Array,
-) -> tuple[Array, Array]:
+def band_bets(counts: Array, limit: Array) -> tuple[Array, Array]:
     """The logarithm of what each bet pays in each cell, (K, 216), and their weights (216,).
 
     A bet wins where the mean of a score is beyond its limit, (36,). The higher the limit, the less
@@ -174,11 +146,7 @@ def band_bets(
     return pays.T.copy(), weights
 
 
-def shown(
-    table: Array,
-    recent: Array,
-    tolerance: float,
-) -> Array:
+def shown(table: Array, recent: Array, tolerance: float) -> Array:
     """How far beyond the reference, whose scores are in a table, recent rows (K,) are, (36,).
 
     That is their means, with three standard errors and the tolerance.

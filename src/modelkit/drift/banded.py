@@ -134,12 +134,7 @@ def _group_table(features: tuple[Feature, ...]) -> Array:
     return np.array(tables).astype(np.float64)
 
 
-def _bands(
-    grouped: Array,
-    tolerances: Array,
-    deltas: Array,
-    noise: list[Array] | None,
-) -> Array:
+def _bands(grouped: Array, tolerances: Array, deltas: Array, noise: list[Array] | None) -> Array:
     """For each feature how far each score may be from the reference, (d, 36)."""
     limits = []
     for j, counts in enumerate(grouped):

@@ -39,13 +39,7 @@ class TimeBucket:
     rows: int = 0
     losses: tuple[int, float, float] = (0, 0.0, 0.0)
 
-    def add(
-        self,
-        s: int,
-        features: slice,
-        added: Array,
-        rows: int,
-    ) -> None:
+    def add(self, s: int, features: slice, added: Array, rows: int) -> None:
         """Take counts of some features in, (features, 67), of rows of stratum number `s`."""
         self.rows += rows
         if self.counts.dtype == np.uint32 and self.rows >= MANY_ROWS:
@@ -85,24 +79,14 @@ class Buckets:
         most_bytes: of memory for counts; 0 to keep none.
     """
 
-    def __init__(
-        self,
-        strata: int,
-        features: int,
-        most_bytes: int,
-    ) -> None:
+    def __init__(self, strata: int, features: int, most_bytes: int) -> None:
         self.shape = (strata, features, CELLS)
         self.hours: dict[int, TimeBucket] = {}
         self.days: dict[int, TimeBucket] = {}
         self.forgotten = 0
         self.most_hours, self.most_days = reach(self.shape, most_bytes)
 
-    def count(
-        self,
-        s: int,
-        cells: Array,
-        times: Array | float,
-    ) -> Array:
+    def count(self, s: int, cells: Array, times: Array | float) -> Array:
         """Count rows of stratum number `s`; returns their counts.
 
         Args:
@@ -122,10 +106,7 @@ class Buckets:
         return total
 
     def count_labels(
-        self,
-        times: Array | float,
-        losses: Array | None,
-        targets: Array | None,
+        self, times: Array | float, losses: Array | None, targets: Array | None
     ) -> None:
         """Count labelled rows: their losses (n,), and the cells of their labels, uint8 (n, 1)."""
         given = losses if losses is not None else targets
@@ -211,11 +192,7 @@ class Buckets:
             arrays[f"{name} counts"] = _narrow(np.array(counts).reshape(-1, *self.shape))
         return arrays, {"forgotten": self.forgotten}
 
-    def restore(
-        self,
-        arrays: Mapping[str, Array],
-        plain: Mapping[str, Any],
-    ) -> None:
+    def restore(self, arrays: Mapping[str, Array], plain: Mapping[str, Any]) -> None:
         """Go on from `state()`. Raises DriftError for counts of another shape."""
         self.forgotten = plain["forgotten"]
         for name, kept, seconds in (
@@ -253,10 +230,7 @@ def by_day(buckets: Sequence[TimeBucket]) -> list[TimeBucket]:
     return [days[start] for start in sorted(days)]
 
 
-def reach(
-    shape: tuple[int, int, int],
-    most_bytes: int,
-) -> tuple[int, int]:
+def reach(shape: tuple[int, int, int], most_bytes: int) -> tuple[int, int]:
     """The numbers of hours and days that fit into these bytes; 0 and 0 for no bytes."""
     if not most_bytes:
         return 0, 0
@@ -267,10 +241,7 @@ def reach(
     return hours, days
 
 
-def by_hour(
-    times: Array | float,
-    rows: int,
-) -> Iterator[tuple[int, Array | None]]:
+def by_hour(times: Array | float, rows: int) -> Iterator[tuple[int, Array | None]]:
     """Each hour with the numbers of its rows, the oldest first.
 
     The numbers are None where all rows are of one hour, as nearly always.

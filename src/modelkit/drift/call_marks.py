@@ -27,11 +27,7 @@ class CallMarks:
     parts: list[UnitRows] | None
 
 
-def marks_of(
-    profile: Fitted,
-    columns: dict[str, Array],
-    at: Any,
-) -> CallMarks:
+def marks_of(profile: Fitted, columns: dict[str, Array], at: Any) -> CallMarks:
     """The marks of rows with these columns, where `at` is when they were, or None.
 
     Raises DriftError for times that are not readable, given twice, or needed and absent.
@@ -47,12 +43,7 @@ def marks_of(
     return CallMarks(columns, seconds, parts)
 
 
-def _seconds(
-    profile: Fitted,
-    columns: dict[str, Array],
-    at: Any,
-    n: int,
-) -> Array | None:
+def _seconds(profile: Fitted, columns: dict[str, Array], at: Any, n: int) -> Array | None:
     time = profile.time
     if time is not None and time in columns:
         if at is not None:
@@ -61,11 +52,7 @@ def _seconds(
     return None if at is None else given_seconds(at, n)
 
 
-def call_columns(
-    profile: Fitted,
-    X: Any,
-    scores: Any,
-) -> dict[str, Array]:
+def call_columns(profile: Fitted, X: Any, scores: Any) -> dict[str, Array]:
     """The columns of a call by feature name, (n,) each. Raises DriftError for those that do not fit."""
     if X is None and scores is None:
         raise DriftError("there are neither rows nor scores")

@@ -232,10 +232,7 @@ def feature_arrays(features: Sequence[Feature]) -> dict[str, Array]:
     """The edges and the coarse cells of all features, one after the other."""
     edges = chain.from_iterable(feature.edges for feature in features)
     coarse = b"".join(feature.coarse for feature in features)
-    return {
-        "edges": np.array(list(edges), np.float64),
-        "coarse": np.frombuffer(coarse, np.uint8),
-    }
+    return {"edges": np.array(list(edges), np.float64), "coarse": np.frombuffer(coarse, np.uint8)}
 
 
 def read_features(plain: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array]) -> list[Feature]:

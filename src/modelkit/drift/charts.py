@@ -50,21 +50,13 @@ def chart(feature: FeatureDrift) -> str:
     cells = _cells_of(feature)
     if feature.kind in ("category", "flag"):
         used = [cell for cell in cells if _has_rows(cell)]
-        return _bars(
-            feature.feature,
-            used,
-            seen=seen,
-        )
+        return _bars(feature.feature, used, seen=seen)
     ordered = [
         cell
         for cell in cells
         if cell.label != "(missing)" and (_has_rows(cell) or cell.label not in ENDS)
     ]
-    return _outlines(
-        feature.feature,
-        ordered,
-        seen=seen,
-    )
+    return _outlines(feature.feature, ordered, seen=seen)
 
 
 def _cells_of(feature: FeatureDrift) -> list[Cell]:
@@ -97,21 +89,12 @@ def _finite_share(share: float) -> float:
     return share if isfinite(share) else 0.0
 
 
-def _svg(
-    name: str,
-    height: int,
-    body: str,
-) -> str:
+def _svg(name: str, height: int, body: str) -> str:
     label = html.escape(f"{name}: shares of the reference and of the recent rows")
     return f'<svg viewBox="0 0 {CHART_WIDTH} {height}" role="img" aria-label="{label}">{body}</svg>'
 
 
-def _svg_text(
-    x: float,
-    y: float,
-    text: str,
-    anchor: str = "middle",
-) -> str:
+def _svg_text(x: float, y: float, text: str, anchor: str = "middle") -> str:
     place = f'x="{x:.0f}" y="{y:.0f}"'
     return f'<text {place} text-anchor="{anchor}">{html.escape(text)}</text>'
 
@@ -120,11 +103,7 @@ def _no_values(name: str) -> str:
     return _svg(name, 40, _svg_text(CHART_WIDTH / 2, 24, "no values"))
 
 
-def _tooltip(
-    cell: Cell,
-    *,
-    seen: bool,
-) -> str:
+def _tooltip(cell: Cell, *, seen: bool) -> str:
     recent = percent(cell.new) if seen else "unknown"
     text = f"{cell.label[:60]}: reference {percent(cell.old)}, recent {recent}"
     if cell.then is not None:
@@ -135,12 +114,7 @@ def _tooltip(
 # Ordered cells.
 
 
-def _outlines(
-    name: str,
-    cells: Sequence[Cell],
-    *,
-    seen: bool,
-) -> str:
+def _outlines(name: str, cells: Sequence[Cell], *, seen: bool) -> str:
     """Cells of one width side by side.
 
     The reference is an area; the recent rows and those of the alarm are outlines over it.
@@ -171,29 +145,17 @@ def _outlines(
             _pointers(cells, step, seen=seen),
         ]
     )
-    return _svg(
-        name,
-        BASE + 36,
-        body,
-    )
+    return _svg(name, BASE + 36, body)
 
 
-def _top(
-    before: Sequence[float],
-    recent: Sequence[float],
-) -> float:
+def _top(before: Sequence[float], recent: Sequence[float]) -> float:
     """The share at the top of the chart."""
     most = max(*before, *recent)
     usual = [share for share in before if share] or [most]
     return min(most, TALLEST * median(usual)) or 1.0
 
 
-def _pointers(
-    cells: Sequence[Cell],
-    step: float,
-    *,
-    seen: bool,
-) -> str:
+def _pointers(cells: Sequence[Cell], step: float, *, seen: bool) -> str:
     """Invisible rectangles over the cells, which show their shares to a pointer."""
     size = f'y="{TOP}" width="{step:.1f}" height="{BASE - TOP}"'
     rectangles = []
@@ -204,11 +166,7 @@ def _pointers(
     return f'<g class="hit">{"".join(rectangles)}</g>'
 
 
-def _above(
-    cells: Sequence[Cell],
-    step: float,
-    top: float,
-) -> str:
+def _above(cells: Sequence[Cell], step: float, top: float) -> str:
     """The shares of cells that are taller than the chart, where these do not touch one another."""
     texts: list[str] = []
     half = ARROW / 2
@@ -225,11 +183,7 @@ def _above(
     return "".join(texts)
 
 
-def _steps(
-    shares: Sequence[float],
-    step: float,
-    top: float,
-) -> str:
+def _steps(shares: Sequence[float], step: float, top: float) -> str:
     scale = (BASE - TOP) / top
     path = [f"M{LEFT} {BASE}"]
     for i, share in enumerate(shares):
@@ -240,10 +194,7 @@ def _steps(
     return "".join(path)
 
 
-def _edge_labels(
-    labels: Sequence[str],
-    step: float,
-) -> str:
+def _edge_labels(labels: Sequence[str], step: float) -> str:
     """Some of the edges between cells, below their places; the cells' words hold the edges."""
     edges = []
     for i, label in enumerate(labels):
@@ -261,10 +212,7 @@ def _edge_labels(
     return "".join(texts)
 
 
-def _cell_labels(
-    labels: Sequence[str],
-    step: float,
-) -> str:
+def _cell_labels(labels: Sequence[str], step: float) -> str:
     texts = []
     for i, label in enumerate(labels):
         x = LEFT + (i + 0.5) * step
@@ -279,10 +227,7 @@ def _room(edges: Sequence[tuple[float, str]]) -> int:
     return max(2, min(MOST_EDGES, fitting))
 
 
-def _evenly_spread(
-    n: int,
-    room: int,
-) -> list[int]:
+def _evenly_spread(n: int, room: int) -> list[int]:
     """Evenly spread numbers below n, from the first to the last."""
     chosen = {round(k * (n - 1) / max(room - 1, 1)) for k in range(room)}
     return sorted(chosen)
@@ -298,12 +243,7 @@ def _lower_edge(label: str) -> str | None:
 # Categories.
 
 
-def _bars(
-    name: str,
-    cells: Sequence[Cell],
-    *,
-    seen: bool,
-) -> str:
+def _bars(name: str, cells: Sequence[Cell], *, seen: bool) -> str:
     """Two bars for each of the categories that have the largest shares."""
     if not cells:
         return _no_values(name)
@@ -313,23 +253,12 @@ def _bars(
     height = PAIR_HEIGHT if kept[0].then is None else PAIR_HEIGHT + BAR_HEIGHT
     pairs = []
     for i, cell in enumerate(kept):
-        pairs.append(
-            _pair(
-                cell,
-                4 + height * i,
-                scale,
-                seen=seen,
-            )
-        )
+        pairs.append(_pair(cell, 4 + height * i, scale, seen=seen))
     return _svg(name, height * len(kept) + 8, "".join(pairs))
 
 
 def _largest(cell: Cell) -> float:
-    return max(
-        cell.old,
-        cell.new,
-        cell.then or 0.0,
-    )
+    return max(cell.old, cell.new, cell.then or 0.0)
 
 
 def _largest_cells(cells: Sequence[Cell]) -> list[Cell]:
@@ -349,13 +278,7 @@ def _largest_cells(cells: Sequence[Cell]) -> list[Cell]:
     return kept
 
 
-def _pair(
-    cell: Cell,
-    y: int,
-    scale: float,
-    *,
-    seen: bool,
-) -> str:
+def _pair(cell: Cell, y: int, scale: float, *, seen: bool) -> str:
     label, old, new, then = cell
     recent = _bar("new", y + 10, new * scale) if seen else ""
     shares = f"{percent(old)}, {percent(new)}" if seen else percent(old)
@@ -380,11 +303,7 @@ def _short_label(label: str) -> str:
     return label[:18] + "..." if len(label) > 20 else html.short(label)
 
 
-def _bar(
-    which: str,
-    y: int,
-    width: float,
-) -> str:
+def _bar(which: str, y: int, width: float) -> str:
     return (
         f'<rect class="{which}" x="{NAMES_END}" y="{y}" width="{width:.1f}" height="{BAR_HEIGHT}"/>'
     )

@@ -22,10 +22,7 @@ MOST_COMPARED = 100_000  # rows that are looked through for duplicates
 FEWEST_ALIKE = 20  # rows of one value that are worth a word
 
 
-def unseen(
-    feature: Feature,
-    counts: Array,
-) -> list[DriftCheck]:
+def unseen(feature: Feature, counts: Array) -> list[DriftCheck]:
     """A category that training did not know, from counts (67,)."""
     if feature.ordered or not counts[UNKNOWN_CATEGORY]:
         return []
@@ -35,11 +32,7 @@ def unseen(
     return [DriftCheck("unseen category", feature.name, found, "none")]
 
 
-def strangers(
-    unknown: int,
-    rows: int,
-    stratum: str | None,
-) -> tuple[DriftCheck, ...]:
+def strangers(unknown: int, rows: int, stratum: str | None) -> tuple[DriftCheck, ...]:
     """Rows of a stratum that the reference does not have."""
     if not unknown or stratum is None:
         return ()
@@ -51,11 +44,7 @@ def strangers(
 
 
 def batch_checks(
-    profile: Profile,
-    columns: Mapping[str, Array],
-    counts: Array,
-    *,
-    alpha: float,
+    profile: Profile, columns: Mapping[str, Array], counts: Array, *, alpha: float
 ) -> list[DriftCheck]:
     """The checks of one batch with counts (d, 67).
 
@@ -73,10 +62,7 @@ def batch_checks(
 
 
 def count_checks(
-    profile: Profile,
-    present: Sequence[int],
-    counts: Array,
-    alpha: float,
+    profile: Profile, present: Sequence[int], counts: Array, alpha: float
 ) -> list[DriftCheck]:
     """The checks that counts (d, 67) of a batch suffice for, of the features that it has."""
     tested: list[DriftCheck] = []
@@ -93,10 +79,7 @@ def count_checks(
     return found
 
 
-def _unseen_names(
-    feature: Feature,
-    values: Array,
-) -> list[DriftCheck]:
+def _unseen_names(feature: Feature, values: Array) -> list[DriftCheck]:
     if feature.ordered:
         return []
     items = zip(as_texts(values), feature.cells(values), strict=True)
@@ -109,11 +92,7 @@ def _unseen_names(
     return [DriftCheck("unseen category", feature.name, found, "none")]
 
 
-def _constant_column(
-    feature: Feature,
-    counts: Array,
-    reference: Array,
-) -> DriftCheck:
+def _constant_column(feature: Feature, counts: Array, reference: Array) -> DriftCheck:
     """Whether all values of a batch are in one cell; p is the exact probability of that.
 
     It is 1 where they are not, and of fewer than 20 rows.
@@ -128,11 +107,7 @@ def _constant_column(
     return DriftCheck("constant", feature.name, found, f"a share of {share:.2g}", p)
 
 
-def _rates(
-    feature: Feature,
-    counts: Array,
-    reference: Array,
-) -> list[DriftCheck]:
+def _rates(feature: Feature, counts: Array, reference: Array) -> list[DriftCheck]:
     """Rates of missing, infinite and outlying values; p is 1 where one did not go up."""
     asked = {"missing rate": [GONE]}
     if feature.kind in ("number", "text", "time") and feature.edges:
@@ -154,11 +129,7 @@ def _rates(
     return tested
 
 
-def _duplicated(
-    profile: Profile,
-    columns: Mapping[str, Array],
-    alpha: float,
-) -> list[DriftCheck]:
+def _duplicated(profile: Profile, columns: Mapping[str, Array], alpha: float) -> list[DriftCheck]:
     """Rows that equal an earlier one, among as many rows as the reference has.
 
     More rows would have more duplicates. The test takes duplicates for independent events, which

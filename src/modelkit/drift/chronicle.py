@@ -112,21 +112,11 @@ class Chronicle:
         )
         return (said,)
 
-    def count(
-        self,
-        s: int,
-        cells: Array,
-        times: Array | float,
-    ) -> Array:
+    def count(self, s: int, cells: Array, times: Array | float) -> Array:
         """Count rows of stratum number `s` in the history; returns their counts (d, 67)."""
         return self.eras[-1].buckets.count(s, cells, times)
 
-    def count_labels(
-        self,
-        times: Array | float,
-        losses: Array | None,
-        cells: Array | None,
-    ) -> None:
+    def count_labels(self, times: Array | float, losses: Array | None, cells: Array | None) -> None:
         """Count losses (n,), and the cells of labels, uint8 (n, 1), in the history."""
         self.eras[-1].buckets.count_labels(times, losses, cells)
 
@@ -135,12 +125,7 @@ class Chronicle:
         if len(self.eras) > 1:
             self.eras = trimmed(self.eras, self.most_bytes)
 
-    def follow(
-        self,
-        before: Chronicle,
-        reason: str,
-        rows: int,
-    ) -> None:
+    def follow(self, before: Chronicle, reason: str, rows: int) -> None:
         """Take over from the chronicle of the reference before, which `rows` rows were compared with.
 
         Raises DriftError without a reason.
@@ -172,11 +157,7 @@ class Chronicle:
         }
         return plain, arrays
 
-    def restore(
-        self,
-        plain: Mapping[str, Any],
-        arrays: Mapping[str, Array],
-    ) -> None:
+    def restore(self, plain: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
         """Go on from `state()`; one of before histories has alarms alone."""
         profile = self.eras[0].profile
         self.alarms = tuple(with_effect(profile, alarm) for alarm in _alarms(plain["alarms"]))

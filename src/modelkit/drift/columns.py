@@ -51,10 +51,7 @@ def length(columns: ColumnsByName) -> int:
     return len(next(iter(columns.values()))) if columns else 0
 
 
-def take_rows(
-    columns: ColumnsByName,
-    rows: Array,
-) -> dict[str, Array]:
+def take_rows(columns: ColumnsByName, rows: Array) -> dict[str, Array]:
     """The columns with the rows of these numbers."""
     return {name: column[rows] for name, column in columns.items()}
 
@@ -108,11 +105,7 @@ def _transposed(X: Array) -> Array:
     return columns
 
 
-def feature_kind(
-    name: str,
-    values: Array,
-    unknown: FeatureKind = "category",
-) -> FeatureKind:
+def feature_kind(name: str, values: Array, unknown: FeatureKind = "category") -> FeatureKind:
     """The kind of feature that a column is, by its type and not by its values.
 
     It is `unknown` where every value is missing. Raises DriftError for a column of no kind.
@@ -163,11 +156,7 @@ def all_missing(values: Array) -> Array:
     return values
 
 
-def as_numbers(
-    values: Array,
-    kind: FeatureKind,
-    name: str,
-) -> Array:
+def as_numbers(values: Array, kind: FeatureKind, name: str) -> Array:
     """A column as it is compared with edges, (n,): float32, NaN where a value is missing.
 
     Times are microseconds as float64. Raises DriftError for a column of another kind.
@@ -231,17 +220,10 @@ def _moment(item: Any) -> np.datetime64:
     return np.datetime64(item, "us")
 
 
-def other_kind(
-    name: str,
-    expected: FeatureKind,
-    found: FeatureKind,
-) -> DriftError:
+def other_kind(name: str, expected: FeatureKind, found: FeatureKind) -> DriftError:
     """The error for a column of another kind than the profile has."""
     words = f"{KIND_WORDS[found]} where the profile has {KIND_WORDS[expected]}"
-    return DriftError(
-        f"column {name!r} holds {words}; convert it as in training",
-        feature=name,
-    )
+    return DriftError(f"column {name!r} holds {words}; convert it as in training", feature=name)
 
 
 def as_texts(values: Array) -> list[str | None]:

@@ -42,10 +42,7 @@ def resume(
     return watch, about
 
 
-def resume_all(
-    profile: Profile,
-    states: Sequence[bytes],
-) -> list[Watch]:
+def resume_all(profile: Profile, states: Sequence[bytes]) -> list[Watch]:
     """What several workers know. Raises DriftError for none, and for those with other arguments."""
     if not states:
         raise DriftError("there are no states to merge")
@@ -60,12 +57,7 @@ def resume_all(
     return watches
 
 
-def rebased(
-    before: Watch,
-    profile: Profile,
-    reason: str,
-    alpha: float | None,
-) -> Watch:
+def rebased(before: Watch, profile: Profile, reason: str, alpha: float | None) -> Watch:
     """What goes on with another reference; the history, the notes and the alarms come along.
 
     Raises DriftError where the new profile does not watch the same columns and outputs.

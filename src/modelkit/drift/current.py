@@ -86,13 +86,7 @@ class Current:
         with self.lock:
             return self.watch.copied()
 
-    def take(
-        self,
-        X: Any,
-        scores: Any,
-        order: Order,
-        at: Any,
-    ) -> list[Alarm]:
+    def take(self, X: Any, scores: Any, order: Order, at: Any) -> list[Alarm]:
         """Take the rows of one call; see `Detector.update`."""
         while True:
             watch = self.watch
@@ -113,12 +107,7 @@ class Current:
                 return new
 
     def take_labels(
-        self,
-        y: Any,
-        predicted: Any,
-        losses: Any,
-        order: Order,
-        at: Any,
+        self, y: Any, predicted: Any, losses: Any, order: Order, at: Any
     ) -> list[Alarm]:
         """Take the labels of one call; see `Detector.update_labels`."""
         while True:
@@ -136,12 +125,7 @@ class Current:
             watch.of_units().stream.come_to(second)
             return watch.settle()
 
-    def rebase(
-        self,
-        profile: Profile,
-        reason: str,
-        alpha: float | None,
-    ) -> None:
+    def rebase(self, profile: Profile, reason: str, alpha: float | None) -> None:
         """Compare with another reference from now on; what waits is compared with the old one."""
         with self.caught_up() as watch:
             self.watch = continued.rebased(watch, profile, reason, alpha)

@@ -59,20 +59,13 @@ def _first_faint(centred: Array, power: float) -> int:
     return most
 
 
-def every(
-    stride: int,
-    n: int,
-    rng: np.random.Generator,
-) -> slice:
+def every(stride: int, n: int, rng: np.random.Generator) -> slice:
     """Which of n rows are that far apart, from a random one on; at least one where there is any."""
     first = int(rng.integers(0, max(min(stride, n), 1)))
     return slice(first, None, stride)
 
 
-def smallest_text(
-    features: Sequence[Feature],
-    counts: Array,
-) -> str | None:
+def smallest_text(features: Sequence[Feature], counts: Array) -> str | None:
     """What the smallest of the references counts (strata, d, 67) is, in words; None from 5,000."""
     rows = counts.sum(axis=2)
     fewest = int(rows.min())
@@ -88,10 +81,7 @@ def smallest_text(
     )
 
 
-def sparse_text(
-    features: Sequence[Feature],
-    counts: Array,
-) -> str | None:
+def sparse_text(features: Sequence[Feature], counts: Array) -> str | None:
     """The features of which strides leave fewer than 1,000 rows, in words; None without any."""
     rows = counts.sum(axis=2).min(axis=0).tolist()
     found = []

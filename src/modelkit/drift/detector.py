@@ -60,7 +60,7 @@ class Detector:
 
     __slots__ = ("__weakref__", "_current")
 
-    def __init__(  # noqa: PLR0913 - all but one by keyword
+    def __init__(  # all but one by keyword
         self,
         profile: Profile,
         *,
@@ -133,12 +133,7 @@ class Detector:
         return self._watch.chronicle.rows_before + self._watch.rows
 
     def update(
-        self,
-        X: Any = None,
-        scores: Any = None,
-        *,
-        order: Order = "any",
-        at: Any = None,
+        self, X: Any = None, scores: Any = None, *, order: Order = "any", at: Any = None
     ) -> list[Alarm]:
         """Take the rows of one call, and the model's answers; returns the new alarms.
 
@@ -208,13 +203,7 @@ class Detector:
         self._watch.untold.tell()
         return new
 
-    def test(
-        self,
-        X: Any = None,
-        scores: Any = None,
-        *,
-        at: Any = None,
-    ) -> DriftReport:
+    def test(self, X: Any = None, scores: Any = None, *, at: Any = None) -> DriftReport:
         """Compare one batch with the reference by exact tests, apart from what `update` has seen.
 
         The probability that a batch exchangeable with the reference raises any alarm is at most
@@ -262,12 +251,7 @@ class Detector:
         self._watch.untold.tell()  # of what a Monitor had not looked at yet
 
     def suppress(
-        self,
-        until: Any,
-        reason: str,
-        *,
-        since: Any = None,
-        features: Sequence[str] = (),
+        self, until: Any, reason: str, *, since: Any = None, features: Sequence[str] = ()
     ) -> None:
         """Let alarms of a window be recorded and not told to `on_alarm`.
 
@@ -291,13 +275,7 @@ class Detector:
             named = watch.named(features)
             watch.chronicle.notes.suppress(Suppression(start, end, reason, named))
 
-    def rebase(
-        self,
-        profile: Profile,
-        reason: str,
-        *,
-        alpha: float | None = None,
-    ) -> None:
+    def rebase(self, profile: Profile, reason: str, *, alpha: float | None = None) -> None:
         """Compare with another reference from now on; the history, alarms and notes are kept.
 
         The evidence begins anew, with an alpha of its own: the probability of a false alarm is at
@@ -355,10 +333,7 @@ class Detector:
         return detector_of(Current(watch))
 
     @staticmethod
-    def merge(
-        profile: Profile,
-        states: Sequence[bytes],
-    ) -> DriftReport:
+    def merge(profile: Profile, states: Sequence[bytes]) -> DriftReport:
         """Make one report from the states of several workers' Detectors of the same profile.
 
         Counts add up, and the evidence of "material" is averaged: an average of e-processes is one,
@@ -389,5 +364,5 @@ class Detector:
 def detector_of(current: Current) -> Detector:
     """A Detector that shows what a Watch knows."""
     detector = Detector.__new__(Detector)
-    detector._current = current  # noqa: SLF001 - the constructor would make another
+    detector._current = current  # the constructor would make another
     return detector

@@ -9,15 +9,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.cells import (
-    COARSE_CELLS,
-    EDGES,
-    GONE,
-    REST,
-    Feature,
-    name_hash,
-    short_name,
-)
+from modelkit.drift.cells import COARSE_CELLS, EDGES, GONE, REST, Feature, name_hash, short_name
 from modelkit.drift.columns import FeatureKind, as_numbers, as_texts
 
 TAIL_SHARE = 0.001  # of the training rows, beyond the outermost edges, where there are enough rows
@@ -26,12 +18,7 @@ MOST_KNOWN = 96  # categories beyond the first 64 that are told from new ones, b
 
 
 def fit_feature(
-    name: str,
-    kind: FeatureKind,
-    values: Array,
-    *,
-    output: bool = False,
-    weight: float = 1.0,
+    name: str, kind: FeatureKind, values: Array, *, output: bool = False, weight: float = 1.0
 ) -> Feature:
     """The cells of one column, from training rows (n,)."""
     feature = Feature(name, kind, output=output, weight=weight)
@@ -89,11 +76,7 @@ def _about_constant(distinct: Array) -> tuple[float, ...]:
     return tuple(edge for edge in edges if abs(edge) <= most)
 
 
-def _chosen_gaps(
-    distinct: Array,
-    below: Array,
-    rows: int,
-) -> Array:
+def _chosen_gaps(distinct: Array, below: Array, rows: int) -> Array:
     """The numbers of at most 63 gaps between distinct values: even in rank, and about atoms."""
     tail = max(TAIL_SHARE, 10 / rows)
     inner = np.linspace(0, 1, EDGES)[1:-1]
@@ -111,11 +94,7 @@ def _chosen_gaps(
     return gaps
 
 
-def _widest_gap(
-    below: Array,
-    width: Array,
-    rank: float,
-) -> int:
+def _widest_gap(below: Array, width: Array, rank: float) -> int:
     slack = min(1 / 512, rank / 4, (1 - rank) / 4)
     low, high = np.searchsorted(below, [rank - slack, rank + slack])
     first = min(int(low), len(below) - 1)
@@ -136,10 +115,7 @@ def _between(low: Any, high: Any) -> float:
     return float(low)
 
 
-def coarsen(
-    counts: Array,
-    groups: int = COARSE_CELLS,
-) -> bytes:
+def coarsen(counts: Array, groups: int = COARSE_CELLS) -> bytes:
     """For each of the 67 cells one of 16 of about equal mass, in order.
 
     Missing values have the last to themselves.

@@ -13,10 +13,7 @@ from modelkit.drift.fitted import Fitted
 from modelkit.errors import DriftError
 
 
-def to_cells(
-    profile: Fitted,
-    columns: Mapping[str, Array],
-) -> tuple[Array, Array | None]:
+def to_cells(profile: Fitted, columns: Mapping[str, Array]) -> tuple[Array, Array | None]:
     """The cells of rows, uint8 (n, d), and the number of each row's stratum, int64 (n,)."""
     n, strata = stratum_numbers(profile, columns)
     cells = np.full((n, len(profile.features)), ABSENT, np.uint8)
@@ -27,10 +24,7 @@ def to_cells(
     return cells, strata
 
 
-def stratum_numbers(
-    profile: Fitted,
-    columns: Mapping[str, Array],
-) -> tuple[int, Array | None]:
+def stratum_numbers(profile: Fitted, columns: Mapping[str, Array]) -> tuple[int, Array | None]:
     """The number of rows, and the number of each one's stratum, int64 (n,).
 
     A stratum that the reference does not have is -1. Without strata there is None.
@@ -44,8 +38,7 @@ def stratum_numbers(
         return n, None
     if name not in columns:
         raise DriftError(
-            f"the rows lack the column {name!r}, which tells the stratum",
-            feature=name,
+            f"the rows lack the column {name!r}, which tells the stratum", feature=name
         )
     known = {stratum: s for s, stratum in enumerate(profile.strata)}
     numbers = [known.get(own, -1) for own in stratum_names(columns[name])]

@@ -78,10 +78,7 @@ def state_of(eras: Sequence[Era]) -> tuple[list[dict[str, Any]], dict[str, Array
 
 
 def restored(
-    current: Era,
-    plain: Sequence[Mapping[str, Any]],
-    arrays: Mapping[str, Array],
-    most_bytes: int,
+    current: Era, plain: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array], most_bytes: int
 ) -> list[Era]:
     """The inverse of `state_of`; `current` is the era in force, without rows.
 

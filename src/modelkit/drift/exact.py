@@ -60,11 +60,7 @@ def exact_test(
     drawn = 0
     extreme = 0
     while drawn < permutations:
-        size = min(
-            max(2 * ENOUGH_DRAWS, drawn),
-            permutations - drawn,
-            MOST_DRAWN,
-        )
+        size = min(max(2 * ENOUGH_DRAWS, drawn), permutations - drawn, MOST_DRAWN)
         draws = rng.multivariate_hypergeometric(pooled, n, size, method="marginals")
         found = np.flatnonzero(score(draws) >= least)
         if extreme + len(found) >= ENOUGH_DRAWS:
@@ -75,11 +71,7 @@ def exact_test(
     return (1 + extreme) / (1 + drawn)
 
 
-def _thinned(
-    batch: Array,
-    reference: Array,
-    rng: np.random.Generator,
-) -> tuple[Array, Array]:
+def _thinned(batch: Array, reference: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     """Both counts with few enough rows to draw from.
 
     Each row is kept with the same probability, so rows that were exchangeable stay so.
@@ -91,10 +83,7 @@ def _thinned(
     return rng.binomial(batch, share), rng.binomial(reference, share)
 
 
-def _merged(
-    batch: Array,
-    reference: Array,
-) -> tuple[Array, Array]:
+def _merged(batch: Array, reference: Array) -> tuple[Array, Array]:
     """Drop the cells that are empty on both sides and merge neighbours into at most 32 cells.
 
     Which cells are merged may depend on the pooled counts alone: a draw would have merged the same.
@@ -146,12 +135,7 @@ def permutations_for(features: int, alpha: float) -> int:
     return max(999, 20 * features, needed)
 
 
-def rate_test(
-    count: int,
-    n: int,
-    reference_count: int,
-    reference_n: int,
-) -> float:
+def rate_test(count: int, n: int, reference_count: int, reference_n: int) -> float:
     """Fisher's exact two-sided p-value that two rates agree: count / n, reference_count / N.
 
     All tables that are no more likely than the one seen are counted, as scipy.stats.fisher_exact
@@ -197,11 +181,7 @@ def _log_choose(rows: int, n: int) -> float:
 
 
 def effects(
-    batch: Array,
-    reference: Array,
-    rng: np.random.Generator,
-    *,
-    ordered: bool,
+    batch: Array, reference: Array, rng: np.random.Generator, *, ordered: bool
 ) -> tuple[Effect, ...]:
     """Effect sizes between the distributions behind two vectors of counts; neither may be empty.
 
@@ -227,7 +207,7 @@ def effects(
     return (*found, _psi(pairs, index))
 
 
-def _distances(ordered: bool) -> list[tuple[str, Distance]]:  # noqa: FBT001 - of cells
+def _distances(ordered: bool) -> list[tuple[str, Distance]]:  # of cells
     """The distances that are measured, the first of them for alarms."""
     return [*([("ks", ks)] if ordered else []), ("tv", tv), ("js", js)]
 
@@ -240,24 +220,14 @@ def _psi(pairs: _Samples, roots: tuple[float, float, float]) -> Effect:
     return Effect("psi", psi, min(low, psi), max(high - bias, psi))
 
 
-def main_effect(
-    recent: Array,
-    reference: Array,
-    *,
-    ordered: bool,
-) -> Effect:
+def main_effect(recent: Array, reference: Array, *, ordered: bool) -> Effect:
     """The first of the effect sizes between counts (67,); neither may be empty."""
     name, distance = _distances(ordered)[0]
     pairs = _Samples(recent, reference, np.random.default_rng(0))  # as in `all_effects`
     return Effect(name, *pairs.measured(distance))
 
 
-def all_effects(
-    recent: Array,
-    reference: Array,
-    *,
-    ordered: bool,
-) -> tuple[Effect, ...]:
+def all_effects(recent: Array, reference: Array, *, ordered: bool) -> tuple[Effect, ...]:
     """The effect sizes between counts (67,); none where either side is empty.
 
     The generator has a seed of its own, so that a report is the same whenever it is asked for.
@@ -270,12 +240,7 @@ def all_effects(
 class _Samples:
     """Two vectors of counts, 300 samples of each, and 300 pairs of samples that do not differ."""
 
-    def __init__(
-        self,
-        batch: Array,
-        reference: Array,
-        rng: np.random.Generator,
-    ) -> None:
+    def __init__(self, batch: Array, reference: Array, rng: np.random.Generator) -> None:
         self.sizes = (int(batch.sum()), int(reference.sum()))
         self._counts = _merged(batch, reference)
         self.cells = len(self._counts[0])
@@ -284,19 +249,11 @@ class _Samples:
         self._samples = self._drawn(shares, rng)
         self._unchanged = self._drawn([pooled, pooled], rng)
 
-    def _drawn(
-        self,
-        shares: list[Array],
-        rng: np.random.Generator,
-    ) -> tuple[Array, ...]:
+    def _drawn(self, shares: list[Array], rng: np.random.Generator) -> tuple[Array, ...]:
         sides = zip(self.sizes, shares, strict=True)
         return tuple(rng.multinomial(n, share, REPLICATES) for n, share in sides)
 
-    def measured(
-        self,
-        distance: Distance,
-        extra: float = 0,
-    ) -> tuple[float, float, float]:
+    def measured(self, distance: Distance, extra: float = 0) -> tuple[float, float, float]:
         """A distance and its interval; `extra` rows are added to each cell."""
         value = float(self._between(self._counts, distance, extra))
         samples = self._between(self._samples, distance, extra)
@@ -305,12 +262,7 @@ class _Samples:
         high = max(value, float(np.quantile(samples, (1 + LEVEL) / 2)))
         return value, low, high
 
-    def _between(
-        self,
-        pair: tuple[Array, ...],
-        distance: Distance,
-        extra: float,
-    ) -> Array:
+    def _between(self, pair: tuple[Array, ...], distance: Distance, extra: float) -> Array:
         shares = []
         for counts, n in zip(pair, self.sizes, strict=True):
             shares.append((counts + extra) / (n + extra * self.cells))

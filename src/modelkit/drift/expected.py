@@ -27,10 +27,7 @@ class LabelFree:
         self._calibration = calibration
         self._estimates: list[Estimate | None] = [None, None]
 
-    def of(
-        self,
-        answers: Mapping[str, Array],
-    ) -> Estimate | None:
+    def of(self, answers: Mapping[str, Array]) -> Estimate | None:
         """The performance that probabilities let one expect, if they can be calibrated.
 
         Raises DriftError for another number of classes. Rows with NaN are left out.
@@ -80,18 +77,12 @@ class LabelFree:
                     arrays[f"{part} {name}"] = np.asarray(value)
         return arrays
 
-    def restore(
-        self,
-        arrays: Mapping[str, Array],
-    ) -> None:
+    def restore(self, arrays: Mapping[str, Array]) -> None:
         """Go on from `state()`, bit for bit."""
         self._estimates = [_read_estimate(arrays, part) for part in HALVES]
 
 
-def _read_estimate(
-    arrays: Mapping[str, Array],
-    part: str,
-) -> Estimate | None:
+def _read_estimate(arrays: Mapping[str, Array], part: str) -> Estimate | None:
     if f"{part} rows" not in arrays:
         return None
     found: dict[str, Any] = {}

@@ -9,7 +9,7 @@ from modelkit.drift.cells import GONE, Feature
 from modelkit.drift.values import Effect, FeatureDrift
 
 
-def feature_drift(  # noqa: PLR0913 - all but four by keyword
+def feature_drift(  # all but four by keyword
     feature: Feature,
     stratum: str | None,
     reference: Array,
@@ -57,12 +57,7 @@ def _shares(counts: Array) -> Array:
     return shares
 
 
-def _shown_cells(
-    feature: Feature,
-    before: Array,
-    now: Array,
-    then: Array | None,
-) -> list[int]:
+def _shown_cells(feature: Feature, before: Array, now: Array, then: Array | None) -> list[int]:
     """The cells that any rows are in, and empty ones between edges."""
     rows = before + now if then is None else before + now + then
     shown = []

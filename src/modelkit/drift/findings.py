@@ -135,11 +135,7 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
         alarms += [first.alarm(s, crossing) for crossing in merged.crossings(rows)]
         for j, feature in enumerate(profile.features):
             drift = feature_drift(
-                feature,
-                name,
-                profile.counts[s, j],
-                merged.recent[j],
-                material=merged.p(j),
+                feature, name, profile.counts[s, j], merged.recent[j], material=merged.p(j)
             )
             features.append(drift)
             found += checks.unseen(feature, merged.totals[j])
@@ -164,11 +160,7 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
 class _Merged:
     """The streams of one stratum at several workers."""
 
-    def __init__(
-        self,
-        first: Watch,
-        streams: Sequence[Stream],
-    ) -> None:
+    def __init__(self, first: Watch, streams: Sequence[Stream]) -> None:
         self.recent = np.sum([stream.recent() for stream in streams], axis=0)
         self.totals = np.sum([stream.totals for stream in streams], axis=0)
         values = [stream.material_wealth() for stream in streams]
@@ -183,14 +175,7 @@ class _Merged:
     def crossings(self, rows: int) -> list[Crossing]:
         """The features whose mean evidence is enough for an alarm, after all workers' rows."""
         return [
-            Crossing(
-                "material",
-                j,
-                self.p(j),
-                rows,
-                None,
-                self.recent[j],
-            )
+            Crossing("material", j, self.p(j), rows, None, self.recent[j])
             for j in np.flatnonzero(self._enough).tolist()
         ]
 
@@ -215,12 +200,7 @@ def of_batch(
             "drift; show the rows to update(), which allows for it"
         )
     counts = _batch_counts(profile, columns, strata, watch.seed)
-    found = checks.batch_checks(
-        profile,
-        columns,
-        counts.sum(axis=0),
-        alpha=watch.alpha,
-    )
+    found = checks.batch_checks(profile, columns, counts.sum(axis=0), alpha=watch.alpha)
     strangers = 0 if strata is None else int((strata < 0).sum())
     report = batch_report(watch, counts, n, strangers)
     return replace(
@@ -230,12 +210,7 @@ def of_batch(
     )
 
 
-def batch_report(
-    watch: Watch,
-    counts: Array,
-    rows: int,
-    strangers: int,
-) -> DriftReport:
+def batch_report(watch: Watch, counts: Array, rows: int, strangers: int) -> DriftReport:
     """What counts (strata, d, 67) tell of so many rows, of which some are of a strange stratum."""
     profile = watch.profile
     features = _batch_features(watch, counts)
@@ -261,10 +236,7 @@ def _batch_promise(alpha: float) -> str:
 
 
 def _batch_counts(
-    profile: Profile,
-    columns: Mapping[str, Array],
-    strata: Array | None,
-    seed: int,
+    profile: Profile, columns: Mapping[str, Array], strata: Array | None, seed: int
 ) -> Array:
     """Counts (strata, d, 67) of rows as far apart as the reference's; 0 for an absent feature.
 
@@ -281,31 +253,21 @@ def _batch_counts(
     return counts
 
 
-def _batch_features(
-    watch: Watch,
-    counts: Array,
-) -> list[FeatureDrift]:
+def _batch_features(watch: Watch, counts: Array) -> list[FeatureDrift]:
     profile = watch.profile
     adjusted = adjusted_tests(watch.profile, counts, watch.alpha, watch.seed)
     found = []
     for s, (name, _) in enumerate(watch.streams()):
         for j, feature in enumerate(profile.features):
             drift = feature_drift(
-                feature,
-                name,
-                profile.counts[s, j],
-                counts[s, j],
-                changed=adjusted.get((s, j)),
+                feature, name, profile.counts[s, j], counts[s, j], changed=adjusted.get((s, j))
             )
             found.append(drift)
     return found
 
 
 def adjusted_tests(
-    profile: Profile,
-    counts: Array,
-    alpha: float,
-    seed: int,
+    profile: Profile, counts: Array, alpha: float, seed: int
 ) -> dict[tuple[int, int], float]:
     """Adjusted p-values by stratum and feature, of those that have rows on both sides."""
     tests = []
@@ -330,11 +292,7 @@ def adjusted_tests(
     return dict(zip(tests, adjusted, strict=True))
 
 
-def _batch_alarms(
-    watch: Watch,
-    features: Sequence[FeatureDrift],
-    rows: int,
-) -> tuple[Alarm, ...]:
+def _batch_alarms(watch: Watch, features: Sequence[FeatureDrift], rows: int) -> tuple[Alarm, ...]:
     """The alarms of features with an adjusted p-value of at most alpha, the smallest first."""
     alarms = []
     for drift in features:

@@ -64,14 +64,7 @@ class Sides:
     class_names: tuple[str, ...] = ()
 
 
-def read_sides(
-    X: Any,
-    reference: Any,
-    model: Model | None,
-    *,
-    ordered: bool,
-    seed: int,
-) -> Sides:
+def read_sides(X: Any, reference: Any, model: Model | None, *, ordered: bool, seed: int) -> Sides:
     """The columns of both sides; without a reference, half of X is held out."""
     if model is not None:
         return _served_sides(X, reference, model, ordered=ordered, seed=seed)
@@ -81,14 +74,7 @@ def read_sides(
     return Sides(*_halves_of(train, ordered=ordered, seed=seed))
 
 
-def _served_sides(
-    X: Any,
-    reference: Any,
-    model: Model,
-    *,
-    ordered: bool,
-    seed: int,
-) -> Sides:
+def _served_sides(X: Any, reference: Any, model: Model, *, ordered: bool, seed: int) -> Sides:
     signature = model.signature
     train = signature.coerce(X)
     if reference is not None:
@@ -125,10 +111,7 @@ def _halves_of(
 class AlphaWeights:
     """The weights by which alpha is shared: those of columns, and evenly among their numbers."""
 
-    def __init__(
-        self,
-        importance: Mapping[str, float],
-    ) -> None:
+    def __init__(self, importance: Mapping[str, float]) -> None:
         odd = {
             name: weight for name, weight in importance.items() if not 0 <= weight < float("inf")
         }
@@ -136,19 +119,11 @@ class AlphaWeights:
             raise DriftError(f"an importance is a number from 0; got {odd}")
         self._importance = importance
 
-    def of(
-        self,
-        name: str,
-        parts: int = 1,
-    ) -> float:
+    def of(self, name: str, parts: int = 1) -> float:
         """The weight of a column, or of each of the numbers it is made into."""
         return float(self._importance.get(name, 1.0)) / parts
 
-    def share_of(
-        self,
-        name: str,
-        others: Sequence[Feature],
-    ) -> float:
+    def share_of(self, name: str, others: Sequence[Feature]) -> float:
         """The share of one more column beside features whose weights are not shared out yet."""
         own = self.of(name)
         total = own + sum(feature.weight for feature in others)
@@ -163,10 +138,7 @@ class AlphaWeights:
         return tuple(replace(feature, weight=feature.weight / total) for feature in features)
 
 
-def length_columns(
-    text: Sequence[str],
-    model: Model | None,
-) -> dict[str, FeatureKind]:
+def length_columns(text: Sequence[str], model: Model | None) -> dict[str, FeatureKind]:
     """The columns of which the length counts, and not the words."""
     if isinstance(text, str):
         raise DriftError(f"text is a sequence of columns; pass ({text!r},)")
@@ -185,23 +157,14 @@ class Fitting:
         seed: of the centroids of embeddings.
     """
 
-    def __init__(
-        self,
-        kinds: Mapping[str, FeatureKind],
-        weights: AlphaWeights,
-        seed: int,
-    ) -> None:
+    def __init__(self, kinds: Mapping[str, FeatureKind], weights: AlphaWeights, seed: int) -> None:
         self.features: list[Feature] = []
         self.bases: dict[str, Basis] = {}
         self._kinds = kinds
         self.weights = weights
         self.seed = seed
 
-    def inputs(
-        self,
-        train: ColumnsByName,
-        others: Collection[str],
-    ) -> None:
+    def inputs(self, train: ColumnsByName, others: Collection[str]) -> None:
         """Add the features of the training columns, but for those that tell strata and units."""
         for name, column in train.items():
             if name not in others:
@@ -216,13 +179,7 @@ class Fitting:
             self._add(name, column, None, output=True, classes=classes)
 
     def _add(
-        self,
-        name: str,
-        column: Array,
-        kind: FeatureKind | None,
-        *,
-        output: bool,
-        classes: int = 0,
+        self, name: str, column: Array, kind: FeatureKind | None, *, output: bool, classes: int = 0
     ) -> None:
         if column.ndim == 2:
             self._add_embedding(name, column, output=output)
@@ -231,33 +188,17 @@ class Fitting:
         if output and name.startswith(PER_CLASS):  # all classes together count as one column
             weight = self.weights.of(OF_CLASSES, classes)
         feature = fit_feature(
-            name,
-            kind or feature_kind(name, column),
-            column,
-            output=output,
-            weight=weight,
+            name, kind or feature_kind(name, column), column, output=output, weight=weight
         )
         self.features.append(feature)
 
-    def _add_embedding(
-        self,
-        name: str,
-        vectors: Array,
-        *,
-        output: bool,
-    ) -> None:
+    def _add_embedding(self, name: str, vectors: Array, *, output: bool) -> None:
         basis = fit_basis(vectors, name, self.seed)
         self.bases[name] = basis
         numbers = basis.numbers(vectors, name)
         weight = self.weights.of(name, len(numbers))
         for part, values in numbers.items():
-            feature = fit_feature(
-                part,
-                "number",
-                values,
-                output=output,
-                weight=weight,
-            )
+            feature = fit_feature(part, "number", values, output=output, weight=weight)
             self.features.append(feature)
 
 
@@ -277,12 +218,7 @@ class ServedAnswers:
 
 
 def fit_answers(
-    fitting: Fitting,
-    sides: Sides,
-    scores: Any,
-    units: Array | None,
-    *,
-    ordered: bool,
+    fitting: Fitting, sides: Sides, scores: Any, units: Array | None, *, ordered: bool
 ) -> ServedAnswers:
     """Add the features of a model's answers, if there are any, and give those of the reference.
 
@@ -305,13 +241,7 @@ def fit_answers(
     return ServedAnswers(served, columns, counted)
 
 
-def _fifth_of(
-    rows: int,
-    units: Array | None,
-    *,
-    ordered: bool,
-    seed: int,
-) -> tuple[Array, Array]:
+def _fifth_of(rows: int, units: Array | None, *, ordered: bool, seed: int) -> tuple[Array, Array]:
     """The numbers of a fifth of the rows, and of the others; of units, all rows of a fifth of them.
 
     A unit that had lost a fifth of its rows would be compared with units that have all of theirs.
@@ -327,9 +257,7 @@ def _fifth_of(
 
 
 def strata_of(
-    held: ColumnsByName,
-    stratum: str | None,
-    cycle: Array | None = None,
+    held: ColumnsByName, stratum: str | None, cycle: Array | None = None
 ) -> tuple[tuple[str, ...], Array]:
     """The names of the strata, and the number of each reference row's stratum, int64 (n,).
 
@@ -383,10 +311,7 @@ def count_cells(
 
 
 def fit_calibration(
-    served: ColumnsByName,
-    labels: Any,
-    classes: tuple[Any, ...],
-    seed: int,
+    served: ColumnsByName, labels: Any, classes: tuple[Any, ...], seed: int
 ) -> Calibration:
     """The calibration of the probabilities by the reference's labels."""
     numbers = {str(name): i for i, name in enumerate(classes)}

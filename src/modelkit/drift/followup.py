@@ -23,10 +23,7 @@ def grouped(segments: Sequence[SegmentDrift]) -> dict[tuple[str, str], list[Segm
     return groups
 
 
-def where_text(
-    group: Sequence[SegmentDrift],
-    alpha: float,
-) -> str:
+def where_text(group: Sequence[SegmentDrift], alpha: float) -> str:
     """In which segments of one column a feature has changed, in one sentence."""
     feature = group[0].feature
     by = group[0].by
@@ -47,10 +44,7 @@ def where_text(
     )
 
 
-def where_part(
-    segments: Sequence[SegmentDrift],
-    alpha: float,
-) -> str:
+def where_part(segments: Sequence[SegmentDrift], alpha: float) -> str:
     """A sentence and a table for each alarmed feature and column of segments."""
     if not segments:
         return ""

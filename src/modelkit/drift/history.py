@@ -147,12 +147,7 @@ class History:
         return frame
 
     def chart(
-        self,
-        feature: str,
-        since: Any = None,
-        until: Any = None,
-        *,
-        stratum: str | None = None,
+        self, feature: str, since: Any = None, until: Any = None, *, stratum: str | None = None
     ) -> str:
         """An SVG of how far a feature was from the reference in each day.
 
@@ -228,10 +223,7 @@ def _text(second: float) -> str:
 
 
 def _moments(
-    profile: Profile,
-    bucket: TimeBucket,
-    feature: str,
-    stratum: str | None,
+    profile: Profile, bucket: TimeBucket, feature: str, stratum: str | None
 ) -> list[Moment]:
     """The point of a bucket in a chart, or nothing where it has too few rows."""
     own, reference, counts = spans.counts_in(profile, bucket, feature, stratum)
@@ -252,12 +244,7 @@ def _moments(
     ]
 
 
-def _by_chance(
-    counts: Array,
-    reference: Array,
-    *,
-    ordered: bool,
-) -> float:
+def _by_chance(counts: Array, reference: Array, *, ordered: bool) -> float:
     """The distance that 99 % of pairs of samples of these sizes have where nothing changed."""
     rng = np.random.default_rng(0)
     n = int(counts.sum())

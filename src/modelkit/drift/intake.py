@@ -70,11 +70,7 @@ class Intake:
     )
 
     def __init__(
-        self,
-        model: Model,
-        watch: Watch,
-        budget: float,
-        clock: Callable[[], float],
+        self, model: Model, watch: Watch, budget: float, clock: Callable[[], float]
     ) -> None:
         watch.ignored = tuple(model.signature.ignored)
         watch.untold.name, watch.untold.version, _ = identity_of(model)
@@ -151,7 +147,7 @@ class Intake:
         try:
             found = self._form.made_into_cells(watch.profile, [part], 0)
             watch.count(found.cells, found.strata, part.time)
-        except Exception as error:  # noqa: BLE001 - as in `failed`
+        except Exception as error:  # as in `failed`
             self._lose(part, error)
 
     # Steps, which whoever calls has a turn for.
@@ -176,7 +172,7 @@ class Intake:
         elif self._waiting:
             try:
                 self._waiting.popleft()()
-            except Exception as error:  # noqa: BLE001 - as in `failed`
+            except Exception as error:  # as in `failed`
                 self._fail(error)
         else:
             return False
@@ -246,7 +242,7 @@ class Intake:
         """Take calls; where they cannot be read together, those that can be read by themselves."""
         try:
             found = self._read(calls, before)
-        except Exception as error:  # noqa: BLE001 - as in `failed`
+        except Exception as error:  # as in `failed`
             if len(calls) == 1:
                 self._lose(calls[0], error)
                 return
@@ -256,7 +252,7 @@ class Intake:
             return
         try:
             self._take_in(found, calls)
-        except Exception as error:  # noqa: BLE001 - as in `failed`
+        except Exception as error:  # as in `failed`
             self._fail(error)
 
     def _read(self, calls: list[ServedCall], before: int) -> BufferedCells:
@@ -307,7 +303,7 @@ class Intake:
         if watch.profile.unit in PERIODS:
             try:
                 watch.of_units().stream.come_to(watch.chronicle.now())
-            except Exception as error:  # noqa: BLE001 - as in `failed`
+            except Exception as error:  # as in `failed`
                 self._fail(error)
             self._judge_later()
 

@@ -9,11 +9,7 @@ from modelkit._internal.arrays import Array
 MOST_STEPS = 32  # of a fit that are kept: at most 64 knots
 
 
-def fit_isotonic(
-    scores: Array,
-    labels: Array,
-    weights: Array | None = None,
-) -> Array:
+def fit_isotonic(scores: Array, labels: Array, weights: Array | None = None) -> Array:
     """The rising step function closest to the labels in weighted squares, as the ends of its steps.
 
     Args:
@@ -35,9 +31,7 @@ def fit_isotonic(
 
 
 def _sums_by_score(
-    scores: Array,
-    labels: Array,
-    weights: Array | None,
+    scores: Array, labels: Array, weights: Array | None
 ) -> tuple[Array, Array, Array]:
     """The distinct scores, ascending, with the sum of the labels and of the weights of each."""
     if weights is None:
@@ -50,10 +44,7 @@ def _sums_by_score(
     return points, total, np.bincount(which, weights)
 
 
-def _pooled(
-    total: Array,
-    weight: Array,
-) -> tuple[Array, Array, Array]:
+def _pooled(total: Array, weight: Array) -> tuple[Array, Array, Array]:
     """Pool adjacent violators, every falling run at once: where steps start, sums and weights."""
     starts = np.arange(len(total))
     while True:
@@ -67,11 +58,7 @@ def _pooled(
         starts = starts[first]
 
 
-def _few_steps(
-    starts: Array,
-    total: Array,
-    weight: Array,
-) -> tuple[Array, Array]:
+def _few_steps(starts: Array, total: Array, weight: Array) -> tuple[Array, Array]:
     """Join the neighbours that differ least until 32 steps are left: their starts and values."""
     value = total / weight
     while len(starts) > MOST_STEPS:

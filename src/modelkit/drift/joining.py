@@ -8,10 +8,7 @@ from typing import Any
 from modelkit.errors import DriftError
 
 
-def joined_references(
-    mine: Mapping[str, Any],
-    theirs: Mapping[str, Any],
-) -> dict[str, Any]:
+def joined_references(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a profile that change when another reference is added to its own.
 
     Raises DriftError where the counts of the two are not of the same things.

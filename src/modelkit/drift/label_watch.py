@@ -74,12 +74,7 @@ class LabelWatch:
         judged = self.target if self._profile.units is None else None
         return [("loss", self.losses), (TARGET, judged)]
 
-    def push(
-        self,
-        rows: LabelledCall,
-        times: Array,
-        order: Order,
-    ) -> list[Alarm]:
+    def push(self, rows: LabelledCall, times: Array, order: Order) -> list[Alarm]:
         """Take the labelled rows of one call; returns the new alarms.
 
         `times` are when their labels came, in POSIX seconds, (n,).
@@ -96,12 +91,7 @@ class LabelWatch:
         shuffled = self.shuffle.within([rows] if order == "any" else [])
         return slice(None) if shuffled is None else shuffled
 
-    def _push_target(
-        self,
-        cells: Array,
-        times: Array,
-        order: Order,
-    ) -> list[Alarm]:
+    def _push_target(self, cells: Array, times: Array, order: Order) -> list[Alarm]:
         stream = self.target
         if stream is None:
             return []
@@ -136,12 +126,7 @@ class LabelWatch:
             new.append(alarm)
         return new
 
-    def _push_losses(
-        self,
-        losses: Array,
-        times: Array,
-        order: Order,
-    ) -> list[Alarm]:
+    def _push_losses(self, losses: Array, times: Array, order: Order) -> list[Alarm]:
         labelled = self.losses
         if labelled is None:
             return []

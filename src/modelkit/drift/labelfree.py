@@ -36,10 +36,7 @@ def expected_auc(p: Array, scores: Array) -> float:
     order, which = np.unique(-scores, return_inverse=True)
     hits = np.cumsum(np.bincount(which, p, len(order)))
     misses = np.cumsum(np.bincount(which, 1 - p, len(order)))
-    area = np.trapezoid(
-        np.concatenate([[0.0], hits]),
-        np.concatenate([[0.0], misses]),
-    )
+    area = np.trapezoid(np.concatenate([[0.0], hits]), np.concatenate([[0.0], misses]))
     return _ratio(float(area), float(hits[-1] * misses[-1]))
 
 
@@ -105,10 +102,7 @@ class Calibration:
 
     @classmethod
     def of_arrays(
-        cls,
-        classes: Sequence[str],
-        arrays: Mapping[str, Array],
-        positive: int = 1,
+        cls, classes: Sequence[str], arrays: Mapping[str, Array], positive: int = 1
     ) -> Calibration:
         """The inverse of `arrays`."""
         cuts = np.cumsum(arrays["sizes"])[:-1]
@@ -118,12 +112,7 @@ class Calibration:
             value, variance, *deviations = arrays["gap"].tolist()
             gap = Gap(value, variance, np.array(deviations))
         return cls(
-            tuple(classes),
-            tuple(knots),
-            arrays["points"],
-            arrays["deviations"],
-            gap,
-            positive,
+            tuple(classes), tuple(knots), arrays["points"], arrays["deviations"], gap, positive
         )
 
     @classmethod
@@ -152,9 +141,7 @@ class Calibration:
         value = float(held.excess(knots).mean())
         accuracy = float(held.right.mean())
         gap = Gap(
-            value=value,
-            variance=accuracy * (1 - accuracy) / len(labels),
-            deviations=gaps - value,
+            value=value, variance=accuracy * (1 - accuracy) / len(labels), deviations=gaps - value
         )
         return cls(classes, knots, points, moved, gap)
 
@@ -165,11 +152,7 @@ class Calibration:
         """
         return _shares(_score_columns(scores), self.knots)
 
-    def estimate(
-        self,
-        scores: Array,
-        predicted: Array,
-    ) -> Estimate:
+    def estimate(self, scores: Array, predicted: Array) -> Estimate:
         """The performance to be expected of rows with these scores and predicted class numbers."""
         columns = _score_columns(scores)
         p = self.probabilities(scores)
@@ -188,12 +171,7 @@ class Calibration:
             outside=int(outside.sum()),
         )
 
-    def _pull(
-        self,
-        columns: Array,
-        predicted: Array,
-        right: Array,
-    ) -> Array:
+    def _pull(self, columns: Array, predicted: Array, right: Array) -> Array:
         """The derivative of the expected number of hits by the fits at the points, (C, points)."""
         if len(self.knots) == 1:
             slopes = np.where(predicted == 1, 1.0, -1.0)[:, None]
@@ -260,11 +238,7 @@ class _HeldOut:
     right: Array
 
     @staticmethod
-    def of(
-        scores: Array,
-        labels: Array,
-        chosen: Array,
-    ) -> _HeldOut:
+    def of(scores: Array, labels: Array, chosen: Array) -> _HeldOut:
         """Rows with scores (n,) or (n, C), and the numbers of their classes, (n,)."""
         columns = _score_columns(scores)
         width = columns.shape[1]
@@ -284,10 +258,7 @@ class _HeldOut:
         return above
 
     def bootstrapped(
-        self,
-        knots: Sequence[Array],
-        points: Array,
-        rng: np.random.Generator,
+        self, knots: Sequence[Array], points: Array, rng: np.random.Generator
     ) -> tuple[Array, Array]:
         """What fits to bootstrapped rows say.
 
@@ -325,11 +296,7 @@ def _score_columns(scores: Array) -> Array:
     return scores[:, None] if scores.ndim == 1 else scores
 
 
-def _shared_out(
-    scores: Array,
-    points: Array,
-    amounts: Array,
-) -> Array:
+def _shared_out(scores: Array, points: Array, amounts: Array) -> Array:
     """Share each amount between the two points about its score, as interpolation weighs them."""
     last = len(points) - 2
     at = np.clip(np.searchsorted(points, scores, side="right") - 1, 0, last)
@@ -385,11 +352,7 @@ class Estimate:
         both = float(self.predicted[k] + self.actual[k])
         return _ratio(2 * float(self.hits[k]), both)
 
-    def interval(
-        self,
-        calibration: Calibration,
-        level: float = 0.95,
-    ) -> tuple[float, float, float]:
+    def interval(self, calibration: Calibration, level: float = 0.95) -> tuple[float, float, float]:
         """The accuracy to be expected, with an interval for the realised one: low and high end.
 
         It holds it with a probability of about `level` where P(label | score) has not changed.

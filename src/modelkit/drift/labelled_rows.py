@@ -26,12 +26,7 @@ class LabelledCall:
         return 0 if given is None else len(given)
 
     @staticmethod
-    def read(
-        profile: Profile,
-        y: Any,
-        predicted: Any,
-        losses: Any,
-    ) -> LabelledCall:
+    def read(profile: Profile, y: Any, predicted: Any, losses: Any) -> LabelledCall:
         """The arguments of `Detector.update_labels`. Raises DriftError for those that do not fit."""
         baseline = profile.baseline
         target = profile.target
@@ -54,12 +49,7 @@ class LabelledCall:
         return LabelledCall(None, cells)
 
 
-def _losses(
-    profile: Profile,
-    baseline: Baseline,
-    y: Any,
-    predicted: Any,
-) -> Array:
+def _losses(profile: Profile, baseline: Baseline, y: Any, predicted: Any) -> Array:
     if _predicts_numbers(profile):
         predicted = as_doubles(predicted, "predictions")
     return losses_of(y, predicted, baseline.scale)

@@ -50,12 +50,7 @@ class Labelled:
     """
 
     def __init__(
-        self,
-        baseline: Baseline,
-        level: float,
-        delta: float,
-        guarantee: Guarantee,
-        horizon: int,
+        self, baseline: Baseline, level: float, delta: float, guarantee: Guarantee, horizon: int
     ) -> None:
         self.rows = 0
         self.earlier = 0
@@ -72,11 +67,7 @@ class Labelled:
         self._milestones = Milestones()
         self._latest = NO_TIME
 
-    def push(
-        self,
-        losses: Array,
-        times: Array,
-    ) -> list[LossCrossing]:
+    def push(self, losses: Array, times: Array) -> list[LossCrossing]:
         """Take losses (n,) in their order, and the times of their labels, (n,)."""
         self.rows += len(losses)
         self.total += float(losses.sum())
@@ -187,11 +178,7 @@ class Labelled:
         }
         return arrays, plain
 
-    def restore(
-        self,
-        arrays: dict[str, Array],
-        plain: dict[str, Any],
-    ) -> None:
+    def restore(self, arrays: dict[str, Array], plain: dict[str, Any]) -> None:
         """Go on from `state()`, bit for bit."""
         self.rows = plain["rows"]
         self.total = plain["total"]
@@ -216,11 +203,7 @@ def baseline_bound(baseline: Baseline, delta: float) -> float:
     It is too low with a probability of at most delta.
     """
     return risk.risk_bound(
-        baseline.n,
-        baseline.total,
-        baseline.squares,
-        delta,
-        binary=baseline.binary,
+        baseline.n, baseline.total, baseline.squares, delta, binary=baseline.binary
     )
 
 

@@ -30,10 +30,7 @@ class Baseline:
     scale: float = 1.0
 
     @staticmethod
-    def of(
-        losses: Array,
-        scale: float = 1.0,
-    ) -> Baseline:
+    def of(losses: Array, scale: float = 1.0) -> Baseline:
         """The sums of losses between 0 and 1, (n,)."""
         return Baseline(
             n=len(losses),
@@ -58,11 +55,7 @@ class Baseline:
         )
 
 
-def losses_of(
-    labels: Any,
-    predicted: Any,
-    scale: float = 1.0,
-) -> Array:
+def losses_of(labels: Any, predicted: Any, scale: float = 1.0) -> Array:
     """The loss of each row, (n,): 0 or 1 for classes, for numbers the absolute error over `scale`.
 
     It is at most 1. Raises DriftError for arrays of different lengths, and for missing values.
@@ -103,11 +96,7 @@ def _is_number(text: Any) -> bool:
     return True
 
 
-def _distances(
-    truth: Array,
-    guess: Array,
-    scale: float,
-) -> Array:
+def _distances(truth: Array, guess: Array, scale: float) -> Array:
     with np.errstate(invalid="ignore"):
         error = np.abs(as_doubles(truth, "labels") - guess.astype(np.float64)) / scale
     if np.isnan(error).any():

@@ -74,11 +74,7 @@ def _group_bets() -> list[Array]:
     return pays
 
 
-def advance(
-    counts: Array,
-    cells: Array,
-    draws: Array,
-) -> tuple[Array, Array]:
+def advance(counts: Array, cells: Array, draws: Array) -> tuple[Array, Array]:
     """Rank rows among the reference and the rows before them; `counts` takes them in.
 
     Args:
@@ -98,18 +94,12 @@ def advance(
     for start in range(0, d, step):
         part = slice(start, start + step)
         slots[:, part], added[:, part] = _advance_part(
-            counts[part],
-            cells[:, :, part],
-            draws[:, :, part],
+            counts[part], cells[:, :, part], draws[:, :, part]
         )
     return slots, added
 
 
-def _advance_part(
-    counts: Array,
-    cells: Array,
-    draws: Array,
-) -> tuple[Array, Array]:
+def _advance_part(counts: Array, cells: Array, draws: Array) -> tuple[Array, Array]:
     """`advance` for so few features that their tables stay in the cache of a core."""
     blocks, rows, d = cells.shape
     values = _in_lanes(cells)
@@ -151,12 +141,7 @@ def _by_lane(places: Array, width: int) -> Array:
     return places + np.arange(0, lanes * width, width)
 
 
-def _ranks(
-    values: Array,
-    at: Array,
-    equal: Array,
-    upto: Array,
-) -> tuple[Array, Array]:
+def _ranks(values: Array, at: Array, equal: Array, upto: Array) -> tuple[Array, Array]:
     """For each value, (rows, lanes), the number of those before it that are less, and equal."""
     below = upto - equal
     less = below.ravel().take(at)
@@ -186,10 +171,7 @@ def _slots(p: Array, gaps: Array | None) -> Array:
     return _tally(_by_lane(slot, width), width)
 
 
-def _before_blocks(
-    counts: Array,
-    added: Array,
-) -> tuple[Array, Array, Array]:
+def _before_blocks(counts: Array, added: Array) -> tuple[Array, Array, Array]:
     """The counts that each block meets, int64 (blocks, d, 68), and their running sums over cells.
 
     The third is the counts (d, 67) after all blocks. The last place is for absent values, and 0.
@@ -257,12 +239,7 @@ def _gathered_pairs(values: Array) -> tuple[Array, Array]:
 
 
 def _summed(pairs: Array, starts: Array) -> Array:
-    found: Array = np.add.reduceat(
-        pairs.view(np.uint8),
-        starts,
-        axis=0,
-        dtype=np.uint8,
-    )
+    found: Array = np.add.reduceat(pairs.view(np.uint8), starts, axis=0, dtype=np.uint8)
     return found
 
 

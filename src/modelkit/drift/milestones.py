@@ -108,11 +108,7 @@ def from_state(arrays: Mapping[str, Array], blocks: int, size: int) -> Milestone
     return found
 
 
-def whole_blocks(
-    pending: Array,
-    had: int,
-    rows: Array,
-) -> Array:
+def whole_blocks(pending: Array, had: int, rows: Array) -> Array:
     """Whole blocks (blocks, size, ...) of the `had` rows that are pending, and of others.
 
     `pending` has room for one block, and takes those that are left.
@@ -177,11 +173,7 @@ class StreamCourse:
             "end": np.array([self.row, self.latest]),
         }
 
-    def restore(
-        self,
-        arrays: Mapping[str, Array],
-        rows: int,
-    ) -> None:
+    def restore(self, arrays: Mapping[str, Array], rows: int) -> None:
         """Go on from `state()`, bit for bit; or from a state of before, after that many rows."""
         size = len(self._pending)
         pending = rows % size

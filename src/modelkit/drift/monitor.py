@@ -82,7 +82,7 @@ class Monitor(Wrapper):
 
     signature: Signature  # a slot, which is read faster than a property
 
-    def __init__(  # noqa: PLR0913 - all but two by keyword
+    def __init__(  # all but two by keyword
         self,
         model: Model,
         profile: Profile | None = None,
@@ -218,60 +218,36 @@ class Monitor(Wrapper):
         intake = Intake(model, watch, budget, clock)
         intake.restore(about)
         monitor = Monitor.__new__(Monitor)
-        monitor._set(model, intake)  # noqa: SLF001 - the constructor would make another Intake
+        monitor._set(model, intake)  # the constructor would make another Intake
         return monitor
 
     _call = Model._call  # it wants coerced feeds
 
-    def _acall(
-        self,
-        X: object,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Awaitable[Outputs]:
+    def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Awaitable[Outputs]:
         # An array of the one tensor's form is its feeds already. It is passed on as it is, for a
         # Batcher checks the rows of many callers in one pass.
         if type(X) is ndarray and X.shape[1:] == self._row_shape and X.dtype is self._row_dtype:
             return self._pass_on(X, outputs, call)
         return self._arun(self.signature.coerce(X), outputs, call)
 
-    async def _pass_on(
-        self,
-        block: Array,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    async def _pass_on(self, block: Array, outputs: tuple[str, ...], call: Call) -> Outputs:
         answers = await self._inner._acall(block, outputs, call)
         self._observe({self._tensors[0]: block}, answers)
         return answers
 
-    def _run(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         answers = self._inner._run(feeds, outputs, call)
         self._observe(feeds, answers)
         return answers
 
-    async def _arun(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    async def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         answers = await self._inner._arun(feeds, outputs, call)
         self._observe(feeds, answers)
         return answers
 
     # What was served: copied into the buffer by the call, made into cells for 256 rows at a time.
 
-    def _observe(
-        self,
-        feeds: Feeds,
-        answers: Outputs,
-    ) -> None:
+    def _observe(self, feeds: Feeds, answers: Outputs) -> None:
         """Copy the rows, for the caller may change its arrays, and do one of the waiting steps."""
         try:
             names: tuple[str, ...] = ()
@@ -297,7 +273,7 @@ class Monitor(Wrapper):
             else:
                 kept = tuple(map(copy, arrays))
             self._intake.take(ServedCall(names, kept, rows, now, drawn))
-        except Exception as error:  # noqa: BLE001 - monitoring must not reach whoever asked
+        except Exception as error:  # monitoring must not reach whoever asked
             self._intake.failed(error)
 
     def _facts(self) -> list[tuple[str, str]]:
@@ -332,9 +308,5 @@ class Monitor(Wrapper):
         return _again, (self._inner, watch.profile, options)
 
 
-def _again(
-    model: Model,
-    profile: Profile,
-    options: dict[str, Any],
-) -> Monitor:
+def _again(model: Model, profile: Profile, options: dict[str, Any]) -> Monitor:
     return Monitor(model, profile, **options)

@@ -75,12 +75,7 @@ class AlarmNotes:
         self.suppressed: tuple[Suppression, ...] = ()
         self.rebased: tuple[Rebase, ...] = ()
 
-    def acknowledge(
-        self,
-        alarm: Alarm,
-        reason: str,
-        at: float,
-    ) -> None:
+    def acknowledge(self, alarm: Alarm, reason: str, at: float) -> None:
         """Note that somebody knows of an alarm. Raises DriftError without a reason."""
         note = Acknowledgement(alarm, check_reason(reason, "an acknowledgement"), at)
         others = [known for known in self.acknowledged if known.alarm != alarm]
@@ -101,11 +96,7 @@ class AlarmNotes:
         """Note a change of the reference."""
         self.rebased = (*self.rebased, note)[-MOST_NOTES:]
 
-    def hush(
-        self,
-        feature: str,
-        at: float,
-    ) -> Suppression | None:
+    def hush(self, feature: str, at: float) -> Suppression | None:
         """The window that an alarm of a feature falls into, or None."""
         for window in self.suppressed:
             if window.covers(feature, at):

@@ -60,9 +60,7 @@ def class_names(signature: Signature) -> tuple[str, ...]:
 
 
 def name_outputs(
-    scores: Any,
-    known: Collection[str] = (),
-    classes: Sequence[str] = (),
+    scores: Any, known: Collection[str] = (), classes: Sequence[str] = ()
 ) -> dict[str, Array]:
     """Outputs by name, as `Model.run` would name them.
 
@@ -117,10 +115,7 @@ def _unmasked(values: Any) -> Array:
     return np.array(values.tolist(), object)
 
 
-def _matrix_name(
-    array: Array,
-    known: Collection[str],
-) -> str:
+def _matrix_name(array: Array, known: Collection[str]) -> str:
     of_known = {"confidence", "embedding"} & set(known)
     if len(of_known) == 1:
         return "probabilities" if "confidence" in of_known else "embedding"
@@ -162,10 +157,7 @@ def _of_classes(probabilities: Array) -> dict[str, Array]:
     return {f"{PER_CLASS}{i}]": probabilities[:, i] for i in range(first, classes)}
 
 
-def known_outputs(
-    columns: Mapping[str, Array],
-    known: Collection[str],
-) -> dict[str, Array]:
+def known_outputs(columns: Mapping[str, Array], known: Collection[str]) -> dict[str, Array]:
     """The columns of outputs, without those of classes where a profile of before has none of them.
 
     Raises DriftError where it has those of another number of classes.
@@ -180,10 +172,7 @@ def known_outputs(
     return dict(columns)
 
 
-def predicted_of(
-    answers: NamedOutputs,
-    classes: tuple[Any, ...] | None,
-) -> Array:
+def predicted_of(answers: NamedOutputs, classes: tuple[Any, ...] | None) -> Array:
     """The model's decisions (n,): labels, predictions, or classes of the largest probability."""
     for name in ("label", "prediction"):
         if name in answers and answers[name].ndim == 1:
@@ -230,10 +219,7 @@ def scores_of(probabilities: Array) -> Array:
     return scores.astype(np.float64)
 
 
-def class_numbers(
-    label: Array | None,
-    classes: tuple[str, ...],
-) -> Array | None:
+def class_numbers(label: Array | None, classes: tuple[str, ...]) -> Array | None:
     """The number of each row's label among the classes; None where one is not among them."""
     if label is None:
         return None
@@ -290,9 +276,6 @@ def joined_calls(buffer: list[ServedCall]) -> dict[tuple[str, ...], tuple[Array,
     return joined
 
 
-def _places_of_calls(
-    buffer: list[ServedCall],
-    names: tuple[str, ...],
-) -> Array:
+def _places_of_calls(buffer: list[ServedCall], names: tuple[str, ...]) -> Array:
     """The places of the rows of calls that asked for these outputs."""
     return np.flatnonzero(np.repeat([call.names == names for call in buffer], sizes_of(buffer)))

@@ -70,10 +70,7 @@ def _estimated(
     return found | {name: (value, unknown, unknown) for name, value in values.items()}
 
 
-def _unsupported(
-    watch: Watch,
-    estimate: Estimate,
-) -> str | None:
+def _unsupported(watch: Watch, estimate: Estimate) -> str | None:
     """The reasons for which a label-free estimate is not to be relied on."""
     reasons = [
         f"{alarm.feature} changed"

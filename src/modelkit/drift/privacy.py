@@ -35,12 +35,7 @@ def noisy(counts: Array, epsilon: float) -> Array:
     return np.maximum(moved, 0)
 
 
-def most_noise(
-    epsilon: float,
-    features: int,
-    cells: Array,
-    delta: float,
-) -> Array:
+def most_noise(epsilon: float, features: int, cells: Array, delta: float) -> Array:
     """Bounds, in rows, on the effect of noise on the share of the cells up to each, (K,).
 
     The last is that on the sum of all counts. `cells` are the numbers of counts in each sum, the

@@ -72,7 +72,7 @@ class Profile:
     class_names: tuple[str, ...] = ()
 
     @staticmethod
-    def fit(  # noqa: PLR0913 - all but one by keyword
+    def fit(  # all but one by keyword
         X: Any,
         *,
         reference: Any = None,
@@ -184,13 +184,7 @@ class Profile:
         """The sha256 of the profile's bytes, in hex."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
-    def tally(
-        self,
-        X: Any = None,
-        scores: Any = None,
-        *,
-        at: Any = None,
-    ) -> Tally:
+    def tally(self, X: Any = None, scores: Any = None, *, at: Any = None) -> Tally:
         """Count rows, and the model's answers, by cell: what `Detector.test` needs of them.
 
         Tallies of parts of the rows, made by any number of workers, add up to that of all, so that
@@ -244,10 +238,7 @@ class Profile:
             return "neighbouring rows are dependent, and all of them are counted"
         return None
 
-    def columns(
-        self,
-        X: Any,
-    ) -> dict[str, Array]:
+    def columns(self, X: Any) -> dict[str, Array]:
         """The columns of the caller's rows that this profile knows, by name; embeddings as numbers.
 
         Raises DriftError where one is missing, with the nearest name.
@@ -291,17 +282,10 @@ class Profile:
     def check(self, signature: Signature) -> None:
         """Raise DriftError unless the columns are a model's, and the outputs among its own."""
         refusals.check_signature(
-            self.sources(),
-            self.outputs(),
-            self.bases,
-            self.class_names,
-            signature,
+            self.sources(), self.outputs(), self.bases, self.class_names, signature
         )
 
-    def to_attachment(
-        self,
-        signature: Signature | None = None,
-    ) -> tuple[str, str, bytes]:
+    def to_attachment(self, signature: Signature | None = None) -> tuple[str, str, bytes]:
         """Name, media type and bytes, as a package keeps them.
 
         Raises DriftError where `signature` differs.
@@ -332,11 +316,7 @@ class Profile:
             units=None if self.units is None else self.units.of(kept),
         )
 
-    def _is_of(
-        self,
-        feature: Feature,
-        names: Collection[str],
-    ) -> bool:
+    def _is_of(self, feature: Feature, names: Collection[str]) -> bool:
         if feature.output:
             return False
         return source_of(feature.name, self.bases) in names

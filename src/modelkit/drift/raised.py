@@ -23,7 +23,7 @@ STATISTICS = {
 }
 
 
-def row_alarm(  # noqa: PLR0913 - half of them by keyword
+def row_alarm(  # half of them by keyword
     profile: Profile,
     feature: Feature,
     reference: Array,
@@ -85,12 +85,7 @@ def with_effect(profile: Profile, alarm: Alarm) -> Alarm:
 
 
 def loss_alarm(
-    profile: Profile,
-    labelled: Labelled,
-    crossing: LossCrossing,
-    *,
-    level: float,
-    promise: str,
+    profile: Profile, labelled: Labelled, crossing: LossCrossing, *, level: float, promise: str
 ) -> Alarm:
     """The alarm of the losses; `level` and `promise` are as of `row_alarm`."""
     interval = labelled.interval()

@@ -44,12 +44,7 @@ def counted_fields(
         emit(Advised(sparse))
     counted = CountedRows(features, columns | dict(answers.columns), answers.rows, member)
     advice = advise(
-        counted,
-        marks,
-        marking.unit,
-        stratum=marking.stratum,
-        ordered=ordered,
-        seed=fitted.seed,
+        counted, marks, marking.unit, stratum=marking.stratum, ordered=ordered, seed=fitted.seed
     )
     units = reference_units(counted, marks.units, str(marking.unit), fitted.seed)
     return {
@@ -71,7 +66,7 @@ def counted_fields(
     }
 
 
-def labelled_fields(  # noqa: PLR0913 - what Profile.fit was given
+def labelled_fields(  # what Profile.fit was given
     fitted: fitting.Fitting,
     answers: fitting.ServedAnswers,
     labels: Any,
@@ -87,12 +82,7 @@ def labelled_fields(  # noqa: PLR0913 - what Profile.fit was given
     """
     classes = None if model is None else model.signature.classes
     baseline, classes = baseline_of_labels(
-        answers.served,
-        labels,
-        classes,
-        rows,
-        ordered=ordered,
-        seed=fitted.seed,
+        answers.served, labels, classes, rows, ordered=ordered, seed=fitted.seed
     )
     calibration = None
     if classes is not None:

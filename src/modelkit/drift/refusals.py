@@ -19,7 +19,7 @@ FEWEST_ROWS = 50  # on either side
 NAMES_SHOWN = 6  # names of columns in a message
 
 
-def check_arguments(  # noqa: PLR0913 - what Profile.fit was given
+def check_arguments(  # what Profile.fit was given
     reference: Any,
     model: Any,
     scores: Any,
@@ -59,11 +59,7 @@ def check_arguments(  # noqa: PLR0913 - what Profile.fit was given
         )
 
 
-def check_columns(
-    train: ColumnsByName,
-    held: ColumnsByName,
-    stratum: str | None,
-) -> None:
+def check_columns(train: ColumnsByName, held: ColumnsByName, stratum: str | None) -> None:
     """Raise DriftError unless both sides have the same columns, the stratum's, and enough rows."""
     if not train:
         raise DriftError("the rows have no columns")
@@ -111,11 +107,7 @@ def check_same_columns(old: Any, new: Any) -> None:
     )
 
 
-def check_segments(
-    names: Sequence[str],
-    stratum: str | None,
-    epsilon: float | None,
-) -> None:
+def check_segments(names: Sequence[str], stratum: str | None, epsilon: float | None) -> None:
     """Raise DriftError for segments with arguments of `Profile.fit` that they do not go with."""
     if isinstance(names, str):
         raise DriftError(f"segments is a sequence of columns; pass ({names!r},)")
@@ -130,11 +122,7 @@ def check_segments(
         )
 
 
-def check_names(
-    made: Sequence[Feature],
-    labels: Any,
-    *asked: Mapping[str, Any],
-) -> None:
+def check_names(made: Sequence[Feature], labels: Any, *asked: Mapping[str, Any]) -> None:
     """Raise DriftError for two features of one name, and for asked names that no feature has.
 
     `labels`, where there are some, make a feature of their own.
@@ -152,11 +140,7 @@ def check_names(
         )
 
 
-def check_length(
-    columns: ColumnsByName,
-    rows: int,
-    what: str,
-) -> None:
+def check_length(columns: ColumnsByName, rows: int, what: str) -> None:
     """Raise DriftError unless every column has this number of rows."""
     odd = {name: len(column) for name, column in columns.items() if len(column) != rows}
     if odd:
@@ -198,10 +182,7 @@ def check_signature(
             _check_width(bases[spec.name], spec)
 
 
-def _check_sources(
-    sources: Sequence[str],
-    signature: Signature,
-) -> None:
+def _check_sources(sources: Sequence[str], signature: Signature) -> None:
     known: list[str] = []
     for spec in signature.inputs:
         known += [column.name for column in spec.columns] or [spec.name]
@@ -239,10 +220,7 @@ def first_names(names: Sequence[str]) -> str:
     return f"{shown} and {more:,} more" if more > 0 else shown
 
 
-def lacking(
-    absent: Sequence[str],
-    found: Sequence[str],
-) -> DriftError:
+def lacking(absent: Sequence[str], found: Sequence[str]) -> DriftError:
     """The error for rows that lack columns, with the nearest name of each."""
     from difflib import get_close_matches
 
@@ -251,6 +229,5 @@ def lacking(
         close = get_close_matches(name, found, 1)
         hints.append(f"{name!r} (is it {close[0]!r}?)" if close else f"{name!r}")
     return DriftError(
-        f"the rows lack the columns {', '.join(hints)}; there are {found}",
-        feature=absent[0],
+        f"the rows lack the columns {', '.join(hints)}; there are {found}", feature=absent[0]
     )

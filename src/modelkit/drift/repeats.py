@@ -12,13 +12,7 @@ from math import log
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.columns import (
-    ColumnsByName,
-    as_numbers,
-    as_texts,
-    feature_kind,
-    length,
-)
+from modelkit.drift.columns import ColumnsByName, as_numbers, as_texts, feature_kind, length
 from modelkit.errors import DriftError
 
 MOST_HASHED = 200_000  # rows of each side that are compared
@@ -61,10 +55,7 @@ def duplicates(columns: ColumnsByName) -> int:
     return length(columns) - len(np.unique(row_hashes(columns)))
 
 
-def check_shared(
-    train: ColumnsByName,
-    held: ColumnsByName,
-) -> None:
+def check_shared(train: ColumnsByName, held: ColumnsByName) -> None:
     """Raise DriftError for a reference that has rows of the training rows.
 
     Were all rows given to the two sides at random, a row value that occurs m times would be on both
@@ -82,11 +73,7 @@ def check_shared(
     in_order = {name: held[name] for name in train}
     sides = [_some(columns) for columns in (train, in_order)]
     hashes = [row_hashes(side) for side in sides]
-    values, first, rows = np.unique(
-        np.concatenate(hashes),
-        return_index=True,
-        return_counts=True,
-    )
+    values, first, rows = np.unique(np.concatenate(hashes), return_index=True, return_counts=True)
     there = np.searchsorted(values, hashes[1])
     of_held = np.bincount(there, minlength=len(values))
     n = len(hashes[1])
@@ -112,10 +99,7 @@ def _some(columns: ColumnsByName) -> ColumnsByName:
     return {name: values[:: max(step, 1)] for name, values in columns.items()}
 
 
-def _has_own_number(
-    sides: Sequence[ColumnsByName],
-    first: Array,
-) -> Array:
+def _has_own_number(sides: Sequence[ColumnsByName], first: Array) -> Array:
     """Whether a row value has a number, and no integer, that no other one has: bool (values,).
 
     `first` are the places of the row values in the rows of both sides, one after the other.
@@ -134,12 +118,7 @@ def _has_own_number(
     return found
 
 
-def _beyond_chance(
-    rows: Array,
-    of_held: Array,
-    share: float,
-    n: int,
-) -> bool:
+def _beyond_chance(rows: Array, of_held: Array, share: float, n: int) -> bool:
     """Whether row values are on both sides more often than at random.
 
     Args:

@@ -96,10 +96,7 @@ class DriftReport:
             rows += f" ({self.skipped:,} more left out by the row budget)"
         return f"{rows} against {self.reference_rows:,} of the reference, alpha {self.alpha:g}"
 
-    def _line(
-        self,
-        drift: FeatureDrift,
-    ) -> str:
+    def _line(self, drift: FeatureDrift) -> str:
         found = [sections.tests_text(drift, self.kind)]
         found += [str(size) for size in drift.effects[:1]]
         where = wording.name_of(drift.feature, drift.stratum)
@@ -108,11 +105,7 @@ class DriftReport:
     def to_json(self) -> str:
         """Everything, as one line of ASCII: it may be printed on any terminal."""
         plain = {"schema": REPORT_SCHEMA} | to_plain(fields.write_object(self))
-        return json.dumps(
-            plain,
-            allow_nan=False,
-            sort_keys=True,
-        )
+        return json.dumps(plain, allow_nan=False, sort_keys=True)
 
     @staticmethod
     def from_json(text: str) -> DriftReport:
@@ -209,10 +202,7 @@ class DriftReport:
         with_bins = all(drift.bins for drift in self.features)
         return self.audit_table() if with_bins else None
 
-    def _charts(
-        self,
-        features: Sequence[FeatureDrift],
-    ) -> str:
+    def _charts(self, features: Sequence[FeatureDrift]) -> str:
         if not features:
             return ""
         alarmed: dict[tuple[str, str | None], Alarm] = {}
@@ -255,11 +245,7 @@ def _size(drift: FeatureDrift) -> float:
     return abs(drift.effects[0].value)
 
 
-def _with_rest(
-    lines: list[str],
-    total: int,
-    noun: str,
-) -> list[str]:
+def _with_rest(lines: list[str], total: int, noun: str) -> list[str]:
     """Lines, and one that counts those that are not shown."""
     left = total - len(lines)
     if not left:
@@ -281,10 +267,7 @@ def _performance_text(found: Performance) -> str:
     return "; ".join(parts) or "nothing known of the performance"
 
 
-def _flat(
-    drift: FeatureDrift,
-    names: list[str],
-) -> dict[str, Any]:
+def _flat(drift: FeatureDrift, names: list[str]) -> dict[str, Any]:
     row = {name: getattr(drift, name) for name in names}
     before, now = drift.missing
     row["missing_reference"] = before

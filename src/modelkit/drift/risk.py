@@ -23,14 +23,7 @@ GRID = 1024
 LOSSES_AT_ONCE = 64  # losses that are taken at once
 
 
-def risk_bound(
-    n: int,
-    total: float,
-    squares: float,
-    delta: float,
-    *,
-    binary: bool,
-) -> float:
+def risk_bound(n: int, total: float, squares: float, delta: float, *, binary: bool) -> float:
     """An upper bound on the mean of n losses in [0, 1].
 
     It is too low with a probability of at most delta. `total` is the sum of the losses and
@@ -150,10 +143,7 @@ class ConfidenceSequence:
         """Everything that changes, as arrays."""
         return {"alive": self._alive, "capital": self._capital, "sums": self._sums}
 
-    def restore(
-        self,
-        state: dict[str, Array],
-    ) -> None:
+    def restore(self, state: dict[str, Array]) -> None:
         """Go on from `state()`, bit for bit."""
         self._alive = state["alive"].copy()
         self._capital = state["capital"].copy()

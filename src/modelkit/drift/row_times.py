@@ -27,10 +27,7 @@ FIX = (
 )
 
 
-def row_seconds(
-    values: Array,
-    name: str,
-) -> Array:
+def row_seconds(values: Array, name: str) -> Array:
     """A column of times as seconds since 1970, float64 (n,).
 
     Args:
@@ -60,10 +57,7 @@ def row_seconds(
     return found
 
 
-def given_seconds(
-    at: Any,
-    n: int,
-) -> Array:
+def given_seconds(at: Any, n: int) -> Array:
     """The times of n rows from the argument `at`, float64 (n,): one for all of them, or one each.
 
     Raises DriftError for another number of times, and for what `row_seconds` refuses.
@@ -75,10 +69,7 @@ def given_seconds(
     return np.broadcast_to(found, n).copy()
 
 
-def given_second(
-    at: Any,
-    argument: str,
-) -> float:
+def given_second(at: Any, argument: str) -> float:
     """The one time that an argument holds. Raises DriftError for what is no time, and for several."""
     if not _is_one(at):
         raise DriftError(f"{argument} is one time; got {type(at).__name__}; {FIX}")
@@ -147,10 +138,7 @@ def _moment(item: Any) -> float:
     return (whole - EPOCH) // MICROSECOND / MICROSECONDS
 
 
-def _of_texts(
-    values: Array,
-    name: str,
-) -> Array:
+def _of_texts(values: Array, name: str) -> Array:
     found = np.empty(len(values))
     for row, item in enumerate(np.ma.getdata(values).tolist()):
         if is_missing(item) or item == "":
@@ -166,10 +154,7 @@ def _of_texts(
     return found
 
 
-def _of_numbers(
-    values: Array,
-    name: str,
-) -> Array:
+def _of_numbers(values: Array, name: str) -> Array:
     if values.dtype in (np.float16, np.float32):
         raise DriftError(
             f"column {name!r} is {values.dtype}, which holds times to minutes only; pass seconds as "
@@ -179,10 +164,7 @@ def _of_numbers(
     return unmasked(values).astype(np.float64)
 
 
-def _check_range(
-    seconds: Array,
-    name: str,
-) -> None:
+def _check_range(seconds: Array, name: str) -> None:
     """Raise DriftError for times that no calendar of Python has; NaN is a time that is missing."""
     odd = (seconds < FIRST_SECOND) | (seconds >= LAST_SECOND)
     if odd.any():

@@ -96,23 +96,14 @@ def p_value(p: float | None) -> str:
     return "-" if p is None else f"{p:.2g}"
 
 
-def summary_box(
-    headline: str,
-    advice: str,
-    *,
-    alarmed: bool | None,
-) -> str:
+def summary_box(headline: str, advice: str, *, alarmed: bool | None) -> str:
     """What was found, and what to do, before anything else; None is neither good nor bad."""
     look = {True: "bad", False: "good", None: ""}[alarmed]
     lead = f'<p class="lead">{escape(headline)}</p>'
     return f'<div class="box {look}">{lead}<p>{escape(advice)}</p></div>'
 
 
-def alarms_part(
-    alarms: Sequence[Alarm],
-    kind: str,
-    guarantee: str,
-) -> str:
+def alarms_part(alarms: Sequence[Alarm], kind: str, guarantee: str) -> str:
     """All alarms in words."""
     if not alarms:
         return ""
@@ -123,11 +114,7 @@ def alarms_part(
     return f"<h2>{count_of(len(alarms), 'alarm')}</h2><ul>{''.join(items)}</ul>"
 
 
-def _alarm_item(
-    alarm: Alarm,
-    kind: str,
-    guarantee: str,
-) -> str:
+def _alarm_item(alarm: Alarm, kind: str, guarantee: str) -> str:
     who = escape(wording.name_of(alarm.feature, alarm.stratum))
     says = escape(wording.says(alarm))
     size = ""
@@ -153,30 +140,21 @@ def interval_text(values: tuple[float, float, float]) -> str:
     return f"{value:.3g}"
 
 
-def promise_part(
-    guarantee: str,
-    assumptions: Iterable[str],
-) -> str:
+def promise_part(guarantee: str, assumptions: Iterable[str]) -> str:
     """The guarantee of the alarms, and its assumptions."""
     items = "".join(f"<li>{escape(text)}</li>" for text in assumptions)
     found = f"<ul>{items}</ul>" if items else ""
     return f"<h2>How far this can be relied on</h2><p>{escape(guarantee)}</p>{found}"
 
 
-def html_table(
-    header: Sequence[str],
-    rows: Iterable[Sequence[str]],
-) -> str:
+def html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table of text."""
     lines = [_tagged_row(header, "th")]
     lines += [_tagged_row(row, "td") for row in rows]
     return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
 
-def _tagged_row(
-    cells: Sequence[str],
-    tag: str,
-) -> str:
+def _tagged_row(cells: Sequence[str], tag: str) -> str:
     inside = "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells)
     return f"<tr>{inside}</tr>"
 
@@ -221,17 +199,11 @@ def checks_part(checks: Sequence[DriftCheck]) -> str:
     return f"<h2>Data checks</h2>{table}{_more(len(checks), MOST_CHECKS)}"
 
 
-def _more(
-    total: int,
-    shown: int,
-) -> str:
+def _more(total: int, shown: int) -> str:
     return f"<p>and {total - shown:,} more</p>" if total > shown else ""
 
 
-def tests_text(
-    drift: FeatureDrift,
-    kind: str,
-) -> str:
+def tests_text(drift: FeatureDrift, kind: str) -> str:
     """The p-values of a feature in words.
 
     They say where no recent row has it, as an output that nobody asked for.
@@ -255,11 +227,7 @@ def _rests_on(drift: FeatureDrift) -> str:
     return f" of {drift.compared:,} rows against {drift.reference_rows:,}"
 
 
-def feature_part(
-    drift: FeatureDrift,
-    kind: str,
-    alarm: Alarm | None,
-) -> str:
+def feature_part(drift: FeatureDrift, kind: str, alarm: Alarm | None) -> str:
     """A feature with its chart; `alarm` is its last one."""
     tag = "" if alarm is None else ' <span class="tag">alarm</span>'
     name = escape(wording.name_of(drift.feature, drift.stratum))
@@ -276,10 +244,7 @@ def feature_part(
     )
 
 
-def legend(
-    *,
-    at_alarm: bool,
-) -> str:
+def legend(*, at_alarm: bool) -> str:
     """What the charts draw how, above them."""
     keys = [("old", "reference"), ("new", "recent rows")]
     if at_alarm:
@@ -306,11 +271,7 @@ def html_facts(facts: Iterable[tuple[str, str]]) -> str:
     return f"<dl>{''.join(lines)}</dl>" if lines else ""
 
 
-def _feature_facts(
-    drift: FeatureDrift,
-    alarm: Alarm | None,
-    kind: str,
-) -> list[tuple[str, str]]:
+def _feature_facts(drift: FeatureDrift, alarm: Alarm | None, kind: str) -> list[tuple[str, str]]:
     facts = []
     since = wording.began_text(drift, alarm)
     if since is not None:

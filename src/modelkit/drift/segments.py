@@ -48,12 +48,7 @@ class Segmentation:
             raise DriftError("the profiles differ in their segments; fit both with the same X")
         return replace(self, counts=self.counts + other.counts)
 
-    def members(
-        self,
-        cells: Array | None,
-        times: Array | float | None,
-        rows: int,
-    ) -> Array:
+    def members(self, cells: Array | None, times: Array | float | None, rows: int) -> Array:
         """The number of the segment of each row, (rows,).
 
         Args:
@@ -105,9 +100,7 @@ def fit_segments(
 
 
 def _cells_of(
-    features: Sequence[Feature],
-    columns: ColumnsByName,
-    rows: Mapping[str, Array],
+    features: Sequence[Feature], columns: ColumnsByName, rows: Mapping[str, Array]
 ) -> Array:
     """The cells of the reference, uint8 (n, d), 255 for rows that a feature does not have."""
     whole = [feature.name for feature in features if feature.name not in rows]
@@ -120,10 +113,7 @@ def _cells_of(
 
 
 def _blank(
-    name: str,
-    features: Sequence[Feature],
-    places: Mapping[str, int],
-    times: Array | None,
+    name: str, features: Sequence[Feature], places: Mapping[str, int], times: Array | None
 ) -> Segmentation:
     empty = np.empty((0, len(features), CELLS), np.int64)
     if name in places:
@@ -157,10 +147,7 @@ def _parted(feature: Feature) -> tuple[tuple[str, ...], bytes]:
     return tuple(labels), of_cells.tobytes()
 
 
-def _parted_by_category(
-    feature: Feature,
-    words: Sequence[str],
-) -> tuple[tuple[str, ...], bytes]:
+def _parted_by_category(feature: Feature, words: Sequence[str]) -> tuple[tuple[str, ...], bytes]:
     """The most frequent categories by themselves, then the others, new and missing ones."""
     own = min(len(feature.categories), MOST_SEGMENTS - 3)
     of_cells = np.full(CELLS, own, np.uint8)
@@ -186,11 +173,7 @@ def _joined(words: Sequence[str]) -> str:
     return f"{low} to {high}"
 
 
-def joint(
-    cells: Array,
-    member: Array,
-    segments: int,
-) -> Array:
+def joint(cells: Array, member: Array, segments: int) -> Array:
     """Counts (segments, d, 67) of cells, uint8 (n, d), of rows in these segments, (n,)."""
     width = cells.shape[1]
     places = CELLS + 1
@@ -210,11 +193,7 @@ class Segmented:
         places: the number of the feature that each is by; None for hours of the day.
     """
 
-    def __init__(
-        self,
-        segmentations: Sequence[Segmentation],
-        features: Sequence[Feature],
-    ) -> None:
+    def __init__(self, segmentations: Sequence[Segmentation], features: Sequence[Feature]) -> None:
         names = [feature.name for feature in features]
         self.by = tuple(segmentations)
         self.rows = 0
@@ -222,11 +201,7 @@ class Segmented:
         shapes = [(GENERATIONS, *own.counts.shape) for own in self.by]
         self._counts = [np.zeros(shape, np.int32) for shape in shapes]
 
-    def count(
-        self,
-        cells: Array,
-        times: Array | float,
-    ) -> None:
+    def count(self, cells: Array, times: Array | float) -> None:
         """Count rows, uint8 (n, d), of these times, in POSIX seconds: (n,) or of all."""
         if not self.by:
             return
@@ -244,12 +219,7 @@ class Segmented:
             self.rows += end - start
             start = end
 
-    def _add(
-        self,
-        slot: int,
-        cells: Array,
-        times: Array | float,
-    ) -> None:
+    def _add(self, slot: int, cells: Array, times: Array | float) -> None:
         for own, place, counts in zip(self.by, self._places, self._counts, strict=True):
             column = None if place is None else cells[:, place]
             member = own.members(column, times, len(cells))
@@ -274,11 +244,7 @@ class Segmented:
         arrays = {f"{i}": counts.astype(np.uint16) for i, counts in enumerate(self._counts)}
         return arrays, {"rows": self.rows}
 
-    def restore(
-        self,
-        arrays: Mapping[str, Array],
-        plain: Mapping[str, Any],
-    ) -> None:
+    def restore(self, arrays: Mapping[str, Array], plain: Mapping[str, Any]) -> None:
         """Go on from `state()`. Raises DriftError for counts of another shape."""
         self.rows = plain["rows"]
         for i, counts in enumerate(self._counts):
@@ -304,9 +270,7 @@ def write_segments(
 
 
 def read_segments(
-    plain: Sequence[Mapping[str, Any]],
-    arrays: Mapping[str, Array],
-    features: Sequence[Feature],
+    plain: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array], features: Sequence[Feature]
 ) -> list[Segmentation]:
     """The inverse of `write_segments`. Raises DriftError for counts that do not fit."""
     found = []

@@ -73,10 +73,7 @@ class ServedForm:
         self._wanted = wanted
 
     def made_into_cells(
-        self,
-        profile: Profile,
-        buffer: list[ServedCall],
-        before: int,
+        self, profile: Profile, buffer: list[ServedCall], before: int
     ) -> BufferedCells:
         """The buffered calls as cells; `before` rows were served before them."""
         places = call_places(buffer, before)
@@ -98,10 +95,7 @@ class ServedForm:
         return BufferedCells(cells, strata, places, parts, shown)
 
     def _columns(
-        self,
-        profile: Profile,
-        names: tuple[str, ...],
-        whole: Sequence[Array],
+        self, profile: Profile, names: tuple[str, ...], whole: Sequence[Array]
     ) -> tuple[Outputs, Outputs]:
         """The columns of buffered rows by feature name, and the model's answers by name."""
         inputs = [_laid_out(block, profile) for block in whole[: len(self._tensors)]]

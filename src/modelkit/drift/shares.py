@@ -29,10 +29,7 @@ DEFAULT_TOLERANCE = 0.03
 LEAST_DELTA = 1e-300  # keeps the logarithm of a feature without any share of alpha finite
 
 
-def alpha_by_kind(
-    profile: Profile,
-    alpha: float,
-) -> dict[str, float]:
+def alpha_by_kind(profile: Profile, alpha: float) -> dict[str, float]:
     """The part of alpha of each kind of alarm that is looked for."""
     shares = dict(ALPHA_SHARES)
     if profile.epsilon is not None:
@@ -43,11 +40,7 @@ def alpha_by_kind(
     return {kind: alpha * share / total for kind, share in shares.items()}
 
 
-def _noise(
-    features: tuple[Feature, ...],
-    epsilon: float,
-    deltas: Array,
-) -> list[Array]:
+def _noise(features: tuple[Feature, ...], epsilon: float, deltas: Array) -> list[Array]:
     """For each feature, how far noise may have moved the counts up to each group of cells."""
     found = []
     for feature, delta in zip(features, deltas, strict=True):
@@ -82,10 +75,7 @@ class AlphaShares:
 
     @staticmethod
     def of(
-        profile: Profile,
-        alpha: float,
-        tolerance: float | Mapping[str, float],
-        guarantee: Guarantee,
+        profile: Profile, alpha: float, tolerance: float | Mapping[str, float], guarantee: Guarantee
     ) -> AlphaShares:
         """The shares of a profile. Raises DriftError for arguments out of range."""
         if not isinstance(alpha, Real) or not 0 < alpha < 1:
@@ -105,11 +95,7 @@ class AlphaShares:
 
 
 def target_stream(
-    target: TargetLabels,
-    shares: AlphaShares,
-    seed: np.random.SeedSequence,
-    *,
-    judged: bool,
+    target: TargetLabels, shares: AlphaShares, seed: np.random.SeedSequence, *, judged: bool
 ) -> Stream:
     """The stream of the labels, with their share of alpha where they are `judged` and not only shown."""
     weight = target.feature.weight
@@ -133,10 +119,7 @@ def target_stream(
     )
 
 
-def tolerances_of(
-    profile: Profile,
-    tolerance: float | Mapping[str, float],
-) -> Array:
+def tolerances_of(profile: Profile, tolerance: float | Mapping[str, float]) -> Array:
     """The tolerance of each feature, (d,), and at last that of the labels.
 
     Raises DriftError for a tolerance out of range, and for names that no feature has.
@@ -163,10 +146,7 @@ def tolerances_of(
 
 
 def stream_of(
-    profile: Profile,
-    s: int,
-    shares: AlphaShares,
-    seed: np.random.SeedSequence,
+    profile: Profile, s: int, shares: AlphaShares, seed: np.random.SeedSequence
 ) -> Stream:
     """The stream of stratum number `s`, with the shares of alpha of its features."""
     levels = shares.levels
@@ -197,10 +177,4 @@ def labelled_of(baseline: Baseline, shares: AlphaShares) -> Labelled:
     """The evidence of labelled rows, with its share of alpha."""
     level = shares.levels["performance"]
     delta = level * FOR_THE_REFERENCE
-    return Labelled(
-        baseline,
-        level - delta,
-        delta,
-        shares.guarantee,
-        HORIZON,
-    )
+    return Labelled(baseline, level - delta, delta, shares.guarantee, HORIZON)

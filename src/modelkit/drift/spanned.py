@@ -14,11 +14,7 @@ from modelkit.drift.wording import count_of, listed, most_moved, move_text, name
 NO_ALARM = "No alarm was raised in this span"
 
 
-def headline(
-    features: Sequence[FeatureDrift],
-    rows: int,
-    alpha: float,
-) -> str:
+def headline(features: Sequence[FeatureDrift], rows: int, alpha: float) -> str:
     """Which features differ from the reference, by the tests of the span, and by how much.
 
     `features` are in the order of their rank. Where there are no tests it says what moved most.
@@ -38,10 +34,7 @@ def headline(
     )
 
 
-def advice(
-    features: Sequence[FeatureDrift],
-    alpha: float,
-) -> str:
+def advice(features: Sequence[FeatureDrift], alpha: float) -> str:
     """What to do about a span in which no alarm was raised."""
     if at_rest(features, alpha):
         return "Nothing needs to be done. That does not prove that nothing changed."
@@ -51,10 +44,7 @@ def advice(
     )
 
 
-def at_rest(
-    features: Sequence[FeatureDrift],
-    alpha: float,
-) -> bool:
+def at_rest(features: Sequence[FeatureDrift], alpha: float) -> bool:
     """Whether the rows of a span were tested, and no feature differs."""
     return _tested(features) and not _differing(features, alpha)
 
@@ -63,10 +53,7 @@ def _tested(features: Sequence[FeatureDrift]) -> bool:
     return any(drift.p_changed is not None for drift in features)
 
 
-def _differing(
-    features: Sequence[FeatureDrift],
-    alpha: float,
-) -> list[FeatureDrift]:
+def _differing(features: Sequence[FeatureDrift], alpha: float) -> list[FeatureDrift]:
     return [own for own in features if own.p_changed is not None and own.p_changed <= alpha]
 
 

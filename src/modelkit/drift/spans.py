@@ -53,11 +53,7 @@ def report_of(
         stratum = None if profile.stratum is None else name
         for j, feature in enumerate(profile.features):
             drift = feature_drift(
-                feature,
-                stratum,
-                profile.counts[s, j],
-                counts[s, j],
-                changed=adjusted.get((s, j)),
+                feature, stratum, profile.counts[s, j], counts[s, j], changed=adjusted.get((s, j))
             )
             features.append(drift)
     if profile.target is not None:
@@ -98,10 +94,7 @@ def _promise(start: str, end: str, why_not: str | None) -> str:
     )
 
 
-def _performance(
-    profile: Profile,
-    buckets: Sequence[TimeBucket],
-) -> Performance | None:
+def _performance(profile: Profile, buckets: Sequence[TimeBucket]) -> Performance | None:
     """The mean loss of the labels that came in a span, with a bound of its own."""
     n = sum(bucket.losses[0] for bucket in buckets)
     baseline = profile.baseline
@@ -123,10 +116,7 @@ def _performance(
 
 
 def counts_in(
-    profile: Profile,
-    bucket: TimeBucket,
-    name: str,
-    stratum: str | None,
+    profile: Profile, bucket: TimeBucket, name: str, stratum: str | None
 ) -> tuple[Feature, Array, Array]:
     """A feature by its name with its counts (67,) in the reference and in a bucket.
 
@@ -166,11 +156,7 @@ def frame_rows(profile: Profile, bucket: TimeBucket) -> list[tuple[Any, ...]]:
     return found
 
 
-def _line(
-    feature: Feature,
-    reference: Array,
-    counts: Array,
-) -> tuple[int, float, float] | None:
+def _line(feature: Feature, reference: Array, counts: Array) -> tuple[int, float, float] | None:
     """The rows, the distance from the reference and the share of missing values."""
     rows = int(counts.sum())
     if not rows:

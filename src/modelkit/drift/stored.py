@@ -81,10 +81,7 @@ def read(data: bytes | memoryview) -> dict[str, Any]:
         raise DriftError(f"this is no profile: {error}") from error
 
 
-def _decode(
-    about: dict[str, Any],
-    arrays: dict[str, Array],
-) -> dict[str, Any]:
+def _decode(about: dict[str, Any], arrays: dict[str, Array]) -> dict[str, Any]:
     classes = about.pop("classes")
     positive = about.pop("positive", 1)
     if positive not in (0, 1):
@@ -107,11 +104,7 @@ def _decode(
     return about | with_arrays
 
 
-def check_counts(
-    counts: Array,
-    strata: int,
-    features: int,
-) -> None:
+def check_counts(counts: Array, strata: int, features: int) -> None:
     """Raise DriftError unless counts are those of so many strata and features."""
     if counts.shape != (strata, features, CELLS) or counts.min() < 0:
         raise DriftError(

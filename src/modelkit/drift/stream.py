@@ -67,7 +67,7 @@ class Stream:
         seed: of the ties.
     """
 
-    def __init__(  # noqa: PLR0913 - made in one place
+    def __init__(  # made in one place
         self,
         features: tuple[Feature, ...],
         reference: Array,
@@ -95,11 +95,7 @@ class Stream:
         self.values = np.zeros(d, np.int64)  # of each feature that were bet on
         self._rng = np.random.default_rng(seed)
         self._banded = Banded(
-            features,
-            reference,
-            tolerances=tolerances,
-            deltas=deltas,
-            noise=noise,
+            features, reference, tolerances=tolerances, deltas=deltas, noise=noise
         )
         bets = {"changed": martingale.rank_bets()[1], "material": self._banded.weights}
         self.evidence = {
@@ -126,11 +122,7 @@ class Stream:
         most = int(self.totals.sum(axis=1).max(initial=0))
         return max(most - self.rows, 0)
 
-    def rank(
-        self,
-        cells: Array,
-        places: Array,
-    ) -> None:
+    def rank(self, cells: Array, places: Array) -> None:
         """Take rows; the bets on them wait for `settle`.
 
         Args:
@@ -150,10 +142,7 @@ class Stream:
         slots, added = self._ranks(whole_blocks(self._pending, had, cells))
         self._ranked.append((slots, added, ends))
 
-    def _ranks(
-        self,
-        blocks: Array,
-    ) -> tuple[Array | None, Array]:
+    def _ranks(self, blocks: Array) -> tuple[Array | None, Array]:
         """The slots of the p-values, where "changed" is looked for, and the counts of blocks."""
         if self._left_out.any():
             blocks = blocks.copy()  # they may be the caller's
@@ -172,12 +161,7 @@ class Stream:
         self._ranked.clear()
         return crossed
 
-    def _bet(
-        self,
-        slots: Array | None,
-        added: Array,
-        ends: list[BlockEnd],
-    ) -> list[Crossing]:
+    def _bet(self, slots: Array | None, added: Array, ends: list[BlockEnd]) -> list[Crossing]:
         crossed: list[Crossing] = []
         rows = added.sum(axis=2)
         grouped = self._banded.grouped(added)
@@ -290,11 +274,7 @@ class Stream:
         """What was won about material changes until now, (d,), by all alarms together."""
         return self.evidence["material"].value + self.limits["material"].won
 
-    def enough(
-        self,
-        kind: str,
-        wealth: Array,
-    ) -> Array:
+    def enough(self, kind: str, wealth: Array) -> Array:
         """Mask (d,): features whose wealth (d,) is above the alarm threshold."""
         return self.limits[kind].enough(wealth)
 
@@ -343,11 +323,7 @@ class Stream:
         }
         return arrays, plain | came
 
-    def restore(
-        self,
-        arrays: dict[str, Array],
-        plain: dict[str, Any],
-    ) -> None:
+    def restore(self, arrays: dict[str, Array], plain: dict[str, Any]) -> None:
         """Go on from `state()`, bit for bit."""
         self.rows = plain["rows"]
         self.first = plain.get("first", 0)  # not in a state of before

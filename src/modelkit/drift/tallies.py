@@ -147,11 +147,7 @@ def _check_groups(groups: Sequence[tuple[Any, Any]]) -> None:
         )
 
 
-def _tally(
-    profile: str,
-    found: Mapping[Group, Array],
-    features: int,
-) -> Tally:
+def _tally(profile: str, found: Mapping[Group, Array], features: int) -> Tally:
     groups = tuple(sorted(found))
     counts = np.zeros((len(groups), features, CELLS), np.int64)
     for i, group in enumerate(groups):
@@ -159,12 +155,7 @@ def _tally(
     return Tally(profile, groups, counts)
 
 
-def tally_rows(
-    profile: Fitted,
-    X: Any,
-    scores: Any,
-    at: Any,
-) -> Tally:
+def tally_rows(profile: Fitted, X: Any, scores: Any, at: Any) -> Tally:
     """Count the rows of one call. Raises what `Profile.tally` says."""
     check_adds_up(profile)
     marks = marks_of(profile, call_columns(profile, X, scores), at)
@@ -193,10 +184,7 @@ def check_adds_up(profile: Fitted) -> None:
         )
 
 
-def _by_stratum(
-    strata: Array | None,
-    rows: Array,
-) -> list[tuple[int, Array]]:
+def _by_stratum(strata: Array | None, rows: Array) -> list[tuple[int, Array]]:
     """The numbers of strata, and the rows of each."""
     if not len(rows):
         return []
@@ -206,11 +194,7 @@ def _by_stratum(
     return [(stratum, rows[own == stratum]) for stratum in np.unique(own).tolist()]
 
 
-def _counted(
-    profile: Fitted,
-    columns: Mapping[str, Array],
-    rows: Array | None,
-) -> Array:
+def _counted(profile: Fitted, columns: Mapping[str, Array], rows: Array | None) -> Array:
     """The counts (d, 67) of some rows, None for all; 0 for a feature that they lack."""
     counts = np.zeros((len(profile.features), CELLS), np.int64)
     for j, feature in enumerate(profile.features):

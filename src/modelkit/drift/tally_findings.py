@@ -36,10 +36,7 @@ def refuse_tally(rows: object) -> None:
         )
 
 
-def of_tally(
-    watch: Watch,
-    tally: Tally,
-) -> DriftReport:
+def of_tally(watch: Watch, tally: Tally) -> DriftReport:
     """Exact tests of the counts of some rows, as they would be of the rows.
 
     Raises DriftError for no rows, a tally of another profile, and a unit of several strata.
@@ -69,10 +66,7 @@ def of_tally(
     )
 
 
-def _check_fits(
-    profile: Profile,
-    tally: Tally,
-) -> None:
+def _check_fits(profile: Profile, tally: Tally) -> None:
     """Raise DriftError for counts that no rows give, as in bytes that something else wrote."""
     strata, features, _ = profile.counts.shape
     known = all(stratum < strata for _, stratum in tally.groups)
@@ -86,10 +80,7 @@ def _check_fits(
         raise DriftError("the features of the tally were counted over different numbers of rows")
 
 
-def _stratum_counts(
-    profile: Profile,
-    tally: Tally,
-) -> Array:
+def _stratum_counts(profile: Profile, tally: Tally) -> Array:
     """Counts (strata, d, 67), without those of strange strata."""
     counts = np.zeros_like(profile.counts)
     for (_, stratum), own in zip(tally.groups, tally.counts, strict=True):
@@ -98,10 +89,7 @@ def _stratum_counts(
     return counts
 
 
-def _call_units(
-    profile: Profile,
-    tally: Tally,
-) -> CallUnits:
+def _call_units(profile: Profile, tally: Tally) -> CallUnits:
     """The units of a tally. Raises DriftError for a unit of several strata."""
     unit = str(profile.unit)
     names = [unit_name(unit, 1 if key is None else key) for key, _ in tally.groups]
@@ -109,8 +97,5 @@ def _call_units(
     if times > 1:
         raise DriftError(f"{twice} has rows of several strata; all its rows are of one")
     return CallUnits(
-        names,
-        tally.counts,
-        [stratum for _, stratum in tally.groups],
-        tally.group_rows.tolist(),
+        names, tally.counts, [stratum for _, stratum in tally.groups], tally.group_rows.tolist()
     )

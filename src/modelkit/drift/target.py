@@ -40,14 +40,7 @@ class TargetLabels:
     counts: Array
 
     @staticmethod
-    def fit(
-        labels: Any,
-        *,
-        classes: bool,
-        ordered: bool,
-        share: float,
-        seed: int,
-    ) -> TargetLabels:
+    def fit(labels: Any, *, classes: bool, ordered: bool, share: float, seed: int) -> TargetLabels:
         """The cells from a fifth of the labels (n,) of the reference, the counts from the others.
 
         `classes` says whether labels are names, and not numbers to be compared by size.
@@ -73,8 +66,7 @@ class TargetLabels:
         if self.feature.kind == "category":
             unknown = set(values[found == UNKNOWN_CATEGORY].tolist())
             check_same_forms(
-                product(unknown, self.feature.categories),
-                "pass labels as Profile.fit got them",
+                product(unknown, self.feature.categories), "pass labels as Profile.fit got them"
             )
         return found.astype(np.uint8)[:, None]
 

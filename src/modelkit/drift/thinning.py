@@ -26,11 +26,7 @@ class Thinning:
         self._phases = rng.integers(0, strides)  # the numbers of the first rows that are kept, (d,)
         self._came = 0
 
-    def leave_out(
-        self,
-        cells: Array,
-        rows: Array,
-    ) -> None:
+    def leave_out(self, cells: Array, rows: Array) -> None:
         """Mark values as absent, in place, that are closer than their feature's stride.
 
         `rows` are the numbers of the rows of this stratum, in their order of arrival, among
@@ -48,11 +44,7 @@ class Thinning:
         """Everything that changes: arrays, and values that JSON can hold."""
         return {"phases": self._phases}, {"came": self._came}
 
-    def restore(
-        self,
-        arrays: dict[str, Array],
-        plain: dict[str, Any],
-    ) -> None:
+    def restore(self, arrays: dict[str, Array], plain: dict[str, Any]) -> None:
         """Go on from `state()`; a state of before began at the first row."""
         self._came = plain.get("came", plain["rows"])
         self._phases = arrays.get("phases", np.zeros_like(self._phases)).copy()

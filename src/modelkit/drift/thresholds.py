@@ -30,13 +30,7 @@ class Thresholds:
         scores: how many monitors a feature has, which share its level.
     """
 
-    def __init__(
-        self,
-        levels: Array,
-        guarantee: Guarantee,
-        horizon: int,
-        scores: int = 1,
-    ) -> None:
+    def __init__(self, levels: Array, guarantee: Guarantee, horizon: int, scores: int = 1) -> None:
         self.guarantee = guarantee
         self._levels = levels
         self._scale = scores * (1 if guarantee == "ever" else horizon)

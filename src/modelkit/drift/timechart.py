@@ -68,11 +68,7 @@ class Scales:
 
 
 def time_chart(
-    name: str,
-    moments: Sequence[Moment],
-    *,
-    alarms: Sequence[float],
-    references: Sequence[float],
+    name: str, moments: Sequence[Moment], *, alarms: Sequence[float], references: Sequence[float]
 ) -> str:
     """The chart of at least one moment, in the order of time."""
     most = max(max(own.value, own.chance) for own in moments)
@@ -100,13 +96,7 @@ def time_chart(
     )
 
 
-def _text(
-    x: float,
-    y: float,
-    text: str,
-    anchor: str = "middle",
-    look: str = "soft",
-) -> str:
+def _text(x: float, y: float, text: str, anchor: str = "middle", look: str = "soft") -> str:
     place = f'x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}"'
     return f'<text class="{look}" {place}>{html.escape(text)}</text>'
 
@@ -139,12 +129,7 @@ def _line(moments: Sequence[Moment], scales: Scales) -> str:
     return f'<path class="line" d="{"".join(path)}"/>{"".join(dots)}'
 
 
-def _marks(
-    times: Sequence[float],
-    scales: Scales,
-    look: str,
-    says: str,
-) -> str:
+def _marks(times: Sequence[float], scales: Scales, look: str, says: str) -> str:
     """Vertical lines at these times."""
     lines = []
     for at in times:
@@ -170,10 +155,7 @@ def _date(at: float, span: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime(form)
 
 
-def _legend(
-    alarms: Sequence[float],
-    references: Sequence[float],
-) -> str:
+def _legend(alarms: Sequence[float], references: Sequence[float]) -> str:
     said = ["shaded: chance, 99 % of cases"]
     if alarms:
         said.append("dashed: an alarm")

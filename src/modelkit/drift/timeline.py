@@ -30,10 +30,7 @@ class Axis:
     last: float
     timed: bool
 
-    def x(
-        self,
-        at: float,
-    ) -> float:
+    def x(self, at: float) -> float:
         """The place of a row or a time."""
         wide = max(self.last - self.first, 1e-9)
         share = min(max((at - self.first) / wide, 0.0), 1.0)
@@ -54,11 +51,7 @@ class Axis:
         return said[:DAY_LENGTH] if self.last - self.first > LONG else said
 
 
-def timeline_part(
-    alarms: Sequence[Alarm],
-    rows: int,
-    times: tuple[float, float] | None,
-) -> str:
+def timeline_part(alarms: Sequence[Alarm], rows: int, times: tuple[float, float] | None) -> str:
     """A line for each feature with an alarm; over time where the alarms and the rows have times."""
     if rows <= 0:
         return ""
@@ -84,29 +77,13 @@ def _last_of_each(alarms: Sequence[Alarm]) -> list[Alarm]:
     return list({(alarm.feature, alarm.stratum): alarm for alarm in alarms}.values())
 
 
-def _axis(
-    alarms: Sequence[Alarm],
-    rows: int,
-    times: tuple[float, float] | None,
-) -> Axis:
+def _axis(alarms: Sequence[Alarm], rows: int, times: tuple[float, float] | None) -> Axis:
     if times is None or any(_time_of(alarm) is None for alarm in alarms):
-        return Axis(
-            0,
-            rows,
-            timed=False,
-        )
+        return Axis(0, rows, timed=False)
     first, last = times
     if last - first <= SHORTEST:
-        return Axis(
-            0,
-            rows,
-            timed=False,
-        )
-    return Axis(
-        first,
-        last,
-        timed=True,
-    )
+        return Axis(0, rows, timed=False)
+    return Axis(first, last, timed=True)
 
 
 def _time_of(alarm: Alarm) -> float | None:
@@ -114,10 +91,7 @@ def _time_of(alarm: Alarm) -> float | None:
     return alarm.began_time if alarm.time is None else alarm.time
 
 
-def _ends(
-    alarm: Alarm,
-    axis: Axis,
-) -> tuple[float, float]:
+def _ends(alarm: Alarm, axis: Axis) -> tuple[float, float]:
     """Where the change began, and where the alarm came."""
     came = _time_of(alarm)
     if axis.timed and came is not None:
@@ -126,11 +100,7 @@ def _ends(
     return float(began), float(alarm.row)
 
 
-def _line(
-    alarm: Alarm,
-    axis: Axis,
-    top: int,
-) -> str:
+def _line(alarm: Alarm, axis: Axis, top: int) -> str:
     name = name_of(alarm.feature, alarm.stratum)
     short = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 3] + "..."
     began, raised = _ends(alarm, axis)
@@ -148,10 +118,7 @@ def _line(
     )
 
 
-def _scale(
-    axis: Axis,
-    top: int,
-) -> str:
+def _scale(axis: Axis, top: int) -> str:
     """The ticks under the lines, and what they count."""
     ticks = axis.ticks
     texts = []

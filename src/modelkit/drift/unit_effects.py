@@ -15,12 +15,7 @@ WITHIN = 0.95  # of the distances that units of the reference have by themselves
 
 
 def unit_effects(
-    recent: Array,
-    strata: Sequence[int],
-    reference: Array,
-    own: Array,
-    *,
-    ordered: bool,
+    recent: Array, strata: Sequence[int], reference: Array, own: Array, *, ordered: bool
 ) -> tuple[Effect, ...]:
     """Effect sizes between the mean of recent units and that of the reference's, with intervals.
 
@@ -58,12 +53,7 @@ def unit_effects(
 
 
 def first_effect(
-    recent: Array,
-    strata: Sequence[int],
-    reference: Array,
-    own: Array,
-    *,
-    ordered: bool,
+    recent: Array, strata: Sequence[int], reference: Array, own: Array, *, ordered: bool
 ) -> Effect:
     """The first of `unit_effects`."""
     return unit_effects(recent, strata, reference, own, ordered=ordered)[0]

@@ -43,11 +43,7 @@ def of_stream(watch: Watch) -> DriftReport:
         reference_rows=profile.rows,
         alpha=watch.alpha,
         guarantee=watch.promise,
-        assumptions=(
-            *profile.assumptions(),
-            *_said(stream),
-            *watch.chronicle.about_references(),
-        ),
+        assumptions=(*profile.assumptions(), *_said(stream), *watch.chronicle.about_references()),
         alarms=watch.alarms,
         features=(*_stream_drifts(profile, units, watch.alarms), *_labels(watch)),
         checks=(*found, *_unit_checks(profile, stream)),
@@ -71,9 +67,7 @@ def _labels(watch: Watch) -> tuple[FeatureDrift, ...]:
 
 
 def _stream_drifts(
-    profile: Profile,
-    units: UnitWatch,
-    alarms: Sequence[Alarm],
+    profile: Profile, units: UnitWatch, alarms: Sequence[Alarm]
 ) -> tuple[FeatureDrift, ...]:
     stream = units.stream
     recent, strata = stream.recent()
@@ -99,7 +93,7 @@ def _stream_drifts(
     )
 
 
-def _drifts(  # noqa: PLR0913 - half of them by keyword
+def _drifts(  # half of them by keyword
     profile: Profile,
     units: UnitWatch,
     recent: Array,
@@ -156,10 +150,7 @@ def _said(stream: UnitStream) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _unit_checks(
-    profile: Profile,
-    stream: UnitStream,
-) -> tuple[DriftCheck, ...]:
+def _unit_checks(profile: Profile, stream: UnitStream) -> tuple[DriftCheck, ...]:
     """Rows that could not be compared."""
     found = []
     if stream.late:
@@ -179,11 +170,7 @@ def _unit_checks(
     return tuple(found)
 
 
-def _unseen_stratum(
-    profile: Profile,
-    units: int,
-    rows: int,
-) -> DriftCheck:
+def _unseen_stratum(profile: Profile, units: int, rows: int) -> DriftCheck:
     found = (
         f"{many(units, str(profile.unit))} ({rows:,} rows) of a stratum that the reference does not "
         "have; they were not compared"
@@ -223,10 +210,7 @@ def of_batch(
     )
 
 
-def units_report(
-    watch: Watch,
-    units: CallUnits,
-) -> DriftReport:
+def units_report(watch: Watch, units: CallUnits) -> DriftReport:
     """The exact test of some units against those of the reference."""
     profile = watch.profile
     table = group_table(profile.features)
@@ -266,11 +250,7 @@ def units_report(
     )
 
 
-def _test_promise(
-    profile: Profile,
-    alpha: float,
-    n: int,
-) -> str:
+def _test_promise(profile: Profile, alpha: float, n: int) -> str:
     unit = str(profile.unit)
     return (
         f"if {many(n, unit)} and the {plural(unit)} of the reference are exchangeable, any alarm is "
@@ -278,10 +258,7 @@ def _test_promise(
     )
 
 
-def _test_limits(
-    result: UnitComparison,
-    alpha: float,
-) -> tuple[str, ...]:
+def _test_limits(result: UnitComparison, alpha: float) -> tuple[str, ...]:
     """What a test of so few units cannot find, in words."""
     if result.least <= alpha:
         return ()

@@ -92,13 +92,7 @@ class Marking:
             )
 
     def sides(
-        self,
-        X: Any,
-        reference: Any,
-        model: Model | None,
-        *,
-        ordered: bool,
-        seed: int,
+        self, X: Any, reference: Any, model: Model | None, *, ordered: bool, seed: int
     ) -> tuple[Sides, Marks]:
         """The rows of both sides without the columns set aside, and what these columns say.
 
@@ -117,13 +111,7 @@ class Marking:
         return both, marks
 
     def _read(
-        self,
-        X: Any,
-        reference: Any,
-        model: Model | None,
-        *,
-        ordered: bool,
-        seed: int,
+        self, X: Any, reference: Any, model: Model | None, *, ordered: bool, seed: int
     ) -> tuple[Any, Any, Marks]:
         if self.unit is None and self.time is None:
             return X, reference, Marks()
@@ -141,10 +129,7 @@ class Marking:
             )
         return self._stripped(train, model), self._stripped(held, model), marks
 
-    def _columns(
-        self,
-        X: Any,
-    ) -> dict[str, Array]:
+    def _columns(self, X: Any) -> dict[str, Array]:
         columns = read_columns(X)
         own = self.unit in (*PERIODS, BATCH_UNIT) and self.unit in columns
         if own and self.unit != self.time:
@@ -154,10 +139,7 @@ class Marking:
             )
         return columns
 
-    def _held(
-        self,
-        reference: Any,
-    ) -> tuple[dict[str, Array], Array | None]:
+    def _held(self, reference: Any) -> tuple[dict[str, Array], Array | None]:
         """The columns of the reference, and of batches the number of each row's."""
         if self.unit != BATCH_UNIT:
             return self._columns(reference), None
@@ -179,11 +161,7 @@ class Marking:
         return joined, numbers
 
     def _halves(
-        self,
-        columns: dict[str, Array],
-        *,
-        ordered: bool,
-        seed: int,
+        self, columns: dict[str, Array], *, ordered: bool, seed: int
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Half of the rows, or the rows of half of the units, and the others."""
         if self.unit == BATCH_UNIT:
@@ -198,11 +176,7 @@ class Marking:
         first = np.isin(units, order[: len(order) // 2])
         return take_rows(columns, first), take_rows(columns, ~first)
 
-    def _marks(
-        self,
-        held: ColumnsByName,
-        batches: Array | None,
-    ) -> Marks:
+    def _marks(self, held: ColumnsByName, batches: Array | None) -> Marks:
         absent = [name for name in self._needed if name not in held]
         if absent:
             periods_too = (
@@ -221,18 +195,12 @@ class Marking:
                 cycle = cycle_names(seconds, str(self.stratum))
         return Marks(seconds, self._units(held, seconds, batches), cycle)
 
-    def timed_stratum(
-        self,
-        columns: ColumnsByName,
-    ) -> bool:
+    def timed_stratum(self, columns: ColumnsByName) -> bool:
         """Whether the stratum is told by times of rows, and not by a column."""
         return self.time is not None and self.stratum in CYCLES and self.stratum not in columns
 
     def _units(
-        self,
-        held: ColumnsByName,
-        seconds: Array | None,
-        batches: Array | None,
+        self, held: ColumnsByName, seconds: Array | None, batches: Array | None
     ) -> Array | None:
         if self.unit is None or batches is not None:
             return batches
@@ -242,11 +210,7 @@ class Marking:
             )[1]
         return unit_codes(self.unit, held[self.unit])[1]
 
-    def _stripped(
-        self,
-        columns: dict[str, Array],
-        model: Model | None,
-    ) -> dict[str, Array]:
+    def _stripped(self, columns: dict[str, Array], model: Model | None) -> dict[str, Array]:
         """The columns without those set aside, but for what a model takes."""
         taken: set[str] = set()
         if model is not None:
@@ -277,10 +241,7 @@ class CountedRows:
 
 
 def reference_units(
-    counted: CountedRows,
-    units: Array | None,
-    unit: str,
-    seed: int,
+    counted: CountedRows, units: Array | None, unit: str, seed: int
 ) -> ReferenceUnits | None:
     """What is kept of the units of a reference, if there are units.
 
@@ -312,12 +273,7 @@ def reference_units(
     return ReferenceUnits(np.array(shares), strata[kept], found)
 
 
-def _strata_of(
-    units: Array,
-    member: Array,
-    found: int,
-    unit: str,
-) -> Array:
+def _strata_of(units: Array, member: Array, found: int, unit: str) -> Array:
     """The number of the stratum of each unit, int64 (found,)."""
     strata = np.zeros(found, np.int64)
     strata[units] = member
@@ -331,11 +287,7 @@ def _strata_of(
     return strata
 
 
-def _counts_of(
-    counted: CountedRows,
-    units: Array,
-    kept: Array,
-) -> Array:
+def _counts_of(counted: CountedRows, units: Array, kept: Array) -> Array:
     """Counts (kept, d, 67) of the units that are kept."""
     place = np.full(int(units.max()) + 1, -1)
     place[kept] = np.arange(len(kept))

@@ -120,11 +120,7 @@ class RankTest:
     """
 
     def __init__(
-        self,
-        names: tuple[str, ...],
-        bets: tuple[Array, Array],
-        levels: Array,
-        guarantee: Guarantee,
+        self, names: tuple[str, ...], bets: tuple[Array, Array], levels: Array, guarantee: Guarantee
     ) -> None:
         self.names = names
         self._logs, weights = bets
@@ -258,11 +254,7 @@ class UnitEvidence:
         """Whether a unit that began is not ranked by all features yet."""
         return self._ranking is not None
 
-    def judge(
-        self,
-        shares: Array,
-        stratum: int,
-    ) -> Array:
+    def judge(self, shares: Array, stratum: int) -> Array:
         """Rank a unit, uint16 (d, 16), in a stratum and bet on its ranks.
 
         Returns:
@@ -274,11 +266,7 @@ class UnitEvidence:
             if p is not None:
                 return p
 
-    def begin(
-        self,
-        shares: Array,
-        stratum: int,
-    ) -> None:
+    def begin(self, shares: Array, stratum: int) -> None:
         """Take a unit as `judge` does, which `rank_part` is then called for until it is ranked."""
         bag = np.concatenate([self._bags[stratum], shares[None]])
         order = np.append(self._order[stratum], self.judged)
@@ -324,13 +312,7 @@ class UnitEvidence:
         self._bags[own.stratum] = bag
         self._order[own.stratum] = order
 
-    def _tails(
-        self,
-        bag: Array,
-        order: Array,
-        draws: Array,
-        part: slice = ALL,
-    ) -> Array:
+    def _tails(self, bag: Array, order: Array, draws: Array, part: slice = ALL) -> Array:
         """The p-values (d, 6) of a unit that is moved back, and of those before it forward."""
         own = bag[:, part]
         scores = place_scores(own)
@@ -371,12 +353,7 @@ class UnitEvidence:
         if self.tests["changed"].open_again(j):
             self._from[j] = self.judged + 1
 
-    def allow(
-        self,
-        j: int,
-        shares: Array,
-        strata: Sequence[int],
-    ) -> None:
+    def allow(self, j: int, shares: Array, strata: Sequence[int]) -> None:
         """Let a feature be as far from the reference as the units that it alarmed about.
 
         Args:
@@ -386,11 +363,7 @@ class UnitEvidence:
         """
         self._arm(j, *self._shown(j, shares, strata))
 
-    def tighten(
-        self,
-        shares: Array,
-        strata: Sequence[int],
-    ) -> None:
+    def tighten(self, shares: Array, strata: Sequence[int]) -> None:
         """Hold features to less that are nearer to the reference in the last units (units, d, 16).
 
         Of features that were allowed more since some of these, nothing is known yet.
@@ -432,11 +405,7 @@ class UnitEvidence:
             arrays |= test.state(kind)
         return arrays, {"generator": self._rng.bit_generator.state}
 
-    def restore(
-        self,
-        arrays: dict[str, Array],
-        plain: dict[str, Any],
-    ) -> None:
+    def restore(self, arrays: dict[str, Array], plain: dict[str, Any]) -> None:
         """Go on from `state()`, bit for bit. Raises DriftError for one of before."""
         if "from" not in arrays:
             raise DriftError(

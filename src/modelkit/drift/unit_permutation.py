@@ -36,12 +36,7 @@ class CallUnits:
     rows: list[int]
 
     @staticmethod
-    def of(
-        unit: str,
-        cells: Array,
-        strata: Array | None,
-        parts: Sequence[UnitRows],
-    ) -> CallUnits:
+    def of(unit: str, cells: Array, strata: Array | None, parts: Sequence[UnitRows]) -> CallUnits:
         """The units of encoded rows. Raises DriftError for a unit of several strata."""
         names = []
         counts = []
@@ -131,11 +126,7 @@ def compare_units(
 Scored = list[tuple[Array, int]]
 
 
-def _by_stratum(
-    reference: ReferenceUnits,
-    shares: Array,
-    strata: Array,
-) -> Scored:
+def _by_stratum(reference: ReferenceUnits, shares: Array, strata: Array) -> Scored:
     """For each stratum the scores of its units, those to test last, and the number of these.
 
     Only units with values of the same features change places. One without values of a feature would
@@ -155,20 +146,13 @@ def _by_stratum(
     return groups
 
 
-def _kinds(
-    shares: Array,
-    strata: Array,
-) -> list[tuple[int, bytes]]:
+def _kinds(shares: Array, strata: Array) -> list[tuple[int, bytes]]:
     """The stratum of each unit, and which features it has values of."""
     present: Array = np.any(shares, axis=2)
     return [(int(s), own.tobytes()) for s, own in zip(strata, present, strict=True)]
 
 
-def _choices(
-    groups: Scored,
-    alpha: float,
-    rng: np.random.Generator,
-) -> tuple[float, Array]:
+def _choices(groups: Scored, alpha: float, rng: np.random.Generator) -> tuple[float, Array]:
     """The least p-value that there may be, and absolute sums over choices of units, (n, d, 3).
 
     One unit may be each of the units; of more, choices are drawn.
@@ -197,12 +181,7 @@ def _standardised(bag: Array) -> Array:
     return centred / np.where(spread > TIE, spread, np.inf)
 
 
-def _drawn(
-    scores: Array,
-    k: int,
-    draws: int,
-    rng: np.random.Generator,
-) -> Array:
+def _drawn(scores: Array, k: int, draws: int, rng: np.random.Generator) -> Array:
     """The sums of scores over random choices of k units, (draws, d, 3)."""
     n = len(scores)
     order = rng.random((draws, n)).argsort(axis=1)[:, :k]

@@ -44,20 +44,12 @@ def unit_scores(bag: Array) -> Array:
     scale = 1.5 * location**2 - 0.5
     shares = bag / FULL_SHARE
     apart = np.abs(shares - pool / total)
-    numbers = (
-        shares * location,
-        shares * scale,
-        apart / 2,
-    )
+    numbers = (shares * location, shares * scale, apart / 2)
     sums = [groups.sum(axis=2) for groups in numbers]
     return np.stack(sums, axis=2)
 
 
-def last_ranks(
-    scores: Array,
-    present: Array,
-    draws: Array,
-) -> Array:
+def last_ranks(scores: Array, present: Array, draws: Array) -> Array:
     """The p-values of the last unit: its rank among all, ties at random, float64 (d, 3).
 
     Args:
@@ -87,11 +79,7 @@ def place_scores(shares: Array) -> Array:
     return np.concatenate([one_way, -one_way], axis=-1)
 
 
-def tail_shares(
-    scores: Array,
-    present: Array,
-    draws: Array,
-) -> Array:
+def tail_shares(scores: Array, present: Array, draws: Array) -> Array:
     """The share of units whose score is at least the last one's, float64 (d, 6).
 
     Of the last one itself a random part is counted, so that it is uniform where no other is equal.

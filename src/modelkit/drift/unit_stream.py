@@ -83,12 +83,7 @@ class UnitStream:
         evidence: about units like those of the reference.
     """
 
-    def __init__(
-        self,
-        unit: str,
-        features: tuple[Feature, ...],
-        evidence: UnitEvidence,
-    ) -> None:
+    def __init__(self, unit: str, features: tuple[Feature, ...], evidence: UnitEvidence) -> None:
         d = len(features)
         self.unit = unit
         self.evidence = evidence
@@ -116,11 +111,7 @@ class UnitStream:
     # Rows.
 
     def take(
-        self,
-        cells: Array,
-        strata: Array | None,
-        parts: Sequence[UnitRows],
-        order: Order = "any",
+        self, cells: Array, strata: Array | None, parts: Sequence[UnitRows], order: Order = "any"
     ) -> None:
         """Take rows, uint8 (n, d), by unit; the units that are complete wait for `judge_part`.
 
@@ -174,11 +165,7 @@ class UnitStream:
         """Leave out the day or week that is under way at a second, when watching begins."""
         self.partial_key = period_of(second, self.unit)
 
-    def go_on(
-        self,
-        since: float,
-        now: float,
-    ) -> None:
+    def go_on(self, since: float, now: float) -> None:
         """Leave out a day or a week of which nobody saw more than a hundredth.
 
         Nobody watched from one second to the other; what was missed before is added to it.
@@ -237,11 +224,7 @@ class UnitStream:
         """The number of the stratum of each unit. Raises DriftError for a unit of several strata."""
         return [self._stratum(part, strata) for part in parts]
 
-    def _stratum(
-        self,
-        part: UnitRows,
-        strata: Array | None,
-    ) -> int:
+    def _stratum(self, part: UnitRows, strata: Array | None) -> int:
         if strata is None:
             return 0
         found = np.unique(strata[part.rows]).tolist()
@@ -255,29 +238,19 @@ class UnitStream:
             )
         return int(found[0])
 
-    def _is_late(
-        self,
-        key: int | str | None,
-    ) -> bool:
+    def _is_late(self, key: int | str | None) -> bool:
         if isinstance(key, int):
             last = self._closed[-1] if self._closed else -np.inf
             return key <= last or (isinstance(self.open_key, int) and key < self.open_key)  # type: ignore[operator]
         return key in self._closed
 
-    def _add(
-        self,
-        counts: Array,
-        rows: int,
-    ) -> None:
+    def _add(self, counts: Array, rows: int) -> None:
         self.open_counts += counts
         self.totals += counts
         self.open_rows += rows
         self.rows += rows
 
-    def come_to(
-        self,
-        second: float,
-    ) -> None:
+    def come_to(self, second: float) -> None:
         """Close the open day or week if it has ended by a second, though no later row has come."""
         self.told_key = period_of(second, self.unit) if self.unit in PERIODS else None
         key = self.open_key
@@ -354,13 +327,7 @@ class UnitStream:
             shares = [shares_of(each, self._table) for each in counts]
             self.evidence.tighten(np.array(shares), strata)
 
-    def _crossing(
-        self,
-        kind: str,
-        feature: int,
-        score: int,
-        unit: JudgedUnit,
-    ) -> UnitCrossing:
+    def _crossing(self, kind: str, feature: int, score: int, unit: JudgedUnit) -> UnitCrossing:
         test = self.evidence.tests[kind]
         began = int(test.began()[feature, score])
         recent, strata = self.recent(self.evidence.judged - began)
@@ -378,18 +345,12 @@ class UnitStream:
             strata=strata,
         )
 
-    def unit_at(
-        self,
-        step: int,
-    ) -> JudgedUnit | None:
+    def unit_at(self, step: int) -> JudgedUnit | None:
         """The unit that was judged after so many others; None where its name is forgotten."""
         back = self.evidence.judged - step
         return self.trail[-back] if 0 < back <= len(self.trail) else None
 
-    def recent(
-        self,
-        units: int = RECENT_UNITS,
-    ) -> tuple[Array, list[int]]:
+    def recent(self, units: int = RECENT_UNITS) -> tuple[Array, list[int]]:
         """Counts (units, d, 67) and strata of the last units judged, 8 at most, the latest last."""
         judged = self.evidence.judged
         back = max(min(units, judged, RECENT_UNITS), 0)
@@ -415,11 +376,7 @@ class UnitStream:
         plain["trail"] = [asdict(judged) for judged in self.trail]
         return arrays, plain
 
-    def restore(
-        self,
-        arrays: dict[str, Array],
-        plain: dict[str, Any],
-    ) -> None:
+    def restore(self, arrays: dict[str, Array], plain: dict[str, Any]) -> None:
         """Go on from `state()`, bit for bit."""
         self.evidence.restore(arrays, plain)
         self.totals = arrays["totals"].copy()

@@ -56,21 +56,11 @@ class UnitWatch:
         self._profile = profile
 
     @staticmethod
-    def of(
-        profile: Profile,
-        shares: AlphaShares,
-        seed: np.random.SeedSequence,
-    ) -> UnitWatch | None:
+    def of(profile: Profile, shares: AlphaShares, seed: np.random.SeedSequence) -> UnitWatch | None:
         """What is known of units, where a profile has them."""
         if profile.units is None or profile.unit is None:
             return None
-        return UnitWatch(
-            profile,
-            profile.unit,
-            profile.units,
-            shares,
-            seed,
-        )
+        return UnitWatch(profile, profile.unit, profile.units, shares, seed)
 
     @property
     def rows(self) -> int:
@@ -106,12 +96,7 @@ class UnitWatch:
             counts=tuple(crossing.recent.sum(axis=0).tolist()),
         )
 
-    def effects(
-        self,
-        j: int,
-        recent: Array,
-        strata: Sequence[int],
-    ) -> tuple[Effect, ...]:
+    def effects(self, j: int, recent: Array, strata: Sequence[int]) -> tuple[Effect, ...]:
         """Effect sizes of feature number j, from counts (units, 67) of units in these strata."""
         sides = self._sides(j, recent, strata)
         if sides is None:
@@ -119,10 +104,7 @@ class UnitWatch:
         return unit_effects(*sides, ordered=self._profile.features[j].ordered)
 
     def _sides(
-        self,
-        j: int,
-        recent: Array,
-        strata: Sequence[int],
+        self, j: int, recent: Array, strata: Sequence[int]
     ) -> tuple[Array, list[int], Array, Array] | None:
         """What `unit_effects` compares; None without values, or where the reference has none."""
         own = [i for i, counts in enumerate(recent) if counts.any()]  # that have values of it
@@ -143,12 +125,7 @@ class UnitWatch:
         return [self.stream.unit_at(step) for step in steps[:, 0].tolist()]
 
 
-def _promise(
-    profile: Profile,
-    unit: str,
-    level: float,
-    guarantee: Guarantee,
-) -> str:
+def _promise(profile: Profile, unit: str, level: float, guarantee: Guarantee) -> str:
     """The guarantee of a stream of units, in words."""
     units = plural(unit)
     strata = "" if profile.stratum is None else f" of the same {profile.stratum}"

@@ -49,10 +49,7 @@ class ReferenceUnits:
     strata: Array
     found: int
 
-    def of(
-        self,
-        features: Sequence[int],
-    ) -> ReferenceUnits:
+    def of(self, features: Sequence[int]) -> ReferenceUnits:
         """The same for some of the features."""
         return ReferenceUnits(self.shares[:, features], self.strata, self.found)
 
@@ -61,29 +58,19 @@ class ReferenceUnits:
         return {"unit shares": self.shares, "unit strata": self.strata}
 
     @staticmethod
-    def of_arrays(
-        found: int,
-        arrays: Mapping[str, Array],
-    ) -> ReferenceUnits:
+    def of_arrays(found: int, arrays: Mapping[str, Array]) -> ReferenceUnits:
         """The inverse of `arrays`."""
         shares = arrays["unit shares"].astype(np.uint16)
         return ReferenceUnits(shares, arrays["unit strata"].astype(np.int64), int(found))
 
-    def check(
-        self,
-        features: int,
-        strata: int,
-    ) -> None:
+    def check(self, features: int, strata: int) -> None:
         """Raise DriftError unless this fits a profile of so many features and strata."""
         n = len(self.shares)
         fits = self.shares.shape == (n, features, COARSE_CELLS) and self.strata.shape == (n,)
         if not fits or not n or not ((self.strata >= 0) & (self.strata < strata)).all():
             raise DriftError(f"this is no profile: its units have the shape {self.shares.shape}")
 
-    def joined(
-        self,
-        other: ReferenceUnits | None,
-    ) -> ReferenceUnits:
+    def joined(self, other: ReferenceUnits | None) -> ReferenceUnits:
         """The units of both. Raises DriftError where they are too many to keep all."""
         if other is None:
             raise DriftError("one of the profiles has units, the other has none")
@@ -110,10 +97,7 @@ def group_table(features: Sequence[Feature]) -> Array:
     return np.array(tables, np.int64)
 
 
-def shares_of(
-    counts: Array,
-    table: Array,
-) -> Array:
+def shares_of(counts: Array, table: Array) -> Array:
     """The shares that are kept of a unit with counts (d, 67), uint16 (d, 16)."""
     d = len(counts)
     at = table + COARSE_CELLS * np.arange(d)[:, None]
@@ -139,12 +123,7 @@ class UnitRows:
     rows: Array
 
 
-def of_call(
-    unit: str,
-    labels: Array | None,
-    seconds: Array | None,
-    n: int,
-) -> list[UnitRows]:
+def of_call(unit: str, labels: Array | None, seconds: Array | None, n: int) -> list[UnitRows]:
     """The n rows of a call by unit: periods in order of time, values in order of appearance.
 
     Args:
@@ -209,12 +188,7 @@ def together(parts: Sequence[UnitRows]) -> list[UnitRows]:
     return sorted(joined, key=lambda part: int(part.rows[0]))
 
 
-def check_ahead(
-    parts: Sequence[UnitRows],
-    unit: str,
-    known: int | None,
-    told: int | None,
-) -> None:
+def check_ahead(parts: Sequence[UnitRows], unit: str, known: int | None, told: int | None) -> None:
     """Raise DriftError for a day or a week that is far ahead of all that were seen before it.
 
     It would end all of them until then, and their rows would come late. By `UnitStream.come_to` the
@@ -244,10 +218,7 @@ def check_ahead(
             told = None
 
 
-def needed_times(
-    seconds: Array | None,
-    what: str,
-) -> Array:
+def needed_times(seconds: Array | None, what: str) -> Array:
     """Times that cannot be done without. Raises DriftError where there are none."""
     if seconds is None:
         raise DriftError(
@@ -257,10 +228,7 @@ def needed_times(
     return seconds
 
 
-def periods(
-    seconds: Array,
-    unit: str,
-) -> Array:
+def periods(seconds: Array, unit: str) -> Array:
     """The number of the day or week since 1970 that each time is in, int64 (n,), in UTC.
 
     Weeks begin on Monday.
@@ -275,19 +243,13 @@ def period_of(second: float, unit: str) -> int:
     return int(periods(np.array([second]), unit)[0])
 
 
-def period_start(
-    number: int,
-    unit: str,
-) -> float:
+def period_start(number: int, unit: str) -> float:
     """The second at which a day or a week begins."""
     days = number if unit == "day" else number * WEEK - THURSDAY
     return float(days * DAY_SECONDS)
 
 
-def cycle_names(
-    seconds: Array,
-    cycle: str,
-) -> Array:
+def cycle_names(seconds: Array, cycle: str) -> Array:
     """The weekday or the hour of each time, in words, (n,)."""
     if cycle == "hour":
         hours = np.floor(seconds / HOUR_SECONDS).astype(np.int64) % (DAY_SECONDS // HOUR_SECONDS)
@@ -299,10 +261,7 @@ def cycle_names(
 # Words.
 
 
-def unit_name(
-    unit: str,
-    key: int | str,
-) -> str:
+def unit_name(unit: str, key: int | str) -> str:
     """A unit in words, such as "day 2013-03-09", "batch 7" or "store Oslo"."""
     if unit in PERIODS and isinstance(key, int):
         days = int(period_start(key, unit)) // DAY_SECONDS
@@ -310,10 +269,7 @@ def unit_name(
     return f"{unit} {key}"
 
 
-def many(
-    n: int,
-    unit: str,
-) -> str:
+def many(n: int, unit: str) -> str:
     """A number of units in words, such as "12 days"."""
     if n == 1:
         return f"1 {unit}" if unit in (*PERIODS, BATCH_UNIT) else f"1 unit by {unit!r}"
@@ -326,11 +282,7 @@ def plural(unit: str) -> str:
     return words.get(unit, f"units by {unit!r}")
 
 
-def units_text(
-    found: int,
-    kept: int,
-    unit: str,
-) -> list[str]:
+def units_text(found: int, kept: int, unit: str) -> list[str]:
     """What there is to say of the units of a reference, in words."""
     which = "all" if kept == found else f"a random {kept:,} of them"
     whole = (

@@ -29,10 +29,7 @@ class Untold:
     __slots__ = ("_alarms", "clock", "name", "notes", "on_alarm", "version")
 
     def __init__(
-        self,
-        notes: AlarmNotes,
-        clock: Callable[[], float],
-        on_alarm: OnAlarm | None,
+        self, notes: AlarmNotes, clock: Callable[[], float], on_alarm: OnAlarm | None
     ) -> None:
         self._alarms: deque[Alarm] = deque()
         self.notes = notes
@@ -68,7 +65,7 @@ class Untold:
             self.on_alarm(alarm)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # noqa: BLE001 - it must not reach whoever sent the rows
+        except BaseException as error:  # it must not reach whoever sent the rows
             _complain(alarm, error)
 
     def _event(self, alarm: Alarm) -> Alarmed:

@@ -44,11 +44,7 @@ class Basis:
             and np.array_equal(self.centroids, other.centroids)
         )
 
-    def numbers(
-        self,
-        vectors: Array,
-        name: str,
-    ) -> dict[str, Array]:
+    def numbers(self, vectors: Array, name: str) -> dict[str, Array]:
         """The columns made of vectors (n, d), each (n,), by name.
 
         A vector with NaN is missing. Raises DriftError for another d.
@@ -63,11 +59,7 @@ class Basis:
             scaled = _floats(vectors, name) / np.float32(self.scale)
             return self._numbers(scaled, name)
 
-    def _numbers(
-        self,
-        x: Array,
-        name: str,
-    ) -> dict[str, Array]:
+    def _numbers(self, x: Array, name: str) -> dict[str, Array]:
         away = self._squared_distances(x)
         gone = np.isnan(away).any(axis=1)
         nearest = np.argmin(away, axis=1)
@@ -93,11 +85,7 @@ class Basis:
         return squared
 
 
-def fit_basis(
-    vectors: Array,
-    name: str,
-    seed: int,
-) -> Basis:
+def fit_basis(vectors: Array, name: str, seed: int) -> Basis:
     """A basis from training vectors (n, d). Raises DriftError for fewer than 64 whole ones."""
     with np.errstate(over="ignore"):
         vectors = _floats(vectors, name)
@@ -124,23 +112,14 @@ def fit_basis(
     )
 
 
-def _centroids(
-    whole: Array,
-    rng: np.random.Generator,
-) -> Array:
+def _centroids(whole: Array, rng: np.random.Generator) -> Array:
     """Up to 32 centroids of vectors (n, d), those of most vectors first."""
     with importing("scipy", "a profile of embeddings", "drift"):
         from scipy.cluster.vq import kmeans2
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a centroid is nobody's nearest: it is left out below
-        centroids, member = kmeans2(
-            whole,
-            CENTROIDS,
-            iter=20,
-            minit="++",
-            seed=rng,
-        )
+        centroids, member = kmeans2(whole, CENTROIDS, iter=20, minit="++", seed=rng)
     sizes = np.bincount(member, minlength=CENTROIDS)
     by_size = np.argsort(-sizes, kind="stable")
     used = by_size[sizes[by_size] > 0]
@@ -177,19 +156,13 @@ def read_bases(scales: Mapping[str, float], arrays: Mapping[str, Array]) -> dict
     return bases
 
 
-def source_of(
-    name: str,
-    bases: Mapping[str, Basis],
-) -> str:
+def source_of(name: str, bases: Mapping[str, Basis]) -> str:
     """The column that a feature is made from."""
     head = name.rpartition(": ")[0]
     return head if head in bases else name
 
 
-def expand(
-    columns: Mapping[str, Array],
-    bases: Mapping[str, Basis],
-) -> dict[str, Array]:
+def expand(columns: Mapping[str, Array], bases: Mapping[str, Basis]) -> dict[str, Array]:
     """Columns (n,) by name, with each embedding as its numbers.
 
     Raises DriftError for a column of another form than the profile has.

@@ -47,7 +47,7 @@ class Watch:
     several threads holds a lock.
     """
 
-    def __init__(  # noqa: PLR0913 - all but one by keyword
+    def __init__(  # all but one by keyword
         self,
         profile: Profile,
         *,
@@ -86,11 +86,7 @@ class Watch:
         if self.units is None:
             self._streams = [stream_of(profile, s, shares, own) for s, own in enumerate(seeds)]
         self.labels = LabelWatch(
-            profile,
-            shares,
-            promise=self.promise,
-            order=of_labels,
-            ties=of_target,
+            profile, shares, promise=self.promise, order=of_labels, ties=of_target
         )
         self._shuffles = {"rows": Shuffle(of_rows), "labels": self.labels.shuffle}
 
@@ -162,12 +158,7 @@ class Watch:
 
     # Rows, as cells.
 
-    def count(
-        self,
-        cells: Array,
-        strata: Array | None,
-        times: Array | float | None = None,
-    ) -> None:
+    def count(self, cells: Array, strata: Array | None, times: Array | float | None = None) -> None:
         """Count encoded rows, whether or not they are ranked later.
 
         `times` are theirs in POSIX seconds, (n,) or of all; None for now.
@@ -184,11 +175,7 @@ class Watch:
         self.counted += len(cells)
 
     def push_units(
-        self,
-        cells: Array,
-        strata: Array | None,
-        parts: Sequence[UnitRows],
-        order: Order = "any",
+        self, cells: Array, strata: Array | None, parts: Sequence[UnitRows], order: Order = "any"
     ) -> list[Alarm]:
         """Take encoded rows by unit, and judge the units that are complete; the new alarms."""
         self.of_units().stream.take(cells, strata, parts, order)
@@ -230,10 +217,7 @@ class Watch:
         return np.broadcast_to(np.asarray(given, np.float64), (n,))
 
     def arrange(
-        self,
-        cells: Array,
-        strata: Array | None,
-        sizes: Sequence[int],
+        self, cells: Array, strata: Array | None, sizes: Sequence[int]
     ) -> tuple[Array, Array | None]:
         """What comes before `rank`, for the encoded rows of calls of these sizes.
 
@@ -248,12 +232,7 @@ class Watch:
                 stream.thinning.leave_out(cells, np.arange(len(cells))[member])
         return cells, self._shuffles["rows"].within(sizes)
 
-    def rank(
-        self,
-        cells: Array,
-        strata: Array | None,
-        places: Array,
-    ) -> None:
+    def rank(self, cells: Array, strata: Array | None, places: Array) -> None:
         """Rank encoded rows: the first half of `push`, for a few rows.
 
         `places` are their numbers, which rise, and their times, float64 (n, 2).
@@ -283,11 +262,7 @@ class Watch:
         self.chronicle.keep(new)
         return new
 
-    def alarm(
-        self,
-        s: int,
-        crossing: Crossing,
-    ) -> Alarm:
+    def alarm(self, s: int, crossing: Crossing) -> Alarm:
         """The alarm that a crossing in stratum number `s` raises."""
         profile = self.profile
         return row_alarm(
@@ -320,12 +295,7 @@ class Watch:
 
     # Labels, and the performance with and without them.
 
-    def push_labels(
-        self,
-        rows: LabelledCall,
-        times: Array,
-        order: Order = "time",
-    ) -> list[Alarm]:
+    def push_labels(self, rows: LabelledCall, times: Array, order: Order = "time") -> list[Alarm]:
         """Take the labelled rows of one call; returns the new alarms.
 
         `times` are when their labels came, in POSIX seconds, (n,).
@@ -379,11 +349,7 @@ class Watch:
         more = [] if units is None else [units]
         return [*self._streams, *more, *self.labels.parts]
 
-    def restore(
-        self,
-        about: dict[str, Any],
-        arrays: dict[str, Array],
-    ) -> None:
+    def restore(self, about: dict[str, Any], arrays: dict[str, Array]) -> None:
         """Go on from what `state` packed."""
         self.strangers = about["strangers"]
         self.chronicle.restore(about, arrays)

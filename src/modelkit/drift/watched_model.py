@@ -11,11 +11,7 @@ from modelkit.model.model import Model
 from modelkit.model.wrapper import check_is_model, has_several_versions
 
 
-def watched_profile(
-    model: Model,
-    profile: Profile | None,
-    budget: float,
-) -> Profile:
+def watched_profile(model: Model, profile: Profile | None, budget: float) -> Profile:
     """The profile that a Monitor compares with: the one given, or else that in the package.
 
     Raises TypeError and DriftError for a model, a profile or a budget that does not fit.

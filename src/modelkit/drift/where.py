@@ -75,11 +75,7 @@ def _alarmed(watch: Watch) -> dict[int, int]:
     return found
 
 
-def _pairs(
-    watch: Watch,
-    j: int,
-    began: int,
-) -> list[Pair]:
+def _pairs(watch: Watch, j: int, began: int) -> list[Pair]:
     """A feature in each segment that has rows on both sides."""
     since = watch.segmented.rows - _after(watch, began)
     feature = watch.profile.features[j]

@@ -74,18 +74,12 @@ class Move(NamedTuple):
         return f"{self.which} went from {old} to {new} of {rows}"
 
 
-def name_of(
-    feature: str,
-    stratum: str | None,
-) -> str:
+def name_of(feature: str, stratum: str | None) -> str:
     """A feature and its stratum, as text."""
     return feature if stratum is None else f"{feature} (stratum {stratum})"
 
 
-def count_of(
-    n: int,
-    noun: str,
-) -> str:
+def count_of(n: int, noun: str) -> str:
     """A number with its noun, such as "3 rows"."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
@@ -114,10 +108,7 @@ def odds(p: float) -> str:
 
 
 def headline(
-    alarms: Sequence[Alarm],
-    features: Sequence[FeatureDrift],
-    kind: str,
-    rows: int,
+    alarms: Sequence[Alarm], features: Sequence[FeatureDrift], kind: str, rows: int
 ) -> str:
     """What changed, since when and by how much; or that there is no alarm.
 
@@ -153,10 +144,7 @@ def says(alarm: Alarm) -> str:
     return (SAYS_AGAIN if alarm.again else SAYS).get(alarm.kind, alarm.kind)
 
 
-def _most_serious(
-    alarms: Sequence[Alarm],
-    features: Sequence[FeatureDrift],
-) -> Alarm:
+def _most_serious(alarms: Sequence[Alarm], features: Sequence[FeatureDrift]) -> Alarm:
     """The alarm of the most serious kind, of the feature that ranks first, the latest.
 
     Alarms of features whose rows are like the reference by now come after all others.
@@ -180,10 +168,7 @@ def _is_over(drift: FeatureDrift) -> bool:
     return bool(drift.rows and drift.effects and drift.effects[0].low <= 0)
 
 
-def _others(
-    alarms: Sequence[Alarm],
-    first: Alarm,
-) -> list[str]:
+def _others(alarms: Sequence[Alarm], first: Alarm) -> list[str]:
     names = [name_of(alarm.feature, alarm.stratum) for alarm in alarms]
     own = name_of(first.feature, first.stratum)
     return [name for name in dict.fromkeys(names) if name != own]
@@ -200,11 +185,7 @@ def since_text(alarm: Alarm) -> str:
     return f"about row {alarm.began:,}"
 
 
-def _how_much(
-    alarm: Alarm,
-    features: Sequence[FeatureDrift],
-    kind: str,
-) -> str:
+def _how_much(alarm: Alarm, features: Sequence[FeatureDrift], kind: str) -> str:
     """How far the feature of an alarm is from the reference now, in shares of rows if known."""
     if alarm.effect is not None and alarm.kind == "performance":
         return f"the mean loss is {alarm.effect.value:.3g}{_of_labels(alarm)}"
@@ -253,26 +234,14 @@ def largest_move(drift: FeatureDrift) -> Move | None:
     if not before or len(now) != len(before) or not all(map(isfinite, (*before, *now))):
         return None
     labels = [label for label, _, _ in drift.cells]
-    moves = _of_cells(
-        labels,
-        before,
-        now,
-    )
+    moves = _of_cells(labels, before, now)
     if drift.kind not in ("category", "flag"):
         gone = [move for move in moves if move.which == MISSING_VALUES]
         moves = [*gone, *_of_values(drift.kind, labels, before, now)]
-    return max(
-        moves,
-        key=lambda move: move.size,
-        default=None,
-    )
+    return max(moves, key=lambda move: move.size, default=None)
 
 
-def _of_cells(
-    labels: Sequence[str],
-    before: Sequence[float],
-    now: Sequence[float],
-) -> list[Move]:
+def _of_cells(labels: Sequence[str], before: Sequence[float], now: Sequence[float]) -> list[Move]:
     moves = []
     for label, old, new in zip(labels, before, now, strict=True):
         which = CELL_WORDS.get(label, f'those with "{label[:40]}"')
@@ -281,10 +250,7 @@ def _of_cells(
 
 
 def _of_values(
-    kind: str,
-    labels: Sequence[str],
-    before: Sequence[float],
-    now: Sequence[float],
+    kind: str, labels: Sequence[str], before: Sequence[float], now: Sequence[float]
 ) -> list[Move]:
     """The rows up to the upper end of each cell."""
     noun = NOUNS.get(kind, "values")
@@ -296,10 +262,7 @@ def _of_values(
     return moves
 
 
-def began_text(
-    drift: FeatureDrift,
-    alarm: Alarm | None,
-) -> str | None:
+def began_text(drift: FeatureDrift, alarm: Alarm | None) -> str | None:
     """Since when a feature differs: as its alarm says, or else as its evidence suggests."""
     if alarm is not None:
         known = alarm.began is not None or alarm.began_time is not None
@@ -309,10 +272,7 @@ def began_text(
     return f"about row {drift.began:,}" if drift.began > 0 else "the first row"
 
 
-def advice(
-    alarms: Sequence[Alarm],
-    checks: int,
-) -> str:
+def advice(alarms: Sequence[Alarm], checks: int) -> str:
     """What to do."""
     if not alarms:
         if not checks:
@@ -334,10 +294,7 @@ def advice(
 # Alarms and tests.
 
 
-def evidence_text(
-    alarm: Alarm,
-    kind: str,
-) -> str:
+def evidence_text(alarm: Alarm, kind: str) -> str:
     """How sure an alarm is."""
     sets = "batches" if kind == "batch" else "streams"
     return (
@@ -346,10 +303,7 @@ def evidence_text(
     )
 
 
-def raised_text(
-    alarm: Alarm,
-    kind: str,
-) -> str:
+def raised_text(alarm: Alarm, kind: str) -> str:
     """When an alarm was raised, and since when the rows differ."""
     if kind == "batch":
         return ""
@@ -370,10 +324,7 @@ def alarm_text(alarm: Alarm, reason: str | None) -> str:
     return said if reason is None else f"{said} Acknowledged: {reason}"
 
 
-def tests_of(
-    drift: FeatureDrift,
-    kind: str,
-) -> list[tuple[str, str]]:
+def tests_of(drift: FeatureDrift, kind: str) -> list[tuple[str, str]]:
     """The p-values of a feature as name and odds; those that were not computed are left out."""
     named = {"any change": drift.p_changed, "beyond the tolerance": drift.p_material}
     if kind == "batch":

@@ -25,11 +25,7 @@ class RunCosts:
     budget: int = 256
 
 
-def choose_runs(
-    lengths: Sequence[int],
-    costs: RunCosts,
-    shares: int = 1,
-) -> list[list[int]]:
+def choose_runs(lengths: Sequence[int], costs: RunCosts, shares: int = 1) -> list[list[int]]:
     """The texts of each run, as places in `lengths`, so that all runs together cost the least.
 
     The longest texts come first. A run is as wide as its longest text. With `shares`, no run is
@@ -46,11 +42,7 @@ def choose_runs(
     return runs
 
 
-def _best_cuts(
-    ascending: Sequence[int],
-    costs: RunCosts,
-    shares: int,
-) -> list[int]:
+def _best_cuts(ascending: Sequence[int], costs: RunCosts, shares: int) -> list[int]:
     """For each number of texts, where the last run begins if these are run at the least cost."""
     budget = min(costs.budget, -(-sum(ascending) // shares))
     best = [0.0]

@@ -82,7 +82,7 @@ class TextEncoder(Model):
     # Over token tensors: its rows are tokens, so an encoder is no Wrapper around it.
     token_model: Model
 
-    def __init__(  # noqa: PLR0913 - what the design names, all but two by keyword
+    def __init__(  # what the design names, all but two by keyword
         self,
         onnx: Any,
         tokenizer: Any,
@@ -125,13 +125,7 @@ class TextEncoder(Model):
         self._assemble(inner, Pipeline(inner, tokens, recipe), owned=inner is not onnx)
 
     @classmethod
-    def from_directory(
-        cls,
-        folder: Any,
-        *,
-        file: str | None = None,
-        **options: Any,
-    ) -> TextEncoder:
+    def from_directory(cls, folder: Any, *, file: str | None = None, **options: Any) -> TextEncoder:
         """An encoder from a folder in the layout of sentence-transformers that holds an ONNX file.
 
         Args:
@@ -151,26 +145,17 @@ class TextEncoder(Model):
 
     @classmethod
     def from_parts(
-        cls,
-        inner: Model,
-        tokenizer: bytes,
-        recipe: Recipe,
-        origin: partial[Model] | None = None,
+        cls, inner: Model, tokenizer: bytes, recipe: Recipe, origin: partial[Model] | None = None
     ) -> TextEncoder:
         """The encoder of a package, which closes `inner`."""
         encoder = cls.__new__(cls)
         tokens = Tokens(tokenizer, recipe.max_tokens, recipe.on_long)
         pipeline = Pipeline(inner, tokens, recipe)
-        encoder._assemble(inner, pipeline, owned=True, origin=origin)  # noqa: SLF001 - its own
+        encoder._assemble(inner, pipeline, owned=True, origin=origin)  # its own
         return encoder
 
     def _assemble(
-        self,
-        inner: Model,
-        pipeline: Pipeline,
-        *,
-        owned: bool,
-        origin: partial[Model] | None = None,
+        self, inner: Model, pipeline: Pipeline, *, owned: bool, origin: partial[Model] | None = None
     ) -> None:
         self.token_model = inner
         self.pipeline = pipeline
@@ -268,31 +253,19 @@ class TextEncoder(Model):
         return self._identity
 
     def embed(
-        self,
-        texts: Iterable[str],
-        *,
-        role: str | None = None,
-        dims: int | None = None,
+        self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None
     ) -> Array:
         """The vectors of texts, float32 (n, dims), in their order. See `modelkit.embed`."""
         return embed(self, texts, role=role, dims=dims)
 
     async def aembed(
-        self,
-        texts: Iterable[str],
-        *,
-        role: str | None = None,
-        dims: int | None = None,
+        self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None
     ) -> Array:
         """As `embed`, with the same arguments, without blocking the event loop."""
         return await aembed(self, texts, role=role, dims=dims)
 
     def stream(
-        self,
-        texts: Iterable[str],
-        *,
-        role: str | None = None,
-        dims: int | None = None,
+        self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None
     ) -> Iterator[Array]:
         """The vector of each text, float32 (dims,), for more texts than fit in memory."""
         rest = one_by_one(texts)
@@ -308,12 +281,7 @@ class TextEncoder(Model):
             yield from vectors
             start += len(block)
 
-    def token_count(
-        self,
-        texts: Iterable[str],
-        *,
-        role: str | None = None,
-    ) -> Array:
+    def token_count(self, texts: Iterable[str], *, role: str | None = None) -> Array:
         """The number of tokens of each whole text, with the special ones, int64 (n,)."""
         prefix = self.recipe.prefix(role)
         return self.pipeline.tokens.counts([prefix + text for text in check_texts(texts)])
@@ -349,12 +317,7 @@ class TextEncoder(Model):
                     tokens[row] = its
         return {TOKENS: tokens}, sum(map(len, tokens))
 
-    def _run(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         tokens = feeds.get(TOKENS)
         if tokens is not None:
             return {EMBEDDING: self.pipeline.vectors_of(tokens.tolist(), call)}

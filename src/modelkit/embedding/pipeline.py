@@ -92,10 +92,7 @@ class Pipeline:
         return vectors
 
     def _runs(
-        self,
-        texts: int,
-        parts: Iterable[Part],
-        shares: int,
+        self, texts: int, parts: Iterable[Part], shares: int
     ) -> Iterator[tuple[list[int], list[Array]]]:
         """Each run, as the places of its texts and their tokens."""
         for window, ids in parts:
@@ -104,12 +101,7 @@ class Pipeline:
                 places = [held[i] for i in chunk]
                 yield [window[i] for i in places], [ids[i] for i in places]
 
-    def _chunks(
-        self,
-        ids: list[Array],
-        texts: int,
-        shares: int,
-    ) -> list[list[int]]:
+    def _chunks(self, ids: list[Array], texts: int, shares: int) -> list[list[int]]:
         """The texts of each run, as places in `ids`; `texts` is the size of the whole call."""
         if self.recipe.stable:
             return [[i] for i in range(len(ids))]
@@ -120,12 +112,7 @@ class Pipeline:
     def pooled(self, rows: Sequence[Array], call: Call = PLAIN) -> Array:
         """The vectors of texts that are run together, from their tokens."""
         recipe = self.recipe
-        feeds, lengths = pad(
-            rows,
-            self._names,
-            self._dtypes,
-            self.tokens.padding,
-        )
+        feeds, lengths = pad(rows, self._names, self._dtypes, self.tokens.padding)
         hidden = self._model._run(feeds, (recipe.output,), call)[recipe.output]
         vectors = pool(hidden, lengths, recipe.pooling)[:, : recipe.dims[0]]
         return unit(vectors) if recipe.normalize else vectors
@@ -170,12 +157,7 @@ class Pipeline:
         """
         output = self.recipe.output
         (ids,) = self.tokens.ids(["a text"])
-        feeds, _ = pad(
-            [ids],
-            self._names,
-            self._dtypes,
-            self.tokens.padding,
-        )
+        feeds, _ = pad([ids], self._names, self._dtypes, self.tokens.padding)
         try:
             shape = self._model._run(feeds, (output,), PLAIN)[output].shape
         except Exception as error:

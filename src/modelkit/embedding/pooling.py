@@ -48,10 +48,7 @@ def unit(vectors: Array) -> Array:
 
 
 def pad(
-    rows: Sequence[Array],
-    names: Sequence[str],
-    dtypes: Sequence[str],
-    padding: int,
+    rows: Sequence[Array], names: Sequence[str], dtypes: Sequence[str], padding: int
 ) -> tuple[dict[str, Array], Array]:
     """The tensors of one run by name, each (texts, tokens), and the tokens of each text."""
     lengths = np.array([len(row) for row in rows])

@@ -55,12 +55,7 @@ class Tokens:
         "truncated",
     )
 
-    def __init__(
-        self,
-        source: Any,
-        max_tokens: int | None,
-        on_long: str,
-    ) -> None:
+    def __init__(self, source: Any, max_tokens: int | None, on_long: str) -> None:
         self.data = _tokenizer_bytes(source)
         tokenizer = _parse_tokenizer(self.data)
         self.padding = _padding_of(tokenizer)
@@ -89,11 +84,7 @@ class Tokens:
         return [found.ids for found in self.read(texts, quiet=True)]
 
     def read(
-        self,
-        texts: Sequence[str],
-        rows: Sequence[int] | None = None,
-        *,
-        quiet: bool = False,
+        self, texts: Sequence[str], rows: Sequence[int] | None = None, *, quiet: bool = False
     ) -> list[Tokenized]:
         """The token ids of each text, cut to `max_tokens`.
 
@@ -113,11 +104,7 @@ class Tokens:
             raise ModelkitError(f"the tokenizer gives a token that is no int32: {error}") from error
         return list(map(Tokenized, ids, cut))
 
-    def _encode_beginnings(
-        self,
-        texts: Sequence[str],
-        rows: Sequence[int],
-    ) -> list[Any]:
+    def _encode_beginnings(self, texts: Sequence[str], rows: Sequence[int]) -> list[Any]:
         """Encode each text, or its beginning if that has enough tokens."""
         encodings = self._encode([text[: self._most] for text in texts], rows)
         for i, text in enumerate(texts):
@@ -125,12 +112,7 @@ class Tokens:
                 (encodings[i],) = self._encode([text], rows[i : i + 1])
         return encodings
 
-    def _refuse(
-        self,
-        long: list[int],
-        encodings: list[Any],
-        rows: Sequence[int],
-    ) -> None:
+    def _refuse(self, long: list[int], encodings: list[Any], rows: Sequence[int]) -> None:
         first = long[0]
         raise SignatureError(
             f"text {rows[first]} has {self._count(encodings[first]):,} tokens, and this encoder "
@@ -160,11 +142,7 @@ class Tokens:
     def _count(self, found: Any) -> int:
         return len(found) + sum(len(more) - self._specials for more in found.overflowing)
 
-    def _encode(
-        self,
-        texts: Sequence[str],
-        rows: Sequence[int],
-    ) -> list[Any]:
+    def _encode(self, texts: Sequence[str], rows: Sequence[int]) -> list[Any]:
         try:
             # Unlike `encode`, this releases the GIL.
             found: list[Any] = self._tokenizer.encode_batch_fast(texts)
@@ -211,11 +189,7 @@ def windows(texts: Sequence[Sized]) -> Iterator[range]:
         yield range(start, len(texts))
 
 
-def _why_failed(
-    texts: Sequence[str],
-    rows: Sequence[int],
-    error: BaseException,
-) -> ModelkitError:
+def _why_failed(texts: Sequence[str], rows: Sequence[int], error: BaseException) -> ModelkitError:
     for row, text in zip(rows, texts, strict=True):
         try:
             text.encode()

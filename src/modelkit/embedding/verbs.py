@@ -13,7 +13,7 @@ from modelkit.errors import SignatureError
 from modelkit.model.model import Model
 
 
-def embed(  # noqa: PLR0913 - those of every verb
+def embed(  # those of every verb
     model: Model,
     texts: Iterable[str],
     *,
@@ -49,7 +49,7 @@ def embed(  # noqa: PLR0913 - those of every verb
     return _shortened(vectors, size, recipe)
 
 
-async def aembed(  # noqa: PLR0913 - as above
+async def aembed(  # as above
     model: Model,
     texts: Iterable[str],
     *,

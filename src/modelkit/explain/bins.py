@@ -32,11 +32,7 @@ class ValueBins:
         found = [at.get(value, -1) for value in values.tolist()]
         return np.array(found, np.int32)
 
-    def fill(
-        self,
-        bins: Array,
-        rng: np.random.Generator,
-    ) -> Array:
+    def fill(self, bins: Array, rng: np.random.Generator) -> Array:
         """A value in each bin."""
         return np.asarray(self.kinds[bins])
 
@@ -76,25 +72,13 @@ class QuartileBins:
             spread[i] += np.std(inside)
         bins = _quartile(cuts, values)
         counts = np.bincount(bins, minlength=len(low) + 1)
-        return QuartileBins(
-            cuts,
-            low,
-            high,
-            mean,
-            spread,
-            counts / len(values),
-            whole,
-        )
+        return QuartileBins(cuts, low, high, mean, spread, counts / len(values), whole)
 
     def find(self, values: Array) -> Array:
         """The bin of each value, (n,)."""
         return _quartile(self.cuts, values.astype(np.float64))
 
-    def fill(
-        self,
-        bins: Array,
-        rng: np.random.Generator,
-    ) -> Array:
+    def fill(self, bins: Array, rng: np.random.Generator) -> Array:
         """A value in each bin, from a normal distribution with its mean and spread, within bounds.
 
         By inversion: with Phi the normal distribution, a and b the standardised bounds and u

@@ -37,13 +37,7 @@ class Conditions:
         """One condition that always holds, on numbers of the dtype `kind`."""
         low = np.array([-np.inf], kind)
         high = np.array([np.inf], kind)
-        return Conditions(
-            np.zeros(1, np.intp),
-            low,
-            high,
-            np.ones(1, bool),
-            {},
-        )
+        return Conditions(np.zeros(1, np.intp), low, high, np.ones(1, bool), {})
 
     @staticmethod
     def joined(parts: Sequence[Conditions]) -> Conditions:
@@ -87,11 +81,7 @@ class Conditions:
                 if number in self.sets:
                     sets[i] = self.sets[number]
         return Conditions(
-            self.column[chosen],
-            self.low[chosen],
-            self.high[chosen],
-            self.missing[chosen],
-            sets,
+            self.column[chosen], self.low[chosen], self.high[chosen], self.missing[chosen], sets
         )
 
     def both(self, other: Conditions) -> Conditions:
@@ -106,13 +96,7 @@ class Conditions:
             sets[i] = _both_sets(own, others)
         low = np.maximum(self.low, other.low)
         high = np.minimum(self.high, other.high)
-        return Conditions(
-            other.column,
-            low,
-            high,
-            self.missing & other.missing,
-            sets,
-        )
+        return Conditions(other.column, low, high, self.missing & other.missing, sets)
 
     def first_equal(self) -> Array:
         """For each condition, the number of the first that asks for the same."""

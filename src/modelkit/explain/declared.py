@@ -56,11 +56,7 @@ def _margins(subject: Subject) -> dict[str, Array]:
     return margins
 
 
-def _with_link(
-    subject: Subject,
-    link: OutputLink,
-    margin: Array,
-) -> SumMethod | None:
+def _with_link(subject: Subject, link: OutputLink, margin: Array) -> SumMethod | None:
     """The method if the contributions add up to this margin (m, k) of the background."""
     parts = _contributions(subject, subject.background)
     if parts.shape[2] != margin.shape[1]:
@@ -74,13 +70,7 @@ def _with_link(
         return _contributions(subject, feeds), base
 
     reason = f"the model has an output {CONTRIBUTIONS!r} that adds up to what it serves"
-    found = Sum(
-        CONTRIBUTIONS,
-        run,
-        link,
-        rows_per_row=1,
-        reason=reason,
-    )
+    found = Sum(CONTRIBUTIONS, run, link, rows_per_row=1, reason=reason)
     method = SumMethod(subject, found, exact=False)
     return None if method.misses(subject.count) else method
 

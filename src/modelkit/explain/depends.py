@@ -67,11 +67,7 @@ class _Operation:
     def constants(self) -> list[Array]:
         return [value for value in self.given if not isinstance(value, Depends)]
 
-    def option(
-        self,
-        name: str,
-        otherwise: Any = None,
-    ) -> Any:
+    def option(self, name: str, otherwise: Any = None) -> Any:
         return option(self.node, name, otherwise)
 
 
@@ -99,10 +95,7 @@ def _operation(
     """A node with what its inputs are; None if one is not known or none is a matrix."""
     names = [name for name in node.input if name]
     given = [known.get(name, constants.get(name)) for name in names]
-    operation = _Operation(
-        node,
-        tuple(value for value in given if value is not None),
-    )
+    operation = _Operation(node, tuple(value for value in given if value is not None))
     if len(operation.given) < len(names) or not operation.matrices:
         return None
     return operation
@@ -139,11 +132,7 @@ def _elementwise(operation: _Operation) -> Depends | None:
     return Depends(columns, single or additive, block)
 
 
-def _common_width(
-    matrices: list[Depends],
-    constants: list[Array],
-    block: int | None,
-) -> int | None:
+def _common_width(matrices: list[Depends], constants: list[Array], block: int | None) -> int | None:
     """The width to which all are broadcast; None if they do not go together column by column."""
     if not all(_is_row(value) for value in constants):
         return None

@@ -17,10 +17,7 @@ Bar = tuple[str, str, float]  # the name of a column, what it holds, what it add
 
 
 def draw_bars(
-    bars: Sequence[Bar],
-    errors: Sequence[float] | None,
-    axis: tuple[str, str],
-    ax: Any,
+    bars: Sequence[Bar], errors: Sequence[float] | None, axis: tuple[str, str], ax: Any
 ) -> Any:
     """Draw the first bar at the top; returns the Axes.
 
@@ -41,24 +38,14 @@ def draw_bars(
         _, ax = plt.subplots(figsize=_inches(labels), layout="constrained")
     ink = ax.spines["left"].get_edgecolor()  # of the style in force, which may be a dark one
     colors = [html.RED if height > 0 else html.BLUE for height in heights]
-    ax.barh(
-        range(len(bars)),
-        heights,
-        xerr=errors,
-        color=colors,
-        ecolor=ink,
-    )
+    ax.barh(range(len(bars)), heights, xerr=errors, color=colors, ecolor=ink)
     _lay_out(ax, labels, ink)
     _write_lengths(ax, heights, errors)
     ax.set_xlabel(_below(*axis), parse_math=False)
     return ax
 
 
-def _lay_out(
-    ax: Any,
-    labels: Sequence[str],
-    ink: Any,
-) -> None:
+def _lay_out(ax: Any, labels: Sequence[str], ink: Any) -> None:
     """Name the bars from the top, and draw a line at zero with room on both sides."""
     ax.set_yticks(range(len(labels)), labels, parse_math=False)  # a dollar sign is a dollar sign
     ax.yaxis.set_inverted(True)
@@ -67,11 +54,7 @@ def _lay_out(
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _write_lengths(
-    ax: Any,
-    heights: Sequence[float],
-    errors: Sequence[float] | None,
-) -> None:
+def _write_lengths(ax: Any, heights: Sequence[float], errors: Sequence[float] | None) -> None:
     """Write at the end of each bar, or of its whisker, how long it is."""
     digits = _digits(heights)
     for place, height in enumerate(heights):

@@ -32,11 +32,7 @@ def before_link(graph: GraphIndex, output: str) -> tuple[str, OutputLink]:
         name, link = step
 
 
-def _step_back(
-    graph: GraphIndex,
-    name: str,
-    link: OutputLink,
-) -> tuple[str, OutputLink] | None:
+def _step_back(graph: GraphIndex, name: str, link: OutputLink) -> tuple[str, OutputLink] | None:
     """The tensor before the node that makes `name`, and the link so far; None at the end."""
     node = graph.maker(name)
     if node is None:
@@ -65,9 +61,7 @@ def _step_back(
 
 
 def _before_scaling(
-    graph: GraphIndex,
-    node: onnx.NodeProto,
-    link: OutputLink,
+    graph: GraphIndex, node: onnx.NodeProto, link: OutputLink
 ) -> tuple[str, OutputLink] | None:
     """The tensor before a product with one number, and the link with this factor."""
     constants = [name for name in node.input if name in graph.constants]
@@ -225,12 +219,7 @@ def _groups_of(graph: GraphIndex, node: onnx.NodeProto | None) -> list[tuple[str
     return found
 
 
-def _is_running_sum(
-    graph: GraphIndex,
-    node: onnx.NodeProto,
-    *,
-    reverse: int = 0,
-) -> bool:
+def _is_running_sum(graph: GraphIndex, node: onnx.NodeProto, *, reverse: int = 0) -> bool:
     """Whether a CumSum runs over the trees, in that direction, and includes each row in its sum."""
     axis = graph.constant(node.input[1])
     if axis is None or int(axis.reshape(-1)[0]) != 1:

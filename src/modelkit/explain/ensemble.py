@@ -45,11 +45,7 @@ class _Ends:
     path: Array
 
 
-def decode_ensemble(
-    node: onnx.NodeProto,
-    dtype: Any,
-    table: Array | None = None,
-) -> Leaves:
+def decode_ensemble(node: onnx.NodeProto, dtype: Any, table: Array | None = None) -> Leaves:
     """The leaves of a tree ensemble node that compares in the numpy type `dtype`.
 
     With a `table`, each tree gives the number of a row of it, and the sum of these rows is decoded.
@@ -62,15 +58,7 @@ def decode_ensemble(
     stops = np.cumsum(ends.sizes)
     starts = np.concatenate([[0], stops])
     values = ends.values * scale
-    return Leaves(
-        values,
-        conditions,
-        ends.path,
-        starts,
-        found.base,
-        found.link,
-        dtype,
-    )
+    return Leaves(values, conditions, ends.path, starts, found.base, found.link, dtype)
 
 
 def _walk_trees(nodes: TreeNodes, dtype: Any) -> tuple[_Ends, Conditions]:
@@ -83,12 +71,7 @@ def _walk_trees(nodes: TreeNodes, dtype: Any) -> tuple[_Ends, Conditions]:
     found: list[Conditions] = []
     count = 0
     for start in range(0, len(nodes.roots), step):
-        leaves, conditions = _descend(
-            nodes,
-            edges,
-            nodes.roots[start : start + step],
-            columns,
-        )
+        leaves, conditions = _descend(nodes, edges, nodes.roots[start : start + step], columns)
         parts += [replace(part, path=part.path + count) for part in leaves]
         found.append(conditions)
         count += len(conditions.column)
@@ -139,11 +122,7 @@ def _descend(
     return found, known
 
 
-def _ended(
-    nodes: TreeNodes,
-    at: Array,
-    last: Array,
-) -> _Ends:
+def _ended(nodes: TreeNodes, at: Array, last: Array) -> _Ends:
     """The leaves among the nodes `at`, but for those that are zero."""
     ends = np.flatnonzero(nodes.leaf[at] >= 0)
     values = nodes.values[nodes.leaf[at[ends]]]
@@ -179,13 +158,7 @@ def _splits(nodes: TreeNodes, dtype: Any) -> _Splits:
     bound = np.where(strict & ~bottom, before, value)
     below = (mode == Branch.LEQ) | (mode == Branch.LT)
     above = (mode == Branch.GT) | (mode == Branch.GTE)
-    return _Splits(
-        mode,
-        bound,
-        bottom,
-        below & ~bottom,
-        above & ~bottom,
-    )
+    return _Splits(mode, bound, bottom, below & ~bottom, above & ~bottom)
 
 
 def _edges(nodes: TreeNodes, dtype: Any) -> Conditions:

@@ -9,13 +9,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.errors import ExplainError
 from modelkit.explain import sampling
-from modelkit.explain.method import (
-    Attribution,
-    ExplainRequest,
-    NoFitError,
-    check_gap,
-    gap_between,
-)
+from modelkit.explain.method import Attribution, ExplainRequest, NoFitError, check_gap, gap_between
 from modelkit.explain.subject import Subject, row_of
 from modelkit.signature.signature import Feeds
 
@@ -55,12 +49,7 @@ class Enumeration:
             f"all {1 << self._players} coalitions of {self._players} columns fit the budget"
         )
 
-    def explain(
-        self,
-        feeds: Feeds,
-        served: Array,
-        rows: Iterable[int],
-    ) -> Attribution:
+    def explain(self, feeds: Feeds, served: Array, rows: Iterable[int]) -> Attribution:
         """Explain one row after the other."""
         n, k = served.shape
         values = np.zeros((n, self._players, k))

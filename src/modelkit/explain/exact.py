@@ -71,8 +71,8 @@ def _sum(subject: Subject, found: Structure) -> Sum:
 
 
 def _run_trees(subject: Subject, found: Structure) -> RunParts:
-    assert found.leaves is not None  # noqa: S101 - for the type checker
-    assert found.groups is not None  # noqa: S101
+    assert found.leaves is not None  # for the type checker
+    assert found.groups is not None
     encode = _encoder(subject, found, found.leaves.dtype)
     _check_groups(subject, found, encode)
     background = encode(subject.background)
@@ -89,11 +89,7 @@ def _run_trees(subject: Subject, found: Structure) -> RunParts:
     return run
 
 
-def _check_groups(
-    subject: Subject,
-    found: Structure,
-    encode: Encode,
-) -> None:
+def _check_groups(subject: Subject, found: Structure, encode: Encode) -> None:
     """Move each raw column by itself, and see that only the columns that depend on it move.
 
     Leaf tables add up under any grouping, so the additivity check would not notice a wrong one.
@@ -106,11 +102,7 @@ def _check_groups(
     for number, player in enumerate(subject.players):
         after = encode(_moved(few, player))
         others = found.groups != number
-        if not np.array_equal(
-            before[:, others],
-            after[:, others],
-            equal_nan=True,
-        ):
+        if not np.array_equal(before[:, others], after[:, others], equal_nan=True):
             raise NoStructureError(f"column {player.name!r} moves what should not depend on it")
 
 
@@ -146,11 +138,7 @@ def _run_additive(subject: Subject, found: Structure) -> RunParts:
     return run
 
 
-def _with_one_column(
-    reference: Feeds,
-    feeds: Feeds,
-    player: Player,
-) -> Feeds:
+def _with_one_column(reference: Feeds, feeds: Feeds, player: Player) -> Feeds:
     """Copies of the reference row, with one column of `feeds`."""
     column = feeds[player.tensor][:, player.column]
     mixed = {}
@@ -160,11 +148,7 @@ def _with_one_column(
     return mixed
 
 
-def _encoder(
-    subject: Subject,
-    found: Structure,
-    dtype: Any,
-) -> Encode:
+def _encoder(subject: Subject, found: Structure, dtype: Any) -> Encode:
     """What turns feeds into the tensor that an exact method starts from: the graph, cut there."""
     if found.tensor in subject.background:
         return lambda feeds: feeds[found.tensor].astype(dtype, copy=False)
@@ -178,11 +162,7 @@ def _encoder(
     return encode
 
 
-def _cut_model(
-    subject: Subject,
-    found: Structure,
-    dtype: Any,
-) -> OnnxModel:
+def _cut_model(subject: Subject, found: Structure, dtype: Any) -> OnnxModel:
     """The part of the graph before a tensor, whose type may not be `dtype`: both are tried.
 
     Raises GraphError if neither runs.
@@ -194,13 +174,8 @@ def _cut_model(
         signature = Signature(subject.signature.inputs, (spec,))
         graph = cut(found.proto, found.tensor, kind).SerializeToString()
         try:
-            return OnnxModel(
-                graph,
-                signature,
-                threads=1,
-                chunk=ROWS_AT_ONCE,
-            )
+            return OnnxModel(graph, signature, threads=1, chunk=ROWS_AT_ONCE)
         except GraphError as error:
             failure = error
-    assert failure is not None  # noqa: S101 - for the type checker
+    assert failure is not None  # for the type checker
     raise failure

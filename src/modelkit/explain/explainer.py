@@ -82,7 +82,7 @@ class Explainer:
         TypeError: for what is no Model.
     """
 
-    def __init__(  # noqa: PLR0913 - all but one by keyword
+    def __init__(  # all but one by keyword
         self,
         model: Model,
         *,
@@ -111,13 +111,7 @@ class Explainer:
         self._positive = None if positive is None else _place_of_class(self._subject, positive)
         self._seed = 0 if seed is None else int(seed)
         self._background_id = self._subject.background_id()
-        request = ExplainRequest(
-            self._subject,
-            method,
-            space,
-            budget,
-            self._seed,
-        )
+        request = ExplainRequest(self._subject, method, space, budget, self._seed)
         self._method, self._reasons = choose_method(request)
 
     def plan(self, X: Any = None) -> ExplainPlan:
@@ -129,11 +123,7 @@ class Explainer:
             self._subject.signature.coerce(X)
         method = self._method
         return ExplainPlan(
-            method.kind,
-            method.exact,
-            method.space,
-            method.rows_per_row,
-            self._reasons,
+            method.kind, method.exact, method.space, method.rows_per_row, self._reasons
         )
 
     @property
@@ -142,11 +132,7 @@ class Explainer:
         return len(self._subject.players) * len(self._method.output_names)
 
     def explain(
-        self,
-        X: Any,
-        *,
-        deadline: float | None = None,
-        progress: bool = False,
+        self, X: Any, *, deadline: float | None = None, progress: bool = False
     ) -> Explanation:
         """Explain each row of a batch.
 
@@ -168,12 +154,7 @@ class Explainer:
             found = self._found(feeds, progress=progress)
         return self._explanation(feeds, found)
 
-    def _found(
-        self,
-        feeds: Feeds,
-        *,
-        progress: bool,
-    ) -> Attribution:
+    def _found(self, feeds: Feeds, *, progress: bool) -> Attribution:
         """What the method finds."""
         served = self._subject.ask(feeds)
         finite = np.isfinite(served).all(axis=1)
@@ -194,11 +175,7 @@ class Explainer:
                 f"alike. {error}"
             ) from error
 
-    def _explanation(
-        self,
-        feeds: Feeds,
-        found: Attribution,
-    ) -> Explanation:
+    def _explanation(self, feeds: Feeds, found: Attribution) -> Explanation:
         """What the method found, with what this Explainer knows."""
         subject = self._subject
         manifest = subject.model.manifest
@@ -272,20 +249,12 @@ def _while_time(rows: Iterable[int]) -> Iterator[int]:
         yield row
 
 
-def _check_known(
-    what: str,
-    value: str,
-    known: Iterable[str],
-) -> None:
+def _check_known(what: str, value: str, known: Iterable[str]) -> None:
     if value not in known:
         raise ExplainError(f"{what} {value!r} is unknown; use one of {list(known)}")
 
 
-def _check_integer(
-    what: str,
-    number: Any,
-    least: int,
-) -> None:
+def _check_integer(what: str, number: Any, least: int) -> None:
     if number is None:
         return
     is_integer = isinstance(number, Integral) and not isinstance(number, bool)
@@ -293,11 +262,7 @@ def _check_integer(
         raise ExplainError(f"{what} is an integer of at least {least}, not {number!r}")
 
 
-def _text_background(
-    model: Model,
-    method: str,
-    background: Any,
-) -> Any:
+def _text_background(model: Model, method: str, background: Any) -> Any:
     """The background of a model of texts: LIME compares a text with itself without some words."""
     if method == "lime":
         return NO_TEXT

@@ -156,10 +156,7 @@ class Explanation:
             )
         at = self._place_of(0 if output is None else output)
         return shap.Explanation(
-            self.values[:, :, at],
-            self.base_values[:, at],
-            self.data,
-            feature_names=names,
+            self.values[:, :, at], self.base_values[:, at], self.data, feature_names=names
         )
 
     def to_json(self) -> str:
@@ -181,14 +178,7 @@ class Explanation:
         except (KeyError, TypeError, ValueError) as error:
             raise ExplainError(f"this is no explanation in JSON: {error}") from error
 
-    def plot(
-        self,
-        *,
-        row: int = 0,
-        output: int | str = -1,
-        most: int = 10,
-        ax: Any = None,
-    ) -> Any:
+    def plot(self, *, row: int = 0, output: int | str = -1, most: int = 10, ax: Any = None) -> Any:
         """Draw what the columns of one row add, the largest first; returns the matplotlib Axes.
 
         Args:
@@ -206,23 +196,14 @@ class Explanation:
         base, total = self._ends(row, at)
         added = f"added to {self._explained(at)}"
         ends = f"base {html.number(base)}, sum {html.number(total)}"
-        return draw_bars(
-            bars,
-            self._errors(bars, row, at),
-            (added, ends),
-            ax,
-        )
+        return draw_bars(bars, self._errors(bars, row, at), (added, ends), ax)
 
     def _explained(self, output: int) -> str:
         """What is explained: "the probability of churn", for example."""
         name = self.output_names[output]
         return name if self.output_space == "value" else f"the {self.output_space} of {name}"
 
-    def _ends(
-        self,
-        row: int,
-        output: int,
-    ) -> tuple[float, float]:
+    def _ends(self, row: int, output: int) -> tuple[float, float]:
         """The base of a row, and its sum with the values; a sum that is only rounding is 0."""
         base = self.base_values[row, output]
         values = self.values[row, :, output]
@@ -231,12 +212,7 @@ class Explanation:
         is_rounding = abs(total) <= ROUNDING * size
         return float(base), 0.0 if is_rounding else float(total)
 
-    def _errors(
-        self,
-        bars: list[Bar],
-        row: int,
-        output: int,
-    ) -> list[float] | None:
+    def _errors(self, bars: list[Bar], row: int, output: int) -> list[float] | None:
         """Half the width of a 95 % interval for each bar of sampled values.
 
         It is 0 for the bar of the other columns.
@@ -250,13 +226,7 @@ class Explanation:
     def _repr_html_(self) -> str:
         return self.card()
 
-    def card(
-        self,
-        *,
-        row: int = 0,
-        output: int | str = -1,
-        most: int = 10,
-    ) -> str:
+    def card(self, *, row: int = 0, output: int | str = -1, most: int = 10) -> str:
         """HTML of one row: a bar for each column that adds most, red upwards and blue downwards.
 
         It refers to nothing outside itself.
@@ -270,11 +240,7 @@ class Explanation:
         bars = self._bars(row, output, most) if len(self) else []
         return html.bars(title, bars, self._facts(row, at))
 
-    def _facts(
-        self,
-        row: int,
-        output: int,
-    ) -> list[tuple[str, str]]:
+    def _facts(self, row: int, output: int) -> list[tuple[str, str]]:
         """What a card says below its bars."""
         facts = []
         if len(self):
@@ -292,12 +258,7 @@ class Explanation:
             facts.append(("fidelity", _fit_in_words(self.fidelity, row, output)))
         return facts + [("warning", text) for text in self.warnings]
 
-    def _bars(
-        self,
-        row: int,
-        output: int | str,
-        most: int,
-    ) -> list[Bar]:
+    def _bars(self, row: int, output: int | str, most: int) -> list[Bar]:
         """What the columns that add most hold and add, and what all others add together."""
         bars = []
         shown = 0.0
@@ -333,11 +294,7 @@ def _read_arrays(plain: dict[str, Any]) -> dict[str, Array]:
     return found
 
 
-def _fit_in_words(
-    fidelity: dict[str, Any],
-    row: int,
-    output: int,
-) -> str:
+def _fit_in_words(fidelity: dict[str, Any], row: int, output: int) -> str:
     fit = fidelity["r2"][row][output]
     error = fidelity["local_error"][row][output]
     ess = fidelity["ess"][row]

@@ -44,11 +44,7 @@ class GraphIndex:
         return float(value.reshape(-1)[0])
 
 
-def option(
-    node: onnx.NodeProto,
-    name: str,
-    otherwise: Any = None,
-) -> Any:
+def option(node: onnx.NodeProto, name: str, otherwise: Any = None) -> Any:
     """The value of an attribute of a node, or `otherwise` if it has none of this name."""
     for attribute in node.attribute:
         if attribute.name == name:
@@ -70,11 +66,7 @@ def whole_proto(graph: bytes | memoryview, weights: memoryview | None) -> onnx.M
     return proto
 
 
-def cut(
-    proto: onnx.ModelProto,
-    tensor: str,
-    dtype: str,
-) -> onnx.ModelProto:
+def cut(proto: onnx.ModelProto, tensor: str, dtype: str) -> onnx.ModelProto:
     """The part of a graph that makes one tensor, which becomes its output of the given dtype."""
     whole = proto.graph
     # Put together anew, since a copy of the whole would take the ensemble along.

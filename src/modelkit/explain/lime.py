@@ -82,12 +82,7 @@ class TableLime:
     kind = "lime"
     exact = False
 
-    def __init__(
-        self,
-        subject: Subject,
-        budget: int | None,
-        seed: int,
-    ) -> None:
+    def __init__(self, subject: Subject, budget: int | None, seed: int) -> None:
         players = len(subject.players)
         self.space = subject.space
         self.output_names = subject.names
@@ -107,12 +102,7 @@ class TableLime:
             f"one pool of {self._samples} model rows, drawn at the first call, serves every row"
         )
 
-    def explain(
-        self,
-        feeds: Feeds,
-        served: Array,
-        rows: Iterable[int],
-    ) -> Attribution:
+    def explain(self, feeds: Feeds, served: Array, rows: Iterable[int]) -> Attribution:
         """The linear model around each row. The model itself is asked for the pool alone."""
         pool = self._pool()
         bins = self._bins_of(feeds)
@@ -128,13 +118,7 @@ class TableLime:
             r2[i] = fit.r2
             ess[i] = fit.ess
         gap = gap_between(values, base, served)
-        fidelity = Fidelity(
-            r2,
-            gap,
-            ess,
-            self._samples,
-            self._width,
-        )
+        fidelity = Fidelity(r2, gap, ess, self._samples, self._width)
         return Attribution(
             values,
             base,
@@ -168,12 +152,7 @@ class TableLime:
                 "no finite number"
             )
         mean = answers.mean(axis=0)
-        return _Pool(
-            drawn,
-            answers - mean,
-            mean,
-            np.ptp(answers, axis=0),
-        )
+        return _Pool(drawn, answers - mean, mean, np.ptp(answers, axis=0))
 
     def _drawn_rows(self) -> tuple[Array, Feeds]:
         """The bins (d, samples) of drawn rows, and the rows."""
@@ -188,12 +167,7 @@ class TableLime:
             feeds[tensor][:, at] = bins.fill(drawn[i], rng)
         return drawn, feeds
 
-    def _fit(
-        self,
-        pool: _Pool,
-        bins: Array,
-        served: Array,
-    ) -> _Fit:
+    def _fit(self, pool: _Pool, bins: Array, served: Array) -> _Fit:
         """Fit the linear model around one row with the given bins (d,) and answer (k,).
 
         A is 1 where a pool row is in the bin of the explained one, w its weight; the explained row
@@ -218,20 +192,10 @@ class TableLime:
         spread = np.diagonal(centred)[d + 1 :]
         squares = 1 + (weights**2).sum()
         ess = float(total**2 / squares)
-        return _Fit(
-            values,
-            base,
-            _explained_share(values, inner, cross, spread),
-            ess,
-        )
+        return _Fit(values, base, _explained_share(values, inner, cross, spread), ess)
 
 
-def _explained_share(
-    values: Array,
-    inner: Array,
-    cross: Array,
-    spread: Array,
-) -> Array:
+def _explained_share(values: Array, inner: Array, cross: Array, spread: Array) -> Array:
     """R2 (k,) of coefficients (d, k), from the sums of products about the means.
 
     They are (d, d) of columns, (d, k) of columns and answers, and (k,) of answers.
@@ -240,12 +204,7 @@ def _explained_share(
     own = (values * (inner @ values)).sum(axis=0)
     left = spread - 2 * common + own
     unexplained = np.zeros(len(spread))  # nothing is left to explain of a constant
-    np.divide(
-        left,
-        spread,
-        out=unexplained,
-        where=spread > 0,
-    )
+    np.divide(left, spread, out=unexplained, where=spread > 0)
     return np.asarray(1 - unexplained)
 
 
@@ -266,11 +225,7 @@ def _columns(subject: Subject) -> list[tuple[str, int, ValueBins | QuartileBins]
     return columns
 
 
-def _weighted(
-    same: Array,
-    answers: Array,
-    weights: Array,
-) -> Array:
+def _weighted(same: Array, answers: Array, weights: Array) -> Array:
     """The rows A, 1 and y (d + 1 + k, samples), each times the roots of the weights."""
     d = len(same)
     root = np.sqrt(weights)

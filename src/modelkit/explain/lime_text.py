@@ -52,12 +52,7 @@ class TextLime:
     kind = "lime"
     exact = False
 
-    def __init__(
-        self,
-        subject: Subject,
-        budget: int | None,
-        seed: int,
-    ) -> None:
+    def __init__(self, subject: Subject, budget: int | None, seed: int) -> None:
         with importing("lime", "method='lime' for texts", "explain-extra"):
             from lime import lime_text
         self.space = subject.space
@@ -72,12 +67,7 @@ class TextLime:
             f"{self._samples} times"
         )
 
-    def explain(
-        self,
-        feeds: Feeds,
-        served: Array,
-        rows: Iterable[int],
-    ) -> Attribution:
+    def explain(self, feeds: Feeds, served: Array, rows: Iterable[int]) -> Attribution:
         """What each word of one text adds.
 
         Raises ExplainError for several texts, and for one without words.
@@ -106,21 +96,11 @@ class TextLime:
             data=np.array([counts]),
         )
 
-    def _fidelity(
-        self,
-        fits: _TextFits,
-        gap: Array,
-    ) -> Fidelity:
+    def _fidelity(self, fits: _TextFits, gap: Array) -> Fidelity:
         r2 = np.array([[fit[2] for fit in fits.outputs]])
         squares = (fits.weights**2).sum()
         ess = fits.weights.sum() ** 2 / squares
-        return Fidelity(
-            r2,
-            gap,
-            np.array([ess]),
-            self._samples,
-            TEXT_WIDTH,
-        )
+        return Fidelity(r2, gap, np.array([ess]), self._samples, TEXT_WIDTH)
 
     def _only_text(self, feeds: Feeds) -> Any:
         (column,) = feeds.values()
@@ -136,12 +116,7 @@ class TextLime:
         feeds = {self._subject.players[0].tensor: column}
         return self._subject.ask_in_chunks(feeds, TEXTS_AT_ONCE)
 
-    def _fit(
-        self,
-        text: str,
-        words: int,
-        outputs: int,
-    ) -> _TextFits:
+    def _fit(self, text: str, words: int, outputs: int) -> _TextFits:
         """Fit one linear model for each output.
 
         The library's own answer has the R2 of the last output alone, so every fit is noted when the
@@ -167,13 +142,7 @@ def _noting(base: Any) -> Callable[[], _TextFits]:
     found: list[Any] = []
     seen: list[Array] = []
 
-    def note(
-        data: Array,
-        answers: Array,
-        distances: Array,
-        *args: Any,
-        **options: Any,
-    ) -> Any:
+    def note(data: Array, answers: Array, distances: Array, *args: Any, **options: Any) -> Any:
         spread = np.ptp(answers, axis=0)
         seen[:] = [base.kernel_fn(distances), spread]
         made = fit(data, answers, distances, *args, **options)

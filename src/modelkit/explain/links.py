@@ -20,11 +20,7 @@ class OutputLink:
     name: str = "identity"
     scale: float = 1.0
 
-    def serve(
-        self,
-        margin: Array,
-        outputs: int,
-    ) -> Array:
+    def serve(self, margin: Array, outputs: int) -> Array:
         """What a model of `outputs` outputs serves for margins (n, k)."""
         if self.name == "identity":
             return margin
@@ -41,11 +37,7 @@ class OutputLink:
             likely /= likely.sum(axis=1, keepdims=True)
         return np.asarray(likely)
 
-    def log_odds(
-        self,
-        values: Array,
-        base: Array,
-    ) -> tuple[Array, Array]:
+    def log_odds(self, values: Array, base: Array) -> tuple[Array, Array]:
         """Of two classes, the log-odds of the second; values (n, d, k) and base (k,)."""
         of_classes = self.name in ("softmax", "share", "logistic")
         if values.shape[2] != 2 or not of_classes:

@@ -54,12 +54,7 @@ class Method(Protocol):
     rows_per_row: int
     reason: str
 
-    def explain(
-        self,
-        feeds: Feeds,
-        served: Array,
-        rows: Iterable[int],
-    ) -> Attribution:
+    def explain(self, feeds: Feeds, served: Array, rows: Iterable[int]) -> Attribution:
         """Explain all rows of `feeds`, for which the model served `served` (n, k).
 
         `rows` counts from 0 to n - 1 and draws the progress bar: a method that works row by row
@@ -84,11 +79,7 @@ class NoFitError(Exception):
     """A method that does not fit the model. Its text says why, and is empty if that is obvious."""
 
 
-def gap_between(
-    values: Array,
-    base: Array,
-    served: Array,
-) -> Array:
+def gap_between(values: Array, base: Array, served: Array) -> Array:
     """The distance (n, k) between the sum of values and base, and what was served."""
     total = base + values.sum(axis=1)
     return np.asarray(np.abs(total - served))

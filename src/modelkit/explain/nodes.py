@@ -110,12 +110,7 @@ def read_ensemble(node: onnx.NodeProto, table: Array | None) -> Ensemble:
         raise NotDecodableError("the trees are not summed but their least or largest is taken")
     link = _link_name(given, new=new)
     base = _bases(given, nodes.values.shape[1])
-    return Ensemble(
-        nodes,
-        base,
-        link,
-        aggregate == Aggregate.AVERAGE,
-    )
+    return Ensemble(nodes, base, link, aggregate == Aggregate.AVERAGE)
 
 
 def _attribute_value(attribute: onnx.AttributeProto) -> Any:
@@ -178,11 +173,7 @@ def _always_added(given: Given, output: int) -> bool:
     return len(np.setdiff1d(trees, without)) > 0
 
 
-def _keys(
-    given: Given,
-    kind: str,
-    nodes: str = "nodeids",
-) -> Array:
+def _keys(given: Given, kind: str, nodes: str = "nodeids") -> Array:
     """One number for each pair of a tree and a node, by which the older operators name a node."""
     most = given["nodes_nodeids"].max() + 1
     return np.asarray(given[f"{kind}_treeids"] * most + given[f"{kind}_{nodes}"])
@@ -243,12 +234,7 @@ def _old_children(given: Given, inside: Array) -> Array:
     return child
 
 
-def _old_values(
-    given: Given,
-    kind: str,
-    weighed: Array,
-    leaves: int,
-) -> Array:
+def _old_values(given: Given, kind: str, weighed: Array, leaves: int) -> Array:
     """The values (leaves, outputs), from weights that each belong to a leaf in `weighed`."""
     if (weighed < 0).any():
         raise NotDecodableError("a node that is no leaf has a weight")

@@ -25,11 +25,7 @@ class PatternPairs:
 
     bytes = 0
 
-    def __init__(
-        self,
-        group: LeafGroup,
-        most: int,
-    ) -> None:
+    def __init__(self, group: LeafGroup, most: int) -> None:
         self._d = group.d
         self._slots = group.slots
         self._factor = group.factor
@@ -45,11 +41,7 @@ class PatternPairs:
         self.reached = np.bincount(self._leaf, self._share * all_met, len(pattern))
         self.row_bytes = self.pairs * 8
 
-    def add(
-        self,
-        bits: Array,
-        out: Array,
-    ) -> None:
+    def add(self, bits: Array, out: Array) -> None:
         """Add what these leaves give to each player."""
         held = patterns(bits, self._slots)
         for i in range(len(bits)):

@@ -23,11 +23,7 @@ CELLS_AT_ONCE = 1 << 17
 class Tests:
     """The tests of all leaves. `players` (leaves,) is the number of players of each leaf."""
 
-    def __init__(
-        self,
-        leaves: Leaves,
-        players: Array,
-    ) -> None:
+    def __init__(self, leaves: Leaves, players: Array) -> None:
         self._conditions = leaves.conditions
         leaf, player, path = _by_player(leaves, players)
         new = np.ones(len(path), bool)
@@ -52,11 +48,7 @@ class Tests:
         joined = np.logical_and.reduceat(several, self._starts, axis=1)
         return np.concatenate([met, joined], 1)
 
-    def of(
-        self,
-        leaves: Array,
-        d: int,
-    ) -> tuple[Array, Array]:
+    def of(self, leaves: Array, d: int) -> tuple[Array, Array]:
         """The tests and the players, each (leaves, d), of leaves that have d players each."""
         first = np.cumsum(self.players) - self.players
         at = first[leaves][:, None] + np.arange(d)
@@ -79,11 +71,7 @@ class Background:
     `often` (tests,) is the number of rows that meet each test.
     """
 
-    def __init__(
-        self,
-        tests: Tests,
-        rows: Array,
-    ) -> None:
+    def __init__(self, tests: Tests, rows: Array) -> None:
         self._count = len(rows)
         packed = []
         for start in range(0, len(rows), 8):
@@ -93,11 +81,7 @@ class Background:
         counts = np.bitwise_count(self._packed)
         self.often = counts.sum(axis=0, dtype=np.intp)
 
-    def patterns(
-        self,
-        slots: Array,
-        cells: int,
-    ) -> Iterator[tuple[int, Array]]:
+    def patterns(self, slots: Array, cells: int) -> Iterator[tuple[int, Array]]:
         """The patterns of some leaves after the other.
 
         Args:
@@ -129,13 +113,7 @@ class LeafGroup:
     in a flat (players, outputs) array a leaf adds.
     """
 
-    def __init__(
-        self,
-        tests: Tests,
-        d: int,
-        values: Array,
-        background: Background,
-    ) -> None:
+    def __init__(self, tests: Tests, d: int, values: Array, background: Background) -> None:
         chosen = np.flatnonzero(tests.players == d)
         slots, players = tests.of(chosen, d)
         order = np.argsort(-background.often[slots], axis=1, kind="stable")
@@ -168,12 +146,7 @@ class PlayerSums:
     What is given is (n, d * leaves) numbers, or (n, leaves * d) unless `by_player`.
     """
 
-    def __init__(
-        self,
-        group: LeafGroup,
-        *,
-        by_player: bool = True,
-    ) -> None:
+    def __init__(self, group: LeafGroup, *, by_player: bool = True) -> None:
         place = group.place
         leaf = np.broadcast_to(np.arange(len(group)), place.shape)
         if not by_player:
@@ -188,22 +161,13 @@ class PlayerSums:
             values = group.values[leaf.ravel()[self._order]]
             self._values = list(np.ascontiguousarray(values.T))
 
-    def add(
-        self,
-        given: Array,
-        out: Array,
-    ) -> None:
+    def add(self, given: Array, out: Array) -> None:
         """Add to `out`, (n, players, outputs)."""
         given = given.take(self._order, axis=1, mode="clip")
         flat = out.reshape(len(out), -1)
         for k, values in enumerate(self._values):
             found = given if values is None else given * values
-            sums = np.add.reduceat(
-                found,
-                self._starts,
-                axis=1,
-                dtype=np.float64,
-            )
+            sums = np.add.reduceat(found, self._starts, axis=1, dtype=np.float64)
             flat[:, self._places + k] += sums
 
 

@@ -60,12 +60,7 @@ class Sampler:
     kind = "sampling"
     exact = False
 
-    def __init__(
-        self,
-        subject: Subject,
-        budget: int | None,
-        seed: int,
-    ) -> None:
+    def __init__(self, subject: Subject, budget: int | None, seed: int) -> None:
         self.space = subject.space
         self.output_names = subject.names
         self._subject = subject
@@ -102,12 +97,7 @@ class Sampler:
             "values"
         )
 
-    def explain(
-        self,
-        feeds: Feeds,
-        served: Array,
-        rows: Iterable[int],
-    ) -> Attribution:
+    def explain(self, feeds: Feeds, served: Array, rows: Iterable[int]) -> Attribution:
         """Estimate the values of one row after the other."""
         n, k = served.shape
         values = np.zeros((n, self._players, k))
@@ -124,31 +114,14 @@ class Sampler:
             worst = max(worst, found.relative_error)
         gap = gap_between(values, base, served)
         warnings = self._warnings(worst)
-        return Attribution(
-            values,
-            base,
-            gap,
-            evaluations,
-            errors,
-            warnings=warnings,
-        )
+        return Attribution(values, base, gap, evaluations, errors, warnings=warnings)
 
-    def _estimate(
-        self,
-        row: dict[str, Array],
-        served: Array,
-    ) -> RowEstimate:
+    def _estimate(self, row: dict[str, Array], served: Array) -> RowEstimate:
         """Sample the values of one row, whose answer is `served` (k,)."""
         subject = self._subject
         if self._players == 1:
             values, base = sampling.only_player(subject.at_background, served)
-            return RowEstimate(
-                values,
-                np.zeros_like(values),
-                base,
-                0,
-                0.0,
-            )
+            return RowEstimate(values, np.zeros_like(values), base, 0, 0.0)
         source = subject.beside(row)
         # An answer may differ in its last digit from that in a batch; whether to go on must not
         # depend on the batch.
@@ -173,21 +146,12 @@ class Sampler:
         return RowEstimate(values, errors, base, evaluations, error)
 
     def _add(
-        self,
-        estimates: sampling.Estimates,
-        walks: Walks,
-        source: dict[str, Array],
-        end: Array,
+        self, estimates: sampling.Estimates, walks: Walks, source: dict[str, Array], end: Array
     ) -> None:
         """Add what each player changes on some walks to the row whose answer is `end` (k,)."""
         inner = self._subject.ask_mixed(source, walks.places)
         starts = self._subject.at_background[walks.rows]
-        gains = sampling.gains(
-            inner,
-            walks.ranks,
-            starts,
-            end,
-        )
+        gains = sampling.gains(inner, walks.ranks, starts, end)
         estimates.add(walks.rows, gains)
 
     def _warnings(self, worst: float) -> tuple[str, ...]:
@@ -202,11 +166,7 @@ class Sampler:
             return (warning,)
         return ()
 
-    def _walks(
-        self,
-        number: int,
-        pairs: int,
-    ) -> Iterable[Walks]:
+    def _walks(self, number: int, pairs: int) -> Iterable[Walks]:
         """The walks of one pass, kept if they are few."""
         kept = self._kept.get((number, pairs))
         if kept is not None:
@@ -217,17 +177,8 @@ class Sampler:
             return walks
         return self._kept.setdefault((number, pairs), list(walks))
 
-    def _make_walks(
-        self,
-        number: int,
-        pairs: int,
-    ) -> Iterator[Walks]:
-        ranks, rows = sampling.draw_orders(
-            self._players,
-            self._subject.count,
-            number,
-            self._seed,
-        )
+    def _make_walks(self, number: int, pairs: int) -> Iterator[Walks]:
+        ranks, rows = sampling.draw_orders(self._players, self._subject.count, number, self._seed)
         step = max(1, ROWS_AT_ONCE // self._steps)
         for start in range(0, pairs, step):
             some = slice(start, min(start + step, pairs))

@@ -24,11 +24,7 @@ def only_player(at_background: Array, served: Array) -> tuple[Array, Array]:
     return (served - base)[None], base
 
 
-def enumerate_all(
-    ask: AskCoalitions,
-    players: int,
-    background: int,
-) -> tuple[Array, Array]:
+def enumerate_all(ask: AskCoalitions, players: int, background: int) -> tuple[Array, Array]:
     """Exact values (players, k) and base (k,), from all coalitions on all background rows."""
     numbers = np.arange(1 << players)[:, None]
     coalitions = (numbers >> np.arange(players)) & 1 == 1
@@ -40,11 +36,7 @@ def enumerate_all(
     return np.array(values), worth[0]
 
 
-def _share_of(
-    player: int,
-    coalitions: Array,
-    worth: Array,
-) -> Array:
+def _share_of(player: int, coalitions: Array, worth: Array) -> Array:
     """The Shapley value (k,) of one player, from the worth (2^players, k) of all coalitions."""
     players = coalitions.shape[1]
     without = np.flatnonzero(~coalitions[:, player])
@@ -55,12 +47,7 @@ def _share_of(
     return np.asarray(weight @ gain)
 
 
-def draw_orders(
-    players: int,
-    background: int,
-    number: int,
-    seed: int,
-) -> tuple[Array, Array]:
+def draw_orders(players: int, background: int, number: int, seed: int) -> tuple[Array, Array]:
     """Draw one pass over the background.
 
     Returns the ranks (background, players) of the players in a random order for each row, and the
@@ -91,12 +78,7 @@ def coalitions(ranks: Array) -> Array:
     return both.reshape(-1, players)
 
 
-def gains(
-    inner: Array,
-    ranks: Array,
-    starts: Array,
-    end: Array,
-) -> Array:
+def gains(inner: Array, ranks: Array, starts: Array, end: Array) -> Array:
     """What each player changes, as the mean of its step forwards and its step backwards.
 
     Args:
@@ -114,12 +96,7 @@ def gains(
     path = np.empty((pairs, 2, players + 1, len(end)))
     path[:, :, 0] = starts[:, None]
     path[:, :, -1] = end
-    path[:, :, 1:-1] = inner.reshape(
-        pairs,
-        2,
-        players - 1,
-        -1,
-    )
+    path[:, :, 1:-1] = inner.reshape(pairs, 2, players - 1, -1)
     steps = np.diff(path, axis=2).reshape(-1, len(end))
     # Forwards, the player of rank t makes step t; backwards, the one of rank players - 1 - t does.
     starts_at = np.arange(pairs) * 2 * players
@@ -133,20 +110,11 @@ def gains(
 class Estimates:
     """Sums of estimates (players, k), by the background row that each comes from."""
 
-    def __init__(
-        self,
-        background: int,
-        players: int,
-        outputs: int,
-    ) -> None:
+    def __init__(self, background: int, players: int, outputs: int) -> None:
         self._sums, self._squares = np.zeros((2, background, players, outputs))
         self.times = np.zeros(background, np.intp)
 
-    def add(
-        self,
-        rows: Array,
-        estimates: Array,
-    ) -> None:
+    def add(self, rows: Array, estimates: Array) -> None:
         """Add estimates (m, players, k) from m different background rows."""
         self._sums[rows] += estimates
         self._squares[rows] += estimates**2

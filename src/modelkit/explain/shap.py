@@ -60,7 +60,7 @@ class _Column:
 
 def _is_same(left: Any, right: Any) -> bool:
     """Whether two values are equal, or both missing."""
-    both_missing = left != left and right != right  # noqa: PLR0124 - NaN
+    both_missing = left != left and right != right  # NaN
     return bool(left == right or both_missing)
 
 
@@ -69,12 +69,7 @@ Explain = Callable[[Array], tuple[Any, Any]]  # codes (d,) of a row to values (d
 
 def make_shap(request: ExplainRequest) -> ShapMethod:
     """The method. Raises ExplainError or MissingExtraError where shap cannot do it."""
-    return ShapMethod(
-        request.subject,
-        request.method,
-        request.budget,
-        request.seed,
-    )
+    return ShapMethod(request.subject, request.method, request.budget, request.seed)
 
 
 class ShapMethod:
@@ -94,13 +89,7 @@ class ShapMethod:
 
     exact = False
 
-    def __init__(
-        self,
-        subject: Subject,
-        method: str,
-        budget: int | None,
-        seed: int,
-    ) -> None:
+    def __init__(self, subject: Subject, method: str, budget: int | None, seed: int) -> None:
         _check_numeric(subject, method)
         with importing("shap", f"method={method!r}", "explain-extra"):
             import shap
@@ -111,23 +100,13 @@ class ShapMethod:
         self._subject = subject
         self._seed = seed % 2**32  # what the legacy generator takes
         self._columns, self._codes = _numbered(subject)
-        self._coalitions = _coalitions(
-            method,
-            len(subject.players),
-            subject.count,
-            budget,
-        )
+        self._coalitions = _coalitions(method, len(subject.players), subject.count, budget)
         self.rows_per_row = self._coalitions * subject.count + 1
         self.reason = (
             f"{method} asks for {self._coalitions} coalitions of {subject.count} background rows"
         )
 
-    def explain(
-        self,
-        feeds: Feeds,
-        served: Array,
-        rows: Iterable[int],
-    ) -> Attribution:
+    def explain(self, feeds: Feeds, served: Array, rows: Iterable[int]) -> Attribution:
         """Shapley values as shap estimates them; concurrent calls run one after the other."""
         n, k = served.shape
         values = np.zeros((n, len(self._columns), k))
@@ -150,12 +129,7 @@ class ShapMethod:
                 found, expected = explain_one(self._encode(feeds, row))
                 values[row] = np.reshape(found, values[row].shape)
                 base[row] = np.reshape(expected, k)
-        return Attribution(
-            values,
-            base,
-            gap_between(values, base, served),
-            n + asked,
-        )
+        return Attribution(values, base, gap_between(values, base, served), n + asked)
 
     def _kernel(self, predict: Callable[[Array], Array]) -> Explain:
         explainer = self._shap.KernelExplainer(predict, self._codes)
@@ -173,11 +147,7 @@ class ShapMethod:
 
         return explain_one
 
-    def _encode(
-        self,
-        feeds: Feeds,
-        row: int,
-    ) -> Array:
+    def _encode(self, feeds: Feeds, row: int) -> Array:
         """The codes (d,) of one row."""
         found = np.empty(len(self._columns))
         for i, column in enumerate(self._columns):
@@ -185,12 +155,7 @@ class ShapMethod:
             found[i] = column.code(value)
         return found
 
-    def _decode(
-        self,
-        codes: Array,
-        feeds: Feeds,
-        row: int,
-    ) -> Feeds:
+    def _decode(self, codes: Array, feeds: Feeds, row: int) -> Feeds:
         """The rows that shap asks about, from codes (m, d) of the background and one row."""
         found = {}
         for name, feed in feeds.items():
@@ -225,12 +190,7 @@ def _numbered(subject: Subject) -> tuple[list[_Column], Array]:
     return columns, np.stack(codes, axis=1)
 
 
-def _coalitions(
-    method: str,
-    players: int,
-    background: int,
-    budget: int | None,
-) -> int:
+def _coalitions(method: str, players: int, background: int, budget: int | None) -> int:
     """The number of coalitions that a budget buys. Raises ExplainError if shap needs more."""
     most = max(2**players - 2, 1)
     if method == KERNEL:

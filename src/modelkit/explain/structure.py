@@ -77,11 +77,7 @@ class NoStructureError(Exception):
     """A graph that is neither a sum of trees nor additive; its text says why, for the plan."""
 
 
-def read_structure(
-    proto: onnx.ModelProto,
-    signature: Signature,
-    output: str,
-) -> Structure:
+def read_structure(proto: onnx.ModelProto, signature: Signature, output: str) -> Structure:
     """The structure of one output of a graph. Raises NoStructureError if it has none."""
     graph = GraphIndex(proto)
     known = trace(proto, signature, graph.constants)
@@ -108,9 +104,7 @@ def read_structure(
 
 
 def _before_table(
-    graph: GraphIndex,
-    name: str,
-    link: OutputLink,
+    graph: GraphIndex, name: str, link: OutputLink
 ) -> tuple[str, Array | None, float]:
     """The tensor before a table of leaves, or before a factor of trees in a link, and these two."""
     summed = summed_rows(graph, name)
@@ -135,11 +129,7 @@ def _leaves(
         raise NoStructureError(str(error)) from None
     if factor == 1.0:
         return leaves
-    return replace(
-        leaves,
-        values=leaves.values * factor,
-        base=leaves.base * factor,
-    )
+    return replace(leaves, values=leaves.values * factor, base=leaves.base * factor)
 
 
 def _tree_structure(
@@ -155,21 +145,10 @@ def _tree_structure(
     joined = _joined_link(leaves.link, link, f"a {leaves.link}")
     players = [next(iter(columns), 0) for columns in inputs.columns]
     groups = np.array(players, np.intp)
-    return Structure(
-        "trees",
-        node.input[0],
-        proto,
-        joined,
-        leaves,
-        groups,
-    )
+    return Structure("trees", node.input[0], proto, joined, leaves, groups)
 
 
-def _joined_link(
-    own: str,
-    link: OutputLink,
-    what: str,
-) -> OutputLink:
+def _joined_link(own: str, link: OutputLink, what: str) -> OutputLink:
     """The link of an operator, or the one after it; both at once are not understood."""
     if own == "identity":
         return link
@@ -192,12 +171,7 @@ def _linear_classifier(
     if own not in links:
         raise NoStructureError(f"a linear classifier with {own} is followed by {link.name}")
     joined = _joined_link(links[own], link, f"a linear classifier with {own}")
-    return Structure(
-        "additive",
-        node.output[1],
-        _without_link(proto, node),
-        joined,
-    )
+    return Structure("additive", node.output[1], _without_link(proto, node), joined)
 
 
 def _without_link(proto: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelProto:

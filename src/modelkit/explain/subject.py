@@ -58,11 +58,7 @@ class Subject:
         """The served output (n, k) as doubles."""
         return ask_model(self.model, self.served, feeds)
 
-    def ask_in_chunks(
-        self,
-        feeds: Feeds,
-        size: int = ROWS_AT_ONCE,
-    ) -> Array:
+    def ask_in_chunks(self, feeds: Feeds, size: int = ROWS_AT_ONCE) -> Array:
         """The served output (n, k) of many rows, at most `size` in one call of the model."""
         count = len(next(iter(feeds.values())))
         parts = []
@@ -82,11 +78,7 @@ class Subject:
             found[name] = np.concatenate([cells, row[name]])
         return found
 
-    def places(
-        self,
-        masks: Array,
-        rows: Array,
-    ) -> dict[str, Array]:
+    def places(self, masks: Array, rows: Array) -> dict[str, Array]:
         """The position of each cell of mixed rows in the arrays of `beside`.
 
         Args:
@@ -105,11 +97,7 @@ class Subject:
             at += width
         return found
 
-    def ask_mixed(
-        self,
-        source: dict[str, Array],
-        places: dict[str, Array],
-    ) -> Array:
+    def ask_mixed(self, source: dict[str, Array], places: dict[str, Array]) -> Array:
         """The served output (m, k) of mixed rows, from the arrays of `beside` and `places`.
 
         `take` is several times as fast as a choice by mask.
@@ -168,11 +156,7 @@ def row_of(feeds: Feeds, i: int) -> dict[str, Array]:
     return {name: feed[i] for name, feed in feeds.items()}
 
 
-def ask_model(
-    model: Model,
-    served: str,
-    feeds: Feeds,
-) -> Array:
+def ask_model(model: Model, served: str, feeds: Feeds) -> Array:
     """One output of a model as (n, k) doubles. Raises DeadlineExceeded if there is no time for it."""
     got = model._run(feeds, (served,), current_call())[served]
     width = int(np.prod(got.shape[1:]))
@@ -190,11 +174,7 @@ def is_text(signature: Signature) -> bool:
     return not any(column.categories for column in spec.columns)
 
 
-def make_subject(
-    model: Model,
-    background: Any,
-    served: str | None = None,
-) -> Subject:
+def make_subject(model: Model, background: Any, served: str | None = None) -> Subject:
     """What an Explainer explains.
 
     Args:
@@ -217,15 +197,7 @@ def make_subject(
     at_background = ask_model(model, output, rows)
     names = _names_of(signature, output, at_background.shape[1])
     space = "probability" if output in ("probabilities", "probability") else "value"
-    return Subject(
-        model,
-        players,
-        rows,
-        output,
-        names,
-        space,
-        at_background,
-    )
+    return Subject(model, players, rows, output, names, space, at_background)
 
 
 def _check_independent(model: Model) -> None:
@@ -243,11 +215,7 @@ def _check_independent(model: Model) -> None:
         )
 
 
-def _names_of(
-    signature: Signature,
-    output: str,
-    count: int,
-) -> tuple[str, ...]:
+def _names_of(signature: Signature, output: str, count: int) -> tuple[str, ...]:
     """A name for each of the `count` columns of an output."""
     if output == "probabilities" and signature.classes is not None:
         return tuple(map(str, signature.classes))

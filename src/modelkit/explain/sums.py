@@ -39,13 +39,7 @@ class SumMethod:
         exact: whether they are Shapley values over the background.
     """
 
-    def __init__(
-        self,
-        subject: Subject,
-        found: Sum,
-        *,
-        exact: bool,
-    ) -> None:
+    def __init__(self, subject: Subject, found: Sum, *, exact: bool) -> None:
         self.kind = found.kind
         self.exact = exact
         self.rows_per_row = found.rows_per_row
@@ -55,12 +49,7 @@ class SumMethod:
         self._link = found.link
         self._subject = subject
 
-    def explain(
-        self,
-        feeds: Feeds,
-        served: Array,
-        rows: Iterable[int],
-    ) -> Attribution:
+    def explain(self, feeds: Feeds, served: Array, rows: Iterable[int]) -> Attribution:
         """Explain all rows at once."""
         found = self._parts(feeds, served)
         check_gap(found.gap, served)
@@ -76,11 +65,7 @@ class SumMethod:
             return error
         return None
 
-    def _parts(
-        self,
-        feeds: Feeds,
-        served: Array,
-    ) -> Attribution:
+    def _parts(self, feeds: Feeds, served: Array) -> Attribution:
         if not len(served):
             return self._no_rows()
         outputs = served.shape[1]
@@ -93,30 +78,15 @@ class SumMethod:
         if self._link.name == "exp":  # its factor is a term before it
             base = base + np.log(self._link.scale)
         base = np.broadcast_to(base, margin.shape).copy()
-        return Attribution(
-            values,
-            base,
-            gap,
-            self.rows_per_row * len(served),
-        )
+        return Attribution(values, base, gap, self.rows_per_row * len(served))
 
     def _no_rows(self) -> Attribution:
         """The answer for a batch without rows: its shapes are those of one row."""
         row = self._subject.head(1)
         found = self._parts(row, self._subject.at_background[:1])
-        return Attribution(
-            found.values[:0],
-            found.base[:0],
-            found.gap[:0],
-            0,
-        )
+        return Attribution(found.values[:0], found.base[:0], found.gap[:0], 0)
 
-    def _scaled(
-        self,
-        values: Array,
-        base: Array,
-        outputs: int,
-    ) -> tuple[Array, Array]:
+    def _scaled(self, values: Array, base: Array, outputs: int) -> tuple[Array, Array]:
         """Parts of the served output, in both columns if they are two probabilities."""
         values = values * self._link.scale
         base = base * self._link.scale
@@ -126,11 +96,7 @@ class SumMethod:
         return values, base
 
 
-def _gap(
-    margin: Array,
-    after: Array,
-    served: Array,
-) -> Array:
+def _gap(margin: Array, after: Array, served: Array) -> Array:
     """The distance of a margin (n, k) from what was served, measured after the link."""
     widths = (1, served.shape[1])
     if after.shape != served.shape or margin.shape[1] not in widths:

@@ -31,13 +31,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.explain.ensemble import Leaves
 from modelkit.explain.pairs import PatternPairs, TooDeepError
-from modelkit.explain.patterns import (
-    Background,
-    LeafGroup,
-    PlayerSums,
-    Tests,
-    patterns,
-)
+from modelkit.explain.patterns import Background, LeafGroup, PlayerSums, Tests, patterns
 from modelkit.explain.time_limit import current_call
 
 # Players from which tables are of single precision, which graphs compute in as well.
@@ -64,11 +58,7 @@ class _Table(Protocol):
     bytes: int
     pairs: int
 
-    def add(
-        self,
-        bits: Array,
-        out: Array,
-    ) -> None:
+    def add(self, bits: Array, out: Array) -> None:
         """Add what these leaves give to each player to `out`, (n, players, outputs)."""
 
 
@@ -87,12 +77,7 @@ class LeafTable:
         TooDeepError: if there are too many patterns.
     """
 
-    def __init__(
-        self,
-        leaves: Leaves,
-        players: Array,
-        background: Array,
-    ) -> None:
+    def __init__(self, leaves: Leaves, players: Array, background: Array) -> None:
         self._players = int(players.max(initial=-1)) + 1
         self._outputs = leaves.values.shape[1]
         self._tests = Tests(leaves, players)
@@ -105,12 +90,7 @@ class LeafTable:
         room = MOST_BYTES
         pairs = MOST_PAIRS
         for d in np.unique(self._tests.players).tolist():
-            group = LeafGroup(
-                self._tests,
-                d,
-                leaves.values,
-                met,
-            )
+            group = LeafGroup(self._tests, d, leaves.values, met)
             table = _table_of(group, room, pairs)
             self._groups.append(table)
             self.base += table.reached @ group.values
@@ -134,11 +114,7 @@ class LeafTable:
         return out
 
 
-def _table_of(
-    group: LeafGroup,
-    room: int,
-    pairs: int,
-) -> _Table:
+def _table_of(group: LeafGroup, room: int, pairs: int) -> _Table:
     """The table of a group within `room` bytes, or of at most `pairs` patterns."""
     kind = _Spread if group.d <= MOST_SPREAD else _Potential
     size = len(group) * kind.bytes_for(group.d)
@@ -173,11 +149,7 @@ class _Spread:
         """The size of the table of a leaf."""
         return d * (8 if d < SINGLE_PRECISION else 4) << d
 
-    def add(
-        self,
-        bits: Array,
-        out: Array,
-    ) -> None:
+    def add(self, bits: Array, out: Array) -> None:
         """Add what these leaves give to each player."""
         if self._table.size:
             at = patterns(bits, self._slots) + self._offset
@@ -186,11 +158,7 @@ class _Spread:
             self._sums.add(flat, out)
 
 
-def _spread_gains(
-    u: Array,
-    reached: Array,
-    d: int,
-) -> Array:
+def _spread_gains(u: Array, reached: Array, d: int) -> Array:
     """What each player gets of a leaf of value 1, (d, 2^d, leaves); all together what is right."""
     gains = _gains(u, d)
     rest = -reached - gains.sum(axis=0)
@@ -237,11 +205,7 @@ class _Potential:
         """The size of the table of a leaf."""
         return 4 << d
 
-    def add(
-        self,
-        bits: Array,
-        out: Array,
-    ) -> None:
+    def add(self, bits: Array, out: Array) -> None:
         """Add what these leaves give to each player."""
         p = patterns(bits, self._slots)
         given = self._gains(p + self._offset)
@@ -284,12 +248,7 @@ def _potentials(group: LeafGroup) -> Iterator[tuple[slice, Array, Array]]:
         yield slice(start, start + found.shape[1]), u, reached
 
 
-def _at_point(
-    share: Array,
-    held: Array,
-    t: float,
-    weight: float,
-) -> Array:
+def _at_point(share: Array, held: Array, t: float, weight: float) -> Array:
     """The weighed integrand at one point, summed over the subsets of each set of `held` players."""
     d = int(held[-1])
     powers = t**held
@@ -313,10 +272,5 @@ def _shares(found: Array, size: int) -> Array:
 def _add_subsets(values: Array, d: int) -> None:
     """Add to the value (2^d, leaves) of each set those of all its subsets, in place."""
     for j in range(d):
-        halves = values.reshape(
-            -1,
-            2,
-            1 << j,
-            values.shape[1],
-        )
+        halves = values.reshape(-1, 2, 1 << j, values.shape[1])
         halves[:, 1] += halves[:, 0]

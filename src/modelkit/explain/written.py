@@ -37,11 +37,7 @@ def _before_logistic(graph: GraphIndex, name: str) -> str | None:
     return None if negated is None else str(negated.input[0])
 
 
-def _before_softmax(
-    graph: GraphIndex,
-    grown: str,
-    whole: str,
-) -> str | None:
+def _before_softmax(graph: GraphIndex, grown: str, whole: str) -> str | None:
     """X for exp(x - max x) and the sum of these over the classes."""
     summed = _made(graph, whole, "ReduceSum")
     shifted = _made(graph, _exponent(graph, grown), "Sub")
@@ -61,11 +57,7 @@ def _exponent(graph: GraphIndex, name: str) -> str:
     return name if grown is None else str(grown.input[0])
 
 
-def _made(
-    graph: GraphIndex,
-    name: str,
-    kind: str,
-) -> onnx.NodeProto | None:
+def _made(graph: GraphIndex, name: str, kind: str) -> onnx.NodeProto | None:
     """The node that makes a tensor, before casts, if it is of a kind."""
     node = graph.maker(_uncast(graph, name))
     return node if node is not None and node.op_type == kind else None

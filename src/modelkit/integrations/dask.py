@@ -53,17 +53,12 @@ def score(
     selected = rows[[name for name in rows.columns if str(name) in wanted]]
     return selected.map_partitions(
         scorer.frame,
-        meta=scorer.frame(selected._meta),  # noqa: SLF001 - how Dask's own functions read it
+        meta=scorer.frame(selected._meta),  # how Dask's own functions read it
     )
 
 
 def drift(
-    rows: Any,
-    profile: Profile,
-    *,
-    scores: Sequence[str] = (),
-    alpha: float = 0.01,
-    seed: int = 0,
+    rows: Any, profile: Profile, *, scores: Sequence[str] = (), alpha: float = 0.01, seed: int = 0
 ) -> DriftReport:
     """Compare the rows of a Dask DataFrame with a Profile: one exact test of the counts of all.
 

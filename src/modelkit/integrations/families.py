@@ -51,8 +51,7 @@ FAMILIES = {
     "modelkit_calls": Family("counter", "Calls by what became of them.", (*OF_MODEL, "outcome")),
     "modelkit_rows": Family("counter", "Rows that were answered."),
     "modelkit_call_duration_seconds": Family(
-        "histogram",
-        "Time from a call to its answer, estimated from about one answered call in 16.",
+        "histogram", "Time from a call to its answer, estimated from about one answered call in 16."
     ),
     "modelkit_batch_rows": Family("histogram", "Rows of a batch, or the cost the model declares."),
     "modelkit_batches": Family("counter", "Batches by why they were run.", (*OF_MODEL, "reason")),
@@ -62,10 +61,7 @@ FAMILIES = {
     "modelkit_monitored_rows": Family("counter", "Rows that a Monitor saw."),
     "modelkit_monitor_failures": Family("counter", "Errors in the monitoring itself."),
     "modelkit_drift_alarm": Family(
-        "gauge",
-        "1 where the drift of a feature raised an alarm.",
-        (*OF_MODEL, "feature"),
-        max,
+        "gauge", "1 where the drift of a feature raised an alarm.", (*OF_MODEL, "feature"), max
     ),
     "modelkit_model_info": Family(
         "gauge",
@@ -75,25 +71,16 @@ FAMILIES = {
     ),
     "modelkit_model_ready": Family("gauge", "1 where a model is open, 0 where none is.", join=max),
     "modelkit_loaded_timestamp_seconds": Family(
-        "gauge",
-        "When a model was loaded, in seconds since 1970.",
-        join=max,
+        "gauge", "When a model was loaded, in seconds since 1970.", join=max
     ),
     "modelkit_rollout_stage": Family(
-        "gauge",
-        "The stage of a candidate's rollout, from 1; 0 when it has ended.",
-        join=max,
+        "gauge", "The stage of a candidate's rollout, from 1; 0 when it has ended.", join=max
     ),
     "modelkit_rollout_share": Family(
-        "gauge",
-        "The share of the calls that the candidate answers.",
-        join=max,
+        "gauge", "The share of the calls that the candidate answers.", join=max
     ),
     "modelkit_rollout_units": Family(
-        "gauge",
-        "The calls of each arm since the rollout began.",
-        (*OF_MODEL, "arm"),
-        max,
+        "gauge", "The calls of each arm since the rollout began.", (*OF_MODEL, "arm"), max
     ),
     "modelkit_rollout_evidence": Family(
         "gauge",
@@ -102,33 +89,22 @@ FAMILIES = {
         max,
     ),
     "modelkit_rollout_decision": Family(
-        "gauge",
-        "1 for the last decision about a candidate.",
-        (*OF_MODEL, "decision"),
-        max,
+        "gauge", "1 for the last decision about a candidate.", (*OF_MODEL, "decision"), max
     ),
     "modelkit_rollout_failures": Family(
-        "counter",
-        "Errors beside the calls of a Rollout, such as a version that cannot be loaded.",
+        "counter", "Errors beside the calls of a Rollout, such as a version that cannot be loaded."
     ),
     "modelkit_http_requests": Family(
-        "counter",
-        "HTTP requests by route and status.",
-        ("route", "code"),
+        "counter", "HTTP requests by route and status.", ("route", "code")
     ),
     "modelkit_http_request_duration_seconds": Family(
-        "histogram",
-        "Time from the head of an HTTP request to its answer.",
-        ("route",),
+        "histogram", "Time from the head of an HTTP request to its answer.", ("route",)
     ),
     "modelkit_http_in_flight": Family("gauge", "HTTP requests under way.", ()),
 }
 
 
-def add_figures(
-    sums: Sums,
-    figures: Iterable[Figure],
-) -> None:
+def add_figures(sums: Sums, figures: Iterable[Figure]) -> None:
     """Join figures to those of equal labels."""
     for name, labels, value in figures:
         found = sums.setdefault(name, {})

@@ -37,20 +37,14 @@ def figures_of_calls(counted: Counted) -> Iterator[Figure]:
     yield "modelkit_call_duration_seconds", model, durations
 
 
-def figures_of_layer(
-    model: Labels,
-    layer: Batcher | Monitor,
-) -> Iterator[Figure]:
+def figures_of_layer(model: Labels, layer: Batcher | Monitor) -> Iterator[Figure]:
     """What a Batcher has done, or a Monitor has seen, of a model."""
     if isinstance(layer, Batcher):
         return figures_of_batches(model, layer)
     return figures_of_drift(model, layer)
 
 
-def figures_of_batches(
-    model: Labels,
-    batcher: Batcher,
-) -> Iterator[Figure]:
+def figures_of_batches(model: Labels, batcher: Batcher) -> Iterator[Figure]:
     """What a Batcher has done, and what waits in it."""
     stats = batcher.stats()
     bounds = [float((1 << bits) - 1) for bits in range(1, stats.max_rows.bit_length() + 1)]
@@ -65,10 +59,7 @@ def figures_of_batches(
     yield "modelkit_out_of_memory", model, stats.out_of_memory
 
 
-def figures_of_drift(
-    model: Labels,
-    monitor: Monitor,
-) -> Iterator[Figure]:
+def figures_of_drift(model: Labels, monitor: Monitor) -> Iterator[Figure]:
     """What a Monitor has seen; losses have an alarm where its profile has losses."""
     yield "modelkit_monitored_rows", model, monitor.served
     yield "modelkit_monitor_failures", model, monitor.failures
@@ -80,10 +71,7 @@ def figures_of_drift(
         yield "modelkit_drift_alarm", (*model, feature), int(feature in alarmed)
 
 
-def figures_of_model(
-    labels: Labels,
-    model: Model,
-) -> Iterator[Figure]:
+def figures_of_model(labels: Labels, model: Model) -> Iterator[Figure]:
     """What a model is, and where it runs."""
     manifest = model.manifest
     about = ("", "") if manifest is None else (manifest.digest, manifest.runtime)
@@ -132,9 +120,6 @@ def figures_of_requests(totals: RequestTotals) -> Iterator[Figure]:
     yield "modelkit_http_in_flight", (), totals.in_flight
 
 
-def histogram_of_seconds(
-    durations: Iterable[int],
-    seconds: float,
-) -> Histogram:
+def histogram_of_seconds(durations: Iterable[int], seconds: float) -> Histogram:
     """Durations that were counted by `BOUNDS`, with their sum."""
     return Histogram(dict(zip((*BOUNDS, inf), durations, strict=True)), seconds)

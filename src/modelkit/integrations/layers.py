@@ -22,11 +22,7 @@ class LayerCounts:
         self._seen: dict[weakref.ref[Batcher | Monitor], tuple[Labels, list[Figure]]] = {}
         self._gone: dict[Labels, Sums] = {}
 
-    def figures(
-        self,
-        layers: Layers,
-        shown: Container[Labels],
-    ) -> Iterator[Figure]:
+    def figures(self, layers: Layers, shown: Container[Labels]) -> Iterator[Figure]:
         """The gauges of these layers, and the counters of all layers of the versions shown."""
         for layer, labels in layers.items():
             self._seen.setdefault(weakref.ref(layer), (labels, []))

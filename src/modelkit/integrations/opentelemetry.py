@@ -78,23 +78,12 @@ class Points:
         return export.Metric(name, family.about, "", data)
 
 
-def _histogram_point(
-    attributes: dict[str, str],
-    value: Histogram,
-    times: tuple[int, int],
-) -> Any:
+def _histogram_point(attributes: dict[str, str], value: Histogram, times: tuple[int, int]) -> Any:
     from opentelemetry.sdk.metrics.export import HistogramDataPoint
 
     counts = list(value.bins.values())
     bounds = list(value.bins)[:-1]  # the last one is infinity
     unknown: Any = None  # the protocol allows for no minimum and no maximum
     return HistogramDataPoint(
-        attributes,
-        *times,
-        sum(counts),
-        value.total,
-        counts,
-        bounds,
-        unknown,
-        unknown,
+        attributes, *times, sum(counts), value.total, counts, bounds, unknown, unknown
     )

@@ -84,11 +84,7 @@ def _families() -> dict[str, Any]:
     }
 
 
-def _written(
-    name: str,
-    family: Family,
-    figures: Mapping[Labels, Any],
-) -> Metric:
+def _written(name: str, family: Family, figures: Mapping[Labels, Any]) -> Metric:
     metric = _families()[family.kind](name, family.about, labels=family.labels)
     for labels, value in figures.items():
         if isinstance(value, Histogram):

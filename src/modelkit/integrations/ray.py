@@ -81,12 +81,7 @@ class _Actor:
         return self._scorer.arrow(table)
 
 
-def deployment(
-    package: Openable | Scorer,
-    *,
-    max_rows: int = 64,
-    **options: Any,
-) -> Any:
+def deployment(package: Openable | Scorer, *, max_rows: int = 64, **options: Any) -> Any:
     """An application of Ray Serve: each replica gathers concurrent calls by a Batcher.
 
     `await handle.remote(rows)` gives the outputs by name, for rows in any form of `Model.run`; other
@@ -124,12 +119,7 @@ class _Replica:
 
 
 def drift(
-    rows: Any,
-    profile: Profile,
-    *,
-    scores: Sequence[str] = (),
-    alpha: float = 0.01,
-    seed: int = 0,
+    rows: Any, profile: Profile, *, scores: Sequence[str] = (), alpha: float = 0.01, seed: int = 0
 ) -> DriftReport:
     """Compare the rows of a Ray Dataset with a Profile: one exact test of the counts of all.
 

@@ -103,11 +103,7 @@ class Shown:
             if rollout is not None:
                 yield rollout
 
-    def _of_models(
-        self,
-        name: str,
-        layers: dict[Batcher | Monitor, Labels],
-    ) -> Iterator[Figure]:
+    def _of_models(self, name: str, layers: dict[Batcher | Monitor, Labels]) -> Iterator[Figure]:
         """What the Models of a name are; their layers that count for themselves go to `layers`."""
         models = self._open(name)
         if not models:
@@ -127,11 +123,7 @@ class Shown:
         found += [meter for meter in book.meters(name) if meter is not root]
         return [model for model in found if not model.closed]
 
-    def _of_layers(
-        self,
-        layers: Layers,
-        shown: Container[Labels],
-    ) -> Iterator[Figure]:
+    def _of_layers(self, layers: Layers, shown: Container[Labels]) -> Iterator[Figure]:
         """What Batchers and Monitors say.
 
         Where processes count together, those of this one would be a part that differs from scrape

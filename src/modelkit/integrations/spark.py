@@ -65,12 +65,7 @@ def score(
 
 
 def drift(
-    rows: Any,
-    profile: Profile,
-    *,
-    scores: Sequence[str] = (),
-    alpha: float = 0.01,
-    seed: int = 0,
+    rows: Any, profile: Profile, *, scores: Sequence[str] = (), alpha: float = 0.01, seed: int = 0
 ) -> DriftReport:
     """Compare the rows of a Spark DataFrame with a Profile: one exact test of the counts of all.
 
@@ -89,12 +84,7 @@ def drift(
     return tallier.report([Tally.from_bytes(row[TALLY]) for row in found], alpha, seed)
 
 
-def _mapped(
-    rows: Any,
-    wanted: Collection[str],
-    function: OfBatches,
-    schema: Any,
-) -> Any:
+def _mapped(rows: Any, wanted: Collection[str], function: OfBatches, schema: Any) -> Any:
     """What a function of record batches makes of the columns that are wanted and there.
 
     They travel under names without dots and backquotes, which Spark would read as syntax, and which
@@ -108,20 +98,12 @@ def _mapped(
     return selected.mapInArrow(partial(_renamed, names, function), schema)
 
 
-def _renamed(
-    names: list[str],
-    function: OfBatches,
-    batches: Iterable[Any],
-) -> Iterator[Any]:
+def _renamed(names: list[str], function: OfBatches, batches: Iterable[Any]) -> Iterator[Any]:
     """A function of record batches, over batches under their own names."""
     return function(batch.rename_columns(names) for batch in batches)
 
 
-def _scored(
-    scorer: Scorer,
-    added: Any,
-    batches: Iterable[Any],
-) -> Iterator[Any]:
+def _scored(scorer: Scorer, added: Any, batches: Iterable[Any]) -> Iterator[Any]:
     """Record batches of scored rows: kept columns as they came, outputs in the types of Spark."""
     pa = pyarrow()
     for batch in scorer.batches(batches):

@@ -72,10 +72,7 @@ def layered(loaded: Model) -> Model:
         raise
 
 
-def close_layers(
-    model: Model,
-    loaded: Model,
-) -> None:
+def close_layers(model: Model, loaded: Model) -> None:
     """Close the layers around a Model, the outermost first, and the others although one fails."""
     layers = []
     layer: Model | None = model

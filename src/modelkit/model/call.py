@@ -22,11 +22,7 @@ class Call:
 PLAIN = Call()
 
 
-def make_call(
-    deadline: float | None,
-    priority: int,
-    key: str | None,
-) -> Call:
+def make_call(deadline: float | None, priority: int, key: str | None) -> Call:
     """A Call from what a user passes, with `deadline` in seconds from now.
 
     Raises ValueError for another priority, and for a deadline that is not positive; TypeError for

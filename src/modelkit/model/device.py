@@ -191,11 +191,7 @@ def device_chain(device: DeviceName, compiled: Collection[str]) -> tuple[Target,
     return (parse_device(device),)
 
 
-def not_compiled(
-    target: Target,
-    compiled: Collection[str],
-    version: str,
-) -> str | None:
+def not_compiled(target: Target, compiled: Collection[str], version: str) -> str | None:
     """Why the installed onnxruntime lacks the device, and what to install; None if it has it."""
     if target.provider in compiled:
         return None
@@ -206,11 +202,7 @@ def not_compiled(
 
 
 def cuda_obstacle(
-    answer: int | None,
-    driver: int,
-    built: str,
-    count: int,
-    index: int,
+    answer: int | None, driver: int, built: str, count: int, index: int
 ) -> str | None:
     """Why there is no such CUDA device, or None if there is.
 
@@ -256,11 +248,7 @@ def missing_libraries(printed: str) -> str | None:
     return f"missing shared libraries: {names}; pip install 'onnxruntime-gpu[cuda,cudnn]'"
 
 
-def dishonest(
-    target: Target,
-    first: str,
-    nodes: Mapping[str, int],
-) -> str | None:
+def dishonest(target: Target, first: str, nodes: Mapping[str, int]) -> str | None:
     """Why a session is not what was asked for; None if it is.
 
     `nodes` is empty where the runtime does not tell.
@@ -278,11 +266,7 @@ def dishonest(
     return None
 
 
-def reason_for(
-    target: Target,
-    device: DeviceName,
-    obstacles: Mapping[str, str],
-) -> str:
+def reason_for(target: Target, device: DeviceName, obstacles: Mapping[str, str]) -> str:
     """Why this device was taken; `obstacles` are those of the devices tried before, by name."""
     before = "; ".join(f"{name}: {obstacle}" for name, obstacle in obstacles.items())
     if device == "auto":

@@ -38,7 +38,7 @@ class FunctionModel(Model):
         self,
         fn: Callable[[Feeds], Mapping[str, Any]],
         signature: Signature,
-        batchable: bool = False,  # noqa: FBT001, FBT002
+        batchable: bool = False,
     ) -> None:
         if not callable(fn):
             raise TypeError(f"a FunctionModel is made of a function of feeds, not of {fn!r:.80}")
@@ -61,12 +61,7 @@ class FunctionModel(Model):
         """What the function takes and gives."""
         return self._signature
 
-    def _run(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         fn = self._fn
         if fn is None:
             raise ClosedError("the model was closed")
@@ -116,12 +111,7 @@ def _read_only(feeds: Feeds) -> Feeds:
     return views
 
 
-def check_output(
-    value: Any,
-    spec: TensorSpec,
-    rows: int | None,
-    source: str,
-) -> Array:
+def check_output(value: Any, spec: TensorSpec, rows: int | None, source: str) -> Array:
     """The answer of a function or estimator as an array; `source` is what it is called in errors.
 
     Raises BatchError for another dtype or shape than the signature declares.

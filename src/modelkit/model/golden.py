@@ -44,9 +44,7 @@ LONGEST_TERM = 64  # letters of a term that texts are drawn from
 
 
 def draws(
-    signature: Signature,
-    example: Feeds | None,
-    most: int = MAX_INPUT_BYTES,
+    signature: Signature, example: Feeds | None, most: int = MAX_INPUT_BYTES
 ) -> Iterator[Feeds]:
     """Random rows that the signature accepts, in one size after another until one suits the graph.
 
@@ -69,11 +67,7 @@ def draws(
 
 
 def _limited(
-    signature: Signature,
-    rows: int,
-    sizes: Mapping[str, int],
-    free: int,
-    most: int,
+    signature: Signature, rows: int, sizes: Mapping[str, int], free: int, most: int
 ) -> dict[str, int]:
     """The sizes with a number of rows that is at most `rows`."""
     row_dim = signature.row_dim or ""  # which no dimension is called
@@ -85,10 +79,7 @@ def _limited(
 
 
 def _draw_all(
-    signature: Signature,
-    example: Feeds | None,
-    sizes: dict[str, int],
-    free: int,
+    signature: Signature, example: Feeds | None, sizes: dict[str, int], free: int
 ) -> Feeds:
     """One draw; open dimensions without a size in `sizes` have the size `free`."""
     rng = np.random.default_rng(0)
@@ -126,19 +117,11 @@ def draw_texts(vocabulary: Sequence[str], rows: int) -> Array:
     return texts
 
 
-def _sized(
-    spec: TensorSpec,
-    sizes: Mapping[str, int],
-    free: int,
-) -> tuple[int, ...]:
+def _sized(spec: TensorSpec, sizes: Mapping[str, int], free: int) -> tuple[int, ...]:
     return tuple(sizes.get(dim, free) if isinstance(dim, str) else dim for dim in spec.shape)
 
 
-def _byte_size(
-    spec: TensorSpec,
-    sizes: Mapping[str, int],
-    free: int,
-) -> int:
+def _byte_size(spec: TensorSpec, sizes: Mapping[str, int], free: int) -> int:
     return numpy_dtype(spec.dtype).itemsize * prod(_sized(spec, sizes, free))
 
 
@@ -168,11 +151,7 @@ def _draw(
     return np.asarray(drawn).astype(dtype)
 
 
-def _draw_strings(
-    spec: TensorSpec,
-    shape: tuple[int, ...],
-    rng: np.random.Generator,
-) -> Array:
+def _draw_strings(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     known = spec.columns[0].categories if spec.columns else None
     values = list(known or ("a", "b"))
     if spec.columns and spec.columns[0].dtype == MIXED:
@@ -228,40 +207,23 @@ def decode_golden(data: bytes | memoryview, signature: Signature) -> tuple[Feeds
     arrays = _arrays(data, GOLDEN)
     feeds = _tensors(arrays, "in", signature.inputs, GOLDEN)
     outputs = _tensors(arrays, "out", signature.outputs, GOLDEN)
-    _check_sizes(
-        signature,
-        (*signature.inputs, *signature.outputs),
-        feeds | outputs,
-        GOLDEN,
-    )
+    _check_sizes(signature, (*signature.inputs, *signature.outputs), feeds | outputs, GOLDEN)
     texts = [name for name, answer in outputs.items() if answer.dtype == object]
     return feeds, outputs | {name: with_none(outputs[name]) for name in texts}
 
 
-def decode_rows(
-    data: bytes | memoryview,
-    signature: Signature,
-    name: str,
-) -> Feeds:
+def decode_rows(data: bytes | memoryview, signature: Signature, name: str) -> Feeds:
     """Rows that were encoded without outputs, as feeds; `name` is the attachment they are from.
 
     Raises PackageError.
     """
-    feeds = _tensors(
-        _arrays(data, name),
-        "in",
-        signature.inputs,
-        name,
-    )
+    feeds = _tensors(_arrays(data, name), "in", signature.inputs, name)
     _check_sizes(signature, signature.inputs, feeds, name)
     return feeds
 
 
 def _tensors(
-    arrays: Mapping[str, Array],
-    kind: str,
-    specs: Sequence[TensorSpec],
-    name: str,
+    arrays: Mapping[str, Array], kind: str, specs: Sequence[TensorSpec], name: str
 ) -> dict[str, Array]:
     """Each tensor's array, which must have its dtype, its rank and its fixed sizes.
 
@@ -284,10 +246,7 @@ def _tensors(
 
 
 def _check_sizes(
-    signature: Signature,
-    specs: Sequence[TensorSpec],
-    arrays: Mapping[str, Array],
-    name: str,
+    signature: Signature, specs: Sequence[TensorSpec], arrays: Mapping[str, Array], name: str
 ) -> None:
     """Raise PackageError where a dimension has two sizes, and where there are no rows."""
     try:
@@ -300,11 +259,7 @@ def _check_sizes(
         raise PackageError(f"the attachment {name!r} has no rows", member=name)
 
 
-def repeated(
-    feeds: Feeds,
-    sizes: Sequence[int],
-    signature: Signature,
-) -> Iterator[Feeds]:
+def repeated(feeds: Feeds, sizes: Sequence[int], signature: Signature) -> Iterator[Feeds]:
     """Golden rows in batches of these sizes, over and over where they are fewer; as they are without.
 
     Raises PackageError where a batch would be too large.
@@ -318,11 +273,7 @@ def repeated(
             yield signature.take(feeds, np.arange(size) % max(rows, 1))
 
 
-def check_warmth(
-    feeds: Feeds,
-    rows: int,
-    size: int,
-) -> None:
+def check_warmth(feeds: Feeds, rows: int, size: int) -> None:
     """Raise PackageError where golden rows, repeated to `size` rows, are too much for one run."""
     held = sum(feed.nbytes for feed in feeds.values())
     needed = held * size // max(rows, 1)

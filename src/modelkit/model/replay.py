@@ -11,9 +11,7 @@ from modelkit.errors import IntegrityError
 
 
 def largest_difference(
-    expected: Mapping[str, Array],
-    got: Mapping[str, Array],
-    tolerance: float,
+    expected: Mapping[str, Array], got: Mapping[str, Array], tolerance: float
 ) -> float:
     """The largest relative difference between two answers to the same rows.
 

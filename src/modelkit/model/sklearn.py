@@ -56,7 +56,7 @@ def n_features(signature: Signature) -> int:
         size = len(spec.columns) or (spec.shape or (None,))[-1]
         if not isinstance(size, int):
             reason = "the number of columns of this model's inputs is not fixed"
-            raise AttributeError(reason)  # noqa: TRY004 - so that `hasattr` is False
+            raise AttributeError(reason)  # so that `hasattr` is False
         total += size
     return total
 
@@ -86,12 +86,7 @@ def tags(signature: Signature) -> Any:
     return made
 
 
-def score(
-    metric: str,
-    y: Any,
-    predicted: Array,
-    sample_weight: Any,
-) -> float:
+def score(metric: str, y: Any, predicted: Array, sample_weight: Any) -> float:
     """The metric that `metric_for` names. Raises ValueError where y does not fit."""
     from sklearn.metrics import accuracy_score, r2_score
 

@@ -108,36 +108,16 @@ class Wrapper(Model):
     def _use_threads(self, threads: int) -> None:
         self._inner._use_threads(threads)
 
-    def _call(
-        self,
-        X: object,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         return self._inner._call(X, outputs, call)
 
-    def _acall(
-        self,
-        X: object,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Awaitable[Outputs]:
+    def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Awaitable[Outputs]:
         return self._inner._acall(X, outputs, call)
 
-    def _run(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         return self._inner._run(feeds, outputs, call)
 
-    async def _arun(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    async def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         return await self._inner._arun(feeds, outputs, call)
 
     def _prepare(self, feeds: Feeds) -> tuple[Feeds, int]:

@@ -12,13 +12,7 @@ from modelkit.errors import IntegrityError
 from modelkit.model.golden import BACKGROUND, encode_rows
 from modelkit.model.manifest import FORMAT, Attachment, Manifest, check_metadata
 from modelkit.package import container
-from modelkit.package.load import (
-    MANIFEST,
-    check_digest,
-    check_hashes,
-    open_bytes,
-    read_manifest,
-)
+from modelkit.package.load import MANIFEST, check_digest, check_hashes, open_bytes, read_manifest
 from modelkit.package.write import member_of, write_package
 from modelkit.signature.signature import Signature, coerce_as
 
@@ -54,7 +48,7 @@ class NewAttachment:
         return self.name + SUFFIXES.get(self.media_type, ".bin")
 
 
-def attach(  # noqa: PLR0913 - what a package may carry, all by keyword
+def attach(  # what a package may carry, all by keyword
     path: str | os.PathLike[str],
     *,
     profile: Attachable | None = None,
@@ -106,20 +100,14 @@ def _refuse_nothing(*values: object) -> None:
         )
 
 
-def _with_metadata(
-    manifest: Manifest,
-    metadata: dict[str, Any] | None,
-) -> Manifest:
+def _with_metadata(manifest: Manifest, metadata: dict[str, Any] | None) -> Manifest:
     if metadata is not None and not isinstance(metadata, dict):
         raise TypeError(f"metadata is a dict of JSON values, not {metadata!r:.80}")
     kept = check_metadata(manifest.metadata | (metadata or {}))
     return replace(manifest, format=FORMAT, metadata=kept)
 
 
-def _about(
-    manifest: Manifest,
-    bound: BoundAttachable | None,
-) -> list[NewAttachment]:
+def _about(manifest: Manifest, bound: BoundAttachable | None) -> list[NewAttachment]:
     """The attachment of a value about this model. Raises IntegrityError for one about another."""
     if bound is None:
         return []

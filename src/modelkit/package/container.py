@@ -73,17 +73,7 @@ class _Entry(NamedTuple):
 
 def _common(name: bytes, data: bytes | memoryview) -> _Common:
     size = len(data)
-    return _Common(
-        VERSION,
-        UTF8,
-        0,
-        0,
-        DATE,
-        zlib.crc32(data),
-        size,
-        size,
-        len(name),
-    )
+    return _Common(VERSION, UTF8, 0, 0, DATE, zlib.crc32(data), size, size, len(name))
 
 
 def write_zip(
@@ -99,17 +89,7 @@ def write_zip(
         name = path.encode()
         common = _common(name, data)
         extra = _padding(offset, name) if path in aligned else b""
-        entry = CENTRAL.pack(
-            CENTRAL_MAGIC,
-            VERSION,
-            *common,
-            0,
-            0,
-            0,
-            0,
-            0,
-            offset,
-        )
+        entry = CENTRAL.pack(CENTRAL_MAGIC, VERSION, *common, 0, 0, 0, 0, 0, offset)
         directory.append(entry + name)
         header = LOCAL.pack(LOCAL_MAGIC, *common, len(extra)) + name + extra
         offset += len(header) + len(data)
@@ -167,11 +147,7 @@ def _read_end(data: memoryview) -> tuple[int, int, int]:
 
 
 def _read_member(
-    data: memoryview,
-    at: int,
-    body: int,
-    start: int,
-    members: dict[str, memoryview],
+    data: memoryview, at: int, body: int, start: int, members: dict[str, memoryview]
 ) -> tuple[int, int]:
     """Add the member whose directory entry is at `at` and whose local header is at `body`.
 

@@ -48,7 +48,7 @@ def prove_encoder(model: TextEncoder, example: object, domains: Collection[str])
         members[WEIGHTS_MEMBER] = weights
     members[TOKENIZER] = model.tokenizer
     proto = read_proto(graph)
-    assert proto is not None  # noqa: S101 - for the type checker: bytes are read or raise
+    assert proto is not None  # for the type checker: bytes are read or raise
 
     def build(_: Signature) -> Model:
         return open_encoder(members, recipe, origin=None)

@@ -54,12 +54,7 @@ class ProvenGraph:
         if source.texts is None:
             return OnnxModel(self.graph, signature, weights=weights, folded=self.folded)
         return TextModel(
-            self.graph,
-            signature,
-            source.texts,
-            source.terms,
-            weights=weights,
-            folded=self.folded,
+            self.graph, signature, source.texts, source.terms, weights=weights, folded=self.folded
         )
 
     def members(self) -> container.Members:
@@ -73,11 +68,7 @@ class ProvenGraph:
 
 
 def prove_graph(
-    model: object,
-    example: object,
-    golden: object,
-    domains: Collection[str],
-    notes: Notes,
+    model: object, example: object, golden: object, domains: Collection[str], notes: Notes
 ) -> Proven:
     """The first way to convert the model that the runtime takes and the gate passes.
 
@@ -117,11 +108,7 @@ def prove_graph(
     raise (disagreed or refused)[0]
 
 
-def _first_apart(
-    source: Source,
-    error: ParityError,
-    domains: Collection[str],
-) -> ParityError:
+def _first_apart(source: Source, error: ParityError, domains: Collection[str]) -> ParityError:
     """What to say of a model that parts from its graph: where in a pipeline the two do so first."""
     inexact: Prefix | None = None  # the last step whose numbers are equal but for their last digits
     for prefix in source.prefixes[:-1]:
@@ -130,7 +117,7 @@ def _first_apart(
             _, parity = prove_parity(graph.source, graph.build, None)
         except ParityError as earlier:
             return _placed(earlier, prefix, inexact)
-        except Exception:  # noqa: BLE001 - of steps that make no model by themselves
+        except Exception:  # of steps that make no model by themselves
             return error
         if parity.max_abs:
             inexact = prefix

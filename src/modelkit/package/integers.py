@@ -119,9 +119,7 @@ def _check_division(node: Node, found: Mapping[bytes, int]) -> None:
 
 
 def _known_constants(
-    nodes: Sequence[Node],
-    constants: Mapping[bytes, Constants],
-    made: Counter[bytes],
+    nodes: Sequence[Node], constants: Mapping[bytes, Constants], made: Counter[bytes]
 ) -> dict[bytes, Constants]:
     """Initializers that no node overwrites, and what operators of the name Constant give."""
     known = {name: several for name, several in constants.items() if name not in made}
@@ -177,9 +175,7 @@ def _fixed_levels(
 
 
 def _spread_levels(
-    nodes: Sequence[Node],
-    fixed: Mapping[bytes, int],
-    functions: AbstractSet[bytes],
+    nodes: Sequence[Node], fixed: Mapping[bytes, int], functions: AbstractSet[bytes]
 ) -> dict[bytes, int]:
     """The highest level that each value may have; levels only rise, so that this ends."""
     found = dict.fromkeys((name for node in nodes for name in node.outputs), NO)

@@ -136,9 +136,7 @@ def _read_by(extra: str, manifest: Manifest) -> Manifest:
 
 
 def check_digest(
-    manifest: Manifest,
-    digest: str | Collection[str] | None,
-    source: object = None,
+    manifest: Manifest, digest: str | Collection[str] | None, source: object = None
 ) -> None:
     """Raise IntegrityError if the package has another digest than those that were asked for.
 
@@ -180,10 +178,7 @@ def plain_digests(digest: str | Collection[str]) -> set[str]:
 
 
 def _load_graph(
-    members: container.Members,
-    manifest: Manifest,
-    allowed: frozenset[str],
-    known: dict[str, Any],
+    members: container.Members, manifest: Manifest, allowed: frozenset[str], known: dict[str, Any]
 ) -> Model:
     """Open a package of a graph, which is read once its hash was found right.
 
@@ -218,11 +213,7 @@ def _scan_graph(members: container.Members, domains: Collection[str]) -> Scan:
     return scan.check_graph(members[GRAPH], WEIGHTS_REF, size, domains=domains)
 
 
-def _graph_model(
-    members: container.Members,
-    manifest: Manifest,
-    known: dict[str, Any],
-) -> Model:
+def _graph_model(members: container.Members, manifest: Manifest, known: dict[str, Any]) -> Model:
     """The Model of a graph that was checked."""
     from modelkit.runtimes.onnx import OnnxModel
 
@@ -246,11 +237,7 @@ def _weights_of(members: container.Members) -> memoryview | None:
 
 
 def open_encoder(
-    members: container.Members,
-    recipe: Recipe,
-    *,
-    origin: partial[Model] | None,
-    **known: Any,
+    members: container.Members, recipe: Recipe, *, origin: partial[Model] | None, **known: Any
 ) -> TextEncoder:
     """A text encoder, around the Model of its graph.
 
@@ -285,11 +272,7 @@ def open_texts(
     return TextModel(members[GRAPH], signature, texts, terms, weights=weights, **known)
 
 
-def _load_joblib(
-    members: container.Members,
-    manifest: Manifest,
-    known: dict[str, Any],
-) -> Model:
+def _load_joblib(members: container.Members, manifest: Manifest, known: dict[str, Any]) -> Model:
     """Open a package whose digest the caller has pinned, and whose code the caller has allowed."""
     check_hashes(members, manifest.files)
     trust.check_requires(manifest.requires)
@@ -304,7 +287,7 @@ def _origin(source: Openable, **options: Any) -> partial[Model] | None:
         return partial(load, source, **options)
     if not isinstance(source, str | os.PathLike):
         return None
-    return partial(load, os.path.abspath(source), **options)  # noqa: PTH100 - as in open_bytes
+    return partial(load, os.path.abspath(source), **options)  # as in open_bytes
 
 
 def inspect(source: Openable) -> Manifest:
@@ -446,7 +429,7 @@ def _start_hash(members: container.Members, files: Sequence[Member]) -> Callable
     def run() -> None:
         try:
             check_hashes(members, files)
-        except BaseException as error:  # noqa: BLE001 - what was not checked is not trusted
+        except BaseException as error:  # what was not checked is not trusted
             failures.append(error)
 
     def finish() -> None:

@@ -59,13 +59,7 @@ def _see_graph(message: Message, found: Scan) -> Told:
 
 def _see_input(message: Message, _: Scan) -> Told:
     kind, whole = message.told[0] if message.told else (0, False)
-    return Told(
-        message.text(1),
-        NOTHING,
-        [],
-        kind,
-        CLOSED if whole else OPEN,
-    )
+    return Told(message.text(1), NOTHING, [], kind, CLOSED if whole else OPEN)
 
 
 def _see_value(message: Message, _: Scan) -> Told:
@@ -115,13 +109,7 @@ def _see_sparse(message: Message, found: Scan) -> Told:
     if message.told:
         name = message.told[0].name
         kind = message.told[0].kind
-    return Told(
-        name,
-        sizes.Held(elements, sizes.ITEM),
-        [inf],
-        kind,
-        CONSTANT,
-    )
+    return Told(name, sizes.Held(elements, sizes.ITEM), [inf], kind, CONSTANT)
 
 
 def _see_tensor(message: Message, found: Scan) -> Told:

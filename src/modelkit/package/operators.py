@@ -246,9 +246,7 @@ def _outputs(nodes: Iterable[Node]) -> tuple[set[bytes], set[bytes]]:
 
 
 def _check_scales(
-    node: Node,
-    constants: Mapping[bytes, tuple[int, ...] | None],
-    numbers: AbstractSet[bytes],
+    node: Node, constants: Mapping[bytes, tuple[int, ...] | None], numbers: AbstractSet[bytes]
 ) -> None:
     for matrix, scale in SCALES.get(node.name, ()):
         name = node.inputs[scale] if scale < len(node.inputs) else b""

@@ -50,6 +50,6 @@ def _known_rows(source: Source, model: Model, example: Feeds | None) -> Feeds | 
     with model:
         try:
             model.run(model.signature.columns(drawn))
-        except Exception:  # noqa: BLE001 - whatever a pickled estimator says to an unknown value
+        except Exception:  # whatever a pickled estimator says to an unknown value
             return next(golden_rows.draws(shared_values(source, model.signature), example))
     return None

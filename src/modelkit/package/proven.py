@@ -43,7 +43,7 @@ def run_first(model: Model, candidates: Iterable[Feeds], what: str) -> tuple[Fee
     for feeds in candidates:
         try:
             return feeds, model.run(model.signature.columns(feeds))
-        except Exception as error:  # noqa: BLE001 - whatever a pickled estimator calls it
+        except Exception as error:  # whatever a pickled estimator calls it
             refused = error
     shapes = [f"{name}: {feed.shape}" for name, feed in list(feeds.items())[:5]]
     raise ConversionError(

@@ -17,12 +17,7 @@ from modelkit.convert.sklearn import is_estimator
 from modelkit.embedding.encoder import TextEncoder
 from modelkit.errors import ConversionError, SignatureError
 from modelkit.model import golden as golden_rows
-from modelkit.model.manifest import (
-    FORMAT,
-    Manifest,
-    check_metadata,
-    check_name,
-)
+from modelkit.model.manifest import FORMAT, Manifest, check_metadata, check_name
 from modelkit.model.model import Model
 from modelkit.package import encoders, graphs, pickled, trust
 from modelkit.package.attach import NewAttachment, new_attachments, with_attachments
@@ -35,7 +30,7 @@ LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu")  # those that wr
 FORMATS = ("onnx", "joblib")
 
 
-def save(  # noqa: PLR0913 - what the design names, all but two by keyword
+def save(  # what the design names, all but two by keyword
     model: object,
     path: str | os.PathLike[str],
     *,

@@ -83,14 +83,7 @@ def _declared_types(found: Scan) -> dict[bytes, set[int]]:
     for told in found.inputs:
         types.setdefault(told.name, set()).add(told.kind)
     for raw in found.declared:
-        told = walk_message(
-            bytes(raw),
-            (0, len(raw)),
-            "value",
-            MAIN_DEPTH,
-            CHECKS,
-            found,
-        )
+        told = walk_message(bytes(raw), (0, len(raw)), "value", MAIN_DEPTH, CHECKS, found)
         types.setdefault(told.name, set()).add(told.kind)
     return types
 
@@ -110,9 +103,7 @@ def _strange_domains(found: Scan, strange: list[str]) -> str:
 
 
 def _check_external(
-    external: list[tuple[str, int, int]],
-    weights: str,
-    weights_size: int | None,
+    external: list[tuple[str, int, int]], weights: str, weights_size: int | None
 ) -> None:
     last = 0
     for location, offset, length in sorted(external, key=lambda entry: entry[1:]):

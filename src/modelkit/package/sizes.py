@@ -296,11 +296,7 @@ def _release(waiting: Iterable[int], lacking: list[int]) -> list[int]:
     return free
 
 
-def _result(
-    node: Node,
-    inputs: list[Held],
-    told: Stated | None,
-) -> tuple[Held, float]:
+def _result(node: Node, inputs: list[Held], told: Stated | None) -> tuple[Held, float]:
     """The largest that a result can be, and its multiplications: infinitely many if not known."""
     name = node.name
     if node.domain:
@@ -336,11 +332,7 @@ def _plain_result(node: Node, inputs: list[Held]) -> Held | None:
     return None
 
 
-def _stated_result(
-    node: Node,
-    inputs: list[Held],
-    told: Stated | None,
-) -> Held:
+def _stated_result(node: Node, inputs: list[Held], told: Stated | None) -> Held:
     """The largest result of an operator whose shape another tensor states."""
     width = _width(node, inputs)
     if told is None:

@@ -177,11 +177,7 @@ def _find(keys: Array, at: Array, further: Array) -> Array:
     return place
 
 
-def _check_range(
-    what: str,
-    numbers: Array,
-    limit: Array | int = MAX_NUMBER,
-) -> None:
+def _check_range(what: str, numbers: Array, limit: Array | int = MAX_NUMBER) -> None:
     if numbers.size and (numbers.min() < 0 or (numbers >= limit).any()):
         raise GraphError(f"one of its {what} has a number that is negative or beyond the last")
 

@@ -29,12 +29,7 @@ ONNX_FIELDS = {
         25: "function*",
         26: "texts",
     },
-    "training": {
-        1: "graph",
-        2: "graph",
-        3: "texts",
-        4: "texts",
-    },
+    "training": {1: "graph", 2: "graph", 3: "texts", 4: "texts"},
     "graph": {
         1: "node*",
         2: "text",
@@ -110,56 +105,16 @@ ONNX_FIELDS = {
         14: "int",
         16: "texts",
     },
-    "sparse": {
-        1: "tensor",
-        2: "tensor",
-        3: "ints",
-    },
-    "input": {
-        1: "text",
-        2: "type",
-        3: "text",
-        4: "texts",
-    },
-    "value": {
-        1: "text",
-        2: "type",
-        3: "text",
-        4: "texts",
-    },
-    "type": {
-        1: "typed",
-        4: "text",
-        5: "text",
-        6: "text",
-        7: "text",
-        8: "text",
-        9: "text",
-    },
-    "typed": {
-        1: "int",
-        2: "shape",
-    },
-    "shape": {
-        1: "dim*",
-    },
-    "dim": {
-        1: "int",
-        2: "text",
-        3: "text",
-    },
-    "opset": {
-        1: "text",
-        2: "int",
-    },
-    "property": {
-        1: "text",
-        2: "text",
-    },
-    "external": {
-        1: "text",
-        2: "text",
-    },
+    "sparse": {1: "tensor", 2: "tensor", 3: "ints"},
+    "input": {1: "text", 2: "type", 3: "text", 4: "texts"},
+    "value": {1: "text", 2: "type", 3: "text", 4: "texts"},
+    "type": {1: "typed", 4: "text", 5: "text", 6: "text", 7: "text", 8: "text", 9: "text"},
+    "typed": {1: "int", 2: "shape"},
+    "shape": {1: "dim*"},
+    "dim": {1: "int", 2: "text", 3: "text"},
+    "opset": {1: "text", 2: "int"},
+    "property": {1: "text", 2: "text"},
+    "external": {1: "text", 2: "text"},
 }
 TABLES = {name: tags_of(fields) for name, fields in ONNX_FIELDS.items()}
 # How a field is kept: as it is, as it is where it holds few numbers, as a view of data of any length
@@ -179,10 +134,7 @@ FIELDS_KEPT = {  # of each kind of message, and how: those that are checked
         9: COUNT,
     },
     "graph": {13: VIEW},
-    "tensor": {
-        **dict.fromkeys((1, 2, 8, 14), WHOLE),
-        **dict.fromkeys((4, 5, 7, 9, 10), FEW),
-    },
+    "tensor": {**dict.fromkeys((1, 2, 8, 14), WHOLE), **dict.fromkeys((4, 5, 7, 9, 10), FEW)},
     "sparse": {3: WHOLE},
     "input": {1: WHOLE},
     "value": {1: WHOLE},
@@ -274,14 +226,7 @@ def walk_message(
     fields_kept = FIELDS_KEPT.get(kind, {})
     for number, part, start, stop in read_message(data, *span, TABLES[kind]):
         if part in TABLES:
-            told = walk_message(
-                data,
-                (start, stop),
-                part,
-                depth + 1,
-                checks,
-                found,
-            )
+            told = walk_message(data, (start, stop), part, depth + 1, checks, found)
             if told is not None:
                 message.told.append(told)
             continue

@@ -67,12 +67,7 @@ def tags_of(fields: dict[int, str]) -> Tags:
     return tags
 
 
-def read_message(
-    data: bytes,
-    at: int,
-    end: int,
-    tags: Tags,
-) -> Iterator[tuple[int, str, int, int]]:
+def read_message(data: bytes, at: int, end: int, tags: Tags) -> Iterator[tuple[int, str, int, int]]:
     """The fields of the message in data[at:end], as (number, kind, start, stop).
 
     A varint is (number, kind, value, -1). A run of branch modes comes as one field of the kind RUN,
@@ -113,12 +108,7 @@ def read_message(
     raise _malformed(f"it has more than {MAX_FIELDS} fields in one message")
 
 
-def integers(
-    data: bytes | memoryview,
-    at: int,
-    end: int,
-    most: int,
-) -> list[int]:
+def integers(data: bytes | memoryview, at: int, end: int, most: int) -> list[int]:
     """The first `most` numbers of a packed list of int64."""
     values: list[int] = []
     while at < end and len(values) < most:
@@ -206,11 +196,7 @@ def text_sizes(runs: Sequence[memoryview]) -> Array:
     return raw[np.flatnonzero(raw < 32)]
 
 
-def _varint(
-    data: bytes | memoryview,
-    at: int,
-    end: int,
-) -> tuple[int, int]:
+def _varint(data: bytes | memoryview, at: int, end: int) -> tuple[int, int]:
     if at < end and data[at] < 128:  # one byte, as nearly all are
         return data[at], at + 1
     value = 0

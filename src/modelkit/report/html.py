@@ -105,9 +105,7 @@ def card(
 
 
 def bars(
-    title: str,
-    rows: Sequence[tuple[str, str, float]],
-    facts: Iterable[tuple[str, str]],
+    title: str, rows: Sequence[tuple[str, str, float]], facts: Iterable[tuple[str, str]]
 ) -> str:
     """A card with one bar a row: (name, what it holds, length).
 
@@ -118,11 +116,7 @@ def bars(
     return _frame(title, _table(lines) + _table(_facts(facts), above=6))
 
 
-def page(
-    title: str,
-    body: str,
-    style: str = "",
-) -> str:
+def page(title: str, body: str, style: str = "") -> str:
     """A page of its own around a card, or around a body with a style sheet."""
     sheet = f"<style>{style}</style>" if style else ""
     return (
@@ -136,37 +130,27 @@ def page(
     )
 
 
-def wide_table(
-    header: Sequence[str],
-    rows: Iterable[Sequence[str]],
-) -> str:
+def wide_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table of a page of its own; where it is wider than the page, it scrolls by itself."""
     lines = [_tagged_line(header, "th")]
     lines += [_tagged_line(cells, "td") for cells in rows]
     return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
 
-def _tagged_line(
-    cells: Sequence[str],
-    tag: str,
-) -> str:
+def _tagged_line(cells: Sequence[str], tag: str) -> str:
     inside = "".join(f"<{tag}>{_cell_text(cell)}</{tag}>" for cell in cells)
     return f"<tr>{inside}</tr>"
 
 
 def short(value: object) -> str:
     """A value of a row in a few characters."""
-    if value is None or value != value:  # noqa: PLR0124 - only NaN differs from itself
+    if value is None or value != value:  # only NaN differs from itself
         return "missing"
     text = number(value) if isinstance(value, float) else str(value)
     return text if len(text) <= 24 else text[:21] + "..."
 
 
-def number(
-    value: float,
-    digits: int = 4,
-    sign: str = "-",
-) -> str:
+def number(value: float, digits: int = 4, sign: str = "-") -> str:
     """A number in `digits` digits, or in all of its whole part: 857619 and not 8.576e+05.
 
     `sign` is as `format` has it.
@@ -207,11 +191,7 @@ def _line(cells: str) -> str:
     return f'<tr style="background:none">{cells}</tr>'
 
 
-def _cell(
-    tag: str,
-    content: str,
-    style: str = "",
-) -> str:
+def _cell(tag: str, content: str, style: str = "") -> str:
     return f'<{tag} style="{_CELL};{style}">{content}</{tag}>'
 
 
@@ -221,12 +201,7 @@ def _cell_text(text: str) -> str:
     return f'<div style="{fit}">{escape(text)}</div>'
 
 
-def _bar_row(
-    name: str,
-    held: str,
-    length: float,
-    share: float,
-) -> str:
+def _bar_row(name: str, held: str, length: float, share: float) -> str:
     """A row of a card of bars; `share` is the length relative to the longest, -1 to 1."""
     width = 50 * abs(share)
     left = 50 - width if share < 0 else 50.0

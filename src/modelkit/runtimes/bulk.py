@@ -26,12 +26,7 @@ class Gathered:
         self._rows = rows
         self._whole: dict[str, Array] = {}
 
-    def put(
-        self,
-        start: int,
-        stop: int,
-        parts: Iterable[tuple[str, Array]],
-    ) -> None:
+    def put(self, start: int, stop: int, parts: Iterable[tuple[str, Array]]) -> None:
         """Write the answers to the rows from `start` to `stop`, by output; safe from any thread."""
         for name, part in parts:
             whole = self._whole.get(name)
@@ -45,11 +40,7 @@ class Gathered:
         return {name: self._whole[name] for name in outputs}
 
 
-def run_all(
-    run: Callable[..., None],
-    todo: Iterable[tuple[Any, ...]],
-    helpers: int,
-) -> None:
+def run_all(run: Callable[..., None], todo: Iterable[tuple[Any, ...]], helpers: int) -> None:
     """Call `run` with each of `todo`, in this thread and `helpers` more; raises the first failure.
 
     `todo` may be a generator: one thread at a time advances it, while the others run.
@@ -66,7 +57,7 @@ def run_all(
                 if arguments is None:
                     return
                 run(*arguments)
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+        except BaseException as error:  # raised again in the caller's thread
             failures.append(error)
 
     def help_out(done: _thread.LockType) -> None:

@@ -10,11 +10,7 @@ from typing import Any
 from modelkit.errors import DeadlineExceeded
 
 
-def run_until(
-    run: Callable[[Any], list[Any]],
-    options: Any,
-    deadline: float,
-) -> list[Any]:
+def run_until(run: Callable[[Any], list[Any]], options: Any, deadline: float) -> list[Any]:
     """Call `run` with run options of onnxruntime, and stop it at a point on `time.monotonic()`.
 
     Raises DeadlineExceeded.

@@ -200,7 +200,7 @@ class JoblibModel(Model):
         "_verbs",
     )
 
-    def __init__(  # noqa: PLR0913 - one call in load, all by keyword
+    def __init__(  # one call in load, all by keyword
         self,
         data: bytes | memoryview,
         signature: Signature,
@@ -244,12 +244,7 @@ class JoblibModel(Model):
         """The attachments of the package, by name."""
         return self._attachments
 
-    def _run(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         estimator = self._estimator
         signature = self._signature
         if estimator is None:

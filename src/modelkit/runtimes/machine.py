@@ -30,7 +30,7 @@ def _quota() -> int | None:
 
 def _read_line(path: str) -> str:
     try:
-        with open(path, encoding="ascii") as file:  # noqa: PTH123 - pathlib takes 4 ms to import
+        with open(path, encoding="ascii") as file:  # pathlib takes 4 ms to import
             return file.read().strip()
     except (OSError, UnicodeError):
         return ""

@@ -81,7 +81,7 @@ class OnnxModel(Model):
 
     endless: bool
 
-    def __init__(  # noqa: PLR0913 - one call in load, all by keyword
+    def __init__(  # one call in load, all by keyword
         self,
         graph: bytes | memoryview,
         signature: Signature,
@@ -157,12 +157,7 @@ class OnnxModel(Model):
         """The attachments of the package, by name."""
         return self._attachments
 
-    def _run(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         rows = 1 if self._first is None else len(feeds[self._first])
         if rows == 0:
             if self._run_graph is _raise_closed:
@@ -184,13 +179,7 @@ class OnnxModel(Model):
             return {outputs[0]: answers[0]}
         return dict(zip(outputs, answers, strict=True))
 
-    def _run_apart(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        rows: int,
-        call: Call,
-    ) -> Outputs:
+    def _run_apart(self, feeds: Feeds, outputs: tuple[str, ...], rows: int, call: Call) -> Outputs:
         """Run a bulk, a graph that may never end, or one that passes missing texts on."""
         wanted = (*outputs, REFUSED) if self._reasons else outputs
         if self.endless and call.deadline is not None:
@@ -206,12 +195,7 @@ class OnnxModel(Model):
             answers[name][answers[name] == MISSING] = None
         return answers
 
-    def _run_chunks(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        rows: int,
-    ) -> Outputs:
+    def _run_chunks(self, feeds: Feeds, outputs: tuple[str, ...], rows: int) -> Outputs:
         """Run a bulk in chunks that fit the cache, on all threads."""
         gathered = Gathered(rows)
 
@@ -275,11 +259,7 @@ class OnnxModel(Model):
 
 
 def _run_on_times(
-    run: Any,
-    times: frozenset[str],
-    outputs: tuple[str, ...],
-    feeds: Feeds,
-    *options: Any,
+    run: Any, times: frozenset[str], outputs: tuple[str, ...], feeds: Feeds, *options: Any
 ) -> Any:
     """Run a graph with times as whole numbers, of which NaT is the least."""
     numbers = {name: feeds[name].view(np.int64) for name in times}

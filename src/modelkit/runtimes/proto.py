@@ -159,7 +159,7 @@ def row_bytes(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> int:
     """
     try:
         graph = inferred(_of_sizes(proto, feeds))
-    except Exception:  # noqa: BLE001 - unknown operators, huge graphs: the size is a hint
+    except Exception:  # unknown operators, huge graphs: the size is a hint
         return 0
     sizes: dict[str, int] = {}
     for value in [*graph.value_info, *graph.input, *graph.output]:

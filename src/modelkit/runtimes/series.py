@@ -11,13 +11,7 @@ from modelkit._internal.arrays import Array
 OBJECT = np.dtype(object)
 
 
-def series_of(
-    pd: Any,
-    values: Array,
-    dtype: Any,
-    *,
-    none: bool,
-) -> Any:
+def series_of(pd: Any, values: Array, dtype: Any, *, none: bool) -> Any:
     """One column in the dtype it had; where its values do not go in, in that of pandas for them.
 
     Args:
@@ -44,11 +38,7 @@ def _is_none(values: Array) -> Array:
     return gone
 
 
-def _numbers(
-    pd: Any,
-    values: Array,
-    dtype: Any,
-) -> Any:
+def _numbers(pd: Any, values: Array, dtype: Any) -> Any:
     """Numbers in their dtype, or as floats where one has a fraction, or a gap that the dtype lacks."""
     plain = getattr(dtype, "numpy_dtype", dtype)
     if isinstance(plain, np.dtype) and plain.kind in "iub":
@@ -61,11 +51,7 @@ def _numbers(
     return pd.Series(values, dtype=dtype, copy=True)
 
 
-def _categories(
-    pd: Any,
-    values: Array,
-    dtype: Any,
-) -> Any:
+def _categories(pd: Any, values: Array, dtype: Any) -> Any:
     """Categories; unknown ones come after its own."""
     known = dtype.categories
     if known.dtype == bool:
@@ -82,11 +68,7 @@ def _categories(
     return pd.Series(values, dtype=dtype, copy=True)
 
 
-def _truths(
-    pd: Any,
-    values: Array,
-    dtype: Any,
-) -> Any:
+def _truths(pd: Any, values: Array, dtype: Any) -> Any:
     """Categories that are booleans, from 0, 1 and NaN; numbers where there are others."""
     numbers = values.astype(np.float64)
     gone = np.isnan(numbers)
@@ -97,11 +79,7 @@ def _truths(
     return pd.Series(pd.Categorical.from_codes(codes, dtype=dtype))
 
 
-def _sparse(
-    pd: Any,
-    values: Array,
-    dtype: Any,
-) -> Any:
+def _sparse(pd: Any, values: Array, dtype: Any) -> Any:
     """One sparse column in the dtype it had, or where its numbers are not whole, in their own."""
     kept = as_fitted(values, dtype.subtype)
     if kept.dtype != dtype.subtype:
@@ -109,11 +87,7 @@ def _sparse(
     return pd.Series(pd.arrays.SparseArray(kept, dtype=dtype))
 
 
-def _times(
-    pd: Any,
-    values: Array,
-    dtype: Any,
-) -> Any:
+def _times(pd: Any, values: Array, dtype: Any) -> Any:
     """One column of times in the dtype and the time zone that it had."""
     zone = _zone_of(dtype)
     if zone is None:

@@ -101,7 +101,7 @@ def _examine(target: Target, compiled: list[str]) -> Device:
         session.run(None, {"x": np.zeros(4, np.float32)})
     except DeviceError as error:
         reason = str(error)
-    except Exception as error:  # noqa: BLE001 - whatever it is, such a device is not usable
+    except Exception as error:  # whatever it is, such a device is not usable
         reason = f"it fails on a graph of one node: {error}"
     else:
         usable = True
@@ -110,11 +110,7 @@ def _examine(target: Target, compiled: list[str]) -> Device:
 
 
 def place(
-    graph: Graph,
-    device: DeviceName,
-    threads: int | str,
-    *,
-    side_by_side: bool,
+    graph: Graph, device: DeviceName, threads: int | str, *, side_by_side: bool
 ) -> tuple[Any, Placement]:
     """A session on the first device of the chain that can be had, and where that is.
 
@@ -154,11 +150,7 @@ def place(
 
 
 def place_again(
-    graph: Graph,
-    where: Placement,
-    threads: int,
-    *,
-    side_by_side: bool,
+    graph: Graph, where: Placement, threads: int, *, side_by_side: bool
 ) -> tuple[Any, Placement]:
     """A session on the CPU for another number of threads, and where that is.
 
@@ -173,12 +165,7 @@ def place_again(
     return session, placement
 
 
-def _is_split(
-    graph: Graph,
-    threads: int,
-    *,
-    side_by_side: bool,
-) -> bool:
+def _is_split(graph: Graph, threads: int, *, side_by_side: bool) -> bool:
     """Whether each run on the CPU is split over the threads.
 
     Another device takes one run at a time; the threads help with nodes that it leaves to the CPU.
@@ -188,10 +175,7 @@ def _is_split(
 
 
 def start(
-    graph: Graph,
-    target: Target,
-    compiled: list[str],
-    threads: int = 1,
+    graph: Graph, target: Target, compiled: list[str], threads: int = 1
 ) -> tuple[Any, dict[str, int]]:
     """A session on this device, and the number of nodes by provider where it is not the CPU.
 
@@ -212,20 +196,12 @@ def start(
     return session, nodes
 
 
-def _cannot_be_had(
-    target: Target,
-    obstacle: str,
-    missing: str | None,
-) -> DeviceError:
+def _cannot_be_had(target: Target, obstacle: str, missing: str | None) -> DeviceError:
     reason = obstacle if missing is None else f"{obstacle}; {missing}"
     return DeviceError(reason, device=target.name)
 
 
-def _open_session(
-    graph: Graph,
-    target: Target,
-    threads: int,
-) -> Any:
+def _open_session(graph: Graph, target: Target, threads: int) -> Any:
     on_cpu = target.provider == CPU
     options = _session_options(threads, graph.folded, on_cpu=on_cpu)
     weights = graph.weights
@@ -277,12 +253,7 @@ def _preload() -> str:
     return printed.getvalue()
 
 
-def _session_options(
-    threads: int,
-    folded: int,
-    *,
-    on_cpu: bool,
-) -> Any:
+def _session_options(threads: int, folded: int, *, on_cpu: bool) -> Any:
     if os.environ.get("ORT_LOAD_CONFIG_FROM_MODEL", "0") != "0":
         # It would forget the weights it is given, and read a file of their name in the working
         # directory.

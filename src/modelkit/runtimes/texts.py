@@ -108,12 +108,7 @@ class TextModel(Model):
             letters += sizes * sum(map(len, feeds[column][:, 0]))
         return feeds, max(self._signature.count(feeds), letters // LETTERS)
 
-    def _run(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         rows = len(next(iter(feeds.values())))
         if rows == 0:
             if self.closed:
@@ -126,23 +121,13 @@ class TextModel(Model):
         check_refused(answers.pop(REFUSED), reasons)
         return answers
 
-    def _run_parts(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        rows: int,
-        call: Call,
-    ) -> Outputs:
+    def _run_parts(self, feeds: Feeds, outputs: tuple[str, ...], rows: int, call: Call) -> Outputs:
         """Run the graph on some rows at a time, and count the terms of the next ones meanwhile."""
         if rows == 1:
             return self.inside._run(self._counted(feeds, 0, 1, call), outputs, call)
         gathered = Gathered(rows)
 
-        def run(
-            start: int,
-            stop: int,
-            counted: Feeds,
-        ) -> None:
+        def run(start: int, stop: int, counted: Feeds) -> None:
             gathered.put(start, stop, self.inside._run(counted, outputs, call).items())
 
         # Python counts the terms of one part while the graph runs on those before it.
@@ -170,13 +155,7 @@ class TextModel(Model):
                 longest = length
         yield start, rows
 
-    def _counted(
-        self,
-        feeds: Feeds,
-        start: int,
-        stop: int,
-        call: Call,
-    ) -> Feeds:
+    def _counted(self, feeds: Feeds, start: int, stop: int, call: Call) -> Feeds:
         """The feeds of the graph for the rows from `start` to `stop`. Raises DeadlineExceeded."""
         check = bool if call.deadline is None else partial(_check_time, call.deadline)
         made = {name: feeds[name][start:stop] for name in self._texts.passed}

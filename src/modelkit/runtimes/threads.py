@@ -13,11 +13,7 @@ SPLIT_BYTES = 8 << 20
 
 
 def choose_threads(
-    threads: int | str,
-    usable: int,
-    workers: int = 1,
-    *,
-    on_cpu: bool = True,
+    threads: int | str, usable: int, workers: int = 1, *, on_cpu: bool = True
 ) -> tuple[int, str]:
     """The number of threads, and the reason for it.
 

@@ -66,11 +66,7 @@ class _Place:
         return place
 
 
-def least_busy(
-    outstanding: Sequence[int],
-    retry: Sequence[float],
-    now: float,
-) -> int:
+def least_busy(outstanding: Sequence[int], retry: Sequence[float], now: float) -> int:
     """The place of the replica that is asked next.
 
     Args:
@@ -210,12 +206,7 @@ class Replicas(Model):
     def _prepare(self, feeds: Feeds) -> tuple[Feeds, int]:
         return self._first._prepare(feeds)
 
-    def _run(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         rows = _rows(feeds)
         place = self._take(rows)
         try:
@@ -227,12 +218,7 @@ class Replicas(Model):
         return self._run_on(other, rows, feeds, outputs, call)
 
     def _run_on(
-        self,
-        place: _Place,
-        rows: int,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
+        self, place: _Place, rows: int, feeds: Feeds, outputs: tuple[str, ...], call: Call
     ) -> Outputs:
         error: BaseException | None = None
         try:
@@ -244,12 +230,7 @@ class Replicas(Model):
             self._give_back(place, rows, error)
             error = None
 
-    async def _arun(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    async def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         if self._in_threads:
             # Such a run goes on where its caller gives up, and keeps the replica busy.
             return await super()._arun(feeds, outputs, call)
@@ -264,12 +245,7 @@ class Replicas(Model):
         return await self._arun_on(other, rows, feeds, outputs, call)
 
     async def _arun_on(
-        self,
-        place: _Place,
-        rows: int,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
+        self, place: _Place, rows: int, feeds: Feeds, outputs: tuple[str, ...], call: Call
     ) -> Outputs:
         error: BaseException | None = None
         try:
@@ -295,12 +271,7 @@ class Replicas(Model):
             taken.outstanding += rows
             return taken
 
-    def _give_back(
-        self,
-        place: _Place,
-        rows: int,
-        error: BaseException | None,
-    ) -> None:
+    def _give_back(self, place: _Place, rows: int, error: BaseException | None) -> None:
         with self._lock:
             place.outstanding -= rows
             place.calls += error is None

@@ -49,7 +49,7 @@ def is_missing(value: object) -> bool:
     if value is None:
         return True
     if isinstance(value, float | np.floating | np.datetime64 | np.timedelta64):
-        return bool(value != value)  # noqa: PLR0124 - the definition of NaN and NaT
+        return bool(value != value)  # the definition of NaN and NaT
     return type(value).__name__ in ("NAType", "NaTType")
 
 
@@ -158,7 +158,7 @@ def _check_categories(values: Array, rule: Rule) -> None:
     def is_strange(item: Any) -> bool:
         if item in known:
             return False
-        missing = item == MISSING or item != item  # noqa: PLR0124 - NaN
+        missing = item == MISSING or item != item  # NaN
         return not (rule.nullable and missing)
 
     strange = [is_strange(item) for item in items]
@@ -170,11 +170,7 @@ def _check_categories(values: Array, rule: Rule) -> None:
 
 
 def to_dtype(
-    values: Array,
-    declared: np.dtype[Any],
-    target: np.dtype[Any],
-    *,
-    nullable: bool,
+    values: Array, declared: np.dtype[Any], target: np.dtype[Any], *, nullable: bool
 ) -> Array:
     """Cast a 1-D array, masked where values are missing, of a `declared` column to `target`.
 
@@ -192,11 +188,7 @@ def to_dtype(
 
 
 def _to_number(
-    values: Array,
-    declared: np.dtype[Any],
-    target: np.dtype[Any],
-    *,
-    nullable: bool,
+    values: Array, declared: np.dtype[Any], target: np.dtype[Any], *, nullable: bool
 ) -> Array:
     data = np.ma.getdata(values)
     mask = np.ma.getmask(values)  # a scalar where nothing is masked
@@ -225,12 +217,7 @@ def is_blank(values: Array) -> bool:
     return values.dtype.kind in "mM" and bool(np.isnat(values).all())
 
 
-def _to_float(
-    values: Array,
-    target: np.dtype[Any],
-    *,
-    nullable: bool,
-) -> Array:
+def _to_float(values: Array, target: np.dtype[Any], *, nullable: bool) -> Array:
     with np.errstate(over="ignore"):
         out = values.astype(target, copy=False)
     beyond = np.isinf(out) & ~np.isinf(values)
@@ -244,10 +231,7 @@ def _to_float(
 
 
 def _check_kind(
-    data: Array,
-    declared: np.dtype[Any],
-    target: np.dtype[Any],
-    mask: Array | None,
+    data: Array, declared: np.dtype[Any], target: np.dtype[Any], mask: Array | None
 ) -> None:
     kind = data.dtype.kind
     if kind == "b" and target.kind in "biuf":
@@ -308,11 +292,7 @@ def _to_string(values: Array, *, nullable: bool) -> Array:
     return np.ma.getdata(values)
 
 
-def _from_objects(
-    values: Array,
-    declared: np.dtype[Any],
-    target: np.dtype[Any],
-) -> Array:
+def _from_objects(values: Array, declared: np.dtype[Any], target: np.dtype[Any]) -> Array:
     """Python objects as an array of one kind, masked where some are missing.
 
     Raises CastError, which names the first value that does not fit.
@@ -339,11 +319,7 @@ def _from_objects(
     return np.ma.MaskedArray(data, mask=missing) if missing.any() else data
 
 
-def _wrong_type(
-    item: object,
-    expected: str,
-    target: np.dtype[Any],
-) -> str:
+def _wrong_type(item: object, expected: str, target: np.dtype[Any]) -> str:
     text = repr(item)
     if len(text) > SHOWN_LETTERS:
         text = text[: SHOWN_LETTERS - 3] + "..."

@@ -342,11 +342,7 @@ def _plain_array(values: object) -> Array | None:
     return array if type(array) is ndarray else None
 
 
-def _cast_or_note(
-    values: Any,
-    rule: Rule,
-    problems: list[str],
-) -> Array:
+def _cast_or_note(values: Any, rule: Rule, problems: list[str]) -> Array:
     """One column as an array; what does not fit is added to `problems`."""
     try:
         array = frames.as_column(values)
@@ -362,10 +358,7 @@ def _is_text(value: object) -> bool:
 
 
 def _side_by_side(
-    columns: Iterator[Array],
-    given: list[Any],
-    target: np.dtype[Any],
-    lengths: set[int],
+    columns: Iterator[Array], given: list[Any], target: np.dtype[Any], lengths: set[int]
 ) -> Array:
     """Columns as one tensor, each written before the next is cast: a bulk is in memory once less.
 
@@ -388,11 +381,7 @@ def _are_even(columns: list[Any]) -> bool:
     return len({len(values) for values in columns if hasattr(values, "__len__")}) == 1
 
 
-def _cast_tensor(
-    array: Array,
-    spec: TensorSpec,
-    rules: list[Rule],
-) -> Array:
+def _cast_tensor(array: Array, spec: TensorSpec, rules: list[Rule]) -> Array:
     """Cast a whole tensor, as one block where its columns share their rules.
 
     Raises SignatureError.

@@ -13,10 +13,7 @@ FLOATS = ("float32", "float64")
 MOST_NAMED = 5  # columns in a message
 
 
-def incompatibilities(
-    champion: Signature,
-    candidate: Signature,
-) -> tuple[str, ...]:
+def incompatibilities(champion: Signature, candidate: Signature) -> tuple[str, ...]:
     """Every reason why one model cannot answer in place of the other; none where it can.
 
     Columns that only the candidate reads have to be ones that the champion's rows may have.
@@ -158,12 +155,7 @@ def _order(champion: Signature, candidate: Signature) -> list[str]:
     return []
 
 
-def _column(
-    tensor: TensorSpec,
-    ours: Column,
-    other: TensorSpec,
-    theirs: Column,
-) -> list[str]:
+def _column(tensor: TensorSpec, ours: Column, other: TensorSpec, theirs: Column) -> list[str]:
     found = []
     if not takes_all(other.dtype, tensor.dtype):
         found.append(f"its column {ours.name!r} is held as {other.dtype}, not {tensor.dtype}")

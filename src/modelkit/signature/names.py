@@ -27,13 +27,7 @@ class ColumnNames:
 
     __slots__ = ("_ignored", "_known", "_last_order", "_takes_extra", "lenient", "wanted")
 
-    def __init__(
-        self,
-        wanted: list[str],
-        ignored: Iterable[str],
-        *,
-        takes_extra: bool,
-    ) -> None:
+    def __init__(self, wanted: list[str], ignored: Iterable[str], *, takes_extra: bool) -> None:
         self.wanted = wanted
         self._known = frozenset(wanted)
         self._ignored = frozenset(ignored)
@@ -92,11 +86,7 @@ class ColumnNames:
         return name in self._ignored or (self._takes_extra and name not in self._known)
 
 
-def _check_columns(
-    expected: list[str],
-    found: list[str],
-    given: list[str],
-) -> None:
+def _check_columns(expected: list[str], found: list[str], given: list[str]) -> None:
     """Raise SignatureError unless the columns that count are those expected.
 
     `given` are all names of the rows: a missing column may be one of them in other letters.

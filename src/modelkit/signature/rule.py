@@ -89,7 +89,7 @@ class Rule:
         name: str,
         target: np.dtype[Any],
         declared: np.dtype[Any],
-        nullable: bool,  # noqa: FBT001
+        nullable: bool,
         categories: tuple[str | float, ...] | None = None,
         *,
         form: str = "",

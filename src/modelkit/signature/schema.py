@@ -14,10 +14,7 @@ Schema = dict[str, Any]
 
 
 def request_schema(
-    inputs: Iterable[TensorSpec],
-    ignored: Iterable[str],
-    *,
-    takes_extra: bool,
+    inputs: Iterable[TensorSpec], ignored: Iterable[str], *, takes_extra: bool
 ) -> Schema:
     """The schema of a batch: a list of records where all inputs have columns, else arrays by name."""
     specs = list(inputs)
@@ -35,12 +32,7 @@ def request_schema(
     return {"$schema": DIALECT, "type": "array", "items": row}
 
 
-def _object(
-    properties: Schema,
-    required: Iterable[str],
-    *,
-    takes_extra: bool,
-) -> Schema:
+def _object(properties: Schema, required: Iterable[str], *, takes_extra: bool) -> Schema:
     return {
         "type": "object",
         "properties": properties,

@@ -204,11 +204,7 @@ def _in_utc(times: Array) -> Array:
     return found
 
 
-def _check_distinct(
-    kind: str,
-    names: Sequence[str],
-    least: int,
-) -> None:
+def _check_distinct(kind: str, names: Sequence[str], least: int) -> None:
     if len(set(names)) < len(names) or len(names) < least:
         raise SignatureError(
             f"a signature needs distinct {kind} names, at least one; got {list(names)}"
@@ -233,11 +229,7 @@ def _primary(asked: str | None, names: tuple[str, ...]) -> str | None:
     return names[0] if len(names) == 1 else None
 
 
-def coerce_as(
-    signature: Signature,
-    rows: object,
-    what: str,
-) -> Feeds:
+def coerce_as(signature: Signature, rows: object, what: str) -> Feeds:
     """Rows that are no request, such as a background, as feeds.
 
     Raises SignatureError for rows that do not fit, and names them.
@@ -270,8 +262,7 @@ def refuse_probabilities(signature: Signature) -> NoReturn:
             "use run(X)['probabilities']"
         )
     raise SignatureError(
-        f"predict_proba needs classes and an output named probabilities; {fix}",
-        signature=signature,
+        f"predict_proba needs classes and an output named probabilities; {fix}", signature=signature
     )
 
 

@@ -162,9 +162,7 @@ def check_shape(array: Array, spec: TensorSpec) -> None:
 
 
 def check_dims(
-    specs: Iterable[TensorSpec],
-    tensors: Mapping[str, Array],
-    sizes: dict[str, int] | None = None,
+    specs: Iterable[TensorSpec], tensors: Mapping[str, Array], sizes: dict[str, int] | None = None
 ) -> dict[str, int]:
     """The size of every named dimension.
 

@@ -19,13 +19,7 @@ EXPECTED = {"M": "times", "m": "spans of time"}
 PARSERS = {"M": "pandas.to_datetime", "m": "pandas.to_timedelta"}
 
 
-def to_times(
-    values: Array,
-    missing: Array,
-    target: np.dtype[Any],
-    *,
-    zoned: bool,
-) -> Array:
+def to_times(values: Array, missing: Array, target: np.dtype[Any], *, zoned: bool) -> Array:
     """Values as an array of times, NaT for those that are missing. Raises CastError."""
     data = np.ma.getdata(values)
     if data.dtype.kind == "O":
@@ -53,11 +47,7 @@ def _has_no_length(dtype: np.dtype[Any]) -> bool:
 
 
 def _from_times_of_python(
-    values: Array,
-    missing: Array,
-    target: np.dtype[Any],
-    *,
-    zoned: bool,
+    values: Array, missing: Array, target: np.dtype[Any], *, zoned: bool
 ) -> Array:
     """Objects of Python, numpy or pandas as an array; NaT where one is missing. Raises CastError.
 
@@ -82,12 +72,7 @@ def _from_times_of_python(
     return out
 
 
-def _time_of(
-    item: Any,
-    kind: str,
-    *,
-    zoned: bool,
-) -> Any:
+def _time_of(item: Any, kind: str, *, zoned: bool) -> Any:
     """One value of numpy; None for what is not of the kind, or has a zone where none is expected."""
     if kind != POINT:
         if hasattr(item, "to_timedelta64"):
@@ -109,12 +94,7 @@ def _time_of(
     return local if offset is None else local - np.timedelta64(offset)
 
 
-def _unlike(
-    what: str,
-    target: np.dtype[Any],
-    *,
-    zoned: bool = False,
-) -> str:
+def _unlike(what: str, target: np.dtype[Any], *, zoned: bool = False) -> str:
     zone = "" if target.kind != POINT else f" {'with' if zoned else 'without'} a time zone"
     local = "" if zoned or target.kind != POINT else ", and drop a time zone with tz_localize(None)"
     parse = f"; make them of texts with {PARSERS[target.kind]}"

@@ -67,12 +67,7 @@ class Evidence:
         "weights",
     )
 
-    def __init__(
-        self,
-        monitors: int,
-        weights: Array,
-        guarantee: Guarantee = "ever",
-    ) -> None:
+    def __init__(self, monitors: int, weights: Array, guarantee: Guarantee = "ever") -> None:
         self.guarantee = guarantee
         self.weights = weights
         self.steps = 0
@@ -92,12 +87,7 @@ class Evidence:
     def _start(self) -> float:
         return 1.0 if self.guarantee == "ever" else 0.0
 
-    def step(
-        self,
-        logs: Array,
-        factors: Array,
-        rows: Array,
-    ) -> None:
+    def step(self, logs: Array, factors: Array, rows: Array) -> None:
         """Take one micro-batch.
 
         Args:
@@ -172,10 +162,7 @@ class Evidence:
             "spent": self.spent,
         }
 
-    def restore(
-        self,
-        state: dict[str, Array],
-    ) -> None:
+    def restore(self, state: dict[str, Array]) -> None:
         """Go on from `state()`, bit for bit."""
         wealth = "wealth" if "wealth" in state else "money"  # in a state of before
         self._wealth = state[wealth].copy()

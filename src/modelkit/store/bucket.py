@@ -103,7 +103,7 @@ class Bucket:
     @contextmanager
     def _asked(self) -> Iterator[None]:
         """A block that asks the bucket. Raises RegistryError."""
-        global _asks  # noqa: PLW0603 - the threads of obstore belong to the process as well
+        global _asks  # the threads of obstore belong to the process as well
         _asks = _asks or os.getpid()
         if os.getpid() != _asks:
             raise RegistryError(

@@ -41,8 +41,8 @@ class DiskFolder:
     concurrent = 1
 
     def __init__(self, root: str) -> None:
-        self.url = os.path.abspath(root)  # noqa: PTH100 - a string, which is faster to add to
-        if os.path.exists(self.url) and not os.path.isdir(self.url):  # noqa: PTH110, PTH112
+        self.url = os.path.abspath(root)  # a string, which is faster to add to
+        if os.path.exists(self.url) and not os.path.isdir(self.url):
             raise RegistryError(f"{self.url!r} is a file; a registry is a folder or a bucket")
         self._swept: set[Path] = set()
 
@@ -148,18 +148,18 @@ def _sweep(folder: Path) -> None:
     for entry in left:
         with suppress(OSError):  # somebody else removes it, or may not
             if entry.stat().st_mtime < time.time() - A_DAY:
-                os.unlink(entry)  # noqa: PTH108 - as everywhere here
+                os.unlink(entry)  # as everywhere here
 
 
 def _link(temporary: str, target: Path) -> bool:
     """Give a file its name, unless that is taken. Windows has no need of links: see os.rename."""
     try:
         if os.name == "nt":
-            os.rename(temporary, target)  # noqa: PTH104 - fails there if the target exists
+            os.rename(temporary, target)  # fails there if the target exists
         else:
             os.link(temporary, target)
     except FileExistsError:
-        return os.name != "nt" and os.stat(temporary).st_nlink == 2  # noqa: PTH116 - see above
+        return os.name != "nt" and os.stat(temporary).st_nlink == 2  # see above
     except (NotImplementedError, OSError) as error:
         if getattr(error, "errno", errno.ENOSYS) not in NO_LINKS:
             raise

@@ -24,13 +24,7 @@ __all__ = ["Client", "Response", "check_model"]
 MOST_ROWS_ALONE = 16  # that are compared with their batch
 
 
-def check_model(
-    model: Model,
-    X: Any,
-    *,
-    rtol: float = 1e-4,
-    atol: float = 1e-6,
-) -> None:
+def check_model(model: Model, X: Any, *, rtol: float = 1e-4, atol: float = 1e-6) -> None:
     """Run every check on a model; it is used, and not closed.
 
     Args:
@@ -60,12 +54,7 @@ def check_model(
             raise AssertionError(f"{check.__name__}: {error}") from error
 
 
-def outputs_match_the_signature(
-    model: Model,
-    X: Any,
-    rtol: float,
-    atol: float,
-) -> None:
+def outputs_match_the_signature(model: Model, X: Any, rtol: float, atol: float) -> None:
     """Every output has its declared name, dtype and rank; named dimensions agree."""
     signature = model.signature
     feeds = signature.coerce(X)
@@ -82,22 +71,12 @@ def outputs_match_the_signature(
     check_dims(signature.outputs, got, check_dims(signature.inputs, feeds))
 
 
-def verbs_agree(
-    model: Model,
-    X: Any,
-    rtol: float,
-    atol: float,
-) -> None:
+def verbs_agree(model: Model, X: Any, rtol: float, atol: float) -> None:
     """`predict` and `predict_proba` give outputs of `run`, or are refused."""
     _compare_verbs(model, model.run(X), lambda verb: getattr(model, verb)(X), rtol, atol)
 
 
-def async_verbs_agree(
-    model: Model,
-    X: Any,
-    rtol: float,
-    atol: float,
-) -> None:
+def async_verbs_agree(model: Model, X: Any, rtol: float, atol: float) -> None:
     """The async verbs answer as the others do."""
     _compare_verbs(
         model,
@@ -109,11 +88,7 @@ def async_verbs_agree(
 
 
 def _compare_verbs(
-    model: Model,
-    outputs: Outputs,
-    ask: Callable[[str], Any],
-    rtol: float,
-    atol: float,
+    model: Model, outputs: Outputs, ask: Callable[[str], Any], rtol: float, atol: float
 ) -> None:
     named = {"predict": model.signature.primary}
     named["predict_proba"] = "probabilities" if model.signature.has_probabilities else None
@@ -128,12 +103,7 @@ def _compare_verbs(
         raise AssertionError(f"{verb} answered, though the signature has nothing for it")
 
 
-def coerce_has_an_inverse(
-    model: Model,
-    X: Any,
-    rtol: float,
-    atol: float,
-) -> None:
+def coerce_has_an_inverse(model: Model, X: Any, rtol: float, atol: float) -> None:
     """Coercing the columns of coerced rows changes nothing."""
     feeds = model.signature.coerce(X)
     again = model.signature.coerce(model.signature.columns(feeds))
@@ -141,12 +111,7 @@ def coerce_has_an_inverse(
         np.testing.assert_array_equal(again[name], array, err_msg=name)
 
 
-def zero_rows_give_zero_rows(
-    model: Model,
-    X: Any,
-    rtol: float,
-    atol: float,
-) -> None:
+def zero_rows_give_zero_rows(model: Model, X: Any, rtol: float, atol: float) -> None:
     """A batch of no rows is answered with the declared dtypes and no rows."""
     if model.signature.batch is None:
         return
@@ -159,12 +124,7 @@ def zero_rows_give_zero_rows(
         assert array.shape[0] == 0, f"{spec.name} has shape {array.shape}"
 
 
-def what_is_no_batch_is_refused(
-    model: Model,
-    X: Any,
-    rtol: float,
-    atol: float,
-) -> None:
+def what_is_no_batch_is_refused(model: Model, X: Any, rtol: float, atol: float) -> None:
     """What is not a batch raises SignatureError, before anything runs."""
     nothing: object
     for nothing in (None, 3.5, {}):
@@ -175,12 +135,7 @@ def what_is_no_batch_is_refused(
         raise AssertionError(f"{nothing!r} was accepted")
 
 
-def threads_do_not_disturb_each_other(
-    model: Model,
-    X: Any,
-    rtol: float,
-    atol: float,
-) -> None:
+def threads_do_not_disturb_each_other(model: Model, X: Any, rtol: float, atol: float) -> None:
     """Many threads that call at once each get the answer to their own rows."""
     rows = _single_rows(model, X)
     alone = [model.run(row) for row in rows]
@@ -191,12 +146,7 @@ def threads_do_not_disturb_each_other(
             _same(got, alone[place], rtol, atol, f"call {call}")
 
 
-def rows_do_not_depend_on_their_batch(
-    model: Model,
-    X: Any,
-    rtol: float,
-    atol: float,
-) -> None:
+def rows_do_not_depend_on_their_batch(model: Model, X: Any, rtol: float, atol: float) -> None:
     """Each row alone gives what it gives in the batch."""
     if model.signature.batch is None:
         return
@@ -222,13 +172,7 @@ def _single_rows(model: Model, X: Any) -> list[Any]:
     return [signature.columns(row) for row in rows]
 
 
-def _same(
-    got: Outputs,
-    expected: Outputs,
-    rtol: float,
-    atol: float,
-    what: str,
-) -> None:
+def _same(got: Outputs, expected: Outputs, rtol: float, atol: float, what: str) -> None:
     for name, array in got.items():
         if array.dtype.kind == "f":
             np.testing.assert_allclose(

@@ -178,10 +178,7 @@ class Client:
         return [result for result in done if isinstance(result, Response)]
 
     async def _send(
-        self,
-        scope: AsgiMessage,
-        parts: Iterator[AsgiMessage],
-        leaves: Callable[[], bool] | None,
+        self, scope: AsgiMessage, parts: Iterator[AsgiMessage], leaves: Callable[[], bool] | None
     ) -> Response:
         scope["state"] = self._lifespan.state.copy()
         exchange = Exchange(parts)
@@ -246,7 +243,7 @@ class Exchange:
     async def leave(self, leaves: Callable[[], bool]) -> None:
         """Wait until the client leaves, and break the connection."""
         try:
-            while not leaves():  # noqa: ASYNC110 - of whatever the test looks at
+            while not leaves():  # of whatever the test looks at
                 await asyncio.sleep(POLL)
         finally:
             self._left = True
@@ -263,12 +260,7 @@ class Exchange:
             name = bytes(raw_name).decode("latin-1").lower()
             value = bytes(raw_value).decode("latin-1")
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        return Response(
-            int(self._start["status"]),
-            headers,
-            b"".join(self._body),
-            self._complete,
-        )
+        return Response(int(self._start["status"]), headers, b"".join(self._body), self._complete)
 
 
 class Lifespan:
@@ -358,11 +350,7 @@ def _asked(
     return _scope(method, path, named), parts
 
 
-def _scope(
-    method: str,
-    path: str,
-    headers: Mapping[str, str],
-) -> AsgiMessage:
+def _scope(method: str, path: str, headers: Mapping[str, str]) -> AsgiMessage:
     target, _, query = path.partition("?")
     raw_path = quote(target, safe=UNQUOTED)
     pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]

@@ -18,10 +18,7 @@ NOTHING: Encoded = {}
 
 
 def encode_long(
-    names: Iterable[str],
-    answers: Mapping[str, Array],
-    *,
-    flat: bool,
+    names: Iterable[str], answers: Mapping[str, Array], *, flat: bool
 ) -> Generator[None, None, Encoded]:
     """Encode those of the named outputs that are long, by name; it yields about once a millisecond.
 
@@ -42,9 +39,7 @@ def has_long(answers: Mapping[str, Array]) -> bool:
 
 
 def dump_finite(
-    answer: Mapping[str, Any],
-    names: Iterable[str],
-    answers: Mapping[str, Array],
+    answer: Mapping[str, Any], names: Iterable[str], answers: Mapping[str, Array]
 ) -> bytes:
     """An answer as JSON, in which there are these outputs.
 

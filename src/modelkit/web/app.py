@@ -100,12 +100,7 @@ class App:
 
     # What ASGI calls.
 
-    async def __call__(
-        self,
-        scope: AsgiScope,
-        receive: AsgiReceive,
-        send: AsgiSend,
-    ) -> None:
+    async def __call__(self, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend) -> None:
         """Answer a request, or take part in the lifespan of a server."""
         if scope["type"] != "http":
             await self._other(scope, receive, send)
@@ -144,11 +139,7 @@ class App:
             self._room.leave(visit)
             edge.ended(visit, status)
 
-    async def _reply(
-        self,
-        visit: Visit,
-        receive: AsgiReceive,
-    ) -> Reply:
+    async def _reply(self, visit: Visit, receive: AsgiReceive) -> Reply:
         """The answer to a request, of one that was cut too."""
         try:
             carrier = Carrier(visit, receive, self._room, self._threads)
@@ -163,22 +154,13 @@ class App:
             return written(refused)
         return reply
 
-    def _headers(
-        self,
-        visit: Visit,
-        reply: Reply,
-        scope: AsgiScope,
-    ) -> HeaderList:
+    def _headers(self, visit: Visit, reply: Reply, scope: AsgiScope) -> HeaderList:
         headers = self._edge.headers(visit, reply)
         if scope.get("http_version", "1.1") in _WITH_CONNECTIONS:
             return headers
         return [header for header in headers if header != CLOSE]
 
-    def _settle(
-        self,
-        visit: Visit,
-        scope: AsgiScope,
-    ) -> None:
+    def _settle(self, visit: Visit, scope: AsgiScope) -> None:
         """Give the client as long again to take its answer, and tell whoever is around whose it was."""
         if visit.cut is not None:
             visit.task.uncancel()
@@ -201,12 +183,7 @@ class App:
         if not lookout.looking:
             lookout.begin()
 
-    async def _other(
-        self,
-        scope: AsgiScope,
-        receive: AsgiReceive,
-        send: AsgiSend,
-    ) -> None:
+    async def _other(self, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend) -> None:
         """What is no request: the lifespan of a server, and WebSockets, which are refused."""
         if scope["type"] == "websocket":
             await receive()
@@ -222,10 +199,7 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
     @asynccontextmanager
-    async def lifespan(
-        self,
-        host: object = None,
-    ) -> AsyncIterator[None]:
+    async def lifespan(self, host: object = None) -> AsyncIterator[None]:
         """For an application that this one is mounted in, which gets no lifespan of its own.
 
             api = FastAPI(lifespan=app.lifespan)
@@ -244,11 +218,7 @@ class App:
         """The number of requests that are being answered now, without those for health."""
         return len(self._edge.visits)
 
-    def replace(
-        self,
-        name: str,
-        newer: Servable,
-    ) -> None:
+    def replace(self, name: str, newer: Servable) -> None:
         """Let another model answer under a name from now on, once it is loaded and has proven itself.
 
         It is warmed up and verified by its golden rows, where its package has some, in the thread that
@@ -357,12 +327,7 @@ def _check_models(models: Mapping[str, Servable]) -> None:
         check_path_name(name)
 
 
-def _check_options(
-    auth: object,
-    limits: object,
-    metrics: object,
-    overloaded: object,
-) -> None:
+def _check_options(auth: object, limits: object, metrics: object, overloaded: object) -> None:
     """Find now what would fail at the first request."""
     if not (auth is None or callable(auth)):
         given = type(auth).__name__
@@ -379,10 +344,7 @@ def _check_options(
         raise ValueError(f"overloaded is the status 429 or 503; got {overloaded!r}")
 
 
-def _check_no_rollout(
-    name: str,
-    serving: Serving,
-) -> None:
+def _check_no_rollout(name: str, serving: Serving) -> None:
     if serving.rollout is not None:
         raise RolloutError(
             f"{name!r} is a Rollout, which changes its versions itself: use its promote() or "
@@ -412,10 +374,7 @@ def _opened(model: Servable) -> Serving:
     raise TypeError(f"an App serves Models and paths of packages, not {type(model).__name__}")
 
 
-def _close_drained(
-    serving: Serving,
-    draining: Draining,
-) -> None:
+def _close_drained(serving: Serving, draining: Draining) -> None:
     """Close what was replaced when its last call is answered."""
     draining.wait()
     serving.close()

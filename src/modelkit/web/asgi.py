@@ -95,7 +95,7 @@ class Apart:
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(work())
-                except BaseException as error:  # noqa: BLE001 - it belongs to who asked
+                except BaseException as error:  # it belongs to who asked
                     future.set_exception(error)
             del job, future, work  # they hold rows
 
@@ -156,13 +156,7 @@ class Carrier:
 
     cuts = True
 
-    def __init__(
-        self,
-        visit: Visit,
-        receive: AsgiReceive,
-        room: Room,
-        threads: Threads,
-    ) -> None:
+    def __init__(self, visit: Visit, receive: AsgiReceive, room: Room, threads: Threads) -> None:
         self._visit = visit
         self._receive = receive
         self._room = room
@@ -185,11 +179,7 @@ class Carrier:
         self._visit.receive = self._receive  # from which nothing comes now but that the client left
         return body
 
-    async def _rest(
-        self,
-        message: AsgiMessage,
-        most: int,
-    ) -> bytes:
+    async def _rest(self, message: AsgiMessage, most: int) -> bytes:
         gathered = BodyParts(most)
         while True:
             if message["type"] == "http.disconnect":
@@ -202,11 +192,7 @@ class Carrier:
             message = await self._receive()
 
     def call(
-        self,
-        model: Model,
-        X: object,
-        outputs: tuple[str, ...],
-        call: Call,
+        self, model: Model, X: object, outputs: tuple[str, ...], call: Call
     ) -> Awaitable[Outputs]:
         """The answers of a model, which gathers the calls of this loop if it can."""
         return model._acall(X, outputs, call)
@@ -232,12 +218,7 @@ class Carrier:
         return await principal
 
 
-async def send_body(
-    body: bytes,
-    visit: Visit,
-    send: AsgiSend,
-    room: Room,
-) -> None:
+async def send_body(body: bytes, visit: Visit, send: AsgiSend, room: Room) -> None:
     """Send a whole body; a long one in parts, so that the server keeps no more than a few of them.
 
     The last one is empty: a server waits before it until the client has taken the others.
@@ -252,10 +233,7 @@ async def send_body(
     await send({"type": "http.response.body", "body": body})
 
 
-async def discard(
-    receive: AsgiReceive,
-    limits: Limits,
-) -> None:
+async def discard(receive: AsgiReceive, limits: Limits) -> None:
     """Take what a client still sends for a while, since it reads no answer before it is done.
 
     The socket would be closed on it, and what it gets were an error of the connection. The time of

@@ -17,10 +17,7 @@ _SLICE = 1 << 12
 _ACCEPT = (b"accept-encoding", b"gzip, deflate")
 
 
-def check_head(
-    headers: Headers,
-    most: int,
-) -> None:
+def check_head(headers: Headers, most: int) -> None:
     """Refuse a body by what its headers say of it, before it is read."""
     check_type(headers)
     encoding = headers.get(b"content-encoding")
@@ -68,11 +65,7 @@ class BodyParts:
         return b"".join(self._parts)
 
 
-def inflated(
-    body: bytes,
-    headers: Headers,
-    most: int,
-) -> bytes:
+def inflated(body: bytes, headers: Headers, most: int) -> bytes:
     """The body itself, or what it inflates to, of at most `most` bytes. Raises Refused."""
     encoding = headers.get(b"content-encoding", b"").strip().lower()
     if encoding in _PLAIN:
@@ -93,10 +86,7 @@ def inflated(
 
 
 def _inflated(
-    part: bytes | memoryview,
-    inflating: zlib._Decompress,
-    encoding: bytes,
-    most: int,
+    part: bytes | memoryview, inflating: zlib._Decompress, encoding: bytes, most: int
 ) -> bytes:
     try:
         return inflating.decompress(part, most + 1)

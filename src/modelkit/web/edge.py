@@ -91,21 +91,12 @@ class Edge:
             return False
         return not any(served.active.now.value.model.closed for served in self.served.values())
 
-    def arrive(
-        self,
-        method: str,
-        path: str,
-        headers: Headers,
-    ) -> Visit:
+    def arrive(self, method: str, path: str, headers: Headers) -> Visit:
         """A request whose head is here. Whoever calls this calls `ended`, whatever happens."""
         requests.begun()
         return Visit(method, path, headers, self.limits.seconds)
 
-    async def answer(
-        self,
-        visit: Visit,
-        transport: Transport,
-    ) -> Reply:
+    async def answer(self, visit: Visit, transport: Transport) -> Reply:
         """The answer to a request, an error among them."""
         try:
             route = self._routes.get(visit.path) or self._route(visit)
@@ -120,14 +111,10 @@ class Edge:
             if route.methods is ASKING:
                 return await self._ask(self._find(route), visit, transport)
             return await self._tell(route, visit, transport)
-        except Exception as error:  # noqa: BLE001 - the client gets it, and what is ours the log
+        except Exception as error:  # the client gets it, and what is ours the log
             return written(self._refused(error, visit))
 
-    def headers(
-        self,
-        visit: Visit,
-        reply: Reply,
-    ) -> HeaderList:
+    def headers(self, visit: Visit, reply: Reply) -> HeaderList:
         """The headers of an answer: its own, its length, and what the App says of itself."""
         length = b"%d" % len(reply.body)
         headers = [*reply.headers, (b"content-length", length)]
@@ -137,11 +124,7 @@ class Edge:
             headers.append(CLOSE)
         return headers
 
-    def ended(
-        self,
-        visit: Visit,
-        status: int,
-    ) -> None:
+    def ended(self, visit: Visit, status: int) -> None:
         """Count a request that was answered, or whose client left."""
         self.visits.discard(visit)
         self._placed.discard(visit)
@@ -187,12 +170,7 @@ class Edge:
             raise Refused(404, f"there is no path {visit.path!r}; {hint}")
         return route
 
-    async def _tell(
-        self,
-        route: Route,
-        visit: Visit,
-        transport: Transport,
-    ) -> Reply:
+    async def _tell(self, route: Route, visit: Visit, transport: Transport) -> Reply:
         """What is asked by GET."""
         if route.name:
             return self._infos.of_model(route, self._find(route), ready=self.ready)
@@ -217,12 +195,7 @@ class Edge:
             message = f"{most:,} requests are being answered, and no more may be"
             raise overload(message, self._overloaded, retry_after(most, plan))
 
-    async def _authenticate(
-        self,
-        visit: Visit,
-        transport: Transport,
-        auth: Auth,
-    ) -> None:
+    async def _authenticate(self, visit: Visit, transport: Transport, auth: Auth) -> None:
         try:
             principal = auth(TextHeaders(visit.headers))
             if type(principal) is not str and isawaitable(principal):
@@ -246,12 +219,7 @@ class Edge:
             _check_version(route, served.active.now.value.version)
         return served
 
-    async def _ask(
-        self,
-        served: Served,
-        visit: Visit,
-        transport: Transport,
-    ) -> Reply:
+    async def _ask(self, served: Served, visit: Visit, transport: Transport) -> Reply:
         """Read the body, and have it answered by what answers now.
 
         What was closed meanwhile by its owner, after another took its place, is not the client's to
@@ -290,12 +258,7 @@ class Edge:
         return min(limits.json, limits.body)
 
     async def _ask_one(
-        self,
-        name: str,
-        serving: Serving,
-        body: bytes,
-        visit: Visit,
-        transport: Transport,
+        self, name: str, serving: Serving, body: bytes, visit: Visit, transport: Transport
     ) -> Reply:
         if visit.route.verb == "outcome":
             take = partial(outcomes.take, name, serving.rollout, body, self.limits)
@@ -328,11 +291,7 @@ class Edge:
             return await with_turns(format_.write_in_steps(*told), transport)
         return format_.write(*told)
 
-    def _refused(
-        self,
-        error: Exception,
-        visit: Visit,
-    ) -> Refused:
+    def _refused(self, error: Exception, visit: Visit) -> Refused:
         """What an error is answered with. One that is ours goes to the log."""
         refused = refused_by(error)
         if refused is not None:
@@ -344,10 +303,7 @@ class Edge:
         return failure(error, request)
 
 
-def _check_version(
-    route: Route,
-    version: str,
-) -> None:
+def _check_version(route: Route, version: str) -> None:
     """Raise Refused if a path names another version than answers, or there are no versions."""
     told = route.version
     if told != version or not told:
@@ -382,12 +338,7 @@ def version_header(version: str) -> tuple[bytes, bytes]:
     return b"model-version", version.encode("latin-1", "replace")
 
 
-def _call_of(
-    model: Model,
-    query: Query,
-    visit: Visit,
-    transport: Transport,
-) -> Call:
+def _call_of(model: Model, query: Query, visit: Visit, transport: Transport) -> Call:
     """How a query wants to be served.
 
     A Batcher is quickest with plain calls, so that it does not get the App's own limit for a block of
@@ -399,11 +350,7 @@ def _call_of(
     return Call(visit.deadline, query.priority, query.key)
 
 
-def _explain(
-    serving: Serving,
-    query: Query,
-    deadline: float,
-) -> tuple[Reply, str]:
+def _explain(serving: Serving, query: Query, deadline: float) -> tuple[Reply, str]:
     """The explanation, and the version that it is of."""
     explanation, version = serving.explainers.explain(query.X, query.key, deadline)
     return plain.write_explanation(query, explanation), version

@@ -35,12 +35,7 @@ class Explainers:
         self._explainers: dict[Model, Explainer] = {}
         self._lock = threading.Lock()
 
-    def explain(
-        self,
-        X: Any,
-        key: str | None,
-        deadline: float,
-    ) -> tuple[Explanation, str]:
+    def explain(self, X: Any, key: str | None, deadline: float) -> tuple[Explanation, str]:
         """Explain what a call with this key is answered by, and say of which version it is.
 
         Raises Refused where nothing can explain it or there are too many rows, and DeadlineExceeded

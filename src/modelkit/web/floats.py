@@ -17,11 +17,7 @@ from modelkit.web import json
 from modelkit.web.layout import Layout
 
 
-def records_of_floats(
-    rows: list[dict[str, Any]],
-    data: bytes,
-    layout: Layout,
-) -> Array | None:
+def records_of_floats(rows: list[dict[str, Any]], data: bytes, layout: Layout) -> Array | None:
     """Records as one array, (rows, columns)."""
     try:
         items = list(chain.from_iterable(map(layout.pick, rows)))
@@ -33,11 +29,7 @@ def records_of_floats(
     return None if flat is None else flat.reshape(-1, len(layout.names))
 
 
-def columns_of_floats(
-    arrays: dict[str, Any],
-    data: bytes,
-    layout: Layout,
-) -> Array | None:
+def columns_of_floats(arrays: dict[str, Any], data: bytes, layout: Layout) -> Array | None:
     """All columns as one array, (rows, columns)."""
     try:
         columns = layout.pick(arrays)
@@ -51,11 +43,7 @@ def columns_of_floats(
     return None if flat is None else flat.reshape(len(columns), -1).T
 
 
-def _exactly(
-    items: list[Any],
-    data: bytes,
-    layout: Layout,
-) -> Array | None:
+def _exactly(items: list[Any], data: bytes, layout: Layout) -> Array | None:
     """Values that float64 holds exactly."""
     if json.may_hold_booleans(data) and bool in {*map(type, items)}:
         return None

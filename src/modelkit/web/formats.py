@@ -45,11 +45,7 @@ _IN_THREAD = 1 << 19
 
 
 async def read_query(
-    body: bytes,
-    visit: Visit,
-    signature: Signature,
-    limits: Limits,
-    transport: Transport,
+    body: bytes, visit: Visit, signature: Signature, limits: Limits, transport: Transport
 ) -> Query:
     """What a body asks. Raises Refused."""
     format_ = BODY_FORMATS[visit.route.verb]

@@ -82,12 +82,7 @@ def read_mixed(text: Any) -> Any:
         ) from None
 
 
-def read_values(
-    values: list[Any],
-    reader: ReadValue,
-    name: str,
-    problems: list[str],
-) -> list[Any]:
+def read_values(values: list[Any], reader: ReadValue, name: str, problems: list[str]) -> list[Any]:
     """Values of one column, read; the first that cannot be is added to `problems`."""
     read = []
     for row, value in enumerate(values):

@@ -33,11 +33,7 @@ class Infos:
 
     __slots__ = ("_metrics", "_served")
 
-    def __init__(
-        self,
-        served: Mapping[str, Served],
-        metrics: Metrics | None,
-    ) -> None:
+    def __init__(self, served: Mapping[str, Served], metrics: Metrics | None) -> None:
         self._served = served
         self._metrics = metrics
 
@@ -45,24 +41,13 @@ class Infos:
         """Whether there is something under a route: metrics are only shown where asked for."""
         return route.verb != "metrics" or self._metrics is not None
 
-    def health(
-        self,
-        route: Route,
-        *,
-        ready: bool,
-    ) -> Reply:
+    def health(self, route: Route, *, ready: bool) -> Reply:
         """Whether the App answers at all, and whether requests should be sent to it."""
         if route.verb == "live":
             return LIVE
         return READY if ready else _UNREADY
 
-    def of_model(
-        self,
-        route: Route,
-        served: Served,
-        *,
-        ready: bool,
-    ) -> Reply:
+    def of_model(self, route: Route, served: Served, *, ready: bool) -> Reply:
         """What one model takes and gives, or whether it is ready."""
         serving = served.active.now.value
         if route.verb == "model":
@@ -73,14 +58,7 @@ class Infos:
             )
         return _json({"name": served.name, "ready": True})
 
-    def of_all(
-        self,
-        route: Route,
-        accept: str,
-        root: str,
-        *,
-        ready: bool,
-    ) -> Reply:
+    def of_all(self, route: Route, accept: str, root: str, *, ready: bool) -> Reply:
         """What is said of the App and all of its models. May take milliseconds.
 
         Args:

@@ -19,12 +19,7 @@ AT_ONCE = json.LONG // 4  # numbers that are written, read and written again: ab
 BEGIN, END = b'{"predictions":[', b"]}"
 
 
-def read(
-    body: bytes | memoryview,
-    headers: Headers,
-    signature: Signature,
-    limits: Limits,
-) -> Query:
+def read(body: bytes | memoryview, headers: Headers, signature: Signature, limits: Limits) -> Query:
     """A request `{"instances": [...], "parameters": {...}}`, of the same options as plain JSON.
 
     An instance is a record of columns, or their values in order; a text; or the values of one row of
@@ -93,12 +88,7 @@ def _tensor(instances: list[dict[str, Any]], name: str) -> list[Any]:
     return [instance[name] for instance in instances]
 
 
-def write(
-    query: Query,
-    answers: Mapping[str, Array],
-    model_name: str,
-    version: str,
-) -> Reply:
+def write(query: Query, answers: Mapping[str, Array], model_name: str, version: str) -> Reply:
     """One prediction for each instance: the output, or an object of outputs where there are several.
 
     Raises Refused, 406, for an infinity.
@@ -107,10 +97,7 @@ def write(
 
 
 def write_in_steps(
-    query: Query,
-    answers: Mapping[str, Array],
-    model_name: str,
-    version: str,
+    query: Query, answers: Mapping[str, Array], model_name: str, version: str
 ) -> Steps:
     """The answer as of `write`, in steps of some rows, so that others have a turn between."""
     rows = max(len(answers[name]) for name in query.outputs)

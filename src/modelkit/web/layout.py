@@ -96,9 +96,7 @@ def _is_one(spec: TensorSpec) -> bool:
 
 
 def _lay_out_apart(
-    signature: Signature,
-    shared: Collection[str],
-    by_columns: Layout | None,
+    signature: Signature, shared: Collection[str], by_columns: Layout | None
 ) -> Layout:
     """The Layout in which a name is that of a tensor before that of a column, but for `shared` ones."""
     inputs = signature.inputs
@@ -186,12 +184,7 @@ def rows_in(layout: Layout, name: str, shape: Any) -> int:
     return shape[axis] if axis is not None and axis < len(shape) else 0
 
 
-def read_array(
-    values: Array,
-    name: str,
-    layout: Layout,
-    problems: list[str],
-) -> Array:
+def read_array(values: Array, name: str, layout: Layout, problems: list[str]) -> Array:
     """An array with its texts, seconds and JSON as the values they stand for."""
     reader = layout.read.get(name)
     if reader is not None:

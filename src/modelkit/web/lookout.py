@@ -30,11 +30,7 @@ class Lookout:
 
     __slots__ = ("_loop", "_seen", "_visits", "looking")
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        visits: Collection[Visit],
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, visits: Collection[Visit]) -> None:
         self._loop = loop
         self._visits = visits
         self._seen: set[Visit] = set()
@@ -78,10 +74,7 @@ def _late(visit: Visit) -> Refused:
     return Refused(504, "the deadline passed before the answer came")
 
 
-def cut(
-    visit: Visit,
-    why: Refused,
-) -> None:
+def cut(visit: Visit, why: Refused) -> None:
     """End a request, if it still waits for something."""
     if visit.task is not None and visit.cut is None:
         visit.cut = why

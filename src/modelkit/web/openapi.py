@@ -35,12 +35,7 @@ ERRORS = {
     "503": "Not ready, or closing; come back after Retry-After seconds",
     "504": "The deadline passed before the answer came",
 }
-HEADERS = {
-    "401": "WWW-Authenticate",
-    "405": "Allow",
-    "429": "Retry-After",
-    "503": "Retry-After",
-}
+HEADERS = {"401": "WWW-Authenticate", "405": "Allow", "429": "Retry-After", "503": "Retry-After"}
 OF_OUTCOMES = "409"
 OF_ASKING = tuple(status for status in ERRORS if status != OF_OUTCOMES)
 LOOKED_AT = ("401", "403", "404", "405", "500", "503")
@@ -89,11 +84,7 @@ def _version(model: Model) -> str:
     return "" if model.manifest is None else model.manifest.version
 
 
-def _paths_of(
-    name: str,
-    model: Model,
-    place: str,
-) -> dict[str, Any]:
+def _paths_of(name: str, model: Model, place: str) -> dict[str, Any]:
     """The paths of one model, those of its version too."""
     signature = model.signature
     part = quote(name, safe="")
@@ -147,11 +138,7 @@ def _paths_of(
 # Operations.
 
 
-def _looking(
-    called: str,
-    summary: str,
-    schema: Schema,
-) -> dict[str, Any]:
+def _looking(called: str, summary: str, schema: Schema) -> dict[str, Any]:
     responses = {"200": _content("What there is", schema)} | _refusals(LOOKED_AT)
     if called == "ready" or called.endswith("_ready"):
         responses["503"] = _content("Not ready", {"type": "object"})
@@ -159,11 +146,7 @@ def _looking(
 
 
 def _asking(
-    called: str,
-    summary: str,
-    request: Schema,
-    example: Any,
-    answer: Schema,
+    called: str, summary: str, request: Schema, example: Any, answer: Schema
 ) -> dict[str, Any]:
     content: dict[str, Any] = {"schema": request}
     if example is not None:
@@ -224,10 +207,7 @@ def _v2_request(signature: Signature) -> Schema:
     known = _options(unit) | {"binary_data_output": TRUTH}
     parameters: Schema = {"type": MAYBE_OBJECT, "properties": known}
     named = _fields(name={"enum": list(signature.output_names)})
-    named["properties"]["parameters"] = {
-        "type": MAYBE_OBJECT,
-        "properties": {"binary_data": TRUTH},
-    }
+    named["properties"]["parameters"] = {"type": MAYBE_OBJECT, "properties": {"binary_data": TRUTH}}
     tensors: list[Schema] = []
     for spec in signature.inputs:
         tensors.append(_tensor(spec, "data"))
@@ -247,11 +227,7 @@ def _tensor(spec: TensorSpec, *data: str) -> Schema:
     return _described(spec.name, spec, spec.shape, nullable=nullable, needed=data)
 
 
-def _column_tensor(
-    name: str,
-    spec: TensorSpec,
-    at: int,
-) -> Schema:
+def _column_tensor(name: str, spec: TensorSpec, at: int) -> Schema:
     """A column as a tensor of its own."""
     nullable = spec.columns[at].nullable
     return _described(name, spec, ("n", 1), nullable=nullable, needed=("data",))

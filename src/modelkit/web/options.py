@@ -84,10 +84,7 @@ def check_letters(X: Any, limits: Limits) -> None:
             waiting += value
 
 
-def check_width(
-    count: int,
-    names: Sequence[str],
-) -> None:
+def check_width(count: int, names: Sequence[str]) -> None:
     """Raise Refused, 400, for far more columns than a model has: to name each takes long."""
     if count > 2 * len(names) + SPARE_NAMES:
         raise Refused(400, f"{count} names are too many for a model that takes {len(names)}")
@@ -105,11 +102,7 @@ def check_output_names(names: Iterable[str], signature: Signature) -> tuple[str,
     return found
 
 
-def check_known(
-    given: Iterable[str],
-    known: Iterable[str],
-    what: str,
-) -> None:
+def check_known(given: Iterable[str], known: Iterable[str], what: str) -> None:
     """Raise Refused, 400, for a field that nobody reads."""
     strange = [name for name in given if name not in known]
     if strange:
@@ -129,12 +122,7 @@ def read_parameters(holder: Mapping[str, Any]) -> dict[str, Any]:
     return parameters
 
 
-def read_truth(
-    parameters: Mapping[str, Any],
-    name: str,
-    *,
-    default: bool,
-) -> bool:
+def read_truth(parameters: Mapping[str, Any], name: str, *, default: bool) -> bool:
     """A parameter that is true or false. Raises Refused, 400, for another."""
     value = parameters.get(name, default)
     if type(value) is bool:
@@ -164,10 +152,7 @@ def read_key(options: Mapping[str, Any]) -> str:
     return _text(options, "key")
 
 
-def with_key(
-    query: Query,
-    headers: Headers,
-) -> Query:
+def with_key(query: Query, headers: Headers) -> Query:
     """A query with the key that the header tells, for a body that has no place for one.
 
     Raises Refused, 400, where both have one, and these differ.

@@ -48,12 +48,7 @@ COUNTED: Schema = {
 }
 
 
-def take(
-    name: str,
-    rollout: Rollout | None,
-    body: bytes,
-    limits: Limits,
-) -> Reply:
+def take(name: str, rollout: Rollout | None, body: bytes, limits: Limits) -> Reply:
     """Count the losses in a body: `{"key": text, "loss": number}`, or a list of them as `outcomes`.
 
     The answer says how many count, or will where another process has answered the key. All of them

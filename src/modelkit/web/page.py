@@ -31,11 +31,7 @@ _HEADERS: HeaderList = [
 ]
 
 
-def status_page(
-    models: Mapping[str, Model],
-    *,
-    ready: bool,
-) -> Reply:
+def status_page(models: Mapping[str, Model], *, ready: bool) -> Reply:
     """A page with the card of every model, by the name under which it answers."""
     state = "ready" if ready else "not ready: closing"
     sections = "".join(_section(name, model) for name, model in models.items())
@@ -44,10 +40,7 @@ def status_page(
     return Reply(200, _HEADERS, html.page("modelkit", body, _STYLE).encode())
 
 
-def _section(
-    name: str,
-    model: Model,
-) -> str:
+def _section(name: str, model: Model) -> str:
     title = f'<h2 style="font-size:15px;margin:1.5em 0 .5em">{html.escape(name)}</h2>'
     rollout = rollout_in(model)
     request = _request(name, model)
@@ -58,10 +51,7 @@ def _section(
     return f"{title}{request}{progress._repr_html_()}{progress.charts()}{models}"
 
 
-def _request(
-    name: str,
-    model: Model,
-) -> str:
+def _request(name: str, model: Model) -> str:
     """A request that the model answers, where it is short."""
     example = plain_example(model.signature)
     if example is None:

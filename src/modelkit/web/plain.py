@@ -33,12 +33,7 @@ TENSOR_FORMS = ("inputs",)  # of a model that has inputs without columns
 OPTIONS = ("outputs", "timeout", "priority", "key", "id")
 
 
-def read(
-    body: bytes | memoryview,
-    headers: Headers,
-    signature: Signature,
-    limits: Limits,
-) -> Query:
+def read(body: bytes | memoryview, headers: Headers, signature: Signature, limits: Limits) -> Query:
     """A request: `rows` (records), `columns` or `inputs` (arrays by name), and options.
 
     Raises:
@@ -52,10 +47,7 @@ def read(
 
 
 def read_in_steps(
-    body: bytes | memoryview,
-    headers: Headers,
-    signature: Signature,
-    limits: Limits,
+    body: bytes | memoryview, headers: Headers, signature: Signature, limits: Limits
 ) -> Generator[None, None, Query]:
     """As `read`, with a turn for others between parsing and the rest."""
     check_type(headers)
@@ -66,10 +58,7 @@ def read_in_steps(
 
 
 def _understand(
-    request: dict[str, Any],
-    data: bytes,
-    signature: Signature,
-    limits: Limits,
+    request: dict[str, Any], data: bytes, signature: Signature, limits: Limits
 ) -> Query:
     layout = layout_of(signature)
     form = _form(request, layout)
@@ -124,11 +113,7 @@ def _outputs(request: Mapping[str, Any], signature: Signature) -> tuple[str, ...
 # Records.
 
 
-def _check_records(
-    rows: Any,
-    layout: Layout,
-    limits: Limits,
-) -> int:
+def _check_records(rows: Any, layout: Layout, limits: Limits) -> int:
     """The number of fields of all records. Raises Refused."""
     if type(rows) is not list:
         raise Refused(400, f"rows are {json.shown(rows)}; they are a list of records: [{{...}}]")
@@ -149,11 +134,7 @@ def _check_records(
     )
 
 
-def _read_records(
-    rows: list[Any],
-    data: bytes,
-    layout: Layout,
-) -> Any:
+def _read_records(rows: list[Any], data: bytes, layout: Layout) -> Any:
     if layout.exact and rows:
         block = records_of_floats(rows, data, layout)
         if block is not None:
@@ -174,9 +155,7 @@ def _read_records(
 
 
 def _find_truths_in_records(
-    rows: list[dict[str, Any]],
-    layout: Layout,
-    problems: list[str],
+    rows: list[dict[str, Any]], layout: Layout, problems: list[str]
 ) -> None:
     """As `_find_truths`, for each column: value by value, since records may lack most of them."""
     odd: dict[str, list[tuple[int, Any]]] = {}
@@ -188,11 +167,7 @@ def _find_truths_in_records(
         _find_truths(odd.get(name, []), name, problems)
 
 
-def _find_truths(
-    cells: list[tuple[int, Any]],
-    name: str,
-    problems: list[str],
-) -> None:
+def _find_truths(cells: list[tuple[int, Any]], name: str, problems: list[str]) -> None:
     """Add to `problems` that a column of numbers, or a tensor of them, holds true or false.
 
     The cells are rows and values, of which those that are no booleans and no lists may be left out.
@@ -211,12 +186,7 @@ def _find_truths(
 # Arrays by name.
 
 
-def _check_arrays(
-    arrays: Any,
-    form: str,
-    layout: Layout,
-    limits: Limits,
-) -> int:
+def _check_arrays(arrays: Any, form: str, layout: Layout, limits: Limits) -> int:
     """The number of names. Raises Refused."""
     if type(arrays) is not dict:
         raise Refused(400, f"{form} are {json.shown(arrays)}; they are an object of lists by name")
@@ -238,11 +208,7 @@ def _count_rows(values: Any, axis: int | None) -> int:
     return len(values) if axis is not None and type(values) is list else 0
 
 
-def _read_arrays(
-    arrays: dict[str, Any],
-    data: bytes,
-    layout: Layout,
-) -> Any:
+def _read_arrays(arrays: dict[str, Any], data: bytes, layout: Layout) -> Any:
     if layout.exact and len(arrays) == len(layout.names):
         block = columns_of_floats(arrays, data, layout)
         if block is not None:
@@ -262,12 +228,7 @@ def _read_arrays(
     return read
 
 
-def _read_lists(
-    values: Any,
-    name: str,
-    layout: Layout,
-    problems: list[str],
-) -> Any:
+def _read_lists(values: Any, name: str, layout: Layout, problems: list[str]) -> Any:
     """The values of a column as a list, those of a tensor as an array."""
     spec = layout.inputs.get(name)
     reader = layout.read.get(name)
@@ -281,11 +242,7 @@ def _read_lists(
     return read_values(values, reader, name, problems)
 
 
-def _find_uneven(
-    values: list[Any],
-    name: str,
-    problems: list[str],
-) -> None:
+def _find_uneven(values: list[Any], name: str, problems: list[str]) -> None:
     """Add to `problems` that the rows of a tensor are lists of different lengths."""
     sizes = [len(each) if type(each) is list else None for each in values]
     odd = next((row for row, size in enumerate(sizes) if size != sizes[0]), 0)
@@ -299,21 +256,13 @@ def _find_uneven(
 # Answers.
 
 
-def write(
-    query: Query,
-    answers: Mapping[str, Array],
-    model_name: str,
-    version: str,
-) -> Reply:
+def write(query: Query, answers: Mapping[str, Array], model_name: str, version: str) -> Reply:
     """The outputs by name, as lists. Raises Refused, 406, for an infinity."""
     return _answer(query, answers, NOTHING, model_name, version)
 
 
 def write_in_steps(
-    query: Query,
-    answers: Mapping[str, Array],
-    model_name: str,
-    version: str,
+    query: Query, answers: Mapping[str, Array], model_name: str, version: str
 ) -> Steps:
     """The answer as of `write`, in steps of about a millisecond, so that others have a turn between.
 
@@ -324,11 +273,7 @@ def write_in_steps(
 
 
 def _answer(
-    query: Query,
-    answers: Mapping[str, Array],
-    encoded: Encoded,
-    model_name: str,
-    version: str,
+    query: Query, answers: Mapping[str, Array], encoded: Encoded, model_name: str, version: str
 ) -> Reply:
     """The answer, some outputs of which may be encoded before."""
     outputs: dict[str, Any] = {}

@@ -18,7 +18,7 @@ class Reply(NamedTuple):
 
 
 @final
-class Refused(Exception):  # noqa: N818 - the way a request ends, not a failure of ours
+class Refused(Exception):  # the way a request ends, not a failure of ours
     """A request that is answered with an error.
 
     Attributes:

@@ -28,21 +28,9 @@ class Serving:
         rollout: the Rollout that chooses who answers, if there is one.
     """
 
-    __slots__ = (
-        "_batcher",
-        "_identity",
-        "_signature",
-        "explainers",
-        "model",
-        "opened",
-        "rollout",
-    )
+    __slots__ = ("_batcher", "_identity", "_signature", "explainers", "model", "opened", "rollout")
 
-    def __init__(
-        self,
-        model: Model,
-        opened: Opened | None,
-    ) -> None:
+    def __init__(self, model: Model, opened: Opened | None) -> None:
         self.model = model
         self.opened = opened
         self.rollout = rollout_in(model)
@@ -87,11 +75,7 @@ class Served:
 
     __slots__ = ("active", "name", "replacing")
 
-    def __init__(
-        self,
-        name: str,
-        serving: Serving,
-    ) -> None:
+    def __init__(self, name: str, serving: Serving) -> None:
         self.name = name
         self.active = Active(serving)
         self.replacing = threading.Lock()

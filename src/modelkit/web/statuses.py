@@ -21,10 +21,7 @@ LONGEST_WAIT = 30  # seconds that a client is ever told to stay away
 CLOSE = (b"connection", b"close")
 
 
-def retry_after(
-    rows: int,
-    plan: BatchPlan | None,
-) -> bytes:
+def retry_after(rows: int, plan: BatchPlan | None) -> bytes:
     """The header Retry-After, in seconds from 1 to 30: when the rows that wait will be answered."""
     if plan is None or not plan.curve:
         return SOON
@@ -35,19 +32,12 @@ def retry_after(
     return b"%d" % min(LONGEST_WAIT, max(1, ceil(seconds)))
 
 
-def overload(
-    message: str,
-    status: int,
-    wait: bytes,
-) -> Refused:
+def overload(message: str, status: int, wait: bytes) -> Refused:
     """The answer to a request for which there is no room."""
     return Refused(status, message, headers=[(b"retry-after", wait)])
 
 
-def not_allowed(
-    method: str,
-    allowed: tuple[str, ...],
-) -> Refused:
+def not_allowed(method: str, allowed: tuple[str, ...]) -> Refused:
     """The answer to a method that a path does not take."""
     told = ", ".join(allowed)
     return Refused(
@@ -85,10 +75,7 @@ def refused_by(error: Exception) -> Refused | None:
     return None
 
 
-def failure(
-    error: Exception,
-    request_id: str,
-) -> Refused:
+def failure(error: Exception, request_id: str) -> Refused:
     """The answer to what went wrong with us: its type, and where the log tells more."""
     return Refused(
         500,

@@ -22,10 +22,7 @@ def run_now(steps: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("a transport that blocks has suspended")
 
 
-async def with_turns(
-    steps: Turns[T],
-    transport: Transport,
-) -> T:
+async def with_turns(steps: Turns[T], transport: Transport) -> T:
     """What steps end with, with turns for others in between."""
     try:
         while True:

@@ -102,13 +102,7 @@ def check_sizes(shape: object, name: str, limit: int) -> int:
 
 
 def from_json(
-    data: object,
-    datatype: str,
-    shape: list[int],
-    count: int,
-    name: str,
-    *,
-    truths: bool,
+    data: object, datatype: str, shape: list[int], count: int, name: str, *, truths: bool
 ) -> Array:
     """The tensor of a list in JSON, flat or nested as the shape says; null is a missing value.
 
@@ -123,12 +117,7 @@ def from_json(
     return _one_by_one(_flattened(data, shape, count, name), datatype, name).reshape(shape)
 
 
-def _flattened(
-    data: list[Any],
-    shape: list[int],
-    count: int,
-    name: str,
-) -> list[Any]:
+def _flattened(data: list[Any], shape: list[int], count: int, name: str) -> list[Any]:
     """The values of a list that is flat, or nested as the shape says. Raises Refused, 400."""
     values = data
     outer = 1
@@ -145,12 +134,7 @@ def _flattened(
     return values
 
 
-def _quickly(
-    data: list[Any],
-    datatype: str,
-    *,
-    truths: bool,
-) -> Array | None:
+def _quickly(data: list[Any], datatype: str, *, truths: bool) -> Array | None:
     """A flat list that plainly fits; None where its values are to be looked at one by one."""
     code = CODES.get(datatype)
     if code is None or (truths and bool in {*map(type, data)}):
@@ -169,11 +153,7 @@ def _quickly(
     return flat if np.isfinite(flat).all() else None
 
 
-def _one_by_one(
-    items: list[Any],
-    datatype: str,
-    name: str,
-) -> Array:
+def _one_by_one(items: list[Any], datatype: str, name: str) -> Array:
     """Values of a datatype. Raises Refused, 400, for the first that is none."""
     kinds, expected = TAKEN[datatype]
     odd = {*map(type, items)} - kinds
@@ -196,12 +176,7 @@ def _one_by_one(
     return floats
 
 
-def _integers(
-    items: list[int],
-    dtype: np.dtype[Any],
-    expected: str,
-    name: str,
-) -> Array:
+def _integers(items: list[int], dtype: np.dtype[Any], expected: str, name: str) -> Array:
     """Integers, or truths, of a dtype. Raises Refused, 400."""
     try:
         return np.array(items, dtype)
@@ -211,23 +186,14 @@ def _integers(
         raise _unfit(items, [*within].index(False), expected, name) from None
 
 
-def _unfit(
-    items: list[Any],
-    place: int,
-    expected: str,
-    name: str,
-) -> Refused:
+def _unfit(items: list[Any], place: int, expected: str, name: str) -> Refused:
     return Refused(
         400, f"input {name!r}: value {place} is {shown(items[place])}, and {expected} is expected"
     )
 
 
 def from_bytes(
-    part: memoryview,
-    datatype: str,
-    shape: Sequence[int],
-    count: int,
-    name: str,
+    part: memoryview, datatype: str, shape: Sequence[int], count: int, name: str
 ) -> Array:
     """The tensor of a part of the body, as bytes. Raises Refused, 400."""
     dtype = DATATYPES.get(datatype)
@@ -269,11 +235,7 @@ def _texts_of(part: memoryview, count: int, name: str) -> Array:
     return texts
 
 
-def shape_of_whole(
-    body: memoryview,
-    spec: TensorSpec,
-    datatype: str,
-) -> list[int]:
+def shape_of_whole(body: memoryview, spec: TensorSpec, datatype: str) -> list[int]:
     """The shape of a tensor from the number of its bytes. Raises Refused, 400."""
     free = [axis for axis, size in enumerate(spec.shape) if isinstance(size, str)]
     shape = [1 if isinstance(size, str) else size for size in spec.shape]

@@ -53,12 +53,7 @@ MICROSECONDS = 1e-6
 NONE: frozenset[str] = frozenset()
 
 
-def read(
-    body: bytes | memoryview,
-    headers: Headers,
-    signature: Signature,
-    limits: Limits,
-) -> Query:
+def read(body: bytes | memoryview, headers: Headers, signature: Signature, limits: Limits) -> Query:
     """A request for an answer.
 
     Raises:
@@ -73,10 +68,7 @@ def read(
 
 
 def read_in_steps(
-    body: bytes | memoryview,
-    headers: Headers,
-    signature: Signature,
-    limits: Limits,
+    body: bytes | memoryview, headers: Headers, signature: Signature, limits: Limits
 ) -> Generator[None, None, Query]:
     """As `read`, with a turn for others between parsing and the rest."""
     head, tail = _split(body, headers, limits)
@@ -88,9 +80,7 @@ def read_in_steps(
 
 
 def _split(
-    body: bytes | memoryview,
-    headers: Headers,
-    limits: Limits,
+    body: bytes | memoryview, headers: Headers, limits: Limits
 ) -> tuple[bytes, memoryview | None]:
     """The JSON, and the bytes that follow; None where no header says so. Raises Refused."""
     check_type(headers)
@@ -161,11 +151,7 @@ def _count_keys(request: Mapping[str, Any]) -> int:
 
 
 def _read_inputs(
-    request: dict[str, Any],
-    head: bytes,
-    tail: memoryview | None,
-    layout: Layout,
-    limits: Limits,
+    request: dict[str, Any], head: bytes, tail: memoryview | None, layout: Layout, limits: Limits
 ) -> Any:
     """The rows, as `Signature.coerce` takes them."""
     inputs = request.get("inputs")
@@ -223,11 +209,7 @@ def _described(tensor: Any) -> tuple[str, str, Any]:
 
 
 def _part(
-    tail: memoryview | None,
-    at: int,
-    size: Any,
-    tensor: Mapping[str, Any],
-    name: str,
+    tail: memoryview | None, at: int, size: Any, tensor: Mapping[str, Any], name: str
 ) -> memoryview:
     """The bytes of an input. Raises Refused, 400."""
     if tail is None:
@@ -247,11 +229,7 @@ def _part(
     return tail[at : at + size]
 
 
-def _read_whole(
-    body: memoryview,
-    signature: Signature,
-    limits: Limits,
-) -> Query:
+def _read_whole(body: memoryview, signature: Signature, limits: Limits) -> Query:
     """A request whose whole body is the bytes of the only input; it is answered in bytes."""
     layout = layout_of(signature)
     spec = layout.only
@@ -272,9 +250,7 @@ def _read_whole(
 
 
 def _read_outputs(
-    request: Mapping[str, Any],
-    parameters: Mapping[str, Any],
-    signature: Signature,
+    request: Mapping[str, Any], parameters: Mapping[str, Any], signature: Signature
 ) -> tuple[tuple[str, ...], frozenset[str]]:
     """The outputs wanted, and those of them that are wanted as bytes."""
     default = read_truth(parameters, "binary_data_output", default=False)
@@ -299,21 +275,13 @@ def _read_outputs(
     return check_output_names(named, signature), frozenset(binary) if binary else NONE
 
 
-def write(
-    query: Query,
-    answers: Mapping[str, Array],
-    model_name: str,
-    version: str,
-) -> Reply:
+def write(query: Query, answers: Mapping[str, Array], model_name: str, version: str) -> Reply:
     """The answer to a request. Raises Refused, 406, for one that its format cannot hold."""
     return _answer(query, answers, NOTHING, model_name, version)
 
 
 def write_in_steps(
-    query: Query,
-    answers: Mapping[str, Array],
-    model_name: str,
-    version: str,
+    query: Query, answers: Mapping[str, Array], model_name: str, version: str
 ) -> Steps:
     """The answer as of `write`, in steps of about a millisecond, so that others have a turn between.
 
@@ -325,11 +293,7 @@ def write_in_steps(
 
 
 def _answer(
-    query: Query,
-    answers: Mapping[str, Array],
-    encoded: Encoded,
-    model_name: str,
-    version: str,
+    query: Query, answers: Mapping[str, Array], encoded: Encoded, model_name: str, version: str
 ) -> Reply:
     """The answer, some outputs of which may be encoded before."""
     outputs: list[dict[str, Any]] = []
@@ -365,11 +329,7 @@ def _answer(
 # What there is.
 
 
-def metadata(
-    name: str,
-    versions: Iterable[str],
-    signature: Signature,
-) -> Reply:
+def metadata(name: str, versions: Iterable[str], signature: Signature) -> Reply:
     """What a model takes and gives, as the protocol says it; a free size is -1."""
     described = {
         "name": name,

@@ -59,13 +59,7 @@ class Visit:
         "version",
     )
 
-    def __init__(
-        self,
-        method: str,
-        path: str,
-        headers: Headers,
-        seconds: float,
-    ) -> None:
+    def __init__(self, method: str, path: str, headers: Headers, seconds: float) -> None:
         self.method = method
         self.path = path
         self.root = ""

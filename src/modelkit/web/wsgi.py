@@ -34,22 +34,14 @@ class Wsgi:
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
 
-    def __call__(
-        self,
-        environ: Environ,
-        start_response: StartResponse,
-    ) -> Iterable[bytes]:
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
         path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
         status, headers, body = self.reply(environ, path)
         start_response(status, headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
-    def reply(
-        self,
-        environ: Environ,
-        path: str,
-    ) -> tuple[str, list[tuple[str, str]], bytes]:
+    def reply(self, environ: Environ, path: str) -> tuple[str, list[tuple[str, str]], bytes]:
         """The status line, the headers and the body for a request; `path` is without mount."""
         edge = self._edge
         visit = edge.arrive(environ["REQUEST_METHOD"], path or "/", _headers_of(environ))
@@ -75,11 +67,7 @@ class _Thread:
 
     __slots__ = ("_environ", "_visit", "cuts")
 
-    def __init__(
-        self,
-        environ: Environ,
-        visit: Visit,
-    ) -> None:
+    def __init__(self, environ: Environ, visit: Visit) -> None:
         self._environ = environ
         self._visit = visit
         self.cuts = False
@@ -114,13 +102,7 @@ class _Thread:
             raise Refused(400, f"the header Content-Length must be a number, and is {told!r}")
         return int(told.lstrip("0") or "0")  # of thousands of zeros Python makes no number
 
-    async def call(
-        self,
-        model: Model,
-        X: object,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    async def call(self, model: Model, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         """The answers of a model, waited for on this thread."""
         return model._call(X, outputs, call)
 

@@ -63,20 +63,12 @@ def equal(left: Number, right: Number) -> Var:
     return op.equal(_tensor(left), _tensor(right))
 
 
-def choose(
-    condition: Var,
-    left: Number,
-    right: Number,
-) -> Var:
+def choose(condition: Var, left: Number, right: Number) -> Var:
     """Left where the condition holds, and right elsewhere."""
     return op.where(condition, _tensor(left), _tensor(right))
 
 
-def product(
-    rows: Var,
-    weights: Any,
-    shift: Any = None,
-) -> Var:
+def product(rows: Var, weights: Any, shift: Any = None) -> Var:
     """(n, outputs): rows times weights of (columns, outputs), and a shift of each output."""
     if shift is None:
         return op.matmul(rows, doubles(weights))

@@ -25,11 +25,7 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-def bernoulli(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def bernoulli(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """BernoulliNB: rows of 0 and 1, after its own threshold where it has one."""
     rows = columns.matrix(np.float64)
     if estimator.binarize is not None:
@@ -41,45 +37,21 @@ def bernoulli(
     return _answer(product(rows, (present - absent).T, shift))
 
 
-def multinomial(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def multinomial(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """MultinomialNB: counts times the log probabilities of the columns."""
     weights = estimator.feature_log_prob_.T
-    return _answer(
-        at.product(
-            columns,
-            weights,
-            estimator.class_log_prior_,
-        )
-    )
+    return _answer(at.product(columns, weights, estimator.class_log_prior_))
 
 
-def complement_of(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def complement_of(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """ComplementNB: counts times the weights of all other classes."""
     shift = np.zeros(len(estimator.classes_))
     if len(shift) == 1:
         shift = estimator.class_log_prior_
-    return _answer(
-        at.product(
-            columns,
-            estimator.feature_log_prob_.T,
-            shift,
-        )
-    )
+    return _answer(at.product(columns, estimator.feature_log_prob_.T, shift))
 
 
-def categorical(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def categorical(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """CategoricalNB: the log probabilities of the code in each column, one table below the other."""
     codes = op.cast(columns.matrix(np.float64), to=np.int64)  # cut off, as the source does
     counts = estimator.n_categories_.tolist()
@@ -97,19 +69,11 @@ def categorical(
     places = plus(codes, constant(np.cumsum(sizes)[None], np.int64))
     table = np.concatenate([known.T for known in estimator.feature_log_prob_])
     found = op.gather(doubles(table), places)
-    likelihoods = op.reduce_sum(
-        found,
-        constant([1], np.int64),
-        keepdims=0,
-    )
+    likelihoods = op.reduce_sum(found, constant([1], np.int64), keepdims=0)
     return _answer(plus(likelihoods, estimator.class_log_prior_[None]))
 
 
-def gaussian(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def gaussian(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """GaussianNB: a normal distribution of each column in each class."""
     likelihoods = _gaussian_likelihoods(estimator, columns)
     return Answer(
@@ -123,11 +87,7 @@ def _gaussian_likelihoods(estimator: Any, columns: Columns) -> Var:
     variances = np.asarray(estimator.var_, np.float64)
     apart = differences(columns, np.asarray(estimator.theta_, np.float64))
     squares = over(times(apart, apart), variances[:, None])
-    distances = op.reduce_sum(
-        squares,
-        constant([2], np.int64),
-        keepdims=0,
-    )
+    distances = op.reduce_sum(squares, constant([2], np.int64), keepdims=0)
     # Of variances in float32 the source adds up their logarithms in float32, and no more than that.
     sizes = -0.5 * np.log(2 * np.pi * estimator.var_).sum(axis=1)
     shift = np.log(estimator.class_prior_).astype(np.float64) + sizes.astype(np.float64)
@@ -143,22 +103,10 @@ def _log_of_sum(likelihoods: Var) -> Var:
     """
     classes = width(likelihoods)
     axis = constant([1], np.int64)
-    ordered, _ = op.top_k(
-        likelihoods,
-        constant([classes], np.int64),
-        axis=1,
-    )
+    ordered, _ = op.top_k(likelihoods, constant([classes], np.int64), axis=1)
     most = one_column(ordered, 0)
-    others = op.gather(
-        ordered,
-        constant(range(1, classes), np.int64),
-        axis=1,
-    )
-    rest = op.reduce_sum(
-        op.exp(minus(others, most)),
-        axis,
-        keepdims=1,
-    )
+    others = op.gather(ordered, constant(range(1, classes), np.int64), axis=1)
+    rest = op.reduce_sum(op.exp(minus(others, most)), axis, keepdims=1)
     whole = plus(rest, 1.0)
     lost = over(minus(minus(whole, 1.0), rest), whole)
     return plus(minus(op.log(whole), lost), most)
@@ -166,10 +114,7 @@ def _log_of_sum(likelihoods: Var) -> Var:
 
 def _answer(likelihoods: Var) -> Answer:
     """Labels and probabilities from log likelihoods, (n, classes)."""
-    return Answer(
-        place=largest(likelihoods),
-        probabilities=op.softmax(likelihoods, axis=1),
-    )
+    return Answer(place=largest(likelihoods), probabilities=op.softmax(likelihoods, axis=1))
 
 
 ESTIMATORS = {

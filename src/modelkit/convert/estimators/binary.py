@@ -46,11 +46,7 @@ def _bound(each: Any) -> float:
     return 0.0 if hasattr(each, "decision_function") else 0.5
 
 
-def against_rest(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def against_rest(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OneVsRestClassifier: the surest class, or all classes that pass a bound."""
     if len(estimator.classes_) == 1:
         raise ConversionError(
@@ -65,45 +61,24 @@ def against_rest(
     if estimator.label_binarizer_.y_type_ == "multiclass":
         last = int(_takes_last(estimator))
         place = op.arg_max(scores, axis=1, keepdims=0, select_last_index=last)
-        return Answer(
-            place=place,
-            probabilities=likely,
-            decision=scores,
-        )
+        return Answer(place=place, probabilities=likely, decision=scores)
     passed = _passed(scores, parts[0])
     if not estimator.multilabel_:
-        return Answer(
-            place=flat(passed),
-            probabilities=likely,
-            decision=flat(scores),
-        )
-    return Answer(
-        label=passed,
-        probabilities=likely,
-        decision=scores,
-    )
+        return Answer(place=flat(passed), probabilities=likely, decision=flat(scores))
+    return Answer(label=passed, probabilities=likely, decision=scores)
 
 
 def _passed(scores: Var, like: Any) -> Var:
     """1 where a score passes the bound of classifiers like one of them."""
-    bound = constant(
-        _bound(like),
-        dtype_of(scores),
-    )
-    return cast(
-        greater(scores, bound),
-        np.int64,
-    )
+    bound = constant(_bound(like), dtype_of(scores))
+    return cast(greater(scores, bound), np.int64)
 
 
 def _takes_last(estimator: Any) -> bool:
     """Whether the last of equally sure classes wins, as in older scikit-learn: it is asked."""
     from sklearn.dummy import DummyClassifier
 
-    even = DummyClassifier(strategy="prior").fit(
-        [[0.0], [0.0]],
-        [0, 1],
-    )
+    even = DummyClassifier(strategy="prior").fit([[0.0], [0.0]], [0, 1])
     asked = copy.copy(estimator)
     asked.estimators_ = [even] * len(estimator.estimators_)
     return bool(asked.predict(np.zeros((1, 1)))[0] != estimator.classes_[0])
@@ -120,11 +95,7 @@ def _against_rest(estimator: Any, answers: list[Answer]) -> Var:
     return choose(equal(whole, zero), likely, over(likely, whole))
 
 
-def against_one(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def against_one(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OneVsOneClassifier: votes of pairs of classes, and part of a vote for how sure they were."""
     if estimator.pairwise_indices_ is not None:
         raise ConversionError(
@@ -136,22 +107,12 @@ def against_one(
     scores = [cast(score_of_two(each, answer), np.float64) for each, answer in pairs]
     sure = joined([upright(score) for score in scores])
     second = joined([upright(answer.asked("place")) for answer in answers])
-    decision = scores_of_pairs(
-        cast(second, np.float64),
-        sure,
-        len(estimator.classes_),
-    )
+    decision = scores_of_pairs(cast(second, np.float64), sure, len(estimator.classes_))
     if len(estimator.classes_) > 2:
-        return Answer(
-            place=largest(decision),
-            decision=decision,
-        )
+        return Answer(place=largest(decision), decision=decision)
     one = column(decision, 1)
     above = greater(one, _bound(parts[0]))
-    return Answer(
-        place=cast(above, np.int64),
-        decision=one,
-    )
+    return Answer(place=cast(above, np.int64), decision=one)
 
 
 ESTIMATORS = {

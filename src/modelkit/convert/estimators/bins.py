@@ -15,11 +15,7 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-def binned(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def binned(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """KBinsDiscretizer: the number of each value's bin, or a column of 0 and 1 for each bin."""
     dtype = np.float32 if estimator.dtype == np.float32 else at.float_dtype(columns)
     rows = columns.matrix(dtype)
@@ -32,11 +28,7 @@ def binned(
     return Answer(table=Columns((cast(by_bin, dtype),)))
 
 
-def _edges(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Array:
+def _edges(estimator: Any, columns: Columns, at: Converting) -> Array:
     """(columns, edges): the edges between bins, filled up with infinity, which no value reaches.
 
     Edges are often values of training: those of columns that are rounded otherwise are lowered.
@@ -63,6 +55,4 @@ def _by_bin(bins: Var, counts: list[int]) -> Var:
     return joined(parts)
 
 
-ESTIMATORS = {
-    "sklearn.KBinsDiscretizer": binned,
-}
+ESTIMATORS = {"sklearn.KBinsDiscretizer": binned}

@@ -42,21 +42,14 @@ if TYPE_CHECKING:
 NEXT_TO_NOTHING = 1e-12  # what scikit-learn adds to probabilities before it takes logarithms
 
 
-def calibrated(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def calibrated(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """CalibratedClassifierCV: the mean of what its classifiers say once calibrated."""
     folds = estimator.calibrated_classifiers_
     scores = [_response(each.estimator, at.answer(each.estimator, columns)) for each in folds]
     parts = _calibrated(folds, scores)
     likely = total(parts)
     likely = over(likely, len(parts)) if len(parts) > 1 else likely
-    return Answer(
-        place=largest(likely),
-        probabilities=likely,
-    )
+    return Answer(place=largest(likely), probabilities=likely)
 
 
 def _calibrated(folds: list[Any], scores: list[Var]) -> list[Var]:
@@ -74,10 +67,7 @@ def _calibrated(folds: list[Any], scores: list[Var]) -> list[Var]:
     return [ways[method](each, score) for each, score in zip(folds, scores, strict=True)]
 
 
-def _response(
-    estimator: Any,
-    inner: Answer,
-) -> Var:
+def _response(estimator: Any, inner: Answer) -> Var:
     """The scores that are calibrated: decisions where there are any, as (n, 1) or (n, classes)."""
     if hasattr(estimator, "decision_function"):
         decision: Var = inner.asked("decision")
@@ -86,10 +76,7 @@ def _response(
     return one_column(likely, 1) if len(estimator.classes_) == 2 else likely
 
 
-def _by_temperature(
-    each: Any,
-    scores: Var,
-) -> Var:
+def _by_temperature(each: Any, scores: Var) -> Var:
     """The softmax of logits times one number."""
     logits = scores
     if not hasattr(each.estimator, "decision_function"):
@@ -102,10 +89,7 @@ def _by_temperature(
     return op.softmax(warmed, axis=1)
 
 
-def _by_sigmoids(
-    each: Any,
-    scores: Var,
-) -> Var:
+def _by_sigmoids(each: Any, scores: Var) -> Var:
     wide = cast(scores, np.float64)
     steep = np.array([[mapping.a_ for mapping in each.calibrators]], np.float64)
     shift = np.array([[mapping.b_ for mapping in each.calibrators]], np.float64)
@@ -117,11 +101,7 @@ def _by_sigmoids(
 
 
 def _beside_zero(number: Array) -> Array:
-    return np.append(
-        np.zeros((1, 1)),
-        number,
-        axis=1,
-    )
+    return np.append(np.zeros((1, 1)), number, axis=1)
 
 
 def _by_steps(folds: list[Any], scores: list[Var]) -> list[Var]:
@@ -140,15 +120,9 @@ def _by_steps(folds: list[Any], scores: list[Var]) -> list[Var]:
     return found
 
 
-def _among_all(
-    each: Any,
-    mapped: Var,
-) -> Var:
+def _among_all(each: Any, mapped: Var) -> Var:
     """(n, classes): 0 for classes that a fold lacks."""
-    places = np.searchsorted(
-        each.classes,
-        each.estimator.classes_,
-    )[: width(mapped)]
+    places = np.searchsorted(each.classes, each.estimator.classes_)[: width(mapped)]
     if len(places) == len(each.classes):
         return mapped
     spread = np.zeros((len(places), len(each.classes)))
@@ -186,11 +160,7 @@ def _slopes(places: Array, heights: Array) -> Array:
     return np.diff(heights) / np.diff(places) if len(places) > 1 else np.zeros(1)
 
 
-def isotonic(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def isotonic(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """IsotonicRegression: lines between its steps."""
     if estimator.out_of_bounds == "raise":
         raise ConversionError(
@@ -204,13 +174,7 @@ def isotonic(
         low = less(score, float(estimator.X_min_))
         high = greater(score, float(estimator.X_max_))
         found = choose(op.or_(low, high), np.nan, found)
-    return Answer(
-        prediction=flat(found),
-        table=Columns((found,)),
-    )
+    return Answer(prediction=flat(found), table=Columns((found,)))
 
 
-ESTIMATORS = {
-    "sklearn.CalibratedClassifierCV": calibrated,
-    "sklearn.IsotonicRegression": isotonic,
-}
+ESTIMATORS = {"sklearn.CalibratedClassifierCV": calibrated, "sklearn.IsotonicRegression": isotonic}

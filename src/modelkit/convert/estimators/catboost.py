@@ -40,31 +40,18 @@ EXPONENTIAL = (
 UNCERTAIN = "RMSEWithUncertainty"  # whose second number is the logarithm of a deviation
 
 
-def boosted(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """CatBoostClassifier, CatBoostRegressor, CatBoostRanker and CatBoost."""
     name = type(estimator).__name__
     _check(estimator)
     said = saved(estimator)
     info = said["model_info"]
     loss = info["params"]["loss_function"]["type"]
-    read = _read(
-        estimator,
-        columns,
-        said,
-        at,
-    )
+    read = _read(estimator, columns, said, at)
     value = _sum_of_trees(read, said)
     if name == "CatBoostClassifier":
         threshold = float(info.get("binclass_probability_threshold", 0.5))
-        return _classified(
-            value,
-            loss,
-            threshold,
-        )
+        return _classified(value, loss, threshold)
     if name == "CatBoostRegressor" and loss.startswith(EXPONENTIAL):
         value = op.exp(value)
     if name == "CatBoostRegressor" and loss == UNCERTAIN:
@@ -95,12 +82,7 @@ class Read(NamedTuple):
     missing_left: Array
 
 
-def _read(
-    estimator: Any,
-    columns: Columns,
-    said: dict[str, Any],
-    at: Converting,
-) -> Read:
+def _read(estimator: Any, columns: Columns, said: dict[str, Any], at: Converting) -> Read:
     """Columns of numbers as float32, and behind them what is looked up for categories.
 
     Splits are numbered by the columns and borders of numbers, the categories that are asked for by
@@ -113,21 +95,11 @@ def _read(
     missing_left = np.repeat(np.array(gaps_left, bool), borders)
     places = [feature["flat_feature_index"] for feature in numbers]
     if not features.get("categorical_features"):
-        return Read(
-            columns.matrix(np.float32),
-            np.repeat(places, borders),
-            missing_left,
-        )
+        return Read(columns.matrix(np.float32), np.repeat(places, borders), missing_left)
     parts = []
     if places:
         parts.append(columns.take(places).matrix(np.float32))
-    lookups = Lookups(
-        estimator,
-        columns,
-        at,
-        said,
-        parts[0] if parts else None,
-    )
+    lookups = Lookups(estimator, columns, at, said, parts[0] if parts else None)
     own = np.repeat(np.arange(len(numbers)), borders)
     return Read(
         joined([*parts, *lookups.parts()]),
@@ -140,39 +112,21 @@ def _sum_of_trees(read: Read, said: dict[str, Any]) -> Var:
     """(n, outputs): the sum of the leaves, and behind it a first value that is added last."""
     scale, bias = said["scale_and_bias"]
     outputs = len(bias)
-    found = list(
-        _trees(
-            said,
-            read,
-            outputs,
-        )
-    )
+    found = list(_trees(said, read, outputs))
     trees = [tree for tree, _ in found]
     values = [leaves * scale for _, leaves in found]
     if any(bias):
         trees.append(stump())
         values.append(np.array([bias], np.float64))
     if outputs > 1:
-        return sum_of_vectors(
-            read.rows,
-            trees,
-            values,
-        )
+        return sum_of_vectors(read.rows, trees, values)
     none = [np.zeros(len(tree.left), np.int64) for tree in trees]
     return ensemble(
-        cast(read.rows, np.float64),
-        trees,
-        none,
-        [leaves[:, 0] for leaves in values],
-        1,
+        cast(read.rows, np.float64), trees, none, [leaves[:, 0] for leaves in values], 1
     )
 
 
-def _trees(
-    said: dict[str, Any],
-    read: Read,
-    outputs: int,
-) -> Iterator[tuple[Tree, Array]]:
+def _trees(said: dict[str, Any], read: Read, outputs: int) -> Iterator[tuple[Tree, Array]]:
     """Each tree, and what its nodes add, (nodes, outputs)."""
     if not said.get("oblivious_trees", said.get("trees")):
         raise ConversionError("it has no tree; train it for at least one iteration")
@@ -207,13 +161,7 @@ def _symmetric(tree: dict[str, Any], outputs: int) -> tuple[Tree, Array]:
     border = np.repeat([threshold_of(split) for split in splits], repeats)
     children = 2 * np.arange(len(border)) + 1
     leaves = np.array(tree["leaf_values"], np.float64).reshape(-1, outputs)
-    return _with_leaves(
-        asked,
-        border,
-        children,
-        children + 1,
-        leaves,
-    )
+    return _with_leaves(asked, border, children, children + 1, leaves)
 
 
 def _any_tree(tree: dict[str, Any], outputs: int) -> tuple[Tree, Array]:
@@ -243,11 +191,7 @@ def _walk(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _with_leaves(
-    asked: Array,
-    border: Array,
-    left: Array,
-    right: Array,
-    leaves: Array,
+    asked: Array, border: Array, left: Array, right: Array, leaves: Array
 ) -> tuple[Tree, Array]:
     """A tree whose leaves are numbered behind its splits, and what each of its nodes adds.
 
@@ -277,11 +221,7 @@ def _with_variance(value: Var) -> Var:
     return op.concat([upright(column(value, 0)), upright(variance)], axis=1)
 
 
-def _classified(
-    value: Var,
-    loss: str,
-    threshold: float,
-) -> Answer:
+def _classified(value: Var, loss: str, threshold: float) -> Answer:
     """Label and probabilities as CatBoostClassifier makes them from the sum of its leaves."""
     if loss == "MultiClass":
         return Answer(place=largest(value), probabilities=op.softmax(value, axis=1))
@@ -289,10 +229,7 @@ def _classified(
     if loss == "MultiClassOneVsAll":
         return Answer(place=largest(value), probabilities=likely)
     limit = float(np.log(threshold) - np.log1p(-threshold))
-    above = cast(
-        greater(value, limit),
-        np.int64,
-    )
+    above = cast(greater(value, limit), np.int64)
     if loss in SEVERAL_AT_ONCE:
         return Answer(label=above, probabilities=likely)
     return Answer(place=flat(above), probabilities=complement(likely))

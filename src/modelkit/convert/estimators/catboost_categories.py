@@ -42,11 +42,7 @@ def saved(estimator: Any, pool: Any = None) -> dict[str, Any]:
     """What a model writes of itself, with the hashes of the categories in a pool."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.json"
-        estimator.save_model(
-            str(path),
-            format="json",
-            pool=pool,
-        )
+        estimator.save_model(str(path), format="json", pool=pool)
         said: dict[str, Any] = json.loads(path.read_text())
     return said
 
@@ -95,12 +91,7 @@ class Lookups:
         self._names = estimator.feature_names_
         self._features = said["features_info"]
         self._numbers = numbers
-        self._coded = _coded(
-            estimator,
-            columns,
-            at,
-            self._features,
-        )
+        self._coded = _coded(estimator, columns, at, self._features)
         self._groups: dict[str, _Group] = {}
         places = self._one_hot() + self._statistics(said.get("ctr_data", {}))
         starts = self._starts()
@@ -129,11 +120,7 @@ class Lookups:
             }
             hashes = self._coded[feature["feature_index"]].hashes
             asked = _extended(feature.get("values", []))
-            self._check_covered(
-                [element],
-                asked,
-                hashes,
-            )
+            self._check_covered([element], asked, hashes)
             for value in asked:
                 same = np.append(hashes == value, False)
                 found.append(self._added([element], same.astype(np.float32)))
@@ -164,37 +151,15 @@ class Lookups:
         used = every[every[:, 0].astype(np.uint64) != NOBODY]
         hashes = used[:, 0].astype(np.uint64)
         rows = used[:, 1:].astype(np.float64)
-        self._check_covered(
-            statistic["elements"],
-            hashes,
-            keys[known],
-        )
+        self._check_covered(statistic["elements"], hashes, keys[known])
         order = np.argsort(hashes)
-        at = np.searchsorted(
-            hashes,
-            keys,
-            sorter=order,
-        )
+        at = np.searchsorted(hashes, keys, sorter=order)
         place = order[np.minimum(at, len(order) - 1)]
         found = known & (hashes[place] == keys)
-        counts, totals = _counted(
-            statistic,
-            rows,
-            written["counter_denominator"],
-        )
+        counts, totals = _counted(statistic, rows, written["counter_denominator"])
         absent = float(written["counter_denominator"])  # 0 but for counters
         return _share(
-            statistic,
-            np.where(
-                found,
-                counts[place],
-                0.0,
-            ),
-            np.where(
-                found,
-                totals[place],
-                absent,
-            ),
+            statistic, np.where(found, counts[place], 0.0), np.where(found, totals[place], absent)
         )
 
     def _keys(self, elements: list[Element]) -> tuple[Array, Array]:
@@ -222,12 +187,7 @@ class Lookups:
         values = np.append(hashes, NOBODY)
         return values, np.arange(len(values)) < len(hashes)
 
-    def _check_covered(
-        self,
-        elements: list[Element],
-        hashes: Array,
-        keys: Array,
-    ) -> None:
+    def _check_covered(self, elements: list[Element], hashes: Array, keys: Array) -> None:
         """Raise ConversionError if fit has seen categories that the example lacks."""
         lacking = int((~np.isin(hashes, keys)).sum())
         if not lacking:
@@ -250,11 +210,7 @@ class Lookups:
         table = np.stack(group.tables, axis=1)
         code = self._code(group.elements)
         if len(table) > LARGEST_DENSE:
-            table, place = np.unique(
-                table,
-                axis=0,
-                return_inverse=True,
-            )
+            table, place = np.unique(table, axis=0, return_inverse=True)
             place = place.ravel()
             other = int(place[-1])  # the last combination is of nothing that is known
             asked = np.flatnonzero(place != other)
@@ -276,7 +232,7 @@ class Lookups:
                 number = code
                 continue
             number = plus(times(number, constant(size, np.int64)), code)
-        assert number is not None  # noqa: S101 - for the type checker: a statistic is one of something
+        assert number is not None  # for the type checker: a statistic is one of something
         return number
 
     def _part(self, element: Element) -> tuple[int, Var]:
@@ -293,7 +249,7 @@ class Lookups:
     def _side(self, element: Element) -> Var:
         """Whether a number is above a border."""
         place = element["float_feature_index"]
-        assert self._numbers is not None  # noqa: S101 - for the type checker: it is one of them
+        assert self._numbers is not None  # for the type checker: it is one of them
         number = one_column(self._numbers, place)
         above = op.greater(number, constant(element["border"], np.float32))
         feature = self._features["float_features"][place]
@@ -308,10 +264,7 @@ def threshold_of(split: dict[str, Any]) -> float:
 
 
 def _coded(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-    features: dict[str, Any],
+    estimator: Any, columns: Columns, at: Converting, features: dict[str, Any]
 ) -> dict[int, _Coded]:
     """Each column of categories, by its number among these."""
     parts = {}
@@ -348,11 +301,7 @@ def _hashes(estimator: Any, known: dict[int, Sequence[Any]]) -> dict[str, int]:
         for place, values in known.items():
             row[place] = values[number % len(values)]
         rows.append(row)
-    pool = Pool(
-        rows,
-        cat_features=list(known),
-        feature_names=list(estimator.feature_names_),
-    )
+    pool = Pool(rows, cat_features=list(known), feature_names=list(estimator.feature_names_))
     said = saved(estimator, pool)["features_info"]["cat_features_hash"]
     return {entry["value"]: entry["hash"] for entry in said}
 
@@ -368,11 +317,7 @@ def _extended(hashes: Sequence[int]) -> Array:
     return narrow.view(np.int32).astype(np.int64).view(np.uint64)
 
 
-def _counted(
-    statistic: dict[str, Any],
-    rows: Array,
-    denominator: int,
-) -> tuple[Array, Array]:
+def _counted(statistic: dict[str, Any], rows: Array, denominator: int) -> tuple[Array, Array]:
     """What counts of each row of a table, and out of how many."""
     kind = statistic["ctr_type"]
     if kind in ("Counter", "FeatureFreq"):
@@ -385,11 +330,7 @@ def _counted(
     return rows[:, border + 1 :].sum(axis=1), rows.sum(axis=1)
 
 
-def _share(
-    statistic: dict[str, Any],
-    count: Array,
-    total: Array,
-) -> Array:
+def _share(statistic: dict[str, Any], count: Array, total: Array) -> Array:
     """A share with a prior, moved and scaled, in float32."""
     single = np.float32
     above = count.astype(single) + single(statistic["prior_numerator"])

@@ -15,12 +15,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.tensors import (
-    Var,
-    constant,
-    joined,
-    op,
-)
+from modelkit.convert.estimators.tensors import Var, constant, joined, op
 from modelkit.convert.estimators.trees import Tree
 
 HALF = 0.5
@@ -40,10 +35,7 @@ class Sets:
     def number(self, left: Array, *, other_left: bool) -> int:
         """The number of a set: (codes,) whether each goes left, and whether all other values do."""
         key = (np.packbits(left).tobytes(), other_left)
-        return self._found.setdefault(
-            key,
-            len(self._found),
-        )
+        return self._found.setdefault(key, len(self._found))
 
     def __len__(self) -> int:
         return len(self._found)
@@ -93,12 +85,7 @@ class Beside:
             self._width += 1
         self._parts.append(matrix)
 
-    def add_sets(
-        self,
-        feature: int,
-        sets: Sets,
-        codes: Var,
-    ) -> None:
+    def add_sets(self, feature: int, sets: Sets, codes: Var) -> None:
         """Add a column for each set of a feature, whose codes are (n, 1)."""
         self.starts[feature] = self._width
         self._width += len(sets)
@@ -116,8 +103,4 @@ class Beside:
         column[by_number] = [self.home[feature] for feature in tree.column[by_number].tolist()]
         starts = [self.starts[-1 - asked] for asked in tree.column[by_set].tolist()]
         column[by_set] = np.array(starts, np.int64) + tree.threshold[by_set].astype(np.int64)
-        return replace(
-            tree,
-            column=column,
-            threshold=np.where(by_set, HALF, tree.threshold),
-        )
+        return replace(tree, column=column, threshold=np.where(by_set, HALF, tree.threshold))

@@ -28,32 +28,16 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-def chain(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def chain(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """ClassifierChain and RegressorChain: each model reads the columns and what those before said."""
-    method = getattr(
-        estimator,
-        "chain_method_",
-        "predict",
-    )
+    method = getattr(estimator, "chain_method_", "predict")
     links: list[Answer] = []
     features: list[Var] = []
     for each in estimator.estimators_:
         said = Columns(tuple(features))
         answer = at.answer(each, beside([columns, said], sparse=columns.stored is not None))
         links.append(answer)
-        features.append(
-            upright(
-                _passed_on(
-                    each,
-                    answer,
-                    method,
-                )
-            )
-        )
+        features.append(upright(_passed_on(each, answer, method)))
     back = np.argsort(estimator.order_)
     ordered = [links[place] for place in back]
     if ordered[0].prediction is not None:
@@ -62,11 +46,7 @@ def chain(
     return _labels(models, ordered)
 
 
-def _passed_on(
-    each: Any,
-    answer: Answer,
-    method: str,
-) -> Var:
+def _passed_on(each: Any, answer: Answer, method: str) -> Var:
     """(n,): what a model says to those after it."""
     if answer.prediction is not None:
         return flat(answer.prediction)
@@ -95,17 +75,10 @@ def _side_by_side(vectors: list[Var]) -> Var:
     )
 
 
-def _labels(
-    models: list[Any],
-    links: list[Answer],
-) -> Answer:
+def _labels(models: list[Any], links: list[Answer]) -> Answer:
     """What a chain of classifiers answers; the labels are numbers, as float64."""
     labels = []
-    for each, link in zip(
-        models,
-        links,
-        strict=True,
-    ):
+    for each, link in zip(models, links, strict=True):
         labels.append(op.gather(_numbers(each), link.asked("place")))
     likely = None
     if all(link.probabilities is not None for link in links):
@@ -113,18 +86,10 @@ def _labels(
     decision = None
     if all(link.decision is not None for link in links):
         decision = _side_by_side([link.asked("decision") for link in links])
-    return Answer(
-        label=_side_by_side(labels),
-        probabilities=likely,
-        decision=decision,
-    )
+    return Answer(label=_side_by_side(labels), probabilities=likely, decision=decision)
 
 
-def coded(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def coded(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OutputCodeClassifier: the class whose code is nearest to what the classifiers say."""
     said = []
     for each in estimator.estimators_:
@@ -134,20 +99,10 @@ def coded(
     book = np.asarray(estimator.code_book_, np.float64)
     # Of |x - c|^2 the part |x|^2 is the same for all classes.
     apart = product(code, -2.0 * book.T, (book * book).sum(axis=1))
-    return Answer(
-        place=op.arg_min(
-            apart,
-            axis=1,
-            keepdims=0,
-        )
-    )
+    return Answer(place=op.arg_min(apart, axis=1, keepdims=0))
 
 
-def taught(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def taught(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """SelfTrainingClassifier: the classifier that was fitted last."""
     return at.answer(estimator.estimator_, columns)
 

@@ -42,7 +42,7 @@ def means(estimator: Any, columns: Columns, at: Converting) -> Answer:
 
 def bisecting(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """BisectingKMeans: from the root to a leaf, each time to the nearer of two centres."""
-    if estimator._bisecting_tree.left is None:  # noqa: SLF001 - no public way
+    if estimator._bisecting_tree.left is None:  # no public way
         return means(estimator, columns, at)
     centers = estimator.cluster_centers_
     splits, paths = _splits(estimator)
@@ -50,17 +50,10 @@ def bisecting(estimator: Any, columns: Columns, at: Converting) -> Answer:
     # All turns of the leaf that is reached are its own: its sum is 0, and that of others below.
     own = (paths > 0).sum(axis=0)
     reached = product(turned, paths, -own)
-    return Answer(
-        label=largest(reached),
-        table=_distances(columns, centers),
-    )
+    return Answer(label=largest(reached), table=_distances(columns, centers))
 
 
-def _turned(
-    estimator: Any,
-    splits: list[Any],
-    rows: Var,
-) -> Var:
+def _turned(estimator: Any, splits: list[Any], rows: Var) -> Var:
     """(n, nodes): 1 where a row is nearer to the left of both centres, or as near, and 0 elsewhere."""
     middle = getattr(estimator, "_X_mean", 0.0)  # what was taken off the rows before
     left = np.array([each.left.center for each in splits]) + middle
@@ -76,7 +69,7 @@ def _splits(estimator: Any) -> tuple[list[Any], Array]:
     """
     splits: list[Any] = []
     turns: dict[int, dict[int, float]] = {}
-    todo: list[tuple[Any, dict[int, float]]] = [(estimator._bisecting_tree, {})]  # noqa: SLF001
+    todo: list[tuple[Any, dict[int, float]]] = [(estimator._bisecting_tree, {})]
     while todo:
         node, before = todo.pop()
         if node.left is None:
@@ -97,10 +90,7 @@ def subclusters(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """Birch: the cluster of the nearest subcluster."""
     squares = _squares(columns.matrix(np.float64), estimator.subcluster_centers_)
     labels = constant(estimator.subcluster_labels_, np.int64)
-    return Answer(
-        label=op.gather(labels, _first(squares)),
-        table=Columns((op.sqrt(squares),)),
-    )
+    return Answer(label=op.gather(labels, _first(squares)), table=Columns((op.sqrt(squares),)))
 
 
 def by_centers(estimator: Any, columns: Columns, at: Converting) -> Answer:
@@ -113,14 +103,7 @@ def by_centers(estimator: Any, columns: Columns, at: Converting) -> Answer:
             "affinity='euclidean'",
             step=name,
         )
-    return Answer(
-        label=_first(
-            _squares(
-                columns.matrix(np.float64),
-                centers,
-            )
-        )
-    )
+    return Answer(label=_first(_squares(columns.matrix(np.float64), centers)))
 
 
 def _rows(columns: Columns, centers: Array, at: Converting) -> Var:
@@ -135,11 +118,7 @@ def _without_own(rows: Var, centers: Array) -> Var:
     from sklearn.utils.extmath import row_norms
 
     squares = row_norms(centers, squared=True)
-    return op.gemm(
-        rows,
-        constant(-2 * centers.T),
-        constant(squares),
-    )
+    return op.gemm(rows, constant(-2 * centers.T), constant(squares))
 
 
 def _distances(columns: Columns, centers: Array) -> Columns:
@@ -160,11 +139,7 @@ def _squares(rows: Var, centers: Array) -> Var:
 
 def _own(rows: Var) -> Var:
     """(n, 1): the square of each row."""
-    return op.reduce_sum_square(
-        rows,
-        constant([1], np.int64),
-        keepdims=1,
-    )
+    return op.reduce_sum_square(rows, constant([1], np.int64), keepdims=1)
 
 
 def _from_zero(squares: Var) -> Var:

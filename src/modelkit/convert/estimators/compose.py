@@ -93,7 +93,7 @@ def _read_names(graph: onnx.GraphProto) -> Iterator[str]:
             yield from _read_names(attribute.g)
 
 
-def composed(  # noqa: PLR0913 - an estimator, its example, and what is known of both
+def composed(  # an estimator, its example, and what is known of both
     estimator: Any,
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
@@ -134,10 +134,7 @@ def composed(  # noqa: PLR0913 - an estimator, its example, and what is known of
 
 
 def _finished(
-    at: Converting,
-    arguments: dict[str, Var],
-    roles: tuple[Role, ...],
-    outputs: dict[str, Var],
+    at: Converting, arguments: dict[str, Var], roles: tuple[Role, ...], outputs: dict[str, Var]
 ) -> Composed:
     """The graph of outputs, with one more where a part refuses rows."""
     if at.refusals:
@@ -156,8 +153,7 @@ def _finished(
 
 
 def _by_place(
-    inputs: list[TensorSpec],
-    closed: Mapping[str, Collection[Any]],
+    inputs: list[TensorSpec], closed: Mapping[str, Collection[Any]]
 ) -> dict[tuple[str, int], Collection[Any]]:
     """The values of closed columns, by input and place in it."""
     return {
@@ -179,11 +175,7 @@ def _refused(masks: list[Var]) -> Var:
     return joined(found)
 
 
-def _columns(
-    inputs: list[TensorSpec],
-    dtypes: Sequence[np.dtype[Any]],
-    at: Converting,
-) -> Columns:
+def _columns(inputs: list[TensorSpec], dtypes: Sequence[np.dtype[Any]], at: Converting) -> Columns:
     """The columns of all inputs; an input of columns of float32 and others is taken apart."""
     parts: list[Var] = []
     first = 0
@@ -199,11 +191,7 @@ def _columns(
     return Columns(tuple(parts))
 
 
-def _apart(
-    given: Var,
-    dtypes: Sequence[np.dtype[Any]],
-    at: Converting,
-) -> list[Var]:
+def _apart(given: Var, dtypes: Sequence[np.dtype[Any]], at: Converting) -> list[Var]:
     """Columns of float32 as such, beside others; each of fewer bits alone, for `take` to find."""
 
     def kind_of(place: int) -> Any:
@@ -259,11 +247,7 @@ def _has(answer: Answer, role: Role) -> bool:
     return getattr(answer, FIELDS[role.verb]) is not None
 
 
-def _output(
-    answer: Answer,
-    role: Role,
-    estimator: Any,
-) -> Var:
+def _output(answer: Answer, role: Role, estimator: Any) -> Var:
     """The tensor of one output, in its final rank."""
     if role.verb == "predict":
         found = _label(answer, estimator)
@@ -286,10 +270,7 @@ def _label(answer: Answer, estimator: Any) -> Var:
     if answer.label is not None:
         return answer.label
     if not answer.several:
-        return _named(
-            answer,
-            np.asarray(estimator.classes_),
-        )
+        return _named(answer, np.asarray(estimator.classes_))
     labels = []
     for part, classes in zip(answer.several, estimator.classes_, strict=True):
         labels.append(upright(_named(part, np.asarray(classes))))

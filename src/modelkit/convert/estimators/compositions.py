@@ -28,11 +28,7 @@ DROPPED = ("drop", None)
 KEPT = ("passthrough",)
 
 
-def pipeline(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def pipeline(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """Pipeline: each step gets what the one before it gives."""
     *before, (_, last) = estimator.steps
     for _, step in before:
@@ -42,13 +38,9 @@ def pipeline(
     return at.answer(last, columns)
 
 
-def columns(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def columns(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """ColumnTransformer: parts over columns of their own, side by side."""
-    places = estimator._transformer_to_input_indices  # noqa: SLF001 - no public way
+    places = estimator._transformer_to_input_indices  # no public way
     tables: list[Columns] = []
     for name, step, spec in estimator.transformers_:
         chosen = [int(place) for place in places.get(name, ())]
@@ -70,11 +62,7 @@ def _vector(columns: Columns, place: int) -> Any:
     return None if rows is None else _safe_indexing(rows, place, axis=1)
 
 
-def union(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def union(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """FeatureUnion: parts over all columns, side by side."""
     tables: list[Columns] = []
     for name, step in estimator.transformer_list:
@@ -85,12 +73,7 @@ def union(
     return Answer(table=beside(tables, sparse=sparse))
 
 
-def _weighted(
-    estimator: Any,
-    name: str,
-    table: Columns,
-    at: Converting,
-) -> Columns:
+def _weighted(estimator: Any, name: str, table: Columns, at: Converting) -> Columns:
     weight = (estimator.transformer_weights or {}).get(name)
     if weight is None:
         return table
@@ -98,34 +81,19 @@ def _weighted(
     return Columns((times(table.matrix(wide), constant(weight, wide)),), table.stored)
 
 
-def best(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def best(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """A search: its best estimator, fitted on all rows."""
     return at.answer(estimator.best_estimator_, columns)
 
 
-def wrapped(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def wrapped(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """FrozenEstimator: the estimator inside."""
     return at.answer(estimator.estimator, columns)
 
 
-def threshold(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def threshold(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """A classifier whose label is the positive class where its score reaches a threshold."""
-    inner = at.answer(
-        getattr(estimator, "estimator_", estimator),
-        columns,
-    )
+    inner = at.answer(getattr(estimator, "estimator_", estimator), columns)
     yes = _positive_place(estimator)
     if _is_of_probabilities(estimator, inner):
         score = column(inner.asked("probabilities"), yes)
@@ -137,11 +105,7 @@ def threshold(
     dtype = np.result_type(dtype_of(score), bound)  # a number of Python takes that of the scores
     reached = op.greater_or_equal(cast(score, dtype), constant(bound, dtype))
     place = op.where(reached, constant(yes, np.int64), constant(1 - yes, np.int64))
-    return Answer(
-        place=place,
-        probabilities=inner.probabilities,
-        decision=inner.decision,
-    )
+    return Answer(place=place, probabilities=inner.probabilities, decision=inner.decision)
 
 
 def _is_of_probabilities(estimator: Any, inner: Answer) -> bool:
@@ -162,7 +126,7 @@ def _threshold_of(estimator: Any, automatic: float) -> Any:
 def _positive_place(estimator: Any) -> int:
     """The place of the positive class: the second, unless one was named."""
     if hasattr(estimator, "best_threshold_"):
-        positive = estimator._curve_scorer._get_pos_label()  # noqa: SLF001 - no other way
+        positive = estimator._curve_scorer._get_pos_label()  # no other way
     else:
         positive = estimator.pos_label
     return 1 if positive is None else int(estimator.classes_.tolist().index(positive))

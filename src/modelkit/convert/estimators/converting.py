@@ -99,7 +99,7 @@ class Converting:
         jumps: whether anything in the model compares with thresholds.
     """
 
-    def __init__(  # noqa: PLR0913 - all that is known of an example
+    def __init__(  # all that is known of an example
         self,
         converter_of: Callable[[Any], TensorConverter],
         arguments: dict[str, Var],
@@ -312,10 +312,7 @@ class Converting:
 
     def name_of(self, tensor: Var) -> str | None:
         """The name of the input that a tensor is; None for a tensor that was made."""
-        return next(
-            (name for name, given in self.arguments.items() if given is tensor),
-            None,
-        )
+        return next((name for name, given in self.arguments.items() if given is tensor), None)
 
     def categories_of(self, tensor: Var) -> tuple[Any, ...]:
         """The categories of an input that is a column of pandas categories; () for any other."""
@@ -362,12 +359,7 @@ class Converting:
     def _one_hots_in(self, part: Var) -> list[OneHot]:
         return next((codes for table, codes in self._codes if table is part), [])
 
-    def product(
-        self,
-        columns: Columns,
-        weights: Array,
-        shift: Array,
-    ) -> Var:
+    def product(self, columns: Columns, weights: Array, shift: Array) -> Var:
         """(n, k) of float64: the columns times `weights`, (columns, k), plus `shift`, (k,)."""
         products: list[Var] = []
         others: list[Var] = []
@@ -393,12 +385,7 @@ class Converting:
             whole = plus(whole, added)
         return whole
 
-    def place(
-        self,
-        estimator: Any,
-        columns: Columns,
-        places: Any,
-    ) -> Var:
+    def place(self, estimator: Any, columns: Columns, places: Any) -> Var:
         """The label of each row, as a place in a list of places by class."""
         said: Var = self.answer(estimator, columns).asked("place")
         if np.array_equal(places, np.arange(len(places))):

@@ -11,15 +11,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import minus, over, plus, product, times
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    Var,
-    column,
-    constant,
-    largest,
-    op,
-)
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, column, constant, largest, op
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
@@ -27,38 +19,23 @@ if TYPE_CHECKING:
 LAST = [2]  # the axis of columns among (classes, n, columns)
 
 
-def quadratic(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def quadratic(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """QuadraticDiscriminantAnalysis: distances along the axes of each class."""
     means = np.asarray(estimator.means_, np.float64)
     axes = [
         turned * scale**-0.5
-        for turned, scale in zip(
-            estimator.rotations_,
-            estimator.scalings_,
-            strict=True,
-        )
+        for turned, scale in zip(estimator.rotations_, estimator.scalings_, strict=True)
     ]
     apart = differences(columns, means)
     along = product(apart, _as_wide_as_each_other(axes))
-    squares = op.reduce_sum_square(
-        along,
-        constant(LAST, np.int64),
-        keepdims=0,
-    )
+    squares = op.reduce_sum_square(along, constant(LAST, np.int64), keepdims=0)
     sizes = [0.5 * np.log(scale).sum() for scale in estimator.scalings_]
     shift = np.log(estimator.priors_) - sizes
     halved = times(squares, -0.5)
     return _discriminated(plus(halved, shift[:, None]), len(means))
 
 
-def differences(
-    columns: Columns,
-    means: Array,
-) -> Var:
+def differences(columns: Columns, means: Array) -> Var:
     """(classes, n, columns): how far each row is from each mean."""
     return minus(columns.matrix(np.float64), means[:, None])
 
@@ -72,10 +49,7 @@ def _as_wide_as_each_other(axes: list[Array]) -> Array:
     return whole
 
 
-def _discriminated(
-    by_class: Var,
-    classes: int,
-) -> Answer:
+def _discriminated(by_class: Var, classes: int) -> Answer:
     """Label, probabilities and decision from scores, (classes, n)."""
     scores = op.transpose(by_class, perm=[1, 0])
     return Answer(
@@ -85,55 +59,25 @@ def _discriminated(
     )
 
 
-def nearest_centroid(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def nearest_centroid(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """NearestCentroid: the class with the nearest centroid, or the largest score where priors differ."""
     centroids = np.asarray(estimator.centroids_, np.float64)
-    priors = getattr(
-        estimator,
-        "class_prior_",
-        np.full(len(centroids), 1 / len(centroids)),
-    )
-    scores = _scores_of_centroids(
-        estimator,
-        columns,
-        centroids,
-        priors,
-    )
+    priors = getattr(estimator, "class_prior_", np.full(len(centroids), 1 / len(centroids)))
+    scores = _scores_of_centroids(estimator, columns, centroids, priors)
     scored = _discriminated(scores, len(centroids))
     place = scored.asked("place")
     if np.isclose(priors, 1 / len(priors)).all():
         apart = _sizes(estimator, differences(columns, centroids))
-        place = op.arg_min(
-            apart,
-            axis=0,
-            keepdims=0,
-        )
+        place = op.arg_min(apart, axis=0, keepdims=0)
     if not hasattr(estimator, "predict_proba"):
         return Answer(place=place)
-    return Answer(
-        place=place,
-        probabilities=scored.probabilities,
-        decision=scored.decision,
-    )
+    return Answer(place=place, probabilities=scored.probabilities, decision=scored.decision)
 
 
-def _scores_of_centroids(
-    estimator: Any,
-    columns: Columns,
-    centroids: Array,
-    priors: Array,
-) -> Var:
+def _scores_of_centroids(estimator: Any, columns: Columns, centroids: Array, priors: Array) -> Var:
     """(classes, n): minus squared distances in units of the spread of each column, and log priors."""
     spread = np.asarray(estimator.within_class_std_dev_, np.float64)
-    spread = np.where(
-        spread == 0,
-        1.0,
-        spread,
-    )
+    spread = np.where(spread == 0, 1.0, spread)
     scaled = over(columns.matrix(np.float64), spread[None])
     apart = minus(scaled, (centroids / spread)[:, None])
     sizes = _sizes(estimator, apart)
@@ -144,23 +88,12 @@ def _scores_of_centroids(
     return minus(shift[:, None], sizes)
 
 
-def _sizes(
-    estimator: Any,
-    apart: Var,
-) -> Var:
+def _sizes(estimator: Any, apart: Var) -> Var:
     """(classes, n): squared distances where they are Euclidean, and sums of sizes where not."""
     axis = constant(LAST, np.int64)
     if estimator.metric == "euclidean":
-        return op.reduce_sum_square(
-            apart,
-            axis,
-            keepdims=0,
-        )
-    return op.reduce_l1(
-        apart,
-        axis,
-        keepdims=0,
-    )
+        return op.reduce_sum_square(apart, axis, keepdims=0)
+    return op.reduce_l1(apart, axis, keepdims=0)
 
 
 ESTIMATORS = {

@@ -22,25 +22,17 @@ Term = Callable[[Var, Var], Var]  # of one column: of rows, (n, 1), and of train
 SAME = {"cityblock": "manhattan", "infinity": "chebyshev", "l1": "manhattan", "l2": "euclidean"}
 
 
-def added_up(
-    rows: Var,
-    known: Array,
-    term: Term,
-) -> Var:
+def added_up(rows: Var, known: Array, term: Term) -> Var:
     """The sum of what a term gives for each column."""
     found: Var | None = None
     for place in range(known.shape[1]):
         part = term(one_column(rows, place), doubles(known[None, :, place]))
         found = part if found is None else plus(found, part)
-    assert found is not None  # noqa: S101 - there is a column, for the type checker
+    assert found is not None  # there is a column, for the type checker
     return found
 
 
-def _largest(
-    rows: Var,
-    known: Array,
-    _: Any,
-) -> Var:
+def _largest(rows: Var, known: Array, _: Any) -> Var:
     """The largest difference in a column: Chebyshev's distance."""
     parts = []
     for place in range(known.shape[1]):
@@ -49,29 +41,17 @@ def _largest(
     return op.max(parts)
 
 
-def _canberra(
-    rows: Var,
-    known: Array,
-    _: Any,
-) -> Var:
+def _canberra(rows: Var, known: Array, _: Any) -> Var:
     """The sum of differences, each by the sum of the two sizes; of two zeros it is 0."""
     return added_up(rows, known, lambda own, other: _share(_size(own, other), _sizes(own, other)))
 
 
-def _bray_curtis(
-    rows: Var,
-    known: Array,
-    _: Any,
-) -> Var:
+def _bray_curtis(rows: Var, known: Array, _: Any) -> Var:
     """The sum of all differences by the sum of all sizes; of two rows of zeros it is 0."""
     return _share(added_up(rows, known, _size), added_up(rows, known, _sizes))
 
 
-def _hamming(
-    rows: Var,
-    known: Array,
-    _: Any,
-) -> Var:
+def _hamming(rows: Var, known: Array, _: Any) -> Var:
     """The share of the columns that differ."""
     found = added_up(rows, known, _difference)
     return op.div(found, doubles(float(known.shape[1])))
@@ -93,30 +73,17 @@ def _share(part: Var, whole: Var) -> Var:
     return op.where(nothing, doubles(0.0), found)
 
 
-def squared(
-    rows: Var,
-    known: Array,
-) -> Var:
+def squared(rows: Var, known: Array) -> Var:
     """Squared Euclidean distances, from the differences themselves."""
-    return added_up(
-        rows,
-        known,
-        _square,
-    )
+    return added_up(rows, known, _square)
 
 
-def _square(
-    own: Var,
-    other: Var,
-) -> Var:
+def _square(own: Var, other: Var) -> Var:
     apart = minus(own, other)
     return times(apart, apart)
 
 
-def _size(
-    own: Var,
-    other: Var,
-) -> Var:
+def _size(own: Var, other: Var) -> Var:
     return op.abs(minus(own, other))
 
 
@@ -136,13 +103,10 @@ def metric_of(estimator: Any) -> str:
     return metric
 
 
-def from_training(
-    estimator: Any,
-    rows: Var,
-) -> Var:
+def from_training(estimator: Any, rows: Var) -> Var:
     """The distances of rows from those that an estimator was fitted on. Raises ConversionError."""
     metric = metric_of(estimator)
-    held = estimator._fit_X  # noqa: SLF001 - no public way
+    held = estimator._fit_X  # no public way
     if hasattr(held, "toarray"):
         name = type(estimator).__name__
         raise ConversionError(
@@ -152,46 +116,22 @@ def from_training(
             step=name,
         )
     known = np.asarray(held, np.float64)
-    return METRICS[metric](
-        rows,
-        known,
-        estimator.effective_metric_params_ or {},
-    )
+    return METRICS[metric](rows, known, estimator.effective_metric_params_ or {})
 
 
-def _euclidean(
-    rows: Var,
-    known: Array,
-    _: Any,
-) -> Var:
+def _euclidean(rows: Var, known: Array, _: Any) -> Var:
     return op.sqrt(squared(rows, known))
 
 
-def _squared_euclidean(
-    rows: Var,
-    known: Array,
-    _: Any,
-) -> Var:
+def _squared_euclidean(rows: Var, known: Array, _: Any) -> Var:
     return squared(rows, known)
 
 
-def _manhattan(
-    rows: Var,
-    known: Array,
-    _: Any,
-) -> Var:
-    return added_up(
-        rows,
-        known,
-        _size,
-    )
+def _manhattan(rows: Var, known: Array, _: Any) -> Var:
+    return added_up(rows, known, _size)
 
 
-def _minkowski(
-    rows: Var,
-    known: Array,
-    given: Any,
-) -> Var:
+def _minkowski(rows: Var, known: Array, given: Any) -> Var:
     """A root of the sum of powers; weights multiply the powers."""
     power = float(given.get("p", 2))
     weights = given.get("w")
@@ -199,44 +139,24 @@ def _minkowski(
         stretched = np.asarray(weights, np.float64) ** (1.0 / power)
         known = known * stretched
         rows = times(rows, stretched[None])
-    whole = added_up(
-        rows,
-        known,
-        lambda own, other: op.pow(_size(own, other), doubles(power)),
-    )
+    whole = added_up(rows, known, lambda own, other: op.pow(_size(own, other), doubles(power)))
     return op.pow(whole, doubles(1.0 / power))
 
 
-def _standardized(
-    rows: Var,
-    known: Array,
-    given: Any,
-) -> Var:
+def _standardized(rows: Var, known: Array, given: Any) -> Var:
     spread = np.sqrt(np.asarray(given["V"], np.float64))
     return op.sqrt(squared(over(rows, spread[None]), known / spread))
 
 
-def _cosine(
-    rows: Var,
-    known: Array,
-    _: Any,
-) -> Var:
+def _cosine(rows: Var, known: Array, _: Any) -> Var:
     """1 minus the product of rows over their lengths; next to no length counts as 1."""
     from sklearn.preprocessing import normalize
 
     apart = minus(1.0, product(over_norm(rows, "l2"), normalize(known).T))
-    return op.clip(
-        apart,
-        doubles(0.0),
-        doubles(2.0),
-    )
+    return op.clip(apart, doubles(0.0), doubles(2.0))
 
 
-def _with_gaps(
-    rows: Var,
-    known: Array,
-    _: Any,
-) -> Var:
+def _with_gaps(rows: Var, known: Array, _: Any) -> Var:
     """The Euclidean distance of columns that both rows have, scaled up to all columns."""
     there = op.cast(op.not_(op.isnan(rows)), to=np.float64)
     both = op.matmul(there, doubles(~np.isnan(known).T))

@@ -15,11 +15,7 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-def constant_class(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def constant_class(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """DummyClassifier: the most frequent class, or a constant one."""
     strategy = estimator.strategy
     if strategy in ("stratified", "uniform"):
@@ -39,95 +35,40 @@ def constant_class(
     return Answer(several=tuple(answers))
 
 
-def _constant(
-    strategy: str,
-    columns: Columns,
-    known: Array,
-    prior: Any,
-    said: Any,
-) -> Answer:
+def _constant(strategy: str, columns: Columns, known: Array, prior: Any, said: Any) -> Answer:
     """The most frequent class of one target, or the constant that was said."""
     chosen = np.asarray(prior).argmax() if said is None else known.tolist().index(said)
     likely = prior if strategy == "prior" else np.eye(len(known))[chosen]
     return _same(columns, int(chosen), np.asarray(likely, np.float64))
 
 
-def _same(
-    columns: Columns,
-    place: int,
-    likely: Array,
-) -> Answer:
+def _same(columns: Columns, place: int, likely: Array) -> Answer:
     return Answer(
-        place=_repeated(
-            columns,
-            constant(place, np.int64),
-            (),
-        ),
-        probabilities=_repeated(
-            columns,
-            doubles(likely[None]),
-            (len(likely),),
-        ),
+        place=_repeated(columns, constant(place, np.int64), ()),
+        probabilities=_repeated(columns, doubles(likely[None]), (len(likely),)),
     )
 
 
-def the_same_for_all(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def the_same_for_all(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """The classifier of a class that all rows of training have, or that none has."""
     said = float(estimator.y_[0])
     likely = np.array([1.0 - said, said])
     return replace(
-        _same(
-            columns,
-            int(said),
-            likely,
-        ),
-        decision=_repeated(
-            columns,
-            doubles(said),
-            (),
-        ),
+        _same(columns, int(said), likely), decision=_repeated(columns, doubles(said), ())
     )
 
 
-def constant_number(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def constant_number(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """DummyRegressor: the mean, the median, a quantile or a constant."""
     values = np.ravel(estimator.constant_).astype(np.float64)
     if len(values) == 1:
-        return Answer(
-            prediction=_repeated(
-                columns,
-                doubles(values[0]),
-                (),
-            )
-        )
-    return Answer(
-        prediction=_repeated(
-            columns,
-            doubles(values[None]),
-            (len(values),),
-        )
-    )
+        return Answer(prediction=_repeated(columns, doubles(values[0]), ()))
+    return Answer(prediction=_repeated(columns, doubles(values[None]), (len(values),)))
 
 
-def _repeated(
-    columns: Columns,
-    value: Var,
-    tail: tuple[int, ...],
-) -> Var:
+def _repeated(columns: Columns, value: Var, tail: tuple[int, ...]) -> Var:
     """The same value for each row."""
-    rows = op.shape(
-        columns.parts[0],
-        start=0,
-        end=1,
-    )
+    rows = op.shape(columns.parts[0], start=0, end=1)
     size = op.concat([rows, constant(tail, np.int64)], axis=0) if tail else rows
     return op.expand(value, size)
 

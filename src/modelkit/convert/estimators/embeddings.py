@@ -15,11 +15,7 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-def leaves(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def leaves(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """RandomTreesEmbedding: which leaf a row ends in, for each tree."""
     trees = [tree_of(each) for each in estimator.estimators_]
     targets = []
@@ -39,6 +35,4 @@ def leaves(
     return one_table(cast(found, np.float64))
 
 
-ESTIMATORS = {
-    "sklearn.RandomTreesEmbedding": leaves,
-}
+ESTIMATORS = {"sklearn.RandomTreesEmbedding": leaves}

@@ -73,20 +73,14 @@ def _near(size: Var) -> Var:
     return plus(size, times(size, _ratio(times(size, size), OF_NEAR)))
 
 
-def _tail(
-    size: Var,
-    ratio: Ratio,
-) -> Var:
+def _tail(size: Var, ratio: Ratio) -> Var:
     """1 - erf of numbers above 1.25."""
     square = times(size, size)
     found = minus(_ratio(over(1.0, square), ratio), plus(square, 0.5625))
     return over(op.exp(found), size)
 
 
-def _ratio(
-    numbers: Var,
-    ratio: Ratio,
-) -> Var:
+def _ratio(numbers: Var, ratio: Ratio) -> Var:
     """A polynomial over another: both are products of powers with coefficients."""
     above, below = ratio
     terms = max(len(above), len(below))
@@ -95,14 +89,6 @@ def _ratio(
     coefficients[: len(below), 1] = below
     powers = op.pow(op.unsqueeze(numbers, constant([-1], np.int64)), doubles(range(terms)))
     both = product(powers, coefficients)
-    top = op.gather(
-        both,
-        constant(0, np.int64),
-        axis=-1,
-    )
-    bottom = op.gather(
-        both,
-        constant(1, np.int64),
-        axis=-1,
-    )
+    top = op.gather(both, constant(0, np.int64), axis=-1)
+    bottom = op.gather(both, constant(1, np.int64), axis=-1)
     return over(top, bottom)

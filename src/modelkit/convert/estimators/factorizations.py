@@ -60,11 +60,7 @@ def _penalties(estimator: Any) -> Penalties:
     return Penalties(strength * estimator.l1_ratio, strength * (1.0 - estimator.l1_ratio))
 
 
-def factorized(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def factorized(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """NMF: the weights of its components, by coordinates or by multiplication."""
     rows = columns.matrix(np.float64)
     if estimator.solver == "mu":
@@ -78,26 +74,18 @@ def factorized(
     return one_table(_by_coordinates(estimator, rows))
 
 
-def in_batches(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def in_batches(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """MiniBatchNMF: by multiplication, until the weights stay as they are."""
     rows = columns.matrix(np.float64)
     update = _multiplied(estimator, rows)
 
-    def body(
-        _: Var,
-        __: Var,
-        weights: Var,
-    ) -> list[Var]:
+    def body(_: Var, __: Var, weights: Var) -> list[Var]:
         better = update(weights)
         change = over(_norm(minus(better, weights)), _norm(better))
         settled = at_most(change, estimator.tol)
         return [_unless(settled, estimator), better]
 
-    most = estimator._transform_max_iter  # noqa: SLF001 - no public way
+    most = estimator._transform_max_iter  # no public way
     return one_table(_iterated(most, [_first_weights(estimator, rows)], body))
 
 
@@ -108,19 +96,12 @@ def _unless(settled: Var, estimator: Any) -> Var:
     return op.reshape(op.not_(settled), constant([1], np.int64))
 
 
-def _iterated(
-    most: int,
-    start: list[Var],
-    body: Callable[..., list[Var]],
-) -> Var:
+def _iterated(most: int, start: list[Var], body: Callable[..., list[Var]]) -> Var:
     """The weights after a loop, its first state: the loop itself does not say what they are."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # spox, of the same
         weights, *_ = op.loop(
-            constant([most], np.int64),
-            constant([True]),
-            v_initial=start,
-            body=body,
+            constant([most], np.int64), constant([True]), v_initial=start, body=body
         )
     wide = op.reshape(weights, constant([-1, width(start[0])], np.int64))
     return op.cast(wide, to=np.float64)
@@ -142,12 +123,7 @@ def _by_coordinates(estimator: Any, rows: Var) -> Var:
     pulls = minus(product(rows, parts.T), penalties.flat)
     pull = [one_column(pulls, place) for place in range(len(parts))]
 
-    def body(
-        number: Var,
-        _: Var,
-        weights: Var,
-        first: Var,
-    ) -> list[Var]:
+    def body(number: Var, _: Var, weights: Var, first: Var) -> list[Var]:
         weights, violation = _one_after_the_other(weights, square, pull)
         start = op.equal(number, constant(0, np.int64))
         first = choose(start, violation, first)
@@ -160,11 +136,7 @@ def _by_coordinates(estimator: Any, rows: Var) -> Var:
     return _iterated(estimator.max_iter, [nothing, doubles(0.0)], body)
 
 
-def _one_after_the_other(
-    weights: Var,
-    square: Array,
-    pull: list[Var],
-) -> tuple[Var, Var]:
+def _one_after_the_other(weights: Var, square: Array, pull: list[Var]) -> tuple[Var, Var]:
     """The weights after a step for each component, and how far the gradients were from 0 in all."""
     violation = doubles(0.0)
     for place in range(len(pull)):
@@ -176,22 +148,14 @@ def _one_after_the_other(
     return weights, violation
 
 
-def _felt(
-    weights: Var,
-    place: int,
-    gradient: Var,
-) -> Var:
+def _felt(weights: Var, place: int, gradient: Var) -> Var:
     """The sum of the sizes of gradients; a weight of 0 cannot fall."""
     rising = op.min([gradient, doubles(0.0)])
     free = choose(equal(one_column(weights, place), 0.0), rising, gradient)
     return _sum(op.abs(free))
 
 
-def _moved(
-    weights: Var,
-    place: int,
-    steps: Var,
-) -> Var:
+def _moved(weights: Var, place: int, steps: Var) -> Var:
     """The weights with those of one component less some steps, and none below 0."""
     free = minus(one_column(weights, place), steps)
     better = op.max([free, doubles(0.0)])
@@ -254,12 +218,7 @@ def _by_error(estimator: Any, rows: Var) -> Var:
     start = _first_weights(estimator, rows)
     first = error(start)
 
-    def body(
-        number: Var,
-        _: Var,
-        weights: Var,
-        before: Var,
-    ) -> list[Var]:
+    def body(number: Var, _: Var, weights: Var, before: Var) -> list[Var]:
         better = update(weights)
         now = error(better)
         left = op.mod(number, constant(EVERY, np.int64))
@@ -271,11 +230,7 @@ def _by_error(estimator: Any, rows: Var) -> Var:
     return _iterated(estimator.max_iter, [start, first], body)
 
 
-def _divergence(
-    rows: Var,
-    weights: Var,
-    parts: Array,
-) -> Var:
+def _divergence(rows: Var, weights: Var, parts: Array) -> Var:
     """The square root of twice the Kullback-Leibler divergence of what the weights make."""
     counts = greater(rows, TINY)
     made = _not_tiny(product(weights, parts))
@@ -287,7 +242,4 @@ def _divergence(
     return op.sqrt(times(op.max([found, doubles(0.0)]), 2.0))
 
 
-ESTIMATORS = {
-    "sklearn.NMF": factorized,
-    "sklearn.MiniBatchNMF": in_batches,
-}
+ESTIMATORS = {"sklearn.NMF": factorized, "sklearn.MiniBatchNMF": in_batches}

@@ -12,14 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import (
-    at_least,
-    choose,
-    greater,
-    over,
-    plus,
-    times,
-)
+from modelkit.convert.estimators.arithmetic import at_least, choose, greater, over, plus, times
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -34,12 +27,7 @@ from modelkit.convert.estimators.tensors import (
     op,
     upright,
 )
-from modelkit.convert.estimators.trees import (
-    Tree,
-    ensemble,
-    rounded_down,
-    sum_of_leaves,
-)
+from modelkit.convert.estimators.trees import Tree, ensemble, rounded_down, sum_of_leaves
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -49,10 +37,7 @@ if TYPE_CHECKING:
 def tree_of(fitted: Any, features: Array | None = None) -> Tree:
     """The nodes of a fitted tree; `features` are the columns it was trained on, if not all."""
     nodes = fitted.tree_
-    chosen = np.asarray(
-        nodes.feature,
-        np.int64,
-    )
+    chosen = np.asarray(nodes.feature, np.int64)
     if features is not None:
         read = np.where(nodes.children_left < 0, 0, chosen)  # a leaf reads column -2
         chosen = np.asarray(features)[read]
@@ -71,10 +56,7 @@ def leaves_of(fitted: Any) -> Array:
     counts = fitted.tree_.n_classes
     if not hasattr(fitted, "classes_"):
         return np.asarray(values[:, :, 0])
-    return np.concatenate(
-        [values[:, at, :count] for at, count in enumerate(counts)],
-        axis=1,
-    )
+    return np.concatenate([values[:, at, :count] for at, count in enumerate(counts)], axis=1)
 
 
 def is_tree(estimator: Any) -> bool:
@@ -82,34 +64,20 @@ def is_tree(estimator: Any) -> bool:
     return type(estimator).__module__.startswith("sklearn.tree.") and hasattr(estimator, "tree_")
 
 
-def tree(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def tree(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """DecisionTree and ExtraTree."""
     rows = columns.matrix(np.float32)
-    return _voted(
-        estimator,
-        sum_of_leaves(rows, [tree_of(estimator)], [leaves_of(estimator)]),
-    )
+    return _voted(estimator, sum_of_leaves(rows, [tree_of(estimator)], [leaves_of(estimator)]))
 
 
-def forest(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def forest(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """RandomForest and ExtraTrees: the mean of what the trees say."""
     trees = estimator.estimators_
     rows = columns.matrix(np.float32)
     added = sum_of_leaves(
         rows, [tree_of(each) for each in trees], [leaves_of(each) for each in trees]
     )
-    return _voted(
-        estimator,
-        mean(added, len(trees)),
-    )
+    return _voted(estimator, mean(added, len(trees)))
 
 
 def mean(added: Var, count: int) -> Var:
@@ -123,10 +91,7 @@ def _voted(estimator: Any, values: Var) -> Answer:
     if not hasattr(estimator, "classes_"):
         return Answer(prediction=flat(values) if outputs == 1 else values)
     if outputs == 1:
-        return Answer(
-            place=largest(values),
-            probabilities=values,
-        )
+        return Answer(place=largest(values), probabilities=values)
     starts = np.cumsum([0, *estimator.n_classes_])
     parts = [
         op.gather(values, constant(np.arange(starts[k], starts[k + 1]), np.int64), axis=1)
@@ -135,11 +100,7 @@ def _voted(estimator: Any, values: Var) -> Answer:
     return Answer(several=tuple(Answer(place=largest(part), probabilities=part) for part in parts))
 
 
-def adaptive(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def adaptive(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """AdaBoostClassifier: each estimator adds its weight to its class, and takes from others."""
     classes = len(estimator.classes_)
     if classes == 1:
@@ -149,22 +110,12 @@ def adaptive(
         )
     weights, others = _shares_of_weights(estimator)
     of_trees = all(map(is_tree, estimator.estimators_))
-    said = (_said_by_trees if of_trees else _said_by_any)(
-        estimator,
-        columns,
-        at,
-        weights,
-        others,
-    )
+    said = (_said_by_trees if of_trees else _said_by_any)(estimator, columns, at, weights, others)
     added = over(said, float(estimator.estimator_weights_.sum()))
     if classes == 2:
         return _decided_by_two(added)
     scores = op.softmax(over(added, classes - 1), axis=1)
-    return Answer(
-        place=largest(added),
-        probabilities=scores,
-        decision=added,
-    )
+    return Answer(place=largest(added), probabilities=scores, decision=added)
 
 
 def _shares_of_weights(estimator: Any) -> tuple[Sequence[float], Sequence[float]]:
@@ -179,11 +130,7 @@ def _decided_by_two(added: Var) -> Answer:
     decision = plus(op.neg(column(added, 0)), column(added, 1))
     pair = times(times(upright(decision), [[-1.0, 1.0]]), 0.5)
     place = op.cast(greater(decision, 0.0), to=np.int64)
-    return Answer(
-        place=place,
-        probabilities=op.softmax(pair, axis=1),
-        decision=decision,
-    )
+    return Answer(place=place, probabilities=op.softmax(pair, axis=1), decision=decision)
 
 
 def _said_by_trees(
@@ -211,10 +158,7 @@ def _said_by_any(
 ) -> Var:
     terms = []
     for each, weight, other in zip(estimator.estimators_, weights, others, strict=True):
-        known = np.searchsorted(
-            estimator.classes_,
-            each.classes_,
-        )
+        known = np.searchsorted(estimator.classes_, each.classes_)
         said = op.equal(
             upright(at.place(each, columns, known)),
             constant([range(len(estimator.classes_))], np.int64),
@@ -223,11 +167,7 @@ def _said_by_any(
     return op.sum(terms)
 
 
-def median(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def median(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """AdaBoostRegressor: the weighted median of what its estimators say."""
     count = len(estimator.estimators_)
     said = _each_prediction(estimator.estimators_, columns, at)
@@ -245,11 +185,7 @@ def _middle(weights: Var) -> Var:
     return op.arg_max(reached, axis=1, keepdims=1)
 
 
-def _each_prediction(
-    parts: Sequence[Any],
-    columns: Columns,
-    at: Converting,
-) -> Var:
+def _each_prediction(parts: Sequence[Any], columns: Columns, at: Converting) -> Var:
     """(n, estimators): what each of the estimators predicts."""
     if not all(map(is_tree, parts)):
         said = [at.answer(each, columns).asked("prediction") for each in parts]
@@ -257,17 +193,8 @@ def _each_prediction(
     trees = [tree_of(each) for each in parts]
     targets = [np.full(len(each.left), number) for number, each in enumerate(trees)]
     weights = [leaves_of(each)[:, 0] for each in parts]
-    rows = cast(
-        columns.matrix(np.float32),
-        np.float64,
-    )
-    return ensemble(
-        rows,
-        trees,
-        targets,
-        weights,
-        len(parts),
-    )
+    rows = cast(columns.matrix(np.float32), np.float64)
+    return ensemble(rows, trees, targets, weights, len(parts))
 
 
 ESTIMATORS = {

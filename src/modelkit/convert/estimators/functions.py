@@ -67,11 +67,7 @@ ADVICE = (
 )
 
 
-def function(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def function(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """FunctionTransformer: its function, of all columns at once."""
     copied = estimator.func in COPIES and not estimator.kw_args
     if estimator.func is None or copied:
@@ -104,12 +100,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _of_columns(
-    estimator: Any,
-    columns: Columns,
-    received: Any,
-    at: Converting,
-) -> Columns:
+def _of_columns(estimator: Any, columns: Columns, received: Any, at: Converting) -> Columns:
     """What a function gives for columns of which some are times or texts."""
     widths = sum(columns.widths)
     if received is None or _columns_in(received) != widths:
@@ -177,10 +168,7 @@ def _name_of(asked: Any) -> str:
 
 
 def _followed(
-    asked: Callable[..., Any],
-    options: dict[str, Any],
-    parts: list[Var],
-    received: Any,
+    asked: Callable[..., Any], options: dict[str, Any], parts: list[Var], received: Any
 ) -> tuple[list[Part], Any, World, list[Var]]:
     """What a function writes down when it is given a stand-in, and what it gives for real rows.
 
@@ -263,7 +251,7 @@ def _check_rows(found: Any, count: int) -> None:
 def _attempt(asked: Any, rows: Any, options: dict[str, Any]) -> tuple[Any, Exception | None]:
     try:
         return asked(rows, **options), None
-    except Exception as error:  # noqa: BLE001 - whatever a function of somebody's raises
+    except Exception as error:  # whatever a function of somebody's raises
         return None, error
 
 
@@ -359,13 +347,7 @@ def _matrix(rows: Any) -> Array:
     return values.reshape(len(values), -1)
 
 
-def _difference(
-    got: list[Array],
-    dtypes: list[Any],
-    truth: Any,
-    rows: Any,
-    eps: float,
-) -> str:
+def _difference(got: list[Array], dtypes: list[Any], truth: Any, rows: Any, eps: float) -> str:
     """Where a graph gives other values than the function; nothing if it does not."""
     others = [part for part, dtype in zip(got, dtypes, strict=True) if dtype is not None]
     for part, place in zip(others, _others_in(truth), strict=False):
@@ -377,12 +359,7 @@ def _difference(
     return _difference_of_numbers(np.concatenate(numbers, axis=1), _numbers_of(truth), rows, eps)
 
 
-def _difference_of_numbers(
-    got: Array,
-    truth: Any,
-    rows: Any,
-    eps: float,
-) -> str:
+def _difference_of_numbers(got: Array, truth: Any, rows: Any, eps: float) -> str:
     known = _matrix(truth)
     if got.shape != known.shape:
         return f", which gives the shape {known.shape} for {len(rows)} rows"
@@ -535,6 +512,4 @@ def _numbers(count: int) -> list[Array]:
     return [usual, np.abs(usual), rng.uniform(size=usual.shape), whole, wide, strange]
 
 
-ESTIMATORS = {
-    "sklearn.FunctionTransformer": function,
-}
+ESTIMATORS = {"sklearn.FunctionTransformer": function}

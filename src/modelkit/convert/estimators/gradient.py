@@ -32,20 +32,11 @@ if TYPE_CHECKING:
 LEAST = float(np.finfo(np.float64).eps)  # from what probability on a logarithm is taken
 
 
-def boosting(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def boosting(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """GradientBoosting: a first value, and on it each tree times the learning rate."""
     outputs = estimator.n_trees_per_iteration_
     two = hasattr(estimator, "classes_") and outputs == 1
-    raw = _boosted(
-        estimator,
-        columns,
-        at,
-        skip=int(two),
-    )
+    raw = _boosted(estimator, columns, at, skip=int(two))
     if not hasattr(estimator, "classes_"):
         return Answer(prediction=flat(raw))
     answer = by_scores(raw, two=two)
@@ -54,53 +45,21 @@ def boosting(
     if estimator.loss == "exponential":
         answer = replace(answer, probabilities=op.softmax(times(raw, 2.0), axis=1))
     # A score of 0 is the second class.
-    place = op.arg_max(
-        raw,
-        axis=1,
-        keepdims=0,
-        select_last_index=1,
-    )
+    place = op.arg_max(raw, axis=1, keepdims=0, select_last_index=1)
     return replace(answer, place=place)
 
 
-def _boosted(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-    skip: int,
-) -> Var:
+def _boosted(estimator: Any, columns: Columns, at: Converting, skip: int) -> Var:
     """(n, skip + outputs): the raw scores, after as many zeros as `skip` says."""
     outputs = estimator.n_trees_per_iteration_
     stages = _boosting_stages(estimator)
-    rows = cast(
-        columns.matrix(np.float32),
-        np.float64,
-    )
+    rows = cast(columns.matrix(np.float32), np.float64)
     if not _has_own_start(estimator):
-        return from_start(
-            rows,
-            _first_values(estimator),
-            stages,
-            outputs,
-            skip,
-        )
-    first = _own_start(
-        estimator,
-        columns,
-        at,
-    )
+        return from_start(rows, _first_values(estimator), stages, outputs, skip)
+    first = _own_start(estimator, columns, at)
     if skip:
         first = times(first, [[0.0, 1.0]])
-    return plus(
-        first,
-        from_start(
-            rows,
-            np.zeros(outputs),
-            stages,
-            outputs,
-            skip,
-        ),
-    )
+    return plus(first, from_start(rows, np.zeros(outputs), stages, outputs, skip))
 
 
 def _boosting_stages(estimator: Any) -> list[Stage]:
@@ -114,11 +73,8 @@ def _boosting_stages(estimator: Any) -> list[Stage]:
 
 
 def _first_values(estimator: Any) -> Array:
-    row = np.zeros(
-        (1, estimator.n_features_in_),
-        np.float32,
-    )
-    values: Array = estimator._raw_predict_init(row)[0]  # noqa: SLF001 - no public way
+    row = np.zeros((1, estimator.n_features_in_), np.float32)
+    values: Array = estimator._raw_predict_init(row)[0]  # no public way
     return values
 
 
@@ -128,20 +84,13 @@ def _has_own_start(estimator: Any) -> bool:
     return not isinstance(first, str) and not type(first).__name__.startswith("Dummy")
 
 
-def _own_start(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Var:
+def _own_start(estimator: Any, columns: Columns, at: Converting) -> Var:
     """(n, 1) or (n, classes): what the model at the start gives, as scores. It reads rounded rows.
 
     Raises ConversionError for a model that computes in float32 since it was fitted on such rows.
     """
     _check_computes_in_float64(estimator)
-    rounded = cast(
-        columns.matrix(np.float32),
-        np.float64,
-    )
+    rounded = cast(columns.matrix(np.float32), np.float64)
     answer = at.answer(estimator.init_, Columns((rounded,)))
     if not hasattr(estimator, "classes_"):
         said = cast(answer.asked("prediction"), np.float64)
@@ -157,10 +106,7 @@ def _own_start(
 
 def _check_computes_in_float64(estimator: Any) -> None:
     first = estimator.init_
-    row = np.zeros(
-        (1, estimator.n_features_in_),
-        np.float32,
-    )
+    row = np.zeros((1, estimator.n_features_in_), np.float32)
     ask = first.predict_proba if hasattr(estimator, "classes_") else first.predict
     if np.asarray(ask(row)).dtype == np.float64:
         return
@@ -174,11 +120,7 @@ def _check_computes_in_float64(estimator: Any) -> None:
 
 
 def _inside(likely: Var) -> Var:
-    return op.clip(
-        likely,
-        doubles(LEAST),
-        doubles(1 - LEAST),
-    )
+    return op.clip(likely, doubles(LEAST), doubles(1 - LEAST))
 
 
 ESTIMATORS = {

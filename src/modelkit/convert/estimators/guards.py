@@ -58,12 +58,7 @@ def out_of_range(estimator: Any, columns: Columns) -> tuple[Var, str] | None:
     return None
 
 
-def not_finite(
-    estimator: Any,
-    part: Var,
-    first: int,
-    count: int,
-) -> tuple[list[Var], bool]:
+def not_finite(estimator: Any, part: Var, first: int, count: int) -> tuple[list[Var], bool]:
     """Where an estimator refuses NaN or infinities in a part of its `count` columns.
 
     The columns of the part are those from the `first` on. Whether each is refused is what the
@@ -88,9 +83,7 @@ def not_finite(
 
 
 def _refused_kinds(
-    estimator: Any,
-    places: range,
-    count: int,
+    estimator: Any, places: range, count: int
 ) -> list[tuple[frozenset[float], list[int]]]:
     """The kinds of numbers that an estimator refuses, each with the columns where it does."""
     usual = _usual(estimator, count)
@@ -113,7 +106,7 @@ def _allows_gaps(estimator: Any) -> bool:
 
     try:
         return bool(get_tags(estimator).input_tags.allow_nan)
-    except Exception:  # noqa: BLE001 - of a library whose tags are others
+    except Exception:  # of a library whose tags are others
         return True
 
 
@@ -127,12 +120,7 @@ def _usual(estimator: Any, count: int) -> Array | None:
     return next((each for each in likely if _takes(estimator, each, [], 0.0)), None)
 
 
-def _takes(
-    estimator: Any,
-    numbers: Array,
-    places: list[int],
-    value: float,
-) -> bool:
+def _takes(estimator: Any, numbers: Array, places: list[int], value: float) -> bool:
     """Whether an estimator answers numbers, with a value put in some columns."""
     given: Any = numbers.copy()
     given[:, places] = value
@@ -143,6 +131,6 @@ def _takes(
     try:
         with allowed_to_fail(), np.errstate(all="ignore"):
             ask(estimator, "predict" if hasattr(estimator, "predict") else "transform", given)
-    except Exception:  # noqa: BLE001 - any refusal counts
+    except Exception:  # any refusal counts
         return False
     return True

@@ -13,13 +13,7 @@ from modelkit.convert.estimators.categories import Beside, Sets
 from modelkit.convert.estimators.lookup import looked_up
 from modelkit.convert.estimators.rounding import beyond_rounding, rounded_columns
 from modelkit.convert.estimators.stages import Stage, by_scores, from_start
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    flat,
-    op,
-    width,
-)
+from modelkit.convert.estimators.tensors import Answer, Columns, flat, op, width
 from modelkit.convert.estimators.trees import Tree
 from modelkit.signature.cast import is_missing
 
@@ -30,13 +24,9 @@ if TYPE_CHECKING:
 EXPONENTIAL = ("poisson", "gamma")  # losses whose scores are logarithms
 
 
-def histogram(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def histogram(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """HistGradientBoostingClassifier and HistGradientBoostingRegressor."""
-    start = np.ravel(estimator._baseline_prediction)  # noqa: SLF001 - no public way to the trees
+    start = np.ravel(estimator._baseline_prediction)  # no public way to the trees
     known = _known_categories(estimator)
     sets = [Sets(len(values)) for values in known]
     told = _stages(estimator, sets)
@@ -48,13 +38,7 @@ def histogram(
     for output, tree, leaves in told:
         stages.append((output, read.placed(_with_thresholds(tree, raised)), leaves))
     two = hasattr(estimator, "classes_") and len(start) == 1
-    raw = from_start(
-        read.rows,
-        start,
-        stages,
-        len(start),
-        skip=int(two),
-    )
+    raw = from_start(read.rows, start, stages, len(start), skip=int(two))
     if hasattr(estimator, "classes_"):
         return by_scores(raw, two=two)
     if estimator.loss in EXPONENTIAL:
@@ -66,7 +50,7 @@ def _known_categories(estimator: Any) -> list[list[Any]]:
     """The categories of each column of categories, in the order of their codes."""
     if estimator.is_categorical_ is None:
         return []
-    encoder = estimator._preprocessor.named_transformers_["encoder"]  # noqa: SLF001 - no public way
+    encoder = estimator._preprocessor.named_transformers_["encoder"]  # no public way
     return [_present(values.tolist()) for values in encoder.categories_]
 
 
@@ -75,11 +59,7 @@ def _present(values: list[Any]) -> list[Any]:
 
 
 def _read(
-    estimator: Any,
-    columns: Columns,
-    known: list[list[Any]],
-    sets: list[Sets],
-    at: Converting,
+    estimator: Any, columns: Columns, known: list[list[Any]], sets: list[Sets], at: Converting
 ) -> Beside:
     """What the trees read: for them, columns of categories come before those of numbers."""
     found = Beside(np.float64)
@@ -102,17 +82,13 @@ def _read(
 def _stages(estimator: Any, sets: list[Sets]) -> list[Stage]:
     """Output, tree and leaves of each stage; trees are placed after all have told their sets."""
     found: list[Stage] = []
-    for stage in estimator._predictors:  # noqa: SLF001 - no public way
+    for stage in estimator._predictors:  # no public way
         for output, each in enumerate(stage):
             found.append((output, _tree(each, sets), each.nodes["value"]))
     return found
 
 
-def _raised(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> dict[int, dict[float, float]]:
+def _raised(estimator: Any, columns: Columns, at: Converting) -> dict[int, dict[float, float]]:
     """Thresholds that are raised by the last bits of columns that are rounded otherwise, by feature."""
     rounded = np.array(rounded_columns(columns), bool)
     by_category = np.zeros(len(rounded), bool)
@@ -120,7 +96,7 @@ def _raised(
         by_category = estimator.is_categorical_
     categories = int(by_category.sum())
     found = {}
-    thresholds = estimator._bin_mapper.bin_thresholds_  # noqa: SLF001 - no public way
+    thresholds = estimator._bin_mapper.bin_thresholds_  # no public way
     for feature, place in enumerate(np.flatnonzero(~by_category).tolist(), categories):
         known = np.asarray(thresholds[feature], np.float64)
         if rounded[place] and len(known):
@@ -129,11 +105,7 @@ def _raised(
     return found
 
 
-def _lowered(
-    columns: Columns,
-    raised: dict[int, dict[float, float]],
-    at: Converting,
-) -> Columns:
+def _lowered(columns: Columns, raised: dict[int, dict[float, float]], at: Converting) -> Columns:
     """Columns whose imputed values are lowered, in place of `raised` thresholds: the others are the source's."""
     parts = []
     first = 0
@@ -178,10 +150,7 @@ def _tree(predictor: Any, sets: list[Sets]) -> Tree:
     for node in np.flatnonzero(by_set).tolist():
         among = sets[feature[node]]
         bits = predictor.raw_left_cat_bitsets[nodes["bitset_idx"][node]]
-        split[node] = among.number(
-            _members(bits, among.codes),
-            other_left=bool(missing[node]),
-        )
+        split[node] = among.number(_members(bits, among.codes), other_left=bool(missing[node]))
         feature[node] = -1 - feature[node]
     left, right = (np.where(leaf, -1, nodes[side].astype(np.int64)) for side in ("left", "right"))
     return Tree(feature, split, missing, left, right)
@@ -189,10 +158,7 @@ def _tree(predictor: Any, sets: list[Sets]) -> Tree:
 
 def _members(bits: Array, codes: int) -> Array:
     """(codes,) whether each code is in a set, which is written as bits of words of 32."""
-    return np.array(
-        [bits[code // 32] >> (code % 32) & 1 for code in range(codes)],
-        bool,
-    )
+    return np.array([bits[code // 32] >> (code % 32) & 1 for code in range(codes)], bool)
 
 
 ESTIMATORS = {

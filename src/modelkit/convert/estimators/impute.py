@@ -31,7 +31,7 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """SimpleImputer: the statistic of a column in its gaps; columns without one are dropped."""
     kept = _kept(estimator)
     statistics = np.asarray(estimator.statistics_, object)[kept]
-    values = statistics.astype(estimator._fill_dtype)  # noqa: SLF001 - no public way
+    values = statistics.astype(estimator._fill_dtype)  # no public way
     parts: list[Var] = []
     first = 0
     for part in _by_kind(columns.take(kept), at.float_dtype(columns)):
@@ -58,12 +58,7 @@ def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
     return Answer(table=Columns(tuple(found)))
 
 
-def with_indicators(
-    imputer: Any,
-    columns: Columns,
-    parts: list[Var],
-    at: Converting,
-) -> Columns:
+def with_indicators(imputer: Any, columns: Columns, parts: list[Var], at: Converting) -> Columns:
     """What an imputer made of columns, and behind it the indicators that it may add."""
     places = imputer.indicator_.features_.tolist() if imputer.add_indicator else []
     dtype = at.float_dtype(columns)
@@ -71,21 +66,13 @@ def with_indicators(
     return Columns((*parts, *(cast(each, dtype) for each in behind)))
 
 
-def _indicators(
-    columns: Columns,
-    marker: Any,
-    at: Converting,
-) -> list[Var]:
+def _indicators(columns: Columns, marker: Any, at: Converting) -> list[Var]:
     """Truth values for each column, in one matrix if there are any."""
     found = [_gaps(part, marker, at) for part in _by_kind(columns, np.float64)]
     return [joined(found)] if found else []
 
 
-def _gaps(
-    part: Var,
-    marker: Any,
-    at: Converting,
-) -> Var:
+def _gaps(part: Var, marker: Any, at: Converting) -> Var:
     """Where a matrix is missing; None is a value like others to what looks for NaN."""
     if _is_nan(marker) and at.name_of(part) in at.nones:
         return op.not_(equal(part, part))
@@ -115,12 +102,7 @@ def _by_kind(columns: Columns, dtype: Any) -> list[Var]:
     return found
 
 
-def _filled(
-    part: Var,
-    values: Array,
-    marker: Any,
-    at: Converting,
-) -> Var:
+def _filled(part: Var, values: Array, marker: Any, at: Converting) -> Var:
     """A matrix with values in its gaps.
 
     A text in a column of numbers is as unknown to what follows as a gap is, which stays one.
@@ -155,7 +137,4 @@ def _is_nan(value: Any) -> bool:
     return isinstance(value, float | np.floating) and bool(np.isnan(value))
 
 
-ESTIMATORS = {
-    "sklearn.SimpleImputer": filled,
-    "sklearn.MissingIndicator": indicators,
-}
+ESTIMATORS = {"sklearn.SimpleImputer": filled, "sklearn.MissingIndicator": indicators}

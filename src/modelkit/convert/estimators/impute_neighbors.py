@@ -49,7 +49,7 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """KNNImputer: only rows with a gap are compared with those of fit."""
     _check_options(estimator)
     rows = columns.matrix(np.float64)
-    held = np.flatnonzero(estimator._valid_mask).tolist()  # noqa: SLF001 - no public way
+    held = np.flatnonzero(estimator._valid_mask).tolist()  # no public way
     done = _filled(estimator, rows, held) if held else rows
     table = _without_empty(estimator, done, held)
     if table is done and not any(rounded_columns(columns)):
@@ -57,11 +57,7 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
     return Answer(table=with_indicators(estimator, columns, [table], at))
 
 
-def _filled(
-    estimator: Any,
-    rows: Var,
-    held: list[int],
-) -> Var:
+def _filled(estimator: Any, rows: Var, held: list[int]) -> Var:
     """The rows with means in the gaps of the columns that fit had values of."""
     asked = _rows_with_gaps(gaps(rows, estimator.missing_values))
     some = op.gather(rows, asked)
@@ -76,28 +72,15 @@ def _filled(
         begin = op.gather(begins, own)
         places.append(plus(begin, constant(place, np.int64)))
         means.append(
-            _mean_of_donors(
-                estimator,
-                place,
-                op.gather(distances, own),
-                op.gather(ranks, own),
-            )
+            _mean_of_donors(estimator, place, op.gather(distances, own), op.gather(ranks, own))
         )
-    done = op.scatter_elements(
-        flat(rows),
-        joined(places, axis=0),
-        joined(means, axis=0),
-    )
+    done = op.scatter_elements(flat(rows), joined(places, axis=0), joined(means, axis=0))
     return op.reshape(done, constant([-1, width(rows)], np.int64))
 
 
 def _rows_with_gaps(missing: Var) -> Var:
     """The places of the rows in which something is missing."""
-    found = op.reduce_max(
-        cast(missing, np.int32),
-        constant([1], np.int64),
-        keepdims=0,
-    )
+    found = op.reduce_max(cast(missing, np.int32), constant([1], np.int64), keepdims=0)
     return flat(op.non_zero(found))
 
 
@@ -112,14 +95,10 @@ def _check_options(estimator: Any) -> None:
         )
 
 
-def _distances(
-    estimator: Any,
-    rows: Var,
-    missing: Var,
-) -> Var:
+def _distances(estimator: Any, rows: Var, missing: Var) -> Var:
     """Distances to the rows of fit over the columns that both have; infinite without any."""
-    gone = estimator._mask_fit_X  # noqa: SLF001 - no public way
-    known = estimator._fit_X.astype(np.float64)  # noqa: SLF001 - in its order in memory
+    gone = estimator._mask_fit_X  # no public way
+    known = estimator._fit_X.astype(np.float64)  # in its order in memory
     known[gone] = 0.0
     given = choose(missing, 0.0, rows)
     squares = times(given, given)
@@ -134,11 +113,7 @@ def _distances(
     return choose(equal(both, 0.0), np.inf, found)
 
 
-def _complete_distances(
-    given: Var,
-    squares: Var,
-    known: Array,
-) -> Var:
+def _complete_distances(given: Var, squares: Var, known: Array) -> Var:
     """Squared distances between rows in whose gaps are zeros."""
     lengths = np.einsum("ij,ij->i", known, known)
     products = op.matmul(given, doubles(known.T))
@@ -165,33 +140,23 @@ def _sums(squares: Var) -> Var:
 
 def _rounded(estimator: Any, distances: Var) -> Var:
     """Squared distances without what is rounding of products of rows."""
-    gone = estimator._mask_fit_X  # noqa: SLF001 - no public way
-    known = np.where(gone, 0.0, estimator._fit_X).astype(np.float64)  # noqa: SLF001
+    gone = estimator._mask_fit_X  # no public way
+    known = np.where(gone, 0.0, estimator._fit_X).astype(np.float64)
     grid = doubles(coarse(known))
     squares = times(distances, distances)
     return minus(plus(squares, grid), grid)
 
 
-def _mean_of_donors(
-    estimator: Any,
-    place: int,
-    distances: Var,
-    ranks: Var,
-) -> Var:
+def _mean_of_donors(estimator: Any, place: int, distances: Var, ranks: Var) -> Var:
     """The weighted mean of a column over the rows of the lowest ranks that have it; (n,)."""
-    gone = estimator._mask_fit_X[:, place]  # noqa: SLF001 - no public way
-    held = estimator._fit_X[:, place]  # noqa: SLF001
+    gone = estimator._mask_fit_X[:, place]  # no public way
+    held = estimator._fit_X[:, place]
     if gone.any():
         without = np.where(gone, np.inf, 0.0)[None]
         distances = plus(distances, without)
         ranks = plus(ranks, without)
     count = min(estimator.n_neighbors, int((~gone).sum()))
-    _, donors = op.top_k(
-        ranks,
-        constant([count], np.int64),
-        axis=1,
-        largest=0,
-    )
+    _, donors = op.top_k(ranks, constant([count], np.int64), axis=1, largest=0)
     nearest = op.gather_elements(distances, donors, axis=1)
     values = op.gather(doubles(np.where(gone, 0.0, held)), donors)
     weights = _weights(estimator, nearest)
@@ -199,11 +164,7 @@ def _mean_of_donors(
     return _weighted_mean(values, weights, overall)
 
 
-def _weighted_mean(
-    values: Var,
-    weights: Var,
-    otherwise: float,
-) -> Var:
+def _weighted_mean(values: Var, weights: Var, otherwise: float) -> Var:
     axis = constant([1], np.int64)
     whole = op.reduce_sum(weights, axis, keepdims=0)
     products = times(weights, values)
@@ -226,21 +187,15 @@ def _inverse(distances: Var) -> Var:
     return choose(greater(hit, 0.0), hits, inverse)
 
 
-def _without_empty(
-    estimator: Any,
-    table: Var,
-    held: list[int],
-) -> Var:
+def _without_empty(estimator: Any, table: Var, held: list[int]) -> Var:
     """The table without columns that fit never had a value of, or with 0 in them."""
     count = width(table)
     if len(held) == count:
         return table
     if not estimator.keep_empty_features:
         return op.gather(table, constant(held, np.int64), axis=1)
-    empty: Array = ~estimator._valid_mask  # noqa: SLF001 - no public way
+    empty: Array = ~estimator._valid_mask  # no public way
     return choose(constant(empty[None]), 0.0, table)
 
 
-ESTIMATORS = {
-    "sklearn.KNNImputer": filled,
-}
+ESTIMATORS = {"sklearn.KNNImputer": filled}

@@ -49,11 +49,7 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
     return Answer(table=with_indicators(estimator, columns, table, at))
 
 
-def _first(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Columns:
+def _first(estimator: Any, columns: Columns, at: Converting) -> Columns:
     """What stands in the gaps before the first round."""
     table = at.answer(estimator.initial_imputer_, columns).asked("table")
     return Columns((table.matrix(np.float64),))
@@ -61,7 +57,7 @@ def _first(
 
 def _missing(estimator: Any, columns: Columns) -> list[Any]:
     """Where each column that is kept is missing; None for those that fit had no value of."""
-    empty = estimator._is_empty_feature.tolist()  # noqa: SLF001 - no public way
+    empty = estimator._is_empty_feature.tolist()  # no public way
     found: list[Any] = []
     for place, column in enumerate(single_columns(columns)):
         if not empty[place]:
@@ -71,14 +67,10 @@ def _missing(estimator: Any, columns: Columns) -> list[Any]:
     return found
 
 
-def _within(
-    estimator: Any,
-    place: int,
-    value: Var,
-) -> Var:
+def _within(estimator: Any, place: int, value: Var) -> Var:
     """A value within the limits of its column."""
-    least = float(estimator._min_value[place])  # noqa: SLF001 - no public way
-    most = float(estimator._max_value[place])  # noqa: SLF001
+    least = float(estimator._min_value[place])  # no public way
+    most = float(estimator._max_value[place])
     if np.isfinite(least):
         value = op.max([value, doubles(least)])
     if np.isfinite(most):
@@ -86,6 +78,4 @@ def _within(
     return value
 
 
-ESTIMATORS = {
-    "sklearn.IterativeImputer": filled,
-}
+ESTIMATORS = {"sklearn.IterativeImputer": filled}

@@ -28,13 +28,7 @@ def searched(rows: Var, bounds: Sequence[Array]) -> Var:
         trees.append(replace(tree, column=np.full(count, place)))
         targets.append(np.full(count, place))
         weights.append(np.where(tree.leaf, tree.threshold, 0.0))
-    found = ensemble(
-        rows,
-        trees,
-        targets,
-        weights,
-        len(trees),
-    )
+    found = ensemble(rows, trees, targets, weights, len(trees))
     return op.cast(found, to=np.int64)
 
 
@@ -46,12 +40,7 @@ def located(rows: Var, bounds: Sequence[Array]) -> Var:
     return at if len(sizes) == 1 else plus(at, constant(starts, np.int64))
 
 
-def along(
-    rows: Var,
-    at: Var,
-    bases: Array,
-    table: Array,
-) -> Var:
+def along(rows: Var, at: Var, bases: Array, table: Array) -> Var:
     """The polynomials of pieces, by Horner's rule.
 
     Args:
@@ -74,11 +63,7 @@ def along(
     return found
 
 
-def smooth(
-    numbers: Var,
-    function: Callable[[Array], Any],
-    end: float,
-) -> Var:
+def smooth(numbers: Var, function: Callable[[Array], Any], end: float) -> Var:
     """A smooth function of numbers between -end and end, to 1e-16 of its size.
 
     ONNX has no such function; its values between are those of polynomials through known ones.

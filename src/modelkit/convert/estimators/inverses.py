@@ -37,16 +37,12 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-def target(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def target(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """TransformedTargetRegressor: what its regressor predicts, on the way back."""
     predicted = at.answer(estimator.regressor_, columns).asked("prediction")
     rows = upright(predicted) if rank(predicted) == 1 else predicted
     found = inverted(estimator.transformer_, op.cast(rows, to=np.float64), at)
-    vector = estimator._training_dim == 1 and width(found) == 1  # noqa: SLF001 - no public way
+    vector = estimator._training_dim == 1 and width(found) == 1  # no public way
     return Answer(prediction=flat(found) if vector else found)
 
 
@@ -78,11 +74,7 @@ def _through_function(transformer: Any, rows: Var, at: Converting) -> Var:
     return applied(transformer.inverse_func, transformer.inv_kw_args, rows, at)
 
 
-def _unscaled(
-    rows: Var,
-    scale: Array | None,
-    centre: Array | None,
-) -> Var:
+def _unscaled(rows: Var, scale: Array | None, centre: Array | None) -> Var:
     if scale is not None:
         rows = times(rows, scale)
     if centre is not None:
@@ -120,7 +112,7 @@ def _from_components(transformer: Any, rows: Var) -> Var:
 
 def _from_power(transformer: Any, rows: Var) -> Var:
     if transformer.standardize:
-        rows = _from_standard(transformer._scaler, rows)  # noqa: SLF001 - no public way
+        rows = _from_standard(transformer._scaler, rows)  # no public way
     powers = np.asarray(transformer.lambdas_, np.float64)
     if transformer.method == "box-cox":
         return _from_box_cox(rows, powers)
@@ -169,6 +161,4 @@ THROUGH: dict[str, Callable[[Any, Var, Converting], Var]] = {
     "FunctionTransformer": _through_function,
     "Pipeline": _through_pipeline,
 }
-ESTIMATORS = {
-    "sklearn.TransformedTargetRegressor": target,
-}
+ESTIMATORS = {"sklearn.TransformedTargetRegressor": target}

@@ -18,11 +18,7 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-def isolation(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def isolation(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """IsolationForest: a power of the sum of how deep the trees isolate a row."""
     trees = _isolating(estimator)
     added = flat(sum_of_leaves(columns.matrix(np.float32), trees, _depths(estimator)))
@@ -54,7 +50,7 @@ def _least_sum(every: float, offset: float) -> float:
 def _isolating(estimator: Any) -> list[Tree]:
     """The trees of an IsolationForest, each over the columns that it was trained on."""
     trees = estimator.estimators_
-    if estimator._max_features == estimator.n_features_in_:  # noqa: SLF001 - max_features as a number
+    if estimator._max_features == estimator.n_features_in_:  # max_features as a number
         return [tree_of(each) for each in trees]
     features = estimator.estimators_features_[: len(trees)]
     return [tree_of(each, chosen) for each, chosen in zip(trees, features, strict=True)]
@@ -68,8 +64,8 @@ def _ones(like: Var) -> Var:
 def _depths(estimator: Any) -> list[Array]:
     """(nodes, 1) for each tree: how deep each node is, and a row that ends there on average."""
     count = len(estimator.estimators_)  # of which some may have been taken off
-    paths = estimator._decision_path_lengths[:count]  # noqa: SLF001 - no public way
-    averages = estimator._average_path_length_per_tree[:count]  # noqa: SLF001
+    paths = estimator._decision_path_lengths[:count]  # no public way
+    averages = estimator._average_path_length_per_tree[:count]
     return [(own + average - 1.0)[:, None] for own, average in zip(paths, averages, strict=True)]
 
 
@@ -77,10 +73,8 @@ def _depth_of_all(estimator: Any) -> float:
     """The depth of a row in all trees together, on average."""
     from sklearn.ensemble._iforest import _average_path_length
 
-    one = _average_path_length([estimator._max_samples])[0]  # noqa: SLF001 - no public way
+    one = _average_path_length([estimator._max_samples])[0]  # no public way
     return len(estimator.estimators_) * float(one)
 
 
-ESTIMATORS = {
-    "sklearn.IsolationForest": isolation,
-}
+ESTIMATORS = {"sklearn.IsolationForest": isolation}

@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import (
-    choose,
-    equal,
-    minus,
-    over,
-    plus,
-    product,
-    times,
-)
+from modelkit.convert.estimators.arithmetic import choose, equal, minus, over, plus, product, times
 from modelkit.convert.estimators.distances import METRICS, added_up
 from modelkit.convert.estimators.scaling import centred_kernel, one_table, over_norm
 from modelkit.convert.estimators.tensors import (
@@ -38,46 +30,30 @@ if TYPE_CHECKING:
 Options = dict[str, Any]
 
 
-def nystroem(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def nystroem(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """Nystroem: the kernels with some rows of training, made orthogonal."""
-    options = estimator._get_kernel_params()  # noqa: SLF001 - no public way
+    options = estimator._get_kernel_params()  # no public way
     rows = columns.matrix(np.float64)
     found = kernel(estimator, rows, estimator.components_, options)
     return one_table(product(found, estimator.normalization_.T))
 
 
-def kernel_principal(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def kernel_principal(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """KernelPCA: the kernels with the rows of training, centred, on the components."""
-    options = {
-        "gamma": estimator.gamma_,
-        "degree": estimator.degree,
-        "coef0": estimator.coef0,
-    }
+    options = {"gamma": estimator.gamma_, "degree": estimator.degree, "coef0": estimator.coef0}
     rows = columns.matrix(np.float64)
     found = kernel(estimator, rows, estimator.X_fit_, options)
     sizes = estimator.eigenvalues_
     known = np.flatnonzero(sizes)
     weights = np.zeros_like(estimator.eigenvectors_)
     weights[:, known] = estimator.eigenvectors_[:, known] / np.sqrt(sizes[known])
-    centred = centred_kernel(estimator._centerer, found)  # noqa: SLF001 - no public way
+    centred = centred_kernel(estimator._centerer, found)  # no public way
     return one_table(product(centred, weights))
 
 
 def ridge_of_kernels(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """KernelRidge: the kernels with the rows of training, times weights."""
-    options = {
-        "gamma": estimator.gamma,
-        "degree": estimator.degree,
-        "coef0": estimator.coef0,
-    }
+    options = {"gamma": estimator.gamma, "degree": estimator.degree, "coef0": estimator.coef0}
     rows = columns.matrix(np.float64)
     weights = np.asarray(estimator.dual_coef_, np.float64)
     found = kernel(estimator, rows, estimator.X_fit_, options)
@@ -85,12 +61,7 @@ def ridge_of_kernels(estimator: Any, columns: Columns, _: Converting) -> Answer:
     return Answer(prediction=flat(sums) if weights.ndim == 1 else sums)
 
 
-def kernel(
-    estimator: Any,
-    rows: Var,
-    known: Any,
-    options: Options,
-) -> Var:
+def kernel(estimator: Any, rows: Var, known: Any, options: Options) -> Var:
     """(n, rows of training): the kernel of each row with each row of training.
 
     Raises ConversionError for a kernel that is a function.
@@ -115,44 +86,24 @@ def kernel(
     return KERNELS[name](rows, known, given)
 
 
-def _linear(
-    rows: Var,
-    known: Array,
-    options: Options,
-) -> Var:
+def _linear(rows: Var, known: Array, options: Options) -> Var:
     return product(rows, known.T)
 
 
-def _shifted(
-    rows: Var,
-    known: Array,
-    options: Options,
-) -> Var:
+def _shifted(rows: Var, known: Array, options: Options) -> Var:
     scaled = times(product(rows, known.T), options["gamma"])
     return plus(scaled, options["coef0"])
 
 
-def _polynomial(
-    rows: Var,
-    known: Array,
-    options: Options,
-) -> Var:
+def _polynomial(rows: Var, known: Array, options: Options) -> Var:
     return op.pow(_shifted(rows, known, options), doubles(options["degree"]))
 
 
-def _sigmoid(
-    rows: Var,
-    known: Array,
-    options: Options,
-) -> Var:
+def _sigmoid(rows: Var, known: Array, options: Options) -> Var:
     return op.tanh(_shifted(rows, known, options))
 
 
-def _radial(
-    rows: Var,
-    known: Array,
-    options: Options,
-) -> Var:
+def _radial(rows: Var, known: Array, options: Options) -> Var:
     """Squared distances as the source adds them up, with what it rounds away."""
     lengths = op.reduce_sum_square(rows, constant([1], np.int64), keepdims=1)
     products = product(rows, -2.0 * known.T)
@@ -161,30 +112,18 @@ def _radial(
     return op.exp(times(positive, -options["gamma"]))
 
 
-def _cosine(
-    rows: Var,
-    known: Array,
-    options: Options,
-) -> Var:
+def _cosine(rows: Var, known: Array, options: Options) -> Var:
     from sklearn.preprocessing import normalize
 
     return product(over_norm(rows, "l2"), normalize(known).T)
 
 
-def _laplacian(
-    rows: Var,
-    known: Array,
-    options: Options,
-) -> Var:
+def _laplacian(rows: Var, known: Array, options: Options) -> Var:
     sizes = METRICS["manhattan"](rows, known, options)
     return op.exp(times(sizes, -options["gamma"]))
 
 
-def _additive_chi2(
-    rows: Var,
-    known: Array,
-    options: Options,
-) -> Var:
+def _additive_chi2(rows: Var, known: Array, options: Options) -> Var:
     return op.neg(added_up(rows, known, _share_of_square))
 
 
@@ -196,29 +135,17 @@ def _share_of_square(own: Var, other: Var) -> Var:
     return choose(equal(both, 0.0), 0.0, share)
 
 
-def _chi2(
-    rows: Var,
-    known: Array,
-    options: Options,
-) -> Var:
+def _chi2(rows: Var, known: Array, options: Options) -> Var:
     return op.exp(times(_additive_chi2(rows, known, options), options["gamma"]))
 
 
-def radial_waves(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def radial_waves(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """RBFSampler: the cosine of products with random directions."""
     factor = (2.0 / estimator.n_components) ** 0.5
     return one_table(_waves(estimator, columns.matrix(np.float64), factor))
 
 
-def skewed_waves(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def skewed_waves(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """SkewedChi2Sampler: the cosine of products of logarithms with random directions."""
     rows = op.log(plus(columns.matrix(np.float64), estimator.skewedness))
     factor = np.sqrt(2.0) / np.sqrt(estimator.n_components)
@@ -230,11 +157,7 @@ def _waves(estimator: Any, rows: Var, factor: float) -> Var:
     return times(op.cos(angles), factor)
 
 
-def additive_waves(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def additive_waves(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """AdditiveChi2Sampler: waves of the logarithm of each number; a 0 stays 0."""
     rows = columns.matrix(np.float64)
     apart = estimator.sample_interval
@@ -253,11 +176,7 @@ def additive_waves(
     return one_table(joined(parts))
 
 
-def sketched(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def sketched(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """PolynomialCountSketch: the circular convolution of several sketches of each row.
 
     The sketches are multiplied as their Fourier transforms, which are products with matrices; those

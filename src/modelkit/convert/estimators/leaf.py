@@ -83,11 +83,7 @@ OTHER_LIBRARIES = {
 LIBRARIES = ("sklearn", "xgboost", "lightgbm", "catboost")
 
 
-def converted_alone(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def converted_alone(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """What an estimator answers by the graph that skl2onnx makes of it. Raises ConversionError."""
     refusal: Exception | None = None
     for dtype in (WIDE, NARROW):
@@ -97,7 +93,7 @@ def converted_alone(
             outputs = inline(_runnable(estimator, inputs), inputs)
         except MissingExtraError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever skl2onnx, onnx or onnxruntime refuse
+        except Exception as error:  # whatever skl2onnx, onnx or onnxruntime refuse
             refusal = refusal or error
             continue
         numbers = any(dtype_of(part) != STRING for part in inputs)
@@ -132,9 +128,7 @@ def without_converter(estimator: Any) -> ConversionError:
     if hasattr(estimator, "transform") and not hasattr(estimator, "predict"):
         if other is None:
             fixes.append("make it a FunctionTransformer of numpy functions")
-        fixes += [
-            "apply the steps up to it in front of the model and save those behind it",
-        ]
+        fixes += ["apply the steps up to it in front of the model and save those behind it"]
     advice = ", or ".join([*fixes, "save the model with format='joblib'"])
     return ConversionError(f"{why}: {advice}", step=name)
 
@@ -193,7 +187,7 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
             proto = skl2onnx.convert_sklearn(estimator, options=options, **arguments)
         except NameError:  # it has no such option: it is no classifier, or has no probabilities
             proto = skl2onnx.convert_sklearn(estimator, **arguments)
-    assert isinstance(proto, onnx.ModelProto)  # noqa: S101 - for the type checker
+    assert isinstance(proto, onnx.ModelProto)  # for the type checker
     return proto
 
 
@@ -213,25 +207,15 @@ def _named(dtype: np.dtype[Any]) -> str:
     return "string" if dtype == STRING else str(dtype)
 
 
-def _answer(
-    estimator: Any,
-    outputs: list[Var],
-    at: Converting,
-) -> Answer:
+def _answer(estimator: Any, outputs: list[Var], at: Converting) -> Answer:
     """What the outputs of an estimator's graph mean."""
     from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 
     first = outputs[0]
     if is_classifier(estimator):
-        place = at.place_of(
-            flat(first),
-            np.asarray(estimator.classes_),
-        )
+        place = at.place_of(flat(first), np.asarray(estimator.classes_))
         probable = len(outputs) > 1 and hasattr(estimator, "predict_proba")
-        return Answer(
-            place=place,
-            probabilities=outputs[1] if probable else None,
-        )
+        return Answer(place=place, probabilities=outputs[1] if probable else None)
     if is_regressor(estimator):
         several = rank(first) == 2 and width(first) > 1
         return Answer(prediction=first if several else flat(first))

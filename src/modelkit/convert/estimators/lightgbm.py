@@ -60,32 +60,14 @@ EXPONENTIAL = ("poisson", "gamma", "tweedie")
 PROBABLE = ("binary", "cross_entropy", "multiclass", "multiclassova")
 
 
-def boosted(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """LGBMClassifier, LGBMRegressor and LGBMRanker."""
     said = estimator.booster_.dump_model()
     outputs = said["num_tree_per_iteration"]
     nodes = [nodes_of(tree["tree_structure"]) for tree in said["tree_info"]]
-    read = read_by(
-        columns,
-        nodes,
-        estimator,
-        at,
-    )
-    link = Link(
-        said.get("objective", "custom").split(),
-        outputs,
-    )
-    added = _sum(
-        read,
-        nodes,
-        outputs,
-        link,
-        estimator,
-    )
+    read = read_by(columns, nodes, estimator, at)
+    link = Link(said.get("objective", "custom").split(), outputs)
+    added = _sum(read, nodes, outputs, link, estimator)
     averaged = added
     if said.get("average_output"):
         averaged = mean(added, len(nodes) // outputs)
@@ -96,12 +78,7 @@ def boosted(
     return _classified(answer, added, link, estimator)
 
 
-def _classified(
-    likely: Var,
-    added: Var,
-    link: Link,
-    estimator: Any,
-) -> Answer:
+def _classified(likely: Var, added: Var, link: Link, estimator: Any) -> Answer:
     """What a classifier answers, from its probabilities and the sum of its leaves."""
     if link.kind not in PROBABLE:
         raise _refused(f"objective={link.kind!r} of a classifier", estimator)
@@ -112,13 +89,7 @@ def _classified(
     )
 
 
-def _sum(
-    read: Beside,
-    nodes: list[list[Dumped]],
-    outputs: int,
-    link: Link,
-    estimator: Any,
-) -> Var:
+def _sum(read: Beside, nodes: list[list[Dumped]], outputs: int, link: Link, estimator: Any) -> Var:
     """The sum of the leaves for each output, beside zeros where the link has a pair."""
     rows = _without_zeros(read, nodes, estimator)
     trees = [read.placed(tree_of_nodes(each)) for each in nodes]
@@ -130,13 +101,7 @@ def _sum(
     for number, each in enumerate(nodes):
         targets.append(np.full(len(each), number % outputs + link.pair))
         weights.append(np.array([node.get("leaf_value", 0.0) for node in each]))
-    return ensemble(
-        rows,
-        trees,
-        targets,
-        weights,
-        outputs + link.pair,
-    )
+    return ensemble(rows, trees, targets, weights, outputs + link.pair)
 
 
 def _paired(added: Var, link: Link) -> Var:
@@ -202,19 +167,12 @@ def _zeros_missing(nodes: list[list[Dumped]], estimator: Any) -> list[int]:
     return zeros
 
 
-def _without_zeros(
-    read: Beside,
-    nodes: list[list[Dumped]],
-    estimator: Any,
-) -> Var:
+def _without_zeros(read: Beside, nodes: list[list[Dumped]], estimator: Any) -> Var:
     """Rows whose zeros are missing in the columns for which LightGBM was told so."""
     zeros = _zeros_missing(nodes, estimator)
     if not zeros:
         return read.rows
-    bound = np.full(
-        (1, width(read.rows)),
-        -1.0,
-    )
+    bound = np.full((1, width(read.rows)), -1.0)
     bound[0, [read.home[feature] for feature in zeros]] = ZERO
     small = at_most(op.abs(read.rows), bound)
     return choose(small, np.nan, read.rows)

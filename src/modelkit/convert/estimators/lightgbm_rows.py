@@ -17,21 +17,12 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-def read_by(
-    columns: Columns,
-    nodes: list[list[Dumped]],
-    estimator: Any,
-    at: Converting,
-) -> Beside:
+def read_by(columns: Columns, nodes: list[list[Dumped]], estimator: Any, at: Converting) -> Beside:
     """What the trees read, in float64. Raises ConversionError."""
     found = Beside(np.float64)
     splits = splits_of(nodes)
     by_set = sorted({node["split_feature"] for node in splits if is_by_set(node)})
-    names = _names(
-        columns,
-        estimator,
-        at,
-    )
+    names = _names(columns, estimator, at)
     if not by_set and not names:
         found.add_numbers(range(sum(columns.widths)), columns.matrix(np.float64))
         return found
@@ -44,22 +35,12 @@ def read_by(
             found.add_numbers([feature], _order(columns, feature, names[feature], at))
     for feature in by_set:
         sets = _sets(feature, splits)
-        codes = _codes(
-            columns,
-            feature,
-            sets.codes,
-            names.get(feature),
-            at,
-        )
+        codes = _codes(columns, feature, sets.codes, names.get(feature), at)
         found.add_sets(feature, sets, codes)
     return found
 
 
-def _names(
-    columns: Columns,
-    estimator: Any,
-    at: Converting,
-) -> dict[int, list[Any]]:
+def _names(columns: Columns, estimator: Any, at: Converting) -> dict[int, list[Any]]:
     """The values of each column of pandas categories, in the order of their codes."""
     found = []
     for place in range(sum(columns.widths)):
@@ -87,11 +68,7 @@ def _sets(feature: int, splits: list[Dumped]) -> Sets:
 
 
 def _codes(
-    columns: Columns,
-    feature: int,
-    codes: int,
-    names: list[Any] | None,
-    at: Converting,
+    columns: Columns, feature: int, codes: int, names: list[Any] | None, at: Converting
 ) -> Var:
     """(n, 1) codes of a column of categories; `codes` for all that is none of a set."""
     (part,) = columns.take([feature]).parts
@@ -101,12 +78,7 @@ def _codes(
     return looked_up(part, names, places, codes, at)
 
 
-def _order(
-    columns: Columns,
-    feature: int,
-    names: list[Any],
-    at: Converting,
-) -> Var:
+def _order(columns: Columns, feature: int, names: list[Any], at: Converting) -> Var:
     """(n, 1) codes of a column whose categories have an order, as numbers; others are missing."""
     (part,) = columns.take([feature]).parts
     places = np.arange(len(names), dtype=np.float64)
@@ -116,7 +88,4 @@ def _order(
 def _whole(part: Var, codes: int) -> Var:
     """Codes as LightGBM reads them: cut off towards zero; below -1, missing and beyond is none."""
     held = choose(greater(part, -1.0), op.abs(part), codes)
-    return op.cast(
-        choose(less(held, codes), held, codes),
-        to=np.int64,
-    )
+    return op.cast(choose(less(held, codes), held, codes), to=np.int64)

@@ -76,13 +76,7 @@ def tree_of_nodes(nodes: list[Dumped]) -> Tree:
         missing[i] = node["default_left"] if node["missing_type"] != "None" else split[i] >= 0
     left = np.array([node.get("left", -1) for node in nodes])
     right = np.array([node.get("right", -1) for node in nodes])
-    return Tree(
-        place,
-        split,
-        missing,
-        left,
-        right,
-    )
+    return Tree(place, split, missing, left, right)
 
 
 class LinearLeaves:
@@ -107,29 +101,15 @@ class LinearLeaves:
         self.values = np.array([leaf["leaf_value"] for leaf in leaves])
         self.constants = np.array([leaf.get("leaf_const", leaf["leaf_value"]) for leaf in leaves])
 
-    def sums(
-        self,
-        rows: Var,
-        trees: list[Tree],
-        outputs: int,
-    ) -> Var:
+    def sums(self, rows: Var, trees: list[Tree], outputs: int) -> Var:
         """(n, outputs): the sum of the trees in turn, of which every one belongs to an output."""
         number = op.cast(self._numbers(rows, trees), to=np.int64)  # (n, trees)
         value = op.gather(doubles(self.constants), number)
         if self.places.shape[1]:
-            value = self._with_slopes(
-                rows,
-                number,
-                value,
-                len(trees),
-            )
+            value = self._with_slopes(rows, number, value, len(trees))
         rounds = len(trees) // outputs
         by_output = op.reshape(value, constant([-1, rounds, outputs], np.int64))
-        return op.reduce_sum(
-            by_output,
-            constant([1], np.int64),
-            keepdims=0,
-        )
+        return op.reduce_sum(by_output, constant([1], np.int64), keepdims=0)
 
     def _numbers(self, rows: Var, trees: list[Tree]) -> Var:
         """(n, trees): the number of the leaf that each tree leads to, among all leaves."""
@@ -142,57 +122,23 @@ class LinearLeaves:
             numbers.append(found)
             first += count
         targets = [np.full(len(tree.left), at) for at, tree in enumerate(trees)]
-        return ensemble(
-            rows,
-            trees,
-            targets,
-            numbers,
-            len(trees),
-        )
+        return ensemble(rows, trees, targets, numbers, len(trees))
 
-    def _with_slopes(
-        self,
-        rows: Var,
-        number: Var,
-        value: Var,
-        trees: int,
-    ) -> Var:
+    def _with_slopes(self, rows: Var, number: Var, value: Var, trees: int) -> Var:
         """(n, trees): constants and slopes of the leaves, or their values where a column is missing."""
         widest = self.places.shape[1]
         every = constant([-1, trees * widest], np.int64)
         place = op.reshape(op.gather(constant(self.places), number), every)
-        read = op.gather_elements(
-            rows,
-            place,
-            axis=1,
-        )
+        read = op.gather_elements(rows, place, axis=1)
         given = op.reshape(read, constant([-1, trees, widest], np.int64))
         slope = op.gather(doubles(self.slopes), number)
         used = op.not_(equal(slope, 0.0))
         part = choose(used, times(given, slope), 0.0)
         last = constant([2], np.int64)
-        sloped = plus(
-            value,
-            op.reduce_sum(
-                part,
-                last,
-                keepdims=0,
-            ),
-        )
+        sloped = plus(value, op.reduce_sum(part, last, keepdims=0))
         gone = op.cast(op.and_(used, op.isnan(given)), to=np.float64)
         held = op.gather(doubles(self.values), number)
-        return choose(
-            greater(
-                op.reduce_sum(
-                    gone,
-                    last,
-                    keepdims=0,
-                ),
-                0.0,
-            ),
-            held,
-            sloped,
-        )
+        return choose(greater(op.reduce_sum(gone, last, keepdims=0), 0.0), held, sloped)
 
 
 def has_linear_leaves(trees: list[list[Dumped]]) -> bool:

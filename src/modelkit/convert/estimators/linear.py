@@ -34,134 +34,66 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-def regressor(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def regressor(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """Linear regression of any kind whose prediction is the score itself."""
     weights = _coefficients(estimator)
     shift = np.broadcast_to(estimator.intercept_, len(weights))
-    scores = at.product(
-        columns,
-        weights.T,
-        shift,
-    )
+    scores = at.product(columns, weights.T, shift)
     return Answer(prediction=flat(scores) if np.ndim(estimator.coef_) == 1 else scores)
 
 
-def generalized(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def generalized(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """Generalized linear regression: the inverse of its link, which is a logarithm or nothing."""
-    scores: Var = regressor(
-        estimator,
-        columns,
-        at,
-    ).asked("prediction")
-    link = type(estimator._base_loss.link).__name__  # noqa: SLF001 - "auto" as what it became
+    scores: Var = regressor(estimator, columns, at).asked("prediction")
+    link = type(estimator._base_loss.link).__name__  # "auto" as what it became
     if link == "IdentityLink":
         return Answer(prediction=scores)
     if link == "LogLink":
         return Answer(prediction=op.exp(scores))
     name = type(estimator).__name__
     raise ConversionError(
-        f"{name} with a {link} cannot be converted; use link='log' or link='identity'",
-        step=name,
+        f"{name} with a {link} cannot be converted; use link='log' or link='identity'", step=name
     )
 
 
-def consensus(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def consensus(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """RANSACRegressor: the regressor that was fitted on the rows that agree."""
     return at.answer(estimator.estimator_, columns)
 
 
-def classifier(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """Linear classification: the largest score; of two classes the second above 0."""
     weights = _coefficients(estimator)
     shift = np.atleast_1d(estimator.intercept_)
     two = len(estimator.classes_) == 2
-    if (
-        two
-        and getattr(
-            estimator,
-            "multi_class",
-            "",
-        )
-        == "multinomial"
-    ):
+    if two and getattr(estimator, "multi_class", "") == "multinomial":
         # The scores are those of both classes.
         weights = 2 * weights
         shift = 2 * shift
     if two:
         weights = np.concatenate([0 * weights, weights])
         shift = np.append(0.0, shift)
-    scores = at.product(
-        columns,
-        weights.T,
-        np.broadcast_to(shift, len(weights)),
-    )
-    likely = _likely(
-        estimator,
-        scores,
-        two=two,
-    )
+    scores = at.product(columns, weights.T, np.broadcast_to(shift, len(weights)))
+    likely = _likely(estimator, scores, two=two)
     decision = column(scores, 1) if two else scores
-    return Answer(
-        place=largest(scores),
-        probabilities=likely,
-        decision=decision,
-    )
+    return Answer(place=largest(scores), probabilities=likely, decision=decision)
 
 
-def ridge(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def ridge(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """RidgeClassifier: of several labels, each is there where its score is above 0."""
-    binarizer = estimator._label_binarizer  # noqa: SLF001 - which its own predict asks
+    binarizer = estimator._label_binarizer  # which its own predict asks
     if not binarizer.y_type_.startswith("multilabel"):
-        return classifier(
-            estimator,
-            columns,
-            at,
-        )
+        return classifier(estimator, columns, at)
     weights = _coefficients(estimator)
     shift = np.broadcast_to(estimator.intercept_, len(weights))
-    scores = at.product(
-        columns,
-        weights.T,
-        shift,
-    )
+    scores = at.product(columns, weights.T, shift)
     above = greater(scores, 0.0)
-    return Answer(
-        label=op.cast(above, to=np.int64),
-        decision=scores,
-    )
+    return Answer(label=op.cast(above, to=np.int64), decision=scores)
 
 
-def discriminant(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def discriminant(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """LinearDiscriminantAnalysis: a linear classifier, and the directions that part its classes."""
-    answer = classifier(
-        estimator,
-        columns,
-        at,
-    )
+    answer = classifier(estimator, columns, at)
     if estimator.solver == "lsqr":
         return answer
     table = between_classes(estimator, columns.matrix(np.float64))
@@ -174,27 +106,14 @@ def _coefficients(estimator: Any) -> Array:
     return np.atleast_2d(held.toarray() if hasattr(held, "toarray") else held)
 
 
-def _likely(
-    estimator: Any,
-    scores: Var,
-    *,
-    two: bool,
-) -> Var | None:
+def _likely(estimator: Any, scores: Var, *, two: bool) -> Var | None:
     if not hasattr(estimator, "predict_proba"):
         return None
-    loss = getattr(
-        estimator,
-        "loss",
-        "",
-    )
+    loss = getattr(estimator, "loss", "")
     if loss == "modified_huber":
         return _by_distance(scores, two=two)
     against_rest = loss == "log_loss" or "ovr" in (
-        getattr(
-            estimator,
-            "multi_class",
-            "",
-        ),
+        getattr(estimator, "multi_class", ""),
         _rule_of(estimator),
     )
     if two or not against_rest:
@@ -202,32 +121,15 @@ def _likely(
     return shares(logistic(scores))
 
 
-def _by_distance(
-    scores: Var,
-    *,
-    two: bool,
-) -> Var:
+def _by_distance(scores: Var, *, two: bool) -> Var:
     """Scores from -1 to 1 as probabilities from 0 to 1."""
-    inside = op.clip(
-        scores,
-        doubles(-1.0),
-        doubles(1.0),
-    )
+    inside = op.clip(scores, doubles(-1.0), doubles(1.0))
     share = over(plus(inside, 1.0), 2.0)
     return complement(one_column(share, 1)) if two else shares(share)
 
 
 def _rule_of(estimator: Any) -> str:
-    return (
-        "ovr"
-        if getattr(
-            estimator,
-            "solver",
-            "",
-        )
-        == "liblinear"
-        else ""
-    )
+    return "ovr" if getattr(estimator, "solver", "") == "liblinear" else ""
 
 
 ESTIMATORS = {

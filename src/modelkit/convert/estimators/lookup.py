@@ -27,11 +27,7 @@ def single_columns(columns: Columns) -> list[Var]:
 
 
 def looked_up(
-    column: Var,
-    categories: Sequence[Any],
-    values: Any,
-    otherwise: Any,
-    at: Converting,
+    column: Var, categories: Sequence[Any], values: Any, otherwise: Any, at: Converting
 ) -> Var:
     """The value that each category of a column stands for, (n, 1), and another for all else.
 
@@ -80,11 +76,7 @@ def _keys(column: Var, categories: Sequence[Any]) -> Array:
     return np.array([np.nan if is_missing(value) else value for value in categories], np.float64)
 
 
-def check_one_missing(
-    encoder: Any,
-    columns: Columns,
-    at: Converting,
-) -> None:
+def check_one_missing(encoder: Any, columns: Columns, at: Converting) -> None:
     """Raise ConversionError where an encoder tells None from NaN, which a package does not.
 
     None is a category of its own, also behind an imputer that fills what is NaN.

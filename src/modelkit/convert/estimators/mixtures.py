@@ -25,18 +25,11 @@ def mixture(estimator: Any, columns: Columns, at: Converting) -> Answer:
     apart = APART[estimator.covariance_type](estimator, columns.matrix(np.float64))
     half = times(apart, -0.5)
     scores = plus(half, _constants(estimator)[None])
-    whole = op.reduce_log_sum_exp(
-        scores,
-        constant([1], np.int64),
-        keepdims=1,
-    )
+    whole = op.reduce_log_sum_exp(scores, constant([1], np.int64), keepdims=1)
     return Answer(
         label=largest(scores),
         probabilities=op.exp(minus(scores, whole)),
-        score_samples=op.reshape(
-            whole,
-            constant([-1], np.int64),
-        ),
+        score_samples=op.reshape(whole, constant([-1], np.int64)),
     )
 
 
@@ -51,7 +44,7 @@ def _constants(estimator: Any) -> Array:
     added = wide - 0.5 * features * log(2 * pi)
     if hasattr(estimator, "degrees_of_freedom_"):
         added = added + _of_freedom(estimator, features)
-    found: Array = added + estimator._estimate_log_weights()  # noqa: SLF001 - no public way
+    found: Array = added + estimator._estimate_log_weights()  # no public way
     return found
 
 
@@ -72,51 +65,23 @@ def _full(estimator: Any, rows: Var) -> Var:
     """(n, components): squared distances, each component by its own precisions."""
     roots = estimator.precisions_cholesky_
     count, features, _ = roots.shape
-    weights = roots.transpose(1, 0, 2).reshape(
-        features,
-        -1,
-    )
+    weights = roots.transpose(1, 0, 2).reshape(features, -1)
     shift = np.concatenate(
-        [
-            mean @ root
-            for mean, root in zip(
-                estimator.means_,
-                roots,
-                strict=True,
-            )
-        ]
+        [mean @ root for mean, root in zip(estimator.means_, roots, strict=True)]
     )
-    moved = op.gemm(
-        rows,
-        doubles(weights),
-        doubles(-shift),
-    )
-    by_component = op.reshape(
-        moved,
-        constant([-1, count, features], np.int64),
-    )
-    return op.reduce_sum_square(
-        by_component,
-        constant([2], np.int64),
-        keepdims=0,
-    )
+    moved = op.gemm(rows, doubles(weights), doubles(-shift))
+    by_component = op.reshape(moved, constant([-1, count, features], np.int64))
+    return op.reduce_sum_square(by_component, constant([2], np.int64), keepdims=0)
 
 
 def _tied(estimator: Any, rows: Var) -> Var:
     """(n, components): squared distances by the precisions that all components share."""
     root = estimator.precisions_cholesky_
-    moved = op.unsqueeze(
-        op.matmul(rows, doubles(root)),
-        constant([1], np.int64),
-    )
+    moved = op.unsqueeze(op.matmul(rows, doubles(root)), constant([1], np.int64))
     # Mean by mean, as the source does, which rounds those of float32.
     shift = np.stack([mean @ root for mean in estimator.means_])
     apart = minus(moved, doubles(shift))
-    return op.reduce_sum_square(
-        apart,
-        constant([2], np.int64),
-        keepdims=0,
-    )
+    return op.reduce_sum_square(apart, constant([2], np.int64), keepdims=0)
 
 
 def _diagonal(estimator: Any, rows: Var) -> Var:
@@ -124,11 +89,7 @@ def _diagonal(estimator: Any, rows: Var) -> Var:
     precisions = estimator.precisions_cholesky_**2
     means = estimator.means_
     own = (means**2 * precisions).sum(axis=1)
-    moved = op.gemm(
-        rows,
-        doubles(-2.0 * (means * precisions).T),
-        doubles(own),
-    )
+    moved = op.gemm(rows, doubles(-2.0 * (means * precisions).T), doubles(own))
     return plus(moved, op.matmul(times(rows, rows), doubles(precisions.T)))
 
 
@@ -138,17 +99,10 @@ def _spherical(estimator: Any, rows: Var) -> Var:
     means = estimator.means_
     own = (means**2).sum(axis=1) * precisions
     products = times(op.matmul(rows, doubles(-2.0 * means.T)), doubles(precisions[None]))
-    squares = op.reduce_sum_square(
-        rows,
-        constant([1], np.int64),
-        keepdims=1,
-    )
+    squares = op.reduce_sum_square(rows, constant([1], np.int64), keepdims=1)
     scaled = times(squares, doubles(precisions[None]))
     return plus(plus(products, doubles(own[None])), scaled)
 
 
 APART = {"full": _full, "tied": _tied, "diag": _diagonal, "spherical": _spherical}
-ESTIMATORS = {
-    "sklearn.GaussianMixture": mixture,
-    "sklearn.BayesianGaussianMixture": mixture,
-}
+ESTIMATORS = {"sklearn.GaussianMixture": mixture, "sklearn.BayesianGaussianMixture": mixture}

@@ -35,20 +35,12 @@ MEASURED = 256  # rows of fit, at most, of which it is measured how many others 
 MOST = 10**8  # numbers that are compared for that
 
 
-def classifier(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def classifier(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """KNeighborsClassifier: the share of each class in the weights of the neighbours."""
     places, weights = _neighbors(estimator, columns.matrix(np.float64))
     answers = []
     for members in members_of(estimator):
-        votes = _weighted(
-            places,
-            weights,
-            members,
-        )
+        votes = _weighted(places, weights, members)
         answers.append(_elected(votes))
     return Answer(several=tuple(answers)) if estimator.outputs_2d_ else answers[0]
 
@@ -57,54 +49,35 @@ def members_of(estimator: Any) -> list[Array]:
     """For each target (rows of training, classes): 1 for the class of each row."""
     several = estimator.outputs_2d_
     known = estimator.classes_ if several else [estimator.classes_]
-    held = np.asarray(estimator._y, np.int64).reshape(-1, len(known))  # noqa: SLF001 - no public way
+    held = np.asarray(estimator._y, np.int64).reshape(-1, len(known))  # no public way
     return [np.eye(len(classes))[held[:, place]] for place, classes in enumerate(known)]
 
 
 def _elected(votes: Var) -> Answer:
-    whole = op.reduce_sum(
-        votes,
-        constant([1], np.int64),
-        keepdims=1,
-    )
-    return Answer(
-        place=largest(votes),
-        probabilities=op.div(votes, whole),
-    )
+    whole = op.reduce_sum(votes, constant([1], np.int64), keepdims=1)
+    return Answer(place=largest(votes), probabilities=op.div(votes, whole))
 
 
-def regressor(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def regressor(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """KNeighborsRegressor: the weighted mean of the neighbours' targets."""
     places, weights = _neighbors(estimator, columns.matrix(np.float64))
     targets, several = targets_of(estimator)
-    sums = _weighted(
-        places,
-        weights,
-        targets,
-    )
-    whole = op.reduce_sum(
-        weights,
-        constant([1], np.int64),
-        keepdims=1,
-    )
+    sums = _weighted(places, weights, targets)
+    whole = op.reduce_sum(weights, constant([1], np.int64), keepdims=1)
     means = op.div(sums, whole)
     return Answer(prediction=means if several else flat(means))
 
 
 def targets_of(estimator: Any) -> tuple[Array, bool]:
     """(rows of training, targets), and whether there are several targets."""
-    targets = np.asarray(estimator._y, np.float64)  # noqa: SLF001 - no public way
+    targets = np.asarray(estimator._y, np.float64)  # no public way
     several = targets.ndim == 2
     return (targets if several else targets[:, None]), several
 
 
 def is_known(estimator: Any) -> bool:
     """Whether distances are Euclidean and rows dense."""
-    return metric_of(estimator) == "euclidean" and isinstance(estimator._fit_X, np.ndarray)  # noqa: SLF001
+    return metric_of(estimator) == "euclidean" and isinstance(estimator._fit_X, np.ndarray)
 
 
 def named_weights(estimator: Any) -> bool:
@@ -120,28 +93,17 @@ def named_weights(estimator: Any) -> bool:
     return bool(weights == "distance")
 
 
-def _neighbors(
-    estimator: Any,
-    rows: Var,
-) -> tuple[Var, Var]:
+def _neighbors(estimator: Any, rows: Var) -> tuple[Var, Var]:
     """The places of the neighbours among the rows of training, and their weights, (n, k) each."""
     by_distance = named_weights(estimator)
-    places, distances = closest(
-        estimator,
-        rows,
-        estimator.n_neighbors,
-    )
+    places, distances = closest(estimator, rows, estimator.n_neighbors)
     if by_distance:
         return places, _inverse(distances)
     equal = op.greater_or_equal(distances, doubles(0.0))  # of an infinite distance as well
     return places, op.cast(equal, to=np.float64)
 
 
-def closest(
-    estimator: Any,
-    rows: Var,
-    count: int,
-) -> tuple[Var, Var]:
+def closest(estimator: Any, rows: Var, count: int) -> tuple[Var, Var]:
     """The places of neighbours among the rows of fit, the nearest first, and their distances."""
     if is_known(estimator):
         places, squares = nearest(estimator, rows, count)
@@ -159,44 +121,19 @@ def _smallest(distances: Var, count: int) -> Var:
     limited = op.min([distances, doubles(HIGHEST)])
     large = op.mul(limited, doubles(SPLIT))
     rounded = op.sub(large, op.sub(large, limited))
-    _, places = op.top_k(
-        rounded,
-        constant([count], np.int64),
-        axis=1,
-        largest=0,
-    )
+    _, places = op.top_k(rounded, constant([count], np.int64), axis=1, largest=0)
     return places
 
 
-def nearest(
-    estimator: Any,
-    rows: Var,
-    count: int,
-) -> tuple[Var, Var]:
+def nearest(estimator: Any, rows: Var, count: int) -> tuple[Var, Var]:
     """The places of neighbours among the rows of fit, the nearest first, and their squared distances."""
-    known = np.asarray(estimator._fit_X, np.float64)  # noqa: SLF001 - no public way
-    candidates = _candidates(
-        rows,
-        known,
-        min(len(known), count + _spare(known, count)),
-    )
+    known = np.asarray(estimator._fit_X, np.float64)  # no public way
+    candidates = _candidates(rows, known, min(len(known), count + _spare(known, count)))
     asked = op.unsqueeze(rows, constant([1], np.int64))
     apart = op.sub(asked, op.gather(doubles(known), candidates))
-    squares = op.reduce_sum(
-        op.mul(apart, apart),
-        constant([2], np.int64),
-        keepdims=0,
-    )
+    squares = op.reduce_sum(op.mul(apart, apart), constant([2], np.int64), keepdims=0)
     order = _smallest(squares, count)
-    return op.gather_elements(
-        candidates,
-        order,
-        axis=1,
-    ), op.gather_elements(
-        squares,
-        order,
-        axis=1,
-    )
+    return op.gather_elements(candidates, order, axis=1), op.gather_elements(squares, order, axis=1)
 
 
 def _spare(known: Array, count: int) -> int:
@@ -216,33 +153,15 @@ def _spare(known: Array, count: int) -> int:
     return SPARE + 2 * most
 
 
-def _candidates(
-    rows: Var,
-    known: Any,
-    count: int,
-) -> Var:
+def _candidates(rows: Var, known: Any, count: int) -> Var:
     """The places of the rows of fit that are nearest but for rounding, lower places first."""
     middle = known.mean(axis=0)
     centred = known - middle
     shifted = op.sub(rows, doubles(middle[None]))
     lengths = doubles((centred * centred).sum(axis=1))
-    distances = op.gemm(
-        shifted,
-        doubles(-2 * centred.T),
-        lengths,
-    )
-    _, found = op.top_k(
-        distances,
-        constant([count], np.int64),
-        axis=1,
-        largest=0,
-    )
-    ordered, _ = op.top_k(
-        found,
-        constant([count], np.int64),
-        axis=1,
-        largest=0,
-    )
+    distances = op.gemm(shifted, doubles(-2 * centred.T), lengths)
+    _, found = op.top_k(distances, constant([count], np.int64), axis=1, largest=0)
+    ordered, _ = op.top_k(found, constant([count], np.int64), axis=1, largest=0)
     return ordered
 
 
@@ -250,38 +169,18 @@ def _inverse(distances: Var) -> Var:
     """One over each distance; where one is 0, neighbours at 0 weigh 1 and the others nothing."""
     inverse = op.div(doubles(1.0), distances)
     hits = op.cast(op.isinf(inverse), to=np.float64)
-    hit = op.reduce_max(
-        hits,
-        constant([1], np.int64),
-        keepdims=1,
-    )
-    return op.where(
-        op.greater(hit, doubles(0.0)),
-        hits,
-        inverse,
-    )
+    hit = op.reduce_max(hits, constant([1], np.int64), keepdims=1)
+    return op.where(op.greater(hit, doubles(0.0)), hits, inverse)
 
 
-def _weighted(
-    places: Var,
-    weights: Var,
-    values: Any,
-) -> Var:
+def _weighted(places: Var, weights: Var, values: Any) -> Var:
     """The sum of the values of the neighbours, (n, columns), each times its weight."""
     found = op.gather(doubles(values), places)
     products = op.mul(op.unsqueeze(weights, constant([2], np.int64)), found)
-    return op.reduce_sum(
-        products,
-        constant([1], np.int64),
-        keepdims=0,
-    )
+    return op.reduce_sum(products, constant([1], np.int64), keepdims=0)
 
 
-def classifier_within(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def classifier_within(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """RadiusNeighborsClassifier: the share of each class in the weights of rows within a radius."""
     weights = _within(estimator, columns.matrix(np.float64))
     whole = op.reduce_sum(weights, constant([1], np.int64), keepdims=1)
@@ -290,11 +189,7 @@ def classifier_within(
     known = estimator.classes_ if several else [estimator.classes_]
     answers = []
     for number, members in enumerate(members_of(estimator)):
-        said = _outlier_class(
-            estimator.outlier_label_,
-            known[number],
-            number,
-        )
+        said = _outlier_class(estimator.outlier_label_, known[number], number)
         likely = 0 * said if _leaves_outliers(estimator) else said
         found = op.div(op.matmul(weights, doubles(members)), whole)
         answers.append(
@@ -316,15 +211,11 @@ def _leaves_outliers(estimator: Any) -> bool:
     It compares the words "most_frequent" themselves with the classes.
     """
     plain = estimator.weights == "uniform" and not estimator.outputs_2d_
-    fast = estimator._fit_method == "brute" and "euclidean" not in metric_of(estimator)  # noqa: SLF001
+    fast = estimator._fit_method == "brute" and "euclidean" not in metric_of(estimator)
     return bool(plain and fast and estimator.outlier_label == "most_frequent")
 
 
-def _outlier_class(
-    labels: Any,
-    classes: Array,
-    place: int,
-) -> Array:
+def _outlier_class(labels: Any, classes: Array, place: int) -> Array:
     """1 for the class of rows without a neighbour. Raises ConversionError where there is none."""
     said = None if labels is None else labels[place]
     if said not in classes.tolist():
@@ -336,24 +227,16 @@ def _outlier_class(
     return np.asarray(classes == said, np.float64)
 
 
-def regressor_within(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def regressor_within(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """RadiusNeighborsRegressor: the weighted mean of rows within a radius.
 
     Where there is none it is NaN, or what numpy makes of NaN in the dtype of the targets.
     """
     weights = _within(estimator, columns.matrix(np.float64))
     targets, several = targets_of(estimator)
-    whole = op.reduce_sum(
-        weights,
-        constant([1], np.int64),
-        keepdims=1,
-    )
+    whole = op.reduce_sum(weights, constant([1], np.int64), keepdims=1)
     means = op.div(op.matmul(weights, doubles(targets)), whole)
-    held = np.asarray(estimator._y)  # noqa: SLF001 - no public way
+    held = np.asarray(estimator._y)  # no public way
     if held.dtype.kind != "f":
         with np.errstate(invalid="ignore"):
             nothing = np.full(1, np.nan).astype(held.dtype)
@@ -368,21 +251,14 @@ def reach_of(estimator: Any) -> float:
     return radius * (1.0 + NEGLIGIBLE) if metric_of(estimator) == "euclidean" else radius
 
 
-def _within(
-    estimator: Any,
-    rows: Var,
-) -> Var:
+def _within(estimator: Any, rows: Var) -> Var:
     """(n, rows of training): the weights of rows within the radius; 0 for all others."""
     by_distance = named_weights(estimator)
     distances = from_training(estimator, rows)
     inside = op.less_or_equal(distances, doubles(reach_of(estimator)))
     if not by_distance:
         return op.cast(inside, to=np.float64)
-    return op.where(
-        inside,
-        _inverse(distances),
-        doubles(0.0),
-    )
+    return op.where(inside, _inverse(distances), doubles(0.0))
 
 
 ESTIMATORS = {

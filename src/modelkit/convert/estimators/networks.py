@@ -23,58 +23,25 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-def network(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def network(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """MLPRegressor: layer after layer."""
-    found = _layers(
-        estimator,
-        columns,
-        at,
-    )
+    found = _layers(estimator, columns, at)
     return Answer(prediction=flat(found) if estimator.n_outputs_ == 1 else found)
 
 
-def network_of_classes(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def network_of_classes(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """MLPClassifier: the likeliest class; of two the second, and of several labels all, above 0.5."""
-    likely = _layers(
-        estimator,
-        columns,
-        at,
-    )
+    likely = _layers(estimator, columns, at)
     if estimator.out_activation_ == "softmax":
-        return Answer(
-            place=largest(likely),
-            probabilities=likely,
-        )
+        return Answer(place=largest(likely), probabilities=likely)
     above = op.cast(greater(likely, 0.5), to=np.int64)
     if estimator.n_outputs_ > 1:
-        return Answer(
-            label=above,
-            probabilities=likely,
-        )
-    return Answer(
-        place=flat(above),
-        probabilities=complement(likely),
-    )
+        return Answer(label=above, probabilities=likely)
+    return Answer(place=flat(above), probabilities=complement(likely))
 
 
-def _layers(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Var:
-    first, *others = zip(
-        estimator.coefs_,
-        estimator.intercepts_,
-        strict=True,
-    )
+def _layers(estimator: Any, columns: Columns, at: Converting) -> Var:
+    first, *others = zip(estimator.coefs_, estimator.intercepts_, strict=True)
     found = at.product(columns, *first)
     for weights, shift in others:
         hidden = _activated(found, estimator.activation)
@@ -82,10 +49,7 @@ def _layers(
     return _activated(found, estimator.out_activation_)
 
 
-def _activated(
-    scores: Var,
-    name: str,
-) -> Var:
+def _activated(scores: Var, name: str) -> Var:
     if name == "relu":
         return op.relu(scores)
     if name == "tanh":
@@ -97,11 +61,7 @@ def _activated(
     return op.exp(scores) if name == "exp" else scores
 
 
-def hidden_units(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def hidden_units(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """BernoulliRBM: the probability of each hidden unit."""
     at.narrow |= estimator.components_.dtype == np.float32  # the source rounds rows of float32
     scores = op.gemm(

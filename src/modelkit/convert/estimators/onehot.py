@@ -69,12 +69,7 @@ def _equal_values(estimator: Any, columns: Columns) -> Var:
     return equal(repeated, [values])
 
 
-def _equal_codes(
-    estimator: Any,
-    place: int,
-    column: Var,
-    at: Converting,
-) -> Var:
+def _equal_codes(estimator: Any, place: int, column: Var, at: Converting) -> Var:
     """Codes beside those that have a column."""
     codes, unknown = _all_codes(estimator, place)
     known = estimator.categories_[place].tolist()
@@ -82,12 +77,7 @@ def _equal_codes(
     return equal(found, [_kept_codes(estimator, place)])
 
 
-def _codes(
-    estimator: Any,
-    place: int,
-    column: Var,
-    at: Converting,
-) -> OneHot:
+def _codes(estimator: Any, place: int, column: Var, at: Converting) -> OneHot:
     """The column of each category, among those of its own."""
     codes, unknown = _all_codes(estimator, place)
     kept = _kept_codes(estimator, place)
@@ -110,9 +100,9 @@ def _all_codes(estimator: Any, place: int) -> tuple[Array, int]:
 
 def _grouped(estimator: Any, place: int) -> Array | None:
     """The code of each category of a column where rare ones share the last; None where none do."""
-    if not estimator._infrequent_enabled:  # noqa: SLF001 - no public way
+    if not estimator._infrequent_enabled:  # no public way
         return None
-    groups: Array | None = estimator._default_to_infrequent_mappings[place]  # noqa: SLF001
+    groups: Array | None = estimator._default_to_infrequent_mappings[place]
     return groups
 
 
@@ -121,12 +111,10 @@ def _kept_codes(estimator: Any, place: int) -> list[int]:
     groups = _grouped(estimator, place)
     count = len(estimator.categories_[place]) if groups is None else int(groups.max()) + 1
     codes = list(range(count))
-    dropped = estimator._drop_idx_after_grouping  # noqa: SLF001 - no public way
+    dropped = estimator._drop_idx_after_grouping  # no public way
     if dropped is not None and dropped[place] is not None:
         codes.remove(int(dropped[place]))
     return codes
 
 
-ESTIMATORS = {
-    "sklearn.OneHotEncoder": indicators,
-}
+ESTIMATORS = {"sklearn.OneHotEncoder": indicators}

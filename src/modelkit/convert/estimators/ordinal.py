@@ -47,9 +47,9 @@ def _codes(estimator: Any, place: int) -> Array:
     """What stands for each category of a column."""
     count = len(estimator.categories_[place])
     found = np.arange(count, dtype=np.float64)
-    gap = estimator._missing_indices.get(place)  # noqa: SLF001 - no public way
-    if estimator._infrequent_enabled:  # noqa: SLF001
-        groups = estimator._default_to_infrequent_mappings[place]  # noqa: SLF001
+    gap = estimator._missing_indices.get(place)  # no public way
+    if estimator._infrequent_enabled:
+        groups = estimator._default_to_infrequent_mappings[place]
         if groups is not None:
             found[: len(groups)] = groups
     if gap is not None:
@@ -96,7 +96,4 @@ def _table_of_means(estimator: Any, place: int) -> Array:
     return np.vstack([means, estimator.target_mean_])
 
 
-ESTIMATORS = {
-    "sklearn.OrdinalEncoder": codes,
-    "sklearn.TargetEncoder": target_means,
-}
+ESTIMATORS = {"sklearn.OrdinalEncoder": codes, "sklearn.TargetEncoder": target_means}

@@ -24,12 +24,7 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-def detected(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-    scores: Var,
-) -> Answer:
+def detected(estimator: Any, columns: Columns, at: Converting, scores: Var) -> Answer:
     """What a detector answers by its scores, which are those of rows inside from its offset on.
 
     The offset is often the score of many rows of training.
@@ -53,37 +48,18 @@ def _own_scores(estimator: Any, rows: Any) -> Array:
 
 def side(decision: Var, *, least: bool) -> Var:
     """1 for rows inside, whose decision is above 0, or at `least` that; -1 for those outside."""
-    inside = (op.greater_or_equal if least else op.greater)(
-        decision,
-        doubles(0.0),
-    )
-    return op.where(
-        inside,
-        constant(1, np.int64),
-        constant(-1, np.int64),
-    )
+    inside = (op.greater_or_equal if least else op.greater)(decision, doubles(0.0))
+    return op.where(inside, constant(1, np.int64), constant(-1, np.int64))
 
 
 def support_vectors(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OneClassSVM: a sum of kernels; a row at the very edge is outside."""
-    found = kernels(
-        estimator,
-        columns.matrix(np.float64),
-        dense(estimator.support_vectors_),
-    )
+    found = kernels(estimator, columns.matrix(np.float64), dense(estimator.support_vectors_))
     weights = doubles(dense(estimator._dual_coef_).T)
-    decision = flat(
-        op.gemm(
-            found,
-            weights,
-            doubles(estimator._intercept_),
-        )
-    )
+    decision = flat(op.gemm(found, weights, doubles(estimator._intercept_)))
     offset = doubles(float(np.ravel(estimator.offset_)[0]))
     return Answer(
-        label=side(decision, least=False),
-        decision=decision,
-        score_samples=plus(decision, offset),
+        label=side(decision, least=False), decision=decision, score_samples=plus(decision, offset)
     )
 
 
@@ -91,10 +67,7 @@ def linear(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """SGDOneClassSVM: a product with coefficients."""
     weights = np.atleast_2d(estimator.coef_).T
     offset = np.ravel(estimator.offset_)
-    product = op.matmul(
-        columns.matrix(np.float64),
-        doubles(weights),
-    )
+    product = op.matmul(columns.matrix(np.float64), doubles(weights))
     decision = flat(minus(product, offset))
     return Answer(
         label=side(decision, least=True),
@@ -108,11 +81,7 @@ def envelope(estimator: Any, columns: Columns, at: Converting) -> Answer:
     apart = minus(columns.matrix(np.float64), estimator.location_[None])
     precision = doubles(estimator.get_precision())
     products = times(op.matmul(apart, precision), apart)
-    squares = op.reduce_sum(
-        products,
-        constant([1], np.int64),
-        keepdims=0,
-    )
+    squares = op.reduce_sum(products, constant([1], np.int64), keepdims=0)
     return detected(estimator, columns, at, op.neg(squares))
 
 
@@ -124,37 +93,17 @@ def local_factor(estimator: Any, columns: Columns, at: Converting) -> Answer:
             step="LocalOutlierFactor",
         )
     count = estimator.n_neighbors_
-    places, distances = closest(
-        estimator,
-        columns.matrix(np.float64),
-        count,
-    )
+    places, distances = closest(estimator, columns.matrix(np.float64), count)
     reach = estimator._distances_fit_X_[:, count - 1]
-    reached = op.max(
-        [
-            distances,
-            op.gather(
-                doubles(reach),
-                places,
-            ),
-        ]
-    )
-    around = op.gather(doubles(estimator._lrd), places)  # noqa: SLF001
-    ratios = op.reduce_mean(
-        over(around, _density(reached)),
-        constant([1], np.int64),
-        keepdims=0,
-    )
+    reached = op.max([distances, op.gather(doubles(reach), places)])
+    around = op.gather(doubles(estimator._lrd), places)
+    ratios = op.reduce_mean(over(around, _density(reached)), constant([1], np.int64), keepdims=0)
     return detected(estimator, columns, at, op.neg(ratios))
 
 
 def _density(reached: Var) -> Var:
     """(n, 1): one over the mean of distances, which the source keeps off 0."""
-    mean = op.reduce_mean(
-        reached,
-        constant([1], np.int64),
-        keepdims=1,
-    )
+    mean = op.reduce_mean(reached, constant([1], np.int64), keepdims=1)
     return over(1.0, plus(mean, 1e-10))
 
 

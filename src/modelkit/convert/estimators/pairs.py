@@ -18,11 +18,7 @@ def votes_of_pairs(second: Var, classes: int) -> Var:
     return product(second, turned, before)
 
 
-def scores_of_pairs(
-    second: Var,
-    sure: Var,
-    classes: int,
-) -> Var:
+def scores_of_pairs(second: Var, sure: Var, classes: int) -> Var:
     """(n, classes): votes, and less than half a vote for how `sure` pairs are of their second class."""
     votes = votes_of_pairs(second, classes)
     sums = product(sure, _turned(classes))

@@ -14,11 +14,7 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-def products(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def products(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """PolynomialFeatures: the last column of each product, times the one before it, and so on."""
     rows = at.floats(columns)
     behind = constant([0, 0, 0, 1], np.int64)  # one column behind the others
@@ -42,6 +38,4 @@ def _factors(powers: Array) -> Array:
     return found
 
 
-ESTIMATORS = {
-    "sklearn.PolynomialFeatures": products,
-}
+ESTIMATORS = {"sklearn.PolynomialFeatures": products}

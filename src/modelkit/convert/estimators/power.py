@@ -15,19 +15,15 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-def power(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def power(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """PowerTransformer: a power of each column, and its scaler."""
     rows = columns.matrix(np.float64)
     powers = np.asarray(estimator.lambdas_)[None]
     transform = _box_cox if estimator.method == "box-cox" else _yeo_johnson
     table = transform(rows, powers)
     if estimator.standardize:
-        centred = minus(table, estimator._scaler.mean_[None])  # noqa: SLF001 - no public way
-        table = over(centred, estimator._scaler.scale_[None])  # noqa: SLF001
+        centred = minus(table, estimator._scaler.mean_[None])  # no public way
+        table = over(centred, estimator._scaler.scale_[None])
     return Answer(table=Columns((table,)))
 
 
@@ -55,6 +51,4 @@ def _of_logs(logs: Var, powers: Array, vanishing: Array) -> Var:
     return found
 
 
-ESTIMATORS = {
-    "sklearn.PowerTransformer": power,
-}
+ESTIMATORS = {"sklearn.PowerTransformer": power}

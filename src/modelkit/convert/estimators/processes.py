@@ -32,37 +32,25 @@ SCALES = np.array([0.41, 0.4, 0.37, 0.44, 0.39])
 SHARES = np.array([-1854.8214151, 3516.89893646, 221.29346712, 128.12323805, -2010.49422654])
 
 
-def process(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def process(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """GaussianProcessRegressor: the mean at each row."""
     rows = columns.matrix(np.float64)
     weights = np.asarray(estimator.alpha_, np.float64)
     one = weights.ndim == 1 or weights.shape[1] == 1
     weights = weights.reshape(len(weights), -1)
-    spread = np.broadcast_to(estimator._y_train_std, weights.shape[1])  # noqa: SLF001 - no public way
-    middle = np.broadcast_to(estimator._y_train_mean, weights.shape[1])  # noqa: SLF001
+    spread = np.broadcast_to(estimator._y_train_std, weights.shape[1])  # no public way
+    middle = np.broadcast_to(estimator._y_train_mean, weights.shape[1])
     found = _whole(estimator, rows)
     means = product(found, weights * spread, middle)
     return Answer(prediction=flat(means) if one else means)
 
 
-def process_of_classes(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def process_of_classes(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """GaussianProcessClassifier: one process for two classes, and several for more."""
     return at.answer(estimator.base_estimator_, columns)
 
 
-def process_of_two(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def process_of_two(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """The process of two classes: an average of sigmoids over what is likely at each row."""
     rows = columns.matrix(np.float64)
     found = _whole(estimator, rows)
@@ -73,50 +61,25 @@ def process_of_two(
     variance = minus(_as_tensor(_own(estimator.kernel_, rows)), known)
     above = greater(mean, 0.0)
     return Answer(
-        place=flat(op.cast(above, to=np.int64)),
-        probabilities=complement(_averaged(mean, variance)),
+        place=flat(op.cast(above, to=np.int64)), probabilities=complement(_averaged(mean, variance))
     )
 
 
-def _averaged(
-    mean: Var,
-    variance: Var,
-) -> Var:
+def _averaged(mean: Var, variance: Var) -> Var:
     """(n, 1): the mean of the sigmoid of a normal number, as a sum of error functions."""
     precision = over(1.0, times(variance, 2.0))
     share = over(precision, plus(precision, SCALES[None] ** 2))
     places = times(times(mean, SCALES[None]), op.sqrt(share))
     halves = doubles(0.5 * SHARES[:, None])
-    return op.gemm(
-        error_function(places),
-        halves,
-        doubles(0.5 * SHARES.sum()),
-    )
+    return op.gemm(error_function(places), halves, doubles(0.5 * SHARES.sum()))
 
 
-def _whole(
-    estimator: Any,
-    rows: Var,
-) -> Var:
+def _whole(estimator: Any, rows: Var) -> Var:
     """(n, rows of training): the kernel of each row with each row of training."""
     known = np.asarray(estimator.X_train_, np.float64)
-    found = _kernel(
-        estimator.kernel_,
-        rows,
-        known,
-    )
+    found = _kernel(estimator.kernel_, rows, known)
     if isinstance(found, float):
-        size = op.concat(
-            [
-                op.shape(
-                    rows,
-                    start=0,
-                    end=1,
-                ),
-                constant([len(known)], np.int64),
-            ],
-            axis=0,
-        )
+        size = op.concat([op.shape(rows, start=0, end=1), constant([len(known)], np.int64)], axis=0)
         return op.expand(doubles(found), size)
     return found
 
@@ -125,11 +88,7 @@ def _as_tensor(kernel: Kernel) -> Var:
     return doubles(kernel) if isinstance(kernel, float) else kernel
 
 
-def _joined(
-    one: Kernel,
-    other: Kernel,
-    kind: str,
-) -> Kernel:
+def _joined(one: Kernel, other: Kernel, kind: str) -> Kernel:
     """The sum or the product of two kernels."""
     if isinstance(one, float) and isinstance(other, float):
         return one + other if kind == "Sum" else one * other
@@ -137,46 +96,20 @@ def _joined(
     return join(_as_tensor(one), _as_tensor(other))
 
 
-def _to_the_power(
-    kernel: Kernel,
-    exponent: float,
-) -> Kernel:
+def _to_the_power(kernel: Kernel, exponent: float) -> Kernel:
     if isinstance(kernel, float):
         return float(kernel**exponent)
     return op.pow(kernel, doubles(exponent))
 
 
-def _kernel(
-    kernel: Any,
-    rows: Var,
-    known: Array,
-) -> Kernel:
+def _kernel(kernel: Any, rows: Var, known: Array) -> Kernel:
     """(n, rows of training), or one number for all."""
     kind = type(kernel).__name__
     if kind in ("Sum", "Product"):
-        first = _kernel(
-            kernel.k1,
-            rows,
-            known,
-        )
-        return _joined(
-            first,
-            _kernel(
-                kernel.k2,
-                rows,
-                known,
-            ),
-            kind,
-        )
+        first = _kernel(kernel.k1, rows, known)
+        return _joined(first, _kernel(kernel.k2, rows, known), kind)
     if kind == "Exponentiation":
-        return _to_the_power(
-            _kernel(
-                kernel.kernel,
-                rows,
-                known,
-            ),
-            float(kernel.exponent),
-        )
+        return _to_the_power(_kernel(kernel.kernel, rows, known), float(kernel.exponent))
     if kind == "ConstantKernel":
         return float(kernel.constant_value)
     if kind == "WhiteKernel":
@@ -187,26 +120,15 @@ def _kernel(
             f"{', '.join(sorted(KERNELS))}, ConstantKernel and WhiteKernel, or format='joblib'",
             step=kind,
         )
-    return KERNELS[kind](
-        kernel,
-        rows,
-        known,
-    )
+    return KERNELS[kind](kernel, rows, known)
 
 
-def _own(
-    kernel: Any,
-    rows: Var,
-) -> Kernel:
+def _own(kernel: Any, rows: Var) -> Kernel:
     """(n, 1), or one number for all: the kernel of each row with itself."""
     kind = type(kernel).__name__
     if kind in ("Sum", "Product"):
         first = _own(kernel.k1, rows)
-        return _joined(
-            first,
-            _own(kernel.k2, rows),
-            kind,
-        )
+        return _joined(first, _own(kernel.k2, rows), kind)
     if kind == "Exponentiation":
         return _to_the_power(_own(kernel.kernel, rows), float(kernel.exponent))
     if kind == "ConstantKernel":
@@ -214,52 +136,23 @@ def _own(
     if kind == "WhiteKernel":
         return float(kernel.noise_level)
     if kind == "DotProduct":
-        lengths = op.reduce_sum_square(
-            rows,
-            constant([1], np.int64),
-            keepdims=1,
-        )
+        lengths = op.reduce_sum_square(rows, constant([1], np.int64), keepdims=1)
         return plus(lengths, float(kernel.sigma_0) ** 2)
     return 1.0
 
 
-def _scaled_squares(
-    kernel: Any,
-    rows: Var,
-    known: Array,
-) -> Var:
+def _scaled_squares(kernel: Any, rows: Var, known: Array) -> Var:
     """Squared distances in units of the length scale, one for all columns or one for each."""
     lengths = np.ravel(np.asarray(kernel.length_scale, np.float64))
     return squared(over(rows, lengths[None]), known / lengths)
 
 
-def _radial(
-    kernel: Any,
-    rows: Var,
-    known: Array,
-) -> Var:
-    return op.exp(
-        times(
-            _scaled_squares(
-                kernel,
-                rows,
-                known,
-            ),
-            -0.5,
-        )
-    )
+def _radial(kernel: Any, rows: Var, known: Array) -> Var:
+    return op.exp(times(_scaled_squares(kernel, rows, known), -0.5))
 
 
-def _matern(
-    kernel: Any,
-    rows: Var,
-    known: Array,
-) -> Var:
-    squares = _scaled_squares(
-        kernel,
-        rows,
-        known,
-    )
+def _matern(kernel: Any, rows: Var, known: Array) -> Var:
+    squares = _scaled_squares(kernel, rows, known)
     if kernel.nu == np.inf:
         return op.exp(times(squares, -0.5))
     if kernel.nu not in (0.5, 1.5, 2.5):
@@ -278,33 +171,21 @@ def _matern(
     return times(factor, near)
 
 
-def _rational(
-    kernel: Any,
-    rows: Var,
-    known: Array,
-) -> Var:
+def _rational(kernel: Any, rows: Var, known: Array) -> Var:
     squares = squared(rows, known)
     divisor = 2 * kernel.alpha * kernel.length_scale**2
     base = plus(over(squares, divisor), 1.0)
     return op.pow(base, doubles(-float(kernel.alpha)))
 
 
-def _periodic(
-    kernel: Any,
-    rows: Var,
-    known: Array,
-) -> Var:
+def _periodic(kernel: Any, rows: Var, known: Array) -> Var:
     distances = op.sqrt(squared(rows, known))
     wave = op.sin(times(distances, np.pi / kernel.periodicity))
     share = over(wave, float(kernel.length_scale))
     return op.exp(times(times(share, share), -2.0))
 
 
-def _product(
-    kernel: Any,
-    rows: Var,
-    known: Array,
-) -> Var:
+def _product(kernel: Any, rows: Var, known: Array) -> Var:
     products = product(rows, known.T)
     return plus(products, float(kernel.sigma_0) ** 2)
 

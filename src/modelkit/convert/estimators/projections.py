@@ -26,11 +26,7 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-def principal(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def principal(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """PCA and IncrementalPCA: on the components, the mean off, each over its deviation if asked.
 
     What is made of the model alone is made in its own dtype, as in the source.
@@ -46,11 +42,7 @@ def principal(
     return one_table(product(columns.matrix(np.float64), weights, shift))
 
 
-def components(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def components(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """TruncatedSVD, random projections, neighbourhood components: on the components."""
     weights = estimator.components_
     if hasattr(weights, "toarray"):
@@ -58,22 +50,14 @@ def components(
     return one_table(product(columns.matrix(np.float64), weights.T))
 
 
-def independent(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def independent(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """FastICA: on the components, the mean off where it whitens."""
     mean = estimator.mean_ if estimator.whiten else None
     rows = shifted(columns.matrix(np.float64), mean, None)
     return one_table(product(rows, estimator.components_.T))
 
 
-def factors(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def factors(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """FactorAnalysis: the mean of the latent variables, given a row."""
     rows = shifted(columns.matrix(np.float64), estimator.mean_, None)
     loadings = estimator.components_ / estimator.noise_variance_
@@ -85,45 +69,30 @@ def factors(
 def between_classes(estimator: Any, rows: Var) -> Var:
     """LinearDiscriminantAnalysis as a transformer: rows on the axes between its classes."""
     axes = np.asarray(estimator.scalings_, np.float64)
-    axes = axes[:, : estimator._max_components]  # noqa: SLF001 - no public way
+    axes = axes[:, : estimator._max_components]  # no public way
     centre = estimator.xbar_ if estimator.solver == "svd" else None
     return product(shifted(rows, centre, None), axes)
 
 
-def partial_squares(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def partial_squares(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """PLSRegression, PLSCanonical, CCA: the scores of the rows, and the prediction."""
     given = columns.matrix(np.float64)
-    rows = minus(given, estimator._x_mean)  # noqa: SLF001 - no public way
-    deviations = estimator._x_std[:, None]  # noqa: SLF001
+    rows = minus(given, estimator._x_mean)  # no public way
+    deviations = estimator._x_std[:, None]
     scores = product(rows, estimator.x_rotations_ / deviations)
     found = product(rows, estimator.coef_.T, estimator.intercept_)
-    one = estimator._predict_1d  # noqa: SLF001
-    return Answer(
-        table=Columns((scores,)),
-        prediction=flat(found) if one else found,
-    )
+    one = estimator._predict_1d
+    return Answer(table=Columns((scores,)), prediction=flat(found) if one else found)
 
 
-def covariant(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def covariant(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """PLSSVD: the scores of the rows."""
-    rows = minus(columns.matrix(np.float64), estimator._x_mean)  # noqa: SLF001
-    deviations = estimator._x_std[:, None]  # noqa: SLF001
+    rows = minus(columns.matrix(np.float64), estimator._x_mean)
+    deviations = estimator._x_std[:, None]
     return one_table(product(rows, estimator.x_weights_ / deviations))
 
 
-def agglomerated(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def agglomerated(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """FeatureAgglomeration: the mean, largest, smallest or sum of the columns of each group."""
     rows = columns.matrix(np.float64)
     labels = np.asarray(estimator.labels_)
@@ -169,12 +138,7 @@ def _median(group: Var) -> Var:
     return upright(upper)
 
 
-POOLINGS = {
-    np.max: _largest,
-    np.min: _smallest,
-    np.sum: _sum,
-    np.median: _median,
-}
+POOLINGS = {np.max: _largest, np.min: _smallest, np.sum: _sum, np.median: _median}
 ESTIMATORS = {
     "sklearn.PCA": principal,
     "sklearn.IncrementalPCA": principal,

@@ -16,11 +16,7 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-def propagated(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def propagated(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """The labels that rows of training came to have, times a kernel, or those of the nearest."""
     rows = columns.matrix(np.float64)
     spread = doubles(estimator.label_distributions_)
@@ -32,39 +28,18 @@ def propagated(
             step=name,
         )
     if estimator.kernel == "knn":
-        places, _distances = nearest(
-            estimator.nn_fit,
-            rows,
-            estimator.n_neighbors,
-        )
-        found = op.reduce_sum(
-            op.gather(spread, places),
-            constant([1], np.int64),
-            keepdims=0,
-        )
+        places, _distances = nearest(estimator.nn_fit, rows, estimator.n_neighbors)
+        found = op.reduce_sum(op.gather(spread, places), constant([1], np.int64), keepdims=0)
     else:
         found = op.matmul(_nearness(estimator, rows), spread)
-    whole = op.reduce_sum(
-        found,
-        constant([1], np.int64),
-        keepdims=1,
-    )
+    whole = op.reduce_sum(found, constant([1], np.int64), keepdims=1)
     likely = over(found, whole)
-    return Answer(
-        place=largest(likely),
-        probabilities=likely,
-    )
+    return Answer(place=largest(likely), probabilities=likely)
 
 
-def _nearness(
-    estimator: Any,
-    rows: Var,
-) -> Var:
+def _nearness(estimator: Any, rows: Var) -> Var:
     squares = squared(rows, np.asarray(estimator.X_, np.float64))
     return op.exp(times(squares, -float(estimator.gamma)))
 
 
-ESTIMATORS = {
-    "sklearn.LabelPropagation": propagated,
-    "sklearn.LabelSpreading": propagated,
-}
+ESTIMATORS = {"sklearn.LabelPropagation": propagated, "sklearn.LabelSpreading": propagated}

@@ -32,11 +32,7 @@ FAR_OUT = 16.5  # the logit of a share next to a bound is not as large
 NO_SHARE = 6.5  # of the normal distribution is less than NEXT_TO_BOUND beyond this
 
 
-def quantile(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def quantile(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """QuantileTransformer: the share of the rows of training below each number."""
     rows = columns.matrix(np.float64)
     quantiles = np.asarray(estimator.quantiles_, np.float64)
@@ -64,11 +60,7 @@ def _check(quantiles: Array) -> None:
         )
 
 
-def _linear(
-    rows: Var,
-    places: Sequence[Array],
-    heights: Sequence[Array],
-) -> Var:
+def _linear(rows: Var, places: Sequence[Array], heights: Sequence[Array]) -> Var:
     """Each column between its places, as numpy.interp has it; of equals the last one counts."""
     at = located(rows, [each[1:-1] for each in places])
     slopes = []
@@ -81,12 +73,7 @@ def _linear(
     return along(rows, at, bases, np.stack([np.concatenate(slopes), starts]))
 
 
-def _bounded(
-    rows: Var,
-    found: Var,
-    quantiles: Array,
-    ends: tuple[Any, Any],
-) -> Var:
+def _bounded(rows: Var, found: Var, quantiles: Array, ends: tuple[Any, Any]) -> Var:
     """The first end up to the first quantile, and the second from the last one on."""
     above = at_least(rows, quantiles[-1])
     below = at_most(rows, quantiles[0])
@@ -128,6 +115,4 @@ def back_from_quantiles(transformer: Any, rows: Var) -> Var:
     return choose(below, quantiles[0], upper)
 
 
-ESTIMATORS = {
-    "sklearn.QuantileTransformer": quantile,
-}
+ESTIMATORS = {"sklearn.QuantileTransformer": quantile}

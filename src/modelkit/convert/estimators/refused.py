@@ -32,17 +32,10 @@ REASONS = {
 }
 
 
-def refused(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> NoReturn:
+def refused(estimator: Any, columns: Columns, at: Converting) -> NoReturn:
     """Raise ConversionError with the reason."""
     name = type(estimator).__name__
-    raise ConversionError(
-        f"{name} cannot be converted, for {REASONS[name]}",
-        step=name,
-    )
+    raise ConversionError(f"{name} cannot be converted, for {REASONS[name]}", step=name)
 
 
 ESTIMATORS = {f"sklearn.{name}": refused for name in REASONS}

@@ -54,11 +54,7 @@ def origins(table: Columns, given: Columns) -> list[Origin]:
     return [walk.origin(_info(part), at) for part in table.parts for at in range(width(part))]
 
 
-def beyond_rounding(
-    thresholds: Array,
-    values: Array | None,
-    side: int,
-) -> Array:
+def beyond_rounding(thresholds: Array, values: Array | None, side: int) -> Array:
     """The thresholds of a column, moved up or down past what its last bits may do.
 
     Each stays within half of the way to the next one, and to the next of the source's own `values`,
@@ -84,7 +80,7 @@ def between_values(offset: float, values: Array) -> float:
 
 
 def _info(tensor: Var) -> Any:
-    return tensor._var_info  # noqa: SLF001 - spox has no public way to what a tensor is made of
+    return tensor._var_info  # spox has no public way to what a tensor is made of
 
 
 class _Walk:
@@ -94,27 +90,17 @@ class _Walk:
         self._starts = starts
         self._known: dict[tuple[int, int], Origin] = {}
 
-    def origin(
-        self,
-        info: Any,
-        at: int,
-        depth: int = 0,
-    ) -> Origin:
+    def origin(self, info: Any, at: int, depth: int = 0) -> Origin:
         """What one column of a tensor is made of; a vector is one column."""
         key = (id(info), at)
         if key not in self._known:
             self._known[key] = self._origin(info, at, depth + 1)
         return self._known[key]
 
-    def _origin(
-        self,
-        info: Any,
-        at: int,
-        depth: int,
-    ) -> Origin:
+    def _origin(self, info: Any, at: int, depth: int) -> Origin:
         if id(info) in self._starts:
             return Origin(frozenset([self._starts[id(info)] + at]), rounded=False)
-        node = info._op  # noqa: SLF001 - as above
+        node = info._op  # as above
         kind = node.op_type.identifier
         parts = list(node.dependencies)
         widths = [_width(part) for part in parts]
@@ -158,8 +144,8 @@ class _Walk:
             if start is not None:
                 columns.update(range(start, start + each.type.shape[1]))
                 continue
-            rounded |= each._op.op_type.identifier in ROUNDED  # noqa: SLF001 - as above
-            waiting += each._op.dependencies  # noqa: SLF001 - as above
+            rounded |= each._op.op_type.identifier in ROUNDED  # as above
+            waiting += each._op.dependencies  # as above
         self._known[key] = Origin(frozenset(columns), rounded)
         return self._known[key]
 
@@ -181,7 +167,7 @@ def _width(info: Any) -> Any:
 
 def _constant(info: Any) -> Any:
     """The value of a tensor that is always the same; None for any other."""
-    node = info._op  # noqa: SLF001 - as above
+    node = info._op  # as above
     return node.attrs.value.value if node.op_type.identifier == "Constant" else None
 
 
@@ -201,7 +187,7 @@ def dtypes_if_rounded_once(step: Any, rows: Any) -> list[np.dtype[Any]] | None:
             narrow, wide = (
                 _table_of(step.transform(each)) for each in (given.raw, given.widened())
             )
-    except Exception:  # noqa: BLE001 - whatever a step says of rows that it has not seen
+    except Exception:  # whatever a step says of rows that it has not seen
         return None
     for place, dtype in enumerate(narrow.dtypes):
         once = wide.values(place).astype(dtype)
@@ -225,5 +211,5 @@ def _varied(table: Table) -> Table:
 
 def _table_of(answer: Any) -> Table:
     found = rows_of(answer.toarray() if hasattr(answer, "toarray") else answer)
-    assert isinstance(found, Table)  # noqa: S101 - for the type checker: steps give no dicts
+    assert isinstance(found, Table)  # for the type checker: steps give no dicts
     return found

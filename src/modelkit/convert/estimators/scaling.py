@@ -46,11 +46,7 @@ def one_table(numbers: Var) -> Answer:
     return Answer(table=Columns((numbers,)))
 
 
-def standard(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def standard(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """StandardScaler: the mean off, over the standard deviation."""
     rows = at.floats(columns)
     dtype = dtype_of(rows)
@@ -61,11 +57,7 @@ def standard(
     return one_table(shifted(rows, mean, scale))
 
 
-def robust(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def robust(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """RobustScaler: the median off, over the range between two quantiles."""
     centre = estimator.center_ if estimator.with_centering else None
     scale = estimator.scale_ if estimator.with_scaling else None
@@ -80,11 +72,7 @@ def _of_sparse(rows: Var, scale: Array | None) -> Answer:
     return one_table(rows if scale is None else in_place(times, rows, 1 / scale))
 
 
-def shifted(
-    rows: Var,
-    centre: Array | None,
-    scale: Array | None,
-) -> Var:
+def shifted(rows: Var, centre: Array | None, scale: Array | None) -> Var:
     """Each column less its centre, over its scale; None leaves a step out."""
     if centre is not None:
         rows = in_place(minus, rows, centre)
@@ -93,21 +81,13 @@ def shifted(
     return rows
 
 
-def in_place(
-    compute: Callable[[Var, Var], Var],
-    rows: Var,
-    numbers: Array,
-) -> Var:
+def in_place(compute: Callable[[Var, Var], Var], rows: Var, numbers: Array) -> Var:
     """As numpy computes in place: in the wider dtype, then rounded to the dtype of the rows."""
     wide = np.result_type(dtype_of(rows), numbers)
     return cast(compute(cast(rows, wide), constant(numbers, wide)), dtype_of(rows))
 
 
-def minmax(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def minmax(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """MinMaxScaler: times a scale, plus what takes the smallest to the lower end of the range."""
     rows = at.floats(columns)
     scaled = in_place(plus, in_place(times, rows, estimator.scale_), estimator.min_)
@@ -116,11 +96,7 @@ def minmax(
     return one_table(scaled)
 
 
-def maxabs(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def maxabs(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """MaxAbsScaler: over the largest size."""
     rows = at.floats(columns)
     if columns.stored is None:
@@ -132,21 +108,13 @@ def maxabs(
     return one_table(scaled)
 
 
-def within(
-    numbers: Var,
-    low: Any,
-    high: Any,
-) -> Var:
+def within(numbers: Var, low: Any, high: Any) -> Var:
     """Numbers inside a range; a missing one stays missing, which Clip does not promise."""
     raised = op.max([numbers, constant(low, dtype_of(numbers))])
     return op.min([raised, constant(high, dtype_of(numbers))])
 
 
-def normalized(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def normalized(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """Normalizer: each row over its norm, which where thresholds follow is its own to the last bit."""
     largest = estimator.norm == "max"  # sums of float32 have other last digits
     rows = at.floats(columns) if largest else columns.matrix(np.float64)
@@ -184,12 +152,7 @@ def _length(rows: Var, shown: Any) -> Var | None:
     return None
 
 
-def over_norm(
-    rows: Var,
-    name: str,
-    norm: Var | None = None,
-    small: float = SMALL_NORM,
-) -> Var:
+def over_norm(rows: Var, name: str, norm: Var | None = None, small: float = SMALL_NORM) -> Var:
     """Each row over its norm; one that is smaller than `small` counts as 1."""
     if norm is None:
         sizes = op.abs(rows) if name == "max" else rows
@@ -199,22 +162,14 @@ def over_norm(
     return over(rows, divisor)
 
 
-def binarized(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def binarized(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """Binarizer: 1 above the threshold, and 0 where a value equals it."""
     rows = at.floats(columns)
     above = greater(rows, constant(estimator.threshold, dtype_of(rows)))
     return one_table(cast(above, dtype_of(rows)))
 
 
-def centred(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def centred(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """KernelCenterer: kernels with the rows of training, as if their features had no mean."""
     return one_table(centred_kernel(estimator, columns.matrix(np.float64)))
 

@@ -27,20 +27,12 @@ def kept(estimator: Any, columns: Columns) -> Columns:
     return columns.take(places)
 
 
-def selected(
-    estimator: Any,
-    columns: Columns,
-    _: Any,
-) -> Answer:
+def selected(estimator: Any, columns: Columns, _: Any) -> Answer:
     """A selector that only transforms."""
     return Answer(table=kept(estimator, columns))
 
 
-def eliminated(
-    estimator: Any,
-    columns: Columns,
-    at: Any,
-) -> Answer:
+def eliminated(estimator: Any, columns: Columns, at: Any) -> Answer:
     """RFE as the last step: what its estimator says of the columns that it kept."""
     answer: Answer = at.answer(estimator.estimator_, kept(estimator, columns))
     return answer

@@ -12,15 +12,7 @@ from modelkit.convert.estimators.arithmetic import choose, minus, over, plus, ti
 from modelkit.convert.estimators.elementary import remainder
 from modelkit.convert.estimators.interpolation import along, located
 from modelkit.convert.estimators.scaling import one_table, within
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    Var,
-    constant,
-    doubles,
-    op,
-    total,
-)
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, op, total
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -45,11 +37,7 @@ class Pieces:
     bases: Array
     lines: Array
 
-    def with_ends(
-        self,
-        low: tuple[float, Array],
-        high: tuple[float, Array],
-    ) -> Pieces:
+    def with_ends(self, low: tuple[float, Array], high: tuple[float, Array]) -> Pieces:
         """The pieces from one bound to another, and beyond each of them lines."""
         first, below = low
         last, above = high
@@ -71,11 +59,7 @@ class Pieces:
         )
 
 
-def splines(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def splines(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """SplineTransformer: the values of the splines at each number, column after column."""
     if estimator.extrapolation == "error":
         raise ConversionError(
@@ -100,13 +84,7 @@ def splines(
     return one_table(op.reshape(found, constant([-1, wide], np.int64)))
 
 
-def _at_pieces(
-    rows: Var,
-    at: Var,
-    parts: list[Pieces],
-    *,
-    include_bias: bool,
-) -> Var:
+def _at_pieces(rows: Var, at: Var, parts: list[Pieces], *, include_bias: bool) -> Var:
     """(n, columns, splines): the values of the splines, with those operations that scipy makes."""
     splines = slice(None if include_bias else -1)
     members = np.concatenate([part.members for part in parts], axis=1)[:, :, splines]
@@ -202,11 +180,7 @@ def _pieces(spline: Any) -> Pieces:
     return Pieces(bases[1:], around, members, np.zeros(len(apart), bool), bases, none)
 
 
-def _level(
-    spline: Any,
-    pieces: Pieces,
-    degree: int,
-) -> Pieces:
+def _level(spline: Any, pieces: Pieces, degree: int) -> Pieces:
     """Beyond the bounds, the first splines or the last ones stay what they are there."""
     low = spline.t[degree]
     high = spline.t[-degree - 1]
@@ -218,12 +192,7 @@ def _level(
     return pieces.with_ends((low, below), (high, above))
 
 
-def _straight(
-    spline: Any,
-    pieces: Pieces,
-    degree: int,
-    reach: int,
-) -> Pieces:
+def _straight(spline: Any, pieces: Pieces, degree: int, reach: int) -> Pieces:
     """Beyond the bounds, the first splines or the last ones go on as straight lines."""
     low = spline.t[degree]
     high = spline.t[-degree - 1]
@@ -236,6 +205,4 @@ def _straight(
     return pieces.with_ends((low, below), (high, above))
 
 
-ESTIMATORS = {
-    "sklearn.SplineTransformer": splines,
-}
+ESTIMATORS = {"sklearn.SplineTransformer": splines}

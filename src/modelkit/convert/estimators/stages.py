@@ -14,11 +14,7 @@ Stage = tuple[int, Tree, Array]  # the output that a tree adds to, the tree, and
 
 
 def from_start(
-    rows: Var,
-    start: Array,
-    stages: Sequence[Stage],
-    outputs: int,
-    skip: int = 0,
+    rows: Var, start: Array, stages: Sequence[Stage], outputs: int, skip: int = 0
 ) -> Var:
     """(n, skip + outputs): the first value of each output, and its trees in their order.
 

@@ -421,7 +421,7 @@ def _isin(symbol: Any, values: Any, **named: Any) -> Any:
         stop("isin with options")
     known = [float(value) for value in numbers_of(list(values))]
     if not is_pandas(symbol):
-        known = [value for value in known if value == value]  # noqa: PLR0124 - NaN is in no list of numpy's
+        known = [value for value in known if value == value]  # NaN is in no list of numpy's
     if not known:
         return Symbol([0.0] * by_row(like).shape[1], like)
     inside = ml.label_encoder(
@@ -690,7 +690,7 @@ for name in ("max", "mean", "min", "prod", "std", "sum", "var"):
 
 
 @follows(np.linalg.norm)
-def _norm(symbol: Any, ord: Any = None, axis: Any = None, keepdims: Any = False) -> Any:  # noqa: A002, FBT002 - numpy's own form
+def _norm(symbol: Any, ord: Any = None, axis: Any = None, keepdims: Any = False) -> Any:  # noqa: A002 - numpy's own form
     like = np.linalg.norm(symbol.like, ord, axis, keepdims)
     sizes = np.abs(plain(symbol))
     if ord in (None, 2):
@@ -703,7 +703,7 @@ def _norm(symbol: Any, ord: Any = None, axis: Any = None, keepdims: Any = False)
 
 
 @follows(np.median)
-def _median(symbol: Any, axis: Any = None, keepdims: Any = False) -> Any:  # noqa: FBT002 - numpy's own form
+def _median(symbol: Any, axis: Any = None, keepdims: Any = False) -> Any:  # numpy's own form
     def middle(numbers: Var, axes: Var) -> Var:
         ordered = _ordered(numbers, size)
         low, high = (
@@ -818,7 +818,7 @@ def _searchsorted(bounds: Any, symbol: Any, side: Any = "left", sorter: Any = No
 
 
 @follows(np.digitize)
-def _digitize(symbol: Any, bins: Any, right: Any = False) -> Any:  # noqa: FBT002 - numpy's own form
+def _digitize(symbol: Any, bins: Any, right: Any = False) -> Any:  # numpy's own form
     compare = op.less_or_equal if right else op.less
     return made_of(
         _counted(compared(symbol), _bounds(bins), compare), np.digitize(symbol.like, bins, right)

@@ -89,7 +89,7 @@ def stop(what: str) -> NoReturn:
 
 def _line_of(codes: Collection[Any]) -> str:
     """The line of the user's code that runs."""
-    frame: Any = sys._getframe()  # noqa: SLF001 - the way that traceback goes, too
+    frame: Any = sys._getframe()  # the way that traceback goes, too
     while frame is not None and frame.f_code not in codes:
         frame = frame.f_back
     if frame is None:
@@ -204,13 +204,7 @@ class Symbol(NDArrayOperatorsMixin):
             return out[0]
         return found
 
-    def __array_function__(
-        self,
-        function: Any,
-        types: Any,
-        args: Any,
-        named: Any,
-    ) -> Any:
+    def __array_function__(self, function: Any, types: Any, args: Any, named: Any) -> Any:
         if function not in FUNCTIONS:
             stop(f"numpy.{function.__name__}")
         return FUNCTIONS[function](*args, **named)

@@ -32,11 +32,7 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-def classifier(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """SVC and NuSVC: each pair of classes decides, and the class with most votes is the label."""
     pairs = _decisions(estimator, columns.matrix(np.float64))
     classes = len(estimator.classes_)
@@ -52,20 +48,12 @@ def classifier(
     by_scores = estimator.break_ties and classes > 2
     return Answer(
         place=largest(decision if by_scores else votes),
-        probabilities=_likely(
-            estimator,
-            columns,
-            at,
-        ),
+        probabilities=_likely(estimator, columns, at),
         decision=decision,
     )
 
 
-def _likely(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Var | None:
+def _likely(estimator: Any, columns: Columns, at: Converting) -> Var | None:
     """Probabilities by the operator of ONNX, for classifiers that have some."""
     if not hasattr(estimator, "predict_proba"):
         return None
@@ -78,32 +66,18 @@ def _likely(
         )
     asked = copy.copy(estimator)
     asked.break_ties = False  # of the label, which is not asked for here
-    return converted_alone(
-        asked,
-        columns,
-        at,
-    ).probabilities
+    return converted_alone(asked, columns, at).probabilities
 
 
-def regressor(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
+def regressor(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """SVR and NuSVR: a sum of kernels."""
     sums = _summed(
-        estimator,
-        columns.matrix(np.float64),
-        dense(estimator._dual_coef_).T,
-        estimator._intercept_,
+        estimator, columns.matrix(np.float64), dense(estimator._dual_coef_).T, estimator._intercept_
     )
     return Answer(prediction=flat(sums))
 
 
-def _decisions(
-    estimator: Any,
-    rows: Var,
-) -> Var:
+def _decisions(estimator: Any, rows: Var) -> Var:
     """The score of each pair of classes, (n, pairs), above 0 for the second of both: a sum of kernels."""
     bounds = np.cumsum([0, *estimator.n_support_])
     coefficients = dense(estimator._dual_coef_)
@@ -115,12 +89,7 @@ def _decisions(
         weights[of_first, number] = coefficients[second - 1, of_first]
         weights[of_second, number] = coefficients[first, of_second]
     # The source has them above 0 for the first.
-    return _summed(
-        estimator,
-        rows,
-        -weights,
-        -estimator._intercept_,
-    )
+    return _summed(estimator, rows, -weights, -estimator._intercept_)
 
 
 def _true(condition: Var) -> Var:
@@ -128,12 +97,7 @@ def _true(condition: Var) -> Var:
     return op.cast(condition, to=np.float64)
 
 
-def _summed(
-    estimator: Any,
-    rows: Var,
-    weights: Array,
-    shift: Array,
-) -> Var:
+def _summed(estimator: Any, rows: Var, weights: Array, shift: Array) -> Var:
     """Kernels of each row and each support vector times weights, and a shift."""
     vectors = dense(estimator.support_vectors_)
     if estimator.kernel == "linear":
@@ -147,11 +111,7 @@ def dense(matrix: Any) -> Array:
     return np.asarray(found, np.float64)
 
 
-def kernels(
-    estimator: Any,
-    rows: Var,
-    vectors: Array,
-) -> Var:
+def kernels(estimator: Any, rows: Var, vectors: Array) -> Var:
     """The kernel of each row and each support vector, (n, vectors)."""
     if callable(estimator.kernel):
         name = type(estimator).__name__
@@ -160,52 +120,28 @@ def kernels(
             "'linear', or format='joblib'",
             step=name,
         )
-    gamma = float(estimator._gamma)  # noqa: SLF001 - "scale" as a number, no public way
+    gamma = float(estimator._gamma)  # "scale" as a number, no public way
     if estimator.kernel == "rbf":
-        return _radial(
-            rows,
-            vectors,
-            gamma,
-        )
+        return _radial(rows, vectors, gamma)
     if estimator.kernel == "precomputed":
-        return op.gather(
-            rows,
-            constant(estimator.support_, np.int64),
-            axis=1,
-        )
+        return op.gather(rows, constant(estimator.support_, np.int64), axis=1)
     if estimator.kernel == "linear":
         return product(rows, vectors.T)
     shift = doubles(float(estimator.coef0))
-    shifted = op.gemm(
-        rows,
-        doubles(gamma * vectors.T),
-        shift,
-    )
+    shifted = op.gemm(rows, doubles(gamma * vectors.T), shift)
     if estimator.kernel == "sigmoid":
         return op.tanh(shifted)
     return op.pow(shifted, doubles(float(estimator.degree)))
 
 
-def _radial(
-    rows: Var,
-    vectors: Array,
-    gamma: float,
-) -> Var:
+def _radial(rows: Var, vectors: Array, gamma: float) -> Var:
     """exp(-gamma |x - v|^2), on centred data: squares of large means would round the differences away."""
     middle = vectors.mean(axis=0)
     centred = vectors - middle
     shifted = minus(rows, middle[None])
-    lengths = op.reduce_sum_square(
-        shifted,
-        constant([1], np.int64),
-        keepdims=1,
-    )
+    lengths = op.reduce_sum_square(shifted, constant([1], np.int64), keepdims=1)
     known = doubles(-gamma * (centred * centred).sum(axis=1)[None])
-    both = op.gemm(
-        shifted,
-        doubles(2 * gamma * centred.T),
-        known,
-    )
+    both = op.gemm(shifted, doubles(2 * gamma * centred.T), known)
     return op.exp(plus(both, times(lengths, -gamma)))
 
 

@@ -144,10 +144,7 @@ def converter_of_estimator(estimator: Any, converters: Equivalents) -> TensorCon
 
 
 def _by_equivalent(
-    equivalent: Callable[[Any], Any],
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
+    equivalent: Callable[[Any], Any], estimator: Any, columns: Columns, at: Converting
 ) -> Answer:
     """What the estimator answers that a caller's function gives in place of another."""
     name = type(estimator).__name__

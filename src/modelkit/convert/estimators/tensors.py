@@ -203,11 +203,7 @@ def model_of(inputs: dict[str, Var], outputs: dict[str, Var]) -> onnx.ModelProto
 
 def read_inputs(inputs: dict[str, Var], outputs: dict[str, Var]) -> set[str]:
     """The names of the inputs that outputs depend on."""
-    proto = spox.build(
-        inputs,
-        outputs,
-        drop_unused_inputs=True,
-    )
+    proto = spox.build(inputs, outputs, drop_unused_inputs=True)
     return {value.name for value in proto.graph.input}
 
 
@@ -251,42 +247,34 @@ def dtype_of(tensor: Var) -> np.dtype[Any]:
 
 def key_of(tensor: Var) -> Any:
     """The identity of a tensor: Vars with one key are one tensor."""
-    return tensor._var_info  # noqa: SLF001 - no public way
+    return tensor._var_info  # no public way
 
 
-def is_made_of(
-    tensor: Var,
-    marked: AbstractSet[Any],
-    left_out: AbstractSet[Any],
-) -> bool:
+def is_made_of(tensor: Var, marked: AbstractSet[Any], left_out: AbstractSet[Any]) -> bool:
     """Whether a tensor is one of the marked, or made of one by others than those left out."""
     todo = [key_of(tensor)]
     seen = {*todo, *left_out}
     for each in todo if todo[0] not in left_out else ():
         if each in marked:
             return True
-        new = [part for part in each._op.dependencies if part not in seen]  # noqa: SLF001
+        new = [part for part in each._op.dependencies if part not in seen]
         todo += new
         seen.update(new)
     return False
 
 
-def origin(
-    key: Any,
-    place: int,
-    inputs: Mapping[Any, str],
-) -> tuple[str, int] | None:
+def origin(key: Any, place: int, inputs: Mapping[Any, str]) -> tuple[str, int] | None:
     """The input, and the place in it, that a column of a matrix is; None for one that was made.
 
     The matrix and the inputs are given by their keys.
     """
     if key in inputs:
         return inputs[key], place
-    maker = key._op  # noqa: SLF001 - no public way
+    maker = key._op  # no public way
     parts = list(maker.dependencies)
     kind = maker.op_type.identifier
     if kind == "ArrayFeatureExtractor":
-        chosen = parts[1]._op.attrs.value.value  # noqa: SLF001
+        chosen = parts[1]._op.attrs.value.value
         return origin(parts[0], int(chosen[place]), inputs)
     if kind == "Concat":
         for part in parts:

@@ -58,11 +58,7 @@ OTHER_STORED = (
 CSR_DEGREE = 3  # up to which products are made of the numbers that are stored
 
 
-def transformed(
-    step: Any,
-    columns: Columns,
-    at: Converting,
-) -> Columns:
+def transformed(step: Any, columns: Columns, at: Converting) -> Columns:
     """The table that a step makes of columns.
 
     A selector that predicts as well is not asked to: its prediction may have no converter.
@@ -78,11 +74,7 @@ def transformed(
     return replace(table, ask=cache(partial(_own_rows, step, columns, sum(table.widths))))
 
 
-def _own_rows(
-    step: Any,
-    columns: Columns,
-    count: int,
-) -> Any:
+def _own_rows(step: Any, columns: Columns, count: int) -> Any:
     """What a step makes of the rows of the example, `count` columns; None for too many, or if not known."""
     rows = columns.rows()
     if rows is None or len(rows) * count > MOST_NUMBERS:
@@ -92,11 +84,7 @@ def _own_rows(
         return step.transform(rows.copy())  # copy=False lets one write into its rows
 
 
-def _transformed(
-    step: Any,
-    columns: Columns,
-    at: Converting,
-) -> Columns:
+def _transformed(step: Any, columns: Columns, at: Converting) -> Columns:
     inner = found_by_search(getattr(step, "estimator", step) if _is_frozen(step) else step)
     if inner is not step:
         return transformed(inner, columns, at)
@@ -117,12 +105,7 @@ def _is_frozen(step: Any) -> bool:
     return type(step).__name__ == "FrozenEstimator"
 
 
-def _stored(
-    step: Any,
-    columns: Columns,
-    table: Columns,
-    at: Converting,
-) -> Columns | str | None:
+def _stored(step: Any, columns: Columns, table: Columns, at: Converting) -> Columns | str | None:
     """Which numbers of the table that a step gives are stored in the source: see `Columns.stored`."""
     kind = type(step)
     name = kind.__name__ if kind.__module__.startswith("sklearn.") else ""
@@ -157,12 +140,7 @@ def _has(step: Any, option: tuple[str, Any] | None) -> bool:
     return option is not None and getattr(step, option[0]) == option[1]
 
 
-def _with_own_values(
-    step: Any,
-    columns: Columns,
-    table: Columns,
-    at: Converting,
-) -> Columns:
+def _with_own_values(step: Any, columns: Columns, table: Columns, at: Converting) -> Columns:
     """The table of a step, with the source's own values where a column is a function of few.
 
     They are looked up by the values of the one column that it is a function of; for others than
@@ -194,10 +172,7 @@ def _with_own_values(
 
 
 def _own_values(
-    step: Any,
-    columns: Columns,
-    wanted: set[int],
-    at: Converting,
+    step: Any, columns: Columns, wanted: set[int], at: Converting
 ) -> dict[int, tuple[Var, Array]]:
     """By column: the number of each row's value, and what the source makes of each, (values, columns).
 

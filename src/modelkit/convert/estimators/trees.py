@@ -87,28 +87,15 @@ def halves(bounds: Array) -> Tree:
         todo += [(left, low, middle), (right, middle + 1, high)]
         nodes += [leaf, leaf]
     threshold, left_of, right_of = (np.array(values) for values in zip(*nodes, strict=True))
-    none = np.zeros(
-        len(nodes),
-        np.int64,
-    )
-    return Tree(
-        none,
-        threshold,
-        none.astype(bool),
-        left_of,
-        right_of,
-    )
+    none = np.zeros(len(nodes), np.int64)
+    return Tree(none, threshold, none.astype(bool), left_of, right_of)
 
 
 def rounded_down(thresholds: Array) -> Array:
     """The largest float32 up to each threshold: `x <= t` holds for the same rows of float32."""
     with np.errstate(over="ignore"):
         near = np.asarray(thresholds, np.float64).astype(np.float32)
-    return np.where(
-        near > thresholds,
-        np.nextafter(near, np.float32(-np.inf)),
-        near,
-    )
+    return np.where(near > thresholds, np.nextafter(near, np.float32(-np.inf)), near)
 
 
 def ensemble(
@@ -171,12 +158,7 @@ def _whole_numbers(arrays: list[Array]) -> list[int]:
     return found
 
 
-def _attributes(
-    tree: Tree,
-    target: Array,
-    branches: int,
-    leaves: int,
-) -> dict[str, Array]:
+def _attributes(tree: Tree, target: Array, branches: int, leaves: int) -> dict[str, Array]:
     """The attributes of one tree, after trees that have `branches` and `leaves` in all."""
     inner = np.flatnonzero(~tree.leaf)
     number = _numbers(tree, branches, leaves)
@@ -192,26 +174,15 @@ def _attributes(
     return found
 
 
-def _numbers(
-    tree: Tree,
-    branches: int,
-    leaves: int,
-) -> Array:
+def _numbers(tree: Tree, branches: int, leaves: int) -> Array:
     """The number of each node among all branches, or among all leaves."""
-    number = np.empty(
-        len(tree.left),
-        np.int64,
-    )
+    number = np.empty(len(tree.left), np.int64)
     for chosen, first in ((~tree.leaf, branches), (tree.leaf, leaves)):
         number[chosen] = first + np.arange(int(chosen.sum()))
     return number
 
 
-def sum_of_leaves(
-    rows: Var,
-    trees: Sequence[Tree],
-    values: Sequence[Array],
-) -> Var:
+def sum_of_leaves(rows: Var, trees: Sequence[Tree], values: Sequence[Array]) -> Var:
     """(n, m) of float64: the sum of what each tree's leaf holds, added in the order of the trees.
 
     Args:
@@ -243,10 +214,7 @@ def _small_whole(held: Array) -> bool:
 
 
 def sum_of_vectors(
-    rows: Var,
-    trees: Sequence[Tree],
-    values: Sequence[Array],
-    dtype: Any = np.float64,
+    rows: Var, trees: Sequence[Tree], values: Sequence[Array], dtype: Any = np.float64
 ) -> Var:
     """The sum of leaves that hold vectors: each tree gives the number of a row in a table.
 
@@ -255,20 +223,11 @@ def sum_of_vectors(
     held = _held_by_leaves(values, trees)
     table, place = np.unique(held, axis=0, return_inverse=True)
     ends = np.cumsum([int(tree.leaf.sum()) for tree in trees])
-    numbers = np.split(
-        place,
-        ends[:-1],
-    )
+    numbers = np.split(place, ends[:-1])
     weights = [_at_leaves(tree, values) for tree, values in zip(trees, numbers, strict=True)]
     exact = rows if len(table) <= LARGEST_EXACT else cast(rows, np.float64)
     targets = [np.full(len(tree.left), number) for number, tree in enumerate(trees)]
-    found = ensemble(
-        exact,
-        trees,
-        targets,
-        weights,
-        len(trees),
-    )
+    found = ensemble(exact, trees, targets, weights, len(trees))
     return _added_up(
         constant(table, dtype),
         op.cast(found, to=np.int32),
@@ -277,12 +236,7 @@ def sum_of_vectors(
     )
 
 
-def _added_up(
-    table: Var,
-    numbers: Var,
-    trees: int,
-    group: int,
-) -> Var:
+def _added_up(table: Var, numbers: Var, trees: int, group: int) -> Var:
     """(n, m): the sum of the rows of a table that are numbered, (n, trees), in their order.
 
     They are looked up for a group of trees at a time, and added to the sum of those before: for all

@@ -291,7 +291,7 @@ class World:
             make = self._class_anew if isinstance(value, type) else self._copy
             try:
                 self._made[id(value)] = make(value)
-            except Exception:  # noqa: BLE001 - enumerations, and whatever cannot be copied
+            except Exception:  # enumerations, and whatever cannot be copied
                 self._made[id(value)] = value
 
     def note(self, value: Any) -> None:

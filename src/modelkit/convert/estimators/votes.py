@@ -12,12 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import (
-    equal,
-    over,
-    product,
-    times,
-)
+from modelkit.convert.estimators.arithmetic import equal, over, product, times
 from modelkit.convert.estimators.forests import is_tree, leaves_of, mean, tree_of
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -45,13 +40,9 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-def voting(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def voting(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """VotingClassifier and VotingRegressor."""
-    weights = estimator._weights_not_none  # noqa: SLF001 - those of estimators that were not dropped
+    weights = estimator._weights_not_none  # those of estimators that were not dropped
     parts = estimator.estimators_
     if not hasattr(estimator, "voting"):
         said = [at.answer(each, columns).asked("prediction") for each in parts]
@@ -59,32 +50,18 @@ def voting(
     if estimator.voting == "soft":
         said = [at.answer(each, columns).asked("probabilities") for each in parts]
         likely = _average(said, weights)
-        return Answer(
-            place=largest(likely),
-            probabilities=likely,
-        )
+        return Answer(place=largest(likely), probabilities=likely)
     return Answer(place=largest(_votes(estimator, columns, at)))
 
 
-def _votes(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Var:
+def _votes(estimator: Any, columns: Columns, at: Converting) -> Var:
     """(n, classes): the weights of the estimators that say each class."""
-    weights = estimator._weights_not_none  # noqa: SLF001 - as above
+    weights = estimator._weights_not_none  # as above
     numbers = constant([range(len(estimator.classes_))], np.int64)
     votes = []
     for number, each in enumerate(estimator.estimators_):
-        place = at.place(
-            each,
-            columns,
-            np.asarray(each.classes_),
-        )
-        vote = cast(
-            equal(upright(place), numbers),
-            np.float64,
-        )
+        place = at.place(each, columns, np.asarray(each.classes_))
+        vote = cast(equal(upright(place), numbers), np.float64)
         votes.append(vote if weights is None else times(vote, float(weights[number])))
     return total(votes)
 
@@ -103,19 +80,11 @@ def _average(parts: list[Var], weights: Any) -> Var:
     return over(total(weighed), constant(given.sum(dtype=dtype), dtype))
 
 
-def stacking(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def stacking(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """StackingClassifier and StackingRegressor: the last estimator reads what the others say."""
     parts: list[Var] = []
     for each, method in zip(estimator.estimators_, estimator.stack_method_, strict=True):
-        said = _said(
-            each,
-            method,
-            at.answer(each, columns),
-        )
+        said = _said(each, method, at.answer(each, columns))
         two = method == "predict_proba" and len(estimator.classes_) == 2
         parts.append(one_column(said, 1) if two else said)
     given = Columns(tuple(parts))
@@ -124,11 +93,7 @@ def stacking(
     return at.answer(estimator.final_estimator_, given)
 
 
-def _said(
-    each: Any,
-    method: str,
-    answer: Answer,
-) -> Var:
+def _said(each: Any, method: str, answer: Answer) -> Var:
     """What one estimator says, as a matrix."""
     if method == "predict_proba":
         likely: Var = answer.asked("probabilities")
@@ -147,11 +112,7 @@ def _said(
     return said if rank(said) == 2 else upright(said)
 
 
-def bagging(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def bagging(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """BaggingClassifier and BaggingRegressor: a mean of estimators over some columns each."""
     columns = replace(columns, ask=columns.array)
     parts = estimator.estimators_
@@ -165,10 +126,7 @@ def bagging(
             given = columns.take([int(place) for place in chosen])
             said.append(_bagged(each, given, classes, at))
         added = total(said)
-    middle = mean(
-        cast(added, np.float64),
-        estimator.n_estimators,
-    )
+    middle = mean(cast(added, np.float64), estimator.n_estimators)
     if classes:
         return Answer(
             place=largest(middle),
@@ -178,11 +136,7 @@ def bagging(
     return Answer(prediction=flat(middle) if rank(middle) == 2 else middle)
 
 
-def _mean_decision(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Var | None:
+def _mean_decision(estimator: Any, columns: Columns, at: Converting) -> Var | None:
     """The mean of the decisions of estimators that have some and saw all classes."""
     parts = estimator.estimators_
     if not hasattr(parts[0], "decision_function"):
@@ -194,17 +148,10 @@ def _mean_decision(
             return None
         given = columns.take([int(place) for place in chosen])
         said.append(at.answer(each, given).asked("decision"))
-    return mean(
-        cast(total(said), np.float64),
-        estimator.n_estimators,
-    )
+    return mean(cast(total(said), np.float64), estimator.n_estimators)
 
 
-def _bagged_trees(
-    estimator: Any,
-    columns: Columns,
-    classes: int,
-) -> Var:
+def _bagged_trees(estimator: Any, columns: Columns, classes: int) -> Var:
     """The sum of what trees say, each of which may see some of the columns."""
     trees = []
     values = []
@@ -213,37 +160,20 @@ def _bagged_trees(
     for each, chosen in zip(parts, features, strict=True):
         leaves = leaves_of(each)
         if classes:
-            leaves = _spread(
-                leaves,
-                np.asarray(each.classes_, np.int64),
-                classes,
-            )
+            leaves = _spread(leaves, np.asarray(each.classes_, np.int64), classes)
         trees.append(tree_of(each, chosen))
         values.append(leaves)
-    return sum_of_leaves(
-        columns.matrix(np.float32),
-        trees,
-        values,
-    )
+    return sum_of_leaves(columns.matrix(np.float32), trees, values)
 
 
-def _spread(
-    leaves: Array,
-    own: Array,
-    classes: int,
-) -> Array:
+def _spread(leaves: Array, own: Array, classes: int) -> Array:
     """Probabilities of the classes an estimator saw, among those of all."""
     whole = np.zeros((len(leaves), classes))
     whole[:, own] = leaves
     return whole
 
 
-def _bagged(
-    each: Any,
-    columns: Columns,
-    classes: int,
-    at: Converting,
-) -> Var:
+def _bagged(each: Any, columns: Columns, classes: int, at: Converting) -> Var:
     """What one estimator adds: its prediction, probabilities, or a vote where it has none."""
     answer = at.answer(each, columns)
     if not classes:
@@ -255,30 +185,18 @@ def _bagged(
     likely: Var = answer.asked("probabilities")
     if len(own) == classes:
         return likely
-    spread = _spread(
-        np.eye(len(own)),
-        own,
-        classes,
-    )
+    spread = _spread(np.eye(len(own)), own, classes)
     return product(cast(likely, np.float64), spread)
 
 
-def _vote(
-    answer: Answer,
-    own: Array,
-    classes: int,
-) -> Var:
+def _vote(answer: Answer, own: Array, classes: int) -> Var:
     """(n, classes): 1 for the class that an estimator of its own classes says."""
     vote = op.gather(constant(own, np.int64), answer.asked("place"))
     same = op.equal(upright(vote), constant([range(classes)], np.int64))
     return cast(same, np.float64)
 
 
-def several(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def several(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """MultiOutputClassifier and MultiOutputRegressor: an estimator for each target."""
     answers = [at.answer(each, columns) for each in estimator.estimators_]
     if answers[0].prediction is None:

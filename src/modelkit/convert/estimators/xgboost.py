@@ -65,36 +65,17 @@ LINKS = {
 LOGITS = ("binary:logistic", "reg:logistic")  # whose intercept is written as a probability
 
 
-def boosted(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
+def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """XGBClassifier, XGBRegressor, XGBRanker, and the forests of the library."""
     learner = json.loads(estimator.get_booster().save_raw("json"))["learner"]
     link = _link_of(learner, type(estimator).__name__)
     base = _intercept(learner)
     if learner["gradient_booster"]["name"] == "gblinear":
-        margin = _linear(
-            given_numbers(columns, estimator),
-            learner,
-            base,
-        )
+        margin = _linear(given_numbers(columns, estimator), learner, base)
     else:
-        margin = _trees(
-            estimator,
-            columns,
-            learner,
-            base,
-            at,
-        )
+        margin = _trees(estimator, columns, learner, base, at)
     if hasattr(estimator, "n_classes_"):
-        return _classified(
-            estimator,
-            margin,
-            link,
-            len(base),
-        )
+        return _classified(estimator, margin, link, len(base))
     answer = _linked(margin, link)
     return Answer(prediction=flat(answer) if _is_single(link, base) else answer)
 
@@ -120,11 +101,7 @@ def _intercept(learner: dict[str, Any]) -> Array:
     """The margin of each output before the first tree, in float32 as the library computes it."""
     said = learner["learner_model_param"]
     written = np.atleast_1d(np.array(json.loads(said["base_score"]), np.float32))
-    outputs = max(
-        int(said["num_class"]),
-        int(said.get("num_target", 1)),
-        1,
-    )
+    outputs = max(int(said["num_class"]), int(said.get("num_target", 1)), 1)
     base = np.broadcast_to(written, (outputs,)) if len(written) == 1 else written
     objective = learner["objective"]["name"]
     one = np.float32(1)
@@ -139,30 +116,18 @@ def _log(numbers: Array) -> Array:
         return np.log(numbers.astype(np.float64)).astype(np.float32)
 
 
-def _linear(
-    rows: Var,
-    learner: dict[str, Any],
-    base: Array,
-) -> Var:
+def _linear(rows: Var, learner: dict[str, Any], base: Array) -> Var:
     """The margin of a linear booster: a missing value adds nothing; one intercept serves all."""
     weights = np.array(learner["gradient_booster"]["model"]["weights"], np.float32).reshape(
         -1, len(base)
     )
-    filled = op.where(
-        op.isnan(rows),
-        constant(0.0, np.float32),
-        rows,
-    )
+    filled = op.where(op.isnan(rows), constant(0.0, np.float32), rows)
     product = op.matmul(filled, constant(weights[:-1]))
     return plus(product, constant(weights[-1] + base[0]))
 
 
 def _trees(
-    estimator: Any,
-    columns: Columns,
-    learner: dict[str, Any],
-    base: Array,
-    at: Converting,
+    estimator: Any, columns: Columns, learner: dict[str, Any], base: Array, at: Converting
 ) -> Var:
     """The margin of a sum of trees, which are added in their order."""
     used = _used(learner)
@@ -171,12 +136,7 @@ def _trees(
     weights = [np.float32(weight) for _, _, weight in used]
     weighed = [leaves * weight for (_, leaves), weight in zip(read, weights, strict=True)]
     beside = beside_sets(
-        estimator,
-        columns,
-        [tree for tree, _ in read],
-        codes,
-        names_of(learner),
-        at,
+        estimator, columns, [tree for tree, _ in read], codes, names_of(learner), at
     )
     trees = [beside.placed(tree) for tree, _ in read]
     outputs = [output for _, output, _ in used]
@@ -184,30 +144,16 @@ def _trees(
 
 
 def _added(
-    rows: Var,
-    trees: list[Tree],
-    leaves: list[Array],
-    outputs: list[int],
-    base: Array,
+    rows: Var, trees: list[Tree], leaves: list[Array], outputs: list[int], base: Array
 ) -> Var:
     """The first margin, and on it what the trees add: to one output each, or to all."""
     if leaves[0].shape[1] > 1:
         start = np.asarray(base, np.float32)[None]
-        return sum_of_vectors(
-            rows,
-            [stump(LESS), *trees],
-            [start, *leaves],
-            np.float32,
-        )
+        return sum_of_vectors(rows, [stump(LESS), *trees], [start, *leaves], np.float32)
     stages = []
     for output, tree, values in zip(outputs, trees, leaves, strict=True):
         stages.append((output, tree, values[:, 0]))
-    return from_start(
-        rows,
-        base,
-        stages,
-        len(base),
-    )
+    return from_start(rows, base, stages, len(base))
 
 
 def _used(learner: dict[str, Any]) -> list[tuple[dict[str, Any], int, float]]:
@@ -223,12 +169,7 @@ def _used(learner: dict[str, Any]) -> list[tuple[dict[str, Any], int, float]]:
     best = learner.get("attributes", {}).get("best_iteration")
     if best is not None:
         last = model["iteration_indptr"][int(best) + 1]
-    found = zip(
-        model["trees"],
-        model["tree_info"],
-        weights,
-        strict=True,
-    )
+    found = zip(model["trees"], model["tree_info"], weights, strict=True)
     used = list(found)[:last]
     if not used:
         raise ConversionError("it has no tree; train it for at least one round")
@@ -251,37 +192,18 @@ def _linked(margin: Var, link: str) -> Var:
 
 def _exp(margin: Var) -> Var:
     """The float32 next to an exponential, as the library's is: the operator is off by one or two."""
-    return cast(
-        op.exp(cast(margin, np.float64)),
-        np.float32,
-    )
+    return cast(op.exp(cast(margin, np.float64)), np.float32)
 
 
 def _softmax(margin: Var) -> Var:
     """Shares of exponentials, whose sum alone is made in float64."""
-    shifted = minus(
-        margin,
-        op.reduce_max(
-            margin,
-            constant([1], np.int64),
-            keepdims=1,
-        ),
-    )
+    shifted = minus(margin, op.reduce_max(margin, constant([1], np.int64), keepdims=1))
     grown = _exp(shifted)
-    whole = op.reduce_sum(
-        cast(grown, np.float64),
-        constant([1], np.int64),
-        keepdims=1,
-    )
+    whole = op.reduce_sum(cast(grown, np.float64), constant([1], np.int64), keepdims=1)
     return over(grown, cast(whole, np.float32))
 
 
-def _classified(
-    estimator: Any,
-    margin: Var,
-    link: str,
-    outputs: int,
-) -> Answer:
+def _classified(estimator: Any, margin: Var, link: str, outputs: int) -> Answer:
     """Label and probabilities as XGBClassifier makes them from the margin."""
     if link == LARGEST_CLASS:
         return Answer(place=largest(margin), probabilities=_softmax(margin))

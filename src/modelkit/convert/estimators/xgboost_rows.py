@@ -100,22 +100,10 @@ def _texts(columns: Columns) -> bool:
     return any(dtype_of(part) == STRING for part in columns.parts)
 
 
-def _codes(
-    column: Columns,
-    codes: int,
-    estimator: Any,
-) -> Var:
+def _codes(column: Columns, codes: int, estimator: Any) -> Var:
     """(n, 1) codes: `codes` for one that no split asks for, and one more for a missing value."""
     number = given_numbers(column, estimator)
     beyond = constant(codes, np.float32)
-    held = op.where(
-        op.less(number, constant(0.0, np.float32)),
-        beyond,
-        op.min([number, beyond]),
-    )
-    told = op.where(
-        op.isnan(number),
-        constant(codes + 1, np.float32),
-        held,
-    )
+    held = op.where(op.less(number, constant(0.0, np.float32)), beyond, op.min([number, beyond]))
+    told = op.where(op.isnan(number), constant(codes + 1, np.float32), held)
     return op.cast(told, to=np.int64)

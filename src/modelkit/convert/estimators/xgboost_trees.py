@@ -27,13 +27,7 @@ class Codes:
                 largest[column] = max([largest.get(column, 0), *codes])
         self.sets = {column: Sets(most + 2) for column, most in sorted(largest.items())}
 
-    def number(
-        self,
-        column: int,
-        codes: list[int],
-        *,
-        missing_left: bool,
-    ) -> int:
+    def number(self, column: int, codes: list[int], *, missing_left: bool) -> int:
         """The number of a set of codes, which go right."""
         among = self.sets[column]
         left = np.ones(among.codes, bool)
@@ -61,42 +55,18 @@ def tree_and_leaves(tree: dict[str, Any], codes: Codes) -> tuple[Tree, Array]:
     column = np.array(tree["split_indices"], np.int64)
     split = np.array(tree["split_conditions"], np.float32)
     missing = np.array(tree["default_left"], bool)
-    leaves = _leaves(
-        tree,
-        right,
-        split,
-    )
+    leaves = _leaves(tree, right, split)
     for node, chosen in sets_of(tree).items():
-        split[node] = codes.number(
-            column[node],
-            chosen,
-            missing_left=bool(missing[node]),
-        )
+        split[node] = codes.number(column[node], chosen, missing_left=bool(missing[node]))
         column[node] = -1 - column[node]
     ends = left[used] < 0
     read = Tree(
-        column=np.where(
-            ends,
-            0,
-            column[used],
-        ),
+        column=np.where(ends, 0, column[used]),
         threshold=split[used],
         missing=missing[used],
-        left=np.where(
-            ends,
-            -1,
-            number[left[used]],
-        ),
-        right=np.where(
-            ends,
-            -1,
-            number[right[used]],
-        ),
-        mode=np.full(
-            len(used),
-            LESS,
-            np.uint8,
-        ),
+        left=np.where(ends, -1, number[left[used]]),
+        right=np.where(ends, -1, number[right[used]]),
+        mode=np.full(len(used), LESS, np.uint8),
     )
     return read, leaves[used]
 
@@ -112,11 +82,7 @@ def _reached(left: Array, right: Array) -> Array:
     return np.concatenate(found)
 
 
-def _leaves(
-    tree: dict[str, Any],
-    right: Array,
-    split: Array,
-) -> Array:
+def _leaves(tree: dict[str, Any], right: Array, split: Array) -> Array:
     """(nodes, outputs): what each leaf adds."""
     size = int(tree["tree_param"]["size_leaf_vector"])
     if size <= 1:

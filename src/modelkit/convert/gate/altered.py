@@ -18,19 +18,12 @@ Known = Mapping[int, tuple[Any, ...]]
 Change = Callable[[Table, int, Array], Any]  # rows, a column, where it is altered: the new column
 
 
-def altered(
-    rows: Table,
-    group: list[int],
-    change: Change,
-) -> Table:
+def altered(rows: Table, group: list[int], change: Change) -> Table:
     """Rows for a question: each column of a group is altered in some, in one after the other.
 
     There is always a row in which a column is left as it is.
     """
-    patterns = min(
-        max(len(group), 2),
-        PATTERNS,
-    )
+    patterns = min(max(len(group), 2), PATTERNS)
     at = np.arange(patterns * PATTERN_ROWS)
     places = at + at // patterns  # so that a column is not altered in the same rows each time
     repeated = rows.repeated(places % len(rows))
@@ -46,11 +39,7 @@ def gaps_like(example: Table) -> Change:
     return lambda rows, i, mask: rows.blank(i, mask, example)
 
 
-def infinities(
-    rows: Table,
-    i: int,
-    mask: Array,
-) -> Any:
+def infinities(rows: Table, i: int, mask: Array) -> Any:
     """Infinities of both signs in a column of floats."""
     numbers = rows.numbers(i).copy()
     signs = np.where(np.cumsum(mask) % 2, 1.0, -1.0)
@@ -58,13 +47,9 @@ def infinities(
     return numbers
 
 
-def unseen_texts(
-    rows: Table,
-    i: int,
-    mask: Array,
-) -> Any:
+def unseen_texts(rows: Table, i: int, mask: Array) -> Any:
     """Unknown texts in a column of a frame."""
-    assert isinstance(rows, FrameRows)  # noqa: S101 - arrays of texts have a question of their own
+    assert isinstance(rows, FrameRows)  # arrays of texts have a question of their own
     return rows.with_text(i, mask, UNSEEN)
 
 
@@ -75,37 +60,19 @@ def strange_codes(known: Known, step: float) -> Change:
     `step` is how far the number between lies from a code.
     """
 
-    def change(
-        rows: Table,
-        i: int,
-        mask: Array,
-    ) -> Any:
+    def change(rows: Table, i: int, mask: Array) -> Any:
         codes = rows.numbers(i)
-        told = np.array(
-            known.get(i, ()),
-            np.float64,
-        )
-        held = np.append(
-            codes[np.isfinite(codes)],
-            told,
-        )
+        told = np.array(known.get(i, ()), np.float64)
+        held = np.append(codes[np.isfinite(codes)], told)
         if not len(held):
             return codes
         turn = np.cumsum(mask) % 3
-        beyond = np.where(
-            turn == 0,
-            held.max() + 1,
-            held.min() - 1,
-        )
-        strange = np.where(
-            turn == 1,
-            codes + step,
-            beyond,
-        )
+        beyond = np.where(turn == 0, held.max() + 1, held.min() - 1)
+        strange = np.where(turn == 1, codes + step, beyond)
         found = np.where(mask, strange, codes)
         dtype = rows.dtypes[i]
         if hasattr(dtype, "categories"):
-            assert isinstance(rows, FrameRows)  # noqa: S101 - arrays have none
+            assert isinstance(rows, FrameRows)  # arrays have none
             return rows.with_categories(i, found)
         return _in_dtype(found, dtype)
 

@@ -55,7 +55,7 @@ def _of_rounding(rows: Rows) -> str:
 
 def _alike(source: Source, rows: Rows, first: Rows) -> bool:
     """Whether a source answers the first of some rows as it answers them among the others."""
-    assert source.truth is not None  # noqa: S101 - for the type checker: it was asked before
+    assert source.truth is not None  # for the type checker: it was asked before
     among = source.truth(rows.raw)
     cut = {name: answer[: len(first)] for name, answer in among.items()}
     try:

@@ -97,10 +97,7 @@ def learn(questions: Questions) -> tuple[Signature, int]:
     learned = {}
     for i, column in enumerate(columns):
         learned[column.name] = dataclasses.replace(
-            column,
-            nullable=i in nullable,
-            finite=i in finite,
-            categories=closed.get(i),
+            column, nullable=i in nullable, finite=i in finite, categories=closed.get(i)
         )
     return with_columns(signature, lambda column: learned[column.name]), rows_with_gaps
 
@@ -116,10 +113,7 @@ def with_columns(signature: Signature, change: Callable[[Column], Column]) -> Si
     for spec in signature.inputs:
         columns = tuple(change(column) for column in spec.columns)
         inputs.append(dataclasses.replace(spec, columns=columns))
-    return dataclasses.replace(
-        signature,
-        inputs=tuple(inputs),
-    )
+    return dataclasses.replace(signature, inputs=tuple(inputs))
 
 
 def sort_out(columns: list[int], judge: Callable[[list[int]], str]) -> dict[int, str]:
@@ -180,11 +174,7 @@ def _nullable(questions: Questions, columns: list[Column]) -> set[int]:
     return set(agreeing) if _agree_on_many_gaps(questions, agreeing) else set()
 
 
-def _finite(
-    questions: Questions,
-    columns: list[Column],
-    nullable: set[int],
-) -> set[int]:
+def _finite(questions: Questions, columns: list[Column], nullable: set[int]) -> set[int]:
     """The columns that may be missing and refuse infinities.
 
     The source refuses those, as most of scikit-learn does, or the graph answers them otherwise. An
@@ -208,11 +198,7 @@ def _verdicts_on_gaps(questions: Questions, gone: set[int]) -> dict[int, str]:
     def judge(group: list[int]) -> str:
         rows = None
         if questions.few.takes_gaps(group[0]):
-            rows = altered(
-                questions.few,
-                group,
-                gaps_like(questions.example),
-            )
+            rows = altered(questions.few, group, gaps_like(questions.example))
         return questions.verdict(group, rows)
 
     verdicts: dict[int, str] = {}
@@ -233,7 +219,7 @@ def _agree_on_many_gaps(questions: Questions, columns: list[int]) -> bool:
     """Whether source and graph agree on many rows, a fourth of them missing in each column."""
     example = questions.example
     rows = example.spread(FURTHER_ROWS)
-    assert isinstance(rows, Table)  # noqa: S101 - for the type checker: rows of the example are
+    assert isinstance(rows, Table)  # for the type checker: rows of the example are
     chosen = np.random.default_rng(0).random((len(rows), len(columns))) < 1 / 4
     blank = {i: rows.blank(i, chosen[:, at], example) for at, i in enumerate(columns)}
     return questions.verdict([], rows.with_columns(blank)) == AGREES
@@ -269,9 +255,7 @@ def _closed(questions: Questions, columns: list[Column]) -> dict[int, tuple[Any,
 
 
 def _sort_out_known(
-    columns: list[int],
-    known: Known,
-    judge: Callable[[list[int]], str],
+    columns: list[int], known: Known, judge: Callable[[list[int]], str]
 ) -> dict[int, str]:
     """The verdict on each column; those whose values are known are asked apart from the others."""
     told = [i for i in columns if i in known]
@@ -279,11 +263,7 @@ def _sort_out_known(
     return sort_out(told, judge) | sort_out(others, judge)
 
 
-def _codes(
-    source: Source,
-    columns: list[Column],
-    known: Known,
-) -> list[int]:
+def _codes(source: Source, columns: list[Column], known: Known) -> list[int]:
     """The columns of numbers that may be codes of categories.
 
     A tensor of integers, which an estimator has that is packaged as it is, takes no others to ask
@@ -306,14 +286,8 @@ def _judge_of_texts(questions: Questions) -> Callable[[list[int]], str]:
     def judge(group: list[int]) -> str:
         few = questions.few
         if isinstance(few, ArrayRows):
-            return questions.verdict(
-                group,
-                ArrayRows(strange_texts(few.raw)),
-            )
-        return questions.verdict(
-            group,
-            altered(few, group, unseen_texts),
-        )
+            return questions.verdict(group, ArrayRows(strange_texts(few.raw)))
+        return questions.verdict(group, altered(few, group, unseen_texts))
 
     return judge
 
@@ -322,20 +296,12 @@ def _judge_of_codes(questions: Questions, known: Known) -> Callable[[list[int]],
     """Puts unknown codes in the columns of a group."""
 
     def judge(group: list[int]) -> str:
-        rows = altered(
-            questions.few,
-            group,
-            strange_codes(known, 0.5),
-        )
+        rows = altered(questions.few, group, strange_codes(known, 0.5))
         verdict = questions.verdict(group, rows)
         if verdict != DISAGREES:
             return verdict
         # LightGBM cuts its codes off, and the graph does not: the docs say what lies between two.
-        rows = altered(
-            questions.few,
-            group,
-            strange_codes(known, 0.0),
-        )
+        rows = altered(questions.few, group, strange_codes(known, 0.0))
         return questions.verdict(group, rows)
 
     return judge

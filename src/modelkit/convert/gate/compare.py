@@ -91,18 +91,9 @@ def compare(
             )
         if expected.dtype.kind == "f" and name != LABEL:
             gap = _gap(expected, got[name])
-            size = np.maximum(
-                scales.get(name, 1.0),
-                np.abs(np.nan_to_num(expected)),
-            )
-            found.max_abs = max(
-                found.max_abs,
-                float(np.max(gap, initial=0.0)),
-            )
-            found.max_rel = max(
-                found.max_rel,
-                float(np.max(gap / size, initial=0.0)),
-            )
+            size = np.maximum(scales.get(name, 1.0), np.abs(np.nan_to_num(expected)))
+            found.max_abs = max(found.max_abs, float(np.max(gap, initial=0.0)))
+            found.max_rel = max(found.max_rel, float(np.max(gap / size, initial=0.0)))
         else:
             differs = expected.reshape(len(expected), -1) != got[name].reshape(len(expected), -1)
             wrong = np.zeros(len(expected), bool)
@@ -133,11 +124,7 @@ def _scores(truth: Answers, label: int | None) -> Array | None:
     return None
 
 
-def _is_tied(
-    scores: Array,
-    rtol: float,
-    atol: float,
-) -> Array:
+def _is_tied(scores: Array, rtol: float, atol: float) -> Array:
     """Whether the two best classes of each row are as good as equal; one score decides by its sign.
 
     In float64 that is a few units in the last place of the scores: source and graph add up the same
@@ -145,15 +132,9 @@ def _is_tied(
     differ by so much.
     """
     if scores.ndim == 1:
-        scores = np.stack(
-            [scores / 2, -scores / 2],
-            axis=1,
-        )
+        scores = np.stack([scores / 2, -scores / 2], axis=1)
     top = np.sort(scores, axis=1)
-    size = np.maximum(
-        1.0,
-        np.abs(top).max(axis=1),
-    )
+    size = np.maximum(1.0, np.abs(top).max(axis=1))
     allowed = ULPS * np.finfo(np.float64).eps * size
     if rtol > TOLERANCE["float64"][0]:
         allowed = 2 * (rtol * size + atol)
@@ -165,30 +146,16 @@ def _gap(a: Array, b: Array) -> Array:
     with np.errstate(invalid="ignore"):
         gap = np.abs(a.astype(np.float64) - b.astype(np.float64))
     gap[(np.isnan(a) & np.isnan(b)) | (a == b)] = 0.0
-    return np.nan_to_num(
-        gap,
-        nan=np.inf,
-        posinf=np.inf,
-    )
+    return np.nan_to_num(gap, nan=np.inf, posinf=np.inf)
 
 
-def agree(
-    found: Differences,
-    rtol: float,
-    atol: float,
-) -> bool:
+def agree(found: Differences, rtol: float, atol: float) -> bool:
     """Whether no label differs, and no number by more than the tolerance."""
     return found.flips == 0 and found.max_rel <= rtol + atol
 
 
 def merge(total: Differences, found: Differences) -> None:
     """Add what was found to the running maxima."""
-    total.max_abs = max(
-        total.max_abs,
-        found.max_abs,
-    )
-    total.max_rel = max(
-        total.max_rel,
-        found.max_rel,
-    )
+    total.max_abs = max(total.max_abs, found.max_abs)
+    total.max_rel = max(total.max_rel, found.max_rel)
     total.ties += found.ties

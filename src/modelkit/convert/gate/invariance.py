@@ -21,9 +21,7 @@ LARGEST = float(np.finfo(np.float64).max)  # stands for infinity, which JSON can
 
 
 def batch_invariance(
-    source: Source,
-    model: Model,
-    feeds: Feeds | None,
+    source: Source, model: Model, feeds: Feeds | None
 ) -> tuple[tuple[int, ...], float, bool]:
     """The sizes tried, the largest difference between them, and whether rows are independent.
 
@@ -37,14 +35,8 @@ def batch_invariance(
     total = min(signature.count(feeds), INVARIANCE_ROWS)
     sizes = (*(size for size in BATCH_SIZES if size < total), total)
     try:
-        worst = _worst_of_sizes(
-            source,
-            model,
-            feeds,
-            sizes,
-            axes,
-        )
-    except Exception:  # noqa: BLE001 - of what runs at one size alone, whatever it is called
+        worst = _worst_of_sizes(source, model, feeds, sizes, axes)
+    except Exception:  # of what runs at one size alone, whatever it is called
         return (), 0.0, False
     if worst is None:
         return sizes, LARGEST, False
@@ -59,11 +51,7 @@ def _row_axes(signature: Signature) -> dict[str, int]:
 
 
 def _worst_of_sizes(
-    source: Source,
-    model: Model,
-    feeds: Feeds,
-    sizes: tuple[int, ...],
-    axes: Mapping[str, int],
+    source: Source, model: Model, feeds: Feeds, sizes: tuple[int, ...], axes: Mapping[str, int]
 ) -> Differences | None:
     """The largest differences between answers in batches of these sizes; None for other shapes.
 
@@ -72,59 +60,32 @@ def _worst_of_sizes(
     *smaller, total = sizes
     runs = ESTIMATOR_RUNS if is_native(source) else GRAPH_RUNS
     worst = Differences()
-    whole = _in_parts(
-        model,
-        feeds,
-        total,
-        total,
-        axes,
-    )
+    whole = _in_parts(model, feeds, total, total, axes)
     for size in smaller:
         first = min(total, size * runs)
-        joined = _in_parts(
-            model,
-            feeds,
-            first,
-            size,
-            axes,
-        )
+        joined = _in_parts(model, feeds, first, size, axes)
         expected = _first(whole, first, axes)
         if any(joined[name].shape != expected[name].shape for name in axes):
             return None
-        found = compare(
-            expected,
-            joined,
-            *tolerance(source),
-        )
+        found = compare(expected, joined, *tolerance(source))
         worst.flips += found.flips
         merge(worst, found)
     return worst
 
 
-def _first(
-    answers: Answers,
-    count: int,
-    axes: Mapping[str, int],
-) -> Answers:
+def _first(answers: Answers, count: int, axes: Mapping[str, int]) -> Answers:
     """The answers to the first rows."""
     places = np.arange(count)
     return {name: answers[name].take(places, axis) for name, axis in axes.items()}
 
 
 def _in_parts(
-    model: Model,
-    feeds: Feeds,
-    total: int,
-    size: int,
-    axes: Mapping[str, int],
+    model: Model, feeds: Feeds, total: int, size: int, axes: Mapping[str, int]
 ) -> Answers:
     """The answers to the first `total` rows, `size` rows a run, joined."""
     parts: list[Answers] = []
     for start in range(0, total, size):
-        places = np.arange(
-            start,
-            min(start + size, total),
-        )
+        places = np.arange(start, min(start + size, total))
         parts.append(model.run(_named(model, model.signature.take(feeds, places))))
     joined = {}
     for name, axis in axes.items():

@@ -71,9 +71,7 @@ def open_signature(signature: Signature) -> Signature:
 
 
 def prove_parity(
-    source: Source,
-    build: Callable[[Signature], Model],
-    feeds: Feeds | None,
+    source: Source, build: Callable[[Signature], Model], feeds: Feeds | None
 ) -> tuple[Signature, Parity]:
     """Compare a graph with its source and return the signature that holds, with the figures.
 
@@ -99,11 +97,7 @@ def prove_parity(
             signature, figures = _Comparison(source, model, total).compare(rows)
             feeds = model.signature.coerce(rows.raw)
             check_takes_example(source, signature)
-        sizes, batch_max_abs, invariant = batch_invariance(
-            source,
-            model,
-            feeds,
-        )
+        sizes, batch_max_abs, invariant = batch_invariance(source, model, feeds)
         count = 0 if feeds is None else model.signature.count(feeds)
     rtol, atol = tolerance(source)
     parity = Parity(
@@ -214,23 +208,18 @@ class _Comparison:
                 f"{self._what()} fails{at} on {where}, which {self.source.against} answers; "
                 f"nothing was saved{self._advice()}"
             ) from error
-        found = compare(
-            truth,
-            got,
-            *tolerance(self.source),
-            self.source.scales,
-        )
+        found = compare(truth, got, *tolerance(self.source), self.source.scales)
         self._refuse(found, where)
         merge(self.total, found)
 
     def _learn(self, few: Table) -> tuple[Signature, int]:
         """The signature with each column as the two take it, and the number of rows with gaps."""
         example = rows_of(self.source.rows)
-        assert isinstance(example, Table)  # noqa: S101 - `few` are some of them
+        assert isinstance(example, Table)  # `few` are some of them
         return learn(
             Questions(
                 self.source, self._ask, self._refuse, self._refuse_alike, self.total, few, example
-            ),
+            )
         )
 
     def _agree_on_probes(self, rows: Rows, few: Rows) -> int:
@@ -357,10 +346,7 @@ class _Comparison:
             floats = "float" in spec.dtype and few.raw[spec.name].size > 0
             finite = floats and not self._agrees_if_not_finite(few, spec.name)
             inputs.append(_marked(spec, finite=finite))
-        return dataclasses.replace(
-            signature,
-            inputs=tuple(inputs),
-        )
+        return dataclasses.replace(signature, inputs=tuple(inputs))
 
     def _agrees_if_not_finite(self, few: Tensors, name: str) -> bool:
         """Whether the two agree on NaN and infinities, at several numbers of rows."""
@@ -377,7 +363,7 @@ class _Comparison:
         try:
             with allowed_to_fail():
                 truth = self._truth(rows)
-        except Exception:  # noqa: BLE001 - any refusal of the source counts
+        except Exception:  # any refusal of the source counts
             return None
         try:
             got = self.model.run(rows.raw)
@@ -385,21 +371,13 @@ class _Comparison:
             if error.rows:  # by the graph, where its source answers
                 return Differences(max_abs=np.inf, max_rel=np.inf)
             return None  # of an estimator as it is: its integers have no missing value
-        except Exception:  # noqa: BLE001 - the graph fails where its source answers
-            return Differences(
-                max_abs=np.inf,
-                max_rel=np.inf,
-            )
-        return compare(
-            truth,
-            got,
-            *tolerance(self.source),
-            self.source.scales,
-        )
+        except Exception:  # the graph fails where its source answers
+            return Differences(max_abs=np.inf, max_rel=np.inf)
+        return compare(truth, got, *tolerance(self.source), self.source.scales)
 
     def _truth(self, rows: Rows) -> Answers:
         """The answers of the source."""
-        assert self.source.truth is not None  # noqa: S101 - for the type checker: see `gate`
+        assert self.source.truth is not None  # for the type checker: see `gate`
         return self.source.truth(rows.raw)
 
     def _refuse(self, found: Differences, where: str) -> None:

@@ -36,12 +36,7 @@ class Splits:
     values: list[Array] = field(default_factory=list)
     dtypes: list[Any] = field(default_factory=list)
 
-    def add(
-        self,
-        columns: Array,
-        values: Array,
-        dtype: Any,
-    ) -> None:
+    def add(self, columns: Array, values: Array, dtype: Any) -> None:
         """Add splits that compare in one dtype, if there are any."""
         if len(columns):
             self.columns.append(columns)
@@ -57,42 +52,23 @@ class Splits:
         found = []
         start = 0
         for values, dtype in zip(self.values, self.dtypes, strict=True):
-            places = np.arange(
-                start,
-                start + len(values),
-            )
+            places = np.arange(start, start + len(values))
             side = toward[places % len(toward)]
             start += len(values)
             found.append(values if dtype is None else _moved(values, side, dtype))
         return np.concatenate(self.columns), np.concatenate(found)
 
 
-def _moved(
-    values: Array,
-    side: Array,
-    dtype: Any,
-) -> Array:
+def _moved(values: Array, side: Array, dtype: Any) -> Array:
     """Each value, or its neighbour below or above among the numbers of a dtype."""
     near = values.astype(dtype)
-    far = np.where(
-        side > 0,
-        dtype(np.inf),
-        dtype(-np.inf),
-    )
+    far = np.where(side > 0, dtype(np.inf), dtype(-np.inf))
     with np.errstate(over="ignore"):  # an infinity is written as the largest number
         moved = np.nextafter(near, far)
-    return np.where(
-        side == 0,
-        values,
-        moved.astype(np.float64),
-    )
+    return np.where(side == 0, values, moved.astype(np.float64))
 
 
-def at_thresholds(
-    proto: onnx.ModelProto,
-    signature: Signature,
-    rows: Rows,
-) -> Rows | None:
+def at_thresholds(proto: onnx.ModelProto, signature: Signature, rows: Rows) -> Rows | None:
     """Rows in which one column equals a threshold of a tree, or the number next to one.
 
     Only columns are looked at that a tree reads as they are: behind a scaler a threshold is no value
@@ -115,11 +91,7 @@ def at_thresholds(
     altered = {}
     for column in np.unique(columns[chosen]).tolist():
         mask = columns[chosen] == column
-        altered[column] = np.where(
-            mask,
-            values[chosen],
-            base.values(column),
-        )
+        altered[column] = np.where(mask, values[chosen], base.values(column))
     return base.with_columns(altered)
 
 
@@ -149,10 +121,7 @@ def _is_ensemble(node: onnx.NodeProto) -> bool:
     return bool(node.op_type.startswith("TreeEnsemble"))
 
 
-def _columns_read(
-    proto: onnx.ModelProto,
-    signature: Signature,
-) -> dict[str, tuple[Array, Array]]:
+def _columns_read(proto: onnx.ModelProto, signature: Signature) -> dict[str, tuple[Array, Array]]:
     """For each tensor of columns: the positions of these columns in the rows, and whether in float32.
 
     The place of a column that was computed is -1.
@@ -249,12 +218,8 @@ def enlarged(rows: Rows, by: float) -> Rows | None:
     """
     if isinstance(rows, Tensors):
         return rows.times(by)
-    assert isinstance(rows, Table)  # noqa: S101 - for the type checker: rows are one or the other
-    scale = np.where(
-        np.arange(len(rows)) % 2,
-        -by,
-        by,
-    )
+    assert isinstance(rows, Table)  # for the type checker: rows are one or the other
+    scale = np.where(np.arange(len(rows)) % 2, -by, by)
     chosen = [i for i in rows.floats() if not _is_whole(rows.numbers(i))]
     if not chosen:
         return None
@@ -283,10 +248,7 @@ def between(rows: Rows) -> Rows | None:
         values = np.unique(rows.values(i))
         values = values[np.isfinite(values)]
         if len(values) > 1:
-            columns[i] = _halfway(
-                values,
-                rng.integers(0, len(values) - 1, len(first)),
-            )
+            columns[i] = _halfway(values, rng.integers(0, len(values) - 1, len(first)))
     return first.with_columns(columns)
 
 
@@ -330,31 +292,17 @@ def _beside_hours(times: Array, known: Array, rng: np.random.Generator) -> Array
     return hours.astype(times.dtype) + rng.integers(-1, 2, len(times))
 
 
-def not_finite(
-    rows: Tensors,
-    name: str,
-    value: float,
-) -> Tensors:
+def not_finite(rows: Tensors, name: str, value: float) -> Tensors:
     """Rows with a value that is not finite in one input: at one place of most rows.
 
     Every fourth row stays as it is.
     """
     array = rows.raw[name].copy()
-    flat = array.reshape(
-        len(array),
-        -1,
-    )
-    places = np.random.default_rng(0).integers(
-        0,
-        flat.shape[1],
-        len(flat),
-    )
+    flat = array.reshape(len(array), -1)
+    places = np.random.default_rng(0).integers(0, flat.shape[1], len(flat))
     chosen = np.flatnonzero(np.arange(len(flat)) % 4 != 3)
     flat[chosen, places[chosen]] = value
-    return rows.with_tensor(
-        name,
-        flat.reshape(array.shape),
-    )
+    return rows.with_tensor(name, flat.reshape(array.shape))
 
 
 def in_other_sizes(rows: Tensors, signature: Signature) -> Iterator[tuple[str, int, Tensors]]:

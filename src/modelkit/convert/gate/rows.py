@@ -131,12 +131,7 @@ class Table(Rows):
         """Whether the dtype of a column has a missing value."""
 
     @abstractmethod
-    def blank(
-        self,
-        column: int,
-        mask: Array,
-        example: Table,
-    ) -> Any:
+    def blank(self, column: int, mask: Array, example: Table) -> Any:
         """A column that is missing where the mask is true, in the way of the example."""
 
     def floats(self) -> list[int]:
@@ -186,10 +181,7 @@ class ArrayRows(Table):
 
     def numbers(self, column: int) -> Array:
         """A column in float64."""
-        return np.asarray(
-            self.raw[:, column],
-            np.float64,
-        )
+        return np.asarray(self.raw[:, column], np.float64)
 
     def held(self, column: int) -> list[Any]:
         """The values of a column, NaN for those that are missing."""
@@ -211,18 +203,9 @@ class ArrayRows(Table):
         """Whether the array holds numbers."""
         return bool(self.raw.dtype.kind != "O")
 
-    def blank(
-        self,
-        column: int,
-        mask: Array,
-        example: Table,
-    ) -> Array:
+    def blank(self, column: int, mask: Array, example: Table) -> Array:
         """A column with NaN where the mask is true."""
-        return np.where(
-            mask,
-            np.nan,
-            self.raw[:, column],
-        )
+        return np.where(mask, np.nan, self.raw[:, column])
 
 
 class FrameRows(Table):
@@ -248,10 +231,7 @@ class FrameRows(Table):
     def with_columns(self, columns: Mapping[int, Any]) -> FrameRows:
         """A copy with other values in some columns, in the dtype of these or float32 as before."""
         series = {i: column for i, (_, column) in enumerate(self.raw.items())}
-        frame = sys.modules["pandas"].DataFrame(
-            series | dict(columns),
-            index=self.raw.index,
-        )
+        frame = sys.modules["pandas"].DataFrame(series | dict(columns), index=self.raw.index)
         single = [i for i in columns if self.dtypes[i] == np.float32]
         frame = frame.astype(dict.fromkeys(single, np.float32))
         frame.columns = self.raw.columns
@@ -307,12 +287,7 @@ class FrameRows(Table):
         dtype = self.dtypes[column]
         return not (isinstance(dtype, np.dtype) and dtype.kind == "b")
 
-    def blank(
-        self,
-        column: int,
-        mask: Array,
-        example: Table,
-    ) -> Any:
+    def blank(self, column: int, mask: Array, example: Table) -> Any:
         """A column that is missing where the mask is true; objects as in the example."""
         series = self.raw.iloc[:, column]
         dtype = series.dtype
@@ -332,29 +307,16 @@ class FrameRows(Table):
         values = series.to_numpy(copy=True)
         usual = None if NONES in example.raw.attrs else np.nan
         values[mask] = gone.iloc[0] if len(gone) else usual
-        return sys.modules["pandas"].Series(
-            values,
-            series.index,
-            dtype=object,
-        )
+        return sys.modules["pandas"].Series(values, series.index, dtype=object)
 
-    def with_text(
-        self,
-        column: int,
-        mask: Array,
-        text: str,
-    ) -> Any:
+    def with_text(self, column: int, mask: Array, text: str) -> Any:
         """A column with a text where the mask is true: one more category, if it has some."""
         series = self.raw.iloc[:, column]
         values = series.to_numpy(object, copy=True)
         values[mask] = text
         if hasattr(series.dtype, "categories"):
             return self.with_categories(column, values)
-        return sys.modules["pandas"].Series(
-            values,
-            series.index,
-            dtype=series.dtype,
-        )
+        return sys.modules["pandas"].Series(values, series.index, dtype=series.dtype)
 
     def with_categories(self, column: int, values: Array) -> Any:
         """A column of categories with other values: those it has not come after its own."""

@@ -58,31 +58,20 @@ def texts_of_terms(vocabulary: Sequence[str]) -> list[str]:
     What is made of unknown words proves nothing: it counts for neither the source nor the graph.
     """
     ordered = sorted(vocabulary)
-    places = np.linspace(
-        0,
-        len(ordered) - 1,
-        min(WORDS, len(ordered)),
-    )
+    places = np.linspace(0, len(ordered) - 1, min(WORDS, len(ordered)))
     words = [ordered[at] for at in places.astype(int)]
     texts = [" ".join(words)]
     for at, char in enumerate(CHARACTERS):
         texts += _with_character(char, words[at % len(words)], words[(at + 1) % len(words)])
     for letters, others in INSTEAD:
-        having = islice(
-            (term for term in ordered if letters in term),
-            3,
-        )
+        having = islice((term for term in ordered if letters in term), 3)
         texts += [f"{term.replace(letters, others)} {words[0]}" for term in having]
     for word in words:
         texts += _other_forms(word)
     return texts
 
 
-def _with_character(
-    char: str,
-    word: str,
-    other: str,
-) -> list[str]:
+def _with_character(char: str, word: str, other: str) -> list[str]:
     """Texts of two words with a character between, inside, before and behind them."""
     half = max(1, len(word) // 2)
     parted = f"{word[:half]}{char}{word[half:]}"
@@ -101,11 +90,7 @@ def _other_forms(word: str) -> list[str]:
     ]
 
 
-def with_texts(
-    rows: Table,
-    column: int,
-    texts: list[str],
-) -> Table:
+def with_texts(rows: Table, column: int, texts: list[str]) -> Table:
     """Rows with these texts in a column, one a row; rows are repeated as often as that takes."""
     places = np.arange(len(texts)) % len(rows)
     return rows.repeated(places).with_columns({column: np.array(texts, object)})

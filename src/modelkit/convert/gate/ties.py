@@ -33,10 +33,7 @@ WITHIN = ("RadiusNeighborsClassifier", "RadiusNeighborsRegressor")
 Truth = Callable[[Any], Answers]
 
 
-def with_ties(
-    own: Truth,
-    chosen: Truth,
-) -> Truth:
+def with_ties(own: Truth, chosen: Truth) -> Truth:
     """The answers by the rule of graphs, and under `TIES` which rows the source answers otherwise."""
 
     def answers(rows: Any) -> Answers:
@@ -48,20 +45,11 @@ def with_ties(
     return answers
 
 
-def _differ(
-    one: Array,
-    other: Array,
-) -> Array:
+def _differ(one: Array, other: Array) -> Array:
     """Whether two answers to each row differ, (n,): numbers by more than the gate lets pass."""
     differs = np.asarray(one != other)
     if one.dtype.kind == "f":
-        differs = ~np.isclose(
-            one,
-            other,
-            rtol=1e-6,
-            atol=1e-9,
-            equal_nan=True,
-        )
+        differs = ~np.isclose(one, other, rtol=1e-6, atol=1e-9, equal_nan=True)
     return np.asarray(differs.reshape(len(one), -1).any(axis=1))
 
 
@@ -114,14 +102,11 @@ def _stand_in(part: Any) -> Any:
         return None
     found = _with_rule(part, rule)
     found.original = part
-    found._fit_method = "chosen"  # noqa: SLF001 - by "brute" it would vote without `kneighbors`
+    found._fit_method = "chosen"  # by "brute" it would vote without `kneighbors`
     return found
 
 
-def _with_rule(
-    part: Any,
-    rule: type,
-) -> Any:
+def _with_rule(part: Any, rule: type) -> Any:
     found = copy.copy(part)
     bases = (rule, type(part))
     found.__class__ = type(rule.__name__, bases, {})
@@ -131,13 +116,7 @@ def _with_rule(
 class _ChoosingDonors:
     """A KNNImputer that chooses by the rule of its graph among the distances it computes."""
 
-    def _calc_impute(
-        self,
-        distances: Array,
-        count: int,
-        values: Array,
-        missing: Array,
-    ) -> Any:
+    def _calc_impute(self, distances: Array, count: int, values: Array, missing: Array) -> Any:
         """The means of a column, (n,). Rows without a distance do not count."""
         gone = self._mask_fit_X  # type: ignore[attr-defined]
         known = np.where(gone, 0.0, self._fit_X)  # type: ignore[attr-defined]
@@ -157,17 +136,13 @@ class _Choosing:
         self,
         X: Any = None,
         n_neighbors: int | None = None,
-        return_distance: bool = True,  # noqa: FBT001, FBT002 - as scikit-learn has it
+        return_distance: bool = True,  # as scikit-learn has it
     ) -> Any:
         """The neighbours of rows and their distances, (n, k) each."""
         if X is None:
             return self.original.kneighbors(None, n_neighbors, return_distance)
         count = n_neighbors or self.original.n_neighbors
-        distances, places = _chosen(
-            self.original,
-            X,
-            count,
-        )
+        distances, places = _chosen(self.original, X, count)
         return (distances, places) if return_distance else places
 
 
@@ -179,7 +154,7 @@ class _ChoosingWithin:
     def radius_neighbors(self, X: Any) -> tuple[Array, Array]:
         """Distances and places of the neighbours of each row, (n,) arrays each."""
         original = self.original
-        known = np.asarray(original._fit_X, np.float64)  # noqa: SLF001 - no public way
+        known = np.asarray(original._fit_X, np.float64)  # no public way
         rows = np.asarray(X, np.float64)
         radius = float(original.radius)
         rounding = _rounding(original, rows, known)
@@ -199,16 +174,12 @@ class _ChoosingWithin:
         return distances, places
 
 
-def _chosen(
-    original: Any,
-    X: Any,
-    count: int,
-) -> tuple[Array, Array]:
+def _chosen(original: Any, X: Any, count: int) -> tuple[Array, Array]:
     """Distances and places of neighbours, (n, count) each.
 
     Those of scikit-learn stay where there is no choice, and where others are not as far.
     """
-    known = np.asarray(original._fit_X, np.float64)  # noqa: SLF001 - no public way
+    known = np.asarray(original._fit_X, np.float64)  # no public way
     rows = np.asarray(X, np.float64)
     distances, places = original.kneighbors(X, min(count + 1, len(known)))
     if original.effective_metric_ in EUCLIDEAN:  # and perhaps made of products
@@ -231,11 +202,7 @@ def _chosen(
     return distances, places
 
 
-def _from_differences(
-    rows: Array,
-    known: Array,
-    places: Array,
-) -> Array:
+def _from_differences(rows: Array, known: Array, places: Array) -> Array:
     """The distances of rows, (n, d), to those of fit at their places, (n, count)."""
     distances = np.empty(places.shape)
     for rank, place in enumerate(places.T):
@@ -244,12 +211,7 @@ def _from_differences(
     return distances
 
 
-def _by_rule(
-    original: Any,
-    rows: Array,
-    known: Array,
-    count: int,
-) -> tuple[Array, Array]:
+def _by_rule(original: Any, rows: Array, known: Array, count: int) -> tuple[Array, Array]:
     """Distances and places of the nearest rows of fit, (n, count) each, the nearest first."""
     every = _distances(original, rows, known)
     compared = every
@@ -261,17 +223,10 @@ def _by_rule(
     places = np.nonzero(taken)[1].reshape(len(rows), count)
     found = np.take_along_axis(every, places, axis=1)
     order = np.argsort(found, axis=1, kind="stable")
-    return (
-        np.take_along_axis(found, order, axis=1),
-        np.take_along_axis(places, order, axis=1),
-    )
+    return (np.take_along_axis(found, order, axis=1), np.take_along_axis(places, order, axis=1))
 
 
-def _distances(
-    original: Any,
-    rows: Array,
-    known: Array,
-) -> Array:
+def _distances(original: Any, rows: Array, known: Array) -> Array:
     """(n, rows of fit): from the differences themselves, where the metric is one of differences."""
     from sklearn.metrics import DistanceMetric, pairwise_distances
 
@@ -287,10 +242,7 @@ def _distances(
     return np.asarray(measure.pairwise(rows, known))
 
 
-def _with_gaps(
-    rows: Array,
-    known: Array,
-) -> Array:
+def _with_gaps(rows: Array, known: Array) -> Array:
     """Euclidean distances over the columns that both rows have, scaled up to all columns."""
     squares = np.zeros((len(rows), len(known)))
     both = np.zeros((len(rows), len(known)))
@@ -303,11 +255,7 @@ def _with_gaps(
     return np.asarray(np.sqrt(means * known.shape[1]))
 
 
-def _rounding(
-    original: Any,
-    rows: Array,
-    known: Array,
-) -> Array:
+def _rounding(original: Any, rows: Array, known: Array) -> Array:
     """(n, 1): how far off squared distances may be where they are made of products of rows."""
     metric = original.effective_metric_
     if metric == "cosine":
@@ -324,11 +272,7 @@ def _lengths(rows: Array) -> Array:
     return np.asarray(np.sqrt(squares.sum(axis=1, keepdims=True)))
 
 
-def _as_far(
-    one: Array,
-    other: Array,
-    rounding: Array,
-) -> Array:
+def _as_far(one: Array, other: Array, rounding: Array) -> Array:
     """Whether distances are equal but for rounding; infinite ones are."""
     squares = one * one
     with np.errstate(invalid="ignore"):

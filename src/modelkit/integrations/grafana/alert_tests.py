@@ -48,10 +48,7 @@ class _Firing:
         self._rules = {rule["alert"]: rule for rule in alerts["rules"]}
 
     def __call__(
-        self,
-        alert: str,
-        labels: Mapping[str, str],
-        value: str = "",
+        self, alert: str, labels: Mapping[str, str], value: str = ""
     ) -> list[dict[str, Any]]:
         """The alert as expected, with these labels and its value as it is shown."""
         rule = self._rules[alert]
@@ -63,10 +60,7 @@ class _Firing:
 
 
 def _test(
-    name: str,
-    series: Series,
-    minutes: int,
-    expected: dict[str, list[dict[str, Any]]],
+    name: str, series: Series, minutes: int, expected: dict[str, list[dict[str, Any]]]
 ) -> Test:
     """What must fire after these minutes, by alert; an empty list where it must be silent."""
     return {
@@ -153,10 +147,7 @@ def _speed(firing: _Firing) -> list[Test]:
         _series(BUCKET, le="60.0"): "0+60x{most}",
         _series(BUCKET, le="+Inf"): "0+60x{most}",
     }
-    quick = {
-        _series(BUCKET, le="1e-06"): "0+60x{most}",
-        _series(BUCKET, le="+Inf"): "0+60x{most}",
-    }
+    quick = {_series(BUCKET, le="1e-06"): "0+60x{most}", _series(BUCKET, le="+Inf"): "0+60x{most}"}
     alert = "ModelkitSlowCalls"
     fires = firing(alert, VERSION_LABELS, "59.7s")
     return [

@@ -20,15 +20,7 @@ WHERE_HELD = 'decision="hold"'
 WHERE_ON_CPU_INSTEAD = (
     'device="cpu", asked!~"cpu|"'  # without the label nothing is known to be wrong
 )
-SECONDS = {
-    "5m": 300,
-    "30m": 1800,
-    "1h": 3600,
-    "2h": 7200,
-    "6h": 21600,
-    "1d": 86400,
-    "3d": 259200,
-}
+SECONDS = {"5m": 300, "30m": 1800, "1h": 3600, "2h": 7200, "6h": 21600, "1d": 86400, "3d": 259200}
 FEWEST_FAILED = 10  # calls: fewer in the longer window are no reason to wake anybody
 FEWEST_CALLS = 60  # calls in an hour, one a minute: after fewer, a quarter of an hour is no silence
 # How many times faster than the objective allows calls fail, in both windows (the workbook of
@@ -207,12 +199,7 @@ def _alerts(objectives: Objectives) -> list[PrometheusRule]:
 
 
 def _alert(
-    name: str,
-    expr: str,
-    lasting: str,
-    severity: str,
-    summary: str,
-    description: str,
+    name: str, expr: str, lasting: str, severity: str, summary: str, description: str
 ) -> PrometheusRule:
     return {
         "alert": name,

@@ -308,8 +308,7 @@ def rollout_panels() -> list[Panel]:
             "short",
             "Calls since the rollout began.",
             PanelQuery(
-                largest_of("modelkit_rollout_units", f"{BY_VERSION}, arm"),
-                f"{EACH} {{{{arm}}}}",
+                largest_of("modelkit_rollout_units", f"{BY_VERSION}, arm"), f"{EACH} {{{{arm}}}}"
             ),
         ),
         state_panel(

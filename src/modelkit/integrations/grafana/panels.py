@@ -60,11 +60,7 @@ def state_panel(title: str, unit: str, description: str, *queries: PanelQuery) -
 
 
 def stat_panel(
-    title: str,
-    unit: str,
-    description: str,
-    expr: str,
-    limits: tuple[float, float] | None = None,
+    title: str, unit: str, description: str, expr: str, limits: tuple[float, float] | None = None
 ) -> Panel:
     """A figure of now, orange from the first limit on and red from the second."""
     steps: list[dict[str, Any]] = [{"color": "green", "value": None}]

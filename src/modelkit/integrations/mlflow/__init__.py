@@ -9,11 +9,4 @@ from modelkit.integrations.mlflow.mirror import mirror
 from modelkit.integrations.mlflow.opened import open_logged as _load_pyfunc
 from modelkit.integrations.mlflow.records import log_evaluation, log_verdict
 
-__all__ = [
-    "_load_pyfunc",
-    "import_model",
-    "log_evaluation",
-    "log_model",
-    "log_verdict",
-    "mirror",
-]
+__all__ = ["_load_pyfunc", "import_model", "log_evaluation", "log_model", "log_verdict", "mirror"]

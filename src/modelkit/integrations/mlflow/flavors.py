@@ -115,12 +115,7 @@ def _reading(flavor: str) -> Iterator[None]:
         ) from error
 
 
-def _read(
-    flavor: str,
-    told: Mapping[str, Any],
-    root: Path,
-    allow: Collection[str],
-) -> Any:
+def _read(flavor: str, told: Mapping[str, Any], root: Path, allow: Collection[str]) -> Any:
     """What `mk.save` converts: a fitted model, or the path of a graph."""
     place = _inside(root, told.get("pickled_model" if flavor == "sklearn" else "data"))
     if flavor == "onnx":

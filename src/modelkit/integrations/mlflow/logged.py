@@ -19,12 +19,7 @@ RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 NEEDED = (*RUNTIMES, "numpy", "pandas")
 
 
-def log_model(
-    package: str | os.PathLike[str],
-    *,
-    name: str | None = None,
-    **options: Any,
-) -> Any:
+def log_model(package: str | os.PathLike[str], *, name: str | None = None, **options: Any) -> Any:
     """Log a package to MLflow, as a model that `mlflow.pyfunc` opens.
 
     Nothing is pickled: the model is the file itself, and MLflow opens it by `mk.load`. Numbers of

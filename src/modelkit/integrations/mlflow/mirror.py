@@ -19,10 +19,7 @@ TAG = "modelkit."
 RESERVED = re.compile(r"latest|v\d+")
 
 
-def mirror(
-    registry: Registry,
-    name: str,
-) -> dict[str, str]:
+def mirror(registry: Registry, name: str) -> dict[str, str]:
     """Let MLflow's registry show a model of a Registry: each version once, and every alias.
 
     The Registry stays what decides: an alias is set in MLflow after the entry of the Registry's own
@@ -129,13 +126,7 @@ def _register(registry: Registry, release: Release) -> str:
     return str(mlflow.register_model(logged.model_uri, release.name, tags=tags).version)
 
 
-def _mirror_alias(
-    client: Any,
-    release: Release,
-    number: str,
-    alias: str,
-    now: Alias,
-) -> None:
+def _mirror_alias(client: Any, release: Release, number: str, alias: str, now: Alias) -> None:
     """Let an alias of MLflow name a version, unless it does so already."""
     name = release.name
     shown = client.get_registered_model(name).aliases.get(alias)

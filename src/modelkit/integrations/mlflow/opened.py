@@ -31,11 +31,7 @@ class PackagePyfunc:
         self._outputs = [spec.name for spec in beside_rows(model.signature)]
         self._names = Index(self._outputs)
 
-    def predict(
-        self,
-        rows: Any,
-        params: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def predict(self, rows: Any, params: Mapping[str, Any] | None = None) -> Any:
         """A frame with a column an output, under the index of the rows; texts are objects.
 
         Args:
@@ -51,12 +47,7 @@ class PackagePyfunc:
         names = self._names if wanted == self._outputs else wanted
         return self._framed(columns, names, index)
 
-    def _framed(
-        self,
-        columns: Mapping[str, Array],
-        names: Any,
-        index: Any,
-    ) -> Any:
+    def _framed(self, columns: Mapping[str, Array], names: Any, index: Any) -> Any:
         """Columns as a frame, each of the dtype that it has, which is not found out value by value."""
         kinds = {values.dtype for values in columns.values()}
         if len(kinds) == 1:
@@ -93,10 +84,7 @@ def one_block(columns: Mapping[str, Array], dtype: np.dtype[Any]) -> Array:
     return block
 
 
-def open_logged(
-    path: str,
-    model_config: Mapping[str, Any] | None = None,
-) -> PackagePyfunc:
+def open_logged(path: str, model_config: Mapping[str, Any] | None = None) -> PackagePyfunc:
     """Open the package of a logged model; MLflow calls this.
 
     A digest in the environment variable MODELKIT_DIGEST, and one in `model_config`, each have to be

@@ -21,11 +21,7 @@ NATIVE_CLASSES = {
 }
 
 
-def from_native(
-    library: str,
-    told: Mapping[str, Any],
-    place: Path,
-) -> Any:
+def from_native(library: str, told: Mapping[str, Any], place: Path) -> Any:
     """A model of XGBoost or CatBoost that reads its own file.
 
     Raises UntrustedError for all but a few classes of the library.
@@ -55,10 +51,7 @@ def lightgbm_booster(place: Path) -> Any:
         return import_module("lightgbm").Booster(model_file=str(place))
 
 
-def from_skops(
-    place: Path,
-    allow: Collection[str],
-) -> Any:
+def from_skops(place: Path, allow: Collection[str]) -> Any:
     """An estimator from a skops file. Raises UntrustedError with the types that you would allow."""
     with importing("skops", FEATURE):
         from skops import io
@@ -72,11 +65,7 @@ def from_skops(
     return io.load(place, trusted=list(kinds))
 
 
-def from_pickle(
-    flavor: str,
-    root: Path,
-    allow: Collection[str],
-) -> Any:
+def from_pickle(flavor: str, root: Path, allow: Collection[str]) -> Any:
     """What MLflow itself unpickles. Raises UntrustedError without consent."""
     if PICKLE not in allow:
         raise UntrustedError(

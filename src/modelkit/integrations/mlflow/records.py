@@ -15,11 +15,7 @@ UNKNOWN = re.compile(r"[^\w.\- ]|_(?=[0-9a-f]+_)")
 LONGEST = 240  # characters: MLflow takes 250, "gate/" among them
 
 
-def log_evaluation(
-    evaluation: Evaluation,
-    *,
-    model_id: str | None = None,
-) -> None:
+def log_evaluation(evaluation: Evaluation, *, model_id: str | None = None) -> None:
     """Log an Evaluation to the run of MLflow that is under way, or a new one.
 
     Each figure becomes a metric of its name; the ends of its interval are those that end with
@@ -51,11 +47,7 @@ def log_evaluation(
     _log("evaluation", evaluation, metrics, tags, model_id)
 
 
-def log_verdict(
-    verdict: Verdict,
-    *,
-    model_id: str | None = None,
-) -> None:
+def log_verdict(verdict: Verdict, *, model_id: str | None = None) -> None:
     """Log a Verdict to the run of MLflow that is under way, or a new one.
 
     The decision is the tag "modelkit.verdict.decision". Each estimate becomes a metric "gate/NAME",

@@ -42,9 +42,7 @@ def model_signature(signature: Signature) -> Any:
     columns = [ColSpec(_mlflow_type(spec), spec.name) for spec in outputs]
     wanted = ParamSpec("outputs", DataType.string, default=names, shape=(-1,))
     return ModelSignature(
-        inputs=_inputs(signature),
-        outputs=Schema(columns),
-        params=ParamSchema([wanted]),
+        inputs=_inputs(signature), outputs=Schema(columns), params=ParamSchema([wanted])
     )
 
 

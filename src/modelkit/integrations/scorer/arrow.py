@@ -43,10 +43,7 @@ def arrow_column(values: Array, output: ScoredOutput) -> Any:
             "column of Arrow holds; score fewer rows at once"
         )
     starts = np.arange(rows + 1, dtype=np.int32) * np.int32(width)
-    flat = pa.array(
-        values.reshape(-1),
-        field.type.value_type,
-    )
+    flat = pa.array(values.reshape(-1), field.type.value_type)
     return pa.ListArray.from_arrays(pa.array(starts), flat)
 
 

@@ -47,11 +47,7 @@ def check_read(read: Sequence[str], known: Sequence[str]) -> None:
         raise SignatureError(f"the rows have several columns of the names {twice}")
 
 
-def check_no_decimals(
-    read: Sequence[str],
-    known: Sequence[str],
-    kinds: Sequence[object],
-) -> None:
+def check_no_decimals(read: Sequence[str], known: Sequence[str], kinds: Sequence[object]) -> None:
     """Raise SignatureError where an engine calls the type of a column that is read a decimal."""
     kind_of = dict(zip(known, map(str, kinds), strict=True))
     odd = [name for name in read if kind_of[name].startswith("decimal")]

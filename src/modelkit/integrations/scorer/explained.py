@@ -25,27 +25,14 @@ def explainer_of(model: Model) -> Explainer:
         ) from error
 
 
-def explained_outputs(
-    explainer: Explainer,
-    signature: Signature,
-) -> list[ScoredOutput]:
+def explained_outputs(explainer: Explainer, signature: Signature) -> list[ScoredOutput]:
     """The two columns of an Explanation, with the labels of their values."""
     nothing = explainer.explain({spec.name: no_rows(spec) for spec in signature.inputs})
     labels = value_labels(nothing)
     bases = nothing.output_names
     return [
-        ScoredOutput(
-            OF_COLUMNS,
-            "float64",
-            labels,
-            len(labels),
-        ),
-        ScoredOutput(
-            OF_NOTHING,
-            "float64",
-            bases if len(bases) > 1 else None,
-            len(bases),
-        ),
+        ScoredOutput(OF_COLUMNS, "float64", labels, len(labels)),
+        ScoredOutput(OF_NOTHING, "float64", bases if len(bases) > 1 else None, len(bases)),
     ]
 
 
@@ -67,7 +54,4 @@ def contributions(explanation: Explanation) -> Outputs:
     base = explanation.base_values
     if outputs == 1:
         base = base[:, 0]
-    return {
-        OF_COLUMNS: by_output.reshape(rows, outputs * columns),
-        OF_NOTHING: base,
-    }
+    return {OF_COLUMNS: by_output.reshape(rows, outputs * columns), OF_NOTHING: base}

@@ -49,12 +49,7 @@ def check_batch(rows: Any) -> None:
         )
 
 
-def check_engine_rows(
-    rows: Any,
-    wanted: str,
-    *,
-    fits: bool,
-) -> None:
+def check_engine_rows(rows: Any, wanted: str, *, fits: bool) -> None:
     """Raise TypeError unless rows are an engine's own, which `wanted` says how to get."""
     if not fits:
         library = type(rows).__module__.partition(".")[0]

@@ -33,12 +33,7 @@ class OncePerProcess:
         """In the child of a fork: another thread may have held the lock."""
         self._lock = threading.RLock()
 
-    def get(
-        self,
-        digest: str,
-        key: Hashable,
-        make: Callable[[], Any],
-    ) -> Any:
+    def get(self, digest: str, key: Hashable, make: Callable[[], Any]) -> Any:
         """The value of a key of what has this digest; `make` makes it where there is none yet."""
         place = (os.getpid(), digest, key)
         self._used[digest] = next(self._count)

@@ -77,10 +77,7 @@ def scored_output(spec: TensorSpec, signature: Signature) -> ScoredOutput:
     return ScoredOutput(spec.name, spec.dtype, labels, size)
 
 
-def check_columns_apart(
-    outputs: Sequence[ScoredOutput],
-    keep: Sequence[str],
-) -> None:
+def check_columns_apart(outputs: Sequence[ScoredOutput], keep: Sequence[str]) -> None:
     """Raise SignatureError where a kept column and an output would have the same name."""
     made = [output.name for output in outputs]
     taken = set(made)
@@ -99,10 +96,7 @@ def check_columns_apart(
         )
 
 
-def check_kept(
-    keep: Sequence[str],
-    known: Sequence[str],
-) -> None:
+def check_kept(keep: Sequence[str], known: Sequence[str]) -> None:
     """Raise SignatureError where a column that is to be passed on is not there once."""
     twice = [name for name in keep if list(known).count(name) > 1]
     if twice:
@@ -112,10 +106,7 @@ def check_kept(
         raise SignatureError(f"keep names {absent}, and the rows have the columns {list(known)}")
 
 
-def check_lengths(
-    kept: Mapping[str, Array],
-    added: Mapping[str, Array],
-) -> None:
+def check_lengths(kept: Mapping[str, Array], added: Mapping[str, Array]) -> None:
     """Raise SignatureError where a kept column has another number of rows than the outputs."""
     rows = max(map(len, added.values()))
     odd = [name for name, values in kept.items() if not _has_rows(values, rows)]
@@ -142,9 +133,7 @@ def check_known_widths(outputs: Sequence[ScoredOutput], engine: str) -> None:
 
 
 def check_side_by_side(
-    outputs: Sequence[ScoredOutput],
-    added: Mapping[str, Array],
-    keep: Sequence[str],
+    outputs: Sequence[ScoredOutput], added: Mapping[str, Array], keep: Sequence[str]
 ) -> None:
     """Raise SignatureError where two columns of a frame would have one name."""
     taken = [*keep]

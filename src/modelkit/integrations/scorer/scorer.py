@@ -82,7 +82,7 @@ class Scorer:
         ExplainError: if it is to explain, and the package has no background or cannot be explained.
     """
 
-    def __init__(  # noqa: PLR0913 - all but one by keyword
+    def __init__(  # all but one by keyword
         self,
         source: Openable,
         *,
@@ -188,11 +188,7 @@ class Scorer:
         """The columns that the model takes, and the tensors without columns; others are not read."""
         return names_read(self.signature, ())
 
-    def columns(
-        self,
-        known: Iterable[object],
-        kinds: Sequence[object] = (),
-    ) -> list[str]:
+    def columns(self, known: Iterable[object], kinds: Sequence[object] = ()) -> list[str]:
         """Those of the columns of some rows that are read: kept ones, and then the model's.
 
         Where rows have the model's tensors under their own names, and none of their columns, each
@@ -217,11 +213,7 @@ class Scorer:
     def outputs(self) -> tuple[ScoredOutput, ...]:
         """What is added to the rows, in this order."""
         key = ("outputs", *self._way(), self._names, self._explain)
-        found: tuple[ScoredOutput, ...] = _held.get(
-            self._digest,
-            key,
-            self._outputs,
-        )
+        found: tuple[ScoredOutput, ...] = _held.get(self._digest, key, self._outputs)
         return found
 
     def _outputs(self) -> tuple[ScoredOutput, ...]:
@@ -278,21 +270,14 @@ class Scorer:
         forms.check_table(table)
         schema = self.schema(table.schema)
         read = names_read(self.signature, table.column_names)
-        feeds = self._with_tensors(
-            table.select(read),
-            read,
-            arrow.as_tensor,
-        )
+        feeds = self._with_tensors(table.select(read), read, arrow.as_tensor)
         added = self._score(feeds)
         columns = [table[name] for name in self._keep]
         columns += [arrow.arrow_column(added[output.name], output) for output in self.outputs]
         return pa.table(columns, schema=schema)
 
     def _with_tensors(
-        self,
-        rows: Any,
-        names: Sequence[str],
-        read: Callable[[Any, TensorSpec], Any],
+        self, rows: Any, names: Sequence[str], read: Callable[[Any, TensorSpec], Any]
     ) -> Any:
         """Rows, or feeds where the model has tensors that a column has whole."""
         whole = whole_tensors(self.signature, names)
@@ -323,20 +308,14 @@ class Scorer:
         frame = with_text_names(frame)
         self.columns(frame.columns)
         read = names_read(self.signature, frame.columns)
-        feeds = self._with_tensors(
-            frame[list(read)],
-            read,
-            stacked,
-        )
+        feeds = self._with_tensors(frame[list(read)], read, stacked)
         added = self._score(feeds)
         columns = {name: frame[name] for name in self._keep}
         check_side_by_side(self.outputs, added, self._keep)
         for output in self.outputs:
             for name, values in output.columns(added[output.name]).items():
                 columns[name] = pd.Series(
-                    values,
-                    index=frame.index,
-                    dtype="str" if output.is_text else output.dtype,
+                    values, index=frame.index, dtype="str" if output.is_text else output.dtype
                 )
         return pd.DataFrame(columns, index=frame.index)
 
@@ -360,10 +339,7 @@ def scorer_of(package: Openable | Scorer, **options: Any) -> Scorer:
     return package
 
 
-def _chosen(
-    outputs: Sequence[str] | None,
-    signature: Signature,
-) -> tuple[str, ...]:
+def _chosen(outputs: Sequence[str] | None, signature: Signature) -> tuple[str, ...]:
     """The names of the outputs that were asked for. Raises SignatureError for unknown ones."""
     known = signature.output_names
     if outputs is None:

@@ -46,11 +46,7 @@ def is_url(source: str) -> bool:
     return "://" in source
 
 
-def open_nearby(
-    source: Whereabouts,
-    digest: str,
-    read: Callable[[Openable], T],
-) -> T:
+def open_nearby(source: Whereabouts, digest: str, read: Callable[[Openable], T]) -> T:
     """What `read` makes of a source; one at a URL is copied once to a file named by its digest.
 
     A copy that was damaged meanwhile is made again, and where none can be written the package is
@@ -116,7 +112,7 @@ def read_url(url: str) -> bytes:
             return bytes(file.read())
     except ImportError as error:
         raise ContainerError(f"{shown} needs a library of fsspec's: {error}") from error
-    except Exception as error:  # noqa: BLE001 - and none of what it says, which may be the secrets
+    except Exception as error:  # and none of what it says, which may be the secrets
         raise ContainerError(
             f"{shown} cannot be read ({type(error).__name__}{_said(error, url)}); check the URL, and "
             "the credentials in the environment of this process"

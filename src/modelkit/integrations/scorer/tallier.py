@@ -38,11 +38,7 @@ class Tallier:
             are tested against.
     """
 
-    def __init__(
-        self,
-        profile: Profile,
-        scores: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, profile: Profile, scores: Sequence[str] = ()) -> None:
         self._data = check_profile(profile).to_bytes()
         self._digest = profile.digest
         if isinstance(scores, str):
@@ -114,11 +110,7 @@ class Tallier:
 
         return self._counted(table.column_names, read)
 
-    def _counted(
-        self,
-        known: Sequence[str],
-        read: Callable[[str], Any],
-    ) -> Tally:
+    def _counted(self, known: Sequence[str], read: Callable[[str], Any]) -> Tally:
         columns = {name: read(name) for name in self.columns(known)}
         scores = {}
         for name, own in self._score_columns(known).items():
@@ -143,20 +135,11 @@ class Tallier:
 
         return [self._counted(list(named.columns), read)]
 
-    def report(
-        self,
-        tallies: Sequence[Tally],
-        alpha: float,
-        seed: int,
-    ) -> DriftReport:
+    def report(self, tallies: Sequence[Tally], alpha: float, seed: int) -> DriftReport:
         """The exact test of the sum of tallies. Raises DriftError for no rows."""
         if not tallies:
             raise DriftError("there are no rows to test")
-        detector = Detector(
-            self.profile,
-            alpha=alpha,
-            seed=seed,
-        )
+        detector = Detector(self.profile, alpha=alpha, seed=seed)
         return detector.test(Tally.total(tallies))
 
 
@@ -188,10 +171,7 @@ def _outputs_looked_at(profile: Profile) -> set[str]:
 
 
 def _begun(
-    name: str,
-    known: Sequence[str],
-    others: Sequence[str],
-    outputs: Collection[str],
+    name: str, known: Sequence[str], others: Sequence[str], outputs: Collection[str]
 ) -> list[str]:
     """The columns that begin with the name of an output, and are no others, nor another output's."""
     longer = tuple(f"{each}_" for each in outputs if each.startswith(f"{name}_"))
@@ -199,11 +179,7 @@ def _begun(
     return [each for each in begun if not each.startswith(longer)]
 
 
-def _value_columns(
-    name: str,
-    begun: Sequence[str],
-    labels: Sequence[str],
-) -> list[str]:
+def _value_columns(name: str, begun: Sequence[str], labels: Sequence[str]) -> list[str]:
     """The columns of the values of an output, in the order of their labels.
 
     `begun` are the columns that begin with its name. Raises DriftError unless they are these.

@@ -10,13 +10,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 
 TaskKind = Literal[
-    "binary",
-    "multiclass",
-    "multilabel",
-    "regression",
-    "ranking",
-    "clustering",
-    "retrieval",
+    "binary", "multiclass", "multilabel", "regression", "ranking", "clustering", "retrieval"
 ]
 
 

@@ -21,12 +21,7 @@ WANTED = ("label", "probabilities", "scores", "prediction", "embedding")
 BACKGROUND_WORK = -1  # the priority of what may wait
 
 
-def answers_of(
-    model: Model,
-    feeds: Feeds,
-    *,
-    progress: bool = False,
-) -> Outputs:
+def answers_of(model: Model, feeds: Feeds, *, progress: bool = False) -> Outputs:
     """The outputs that metrics are made of, for rows that the model's signature has coerced.
 
     A Monitor or a Meter around the model does not see the rows.
@@ -64,11 +59,7 @@ def wanted_outputs(signature: Signature) -> tuple[str, ...]:
     return names or (primary_of(signature),)
 
 
-def with_answers(
-    task: Answered,
-    outputs: Mapping[str, Array],
-    primary: str | None,
-) -> Answered:
+def with_answers(task: Answered, outputs: Mapping[str, Array], primary: str | None) -> Answered:
     """The rows of a task with what a model answered.
 
     Args:
@@ -97,10 +88,7 @@ def with_answers(
     return replace(task, predicted=told)
 
 
-def _check_length(
-    task: Answered,
-    outputs: Mapping[str, Array],
-) -> None:
+def _check_length(task: Answered, outputs: Mapping[str, Array]) -> None:
     for name, values in outputs.items():
         if len(values) != len(task):
             raise EvaluationError(
@@ -108,11 +96,7 @@ def _check_length(
             )
 
 
-def _named(
-    outputs: Mapping[str, Array],
-    name: str,
-    primary: str | None,
-) -> Array:
+def _named(outputs: Mapping[str, Array], name: str, primary: str | None) -> Array:
     if name in outputs:
         return outputs[name]
     if primary is not None and primary in outputs:
@@ -126,10 +110,7 @@ def _flat(values: Array) -> Array:
     return values.reshape(-1)
 
 
-def _classes(
-    task: Answered,
-    outputs: Mapping[str, Array],
-) -> Answered:
+def _classes(task: Answered, outputs: Mapping[str, Array]) -> Answered:
     probabilities = _doubles(outputs.get("probabilities"))
     scores = _doubles(outputs.get("scores")) if probabilities is None else probabilities
     if "label" in outputs:
@@ -146,10 +127,7 @@ def _classes(
     return replace(task, predicted=predicted, probabilities=probabilities, scores=scores)
 
 
-def _labels(
-    task: Answered,
-    outputs: Mapping[str, Array],
-) -> Answered:
+def _labels(task: Answered, outputs: Mapping[str, Array]) -> Answered:
     predicted = _doubles(outputs.get("label"))
     if predicted is None or predicted.shape != task.truth.shape:
         shape = None if predicted is None else predicted.shape
@@ -161,10 +139,7 @@ def _labels(
     return replace(task, predicted=predicted, probabilities=told, scores=scores)
 
 
-def _of_each_label(
-    outputs: Mapping[str, Array],
-    predicted: Array,
-) -> Array | None:
+def _of_each_label(outputs: Mapping[str, Array], predicted: Array) -> Array | None:
     """The probability of each label, (n, L), where every label has an output of its own.
 
     One of which the training rows had a single value has a single column, of 1 for that value.

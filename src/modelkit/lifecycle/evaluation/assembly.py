@@ -46,11 +46,7 @@ FEW_UNITS = 30  # below which intervals are rough
 COMPUTED_BY = ("modelkit-sdk", "numpy", "scipy", "scikit-learn")
 
 
-def held_out_part(
-    model: Model,
-    side: Side,
-    level: float,
-) -> Evaluation:
+def held_out_part(model: Model, side: Side, level: float) -> Evaluation:
     """The Evaluation of a model on held-out rows, without what training rows would add."""
     manifest = model.manifest
     answered = side.answered
@@ -66,12 +62,7 @@ def held_out_part(
 
 
 def fold_part(
-    points: Sequence[FoldPoint],
-    named: str,
-    data_digest: str,
-    *,
-    level: float,
-    seed: int,
+    points: Sequence[FoldPoint], named: str, data_digest: str, *, level: float, seed: int
 ) -> Evaluation:
     """The Evaluation of a training procedure from its folds."""
     answered = pooled(points)
@@ -95,10 +86,7 @@ def fold_part(
 
 
 def _evaluation(
-    answered: Answered,
-    figures: tuple[MetricFigure, ...],
-    slices: Mapping[str, Any],
-    level: float,
+    answered: Answered, figures: tuple[MetricFigure, ...], slices: Mapping[str, Any], level: float
 ) -> Evaluation:
     units = units_of(len(answered), answered.clusters)
     bins, parts = _calibration(answered, level)
@@ -126,8 +114,7 @@ def _evaluation(
 
 
 def _calibration(
-    answered: Answered,
-    level: float,
+    answered: Answered, level: float
 ) -> tuple[tuple[ReliabilityBin, ...], BrierParts | None]:
     if answered.kind not in ("binary", "multiclass"):
         return (), None
@@ -139,10 +126,7 @@ def _calibration(
     return reliability_bins(told, came, answered.weights, answered.clusters, level), parts
 
 
-def _notes(
-    answered: Answered,
-    units: int,
-) -> tuple[str, ...]:
+def _notes(answered: Answered, units: int) -> tuple[str, ...]:
     notes = []
     if units < FEW_UNITS:
         what = "rows" if answered.clusters is None else "clusters"
@@ -192,9 +176,7 @@ def _installed_versions() -> tuple[tuple[str, str], ...]:
 
 
 def checked_for_leaks(
-    held: Side,
-    trained: Side | None,
-    signature: Signature,
+    held: Side, trained: Side | None, signature: Signature
 ) -> tuple[LeakageCheck, ...]:
     """The checks for leaks that these rows allow."""
     if held.feeds is None:
@@ -208,11 +190,7 @@ def checked_for_leaks(
     return tuple(found)
 
 
-def _across_the_split(
-    held: Side,
-    trained: Side,
-    signature: Signature,
-) -> list[LeakageCheck]:
+def _across_the_split(held: Side, trained: Side, signature: Signature) -> list[LeakageCheck]:
     keys = [leakage.row_keys(side.feeds or {}, signature) for side in (trained, held)]
     check, equal = leakage.equal_rows(*keys)
     if check.found and not equal.all():
@@ -227,10 +205,7 @@ def _across_the_split(
     return found
 
 
-def _without(
-    answered: Answered,
-    rows: Any,
-) -> str:
+def _without(answered: Answered, rows: Any) -> str:
     """What the model is worth without some rows."""
     known = METRICS[answered.kind]
     figure = figure_of(known[JUDGED_BY[answered.kind][-1]], answered.at(rows), 0.95)

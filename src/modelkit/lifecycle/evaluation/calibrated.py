@@ -8,12 +8,7 @@ from typing import final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.lifecycle.evaluation.intervals import (
-    LEVEL_95,
-    Measured,
-    effective_rows,
-    wilson,
-)
+from modelkit.lifecycle.evaluation.intervals import LEVEL_95, Measured, effective_rows, wilson
 from modelkit.lifecycle.evaluation.sums import Undefined, refuse_unknown
 
 BINS = 10
@@ -60,11 +55,7 @@ class BrierParts:
     within: float
 
 
-def bin_places(
-    told: Array,
-    weight: Array,
-    bins: int = BINS,
-) -> Array:
+def bin_places(told: Array, weight: Array, bins: int = BINS) -> Array:
     """The bin of each number, (n,): bins of about equal weight; equal numbers stay together."""
     levels, level = np.unique(told, return_inverse=True)
     mass = np.bincount(level, weight, len(levels))
@@ -76,11 +67,7 @@ def bin_places(
 
 
 def reliability_bins(
-    told: Array,
-    came: Array,
-    weights: Array | None,
-    clusters: Array | None,
-    level: float = LEVEL_95,
+    told: Array, came: Array, weights: Array | None, clusters: Array | None, level: float = LEVEL_95
 ) -> tuple[ReliabilityBin, ...]:
     """Ten bins of about equal weight, in order.
 
@@ -109,10 +96,7 @@ def reliability_bins(
 
 
 def calibration_error_of(
-    told: Array,
-    came: Array,
-    weight: Array,
-    clusters: Array | None,
+    told: Array, came: Array, weight: Array, clusters: Array | None
 ) -> Measured:
     """The expected calibration error over ten bins, less what chance alone would make of it.
 
@@ -151,11 +135,7 @@ def calibration_error_of(
     return Measured(raw - chance, influence, bias=-chance)
 
 
-def _squares_by_bin(
-    missed: Array,
-    places: Array,
-    clusters: Array | None,
-) -> Array:
+def _squares_by_bin(missed: Array, places: Array, clusters: Array | None) -> Array:
     """The sum of squares of what rows, or clusters, add to each bin, (BINS,)."""
     if clusters is None:
         return np.bincount(places, np.square(missed), BINS)
@@ -164,11 +144,7 @@ def _squares_by_bin(
     return found
 
 
-def calibration_line_of(
-    told: Array,
-    came: Array,
-    weight: Array,
-) -> tuple[Measured, Measured]:
+def calibration_line_of(told: Array, came: Array, weight: Array) -> tuple[Measured, Measured]:
     """Intercept and slope of a logistic regression of what came on the logit of what was told.
 
     0 and 1 are perfect. A slope below 1 means probabilities that are too extreme, and an intercept
@@ -197,11 +173,7 @@ def calibration_line_of(
     return Measured(intercept, influence[:, 0], rarer), Measured(slope, influence[:, 1], rarer)
 
 
-def _fitted_line(
-    columns: Array,
-    came: Array,
-    weight: Array,
-) -> Array:
+def _fitted_line(columns: Array, came: Array, weight: Array) -> Array:
     """The coefficients of a logistic regression, by Newton's method with steps that never overshoot.
 
     Raises Undefined where the likelihood has no maximum.
@@ -226,19 +198,11 @@ def _fitted_line(
     raise Undefined("the probabilities separate the rows perfectly, so there is no finite slope")
 
 
-def _likelihood(
-    eta: Array,
-    came: Array,
-    weight: Array,
-) -> float:
+def _likelihood(eta: Array, came: Array, weight: Array) -> float:
     return float(weight @ (came * eta - np.logaddexp(0, eta)))
 
 
-def _curvature(
-    columns: Array,
-    weight: Array,
-    chance: Array,
-) -> Array:
+def _curvature(columns: Array, weight: Array, chance: Array) -> Array:
     found: Array = columns.T @ (columns * (weight * chance * (1 - chance))[:, None])
     return found
 
@@ -248,11 +212,7 @@ def _expit(values: Array) -> Array:
     return found
 
 
-def brier_parts(
-    told: Array,
-    came: Array,
-    weight: Array,
-) -> BrierParts:
+def brier_parts(told: Array, came: Array, weight: Array) -> BrierParts:
     """The parts of the mean of (p - y)^2, over ten bins. Raises Undefined."""
     refuse_unknown(told, "probabilities")
     total = float(weight.sum())

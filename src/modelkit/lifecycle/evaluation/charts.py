@@ -31,11 +31,7 @@ def curve_chart(curves: Sequence[ScoreCurve]) -> str:
     return axes.picture(f"{names[1]} by {names[0]}", inside)
 
 
-def _stepped(
-    values: Sequence[float],
-    *,
-    ends: bool,
-) -> list[float]:
+def _stepped(values: Sequence[float], *, ends: bool) -> list[float]:
     """The corners of a step line, on which the precision of the next recall holds."""
     doubled = [value for value in values for _ in range(2)]
     return doubled[1:] if ends else doubled[:-1]
@@ -86,12 +82,7 @@ def learning_chart(curve: LearningCurve) -> str:
     return axes.picture(f"{curve.name} by training rows", inside)
 
 
-def interval_bar(
-    figure: MetricFigure,
-    low: float,
-    high: float,
-    mark: float | None = None,
-) -> str:
+def interval_bar(figure: MetricFigure, low: float, high: float, mark: float | None = None) -> str:
     """A figure and its interval on a scale from low to high, on one line of a table.
 
     `mark` is a value that others are compared with, drawn as a rule.

@@ -106,29 +106,17 @@ def masks_by_class(answered: Answered) -> Iterator[tuple[Array, Array]]:
         yield (answered.truth == k).astype(np.float64), (predicted == k).astype(np.float64)
 
 
-def precision_of(
-    held: Array,
-    told: Array,
-    weight: Array,
-) -> Measured:
+def precision_of(held: Array, told: Array, weight: Array) -> Measured:
     """The share of right rows among those predicted to have a class. Raises Undefined."""
     return ratio_of(held * told, told, weight, "no row is predicted to have the class")
 
 
-def recall_of(
-    held: Array,
-    told: Array,
-    weight: Array,
-) -> Measured:
+def recall_of(held: Array, told: Array, weight: Array) -> Measured:
     """The share of right rows among those that have a class. Raises Undefined."""
     return ratio_of(held * told, held, weight, "no row has the class")
 
 
-def f1_of(
-    held: Array,
-    told: Array,
-    weight: Array,
-) -> Measured:
+def f1_of(held: Array, told: Array, weight: Array) -> Measured:
     """The harmonic mean of precision and recall. Raises Undefined."""
     empty = "no row has the class or is predicted to"
     return ratio_of(2 * held * told, held + told, weight, empty)

@@ -90,11 +90,7 @@ def alike_of(sizes: Array) -> float:
     return float(sizes.sum()) ** 2 / squares if squares else 0.0
 
 
-def rests_on(
-    part: Measured,
-    answered: Answered,
-    *kinds: Array,
-) -> Measured:
+def rests_on(part: Measured, answered: Answered, *kinds: Array) -> Measured:
     """A figure that rests on rows of each of some kinds, 0 or 1 (n,), such as those of a class.
 
     Where a few clusters have most rows of a kind, it rests on few clusters, however many there are.
@@ -106,10 +102,7 @@ def rests_on(
     return replace(part, units=min(part.units, *alike))
 
 
-def refuse_few(
-    units: float,
-    clusters: Clusters | None,
-) -> None:
+def refuse_few(units: float, clusters: Clusters | None) -> None:
     """Raise Undefined where a figure rests on too few clusters to tell anything; see `rests_on`."""
     if clusters is not None and units < clusters.least:
         raise Undefined(

@@ -14,11 +14,7 @@ from modelkit.signature.cast import is_missing
 from modelkit.signature.signature import Signature
 
 
-def column_named(
-    X: Any,
-    name: str,
-    what: str,
-) -> Any:
+def column_named(X: Any, name: str, what: str) -> Any:
     """A column of the caller's rows. Raises EvaluationError where they have none of that name."""
     names, columns = _named_columns(X, what)
     if name not in names:
@@ -28,10 +24,7 @@ def column_named(
     return columns[list(names).index(name)]
 
 
-def _named_columns(
-    X: Any,
-    what: str,
-) -> tuple[list[Any], list[Any]]:
+def _named_columns(X: Any, what: str) -> tuple[list[Any], list[Any]]:
     if isinstance(X, np.ndarray):
         raise EvaluationError(
             f"{what} names a column, and the rows are an array without names: pass its values, (n,)"
@@ -40,20 +33,12 @@ def _named_columns(
     return list(names), list(columns)
 
 
-def grouping_values(
-    X: Any,
-    groups: Any,
-    what: str,
-) -> Any:
+def grouping_values(X: Any, groups: Any, what: str) -> Any:
     """Values (n,), or the column that a text names. Raises EvaluationError."""
     return column_named(X, groups, what) if isinstance(groups, str) else groups
 
 
-def without_columns(
-    X: Any,
-    names: Sequence[str],
-    signature: Signature,
-) -> Any:
+def without_columns(X: Any, names: Sequence[str], signature: Signature) -> Any:
     """Rows without those of these columns that the model does not take."""
     taken = {column.name for spec in signature.inputs for column in spec.columns}
     taken |= {spec.name for spec in signature.inputs} | set(signature.ignored)
@@ -64,10 +49,7 @@ def without_columns(
     return {name: column for name, column in zip(found, columns, strict=True) if name not in extra}
 
 
-def slice_columns(
-    X: Any,
-    slices: Any,
-) -> dict[str, Any]:
+def slice_columns(X: Any, slices: Any) -> dict[str, Any]:
     """The values of the columns to slice by, by name. Raises EvaluationError.
 
     Args:
@@ -85,10 +67,7 @@ def slice_columns(
     return {name: column_named(X, name, "slices") for name in slices}
 
 
-def read_column(
-    name: str,
-    values: Any,
-) -> Array:
+def read_column(name: str, values: Any) -> Array:
     """One value a row in any form, (n,), also as a frame of one column. Raises EvaluationError."""
     try:
         if isinstance(values, Mapping) or hasattr(values, "columns"):
@@ -101,10 +80,7 @@ def read_column(
         raise EvaluationError(f"{name} has one value a row: {error}") from None
 
 
-def texts_of(
-    name: str,
-    values: Any,
-) -> Array:
+def texts_of(name: str, values: Any) -> Array:
     """Values in any form as texts, (n,); a missing one is "missing". Raises EvaluationError."""
     column = read_column(name, values)
     if isinstance(column, np.ma.MaskedArray):

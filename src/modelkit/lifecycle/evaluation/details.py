@@ -103,10 +103,7 @@ def confusion_of(answered: Answered, level: float) -> Confusion | None:
 
     size = len(answered.classes)
     counts = confusion_matrix(
-        answered.truth,
-        answered.predicted,
-        labels=range(size),
-        sample_weight=answered.weights,
+        answered.truth, answered.predicted, labels=range(size), sample_weight=answered.weights
     )
     low = np.zeros((size, size))
     high = np.ones((size, size))
@@ -145,10 +142,7 @@ def curves_of(answered: Answered) -> tuple[ScoreCurve, ...]:
 
 
 def _both_curves(
-    scores: Array,
-    held: Array,
-    answered: Answered,
-    label: str,
+    scores: Array, held: Array, answered: Answered, label: str
 ) -> tuple[ScoreCurve, ...]:
     counted = answered.weight > 0
     if not held[counted].any() or held[counted].all():
@@ -167,10 +161,7 @@ def _both_curves(
     )
 
 
-def _thinned(
-    x: Array,
-    y: Array,
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _thinned(x: Array, y: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Points of about equal distance along a curve, the first and the last among them."""
     if len(x) > MOST_POINTS:
         steps = np.abs(np.diff(x)) + np.abs(np.diff(y))
@@ -214,11 +205,7 @@ def residual_bands(answered: Answered) -> tuple[ResidualBand, ...]:
     return tuple(found)
 
 
-def weighted_quantiles(
-    values: Array,
-    weight: Array,
-    shares: Sequence[float],
-) -> tuple[float, ...]:
+def weighted_quantiles(values: Array, weight: Array, shares: Sequence[float]) -> tuple[float, ...]:
     """Quantiles of weighted values, (n,): linear between the middles of their weights."""
     order = np.argsort(values, kind="stable")
     mass = weight[order]

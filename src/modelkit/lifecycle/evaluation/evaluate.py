@@ -30,7 +30,7 @@ from modelkit.model.wrapper import has_several_versions
 from modelkit.package.load import load
 
 
-def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
+def evaluate(  # what rows may come with, all by keyword
     model: Any,
     X: Any,
     y: Any,
@@ -117,13 +117,7 @@ def evaluate(  # noqa: PLR0913 - what rows may come with, all by keyword
 
 
 def _of_model(
-    model: Model,
-    rows: LabelledRows,
-    kind: TaskKind,
-    train: Any,
-    *,
-    level: float,
-    progress: bool,
+    model: Model, rows: LabelledRows, kind: TaskKind, train: Any, *, level: float, progress: bool
 ) -> Evaluation:
     before = None if train is None else training_rows(train, rows, kind)
     held = _side(model, rows, kind, progress=progress)
@@ -135,19 +129,13 @@ def _of_model(
     return replace(found, leaks=checked_for_leaks(held, trained, model.signature))
 
 
-def _side(
-    model: Model,
-    rows: LabelledRows,
-    kind: TaskKind,
-    *,
-    progress: bool,
-) -> Side:
+def _side(model: Model, rows: LabelledRows, kind: TaskKind, *, progress: bool) -> Side:
     if kind == "retrieval":
         return searched_side(model, rows)
     return answered_side(model, rows, kind, progress=progress)
 
 
-def _of_procedure(  # noqa: PLR0913 - what evaluate has read
+def _of_procedure(  # what evaluate has read
     estimator: Any,
     rows: LabelledRows,
     cv: Any,
@@ -173,11 +161,7 @@ def _of_procedure(  # noqa: PLR0913 - what evaluate has read
     return fold_part(points, type(estimator).__name__, digest, level=level, seed=seed)
 
 
-def _refuse_beside_folds(
-    estimator: Any,
-    train: Any,
-    rows: LabelledRows,
-) -> None:
+def _refuse_beside_folds(estimator: Any, train: Any, rows: LabelledRows) -> None:
     if isinstance(estimator, Model):
         raise TypeError(
             "cross-validation fits again and again, and a Model is trained already: pass the "

@@ -26,14 +26,7 @@ from modelkit.lifecycle.evaluation.shares import class_share
 from modelkit.lifecycle.evaluation.sums import Undefined
 
 # The figures of a "binary" task that are of its positive class.
-OF_POSITIVE = (
-    "precision",
-    "recall",
-    "f1",
-    "roc_auc",
-    "average_precision",
-    "calibration_intercept",
-)
+OF_POSITIVE = ("precision", "recall", "f1", "roc_auc", "average_precision", "calibration_intercept")
 
 
 @final
@@ -108,9 +101,7 @@ def figure_text(figure: MetricFigure) -> str:
 
 
 def figures_of(
-    answered: Answered,
-    level: float,
-    names: Iterable[str] | None = None,
+    answered: Answered, level: float, names: Iterable[str] | None = None
 ) -> tuple[MetricFigure, ...]:
     """Every metric of the task, or those named, of these rows."""
     known = METRICS[answered.kind]
@@ -118,11 +109,7 @@ def figures_of(
     return tuple(figure_of(known[name], answered, level) for name in chosen)
 
 
-def figure_of(
-    metric: TaskMetric,
-    answered: Answered,
-    level: float,
-) -> MetricFigure:
+def figure_of(metric: TaskMetric, answered: Answered, level: float) -> MetricFigure:
     """One metric of these rows, with an interval at this level."""
     higher = metric.higher_is_better
     of = class_of(metric.name, answered)
@@ -139,10 +126,7 @@ def figure_of(
     return MetricFigure(metric.name, found.value, *interval, higher, of=of)
 
 
-def class_figures(
-    answered: Answered,
-    level: float,
-) -> tuple[ClassFigures, ...]:
+def class_figures(answered: Answered, level: float) -> tuple[ClassFigures, ...]:
     """The figures of each class of a classifier, or of each label; else none."""
     if answered.kind not in ("binary", "multiclass", "multilabel") or answered.predicted is None:
         return ()
@@ -159,11 +143,7 @@ def class_figures(
 
 
 def _share_figure(
-    name: str,
-    held: Array,
-    told: Array,
-    answered: Answered,
-    level: float,
+    name: str, held: Array, told: Array, answered: Answered, level: float
 ) -> MetricFigure:
     try:
         value = CLASS_SHARES[name](held, told, answered.weight).value
@@ -173,12 +153,7 @@ def _share_figure(
     return MetricFigure(name, value, found.low, found.high, higher_is_better=True)
 
 
-def _area_figure(
-    k: int,
-    held: Array,
-    answered: Answered,
-    level: float,
-) -> MetricFigure:
+def _area_figure(k: int, held: Array, answered: Answered, level: float) -> MetricFigure:
     scores = answered.scores
     if scores is not None and scores.ndim == 2:
         scores = scores[:, k]

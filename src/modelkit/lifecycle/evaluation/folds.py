@@ -47,7 +47,7 @@ class _Fit(NamedTuple):
     test: Array
 
 
-def cross_validate(  # noqa: PLR0913 - what a training procedure is evaluated with
+def cross_validate(  # what a training procedure is evaluated with
     estimator: Any,
     X: Any,
     y: Any,
@@ -92,10 +92,7 @@ def cross_validate(  # noqa: PLR0913 - what a training procedure is evaluated wi
     return [_fitted(estimator, X, truth, task, fits[turn]) for turn in turns]
 
 
-def _kind(
-    estimator: Any,
-    truth: Array,
-) -> TaskKind:
+def _kind(estimator: Any, truth: Array) -> TaskKind:
     with importing("scikit-learn", "cross-validation", "evaluate"):
         from sklearn.base import is_classifier, is_regressor
         from sklearn.utils.multiclass import type_of_target
@@ -116,11 +113,7 @@ def _kind(
     return kinds[target]
 
 
-def _fits(
-    task: Answered,
-    cv: Any,
-    seed: int,
-) -> Iterator[_Fit]:
+def _fits(task: Answered, cv: Any, seed: int) -> Iterator[_Fit]:
     """The rows of each fit: in each fold nested shares of its training rows."""
     rng = np.random.default_rng(seed)
     for fold, (train, test) in enumerate(_splits(task, cv, seed)):
@@ -132,21 +125,14 @@ def _fits(
                 yield _Fit(fold, share, rows, test)
 
 
-def _has_all(
-    part: Array,
-    whole: Array,
-) -> bool:
+def _has_all(part: Array, whole: Array) -> bool:
     """Whether a part of the rows has every class, or every label in both states."""
     if whole.ndim == 2:
         return bool((np.ptp(part, axis=0) == np.ptp(whole, axis=0)).all())
     return len(np.unique(part)) == len(np.unique(whole))
 
 
-def _splits(
-    task: Answered,
-    cv: Any,
-    seed: int,
-) -> Iterator[tuple[Array, Array]]:
+def _splits(task: Answered, cv: Any, seed: int) -> Iterator[tuple[Array, Array]]:
     from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
     n = len(task)
@@ -173,13 +159,7 @@ def _rows_at(X: Any, places: Array) -> Any:
     return X.iloc[places] if hasattr(X, "iloc") else np.asarray(X)[places]
 
 
-def _fitted(
-    estimator: Any,
-    X: Any,
-    truth: Array,
-    task: Answered,
-    fit: _Fit,
-) -> FoldPoint:
+def _fitted(estimator: Any, X: Any, truth: Array, task: Answered, fit: _Fit) -> FoldPoint:
     from sklearn.base import clone
 
     model = clone(estimator).fit(_rows_at(X, fit.train), truth[fit.train])
@@ -190,11 +170,7 @@ def _fitted(
     return FoldPoint(fit.fold, fit.share, len(fit.train), tested, trained)
 
 
-def _answers(
-    model: Any,
-    rows: Any,
-    task: Answered,
-) -> Answered:
+def _answers(model: Any, rows: Any, task: Answered) -> Answered:
     predicted = frames.whole_array(model.predict(rows))
     if task.kind == "regression":
         return with_answers(task, {"prediction": np.asarray(predicted)}, None)
@@ -206,11 +182,7 @@ def _answers(
     return with_answers(task, outputs, None)
 
 
-def _probabilities(
-    told: Any,
-    model: Any,
-    task: Answered,
-) -> Mapping[str, Array]:
+def _probabilities(told: Any, model: Any, task: Answered) -> Mapping[str, Array]:
     """The probabilities of all classes of the task: 0 for one that the fit did not see."""
     if isinstance(told, list):
         return {f"probabilities_{at}": np.asarray(pair) for at, pair in enumerate(told)}

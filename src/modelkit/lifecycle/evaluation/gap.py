@@ -59,11 +59,7 @@ class TrainingGap:
         )
 
 
-def training_gaps(
-    trained: Answered,
-    held_out: Answered,
-    level: float,
-) -> tuple[TrainingGap, ...]:
+def training_gaps(trained: Answered, held_out: Answered, level: float) -> tuple[TrainingGap, ...]:
     """The gap of each metric that both sets of rows have and that has a better side."""
     found = []
     for metric in METRICS[held_out.kind].values():
@@ -76,12 +72,7 @@ def training_gaps(
     return tuple(found)
 
 
-def _gap(
-    metric: TaskMetric,
-    trained: Answered,
-    held_out: Answered,
-    level: float,
-) -> TrainingGap:
+def _gap(metric: TaskMetric, trained: Answered, held_out: Answered, level: float) -> TrainingGap:
     before = metric.measure(trained)
     after = metric.measure(held_out)
     sign = 1 if metric.higher_is_better else -1
@@ -94,10 +85,7 @@ def _gap(
 
 
 def _error_apart(
-    before: Measured,
-    trained: Answered,
-    after: Measured,
-    held_out: Answered,
+    before: Measured, trained: Answered, after: Measured, held_out: Answered
 ) -> float | None:
     """The standard error of the difference of figures of different rows."""
     first = standard_error(before.influence, trained.clusters)
@@ -111,10 +99,7 @@ def _units(answered: Answered) -> int:
     return units_of(len(answered), answered.clusters)
 
 
-def verdict_on_fit(
-    gaps: tuple[TrainingGap, ...],
-    trained: Answered,
-) -> str:
+def verdict_on_fit(gaps: tuple[TrainingGap, ...], trained: Answered) -> str:
     """A sentence on whether the model looks over- or underfitted."""
     by_name = {gap.name: gap for gap in gaps}
     judged = [by_name[name] for name in JUDGED_BY[trained.kind] if name in by_name]
@@ -143,10 +128,7 @@ def verdict_on_fit(
     return f"It looks overfitted: {gap}; {told}."
 
 
-def _constant(
-    name: str,
-    trained: Answered,
-) -> float | None:
+def _constant(name: str, trained: Answered) -> float | None:
     """What the best constant answer gets on training rows, of a metric whose best is 1."""
     if name == "accuracy" and trained.kind != "multilabel":
         mass = np.bincount(trained.truth, trained.weight)

@@ -31,11 +31,7 @@ class _Sums(NamedTuple):
     found: Array
 
 
-def grouping_of(
-    name: str,
-    truth: Array,
-    predicted: Array,
-) -> Measured:
+def grouping_of(name: str, truth: Array, predicted: Array) -> Measured:
     """One of GROUPINGS, of true groups and clusters, (n,) each. Raises Undefined."""
     n = len(truth)
     if n < 2:
@@ -47,11 +43,7 @@ def grouping_of(
     return Measured(value, (n - 1) / n * (left_out.mean() - left_out))
 
 
-def _sums(
-    truth: Array,
-    predicted: Array,
-    of_sizes: OfSizes,
-) -> tuple[_Sums, _Sums]:
+def _sums(truth: Array, predicted: Array, of_sizes: OfSizes) -> tuple[_Sums, _Sums]:
     """The sums over all rows, and those without each row."""
     groups = np.unique(truth, return_inverse=True)[1]
     found = np.unique(predicted, return_inverse=True)[1]
@@ -77,11 +69,7 @@ def _times_log(sizes: Array) -> Array:
     return found
 
 
-def _figure(
-    name: str,
-    sums: _Sums,
-    n: int,
-) -> Array:
+def _figure(name: str, sums: _Sums, n: int) -> Array:
     if name == "adjusted_rand":
         return _adjusted_rand(sums, n)
     homogeneity = _explained(sums.groups, sums.found, sums.cells, n)
@@ -106,12 +94,7 @@ def _adjusted_rand(sums: _Sums, n: int) -> Array:
     return found
 
 
-def _explained(
-    own: Array,
-    other: Array,
-    cells: Array,
-    n: int,
-) -> Array:
+def _explained(own: Array, other: Array, cells: Array, n: int) -> Array:
     """The share of one partition's entropy that the other explains; 1 where there is none.
 
     With sums of s log s, the entropy is log n - own / n, and what is left of it, given the other,

@@ -71,10 +71,7 @@ def units_of(n: int, clusters: Array | None) -> int:
     return n if clusters is None else int(np.count_nonzero(np.bincount(clusters)))
 
 
-def standard_error(
-    influence: Array,
-    clusters: Array | None = None,
-) -> float | None:
+def standard_error(influence: Array, clusters: Array | None = None) -> float | None:
     """The standard error of a figure from the influence of its rows, shape (n,).
 
     `clusters` are numbers, as `cluster_codes` gives them. It is None for fewer than two clusters
@@ -97,11 +94,7 @@ def summed(influence: Array, clusters: Array | None) -> Array:
 
 
 def skew_ends(
-    value: float,
-    sums: Array,
-    units: float,
-    level: float = LEVEL_95,
-    worst: float = 0.0,
+    value: float, sums: Array, units: float, level: float = LEVEL_95, worst: float = 0.0
 ) -> Interval:
     """An interval of a figure of which some observations may hold much more than others.
 
@@ -155,10 +148,7 @@ def missing(level: float) -> float:
     return -log((1 - level) / 2)
 
 
-def unseen(
-    sums: Array,
-    level: float,
-) -> float:
+def unseen(sums: Array, level: float) -> float:
     """How much larger a figure may be by observations that were not drawn.
 
     The largest 3 sqrt(n), or a fifth, tell the tail, a generalized Pareto law: its shape is that of
@@ -178,12 +168,7 @@ def unseen(
     return largest * missing(level) / (1 - min(max(shape, 0.0), HEAVIEST))
 
 
-def student(
-    value: float,
-    error: float,
-    units: float,
-    level: float = LEVEL_95,
-) -> Interval:
+def student(value: float, error: float, units: float, level: float = LEVEL_95) -> Interval:
     """A t interval: units - 1 degrees of freedom, the same probability left out on each side.
 
     With fewer than two units the figure may be anything.
@@ -194,12 +179,7 @@ def student(
     return value - reach, value + reach
 
 
-def student_of_share(
-    value: float,
-    error: float,
-    units: float,
-    level: float = LEVEL_95,
-) -> Interval:
+def student_of_share(value: float, error: float, units: float, level: float = LEVEL_95) -> Interval:
     """A t interval of the logit of a figure between 0 and 1; it stays between them.
 
     Where every unit agrees, at 0 or 1, it is Wilson's.
@@ -211,12 +191,7 @@ def student_of_share(
     return 1 / (1 + exp(min(-low, LARGEST_LOG))), 1 / (1 + exp(min(-high, LARGEST_LOG)))
 
 
-def student_of_size(
-    value: float,
-    error: float,
-    units: float,
-    level: float = LEVEL_95,
-) -> Interval:
+def student_of_size(value: float, error: float, units: float, level: float = LEVEL_95) -> Interval:
     """A t interval of the logarithm of a figure above 0; of 0 itself it is 0 to infinity."""
     if value <= 0:
         return 0.0, inf
@@ -225,10 +200,7 @@ def student_of_size(
 
 
 def student_of_correlation(
-    value: float,
-    error: float,
-    units: float,
-    level: float = LEVEL_95,
+    value: float, error: float, units: float, level: float = LEVEL_95
 ) -> Interval:
     """A t interval of Fisher's z of a figure from -1 to 1; it stays between them."""
     low, high = student_of_share((1 + value) / 2, error / 2, units, level)
@@ -236,11 +208,7 @@ def student_of_correlation(
 
 
 def student_in(
-    domain: Domain,
-    value: float,
-    error: float,
-    units: float,
-    level: float = LEVEL_95,
+    domain: Domain, value: float, error: float, units: float, level: float = LEVEL_95
 ) -> Interval:
     """A t interval that stays within what a figure can be."""
     if domain == "share":
@@ -255,11 +223,7 @@ def student_in(
     return student(value, error, units, level)
 
 
-def wilson(
-    hits: float,
-    n: float,
-    level: float = LEVEL_95,
-) -> Interval:
+def wilson(hits: float, n: float, level: float = LEVEL_95) -> Interval:
     """The interval of a share of n rows by Wilson (1927): all shares that a z test does not reject.
 
     Of weighted or clustered rows, n is the number of rows that would say as much
@@ -275,11 +239,7 @@ def wilson(
     return low, min(middle + reach, 1.0) if share < 1 else 1.0
 
 
-def clopper_pearson(
-    hits: int,
-    n: int,
-    level: float = LEVEL_95,
-) -> Interval:
+def clopper_pearson(hits: int, n: int, level: float = LEVEL_95) -> Interval:
     """The exact interval of a share of n independent rows (Clopper and Pearson 1934).
 
     Each end alone is a bound that errs with a probability of at most (1 - level) / 2.
@@ -296,10 +256,7 @@ def clopper_pearson(
 
 
 def effective_rows(
-    hit: Array,
-    weights: Array | None,
-    clusters: Array | None,
-    level: float = LEVEL_95,
+    hit: Array, weights: Array | None, clusters: Array | None, level: float = LEVEL_95
 ) -> float:
     """The number of rows of weight 1 that tell as much about a share as these rows do.
 
@@ -341,11 +298,7 @@ def effective_rows(
     return min(alike, share * (1 - share) / error**2 * rough**2)
 
 
-def corrected_error(
-    values: Array,
-    tested: int,
-    trained: int,
-) -> float | None:
+def corrected_error(values: Array, tested: int, trained: int) -> float | None:
     """The standard error of the mean over folds (J,) that share rows of training.
 
     It is sqrt((1/J + tested/trained) s^2), where s is the standard deviation of the folds (Nadeau

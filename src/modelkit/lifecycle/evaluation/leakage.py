@@ -47,10 +47,7 @@ class LeakageCheck:
         return f"{self.name}: {self.text}"
 
 
-def row_keys(
-    feeds: Feeds,
-    signature: Signature,
-) -> Array:
+def row_keys(feeds: Feeds, signature: Signature) -> Array:
     """A number for each row, (n,), which equal rows share."""
     n = signature.count(feeds)
     keys = [0] * n
@@ -66,10 +63,7 @@ def row_keys(
     return np.array(keys, np.int64)
 
 
-def equal_rows(
-    trained: Array,
-    held_out: Array,
-) -> tuple[LeakageCheck, Array]:
+def equal_rows(trained: Array, held_out: Array) -> tuple[LeakageCheck, Array]:
     """Whether held-out rows equal training rows, and which, a mask (m,).
 
     It is a sign of a leak where more do so than if all rows had been split at random, by a test at 1 %.
@@ -113,11 +107,7 @@ def _equal_at_random(sizes: Array, held: int) -> tuple[float, float]:
     return float(sizes @ crossing), variance
 
 
-def _tail(
-    found: int,
-    mean: float,
-    variance: float,
-) -> float:
+def _tail(found: int, mean: float, variance: float) -> float:
     """The probability of so large a count, or a larger one, by a law of its mean and variance.
 
     It is a binomial law, which it is where equal rows come in pairs, each with one on either side or
@@ -132,10 +122,7 @@ def _tail(
     return float(special.betainc(found, max(mean / share - found, 0.0) + 1, share))
 
 
-def shared_clusters(
-    trained: Any,
-    held_out: Any,
-) -> LeakageCheck:
+def shared_clusters(trained: Any, held_out: Any) -> LeakageCheck:
     """Whether clusters have rows on both sides of the split."""
     both = np.isin(texts_of("clusters", held_out), texts_of("clusters", trained))
     share = float(both.mean())
@@ -143,11 +130,7 @@ def shared_clusters(
     return LeakageCheck("shared clusters", bool(both.any()), text)
 
 
-def time_order(
-    trained: Any,
-    held_out: Any,
-    name: str,
-) -> LeakageCheck:
+def time_order(trained: Any, held_out: Any, name: str) -> LeakageCheck:
     """Whether training rows are later than held-out ones. Raises EvaluationError."""
     before = _known_times(trained, name)
     after = _known_times(held_out, name)
@@ -163,10 +146,7 @@ def time_order(
     return LeakageCheck("time order", later > 0, text)
 
 
-def _known_times(
-    values: Any,
-    name: str,
-) -> list[Any]:
+def _known_times(values: Any, name: str) -> list[Any]:
     """The times that are not missing; texts are in the form of ISO 8601. Raises EvaluationError."""
     known = [value for value in read_column(name, values).tolist() if not is_missing(value)]
     if not all(isinstance(value, str) for value in known):
@@ -179,11 +159,7 @@ def _known_times(
         ) from None
 
 
-def telling_columns(
-    feeds: Feeds,
-    signature: Signature,
-    task: Answered,
-) -> LeakageCheck | None:
+def telling_columns(feeds: Feeds, signature: Signature, task: Answered) -> LeakageCheck | None:
     """Whether one column predicts the truth by itself; None for tasks where that means nothing.
 
     A column is cut into bins whose mean truth is learned on half of the rows and tried on the
@@ -224,12 +200,7 @@ def _targets(task: Answered) -> Array | None:
     return None
 
 
-def _score_alone(
-    values: Array,
-    targets: Array,
-    *,
-    numbers: bool,
-) -> float | None:
+def _score_alone(values: Array, targets: Array, *, numbers: bool) -> float | None:
     codes = _bins_of(values)
     if codes.max() == 0:
         return None
@@ -258,11 +229,7 @@ def _score_alone(
     return max(binned, _score_of_line(values.astype(np.float64), targets, learned))
 
 
-def _score_of_line(
-    values: Array,
-    targets: Array,
-    learned: Array,
-) -> float:
+def _score_of_line(values: Array, targets: Array, learned: Array) -> float:
     """The R2 of straight lines through half of the rows, on the others; 0 where there is none."""
     known = np.isfinite(values)
     fitted = learned & known

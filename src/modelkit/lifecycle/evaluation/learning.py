@@ -13,12 +13,7 @@ from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.figures import MetricFigure, class_of
 from modelkit.lifecycle.evaluation.folds import FoldPoint
 from modelkit.lifecycle.evaluation.gap import JUDGED_BY, TrainingGap
-from modelkit.lifecycle.evaluation.intervals import (
-    Interval,
-    corrected_error,
-    student,
-    student_in,
-)
+from modelkit.lifecycle.evaluation.intervals import Interval, corrected_error, student, student_in
 from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric
 from modelkit.lifecycle.evaluation.sums import Undefined
 
@@ -82,10 +77,7 @@ class LearningCurve:
 
 
 def measured_by_fold(
-    points: Sequence[FoldPoint],
-    metric: TaskMetric,
-    *,
-    trained: bool = False,
+    points: Sequence[FoldPoint], metric: TaskMetric, *, trained: bool = False
 ) -> Array:
     """A metric of each point, on its held-out rows or those it was trained on. Raises Undefined."""
     found = []
@@ -101,10 +93,7 @@ def measured_by_fold(
 
 
 def _interval(
-    metric: TaskMetric,
-    values: Array,
-    error: float | None,
-    level: float,
+    metric: TaskMetric, values: Array, error: float | None, level: float
 ) -> Interval | None:
     if error is None:
         return None
@@ -118,10 +107,7 @@ def _sizes(points: Sequence[FoldPoint]) -> tuple[int, int]:
     return max(tested, 1), max(trained, 1)
 
 
-def fold_figures(
-    points: Sequence[FoldPoint],
-    level: float,
-) -> tuple[MetricFigure, ...]:
+def fold_figures(points: Sequence[FoldPoint], level: float) -> tuple[MetricFigure, ...]:
     """Each metric's mean over folds, with the interval of Nadeau and Bengio."""
     whole = [point for point in points if point.share == 1]
     found = []
@@ -142,10 +128,7 @@ def fold_figures(
     return tuple(found)
 
 
-def fold_gaps(
-    points: Sequence[FoldPoint],
-    level: float,
-) -> tuple[TrainingGap, ...]:
+def fold_gaps(points: Sequence[FoldPoint], level: float) -> tuple[TrainingGap, ...]:
     """How much better the fits are on their own training rows, over folds."""
     whole = [point for point in points if point.share == 1]
     found = []
@@ -167,10 +150,7 @@ def fold_gaps(
     return tuple(found)
 
 
-def learning_curve(
-    points: Sequence[FoldPoint],
-    level: float,
-) -> LearningCurve | None:
+def learning_curve(points: Sequence[FoldPoint], level: float) -> LearningCurve | None:
     """The learning curve of the first metric that is defined on every fit, or None."""
     kind = points[0].tested.kind
     shares = sorted({point.share for point in points})
@@ -193,11 +173,7 @@ def learning_curve(
 
 
 def _curve(
-    metric: TaskMetric,
-    rows: Array,
-    values: Array,
-    tested: int,
-    level: float,
+    metric: TaskMetric, rows: Array, values: Array, tested: int, level: float
 ) -> LearningCurve:
     """The curve through values (points, folds) at so many rows (points,)."""
     points = []
@@ -220,11 +196,7 @@ def _curve(
     return LearningCurve(metric.name, tuple(points), gain, low, high, float(power))
 
 
-def _line(
-    rows: Array,
-    values: Array,
-    power: float,
-) -> tuple[float, float]:
+def _line(rows: Array, values: Array, power: float) -> tuple[float, float]:
     """A and b of the least squares of a + b rows^-power; larger fits count for more."""
     weight = np.sqrt(rows)
     columns = np.column_stack([np.ones(len(rows)), rows**-power])
@@ -232,10 +204,6 @@ def _line(
     return float(a), float(b)
 
 
-def _misfit(
-    rows: Array,
-    values: Array,
-    power: float,
-) -> float:
+def _misfit(rows: Array, values: Array, power: float) -> float:
     a, b = _line(rows, values, power)
     return float(rows @ np.square(a + b * rows**-power - values))

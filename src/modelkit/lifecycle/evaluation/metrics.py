@@ -107,10 +107,7 @@ class TaskMetric:
     root: bool = False
 
     def interval(
-        self,
-        found: Measured,
-        answered: Answered,
-        level: float = LEVEL_95,
+        self, found: Measured, answered: Answered, level: float = LEVEL_95
     ) -> Interval | None:
         """The interval of a figure of these rows, or None where nothing tells one."""
         try:
@@ -118,12 +115,7 @@ class TaskMetric:
         except Undefined:
             return None
 
-    def ends(
-        self,
-        found: Measured,
-        answered: Answered,
-        level: float = LEVEL_95,
-    ) -> Interval:
+    def ends(self, found: Measured, answered: Answered, level: float = LEVEL_95) -> Interval:
         """The interval of a figure of these rows. Raises Undefined with the reason where there is none."""
         clusters = answered.clusters
         if self.counts and self.by_row is not None:
@@ -152,22 +144,14 @@ class TaskMetric:
             raise Undefined(FEW.format(units=units, least=self.least))
 
     def _bounded_ends(
-        self,
-        found: Measured,
-        answered: Answered,
-        units: float,
-        level: float,
+        self, found: Measured, answered: Answered, units: float, level: float
     ) -> Interval:
         sums = _sums_of(found, answered)
         error = standard_error(sums) or 0.0
         return student_in(self.domain, found.value, error, min(units, 1 + freedom_of(sums)), level)
 
     def _skew_ends(
-        self,
-        found: Measured,
-        answered: Answered,
-        units: float,
-        level: float,
+        self, found: Measured, answered: Answered, units: float, level: float
     ) -> Interval:
         """The interval of a figure whose rows have no bound, within what the figure can be."""
         sums = _sums_of(found, answered)
@@ -229,12 +213,7 @@ def _of_classes(name: str) -> Shares:
 
 
 def _mean(
-    name: str,
-    by_row: ByRow,
-    *,
-    domain: Domain,
-    higher: bool | None = False,
-    **more: Any,
+    name: str, by_row: ByRow, *, domain: Domain, higher: bool | None = False, **more: Any
 ) -> TaskMetric:
     def measure(answered: Answered) -> Measured:
         return mean_of(by_row(answered), answered.weight)
@@ -242,31 +221,18 @@ def _mean(
     return TaskMetric(name, higher, domain, measure, by_row, **more)
 
 
-def share_metric(
-    name: str,
-    measure: Measure,
-    **more: Any,
-) -> TaskMetric:
+def share_metric(name: str, measure: Measure, **more: Any) -> TaskMetric:
     """A metric from 0 to 1, of which more is better."""
     return TaskMetric(name, higher_is_better=True, domain="share", measure=measure, **more)
 
 
 def _other(
-    name: str,
-    measure: Measure,
-    domain: Domain,
-    *,
-    higher: bool | None = True,
-    **more: Any,
+    name: str, measure: Measure, domain: Domain, *, higher: bool | None = True, **more: Any
 ) -> TaskMetric:
     return TaskMetric(name, higher, domain, measure, **more)
 
 
-def _gain(
-    name: str,
-    *,
-    counts: bool = False,
-) -> TaskMetric:
+def _gain(name: str, *, counts: bool = False) -> TaskMetric:
     def by_row(answered: Answered) -> Array:
         if answered.gains is None or name not in answered.gains:
             raise Undefined("the rows were not searched for")
@@ -321,11 +287,7 @@ _BY_KIND: dict[TaskKind, tuple[TaskMetric, ...]] = {
         ),
         *_PROBABLE_CLASSES,
     ),
-    "multiclass": (
-        *_CLASSES,
-        _F1_MACRO,
-        *_PROBABLE_CLASSES,
-    ),
+    "multiclass": (*_CLASSES, _F1_MACRO, *_PROBABLE_CLASSES),
     "multilabel": (
         _ACCURACY,
         _mean("hamming_loss", labels_wrong, domain="share"),

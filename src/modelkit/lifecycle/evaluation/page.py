@@ -42,10 +42,7 @@ MOST_SHOWN_CLASSES = 12
 MOST_SHOWN_SLICES = 60
 
 
-def summary_box(
-    fit: str,
-    learning: LearningCurve | None,
-) -> str:
+def summary_box(fit: str, learning: LearningCurve | None) -> str:
     """Whether it looks over- or underfitted, and whether more rows would help, in words."""
     lines = [fit] if fit else []
     if learning is not None:
@@ -69,10 +66,7 @@ def leaks_box(leaks: Sequence[LeakageCheck]) -> str:
     return f'<div class="box bad"><b>Signs of a leak between training and test</b><ul>{items}</ul></div>'
 
 
-def figures_part(
-    kind: TaskKind,
-    figures: Sequence[MetricFigure],
-) -> str:
+def figures_part(kind: TaskKind, figures: Sequence[MetricFigure]) -> str:
     """Every metric, with its interval drawn where it is from 0 to 1."""
     known = METRICS[kind]
     rows = []
@@ -85,11 +79,7 @@ def figures_part(
     return f"<h2>Figures</h2>{_rows_table(('', '', '', ''), rows)}"
 
 
-def _figure_row(
-    name: str,
-    figure: MetricFigure,
-    drawn: str,
-) -> str:
+def _figure_row(name: str, figure: MetricFigure, drawn: str) -> str:
     side = {True: "higher is better", False: "lower is better", None: ""}[figure.higher_is_better]
     last = f'<td class="side">{side}</td>'
     if figure.why:
@@ -101,10 +91,7 @@ def _figure_row(
     )
 
 
-def _rows_table(
-    header: Sequence[str],
-    rows: Iterable[str],
-) -> str:
+def _rows_table(header: Sequence[str], rows: Iterable[str]) -> str:
     """A table of rows that are HTML already."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
     top = f"<tr>{head}</tr>" if any(header) else ""
@@ -118,9 +105,7 @@ def pictures_part(pictures: Iterable[str]) -> str:
 
 
 def reliability_part(
-    bins: Sequence[ReliabilityBin],
-    parts: BrierParts | None,
-    positive: str,
+    bins: Sequence[ReliabilityBin], parts: BrierParts | None, positive: str
 ) -> str:
     """Whether probabilities come true: of two classes those of the positive one."""
     if not bins:
@@ -149,19 +134,11 @@ def learning_part(learning: LearningCurve | None) -> str:
     return _section("Learning curve", words, charts.learning_chart(learning))
 
 
-def _section(
-    title: str,
-    words: str,
-    picture: str,
-) -> str:
+def _section(title: str, words: str, picture: str) -> str:
     return f'<section><h3>{html.escape(title)}</h3><p class="soft">{html.escape(words)}</p>{picture}</section>'
 
 
-def curves_part(
-    title: str,
-    curves: Sequence[ScoreCurve],
-    area: MetricFigure,
-) -> str:
+def curves_part(title: str, curves: Sequence[ScoreCurve], area: MetricFigure) -> str:
     """The curves of one kind, with the area under them."""
     if not curves:
         return ""
@@ -191,11 +168,7 @@ def confusion_part(confusion: Confusion | None) -> str:
     return f'<h2>Confusion</h2><p class="soft">{words}</p>{table}{rest}'
 
 
-def _confusion_cell(
-    confusion: Confusion,
-    k: int,
-    j: int,
-) -> str:
+def _confusion_cell(confusion: Confusion, k: int, j: int) -> str:
     count = confusion.counts[k][j]
     total = sum(confusion.counts[k])
     if not total:
@@ -210,10 +183,7 @@ def _confusion_cell(
     )
 
 
-def slices_part(
-    slices: Sequence[SliceFigures],
-    whole: MetricFigure,
-) -> str:
+def slices_part(slices: Sequence[SliceFigures], whole: MetricFigure) -> str:
     """One metric of every slice beside that of all rows."""
     if not slices:
         return ""
@@ -238,11 +208,7 @@ def slices_part(
     return f'<h2>Slices</h2><p class="soft">{html.escape(words)}</p>{table}{rest}'
 
 
-def _slice_row(
-    part: SliceFigures,
-    figure: MetricFigure,
-    drawn: str,
-) -> str:
+def _slice_row(part: SliceFigures, figure: MetricFigure, drawn: str) -> str:
     return (
         f"<tr><td>{html.escape(part.column)}</td><td>{html.escape(html.short(part.value))}</td>"
         f'<td class="num">{part.rows:,}</td>'

@@ -103,13 +103,7 @@ class PairedDifference:
         )
 
 
-def p_of_distance(
-    distance: float,
-    error: float,
-    third: float,
-    worst: float,
-    units: float,
-) -> float:
+def p_of_distance(distance: float, error: float, third: float, worst: float, units: float) -> float:
     """The one-sided p-value of a figure that is `distance` above a bound.
 
     A row that was not drawn may be as bad as a row can be. So one such row is added, every row has a
@@ -218,26 +212,17 @@ def difference_of(
     )
 
 
-def added_by(
-    influence: Array,
-    clusters: Clusters | None,
-) -> Array:
+def added_by(influence: Array, clusters: Clusters | None) -> Array:
     """What each unit adds to a figure: each row, (n,), or each cluster, (G,)."""
     return influence if clusters is None else clusters.moved(influence)
 
 
-def error_of(
-    influence: Array,
-    clusters: Clusters | None,
-) -> float | None:
+def error_of(influence: Array, clusters: Clusters | None) -> float | None:
     """The standard error of a figure from the influence of its rows, (n,), by rows or by clusters."""
     return standard_error(influence) if clusters is None else clusters.error(influence)
 
 
-def mcnemar(
-    better: int,
-    worse: int,
-) -> float:
+def mcnemar(better: int, worse: int) -> float:
     """The one-sided p-value of "the candidate is right no more often", exactly.
 
     It is P(Bin(better + worse, 1/2) >= better) (McNemar 1947, in its exact form).
@@ -251,12 +236,7 @@ def mcnemar(
     return float(special_functions().bdtrc(better - 1, better + worse, 0.5))
 
 
-def tango(
-    better: Array | float,
-    worse: Array | float,
-    n: Array | float,
-    bound: float,
-) -> Array:
+def tango(better: Array | float, worse: Array | float, n: Array | float, bound: float) -> Array:
     """The score z of "the accuracy of the candidate is above the champion's by at most `bound`".
 
     With d = bound, the maximum-likelihood share q of rows that only the champion got right, given
@@ -289,12 +269,7 @@ def tango(
     return found
 
 
-def tango_interval(
-    better: int,
-    worse: int,
-    n: int,
-    level: float = LEVEL_95,
-) -> Interval:
+def tango_interval(better: int, worse: int, n: int, level: float = LEVEL_95) -> Interval:
     """The differences of accuracy that `tango` does not reject on either side."""
     z = float(special_functions().ndtri((1 + level) / 2))
     value = (better - worse) / n
@@ -303,11 +278,7 @@ def tango_interval(
     return low, high
 
 
-def last_rejected(
-    rejects: Callable[[float], bool],
-    far: float,
-    near: float,
-) -> float:
+def last_rejected(rejects: Callable[[float], bool], far: float, near: float) -> float:
     """The bound between `far`, which is rejected, and `near`, which is not, where that changes."""
     for _ in range(STEPS):
         middle = (far + near) / 2
@@ -345,12 +316,7 @@ def bootstrap(
 
 
 def rows_needed(
-    error: float,
-    n: int,
-    distance: float,
-    *,
-    alpha: float = 0.05,
-    power: float = 0.8,
+    error: float, n: int, distance: float, *, alpha: float = 0.05, power: float = 0.8
 ) -> int:
     """The number of rows from which a one-sided test shows a claim with a given probability.
 
@@ -370,11 +336,7 @@ def rows_needed(
 
 
 def times_needed(
-    found: PairedDifference,
-    distance: float,
-    *,
-    alpha: float,
-    power: float,
+    found: PairedDifference, distance: float, *, alpha: float, power: float
 ) -> float | None:
     """How many times the rows show, with a probability of `power`, that two equal models are so near.
 

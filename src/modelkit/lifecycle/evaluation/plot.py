@@ -47,40 +47,21 @@ class Plot:
         share = min(max((y - low) / (high - low), 0), 1)
         return PLOT_HEIGHT - PLOT_BASE - share * (PLOT_HEIGHT - PLOT_BASE - PLOT_TOP)
 
-    def line(
-        self,
-        x: Sequence[float],
-        y: Sequence[float],
-        kind: str,
-    ) -> str:
+    def line(self, x: Sequence[float], y: Sequence[float], kind: str) -> str:
         """A line through points; `kind` is its class in the style sheet."""
         points = " ".join(self.at(a, b) for a, b in zip(x, y, strict=True))
         return f'<polyline class="{kind}" points="{points}"/>'
 
-    def bar(
-        self,
-        x: float,
-        low: float,
-        high: float,
-    ) -> str:
+    def bar(self, x: float, low: float, high: float) -> str:
         """An interval on the y axis."""
         return f'<path class="bar" d="M{self.at(x, low)}L{self.at(x, high)}"/>'
 
-    def dot(
-        self,
-        x: float,
-        y: float,
-        told: str,
-    ) -> str:
+    def dot(self, x: float, y: float, told: str) -> str:
         """A point that shows a text to a pointer."""
         place = f'cx="{self.across(x):.1f}" cy="{self.down(y):.1f}"'
         return f'<circle class="dot" {place} r="3.5"><title>{escape(told)}</title></circle>'
 
-    def picture(
-        self,
-        name: str,
-        inside: str,
-    ) -> str:
+    def picture(self, name: str, inside: str) -> str:
         """The picture: a frame with ticks around what is inside."""
         right = PLOT_WIDTH - PLOT_RIGHT
         base = PLOT_HEIGHT - PLOT_BASE
@@ -107,12 +88,7 @@ class Plot:
         return rule + _text(PLOT_LEFT - 5, y + 4, f"{value:g}", "end")
 
 
-def _text(
-    x: float,
-    y: float,
-    text: str,
-    anchor: str = "middle",
-) -> str:
+def _text(x: float, y: float, text: str, anchor: str = "middle") -> str:
     return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 

@@ -26,11 +26,7 @@ class Ranked(NamedTuple):
     gain: Array
 
 
-def ranked(
-    scores: Array,
-    gains: Array,
-    queries: Array,
-) -> Ranked:
+def ranked(scores: Array, gains: Array, queries: Array) -> Ranked:
     """Sort the rows of all queries, (n,) each. Raises Undefined for a score that is NaN."""
     refuse_nan(scores, "scores")
     order = np.lexsort((-scores, queries))
@@ -51,10 +47,7 @@ def ranked(
     )
 
 
-def ndcg_by_query(
-    rows: Ranked,
-    k: int,
-) -> Array:
+def ndcg_by_query(rows: Ranked, k: int) -> Array:
     """The normalised discounted cumulative gain of the first k rows of each query, (queries,).
 
     Gains are taken as they are, and those of tied rows averaged, as scikit-learn's ndcg_score does.
@@ -88,20 +81,11 @@ def precision_by_query(rows: Ranked) -> Array:
 
 def _ratio_of_queries(won: Array, most: Array) -> Array:
     """NaN for a query of which nothing could be won."""
-    found: Array = np.divide(
-        won,
-        most,
-        out=np.full(len(most), np.nan),
-        where=most > 0,
-    )
+    found: Array = np.divide(won, most, out=np.full(len(most), np.nan), where=most > 0)
     return found
 
 
-def mean_of_queries(
-    by_query: Array,
-    queries: Array,
-    weight: Array,
-) -> Measured:
+def mean_of_queries(by_query: Array, queries: Array, weight: Array) -> Measured:
     """The mean over queries that have the figure; the influence of a query is on its first row.
 
     Raises Undefined where no query has it.

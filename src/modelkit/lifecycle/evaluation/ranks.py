@@ -30,11 +30,7 @@ def _levels_of(scores: Array) -> _Levels:
     return _Levels(len(levels), level)
 
 
-def area_of(
-    scores: Array,
-    positive: Array,
-    weight: Array,
-) -> Measured:
+def area_of(scores: Array, positive: Array, weight: Array) -> Measured:
     """The area under the ROC curve; its standard error is that of DeLong.
 
     It is the weighted share of pairs of a positive and a negative row in which the positive one has
@@ -59,11 +55,7 @@ def area_of(
     lower = level.sums(below)
     beaten = np.cumsum(lower) - lower / 2
     unbeaten = positives - np.cumsum(higher) + higher / 2
-    placed = np.where(
-        held,
-        beaten[level.of_row] / negatives,
-        unbeaten[level.of_row] / positives,
-    )
+    placed = np.where(held, beaten[level.of_row] / negatives, unbeaten[level.of_row] / positives)
     value = float(above @ placed) / positives
     total = np.where(held, positives, negatives)
     influence = weight * (placed - value) / total * _within_kinds(held, weight)
@@ -86,11 +78,7 @@ def _within_kinds(held: Array, weight: Array) -> Array:
     return found
 
 
-def average_precision_of(
-    scores: Array,
-    positive: Array,
-    weight: Array,
-) -> Measured:
+def average_precision_of(scores: Array, positive: Array, weight: Array) -> Measured:
     """The mean precision over the positive rows, as scikit-learn's average_precision_score.
 
     It is a sum of rectangles and no trapezoid, which would be too high. Raises Undefined.
@@ -131,18 +119,12 @@ def _at_or_above(by_level: Array) -> Array:
 def _ratio(numerator: Array, denominator: Array) -> Array:
     """0 where the denominator is 0."""
     found: Array = np.divide(
-        numerator,
-        denominator,
-        out=np.zeros(len(numerator)),
-        where=denominator > 0,
+        numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0
     )
     return found
 
 
-def refuse_nan(
-    values: Array,
-    what: str,
-) -> None:
+def refuse_nan(values: Array, what: str) -> None:
     """Raise Undefined where values, (n,), are NaN; `what` says in the plural what they are."""
     unknown = int(np.isnan(values).sum())
     if unknown:

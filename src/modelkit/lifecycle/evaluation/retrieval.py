@@ -15,10 +15,7 @@ from modelkit.signature import frames
 AT_ONCE = 1 << 22  # cosines that are held
 
 
-def relevant_of(
-    y: Any,
-    corpus_rows: int,
-) -> list[Array]:
+def relevant_of(y: Any, corpus_rows: int) -> list[Array]:
     """For each query, the places in the corpus of what is relevant. Raises EvaluationError.
 
     Args:
@@ -51,9 +48,7 @@ def of_one_label(labels: Any) -> list[Array]:
 
 
 def search_gains(
-    vectors: Array,
-    corpus: Array | None,
-    relevant: Sequence[Array],
+    vectors: Array, corpus: Array | None, relevant: Sequence[Array]
 ) -> dict[str, Array]:
     """What each query found, by metric, (n,) each; by the cosine of the vectors.
 
@@ -78,12 +73,7 @@ def search_gains(
     return gains
 
 
-def _note(
-    gains: dict[str, Array],
-    row: int,
-    closeness: Array,
-    relevant: Array,
-) -> None:
+def _note(gains: dict[str, Array], row: int, closeness: Array, relevant: Array) -> None:
     own = closeness[relevant]
     # A relevant row comes after those that are closer, and after half of those as close.
     ordered = np.sort(closeness)

@@ -35,11 +35,7 @@ class ClassShare(NamedTuple):
 
 
 def class_share(
-    name: str,
-    held: Array,
-    told: Array,
-    answered: Answered,
-    level: float,
+    name: str, held: Array, told: Array, answered: Answered, level: float
 ) -> ClassShare:
     """The "precision", "recall" or "f1" of a class of which there are rows.
 
@@ -65,11 +61,7 @@ def class_share(
     return ClassShare(share, low, high, error)
 
 
-def average_ends(
-    parts: Sequence[ClassShare],
-    together: float,
-    level: float,
-) -> Interval:
+def average_ends(parts: Sequence[ClassShare], together: float, level: float) -> Interval:
     """The interval of the average of shares of several classes.
 
     The distances of the ends of the parts are added as standard errors are (Zou and Donner 2008).

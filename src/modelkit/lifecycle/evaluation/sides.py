@@ -80,11 +80,7 @@ class Side(NamedTuple):
 
 
 def answered_side(
-    model: Model,
-    rows: LabelledRows,
-    kind: TaskKind,
-    *,
-    progress: bool = False,
+    model: Model, rows: LabelledRows, kind: TaskKind, *, progress: bool = False
 ) -> Side:
     """Rows and what a model answers to them. Raises EvaluationError and SignatureError."""
     signature = model.signature
@@ -104,10 +100,7 @@ def answered_side(
     return Side(rows, answered, slices, feeds, digest_of({**feeds, "y": task.truth}))
 
 
-def searched_side(
-    model: Model,
-    rows: LabelledRows,
-) -> Side:
+def searched_side(model: Model, rows: LabelledRows) -> Side:
     """Queries and what an encoder finds for them. Raises EvaluationError and SignatureError."""
     positive_place("retrieval", None, rows.positive)
     vectors = _vectors(model, rows.X, rows.roles[0])
@@ -139,11 +132,7 @@ def searched_side(
     return Side(rows, answered.at(asked), slices, None, digest_of(parts), notes)
 
 
-def _vectors(
-    model: Model,
-    X: Any,
-    role: str | None,
-) -> Array:
+def _vectors(model: Model, X: Any, role: str | None) -> Array:
     if is_encoder(model):
         table = isinstance(X, Mapping) or hasattr(X, "columns")
         texts = frames.as_column(column_named(X, TEXT, "X")).tolist() if table else X
@@ -156,11 +145,7 @@ def _vectors(
     return vectors
 
 
-def training_rows(
-    train: Any,
-    rows: LabelledRows,
-    kind: TaskKind,
-) -> LabelledRows:
+def training_rows(train: Any, rows: LabelledRows, kind: TaskKind) -> LabelledRows:
     """The rows the model was trained on, told as the others are. Raises EvaluationError."""
     if kind == "retrieval":
         raise EvaluationError("an encoder is evaluated by queries; it has no train=(X, y)")

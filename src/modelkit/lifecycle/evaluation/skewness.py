@@ -7,10 +7,7 @@ from math import cbrt
 SYMMETRIC = 1e-6
 
 
-def unskewed(
-    quantile: float,
-    skewness: float,
-) -> float:
+def unskewed(quantile: float, skewness: float) -> float:
     """The quantile of (mean - truth) / error, of one of a symmetric law.
 
     It solves t + k t^2 / 3 + k^2 t^3 / 27 + k / 6 = q, with q the quantile and k the skewness of the

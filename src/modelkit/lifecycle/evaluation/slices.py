@@ -39,9 +39,7 @@ class SliceFigures:
 
 
 def slice_figures(
-    answered: Answered,
-    columns: Mapping[str, Any],
-    level: float,
+    answered: Answered, columns: Mapping[str, Any], level: float
 ) -> tuple[SliceFigures, ...]:
     """The figures of every value of each column, (n,). Raises EvaluationError."""
     found = []
@@ -54,11 +52,7 @@ def slice_figures(
     return tuple(found)
 
 
-def slice_texts(
-    name: str,
-    values: Any,
-    n: int,
-) -> Array:
+def slice_texts(name: str, values: Any, n: int) -> Array:
     """What n rows are sliced by, as texts (n,). Raises EvaluationError for too many of them."""
     texts = texts_of(f"slices: {name!r}", values)
     if len(texts) != n:

@@ -17,16 +17,11 @@ from modelkit.lifecycle.evaluation.intervals import Measured
 UNTOLD = 1e-9  # degrees of freedom of a part that rests on one row
 
 
-class Undefined(ValueError):  # noqa: N818 - no error: a figure that these rows do not have
+class Undefined(ValueError):  # no error: a figure that these rows do not have
     """A figure that some rows do not have; the message is the reason."""
 
 
-def ratio_of(
-    numerator: Array,
-    denominator: Array,
-    weight: Array,
-    empty: str,
-) -> Measured:
+def ratio_of(numerator: Array, denominator: Array, weight: Array, empty: str) -> Measured:
     """The sum of w a over that of w b, for a and b of each row, (n,): precision, recall and F1 are such.
 
     Raises Undefined, with `empty` as its reason, where the denominator is 0.
@@ -39,10 +34,7 @@ def ratio_of(
     return Measured(value, influence, float(np.count_nonzero(weight * denominator)))
 
 
-def refuse_unknown(
-    values: Array,
-    what: str,
-) -> None:
+def refuse_unknown(values: Array, what: str) -> None:
     """Raise Undefined where values, (n,), are NaN or infinite; `what` says in the plural what."""
     unknown = int(np.count_nonzero(~np.isfinite(values)))
     if unknown:
@@ -85,11 +77,7 @@ def root_of(part: Measured) -> Measured:
     return Measured(value, influence, part.units)
 
 
-def r2_of(
-    truth: Array,
-    predicted: Array,
-    weight: Array,
-) -> Measured:
+def r2_of(truth: Array, predicted: Array, weight: Array) -> Measured:
     """1 - sum w (y - f)^2 / sum w (y - mean y)^2, as scikit-learn's r2_score. Raises Undefined."""
     if not weight.any():
         raise Undefined("there are no rows of a weight above 0")
@@ -103,11 +91,7 @@ def r2_of(
     return Measured(1 - missed.value, -missed.influence)
 
 
-def matthews_of(
-    truth: Array,
-    predicted: Array,
-    weight: Array,
-) -> Measured:
+def matthews_of(truth: Array, predicted: Array, weight: Array) -> Measured:
     """The correlation of true and predicted classes, as scikit-learn's matthews_corrcoef.
 
     With s the sum of weights, c that of right rows, t_k and p_k those of true and predicted

@@ -30,10 +30,7 @@ MOST_NAMED = 5  # of labels that a message shows
 
 
 def task_kind(
-    signature: Signature,
-    manifest: Manifest | None = None,
-    *,
-    queries: bool = False,
+    signature: Signature, manifest: Manifest | None = None, *, queries: bool = False
 ) -> TaskKind:
     """The kind of task that a model has, by what it gives.
 
@@ -67,15 +64,12 @@ def task_kind(
     )
 
 
-def _width(
-    signature: Signature,
-    name: str,
-) -> int | str:
+def _width(signature: Signature, name: str) -> int | str:
     (spec,) = [spec for spec in signature.outputs if spec.name == name]
     return spec.shape[1] if len(spec.shape) == 2 else 1
 
 
-def read_task(  # noqa: PLR0913 - what rows may come with, all but three by keyword
+def read_task(  # what rows may come with, all but three by keyword
     kind: TaskKind,
     classes: tuple[Any, ...] | None,
     y: Any,
@@ -129,10 +123,7 @@ def read_task(  # noqa: PLR0913 - what rows may come with, all but three by keyw
     )
 
 
-def check_kind(
-    kind: TaskKind,
-    classes: tuple[Any, ...] | None,
-) -> None:
+def check_kind(kind: TaskKind, classes: tuple[Any, ...] | None) -> None:
     """Raise EvaluationError for an unknown kind, and where the classes are too many or too few."""
     if kind not in get_args(TaskKind):
         raise EvaluationError(f"kind is one of {', '.join(get_args(TaskKind))}, not {kind!r}")
@@ -144,11 +135,7 @@ def check_kind(
         )
 
 
-def positive_place(
-    kind: TaskKind,
-    classes: tuple[Any, ...] | None,
-    positive: Any,
-) -> int:
+def positive_place(kind: TaskKind, classes: tuple[Any, ...] | None, positive: Any) -> int:
     """The place of the positive class of a "binary" task.
 
     Args:
@@ -183,11 +170,7 @@ def read_labels(y: Any) -> tuple[tuple[str, ...], Any]:
     return tuple(named), np.column_stack([_column(*each) for each in named.items()])
 
 
-def truth_of(
-    kind: TaskKind,
-    classes: tuple[Any, ...],
-    y: Any,
-) -> Array:
+def truth_of(kind: TaskKind, classes: tuple[Any, ...], y: Any) -> Array:
     """The truth in the form that Answered has it. Raises EvaluationError."""
     if kind in ("binary", "multiclass"):
         return class_places(_column("y", y), classes)
@@ -207,10 +190,7 @@ def truth_of(
     return values.reshape(-1, 1) if values.ndim == 1 else values
 
 
-def class_places(
-    labels: Array,
-    classes: tuple[Any, ...],
-) -> Array:
+def class_places(labels: Array, classes: tuple[Any, ...]) -> Array:
     """The place of each label among the classes, int64 (n,). Raises EvaluationError."""
     _refuse_missing("y", labels)
     places = {name: at for at, name in enumerate(classes)}
@@ -226,11 +206,7 @@ def class_places(
     return found
 
 
-def read_weights(
-    weights: Any,
-    n: int,
-    queries: Array | None,
-) -> Array | None:
+def read_weights(weights: Any, n: int, queries: Array | None) -> Array | None:
     """The weights of n rows, or None. Raises EvaluationError."""
     if weights is None:
         return None
@@ -253,11 +229,7 @@ def _same_within(values: Array, groups: Array) -> bool:
     return bool((values == values[first][groups]).all())
 
 
-def read_groups(
-    name: str,
-    groups: Any,
-    n: int,
-) -> Array | None:
+def read_groups(name: str, groups: Any, n: int) -> Array | None:
     """The group of each row as a number, int64 (n,), or None. Raises EvaluationError."""
     if groups is None:
         return None
@@ -267,10 +239,7 @@ def read_groups(
     return text_codes(name, column)
 
 
-def text_codes(
-    name: str,
-    values: Any,
-) -> Array:
+def text_codes(name: str, values: Any) -> Array:
     """Values of any kind as numbers from 0 on, in the order in which they first come, int64 (n,).
 
     Raises EvaluationError.
@@ -284,10 +253,7 @@ def text_codes(
     return places[codes]
 
 
-def _column(
-    name: str,
-    values: Any,
-) -> Array:
+def _column(name: str, values: Any) -> Array:
     """A column in any form. Raises EvaluationError where a value is masked."""
     column = read_column(name, values)
     if isinstance(column, np.ma.MaskedArray):
@@ -296,22 +262,16 @@ def _column(
     return column
 
 
-def _refuse_missing(
-    name: str,
-    column: Array,
-) -> None:
+def _refuse_missing(name: str, column: Array) -> None:
     gone = np.zeros(len(column), bool)
     if column.dtype.kind in "fmM":
-        gone = column != column  # noqa: PLR0124 - only NaN and NaT differ from themselves
+        gone = column != column  # only NaN and NaT differ from themselves
     elif column.dtype == object:
         gone = np.array([is_missing(value) for value in column], bool)
     _refuse_gone(name, gone)
 
 
-def _refuse_gone(
-    name: str,
-    gone: Array,
-) -> None:
+def _refuse_gone(name: str, gone: Array) -> None:
     if gone.any():
         row = int(np.flatnonzero(gone)[0])
         raise EvaluationError(
@@ -320,10 +280,7 @@ def _refuse_gone(
         )
 
 
-def _numbers(
-    name: str,
-    values: Any,
-) -> Array:
+def _numbers(name: str, values: Any) -> Array:
     """Finite numbers in any form as doubles. Raises EvaluationError for others."""
     whole = frames.whole_array(values)
     found = whole if hasattr(whole, "dtype") else np.asarray(whole)

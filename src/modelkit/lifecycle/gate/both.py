@@ -46,12 +46,7 @@ class Both(NamedTuple):
     champion: JudgedAnswers
 
 
-def asked_rows(
-    candidate: Model,
-    champion: Model,
-    rows: LabelledRows,
-    kind: TaskKind,
-) -> AskedRows:
+def asked_rows(candidate: Model, champion: Model, rows: LabelledRows, kind: TaskKind) -> AskedRows:
     """The rows as both models take them, in the order of their hashes.
 
     However the caller had them sorted, the models then get the same batches, and every sum is the
@@ -84,10 +79,7 @@ def asked_rows(
     )
 
 
-def feeds_of(
-    model: Model,
-    rows: LabelledRows,
-) -> Feeds:
+def feeds_of(model: Model, rows: LabelledRows) -> Feeds:
     """The rows as a model takes them, without columns that are only named here."""
     signature = model.signature
     return signature.coerce(without_columns(rows.X, rows.named, signature))
@@ -112,11 +104,7 @@ def _written(task: Answered) -> Array:
     return truth[:, 0] if truth.ndim == 2 and truth.shape[1] == 1 else truth
 
 
-def answered_by_both(
-    candidate: Model,
-    champion: Model,
-    asked: AskedRows,
-) -> Both:
+def answered_by_both(candidate: Model, champion: Model, asked: AskedRows) -> Both:
     """Ask both models. Raises EvaluationError where an answer does not fit the truth."""
     ours = answers_of(candidate, asked.candidate)
     theirs = answers_of(champion, asked.champion)
@@ -126,11 +114,7 @@ def answered_by_both(
     )
 
 
-def _answers(
-    asked: AskedRows,
-    outputs: Outputs,
-    primary: str | None,
-) -> JudgedAnswers:
+def _answers(asked: AskedRows, outputs: Outputs, primary: str | None) -> JudgedAnswers:
     return JudgedAnswers(with_answers(asked.task, outputs, primary), asked.truth, outputs)
 
 

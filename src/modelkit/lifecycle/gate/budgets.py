@@ -63,11 +63,7 @@ def budget_checks(
     return found
 
 
-def _plain_budget(
-    name: str,
-    limit: float,
-    judged: tuple[Judged, Judged],
-) -> Check:
+def _plain_budget(name: str, limit: float, judged: tuple[Judged, Judged]) -> Check:
     if name.startswith("size"):
         sizes = Measurements(*(model_size(each.manifest) for each in judged))
         return plain_check(name, limit, sizes, "the bytes of graph and weights")
@@ -90,12 +86,7 @@ def _memory(judged: Judged) -> float:
     return memory_of(judged.path)
 
 
-def plain_check(
-    name: str,
-    limit: float,
-    found: Measurements,
-    formula: str,
-) -> Check:
+def plain_check(name: str, limit: float, found: Measurements, formula: str) -> Check:
     """A budget of what was measured once."""
     ratio = name.endswith("_ratio")
     value = found.candidate / max(found.champion, 1.0) if ratio else found.candidate
@@ -112,12 +103,7 @@ def plain_check(
     )
 
 
-def median_check(
-    name: str,
-    limit: float,
-    timed: TurnTimes,
-    levels: Levels,
-) -> Check:
+def median_check(name: str, limit: float, timed: TurnTimes, levels: Levels) -> Check:
     """Whether the usual time of a call is shown to be within its budget."""
     ours = np.median(timed.candidate, axis=1)
     theirs = np.median(timed.champion, axis=1)
@@ -130,13 +116,7 @@ def median_check(
     return _timed_check(replace(_asked(name, limit, formula), text=text), found, levels)
 
 
-def tail_check(
-    name: str,
-    limit: float,
-    timed: TurnTimes,
-    levels: Levels,
-    seed: int,
-) -> Check:
+def tail_check(name: str, limit: float, timed: TurnTimes, levels: Levels, seed: int) -> Check:
     """Whether the slowest calls are shown to be beyond their budget.
 
     They vary too much to be shown to be within it, so this is not required.
@@ -167,11 +147,7 @@ def _beside(ours: float, theirs: float) -> str:
     return f"{_micro(ours)}, and {_micro(theirs)} of the champion"
 
 
-def _timed_check(
-    asked: Check,
-    found: PairedDifference,
-    levels: Levels,
-) -> Check:
+def _timed_check(asked: Check, found: PairedDifference, levels: Levels) -> Check:
     """The answer by a difference of logarithms, of which above zero is faster."""
     bound = -log(asked.bound or 1.0)
     p = found.p_above(bound)

@@ -39,20 +39,10 @@ Compared = Callable[[], Comparison]  # raises Undefined
 HarmCase = tuple[str, str, float, Compared]  # name of the check, metric, margin, what compares
 
 
-def no_worse(
-    name: str,
-    compared: Compared,
-    margin: float,
-    levels: Levels,
-) -> Check:
+def no_worse(name: str, compared: Compared, margin: float, levels: Levels) -> Check:
     """Whether the candidate is shown to be no worse than its margin; it fails where harm is shown."""
     asked = Check(
-        name,
-        _claim(name, margin),
-        "unclear",
-        part="metric",
-        bound=0.0 - margin,
-        alpha=levels.shown,
+        name, _claim(name, margin), "unclear", part="metric", bound=0.0 - margin, alpha=levels.shown
     )
     try:
         found = compared()
@@ -76,12 +66,7 @@ def _claim(name: str, margin: float) -> str:
     return f"Is {name} shown to be worse by less than {margin:g}?"
 
 
-def _lacking(
-    needed: int | None,
-    margin: float,
-    found: Comparison,
-    alpha: float,
-) -> str:
+def _lacking(needed: int | None, margin: float, found: Comparison, alpha: float) -> str:
     """What was not shown, and what would show it.
 
     How much better a candidate is that was not shown to be better, these rows do not know: where
@@ -110,11 +95,7 @@ def _lacking(
     )
 
 
-def _with_figures(
-    check: Check,
-    found: Comparison,
-    alpha: float,
-) -> Check:
+def _with_figures(check: Check, found: Comparison, alpha: float) -> Check:
     """A check with the difference and the interval that a one-sided test at alpha goes with."""
     level = 1 - 2 * alpha
     low, high = found.interval(level)
@@ -124,11 +105,7 @@ def _with_figures(
     return replace(told, low=low, high=high, level=level)
 
 
-def no_harm(
-    cases: Sequence[HarmCase],
-    alpha: float,
-    part: CheckPart,
-) -> list[Check]:
+def no_harm(cases: Sequence[HarmCase], alpha: float, part: CheckPart) -> list[Check]:
     """Whether harm is shown in any of several cases, by one test of them all (Holm).
 
     Args:
@@ -153,10 +130,7 @@ def _p_of_harm(case: HarmCase, found: Comparison | str) -> float:
     return found.exchanged().p_above(case[2])
 
 
-def _compared(
-    name: str,
-    compared: Compared,
-) -> Comparison | str:
+def _compared(name: str, compared: Compared) -> Comparison | str:
     """What compares, or why it cannot."""
     try:
         return compared()
@@ -164,13 +138,7 @@ def _compared(
         return f"{name} cannot be compared: {reason}"
 
 
-def _harm(
-    asked: Check,
-    found: Comparison | str,
-    p: float,
-    alpha: float,
-    cases: int,
-) -> Check:
+def _harm(asked: Check, found: Comparison | str, p: float, alpha: float, cases: int) -> Check:
     if isinstance(found, str):
         return replace(asked, text=found)
     margin = -(asked.bound or 0.0)

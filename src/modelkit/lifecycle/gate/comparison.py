@@ -12,11 +12,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.clusters import Clusters, clusters_of, refuse_few
-from modelkit.lifecycle.evaluation.intervals import (
-    Interval,
-    Measured,
-    special_functions,
-)
+from modelkit.lifecycle.evaluation.intervals import Interval, Measured, special_functions
 from modelkit.lifecycle.evaluation.metrics import TaskMetric
 from modelkit.lifecycle.evaluation.paired import (
     PairedDifference,
@@ -141,11 +137,7 @@ class Comparison:
             return self.difference.error
         return sqrt(max(self.counts.better + self.counts.worse, 1)) / self.counts.n
 
-    def rows_to_show(
-        self,
-        margin: float,
-        alpha: float,
-    ) -> int | None:
+    def rows_to_show(self, margin: float, alpha: float) -> int | None:
         """How many rows would show that the candidate is no worse than its margin allows.
 
         It is taken to be as good as the champion. None where nothing tells, and for a margin so
@@ -160,11 +152,7 @@ class Comparison:
             return None  # the tail of fewer rows may be too short to be looked at
         return ceil(self.rows * times)
 
-    def least_shown(
-        self,
-        bound: float,
-        alpha: float,
-    ) -> float | None:
+    def least_shown(self, bound: float, alpha: float) -> float | None:
         """The least difference that as many rows would show to be beyond a bound.
 
         They would with a probability of .8, by a test at alpha; None where nothing tells.
@@ -177,11 +165,7 @@ class Comparison:
 
 
 def compare_by(
-    metric: AnyMetric,
-    candidate: JudgedAnswers,
-    champion: JudgedAnswers,
-    *,
-    seed: int,
+    metric: AnyMetric, candidate: JudgedAnswers, champion: JudgedAnswers, *, seed: int
 ) -> Comparison:
     """By how much the candidate is better by one metric. Raises Undefined where one has no figure."""
     if isinstance(metric, GateMetric):
@@ -208,8 +192,7 @@ def compare_by(
 
 
 def _of_roots(
-    measured: tuple[Measured, Measured],
-    clusters: Clusters | None,
+    measured: tuple[Measured, Measured], clusters: Clusters | None
 ) -> tuple[Measured, Measured]:
     """Two roots with the larger of two kinds of influence: as they are, and if they were equal.
 
@@ -227,10 +210,7 @@ def _of_roots(
     return (equal[0], equal[1]) if paired > own else measured
 
 
-def _formula(
-    metric: TaskMetric,
-    answered: Answered,
-) -> str:
+def _formula(metric: TaskMetric, answered: Answered) -> str:
     formula = BY_DELONG if metric.name == "roc_auc" and answered.clusters is None else BY_PAIRS
     return formula.format(units=_units_word(answered))
 
@@ -241,11 +221,7 @@ def _units_word(answered: Answered) -> str:
     return "rows" if answered.clusters is None else "clusters"
 
 
-def _counts(
-    metric: TaskMetric,
-    ours: Answered,
-    theirs: Answered,
-) -> RightCounts | None:
+def _counts(metric: TaskMetric, ours: Answered, theirs: Answered) -> RightCounts | None:
     """How often one alone got a row right; None where that is not what the metric counts."""
     if not metric.counts or metric.by_row is None or ours.clusters is not None:
         return None
@@ -255,12 +231,7 @@ def _counts(
     return RightCounts(better, int(np.count_nonzero(other & ~right)), len(ours))
 
 
-def _by_weights(
-    metric: TaskMetric,
-    ours: Answered,
-    theirs: Answered,
-    seed: int,
-) -> Comparison:
+def _by_weights(metric: TaskMetric, ours: Answered, theirs: Answered, seed: int) -> Comparison:
     """The comparison by draws of weighted rows, where the influence of a row is not known."""
     sign = 1 if metric.higher_is_better else -1
 
@@ -275,10 +246,7 @@ def _by_weights(
 
 
 def _by_own(
-    metric: GateMetric,
-    candidate: JudgedAnswers,
-    champion: JudgedAnswers,
-    seed: int,
+    metric: GateMetric, candidate: JudgedAnswers, champion: JudgedAnswers, seed: int
 ) -> Comparison:
     sign = 1 if metric.higher_is_better else -1
 
@@ -308,10 +276,7 @@ def _by_own(
 
 
 def _by_draws(
-    drawn: Callable[[Array], float],
-    answered: Answered,
-    seed: int,
-    unseen: Callable[[], Unseen],
+    drawn: Callable[[Array], float], answered: Answered, seed: int, unseen: Callable[[], Unseen]
 ) -> Comparison:
     n = len(answered)
     clusters = clusters_of(answered)

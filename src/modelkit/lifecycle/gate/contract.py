@@ -19,11 +19,7 @@ from modelkit.signature.compatible import breaches, some_of
 from modelkit.signature.signature import Signature
 
 
-def contract_checks(
-    candidate: Model,
-    manifest: Manifest,
-    champion: Signature,
-) -> list[Check]:
+def contract_checks(candidate: Model, manifest: Manifest, champion: Signature) -> list[Check]:
     """Every check of the candidate that needs no labelled rows."""
     return [
         signature_check(champion, candidate.signature),
@@ -33,10 +29,7 @@ def contract_checks(
     ]
 
 
-def signature_check(
-    champion: Signature,
-    candidate: Signature,
-) -> Check:
+def signature_check(champion: Signature, candidate: Signature) -> Check:
     """Whether the candidate takes every row that the champion takes, and gives the same outputs.
 
     Missing values are judged by `gaps_check`, since rows may have none.
@@ -52,10 +45,7 @@ def signature_check(
 
 
 def gaps_check(
-    asked: Check,
-    gaps: tuple[str, ...],
-    seen: set[str],
-    refused: SignatureError | None,
+    asked: Check, gaps: tuple[str, ...], seen: set[str], refused: SignatureError | None
 ) -> Check:
     """What becomes of the check of the signature where the candidate takes no missing values.
 
@@ -122,10 +112,7 @@ def integrity_check(manifest: Manifest) -> Check:
     )
 
 
-def golden_check(
-    candidate: Model,
-    parity: Parity,
-) -> Check:
+def golden_check(candidate: Model, parity: Parity) -> Check:
     """Whether it answers its golden rows here as it did when it was saved."""
     allowed = parity.rtol + parity.atol
     asked = Check(

@@ -42,10 +42,7 @@ BY_INFLUENCE = (
 
 
 def floor_check(
-    floor: MetricFloor,
-    metric: TaskMetric,
-    answered: Answered,
-    levels: Levels,
+    floor: MetricFloor, metric: TaskMetric, answered: Answered, levels: Levels
 ) -> Check:
     """Whether the candidate's own figure is shown to be on the right side of a floor."""
     level = 1 - 2 * levels.shown
@@ -77,10 +74,7 @@ def floor_check(
 
 
 def _figure(
-    metric: TaskMetric,
-    measured: Measured,
-    answered: Answered,
-    clusters: Clusters | None,
+    metric: TaskMetric, measured: Measured, answered: Answered, clusters: Clusters | None
 ) -> PairedDifference:
     """The figure of the candidate, as a difference to 0."""
     added = added_by(measured.influence, clusters)
@@ -92,31 +86,18 @@ def _figure(
     return PairedDifference(measured.value, error, units, float(np.sum(added**3)), *unseen)
 
 
-def _wider(
-    one: Interval,
-    other: Interval,
-    ends: Interval,
-) -> Interval:
+def _wider(one: Interval, other: Interval, ends: Interval) -> Interval:
     """From the lower of two low ends to the higher of two high ones, within what a figure can be."""
     return max(min(one[0], other[0]), ends[0]), min(max(one[1], other[1]), ends[1])
 
 
-def _exact(
-    measured: Measured,
-    answered: Answered,
-    level: float,
-) -> Interval:
+def _exact(measured: Measured, answered: Answered, level: float) -> Interval:
     """The exact interval of a share of independent rows: of those that the figure rests on."""
     n = round(min(measured.units, len(answered)))
     return clopper_pearson(round(measured.value * n), n, level)
 
 
-def _answered(
-    check: Check,
-    floor: MetricFloor,
-    interval: Interval,
-    lacking: str,
-) -> Check:
+def _answered(check: Check, floor: MetricFloor, interval: Interval, lacking: str) -> Check:
     low, high = interval
     reached = low >= floor.bound if floor.at_least else high <= floor.bound
     broken = high < floor.bound if floor.at_least else low > floor.bound
@@ -128,11 +109,7 @@ def _answered(
 
 
 def _lacking(
-    floor: MetricFloor,
-    domain: Domain,
-    found: PairedDifference,
-    rows: int,
-    alpha: float,
+    floor: MetricFloor, domain: Domain, found: PairedDifference, rows: int, alpha: float
 ) -> str:
     """What was not shown, and which figure would have been.
 

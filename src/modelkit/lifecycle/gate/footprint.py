@@ -29,7 +29,7 @@ def memory_of(path: str) -> float:
     source = str(Path(__file__).parents[2])
     known = os.environ.get("PYTHONPATH")
     paths = source if not known else os.pathsep.join([source, known])
-    command = [sys.executable, "-m", __spec__.name, os.path.abspath(path)]  # noqa: PTH100
+    command = [sys.executable, "-m", __spec__.name, os.path.abspath(path)]
     try:
         done = subprocess.run(  # noqa: S603 - this interpreter, this module and a path
             command,

@@ -24,10 +24,7 @@ class HoldOut(NamedTuple):
 
 
 def hold_out_of(
-    feeds: Feeds,
-    signature: Signature,
-    truth: Array,
-    beside: Mapping[str, Array],
+    feeds: Feeds, signature: Signature, truth: Array, beside: Mapping[str, Array]
 ) -> HoldOut:
     """Put rows in the order of their hashes.
 
@@ -56,11 +53,7 @@ def hold_out_of(
     return HoldOut(order, digest.hexdigest())
 
 
-def _of_tensor(
-    values: Array,
-    spec: TensorSpec,
-    row_dim: str | None,
-) -> tuple[str, Array | None]:
+def _of_tensor(values: Array, spec: TensorSpec, row_dim: str | None) -> tuple[str, Array | None]:
     """What all rows of a tensor share, as text, and the rows; None where it has none."""
     told = f"{spec.name} {values.dtype.str}"
     if row_dim not in spec.shape:
@@ -85,10 +78,7 @@ def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=ROW_KEY).digest()
 
 
-def _row_keys(
-    columns: list[Array],
-    n: int = 0,
-) -> Array:
+def _row_keys(columns: list[Array], n: int = 0) -> Array:
     """A hash of each row of bytes, uint64 (n, 2)."""
     if not columns:
         return np.zeros((n, 2), ">u8")
@@ -99,10 +89,7 @@ def _row_keys(
     return np.frombuffer(b"".join(keys), ">u8").reshape(-1, 2)
 
 
-def counted_use(
-    shelf: Shelf,
-    gate: str,
-) -> int:
+def counted_use(shelf: Shelf, gate: str) -> int:
     """Which use of a hold-out a gate is, from 1; the same gate again is the same use.
 
     Each use is a numbered file that only one can make, so gates at the same time are told apart.
@@ -120,10 +107,7 @@ def counted_use(
         number += 1
 
 
-def share_of_alpha(
-    alpha: float,
-    use: int,
-) -> float:
+def share_of_alpha(alpha: float, use: int) -> float:
     """The part of alpha that a use of a hold-out has: alpha / (k (k + 1)).
 
     The parts of all uses add up to alpha, however many there are: the sum to k is alpha k / (k + 1).

@@ -64,11 +64,7 @@ class Asking:
 
 
 def judge(
-    asking: Asking,
-    own: Sequence[Check],
-    registry: Registry | None,
-    *,
-    clock: Clock,
+    asking: Asking, own: Sequence[Check], registry: Registry | None, *, clock: Clock
 ) -> Verdict:
     """The Verdict. Where the models do not fit each other, the rows are not looked at."""
     checks = contract_checks(
@@ -85,9 +81,7 @@ def judge(
         use = counted_use(registry.hold_out(asked.digest), gate)
     alpha = asking.policy.alpha
     levels = Levels(
-        shown=share_of_alpha(alpha, use),
-        harm=alpha,
-        fresh=share_of_alpha(alpha, min(use, 1)),
+        shown=share_of_alpha(alpha, use), harm=alpha, fresh=share_of_alpha(alpha, min(use, 1))
     )
     both = answered_by_both(asking.candidate.model, asking.champion.model, asked)
     checks.append(numbers_check(both))
@@ -114,10 +108,7 @@ def _with_gaps(asking: Asking, signature: Check) -> Check:
 
 
 def figure_checks(
-    asking: Asking,
-    both: Both,
-    slices: dict[str, Any],
-    levels: Levels,
+    asking: Asking, both: Both, slices: dict[str, Any], levels: Levels
 ) -> list[Check]:
     """What is asked of the metrics."""
     policy = asking.policy
@@ -131,10 +122,7 @@ def figure_checks(
     return found + no_harm(_slice_cases(compared, slices), levels.harm, "slice")
 
 
-def _slice_cases(
-    compared: _Comparer,
-    slices: dict[str, Any],
-) -> list[HarmCase]:
+def _slice_cases(compared: _Comparer, slices: dict[str, Any]) -> list[HarmCase]:
     cases = []
     for column, texts in slices.items():
         for value in sorted(set(texts.tolist())):
@@ -165,24 +153,14 @@ class _Comparer:
         return partial(compare_by, self.policy.metrics[name], *self.both, seed=self.seed)
 
 
-def _floor(
-    floor: MetricFloor,
-    policy: GatePolicy,
-    both: Both,
-    levels: Levels,
-) -> Check:
+def _floor(floor: MetricFloor, policy: GatePolicy, both: Both, levels: Levels) -> Check:
     metric = policy.metrics[floor.metric]
     if not isinstance(metric, TaskMetric):
         raise GateError(f"a floor is for a metric of the task, not for your own: {floor}")
     return floor_check(floor, metric, both.candidate.answered, levels)
 
 
-def _verdict(
-    asking: Asking,
-    checks: Sequence[Check],
-    asked: AskedRows | None,
-    use: int,
-) -> Verdict:
+def _verdict(asking: Asking, checks: Sequence[Check], asked: AskedRows | None, use: int) -> Verdict:
     policy = asking.policy
     ours = asking.candidate
     theirs = asking.champion
@@ -223,12 +201,7 @@ def refuse_twice(checks: Sequence[Check]) -> None:
         raise GateError(f"two checks have the same name: {', '.join(twice)}")
 
 
-def _notes(
-    asking: Asking,
-    asked: AskedRows | None,
-    use: int,
-    units: int,
-) -> list[str]:
+def _notes(asking: Asking, asked: AskedRows | None, use: int, units: int) -> list[str]:
     if asked is None:
         return ["the answers were not compared, since the contract is broken"]
     notes = []

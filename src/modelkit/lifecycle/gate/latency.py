@@ -27,9 +27,7 @@ class TurnTimes(NamedTuple):
 
 
 def timed_turns(
-    candidate: tuple[Model, Feeds],
-    champion: tuple[Model, Feeds],
-    clock: Clock,
+    candidate: tuple[Model, Feeds], champion: tuple[Model, Feeds], clock: Clock
 ) -> TurnTimes:
     """Call two models with one row, a turn the one, a turn the other.
 
@@ -53,13 +51,7 @@ def timed_turns(
     return TurnTimes(times[0], times[1])
 
 
-def _turn(
-    model: Model,
-    feeds: Feeds,
-    clock: Clock,
-    calls: int,
-    start: int,
-) -> Array:
+def _turn(model: Model, feeds: Feeds, clock: Clock, calls: int, start: int) -> Array:
     signature = model.signature
     rows = signature.count(feeds)
     places = [np.array([(start + at) % rows]) for at in range(calls)]

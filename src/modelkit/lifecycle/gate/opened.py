@@ -43,10 +43,7 @@ class Judged:
 
 
 def open_judged(
-    source: Model | Openable,
-    registry: Registry | None,
-    stack: ExitStack,
-    what: str,
+    source: Model | Openable, registry: Registry | None, stack: ExitStack, what: str
 ) -> Judged:
     """A model that is open already, or that is opened and closed by the stack.
 
@@ -71,11 +68,7 @@ def open_judged(
     return Judged(model, _manifest_of(model), path=path)
 
 
-def _of_registry(
-    source: str,
-    registry: Registry | None,
-    stack: ExitStack,
-) -> Judged:
+def _of_registry(source: str, registry: Registry | None, stack: ExitStack) -> Judged:
     name, _, which = source.removeprefix(REGISTERED).partition("@")
     if registry is None or not name or not which:
         raise GateError(

@@ -58,11 +58,7 @@ def verdict_page(
     return html.page(title, _decision_box(decision, reason, notes) + table + about, VERDICT_STYLE)
 
 
-def _decision_box(
-    decision: str,
-    reason: str,
-    notes: Sequence[str],
-) -> str:
+def _decision_box(decision: str, reason: str, notes: Sequence[str]) -> str:
     kind = KINDS[decision]
     sentence = html.escape(f"{reason[0].upper()}{reason[1:]}.")
     noted = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
@@ -73,10 +69,7 @@ def _decision_box(
     )
 
 
-def _part(
-    heading: str,
-    checks: Sequence[Check],
-) -> str:
+def _part(heading: str, checks: Sequence[Check]) -> str:
     if not checks:
         return ""
     rows = []
@@ -89,10 +82,7 @@ def _part(
     return f'<tr><th class="heading" colspan="6">{html.escape(heading)}</th></tr>{"".join(rows)}'
 
 
-def _row(
-    check: Check,
-    how: str,
-) -> str:
+def _row(check: Check, how: str) -> str:
     kind = check.outcome if check.required or check.outcome != "unclear" else "spare"
     told = check.text if kind != "spare" else f"{check.text} (not required)"
     explained = ""

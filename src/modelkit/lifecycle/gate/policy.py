@@ -160,7 +160,7 @@ class GatePolicy:
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-def read_policy(  # noqa: PLR0913 - what `gate` was asked
+def read_policy(  # what `gate` was asked
     kind: TaskKind,
     *,
     metric: str | GateMetric | None,
@@ -197,9 +197,7 @@ def read_policy(  # noqa: PLR0913 - what `gate` was asked
 
 
 def _read_required(
-    require: Sequence[str | GateMetric],
-    known: dict[str, AnyMetric],
-    kind: TaskKind,
+    require: Sequence[str | GateMetric], known: dict[str, AnyMetric], kind: TaskKind
 ) -> tuple[list[str], tuple[MetricFloor, ...]]:
     """The names of metrics that must be no worse, and the floors."""
     floors = []
@@ -227,9 +225,7 @@ def read_floor(text: str) -> MetricFloor | None:
 
 
 def read_margins(
-    margin: float | Mapping[str, float],
-    primary: str,
-    compared: Sequence[str],
+    margin: float | Mapping[str, float], primary: str, compared: Sequence[str]
 ) -> dict[str, float]:
     """The margin of each metric that is compared. Raises GateError where one is not told."""
     told = dict(margin) if isinstance(margin, Mapping) else {primary: margin}
@@ -262,20 +258,13 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def _listed(
-    what: str,
-    asked: Sequence[str | GateMetric],
-) -> Sequence[str | GateMetric]:
+def _listed(what: str, asked: Sequence[str | GateMetric]) -> Sequence[str | GateMetric]:
     if isinstance(asked, str | GateMetric):
         raise GateError(f"{what} is a list, such as {what}=[{asked!r}]")
     return asked
 
 
-def _named(
-    asked: str | GateMetric,
-    known: dict[str, AnyMetric],
-    kind: TaskKind,
-) -> str:
+def _named(asked: str | GateMetric, known: dict[str, AnyMetric], kind: TaskKind) -> str:
     """The name of a metric, which is then known. Raises GateError for an unknown one."""
     if isinstance(asked, GateMetric):
         there = known.setdefault(asked.name, asked)

@@ -33,10 +33,7 @@ STEADY = 50  # rows that the variance rests on, at least: it is then known to so
 
 
 def worst_unit(
-    metric: TaskMetric,
-    candidate: Answered,
-    champion: Answered | None,
-    added: Array,
+    metric: TaskMetric, candidate: Answered, champion: Answered | None, added: Array
 ) -> Unseen:
     """How much a further row, or cluster, takes away at most.
 
@@ -63,11 +60,7 @@ def worst_unit(
     return Unseen(largest / sizes * (2 if metric.domain == "correlation" else 1))
 
 
-def worst_row(
-    figure: Figure,
-    candidate: Answered,
-    champion: Answered | None = None,
-) -> float:
+def worst_row(figure: Figure, candidate: Answered, champion: Answered | None = None) -> float:
     """How much a further row takes away on which the candidate is wholly wrong and the champion right.
 
     Of the rows of the two rarest classes, or with all labels and with none, it is the larger. Of a
@@ -106,12 +99,7 @@ def _counts(answered: Answered) -> Array:
     return np.bincount(answered.truth, minlength=len(answered.classes))
 
 
-def _with_row(
-    answered: Answered,
-    place: int,
-    *,
-    right: bool,
-) -> Answered:
+def _with_row(answered: Answered, place: int, *, right: bool) -> Answered:
     """The rows and one more, of which the answer is as right, or as wrong, as can be."""
     if answered.kind == "multilabel":
         labels = answered.truth.shape[1]
@@ -154,12 +142,7 @@ class OwnFigure(NamedTuple):
     span: float | None
 
 
-def worst_of_own(
-    own: OwnFigure,
-    candidate: Answered,
-    champion: Answered,
-    seed: int,
-) -> Unseen:
+def worst_of_own(own: OwnFigure, candidate: Answered, champion: Answered, seed: int) -> Unseen:
     """How much a further row, or cluster, takes away at most by a metric of the caller.
 
     Of a classifier that is a row with the worst answer that was seen of the candidate for one of the
@@ -183,11 +166,7 @@ def worst_of_own(
 
 
 def _tail_left_out(
-    own: OwnFigure,
-    value: float,
-    clusters: Array | None,
-    n: int,
-    seed: int,
+    own: OwnFigure, value: float, clusters: Array | None, n: int, seed: int
 ) -> Unseen:
     """The tail of what units add, each left out in turn: of all, or of `LEFT_OUT` drawn at random."""
     codes = np.arange(n) if clusters is None else clusters

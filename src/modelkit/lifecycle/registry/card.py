@@ -8,10 +8,7 @@ from modelkit.lifecycle.registry.log import Alias
 from modelkit.report import html
 
 
-def registry_card(
-    url: str,
-    aliases: Mapping[str, Mapping[str, Alias]],
-) -> str:
+def registry_card(url: str, aliases: Mapping[str, Mapping[str, Alias]]) -> str:
     """The models of a registry, and what their aliases name."""
     rows = []
     for name, named in aliases.items():

@@ -306,12 +306,7 @@ def _parse(data: bytes, where: str) -> dict[str, Any]:
     return plain
 
 
-def check_expected(
-    state: State,
-    alias: str,
-    expected: str | int | None,
-    name: str,
-) -> None:
+def check_expected(state: State, alias: str, expected: str | int | None, name: str) -> None:
     """Raise Conflict unless an alias is what the caller saw.
 
     Args:

@@ -87,11 +87,7 @@ class Registry:
         return self._store.url
 
     def register(
-        self,
-        package: Openable,
-        *,
-        verdict: Judgement | None = None,
-        parents: Sequence[str] = (),
+        self, package: Openable, *, verdict: Judgement | None = None, parents: Sequence[str] = ()
     ) -> Release:
         """Keep a package under its name and version, for ever.
 
@@ -228,7 +224,7 @@ class Registry:
         entries = self._journal(name).entries()
         return tuple(entry for entry in entries if alias in (None, entry.alias))
 
-    def set_alias(  # noqa: PLR0913 - what a change goes by, all by keyword
+    def set_alias(  # what a change goes by, all by keyword
         self,
         name: str,
         alias: str,

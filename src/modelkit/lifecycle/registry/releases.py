@@ -79,12 +79,7 @@ class Release:
         return html.card(f"{self.name} {self.version}", facts)
 
 
-def read_release(
-    data: bytes,
-    where: str,
-    name: str,
-    version: str,
-) -> Release:
+def read_release(data: bytes, where: str, name: str, version: str) -> Release:
     """The release of a version from its file.
 
     Raises RegistryError for anything else, such as the release of another version: its fields are

@@ -11,13 +11,7 @@ from modelkit.lifecycle.registry.log import CHAMPION, State, Underway
 DECISIONS = ("advance", "rollback", "promote", "hold")
 
 
-def check_start(
-    state: State,
-    name: str,
-    version: str,
-    *,
-    force: bool,
-) -> str:
+def check_start(state: State, name: str, version: str, *, force: bool) -> str:
     """The champion that a candidate is tried against. Raises Conflict and NotFound."""
     champion = state.aliases.get(CHAMPION)
     if champion is None:
@@ -42,12 +36,7 @@ def check_start(
 
 
 def check_not_rolled_back(
-    state: State,
-    name: str,
-    alias: str,
-    version: str,
-    *,
-    force: bool,
+    state: State, name: str, alias: str, version: str, *, force: bool
 ) -> None:
     """Raise Conflict for a champion that was rolled back, unless forced."""
     if alias == CHAMPION and version in state.rolled_back and not force:
@@ -58,24 +47,15 @@ def check_not_rolled_back(
         )
 
 
-def check_not_tried(
-    state: State,
-    name: str,
-    version: str,
-) -> None:
+def check_not_tried(state: State, name: str, version: str) -> None:
     """Raise Conflict for the version that a rollout tries."""
     if state.rollout is not None and state.rollout.candidate == version:
         raise Conflict(
-            f"{name} {version} is on trial since {state.rollout.at}: roll it back first",
-            name=name,
+            f"{name} {version} is on trial since {state.rollout.at}: roll it back first", name=name
         )
 
 
-def check_underway(
-    state: State,
-    name: str,
-    rollout: Underway,
-) -> Underway:
+def check_underway(state: State, name: str, rollout: Underway) -> Underway:
     """The rollout as it is now. Raises Conflict if it has ended, or is in another stage."""
     now = state.rollout
     if now is None or (now.generation, now.stage) != (rollout.generation, rollout.stage):
@@ -88,11 +68,7 @@ def check_underway(
     return now
 
 
-def decision_fields(
-    rollout: Underway,
-    decision: str,
-    about: Mapping[str, Any],
-) -> dict[str, Any]:
+def decision_fields(rollout: Underway, decision: str, about: Mapping[str, Any]) -> dict[str, Any]:
     """What the entry of a decision holds."""
     if decision not in DECISIONS:
         raise RegistryError(f"a decision is one of {', '.join(DECISIONS)}, not {decision!r}")

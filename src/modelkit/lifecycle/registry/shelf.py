@@ -12,11 +12,7 @@ from modelkit.store.store import MOST_BYTES, Store
 class Shelf:
     """The files of one rollout, by names such as "sums/0000000001"."""
 
-    def __init__(
-        self,
-        store: Store,
-        folder: str,
-    ) -> None:
+    def __init__(self, store: Store, folder: str) -> None:
         self._store = store
         self._folder = folder
 

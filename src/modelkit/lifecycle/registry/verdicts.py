@@ -57,11 +57,7 @@ def judged_by(
 
 
 def check_verdict(
-    verdict: Judgement,
-    alias: str,
-    candidate: Release,
-    champion: Release | None,
-    state: State,
+    verdict: Judgement, alias: str, candidate: Release, champion: Release | None, state: State
 ) -> None:
     """Raise unless a verdict says that a version may take the place of what an alias names now.
 

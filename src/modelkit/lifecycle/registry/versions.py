@@ -68,12 +68,7 @@ class Versions:
         added = self._store.read(kept_name(name, version, VERDICT))
         return release if added is None else replace(release, verdict=record_digest(added))
 
-    def add(
-        self,
-        release: Release,
-        data: bytes | memoryview,
-        record: bytes,
-    ) -> Release:
+    def add(self, release: Release, data: bytes | memoryview, record: bytes) -> Release:
         """Keep a package, with the record of its verdict; returns the release that is there.
 
         A release that has no verdict gets this one. Raises Conflict if another one is there.

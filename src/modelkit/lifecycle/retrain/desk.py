@@ -126,12 +126,7 @@ class Desk:
         """Say that the holder leaves a run, so that nobody has to wait for its lease."""
         self._shelf.create(f"{_folder(number)}/left-{claim.number:04d}", b"")
 
-    def record(
-        self,
-        number: int,
-        what: str,
-        about: Mapping[str, Any],
-    ) -> dict[str, Any]:
+    def record(self, number: int, what: str, about: Mapping[str, Any]) -> dict[str, Any]:
         """Record a step, or the end, of a run; returns what is recorded: the first record holds."""
         path = f"{_folder(number)}/{what}"
         self._create(path, about)
@@ -164,14 +159,7 @@ class Desk:
         where = f"looks/{names[-1]}"
         return int(names[-1]), _object(Look, self._read(where), where)
 
-    def refuse(
-        self,
-        look: Look,
-        number: int,
-        last: Look | None,
-        *,
-        every: float,
-    ) -> None:
+    def refuse(self, look: Look, number: int, last: Look | None, *, every: float) -> None:
         """Record a refusal, if it is another one than the last, which has this number.
 
         Where refusals alternate, one in so many seconds is recorded: no file is ever removed.
@@ -180,13 +168,7 @@ class Desk:
             return
         self._create(f"looks/{number + 1:010d}", fields.write_object(look))
 
-    def end(
-        self,
-        number: int,
-        state: RunState,
-        told: str,
-        at: float,
-    ) -> None:
+    def end(self, number: int, state: RunState, told: str, at: float) -> None:
         """Record how a run ended, and tell of it; nothing where that is recorded already."""
         about = {"state": state, "told": told, "at": at}
         if self._create(f"{_folder(number)}/end", about):

@@ -58,11 +58,7 @@ class Past(NamedTuple):
         return made[-1] if made else None
 
 
-def past_of(
-    desk: Desk,
-    policy: RetrainPolicy,
-    now: float,
-) -> Past:
+def past_of(desk: Desk, policy: RetrainPolicy, now: float) -> Past:
     """What is known now, in POSIX seconds; a run whose rollout has ended is ended with it.
 
     Raises NotFound where the model has no champion.
@@ -99,11 +95,7 @@ def past_of(
     )
 
 
-def settled_run(
-    desk: Desk,
-    number: int,
-    now: float,
-) -> tuple[Run, RunFiles]:
+def settled_run(desk: Desk, number: int, now: float) -> tuple[Run, RunFiles]:
     """A run, and what was recorded of it; where its rollout has ended, that is recorded too."""
     files = desk.files(number)
     run = desk.run(files, now)

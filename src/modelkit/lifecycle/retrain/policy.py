@@ -64,13 +64,7 @@ class RetrainPolicy:
         for name in ("schedule", "window", "lease"):
             self._check(name, least=0, more=True)
 
-    def _check(
-        self,
-        name: str,
-        *,
-        least: int,
-        more: bool = False,
-    ) -> None:
+    def _check(self, name: str, *, least: int, more: bool = False) -> None:
         value = getattr(self, name)
         if value is None and name in ("labels", "schedule"):
             return
@@ -147,11 +141,7 @@ class Due(NamedTuple):
     told: str = ""
 
 
-def due(
-    policy: RetrainPolicy,
-    state: RetrainState,
-    now: float,
-) -> Due:
+def due(policy: RetrainPolicy, state: RetrainState, now: float) -> Due:
     """Whether to train a model again now, in POSIX seconds, and why or why not.
 
     What somebody asks for waits for nothing but what is under way. Everything else waits for the
@@ -185,8 +175,7 @@ def due(
 
 
 def due_alarms(
-    policy: RetrainPolicy,
-    standing: Sequence[StandingAlarm],
+    policy: RetrainPolicy, standing: Sequence[StandingAlarm]
 ) -> tuple[StandingAlarm, ...]:
     """The alarms that are a reason: those for which the fewest runs were made, and not too many.
 
@@ -210,11 +199,7 @@ def waited_for(alarms: Sequence[StandingAlarm]) -> tuple[StandingAlarm, ...]:
     return tuple(alarm for alarm in alarms if alarm.kind == PERFORMANCE) or tuple(alarms)
 
 
-def _by_time(
-    policy: RetrainPolicy,
-    state: RetrainState,
-    now: float,
-) -> str:
+def _by_time(policy: RetrainPolicy, state: RetrainState, now: float) -> str:
     """What else than an alarm speaks for a run, or ""."""
     if policy.schedule is not None and now - state.trained >= policy.schedule:
         return "schedule"
@@ -223,11 +208,7 @@ def _by_time(
     return ""
 
 
-def _held_back(
-    policy: RetrainPolicy,
-    state: RetrainState,
-    now: float,
-) -> Due:
+def _held_back(policy: RetrainPolicy, state: RetrainState, now: float) -> Due:
     """What speaks against any run."""
     rest = policy.cooldown - (now - max(state.starts, default=-inf))
     if rest > 0:
@@ -240,10 +221,7 @@ def _held_back(
 
 
 def _waiting(
-    policy: RetrainPolicy,
-    state: RetrainState,
-    alarms: Sequence[StandingAlarm],
-    now: float,
+    policy: RetrainPolicy, state: RetrainState, alarms: Sequence[StandingAlarm], now: float
 ) -> Due:
     """What alarms have to wait for."""
     kinds = {alarm.kind for alarm in alarms}

@@ -27,7 +27,7 @@ LOOKS = 10  # other refusals than the last that are recorded in the time that an
 LOOKS_EVERY = 600.0  # seconds between them, where it need not stand
 
 
-def retrain(  # noqa: PLR0913 - all but three by keyword
+def retrain(  # all but three by keyword
     registry: Registry,
     name: str,
     train: Train,
@@ -141,11 +141,7 @@ def _turn(
 
 
 def _begun(
-    desk: Desk,
-    past: Past,
-    answer: Due,
-    state: RetrainState,
-    policy: RetrainPolicy,
+    desk: Desk, past: Past, answer: Due, state: RetrainState, policy: RetrainPolicy
 ) -> RunTurn | None:
     """A new run; None where somebody else began one."""
     number = past.last + 1
@@ -164,12 +160,7 @@ def _begun(
     return (number, claim) if desk.claim(number, claim) else None
 
 
-def _taken_over(
-    desk: Desk,
-    files: RunFiles,
-    policy: RetrainPolicy,
-    now: float,
-) -> RunTurn | None:
+def _taken_over(desk: Desk, files: RunFiles, policy: RetrainPolicy, now: float) -> RunTurn | None:
     """A run whose holder is gone; None where somebody else takes it."""
     last = files.claims[-1]
     claim = replace(
@@ -184,11 +175,7 @@ def _taken_over(
 
 
 def _refused(
-    desk: Desk,
-    past: Past,
-    answer: Due,
-    state: RetrainState,
-    policy: RetrainPolicy,
+    desk: Desk, past: Past, answer: Due, state: RetrainState, policy: RetrainPolicy
 ) -> Run:
     look = Look(past.now, answer.refusal, answer.told, past.champion.generation, state.standing)
     desk.refuse(look, *past.look, every=policy.persist / LOOKS or LOOKS_EVERY)

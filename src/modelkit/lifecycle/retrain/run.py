@@ -207,12 +207,7 @@ class RunEnd(NamedTuple):
     at: float = 0.0
 
 
-def run_of(
-    files: RunFiles,
-    name: str,
-    entries: Sequence[Entry],
-    now: float,
-) -> Run:
+def run_of(files: RunFiles, name: str, entries: Sequence[Entry], now: float) -> Run:
     """A run by what was recorded of it, and by the log of its model."""
     end = _end_of(files, entries, now)
     steps = [
@@ -236,11 +231,7 @@ def run_of(
     )
 
 
-def _end_of(
-    files: RunFiles,
-    entries: Sequence[Entry],
-    now: float,
-) -> RunEnd:
+def _end_of(files: RunFiles, entries: Sequence[Entry], now: float) -> RunEnd:
     if files.end:
         return RunEnd(files.end["state"], files.end["told"], files.end["at"])
     if "rollout" in files.steps:
@@ -256,11 +247,7 @@ def _end_of(
     return RunEnd("running", since)
 
 
-def trial_end(
-    version: str,
-    step: Mapping[str, Any],
-    entries: Sequence[Entry],
-) -> RunEnd:
+def trial_end(version: str, step: Mapping[str, Any], entries: Sequence[Entry]) -> RunEnd:
     """How a trial ended, or that it goes on, by the entry that began it and those after it."""
     began, *later = [entry for entry in entries if entry.generation >= step["generation"]]
     if began.kind == ALIAS:
@@ -282,11 +269,7 @@ def trial_end(
     return RunEnd("on trial", told)
 
 
-def trial_entry(
-    version: str,
-    entries: Sequence[Entry],
-    after: int,
-) -> Entry | None:
+def trial_entry(version: str, entries: Sequence[Entry], after: int) -> Entry | None:
     """The entry that put a version on trial, or made it the champion; None without one."""
     for entry in entries:
         is_trial = entry.kind == ROLLOUT or entry.alias == CHAMPION
@@ -295,10 +278,7 @@ def trial_entry(
     return None
 
 
-def _text(
-    files: RunFiles,
-    step: str,
-) -> str:
+def _text(files: RunFiles, step: str) -> str:
     """What came of a step, in a few words."""
     found = files.steps[step]
     if step == "train":

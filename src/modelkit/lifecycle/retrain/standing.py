@@ -35,10 +35,7 @@ def alarms_of(watched: Iterable[Watched]) -> list[Alarm]:
 
 
 def standing_of(
-    alarms: Iterable[Alarm],
-    before: Iterable[StandingAlarm],
-    closed: float,
-    now: float,
+    alarms: Iterable[Alarm], before: Iterable[StandingAlarm], closed: float, now: float
 ) -> tuple[StandingAlarm, ...]:
     """The alarms that stand, each once.
 
@@ -62,9 +59,7 @@ def standing_of(
 
 
 def _standing(
-    alarm: Alarm,
-    seen: dict[tuple[str, str, str | None], StandingAlarm],
-    now: float,
+    alarm: Alarm, seen: dict[tuple[str, str, str | None], StandingAlarm], now: float
 ) -> StandingAlarm:
     known = seen.get((alarm.kind, alarm.feature, alarm.stratum))
     since = alarm.time

@@ -50,11 +50,7 @@ class Training:
 
 
 def training_of(
-    champion: Release,
-    number: int,
-    first: Claim,
-    claim: Claim,
-    folder: Path,
+    champion: Release, number: int, first: Claim, claim: Claim, folder: Path
 ) -> Training:
     """What a run is told, whoever holds it.
 

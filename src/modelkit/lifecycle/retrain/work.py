@@ -22,11 +22,11 @@ Judge = Callable[[Training], Verdict]
 BEATS = 3  # in the time of a lease
 
 
-class TakenOver(Exception):  # noqa: N818 - it is no error
+class TakenOver(Exception):  # it is no error
     """Somebody else holds the run by now."""
 
 
-class RunEnded(Exception):  # noqa: N818
+class RunEnded(Exception):
     """The run has ended before its last step; its record says how."""
 
 
@@ -34,7 +34,7 @@ class RunEnded(Exception):  # noqa: N818
 class RunWork:
     """One holder's work on a run."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         desk: Desk,
         files: RunFiles,
@@ -96,11 +96,7 @@ class RunWork:
         told = {**about, "at": self._clock(), "holder": self._claim.holder}
         self._done[name] = self._desk.record(self._number, f"step-{name}", told)
 
-    def _end(
-        self,
-        state: RunState,
-        told: str,
-    ) -> None:
+    def _end(self, state: RunState, told: str) -> None:
         self._desk.end(self._number, state, told, self._clock())
 
     def _fail(self, step: str, error: Exception) -> None:

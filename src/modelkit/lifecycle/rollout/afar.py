@@ -23,10 +23,7 @@ from modelkit.model.identity import Identity
 UNWRITTEN = "no process has written what it counted: each does with its first call after {:g} s"
 
 
-def progress_afar(
-    registry: Registry,
-    name: str,
-) -> Progress:
+def progress_afar(registry: Registry, name: str) -> Progress:
     """Where the rollout of a model stands, or how the last one ended, by what its processes wrote.
 
     Raises NotFound where the model has no champion.
@@ -37,7 +34,7 @@ def progress_afar(
         return Progress(_identity(registry, name, "champion"))
     began = entries[at[-1]]
     rollout = State().after(began).rollout
-    assert rollout is not None  # noqa: S101 - for the type checker: such an entry begins one
+    assert rollout is not None  # for the type checker: such an entry begins one
     decided = [entry for entry in entries[at[-1] + 1 :] if entry.kind == DECIDED]
     under_way = registry.state(name).rollout
     now = _identity(registry, name, "champion")
@@ -69,10 +66,7 @@ def progress_afar(
 
 
 def _replayed(
-    policy: RolloutPolicy,
-    registry: Registry,
-    name: str,
-    rollout: Underway,
+    policy: RolloutPolicy, registry: Registry, name: str, rollout: Underway
 ) -> tuple[Trial, list[str]]:
     """The trial as its processes have it, from all sums of what they counted; and what is odd."""
     odd = start_in_the_future(rollout, datetime.now(UTC))
@@ -84,12 +78,7 @@ def _replayed(
     return trial, odd
 
 
-def _ended(
-    progress: Progress,
-    decided: Sequence[Entry],
-    last: Entry,
-    now: Identity,
-) -> Progress:
+def _ended(progress: Progress, decided: Sequence[Entry], last: Entry, now: Identity) -> Progress:
     """With the decision that ended it; without one where somebody moved the champion."""
     final = decided[-1] if decided else last
     kind = final.about.get("decision")
@@ -99,10 +88,6 @@ def _ended(
     return replace(progress, decision=kind, reason=final.reason)
 
 
-def _identity(
-    registry: Registry,
-    name: str,
-    which: str,
-) -> Identity:
+def _identity(registry: Registry, name: str, which: str) -> Identity:
     release = registry.release(name, which)
     return Identity(name, release.version, release.digest)

@@ -25,12 +25,7 @@ def stake_factors(floor: float, bets: Array) -> tuple[Array, Array]:
     return claimed / floor, (1 - claimed) / (1 - floor)
 
 
-def log_gains_alone(
-    units: int,
-    events: int,
-    floor: float,
-    bets: Array,
-) -> Array:
+def log_gains_alone(units: int, events: int, floor: float, bets: Array) -> Array:
     """The logarithm of the gain of each bet on `floor * bets`, from units, `events` of them bad."""
     hit, miss = stake_factors(floor, bets)
     gains = np.zeros(len(bets))
@@ -42,11 +37,7 @@ def log_gains_alone(
     return gains
 
 
-def log_gains_shares(
-    shares: Array,
-    floor: float,
-    bets: Array,
-) -> Array:
+def log_gains_shares(shares: Array, floor: float, bets: Array) -> Array:
     """The same from units that are bad in parts, shape (n,), each from 0 to 1."""
     hit, miss = stake_factors(floor, bets)
     with np.errstate(divide="ignore"):
@@ -62,11 +53,7 @@ class Above:
         self.floor = floor
         self._evidence = Evidence(1, EVENLY)
 
-    def tick(
-        self,
-        units: int,
-        events: int,
-    ) -> None:
+    def tick(self, units: int, events: int) -> None:
         """Take the counts of a tick."""
         gains = log_gains_alone(units, events, self.floor, WORSE)
         gains = np.minimum(gains, MOST_LOG_GAIN)
@@ -92,11 +79,7 @@ class Below:
         self._calls = np.zeros(len(BETTER))
         self._keys = np.zeros(len(BETTER))
 
-    def take_calls(
-        self,
-        units: int,
-        events: int,
-    ) -> None:
+    def take_calls(self, units: int, events: int) -> None:
         """Take calls without keys."""
         self._calls += log_gains_alone(units, events, self.floor, BETTER)
 

@@ -81,36 +81,16 @@ class Whole(Wrapper):
         super().__init__(inner)
         self._every = inner.signature.output_names
 
-    def _call(
-        self,
-        X: object,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         return _some_of(self._inner._call(X, self._every, call), outputs)
 
-    def _run(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         return _some_of(self._inner._run(feeds, self._every, call), outputs)
 
-    async def _acall(
-        self,
-        X: object,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    async def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         return _some_of(await self._inner._acall(X, self._every, call), outputs)
 
-    async def _arun(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    async def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         return _some_of(await self._inner._arun(feeds, self._every, call), outputs)
 
 
@@ -130,13 +110,7 @@ class Arm:
 
     __slots__ = ("_like", "asked", "aways", "identity", "model", "sign", "signature", "ways")
 
-    def __init__(
-        self,
-        model: Model,
-        like: Model,
-        *,
-        marked: bool = False,
-    ) -> None:
+    def __init__(self, model: Model, like: Model, *, marked: bool = False) -> None:
         asked = Whole(model) if marked else model
         self.asked = asked
         same = model.signature == like.signature
@@ -146,26 +120,13 @@ class Arm:
         # No method of this object, which would keep it, and the Model, until garbage is collected.
         self.sign = partial(_sign_some if marked else _sign, self.identity)
         self.ways: tuple[Way, Way] = (asked._call, asked._run if same else self._run)
-        self.aways: tuple[AsyncWay, AsyncWay] = (
-            asked._acall,
-            asked._arun if same else self._arun,
-        )
+        self.aways: tuple[AsyncWay, AsyncWay] = (asked._acall, asked._arun if same else self._arun)
         self._like = like.signature
 
-    def _run(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         return self.asked._call(self.rows(feeds), outputs, call)
 
-    def _arun(
-        self,
-        feeds: Feeds,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Awaitable[Outputs]:
+    def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Awaitable[Outputs]:
         return self.asked._acall(self.rows(feeds), outputs, call)
 
     def rows(self, feeds: Feeds) -> Outputs:

@@ -56,11 +56,7 @@ def chance(share: float, risk: Array) -> Array:
     return found
 
 
-def log_gains(
-    events: Events,
-    margin: float,
-    bets: Array,
-) -> Array:
+def log_gains(events: Events, margin: float, bets: Array) -> Array:
     """The logarithm of the gain of each bet, on risks of `margin * bets` against `margin`."""
     expected = chance(events.share, np.array(margin))
     claimed = chance(events.share, margin * bets)
@@ -235,13 +231,7 @@ def log_mean(logs: Array, weights: Array) -> float:
     return most + log(float(np.exp(logs - most) @ weights))
 
 
-def units_needed(
-    rate: float,
-    share: float,
-    risk: float,
-    margin: float,
-    alpha: float,
-) -> float:
+def units_needed(rate: float, share: float, risk: float, margin: float, alpha: float) -> float:
     """About how many units both arms need until a risk is told from the margin.
 
     Args:

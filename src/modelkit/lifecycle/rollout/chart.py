@@ -34,10 +34,7 @@ class Timed(Protocol):
 
 
 def evidence_chart(
-    name: str,
-    points: Sequence[Timed],
-    guard: int,
-    levels: tuple[float, float],
+    name: str, points: Sequence[Timed], guard: int, levels: tuple[float, float]
 ) -> str:
     """Both kinds of evidence of a guard, on a scale of powers of ten.
 

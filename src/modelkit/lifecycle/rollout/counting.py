@@ -14,12 +14,7 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.errors import (
-    ClosedError,
-    DeadlineExceeded,
-    Overloaded,
-    SignatureError,
-)
+from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded, SignatureError
 from modelkit.lifecycle.rollout.answering import whole_of
 from modelkit.lifecycle.rollout.counts import ByArm, Counts
 from modelkit.lifecycle.rollout.entries import (
@@ -143,11 +138,7 @@ class Counters:
         "_times",
     )
 
-    def __init__(
-        self,
-        policy: RolloutPolicy,
-        memory: Memory,
-    ) -> None:
+    def __init__(self, policy: RolloutPolicy, memory: Memory) -> None:
         names = {guard.name for guard in policy.guards}
         self._policy = policy
         self._memory = memory
@@ -172,7 +163,7 @@ class Counters:
         self._keyed_events = {kind: _two_counts() for kind in kinds}
         self._taken: dict[str, tuple[int, int]] = {}
 
-    def begin(self, unit: int | None, in_candidate: bool) -> int:  # noqa: FBT001 - on the hot way
+    def begin(self, unit: int | None, in_candidate: bool) -> int:  # on the hot way
         """Count a call; returns its number among those of its key that count, or 0."""
         if unit is None:
             next(self._plain[in_candidate])
@@ -199,12 +190,7 @@ class Counters:
             self._entries.append((NEW_KEY, unit, False))
 
     def answered(
-        self,
-        unit: int | None,
-        in_candidate: bool,  # noqa: FBT001
-        number: int,
-        answers: Outputs,
-        took: int,
+        self, unit: int | None, in_candidate: bool, number: int, answers: Outputs, took: int
     ) -> None:
         """Count what is bad about an answer, which took so many nanoseconds."""
         if self._timed:
@@ -220,13 +206,7 @@ class Counters:
         if number:
             self._end(unit, in_candidate)
 
-    def _took_long(
-        self,
-        unit: int | None,
-        in_candidate: bool,  # noqa: FBT001
-        number: int,
-        took: int,
-    ) -> None:
+    def _took_long(self, unit: int | None, in_candidate: bool, number: int, took: int) -> None:
         """Count a slow answer."""
         memory = self._memory
         drawn = memory.draw() < memory.blamed
@@ -246,11 +226,7 @@ class Counters:
                 self._event(weighed, unit, in_candidate, number)
 
     def failed(
-        self,
-        unit: int | None,
-        in_candidate: bool,  # noqa: FBT001
-        number: int,
-        error: Exception,
+        self, unit: int | None, in_candidate: bool, number: int, error: Exception
     ) -> str | None:
         """Count an error; returns the kind of event that it is, if it is one."""
         kind = kind_of_error(error)
@@ -262,20 +238,15 @@ class Counters:
             self._end(unit, in_candidate)
         return kind
 
-    def gave_up(
-        self,
-        unit: int | None,
-        in_candidate: bool,  # noqa: FBT001
-        number: int,
-    ) -> None:
+    def gave_up(self, unit: int | None, in_candidate: bool, number: int) -> None:
         """Count a call that its caller cancelled."""
         self._event(UNANSWERED, unit, in_candidate, number)
         if number:
             self._end(unit, in_candidate)
 
-    def _end(self, unit: int | None, in_candidate: bool) -> None:  # noqa: FBT001
+    def _end(self, unit: int | None, in_candidate: bool) -> None:
         """Count the end of a call of a key; calls may end in another order than they began."""
-        assert unit is not None  # noqa: S101 - for the type checker: it has a number
+        assert unit is not None  # for the type checker: it has a number
         ended = self._ended.get(unit, 0) + 1
         if ended < self._key_calls:
             self._ended[unit] = ended
@@ -283,13 +254,7 @@ class Counters:
         self._ended.pop(unit, None)
         self._entries.append((KEY_COMPLETE, unit, in_candidate))
 
-    def _event(
-        self,
-        kind: str,
-        unit: int | None,
-        in_candidate: bool,  # noqa: FBT001
-        number: int,
-    ) -> None:
+    def _event(self, kind: str, unit: int | None, in_candidate: bool, number: int) -> None:
         """Count an event; of a key, the first one and those of its calls that count."""
         counts = self._events.get(kind)
         if counts is None:
@@ -336,7 +301,7 @@ class Counters:
             try:
                 if guard.mark is not None and guard.mark(answers):
                     found.append(guard.name)
-            except Exception:  # noqa: BLE001 - it must not reach the caller
+            except Exception:  # it must not reach the caller
                 if guard.name not in self._missing:
                     self._missing.add(guard.name)
                     self._entries.append((MISSING, guard.name))

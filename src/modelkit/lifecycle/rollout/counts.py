@@ -41,11 +41,7 @@ class Happened:
     keyed: ByArm = ByArm()
 
     def __add__(self, other: Happened) -> Happened:
-        return Happened(
-            self.plain + other.plain,
-            self.keys + other.keys,
-            self.keyed + other.keyed,
-        )
+        return Happened(self.plain + other.plain, self.keys + other.keys, self.keyed + other.keyed)
 
 
 @final

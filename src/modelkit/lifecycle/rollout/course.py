@@ -52,7 +52,7 @@ class Course:
         odd: what was reported of its files and clocks.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         champion: Model,
         candidate: Model,

@@ -33,11 +33,7 @@ class LossDifferences:
         largest: the largest difference that there can be, above the margin.
     """
 
-    def __init__(
-        self,
-        margin: float,
-        largest: float = 1.0,
-    ) -> None:
+    def __init__(self, margin: float, largest: float = 1.0) -> None:
         if not 0 <= margin < 1:
             raise ValueError(f"a margin of losses is from 0 to below 1, not {margin!r}")
         self.margin = margin

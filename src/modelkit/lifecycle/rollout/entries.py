@@ -15,11 +15,7 @@ NEW_KEY, EVENT, KEY_COMPLETE, SHADOWED, MISSING = range(5)
 class TickEntries:
     """What one tick takes from the queue."""
 
-    def __init__(
-        self,
-        bad: dict[int, Counter[str]],
-        key_calls: int,
-    ) -> None:
+    def __init__(self, bad: dict[int, Counter[str]], key_calls: int) -> None:
         self._bad = bad
         self._key_calls = key_calls
         self._keys: list[Unit] = []
@@ -44,18 +40,12 @@ class TickEntries:
         else:
             self._missing.add(about[0])
 
-    def _take_event(
-        self,
-        kind: str,
-        unit: int,
-        in_candidate: bool,  # noqa: FBT001
-        number: int,
-    ) -> None:
+    def _take_event(self, kind: str, unit: int, in_candidate: bool, number: int) -> None:
         self._keyed[kind][unit, bool(in_candidate)] = None
         if number:
             self._bad[unit][kind] += 1
 
-    def _take_key(self, unit: int, in_candidate: bool) -> None:  # noqa: FBT001
+    def _take_key(self, unit: int, in_candidate: bool) -> None:
         counts = self._bad.pop(unit, Counter())
         bad = {kind: min(count / self._key_calls, 1.0) for kind, count in counts.items()}
         self._done.append(KeyDone(unit, bool(in_candidate), bad))

@@ -52,7 +52,7 @@ class Follower:
         NotFound: if the model has no champion.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         registry: Registry,
         name: str,
@@ -160,7 +160,7 @@ class Follower:
             return
         try:
             self._layers[self._champion].share_threads(1)
-        except Exception as error:  # noqa: BLE001 - it goes on with those that it has
+        except Exception as error:  # it goes on with those that it has
             self.switch.failed(error)
 
     def _follow(self) -> bool:
@@ -193,7 +193,7 @@ class Follower:
         """The generation of the registry; -1 where it cannot be read, as `follow` then tells."""
         try:
             return self._registry.generation(self._name)
-        except Exception:  # noqa: BLE001
+        except Exception:
             return -1
 
     def _take_champion(self, version: str) -> bool:
@@ -322,14 +322,11 @@ class Follower:
             self.switch.start(lambda: self._close_quietly(gone, drainings, past))
 
     def _close_quietly(
-        self,
-        layers: list[OpenVersion],
-        drainings: list[Draining],
-        course: Course | None,
+        self, layers: list[OpenVersion], drainings: list[Draining], course: Course | None
     ) -> None:
         try:
             _close(layers, drainings, course)
-        except Exception as error:  # noqa: BLE001 - it is told, and reaches no caller
+        except Exception as error:  # it is told, and reaches no caller
             self.switch.failed(error)
 
     def close(self) -> None:
@@ -359,11 +356,7 @@ def _is_same(one: Underway, other: Underway | None) -> bool:
     return other is not None and one.generation == other.generation
 
 
-def _close(
-    layers: list[OpenVersion],
-    drainings: list[Draining],
-    course: Course | None,
-) -> None:
+def _close(layers: list[OpenVersion], drainings: list[Draining], course: Course | None) -> None:
     for draining in drainings:
         draining.wait()
     if course is not None and course.shadow is not None:
@@ -373,11 +366,7 @@ def _close(
             closing.callback(each.close)
 
 
-def _champion(
-    registry: Registry,
-    state: State,
-    name: str,
-) -> str:
+def _champion(registry: Registry, state: State, name: str) -> str:
     alias = state.aliases.get(CHAMPION)
     if alias is None:
         registry.versions(name)  # raises NotFound where there is no such model, or no registry

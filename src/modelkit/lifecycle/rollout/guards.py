@@ -27,11 +27,7 @@ NUMBERS = ("worse", "better", "floor", "above", "margin", "tolerance", "material
 Mark = Callable[[Outputs], object]
 
 
-def check_numbers(
-    what: str,
-    held: object,
-    names: Sequence[str],
-) -> None:
+def check_numbers(what: str, held: object, names: Sequence[str]) -> None:
     """Raise RolloutError where one of these attributes is neither a number nor None."""
     for name in names:
         value = getattr(held, name)

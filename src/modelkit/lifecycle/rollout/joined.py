@@ -121,7 +121,7 @@ class Joined:
             if self.unwritten is not None:
                 with suppress(Conflict):  # somebody else decided
                     self._write_in_its_stage(self.unwritten)
-        except Exception as error:  # noqa: BLE001 - closing goes on
+        except Exception as error:  # closing goes on
             self._switch.failed(error)
 
     def _write_counts(self) -> None:
@@ -144,7 +144,7 @@ class Joined:
                 waiting = self._shared.add_up(self._shared.at + passed, self.rollout.stage)
                 self._read_sums()
                 self._notice(*waiting)
-        except Exception as error:  # noqa: BLE001 - it is tried again with the next tick
+        except Exception as error:  # it is tried again with the next tick
             self._switch.failed(error)
             return
         trial = self.course.trial
@@ -192,7 +192,7 @@ class Joined:
             with suppress(Conflict):  # somebody else decided, and is followed
                 self._write_in_its_stage(decision)
             self.unwritten = None
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._switch.failed(error)
             self.course.told = ""
         self._decided()

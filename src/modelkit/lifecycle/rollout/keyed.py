@@ -114,13 +114,7 @@ class WorseOfKeys:
         events = min(self._firsts.value, self._all.value)
         return (1 - ON_MEANS) * events + ON_MEANS * exp(min(self._means.log_worse, MOST_LOG_GAIN))
 
-    def tick(
-        self,
-        plain: Events,
-        firsts: Events,
-        events: Events,
-        means: Array,
-    ) -> None:
+    def tick(self, plain: Events, firsts: Events, events: Events, means: Array) -> None:
         """Take a tick.
 
         Args:

@@ -126,12 +126,7 @@ class LossEvidence:
         keys: those that were answered.
     """
 
-    def __init__(
-        self,
-        guard: Guard,
-        alpha: float,
-        stages: Sequence[RolloutStage],
-    ) -> None:
+    def __init__(self, guard: Guard, alpha: float, stages: Sequence[RolloutStage]) -> None:
         self.keys = KeysAnswered()
         self._evidence = LossDifferences(guard.margin or 0.0)
         self._stages = stages

@@ -23,12 +23,7 @@ class OpenVersion:
         model: the outermost layer.
     """
 
-    def __init__(
-        self,
-        version: str,
-        loaded: Model,
-        model: Model,
-    ) -> None:
+    def __init__(self, version: str, loaded: Model, model: Model) -> None:
         self.version = version
         self.model = model
         self._loaded = loaded
@@ -60,11 +55,7 @@ class OpenVersion:
 
 
 def open_layers(
-    registry: Registry,
-    name: str,
-    version: str,
-    wrap: Wrap | None,
-    options: Mapping[str, Any],
+    registry: Registry, name: str, version: str, wrap: Wrap | None, options: Mapping[str, Any]
 ) -> OpenVersion:
     """Load a version, run its golden rows at all sizes and compare their answers, and wrap it.
 

@@ -40,24 +40,12 @@ class Alone:
         del key
         return self.champion
 
-    def answer(
-        self,
-        form: int,
-        X: Any,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def answer(self, form: int, X: Any, outputs: tuple[str, ...], call: Call) -> Outputs:
         """Answer a call."""
         arm = self.champion
         return arm.sign(arm.ways[form](X, outputs, call))
 
-    async def aanswer(
-        self,
-        form: int,
-        X: Any,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    async def aanswer(self, form: int, X: Any, outputs: tuple[str, ...], call: Call) -> Outputs:
         """As `answer`."""
         arm = self.champion
         return arm.sign(await arm.aways[form](X, outputs, call))
@@ -76,23 +64,11 @@ class Ended:
         """Raises ClosedError."""
         raise ClosedError("the Rollout was closed")
 
-    def answer(
-        self,
-        form: int,
-        X: Any,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def answer(self, form: int, X: Any, outputs: tuple[str, ...], call: Call) -> Outputs:
         """Raises ClosedError."""
         raise ClosedError("the Rollout was closed")
 
-    async def aanswer(
-        self,
-        form: int,
-        X: Any,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    async def aanswer(self, form: int, X: Any, outputs: tuple[str, ...], call: Call) -> Outputs:
         """Raises ClosedError."""
         raise ClosedError("the Rollout was closed")
 
@@ -126,7 +102,7 @@ class Routed:
         "counters",
     )
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         champion: Arm,
         candidate: Arm,
@@ -159,13 +135,7 @@ class Routed:
             return self.champion
         return self.candidate if hash_of(key, self._salt) < self._limit else self.champion
 
-    def answer(
-        self,
-        form: int,
-        X: Any,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def answer(self, form: int, X: Any, outputs: tuple[str, ...], call: Call) -> Outputs:
         """Answer a call."""
         key = call.key
         unit = None if key is None else hash_of(key, self._salt)
@@ -187,13 +157,7 @@ class Routed:
         champion = self.champion
         return champion.sign(champion.ways[form](X, outputs, call))
 
-    async def aanswer(
-        self,
-        form: int,
-        X: Any,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    async def aanswer(self, form: int, X: Any, outputs: tuple[str, ...], call: Call) -> Outputs:
         """As `answer`."""
         key = call.key
         unit = None if key is None else hash_of(key, self._salt)
@@ -218,7 +182,7 @@ class Routed:
     def _answered(
         self,
         unit: int | None,
-        chosen: bool,  # noqa: FBT001 - on the way of every call
+        chosen: bool,  # on the way of every call
         number: int,
         answers: Outputs,
         took: int,
@@ -227,13 +191,7 @@ class Routed:
         if self._outcomes is not None and unit is not None:
             self._outcomes.answered(unit, self._served[chosen], answers)
 
-    def _failed(
-        self,
-        unit: int | None,
-        chosen: bool,  # noqa: FBT001
-        number: int,
-        error: Exception,
-    ) -> bool:
+    def _failed(self, unit: int | None, chosen: bool, number: int, error: Exception) -> bool:
         """Count an error; returns whether the champion shall answer."""
         kind = self.counters.failed(unit, chosen, number, error)
         return chosen and self._rescue and kind in RESCUED
@@ -252,13 +210,7 @@ class Shadowed:
 
     __slots__ = ("_shadow", "candidate", "champion", "counters")
 
-    def __init__(
-        self,
-        champion: Arm,
-        candidate: Arm,
-        counters: Counters,
-        shadow: Shadow,
-    ) -> None:
+    def __init__(self, champion: Arm, candidate: Arm, counters: Counters, shadow: Shadow) -> None:
         self.champion = champion
         self.candidate = candidate
         self.counters = counters
@@ -269,13 +221,7 @@ class Shadowed:
         del key
         return self.champion
 
-    def answer(
-        self,
-        form: int,
-        X: Any,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def answer(self, form: int, X: Any, outputs: tuple[str, ...], call: Call) -> Outputs:
         """Answer a call."""
         arm = self.champion
         rows = self._shadow.copy(X if form == BY_CALL else arm.rows(X))
@@ -291,13 +237,7 @@ class Shadowed:
             self._offer(rows, outputs, answers, call, perf_counter_ns() - began)
         return arm.sign(answers)
 
-    async def aanswer(
-        self,
-        form: int,
-        X: Any,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    async def aanswer(self, form: int, X: Any, outputs: tuple[str, ...], call: Call) -> Outputs:
         """As `answer`."""
         arm = self.champion
         rows = self._shadow.copy(X if form == BY_CALL else arm.rows(X))

@@ -22,7 +22,7 @@ POLLED_EVERY = 5.0  # seconds
 OF_A_POLICY = ("share", "stages", "shadow", "guards", "alpha", "horizon", "tick", "key_calls")
 
 
-def switch_of(  # noqa: PLR0913
+def switch_of(
     champion: Model,
     candidate: Model,
     clock: Callable[[], int],
@@ -70,7 +70,7 @@ def switch_of(  # noqa: PLR0913
     return switch
 
 
-def follower_of(  # noqa: PLR0913
+def follower_of(
     registry: Registry,
     name: str,
     clock: Callable[[], int],

@@ -100,12 +100,7 @@ class Outcomes:
         with self._lock:
             self._keep(unit, None, (dict(champion), dict(candidate)))
 
-    def _keep(
-        self,
-        unit: int,
-        served: AnsweredIn | None,
-        answers: tuple[Outputs, ...],
-    ) -> None:
+    def _keep(self, unit: int, served: AnsweredIn | None, answers: tuple[Outputs, ...]) -> None:
         keys = self._keys
         key = keys.pop(unit, None) or _Key()
         keys[unit] = key

@@ -21,11 +21,7 @@ class Pinned(Wrapper):
 
     __slots__ = ("_activation",)
 
-    def __init__(
-        self,
-        model: Model,
-        activation: Activation[Lineup],
-    ) -> None:
+    def __init__(self, model: Model, activation: Activation[Lineup]) -> None:
         super().__init__(model)
         self._activation = activation
 

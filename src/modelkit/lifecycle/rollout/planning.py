@@ -97,9 +97,7 @@ class RolloutPlan:
 
 
 def plan_of(
-    policy: RolloutPolicy,
-    rates: Mapping[str, float],
-    risks: Sequence[float],
+    policy: RolloutPolicy, rates: Mapping[str, float], risks: Sequence[float]
 ) -> RolloutPlan:
     """The plan of a policy; see `Rollout.plan`. Raises RolloutError."""
     names = {guard.name for guard in policy.guards}
@@ -123,11 +121,7 @@ def plan_of(
 
 
 def _needs(
-    policy: RolloutPolicy,
-    guard: Guard,
-    share: float,
-    rate: float,
-    risks: Sequence[float],
+    policy: RolloutPolicy, guard: Guard, share: float, rate: float, risks: Sequence[float]
 ) -> list[Need]:
     alpha = np.exp(-policy.to_roll_back)
     found = []

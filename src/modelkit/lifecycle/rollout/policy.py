@@ -160,9 +160,7 @@ def _read(kind: type[Any], plain: Any) -> tuple[Any, ...]:
 
 
 def stages_of(
-    share: float | None,
-    stages: Sequence[RolloutStage | float] | None,
-    shadow: RolloutStage | None,
+    share: float | None, stages: Sequence[RolloutStage | float] | None, shadow: RolloutStage | None
 ) -> tuple[RolloutStage, ...]:
     """The stages that the arguments of a Rollout come to. Raises RolloutError."""
     if (share is None) == (stages is None):

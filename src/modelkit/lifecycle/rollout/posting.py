@@ -17,11 +17,7 @@ WRITER = "labels"  # whose counts these are; no process has this name
 MOST_AT_ONCE = 10_000  # in one file
 
 
-def post_outcomes(
-    registry: Registry,
-    name: str,
-    outcomes: Sequence[tuple[str, float]],
-) -> None:
+def post_outcomes(registry: Registry, name: str, outcomes: Sequence[tuple[str, float]]) -> None:
     """Say how far off answers were, to all who take part in the rollout of a model.
 
     Args:

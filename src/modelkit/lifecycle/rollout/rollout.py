@@ -122,12 +122,7 @@ class Rollout(Model):
         **load_options: Any,
     ) -> None: ...
 
-    def __init__(
-        self,
-        champion: Model | Registry,
-        candidate: Model | str,
-        **options: Any,
-    ) -> None:
+    def __init__(self, champion: Model | Registry, candidate: Model | str, **options: Any) -> None:
         self._clock: Callable[[], int] = perf_counter_ns
         self._follower: Follower | None = None
         if isinstance(champion, Registry) and isinstance(candidate, str):
@@ -283,9 +278,7 @@ class Rollout(Model):
         return progress_of(self._switch)
 
     def plan(
-        self,
-        rates: Mapping[str, float] | None = None,
-        risks: Sequence[float] = RISKS,
+        self, rates: Mapping[str, float] | None = None, risks: Sequence[float] = RISKS
     ) -> RolloutPlan:
         """About how many requests each guard needs to find which regression, at each share.
 
@@ -401,9 +394,5 @@ class Rollout(Model):
         return [*self._champion._facts(), *self.status()._facts()]
 
 
-def _again(
-    registry: Registry,
-    name: str,
-    options: dict[str, Any],
-) -> Rollout:
+def _again(registry: Registry, name: str, options: dict[str, Any]) -> Rollout:
     return Rollout(registry, name, **options)

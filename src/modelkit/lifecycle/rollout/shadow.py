@@ -84,7 +84,7 @@ class Shadow:
             feeds = self._signature.coerce(X)
         except SignatureError as error:
             return error
-        except Exception:  # noqa: BLE001 - it must not reach the caller
+        except Exception:  # it must not reach the caller
             self.failures += 1
             return None
         return {name: feed.copy() for name, feed in feeds.items()}
@@ -166,7 +166,7 @@ class Shadow:
                 self._held -= _size(job[0])
             try:
                 self._compare(candidate, *job)
-            except BaseException:  # noqa: BLE001 - of the comparison; nobody waits for it
+            except BaseException:  # of the comparison; nobody waits for it
                 self.failures += 1
 
     def _compare(
@@ -181,7 +181,7 @@ class Shadow:
         try:
             X = self._signature.columns(rows)
             found = candidate._call(X, outputs, Call(None, -1, key))
-        except Exception as error:  # noqa: BLE001 - it is what is counted
+        except Exception as error:  # it is what is counted
             kind = kind_of_error(error)
             if kind is not None:
                 self._counters.shadowed({kind})
@@ -198,11 +198,7 @@ def _size(rows: Feeds) -> int:
     return sum(feed.nbytes for feed in rows.values())
 
 
-def differs(
-    one: Outputs,
-    other: Outputs,
-    tolerance: float,
-) -> bool:
+def differs(one: Outputs, other: Outputs, tolerance: float) -> bool:
     """Whether two answers differ in a label, or by more than the tolerance in a number."""
     for name, array in one.items():
         against = other[name]

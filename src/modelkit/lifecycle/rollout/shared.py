@@ -60,12 +60,7 @@ class SharedCounts:
         stages: how many stages the rollout has.
     """
 
-    def __init__(
-        self,
-        shelf: Shelf,
-        process: str,
-        stages: int = sys.maxsize,
-    ) -> None:
+    def __init__(self, shelf: Shelf, process: str, stages: int = sys.maxsize) -> None:
         self._shelf = shelf
         self._process = process
         self._stages = stages

@@ -69,12 +69,7 @@ class QuantileEvidence:
     A promotion goes by all that are still slow when they are quicker by so much.
     """
 
-    def __init__(
-        self,
-        guard: Guard,
-        *,
-        whole: bool,
-    ) -> None:
+    def __init__(self, guard: Guard, *, whole: bool) -> None:
         self._guard = guard
         self._whole = whole
         self._as_it_was = _OfQuantiles(guard, whole=whole)
@@ -108,11 +103,7 @@ class QuantileEvidence:
         )
 
 
-def with_events(
-    counts: Counts,
-    candidate: tuple[str, ...],
-    champion: tuple[str, ...],
-) -> Counts:
+def with_events(counts: Counts, candidate: tuple[str, ...], champion: tuple[str, ...]) -> Counts:
     """The counts if only calls of these kinds, one for each quantile, had been slow in an arm."""
     events: dict[str, Happened] = {}
     for slow, one, other in zip(SLOW_KINDS, candidate, champion, strict=True):

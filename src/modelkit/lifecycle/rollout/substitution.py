@@ -8,9 +8,7 @@ from modelkit.signature.signature import Signature
 
 
 def check_compatible(
-    champion: Signature,
-    candidate: Signature,
-    named: str = "the candidate",
+    champion: Signature, candidate: Signature, named: str = "the candidate"
 ) -> None:
     """Raise RolloutError, with every reason, unless one model can answer in place of the other."""
     problems = incompatibilities(champion, candidate)

@@ -52,11 +52,7 @@ class Switch:
         last_failure: the last one.
     """
 
-    def __init__(
-        self,
-        champion: Model,
-        clock: Callable[[], int],
-    ) -> None:
+    def __init__(self, champion: Model, clock: Callable[[], int]) -> None:
         self.active: Active[Lineup] = Active(Alone(Arm(champion, champion)))
         self.clock = clock
         self.due = NEVER
@@ -140,7 +136,7 @@ class Switch:
             try:
                 if self.clock() >= self.due:
                     self.step()
-            except Exception as error:  # noqa: BLE001 - it must not reach the caller
+            except Exception as error:  # it must not reach the caller
                 self.failed(error)
 
     def step(self) -> None:

@@ -55,12 +55,7 @@ class Trial:
     give it the sum of what all counted.
     """
 
-    def __init__(
-        self,
-        policy: RolloutPolicy,
-        began: float,
-        stage: int = 0,
-    ) -> None:
+    def __init__(self, policy: RolloutPolicy, began: float, stage: int = 0) -> None:
         self.policy = policy
         self.began = began
         self.now = began
@@ -96,12 +91,7 @@ class Trial:
         """Whether there are more keys than are counted."""
         return self._seen.full or any(evidence.full for evidence in self.evidence)
 
-    def tick(
-        self,
-        counts: Counts,
-        now: float,
-        stage: int | None = None,
-    ) -> Decision:
+    def tick(self, counts: Counts, now: float, stage: int | None = None) -> Decision:
         """Take the counts of a tick that ended at `now`, in seconds; returns what becomes of it.
 
         They are of the stage it is in, or of the one that is given: a later one is entered, and
@@ -188,11 +178,7 @@ class Trial:
             self._every *= 2
 
 
-def evidence_of(
-    guard: Guard,
-    alpha: float,
-    stages: Sequence[RolloutStage],
-) -> Weighing:
+def evidence_of(guard: Guard, alpha: float, stages: Sequence[RolloutStage]) -> Weighing:
     """The evidence of a guard, before anything was counted."""
     if guard.name == LATE_LOSSES:
         return LossEvidence(guard, alpha, stages)

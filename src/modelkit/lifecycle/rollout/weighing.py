@@ -40,14 +40,7 @@ class StreamEvidence:
             90 % quantile, .1. It stands for a floor while all calls go to the candidate.
     """
 
-    def __init__(
-        self,
-        name: str,
-        guard: Guard,
-        *,
-        whole: bool,
-        recorded: float = 0.0,
-    ) -> None:
+    def __init__(self, name: str, guard: Guard, *, whole: bool, recorded: float = 0.0) -> None:
         self.worse = WorseOfKeys(guard.worse)
         self._name = name
         self._guard = guard
@@ -194,11 +187,7 @@ class Paired:
         return found if self._above is None else min(found, log(self._above.peak))
 
 
-def _means(
-    pairing: Pairing,
-    allowed: float,
-    done: list[tuple[float, bool]],
-) -> Array:
+def _means(pairing: Pairing, allowed: float, done: list[tuple[float, bool]]) -> Array:
     """Of each key, the share of its calls that were bad, in the order in which they are done.
 
     It is compared with `allowed` times the mean of the champion's since the last of the
@@ -217,13 +206,7 @@ def _means(
 class EventEvidence:
     """The evidence of a guard of one kind of events: in shadow, and when both arms answer."""
 
-    def __init__(
-        self,
-        guard: Guard,
-        *,
-        shadow: bool,
-        whole: bool,
-    ) -> None:
+    def __init__(self, guard: Guard, *, shadow: bool, whole: bool) -> None:
         self._guard = guard
         self._stream = StreamEvidence(guard.name, guard, whole=whole)
         self._in_shadow = Paired(guard) if shadow else None

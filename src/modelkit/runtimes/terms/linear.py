@@ -40,7 +40,7 @@ class Skipping:
         self.groups = compiled.groups
         bare = _bare(pattern)
         first = _FIRST_CLASS.match(bare)
-        assert first is not None  # noqa: S101 - `speed_of` has seen it
+        assert first is not None  # `speed_of` has seen it
         self._find = re.compile(f"(?:{bare})|({first[0]}+)", compiled.flags).finditer
 
     def findall(self, text: str) -> list[str]:

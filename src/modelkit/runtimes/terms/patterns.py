@@ -93,11 +93,7 @@ class _Walk:
         self._pattern = pattern
         self._caseless = caseless
 
-    def sequence(
-        self,
-        items: Items,
-        after: list[Items],
-    ) -> None:
+    def sequence(self, items: Items, after: list[Items]) -> None:
         """Look at every item of a sequence; `after` are the items that may follow it.
 
         Raises SignatureError.
@@ -105,11 +101,7 @@ class _Walk:
         for at, item in enumerate(items):
             self._item(item, [items[at + 1 :], *after])
 
-    def _item(
-        self,
-        item: Item,
-        rest: list[Items],
-    ) -> None:
+    def _item(self, item: Item, rest: list[Items]) -> None:
         operation, about = item
         name = str(operation)
         if name in SINGLE_ITEMS or name == "AT":
@@ -129,11 +121,7 @@ class _Walk:
                 "boundaries"
             )
 
-    def _branch(
-        self,
-        choices: list[Items],
-        rest: list[Items],
-    ) -> None:
+    def _branch(self, choices: list[Items], rest: list[Items]) -> None:
         """Refuse alternatives that begin alike with something after them: both could be tried."""
         for choice in choices:
             self.sequence(choice, rest)
@@ -144,11 +132,7 @@ class _Walk:
             others = [item for other in firsts[at + 1 :] for item in other]
             self._tell_apart(first, others)
 
-    def _repeat(
-        self,
-        about: Any,
-        rest: list[Items],
-    ) -> None:
+    def _repeat(self, about: Any, rest: list[Items]) -> None:
         least = int(about[0])
         most = int(about[1])
         body = list(about[2])

@@ -33,10 +33,7 @@ class Terms:
     """
 
     def __init__(
-        self,
-        vectorizer: Vectorizer,
-        vocabulary: Sequence[str],
-        stop_words: Sequence[str],
+        self, vectorizer: Vectorizer, vocabulary: Sequence[str], stop_words: Sequence[str]
     ) -> None:
         self.vectorizer = vectorizer
         self.vocabulary = tuple(vocabulary)
@@ -61,9 +58,7 @@ class Terms:
         return [term for block in self._split(self._clean(text)) for term in block]
 
     def count(
-        self,
-        texts: Sequence[str],
-        check: Callable[[], object] = bool,
+        self, texts: Sequence[str], check: Callable[[], object] = bool
     ) -> tuple[Array, Array]:
         """The known terms of each text and their counts: int64 and float64 arrays, (n, m).
 
@@ -96,10 +91,7 @@ class Terms:
         return found
 
     def _hashed(
-        self,
-        texts: Sequence[str],
-        buckets: int,
-        check: Callable[[], object],
+        self, texts: Sequence[str], buckets: int, check: Callable[[], object]
     ) -> tuple[Array, Array]:
         """The columns of each text and what they hold, of terms that are hashed."""
         places: list[int] = []
@@ -132,11 +124,7 @@ class Terms:
         return found
 
 
-def _padded(
-    places: Array,
-    counts: Array,
-    sizes: list[int],
-) -> tuple[Array, Array]:
+def _padded(places: Array, counts: Array, sizes: list[int]) -> tuple[Array, Array]:
     """The known terms of each text as a row, from those of all texts one after another."""
     known = places != UNKNOWN
     rows = np.repeat(np.arange(len(sizes)), sizes)[known]
@@ -186,8 +174,7 @@ def _decomposed(text: str) -> str:
 
 
 def _splitter(
-    vectorizer: Vectorizer,
-    stop_words: frozenset[str],
+    vectorizer: Vectorizer, stop_words: frozenset[str]
 ) -> Callable[[str], Iterator[list[str]]]:
     """The function that finds the terms of a clean text, some at a time."""
     least, most = vectorizer.ngrams
@@ -208,11 +195,7 @@ def _splitter(
     return words
 
 
-def _runs(
-    words: list[str],
-    least: int,
-    most: int,
-) -> Iterator[list[str]]:
+def _runs(words: list[str], least: int, most: int) -> Iterator[list[str]]:
     """Neighbouring words, joined by spaces."""
     found: list[str] = []
     for size in range(least, min(most, len(words)) + 1):
@@ -230,11 +213,7 @@ def _starts(count: int) -> Iterator[range]:
         yield range(start, min(start + BLOCK, count))
 
 
-def _chars(
-    least: int,
-    most: int,
-    text: str,
-) -> Iterator[list[str]]:
+def _chars(least: int, most: int, text: str) -> Iterator[list[str]]:
     """Neighbouring characters; of several spaces in a row, one counts."""
     text = SEVERAL_SPACES.sub(" ", text)
     found: list[str] = []
@@ -247,11 +226,7 @@ def _chars(
     yield found
 
 
-def _chars_in_words(
-    least: int,
-    most: int,
-    text: str,
-) -> Iterator[list[str]]:
+def _chars_in_words(least: int, most: int, text: str) -> Iterator[list[str]]:
     """Neighbouring characters of each word with a space on both sides; a short word counts once."""
     found: list[str] = []
     for word in text.split():

@@ -116,10 +116,7 @@ class Texts:
             made += counts_of(at)
         kept = [inputs[name] for name in self.passed]
         return Signature(
-            (*kept, *made),
-            signature.graph_outputs,
-            signature.primary,
-            signature.classes,
+            (*kept, *made), signature.graph_outputs, signature.primary, signature.classes
         )
 
     def __str__(self) -> str:

@@ -108,7 +108,7 @@ class Batcher(Wrapper):
 
     signature: Signature  # a slot, which is read faster than a property
 
-    def __init__(  # noqa: PLR0913 - all but one by keyword
+    def __init__(  # all but one by keyword
         self,
         model: Model,
         *,
@@ -249,7 +249,7 @@ class Batcher(Wrapper):
                 feeds, size = self._prepared(feeds)
                 start = clock()
                 answer = self._execute(feeds, outputs, call)
-            except Exception as error:  # noqa: BLE001 - raised again where it cannot be helped
+            except Exception as error:  # raised again where it cannot be helped
                 return self._run_again(feeds, outputs, call, error)
             lane.sample(size, clock() - start, learn=row_count(feeds) == 1)
             return answer

@@ -24,10 +24,7 @@ def preparation_of(model: Model) -> Callable[[Feeds], tuple[Feeds, int]] | None:
 
 
 def check_options(
-    max_rows: int,
-    max_queue: int = 1,
-    on_full: str = "reject",
-    plan: BatchPlan | str = "measure",
+    max_rows: int, max_queue: int = 1, on_full: str = "reject", plan: BatchPlan | str = "measure"
 ) -> None:
     """Raise ValueError for an argument of Batcher that is out of its range."""
     for name, value in (("max_rows", max_rows), ("max_queue", max_queue)):

@@ -20,11 +20,7 @@ Offered = TypeVar("Offered", bound=Offer)
 
 
 def choose_batch(
-    offers: Iterable[Offered],
-    room: int,
-    now: float,
-    curve: Curve,
-    caution: float,
+    offers: Iterable[Offered], room: int, now: float, curve: Curve, caution: float
 ) -> tuple[list[Offered], list[Offered]]:
     """Choose the calls to run as one batch of at most `room`, and the calls to give up.
 
@@ -67,12 +63,7 @@ def choose_batch(
     return tried, [offer for offer in late if offer.due <= now]
 
 
-def _most_in_time(
-    offers: list[Offered],
-    room: int,
-    now: float,
-    curve: Curve,
-) -> list[Offered]:
+def _most_in_time(offers: list[Offered], room: int, now: float, curve: Curve) -> list[Offered]:
     """The oldest calls of the largest batch that is ready before the first is due.
 
     Each call could be run alone.

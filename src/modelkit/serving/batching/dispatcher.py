@@ -51,13 +51,7 @@ class Dispatcher:
         tally: counts what happens.
     """
 
-    def __init__(
-        self,
-        queue: Queue,
-        slots: Slots,
-        planner: Planner,
-        tally: RunningStats,
-    ) -> None:
+    def __init__(self, queue: Queue, slots: Slots, planner: Planner, tally: RunningStats) -> None:
         self._queue = queue
         self._slots = slots
         self._planner = planner

@@ -30,12 +30,7 @@ class RunAs(Protocol):
 
 _GIVEN = "_modelkit_given"
 
-_NO_MEMORY = (
-    "out of memory",
-    "failed to allocate memory",
-    "bad_alloc",
-    "bad allocation",
-)
+_NO_MEMORY = ("out of memory", "failed to allocate memory", "bad_alloc", "bad allocation")
 
 # A row that is kept keeps the output of its whole batch alive, up to this size in bytes; beyond it,
 # rows are copied.
@@ -43,12 +38,7 @@ PINNED = 1 << 16
 
 
 def attempt(
-    run: RunFeeds,
-    calls: list[Feeds],
-    sizes: list[int],
-    outputs: Names,
-    *,
-    mine: bool = False,
+    run: RunFeeds, calls: list[Feeds], sizes: list[int], outputs: Names, *, mine: bool = False
 ) -> tuple[list[Outcome], bool]:
     """Run calls as a batch; if it fails, its halves, until each failure is that of one call.
 
@@ -103,12 +93,7 @@ def _without_refused(
     return [next(answers) if refusal is None else refusal for refusal in refusals], too_large
 
 
-def _by_halves(
-    run: RunFeeds,
-    feeds: Feeds,
-    rows: int,
-    outputs: Names,
-) -> Outcome:
+def _by_halves(run: RunFeeds, feeds: Feeds, rows: int, outputs: Names) -> Outcome:
     """One call's answer from two runs, each of which may be split further."""
     answers: list[Outputs] = []
     for start, stop in chunk_bounds(rows, (rows + 1) // 2):
@@ -119,7 +104,7 @@ def _by_halves(
         answers.append(outcome)
     try:
         return join_rows(answers)
-    except Exception as error:  # noqa: BLE001 - outputs whose other sizes differ
+    except Exception as error:  # outputs whose other sizes differ
         return error
 
 
@@ -134,7 +119,7 @@ def own(failure: BaseException) -> BaseException:
             if not given:
                 return failure
         error = BatchError(f"the model raised {failure!r}", public=public)
-    except Exception:  # noqa: BLE001 - its repr is the model's code as well
+    except Exception:  # its repr is the model's code as well
         error = BatchError(public)
     error.__cause__ = failure
     return error
@@ -144,7 +129,7 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether a run failed for want of memory, as numpy, onnxruntime and GPU libraries say it."""
     try:
         text = str(error).lower()
-    except Exception:  # noqa: BLE001 - it is the model's code
+    except Exception:  # it is the model's code
         text = ""
     return isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY)
 

@@ -86,7 +86,7 @@ class Lane:
     @property
     def interrupted(self) -> bool:
         """Whether the calling thread is in the middle of a step."""
-        owned: bool = self._lock._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001 - as in Condition
+        owned: bool = self._lock._is_owned()  # type: ignore[attr-defined]  # as in Condition
         return owned
 
     def within(self) -> bool:

@@ -70,11 +70,7 @@ def first_plan(
 
 
 def measure(
-    run: RunFeeds,
-    signature: Signature,
-    rows: Feeds,
-    max_rows: int,
-    prepare: Prepare | None,
+    run: RunFeeds, signature: Signature, rows: Feeds, max_rows: int, prepare: Prepare | None
 ) -> tuple[Curve, bool]:
     """What runs of 1, 2, 4, ... rows take at best, and whether a row has the same bits in all."""
     end = timer() + BUDGET
@@ -104,12 +100,7 @@ def measure(
     return tuple(points), identical
 
 
-def _fastest(
-    run: RunFeeds,
-    feeds: Feeds,
-    outputs: Names,
-    end: float,
-) -> tuple[float, Outputs]:
+def _fastest(run: RunFeeds, feeds: Feeds, outputs: Names, end: float) -> tuple[float, Outputs]:
     """The seconds of the fastest of several runs, until `end` at most, and the answers."""
     fastest = np.inf
     spent = 0.0
@@ -139,12 +130,7 @@ def _are_same(answers: Outputs, alone: list[Outputs]) -> bool:
     return True
 
 
-def check_stable(
-    run: RunFeeds,
-    signature: Signature,
-    rows: Feeds | None,
-    shape: int,
-) -> None:
+def check_stable(run: RunFeeds, signature: Signature, rows: Feeds | None, shape: int) -> None:
     """Raise BatchError unless a row gives the same bits at every place of a batch of this shape."""
     if rows is None:
         return

@@ -17,10 +17,7 @@ from modelkit.signature.signature import Feeds
 
 
 def in_pieces(
-    lane: Lane,
-    feeds: Feeds,
-    size: int,
-    size_of: Callable[[Feeds], int],
+    lane: Lane, feeds: Feeds, size: int, size_of: Callable[[Feeds], int]
 ) -> Iterator[tuple[Feeds, int, int]]:
     """The rows of a call of this size in pieces of at most one batch, with their sizes and places.
 
@@ -94,5 +91,5 @@ class Submission:
                 self._queue_next()
             else:
                 self._future.set_result(np.concatenate(self._answers))
-        except BaseException as error:  # noqa: BLE001 - raised by the Future
+        except BaseException as error:  # raised by the Future
             self._future.set_exception(error)

@@ -33,12 +33,7 @@ class Planner:
     """
 
     def __init__(
-        self,
-        plan: BatchPlan,
-        max_rows: int,
-        *,
-        declared: bool = False,
-        loop: bool = True,
+        self, plan: BatchPlan, max_rows: int, *, declared: bool = False, loop: bool = True
     ) -> None:
         self.plan = plan if loop else off_loops(plan)
         self.max_rows = max_rows
@@ -112,10 +107,7 @@ class Planner:
 
     def _replan(self) -> bool:
         plan = make_plan(
-            self._curve,
-            self._slots,
-            self.max_rows,
-            bit_identical=self.plan.bit_identical,
+            self._curve, self._slots, self.max_rows, bit_identical=self.plan.bit_identical
         )
         self.plan = plan if self._loop else off_loops(plan)
         return True

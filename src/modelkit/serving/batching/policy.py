@@ -112,11 +112,7 @@ class BatchPlan:
         return f"{most} on an event loop itself, {self.loop_batch:,} at a time"
 
 
-_BITS = {
-    None: "bits not compared",
-    True: "bit-identical",
-    False: "equal within tolerance",
-}
+_BITS = {None: "bits not compared", True: "bit-identical", False: "equal within tolerance"}
 _REASONS = {
     PARALLEL: (
         "so a thread is done before it could be woken from a queue, and only event loops gather "
@@ -144,11 +140,7 @@ def seconds_of(curve: Curve, size: int) -> float:
 
 
 def make_plan(
-    curve: Curve,
-    slots: int,
-    max_rows: int,
-    *,
-    bit_identical: bool | None = None,
+    curve: Curve, slots: int, max_rows: int, *, bit_identical: bool | None = None
 ) -> BatchPlan:
     """Choose how to batch a model that takes what `curve` says, with `slots` runs at a time."""
     if not curve:
@@ -217,12 +209,7 @@ def _grows(curve: Curve, cap: int) -> bool:
     return last / seconds > 1.1 * before / its
 
 
-def _on_loop(
-    curve: Curve,
-    slots: int,
-    cap: int,
-    enough: int,
-) -> tuple[int, int]:
+def _on_loop(curve: Curve, slots: int, cap: int, enough: int) -> tuple[int, int]:
     """The rows that an event loop had better run by itself, and its largest batch."""
     smaller = [size for size, _ in curve if size < cap]
     sizes = sorted({1, cap, *smaller})
@@ -295,13 +282,7 @@ def _even(curve: Curve, size: int) -> int:
     return at if fastest > HARDLY * speed else size
 
 
-def opens(
-    waiting: int,
-    running: int,
-    active: int,
-    usual: float,
-    plan: BatchPlan,
-) -> bool:
+def opens(waiting: int, running: int, active: int, usual: float, plan: BatchPlan) -> bool:
     """Whether a batch of what waits should be run now, beside `active` others.
 
     These are of size `running` in all.
@@ -338,12 +319,7 @@ def learn_curve(curve: Curve, size: int, fastest: float) -> Curve:
     return tuple((near, _bounded(near, its, at, seconds)) for near, its in curve)
 
 
-def _bounded(
-    size: int,
-    before: float,
-    at: int,
-    seconds: float,
-) -> float:
+def _bounded(size: int, before: float, at: int, seconds: float) -> float:
     """What a run of a size takes, which took `before`, now that one of `at` takes `seconds`."""
     if size == at:
         return seconds

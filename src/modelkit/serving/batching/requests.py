@@ -70,14 +70,7 @@ class Request:
         "waiter",
     )
 
-    def __init__(
-        self,
-        feeds: Feeds,
-        outputs: Names,
-        size: int,
-        call: Call,
-        first: int = 0,
-    ) -> None:
+    def __init__(self, feeds: Feeds, outputs: Names, size: int, call: Call, first: int = 0) -> None:
         self.feeds = feeds
         self.outputs = outputs
         self.key: Key = (outputs, *(feed.shape[1:] for feed in feeds.values()))

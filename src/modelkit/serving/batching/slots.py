@@ -21,15 +21,7 @@ class Slots:
     between the lines of one, so each method changes the counts as a whole or not at all.
     """
 
-    __slots__ = (
-        "active",
-        "overdue",
-        "overdue_size",
-        "returning",
-        "running",
-        "starting",
-        "usual",
-    )
+    __slots__ = ("active", "overdue", "overdue_size", "returning", "running", "starting", "usual")
 
     def __init__(self) -> None:
         self.active = 0

@@ -208,18 +208,12 @@ class Tick:
         for row in batch.rows[len(batch.answers) :]:
             try:
                 asked = Asked(coerce(row), 1, PLAIN)
-            except Exception as error:  # noqa: BLE001 - it is raised by the task that sent the row
+            except Exception as error:  # it is raised by the task that sent the row
                 asked = Asked({}, 1, PLAIN)
                 asked.outcome = error
             batch.asked.append(asked)
 
-    def _count(
-        self,
-        turn: Turn,
-        calls: int,
-        size: int,
-        seconds: float,
-    ) -> None:
+    def _count(self, turn: Turn, calls: int, size: int, seconds: float) -> None:
         if turn.holds:
             self._lane.let_go(turn, seconds, calls, "tick")
         elif calls:
@@ -283,12 +277,7 @@ class Tick:
     # What tasks do.
 
     def request(
-        self,
-        feeds: Feeds,
-        outputs: Names,
-        size: int,
-        call: Call,
-        first: int = 0,
+        self, feeds: Feeds, outputs: Names, size: int, call: Call, first: int = 0
     ) -> Request:
         """A request that a task of this loop can wait for."""
         request = Request(feeds, outputs, size, call, first)

@@ -39,14 +39,7 @@ class Workers:
         block: whether a call waits where the queue is full.
     """
 
-    def __init__(
-        self,
-        run: RunAs,
-        planner: Planner,
-        max_queue: int,
-        *,
-        block: bool,
-    ) -> None:
+    def __init__(self, run: RunAs, planner: Planner, max_queue: int, *, block: bool) -> None:
         self.run = run
         self.lane = Lane(planner, max_queue, block=block, start=self._start_and_watch)
 

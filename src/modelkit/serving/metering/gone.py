@@ -35,8 +35,7 @@ class Kept:
         """Both; in use if one of them is."""
         in_use = not (self.retired and other.retired)
         return Kept(
-            added([self.sums, other.sums]),
-            0 if in_use else max(self.retired, other.retired),
+            added([self.sums, other.sums]), 0 if in_use else max(self.retired, other.retired)
         )
 
 

@@ -52,23 +52,12 @@ class Meter(Wrapper):
         MissingExtraError: if `spans` is asked for and opentelemetry is not installed.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_again",
-        "_answering",
-        "_by_rows",
-        "_ledger",
-        "signature",
-    )
+    __slots__ = ("__weakref__", "_again", "_answering", "_by_rows", "_ledger", "signature")
 
     signature: Signature  # a slot, which is read faster than a property
 
     def __init__(
-        self,
-        model: Model,
-        *,
-        shared: str | os.PathLike[str] | None = None,
-        spans: bool = False,
+        self, model: Model, *, shared: str | os.PathLike[str] | None = None, spans: bool = False
     ) -> None:
         check_is_model(model, "a Meter")
         _refuse_two_meters(model)
@@ -101,12 +90,7 @@ class Meter(Wrapper):
         """
         return self._ledger.totals()
 
-    def _call(
-        self,
-        X: object,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         place = self._ledger.local.place
         try:
             timed = next(place.pattern)
@@ -130,12 +114,7 @@ class Meter(Wrapper):
             raise
         return answers
 
-    async def _acall(
-        self,
-        X: object,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    async def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         ledger = self._ledger
         try:
             timed = next(ledger.local.place.pattern)

@@ -61,7 +61,7 @@ def count_in(folder: SharedFolder) -> None:
 
     A Meter that shares calls it when it is made, which is before a server serves.
     """
-    global _counts  # noqa: PLW0603 - a process has one
+    global _counts  # a process has one
     before = _counts
     if before.folder is not None:
         return

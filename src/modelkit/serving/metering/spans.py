@@ -27,12 +27,7 @@ class Spanned(Wrapper):
 
     __slots__ = ("_current", "_failed", "_named", "_tracer")
 
-    def __init__(
-        self,
-        model: Model,
-        name: str,
-        version: str,
-    ) -> None:
+    def __init__(self, model: Model, name: str, version: str) -> None:
         super().__init__(model)
         with importing("opentelemetry-api", "Meter(spans=True)", "otel"):
             from opentelemetry import trace
@@ -41,12 +36,7 @@ class Spanned(Wrapper):
         self._failed = trace.StatusCode.ERROR
         self._named = {"modelkit.model": name, "modelkit.version": version}
 
-    def _call(
-        self,
-        X: object,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         if not self._current().is_recording():
             return self._inner._call(X, outputs, call)
         with self._span() as answered:
@@ -54,12 +44,7 @@ class Spanned(Wrapper):
             answered(answers)
             return answers
 
-    async def _acall(
-        self,
-        X: object,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Outputs:
+    async def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         if not self._current().is_recording():
             return await self._inner._acall(X, outputs, call)
         with self._span() as answered:

@@ -22,12 +22,7 @@ OUTCOME_OF: tuple[tuple[type[BaseException], str], ...] = (
 )
 STEPS = ("1", "2.5", "5")
 # Upper bounds of durations in seconds: 1, 2.5 and 5 microseconds, and so on to 5 s, then 10, 30, 60.
-BOUNDS = (
-    *(float(f"{step}e{power}") for power in range(-6, 1) for step in STEPS),
-    10.0,
-    30.0,
-    60.0,
-)
+BOUNDS = (*(float(f"{step}e{power}") for power in range(-6, 1) for step in STEPS), 10.0, 30.0, 60.0)
 
 
 def outcome_of(error: BaseException) -> str:
@@ -60,12 +55,7 @@ class Totals:
         calls = {name: self.calls[name] + other.calls[name] for name in OUTCOMES}
         pairs = zip(self.durations, other.durations, strict=True)
         durations = tuple(mine + theirs for mine, theirs in pairs)
-        return Totals(
-            calls,
-            self.rows + other.rows,
-            self.seconds + other.seconds,
-            durations,
-        )
+        return Totals(calls, self.rows + other.rows, self.seconds + other.seconds, durations)
 
     def __str__(self) -> str:
         failed = [f"{count} {name}" for name, count in self.calls.items() if count and name != "ok"]
