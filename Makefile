@@ -47,10 +47,10 @@ programs: ## install Prometheus, Alertmanager and Chromium by apt-get, as root; 
 	@tools/install_programs.sh
 
 stress: $(VENV)/.test ## a million calls at random through a Batcher, each answer compared; minutes
-	MODELKIT_STRESS=8400 $(VENV)/bin/python -m pytest -q tests/test_batching_stress.py -k two_loops --timeout 3600
+	MODELKIT_STRESS=8400 $(VENV)/bin/python -m pytest -q tests/slow/serving/test_batching_stress.py -k two_loops --timeout 3600
 
 fuzz: $(VENV)/.test ## 200,000 changed packages and 100,000 odd operators, each refused or sound; half an hour
-	MODELKIT_FUZZ=225 $(VENV)/bin/python -m pytest -q tests/test_fuzz.py --timeout 7200
+	MODELKIT_FUZZ=225 $(VENV)/bin/python -m pytest -q tests/slow/test_fuzz.py --timeout 7200
 	$(VENV)/bin/python -m tests.helpers.fuzz_operators --seconds 300 --seed 0
 	$(VENV)/bin/python -m tests.helpers.fuzz_operators --seconds 300 --seed 1
 
@@ -116,7 +116,7 @@ test-kserve: $(BENCH_SERVING)/.bench-serving $(BENCH_SERVING)-kserve/.installed 
 	$(BENCH_SERVING)/bin/python -m benchmarks.serving.run --only clients
 
 test-recipes: $(RECIPES)/.installed ## run the recipes of docs/recipes by Kubeflow Pipelines, Dagster and actionlint, likewise
-	$(RECIPES)/bin/python -m pytest -q tests/test_recipes.py
+	$(RECIPES)/bin/python -m pytest -q tests/slow/test_recipes.py
 
 clean: ## remove the environments, the caches and what a build leaves behind
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -3,17 +3,19 @@
 import warnings
 
 import pytest
-from hypothesis import settings
 
 import modelkit as mk
 
 pytest.register_assert_rewrite("helpers")
 
-# How long an example takes is the machine's affair, which may be busy.
-settings.register_profile("no deadline", settings.default, deadline=None)
-settings.load_profile("no deadline")
+import helpers.examples  # noqa: E402, F401 - what is imported before is not rewritten; it loads the profile of hypothesis
+from helpers.batchers import PLANS  # noqa: E402
 
-from helpers.batchers import PLANS  # noqa: E402 - what is imported before is not rewritten
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("property")
 
 
 @pytest.fixture(scope="session")

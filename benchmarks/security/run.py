@@ -313,12 +313,12 @@ def attacks() -> str:
 
 
 def outcomes() -> tuple[dict[int, int], dict[int, int]]:
-    """How many tests of each case of tests/test_attacks_*.py passed and failed."""
-    files = sorted(TESTS.glob("test_attacks_*.py"))
+    """How many tests of each case of tests/hostile passed and failed."""
+    files = sorted((TESTS / "hostile").glob("test_*.py"))
     text = pytest_output(*map(str, files), "-rA")
     counts: tuple[dict[int, int], dict[int, int]] = {}, {}
     for word, case in re.findall(
-        r"^(PASSED|FAILED|ERROR) .*test_attacks_\w+\.py::test_(\d\d)_", text, re.MULTILINE
+        r"^(PASSED|FAILED|ERROR) .*hostile/test_\w+\.py::test_(\d\d)_", text, re.MULTILINE
     ):
         found = counts[word != "PASSED"]
         found[int(case)] = found.get(int(case), 0) + 1
@@ -344,7 +344,7 @@ def fuzz() -> str:
     times = "20"
     start = time.perf_counter()
     text = pytest_output(
-        str(TESTS / "test_fuzz.py"),
+        str(TESTS / "slow" / "test_fuzz.py"),
         "--hypothesis-show-statistics",
         "--timeout=3600",
         MODELKIT_FUZZ=times,

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.judged import save_pair
+from helpers.places import ROOT
 from helpers.servers import Served, free_port, started, wait_until
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
@@ -621,7 +622,7 @@ def test_an_estimator_of_lightgbm_needs_the_three_types_of_the_page(kind, tmp_pa
     model = getattr(lightgbm, kind)(n_estimators=5, verbose=-1).fit(FRAME, SIGN)
     folder = saved("lightgbm", model, tmp_path / "model")
     needed = {"collections.OrderedDict", "lightgbm.basic.Booster", f"lightgbm.sklearn.{kind}"}
-    page = (Path(__file__).parents[2] / "docs/mlflow.md").read_text()
+    page = (ROOT / "docs/mlflow.md").read_text()
     for name in needed:
         assert f'"{name}"' in page
         with pytest.raises(UntrustedError, match=name):

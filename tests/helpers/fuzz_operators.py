@@ -1,7 +1,7 @@
 """Graphs of one operator with attributes, inputs and shapes at random: each is refused, or opens, and ends no process.
 
 `python -m tests.helpers.fuzz_operators --seconds 600 --seed 1 --keep FOLDER` counts what became of them and
-keeps what crashed; `make fuzz` runs it, and tests/test_fuzz.py a hundred cases. Cases run in
+keeps what crashed; `make fuzz` runs it, and tests/slow/test_fuzz.py a hundred cases. Cases run in
 children, one after the other, within limits of memory and time; a child that dies says by the case
 it was at which graph was at fault.
 """

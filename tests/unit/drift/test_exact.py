@@ -1,0 +1,274 @@
+"""One batch against the reference: p-values that are exact, effect sizes whose intervals hold the truth."""
+
+import numpy as np
+import pytest
+from helpers.examples import examples
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.spatial.distance import jensenshannon
+
+from modelkit.drift.exact import (
+    MOST_CELLS,
+    _anderson_darling,
+    _merged,
+    effects,
+    exact_test,
+    js,
+    ks,
+    permutations_for,
+    rate_test,
+    root_psi,
+    tv,
+)
+from modelkit.stats.evidence import holm
+
+P, Q = np.array([0.5, 0.3, 0.2]), np.array([0.3, 0.4, 0.3])
+STATISTICS = ["anderson_darling", "chi_square"]
+
+counts = st.lists(st.integers(0, 300), min_size=1, max_size=50).map(np.array)
+pairs = st.integers(1, 50).flatmap(
+    lambda k: st.tuples(*[st.lists(st.integers(0, 300), min_size=k, max_size=k).map(np.array)] * 2)
+)
+tables = st.tuples(
+    *[st.tuples(st.integers(0, 80), st.integers(0, 80)).map(lambda t: (min(t), max(t)))] * 2
+)
+
+
+def null_p(statistic, law, n, reference_n, runs, seed):
+    rng = np.random.default_rng(seed)
+    return np.array(
+        [
+            exact_test(
+                rng.multinomial(n, law), rng.multinomial(reference_n, law), statistic, rng, 199
+            )
+            for _ in range(runs)
+        ]
+    )
+
+
+def assert_superuniform(p):
+    """No level is exceeded by more than chance allows: P(p <= a) <= a, at a binomial p-value of 1e-4."""
+    for a in (0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9):
+        assert (
+            stats.binomtest(int((p <= a + 1e-12).sum()), len(p), a, alternative="greater").pvalue
+            > 1e-4
+        ), a
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_p_values_are_uniform_where_nothing_changed(statistic):
+    p = null_p(statistic, np.full(40, 1 / 40), 100, 500, 2000, 1)
+    assert_superuniform(p)
+    assert stats.kstest(p, "uniform").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+@pytest.mark.parametrize(
+    "law", [np.array([0.97, 0.02, 0.01]), 1 / np.arange(1, 51) / (1 / np.arange(1, 51)).sum()]
+)
+def test_ties_and_rare_cells_never_make_p_values_too_small(statistic, law):
+    assert_superuniform(null_p(statistic, law, 60, 80, 2000, 2))
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_a_change_gives_the_smallest_p_value_there_is(statistic):
+    rng = np.random.default_rng(3)
+    law = np.linspace(1, 3, 60) / np.linspace(1, 3, 60).sum()
+    p = exact_test(
+        rng.multinomial(2000, law), rng.multinomial(5000, law[::-1]), statistic, rng, 999
+    )
+    assert p == 1 / 1000
+
+
+def test_p_values_agree_with_all_draws_there_are():
+    batch, reference = np.array([1, 2, 5]), np.array([6, 3, 1])
+    pooled = batch + reference
+    n = batch.sum()
+    draws = [(i, j, n - i - j) for i in range(8) for j in range(6) if 0 <= n - i - j <= 6]
+    chance = stats.multivariate_hypergeom.pmf(draws, pooled, n)
+    score = _anderson_darling(pooled, n)
+    exact = chance[score(np.array(draws)) >= score(batch[None])[0] * (1 - 1e-12)].sum()
+    p = exact_test(batch, reference, "anderson_darling", np.random.default_rng(0), 20_000)
+    assert p == pytest.approx(exact, abs=0.01)
+
+
+def test_the_statistic_is_that_of_scipy():
+    rng = np.random.default_rng(4)
+    ours, theirs = [], []
+    for shift in (0, 2, 4):
+        x, y = rng.integers(0, 10, 40) + shift, rng.integers(0, 14, 70)
+        batch, reference = np.bincount(x, minlength=14), np.bincount(y, minlength=14)
+        kept = batch + reference > 0
+        score = _anderson_darling((batch + reference)[kept], 40)(batch[kept][None])[0]
+        ours.append(score * 109 * (1 / 40 + 1 / 70))
+        method = stats.PermutationMethod(
+            n_resamples=1, rng=rng
+        )  # so that it does not warn about its table of p-values
+        theirs.append(stats.anderson_ksamp([x, y], variant="midrank", method=method).statistic)
+    # scipy subtracts the mean, 1, and divides by a deviation that depends on the sizes of the
+    # samples alone.
+    deviation = (ours[0] - 1) / theirs[0]
+    assert (np.array(ours) - 1) / deviation == pytest.approx(np.array(theirs))
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+@given(pair=pairs)
+@settings(max_examples=examples(30))
+def test_a_p_value_is_above_0_and_at_most_1(statistic, pair):
+    assert 0 < exact_test(*pair, statistic, np.random.default_rng(0), 99) <= 1
+
+
+@given(pair=pairs)
+@settings(max_examples=examples(30))
+def test_the_order_of_unordered_cells_and_the_direction_of_ordered_ones_do_not_matter(pair):
+    batch, reference = (counts[:MOST_CELLS] for counts in pair)
+    kept = batch + reference > 0
+    batch, reference = batch[kept], reference[kept]
+    if len(batch) > 1 and batch.any():
+        n, pooled = int(batch.sum()), batch + reference
+        backwards = _anderson_darling(pooled[::-1], n)(batch[None, ::-1])
+        assert backwards == pytest.approx(
+            _anderson_darling(pooled, n)(batch[None]), rel=1e-9, abs=1e-9
+        )
+
+
+@given(pair=pairs)
+def test_merging_keeps_rows_and_what_is_merged_depends_on_the_pooled_counts_alone(pair):
+    batch, reference = pair
+    merged_batch, merged_reference = _merged(batch, reference)
+    assert len(merged_batch) <= MOST_CELLS
+    assert (merged_batch.sum(), merged_reference.sum()) == (batch.sum(), reference.sum())
+    assert (
+        merged_batch + merged_reference
+        == _merged(reference, batch)[0] + _merged(reference, batch)[1]
+    ).all()
+    assert (_merged(batch + reference, 0 * batch)[0] == merged_batch + merged_reference).all()
+
+
+def test_a_rare_cell_at_the_end_is_not_merged():
+    reference = np.array([1000] * 64 + [400])
+    assert _merged(0 * reference, reference)[1][-1] == 400
+
+
+def test_no_rows_and_one_cell_are_no_evidence():
+    rng = np.random.default_rng(0)
+    some, none = np.array([3, 4]), np.array([0, 0])
+    for pair in ((some, none), (none, some), (none, none), (np.array([5, 0]), np.array([7, 0]))):
+        assert exact_test(*pair, "chi_square", rng, 99) == 1
+
+
+def test_more_rows_than_numpy_draws_from():
+    rng = np.random.default_rng(0)
+    reference = np.array([10**9, 10**9])
+    assert exact_test(np.array([10**6, 10**6]), reference, "chi_square", rng, 99) > 0.01
+    assert exact_test(np.array([10**6, 10**6 + 20_000]), reference, "chi_square", rng, 99) == 0.01
+
+
+def test_holm_by_hand():
+    assert holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm(np.array([0.9, 0.8])) == pytest.approx([1, 1])
+    assert len(holm(np.array([]))) == 0
+
+
+@given(st.integers(1, 500), st.sampled_from([0.001, 0.01, 0.05, 0.1]))
+def test_enough_permutations_let_holm_reject(features, alpha):
+    least = np.full(features, 1 / (permutations_for(features, alpha) + 1))
+    assert holm(least).max() <= alpha * (1 + 1e-9)
+
+
+def test_permutations_of_the_note():
+    assert (
+        permutations_for(20, 0.05),
+        permutations_for(100, 0.05),
+        permutations_for(100, 0.01),
+    ) == (999, 2000, 9999)
+
+
+@given(tables)
+def test_the_rate_test_is_fishers(table):
+    (count, n), (other, total) = table
+    expected = stats.fisher_exact([[count, n - count], [other, total - other]])[1]
+    assert rate_test(count, n, other, total) == pytest.approx(expected, rel=1e-9)
+
+
+def test_fishers_reference_value_and_rates_worlds_apart():
+    assert rate_test(8, 10, 1, 6) == pytest.approx(0.03496503, abs=1e-8)
+    assert 0 < rate_test(10**6, 10**6, 0, 10**6) < 1e-300
+    assert rate_test(0, 0, 3, 10) == 1
+
+
+def test_distances_have_their_reference_values():
+    assert js(P, Q) == pytest.approx(0.17509684, abs=1e-8)
+    assert js(P, Q) == pytest.approx(jensenshannon(P, Q, 2))
+    assert root_psi(P, Q) ** 2 == pytest.approx(0.17147984, abs=1e-8)
+    assert ks(P, Q) == pytest.approx(0.2)
+    assert tv(P, Q) == pytest.approx(0.2)
+
+
+def test_ks_is_that_of_the_values_where_each_has_a_cell():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal(200), rng.standard_normal(150) + 0.3
+    edges = np.sort(np.concatenate([x, y]))
+    p, q = (
+        np.bincount(np.searchsorted(edges, values), minlength=350) / len(values)
+        for values in (x, y)
+    )
+    assert ks(p, q) == pytest.approx(stats.ks_2samp(x, y).statistic)
+    assert ks(p, q) == pytest.approx(0.0833333, abs=1e-7)
+
+
+@given(pairs, st.booleans())
+@settings(max_examples=examples(50))
+def test_effects_are_symmetric_and_inside_their_intervals(pair, ordered):
+    batch, reference = (counts + (counts.sum() == 0) for counts in pair)
+    there = effects(batch, reference, np.random.default_rng(0), ordered=ordered)
+    back = effects(reference, batch, np.random.default_rng(0), ordered=ordered)
+    assert [effect.name for effect in there] == ["ks", "tv", "js", "psi"][not ordered :]
+    for one, other in zip(there, back, strict=True):
+        assert one.value == pytest.approx(other.value, abs=1e-9)
+        assert 0 <= one.low <= one.value <= one.high
+
+
+@given(counts)
+@settings(max_examples=examples(30))
+def test_equal_counts_have_no_effect(same):
+    same[0] += 1
+    assert all(
+        e.value == e.low == 0 for e in effects(same, same, np.random.default_rng(0), ordered=True)
+    )
+
+
+@pytest.mark.parametrize("n", [200, 5000])
+@pytest.mark.parametrize("slope", [0, 0.3])
+def test_intervals_hold_the_truth(n, slope):
+    rng = np.random.default_rng(5)
+    law = np.full(20, 1 / 20)
+    changed = law * (1 + slope * np.linspace(-1.7, 1.7, 20))
+    truth = {
+        "ks": ks(changed, law),
+        "tv": tv(changed, law),
+        "js": js(changed, law),
+        "psi": root_psi(changed, law) ** 2,
+    }
+    inside = dict.fromkeys(truth, 0)
+    for _ in range(200):
+        for effect in effects(
+            rng.multinomial(n, changed), rng.multinomial(5000, law), rng, ordered=True
+        ):
+            inside[effect.name] += (
+                effect.low <= truth[effect.name] + 1e-12 and truth[effect.name] <= effect.high
+            )
+    assert all(held >= 180 for held in inside.values()), inside
+
+
+def test_psi_of_small_batches_is_not_large_where_nothing_changed():
+    rng = np.random.default_rng(6)
+    law = np.full(10, 0.1)
+    psi = [
+        effects(rng.multinomial(50, law), 500 * np.ones(10, int), rng, ordered=False)[-1].value
+        for _ in range(300)
+    ]
+    assert (
+        np.mean(psi) < 0.08
+    )  # the plain index has a mean of 0.18, "moderate change" by the rule of thumb

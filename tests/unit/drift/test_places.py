@@ -1,0 +1,173 @@
+"""Where and when alarms are: rows of the Detector or of what a Monitor served, and times, in strata too."""
+
+import numpy as np
+import pytest
+from helpers.examples import examples
+from helpers.places import GOLDEN
+from helpers.streams import rng
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import modelkit as mk
+from modelkit.drift.milestones import MOST_MILESTONES, Milestones
+from modelkit.drift.outputs import ServedCall, joined_calls
+from modelkit.drift.report import DriftReport
+
+START = 1.7e9
+SECOND = 60.0  # between two rows
+
+
+class Ticking:
+    """A clock that goes on by a minute whenever it is asked."""
+
+    def __init__(self):
+        self.now = START - SECOND
+
+    def __call__(self):
+        self.now += SECOND
+        return self.now
+
+
+def by_day(n, r, shift=0.0):
+    return {"x": r.normal(shift, 1, n), "day": np.arange(n) % 7}
+
+
+def test_an_alarm_in_a_stratum_counts_the_rows_of_the_detector():
+    r = rng(1)
+    profile = mk.Profile.fit(by_day(3500, r), reference=by_day(7000, r), stratum="day")
+    detector = mk.Detector(profile)
+    assert detector.update(by_day(7000, r), order="time") == []
+    alarms = detector.update(by_day(3500, r, shift=1.0), order="time")
+    assert {alarm.stratum for alarm in alarms} == {str(day) for day in range(7)}
+    for alarm in alarms:
+        assert 7000 < alarm.row <= 10_500
+        assert abs(alarm.began - 7000) <= 1800
+        assert alarm.rows == (alarm.row - int(alarm.stratum) + 6) // 7  # of its stratum
+        assert alarm.began < alarm.row
+
+
+def test_an_alarm_of_a_monitor_counts_the_rows_that_were_served():
+    signature = mk.Signature(
+        inputs=[mk.TensorSpec("X", "float32", ("n", 1), columns=(mk.Column("x", "float32"),))],
+        outputs=[mk.TensorSpec("prediction", "float32", ("n",))],
+    )
+    r = rng(2)
+    model = mk.FunctionModel(lambda feeds: {"prediction": feeds["X"][:, 0]}, signature)
+    profile = mk.Profile.fit({"x": r.normal(size=2000)}, reference={"x": r.normal(size=5000)})
+    clock = Ticking()
+    watched = mk.Monitor(model, profile, budget=1e9, clock=clock)
+    for _ in range(40):  # 64 rows of each are shown
+        watched.predict(r.normal(size=(500, 1)).astype(np.float32))
+    changed = clock.now
+    for _ in range(40):
+        watched.predict(r.normal(1, 1, size=(500, 1)).astype(np.float32))
+    alarm = watched.detector.alarms[0]
+    assert watched.failures == 0, watched.last_failure
+    assert watched.served == 40_000
+    assert 20_000 < alarm.row < 24_000
+    assert abs(alarm.began - 20_000) <= 1000
+    assert abs(alarm.began_time - changed) <= 3 * SECOND
+    assert changed < alarm.time < changed + 8 * SECOND
+    assert alarm.rows < 3000  # those that were shown
+
+
+@pytest.mark.parametrize("order", ["any", "time"])
+def test_alarms_say_when_by_the_hosts_clock(order):
+    r = rng(3)
+    profile = mk.Profile.fit({"x": r.normal(size=2000)}, reference={"x": r.normal(size=5000)})
+    detector = mk.Detector(profile, clock=Ticking())
+    detectors = [detector]
+    for _ in range(100):
+        detector.update({"x": r.normal(size=20)}, order=order)
+    resumed = mk.Detector.resume(profile, detector.state(), clock=Ticking())
+    detectors.append(resumed)
+    for each in detectors:
+        each._watch.chronicle.clock.now = START + 99 * SECOND
+        for _ in range(40):
+            each.update({"x": rng(4).normal(1, 1, 20)}, order=order)
+    assert resumed.alarms == detector.alarms != ()
+    for alarm in detector.alarms:
+        asked = (alarm.row - 1) // 20  # calls of 20 rows before its own
+        assert alarm.time == START + asked * SECOND
+        assert alarm.began_time == pytest.approx(START + alarm.began // 20 * SECOND, abs=2 * SECOND)
+        assert alarm.rows == alarm.row
+    report = detector.report()
+    assert DriftReport.from_json(report.to_json()).alarms == report.alarms
+
+
+def test_alarms_of_labels_say_when_and_count_labels():
+    r = rng(5)
+    losses = (r.random(3000) < 0.1).astype(float)
+    profile = mk.Profile.fit(
+        {"x": r.normal(size=500)}, reference={"x": r.normal(size=3000)}, losses=losses
+    )
+    detector = mk.Detector(profile, clock=Ticking())
+    for _ in range(50):
+        detector.update_labels(losses=(r.random(20) < 0.1).astype(float))
+    for _ in range(50):
+        detector.update_labels(losses=(r.random(20) < 0.4).astype(float))
+    (alarm,) = detector.alarms
+    assert 1000 < alarm.row <= 1500
+    assert alarm.rows == alarm.row
+    assert alarm.time == START + (alarm.row - 1) // 20 * SECOND
+    assert abs(alarm.began - 1000) <= 100
+    assert abs(alarm.began_time - (START + 50 * SECOND)) <= 5 * SECOND
+
+
+def test_a_batch_says_how_many_rows_each_figure_rests_on():
+    r = rng(6)
+    profile = mk.Profile.fit({"x": r.normal(size=2000)}, reference={"x": r.normal(size=5000)})
+    report = mk.Detector(profile).test({"x": r.normal(2, 1, 300)})
+    assert [(alarm.row, alarm.rows, alarm.time) for alarm in report.alarms] == [(300, 300, None)]
+
+
+def test_a_state_of_before_goes_on_with_its_rows_and_without_times():
+    profile = mk.Profile.from_bytes((GOLDEN / "drift-watched1.npz").read_bytes())
+    detector = mk.Detector.resume(profile, (GOLDEN / "drift-state1.npz").read_bytes())
+    assert detector.alarms
+    assert {alarm.time for alarm in detector.alarms} == {None}
+    for s, (_, stream) in enumerate(detector._watch.streams()):
+        blocks = stream._blocks
+        rows, times = stream._whereabouts.at(np.arange(blocks))
+        assert np.isnan(times).all()
+        assert (abs(rows - 32 * np.arange(blocks)) <= 1).all(), s
+    assert detector._watch.place == detector.rows
+
+
+@settings(max_examples=examples(30), deadline=None)
+@given(
+    st.integers(1, 1000), st.integers(1, 64), st.lists(st.floats(0, 0.999), min_size=1, max_size=9)
+)
+def test_places_of_blocks_are_exact_lately_and_close_before(blocks, size, parts):
+    milestones = Milestones()
+    uneven = Milestones()
+    for block in range(blocks):
+        milestones.add(block * size, START + block)
+        uneven.add(block**2, START + block)
+    asked = (np.array(parts) * blocks).astype(int)
+    rows, times = milestones.at(asked)
+    assert (rows == asked * size).all()  # of blocks of one size
+    assert times == pytest.approx(START + asked)
+    assert len(milestones.state()) <= MOST_MILESTONES + 1
+    lately = np.arange(max(blocks - MOST_MILESTONES // 2, 0), blocks)
+    assert (uneven.at(lately)[0] == lately**2).all()
+    again = Milestones()
+    again.restore(uneven.state())
+    assert np.array_equal(again.state(), uneven.state())
+
+
+@given(st.lists(st.tuples(st.sampled_from(["", "label", "score"]), st.integers(0, 4)), min_size=1))
+def test_joined_calls_know_the_places_of_their_rows(calls):
+    """Whatever outputs they asked for, each row has the place at which it came."""
+    ends = np.cumsum([size for _, size in calls])
+    buffer = []
+    for (name, size), end in zip(calls, ends, strict=True):
+        rows = np.arange(end - size, end)
+        arrays = (rows[:, None],) if not name else (rows[:, None], -rows)
+        buffer.append(ServedCall((name,) if name else (), arrays, size, START))
+    joined = joined_calls(buffer)
+    assert sorted(np.concatenate([at for at, _ in joined.values()])) == list(range(ends[-1]))
+    for names, (at, whole) in joined.items():
+        assert len(whole) == 1 + len(names)
+        assert np.array_equal(whole[0][:, 0], at)
+        assert all(np.array_equal(answers, -at) for answers in whole[1:])

@@ -1,0 +1,315 @@
+"""Where a change is: joint counts, exact tests in each segment, and what is said about them."""
+
+import numpy as np
+import pytest
+from helpers.examples import examples
+from helpers.streams import at_most, rng
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import modelkit as mk
+from modelkit.drift.segments import (
+    GENERATION_ROWS,
+    GENERATIONS,
+    MOST_SEGMENTS,
+    Segmentation,
+    Segmented,
+    joint,
+)
+from modelkit.errors import DriftError
+
+SHOPS = ["a", "b", "c", "d"]
+START = 1_700_006_400  # midnight in UTC
+
+
+def column(values):
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+def rows(n, seed, moved=(), shift=1.5, shares=(0.4, 0.3, 0.2, 0.1)):
+    """The price depends on the shop, and is shifted in the shops `moved`."""
+    r = rng(seed, 71)
+    shop = r.choice(SHOPS, n, p=shares)
+    price = r.normal(size=n) + (shop == "a") + shift * np.isin(shop, moved)
+    return {"price": price, "age": r.normal(40, 10, n), "shop": column(shop.tolist())}
+
+
+@pytest.fixture(scope="module")
+def profile():
+    return mk.Profile.fit(rows(3000, 1), reference=rows(8000, 2), segments=("shop", "age"))
+
+
+def by(report, feature, column):
+    return {
+        drift.segment: drift
+        for drift in report.segments
+        if (drift.feature, drift.by) == (feature, column)
+    }
+
+
+# What is found.
+
+
+def test_the_segment_of_a_change_is_named(profile):
+    detector = mk.Detector(profile)
+    detector.update(rows(4000, 3))
+    assert detector.report().segments == ()
+    detector.update(rows(6000, 4, moved=["d"]))
+    report = detector.report()
+    found = by(report, "price", "shop")
+    assert set(found) == set(SHOPS)
+    assert found["d"].p < 0.01
+    assert found["d"].effect.low > 0.3
+    assert min(found[shop].p for shop in "abc") > 0.01
+    assert found["d"].share[0] == pytest.approx(0.1, abs=0.02)
+    assert "price has changed in shop d; nothing shows in 3 others" in str(report)
+    page = report.to_html()
+    assert "Where the change is" in page
+    assert "price has changed in shop d" in page
+    assert mk.DriftReport.from_json(report.to_json()) == report
+    assert by(report, "shop", "shop") == {}
+
+
+def test_a_change_of_all_segments_is_said_to_be_in_all(profile):
+    detector = mk.Detector(profile)
+    detector.update(rows(6000, 5, moved=SHOPS))
+    assert "price has changed in every segment of shop" in str(detector.report())
+
+
+def test_another_mix_of_segments_is_told_from_a_change_in_them(profile):
+    detector = mk.Detector(profile)
+    detector.update(rows(8000, 6, shares=(0.05, 0.3, 0.25, 0.4)))
+    report = detector.report()
+    assert {"price", "shop"} <= {alarm.feature for alarm in report.alarms}
+    found = by(report, "price", "shop")
+    assert min(drift.p for drift in found.values()) > 0.01
+    assert found["d"].share[1] > 3 * found["d"].share[0]
+    assert "price has changed in no segment of shop by itself: the mix" in str(report)
+
+
+def test_segments_that_did_not_change_are_rarely_named():
+    runs, named = 40, 0
+    for run in range(runs):
+        profile = mk.Profile.fit(
+            rows(300, 10 * run), reference=rows(1500, 10 * run + 1), segments=("shop",)
+        )
+        detector = mk.Detector(profile, alpha=0.1, seed=run)
+        detector.update(rows(2500, 10 * run + 2, moved=["a"], shift=3))
+        found = by(detector.report(), "price", "shop")
+        assert found["a"].p < 0.01
+        named += any(found[shop].p <= 0.1 for shop in "bcd" if shop in found)
+    assert at_most(named, runs, 0.1), named
+
+
+def test_the_alarm_that_decides_when_to_look_names_no_segment():
+    """A weak change of one segment: the chance that raised the alarm is in the others as well."""
+    alarms, right, wrong = 0, 0, 0
+    for run in range(20):
+        profile = mk.Profile.fit(
+            rows(300, 10 * run), reference=rows(1000, 10 * run + 1), segments=("shop",)
+        )
+        detector = mk.Detector(profile, alpha=0.1, seed=run, history=0)
+        call = rows(5000, 10 * run + 2, moved=["c"], shift=1)
+        for start in range(0, 5000, 250):
+            part = slice(start, start + 250)
+            if detector.update({name: values[part] for name, values in call.items()}):
+                break
+        found = by(detector.report(), "price", "shop")
+        alarms += bool(found)
+        right += bool(found) and found["c"].p <= 0.1
+        wrong += any(found[shop].p <= 0.1 for shop in "abd" if shop in found)
+    assert alarms > 10
+    assert right == alarms
+    assert at_most(wrong, alarms, 0.1), wrong
+
+
+def test_hours_of_the_day_are_segments_where_rows_have_times():
+    def timed(n, seed, moved=()):
+        r = rng(seed, 72)
+        second = START + r.integers(0, 10 * 86_400, n)
+        hour = second // 3600 % 24
+        x = r.normal(size=n) + 2 * np.isin(hour, moved)
+        return {"x": x, "when": second}
+
+    profile = mk.Profile.fit(
+        timed(2000, 1), reference=timed(12_000, 2), time="when", segments=("hour",)
+    )
+    detector = mk.Detector(profile)
+    detector.update(timed(8000, 3, moved=[3, 4]))
+    found = by(detector.report(), "x", "hour")
+    assert len(found) == 24
+    assert {hour for hour, drift in found.items() if drift.p <= 0.01} == {"03:00", "04:00"}
+    again = mk.Profile.from_bytes(profile.to_bytes())
+    assert mk.Detector.resume(again, detector.state()).report() == detector.report()
+
+
+def test_dependent_rows_have_sizes_and_no_tests():
+    r = rng(8, 73)
+    level = np.sin(np.arange(6000) / 8) + r.normal(size=6000) / 4
+
+    def side(part):
+        return {"x": level[part], "k": column(np.array(["u", "v"])[np.arange(3000) % 2].tolist())}
+
+    profile = mk.Profile.fit(
+        side(slice(3000)), reference=side(slice(3000, None)), ordered=True, segments=("k",)
+    )
+    assert profile.features[0].stride > 1
+    detector = mk.Detector(profile, alpha=0.2)
+    detector.update({"x": r.normal(3, 1, 6000), "k": column(["u"] * 6000)}, order="time")
+    found = by(detector.report(), "x", "k")
+    assert [drift.p for drift in found.values()] == [None]
+    assert found["u"].effect.value > 0.5
+    assert "(not tested)" in str(detector.report())
+
+
+# The counts.
+
+
+@given(st.integers(1, 80), st.integers(1, 5), st.integers(1, 6), st.integers(0, 2**31))
+@settings(max_examples=examples(50), deadline=None)
+def test_joint_counts_are_those_of_each_segment(n, width, segments, seed):
+    r = rng(seed, 74)
+    cells = r.integers(0, 68, (n, width)).astype(np.uint8)
+    cells[cells == 67] = 255
+    member = r.integers(0, segments, n)
+    counts = joint(cells, member, segments)
+    for k in range(segments):
+        for j in range(width):
+            own = cells[member == k, j]
+            assert (counts[k, j] == np.bincount(own[own != 255], minlength=67)).all()
+
+
+@given(st.lists(st.integers(1, 3000), min_size=1, max_size=8), st.integers(0, 2**31))
+@settings(max_examples=examples(25), deadline=None)
+def test_the_latest_rows_are_counted_however_they_come(sizes, seed):
+    profile = SMALL
+    r = rng(seed, 75)
+    n = sum(sizes)
+    cells = np.stack([r.integers(0, 67, n), r.integers(0, 3, n)], axis=1).astype(np.uint8)
+    at_once, in_parts = (Segmented(profile.segments, profile.features) for _ in range(2))
+    at_once.count(cells, 0.0)
+    for part in np.split(cells, np.cumsum(sizes)[:-1]):
+        in_parts.count(part, 0.0)
+    first, (counts,) = at_once.since(0)
+    assert first == in_parts.since(0)[0]
+    assert (counts == in_parts.since(0)[1][0]).all()
+    assert first == max((n - 1) // GENERATION_ROWS - GENERATIONS + 1, 0)
+    own = profile.segments[0]
+    latest = cells[first * GENERATION_ROWS :]
+    member = own.members(latest[:, 1], None, len(latest))
+    assert (counts.sum(axis=0) == joint(latest, member, len(own.labels))).all()
+    again = Segmented(profile.segments, profile.features)
+    again.restore(*at_once.state())
+    assert (again.since(0)[1][0] == counts).all()
+
+
+SMALL = mk.Profile.fit(
+    {"x": rng(1).normal(size=200), "k": column(["u", "v"] * 100)},
+    reference={"x": rng(2).normal(size=200), "k": column(["u", "v"] * 100)},
+    segments=("k",),
+)
+
+
+def test_the_reference_is_counted_in_each_segment(profile):
+    reference = rows(8000, 2)
+    shop, age = profile.segments
+    assert shop.labels == ("a", "b", "c", "d", "(other)", "(new)", "(missing)")
+    places = {feature.name: j for j, feature in enumerate(profile.features)}
+    for k, name in enumerate(SHOPS):
+        inside = reference["shop"] == name
+        feature = profile.features[places["price"]]
+        assert (shop.counts[k, places["price"]] == feature.count(reference["price"][inside])).all()
+    assert age.counts.sum(axis=0) == pytest.approx(profile.counts[0])
+    assert len(age.labels) == 16
+    assert age.labels[-1] == "(missing)"
+    assert age.labels[0].startswith("up to ")
+    assert age.labels[-2].startswith("above ")
+
+
+def test_many_categories_become_few_segments():
+    names = column([f"c{i % 60:02d}" for i in range(1200)])
+    sides = [{"k": names, "x": rng(seed).normal(size=1200)} for seed in (1, 2)]
+    profile = mk.Profile.fit(sides[0], reference=sides[1], segments=("k",))
+    (own,) = profile.segments
+    assert len(own.labels) == MOST_SEGMENTS
+    assert own.counts.sum() == 2 * 1200
+    assert own.counts[MOST_SEGMENTS - 3].sum() == 2 * 20 * (60 - 21)
+
+
+# In the profile.
+
+
+def test_segments_come_back_from_bytes_and_merge(profile):
+    again = mk.Profile.from_bytes(profile.to_bytes())
+    assert again.to_bytes() == profile.to_bytes()
+    assert again.digest == profile.digest
+    other = mk.Profile.fit(rows(3000, 1), reference=rows(500, 3), segments=("shop", "age"))
+    both = profile.merge(other)
+    for own, mine, theirs in zip(both.segments, profile.segments, other.segments, strict=True):
+        assert (own.counts == mine.counts + theirs.counts).all()
+    plain = mk.Profile.fit(rows(3000, 1), reference=rows(500, 3))
+    with pytest.raises(DriftError, match="differ in their segments"):
+        profile.merge(plain)
+    assert len(profile.to_bytes()) - len(plain.to_bytes()) < 3 * 2 * 7000
+
+
+def test_columns_that_a_model_ignores_are_no_segments(profile):
+    less = profile.without(["age"])
+    assert [own.name for own in less.segments] == ["shop"]
+    assert less.segments[0].counts.shape == (7, 2, 67)
+    mk.Detector(less).update(
+        {name: values for name, values in rows(50, 1).items() if name != "age"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"segments": "shop"}, r"pass \('shop',\)"),
+        ({"segments": ("shops",)}, "names 'shops', which is no column"),
+        ({"segments": ("hour",)}, "pass time= as well"),
+        ({"segments": ("shop", "shop")}, "names a column twice"),
+        ({"segments": ("shop",), "stratum": "shop"}, "segments and stratum do not go together"),
+        ({"segments": ("shop",), "epsilon": 1.0}, "segments and epsilon do not go together"),
+    ],
+)
+def test_segments_that_make_no_sense_are_refused(arguments, says):
+    with pytest.raises(DriftError, match=says):
+        mk.Profile.fit(rows(200, 1), reference=rows(200, 2), **arguments)
+
+
+def test_damaged_segments_are_no_profile(profile):
+    own = profile.segments[0]
+    short = Segmentation(own.name, own.labels, own.of_cells, own.counts[:, :1])
+    import dataclasses
+
+    damaged = dataclasses.replace(profile, segments=(short,)).to_bytes()
+    with pytest.raises(DriftError, match="its segments by 'shop' do not fit"):
+        mk.Profile.from_bytes(damaged)
+
+
+def test_penguins_weighed_in_other_units_on_one_island_are_found(penguins):
+    frame, _ = penguins
+    r = rng(9, 76)
+
+    def drawn(n, part, island=None):
+        chosen = frame.iloc[part::2]
+        some = chosen.iloc[r.integers(len(chosen), size=n)][["body_mass_g", "island", "sex"]]
+        some = some.reset_index(drop=True)
+        pounds = some["island"] == island
+        some["body_mass_g"] = some["body_mass_g"].where(~pounds, some["body_mass_g"] / 453.6)
+        return some
+
+    profile = mk.Profile.fit(drawn(500, 0), reference=drawn(6000, 1), segments=("island", "sex"))
+    detector = mk.Detector(profile)
+    assert detector.update(drawn(3000, 1)) == []
+    detector.update(drawn(4000, 1, island="Dream"))
+    report = detector.report()
+    assert {alarm.feature for alarm in report.alarms} == {"body_mass_g"}
+    found = by(report, "body_mass_g", "island")
+    assert {island for island, drift in found.items() if drift.p < 0.01} == {"Dream"}
+    assert "body_mass_g has changed in island Dream; nothing shows in 2 others" in str(report)
+    page = report.to_html()
+    assert "nothing shows in 2 others" in page

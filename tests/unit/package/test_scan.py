@@ -1,0 +1,305 @@
+"""The graph of a package reads nothing outside it and uses known operators only."""
+
+import contextlib
+
+import numpy as np
+import onnx
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from helpers.examples import examples
+from helpers.forge import varint
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
+
+import modelkit as mk
+from modelkit.errors import GraphError
+from modelkit.package import scan
+from modelkit.package.walk import ONNX_FIELDS
+
+X = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])
+Y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])
+
+
+def external(location, **keys):
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4])
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, "offset": "0", "length": "16", **keys}.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
+
+
+def model(nodes=None, initializers=(), domain=""):
+    nodes = nodes or [helper.make_node("Add", ["x", "w"], ["y"], domain=domain)]
+    graph = helper.make_graph(nodes, "g", [X], [Y], list(initializers))
+    opsets = [helper.make_opsetid("", 18)] + ([helper.make_opsetid(domain, 1)] if domain else [])
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9)
+
+
+def check(proto, size=None):
+    scan.check_graph(proto.SerializeToString(), "model.onnx.data", size)
+
+
+def test_external_data_within_the_listed_member_is_accepted():
+    check(model(initializers=[external("model.onnx.data")]), 16)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "size", "message"),
+    [
+        (external("../secret"), 16, "not a member"),
+        (external("/etc/passwd"), 16, "not a member"),
+        (external("*/_ORT_MEM_ADDR_/*"), 16, "not a member"),
+        (external("model.onnx.data"), None, "not a member"),
+        (external("model.onnx.data"), 15, "bytes 0 to 16 of 15"),
+        (external("model.onnx.data", offset=1 << 70), 16, "external data at"),
+        (external("model.onnx.data", offset=1 << 40), 16, "bytes 1099511627776 to"),
+        (external("model.onnx.data", offset="-1"), 16, "external data at '-1'"),
+        (external("model.onnx.data", length="x"), 16, "length 'x'"),
+        (external("model.onnx.data", basepath="/"), 16, "keys"),
+    ],
+)
+def test_external_data_elsewhere_is_refused(tensor, size, message):
+    with pytest.raises(GraphError, match=message):
+        check(model(initializers=[tensor]), size)
+
+
+def test_external_data_inside_operators_is_refused():
+    constant = helper.make_node("Constant", [], ["w"], value=external("model.onnx.data"))
+    with pytest.raises(GraphError, match="inside an operator"):
+        check(model([constant, helper.make_node("Add", ["x", "w"], ["y"])]), 16)
+    branch = helper.make_graph(
+        [helper.make_node("Identity", ["w"], ["b"])], "b", [], [Y], [external("model.onnx.data")]
+    )
+    choice = helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch)
+    with pytest.raises(GraphError, match="inside an operator"):
+        check(model([choice]), 16)
+
+
+def test_unknown_domains_are_refused():
+    with pytest.raises(GraphError, match=r"evil\.corp"):
+        check(
+            model(
+                domain="evil.corp",
+                initializers=[numpy_helper.from_array(np.ones(4, np.float32), "w")],
+            )
+        )
+
+
+def test_domains_that_the_caller_accepts():
+    proto = model(
+        domain="good.corp", initializers=[numpy_helper.from_array(np.ones(4, np.float32), "w")]
+    )
+    scan.check_graph(proto.SerializeToString(), "model.onnx.data", None, domains={"good.corp"})
+    with pytest.raises(GraphError, match=r"\['good\.corp'\]"):
+        scan.check_graph(proto.SerializeToString(), "model.onnx.data", None, domains={"other.corp"})
+
+
+def field(number, data):
+    return bytes([number << 3 | 2]) + varint(len(data)) + data
+
+
+def within_graph(data):
+    return field(7, data)
+
+
+TENSOR = external("../secret").SerializeToString()
+NODE = helper.make_node("Relu", ["x"], ["y"]).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("graph", "message"),
+    [
+        (
+            within_graph(field(1, NODE)) + within_graph(field(5, TENSOR)),
+            "field 7 stands there twice",
+        ),
+        (within_graph(field(1, NODE + field(4, b"EPContext"))), "field 4 stands there twice"),
+        (within_graph(field(5, TENSOR + b"\x70\x00")), "field 14 stands there twice"),
+        (b"\x3b" + field(5, TENSOR) + b"\x3c", "field 7 has wire type 3"),
+        (b"\x38\x01", "field 7 has wire type 0"),
+        (within_graph(b"\x28\x01"), "field 5 has wire type 0"),
+        (within_graph(field(5, b"\x72\x01\x01")), "field 14 has wire type 2"),
+        (b"\x02\x00", "field 0 of wire type 2"),
+        (b"\xf8\x07\x01", "field 127 of wire type 0"),
+        (b"\xba\x00\x00", "more bytes than it needs"),
+        (b"\x3a\x80\x00", "more bytes than it needs"),
+        (b"\x3a" + b"\x80" * 9 + b"\x01", "passes its end"),
+        (b"\x08" + b"\xff" * 9 + b"\x7f", "more bytes than it needs"),
+        (b"\x08" + b"\x80" * 11, "more than ten bytes"),
+        (b"\x08", "cut short"),
+        (b"\x3a\x05\x0a", "passes its end"),
+        (within_graph(field(5, b"\x25\x00")), "passes its end"),
+    ],
+)
+def test_what_parsers_read_in_several_ways_is_refused(graph, message):
+    with pytest.raises(GraphError, match=message):
+        scan.check_graph(graph, "model.onnx.data", 16)
+
+
+def test_a_location_without_external_data_and_the_reverse_are_refused():
+    tensor = external("model.onnx.data")
+    del tensor.external_data[:]
+    with pytest.raises(GraphError, match="at location 1, by the keys"):
+        check(model(initializers=[tensor]), 16)
+    tensor = external("model.onnx.data")
+    tensor.ClearField("data_location")
+    with pytest.raises(GraphError, match="at location 0, by the keys"):
+        check(model(initializers=[tensor]), 16)
+    wide = (
+        external("model.onnx.data")
+        .SerializeToString()
+        .replace(b"\x70\x01", b"\x70\x81\x80\x80\x80\x10")
+    )
+    assert b"\x81\x80\x80\x80\x10" in wide  # an enum has 32 bits: every parser reads a 1
+    scan.check_graph(within_graph(field(5, wide)), "model.onnx.data", 16)
+
+
+def test_numbers_may_come_packed_or_not():
+    shape = helper.make_tensor("s", TensorProto.INT64, [2], [1 << 20, 1 << 20])
+    packed = shape.SerializeToString()
+    loose = packed.replace(b"\x3a\x06" + b"\x80\x80\x40" * 2, b"\x38\x80\x80\x40" * 2)
+    assert loose != packed
+    node = helper.make_node("ConstantOfShape", ["s"], ["big"]).SerializeToString()
+    for tensor in (packed, loose):
+        with pytest.raises(GraphError, match="more than 1 GiB"):
+            scan.check_graph(within_graph(field(5, tensor) + field(1, node)), "model.onnx.data", 16)
+
+
+def test_shapes_of_more_numbers_than_a_shape_has():
+    """A list of 700 ones and 64 Gi, packed, as an attribute that is a shape and as a constant that one is read from."""
+    sizes = field(8, b"\x01" * 700 + varint(1 << 34))
+    random = NodeProto(op_type="RandomNormal", output=["big"]).SerializeToString()
+    constant = NodeProto(op_type="Constant", output=["s"]).SerializeToString()
+    shaped = helper.make_node("ConstantOfShape", ["s"], ["big"]).SerializeToString()
+    one = field(1, random + field(5, field(1, b"shape") + sizes))
+    two = field(1, constant + field(5, field(1, b"value_ints") + sizes)) + field(1, shaped)
+    for nodes in (one, two):
+        with pytest.raises(GraphError, match="more than 1 GiB"):
+            scan.check_graph(within_graph(nodes), "model.onnx.data", 16)
+
+
+def test_numbers_of_several_kinds_and_names_of_many_tensors():
+    """No overflow, and no time that grows faster than the graph."""
+    attribute = AttributeProto(name="value", f=1.5, ints=[1 << 62] * 63).SerializeToString()
+    constant = NodeProto(op_type="Constant", output=["s"]).SerializeToString() + field(5, attribute)
+    node = helper.make_node("ConstantOfShape", ["s"], ["big"]).SerializeToString()
+    with pytest.raises(GraphError, match="both integers and floats"):
+        scan.check_graph(within_graph(field(1, constant) + field(1, node)), "model.onnx.data", 16)
+    ends = [
+        helper.make_node("Constant", [], [name], value_int=i)
+        for name in "sle"
+        for i in range(1, 2000)
+    ]
+    ranges = [helper.make_node("Range", ["s", "l", "e"], [f"r{i}"]) for i in range(2000)]
+    check(model([*ends, *ranges]))
+
+
+@pytest.mark.parametrize(
+    ("start", "limit", "step", "fits"),
+    [(0, 1 << 40, 1, False), (1 << 40, 0, -1, False), (0, 1.0, 1e-12, False), (0, 1 << 40, 1 << 30, True),
+     (0, 9, 0, True), (0.0, float("inf"), 1.0, False), (0.0, float("nan"), 1.0, False)],
+)  # fmt: skip
+def test_how_long_a_range_is(start, limit, step, fits):
+    ends = zip("sle", (start, limit, step), strict=True)
+    constants = [
+        numpy_helper.from_array(np.array(value, type(limit)), name) for name, value in ends
+    ]
+    with (
+        contextlib.nullcontext()
+        if fits
+        else pytest.raises(GraphError, match="Range makes a tensor")
+    ):
+        check(model([helper.make_node("Range", ["s", "l", "e"], ["y"])], constants))
+
+
+@pytest.mark.parametrize("operator", ["ConstantOfShape", "Range", "Tile"])
+def test_shapes_within_bounds_are_accepted(operator):
+    small = [
+        numpy_helper.from_array(np.array(v), n)
+        for n, v in (("s", [1000, 1000]), ("i", 0), ("n", 9), ("z", 0))
+    ]
+    inputs = {"ConstantOfShape": ["s"], "Range": ["i", "n", "z"], "Tile": ["x", "s"]}[operator]
+    check(model([helper.make_node(operator, inputs, ["y"])], small))
+
+
+def test_session_options_in_the_graph_are_refused():
+    proto = model(initializers=[numpy_helper.from_array(np.ones(4, np.float32), "w")])
+    helper.set_model_props(proto, {"ort_config": "{}"})
+    with pytest.raises(GraphError, match="session options"):
+        check(proto)
+
+
+def test_save_refuses_what_load_would_refuse(tmp_path):
+    proto = model(
+        domain="evil.corp", initializers=[numpy_helper.from_array(np.ones(4, np.float32), "w")]
+    )
+    with pytest.raises(GraphError, match="evil"):
+        mk.save(proto, tmp_path / "m.mk", name="m", version="1")
+    assert list(tmp_path.iterdir()) == []
+
+
+@settings(max_examples=examples(300), deadline=None)
+@given(junk=st.binary(max_size=200))
+def test_bytes_that_are_no_graph_raise_nothing_but_graph_errors(junk):
+    with contextlib.suppress(GraphError):
+        scan.check_graph(junk, "model.onnx.data", 16)
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(data=st.data())
+def test_a_damaged_graph_raises_nothing_but_graph_errors(data):
+    raw = bytearray(model(initializers=[external("model.onnx.data")]).SerializeToString())
+    raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(GraphError):
+        scan.check_graph(bytes(raw), "model.onnx.data", 16)
+
+
+MESSAGES = {
+    "model": onnx.ModelProto,
+    "training": onnx.TrainingInfoProto,
+    "graph": onnx.GraphProto,
+    "function": onnx.FunctionProto,
+    "node": onnx.NodeProto,
+    "attribute": onnx.AttributeProto,
+    "tensor": onnx.TensorProto,
+    "sparse": onnx.SparseTensorProto,
+    "input": onnx.ValueInfoProto,
+    "value": onnx.ValueInfoProto,
+    "type": onnx.TypeProto,
+    "typed": onnx.TypeProto.Tensor,
+    "shape": onnx.TensorShapeProto,
+    "dim": onnx.TensorShapeProto.Dimension,
+    "opset": onnx.OperatorSetIdProto,
+    "property": onnx.StringStringEntryProto,
+    "external": onnx.StringStringEntryProto,
+}
+# How the tables call the types of a descriptor.
+KINDS = {
+    FieldDescriptor.TYPE_BYTES: "text",
+    FieldDescriptor.TYPE_DOUBLE: "double",
+    FieldDescriptor.TYPE_ENUM: "int",
+    FieldDescriptor.TYPE_FLOAT: "float",
+    FieldDescriptor.TYPE_INT32: "int",
+    FieldDescriptor.TYPE_INT64: "int",
+    FieldDescriptor.TYPE_MESSAGE: "text",  # that is passed over
+    FieldDescriptor.TYPE_STRING: "text",
+    FieldDescriptor.TYPE_UINT64: "int",
+}
+
+
+@pytest.mark.parametrize("name", ONNX_FIELDS)
+def test_the_fields_of_a_message_are_those_of_onnx(name):
+    empty = MESSAGES[name]()
+    fields = {field.number: field for field in empty.DESCRIPTOR.fields}
+    assert ONNX_FIELDS.keys() == MESSAGES.keys()
+    assert ONNX_FIELDS[name].keys() == fields.keys()
+    for number, told in ONNX_FIELDS[name].items():
+        field = fields[number]
+        kind = told.rstrip("*")
+        repeated = hasattr(getattr(empty, field.name), "extend")
+        assert told.endswith(("s", "*")) == repeated
+        if kind in MESSAGES:
+            assert field.message_type.full_name == MESSAGES[kind].DESCRIPTOR.full_name
+        else:
+            assert {"blob": "text"}.get(kind, kind.rstrip("s")) == KINDS[field.type]

@@ -1,0 +1,214 @@
+"""The onnxruntime Model: placement, bulk runs, threads, closing."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from helpers.batchers import SIGNATURE, double
+from helpers.places import GOLDEN
+from hypothesis import given
+from hypothesis import strategies as st
+
+import modelkit as mk
+from modelkit.errors import ClosedError, DeviceError, GraphError
+from modelkit.model.device import refuse_version
+from modelkit.package import container
+from modelkit.runtimes import onnx as runtime
+from modelkit.runtimes.bulk import chunk_bounds
+from modelkit.runtimes.threads import split_runs
+from modelkit.testing import check_model
+
+
+def test_a_loaded_model_keeps_the_contract(
+    boosting_mk, breast_cancer, penguins_mk, penguins, dense_mk
+):
+    with mk.load(boosting_mk) as model:
+        check_model(model, breast_cancer[0][:30])
+        check_model(model, breast_cancer[0][:30].to_numpy())
+    with mk.load(penguins_mk) as model:
+        check_model(model, penguins[0][:30])
+    with mk.load(dense_mk) as model:
+        check_model(model, np.random.default_rng(0).normal(size=(30, 256)).astype(np.float32))
+
+
+def test_placement_says_where_and_how(boosting_mk):
+    with mk.load(boosting_mk, device="cpu", threads=3) as model:
+        assert model.placement == mk.Placement(
+            "CPUExecutionProvider",
+            "cpu",
+            3,
+            split=False,
+            reason="as asked",
+            threads_reason="as asked",
+        )
+        assert "3 threads" in str(model.placement)
+
+
+def test_a_placement_says_since_when(boosting_mk):
+    before = time.time()
+    with mk.load(boosting_mk) as model, mk.Batcher(model, plan="learn") as batcher:
+        assert before <= model.placement.since <= time.time()
+        assert batcher.placement.since == model.placement.since
+    assert "since" not in repr(model.placement)
+
+
+@pytest.mark.parametrize("name", ["penguins-format6.mk", "texts-format5.mk", "encoder-format4.mk"])
+def test_a_model_says_whether_it_was_closed(name):
+    model = mk.load(GOLDEN / name, device="cpu")
+    outer = mk.Wrapper(model)
+    assert (model.closed, outer.closed) == (False, False)
+    model.close()
+    assert (model.closed, outer.closed) == (True, True)
+
+
+def test_a_batcher_is_closed_when_it_or_its_model_is():
+    for close in ("batcher", "model"):
+        model = mk.FunctionModel(double, SIGNATURE, batchable=True)
+        batcher = mk.Batcher(model, plan="learn")
+        assert not batcher.closed
+        {"batcher": batcher, "model": model}[close].close()
+        assert batcher.closed
+        assert model.closed == (close == "model")
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "many", True, None])
+def test_a_number_of_threads_that_makes_no_sense_is_an_error(boosting_mk, threads):
+    with pytest.raises(DeviceError, match="positive integer or 'auto'"):
+        mk.load(boosting_mk, threads=threads)
+
+
+def test_large_dense_models_are_split_over_the_threads(wide_mk):
+    assert not split_runs(1, 1 << 40)
+    assert not split_runs(8, 1 << 20)
+    assert split_runs(8, 1 << 30)
+    with mk.load(wide_mk, threads=2) as model:
+        assert model.placement.split
+
+
+def test_the_release_that_answers_wrongly_is_refused():
+    refuse_version("1.32.0")
+    refuse_version("1.25.1")
+    for version in ("1.26.0", "1.26.0+cu12"):
+        with pytest.raises(DeviceError, match=r"1\.26\.0 computes wrong probabilities"):
+            refuse_version(version)
+
+
+@given(rows=st.integers(0, 10_000), size=st.integers(1, 5_000))
+def test_chunks_cover_every_row_once_and_are_even(rows, size):
+    bounds = chunk_bounds(rows, size)
+    assert [row for start, stop in bounds for row in range(start, stop)] == list(range(rows))
+    lengths = [stop - start for start, stop in bounds]
+    assert max(lengths) <= size
+    assert max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_a_bulk_run_gives_what_its_rows_give(boosting_mk, breast_cancer, threads):
+    X = np.tile(breast_cancer[0].to_numpy(np.float32), (100, 1))
+    with mk.load(boosting_mk, threads=threads) as model:
+        assert len(X) > 3 * model._chunk
+        bulk = model.run(X)
+        small = model.run(X[: len(breast_cancer[0])])
+        for name, array in bulk.items():
+            np.testing.assert_array_equal(array, np.concatenate([small[name]] * 100))
+
+
+def test_bulk_strings(penguins_mk, penguins):
+    import pandas as pd
+
+    X = pd.concat([penguins[0]] * 120, ignore_index=True)
+    with mk.load(penguins_mk) as model:
+        assert len(X) > model._chunk
+        np.testing.assert_array_equal(model.predict(X), np.tile(model.predict(penguins[0]), 120))
+
+
+def test_a_failure_in_a_bulk_run_reaches_the_caller(boosting_mk):
+    with mk.load(boosting_mk) as model:
+        real, calls = model._run_graph, []
+
+        def fails_late(*arguments):
+            calls.append(1)
+            if len(calls) == 3:
+                raise MemoryError("no room")
+            return real(*arguments)
+
+        model._run_graph = fails_late
+        with pytest.raises(MemoryError, match="no room"):
+            model.predict(np.zeros((100_000, 30), np.float32))
+
+
+def test_a_closed_model_says_so(dense_mk):
+    model = mk.load(dense_mk)
+    model.close()
+    model.close()
+    with pytest.raises(ClosedError, match="load it again"):
+        model.predict(np.ones((1, 256), np.float32))
+
+
+def test_closing_while_others_run_harms_nobody(dense_mk):
+    x = np.ones((64, 256), np.float32)
+    expected = mk.load(dense_mk).predict(x)
+    for _ in range(20):
+        model = mk.load(dense_mk)
+        answers, started = [], threading.Barrier(5)
+
+        def ask(model=model, answers=answers, started=started):
+            started.wait()
+            try:
+                while True:
+                    answers.append(model.predict(x))
+            except ClosedError:
+                pass
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        started.wait()
+        model.close()
+        for thread in threads:
+            thread.join()
+        for answer in answers:
+            np.testing.assert_array_equal(answer, expected)
+
+
+def test_layouts_and_dtypes_of_arrays_do_not_matter(boosting_mk, breast_cancer):
+    X = breast_cancer[0].to_numpy()
+    narrow = X.astype(np.float32)
+    with mk.load(boosting_mk) as model:
+        expected = model.predict_proba(narrow)
+        readonly = narrow.copy()
+        readonly.flags.writeable = False
+        wide = np.repeat(narrow, 2, axis=1)[:, ::2]
+        for same in (
+            X,
+            np.asfortranarray(narrow),
+            narrow[::-1][::-1],
+            readonly,
+            wide,
+            narrow.astype(">f4"),
+            breast_cancer[0],
+        ):
+            np.testing.assert_array_equal(model.predict_proba(same), expected)
+        np.testing.assert_array_equal(model.predict_proba(narrow[::2]), expected[::2])
+
+
+def test_a_graph_the_runtime_refuses_is_a_graph_error(boosting_mk):
+    signature = mk.inspect(boosting_mk).signature
+    graph = bytes(container.read_zip(memoryview(boosting_mk.read_bytes()))["model/model.onnx"])
+    with pytest.raises(GraphError, match="onnxruntime refuses"):
+        runtime.OnnxModel(graph[:-40], signature)
+
+
+def test_async_verbs_answer_while_the_loop_runs(boosting_mk, breast_cancer):
+    import asyncio
+
+    X = breast_cancer[0].to_numpy(np.float32)
+
+    async def many(model):
+        return await asyncio.gather(*(model.apredict_proba(X[i : i + 1]) for i in range(50)))
+
+    with mk.load(boosting_mk) as model:
+        np.testing.assert_array_equal(
+            np.concatenate(asyncio.run(many(model))), model.predict_proba(X[:50])
+        )

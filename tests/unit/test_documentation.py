@@ -1,0 +1,130 @@
+"""What the documentation says of the code is true: the floors and the public names."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import tomllib
+
+import pytest
+from helpers.places import ROOT
+
+import modelkit as mk
+import modelkit.types
+
+SOURCE = ROOT / "src" / "modelkit"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FLOOR = re.compile(r"^\| (\d) \| (.+) \|$", re.MULTILINE)
+WORD = re.compile(r"[A-Za-z_]\w*")
+
+
+def test_the_table_of_floors_is_that_of_the_contracts():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    said = []
+    for _, cell in FLOOR.findall(text):
+        groups = [set(re.findall(r"`(\w+)`", group)) for group in cell.split("<-")]
+        said += [group - {"__init__"} for group in reversed(groups)]
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = config["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    assert said == [set(WORD.findall(layer)) for layer in layers]
+
+
+def public_classes():
+    for name in mk.__all__:
+        value = getattr(mk, name)
+        if inspect.isclass(value):
+            yield name, value
+
+
+def annotations_of(kind):
+    """The annotations of what a class shows: of its fields, its methods and its properties."""
+    yield from getattr(kind, "__annotations__", {}).values()
+    for name, member in vars(kind).items():
+        if name.startswith("_") and name != "__init__":
+            continue
+        function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+        yield from getattr(function, "__annotations__", {}).values()
+
+
+def test_every_type_of_the_public_names_can_be_imported_and_is_documented():
+    classes = set()
+    for path in SOURCE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        classes |= {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    known = {*mk.__all__, *modelkit.types.__all__}
+    absent = set()
+    for owner, kind in public_classes():
+        for annotation in annotations_of(kind):
+            for word in WORD.findall(str(annotation)):
+                if word in classes - known:
+                    absent.add((owner, word))
+    assert absent == set()
+    for name in modelkit.types.__all__:
+        assert inspect.isclass(getattr(modelkit.types, name))
+
+
+@pytest.mark.parametrize("name", sorted({*mk.__all__, *modelkit.types.__all__} - {"__version__"}))
+def test_every_public_name_is_documented(name):
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert re.search(rf"\b{name}\b", text), f"no page says what {name} is"
+
+
+@pytest.mark.parametrize("page", [ROOT / "CHANGELOG.md", *PAGES], ids=lambda page: page.name)
+def test_no_page_holds_the_marks_of_a_merge(page):
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if line.startswith(("<<<<<<<", ">>>>>>>", "======="))]
+
+
+LINKING = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"))]
+CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def anchors(page):
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(
+        r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    found = []
+    for heading in HEADING.findall(text):
+        words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        anchor = re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+        found.append(f"{anchor}-{found.count(anchor)}" if anchor in found else anchor)
+    return found
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    astray = []
+    for link in LINK.findall(CODE.sub("", page.read_text(encoding="utf-8"))):
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        if "://" in link:
+            continue
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            astray.append(link)
+    assert astray == []
+
+
+def test_every_page_is_linked_by_the_readme():
+    linked = {ROOT / link.partition("#")[0] for link in LINK.findall(PAGES[0].read_text("utf-8"))}
+    assert {*PAGES[1:], *LINKING} - {PAGES[0]} <= linked
+
+
+def test_the_table_of_public_names_has_each_once():
+    text = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
+    table = text.partition("## Every public name")[2].partition("\n\nBeside")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(named) == sorted({*mk.__all__} - {"__version__"})
+
+
+def test_the_table_of_errors_has_each():
+    text = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
+    table = text.partition("## Errors")[2].partition("## ")[0]
+    kinds = [kind for kind in vars(mk.errors).values() if inspect.isclass(kind)]
+    errors = {kind.__name__ for kind in kinds if issubclass(kind, mk.errors.ModelkitError)}
+    assert set(re.findall(r"^\| (?:- )?`(\w+)`", table, re.MULTILINE)) == errors - {"ModelkitError"}

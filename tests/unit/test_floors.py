@@ -1,0 +1,53 @@
+"""No import goes in a circle, those under TYPE_CHECKING counted, which import-linter leaves out."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+
+import pytest
+from helpers.places import ROOT
+
+SOURCE = ROOT / "src"
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def name_of(path):
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path) for path in FILES}
+
+
+def imported(tree):
+    """The modules of modelkit that a module imports, anywhere in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in MODULES else node.module
+
+
+def graph(sources):
+    found = {}
+    for name, text in sources.items():
+        found[name] = MODULES.intersection(imported(ast.parse(text))) - {name}
+    found.pop("modelkit", None)  # the root names what users import, and nothing imports it
+    return found
+
+
+def test_no_import_goes_in_a_circle():
+    found = graph({name_of(path): path.read_text() for path in FILES})
+    assert len(found) > 100
+    TopologicalSorter(found).prepare()
+
+
+def test_a_circle_closed_by_an_annotation_is_found():
+    taken = "from modelkit.drift.watch import Watch"
+    circle = {
+        "modelkit.drift.watch": "from modelkit.drift import findings",
+        "modelkit.drift.findings": f"if TYPE_CHECKING:\n    {taken}",
+    }
+    with pytest.raises(CycleError):
+        TopologicalSorter(graph(circle)).prepare()

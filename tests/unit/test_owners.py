@@ -1,0 +1,62 @@
+"""Each library is imported where the table `tool.owners` of pyproject.toml says, and nowhere else."""
+
+import ast
+import sys
+import tomllib
+
+from helpers.places import ROOT
+
+SOURCE = ROOT / "src" / "modelkit"
+OWNERS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["owners"]
+
+
+def imported(path):
+    """The full names that a module imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def module_of(path):
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+IMPORTS = {(module_of(path), name) for path in SOURCE.rglob("*.py") for name in imported(path)}
+PAIRS = {(name.partition(".")[0], module) for module, name in IMPORTS} - {("modelkit", "")}
+
+
+def within(owner, module):
+    return owner == "*" or module == owner or module.startswith(f"{owner}.")
+
+
+def test_a_library_is_imported_by_its_owners_alone():
+    free = {*sys.stdlib_module_names, "modelkit"} - {*OWNERS}
+    assert {
+        (library, module)
+        for library, module in PAIRS
+        if library not in free
+        and not any(within(owner, module) for owner in OWNERS.get(library, ()))
+    } == set()
+
+
+def test_every_owner_imports_its_library():
+    assert {
+        (library, owner)
+        for library, owners in OWNERS.items()
+        for owner in owners
+        if not any(library == name and within(owner, module) for name, module in PAIRS)
+    } == set()
+
+
+def test_only_commands_use_the_names_of_the_root():
+    rooms = {path.stem for path in SOURCE.iterdir()}
+    users = {module for module, name in IMPORTS if name == "modelkit"}
+    users |= {
+        module
+        for module, name in IMPORTS
+        if name.startswith("modelkit.") and name.split(".")[1] not in rooms
+    }
+    assert {module for module in users if not within("cli", module)} == set()
