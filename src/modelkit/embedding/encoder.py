@@ -228,7 +228,8 @@ class TextEncoder(Model):
         pipeline = self.pipeline
         if pipeline.recipe.independent is None:
             alone, _ = pipeline.prove(made_up(PROVEN_TEXTS, pipeline.recipe.max_tokens))
-            pipeline.recipe = replace(pipeline.recipe, alone=alone)
+            measured = replace(pipeline.recipe.measured, alone=alone)
+            pipeline.recipe = replace(pipeline.recipe, measured=measured)
         return bool(pipeline.recipe.independent)
 
     @property

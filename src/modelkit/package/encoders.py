@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal import fields
 from modelkit.convert.source import Source
 from modelkit.embedding.encoder import TextEncoder
 from modelkit.embedding.examples import made_up
 from modelkit.embedding.pipeline import least_cosine
-from modelkit.embedding.recipe import EMBEDDING, TEXT, Recipe
+from modelkit.embedding.recipe import EMBEDDING, TEXT, Measured, Recipe
 from modelkit.errors import ConversionError, ParityError
 from modelkit.model import golden as golden_rows
 from modelkit.model.manifest import WEIGHTS_REF, Parity
 from modelkit.model.model import Model
 from modelkit.package import container, scan
-from modelkit.package.load import GRAPH, TOKENIZER, WEIGHTS_MEMBER, open_encoder
 from modelkit.package.proven import Proven
+from modelkit.package.runtimes import GRAPH, TOKENIZER, WEIGHTS_MEMBER, open_encoder
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.runtimes.proto import read_proto
 from modelkit.signature.signature import Feeds, Signature
@@ -60,7 +61,8 @@ def prove_encoder(model: TextEncoder, example: object, domains: Collection[str])
         recipe.signature,
         parity,
         trained_with=("tokenizers",),
-        encoder=recipe,
+        runtime="encoder",
+        options=fields.write_object(recipe, defaults=False),
         golden=_fitting(model, recipe),
     )
 
@@ -92,7 +94,8 @@ def proof(encoder: TextEncoder, example: object) -> tuple[Recipe, Parity]:
         raise ConversionError(
             "the graph gives vectors that are not finite; check its weights and pooling"
         )
-    recipe = replace(encoder.recipe, alone=alone, reference=_reference(encoder, example))
+    measured = Measured(alone, _reference(encoder, example))
+    recipe = replace(encoder.recipe, measured=measured)
     parity = Parity(
         against=None,
         rows=TEXTS,

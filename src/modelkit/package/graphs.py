@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from modelkit._internal import fields
 from modelkit.convert.classes import check_classes, read_classes
 from modelkit.convert.converters import converter_of
 from modelkit.convert.gate.causes import BATCH, RANDOM
@@ -21,8 +22,8 @@ from modelkit.model import golden as golden_rows
 from modelkit.model.manifest import WEIGHTS_REF
 from modelkit.model.model import Model, Outputs
 from modelkit.package import container, scan
-from modelkit.package.load import GRAPH, TERMS, WEIGHTS_MEMBER
 from modelkit.package.proven import Proven, run_first
+from modelkit.package.runtimes import GRAPH, TERMS, WEIGHTS_MEMBER
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.runtimes.proto import forget_ranks, serialize, split_weights
 from modelkit.runtimes.terms.terms import encode_terms
@@ -96,12 +97,15 @@ def prove_graph(
         except ConversionError as error:
             disagreed.append(error)
         else:
+            texts = graph.source.texts
             return Proven(
                 graph.source,
                 graph.members(),
                 graph.build,
                 signature,
                 parity,
+                runtime="onnx" if texts is None else "texts",
+                options={} if texts is None else fields.write_object(texts, defaults=False),
                 trained_with=converter.trained_with,
                 example=example_of(graph.source),
             )

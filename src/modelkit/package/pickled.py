@@ -11,8 +11,8 @@ from modelkit.model import golden as golden_rows
 from modelkit.model.model import Model
 from modelkit.package import trust
 from modelkit.package.graphs import example_of
-from modelkit.package.load import NATIVE
 from modelkit.package.proven import Proven
+from modelkit.package.runtimes import NATIVE
 from modelkit.signature.signature import Feeds
 
 
@@ -36,7 +36,8 @@ def prove_estimator(model: object, example: object) -> Proven:
         build,
         signature,
         parity,
-        trust.required(modules),
+        runtime="joblib",
+        requires=trust.required(modules),
         golden=rows,
         example=drawn_like,
     )

@@ -122,7 +122,6 @@ def save(  # what the design names, all but two by keyword
         version=version,
         files=tuple(member_of(file, data) for file, data in members.items()),
         metadata=kept,
-        runtime=format,
         **_described(proven, feeds),
     )
     return write_package(path, with_attachments(manifest, members, added), members)
@@ -230,8 +229,8 @@ def _described(proven: Proven, feeds: Feeds) -> dict[str, Any]:
         "parity": proven.parity,
         "versions": _versions(proven),
         "requires": proven.requires,
-        "encoder": proven.encoder,
-        "texts": proven.source.texts,
+        "runtime": proven.runtime,
+        "options": proven.options,
     }
 
 

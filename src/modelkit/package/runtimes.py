@@ -1,0 +1,143 @@
+"""What each runtime that a manifest names reads of its package: its options and its members."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from modelkit._internal import fields
+from modelkit.embedding.recipe import Recipe
+from modelkit.errors import ManifestError, PackageError, SignatureError
+from modelkit.model.manifest import Manifest
+from modelkit.model.model import Model
+from modelkit.package import container
+from modelkit.runtimes.terms.terms import decode_terms
+from modelkit.runtimes.terms.vectorizer import Texts
+from modelkit.signature.signature import Signature
+
+if TYPE_CHECKING:
+    from modelkit.embedding.encoder import TextEncoder
+
+GRAPH = "model/model.onnx"
+WEIGHTS_MEMBER = "model/model.onnx.data"
+NATIVE = "native/model.joblib"
+TOKENIZER = "model/tokenizer.json"
+TERMS = "model/terms.json"
+L2_BYTES = 2 << 20
+# The members that a runtime cannot do without.
+NEEDED = {
+    "onnx": {GRAPH},
+    "joblib": {NATIVE},
+    "encoder": {GRAPH, TOKENIZER},
+    "texts": {GRAPH, TERMS},
+}
+
+
+def needed_paths(manifest: Manifest) -> set[str]:
+    """The members without which a package cannot be opened."""
+    return {attachment.path for attachment in manifest.attachments} | NEEDED[manifest.runtime]
+
+
+def read_options(manifest: Manifest) -> Recipe | Texts | None:
+    """The options of a manifest, as the runtime that it names reads them; None where it takes none.
+
+    Raises ManifestError.
+    """
+    options, where = manifest.options, "modelkit.json: options"
+    try:
+        if manifest.runtime == "encoder":
+            return fields.read_object(Recipe, options, where)
+        if manifest.runtime == "texts":
+            return fields.read_object(Texts, options, where)
+    except ValueError as error:
+        raise ManifestError(str(error)) from None
+    if options:
+        raise ManifestError(
+            f"{where}: the runtime {manifest.runtime!r} takes none, and this has {sorted(options)}"
+        )
+    return None
+
+
+def check_options(manifest: Manifest) -> None:
+    """Raise ManifestError for options that the runtime does not take, or not with this signature."""
+    options = read_options(manifest)
+    if isinstance(options, Recipe) and manifest.signature != options.signature:
+        raise ManifestError(
+            f"a text encoder runs a graph and has the signature {options.signature}"
+        )
+    if isinstance(options, Texts):
+        try:
+            options.graph(manifest.signature)
+        except SignatureError as error:
+            raise ManifestError(f"modelkit.json: options: {error}") from None
+
+
+def graph_model(members: container.Members, manifest: Manifest, known: dict[str, Any]) -> Model:
+    """The Model of a graph that was checked."""
+    from modelkit.runtimes.onnx import OnnxModel
+
+    options = read_options(manifest)
+    if isinstance(options, Recipe):
+        encoder = open_encoder(members, options, **known)
+        encoder.signature = manifest.signature
+        return encoder
+    if options is not None:
+        return open_texts(members, manifest.signature, options, **known)
+    return OnnxModel(
+        members[GRAPH],
+        manifest.signature,
+        weights=weights_of(members),
+        chunk=chunk_rows(manifest),
+        **known,
+    )
+
+
+def weights_of(members: container.Members) -> memoryview | None:
+    """The external weights of the graph, if it has some."""
+    return memoryview(members[WEIGHTS_MEMBER]) if WEIGHTS_MEMBER in members else None
+
+
+def open_encoder(
+    members: container.Members, recipe: Recipe, *, origin: partial[Model] | None, **known: Any
+) -> TextEncoder:
+    """A text encoder, around the Model of its graph.
+
+    Raises PackageError for a tokenizer that cannot be read.
+    """
+    from modelkit.embedding.encoder import TextEncoder
+    from modelkit.runtimes.onnx import OnnxModel
+
+    graph = members[GRAPH]
+    weights = weights_of(members)
+    inner = OnnxModel(graph, recipe.graph, weights=weights, side_by_side=True, **known)
+    try:
+        return TextEncoder.from_parts(inner, bytes(members[TOKENIZER]), recipe, origin)
+    except SignatureError as error:
+        raise PackageError(f"the tokenizer cannot be used: {error}", member=TOKENIZER) from error
+
+
+def open_texts(
+    members: container.Members, signature: Signature, texts: Texts, **known: Any
+) -> Model:
+    """A Model over texts, around that of its graph.
+
+    Raises PackageError for vocabularies that cannot be read.
+    """
+    from modelkit.runtimes.texts import TextModel
+
+    try:
+        terms = decode_terms(bytes(members[TERMS]), texts)
+    except SignatureError as error:
+        raise PackageError(f"the terms cannot be used: {error}", member=TERMS) from error
+    weights = weights_of(members)
+    return TextModel(members[GRAPH], signature, texts, terms, weights=weights, **known)
+
+
+def chunk_rows(manifest: Manifest) -> int | None:
+    """The rows of one run whose tensors fit the second-level cache.
+
+    None for a graph whose rows were not shown to be independent of each other.
+    """
+    if not manifest.parity.batch_invariant:
+        return None
+    return min(max(L2_BYTES // max(manifest.row_bytes, 1), 256), 16384)
