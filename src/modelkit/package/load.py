@@ -20,7 +20,6 @@ from typing import IO, Any
 
 from modelkit.errors import ContainerError, IntegrityError
 from modelkit.events import Loaded, emit
-from modelkit.model.device import DeviceName
 from modelkit.model.manifest import WEIGHTS_REF, Manifest, Member
 from modelkit.model.model import Model
 from modelkit.package import container, scan, trust
@@ -34,6 +33,7 @@ from modelkit.package.runtimes import (
     weights_of,
 )
 from modelkit.package.scanned import Scan
+from modelkit.runtimes.devices import DeviceName
 
 
 class Reference(ABC):

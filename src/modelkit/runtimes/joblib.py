@@ -27,10 +27,11 @@ from modelkit.errors import (
     SignatureError,
     importing,
 )
-from modelkit.model.device import DeviceName, Placement, device_chain, refusal
+from modelkit.model.device import Placement
 from modelkit.model.function import check_output
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
+from modelkit.runtimes.devices import DeviceName, device_chain, refusal
 from modelkit.runtimes.machine import usable_cpus
 from modelkit.runtimes.packaged import reopening
 from modelkit.runtimes.series import as_fitted, series_of

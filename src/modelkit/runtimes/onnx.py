@@ -12,11 +12,12 @@ import numpy as np
 
 from modelkit._internal.process import watch_forks
 from modelkit.errors import ClosedError, ForkedModelError, ModelkitError
-from modelkit.model.device import CPU, DeviceName, Placement, parse_device
+from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.runtimes.bulk import Gathered, chunk_bounds, run_all
 from modelkit.runtimes.deadline import run_until
+from modelkit.runtimes.devices import CPU, DeviceName, parse_device
 from modelkit.runtimes.ends import check_ends, texts_passed_on
 from modelkit.runtimes.machine import release
 from modelkit.runtimes.packaged import reopening
