@@ -16,7 +16,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.errors import BatchError, ModelkitError, PackageError
-from modelkit.model import golden, replay, sklearn
+from modelkit.model import golden, sklearn
 from modelkit.model.call import PLAIN, Call, make_call
 from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
@@ -260,7 +260,7 @@ class Model(ABC):
         tolerance = 0.0
         if model.manifest is not None:
             tolerance = model.manifest.parity.rtol + model.manifest.parity.atol
-        return replay.largest_difference(expected, got, tolerance)
+        return golden.largest_difference(expected, got, tolerance)
 
     def close(self) -> None:  # noqa: B027 - most wrappers hold nothing
         """Release what this model itself holds; a wrapper does not close what it wraps.

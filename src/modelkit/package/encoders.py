@@ -15,10 +15,10 @@ from modelkit.embedding.examples import made_up
 from modelkit.embedding.pipeline import least_cosine
 from modelkit.embedding.recipe import EMBEDDING, TEXT, Measured, Recipe
 from modelkit.errors import ConversionError, ParityError
-from modelkit.model import golden as golden_rows
 from modelkit.model.manifest import WEIGHTS_REF, Parity
 from modelkit.model.model import Model
 from modelkit.package import container, scan
+from modelkit.package.draws import GOLDEN_ROWS
 from modelkit.package.proven import Proven
 from modelkit.package.runtimes import GRAPH, TOKENIZER, WEIGHTS_MEMBER, open_encoder
 from modelkit.runtimes.onnx import OnnxModel
@@ -69,7 +69,7 @@ def prove_encoder(model: TextEncoder, example: object, domains: Collection[str])
 
 def _fitting(encoder: TextEncoder, recipe: Recipe) -> Feeds:
     """Golden texts that the encoder takes whole."""
-    texts = made_up(golden_rows.GOLDEN_ROWS, recipe.max_tokens)
+    texts = made_up(GOLDEN_ROWS, recipe.max_tokens)
     fitting = encoder.token_count(texts) <= recipe.max_tokens
     kept = [text for text, fits in zip(texts, fitting, strict=True) if fits]
     return recipe.signature.coerce({TEXT: kept or ["a"]})

@@ -18,10 +18,10 @@ from modelkit.convert.graphs import settled
 from modelkit.convert.notes import Notes
 from modelkit.convert.source import Prefix, Source
 from modelkit.errors import ConversionError, GraphError, ParityError
-from modelkit.model import golden as golden_rows
 from modelkit.model.manifest import WEIGHTS_REF
 from modelkit.model.model import Model, Outputs
 from modelkit.package import container, scan
+from modelkit.package.draws import GOLDEN_ROWS, draws
 from modelkit.package.proven import Proven, run_first
 from modelkit.package.runtimes import GRAPH, TERMS, WEIGHTS_MEMBER
 from modelkit.runtimes.onnx import OnnxModel
@@ -201,16 +201,16 @@ def _first_run(model: Model, example: object) -> tuple[Feeds, Outputs]:
     """
     signature = model.signature
     if example is None:
-        drawn = golden_rows.draws(signature, None, MEASURED_BYTES)
+        drawn = draws(signature, None, MEASURED_BYTES)
         return run_first(model, drawn, "rows drawn at random")
     given = _few(signature, signature.coerce(example))
     if not signature.count(given):
         raise ConversionError("the example has no rows; pass some, such as example=X[:64]")
     run = run_first(model, [given], "the rows that were given")
     feeds, _ = run
-    if signature.count(feeds) < golden_rows.GOLDEN_ROWS:
+    if signature.count(feeds) < GOLDEN_ROWS:
         with suppress(ConversionError):
-            drawn = golden_rows.draws(signature, feeds, MEASURED_BYTES)
+            drawn = draws(signature, feeds, MEASURED_BYTES)
             run = run_first(model, drawn, "rows like these")
     return run
 
