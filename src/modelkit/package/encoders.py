@@ -52,7 +52,7 @@ def prove_encoder(model: TextEncoder, example: object, domains: Collection[str])
     assert proto is not None  # for the type checker: bytes are read or raise
 
     def build(_: Signature) -> Model:
-        return open_encoder(members, recipe, origin=None)
+        return open_encoder(members, recipe)
 
     return Proven(
         Source(proto, recipe.signature),

@@ -34,6 +34,7 @@ from modelkit.package.runtimes import (
 )
 from modelkit.package.scanned import Scan
 from modelkit.runtimes.devices import DeviceName
+from modelkit.runtimes.packaged import Packaged
 
 
 class Reference(ABC):
@@ -101,9 +102,7 @@ def load(
     origin = _origin(source, **asked, digest=manifest.digest, allow=allowed, extra=extra)
     known: dict[str, Any] = {
         **asked,
-        "manifest": manifest,
-        "attachments": attachments(members, manifest),
-        "origin": origin,
+        "packaged": Packaged(manifest, attachments(members, manifest), origin),
     }
     if manifest.runtime == "joblib":
         model = _load_joblib(members, manifest, known)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from modelkit._internal import fields
@@ -11,6 +10,7 @@ from modelkit.errors import ManifestError, PackageError, SignatureError
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Model
 from modelkit.package import container
+from modelkit.runtimes.packaged import NOT_PACKAGED, Packaged
 from modelkit.runtimes.terms.terms import decode_terms
 from modelkit.runtimes.terms.vectorizer import Texts
 from modelkit.signature.signature import Signature
@@ -98,7 +98,7 @@ def weights_of(members: container.Members) -> memoryview | None:
 
 
 def open_encoder(
-    members: container.Members, recipe: Recipe, *, origin: partial[Model] | None, **known: Any
+    members: container.Members, recipe: Recipe, packaged: Packaged = NOT_PACKAGED, **known: Any
 ) -> TextEncoder:
     """A text encoder, around the Model of its graph.
 
@@ -109,9 +109,12 @@ def open_encoder(
 
     graph = members[GRAPH]
     weights = weights_of(members)
-    inner = OnnxModel(graph, recipe.graph, weights=weights, side_by_side=True, **known)
+    inside = packaged._replace(origin=None)
+    inner = OnnxModel(
+        graph, recipe.graph, weights=weights, side_by_side=True, packaged=inside, **known
+    )
     try:
-        return TextEncoder.from_parts(inner, bytes(members[TOKENIZER]), recipe, origin)
+        return TextEncoder.from_parts(inner, bytes(members[TOKENIZER]), recipe, packaged.origin)
     except SignatureError as error:
         raise PackageError(f"the tokenizer cannot be used: {error}", member=TOKENIZER) from error
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import _thread
 from collections.abc import Mapping
 from functools import partial
-from types import MappingProxyType
 from typing import Any, final
 
 import numpy as np
@@ -20,7 +19,7 @@ from modelkit.runtimes.deadline import run_until
 from modelkit.runtimes.devices import CPU, DeviceName, parse_device
 from modelkit.runtimes.ends import check_ends, texts_passed_on
 from modelkit.runtimes.machine import release
-from modelkit.runtimes.packaged import reopening
+from modelkit.runtimes.packaged import NOT_PACKAGED, Packaged, reopening
 from modelkit.runtimes.sessions import (
     FOLDED_BYTES,
     Graph,
@@ -55,32 +54,37 @@ class OnnxModel(Model):
         folded: the most bytes of a result that is computed at load because it depends on constants
             only; 0 for none.
         side_by_side: whether each thread of the CPU has a run of its own, however large the model.
-        manifest, attachments: of the package this model was loaded from.
-        origin: opens the same package again; without it the model cannot be pickled.
+        packaged: the package this model was loaded from.
     """
 
     __slots__ = (
         "__weakref__",
-        "_attachments",
         "_chunk",
         "_first",
         "_graph",
         "_lock",
-        "_manifest",
         "_most",
         "_origin",
-        "_placement",
         "_reasons",
         "_run_graph",
         "_session",
         "_side_by_side",
-        "_signature",
         "_texts",
         "_times",
+        "attachments",
+        "closed",
         "endless",
+        "manifest",
+        "placement",
+        "signature",
     )
 
+    attachments: Mapping[str, memoryview]
+    closed: bool
     endless: bool
+    manifest: Manifest | None
+    placement: Placement
+    signature: Signature
 
     def __init__(  # one call in load, all by keyword
         self,
@@ -94,22 +98,19 @@ class OnnxModel(Model):
         endless: bool = False,
         folded: int = FOLDED_BYTES,
         side_by_side: bool = False,
-        manifest: Manifest | None = None,
-        attachments: Mapping[str, memoryview] = MappingProxyType({}),
-        origin: partial[Model] | None = None,
+        packaged: Packaged = NOT_PACKAGED,
     ) -> None:
         self._graph = Graph(graph, weights, folded)
-        session, self._placement = place(self._graph, device, threads, side_by_side=side_by_side)
+        session, self.placement = place(self._graph, device, threads, side_by_side=side_by_side)
         check_ends(session, signature)
         release(weights)
         self._times = frozenset(spec.name for spec in signature.inputs if spec.dtype in TIMES)
         self._adopt(session)
         self._lock = _thread.RLock()
         self._side_by_side = side_by_side
-        self._origin = origin
-        self._signature = signature
-        self._manifest = manifest
-        self._attachments = attachments
+        self.manifest, self.attachments, self._origin = packaged
+        self.signature = signature
+        self.closed = False
         batched = signature.batch is not None
         self._first = signature.inputs[0].name if batched else None  # its length counts the rows
         self._chunk = chunk if chunk and batched else UNBOUNDED
@@ -129,41 +130,16 @@ class OnnxModel(Model):
         self._run_graph = partial(_run_on_times, run, self._times) if self._times else run
 
     @property
-    def signature(self) -> Signature:
-        """The graph's inputs and outputs."""
-        return self._signature
-
-    @property
     def graph(self) -> tuple[bytes | memoryview, memoryview | None]:
         """The serialised graph, and its external weights if it has some."""
         return self._graph.data, self._graph.weights
 
-    @property
-    def placement(self) -> Placement:
-        """Where this model really runs."""
-        return self._placement
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed, and answers no more."""
-        return self._run_graph is _raise_closed
-
-    @property
-    def manifest(self) -> Manifest | None:
-        """The manifest of the package this model was loaded from, or None."""
-        return self._manifest
-
-    @property
-    def attachments(self) -> Mapping[str, memoryview]:
-        """The attachments of the package, by name."""
-        return self._attachments
-
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         rows = 1 if self._first is None else len(feeds[self._first])
         if rows == 0:
-            if self._run_graph is _raise_closed:
+            if self.closed:
                 _raise_closed()
-            return self._signature.empty(outputs)
+            return self.signature.empty(outputs)
         try:
             if rows > self._most:
                 return self._run_apart(feeds, outputs, rows, call)
@@ -207,7 +183,7 @@ class OnnxModel(Model):
             )
 
         chunks = chunk_bounds(rows, self._chunk)
-        threads = 1 if self._placement.split else min(self._placement.threads, len(chunks))
+        threads = 1 if self.placement.split else min(self.placement.threads, len(chunks))
         run_all(run, chunks, threads - 1)
         return gathered.answers(outputs)
 
@@ -217,15 +193,16 @@ class OnnxModel(Model):
         Runs under way finish, on weights that stay mapped.
         """
         with self._lock:
+            self.closed = True
             self._run_graph = _raise_closed
             self._session = None
 
     def _use_threads(self, threads: int) -> None:
         with self._lock:
-            where = self._placement
+            where = self.placement
             if self.closed or where.provider != CPU or where.threads == threads:
                 return
-            session, self._placement = place_again(
+            session, self.placement = place_again(
                 self._graph, where, threads, side_by_side=self._side_by_side
             )
             if session is not None:
@@ -235,21 +212,21 @@ class OnnxModel(Model):
     def after_fork(self) -> None:
         """Give up the session in the child of a fork, where its threads do not live on."""
         self._lock = _thread.RLock()
-        if self._run_graph is _raise_closed:
+        if self.closed:
             return
         if self._session is not None:
             _abandon(self._session)
             self._session = None
-        if self._placement.provider == CPU:
+        if self.placement.provider == CPU:
             self._run_graph = self._revive
         else:
-            self._run_graph = partial(_raise_forked, self._placement.device)
+            self._run_graph = partial(_raise_forked, self.placement.device)
 
     def _revive(self, *arguments: Any) -> Any:
         """The first run in the child of a fork: build the session again, and run."""
         with self._lock:
             if self._run_graph == self._revive:
-                threads = self._placement.threads if self._placement.split else 1
+                threads = self.placement.threads if self.placement.split else 1
                 session, _ = start(self._graph, parse_device("cpu"), [CPU], threads)
                 release(self._graph.weights)
                 self._adopt(session)
