@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit._internal.npz import pack_arrays, unpack_arrays
-from modelkit.errors import IntegrityError, PackageError, SignatureError
+from modelkit.errors import BatchError, IntegrityError, ModelkitError, PackageError, SignatureError
+from modelkit.model.call import PLAIN, Call
 from modelkit.signature.cast import MISSING
 from modelkit.signature.signature import Feeds, Signature, with_none
 from modelkit.signature.spec import TensorSpec, check_dims, numpy_dtype
@@ -16,6 +17,35 @@ from modelkit.signature.spec import TensorSpec, check_dims, numpy_dtype
 GOLDEN = "golden"  # of attachments, the names
 BACKGROUND = "background"
 WARM_BYTES = 2 << 30  # of the inputs of one run that warms up
+
+
+Rows = tuple[Feeds, dict[str, Array]]  # inputs, and a model's answers to them
+
+
+def rows_in(attachments: Mapping[str, memoryview], signature: Signature, model: object) -> Rows:
+    """The golden rows among the attachments of a model. Raises PackageError where it has none."""
+    data = attachments.get(GOLDEN)
+    if data is None:
+        raise PackageError(
+            f"{type(model).__name__} holds no golden rows; they come with a saved package"
+        )
+    return decode_golden(data, signature)
+
+
+def replayed(
+    run: Callable[[Feeds, tuple[str, ...], Call], dict[str, Array]],
+    feeds: Feeds,
+    signature: Signature,
+) -> dict[str, Array]:
+    """What golden rows give here. Raises PackageError where they do not run."""
+    try:
+        return run(feeds, signature.output_names, PLAIN)
+    except Exception as error:
+        if isinstance(error, ModelkitError) and type(error) is not BatchError:
+            raise
+        raise PackageError(
+            f"the golden rows, which ran at save time, do not run here: {error}"
+        ) from error
 
 
 def encode_rows(feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> bytes:
@@ -36,7 +66,7 @@ def _without_none(answer: Array) -> Array:
     return texts
 
 
-def decode_golden(data: bytes | memoryview, signature: Signature) -> tuple[Feeds, dict[str, Array]]:
+def decode_golden(data: bytes | memoryview, signature: Signature) -> Rows:
     """The inverse of `encode_rows`.
 
     Raises PackageError for anything but plain arrays that the signature describes.

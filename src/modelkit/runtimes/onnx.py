@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import _thread
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, final
 
 import numpy as np
 
 from modelkit._internal.process import watch_forks
-from modelkit.errors import ClosedError, ForkedModelError, ModelkitError
+from modelkit.errors import (
+    ClosedError,
+    DeadlineExceeded,
+    ForkedModelError,
+    GraphError,
+    ModelkitError,
+)
 from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.runtimes.bulk import Gathered, chunk_bounds, run_all
-from modelkit.runtimes.deadline import run_until
 from modelkit.runtimes.devices import CPU, DeviceName, parse_device
-from modelkit.runtimes.ends import check_ends, texts_passed_on
 from modelkit.runtimes.machine import release
 from modelkit.runtimes.packaged import NOT_PACKAGED, Packaged, reopening
 from modelkit.runtimes.sessions import (
@@ -32,11 +38,13 @@ from modelkit.runtimes.sessions import (
 from modelkit.signature.cast import MISSING
 from modelkit.signature.refusing import REFUSED, check_refused
 from modelkit.signature.signature import Feeds, Signature
-from modelkit.signature.spec import TIMES
+from modelkit.signature.spec import AS_OBJECTS, TIMES, TensorSpec
 
 __all__ = ["FOLDED_BYTES", "OnnxModel"]
 
 UNBOUNDED = 1 << 62
+# As onnxruntime has them.
+ORT_TYPES = {"float32": "float", "float64": "double"} | dict.fromkeys(TIMES, "int64")
 
 
 @final
@@ -265,3 +273,84 @@ def _raise_forked(device: str, *_: object) -> list[Any]:
 
 def _raise_closed(*_: object) -> list[Any]:
     raise ClosedError("the model was closed; load it again to use it")
+
+
+def run_until(run: Callable[[Any], list[Any]], options: Any, deadline: float) -> list[Any]:
+    """Call `run` with run options of onnxruntime, and stop it at a point on `time.monotonic()`.
+
+    Raises DeadlineExceeded.
+    """
+    timer = threading.Timer(
+        max(0, deadline - time.monotonic()), setattr, (options, "terminate", True)
+    )
+    timer.daemon = True
+    timer.start()
+    try:
+        return run(options)
+    except Exception as error:
+        if options.terminate:
+            raise DeadlineExceeded(
+                "the deadline passed while the graph ran; the run was stopped"
+            ) from error
+        raise
+    finally:
+        timer.cancel()
+
+
+def check_ends(session: Any, signature: Signature) -> None:
+    """Raise GraphError unless the graph has the names, types, ranks and sizes of the signature."""
+    try:
+        _compare(session, signature)
+    except UnicodeDecodeError as error:
+        raise GraphError(
+            f"an input or output of the graph has a name that is no text: {error}"
+        ) from error
+
+
+def texts_passed_on(signature: Signature) -> frozenset[str]:
+    """The outputs that may hold a missing string of an input, which a graph has as U+FDD0.
+
+    A label of a classifier is one of its classes.
+    """
+    if all(spec.dtype not in AS_OBJECTS for spec in signature.inputs):
+        return frozenset()
+    closed = "label" if signature.classes is not None else None
+    texts = [spec.name for spec in signature.outputs if spec.dtype in AS_OBJECTS]
+    return frozenset(name for name in texts if name != closed)
+
+
+def _compare(session: Any, signature: Signature) -> None:
+    for kind, ends, specs in (
+        ("input", session.get_inputs(), signature.inputs),
+        ("output", session.get_outputs(), signature.graph_outputs),
+    ):
+        found = {end.name: end for end in ends}
+        if found.keys() != {spec.name for spec in specs}:
+            listed = sorted(spec.name for spec in specs)
+            raise GraphError(f"the graph has the {kind}s {sorted(found)}, its signature {listed}")
+        for spec in specs:
+            end = found[spec.name]
+            shape = end.shape or spec.shape  # an unknown rank is shown as no dimension
+            if end.type != f"tensor({ORT_TYPES.get(spec.dtype, spec.dtype)})" or not _agree(
+                shape, spec, kind
+            ):
+                what = f"a {end.type} of shape {tuple(shape)}"
+                raise GraphError(
+                    f"{kind} {spec.name!r} of the graph is {what}, its signature says {spec}",
+                    spec=spec,
+                )
+
+
+def _agree(shape: Any, spec: TensorSpec, kind: str) -> bool:
+    """Whether a shape of the graph fits the signature.
+
+    A size that the graph fixes must be fixed in the signature of an input; that of an output is
+    often inferred.
+    """
+    loose = (str, type(None)) if kind == "input" else (str, type(None), int)
+    return len(shape) == len(spec.shape) and all(
+        size == dim
+        or (isinstance(dim, str) and isinstance(size, loose))
+        or not isinstance(size, int)
+        for size, dim in zip(shape, spec.shape, strict=True)
+    )
