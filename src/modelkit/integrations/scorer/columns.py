@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from modelkit.errors import SignatureError
-from modelkit.signature.names import missing_columns, refused_rows
+from modelkit.signature.column_names import missing_columns, refused_rows
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import TensorSpec
 
