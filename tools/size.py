@@ -2,7 +2,8 @@
 
 Tokens are counted and not lines, because a limit of lines is met by packing them. Strings, comments
 and docstrings are counted apart, in bytes; a string that the source runs or parses as code counts
-as code. `tools/budget.txt` holds the most tokens that the source may have.
+as code. `tools/budget.txt` holds the most tokens that the source may have, and the most lines of
+files that are still longer than a file may be; these numbers only fall.
 """
 
 from __future__ import annotations
@@ -87,6 +88,9 @@ def importers(trees: dict[str, ast.Module]) -> dict[str, set[str]]:
 
 def main() -> int:
     problems = []
+    budget = {
+        name: int(most) for name, most in map(str.split, BUDGET.read_text("utf-8").splitlines())
+    }
     rooms: dict[str, Counter[str]] = defaultdict(Counter)
     texts = {module_of(path): path.read_text("utf-8") for path in sorted(SOURCE.rglob("*.py"))}
     trees = {name: ast.parse(text) for name, text in texts.items()}
@@ -102,8 +106,9 @@ def main() -> int:
         for function, size in sizes_of_functions(trees[name], lines):
             if size > MOST_TOKENS:
                 problems.append(f"{name}:{function}: {size} tokens, above {MOST_TOKENS}")
-        if text.count("\n") > MOST_LINES:
-            problems.append(f"{name}: {text.count(chr(10))} lines, above {MOST_LINES}")
+        most = budget.get(name, MOST_LINES)
+        if text.count("\n") > most:
+            problems.append(f"{name}: {text.count(chr(10))} lines, above {most}")
     for path in SOURCE.rglob("*"):
         if path.is_file() and path.suffix not in (".py", ".pyc", ".typed"):
             rooms[path.relative_to(SOURCE).parts[0]]["bytes of data"] += path.stat().st_size
@@ -112,9 +117,10 @@ def main() -> int:
     whole = sum(rooms.values(), Counter())
     for room_name, counts in [*sorted(rooms.items()), ("all", whole)]:
         print(f"{room_name:14}" + "".join(f"{counts[head]:15,}" for head in heads))
-    budget = int(BUDGET.read_text("utf-8"))
-    if whole["tokens"] > budget:
-        problems.append(f"{whole['tokens']:,} tokens, above the {budget:,} of {BUDGET.name}")
+    if whole["tokens"] > budget["tokens"]:
+        problems.append(
+            f"{whole['tokens']:,} tokens, above the {budget['tokens']:,} of {BUDGET.name}"
+        )
     print(*problems, sep="\n")
     return min(len(problems), 1)
 
