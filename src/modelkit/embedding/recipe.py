@@ -22,7 +22,7 @@ INDEPENDENT = 0.9999
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurements:
     """What was measured of an encoder, which decides no vector.
 
     `alone` is the least cosine between the vector of a text alone and in a batch, None before it
@@ -54,7 +54,7 @@ class Recipe:
     on_long: str = "truncate"
     stable: bool = False
     roles: dict[str, str] = field(default_factory=dict)
-    measured: Measured = Measured()
+    measured: Measurements = Measurements()
 
     def __post_init__(self) -> None:
         _check_known("pooling", self.pooling, POOLINGS)

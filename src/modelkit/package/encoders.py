@@ -13,7 +13,7 @@ from modelkit.convert.source import Source
 from modelkit.embedding.encoder import TextEncoder
 from modelkit.embedding.examples import made_up
 from modelkit.embedding.pipeline import least_cosine
-from modelkit.embedding.recipe import EMBEDDING, TEXT, Measured, Recipe
+from modelkit.embedding.recipe import EMBEDDING, TEXT, Measurements, Recipe
 from modelkit.errors import ConversionError, ParityError
 from modelkit.model.manifest import WEIGHTS_REF, Parity
 from modelkit.model.model import Model
@@ -94,7 +94,7 @@ def proof(encoder: TextEncoder, example: object) -> tuple[Recipe, Parity]:
         raise ConversionError(
             "the graph gives vectors that are not finite; check its weights and pooling"
         )
-    measured = Measured(alone, _reference(encoder, example))
+    measured = Measurements(alone, _reference(encoder, example))
     recipe = replace(encoder.recipe, measured=measured)
     parity = Parity(
         against=None,
