@@ -27,10 +27,9 @@ from modelkit.integrations.families import (
 )
 from modelkit.lifecycle.rollout.guards import DISAGREEMENTS
 from modelkit.lifecycle.rollout.rollout import Rollout
-from modelkit.lifecycle.rollout.within import rollout_in
 from modelkit.model.identity import identity_of
 from modelkit.model.model import Model
-from modelkit.model.wrapper import Wrapper
+from modelkit.model.wrapper import layer_of, layers_of
 from modelkit.serving.batching.batcher import Batcher
 from modelkit.serving.metering import book, requests
 from modelkit.serving.metering.book import Counted
@@ -108,7 +107,7 @@ class Shown:
         """The Rollouts among the Models of the caller, each once."""
         roots = [reference() for reference in self._roots.values()]  # None for those that are gone
         for root in {id(root): root for root in roots if root is not None}.values():
-            rollout = rollout_in(root)
+            rollout = layer_of(root, Rollout)
             if rollout is not None:
                 yield rollout
 
@@ -146,7 +145,7 @@ class Shown:
 
 def answering(model: Model) -> Sequence[Model]:
     """The Models that answer for one: itself, or those that a Rollout chooses from."""
-    rollout = rollout_in(model)
+    rollout = layer_of(model, Rollout)
     return (model,) if rollout is None else rollout.models
 
 
@@ -200,14 +199,6 @@ class LayerCounts:
                 yield from figures_in(sums)
             else:
                 self._gone.pop(labels, None)
-
-
-def layers_of(model: Model) -> Iterator[Model]:
-    """A Model and those that it wraps, from the outside inwards."""
-    yield model
-    while isinstance(model, Wrapper):
-        model = model.inner
-        yield model
 
 
 def figures_of_calls(counted: Counted) -> Iterator[Figure]:

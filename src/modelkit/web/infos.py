@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import final
 from urllib.parse import quote
 
-from modelkit.lifecycle.rollout.within import rollout_in
+from modelkit.lifecycle.rollout.rollout import Rollout
 from modelkit.model.model import Model
+from modelkit.model.wrapper import layer_of
 from modelkit.report import html
 from modelkit.web import openapi, v2
 from modelkit.web.examples import plain_example
@@ -128,7 +129,7 @@ def status_page(models: Mapping[str, Model], *, ready: bool) -> Reply:
 
 def _section(name: str, model: Model) -> str:
     title = f'<h2 style="font-size:15px;margin:1.5em 0 .5em">{html.escape(name)}</h2>'
-    rollout = rollout_in(model)
+    rollout = layer_of(model, Rollout)
     request = _request(name, model)
     if rollout is None:
         return f"{title}{request}{model._repr_html_()}"

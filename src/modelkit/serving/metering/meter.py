@@ -14,7 +14,7 @@ from modelkit.errors import MeterError, Overloaded, SignatureError
 from modelkit.events import Overload, Refusal, emit, wanted
 from modelkit.model.identity import identity_of
 from modelkit.model.model import Call, Model, Outputs
-from modelkit.model.wrapper import Wrapper, check_is_model, has_several_versions
+from modelkit.model.wrapper import Wrapper, check_is_model, has_several_versions, layer_of
 from modelkit.serving.metering import book, requests
 from modelkit.serving.metering.totals import MORE_ROWS, OK, Totals, answered_rows
 from modelkit.signature.signature import Signature
@@ -149,13 +149,10 @@ def _rows_come_first(signature: Signature) -> bool:
 
 
 def _refuse_two_meters(model: Model) -> None:
-    layer: Model | None = model
-    while layer is not None:
-        if isinstance(layer, Meter):
-            raise MeterError(
-                f"{model!r} has a Meter already, and another one would count each call twice"
-            )
-        layer = layer.inner
+    if layer_of(model, Meter) is not None:
+        raise MeterError(
+            f"{model!r} has a Meter already, and another one would count each call twice"
+        )
 
 
 def _refuse_several_versions(model: Model) -> None:
