@@ -27,9 +27,10 @@ from modelkit.package.runtimes import (
     GRAPH,
     NATIVE,
     WEIGHTS_MEMBER,
-    check_options,
+    Options,
     graph_model,
     needed_paths,
+    read_options,
     weights_of,
 )
 from modelkit.package.scanned import Scan
@@ -93,7 +94,8 @@ def load(
     start = time.perf_counter()
     allowed = trust.check_allow(allow)
     views = container.read_zip(open_bytes(source))
-    manifest = _read_by(extra, read_manifest(views))
+    stored, options = _read_whole(views)
+    manifest = _read_by(extra, stored)
     check_digest(manifest, digest, source)
     if manifest.runtime == "joblib":
         trust.check_trusted(digest, allowed)
@@ -107,7 +109,7 @@ def load(
     if manifest.runtime == "joblib":
         model = _load_joblib(members, manifest, known)
     else:
-        model = _load_graph(members, manifest, allowed, known)
+        model = _load_graph(members, manifest, options, allowed, known)
     emit(_loaded(model, manifest, time.perf_counter() - start))
     return model
 
@@ -173,7 +175,11 @@ def plain_digests(digest: str | Collection[str]) -> set[str]:
 
 
 def _load_graph(
-    members: container.Members, manifest: Manifest, allowed: frozenset[str], known: dict[str, Any]
+    members: container.Members,
+    manifest: Manifest,
+    options: Options,
+    allowed: frozenset[str],
+    known: dict[str, Any],
 ) -> Model:
     """Open a package of a graph, which is read once its hash was found right.
 
@@ -194,7 +200,7 @@ def _load_graph(
         wait_for_others()
         found = _scan_graph(members, allowed - {trust.JOBLIB})
         known |= {"endless": found.endless, "folded": found.folding.limit}
-        model = graph_model(members, manifest, known)
+        model = graph_model(members, manifest, options, known)
     finally:
         wait_for_weights()
     release(weights)
@@ -317,13 +323,18 @@ def _read_all(file: Any) -> bytes:
 
 def read_manifest(members: Mapping[str, bytes | memoryview]) -> Manifest:
     """The manifest of a package, which lists the members that are there. Raises PackageError."""
+    return _read_whole(members)[0]
+
+
+def _read_whole(members: Mapping[str, bytes | memoryview]) -> tuple[Manifest, Options]:
+    """The manifest, and its options as the runtime reads them. Raises PackageError."""
     paths = list(members)
     if not paths or paths[0] != MANIFEST:
         raise ContainerError(
             f"the first member must be {MANIFEST}; this is another kind of zip file"
         )
     manifest = Manifest.from_json(bytes(members[MANIFEST]))
-    check_options(manifest)
+    options = read_options(manifest)
     listed = [member.path for member in manifest.files]
     if listed != paths[1:]:
         odd = sorted(set(listed) ^ set(paths[1:])) or listed
@@ -331,7 +342,7 @@ def read_manifest(members: Mapping[str, bytes | memoryview]) -> Manifest:
     lacking = sorted(needed_paths(manifest).difference(listed))
     if lacking:
         raise IntegrityError(f"the package lacks {lacking}", members=lacking)
-    return manifest
+    return manifest, options
 
 
 def _start_hash(members: container.Members, files: Sequence[Member]) -> Callable[[], None]:

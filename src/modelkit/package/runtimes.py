@@ -24,6 +24,7 @@ NATIVE = "native/model.joblib"
 TOKENIZER = "model/tokenizer.json"
 TERMS = "model/terms.json"
 L2_BYTES = 2 << 20
+Options = Recipe | Texts | None  # None of a runtime that takes none
 # The members that a runtime cannot do without.
 NEEDED = {
     "onnx": {GRAPH},
@@ -38,17 +39,26 @@ def needed_paths(manifest: Manifest) -> set[str]:
     return {attachment.path for attachment in manifest.attachments} | NEEDED[manifest.runtime]
 
 
-def read_options(manifest: Manifest) -> Recipe | Texts | None:
-    """The options of a manifest, as the runtime that it names reads them; None where it takes none.
+def read_options(manifest: Manifest) -> Options:
+    """The options of a manifest, as the runtime that it names reads them.
 
-    Raises ManifestError.
+    Raises ManifestError for those that it does not take, or not with this signature.
     """
     options, where = manifest.options, "modelkit.json: options"
     try:
         if manifest.runtime == "encoder":
-            return fields.read_object(Recipe, options, where)
+            recipe = fields.read_object(Recipe, options, where)
+            if manifest.signature == recipe.signature:
+                return recipe
+            raise ManifestError(
+                f"a text encoder runs a graph and has the signature {recipe.signature}"
+            )
         if manifest.runtime == "texts":
-            return fields.read_object(Texts, options, where)
+            texts = fields.read_object(Texts, options, where)
+            texts.graph(manifest.signature)
+            return texts
+    except SignatureError as error:
+        raise ManifestError(f"{where}: {error}") from None
     except ValueError as error:
         raise ManifestError(str(error)) from None
     if options:
@@ -58,25 +68,12 @@ def read_options(manifest: Manifest) -> Recipe | Texts | None:
     return None
 
 
-def check_options(manifest: Manifest) -> None:
-    """Raise ManifestError for options that the runtime does not take, or not with this signature."""
-    options = read_options(manifest)
-    if isinstance(options, Recipe) and manifest.signature != options.signature:
-        raise ManifestError(
-            f"a text encoder runs a graph and has the signature {options.signature}"
-        )
-    if isinstance(options, Texts):
-        try:
-            options.graph(manifest.signature)
-        except SignatureError as error:
-            raise ManifestError(f"modelkit.json: options: {error}") from None
-
-
-def graph_model(members: container.Members, manifest: Manifest, known: dict[str, Any]) -> Model:
+def graph_model(
+    members: container.Members, manifest: Manifest, options: Options, known: dict[str, Any]
+) -> Model:
     """The Model of a graph that was checked."""
     from modelkit.runtimes.onnx import OnnxModel
 
-    options = read_options(manifest)
     if isinstance(options, Recipe):
         encoder = open_encoder(members, options, **known)
         encoder.signature = manifest.signature
