@@ -249,6 +249,14 @@ def refused(warden, folder, canary):
     return open_it
 
 
+@pytest.fixture
+def own_requests(monkeypatch):
+    """Requests are counted apart: a process counts them in the folder of its first Meter, which an attack may spoil."""
+    from modelkit.serving.metering import requests
+
+    monkeypatch.setattr(requests, "_counts", requests._Counts(None))
+
+
 @pytest.fixture(params=[*PLANS])
 def plan(request):
     """How a Batcher runs its calls: every way there is."""

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,19 +21,15 @@ import numpy as np
 import pytest
 from helpers.kinds import wine
 from helpers.processes import PATIENCE, bounded, forks, passes_in_a_child, run
+from helpers.sums import ROW, SIGNATURE, answered, metered, slabs, summed
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit.errors import MeterError
-from modelkit.serving.metering import book
+from modelkit.serving.metering import book, shared
 
-pytestmark = forks
+pytestmark = [forks, pytest.mark.usefixtures("own_requests")]
 
-SIGNATURE = mk.Signature(
-    (mk.TensorSpec("x", "float64", ("batch", 2)),),
-    (mk.TensorSpec("prediction", "float64", ("batch",)),),
-)
-ROW = np.ones((1, 2))
 COUNTED = """
 import os, signal, sys, threading
 import numpy as np
@@ -46,20 +43,12 @@ model = mk.FunctionModel(lambda feeds: {"prediction": feeds["x"].sum(axis=1)}, s
 """
 
 
-def summed():
-    return mk.FunctionModel(lambda feeds: {"prediction": feeds["x"].sum(axis=1)}, SIGNATURE)
-
-
 def until(true, what):
     """Wait for a condition."""
     late = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < late, what
         time.sleep(0.01)
-
-
-def slabs(folder):
-    return sorted(path for path in folder.iterdir() if path.suffix == ".slabs")
 
 
 @contextmanager
@@ -346,25 +335,6 @@ def test_versions_are_retired_when_no_process_has_them(tmp_path, versions):
     assert last.totals().rows == 0
 
 
-def test_a_folder_that_cannot_be_used_is_said_when_the_meter_is_made(tmp_path):
-    for shared, match in (
-        (tmp_path / "none", "must be a folder that exists"),
-        (__file__, "must be a folder that exists"),
-    ):
-        with pytest.raises(MeterError, match=match):
-            mk.Meter(summed(), shared=shared)
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(MeterError, match=r"holds 'notes\.txt'"):
-        mk.Meter(summed(), shared=tmp_path)
-
-
-@pytest.mark.parametrize("name", ["1-1.slabs", "gone.json"])
-def test_a_file_that_another_version_wrote_is_said(tmp_path, name):
-    (tmp_path / name).write_bytes(b"{}" * 400)
-    with pytest.raises(MeterError, match=rf"{name}.*move it away"):
-        mk.Meter(summed(), shared=tmp_path)
-
-
 def test_a_folder_that_is_not_writable_is_said(tmp_path):
     def child():
         tmp_path.chmod(0o555)
@@ -407,16 +377,6 @@ def test_a_full_disk_is_said_when_the_meter_is_made_and_reaches_no_caller_later(
         assert meter.totals().calls["ok"] == 400
 
     assert passes_in_a_child(child)
-
-
-def test_threads_that_come_and_go_take_no_more_room(tmp_path):
-    meter = mk.Meter(summed(), shared=tmp_path)
-    for _ in range(300):
-        thread = threading.Thread(target=meter.predict, args=(ROW,))
-        thread.start()
-        thread.join()
-    assert meter.totals().calls["ok"] == 300
-    assert slabs(tmp_path)[0].stat().st_size == 1 << 16
 
 
 SERVED = (
@@ -510,3 +470,136 @@ def test_whichever_worker_is_scraped_says_the_same(tmp_path, arguments):
         until(lambda: (answers() or [0])[:2] == [calls, calls], "the counts of the killed worker")
     after = mk.Meter(summed(), shared=counts)
     assert after.totals().calls["ok"] == calls
+
+
+def test_a_reader_that_is_stopped_holds_up_no_other(tmp_path, monkeypatch):
+    meter = metered(tmp_path)
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(
+            shared, "summed", lambda parts: os.kill(os.getpid(), signal.SIGSTOP), raising=True
+        )
+        meter.predict(ROW)
+        with suppress(BaseException):
+            meter.totals()
+        os._exit(0)
+    with bounded(child):
+        os.waitpid(child, os.WUNTRACED)
+        assert passes_in_a_child(lambda: answered(meter) == 2 or os._exit(1))
+        assert answered(meter) == 2
+        assert answered(mk.Meter(summed(), shared=tmp_path)) == 2
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert answered(meter) == 2
+    assert len([*tmp_path.glob("*.slabs")]) == 1
+
+
+def test_a_signal_handler_reads_within_a_read(tmp_path, monkeypatch):
+    meter = metered(tmp_path)
+    assert passes_in_a_child(lambda: meter.predict(ROW))  # leaves a file to be moved
+    collector = mk.Collector(meter)
+    inside = []
+
+    def handle(_signal, _frame):
+        inside.append(answered(meter))
+        inside.append(collector.text())
+
+    def interrupted(parts):
+        monkeypatch.undo()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return summed_parts(parts)
+
+    summed_parts = shared.summed
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        monkeypatch.setattr(shared, "summed", interrupted)
+        assert answered(meter) == 2
+        monkeypatch.setattr(shared, "summed", interrupted)
+        assert collector.text()[0].startswith(b"# HELP modelkit_calls_total")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert inside[0] == inside[2] == 2
+    assert inside[1] == inside[3]
+    assert answered(meter) == 2
+
+
+def test_files_that_another_reader_moves_meanwhile_are_read_again(tmp_path, monkeypatch):
+    """One that was not the first has listed the files, and the first moves one of them."""
+    meter = metered(tmp_path)
+    folder = meter._ledger.folder
+    assert passes_in_a_child(lambda: meter.predict(ROW))
+    read_file = shared._read_file
+    moved = []
+
+    def moving(path):
+        if not moved:
+            moved.append(path)
+            with monkeypatch.context() as plain:
+                plain.setattr(shared, "_read_file", read_file)
+                assert folder._read(move=True) is not None
+        return read_file(path)
+
+    monkeypatch.setattr(shared, "_read_file", moving)
+    assert folder._read(move=False) is None
+    moved.clear()
+    assert answered(meter) == 2
+
+
+def test_a_folder_that_was_emptied_is_said(tmp_path):
+    folder = tmp_path / "counts"
+    folder.mkdir()
+
+    def child():
+        meter = metered(folder)
+        shutil.rmtree(folder)
+        folder.mkdir()
+        meter.predict(ROW)
+        with pytest.raises(MeterError, match="was removed"):
+            meter.totals()
+        with pytest.raises(MeterError, match="was removed"):
+            mk.Meter(summed(), shared=folder)
+
+    assert passes_in_a_child(child)
+
+
+def test_files_that_may_not_be_deleted_are_counted_once(tmp_path, monkeypatch):
+    """As those of another user are, in a folder with the sticky bit."""
+    meter = metered(tmp_path)
+    assert passes_in_a_child(lambda: meter.predict(ROW))
+
+    def refused(path, **_):
+        raise PermissionError(1, "not permitted", str(path))
+
+    monkeypatch.setattr(shared.Path, "unlink", refused)
+    monkeypatch.setattr(shared, "write_gone", write_anew)
+    assert [answered(meter) for _ in range(3)] == [2, 2, 2]
+    assert len([*tmp_path.glob("*.slabs")]) == 2
+
+
+def write_anew(folder, gone):
+    found = [[label, kept.sums, kept.retired] for label, kept in gone.found.items()]
+    new = folder / "gone.json.new"
+    new.write_text(json.dumps({"files": gone.files, "found": found}))
+    new.replace(folder / "gone.json")
+
+
+def test_a_scrape_reads_a_folder_once(tmp_path):
+    printed = run(
+        """
+import sys
+import modelkit as mk
+from modelkit.serving.metering.shared import SharedFolder
+
+signature = mk.Signature(
+    (mk.TensorSpec("x", "float64", ("batch", 2)),),
+    (mk.TensorSpec("prediction", "float64", ("batch",)),),
+)
+model = mk.FunctionModel(lambda feeds: {"prediction": feeds["x"].sum(axis=1)}, signature)
+collector = mk.Collector(mk.Meter(model, shared=sys.argv[1]))
+read = SharedFolder.read
+SharedFolder.read = lambda folder: [print("read"), read(folder)][1]
+collector.text()
+""",
+        tmp_path,
+    )
+    assert printed.split() == ["read"]

@@ -10,24 +10,11 @@ import time
 import weakref
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
-import numpy as np
 import pytest
-from helpers.batchers import (
-    PLANS,
-    ROOM,
-    SIGNATURE,
-    Gate,
-    double,
-    model_of,
-    one_slot,
-    row,
-    wait_until,
-    waiting,
-)
+from helpers.batchers import ROOM, Gate, double, model_of, one_slot, row, wait_until, waiting
 
 import modelkit as mk
 from modelkit.errors import ClosedError
-from modelkit.serving.batching.policy import PARALLEL
 
 # Callers that leave.
 
@@ -59,23 +46,6 @@ def test_a_cancelled_task_leaves_the_others_alone(k, moment):
     assert [float(y[0, 0]) for i, y in enumerate(got) if i != k] == [
         2 * i for i in range(5) if i != k
     ]
-
-
-@pytest.mark.parametrize("k", range(4))
-def test_a_task_cancelled_in_an_inline_tick_leaves_the_others_alone(k):
-    async def main():
-        tasks = [asyncio.create_task(batcher.apredict(row(value))) for value in range(4)]
-        await asyncio.sleep(0)
-        tasks[k].cancel()
-        return await asyncio.gather(*tasks, return_exceptions=True)
-
-    with mk.Batcher(model_of(), plan=PLANS[PARALLEL]) as batcher:
-        got = asyncio.run(main())
-    assert isinstance(got[k], asyncio.CancelledError)
-    assert [float(y[0, 0]) for i, y in enumerate(got) if i != k] == [
-        2 * i for i in range(4) if i != k
-    ]
-    assert batcher.stats().abandoned == 1
 
 
 def test_a_future_can_be_cancelled_while_it_waits():
@@ -209,66 +179,6 @@ def test_ctrl_c_in_a_main_thread_that_runs_its_rows_leaves_the_others_alone():
         assert [float(other.result(ROOM)[0, 0]) for other in asked] == [4, 6]
 
 
-def test_nobody_is_told_of_a_refusal_that_a_cancelled_task_no_longer_waits_for():
-    """In the very tick in which its call is refused: asyncio would log an error that was never retrieved."""
-
-    async def main():
-        asyncio.get_running_loop().set_exception_handler(
-            lambda _, context: reported.append(context)
-        )
-        tasks = [
-            asyncio.create_task(batcher.apredict(row(value), deadline=ROOM)) for value in range(3)
-        ]
-        await asyncio.sleep(0)
-        for task in tasks:
-            task.cancel()
-        got = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [type(error) for error in got] == [asyncio.CancelledError] * 3
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-
-    async def collected():
-        await main()
-        gc.collect()
-
-    gate, reported = Gate(), []
-    with one_slot(gate, max_queue=1) as batcher, ThreadPoolExecutor(2) as pool:
-        first = [pool.submit(batcher.predict, row(0))]
-        gate.began_one()
-        first.append(pool.submit(batcher.predict, row(1)))
-        waiting(batcher, 1)
-        asyncio.run(collected())
-        gate.open()
-        assert [float(future.result(ROOM)[0, 0]) for future in first] == [0, 2]
-    assert reported == []
-
-
-@pytest.mark.parametrize("rows", [0, 1])
-def test_a_model_can_be_kept_off_the_event_loop(plan, rows):
-    async def main():
-        x = np.ones((rows, 2), np.float32)
-        for _ in range(3):
-            assert len(await batcher.apredict(x)) == rows
-        await asyncio.gather(*(batcher.apredict(x) for _ in range(20)))
-        await asyncio.gather(*(batcher.apredict(x, deadline=ROOM) for _ in range(20)))
-
-    class Model(mk.Model):
-        signature = SIGNATURE
-        batchable = True
-
-        def _run(self, feeds, outputs, call):
-            threads.add(threading.get_ident())
-            answer = double(feeds)
-            return {name: answer[name] for name in outputs}
-
-    threads = set()
-    with mk.Batcher(Model(), plan=plan, loop=False) as batcher:
-        asyncio.run(main())
-        assert batcher.plan.loop_rows == 0
-    assert threads
-    assert threading.get_ident() not in threads
-
-
 # The end.
 
 
@@ -297,25 +207,6 @@ def test_a_model_closed_underneath_is_told_to_each_caller(plan):
                 ask(row(1))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_the_child_of_a_fork_begins_with_an_empty_queue():
-    gate = Gate()
-    with one_slot(gate) as batcher, ThreadPoolExecutor(2) as pool:
-        first = pool.submit(batcher.predict, row(0))
-        gate.began_one()
-        second = pool.submit(batcher.predict, row(1))
-        waiting(batcher, 1)
-        child = os.fork()
-        if child == 0:
-            gate.open()
-            good = batcher.predict(row(7)) == 14 and batcher.stats().queued == 0
-            os._exit(0 if good else 1)
-        assert os.waitpid(child, 0)[1] == 0
-        gate.open()
-        assert (first.result(ROOM), second.result(ROOM)) == (0, 2)
-
-
 def test_nothing_is_left_running(plan):
     async def main():
         await asyncio.gather(*(batcher.apredict(row(value)) for value in range(20)))
@@ -328,31 +219,6 @@ def test_nothing_is_left_running(plan):
         lambda: not any(thread.name == "modelkit-batcher" for thread in threading.enumerate())
     )
     assert "modelkit-batcher" not in {thread.name for thread in threading.enumerate()}, names
-
-
-def test_what_was_submitted_is_answered_at_the_end_of_the_interpreter(tmp_path):
-    import subprocess
-
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import time, numpy as np, modelkit as mk\n"
-        "spec = lambda name: mk.TensorSpec(name, 'float32', ('n', 1))\n"
-        "def slow(feeds):\n"
-        "    done = time.monotonic() + 0.01\n"
-        "    while time.monotonic() < done: pass\n"
-        "    return {'y': feeds['x']}\n"
-        "model = mk.FunctionModel(slow, mk.Signature((spec('x'),), (spec('y'),)), batchable=True)\n"
-        "batcher = mk.Batcher(model, max_rows=1)\n"
-        "for i in range(5):\n"
-        "    batcher.submit(np.full((1, 1), i, np.float32)).add_done_callback("
-        "lambda f: print(f'{int(f.result()[0, 0])}\\n', end=''))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=60, check=True
-    )
-    # In any order: a slot goes to the next batch before the answers of this one are told.
-    assert sorted(done.stdout.split()) == list("01234")
-    assert done.stderr == ""
 
 
 def test_a_batch_leaves_no_references_behind(plan):

@@ -221,25 +221,6 @@ def test_any_number_of_rows_is_answered_in_order(plan, rows):
             np.testing.assert_array_equal(got, 2 * x[:, :1])
 
 
-def test_a_large_call_is_interleaved_with_small_ones():
-    gate = Gate()
-    large = np.ones((1000, 2), np.float32)
-    with one_slot(gate) as batcher, ThreadPoolExecutor(4) as pool:
-        first = pool.submit(batcher.predict, row(0))
-        gate.began_one()
-        big = pool.submit(batcher.predict, large)
-        waiting(batcher, 8)
-        small = pool.submit(batcher.predict, row(5))
-        waiting(batcher, 9)
-        for _ in range(3):
-            gate.go.release()
-        assert small.result(ROOM) == 10
-        assert not big.done()
-        gate.open()
-        assert (big.result(ROOM) == 2).all()
-        first.result(ROOM)
-
-
 def test_low_priority_waits_for_high_and_fills_what_it_leaves():
     def record(feeds):
         ran.append(feeds["x"][:, 0].tolist())
@@ -345,3 +326,48 @@ def test_the_largest_batch_is_one_of_cost_where_the_model_declares_it():
             80,
         ]
     assert model.costs == [1, 90, 90]
+
+
+# Futures, and plans that are learned.
+
+
+@pytest.mark.parametrize("does", ["predict", "submit", "wait", "sleep", "exit"])
+def test_a_callback_of_a_future_may_do_what_it_likes(does):
+    def callback(_):
+        if does == "predict":
+            assert batcher.predict(row(50)) == 100
+        elif does == "submit":
+            futures.append(batcher.submit(row(51)))
+        elif does == "wait":
+            assert batcher.submit(row(50)).result(ROOM) == 100
+        elif does == "sleep":
+            held.wait(ROOM)
+        else:
+            raise SystemExit
+        called.set()
+
+    gate, called, held = Gate(), threading.Event(), threading.Event()
+    with one_slot(gate) as batcher, ThreadPoolExecutor(4) as pool:
+        first = pool.submit(batcher.predict, row(0))
+        gate.began_one()
+        futures = [batcher.submit(row(value)) for value in range(3)]
+        futures[0].add_done_callback(callback)
+        other = pool.submit(batcher.predict, row(7))
+        waiting(batcher, 4)
+        gate.open()
+        assert first.result(ROOM) == 0
+        assert (
+            other.result(ROOM) == 14
+        )  # a thread that only wants its answer runs nobody's callback
+        held.set()
+        assert [float(future.result(ROOM)[0, 0]) for future in futures[:3]] == [0, 2, 4]
+        assert does == "exit" or called.wait(ROOM)
+
+
+def test_learning_from_single_calls_does_not_rule_batches_out():
+    gate = Gate()
+    gate.open()
+    with mk.Batcher(model_of(gate)) as batcher:
+        for value in range(40):
+            batcher.predict(row(value))
+        assert batcher.plan.cap >= 2

@@ -230,3 +230,39 @@ def test_calls_with_refused_rows_cost_the_others_of_their_batch_one_run_more():
                 assert future.result(ROOM) == 2 * place
     assert gate.sizes == [1, 7, 5]
     assert batcher.stats().failed == 2
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise AttributeError("no text")
+
+    __repr__ = __str__
+
+
+def test_an_exception_that_cannot_even_be_shown_is_still_answered():
+    def fn(feeds):
+        if (feeds["x"] == 666).any():
+            raise error
+        return double(feeds)
+
+    error = Unspeakable()
+    with one_slot(fn) as batcher:
+        for _ in range(3):
+            with pytest.raises((Unspeakable, BatchError)):
+                batcher.submit(row(666)).result(ROOM)
+            with pytest.raises((Unspeakable, BatchError)):
+                batcher.predict(row(666))
+            assert batcher.predict(row(1)) == 2
+
+
+def test_one_call_that_is_out_of_memory_by_itself_shrinks_nobody_s_batches():
+    def fn(feeds):
+        if (feeds["x"] == 666).any():
+            raise MemoryError
+        return double(feeds)
+
+    with one_slot(fn) as batcher:
+        for _ in range(5):
+            with pytest.raises(MemoryError):
+                batcher.predict(row(666))
+        assert batcher.plan.cap == 8
