@@ -89,6 +89,3 @@ def test_a_tally_that_no_rows_give_is_not_tested(past):
     for tally in odd:
         with pytest.raises(DriftError, match="tally"):
             detector.test(tally)
-
-
-# Names of metrics in MLflow.
