@@ -7,12 +7,10 @@ from hypothesis import strategies as st
 from modelkit.integrations.grafana.yaml import to_yaml
 
 NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True)
-
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Cn", "Co"]))
 TEXTS |= st.text(st.sampled_from("ab \"'\n:#-|{}[]&*!%@`"))
 
 LEAVES = TEXTS | st.integers() | st.booleans() | st.none()
-
 DOCUMENTS = st.recursive(
     LEAVES, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner), max_leaves=8
 )

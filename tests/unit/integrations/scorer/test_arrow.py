@@ -16,7 +16,6 @@ from modelkit.integrations.scorer.arrow import as_block
 from modelkit.integrations.scorer.tallier import Tallier
 
 R = np.random.default_rng(0)
-
 IMAGES = R.normal(size=(7, 3)).astype(np.float32)
 
 

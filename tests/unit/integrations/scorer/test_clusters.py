@@ -6,7 +6,6 @@ from modelkit.errors import DeviceError, DriftError, SignatureError
 from modelkit.integrations.scorer.clusters import check_apart_in_any_case, check_pool, check_zone
 
 GPU_NODE = {"CPU": 0.0, "GPU": 1.0}
-
 HEAD = {"CPU": 2.0, "memory": 1e9}
 
 

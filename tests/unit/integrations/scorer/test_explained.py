@@ -14,7 +14,6 @@ import modelkit as mk
 from modelkit.errors import ExplainError, SignatureError
 
 R = np.random.default_rng(0)
-
 IMAGES = R.normal(size=(7, 3)).astype(np.float32)
 
 

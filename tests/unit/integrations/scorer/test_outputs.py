@@ -12,7 +12,6 @@ from modelkit.errors import SignatureError
 from modelkit.integrations.scorer.outputs import check_known_widths
 
 R = np.random.default_rng(0)
-
 IMAGES = R.normal(size=(7, 3)).astype(np.float32)
 
 

@@ -14,7 +14,6 @@ from modelkit.errors import SignatureError
 from modelkit.model.golden import decode_golden
 
 R = np.random.default_rng(0)
-
 STRING = TensorProto.STRING
 
 

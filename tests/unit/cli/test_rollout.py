@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 
 import numpy as np
@@ -11,9 +10,6 @@ from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit.cli import main
-from modelkit.cli.serve import add_serve
-from modelkit.cli.settings import settings_of
-from modelkit.errors import ModelkitError
 from modelkit.lifecycle.rollout.afar import progress_afar
 
 X = np.random.default_rng(0).normal(size=(60, 3))
@@ -168,39 +164,3 @@ def test_status_is_what_the_processes_counted(command, registry, tmp_path):
     page = tmp_path / "status.html"
     assert command("status", "churn", "--page", str(page))[0] == 0
     assert "evidence of errors over time" in page.read_text("utf-8")
-
-
-def serve_settings(*words, environ=None):
-    parser = argparse.ArgumentParser()
-    add_serve(parser.add_subparsers())
-    return settings_of(parser.parse_args(["serve", *words]), environ or {})
-
-
-def test_serve_takes_a_name_in_a_registry():
-    for words in (("churn", "--registry", "models"), ("churn@champion", "--registry", "models")):
-        found = serve_settings(*words)
-        assert (found.package, found.registry) == ("churn", "models")
-    held = {"MODELKIT_REGISTRY": "s3://bucket/models", "MODELKIT_PACKAGE": "churn"}
-    assert serve_settings(environ=held).registry == "s3://bucket/models"
-
-
-def test_serve_takes_the_digests_that_may_be_followed():
-    words = ("churn", "--registry", "models", "--allow", "joblib")
-    assert serve_settings(*words).digest is None
-    assert serve_settings(*words, "--digest", "a", "--digest", "b").digest == ("a", "b")
-    assert serve_settings(*words, environ={"MODELKIT_DIGEST": "a b"}).digest == ("a", "b")
-    blank = serve_settings(*words, environ={"MODELKIT_DIGEST": " "})
-    assert blank.digest == ()  # none is trusted: not the same as None, which is for any
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (("--registry", "models"), "give the name"),
-        (("churn@canary", "--registry", "models"), "follows the alias 'champion'"),
-        (("churn", "--registry", "models", "--poll", "0"), "--poll"),
-    ],
-)
-def test_what_serve_refuses_of_a_registry(words, told):
-    with pytest.raises(ModelkitError, match=told):
-        serve_settings(*words)

@@ -369,3 +369,75 @@ def test_any_request_is_answered_and_never_by_a_failure():
     with Client(app) as guarded, Client(opened) as client:
         ask()
     assert {route for route, _ in requests.totals().requests} <= {*TEMPLATES, "unmatched"}
+
+
+# Requests as newcomers send them.
+
+BOTH = mk.Signature(
+    (mk.TensorSpec("X", "float64", ("batch", 2), (mk.Column("a"), mk.Column("b"))),),
+    (mk.TensorSpec("sum", "float64", ("batch",)),),
+)
+
+PIXELS = mk.Signature(
+    (mk.TensorSpec("pixels", "float64", ("batch", 3)),),
+    (mk.TensorSpec("sum", "float64", ("batch",)),),
+)
+
+
+def adding(signature=BOTH):
+    (spec,) = signature.inputs
+    return mk.FunctionModel(lambda feeds: {"sum": feeds[spec.name].sum(axis=1)}, signature)
+
+
+@pytest.fixture(scope="module")
+def newcomer():
+    with Client(mk.App({"sum": adding(), "pixels": adding(PIXELS)})) as newcomer:
+        yield newcomer
+
+
+def asked_by(newcomer, path, **asked):
+    answer = newcomer.post(path, **asked)
+    return answer.status, answer.json()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "message"),
+    [
+        ("/models/sum/predict", {"a": 1, "b": 2}, 400, '"a" belongs to a row, and rows come as {"rows"'),
+        ("/models/pixels/predict", {"pixels": [[1, 2, 3]]}, 400, 'rows come as {"inputs"'),
+        ("/models/sum/predict", [{"a": 1, "b": 2}], 400, "openapi.json has examples"),
+        ("/models/sum/predict", {"instances": [[1, 2]]}, 400, "POST /models/{model}/instances"),
+        ("/models/sum/predict", {"rows": [[1, 2]]}, 400, "POST /models/{model}/instances"),
+        ("/models/sum/predict", {"data": []}, 400, 'has no field "data"; there are'),
+        ("/models/sum/predict/", {}, 404, "is it '/models/sum/predict'?"),
+        ("/metrics", {}, 404, "'/metrics'; GET /openapi.json names"),
+        ("/predict", {}, 404, "GET /openapi.json names those there are"),
+    ],
+)  # fmt: skip
+def test_what_is_right_elsewhere_is_said_to_be(newcomer, path, body, status, message):
+    told, answer = asked_by(newcomer, path, json=body)
+    assert told == status
+    assert message in answer["error"]
+
+
+def test_the_type_of_a_form_is_named_as_it_was_sent(newcomer):
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    status, answer = asked_by(newcomer, "/models/sum/predict", headers=form, body=b"a=1")
+    assert status == 415
+    assert "the content is 'application/x-www-form-urlencoded'; send JSON" in answer["error"]
+
+
+def test_uneven_rows_of_a_tensor_are_named(newcomer):
+    asked = {"inputs": {"pixels": [[1, 2, 3], [1, 2, 3], [4]]}}
+    status, answer = asked_by(newcomer, "/models/pixels/predict", json=asked)
+    assert status == 422
+    assert answer["problems"] == [
+        "'pixels': row 2 has 1 values, and row 0 has 3; all rows of a tensor are of one size"
+    ]
+
+
+def test_problems_of_uneven_records_are_sentences(newcomer):
+    asked = {"rows": [{"a": 1, "b": 2}, {"a": 1}]}
+    status, answer = asked_by(newcomer, "/models/sum/predict", json=asked)
+    assert status == 422
+    assert answer["problems"] == ["the field 'b' is not in every record"]

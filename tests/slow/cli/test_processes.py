@@ -13,8 +13,6 @@ import pytest
 from helpers.processes import run
 from helpers.servers import crowd, modelkit_serve, request_of, wait_until
 
-from modelkit.cli.processes import failures_after, pause_after
-
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
 
 
@@ -100,24 +98,6 @@ def test_sigterm_under_load_drops_nothing(boosting_mk, other, rows, workers):
         assert counts[200] >= 200
         assert set(counts) <= {200, "refused"}
         assert served.process.wait() == 0
-
-
-@pytest.mark.parametrize(
-    ("lived", "pauses"),
-    [
-        ((60.0, 60.0, 60.0), [0, 0, 0]),  # it worked: at once
-        ((1.0, 1.0, 1.0, 1.0), [0.5, 1, 2, 4]),  # it begins, and ends at once
-        ((60.0, None, None, 60.0, None), [0, 0.5, 1, 0, 0.5]),  # it never begins
-        ((None,) * 2000, [0.5, 1, 2, 4, 8, 16] + [30] * 1994),
-    ],
-)
-def test_a_worker_that_ends_early_is_replaced_after_a_pause_that_grows(lived, pauses):
-    failures = 0
-    found = []
-    for seconds in lived:
-        failures = failures_after(failures, seconds)
-        found.append(pause_after(failures))
-    assert found == pauses
 
 
 def test_a_replacement_that_dies_before_it_begins_is_tried_again(tmp_path):
