@@ -1,6 +1,7 @@
 """What a Batcher promises its callers, whoever else calls."""
 
 import asyncio
+import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -371,3 +372,37 @@ def test_learning_from_single_calls_does_not_rule_batches_out():
         for value in range(40):
             batcher.predict(row(value))
         assert batcher.plan.cap >= 2
+
+
+# Pickles.
+
+
+def rows_for(model, count=64):
+    (spec,) = model.signature.inputs
+    return np.random.default_rng(0).normal(size=(count, spec.shape[1])).astype(np.float32)
+
+
+def test_a_batcher_is_pickled_with_its_options(boosting_mk):
+    with mk.load(boosting_mk, device="cpu") as model:
+        plan = mk.Batcher(model, plan="learn").plan
+        options = {
+            "max_rows": 32,
+            "max_queue": 77,
+            "on_full": "block",
+            "stable_shapes": True,
+            "plan": plan,
+            "loop": False,
+        }
+        with mk.Batcher(model, **options) as batcher:
+            x = rows_for(model)
+            expected = batcher.predict(x)
+            again = pickle.loads(pickle.dumps(batcher))
+        assert again._origin.keywords.items() >= options.items()
+        assert again.base is not model
+        np.testing.assert_array_equal(again.predict(x), expected)
+    with (
+        mk.load(boosting_mk.read_bytes()) as model,
+        mk.Batcher(model, plan="learn") as batcher,
+        pytest.raises(TypeError, match="by the path"),
+    ):
+        pickle.dumps(batcher)
