@@ -6,16 +6,11 @@ import json
 from functools import partial
 
 import pytest
-from helpers.churn import VERSIONS, registry_at, save_versions
+from helpers.churn import VERSIONS, registry_at
 
 import modelkit as mk
 from modelkit.cli import main
 from modelkit.errors import NotFound
-
-
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory):
-    return save_versions(tmp_path_factory.mktemp("packages"))
 
 
 @pytest.fixture

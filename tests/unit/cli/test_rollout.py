@@ -4,34 +4,15 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
+from helpers.churn import X
 
 import modelkit as mk
 from modelkit.cli import main
 from modelkit.lifecycle.rollout.afar import progress_afar
 
-X = np.random.default_rng(0).normal(size=(60, 3))
-Y = (X[:, 0] > 0).astype(int)
 START = ("start", "churn@1.1.0", "--stage", "0.5:0:20", "--stage", "0.6:1h", "--reason", "test")
 ERRORS = ("--guard", "errors:floor=0.05")
-
-
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("packages")
-    for version in ("1.0.0", "1.1.0"):
-        mk.save(
-            LogisticRegression().fit(X, Y),
-            folder / f"{version}.mk",
-            example=X,
-            name="churn",
-            version=version,
-        )
-    narrow = LogisticRegression().fit(X[:, :2], Y)
-    mk.save(narrow, folder / "narrow.mk", example=X[:, :2], name="churn", version="narrow")
-    return folder
 
 
 @pytest.fixture

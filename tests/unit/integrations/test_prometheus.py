@@ -46,14 +46,6 @@ def name():
     return new_name()
 
 
-@pytest.fixture
-def little_garbage():
-    """What lives already is left out when a test collects garbage, which takes a tenth of the time."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 def test_the_text_of_a_model_that_was_not_called_is_known(penguins):
     X, _ = penguins
     loaded = mk.load(GOLDEN / "penguins-format6.mk", device="cpu", threads=1)

@@ -21,8 +21,7 @@ import numpy as np
 import pytest
 from helpers.kinds import wine
 from helpers.processes import PATIENCE, bounded, forks, passes_in_a_child, run
-from helpers.sums import ROW, SIGNATURE, answered, metered, slabs, summed
-from sklearn.linear_model import LogisticRegression
+from helpers.sums import ROW, SIGNATURE, answered, metered, save_wines, slabs, summed
 
 import modelkit as mk
 from modelkit.errors import MeterError
@@ -128,13 +127,7 @@ def test_a_call_that_forks_is_counted_in_the_parent(tmp_path):
 
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory):
-    """A folder with packages of one model, `1.mk` to `6.mk`."""
-    X, y = wine()
-    classifier = LogisticRegression(max_iter=5000).fit(X, y)
-    folder = tmp_path_factory.mktemp("versions")
-    for version in "123456":
-        mk.save(classifier, folder / f"{version}.mk", example=X, name="wine-here", version=version)
-    return folder
+    return save_wines(tmp_path_factory.mktemp("versions"), "wine-here")
 
 
 def test_a_spawned_process_counts_with_its_parent(tmp_path, versions):

@@ -55,3 +55,18 @@ def numbered(tmp_path_factory):
     path = tmp_path_factory.mktemp("numbered") / "m.mk"
     mk.save(LogisticRegression().fit(X, X[0] > 0), path, example=X, name="m", version="1")
     return path, X
+
+
+@pytest.fixture(scope="session")
+def alike(tmp_path_factory):
+    """Two outputs, of which the columns of one are named as the other."""
+    graph = model_of(
+        [("Gather", ["x", "first two"], ["y"], {"axis": 1}),
+         ("Gather", ["x", "first"], ["y_0"], {"axis": 1})],
+        [tensor("x", "n", 3)],
+        [tensor("y", "n", 2), tensor("y_0", "n")],
+        {"first two": np.array([0, 1]), "first": np.array(0)},
+    )  # fmt: skip
+    return save_graph(
+        graph, tmp_path_factory.mktemp("alike") / "m.mk", x=np.zeros((7, 3), np.float32)
+    )

@@ -19,19 +19,6 @@ R = np.random.default_rng(0)
 IMAGES = R.normal(size=(7, 3)).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def alike(tmp_path_factory):
-    """Two outputs, of which the columns of one are named as the other."""
-    graph = model_of(
-        [("Gather", ["x", "first two"], ["y"], {"axis": 1}),
-         ("Gather", ["x", "first"], ["y_0"], {"axis": 1})],
-        [tensor("x", "n", 3)],
-        [tensor("y", "n", 2), tensor("y_0", "n")],
-        {"first two": np.array([0, 1]), "first": np.array(0)},
-    )  # fmt: skip
-    return save_graph(graph, tmp_path_factory.mktemp("alike") / "m.mk", x=IMAGES)
-
-
 def test_arrays_that_are_missing_or_differ_are_told(alike):
     scorer = mk.Scorer(alike, outputs=["y_0"])
     (name,) = scorer.inputs

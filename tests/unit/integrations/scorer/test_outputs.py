@@ -4,8 +4,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from helpers.graphs import model_of, tensor
-from helpers.scored import save_graph
 
 import modelkit as mk
 from modelkit.errors import SignatureError
@@ -13,19 +11,6 @@ from modelkit.integrations.scorer.outputs import check_known_widths
 
 R = np.random.default_rng(0)
 IMAGES = R.normal(size=(7, 3)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def alike(tmp_path_factory):
-    """Two outputs, of which the columns of one are named as the other."""
-    graph = model_of(
-        [("Gather", ["x", "first two"], ["y"], {"axis": 1}),
-         ("Gather", ["x", "first"], ["y_0"], {"axis": 1})],
-        [tensor("x", "n", 3)],
-        [tensor("y", "n", 2), tensor("y_0", "n")],
-        {"first two": np.array([0, 1]), "first": np.array(0)},
-    )  # fmt: skip
-    return save_graph(graph, tmp_path_factory.mktemp("alike") / "m.mk", x=IMAGES)
 
 
 def test_two_outputs_of_one_name_in_a_frame_are_refused(alike):

@@ -1,11 +1,10 @@
 """Tallies of the rows of engines: names that begin alike or come twice, encodings, nulls, times, too many rows."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from helpers.tallied import make_past
 
 import modelkit as mk
 from modelkit.drift import archive
@@ -77,38 +76,9 @@ def test_rows_without_times_are_told_where_the_job_is_built(options):
 # Columns and scores in other forms.
 
 
-def streets(n, seed):
-    r = np.random.default_rng(seed)
-    return pd.DataFrame({"x": r.normal(size=n), "city": r.choice(["Oslo", "Lom"], n)})
-
-
-def chances_by_name(n, seed):
-    p = np.random.default_rng(seed).beta(2, 5, n)
-    return {"probabilities": np.column_stack([1 - p, p])}
-
-
-@dataclass(frozen=True)
-class Past:
-    """A profile, rows beside it, and their tally."""
-
-    profile: mk.Profile
-    rows: pd.DataFrame
-    scores: dict[str, np.ndarray]
-    tally: mk.Tally
-
-    def forged(self, groups, counts):
-        about = {"profile": self.profile.digest, "groups": groups}
-        return mk.Tally.from_bytes(archive.pack(TALLY_SCHEMA, about, {"counts": counts}))
-
-
 @pytest.fixture(scope="module")
 def past():
-    profile = mk.Profile.fit(
-        streets(1500, 0), reference=streets(1500, 1), scores=chances_by_name(1500, 2)
-    )
-    rows = streets(400, 3)
-    scores = chances_by_name(400, 4)
-    return Past(profile, rows, scores, profile.tally(rows, scores))
+    return make_past()
 
 
 @pytest.mark.parametrize("kind", ["dictionary", "large_string", "string_view", "chunks"])

@@ -221,6 +221,7 @@ def test_nothing_is_left_running(plan):
     assert "modelkit-batcher" not in {thread.name for thread in threading.enumerate()}, names
 
 
+@pytest.mark.usefixtures("little_garbage")
 def test_a_batch_leaves_no_references_behind(plan):
     async def main(batcher):
         for _ in range(50):

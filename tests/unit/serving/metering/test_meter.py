@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from helpers.encoders import tiny
 from helpers.kinds import wine
-from helpers.sums import ROW, SIGNATURE, summed
+from helpers.sums import ROW, SIGNATURE, save_wines, summed
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
@@ -355,12 +355,8 @@ def test_copies_are_the_same_meter():
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory):
     """Packages of one model, by version."""
-    X, y = wine()
-    classifier = LogisticRegression(max_iter=5000).fit(X, y)
-    folder = tmp_path_factory.mktemp("versions")
-    for version in "123456":
-        mk.save(classifier, folder / version, example=X, name="wine", version=version)
-    return [folder / version for version in "123456"]
+    folder = save_wines(tmp_path_factory.mktemp("versions"), "wine")
+    return [folder / f"{version}.mk" for version in "123456"]
 
 
 def test_counts_belong_to_the_package(versions):
