@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import textwrap
@@ -19,6 +18,7 @@ import pytest
 from helpers.batchers import row
 from helpers.processes import forks, passes_in_a_child, run
 from helpers.scrapes import OPENMETRICS, batched, counters, new_name, value
+from helpers.servers import free_port
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as strict
 from prometheus_client.parser import text_string_to_metric_families as plain
@@ -86,12 +86,6 @@ SERVERS = {
     ),
     "gunicorn": ("-m", "gunicorn", "-w2", "--preload", "--log-level=error", "served:wsgi"),
 }
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def get(port, path):

@@ -23,7 +23,6 @@ from modelkit.types import Limits
 
 SMALL = Limits(body=2000, rows=4, requests=2, seconds=20.0)
 JSON = {"content-type": "application/json"}
-METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 
 
 class Body(io.BytesIO):

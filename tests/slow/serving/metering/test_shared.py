@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from helpers.kinds import wine
 from helpers.processes import PATIENCE, bounded, forks, passes_in_a_child, run
+from helpers.servers import free_port
 from helpers.sums import ROW, SIGNATURE, answered, metered, save_wines, slabs, summed
 
 import modelkit as mk
@@ -416,14 +417,6 @@ def server(folder, counts, *arguments):
         started.terminate()
         with bounded(started.pid):
             started.wait()
-
-
-def free_port():
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 @pytest.mark.parametrize(
