@@ -12,7 +12,7 @@ from helpers.sums import metered
 
 from modelkit.errors import MeterError
 from modelkit.serving.metering.cells import MAGIC
-from modelkit.serving.metering.layout import WIDTH
+from modelkit.serving.metering.totals import WIDTH
 
 pytestmark = [forks, pytest.mark.usefixtures("own_requests")]
 

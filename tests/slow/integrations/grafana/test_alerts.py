@@ -10,8 +10,7 @@ from helpers.programs import needs
 
 from modelkit import cli
 from modelkit.integrations.grafana.alert_tests import alert_tests
-from modelkit.integrations.grafana.alerts import Objectives, alert_rules
-from modelkit.integrations.grafana.yaml import to_yaml
+from modelkit.integrations.grafana.alerts import Objectives, alert_rules, to_yaml
 
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 

@@ -1,13 +1,16 @@
-"""Alerts: what each says, that each is tested, and objectives."""
+"""Alerts: what each says, that each is tested, objectives, and the YAML that they are written in."""
 
 import re
 
 import pytest
+import yaml
 from helpers.places import ROOT
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from modelkit.errors import ExportError
 from modelkit.integrations.grafana.alert_tests import alert_tests
-from modelkit.integrations.grafana.alerts import Objectives, alert_rules
+from modelkit.integrations.grafana.alerts import Objectives, alert_rules, to_yaml
 
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 
@@ -50,3 +53,20 @@ def test_objectives_are_values():
     assert Objectives(errors=0.01) == Objectives(0.01)
     with pytest.raises(ExportError, match=r"at most 0\.05"):
         Objectives(errors=1.0)
+
+
+# YAML.
+
+NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True)
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Cn", "Co"]))
+TEXTS |= st.text(st.sampled_from("ab \"'\n:#-|{}[]&*!%@`"))
+LEAVES = TEXTS | st.integers() | st.booleans() | st.none()
+DOCUMENTS = st.recursive(
+    LEAVES, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner), max_leaves=8
+)
+
+
+@given(st.lists(DOCUMENTS) | st.dictionaries(NAMES, DOCUMENTS))
+@example({"no": [], "yes": 1, "on": {"off": 2}, "y": 3, "n": 4, "null": {"true": 5}, "false": 6})
+def test_yaml_reads_what_was_written(document):
+    assert yaml.safe_load(to_yaml(document)) == document

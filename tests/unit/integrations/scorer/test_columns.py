@@ -1,4 +1,4 @@
-"""Which columns a Scorer reads and keeps: names that come twice, are numbers, or are missing; decimals."""
+"""Which columns a Scorer reads, keeps and gives: names that come twice, are numbers, or are missing; decimals."""
 
 from decimal import Decimal
 
@@ -11,6 +11,7 @@ from sklearn.linear_model import LinearRegression
 
 import modelkit as mk
 from modelkit.errors import SignatureError
+from modelkit.integrations.scorer.columns import check_known_widths
 from modelkit.integrations.scorer.tallier import Tallier
 
 
@@ -98,3 +99,28 @@ def test_a_kept_value_that_is_no_column_of_these_rows_is_told(arrays, odd):
     columns = {f"x{i}": np.ones(4) for i in range(3)}
     with pytest.raises(SignatureError, match=r"given 4 rows, and keep has others in \['id'\]"):
         mk.Scorer(arrays, keep=["id"])(columns | {"id": odd})
+
+
+IMAGES = R.normal(size=(7, 3)).astype(np.float32)
+
+
+def test_two_outputs_of_one_name_in_a_frame_are_refused(alike):
+    """One of them was lost without a word."""
+    scorer = mk.Scorer(alike)
+    (name,) = scorer.inputs
+    frame = pd.DataFrame({name: list(IMAGES)})
+    with pytest.raises(SignatureError, match=r"would be named \['y_0'\]"):
+        scorer.frame(frame)
+    assert scorer.arrow(pa.table({name: list(IMAGES)})).column_names == ["y", "y_0"]
+    assert list(mk.Scorer(alike, outputs=["y"]).frame(frame)) == ["y_0", "y_1"]
+
+
+def test_a_kept_column_is_not_written_over_by_an_output(wide):
+    scorer = mk.Scorer(wide, keep=["y_0"])
+    rows = pd.DataFrame({"x": [[1.0, 2, 3], [4, 5, 6]], "y_0": ["kept", "kept"]})
+    with pytest.raises(SignatureError, match=r"would be named \['y_0'\]; score an Arrow table"):
+        scorer.frame(rows)
+    table = scorer.arrow(pa.table({"x": rows["x"], "y_0": rows["y_0"]}))
+    assert table.to_pydict() == {"y_0": ["kept", "kept"], "y": [[1, 2, 3], [4, 5, 6]]}
+    with pytest.raises(SignatureError, match=r"\['y'\] have as many values a row as the rows say"):
+        check_known_widths(scorer.outputs, "Dask")

@@ -1,9 +1,11 @@
-"""What a cluster can hold: pools of actors, GPUs, names of Spark, and zones of time."""
+"""What is refused before a job runs: pools that a cluster cannot hold, names, zones, and rows in another form."""
 
 import pytest
+from helpers.scored import TABLE, X
 
+import modelkit as mk
 from modelkit.errors import DeviceError, DriftError, SignatureError
-from modelkit.integrations.scorer.clusters import check_apart_in_any_case, check_pool, check_zone
+from modelkit.integrations.scorer.refusals import check_apart_in_any_case, check_pool, check_zone
 
 GPU_NODE = {"CPU": 0.0, "GPU": 1.0}
 HEAD = {"CPU": 2.0, "memory": 1e9}
@@ -46,3 +48,36 @@ def test_names_that_differ_in_case_alone_and_times_of_another_zone_are_told():
     check_zone([], "Europe/Berlin")
     with pytest.raises(DriftError, match=r"session zone is Europe/Berlin.*timestamp_ntz"):
         check_zone(["at"], "Europe/Berlin")
+
+
+# Rows in another form.
+
+
+@pytest.mark.parametrize(
+    ("form", "wrong", "says"),
+    [
+        ("__call__", X, "a DataFrame and no dict of arrays"),
+        ("__call__", TABLE, "a Table and no dict of arrays"),
+        ("__call__", [1, 2], "a list and no dict of arrays"),
+        ("frame", {"a": [1.0], "b": [2.0]}, "a dict and no pandas frame"),
+        ("frame", TABLE, "a Table and no pandas frame"),
+        ("frame", X["a"], "a Series and no pandas frame"),
+        ("arrow", X, "a DataFrame and no Arrow table"),
+        ("arrow", {"a": [1.0]}, "a dict and no Arrow table"),
+        ("batches", TABLE, "record batches has a ChunkedArray"),
+        ("batches", X, "record batches has a str"),
+    ],
+)
+def test_another_form_is_told_with_what_takes_it(package, form, wrong, says):
+    with pytest.raises(TypeError, match=f"{says}.*pandas frame by .frame"):
+        list(getattr(mk.Scorer(package), form)(wrong))
+
+
+def test_a_table_is_no_schema(package):
+    with pytest.raises(TypeError, match=r"no Arrow schema: .* table.schema"):
+        mk.Scorer(package).schema(TABLE)
+
+
+def test_a_record_batch_is_scored_as_a_table(package):
+    scorer = mk.Scorer(package)
+    assert scorer.arrow(TABLE.to_batches()[0]).equals(scorer.arrow(TABLE))
