@@ -259,11 +259,14 @@ def little_garbage():
 
 
 @pytest.fixture
-def own_requests(monkeypatch):
-    """Requests are counted apart: a process counts them in the folder of its first Meter, which an attack may spoil."""
-    from modelkit.serving.metering import requests
+def own_counts():
+    """Calls and requests are counted apart: a process remembers folders, which an attack may spoil, and routes."""
+    from modelkit.serving.metering import book, requests
 
-    monkeypatch.setattr(requests, "_counts", requests._Counts(None))
+    with pytest.MonkeyPatch.context() as patch:  # of its own: a test may undo what it patched
+        patch.setattr(book, "_book", book._Book())
+        patch.setattr(requests, "_counts", requests._Counts(None))
+        yield
 
 
 @pytest.fixture(params=[*PLANS])

@@ -14,7 +14,7 @@ from modelkit.errors import MeterError
 from modelkit.serving.metering.cells import MAGIC
 from modelkit.serving.metering.totals import WIDTH
 
-pytestmark = [forks, pytest.mark.usefixtures("own_requests")]
+pytestmark = [forks, pytest.mark.usefixtures("own_counts")]
 
 
 def forged(label, word=None):

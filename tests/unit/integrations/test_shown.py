@@ -1,23 +1,15 @@
 """What a scrape shows of Models, though another scrape begins within it."""
 
-from helpers.sums import SIGNATURE
+import pytest
+from helpers.sums import summed
 
 import modelkit as mk
 from modelkit.integrations.shown import Shown
 
 
-class Alone(mk.Model):
-    """A Model of a name of its own: under others, the Meters of other tests are shown too."""
-
-    signature = SIGNATURE
-    batchable = True
-
-    def _run(self, feeds, outputs, call):
-        return {"prediction": feeds["x"].sum(axis=1)}
-
-
+@pytest.mark.usefixtures("own_counts")
 def test_a_scrape_within_a_scrape_ends(monkeypatch):
-    meter = mk.Meter(mk.Batcher(Alone()))
+    meter = mk.Meter(mk.Batcher(summed()))
     shown = Shown([meter])
     of_layers = shown._of_layers
     inner = []

@@ -351,6 +351,7 @@ def test_a_413_is_whole_though_the_time_of_a_request_is_short():
     assert b"100" in answer.body
 
 
+@pytest.mark.usefixtures("own_counts")
 def test_any_request_is_answered_and_never_by_a_failure():
     app = mk.App(
         {"sum": summed()}, limits=Limits(body=100, seconds=0.2), auth=mk.tokens({"a": "0" * 64})

@@ -28,7 +28,7 @@ import modelkit as mk
 from modelkit.errors import MeterError
 from modelkit.serving.metering import book, shared
 
-pytestmark = [forks, pytest.mark.usefixtures("own_requests")]
+pytestmark = [forks, pytest.mark.usefixtures("own_counts")]
 
 COUNTED = """
 import os, signal, sys, threading

@@ -392,6 +392,7 @@ def test_the_last_three_retired_are_shown_and_go_on(versions):
     assert last.totals().rows == 0
 
 
+@pytest.mark.usefixtures("own_counts")
 def test_a_model_without_a_package_has_counts_of_its_own():
     gc.collect()
     first = mk.Meter(summed())
@@ -408,7 +409,7 @@ def test_a_model_without_a_package_has_counts_of_its_own():
     assert found.totals.calls["ok"] == before - 1
 
 
-@pytest.mark.usefixtures("own_requests")
+@pytest.mark.usefixtures("own_counts")
 def test_requests_are_counted_by_route_and_status():
     before = requests.totals()
     requests.begun()

@@ -11,7 +11,7 @@ import modelkit as mk
 from modelkit.errors import MeterError
 from modelkit.serving.metering import shared
 
-pytestmark = [forks, pytest.mark.usefixtures("own_requests")]
+pytestmark = [forks, pytest.mark.usefixtures("own_counts")]
 
 
 def test_a_folder_that_cannot_be_used_is_said_when_the_meter_is_made(tmp_path):
