@@ -1,4 +1,4 @@
-"""What an App answers: paths, health, who asks, the status page; alone, mounted, and with or without a lifespan."""
+"""What an App answers: paths, names, health and metrics; and what it closes at its end."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_model_is_ready_if_it_is(app):
         assert client.get("/v2/models/other/ready").status == 503
 
 
-# Metrics, the status page, OpenAPI, explanations.
+# Metrics.
 
 
 def test_metrics_are_there_if_asked_for_and_made_beside_the_loop():
@@ -133,7 +133,7 @@ def test_metrics_are_there_if_asked_for_and_made_beside_the_loop():
     assert threads[0] is not threading.current_thread()
 
 
-# Alone and mounted.
+# Its end.
 
 
 def test_a_lifespan_closes_what_the_app_opened_and_no_other(tmp_path):

@@ -511,6 +511,8 @@ def test_every_column_with_a_boolean_is_named_once(changes, refused):
         assert re.search(pattern, problem)
 
 
+# A column that is called as its tensor, or as another one.
+
 OUT = mk.TensorSpec("y", "float32", ("batch",))
 
 

@@ -638,6 +638,8 @@ def test_every_dtype_of_a_graph_has_a_datatype():
     assert {*DTYPES.values()} == {*GRAPH_DTYPES}
 
 
+# A tensor that is called as one of its columns.
+
 OUT = mk.TensorSpec("y", "float32", ("batch",))
 MIXED = mk.Signature(
     (
