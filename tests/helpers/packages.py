@@ -10,3 +10,9 @@ def saved(estimator, example, folder, **options):
     if options.get("format") == "joblib":
         return manifest, mk.load(path, digest=manifest.digest, allow={"joblib"})
     return manifest, mk.load(path)
+
+
+def loaded(model, example, path, form="onnx", **options):
+    """The Model of an estimator that was saved and loaded."""
+    manifest = mk.save(model, path, example=example, name="m", version="1", format=form, **options)
+    return mk.load(path, digest=manifest.digest, allow={"joblib"})
