@@ -107,6 +107,28 @@ def penguins_mk(pipeline, penguins, once):
 
 
 @pytest.fixture(scope="session")
+def categorical(penguins):
+    """A forest that splits on categories, which has no ONNX form, and the rows it was fitted on."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    X = penguins[0].astype({"island": "category", "sex": "category"})
+    forest = HistGradientBoostingClassifier(max_iter=10, categorical_features="from_dtype")
+    return forest.fit(X, penguins[1]), X
+
+
+@pytest.fixture(scope="session")
+def joblib_mk(categorical, once):
+    estimator, X = categorical
+
+    def save(path):
+        profile = mk.Profile.fit(X[::2], reference=X[1::2])
+        options = {"example": X, "name": "forest", "version": "1", "format": "joblib"}
+        mk.save(estimator, path, background=X[:20], profile=profile, **options)
+
+    return once("forest.mk", save)
+
+
+@pytest.fixture(scope="session")
 def dense_mk(once):
     """A network with weights large enough to be external: 256 x 256 twice, relu between."""
     return once("dense.mk", lambda path: save_dense(path, 256))

@@ -1,17 +1,29 @@
 """joblib packages take what joblib takes: each dtype reaches the estimator as it was in training."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from helpers.packages import saved
+from helpers.forge import repack
+from helpers.packages import opened, saved
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 import modelkit as mk
-from modelkit.errors import ConversionError, SignatureError
+from modelkit.errors import (
+    ClosedError,
+    ConversionError,
+    DeviceError,
+    IntegrityError,
+    ManifestError,
+    SignatureError,
+)
+from modelkit.runtimes.joblib import Estimator, JoblibModel
+from modelkit.testing import check_model
 
 N = 100
 TIMES = pd.date_range("2024-01-01", periods=N, freq="7h")
@@ -235,3 +247,257 @@ def test_a_frame_of_python_objects_that_are_numbers_has_a_joblib_package(tmp_pat
     fitted = LinearRegression().fit(X, numbers[:, 0])
     _, model = saved(fitted, X, tmp_path, format="joblib")
     np.testing.assert_array_equal(model.predict(X), fitted.predict(X))
+
+
+KINDS = ("array", "regressor", "float32", "outliers", "transform", "outputs", "texts", "booleans", "in place",
+         "integers", "frame")  # fmt: skip
+
+
+def make(kind):
+    """An estimator and the rows it was fitted on, None for those of the penguins."""
+    from sklearn.cluster import KMeans
+    from sklearn.compose import make_column_transformer
+    from sklearn.ensemble import ExtraTreesClassifier, IsolationForest
+    from sklearn.feature_extraction.text import HashingVectorizer
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.multioutput import MultiOutputClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import (
+        FunctionTransformer,
+        OneHotEncoder,
+        SplineTransformer,
+        StandardScaler,
+    )
+
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(200, 4))
+    y = (A[:, 0] > 0).astype(int)
+    logs = FunctionTransformer(np.log1p)
+    encode = make_pipeline(
+        SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore")
+    )
+    texts = [
+        f"{a} {b}"
+        for a, b in zip(
+            rng.choice(["red", "blue"], 60), rng.choice(["fish", "bird"], 60), strict=True
+        )
+    ]
+    frame = make_column_transformer(
+        (encode, ["sex", "island"]), (logs, ["body_mass_g"]), ("drop", ["year"])
+    )
+    made = {
+        "array": lambda: (make_pipeline(logs, LogisticRegression()).fit(np.abs(A), y), np.abs(A)),
+        "regressor": lambda: (make_pipeline(SplineTransformer(), Ridge()).fit(A, A[:, 0] ** 2), A),
+        "float32": lambda: (
+            KMeans(3, random_state=0).fit(A.astype(np.float32)),
+            A.astype(np.float32),
+        ),
+        "outliers": lambda: (IsolationForest(n_estimators=10, random_state=0).fit(A), A),
+        "transform": lambda: (SplineTransformer(sparse_output=True).fit(A), A),
+        "outputs": lambda: (
+            MultiOutputClassifier(LogisticRegression()).fit(A, np.stack([y, 1 - y], 1)),
+            A,
+        ),
+        "texts": lambda: (
+            make_pipeline(HashingVectorizer(n_features=64), LogisticRegression()).fit(
+                texts, y[:60]
+            ),
+            texts,
+        ),
+        "booleans": lambda: (ExtraTreesClassifier(5, random_state=0).fit(A, y == 1), A),
+        "in place": lambda: (
+            make_pipeline(StandardScaler(copy=False), Ridge()).fit(A.copy(), y),
+            A,
+        ),
+        "integers": lambda: (
+            LogisticRegression().fit((10 * A).astype(int), y.astype(str)),
+            (10 * A).astype(int),
+        ),
+        "frame": lambda: (
+            make_pipeline(frame, SimpleImputer(), LogisticRegression(max_iter=2000)),
+            None,
+        ),
+    }
+    return made[kind]()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pickled_estimator_answers_as_the_one_in_memory(kind, penguins, tmp_path):
+    estimator, X = make(kind)
+    if X is None:
+        X = penguins[0].astype({"sex": object, "island": object, "year": "Int64"})
+        X["sex"] = X["sex"].where(X["sex"].notna(), np.nan)
+        estimator.fit(X, penguins[1])
+    manifest = mk.save(
+        estimator, tmp_path / "m.mk", example=X, name="m", version="1", format="joblib"
+    )
+    assert manifest.runtime == "joblib"
+    assert manifest.opsets == {}
+    assert (manifest.parity.max_abs, manifest.parity.label_flips) == (0.0, 0)
+    assert {"joblib", "numpy", "scikit-learn"} <= set(manifest.requires)
+    with opened(tmp_path / "m.mk") as model:
+        rows = np.array(X, object).reshape(-1, 1) if isinstance(X, list) else X
+        kept = rows.copy()
+        check_model(model, rows)
+        assert model.verify() == 0.0
+        model.warmup()
+        assert rows.equals(kept) if kind == "frame" else (rows == kept).all()
+        if model.signature.primary in ("label", "prediction"):
+            np.testing.assert_array_equal(model.predict(rows), estimator.predict(X))
+        if model.signature.has_probabilities:
+            np.testing.assert_array_equal(model.predict_proba(rows), estimator.predict_proba(X))
+            assert model.classes_.tolist() == estimator.classes_.tolist()
+
+
+def test_none_stays_none_where_it_marked_what_is_missing(tmp_path):
+    import pandas as pd
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OrdinalEncoder
+
+    X = pd.DataFrame({"a": ["x", None, "y", "x"], "b": ["u", "v", "v", "v"]}, dtype=object)
+    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+    estimator = make_pipeline(
+        SimpleImputer(missing_values=None, strategy="most_frequent"), encoder
+    ).fit(X)
+    mk.save(estimator, tmp_path / "m.mk", example=X, name="m", version="1", format="joblib")
+    with opened(tmp_path / "m.mk") as model:
+        np.testing.assert_array_equal(model.run(X)["transformed"], estimator.transform(X))
+        unknown = [{"a": None, "b": "w"}]
+        assert model.run(unknown)["transformed"].tolist() == [[0.0, -1.0]]
+
+
+def test_missing_values_and_categories_arrive_as_they_were(joblib_mk, categorical):
+    estimator, X = categorical
+    with opened(joblib_mk) as model:
+        records = X.astype(object).where(X.notna(), None).to_dict("records")
+        np.testing.assert_array_equal(model.predict_proba(records), estimator.predict_proba(X))
+        np.testing.assert_array_equal(
+            model.predict_proba(records[3:4]), estimator.predict_proba(X[3:4])
+        )
+        for year in (
+            2007.5,
+            None,
+        ):  # a column of whole numbers becomes one of floats, as it does in pandas
+            changed = [{**records[0], "year": year}, *records[1:9]]
+            frame = X[:9].assign(year=X["year"][:9].astype(float))
+            frame.loc[0, "year"] = np.nan if year is None else year
+            np.testing.assert_array_equal(
+                model.predict_proba(changed), estimator.predict_proba(frame)
+            )
+
+
+# --- The Model.
+
+
+def test_it_is_pickled_by_path_and_digest(joblib_mk, categorical, tmp_path):
+    path = tmp_path / "m.mk"
+    path.write_bytes(joblib_mk.read_bytes())
+    model = opened(path)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(categorical[1]), model.predict(categorical[1]))
+    kept = pickle.dumps(model)
+    path.write_bytes(repack(joblib_mk, plain={"version": "2"}))
+    with pytest.raises(IntegrityError):
+        pickle.loads(kept)
+    with pytest.raises(TypeError, match="from memory"):
+        pickle.dumps(opened(joblib_mk.read_bytes()))
+    model.close()
+    model.close()
+    with pytest.raises(ClosedError):
+        pickle.dumps(model)
+    with pytest.raises(ClosedError):
+        model.predict(categorical[1])
+
+
+def test_it_runs_on_the_cpu_and_says_so(joblib_mk):
+    for device in ("auto", "cpu", ["cuda", "cpu"]):
+        with opened(joblib_mk, device=device) as model:
+            assert model.placement.device == "cpu"
+            assert "joblib" in str(model.placement)
+            assert "the estimator" in model.placement.threads_reason
+            assert "the library that trained it" in model._repr_html_()
+    for options in (
+        {"device": "cuda"},
+        {"device": ["cuda"]},
+        {"device": "gpu"},
+        {"threads": 1},
+        {"threads": 0},
+    ):
+        with pytest.raises(DeviceError):
+            opened(joblib_mk, **options)
+
+
+def test_the_rest_of_the_library_takes_it(joblib_mk, categorical):
+    _, X = categorical
+    with opened(joblib_mk) as model:
+        expected = model.predict_proba(X)
+        assert model.batchable
+        with mk.Batcher(model) as batcher:
+            np.testing.assert_array_equal(batcher.predict_proba(X[:50]), expected[:50])
+            check_model(batcher, X[:20])
+            np.testing.assert_array_equal(
+                mk.Monitor(batcher, alpha=0.01).predict_proba(X), expected
+            )
+        watched = mk.Monitor(model, alpha=0.01)
+        np.testing.assert_array_equal(watched.predict_proba(X), expected)
+        assert watched.failures == 0
+        assert watched.detector.report().rows > 0
+        explainer = mk.Explainer(model)
+        assert explainer.plan().method in ("enumeration", "sampling")
+        assert "the model has no graph to read" in explainer.plan().reasons
+        explanation = explainer.explain(X[:2])
+        np.testing.assert_allclose(
+            explanation.base_values + explanation.values.sum(axis=1),
+            expected[:2],
+            rtol=0,
+            atol=1e-6,
+        )
+        with pytest.raises(mk.errors.ExplainError, match="no graph"):
+            mk.Explainer(model, method="trees")
+        lime = mk.Explainer(model, method="lime", budget=200).explain(X[:1])
+        assert lime.values.shape[1] == X.shape[1]
+
+
+class Odd:
+    """An estimator whose answer depends on how many rows there are."""
+
+    def predict(self, X):
+        return np.ones(len(X), np.float64 if len(X) < 3 else np.float32)
+
+    def transform(self, X):
+        return np.ones((1, 2))
+
+
+def test_an_answer_of_another_form_is_an_error():
+    spec = mk.TensorSpec("X", "float64", ("batch", 2))
+    outputs = (
+        mk.TensorSpec("prediction", "float64", ("batch",)),
+        mk.TensorSpec("transformed", "float64", ("batch", 2)),
+    )
+    A = np.ones((4, 2))
+    data = Estimator(Odd()).dump()
+    with JoblibModel(data, mk.Signature((spec,), outputs[:1])) as model:
+        assert model.predict(A[:2]).tolist() == [1.0, 1.0]
+        with pytest.raises(mk.errors.ModelkitError, match="the estimator gave float32"):
+            model.predict(A)
+    with JoblibModel(data, mk.Signature((spec,), outputs[1:])) as model:
+        assert model.predict(A[:0]).shape == (0, 2)
+        with pytest.raises(mk.errors.OutputCountError, match="the estimator gave 1 rows"):
+            model.predict(A)
+    with pytest.raises(ManifestError, match="no estimator has an output 'y'"):
+        JoblibModel(data, mk.Signature((spec,), (mk.TensorSpec("y", "float64", ("batch",)),)))
+
+
+def test_no_row_is_pickled_with_the_frame(penguins):
+    X = penguins[0].set_index(penguins[0]["island"])
+    X.attrs["note"] = "Adelie 39.1"
+    from modelkit.convert.gate.rows import rows_of
+    from modelkit.convert.native import _form
+
+    like, nones = _form(rows_of(X))
+    assert len(like) == 0
+    assert list(like.columns) == list(X.columns)
+    assert b"Adelie" not in Estimator(None, like, nones).dump()
+    assert b"Biscoe" not in Estimator(None, like, nones).dump()

@@ -23,7 +23,6 @@ from helpers.encoders import (
 from helpers.examples import examples
 from helpers.forge import forge, members_of
 from helpers.places import GOLDEN
-from helpers.processes import forks, passes_in_a_child, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
@@ -43,7 +42,6 @@ from modelkit.errors import (
 from modelkit.model.manifest import FORMAT
 from modelkit.testing import check_model
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 TOKENIZER = "model/tokenizer.json"
 PACKAGE = GOLDEN / "encoder-format4.mk"
 IDENTITY = "sha256:8c22d0e648566b71b7613555f2f9a922016a77772b56bb27fb535af8f0886315"
@@ -173,46 +171,6 @@ def test_a_package_of_an_encoder_opens_for_ever():
         found = ["river", "", "green music " * 20]
         expected = [tiny_vector(f"query {text}") for text in found]
         np.testing.assert_allclose(encoder.embed(found, role="query"), expected, atol=1e-5)
-
-
-def test_loading_an_encoder_imports_no_more_than_it_needs(tiny_mk):
-    run(
-        """
-        import pickle, sys
-
-        def refuse(*arguments, **keywords):
-            raise SystemExit("something was unpickled")
-
-        pickle.load = pickle.loads = pickle.Unpickler = refuse
-        import modelkit as mk
-        with mk.load(sys.argv[1]) as encoder:
-            assert encoder.embed(["the river"] * 600, role="query", dims=4).shape == (600, 4)
-            assert encoder.token_count(["the river"]).tolist() == [4]
-            assert encoder.identity.startswith("sha256:")
-            encoder.verify()
-        unwanted = {"onnx", "sklearn", "torch", "transformers", "pandas", "scipy", "joblib", "huggingface_hub"}
-        assert not unwanted & set(sys.modules), unwanted & set(sys.modules)
-        """,
-        tiny_mk,
-    )
-
-
-def test_without_tokenizers_the_extra_is_named(tiny_mk):
-    run(
-        """
-        import sys
-        sys.modules["tokenizers"] = None
-        import modelkit as mk
-        try:
-            mk.load(sys.argv[1])
-        except mk.errors.MissingExtraError as error:
-            assert "embedding texts needs tokenizers" in str(error) and "pip install tokenizers" in str(error), error
-        else:
-            raise SystemExit("loaded without tokenizers")
-        assert mk.inspect(sys.argv[1]).encoder.pooling == "mean"
-        """,
-        tiny_mk,
-    )
 
 
 def test_inspect_shows_the_recipe(capsys, tiny_mk):
@@ -506,31 +464,6 @@ def test_a_function_that_mixes_its_rows_is_found_out():
         assert not encoder.batchable
         with pytest.raises(BatchError, match=r"depend on the texts beside them.*stable=True"):
             mk.Batcher(encoder)
-
-
-# In other processes.
-
-
-@forks
-def test_a_child_embeds_as_its_parent(static_mk):
-    found = sentences(600, seed=6)
-    with mk.load(static_mk) as encoder:
-        expected = encoder.embed(found)  # by now the threads of the tokenizer run
-
-        def work():
-            np.testing.assert_allclose(encoder.embed(found), expected, atol=1e-6)
-            assert encoder.token_count(found[:3]).shape == (3,)
-
-        assert passes_in_a_child(work)
-        with (
-            encoder.pipeline._lock,
-            encoder.pipeline.tokens._lock,
-        ):  # as where another thread embeds meanwhile
-            assert passes_in_a_child(work)
-        with mk.Batcher(encoder) as batcher:
-            assert passes_in_a_child(
-                lambda: np.testing.assert_allclose(mk.embed(batcher, found), expected, atol=1e-5)
-            )
 
 
 # What it serves can be watched.
