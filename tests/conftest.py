@@ -219,26 +219,30 @@ def paraphrase():
 
 
 @pytest.fixture(scope="session")
-def dynamic_mk(once, tmp_path_factory):
+def dynamic_graph(once):
     """The same with activations that are scaled by the whole batch."""
     import logging
 
-    from helpers.encoders import bert_tokenizer
     from helpers.encoders import paraphrase as graph
 
-    def save(path):
+    def quantize(path):
         from onnxruntime.quantization import quantize_dynamic
 
-        quantized = tmp_path_factory.mktemp("dynamic") / "dynamic.onnx"
         logging.disable(logging.WARNING)  # it recommends a preparation that changes nothing here
         try:
-            quantize_dynamic(graph(), quantized)
+            quantize_dynamic(graph(), path)
         finally:
             logging.disable(logging.NOTSET)
-        encoder = mk.TextEncoder(quantized, bert_tokenizer(), max_tokens=128)
-        mk.save(encoder, path, name="dynamic", version="1")
 
-    return once("dynamic.mk", save)
+    return once("dynamic.onnx", quantize)
+
+
+@pytest.fixture(scope="session")
+def dynamic_mk(dynamic_graph, once):
+    from helpers.encoders import bert_tokenizer
+
+    encoder = mk.TextEncoder(dynamic_graph, bert_tokenizer(), max_tokens=128)
+    return once("dynamic.mk", lambda path: mk.save(encoder, path, name="dynamic", version="1"))
 
 
 @pytest.fixture(scope="module")

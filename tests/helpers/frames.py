@@ -24,3 +24,16 @@ def mixed_frame():
             "kind": pd.Categorical(["u", "v"] * (N // 2)),
         }
     )
+
+
+def customers(count=200):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "contract": rng.choice(["month", "year", "two years"], count),
+            "partner": rng.choice(["yes", "no"], count),
+            "months": rng.integers(0, 72, count),
+        }
+    )
+    paid = 20.0 + 3.0 * frame["months"] + rng.normal(size=count)
+    return frame, paid

@@ -250,3 +250,16 @@ def test_serving_needs_numpy_and_a_runtime_alone(boosting_mk, penguins_mk):
         boosting_mk,
         penguins_mk,
     )
+
+
+def test_an_app_without_its_parser_is_refused_when_it_is_made(boosting_mk):
+    program = f"""
+import sys
+sys.modules["orjson"] = None
+import modelkit as mk
+try:
+    mk.App({{"churn": {str(boosting_mk)!r}}})
+except mk.errors.MissingExtraError as error:
+    print(error)
+"""
+    assert "the web edge needs orjson" in run(program)

@@ -6,16 +6,18 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from helpers.frames import N, mixed_frame
+from helpers.frames import N, customers, mixed_frame
 from helpers.packages import loaded, saved
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 
+import modelkit as mk
 from modelkit.errors import ConversionError, SignatureError
 
 
@@ -217,3 +219,27 @@ def test_an_example_of_texts_in_any_form(form, tmp_path):
     fitted = make_pipeline(CountVectorizer(), LinearRegression()).fit(texts, [1, 2, 3, 4] * 5)
     _, model = saved(fitted, form(texts), tmp_path)
     np.testing.assert_allclose(model.predict(texts), fitted.predict(texts))
+
+
+def test_an_array_of_mixed_values_is_an_example(tmp_path):
+    frame, paid = customers()
+    rows = frame.to_numpy()
+    columns = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), [0, 1]), remainder="passthrough"
+    )
+    source = make_pipeline(columns, Ridge()).fit(rows, paid)
+    model = loaded(source, rows, tmp_path / "model.mk")
+    np.testing.assert_allclose(model.predict(rows), source.predict(rows), rtol=1e-6)
+    records = [{"0": "year", "1": "no", "2": 3}]
+    np.testing.assert_allclose(
+        model.predict(records), source.predict(np.array([["year", "no", 3]], object)), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("form", ["onnx", "joblib"])
+def test_a_vectorizer_of_dicts_is_refused_with_a_way_out(form, tmp_path):
+    frame, paid = customers()
+    records = frame.to_dict("records")
+    source = make_pipeline(DictVectorizer(), Ridge()).fit(records, paid)
+    with pytest.raises(mk.errors.ConversionError, match="DictVectorizer reads rows without fixed"):
+        loaded(source, records, tmp_path / "model.mk", form)

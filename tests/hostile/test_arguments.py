@@ -1,9 +1,8 @@
-"""What somebody new gets wrong: each message says what was expected, which value came, and what to do."""
+"""Arguments that cannot be meant: each message says what was expected, which value came, and what to do."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.processes import run
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
@@ -259,19 +258,6 @@ def test_the_help_of_a_command_says_what_it_does(capsys):
         assert usage.startswith(f"usage: modelkit {command}")
         assert about.endswith(".")
         assert about.split()[1] in listed
-
-
-def test_an_app_without_its_parser_is_refused_when_it_is_made(package):
-    program = f"""
-import sys
-sys.modules["orjson"] = None
-import modelkit as mk
-try:
-    mk.App({{"churn": {str(package)!r}}})
-except mk.errors.MissingExtraError as error:
-    print(error)
-"""
-    assert "the web edge needs orjson" in run(program)
 
 
 def test_a_budget_of_a_monitor_is_a_number(model):
