@@ -1,16 +1,11 @@
 """Which device: the decisions as tables."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from modelkit.errors import DeviceError
 from modelkit.model import device as decide
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
-AZURE = "AzureExecutionProvider"
-subsets = st.sets(st.sampled_from([*decide.PROVIDERS.values(), AZURE]))
 
 
 @pytest.mark.parametrize(
@@ -39,44 +34,6 @@ def test_a_name_stands_for_a_provider(name, provider, options):
     target = decide.parse_device(name)
     assert (target.name, target.provider, dict(target.options)) == (name, provider, options)
     assert decide.device_chain(name, []) == (target,)
-
-
-@given(st.text(max_size=12))
-def test_any_text_is_a_device_or_an_error(text):
-    try:
-        target = decide.parse_device(text)
-    except DeviceError as error:
-        assert repr(text) in str(error)  # noqa: PT017 - both ends are right
-    else:
-        assert target.short in decide.PROVIDERS
-
-
-@given(subsets)
-def test_auto_tries_what_is_compiled_in_by_rank_and_ends_on_the_cpu(compiled):
-    chain = decide.device_chain("auto", compiled)
-    names = [target.name for target in chain]
-    assert names == [n for n in decide.AUTO if decide.parse_device(n).provider in compiled] + [
-        "cpu"
-    ]
-    assert not {"tensorrt", "qnn", "webgpu", "openvino:NPU"} & set(names)
-    assert AZURE not in {target.provider for target in chain}
-
-
-@given(st.lists(st.sampled_from(decide.DEVICE_NAMES), min_size=1))
-def test_a_list_is_tried_in_its_order(names):
-    assert [target.name for target in decide.device_chain(names, [])] == names
-    assert decide.device_chain(tuple(names), []) == decide.device_chain(names, [])
-
-
-@given(st.sampled_from(decide.DEVICE_NAMES), subsets)
-def test_what_is_not_compiled_in_says_what_to_install(name, compiled):
-    target = decide.parse_device(name)
-    obstacle = decide.not_compiled(target, compiled, "1.99")
-    assert (obstacle is None) == (target.provider in compiled)
-    if obstacle is not None:
-        assert "onnxruntime 1.99" in obstacle
-        assert "pip install" in obstacle
-    assert name == "cpu" or target.short in decide.WHEELS
 
 
 @pytest.mark.parametrize(

@@ -25,17 +25,6 @@ def test_a_package_opens_from_a_path_bytes_and_a_file_object(boosting_mk, breast
         mk.load(io.StringIO("text"))
 
 
-def test_equal_models_give_equal_bytes(boosting, breast_cancer, boosting_mk, tmp_path):
-    mk.save(
-        boosting,
-        tmp_path / "again.mk",
-        example=breast_cancer[0],
-        name="breast-cancer",
-        version="1.0.0",
-    )
-    assert (tmp_path / "again.mk").read_bytes() == boosting_mk.read_bytes()
-
-
 def test_weights_start_on_a_page_and_are_used_in_place(dense_mk):
     data = dense_mk.read_bytes()
     weights = container.read_zip(memoryview(data))["model/model.onnx.data"]
@@ -116,15 +105,6 @@ def test_names_that_would_not_be_safe_in_a_path_are_refused(
 ):
     with pytest.raises(ManifestError, match="name"):
         mk.save(boosting, tmp_path / "m.mk", example=breast_cancer[0], name=name, version="1")
-
-
-def test_no_row_of_the_example_is_stored(penguins_mk, penguins):
-    X, _ = penguins
-    with mk.load(penguins_mk) as model:
-        feeds, _ = golden.decode_golden(model.attachments["golden"], model.signature)
-    stored = set(feeds["body_mass_g"].ravel().tolist())
-    assert len(stored) > 4
-    assert not stored & set(X["body_mass_g"].dropna())
 
 
 def test_golden_rows_can_be_given(boosting, breast_cancer, tmp_path):

@@ -46,26 +46,6 @@ def bomb(tmp_path):
     return pickle.dumps(Bomb(mark)), mark
 
 
-# --- What opens, and what does not.
-
-
-def test_a_joblib_package_needs_a_digest_and_a_word(joblib_mk):
-    digest = mk.inspect(joblib_mk).digest
-    for options, missing in (
-        ({}, ["digest=", "allow={'joblib'}"]),
-        ({"digest": digest}, ["allow={'joblib'}"]),
-        ({"allow": ALLOW}, ["digest="]),
-        ({"digest": digest, "allow": ["com.example"]}, ["allow={'joblib'}"]),
-    ):
-        with pytest.raises(UntrustedError, match="runs whatever code its author") as caught:
-            mk.load(joblib_mk, **options)
-        assert len(caught.value.missing) == len(missing)
-        assert all(word in str(caught.value) for word in missing)
-    for allow in (ALLOW, ["joblib"], ("joblib", "com.example"), frozenset(ALLOW)):
-        mk.load(joblib_mk, digest=f"sha256:{digest}", allow=allow).close()
-        mk.load(joblib_mk, digest=["0" * 64, digest.upper()], allow=allow).close()
-
-
 @pytest.mark.parametrize(
     ("digest", "error", "words"),
     [

@@ -14,19 +14,6 @@ from modelkit.model.device import refuse_version
 from modelkit.package import container
 from modelkit.runtimes import onnx as runtime
 from modelkit.runtimes.threads import split_runs
-from modelkit.testing import check_model
-
-
-def test_a_loaded_model_keeps_the_contract(
-    boosting_mk, breast_cancer, penguins_mk, penguins, dense_mk
-):
-    with mk.load(boosting_mk) as model:
-        check_model(model, breast_cancer[0][:30])
-        check_model(model, breast_cancer[0][:30].to_numpy())
-    with mk.load(penguins_mk) as model:
-        check_model(model, penguins[0][:30])
-    with mk.load(dense_mk) as model:
-        check_model(model, np.random.default_rng(0).normal(size=(30, 256)).astype(np.float32))
 
 
 def test_placement_says_where_and_how(boosting_mk):

@@ -2,7 +2,6 @@
 
 import logging
 
-import numpy as np
 import pytest
 
 import modelkit as mk
@@ -13,6 +12,7 @@ from modelkit.runtimes.onnx import OnnxModel
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+
 AZURE = "AzureExecutionProvider"
 
 
@@ -74,24 +74,6 @@ def test_every_device_is_listed_with_a_reason(devices):
     assert AZURE not in sessions.providers()
 
 
-def test_an_explicit_device_runs_there_or_raises_the_reason(devices, dense_mk):
-    x = np.random.default_rng(0).normal(size=(8, 256)).astype(np.float32)
-    expected = mk.load(dense_mk, device="cpu").predict(x)
-    for device in devices:
-        if device.usable:
-            with mk.load(dense_mk, device=device.name) as model:
-                assert (model.placement.provider, model.placement.device) == (
-                    device.provider,
-                    device.name,
-                )
-                np.testing.assert_allclose(model.predict(x), expected, rtol=1e-3, atol=1e-3)
-        else:
-            with pytest.raises(DeviceError) as caught:
-                mk.load(dense_mk, device=device.name)
-            assert device.reason in str(caught.value)
-            assert list(caught.value.obstacles) == [device.name]
-
-
 def test_cuda_is_refused_with_the_real_reason(devices, dense_mk):
     cuda = next(device for device in devices if device.name == "cuda")
     if cuda.usable:
@@ -114,28 +96,6 @@ def test_a_list_takes_the_first_that_is_usable(devices, dense_mk):
         with pytest.raises(DeviceError) as caught:
             mk.load(dense_mk, device=tuple(refused))
         assert list(caught.value.obstacles) == refused
-
-
-def test_auto_says_what_it_chose_and_logs_where_a_gpu_was_passed_by(devices, dense_mk, caplog):
-    usable = [
-        name
-        for name in decide.AUTO
-        if any(device.name == name and device.usable for device in devices)
-    ]
-    compiled = len(decide.device_chain("auto", sessions.providers())) > 1
-    with caplog.at_level(logging.WARNING), mk.load(dense_mk) as model:
-        placement = model.placement
-    assert placement.asked == decide.device_chain("auto", sessions.providers())[0].name
-    if usable:
-        assert placement.device == usable[0]
-        assert not caplog.records
-        return
-    assert (placement.provider, placement.device, placement.nodes) == (CPU, "cpu", ())
-    assert placement.reason.startswith("auto took the CPU")
-    assert [(record.name, record.levelno) for record in caplog.records] == [
-        ("modelkit", logging.WARNING)
-    ] * compiled
-    assert [record.getMessage() for record in caplog.records] == [placement.reason] * compiled
 
 
 def test_an_explicit_cpu_warns_of_nothing(dense_mk, caplog):

@@ -8,30 +8,22 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from helpers.examples import examples
 from helpers.mistakes import (
     BOOLEAN,
-    BYTE,
     INTEGER,
     MAYBE,
-    MAYBE_SINGLE,
     MAYBE_TEXT,
     NOON,
     NOT_TO_NUMBERS,
     NUMBER,
-    SINGLE,
     TEXT,
     TRUNCATES,
     check_refused,
     containers,
     in_both_layouts,
     in_every_container,
-    one_tensor,
     tensor_per_column,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
 
 from modelkit import Column
 from modelkit.errors import SignatureError
@@ -243,100 +235,6 @@ TYPES = [
 @pytest.mark.parametrize(("signature", "X", "expected"), in_both_layouts(TYPES))
 def test_a_mistake_is_refused_and_named(signature, X, expected):
     check_refused(signature, X, expected)
-
-
-# Whether a column is accepted depends on its type, never on its values.
-
-NULLABLE = {"f": "Float64", "i": "Int64", "b": "boolean", "U": "string"}
-FORMS = {
-    "list": lambda array: {"n": array.tolist()},
-    "records": lambda array: [{"n": value} for value in array.tolist()],
-    "numpy": lambda array: {"n": array},
-    "array": lambda array: array[:, None],
-    "array of objects": lambda array: array.astype(object)[:, None],
-    "pandas": lambda array: pd.DataFrame({"n": array}),
-    "pandas, nullable": lambda array: pd.DataFrame(
-        {"n": pd.array(array, NULLABLE[array.dtype.kind])}
-    ),
-    "polars": lambda array: pl.DataFrame({"n": array}),
-    "arrow": lambda array: pa.table({"n": array}),
-}
-FLOATS, INTEGERS = (
-    st.sampled_from([0.0, 1.0, -0.0]) | st.floats(),
-    st.sampled_from([0, 1]) | st.integers(-99, 99),
-)
-WRONG = {
-    "floats for integers": (INTEGER, np.float64, FLOATS),
-    "floats for booleans": (BOOLEAN, np.float64, FLOATS),
-    "floats for strings": (
-        TEXT,
-        np.float64,
-        FLOATS.filter(lambda value: value == value),
-    ),  # not NaN
-    "integers for booleans": (BOOLEAN, np.int64, INTEGERS),
-    "integers for strings": (TEXT, np.int64, INTEGERS),
-    "booleans for strings": (TEXT, np.bool_, st.booleans()),
-    "strings for floats": (NUMBER, np.str_, INTEGERS.map(str)),
-    "strings for integers": (INTEGER, np.str_, INTEGERS.map(str)),
-    "strings for booleans": (BOOLEAN, np.str_, st.sampled_from(["True", "False", "1", "0"])),
-}
-
-
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("layout", [one_tensor, tensor_per_column])
-@pytest.mark.parametrize("wrong", WRONG)
-@settings(deadline=None, max_examples=examples(20))
-@given(data=st.data())
-def test_a_column_of_another_type_is_refused_whatever_its_values(wrong, layout, form, data):
-    column, dtype, values = WRONG[wrong]
-    array = np.array(data.draw(st.lists(values, min_size=1, max_size=5)), dtype)
-    with pytest.raises(SignatureError):
-        layout(column).coerce(FORMS[form](array))
-
-
-@pytest.mark.parametrize("layout", [one_tensor, tensor_per_column])
-@settings(deadline=None, max_examples=examples(100))
-@given(
-    array=npst.arrays(np.float64, st.integers(1, 5)),
-    column=st.sampled_from([NUMBER, SINGLE, MAYBE, MAYBE_SINGLE]),
-)
-def test_floats_are_refused_exactly_where_one_of_them_does_not_fit(layout, array, column):
-    with np.errstate(over="ignore"):
-        narrow = array.astype(column.dtype)
-    too_large = np.isinf(narrow) & np.isfinite(array)
-    refused = too_large if column.nullable else too_large | ~np.isfinite(array)
-    for form in FORMS.values():
-        if refused.any():
-            with pytest.raises(SignatureError):
-                layout(column).coerce(form(array))
-        else:
-            (feed,) = layout(column).coerce(form(array)).values()
-            np.testing.assert_array_equal(feed, narrow[:, None])
-
-
-@pytest.mark.parametrize("layout", [one_tensor, tensor_per_column])
-@settings(deadline=None, max_examples=examples(100))
-@given(
-    array=npst.arrays(
-        st.sampled_from([np.int64, np.longlong, np.int32, np.uint64, np.uint8]), st.integers(1, 5)
-    ),
-    column=st.sampled_from([NUMBER, SINGLE, INTEGER, BYTE]),
-)
-def test_integers_are_refused_exactly_where_one_of_them_does_not_fit(layout, array, column):
-    low, high = {
-        "float64": (-(2**53), 2**53),
-        "float32": (-(2**24), 2**24),
-        "int64": (-(2**63), 2**63 - 1),
-        "uint8": (0, 255),
-    }[column.dtype]
-    fits = all(low <= value <= high for value in array.tolist())
-    for name in ("list", "numpy", "array", "array of objects", "pandas", "arrow"):
-        if fits:
-            (feed,) = layout(column).coerce(FORMS[name](array)).values()
-            assert feed[:, 0].tolist() == array.tolist()
-        else:
-            with pytest.raises(SignatureError):
-                layout(column).coerce(FORMS[name](array))
 
 
 def test_a_missing_string_is_one_whatever_stands_beside_it():

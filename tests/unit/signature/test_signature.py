@@ -12,19 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from helpers.mistakes import tensor_per_column
-from helpers.rows import (
-    CONTAINERS,
-    Table,
-    Y,
-    every_container,
-    expected_feeds,
-    moderately,
-    same_feeds,
-    tables,
-    tensor_of,
-)
-from hypothesis import given
-from hypothesis import strategies as st
+from helpers.rows import Y, same_feeds, tensor_of
 
 from modelkit import Column, Signature, TensorSpec
 from modelkit.errors import SignatureError
@@ -193,79 +181,6 @@ def test_empty_outputs_have_the_declared_dtype_and_shape():
 def test_zero_rows_give_tensors_of_zero_rows(X):
     feeds = tensor_per_column(Column("a", "float32"), Column("city", "string")).coerce(X)
     same_feeds(feeds, {"a": np.empty((0, 1), np.float32), "city": np.empty((0, 1), object)})
-
-
-@every_container
-@moderately
-@given(data=st.data())
-def test_the_same_rows_give_the_same_bits_in_every_container_and_column_order(container, data):
-    table = data.draw(tables())
-    shuffled = data.draw(st.permutations(table.columns))
-    if container == "records" and not table.rows:
-        return  # no records have no names
-    same_feeds(
-        table.signature.coerce(CONTAINERS[container](table, shuffled)), expected_feeds(table)
-    )
-
-
-@every_container
-@moderately
-@given(data=st.data())
-def test_a_row_gives_the_same_bits_alone_and_in_any_place(container, data):
-    table = data.draw(tables())
-    order = data.draw(st.permutations(range(len(table.rows))))
-    whole = expected_feeds(table)
-    for i in order[:2]:
-        alone = Table(table.signature, table.columns, [table.rows[i]])
-        got = table.signature.coerce(CONTAINERS[container](alone, table.columns))
-        same_feeds(got, {name: feed[i : i + 1] for name, feed in whole.items()})
-    if order:
-        moved = Table(table.signature, table.columns, [table.rows[i] for i in order])
-        got = table.signature.coerce(CONTAINERS[container](moved, table.columns))
-        same_feeds(got, {name: feed[list(order)] for name, feed in whole.items()})
-
-
-@moderately
-@given(tables())
-def test_columns_is_the_inverse_of_coerce(table):
-    feeds = table.signature.coerce(CONTAINERS["dict of lists"](table, table.columns))
-    columns = table.signature.columns(feeds)
-    assert list(columns) == [column.name for column in table.columns]
-    for column in table.columns:
-        if column.dtype == "string":
-            assert columns[column.name].tolist() == table.values(column)
-    same_feeds(table.signature.coerce(columns), feeds)
-
-
-@moderately
-@given(tables())
-def test_feeds_are_coerced_to_themselves(table):
-    feeds = table.signature.coerce(CONTAINERS["dict of lists"](table, table.columns))
-    if all(
-        column.dtype != "string" or None not in table.values(column) for column in table.columns
-    ):
-        same_feeds(table.signature.coerce(feeds), feeds)
-
-
-@moderately
-@given(tables(), st.data())
-def test_a_frame_seen_before_is_read_as_one_seen_for_the_first_time(table, data):
-    frame = CONTAINERS["pandas"](table, data.draw(st.permutations(table.columns)))
-    for _ in range(2):
-        same_feeds(table.signature.coerce(frame), expected_feeds(table))
-    other = CONTAINERS["pandas"](table, data.draw(st.permutations(table.columns)))
-    same_feeds(table.signature.coerce(other), expected_feeds(table))
-
-
-@given(st.data())
-@moderately
-def test_coerce_leaves_the_callers_rows_alone(data):
-    table = data.draw(tables())
-    rows = CONTAINERS["dict of arrays"](table, table.columns)
-    before = copy.deepcopy(rows)
-    table.signature.columns(table.signature.coerce(rows))
-    for name, array in rows.items():
-        assert array.tolist() == before[name].tolist() or array.tobytes() == before[name].tobytes()
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
