@@ -1,5 +1,7 @@
 """What several test files ask for: packages of real models, text encoders, and a process to attack."""
 
+import functools
+import importlib.metadata
 import os
 import warnings
 from contextlib import nullcontext
@@ -18,6 +20,15 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker("property")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def distributions():
+    """What is installed is read once a run: it takes longer than all else that saving an estimator by joblib does."""
+    with pytest.MonkeyPatch.context() as patch:
+        cached = functools.cache(importlib.metadata.packages_distributions)
+        patch.setattr(importlib.metadata, "packages_distributions", cached)
+        yield
 
 
 @pytest.fixture(scope="session")

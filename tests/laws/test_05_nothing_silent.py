@@ -7,8 +7,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from helpers.examples import examples
-from helpers.mistakes import (
+from helpers.columns import (
     BOOLEAN,
     BYTE,
     INTEGER,
@@ -20,6 +19,7 @@ from helpers.mistakes import (
     one_tensor,
     tensor_per_column,
 )
+from helpers.examples import examples
 from helpers.rows import CONTAINERS, every_container, expected_feeds, moderately, same_feeds, tables
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -8,7 +8,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from helpers.mistakes import (
+from helpers.columns import (
     BOOLEAN,
     INTEGER,
     MAYBE,

@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import scipy.sparse
-from helpers.mistakes import (
+from helpers.columns import (
     AGE,
     BOOLEAN,
     BYTE,

@@ -11,7 +11,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from helpers.mistakes import tensor_per_column
+from helpers.columns import tensor_per_column
 from helpers.rows import Y, same_feeds, tensor_of
 
 from modelkit import Column, Signature, TensorSpec

@@ -5,15 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.mistakes import (
-    AGE,
-    INCOME,
-    NOT_TO_NUMBERS,
-    TRUNCATES,
-    Y,
-    one_tensor,
-    tensor_per_column,
-)
+from helpers.columns import AGE, INCOME, NOT_TO_NUMBERS, TRUNCATES, Y, one_tensor, tensor_per_column
 from helpers.rows import same_feeds, tensor_of
 
 from modelkit import Column, Signature, TensorSpec

@@ -1,4 +1,4 @@
-"""Columns, layouts and containers for the mistakes that a caller makes with rows."""
+"""Columns of every dtype, their layouts in tensors, and one column in every container."""
 
 import datetime as dt
 
