@@ -256,6 +256,15 @@ def dynamic_mk(dynamic_graph, once):
     return once("dynamic.mk", lambda path: mk.save(encoder, path, name="dynamic", version="1"))
 
 
+@pytest.fixture
+def records():
+    """The log records of a test, from a fresh start of all limits."""
+    from helpers.records import recording
+
+    with recording() as found:
+        yield found
+
+
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
     """The bytes of a package of 30 KB, to be changed."""

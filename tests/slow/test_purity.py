@@ -263,3 +263,29 @@ except mk.errors.MissingExtraError as error:
     print(error)
 """
     assert "the web edge needs orjson" in run(program)
+
+
+def test_nothing_is_configured_and_logging_is_not_imported():
+    run("""
+        import sys
+        import modelkit as mk
+        mk.events.emit(mk.events.Overload("m", "1", 1, 2))
+        mk.events.emit(mk.events.Swapped("m", "2", "", "1", ""))
+        assert "logging" not in sys.modules
+        import logging
+        mk.events.emit(mk.events.Overload("m", "1", 1, 2))
+        logger = logging.getLogger("modelkit")
+        assert logger.handlers == []
+        assert logger.level == logging.NOTSET and logger.propagate and not logger.filters
+        assert not logging.getLogger().handlers
+    """)
+
+
+def test_logging_that_was_configured_gets_the_records():
+    code = """
+        import logging, sys
+        logging.basicConfig(stream=sys.stdout, level="INFO", format="%(levelname)s %(message)s %(modelkit_version)s")
+        import modelkit as mk
+        mk.events.emit(mk.events.Swapped("m", "2", "", "1", ""))
+    """
+    assert run(code).strip() == "INFO m: 2 answers now, 1 did before 2"

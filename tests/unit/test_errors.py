@@ -1,16 +1,25 @@
 """Errors as values: what they carry crosses processes, and what is missing is named with what to type."""
 
 import copy
+import errno
+import os
 import pickle
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from helpers.errors import PROJECT, assert_equal, extras_with, requirements, sample, tree
 
 import modelkit
-from modelkit.errors import MissingExtraError, importing
+from modelkit.errors import (
+    MissingExtraError,
+    RegistryError,
+    importing,
+    public_text,
+    without_credentials,
+)
 
 
 @pytest.mark.parametrize("kind", tree(), ids=lambda kind: kind.__name__)
@@ -84,3 +93,29 @@ def test_every_extra_that_an_error_names_brings_its_library():
     assert len(calls) + len(without) == len(re.findall(r"with importing\(", source))
     for library, extra in calls:
         assert library.replace("_", "-") in requirements(extra), (library, extra)
+
+
+def test_the_time_of_looking_for_addresses_grows_as_a_text_does():
+    """40,000 letters took 2.6 seconds."""
+    start = time.process_time()
+    for text in ("a" * 400_000, "s3:/x" * 80_000):
+        assert without_credentials(text) == text
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("GET http://user:pa@ss@h:9/b/x?list-type=2 in 3s", "GET http://...@h:9/b/x?... in 3s"),
+        ("http://u:p?w@h/x", "http://...@h/x"),
+        ("s3://key:pass/word@bucket", "s3://...@bucket"),
+        ("https:/u:p@h and az://c/x?sig=a%20b", "https:/...@h and az://c/x?..."),
+        ("s3://bucket/path is free, is it?", "s3://bucket/path is free, is it?"),
+        ("write to a@b.c", "write to a@b.c"),
+    ],
+)
+def test_addresses_are_shown_without_passwords_and_queries(text, shown):
+    assert without_credentials(text) == shown
+    assert public_text(RegistryError(text)) == f"RegistryError: {shown}"
+    assert public_text(OSError(text)) == "OSError"
+    assert public_text(OSError(errno.ENOSPC, text)) == f"OSError: {os.strerror(errno.ENOSPC)}"
