@@ -163,15 +163,6 @@ def test_a_background_of_another_kind(boosting_mk):
             mk.Explainer(model).explain(np.zeros((1, 30), np.float32))
 
 
-def test_a_warm_up_of_too_many_bytes():
-    from modelkit.model import golden
-
-    rows = {"x": np.broadcast_to(np.float32(0), (4, 1 << 20))}
-    golden.check_warmth(rows, 4, 256)
-    with pytest.raises(PackageError, match="4096 golden rows"):
-        golden.check_warmth(rows, 4, 4096)
-
-
 # Names
 
 

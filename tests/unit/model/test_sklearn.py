@@ -2,7 +2,9 @@
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
+from helpers.flowers import FLOWER, LABELS, ROWS, Recorder, flower, regression
 from helpers.forge import forge
 from skl2onnx import to_onnx
 from sklearn.base import is_outlier_detector
@@ -39,6 +41,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 import modelkit as mk
+from modelkit import Column, FunctionModel, Signature, TensorSpec
 from modelkit.errors import SignatureError
 
 IRIS, KINDS = load_iris(return_X_y=True)
@@ -181,9 +184,9 @@ mpl.use("Agg")
 
 
 @pytest.fixture(scope="module")
-def model(boosting_mk):
-    with mk.load(boosting_mk) as model:
-        yield model
+def boosted(boosting_mk):
+    with mk.load(boosting_mk) as boosted:
+        yield boosted
 
 
 @pytest.mark.parametrize(
@@ -198,9 +201,9 @@ def model(boosting_mk):
         "neg_brier_score",
     ],
 )
-def test_scorers_score_a_model_as_its_source(model, boosting, breast_cancer, name):
+def test_scorers_score_a_model_as_its_source(boosted, boosting, breast_cancer, name):
     scorer = get_scorer(name)
-    assert scorer(model, *breast_cancer) == pytest.approx(
+    assert scorer(boosted, *breast_cancer) == pytest.approx(
         scorer(boosting, *breast_cancer), abs=1e-5
     )
 
@@ -224,38 +227,38 @@ def test_multiclass_strings_are_scored(penguins_mk, pipeline, penguins):
             assert scorer(model, *penguins) == pytest.approx(scorer(pipeline, *penguins), abs=1e-9)
 
 
-def test_displays_draw_a_model(model, breast_cancer):
+def test_displays_draw_a_model(boosted, breast_cancer):
     X, y = breast_cancer
-    assert len(CalibrationDisplay.from_estimator(model, X, y, n_bins=5).prob_true) > 1
-    matrix = ConfusionMatrixDisplay.from_estimator(model, X, y).confusion_matrix
+    assert len(CalibrationDisplay.from_estimator(boosted, X, y, n_bins=5).prob_true) > 1
+    matrix = ConfusionMatrixDisplay.from_estimator(boosted, X, y).confusion_matrix
     assert matrix.sum() == len(y)
-    curve = RocCurveDisplay.from_estimator(model, X, y)
+    curve = RocCurveDisplay.from_estimator(boosted, X, y)
     assert curve.fpr[-1] == curve.tpr[-1] == 1
 
 
-def test_cross_validation_scores_a_frozen_model(model, breast_cancer):
+def test_cross_validation_scores_a_frozen_model(boosted, breast_cancer):
     X, y = breast_cancer
-    scores = cross_val_score(FrozenEstimator(model), X, y, cv=4)
+    scores = cross_val_score(FrozenEstimator(boosted), X, y, cv=4)
     assert scores.shape == (4,)
     assert scores.min() > 0.9
     assert set(
-        cross_validate(FrozenEstimator(model), X, y, cv=3, scoring=["roc_auc", "accuracy"])
+        cross_validate(FrozenEstimator(boosted), X, y, cv=3, scoring=["roc_auc", "accuracy"])
     ) >= {"test_roc_auc"}
 
 
-def test_tools_that_only_predict_take_a_model(model, breast_cancer):
+def test_tools_that_only_predict_take_a_model(boosted, breast_cancer):
     X, y = breast_cancer
     importances = permutation_importance(
-        model, X[:200], y[:200], n_repeats=2, random_state=0
+        boosted, X[:200], y[:200], n_repeats=2, random_state=0
     ).importances_mean
     assert importances.shape == (30,)
 
 
-def test_tools_that_fit_are_refused_with_the_way_out(model, breast_cancer):
+def test_tools_that_fit_are_refused_with_the_way_out(boosted, breast_cancer):
     with pytest.raises(TypeError, match=r"already trained.*FrozenEstimator"):
-        model.fit(*breast_cancer)
+        boosted.fit(*breast_cancer)
     with pytest.raises(TypeError):
-        cross_val_score(model, *breast_cancer, error_score="raise")
+        cross_val_score(boosted, *breast_cancer, error_score="raise")
 
 
 @pytest.mark.parametrize("two", [True, False])
@@ -281,5 +284,102 @@ def test_scorers_rank_by_the_scores_of_an_outlier_detector(tmp_path):
         assert scorer(model, X, y) == pytest.approx(scorer(source, X, y), abs=1e-12)
 
 
-def test_a_model_with_probabilities_has_no_decision_function(model):
-    assert not hasattr(model, "decision_function")
+def test_a_model_with_probabilities_has_no_decision_function(boosted):
+    assert not hasattr(boosted, "decision_function")
+
+
+# What scikit-learn asks of an estimator.
+
+
+def test_a_classifier_has_classes_and_others_do_not(model):
+    assert model.classes_.tolist() == ["iris", "rose"]
+    assert not hasattr(regression(), "classes_")
+
+
+@pytest.mark.parametrize("shape", [("batch",), ("batch", "seq")])
+def test_features_are_counted_where_their_number_is_fixed(model, shape):
+    assert model.n_features_in_ == 2
+    texts = FunctionModel(flower, Signature((TensorSpec("text", "string", shape),), FLOWER.outputs))
+    assert not hasattr(texts, "n_features_in_")
+
+
+def test_fit_is_refused_with_the_way_out(model):
+    with pytest.raises(
+        TypeError,
+        match=r"FunctionModel is already trained and cannot be fitted.*FrozenEstimator\(model\)",
+    ):
+        model.fit(ROWS, LABELS)
+
+
+def test_scikit_learn_knows_classifiers_and_regressors(model):
+    from sklearn.base import is_classifier, is_regressor
+    from sklearn.utils.validation import check_is_fitted
+
+    check_is_fitted(model)
+    assert (is_classifier(model), is_regressor(model)) == (True, False)
+    assert (is_classifier(regression()), is_regressor(regression())) == (False, True)
+    assert (is_classifier(Recorder(model)), is_regressor(Recorder(model))) == (True, False)
+
+
+def test_scikit_learn_is_told_of_strings_and_missing_values():
+    from sklearn.utils import get_tags
+
+    def tags(column):
+        signature = Signature(
+            (TensorSpec("c", column.dtype, ("batch", 1), (column,)),), FLOWER.outputs
+        )
+        given = get_tags(FunctionModel(flower, signature)).input_tags
+        return given.string, given.allow_nan
+
+    assert tags(Column("c", "float64")) == (False, False)
+    assert tags(Column("c", "float64", nullable=True)) == (False, True)
+    assert tags(Column("c", "string")) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "scoring", ["accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "neg_log_loss"]
+)
+def test_a_scorer_scores_a_model_as_it_scores_an_estimator(model, recorder, scoring):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import get_scorer
+
+    # The same decision function as `flower`: a logistic regression with both coefficients 1.
+    estimator = LogisticRegression().fit(ROWS[["a", "b"]], LABELS)
+    estimator.coef_, estimator.intercept_ = np.ones((1, 2)), np.zeros(1)
+    truth = ["rose", "iris", "rose", "rose"]
+    expected = get_scorer(scoring)(estimator, ROWS[["a", "b"]], truth)
+    for each in (model, recorder):
+        assert get_scorer(scoring)(each, ROWS, truth) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_scorer_scores_a_regression():
+    from sklearn.metrics import get_scorer
+
+    assert get_scorer("r2")(regression(), ROWS, [4.0, -2.0, -0.5, 2.0]) == 1
+
+
+def test_a_frozen_model_is_cross_validated_and_calibrated(model):
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.frozen import FrozenEstimator
+    from sklearn.model_selection import cross_val_score
+
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 2)), columns=["b", "a"])
+    y = model.predict(X)
+    assert cross_val_score(FrozenEstimator(model), X, y, scoring="accuracy", cv=3).tolist() == [
+        1,
+        1,
+        1,
+    ]
+    calibrated = CalibratedClassifierCV(FrozenEstimator(model)).fit(X, y)
+    assert calibrated.predict_proba(X).shape == (60, 2)
+    assert (calibrated.predict(X) == y).mean() > 0.9
+
+
+def test_permutation_importance_asks_the_model(model):
+    from sklearn.inspection import permutation_importance
+
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 2)), columns=["a", "b"])
+    flat = permutation_importance(
+        model, X, model.predict(X), scoring="accuracy", n_repeats=2, random_state=0
+    )
+    assert (flat.importances_mean > 0).all()

@@ -9,8 +9,7 @@ from helpers.forge import members_of, pack
 from helpers.places import GOLDEN
 
 import modelkit as mk
-from modelkit.errors import ContainerError, IntegrityError, ManifestError, PackageError
-from modelkit.model import golden
+from modelkit.errors import ContainerError, IntegrityError, ManifestError
 from modelkit.model.manifest import FORMAT
 from modelkit.package import container, load
 
@@ -105,36 +104,6 @@ def test_names_that_would_not_be_safe_in_a_path_are_refused(
 ):
     with pytest.raises(ManifestError, match="name"):
         mk.save(boosting, tmp_path / "m.mk", example=breast_cancer[0], name=name, version="1")
-
-
-def test_golden_rows_can_be_given(boosting, breast_cancer, tmp_path):
-    X, _ = breast_cancer
-    mk.save(boosting, tmp_path / "m.mk", example=X, name="m", version="1", golden=X[:3])
-    with mk.load(tmp_path / "m.mk") as model:
-        feeds, outputs = golden.decode_golden(model.attachments["golden"], model.signature)
-        np.testing.assert_array_equal(feeds["X"], X[:3].to_numpy(np.float32))
-        np.testing.assert_array_equal(outputs["label"], boosting.predict(X[:3]))
-        assert model.verify() == 0.0
-        model.warmup()
-
-
-def test_verify_notices_a_model_that_computes_something_else(dense_mk):
-    from modelkit.runtimes.onnx import OnnxModel
-
-    whole = members_of(dense_mk.read_bytes())
-    manifest = mk.inspect(dense_mk)
-    weights = np.frombuffer(whole["model/model.onnx.data"], np.float32) * np.float32(1.01)
-    changed = OnnxModel(
-        whole["model/model.onnx"],
-        manifest.signature,
-        weights=memoryview(weights).cast("B"),
-        manifest=manifest,
-        attachments={"golden": memoryview(whole["golden.npz"])},
-    )
-    with changed as model, pytest.raises(IntegrityError, match="golden rows differs by 0"):
-        model.verify()
-    with pytest.raises(PackageError, match="no golden rows"):
-        mk.FunctionModel(lambda feeds: feeds, manifest.signature).verify()
 
 
 @pytest.mark.parametrize("version", range(1, FORMAT + 1))
