@@ -13,6 +13,7 @@ import pytest
 from helpers.examples import examples
 from helpers.forge import forge
 from helpers.places import GOLDEN
+from helpers.texts import LABELS, STRANGE, TEXTS, THREE, check_options, check_same, logistic, saved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.compose import make_column_transformer
@@ -39,7 +40,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from sklearn.svm import LinearSVC
 
 import modelkit as mk
-from modelkit.convert.gate.strange import CHARACTERS, texts_of_terms
+from modelkit.convert.gate.strange import CHARACTERS
 from modelkit.errors import (
     ClosedError,
     ConversionError,
@@ -53,44 +54,6 @@ from modelkit.errors import (
 from modelkit.runtimes.terms import terms as counting
 from modelkit.runtimes.terms.patterns import compiled
 from modelkit.testing import check_model
-
-TEXTS = [
-    "a fine film",
-    "not good at all",
-    "straße und İzmir",
-    "istanbul is good",
-    "bad, bad ΠΟΛΙΣ",
-    "ﬁne café 12",
-] * 10
-LABELS = [1, 0, 1, 1, 0, 0] * 10
-THREE = [1, 0, 2, 1, 0, 2] * 10
-STRANGE = [
-    *texts_of_terms(CountVectorizer().fit(TEXTS).vocabulary_),
-    "",
-    " ",
-    "\ud83d lone",
-    "x" * 5000,
-]
-
-
-def saved(model, example, tmp_path, labels=LABELS):
-    model.fit(example, labels)
-    path = tmp_path / "m.mk"
-    manifest = mk.save(model, path, example=example, name="m", version="1")
-    return manifest, mk.load(path)
-
-
-def logistic(vectorizer):
-    return make_pipeline(vectorizer, LogisticRegression())
-
-
-def check_same(model, loaded, texts):
-    got = loaded.run({"text": texts})
-    np.testing.assert_array_equal(got["label"], model.predict(texts))
-    if hasattr(model, "predict_proba"):
-        np.testing.assert_allclose(
-            got["probabilities"], model.predict_proba(texts), rtol=0, atol=1e-12
-        )
 
 
 @pytest.mark.parametrize(
@@ -146,7 +109,6 @@ def test_texts_that_were_answered_wrongly(vectorizer, texts, rows, tmp_path):
         CountVectorizer(dtype=bool),
         CountVectorizer(vocabulary=["good", "bad", "izmir"]),
         make_pipeline(CountVectorizer(ngram_range=(1, 2)), TfidfTransformer(sublinear_tf=True)),
-        HashingVectorizer(),
         HashingVectorizer(n_features=16, norm="l1", ngram_range=(1, 2), stop_words="english"),
         HashingVectorizer(n_features=16, binary=True, norm=None, analyzer="char_wb"),
         HashingVectorizer(n_features=100, alternate_sign=False, lowercase=False),
@@ -157,15 +119,7 @@ def test_texts_that_were_answered_wrongly(vectorizer, texts, rows, tmp_path):
     ],
 )  # fmt: skip
 def test_every_option_comes_along(vectorizer, tmp_path):
-    model = logistic(vectorizer)
-    manifest, loaded = saved(model, TEXTS, tmp_path, labels=THREE)
-    halves = loaded.predict({"text": [*STRANGE[:1], "\ud83d"]})  # which a hash refuses
-    assert len(halves) == 2
-    strange = [text for text in STRANGE if not any("\ud800" <= char <= "\udfff" for char in text)]
-    check_same(model, loaded, strange)
-    assert manifest.parity.text_rows > 100
-    assert loaded.verify() == 0.0
-    loaded.warmup()
+    check_options(vectorizer, tmp_path)
 
 
 @pytest.mark.parametrize(
