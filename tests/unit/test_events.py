@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import modelkit as mk
 from modelkit import events
 from modelkit.errors import DriftError, Overloaded, SignatureError
-from modelkit.serving.metering.refused import MOST_NAMED, columns_at_fault
+from modelkit.serving.metering.meter import MOST_NAMED, columns_at_fault
 
 
 def test_events_are_values_that_processes_can_exchange():
