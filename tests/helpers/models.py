@@ -13,8 +13,8 @@ import polars as pl
 import pyarrow as pa
 
 import modelkit as mk
-from helpers.packages import opened
-from helpers.rows import CONTAINERS, Table
+from helpers.forms import CONTAINERS, Table
+from helpers.packages import trusted
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def function(get):
 
 
 def joblib(get):
-    return Subject(opened(get("joblib_mk")), get("categorical")[1][::12])
+    return Subject(trusted(get("joblib_mk")), get("categorical")[1][::12])
 
 
 def around(wrap: Callable[[mk.Model, Any], mk.Model], inner: Callable[[Any], Subject]):

@@ -20,6 +20,6 @@ def loaded(model, example, path, form="onnx", **options):
     return mk.load(path, digest=manifest.digest, allow={"joblib"})
 
 
-def opened(path, **options):
+def trusted(path, **options):
     """The Model of a joblib package that is trusted."""
     return mk.load(path, digest=mk.inspect(path).digest, allow=ALLOW, **options)

@@ -6,7 +6,7 @@ Under cancellation and overload: `tests/slow/serving/test_batching_stress.py`.
 import numpy as np
 import pytest
 from helpers.examples import examples
-from helpers.rows import (
+from helpers.forms import (
     CONTAINERS,
     Table,
     every_container,

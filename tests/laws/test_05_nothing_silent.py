@@ -20,7 +20,14 @@ from helpers.columns import (
     tensor_per_column,
 )
 from helpers.examples import examples
-from helpers.rows import CONTAINERS, every_container, expected_feeds, moderately, same_feeds, tables
+from helpers.forms import (
+    CONTAINERS,
+    every_container,
+    expected_feeds,
+    moderately,
+    same_feeds,
+    tables,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -187,3 +194,13 @@ def test_the_answers_are_the_same_to_the_bit_in_every_form_of_the_rows(subject):
     for name, rows in forms.items():
         got = {key: array.tolist() for key, array in subject.model.run(rows).items()}
         assert got == expected, name
+
+
+def test_a_conversion_is_proven_by_parity_which_is_recorded(loaded):
+    """So is the answer of a row in batches of several sizes, of which law 1 speaks."""
+    parity = loaded.model.manifest.parity
+    assert parity.label_flips == 0
+    assert parity.max_rel <= parity.rtol + parity.atol
+    assert parity.batch_invariant
+    assert len(parity.batch_sizes) > 1
+    assert parity.rows > 0

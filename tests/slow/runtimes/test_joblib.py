@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.packages import opened
+from helpers.packages import trusted
 
 import modelkit as mk
 from modelkit.testing import check_model
@@ -31,7 +31,7 @@ def test_estimators_of_other_libraries_name_the_library_they_need(library, pengu
         estimator, tmp_path / "m.mk", example=X, name="m", version="1", format="joblib"
     )
     assert any(needed.startswith(library) for needed in manifest.requires), manifest.requires
-    with opened(tmp_path / "m.mk") as model:
+    with trusted(tmp_path / "m.mk") as model:
         check_model(model, X[:30])
         np.testing.assert_array_equal(model.predict(X), np.ravel(estimator.predict(X)))
 
@@ -43,4 +43,4 @@ def test_rankers_can_be_pickled(tmp_path):
         A, (A[:, 0] > 0).astype(int), group=[20, 20, 20]
     )
     mk.save(ranker, tmp_path / "m.mk", example=A, name="m", version="1", format="joblib")
-    np.testing.assert_array_equal(opened(tmp_path / "m.mk").predict(A), ranker.predict(A))
+    np.testing.assert_array_equal(trusted(tmp_path / "m.mk").predict(A), ranker.predict(A))

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from helpers.forge import digest_of, members_of, repack
-from helpers.packages import ALLOW, opened
+from helpers.packages import ALLOW, trusted
 
 import modelkit as mk
 from modelkit.errors import (
@@ -100,7 +100,7 @@ def test_a_file_that_is_written_to_while_it_opens_does_not_change_what_is_unpick
             file.write(pickled)
 
     monkeypatch.setattr(loading.trust, "check_requires", check_and_write)
-    with opened(path) as model:
+    with trusted(path) as model:
         assert model.verify() == 0.0
     assert not mark.exists()
 

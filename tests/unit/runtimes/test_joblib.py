@@ -7,7 +7,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from helpers.forge import repack
-from helpers.packages import opened, saved
+from helpers.packages import saved, trusted
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -336,7 +336,7 @@ def test_a_pickled_estimator_answers_as_the_one_in_memory(kind, penguins, tmp_pa
     assert manifest.opsets == {}
     assert (manifest.parity.max_abs, manifest.parity.label_flips) == (0.0, 0)
     assert {"joblib", "numpy", "scikit-learn"} <= set(manifest.requires)
-    with opened(tmp_path / "m.mk") as model:
+    with trusted(tmp_path / "m.mk") as model:
         rows = np.array(X, object).reshape(-1, 1) if isinstance(X, list) else X
         kept = rows.copy()
         check_model(model, rows)
@@ -362,7 +362,7 @@ def test_none_stays_none_where_it_marked_what_is_missing(tmp_path):
         SimpleImputer(missing_values=None, strategy="most_frequent"), encoder
     ).fit(X)
     mk.save(estimator, tmp_path / "m.mk", example=X, name="m", version="1", format="joblib")
-    with opened(tmp_path / "m.mk") as model:
+    with trusted(tmp_path / "m.mk") as model:
         np.testing.assert_array_equal(model.run(X)["transformed"], estimator.transform(X))
         unknown = [{"a": None, "b": "w"}]
         assert model.run(unknown)["transformed"].tolist() == [[0.0, -1.0]]
@@ -370,7 +370,7 @@ def test_none_stays_none_where_it_marked_what_is_missing(tmp_path):
 
 def test_missing_values_and_categories_arrive_as_they_were(joblib_mk, categorical):
     estimator, X = categorical
-    with opened(joblib_mk) as model:
+    with trusted(joblib_mk) as model:
         records = X.astype(object).where(X.notna(), None).to_dict("records")
         np.testing.assert_array_equal(model.predict_proba(records), estimator.predict_proba(X))
         np.testing.assert_array_equal(
@@ -394,7 +394,7 @@ def test_missing_values_and_categories_arrive_as_they_were(joblib_mk, categorica
 def test_it_is_pickled_by_path_and_digest(joblib_mk, categorical, tmp_path):
     path = tmp_path / "m.mk"
     path.write_bytes(joblib_mk.read_bytes())
-    model = opened(path)
+    model = trusted(path)
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict(categorical[1]), model.predict(categorical[1]))
     kept = pickle.dumps(model)
@@ -402,7 +402,7 @@ def test_it_is_pickled_by_path_and_digest(joblib_mk, categorical, tmp_path):
     with pytest.raises(IntegrityError):
         pickle.loads(kept)
     with pytest.raises(TypeError, match="from memory"):
-        pickle.dumps(opened(joblib_mk.read_bytes()))
+        pickle.dumps(trusted(joblib_mk.read_bytes()))
     model.close()
     model.close()
     with pytest.raises(ClosedError):
@@ -413,7 +413,7 @@ def test_it_is_pickled_by_path_and_digest(joblib_mk, categorical, tmp_path):
 
 def test_it_runs_on_the_cpu_and_says_so(joblib_mk):
     for device in ("auto", "cpu", ["cuda", "cpu"]):
-        with opened(joblib_mk, device=device) as model:
+        with trusted(joblib_mk, device=device) as model:
             assert model.placement.device == "cpu"
             assert "joblib" in str(model.placement)
             assert "the estimator" in model.placement.threads_reason
@@ -426,12 +426,12 @@ def test_it_runs_on_the_cpu_and_says_so(joblib_mk):
         {"threads": 0},
     ):
         with pytest.raises(DeviceError):
-            opened(joblib_mk, **options)
+            trusted(joblib_mk, **options)
 
 
 def test_the_rest_of_the_library_takes_it(joblib_mk, categorical):
     _, X = categorical
-    with opened(joblib_mk) as model:
+    with trusted(joblib_mk) as model:
         expected = model.predict_proba(X)
         assert model.batchable
         with mk.Batcher(model) as batcher:

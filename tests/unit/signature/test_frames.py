@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.rows import same_feeds, tensor_of
+from helpers.forms import same_feeds, tensor_of
 
 from modelkit import Column
 from modelkit.errors import SignatureError

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from helpers.columns import tensor_per_column
-from helpers.rows import Y, same_feeds, tensor_of
+from helpers.forms import Y, same_feeds, tensor_of
 
 from modelkit import Column, Signature, TensorSpec
 from modelkit.errors import SignatureError

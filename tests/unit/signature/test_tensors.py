@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.columns import AGE, INCOME, NOT_TO_NUMBERS, TRUNCATES, Y, one_tensor, tensor_per_column
-from helpers.rows import same_feeds, tensor_of
+from helpers.forms import same_feeds, tensor_of
 
 from modelkit import Column, Signature, TensorSpec
 from modelkit.errors import SignatureError
