@@ -13,6 +13,7 @@ from modelkit.errors import SignatureError
 from modelkit.model import golden
 
 MARK, MARKED = 7654321, "mean radius"
+WRITTEN = ("7654321", "7,654,321", "7.654321")
 
 
 def test_no_row_of_the_example_is_stored(penguins_mk, penguins):
@@ -56,4 +57,4 @@ def test_no_watcher_holds_a_row(boosting_mk, breast_cancer):
         stop()
         logger.removeHandler(handler)
     for text in [*map(repr, heard), *map(str, heard), *records, *shown]:
-        assert str(MARK)[:5] not in text
+        assert not any(written in text for written in WRITTEN)

@@ -18,9 +18,8 @@ def test_nothing_leaves_the_process_and_no_thread_stays_busy(subject, monkeypatc
     monkeypatch.setattr(socket.socket, "sendto", refuse)
     subject.model.predict(subject.take(range(3)))
     before = threading.active_count()
-    assert (
-        min(spent(0.03) for _ in range(5)) < 0.01
-    )  # the runtime's own threads rest after a moment
+    # The runtime's own threads rest after a moment.
+    assert min(spent(0.03) for _ in range(5)) < 0.01
     assert threading.active_count() <= before
 
 

@@ -1,4 +1,4 @@
-"""Columns and rows as people have them: unread and extra columns, objects, polars frames, no rows."""
+"""Columns by name: those that a model does not read, those that it does not know, and no rows."""
 
 import numpy as np
 import polars as pl
