@@ -3,16 +3,16 @@
 import pytest
 from helpers.models import BARE, LOADED, MODELS
 
+from modelkit.model.wrapper import layers_of
+
 
 def of(table):
     @pytest.fixture(scope="module", params=[*table])
     def subject(request):
         found = table[request.param](request.getfixturevalue)
         yield found
-        model = found.model
-        while model is not None:  # a wrapper does not close what it wraps
-            model.close()
-            model = getattr(model, "inner", None)
+        for layer in layers_of(found.model):  # a wrapper does not close what it wraps
+            layer.close()
 
     return subject
 
