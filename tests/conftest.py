@@ -265,12 +265,12 @@ def records():
         yield found
 
 
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory):
+@pytest.fixture(scope="session")
+def toy(once):
     """The bytes of a package of 30 KB, to be changed."""
     from helpers.forge import save_toy
 
-    return save_toy(tmp_path_factory.mktemp("toy") / "toy.mk").read_bytes()
+    return once("toy.mk", save_toy).read_bytes()
 
 
 @pytest.fixture(scope="module")

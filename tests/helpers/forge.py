@@ -33,6 +33,14 @@ def save_toy(path, version="1"):
     return path
 
 
+def save_pair(folder):
+    """Two packages of one model, which differ in their version."""
+    old = save_toy(folder / "old" / "toy.mk")
+    new = save_toy(folder / "new" / "toy.mk", version="2")
+    assert old.read_bytes() != new.read_bytes()
+    return old, new
+
+
 def members_of(data):
     return {name: bytes(view) for name, view in container.read_zip(memoryview(data)).items()}
 

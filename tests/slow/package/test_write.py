@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from helpers.forge import save_toy
+from helpers.forge import save_pair
 from helpers.places import TESTS
 
 import modelkit as mk
@@ -26,11 +26,7 @@ members = members_of(new)
 
 @pytest.fixture
 def pair(tmp_path):
-    """Two packages of one model, which differ in their version."""
-    old = save_toy(tmp_path / "old" / "toy.mk")
-    new = save_toy(tmp_path / "new" / "toy.mk", version="2")
-    assert old.read_bytes() != new.read_bytes()
-    return old, new
+    return save_pair(tmp_path)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.forge import members_of, save_toy
+from helpers.forge import members_of, save_pair, save_toy
 
 import modelkit as mk
 
@@ -15,11 +15,7 @@ ROWS = np.random.default_rng(1).normal(size=(5, 64)).astype(np.float32)
 
 @pytest.fixture
 def pair(tmp_path):
-    """Two packages of one model, which differ in their version."""
-    old = save_toy(tmp_path / "old" / "toy.mk")
-    new = save_toy(tmp_path / "new" / "toy.mk", version="2")
-    assert old.read_bytes() != new.read_bytes()
-    return old, new
+    return save_pair(tmp_path)
 
 
 @pytest.fixture
