@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit.errors import DeviceError
-from modelkit.model import device as decide
+from modelkit.runtimes import devices as decide
 from modelkit.runtimes import sessions
 
 AZURE = "AzureExecutionProvider"

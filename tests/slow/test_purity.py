@@ -81,7 +81,7 @@ def test_without_tokenizers_the_extra_is_named(tiny_mk):
             assert "embedding texts needs tokenizers" in str(error) and "pip install tokenizers" in str(error), error
         else:
             raise SystemExit("loaded without tokenizers")
-        assert mk.inspect(sys.argv[1]).encoder.pooling == "mean"
+        assert mk.inspect(sys.argv[1]).options["pooling"] == "mean"
         """,
         tiny_mk,
     )

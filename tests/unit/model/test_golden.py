@@ -22,6 +22,7 @@ def test_golden_rows_can_be_given(boosting, breast_cancer, tmp_path):
 
 def test_verify_notices_a_model_that_computes_something_else(dense_mk):
     from modelkit.runtimes.onnx import OnnxModel
+    from modelkit.runtimes.packaged import Packaged
 
     whole = members_of(dense_mk.read_bytes())
     manifest = mk.inspect(dense_mk)
@@ -30,8 +31,7 @@ def test_verify_notices_a_model_that_computes_something_else(dense_mk):
         whole["model/model.onnx"],
         manifest.signature,
         weights=memoryview(weights).cast("B"),
-        manifest=manifest,
-        attachments={"golden": memoryview(whole["golden.npz"])},
+        packaged=Packaged(manifest, {"golden": memoryview(whole["golden.npz"])}),
     )
     with changed as model, pytest.raises(IntegrityError, match="golden rows differs by 0"):
         model.verify()

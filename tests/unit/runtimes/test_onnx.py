@@ -10,9 +10,9 @@ from helpers.places import GOLDEN
 
 import modelkit as mk
 from modelkit.errors import ClosedError, DeviceError, GraphError
-from modelkit.model.device import refuse_version
 from modelkit.package import container
 from modelkit.runtimes import onnx as runtime
+from modelkit.runtimes.devices import refuse_version
 from modelkit.runtimes.threads import split_runs
 
 

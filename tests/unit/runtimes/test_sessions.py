@@ -6,7 +6,7 @@ import pytest
 
 import modelkit as mk
 from modelkit.errors import DeviceError
-from modelkit.model import device as decide
+from modelkit.runtimes import devices as decide
 from modelkit.runtimes import machine, sessions
 from modelkit.runtimes.onnx import OnnxModel
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelkit.model import device as decide
+from modelkit.runtimes import devices as decide
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
