@@ -201,6 +201,36 @@ def dynamic_mk(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="session")
+def churn_packages(tmp_path_factory):
+    """A folder with a package of each version of `helpers.churn`."""
+    from helpers.churn import save_versions
+
+    return save_versions(tmp_path_factory.mktemp("churn"))
+
+
+@pytest.fixture(scope="session")
+def numbered_packages(tmp_path_factory):
+    """A folder with packages of "m", whose versions answer with their number."""
+    from helpers.rollouts import save_numbered
+
+    return save_numbered(tmp_path_factory.mktemp("numbered"))
+
+
+@pytest.fixture(scope="session")
+def judged_pair(tmp_path_factory):
+    """The packages of a candidate and its champion, whose answers are a column of the rows."""
+    from helpers.judged import save_pair
+
+    return save_pair(tmp_path_factory.mktemp("judged"))
+
+
+@pytest.fixture(scope="session")
+def retrained_packages(tmp_path_factory):
+    """A folder for the champion of `helpers.retrainings`, which is saved where it is first asked for."""
+    return tmp_path_factory.mktemp("retrained")
+
+
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
     """The bytes of a package of 30 KB, to be changed."""

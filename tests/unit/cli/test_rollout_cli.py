@@ -204,3 +204,12 @@ def test_serve_takes_the_digests_that_may_be_followed():
 def test_what_serve_refuses_of_a_registry(words, told):
     with pytest.raises(ModelkitError, match=told):
         serve_settings(*words)
+
+
+def test_the_command_line_takes_the_calls_of_a_key(registry, capsys):
+    words = "start churn@1.1.0 --stage 0.5 --key-calls 1 --reason canary"
+    assert main(["rollout", registry.url, *words.split()]) == 0
+    assert '"key_calls": 1' in registry.state("churn").rollout.policy
+    words = "start churn@1.1.0 --policy p.json --key-calls 1 --reason canary"
+    assert main(["rollout", registry.url, *words.split()]) == 2
+    assert "--key-calls" in capsys.readouterr().err

@@ -18,6 +18,7 @@ import modelkit as mk
 from modelkit.cli import main
 from modelkit.errors import Conflict, RegistryError
 from modelkit.lifecycle.registry.log import KEPT_EVERY
+from modelkit.store.bucket import Bucket
 
 pytest.importorskip("obstore")
 pytest.importorskip("moto")
@@ -198,3 +199,18 @@ def test_a_package_of_many_parts_of_memory_goes_there_and_back(registry):
     data = memoryview(os.urandom(20_000_000))
     assert registry._store.create("blobs/large", data[1:])
     assert registry._store.read("blobs/large") == data[1:]
+
+
+def test_a_bucket_that_is_not_there_is_told_without_a_dump(tmp_path, monkeypatch, capsys):
+    with moto(tmp_path) as (_, environment):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(RegistryError, match=r"nowhere/models cannot be asked.*NoSuchBucket"):
+            mk.Registry("s3://nowhere/models").names()
+        for ask in (lambda bucket: bucket.create("a", b"b"), lambda bucket: bucket.names("a")):
+            with pytest.raises(RegistryError, match="NoSuchBucket"):
+                ask(Bucket("s3://nowhere/models"))
+        assert main(["registry", "s3://nowhere/models", "list"]) == 1
+        told = capsys.readouterr().err
+        assert "NoSuchBucket" in told
+        assert "Debug source" not in told

@@ -19,6 +19,7 @@ from helpers.churn import X, Y, registry_at, save_versions
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
+from modelkit.cli import main
 from modelkit.errors import Conflict, IntegrityError, NotFound, PackageError, RegistryError
 from modelkit.lifecycle.registry.log import (
     KEPT_EVERY,
@@ -455,3 +456,23 @@ def test_an_address_that_is_misspelt_is_shown_without_credentials(url):
     with pytest.raises(RegistryError, match="a registry is a folder or a bucket") as refused:
         mk.Registry(url)
     assert "4711" not in str(refused.value)
+
+
+def test_a_model_is_not_a_package(registry):
+    with pytest.raises(TypeError, match=r"not LogisticRegression; mk\.save writes"):
+        registry.register(LogisticRegression())
+
+
+def test_a_name_that_is_misspelt(registry, capsys):
+    with pytest.raises(NotFound, match="has no model 'chrun'; it has: churn"):
+        registry.load("chrun", "champion")
+    assert main(["registry", registry.url, "history", "chrun"]) == 1
+    assert "has no model 'chrun'; it has: churn" in capsys.readouterr().err
+
+
+def test_to_register_again_needs_no_parents_and_says_what_differs(tmp_path, churn_packages):
+    registry = mk.Registry(tmp_path / "models")
+    registry.register(churn_packages / "1.0.0.mk", parents=["0.9.0"])
+    assert registry.register(churn_packages / "1.0.0.mk").parents == ("0.9.0",)
+    with pytest.raises(mk.errors.Conflict, match=r"with parents \('0.9.0',\), not \('0.8.0',\)"):
+        registry.register(churn_packages / "1.0.0.mk", parents=["0.8.0"])

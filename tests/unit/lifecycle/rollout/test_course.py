@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.processes import PATIENCE
-from helpers.rollouts import ROWS, Clock, model, who
-from sklearn.linear_model import LinearRegression
+from helpers.rollouts import ROWS, Clock, model, until, who
 
 import modelkit as mk
 from modelkit.lifecycle.rollout import course, joined, labels
@@ -26,22 +24,9 @@ POLICY = mk.RolloutPolicy(STAGES, LOSS, tick=1e-3)
 
 
 @pytest.fixture
-def registry(tmp_path):
-    registry = mk.Registry(tmp_path / "models")
-    for version in ("1", "2"):
-        estimator = LinearRegression().fit(X, np.full(3, float(version)))
-        path = tmp_path / f"{version}.mk"
-        mk.save(estimator, path, example=X, name="m", version=version)
-        registry.register(path)
-    registry.set_alias("m", "champion", "1", expected=None, reason="first")
+def registry(registry):
     registry.start_rollout("m", "2", POLICY, reason="try")
     return registry
-
-
-def until(condition):
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
 
 
 def note_of(rollout, part):
