@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 
 import modelkit as mk
@@ -223,6 +224,32 @@ def judged_pair(tmp_path_factory):
     from helpers.judged import save_pair
 
     return save_pair(tmp_path_factory.mktemp("judged"))
+
+
+@pytest.fixture(scope="session")
+def judged_rows():
+    """Rows on which both are right equally often, and their truth."""
+    from helpers.judged import drawn_rows
+
+    return drawn_rows(np.random.default_rng(0), 3000)
+
+
+@pytest.fixture(scope="session")
+def judged_rival(judged_pair):
+    """Another candidate, which answers as the first one does."""
+    from helpers.judged import save_reading
+
+    return save_reading(judged_pair[0].with_name("c.mk"), "b", "1.2.0")
+
+
+@pytest.fixture
+def judged_place(judged_pair, judged_rival, tmp_path):
+    """A registry with a champion, and two candidates that are not yet in it."""
+    candidate, champion = judged_pair
+    registry = mk.Registry(tmp_path / "models")
+    registry.register(champion)
+    registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+    return registry, candidate, judged_rival
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -95,14 +93,3 @@ def test_a_candidate_goes_from_the_gate_to_the_champion(folder, tmp_path, capsys
     assert main([*registry, *alias, "1.1.0", "--reason", "why"]) == 2
     assert "with --expected, or with --verdict" in capsys.readouterr().err
     assert main(["gate", *judged[1:3], "registry:churn@champion", *judged[6:]]) == 2
-
-
-def test_a_shell_sees_the_status(folder):
-    command = [
-        sys.executable,
-        "-m",
-        "modelkit.cli",
-        *arguments(folder, "--margin", "0", "--slice", "region"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
-    assert done.returncode == 3, done.stderr

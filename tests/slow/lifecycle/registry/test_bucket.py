@@ -11,7 +11,7 @@ import time
 
 import pytest
 from helpers.buckets import STORES, why_not
-from helpers.churn import VERSIONS, X, registry_at, save_versions
+from helpers.churn import VERSIONS, X, registry_at
 from helpers.processes import run
 
 import modelkit as mk
@@ -36,22 +36,17 @@ def bucket(request, tmp_path_factory):
         yield url, environment
 
 
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory):
-    return save_versions(tmp_path_factory.mktemp("packages"))
-
-
 @pytest.fixture
-def registry(bucket, packages, request):
-    return registry_at(f"{bucket[0]}/{request.node.originalname}/team", packages)
+def registry(bucket, churn_packages, request):
+    return registry_at(f"{bucket[0]}/{request.node.originalname}/team", churn_packages)
 
 
-def test_the_way_of_a_model(registry, packages, tmp_path):
+def test_the_way_of_a_model(registry, churn_packages, tmp_path):
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
     registry.set_alias("churn", "champion", "1.1.0", expected="1.0.0", reason="gate")
     with pytest.raises(Conflict, match="gate"):
         registry.set_alias("churn", "champion", "1.0.0", expected="1.0.0", reason="late")
-    assert registry.register(packages / "1.0.0.mk") == registry.release("churn", "1.0.0")
+    assert registry.register(churn_packages / "1.0.0.mk") == registry.release("churn", "1.0.0")
     assert registry.names() == ("churn",)
     assert [release.version for release in registry.versions("churn")] == list(VERSIONS)
     path = registry.fetch("churn", "champion", tmp_path)
@@ -75,11 +70,11 @@ def test_a_model_of_a_bucket_is_pickled_by_reference(registry, bucket):
     assert run(code, pickled.hex(), **bucket[1]).strip() == "1.0.0"
 
 
-def test_a_package_that_was_exchanged_is_refused(registry, packages):
+def test_a_package_that_was_exchanged_is_refused(registry, churn_packages):
     import obstore
 
     release = registry.release("churn", "1.0.0")
-    other = (packages / "1.1.0.mk").read_bytes()
+    other = (churn_packages / "1.1.0.mk").read_bytes()
     obstore.put(registry._store._store, f"blobs/sha256/{release.digest}.mk", other)
     with pytest.raises(IntegrityError, match="was registered with"):
         registry.load("churn", "1.0.0")
@@ -153,7 +148,7 @@ class Forbidding(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_a_bucket_that_lets_nobody_in_is_told_as_such(monkeypatch, packages, capsys):
+def test_a_bucket_that_lets_nobody_in_is_told_as_such(monkeypatch, churn_packages, capsys):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Forbidding) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -166,7 +161,7 @@ def test_a_bucket_that_lets_nobody_in_is_told_as_such(monkeypatch, packages, cap
             registry.names,
             lambda: registry.state("churn"),
             lambda: registry.release("churn", "1.0.0"),
-            lambda: registry.register(packages / "1.0.0.mk"),
+            lambda: registry.register(churn_packages / "1.0.0.mk"),
             lambda: mk.Rollout(registry, "churn"),
         )
         for ask in asked:

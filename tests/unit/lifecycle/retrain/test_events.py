@@ -5,17 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from helpers.retrainings import (
-    AT_ONCE,
-    CANARY,
-    START,
-    Clock,
-    alarm,
-    judging,
-    registry_at,
-    report,
-    train,
-)
+from helpers.retrainings import AT_ONCE, CANARY, START, Clock, alarm, judging, report, train
 
 import modelkit as mk
 from modelkit import events
@@ -23,11 +13,6 @@ from modelkit.lifecycle.registry.log import CHAMPION
 from modelkit.lifecycle.retrain.history import runs_of
 
 STANDS = report(alarm())
-
-
-@pytest.fixture
-def registry(tmp_path):
-    return registry_at(tmp_path / "models", tmp_path)
 
 
 @pytest.fixture

@@ -36,16 +36,6 @@ from modelkit.lifecycle.retrain.run import Claim, posix_of
 STEPS = ["train", "save", "gate", "register", "rollout"]
 
 
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory):
-    return tmp_path_factory.mktemp("packages")
-
-
-@pytest.fixture
-def registry(packages, tmp_path):
-    return registry_at(tmp_path / "models", packages)
-
-
 def test_a_run_that_the_gate_promotes(registry, tmp_path):
     run = retrain(registry, tmp_path)
     assert run.state == "promoted"
@@ -201,8 +191,8 @@ def test_no_run_begins_beside_the_rollout_of_somebody_else(registry, tmp_path):
     assert "1.0.1" in run.told
 
 
-def test_cooldown_and_budget_hold_over_a_restart(packages, tmp_path):
-    registry_at(tmp_path / "models", packages)
+def test_cooldown_and_budget_hold_over_a_restart(retrained_packages, tmp_path):
+    registry_at(tmp_path / "models", retrained_packages)
     policy = replace(AT_ONCE, budget=2, window=10 * DAY)
     found = []
     for hour in (0, 5, 25, 50, 250):
@@ -320,7 +310,7 @@ def test_labelled_rows_have_to_be_counted(registry, tmp_path):
         retrain(registry, tmp_path, policy=replace(AT_ONCE, labels=1), labelled=lambda since: -3)
 
 
-def test_a_model_without_champion(packages, tmp_path):
+def test_a_model_without_champion(retrained_packages, tmp_path):
     with pytest.raises(NotFound, match="no registry"):
         retrain(mk.Registry(tmp_path / "models"), tmp_path)
     save(tmp_path / "one.mk", "1.0.0")
@@ -437,3 +427,117 @@ def test_a_rollout_that_holds_waits_for_a_person(registry, tmp_path):
     )
     (run,) = runs_of(registry, "churn")
     assert (run.state, run.told) == ("on trial", "held, for a person to decide: too few calls")
+
+
+def test_a_run_of_another_registry_leaves_nothing_where_a_run_trains(
+    registry, retrained_packages, tmp_path
+):
+    assert retrain(registry, tmp_path / "runs").state == "promoted"
+    other = registry_at(tmp_path / "others", retrained_packages)
+    seen = []
+    with pytest.raises(RetrainError, match="saved no package"):
+        retrain(other, tmp_path / "runs", train=lambda told: seen.extend(told.folder.iterdir()))
+    assert [path.name for path in seen] == ["claim-1"]
+    assert runs_of(other, "churn")[0].state == "failed"
+
+
+@pytest.mark.parametrize("now", [float("nan"), float("inf"), START * 1000, -1e12])
+def test_a_clock_that_tells_no_time_records_nothing(registry, tmp_path, now):
+    with pytest.raises(RetrainError, match="clock tells the time in POSIX seconds"):
+        retrain(registry, tmp_path, clock=Clock(now))
+    assert runs_of(registry, "churn") == ()
+    assert retrain(registry, tmp_path).state == "promoted"
+
+
+@pytest.mark.parametrize(
+    ("told", "match"),
+    [
+        ({"asked": True}, "asked says why, in a text"),
+        ({"asked": None}, "asked says why, in a text"),
+        ({"drift": None}, "drift is a Detector, a DriftReport, or several, not None"),
+        ({"drift": "alarm"}, "drift is a Detector"),
+    ],
+)
+def test_what_cannot_be_told_is_refused(registry, tmp_path, told, match):
+    with pytest.raises(RetrainError, match=match):
+        retrain(registry, tmp_path, **told)
+    assert runs_of(registry, "churn") == ()
+
+
+def test_the_path_of_a_registry_is_none(tmp_path):
+    with pytest.raises(RetrainError, match=r"registry is a mk\.Registry"):
+        retrain(str(tmp_path), tmp_path, judge=verdict)
+
+
+def test_a_clock_that_goes_backwards_ends_its_run(registry, tmp_path):
+    clock = Clock()
+
+    def train_long(told):
+        clock.now -= 2 * DAY
+        train(told)
+
+    run = retrain(registry, tmp_path, train=train_long, clock=clock)
+    assert run.state == "promoted"
+    assert len(run.steps) == 5
+
+
+def test_a_holder_with_a_clock_ahead_that_died_is_not_waited_for(registry, tmp_path):
+    def die(told):
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        retrain(registry, tmp_path, train=die, clock=Clock(START + 365 * DAY))
+    left = next((tmp_path / "models").rglob("left-0001"))
+    left.unlink()  # as if it had been killed
+    assert retrain(registry, tmp_path).state == "promoted"
+
+
+def test_a_verdict_on_another_champion_is_no_race_that_was_lost(registry, tmp_path):
+    def judge(told):
+        return verdict(told, champion="other 1.0.0", champion_digest="0" * 64, generation=1)
+
+    with pytest.raises(RetrainError, match="another model or registry"):
+        retrain(registry, tmp_path, judge=judge)
+    assert runs_of(registry, "churn")[0].state == "failed"
+
+
+def test_a_champion_that_moves_in_the_middle_stays(registry, tmp_path):
+    def train_slowly(told):
+        train(told)
+        save(tmp_path / "by-hand.mk", "2.0.0", seed=5)
+        registry.register(tmp_path / "by-hand.mk")
+        registry.set_alias("churn", "champion", "2.0.0", expected="1.0.0", reason="by hand")
+
+    run = retrain(registry, tmp_path, train=train_slowly, judge=verdict)
+    assert run.state == "superseded"
+    assert registry.aliases("churn")["champion"].version == "2.0.0"
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda told: told.package.mkdir(),
+        lambda told: told.package.write_bytes(b""),
+        lambda told: told.package.write_bytes(b"PK\x03\x04" + bytes(99)),
+        lambda told: told.package.symlink_to(told.folder),
+        lambda told: save(told.package, told.champion.version, seed=3),
+    ],
+)
+def test_a_training_that_makes_nonsense_fails_and_moves_nothing(registry, tmp_path, made):
+    with pytest.raises(mk.errors.ModelkitError):
+        retrain(registry, tmp_path, train=made)
+    (run,) = runs_of(registry, "churn")
+    assert run.state == "failed"
+    assert registry.aliases("churn")["champion"].version == "1.0.0"
+
+
+def test_the_same_alarms_are_one_refusal_however_often_they_come(registry, tmp_path):
+    policy = mk.RetrainPolicy(rollout=None, fresh=0, persist=DAY)
+    clock = Clock()
+    for _ in range(20):
+        clock.now += 60
+        told = report(*[alarm(at=clock.now) for _ in range(3)])
+        refused = retrain(registry, tmp_path, policy=policy, clock=clock, drift=[told, told])
+        assert refused.reason == "persist"
+        assert len(refused.alarms) == 1
+    assert len(runs_of(registry, "churn")) == 1

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from helpers.buckets import moto
-from helpers.churn import VERSIONS, X, registry_at, save_versions
+from helpers.churn import VERSIONS, X, registry_at
 from helpers.processes import forks, passes_in_a_child, run
 
 import modelkit as mk
@@ -89,14 +89,9 @@ def place(tmp_path_factory):
         yield line, url
 
 
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory):
-    return save_versions(tmp_path_factory.mktemp("packages"))
-
-
 @pytest.fixture
-def registry(place, packages, request):
-    registry = registry_at(f"{place[1]}/{request.node.originalname}", packages)
+def registry(place, churn_packages, request):
+    registry = registry_at(f"{place[1]}/{request.node.originalname}", churn_packages)
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
     return registry
 
