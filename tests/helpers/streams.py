@@ -70,3 +70,7 @@ def fit_profile():
         stratum="s",
         ordered=True,
     )
+
+
+SMALL = {"x": np.arange(400.0) % 97, "shop": np.array(["a", "b"] * 200, object)}
+APART = {"x": np.arange(400.0) % 89 + 0.5, "shop": np.array(["a", "b"] * 200, object)}

@@ -15,6 +15,7 @@ from helpers.streams import column
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit.drift import privacy
@@ -722,13 +723,14 @@ def test_a_model_is_asked_and_names_the_columns():
 # In a package.
 
 
-def test_a_package_carries_its_profile(boosting, breast_cancer, tmp_path):
+def test_a_package_carries_its_profile(breast_cancer, tmp_path):
     X, y = breast_cancer
+    fitted = LogisticRegression(solver="liblinear").fit(X, y)
     plain, path = tmp_path / "plain.mk", tmp_path / "with.mk"
-    mk.save(boosting, plain, example=X, name="b", version="1")
+    mk.save(fitted, plain, example=X, name="b", version="1")
     with mk.load(plain) as model:
         profile = Profile.fit(X[:300], reference=X[300:], model=model, labels=y[300:])
-    mk.save(boosting, path, example=X, name="b", version="1", profile=profile)
+    mk.save(fitted, path, example=X, name="b", version="1", profile=profile)
     with mk.load(path) as model:
         assert Profile.from_bytes(model.attachments["profile"]).digest == profile.digest
         assert mk.Monitor(model).detector.profile.digest == profile.digest
@@ -738,15 +740,15 @@ def test_a_package_carries_its_profile(boosting, breast_cancer, tmp_path):
         Profile.fit(X.iloc[:, :5]),
     ):
         with pytest.raises(DriftError, match="differ in the columns") as caught:
-            mk.save(boosting, tmp_path / "odd.mk", example=X, name="b", version="1", profile=odd)
+            mk.save(fitted, tmp_path / "odd.mk", example=X, name="b", version="1", profile=odd)
         assert "mean radius" in caught.value.columns or len(caught.value.columns) == 25
     bare = Profile.fit(X.to_numpy())
     with pytest.raises(
         DriftError, match=r"lacks \['mean radius'.*and 24 more.*has \['x0'.*and 24 more.*not take"
     ):
-        mk.save(boosting, tmp_path / "odd.mk", example=X, name="b", version="1", profile=bare)
+        mk.save(fitted, tmp_path / "odd.mk", example=X, name="b", version="1", profile=bare)
     with pytest.raises(DriftError, match="scores"):
-        mk.save(boosting, tmp_path / "odd.mk", example=X, name="b", version="1",
+        mk.save(fitted, tmp_path / "odd.mk", example=X, name="b", version="1",
                 profile=Profile.fit(X[:300], reference=X[300:], scores=np.ones(len(X) - 300)))  # fmt: skip
     assert not (tmp_path / "odd.mk").exists()
 

@@ -14,6 +14,10 @@ from modelkit.errors import DriftError
 DAY = 86_400
 START = 1_767_225_600.0  # the first of January 2026, a Thursday
 PER_DAY = 40
+SIGNATURE = mk.Signature(
+    inputs=[mk.TensorSpec("X", "float64", ("batch", 1), columns=(mk.Column("x", "float64"),))],
+    outputs=[mk.TensorSpec("prediction", "float64", ("batch",))],
+)
 
 
 def days(first, count, seed, unit=1, shift=0.0):
@@ -164,12 +168,6 @@ class Hands:
 
     def __call__(self):
         return self.now
-
-
-SIGNATURE = mk.Signature(
-    inputs=[mk.TensorSpec("X", "float64", ("batch", 1), columns=(mk.Column("x", "float64"),))],
-    outputs=[mk.TensorSpec("prediction", "float64", ("batch",))],
-)
 
 
 def model():

@@ -9,6 +9,10 @@ from helpers.streams import rng, still
 import modelkit as mk
 
 SECONDS = 60  # until a thread that hangs fails a test
+SIGNATURE = mk.Signature(
+    inputs=[mk.TensorSpec("X", "float64", ("batch", 1), columns=(mk.Column("x", "float64"),))],
+    outputs=[mk.TensorSpec("label", "int64", ("batch",))],
+)
 
 
 def column(n, seed, shift=0.0):
@@ -23,12 +27,6 @@ def fitted(shift=0.0):
         scores=(column(2000, 2, shift) > 0).astype(int),
         labels=(column(2000, 2, shift) > 0).astype(int),
     )
-
-
-SIGNATURE = mk.Signature(
-    inputs=[mk.TensorSpec("X", "float64", ("batch", 1), columns=(mk.Column("x", "float64"),))],
-    outputs=[mk.TensorSpec("label", "int64", ("batch",))],
-)
 
 
 def model():
@@ -299,3 +297,29 @@ def test_an_alarm_of_a_day_is_of_that_day():
     assert alarm.unit not in {found.unit for found in told}
     assert alarm in again.history.report(since=day, until=day + 86400).alarms
     assert alarm not in again.history.report(since=day + 86400, until=day + 2 * 86400).alarms
+
+
+def test_a_new_reference_and_a_state_have_whole_calls():
+    """A call under way was counted for the reference that was left, and lost; states were torn."""
+    rng = np.random.default_rng(5)
+    first = mk.Profile.fit(rng.normal(size=(300, 2)), reference=rng.normal(size=(500, 2)))
+    second = mk.Profile.fit(rng.normal(size=(300, 2)), reference=rng.normal(size=(500, 2)))
+    detector = mk.Detector(first, history=0)
+    calls = [rng.normal(size=(3000, 2)) for _ in range(30)]
+
+    def work():
+        for call in calls:
+            detector.update(call)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    rounds = 0
+    while worker.is_alive():
+        profile = detector.profile
+        again = mk.Detector.resume(profile, detector.state())
+        ((_, stream),) = again._watch.streams()
+        assert stream.totals[0].sum() == stream.rows
+        detector.rebase((first, second)[rounds % 2], "again")
+        rounds += 1
+    worker.join()
+    assert detector.rows == 90_000

@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 import pytest
-from helpers.streams import at_most, rng
+from helpers.streams import rng
 
 import modelkit as mk
 from modelkit.errors import DriftError
@@ -266,30 +266,6 @@ def test_the_sum_of_alphas_may_stay_below_a_bound(profile):
     assert "together 0.00969 so far" in " ".join(detector.report().assumptions)
 
 
-def test_a_reference_taken_after_an_alarm_has_its_own_alpha():
-    """Rows change, an alarm comes, later rows make the reference: nothing new is found in more."""
-    runs, alarms = 150, 0
-    for run in range(runs):
-        r = rng(run, 62)
-
-        def drawn(n, shift, r=r):
-            return {"x": r.normal(shift, 1, n)}
-
-        detector = mk.Detector(
-            mk.Profile.fit(drawn(200, 0), reference=drawn(400, 0)), alpha=0.1, seed=run
-        )
-        taken = 0
-        while not detector.alarms and taken < 30:
-            detector.update(drawn(100, 0.8))
-            taken += 1
-        assert detector.alarms
-        first = len(detector.alarms)
-        detector.rebase(mk.Profile.fit(drawn(200, 0.8), reference=drawn(400, 0.8)), "moved")
-        detector.update(drawn(3000, 0.8))
-        alarms += len(detector.alarms) > first
-    assert at_most(alarms, runs, 0.1), alarms
-
-
 def test_a_reference_of_other_columns_is_refused(profile):
     detector = mk.Detector(profile)
     other = mk.Profile.fit({"x0": rows(200, 1)["x0"]}, reference={"x0": rows(200, 2)["x0"]})
@@ -383,3 +359,18 @@ def test_a_status_page_shows_the_last_alarms_with_dates_and_what_was_said_of_the
     assert "Acknowledged: a &lt;new&gt; scale" in page
     assert f"{alarms[0].feature} is no longer" not in page
     assert ">alarms before<" in page
+
+
+def test_a_window_for_an_embedding_is_for_all_its_numbers():
+    """As `tolerance` has it; the window was refused."""
+    rng = np.random.default_rng(4)
+    past = rng.normal(size=(300, 4))
+    profile = mk.Profile.fit({"e": past}, reference={"e": rng.normal(size=(500, 4))})
+    told = []
+    detector = mk.Detector(profile, clock=lambda: 1.7e9, on_alarm=told.append)
+    detector.suppress("2030-01-01", "a new encoder is rolled out", features=["e"])
+    detector.update({"e": rng.normal(3, 1, (2000, 4))})
+    assert detector.alarms
+    assert not told
+    with pytest.raises(DriftError, match="no features"):
+        detector.suppress("2030-01-01", "why", features=["f"])
