@@ -159,6 +159,7 @@ def test_bets_on_small_ranks_pay_the_less_the_larger_the_rank_is():
     assert weights.sum() == pytest.approx(1)
 
 
+# Once a feature has alarmed. Of each part of a stream: its days, their level, and the alarms in it.
 AGAIN = {
     "lasts": [(10, 0.0, ""), (120, 0.8, "cm")],
     "grows": [(10, 0.0, ""), (20, 1.0, "cm"), (20, 2.5, "M")],

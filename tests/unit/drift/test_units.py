@@ -4,30 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelkit.drift.units import FULL_SHARE, of_call, unit_name
-
-WHOLE = np.uint16(FULL_SHARE)
-
-
-# Ranks.
-
-
-# Once a feature has alarmed. Of each part of a stream: its days, their level, and the alarms in it.
-
-
-# Real days.
-
-
-# A Detector of days.
-
-
-# The units of one call.
-
-
-# Batches, columns and strata.
-
-
-# Names.
+from modelkit.drift.units import of_call, unit_name
 
 
 @given(st.integers(-300_000, 2_000_000))
@@ -39,6 +16,3 @@ def test_a_day_and_a_week_contain_their_times(day):
     monday = np.datetime64(unit_name("week", week.key).split()[1])
     assert monday <= np.datetime64(day, "D") < monday + 7
     assert (monday - np.datetime64("1969-12-29")).astype(int) % 7 == 0
-
-
-# A Monitor, whose clock tells the day.

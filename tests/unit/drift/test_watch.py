@@ -12,14 +12,6 @@ from modelkit.drift import exact
 from modelkit.drift.profile import Profile
 from modelkit.drift.thresholds import FIRST_PART
 
-# The arithmetic, against reference values and simulation.
-
-
-# False alarms.
-
-
-# What must be found.
-
 BEFORE = 1500
 CHANGES = {
     "mean": (lambda n, r: r.normal(size=n), lambda n, r: r.normal(0.5, 1, n), 800),

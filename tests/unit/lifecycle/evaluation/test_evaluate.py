@@ -412,15 +412,6 @@ def test_a_monitor_does_not_see_the_rows(package, held, tumours):
         assert watched.detector.report().rows == 0
 
 
-# Training rows and leaks.
-
-
-# Cross-validation.
-
-
-# Packages, registries and pages.
-
-
 @pytest.mark.parametrize(
     ("library", "module"), [("scipy", "scipy"), ("scikit-learn", "sklearn.metrics")]
 )

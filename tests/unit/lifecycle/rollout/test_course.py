@@ -13,7 +13,10 @@ from helpers.rollouts import ROWS, Clock, model, until, who
 import modelkit as mk
 from modelkit.lifecycle.rollout import course, joined, labels
 from modelkit.lifecycle.rollout.counts import ByArm, Counts, Label
+from modelkit.lifecycle.rollout.course import Course
 from modelkit.lifecycle.rollout.decide import decide, lacks
+from modelkit.lifecycle.rollout.labels import PATIENT
+from modelkit.lifecycle.rollout.routing import hash_of
 from modelkit.lifecycle.rollout.shared import SharedCounts
 from modelkit.lifecycle.rollout.trial import Trial
 
@@ -21,6 +24,8 @@ X = np.eye(3)
 LOSS = (mk.Guard("loss", margin=0.02), mk.Guard("errors"))
 STAGES = (mk.RolloutStage(0.5, seconds=3600),)
 POLICY = mk.RolloutPolicy(STAGES, LOSS, tick=1e-3)
+LOSSES = (mk.Guard("loss", margin=0.02),)
+POLICY_OF_LOSSES = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), LOSSES, tick=0.05)
 
 
 @pytest.fixture
@@ -148,3 +153,46 @@ def test_a_rollout_that_has_more_keys_than_it_counts_says_why_it_holds(monkeypat
     assert lacks(policy, Trial(policy, 0.0).standing()) == [
         "loss: too little evidence for a promotion"
     ]
+
+
+def joint_course():
+    course = Course(
+        model(1), model(2), POLICY_OF_LOSSES, salt=b"s", seed=0, rescue=False, began=0.0, joint=True
+    )
+    course.lineup()
+    return course
+
+
+def answered_elsewhere(course, *keys):
+    units = tuple((hash_of(key, b"s"), False) for key in keys)
+    course.trial.tick(Counts(keys=units), 1.0, 0)
+
+
+def test_losses_of_keys_that_nobody_answered_are_not_written(monkeypatch):
+    """They wait here for a process that says it has answered them, each once, and not for ever."""
+    monkeypatch.setattr("modelkit.lifecycle.rollout.course.MOST_UNKNOWN", 500)
+    course = joint_course()
+    assert [course.outcome(f"k{i}", 0.5) for i in range(500)] == [True] * 500
+    assert not course.outcome("k7", 0.5)  # told again
+    assert not course.outcome("more", 0.5)
+    assert course.turned_away == 1
+    assert course.collect().posted == ()
+    answered_elsewhere(course, "k7", "k8", "known")
+    assert course.outcome("known", 0.25)  # although so many others wait
+    posted = course.collect().posted
+    assert [each.loss for each in posted] == [0.5, 0.5, 0.25]
+    assert {each.key for each in posted} == {hash_of(key, b"s") for key in ("k7", "k8", "known")}
+    assert not course.outcome("known", 0.25)
+    assert course.collect().posted == ()
+    for _ in range(PATIENT):
+        assert course.collect().posted == ()
+    assert course.outcomes.unknown == 500 - 2
+    assert course.outcome("more", 0.5)
+
+
+def test_losses_that_wait_are_written_when_a_process_ends():
+    course = joint_course()
+    assert course.outcome("a", 0.5)
+    course.post_unknown()
+    assert [each.loss for each in course.collect().posted] == [0.5]
+    assert course.outcomes.unknown == 0
