@@ -6,6 +6,7 @@ import numpy as np
 
 import modelkit as mk
 from modelkit.lifecycle.evaluation.answered import Answered
+from modelkit.lifecycle.evaluation.clusters import Clusters
 from modelkit.lifecycle.evaluation.metrics import METRICS
 
 
@@ -115,3 +116,12 @@ def rare_classes(n, seed):
     truth = rng.choice(4, n, p=[0.6, 0.3, 0.08, 0.02])
     right = rng.random(n) < np.array([0.95, 0.9, 0.6, 0.5])[truth]
     return Answered("multiclass", truth, np.where(right, truth, 0), classes=(0, 1, 2, 3))
+
+
+def clusters(sizes):
+    sizes = np.asarray(sizes)
+    return Clusters(np.repeat(np.arange(len(sizes)), sizes), sizes.astype(float))
+
+
+def together(which):
+    return Clusters(which, np.bincount(which).astype(float))

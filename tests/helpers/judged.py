@@ -73,3 +73,9 @@ def classified(y, likely, **beside):
     label = (likely > 0.5).astype(np.int64)
     answered = Answered("binary", y, label, both, likely, (0, 1), **beside)
     return JudgedAnswers(answered, y, {"label": label, "probabilities": both})
+
+
+def predicted(errors):
+    truth = np.zeros((len(errors), 1))
+    answered = Answered("regression", truth, predicted=errors.reshape(-1, 1))
+    return JudgedAnswers(answered, truth, {})

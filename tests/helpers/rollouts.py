@@ -1,5 +1,7 @@
 """Models and clocks for the tests of rollouts."""
 
+from __future__ import annotations
+
 import asyncio
 import sys
 import threading
@@ -149,3 +151,33 @@ class Load:
         for thread in self.threads:
             thread.join()
         sys.setswitchinterval(self.interval)
+
+
+def ask(rollout, key=None, number=0):
+    try:
+        return rollout.run(np.array([[float(number), 0.0, 0.0]]), key=key)
+    except RuntimeError:
+        return None
+
+
+class Strict(mk.Wrapper):
+    """Notices when it is asked, or still at work, after it was closed."""
+
+    __slots__ = ("__weakref__", "open")
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.open = True
+
+    def _call(self, X, outputs, call):
+        assert self.open
+        answers = self._inner._call(X, outputs, call)
+        assert self.open
+        return answers
+
+    async def _acall(self, X, outputs, call):
+        assert self.open
+        await asyncio.sleep(0)
+        answers = self._inner._call(X, outputs, call)
+        assert self.open
+        return answers

@@ -1,13 +1,8 @@
 """How rarely checks of a batch are wrong, in simulation."""
 
-import numpy as np
-from helpers.streams import at_most, rng
+from helpers.streams import at_most, rng, sparse
 
 import modelkit as mk
-
-
-def sparse(n, columns, rate, r):
-    return {f"c{j}": np.where(r.random(n) < rate, np.nan, 1.0) for j in range(columns)}
 
 
 def test_checks_of_many_columns_keep_to_their_alpha():

@@ -2,27 +2,9 @@
 
 import numpy as np
 import pytest
+from helpers.calibrated import CLASSES, binary_rows, multiclass_rows
 
 from modelkit.drift.labelfree import Calibration
-
-CLASSES = ("no", "yes")
-
-
-def expit(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def binary_rows(rng, n, shift=0.0):
-    """Scores that are not calibrated, and labels."""
-    x = rng.standard_normal(n) + shift
-    return expit(2 * x), (rng.random(n) < expit(1.2 * x - 0.3)).astype(int)
-
-
-def multiclass_rows(rng, n):
-    logits = rng.standard_normal((n, 3)) * [1, 1.5, 2]
-    scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    sharper = np.exp(0.7 * logits) / np.exp(0.7 * logits).sum(axis=1, keepdims=True)
-    return scores, (rng.random((n, 1)) > np.cumsum(sharper, axis=1)[:, :-1]).sum(axis=1)
 
 
 @pytest.mark.parametrize("rows", [binary_rows, multiclass_rows])

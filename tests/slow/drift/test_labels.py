@@ -1,16 +1,8 @@
 """How rarely alarms of losses are false, in simulation."""
 
-from helpers.streams import at_most, rng
+from helpers.streams import at_most, labelled_profile, rng
 
 import modelkit as mk
-from modelkit.drift.profile import Profile
-
-
-def labelled_profile(n=5000, rate=0.1):
-    rows = rng(1).normal(size=(n, 1))
-    return Profile.fit(
-        rng(2).normal(size=(200, 1)), reference=rows, losses=(rng(3).random(n) < rate).astype(float)
-    )
 
 
 def test_losses_that_did_not_change_raise_no_alarm():

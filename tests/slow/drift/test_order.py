@@ -1,7 +1,7 @@
 """How rarely sorted tables raise an alarm, in simulation."""
 
 import numpy as np
-from helpers.streams import ar, at_most, rng
+from helpers.streams import ar, at_most, rng, two_columns
 
 import modelkit as mk
 
@@ -10,10 +10,6 @@ SIGNATURE = mk.Signature(
     inputs=[mk.TensorSpec("X", "float32", ("batch", 1), columns=(mk.Column("x", "float32"),))],
     outputs=[mk.TensorSpec("prediction", "float32", ("batch",))],
 )
-
-
-def two_columns(n, r):
-    return {"a": r.normal(size=n), "b": np.round(r.gamma(2, 2, n), 1)}
 
 
 def by_one(rows):

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from helpers.calibrated import peak_of
 from scipy import stats
 
-from modelkit.drift.risk import LOSS_WEIGHTS, ConfidenceSequence, loss_increments, risk_bound
-from modelkit.stats.evidence import Evidence
+from modelkit.drift.risk import ConfidenceSequence, risk_bound
 
 
 @pytest.mark.parametrize("binary", [True, False])
@@ -18,15 +18,6 @@ def test_the_bound_is_rarely_too_low(binary):
     below = int((np.array(bounds) < 0.1).sum())
     assert stats.binomtest(below, 2000, 0.05, alternative="greater").pvalue > 1e-3
     assert np.mean(bounds) < 0.25
-
-
-def peak_of(risk, u, rng, rows):
-    losses = (rng.random(rows) < risk).astype(float).reshape(-1, 10)
-    evidence = Evidence(1, LOSS_WEIGHTS)
-    for batch in losses:
-        logs = loss_increments(batch, u)[None]
-        evidence.step(logs, np.exp(logs), np.array(10))
-    return evidence.peak[0]
 
 
 def test_false_alarms_are_rarer_than_alpha_even_at_the_bound_itself():

@@ -2,17 +2,9 @@
 
 import numpy as np
 import pytest
-from helpers.streams import at_most, rng
+from helpers.streams import at_most, classes, inputs, rng
 
 import modelkit as mk
-
-
-def inputs(n, seed):
-    return {"x": rng(seed, 81).normal(size=n)}
-
-
-def classes(n, seed, shares=(0.5, 0.3, 0.2)):
-    return rng(seed, 82).choice(3, n, p=shares)
 
 
 def test_labels_that_did_not_change_raise_no_alarm():

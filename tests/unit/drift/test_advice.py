@@ -114,3 +114,15 @@ def test_a_column_of_times_that_is_no_time_is_spoken_of():
     profile = mk.Profile.fit(rows[:4000:2], reference=rows[1:4000:2])
     assert "pass time='when'" in profile.advice
     assert mk.Profile.fit(rows[:4000:2], reference=rows[1:4000:2], time="when").advice
+
+
+def test_real_days_differ_and_the_check_says_so_once():
+    past, rows = rows_of(range(30)), rows_of(range(30, 100))
+    line, heard = advice(past, rows, time="when")
+    assert line.startswith("days differ more than chance allows (dep_delay")
+    assert "use unit='day'" in line
+    assert heard
+    line, heard = advice(past, rows, time="when", unit="day", stratum="weekday")
+    assert "unit='day' fits" in line
+    assert not heard
+    assert "\n" not in line

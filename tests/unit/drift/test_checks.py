@@ -18,10 +18,6 @@ from modelkit.drift.repeats import duplicates, row_hashes
 from modelkit.errors import DriftError
 
 
-def sparse(n, columns, rate, r):
-    return {f"c{j}": np.where(r.random(n) < rate, np.nan, 1.0) for j in range(columns)}
-
-
 def test_checks_find_what_went_up_and_what_is_constant():
     r = rng(52)
     train, held, served = (

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.calibrated import CLASSES, binary_rows, multiclass_rows
 from helpers.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,25 +12,7 @@ from sklearn.metrics import roc_auc_score
 from modelkit.drift.isotonic import calibrate, fit_isotonic
 from modelkit.drift.labelfree import Calibration, expected_auc
 
-CLASSES = ("no", "yes")
 P = np.array([0.9, 0.8, 0.3, 0.6, 0.2, 0.55, 0.05, 0.7])
-
-
-def expit(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def binary_rows(rng, n, shift=0.0):
-    """Scores that are not calibrated, and labels."""
-    x = rng.standard_normal(n) + shift
-    return expit(2 * x), (rng.random(n) < expit(1.2 * x - 0.3)).astype(int)
-
-
-def multiclass_rows(rng, n):
-    logits = rng.standard_normal((n, 3)) * [1, 1.5, 2]
-    scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    sharper = np.exp(0.7 * logits) / np.exp(0.7 * logits).sum(axis=1, keepdims=True)
-    return scores, (rng.random((n, 1)) > np.cumsum(sharper, axis=1)[:, :-1]).sum(axis=1)
 
 
 labelled = st.lists(

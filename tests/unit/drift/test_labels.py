@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.streams import APART, SMALL, column, rng, still
+from helpers.streams import APART, SMALL, column, labelled_profile, rng, still
 
 import modelkit as mk
 from modelkit.drift.cells import GONE, UNKNOWN_CATEGORY
@@ -11,13 +11,6 @@ from modelkit.drift.losses import losses_of
 from modelkit.drift.profile import Profile
 from modelkit.drift.target import TargetLabels
 from modelkit.errors import DriftError
-
-
-def labelled_profile(n=5000, rate=0.1):
-    rows = rng(1).normal(size=(n, 1))
-    return Profile.fit(
-        rng(2).normal(size=(200, 1)), reference=rows, losses=(rng(3).random(n) < rate).astype(float)
-    )
 
 
 def test_a_rise_of_the_loss_is_found_and_none_is_not():

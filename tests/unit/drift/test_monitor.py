@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers.examples import examples
 from helpers.streams import still
+from helpers.watched import SIGNATURE, WIDTH, model, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,24 +21,6 @@ from modelkit.errors import BatchError, ClosedError, DriftError, SignatureError
 from modelkit.testing import check_model
 
 START = 1_700_006_400.0  # 2023-11-15, midnight in UTC
-WIDTH = 3
-SIGNATURE = mk.Signature(
-    inputs=[mk.TensorSpec("X", "float32", ("batch", WIDTH),
-    columns=tuple(mk.Column(f"x{i}", "float32") for i in range(WIDTH)))],
-    outputs=[mk.TensorSpec("prediction", "float32", ("batch",)), mk.TensorSpec("extra", "float32", ("batch", 2))],
-)  # fmt: skip
-
-
-def answer(feeds):
-    return {"prediction": feeds["X"].sum(axis=1), "extra": feeds["X"][:, :2] * 2}
-
-
-def rows(n, seed=0, shift=0.0):
-    return np.random.default_rng(seed).normal(shift, 1, (n, WIDTH)).astype(np.float32)
-
-
-def model():
-    return mk.FunctionModel(answer, SIGNATURE, batchable=True)
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,6 @@ SIGNATURE = mk.Signature(
 )
 
 
-def two_columns(n, r):
-    return {"a": r.normal(size=n), "b": np.round(r.gamma(2, 2, n), 1)}
-
-
 def test_labels_that_come_sorted_raise_no_alarm():
     r = rng(44)
     rows = {"x": r.normal(size=3000)}

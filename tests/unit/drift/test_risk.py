@@ -4,6 +4,7 @@ from math import log
 
 import numpy as np
 import pytest
+from helpers.calibrated import peak_of
 from helpers.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,15 +67,6 @@ def test_a_bet_never_loses_all_and_gains_nothing_on_average_at_the_bound(u, loss
         )
         assert mean == pytest.approx(np.ones(6))
     assert (1 - loss_bets(u) * u >= 0.1 - 1e-12).all()
-
-
-def peak_of(risk, u, rng, rows):
-    losses = (rng.random(rows) < risk).astype(float).reshape(-1, 10)
-    evidence = Evidence(1, LOSS_WEIGHTS)
-    for batch in losses:
-        logs = loss_increments(batch, u)[None]
-        evidence.step(logs, np.exp(logs), np.array(10))
-    return evidence.peak[0]
 
 
 def test_a_worse_model_is_seen():

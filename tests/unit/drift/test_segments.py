@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers.examples import examples
+from helpers.shops import SHOPS, by, rows
 from helpers.streams import column, rng
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,6 @@ from modelkit.drift.segments import (
 )
 from modelkit.errors import DriftError
 
-SHOPS = ["a", "b", "c", "d"]
 START = 1_700_006_400  # midnight in UTC
 SMALL = mk.Profile.fit(
     {"x": rng(1).normal(size=200), "k": column(["u", "v"] * 100)},
@@ -27,25 +27,9 @@ SMALL = mk.Profile.fit(
 )
 
 
-def rows(n, seed, moved=(), shift=1.5, shares=(0.4, 0.3, 0.2, 0.1)):
-    """The price depends on the shop, and is shifted in the shops `moved`."""
-    r = rng(seed, 71)
-    shop = r.choice(SHOPS, n, p=shares)
-    price = r.normal(size=n) + (shop == "a") + shift * np.isin(shop, moved)
-    return {"price": price, "age": r.normal(40, 10, n), "shop": column(shop.tolist())}
-
-
 @pytest.fixture(scope="module")
 def profile():
     return mk.Profile.fit(rows(3000, 1), reference=rows(8000, 2), segments=("shop", "age"))
-
-
-def by(report, feature, column):
-    return {
-        drift.segment: drift
-        for drift in report.segments
-        if (drift.feature, drift.by) == (feature, column)
-    }
 
 
 # What is found.

@@ -4,13 +4,13 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.watched import WIDTH, rows
 
 import modelkit as mk
 from modelkit.drift.intake import SAMPLE_ROWS
 from modelkit.drift.unit_stream import MOST_MISSED
 from modelkit.errors import DriftError
 
-WIDTH = 3
 DAY = 86_400
 START = 1_764_547_200.0  # the first of December 2025, midnight in UTC
 COLUMNS = [f"x{i}" for i in range(WIDTH)]
@@ -24,10 +24,6 @@ class Hands:
 
     def __call__(self):
         return self.now
-
-
-def rows(n, seed=0, shift=0.0):
-    return np.random.default_rng(seed).normal(shift, 1, (n, WIDTH)).astype(np.float32)
 
 
 def model():

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 from helpers.examples import examples
-from helpers.streams import column, rng
+from helpers.streams import classes, column, inputs, rng
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,14 +16,6 @@ from modelkit.drift.thresholds import FIRST_PART
 from modelkit.errors import DriftError
 
 NAMES = np.array(["no", "yes", "maybe"])
-
-
-def inputs(n, seed):
-    return {"x": rng(seed, 81).normal(size=n)}
-
-
-def classes(n, seed, shares=(0.5, 0.3, 0.2)):
-    return rng(seed, 82).choice(3, n, p=shares)
 
 
 def scores(labels, seed):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.evaluated import clusters
 
 from modelkit.lifecycle.evaluation.answered import Answered
-from modelkit.lifecycle.evaluation.clusters import Clusters
 from modelkit.lifecycle.evaluation.intervals import Measured
 from modelkit.lifecycle.evaluation.metrics import METRICS
 from modelkit.lifecycle.evaluation.paired import difference_of
@@ -14,11 +14,6 @@ from modelkit.lifecycle.evaluation.sums import Undefined
 from modelkit.lifecycle.gate.comparison import JudgedAnswers, compare_by
 
 ALPHA = 0.05
-
-
-def clusters(sizes):
-    sizes = np.asarray(sizes)
-    return Clusters(np.repeat(np.arange(len(sizes)), sizes), sizes.astype(float))
 
 
 def wrong(sizes, *, runs=2000):

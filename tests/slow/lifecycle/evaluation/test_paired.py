@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.evaluated import together
 from scipy import stats
 
-from modelkit.lifecycle.evaluation.clusters import Clusters
 from modelkit.lifecycle.evaluation.intervals import Measured
 from modelkit.lifecycle.evaluation.paired import difference_of, rows_needed, tango
 from modelkit.lifecycle.evaluation.ranks import area_of
@@ -50,10 +50,6 @@ def test_delong_holds_its_level_and_sees_more_than_an_unpaired_test():
             shown[gain] += difference_of(candidate, champion).p_above(0.0) <= 0.05
     assert shown[0.0] / runs < 0.09
     assert shown[0.35] / runs > 0.6
-
-
-def together(which):
-    return Clusters(which, np.bincount(which).astype(float))
 
 
 def test_clusters_keep_the_level_where_rows_alone_do_not():

@@ -7,12 +7,12 @@ from functools import partial
 import numpy as np
 import pytest
 from benchmarks.gate.worlds import answers, figure_check, right_or_wrong, scored
+from helpers.judged import predicted
 
-from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.metrics import METRICS
 from modelkit.lifecycle.evaluation.paired import PairedDifference
 from modelkit.lifecycle.gate.claims import Levels, no_harm, no_worse
-from modelkit.lifecycle.gate.comparison import Comparison, JudgedAnswers, RightCounts, compare_by
+from modelkit.lifecycle.gate.comparison import Comparison, RightCounts, compare_by
 from modelkit.lifecycle.gate.holdout import share_of_alpha
 from modelkit.lifecycle.gate.policy import GateMetric
 
@@ -116,12 +116,6 @@ def test_the_bootstrap_of_ones_own_metric_agrees_with_the_closed_form():
     assert drawn.difference.value == pytest.approx(closed.difference.value)
     assert drawn.difference.error == pytest.approx(closed.difference.error, rel=0.1)
     assert compare_by(own, *sides, seed=0) == drawn  # the same seed, the same draws
-
-
-def predicted(errors):
-    truth = np.zeros((len(errors), 1))
-    answered = Answered("regression", truth, predicted=errors.reshape(-1, 1))
-    return JudgedAnswers(answered, truth, {})
 
 
 def with_outliers(rng, n):

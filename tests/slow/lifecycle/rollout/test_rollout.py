@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from helpers.rollouts import model, who
+from helpers.rollouts import ask, model, who
 
 import modelkit as mk
 from modelkit.errors import DeadlineExceeded, Overloaded
@@ -21,13 +21,6 @@ def fails_at(rng, rates):
         return {"y": np.zeros(len(feeds["X"]))}
 
     return run
-
-
-def ask(rollout, key=None, number=0):
-    try:
-        return rollout.run(np.array([[float(number), 0.0, 0.0]]), key=key)
-    except RuntimeError:
-        return None
 
 
 def test_old_customers_are_not_compared_with_new_ones(clock):

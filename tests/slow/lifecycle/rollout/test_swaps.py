@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from contextlib import suppress
 
 import numpy as np
-from helpers.rollouts import NUMBERS, ROWS, Load, model, until, who
+from helpers.rollouts import NUMBERS, ROWS, Load, Strict, model, until, who
 
 import modelkit as mk
 
@@ -16,29 +15,6 @@ ERRORS = (mk.Guard("errors"),)
 
 
 ROOM = 10  # seconds in which everything must be over
-
-
-class Strict(mk.Wrapper):
-    """Notices when it is asked, or still at work, after it was closed."""
-
-    __slots__ = ("__weakref__", "open")
-
-    def __init__(self, inner):
-        super().__init__(inner)
-        self.open = True
-
-    def _call(self, X, outputs, call):
-        assert self.open
-        answers = self._inner._call(X, outputs, call)
-        assert self.open
-        return answers
-
-    async def _acall(self, X, outputs, call):
-        assert self.open
-        await asyncio.sleep(0)
-        answers = self._inner._call(X, outputs, call)
-        assert self.open
-        return answers
 
 
 def of_one_version(answers):

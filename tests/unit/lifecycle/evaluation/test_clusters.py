@@ -6,16 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.evaluated import clusters
 
 from modelkit.lifecycle.evaluation.answered import Answered
-from modelkit.lifecycle.evaluation.clusters import Clusters, clusters_of
+from modelkit.lifecycle.evaluation.clusters import clusters_of
 from modelkit.lifecycle.evaluation.intervals import standard_error
 from modelkit.lifecycle.evaluation.metrics import METRICS
-
-
-def clusters(sizes):
-    sizes = np.asarray(sizes)
-    return Clusters(np.repeat(np.arange(len(sizes)), sizes), sizes.astype(float))
 
 
 def test_clusters_of_one_size_are_tested_as_before():

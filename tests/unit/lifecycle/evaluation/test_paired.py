@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, special, stats
 
-from modelkit.lifecycle.evaluation.clusters import Clusters
 from modelkit.lifecycle.evaluation.intervals import (
     Measured,
     clopper_pearson,
@@ -307,10 +306,6 @@ def test_rows_needed_are_those_of_the_normal_test():
     assert rows_needed(1.0, 1, 0.1) == 619
     few = [rows_needed(0.02, 400, distance) for distance in (0.04, 0.02, 0.01)]
     assert all(a < b for a, b in pairwise(few))
-
-
-def together(which):
-    return Clusters(which, np.bincount(which).astype(float))
 
 
 @pytest.mark.parametrize("units", [2, 5, 2000, 1e6])

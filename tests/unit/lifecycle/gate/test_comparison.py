@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from benchmarks.gate.worlds import answers, figure_check, scored
+from helpers.judged import predicted
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 
-from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.metrics import METRICS
 from modelkit.lifecycle.evaluation.paired import PairedDifference
 from modelkit.lifecycle.gate.claims import Levels
-from modelkit.lifecycle.gate.comparison import Comparison, JudgedAnswers, RightCounts, compare_by
+from modelkit.lifecycle.gate.comparison import Comparison, RightCounts, compare_by
 
 ALPHA = 0.05
 
@@ -40,12 +40,6 @@ def test_rows_that_both_answer_alike_do_not_change_who_is_better(better, worse, 
         return Comparison(PairedDifference(0.0, 0.1, 9), counts.n, "", counts).p_above(0)
 
     assert p(some) == p(more)
-
-
-def predicted(errors):
-    truth = np.zeros((len(errors), 1))
-    answered = Answered("regression", truth, predicted=errors.reshape(-1, 1))
-    return JudgedAnswers(answered, truth, {})
 
 
 @pytest.mark.parametrize("metric", ["mae", "rmse"])

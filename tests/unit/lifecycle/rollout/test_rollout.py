@@ -10,7 +10,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from helpers.churn import X, run_keys
-from helpers.rollouts import ROWS, SIGNATURE, fail, model, tick, until, who
+from helpers.rollouts import ROWS, SIGNATURE, Strict, fail, model, tick, until, who
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
@@ -298,29 +298,6 @@ def test_a_call_ends_with_the_version_that_it_began_with():
         assert held() is None
 
     asyncio.run(main())
-
-
-class Strict(mk.Wrapper):
-    """Notices when it is asked, or still at work, after it was closed."""
-
-    __slots__ = ("__weakref__", "open")
-
-    def __init__(self, inner):
-        super().__init__(inner)
-        self.open = True
-
-    def _call(self, X, outputs, call):
-        assert self.open
-        answers = self._inner._call(X, outputs, call)
-        assert self.open
-        return answers
-
-    async def _acall(self, X, outputs, call):
-        assert self.open
-        await asyncio.sleep(0)
-        answers = self._inner._call(X, outputs, call)
-        assert self.open
-        return answers
 
 
 def test_nothing_of_the_old_ones_stays_in_memory():

@@ -8,7 +8,7 @@ import threading
 
 import numpy as np
 import pytest
-from helpers.rollouts import ROWS, model, until, who
+from helpers.rollouts import ROWS, ask, model, until, who
 
 import modelkit as mk
 from modelkit.lifecycle.rollout.shadow import MOST_WAITING
@@ -135,13 +135,6 @@ def test_a_job_that_posts_losses_goes_on_from_shadow_to_canary(clock, form):
     rollout.predict(ROWS, key="c")
     with pytest.raises(KeyError):  # the function asks for what the call did not ask for
         rollout.outcome("c", loss_of)
-
-
-def ask(rollout, key=None, number=0):
-    try:
-        return rollout.run(np.array([[float(number), 0.0, 0.0]]), key=key)
-    except RuntimeError:
-        return None
 
 
 def test_shadow_outlives_what_is_no_exception(clock):
