@@ -1,325 +1,344 @@
-"""Another reference may come at any time: no row, label or day is lost, and none is compared twice."""
+"""A Monitor goes on after a restart: from its state, with nothing lost and nothing judged twice."""
 
 import threading
 
 import numpy as np
 import pytest
-from helpers.streams import rng, still
+from helpers.watched import WIDTH, rows
 
 import modelkit as mk
+from modelkit.drift.intake import SAMPLE_ROWS
+from modelkit.drift.unit_stream import MOST_MISSED
+from modelkit.errors import DriftError
 
-SECONDS = 60  # until a thread that hangs fails a test
-SIGNATURE = mk.Signature(
-    inputs=[mk.TensorSpec("X", "float64", ("batch", 1), columns=(mk.Column("x", "float64"),))],
-    outputs=[mk.TensorSpec("label", "int64", ("batch",))],
-)
-
-
-def column(n, seed, shift=0.0):
-    return rng(seed).normal(shift, 1, n)
+DAY = 86_400
+START = 1_764_547_200.0  # the first of December 2025, midnight in UTC
+COLUMNS = [f"x{i}" for i in range(WIDTH)]
 
 
-def fitted(shift=0.0):
-    """A profile of one column whose labels are the signs of its values."""
-    return mk.Profile.fit(
-        {"x": column(600, 1, shift)},
-        reference={"x": column(2000, 2, shift)},
-        scores=(column(2000, 2, shift) > 0).astype(int),
-        labels=(column(2000, 2, shift) > 0).astype(int),
-    )
+class Hands:
+    """A clock whose time the test sets."""
+
+    def __init__(self, now=START):
+        self.now = now
+
+    def __call__(self):
+        return self.now
 
 
 def model():
-    return mk.FunctionModel(
-        lambda feeds: {"label": (feeds["X"][:, 0] > 0).astype(np.int64)}, SIGNATURE
+    signature = mk.Signature(
+        inputs=[
+            mk.TensorSpec(
+                "X",
+                "float32",
+                ("batch", WIDTH),
+                columns=tuple(mk.Column(name, "float32") for name in COLUMNS),
+            )
+        ],
+        outputs=[mk.TensorSpec("prediction", "float32", ("batch",))],
     )
+    return mk.FunctionModel(lambda feeds: {"prediction": feeds["X"].sum(axis=1)}, signature)
 
 
-# A Monitor.
+@pytest.fixture(scope="module")
+def profile():
+    return mk.Profile.fit(rows(2000, 1), reference=rows(4000, 2), model=model())
 
 
-@pytest.mark.parametrize("sizes", [[60] * 5, [60] * 4, [64] * 4 + [1], [3], [50] * 11])
-def test_rows_that_wait_are_compared_with_the_reference_that_they_were_served_under(sizes):
-    """Whether they wait in the buffer or for their steps, and though the detector is held long."""
-    watched = mk.Monitor(model(), fitted(), clock=still, budget=1e9)
-    direct = mk.Detector(fitted(), clock=still)
-    held = watched.detector
-    for part, shift in enumerate((0.2, 1.0, 1.0)):
-        for i, n in enumerate(sizes):
-            X = column(n, 10 * part + i, shift)
-            direct.update({"x": X}, scores=watched.predict(X[:, None]))
-        if part < 2:
-            for each in (held, direct):
-                each.rebase(fitted(shift), "it is right so")
-            assert not watched._intake._waiting
-            assert held.rows == direct.rows == watched.served
-    assert watched.failures == 0, watched.last_failure
-    assert watched.detector.alarms == direct.alarms
-    assert watched.detector.state() == direct.state()
+@pytest.fixture(scope="module")
+def daily():
+    days = np.repeat(np.arange(60), 100)
+    times = START - 100 * DAY + days * DAY + np.tile(np.arange(100), 60) * 800.0
+    past = dict(zip(COLUMNS, rows(6000, 3).T, strict=True)) | {"time": times}
+    train = dict(zip(COLUMNS, rows(2000, 4).T, strict=True)) | {"time": times[:2000]}
+    return mk.Profile.fit(train, reference=past, unit="day", time="time")
 
 
-def test_alarms_of_rows_that_waited_are_told_once_and_stand_in_the_old_reference():
+def served(monitor, sizes, seed, shift=0.0):
+    for i, n in enumerate(sizes):
+        monitor.predict(rows(n, 100 * seed + i, shift))
+
+
+def test_a_monitor_goes_on_bit_for_bit(profile):
+    """Small and large calls, of which 64 rows are drawn, before and after each of three restarts."""
+    clock = Hands()
+    options = {"budget": 1e9, "clock": clock}
+    whole, parts = (mk.Monitor(model(), profile, seed=5, **options) for _ in range(2))
+    for part, shift in enumerate((0.0, 0.3, 0.6)):
+        for each in (whole, parts):
+            served(each, [1, 7, 1000, 60, 300, 2], part, shift)
+        state = parts.state()
+        assert state == whole.state()
+        parts = mk.Monitor.resume(model(), state, profile, **options)
+        assert parts.state() == state
+        assert (parts.served, parts.shown) == (whole.served, whole.shown)
+        clock.now += 3600
+    assert parts.served == 3 * 1370
+    assert parts.detector.rows == 3 * (1 + 7 + SAMPLE_ROWS + 60 + SAMPLE_ROWS + 2)
+    assert parts.failures == 0, parts.last_failure
+    assert parts.detector.alarms == whole.detector.alarms != ()
+    assert parts.detector.alarms[-1].row > 2 * 1370  # of all that were served
+
+
+def test_history_notes_and_hooks_go_on(profile):
+    clock, told = Hands(), []
+    first = mk.Monitor(model(), profile, clock=clock, budget=1e9)
+    served(first, [60] * 20, 1, 1.0)
+    detector = first.detector
+    detector.acknowledge(detector.alarms[0], "a new supplier")
+    clock.now += 3 * DAY
+    second = mk.Monitor.resume(
+        model(), first.state(), profile, clock=clock, budget=1e9, on_alarm=told.append
+    )
+    served(second, [60] * 5, 2, 1.0)
+    again = second.detector
+    assert again.report().acknowledged == detector.report().acknowledged != ()
+    spans = again.history.to_dataframe()
+    assert len(spans.start.unique()) == 2  # the hours before and after
+    assert again.history.report().rows == 25 * 60
+    assert {alarm.feature for alarm in told}.isdisjoint(
+        alarm.feature for alarm in detector.alarms if alarm.kind == "changed"
+    )  # each is told once in a life
+
+
+def test_a_detector_opens_the_state_of_a_monitor(profile):
+    watched = mk.Monitor(model(), profile, clock=Hands(), budget=1e9)
+    served(watched, [60] * 20, 1, 0.5)
+    opened = mk.Detector.resume(profile, watched.state(), clock=Hands())
+    assert opened.alarms == watched.detector.alarms
+    assert opened.state() == watched.detector.state()
+    assert mk.Detector.merge(profile, [watched.state(), watched.state()]).rows == 2 * 1200
+
+
+def test_what_waits_is_looked_at_before_the_state_is_taken(profile):
     told = []
-    watched = mk.Monitor(model(), fitted(), clock=still, budget=1e9, on_alarm=told.append)
-    held = watched.detector
-    watched.predict(column(60, 3, 9.0)[:, None])
+    watched = mk.Monitor(model(), profile, clock=Hands(), budget=1e9, on_alarm=told.append)
+    served(watched, [64] * 4 + [50], 1, 6.0)
+    assert watched._intake._waiting
     assert told == []
-    held.rebase(fitted(9.0), "moved")
-    assert told == list(held.alarms) != []
-    assert held.report().alarms == ()
+    state = watched.state()
+    assert mk.Detector.resume(profile, state).rows == 306
+    assert told == list(watched.alarms) != []  # raised by the rows that waited, and told at once
 
 
-def test_a_monitor_shows_the_alarms_of_all_references_and_the_features_of_this_one():
-    watched = mk.Monitor(model(), fitted(), clock=still, budget=300)
-    for i in range(40):
-        watched.predict(column(64, i, 2.0)[:, None])
-    held = watched.detector
-    before = watched.alarms
-    assert watched.alarmed == {"x", "label"}
-    held.rebase(fitted(2.0), "moved for good")
-    assert watched.alarms == held.alarms == before != ()
-    assert watched.alarmed == frozenset()
-    watched.predict(column(1000, 7, 2.0)[:, None])
-    assert watched.detector._watch.counted == watched.served == 40 * 64 + 1000
-    again = mk.Monitor.resume(model(), watched.state(), fitted(2.0))
-    assert again.detector._watch.counted == 40 * 64 + 1000
+def test_after_a_new_reference_the_state_goes_on_with_its_profile(profile):
+    later = mk.Profile.fit(rows(2000, 11, 1.0), reference=rows(4000, 12, 1.0), model=model())
+    watched = mk.Monitor(model(), profile, clock=Hands(), budget=1e9)
+    served(watched, [60] * 20, 1, 1.0)
+    watched.detector.rebase(later, "the new rows are right")
+    served(watched, [60] * 20, 2, 1.0)
+    with pytest.raises(DriftError, match="after a rebase is the new one"):
+        mk.Monitor.resume(model(), watched.state(), profile)
+    again = mk.Monitor.resume(model(), watched.state(), later, clock=Hands())
+    assert again.detector.rows == again.served == 2400
+    assert again.detector.alarms == watched.detector.alarms
 
 
-def test_segments_are_of_the_rows_since_the_change_though_a_budget_left_most_out_before():
-    r = rng(5)
+def test_the_profile_is_that_of_the_package(tmp_path):
+    from sklearn.linear_model import LinearRegression
 
-    def taken(n, shift=0.0):
-        return {"x": r.normal(shift, 1, n), "shop": r.choice(["a", "b"], n)}
-
-    def past():
-        return mk.Profile.fit(taken(2000), reference=taken(4000), segments=("shop",))
-
-    columns = (mk.Column("x", "float64"), mk.Column("shop", "string"))
-    inputs = [mk.TensorSpec(own.name, own.dtype, ("batch", 1), columns=(own,)) for own in columns]
-    outputs = [mk.TensorSpec("prediction", "float64", ("batch",))]
-    own = mk.FunctionModel(
-        lambda feeds: {"prediction": feeds["x"][:, 0]}, mk.Signature(inputs, outputs)
-    )
-    watched = mk.Monitor(own, past(), clock=still, budget=1e-9)  # which shows the first 320 rows
-    watched.predict(taken(10_000))
-    held = watched.detector
-    held.rebase(past(), "as good as before")
-    watched._intake._budget._saved = watched._intake._budget._most = 1e9
-    watched.predict(taken(6000))
-    for _ in range(40):
-        watched.predict(taken(64, 3.0))
-    report = watched.detector.report()
-    (first, *_) = report.alarms
-    assert first.began >= 15_000
-    since = sum(drift.rows for drift in report.segments if drift.feature == "x")
-    assert since == 6000 + 40 * 64 - 3 * 2048  # the one generation that began after the change
+    X = rows(600, 1)
+    fitted = LinearRegression().fit(X, X.sum(axis=1))
+    past = mk.Profile.fit(X[:300], reference=X[300:])
+    mk.save(fitted, tmp_path / "m.mk", example=X, name="m", version="1", profile=past)
+    with mk.load(tmp_path / "m.mk") as loaded:
+        watched = mk.Monitor(loaded)
+        served(watched, [60] * 10, 1)
+        again = mk.Monitor.resume(loaded, watched.state())
+        assert again.served == again.detector.rows == 600
+        with pytest.raises(DriftError, match="another profile"):
+            mk.Monitor.resume(loaded, watched.state(), mk.Profile.fit(X[300:], reference=X[:300]))
 
 
-def test_calls_that_come_meanwhile_are_of_one_reference_and_none_is_lost():
-    """Four threads serve while another one takes one reference after the other."""
-    watched = mk.Monitor(model(), fitted(), budget=1e9)
-    held = watched.detector
-    failed = []
+def broken(state, profile, served=None):
+    """A state whose own part of the Monitor lacks a number, or has another."""
+    from modelkit.drift import archive
+    from modelkit.drift.watch import STATE_SCHEMA
 
-    def serve(seed):
-        try:
-            for i in range(60):
-                watched.predict(column(1 + i % 20, 100 * seed + i)[:, None])
-        except Exception as error:  # for the test to show
-            failed.append(error)
-
-    threads = [threading.Thread(target=serve, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for again in range(12):
-        held.rebase(fitted(), f"for the {again}th time")
-    for thread in threads:
-        thread.join(SECONDS)
-    assert failed == []
-    assert watched.failures == 0, watched.last_failure
-    assert watched.detector.rows == watched.served == watched.shown == 4 * 3 * (20 * 21 // 2)
-    assert sum(era.buckets.all()[0].rows for era in held._watch.chronicle.eras if era.buckets.all()) == (
-        watched.served
-    )  # fmt: skip
+    about, arrays = archive.unpack(STATE_SCHEMA, state, "state")
+    about["monitor"]["served"] = served
+    return archive.pack(STATE_SCHEMA, about, arrays)
 
 
-# A Detector: the order is forced by what is read, or by the lock.
+def test_other_states_are_refused(profile):
+    watched = mk.Monitor(model(), profile, clock=Hands())
+    served(watched, [60] * 5, 1)
+    state = watched.state()
+    for wrong, why in (
+        (b"", "no state"),
+        (state[:900], "no state"),
+        (profile.to_bytes(), "no state"),
+        (watched.detector.state(), "take that of monitor.state"),
+        (broken(state, profile), "no state of a Monitor"),
+        (broken(state, profile, float("inf")), "no state of a Monitor"),
+    ):
+        with pytest.raises(DriftError, match=why):
+            mk.Monitor.resume(model(), wrong, profile)
+    with pytest.raises(DriftError, match="budget"):
+        mk.Monitor.resume(model(), state, profile, budget=-1)
+    with pytest.raises(DriftError, match="has no profile"):
+        mk.Monitor.resume(model(), state)
 
 
-class Rebasing:
-    """Labels that let another thread take a new reference while they are read."""
-
-    def __init__(self, labels, detector, profile):
-        self.labels = labels
-        self.detector = detector
-        self.profile = profile
-        self.reads = 0
-
-    def __array__(self, dtype=None, copy=None):
-        self.reads += 1
-        if self.reads == 1:
-            other = threading.Thread(target=self.detector.rebase, args=(self.profile, "now"))
-            other.start()
-            other.join(SECONDS)
-        return np.array(self.labels, dtype)
+# Days.
 
 
-def test_labels_that_are_read_during_a_rebase_go_to_the_new_reference():
-    detector, later = mk.Detector(fitted(), clock=still), fitted(1.0)
-    labels = Rebasing((column(500, 4, 1.0) > 0).astype(int), detector, later)
-    detector.update_labels(labels)
-    assert labels.reads > 1  # once by each reference
-    assert detector.profile.digest == later.digest
-    expected = mk.Detector(fitted(), clock=still)
-    expected.rebase(later, "now")
-    expected.update_labels(labels.labels)
-    assert detector.state() == expected.state()
+def watched_days(monitor, clock, days, seed, shift=0.0):
+    for day in range(days):
+        for call in range(10):
+            monitor.predict(rows(10, 1000 * seed + 10 * day + call, shift))
+            clock.now += DAY / 10
 
 
-class Telling:
-    """A lock that tells when a thread wants it."""
-
-    def __init__(self, lock):
-        self.lock = lock
-        self.wanted = threading.Event()
-        self.release = lock.release
-
-    def acquire(self, **how):
-        self.wanted.set()
-        return self.lock.acquire(**how)
-
-    def __enter__(self):
-        self.acquire()
-
-    def __exit__(self, *error):
-        self.release()
+def stream_of(monitor):
+    return monitor.detector._watch.units.stream
 
 
-def daily(seed):
-    days = np.repeat(np.arange(30), 40)
-    past = {"x": column(1200, seed), "t": 1e9 + days * 86_400.0}
-    return mk.Profile.fit(
-        past, reference=past | {"x": column(1200, seed + 1)}, unit="day", time="t"
-    )
+@pytest.mark.parametrize("shift", [0.0, 0.8])
+def test_days_go_on_as_if_nobody_had_restarted(daily, shift):
+    clock = Hands(START + 100)  # the day in which it is made is left out
+    whole, parts = (mk.Monitor(model(), daily, clock=clock) for _ in range(2))
+    for _ in range(3):
+        for i in range(84):  # ends within a day
+            X = rows(10, i, shift)
+            whole.predict(X)
+            parts.predict(X)
+            clock.now += DAY / 10
+        parts = mk.Monitor.resume(model(), parts.state(), daily, clock=clock)
+    assert parts.detector.state() == whole.detector.state()
+    assert parts.detector.alarms == whole.detector.alarms
+    assert bool(parts.detector.alarms) == bool(shift)
+    assert stream_of(parts).evidence.judged == 24
 
 
-def in_turn(detector, call, rebase):
-    """Let a thread come to the lock of what is known, take a new reference, and let it go on."""
-    current = detector._current
-    current.lock = telling = Telling(current.lock)
-    found = []
-    with telling.lock:
-        thread = threading.Thread(target=lambda: found.append(call()))
-        thread.start()
-        assert telling.wanted.wait(SECONDS)
-        rebase()
-    thread.join(SECONDS)
-    return found
+def test_a_day_that_was_not_watched_for_long_is_not_judged(daily):
+    clock = Hands()
+    first = mk.Monitor(model(), daily, clock=clock)
+    watched_days(first, clock, 3, 1)
+    assert stream_of(first).evidence.judged == 2  # the first one was left out
+    first.predict(rows(10))  # at midnight, and of a day that is not seen to its end
+    clock.now += 3600
+    state = first.state()
+    clock.now += 1.2 * MOST_MISSED * DAY
+    late = mk.Monitor.resume(model(), state, daily, clock=clock)
+    clock.now -= 0.4 * MOST_MISSED * DAY
+    soon = mk.Monitor.resume(model(), state, daily, clock=clock)
+    for each, judged, left_out in ((late, 3, 110 + 20), (soon, 4, 100)):
+        clock.now = START + 3 * DAY + 7200
+        each.predict(rows(20, 5))
+        clock.now = START + 4 * DAY + 1
+        watched_days(each, clock, 1, 2)
+        each.predict(rows(1))
+        stream = stream_of(each)
+        assert stream.evidence.judged == judged
+        assert stream.partial == left_out
+        assert each.detector.rows == each.served == 431
+        assert int(stream.totals[0].sum()) == each.served - left_out
+        assert each.failures == 0, each.last_failure
 
 
-def test_the_time_that_is_told_during_a_rebase_is_told_to_the_new_reference():
-    detector, later = mk.Detector(daily(1), clock=still), daily(3)
-    rows = {"x": column(40, 9), "t": np.full(40, 1.1e9)}
-    detector.update(rows)
-
-    def rebase():
-        detector.rebase(later, "now")
-        detector.update({"x": column(40, 8), "t": np.full(40, 1.1e9 + 86_400)})
-
-    assert in_turn(detector, lambda: detector.update(at=1.1e9 + 2 * 86_400), rebase) == [[]]
-    stream = detector._watch.units.stream
-    assert detector.profile.digest == later.digest
-    assert (stream.evidence.judged, stream.open_rows) == (1, 0)
-
-
-@pytest.mark.parametrize("verb", ["report", "state"])
-def test_what_is_asked_during_a_rebase_is_answered_of_the_new_reference(verb):
-    detector, later = mk.Detector(fitted(), clock=still), fitted(1.0)
-    detector.update({"x": column(300, 5)}, scores=(column(300, 5) > 0).astype(int))
-    (found,) = in_turn(detector, getattr(detector, verb), lambda: detector.rebase(later, "now"))
-    if verb == "state":
-        assert mk.Detector.resume(later, found).rows == 300
-    else:
-        assert found.rows == 0
+def test_a_day_that_ended_unwatched_is_not_judged_nor_the_one_that_began_so(daily):
+    clock = Hands()
+    first = mk.Monitor(model(), daily, clock=clock)
+    watched_days(first, clock, 3, 1)
+    first.predict(rows(10))
+    state = first.state()
+    clock.now = START + 9.5 * DAY
+    again = mk.Monitor.resume(model(), state, daily, clock=clock)
+    watched_days(again, clock, 2, 3)
+    stream = stream_of(again)
+    assert [unit.name for unit in stream.trail] == [
+        "day 2025-12-02",
+        "day 2025-12-03",
+        "day 2025-12-11",
+    ]
+    assert stream.partial == 100 + 10 + 50
+    clock.now = START + 3.9 * DAY  # a clock that goes back, to the day that was dropped
+    again.predict(rows(7))
+    assert stream_of(again).late == 7
+    assert again.detector.rows == again.served
 
 
-# What an alarm says of its place.
+def test_a_day_that_goes_on_after_the_clock_went_back_over_midnight(daily):
+    clock = Hands()
+    first = mk.Monitor(model(), daily, clock=clock)
+    clock.now = START + 2 * DAY + 600
+    first.predict(rows(300))
+    assert first.detector.rows == 300  # of the day that is open
+    clock.now -= 700
+    state = first.state()
+    clock.now = START + 2 * DAY + 8 * 3600
+    again = mk.Monitor.resume(model(), state, daily, clock=clock)
+    again.predict(rows(100))
+    clock.now += DAY
+    again.predict(rows(1))
+    stream = stream_of(again)
+    assert stream.evidence.judged == 0
+    assert stream.partial == 400
 
 
-def days(first, n, seed, shift=0.0):
-    r = rng(seed)
-    at = np.repeat(np.arange(first, first + n) * 86400.0, 50)
-    return {"t": at, "x": r.normal(size=50 * n) + shift + np.repeat(r.normal(size=n) * 0.2, 50)}
+@pytest.mark.parametrize(("restarts", "judged"), [(1, 1), (60, 0)])
+def test_what_was_missed_by_many_restarts_adds_up(daily, restarts, judged):
+    clock = Hands(START - 100)
+    watched = mk.Monitor(model(), daily, clock=clock)
+    clock.now = START
+    for _ in range(restarts):
+        watched.predict(rows(10))
+        state = watched.state()
+        clock.now += 0.9 * MOST_MISSED * DAY
+        watched = mk.Monitor.resume(model(), state, daily, clock=clock)
+    clock.now = START + DAY + 1
+    watched.predict(rows(1))
+    stream = stream_of(watched)
+    assert stream.evidence.judged == judged
+    assert stream.partial + stream.rows == watched.served == watched.detector.rows
 
 
-def test_alarms_of_rows_labels_and_units_count_on_from_the_reference_before():
-    """`row` and `began` are of all rows or labels, `rows` of those that this reference was beside."""
-    detector = mk.Detector(fitted(), clock=still)
-    detector.update({"x": column(1500, 3)}, scores=(column(1500, 3) > 0).astype(int))
-    detector.update_labels(np.tile([0, 1], 700), np.tile([0, 1], 700))
-    detector.rebase(fitted(), "because")
-    detector.update({"x": column(2000, 4, 1.0)}, scores=np.ones(2000, int))
-    detector.update_labels(np.ones(600, int), np.zeros(600, int))
-    at = {(alarm.feature, alarm.kind): alarm for alarm in detector.alarms}
-    for feature, before in (("x", 1500), ("label", 1500), ("target", 1400), ("loss", 1400)):
-        kind = "performance" if feature == "loss" else "changed"
-        alarm = at[feature, kind]
-        assert before <= alarm.began < alarm.row <= before + 300
-        assert alarm.row == before + alarm.rows
-    of_units = {"unit": "day", "time": "t"}
-    first, second = (
-        mk.Profile.fit(days(0, 30, seed), reference=days(100, 60, seed + 1), **of_units)
-        for seed in (1, 7)
-    )
-    detector = mk.Detector(first)
-    detector.update(days(200, 30, 5))
-    detector.update(days(210, 1, 5))  # late
-    detector.rebase(second, "because")
-    detector.update(days(231, 40, 6, shift=2.0))
-    alarm = detector.alarms[0]
-    assert 1550 <= alarm.began < alarm.row == 1550 + alarm.rows <= detector.rows
+def test_failures_before_a_restart_are_told_without_their_words(daily):
+    clock = Hands()
+    first = mk.Monitor(model(), daily, clock=clock)
+    clock.now = float("nan")
+    for i in range(5):
+        first.predict(rows(60, i))
+    clock.now = START
+    assert "; last DriftError: " in dict(first._facts())["monitoring failed"]
+    again = mk.Monitor.resume(model(), first.state(), daily, clock=clock)
+    assert dict(again._facts())["monitoring failed"] == f"{first.failures} times"
 
 
-def test_an_alarm_of_a_day_is_of_that_day():
-    """Windows of suppression and spans of the history that are of that day alone have it."""
-    profile = mk.Profile.fit(days(0, 30, 1), reference=days(100, 100, 2), unit="day", time="t")
-    stream = {name: np.append(days(210, 20, 3)[name], days(230, 10, 4, 3.0)[name]) for name in "tx"}
-    first = mk.Detector(profile)
-    first.update(stream)
-    alarm = first.alarms[0]
-    day = np.datetime64(alarm.unit.removeprefix("day ")).astype("M8[s]").astype(float)
-    assert day <= alarm.time < day + 86400
-    told = []
-    again = mk.Detector(profile, on_alarm=told.append, clock=lambda: 240 * 86400.0)
-    again.suppress(day + 86400, "a sale", since=day)
-    again.update(stream)
-    assert alarm.unit in {found.unit for found in again.alarms}
-    assert alarm.unit not in {found.unit for found in told}
-    assert alarm in again.history.report(since=day, until=day + 86400).alarms
-    assert alarm not in again.history.report(since=day + 86400, until=day + 2 * 86400).alarms
+@pytest.mark.parametrize("what", ["state", "report"])
+def test_rows_that_come_in_meanwhile_wait_for_no_state_or_report_and_are_in_none(
+    profile, monkeypatch, what
+):
+    """Arrays go on changing in place, so that what is packed and reported on is a copy of them."""
+    from modelkit.drift import archive, findings
 
+    watched, alone = (mk.Monitor(model(), profile, clock=Hands(), budget=1e9) for _ in range(2))
+    served(watched, [60] * 5, 1)
+    served(alone, [60] * 5, 1)
+    meanwhile = []
 
-def test_a_new_reference_and_a_state_have_whole_calls():
-    """A call under way was counted for the reference that was left, and lost; states were torn."""
-    rng = np.random.default_rng(5)
-    first = mk.Profile.fit(rng.normal(size=(300, 2)), reference=rng.normal(size=(500, 2)))
-    second = mk.Profile.fit(rng.normal(size=(300, 2)), reference=rng.normal(size=(500, 2)))
-    detector = mk.Detector(first, history=0)
-    calls = [rng.normal(size=(3000, 2)) for _ in range(30)]
+    def serving(slow):
+        def run(*arguments):
+            thread = threading.Thread(target=served, args=(watched, [60] * 20, 2, 3.0))
+            thread.start()
+            thread.join(60)
+            meanwhile.append(not thread.is_alive())
+            return slow(*arguments)
 
-    def work():
-        for call in calls:
-            detector.update(call)
+        return run
 
-    worker = threading.Thread(target=work)
-    worker.start()
-    rounds = 0
-    while worker.is_alive():
-        profile = detector.profile
-        again = mk.Detector.resume(profile, detector.state())
-        ((_, stream),) = again._watch.streams()
-        assert stream.totals[0].sum() == stream.rows
-        detector.rebase((first, second)[rounds % 2], "again")
-        rounds += 1
-    worker.join()
-    assert detector.rows == 90_000
+    def ask(monitor):
+        if what == "state":
+            return monitor.state()
+        found = monitor.detector.report()
+        return found.rows, found.features, found.checks
+
+    expected = ask(alone)
+    module, name = {"state": (archive, "pack"), "report": (findings, "of_stream")}[what]
+    monkeypatch.setattr(module, name, serving(getattr(module, name)))
+    assert ask(watched) == expected
+    assert meanwhile == [True]
+    assert watched.served == 1500
+    assert [alarm.feature for alarm in watched.detector.alarms] != []
