@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from helpers.drawn import rng
 from helpers.examples import examples
+from helpers.streams import column
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

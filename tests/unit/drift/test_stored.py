@@ -15,6 +15,8 @@ from modelkit.drift.cells import CELLS
 from modelkit.drift.profile import Profile
 from modelkit.errors import DriftError
 
+DAY = np.datetime64("2024-01-01", "us")
+
 
 def rich():
     n = 1200
