@@ -1,4 +1,4 @@
-"""What a retraining tells as events, and how many refusals are recorded."""
+"""The steps of a run as events, and how many refusals are recorded."""
 
 from __future__ import annotations
 
