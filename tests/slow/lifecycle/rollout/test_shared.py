@@ -7,11 +7,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from helpers.rollouts import until
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
@@ -23,7 +23,6 @@ from modelkit.types import Underway
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 3))
 Y = (X[:, 0] > 0).astype(int)
-ROOM = 30
 GUARDS = (mk.Guard("errors", floor=0.05),)
 LONG = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), GUARDS, tick=0.05)
 STAGED = mk.RolloutPolicy(
@@ -49,12 +48,6 @@ def registry(packages, tmp_path):
         registry.register(packages / f"{version}.mk")
     registry.set_alias("churn", "champion", "1", expected=None, reason="first")
     return registry
-
-
-def until(condition, what="it did not happen in time"):
-    end = time.monotonic() + ROOM
-    while not condition():
-        assert time.monotonic() < end, what
 
 
 @pytest.fixture
