@@ -16,13 +16,15 @@ ALL_VERSIONS = (*VERSIONS, "2.0.0")
 
 
 def save_versions(folder):
-    """The folder, with a package of each version, another one of the first, and one of joblib."""
+    """The folder, with a package of each version, another one of the first, one of joblib, and one of other rows."""
     for i, version in enumerate(ALL_VERSIONS):
         model = LogisticRegression(C=1.0 + i).fit(X, Y)
         mk.save(model, folder / f"{version}.mk", example=X, name="churn", version=version)
     other = LogisticRegression(C=9.0).fit(X, Y)
     mk.save(other, folder / "other.mk", example=X, name="churn", version="1.0.0")
     mk.save(other, folder / "joblib.mk", example=X, name="pickled", version="1", format="joblib")
+    narrow = LogisticRegression().fit(X[:, :2], Y)
+    mk.save(narrow, folder / "narrow.mk", example=X[:, :2], name="churn", version="narrow")
     return folder
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from helpers.judged import drawn_rows, save_pair
 
 import modelkit as mk
 from modelkit.cli import main
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(judged_pair, judged_rows, tmp_path_factory):
     where = tmp_path_factory.mktemp("gate")
-    save_pair(where)
-    X, y = drawn_rows(np.random.default_rng(0), 3000)
+    for package in judged_pair:
+        shutil.copy(package, where)
+    X, y = judged_rows
     table = X.assign(churned=y, region=np.where(np.arange(3000) % 3, "north", "south"))
     table.to_csv(where / "test.csv", index=False)
     table.to_parquet(where / "test.parquet", index=False)
