@@ -166,7 +166,7 @@ def test_a_model_on_a_device_says_that_it_cannot_be_used_in_a_child(boosting_mk)
     with mk.load(boosting_mk, device="cpu") as model:
         # Stands in for a GPU, which a test cannot count on: what the child does follows from the
         # placement alone.
-        model._placement = replace(
+        model.placement = replace(
             model.placement, provider="CUDAExecutionProvider", device="cuda:0"
         )
 
