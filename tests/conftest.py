@@ -7,6 +7,7 @@ import os
 import warnings
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 
 import modelkit as mk
@@ -264,6 +265,62 @@ def records():
 
     with recording() as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def churn_packages(tmp_path_factory):
+    """A folder with a package of each version of `helpers.churn`."""
+    from helpers.churn import save_versions
+
+    return save_versions(tmp_path_factory.mktemp("churn"))
+
+
+@pytest.fixture(scope="session")
+def numbered_packages(tmp_path_factory):
+    """A folder with packages of "m", whose versions answer with their number."""
+    from helpers.rollouts import save_numbered
+
+    return save_numbered(tmp_path_factory.mktemp("numbered"))
+
+
+@pytest.fixture(scope="session")
+def judged_pair(tmp_path_factory):
+    """The packages of a candidate and its champion, whose answers are a column of the rows."""
+    from helpers.judged import save_pair
+
+    return save_pair(tmp_path_factory.mktemp("judged"))
+
+
+@pytest.fixture(scope="session")
+def judged_rows():
+    """Rows on which both are right equally often, and their truth."""
+    from helpers.judged import drawn_rows
+
+    return drawn_rows(np.random.default_rng(0), 3000)
+
+
+@pytest.fixture(scope="session")
+def judged_rival(judged_pair):
+    """Another candidate, which answers as the first one does."""
+    from helpers.judged import save_reading
+
+    return save_reading(judged_pair[0].with_name("c.mk"), "b", "1.2.0")
+
+
+@pytest.fixture
+def judged_place(judged_pair, judged_rival, tmp_path):
+    """A registry with a champion, and two candidates that are not yet in it."""
+    candidate, champion = judged_pair
+    registry = mk.Registry(tmp_path / "models")
+    registry.register(champion)
+    registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+    return registry, candidate, judged_rival
+
+
+@pytest.fixture(scope="session")
+def retrained_packages(tmp_path_factory):
+    """A folder for the champion of `helpers.retrainings`, which is saved where it is first asked for."""
+    return tmp_path_factory.mktemp("retrained")
 
 
 @pytest.fixture(scope="session")
