@@ -10,3 +10,16 @@ def saved(estimator, example, folder, **options):
     if options.get("format") == "joblib":
         return manifest, mk.load(path, digest=manifest.digest, allow={"joblib"})
     return manifest, mk.load(path)
+
+
+def opened(estimator, example, folder, **options):
+    """The model of a package of an estimator, as an application has it."""
+    return saved(estimator, example, folder, **options)[1]
+
+
+def kept(source, folder, example=None, **options):
+    """The model of a package of a graph or a module, on the CPU, which replays its golden rows."""
+    mk.save(source, folder / "m.mk", example=example, name="m", version="1", **options)
+    model = mk.load(folder / "m.mk", device="cpu")
+    assert model.verify() == 0
+    return model
