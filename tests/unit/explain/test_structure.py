@@ -1,31 +1,20 @@
-"""Graphs that a careless reading of the structure explains wrongly, and columns before they are encoded."""
+"""Graphs that a careless reading of the structure explains wrongly."""
 
-import warnings
+import dataclasses
 
 import numpy as np
 import pytest
-from helpers.coalitions import (
-    LIBRARIES,
-    SEED,
-    agree,
-    brute,
-    brute_by_codes,
-    margin,
-    penguin_pipeline,
-    saved,
-)
+from helpers.coalitions import agree, brute, saved, small
 from helpers.ensembles import answers, graph, old_node, tree_of
-from helpers.kinds import penguins
 from onnx import TensorProto, helper
-from sklearn import decomposition, ensemble, linear_model
+from sklearn import compose, datasets, ensemble, linear_model, preprocessing
 from sklearn.pipeline import make_pipeline
 
 import modelkit as mk
+from modelkit.explain import exact, structure, subject
+from modelkit.explain.graph import whole_proto
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-# Graphs that a careless reading of the structure gets wrong: whatever the method, the values must
-# be right.
 
 
 def concat_of_encoders():
@@ -208,62 +197,39 @@ def test_large_whole_numbers_are_compared_as_onnxruntime_does(tmp_path):
     agree(explanation, *brute(lambda r: answers(proto, r), rows, rows[:20]))
 
 
-# Raw columns.
-
-
-def raw_models():
-    yield "boosting", "trees", lambda: ensemble.GradientBoostingClassifier(n_estimators=15, **SEED)
-    yield "forest", "trees", lambda: ensemble.RandomForestClassifier(10, max_depth=6, **SEED)
-    yield "linear", "additive", lambda: linear_model.LogisticRegression(max_iter=1000)
-    yield (
-        "rotated",
-        "enumeration",
-        lambda: make_pipeline(
-            decomposition.PCA(4, **SEED),
-            ensemble.GradientBoostingClassifier(n_estimators=10, **SEED),
-        ),
+def test_a_column_that_moves_what_is_said_to_be_anothers_is_noticed(tmp_path):
+    X, y = small(0)
+    scaled = make_pipeline(
+        preprocessing.MinMaxScaler(), ensemble.GradientBoostingRegressor(n_estimators=5)
     )
-    if LIBRARIES:
-        import lightgbm
-        import xgboost
-
-        yield "xgboost", "trees", lambda: xgboost.XGBClassifier(n_estimators=15, n_jobs=1)
-        yield (
-            "lightgbm",
-            "trees",
-            lambda: lightgbm.LGBMClassifier(n_estimators=15, n_jobs=1, verbose=-1),
-        )
+    packed = saved(scaled.fit(X, y), tmp_path, X)
+    about = subject.make_subject(packed, X[:30])
+    found = structure.read_structure(whole_proto(*packed.graph), packed.signature, "prediction")
+    assert found.kind == "trees"
+    exact._run_trees(about, found)
+    swapped = dataclasses.replace(found, groups=found.groups[::-1].copy())
+    with pytest.raises(structure.NoStructureError, match="moves what should not depend on it"):
+        exact._run_trees(about, swapped)
 
 
-@pytest.mark.parametrize(("name", "method", "make"), list(raw_models()), ids=by_name)
-def test_values_are_of_raw_columns_whatever_encodes_them(name, method, make, tmp_path):
-    X, y = penguins()
-    y = (
-        (y == "Adelie").astype(int)
-        if name in ("rotated", "lightgbm")
-        else y.astype("category").cat.codes.to_numpy()
+def test_softmax_that_is_divided_by_its_sum_is_additive(tmp_path):
+    X, y = datasets.load_iris(return_X_y=True, as_frame=True)
+    X = X.assign(kind=np.where(X.iloc[:, 0] > 5.8, "u", "v"))
+    parts = compose.make_column_transformer(
+        (preprocessing.OneHotEncoder(), ["kind"]), remainder=preprocessing.StandardScaler()
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        estimator = penguin_pipeline(make()).fit(X, y)
-        model = saved(estimator, tmp_path, X)
-        rows, background = X.iloc[[0, 3, 8, 150, 271, 320]], X.iloc[::23]
-        explainer = mk.Explainer(model, background=background)
-        explanation = explainer.explain(rows)
-        assert explanation.method == method, explainer.plan()
-        assert explanation.exact
-        assert explanation.feature_names == tuple(X.columns)
-        assert explanation.data[1, 1] is None or np.isnan(
-            explanation.data[1, 1]
-        )  # the row with gaps
-        if name == "rotated":
-            assert "depend on several raw columns" in str(explainer.plan())
-        in_margins = explanation.output_space == "margin"
-
-        def f(mixed):
-            if not in_margins:
-                return model.predict_proba(mixed)
-            prepared = estimator[:-1].transform(mixed)
-            return margin(estimator[-1])(prepared)
-
-        agree(explanation, *brute_by_codes(f, rows, background, in_margins))
+    mk.save(
+        make_pipeline(parts, linear_model.LogisticRegression()).fit(X, y),
+        tmp_path / "m.mk",
+        example=X,
+        name="m",
+        version="1",
+    )
+    model = mk.load(tmp_path / "m.mk")
+    explanation = mk.Explainer(model, background=X[:40]).explain(X[50:60])
+    assert (explanation.method, explanation.exact) == ("additive", True)
+    margin = explanation.base_values + explanation.values.sum(axis=1)
+    shares = np.exp(margin - margin.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(
+        shares / shares.sum(axis=1, keepdims=True), model.predict_proba(X[50:60]), atol=1e-5
+    )
