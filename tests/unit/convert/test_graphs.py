@@ -18,6 +18,11 @@ import modelkit as mk
 from modelkit.errors import ConversionError, SignatureError
 from modelkit.testing import check_model
 
+ROWS, SPECIES = load_iris(return_X_y=True)
+ROWS = ROWS.astype(np.float32)
+NAMES = np.array(["setosa", "versicolor", "virginica"])
+COLUMNS = ["sepal length", "sepal width", "petal length", "petal width"]
+
 
 def onnx_model(shape=("batch", 4), op="Relu"):
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
@@ -107,12 +112,6 @@ def test_weights_that_lie_beside_an_onnx_file_are_taken_in(tmp_path):
         np.testing.assert_array_equal(
             model.predict(np.eye(64, dtype=np.float32)), np.arange(4096).reshape(64, 64)
         )
-
-
-ROWS, SPECIES = load_iris(return_X_y=True)
-ROWS = ROWS.astype(np.float32)
-NAMES = np.array(["setosa", "versicolor", "virginica"])
-COLUMNS = ["sepal length", "sepal width", "petal length", "petal width"]
 
 
 def exported(estimator, **options):

@@ -32,6 +32,9 @@ VERBS = {
     "probabilities": "predict_proba",
     "transformed": "transform",
 }
+FLOWERS = load_iris(return_X_y=True)[0]
+BINARY = (FLOWERS[:, 2] > 4.3).astype(int)
+NAMES = np.array(["benign", "malignant"])
 
 
 def fitted(source, X, y=None):
@@ -266,9 +269,6 @@ def _linear(left, right):
     return left @ right.T
 
 
-FLOWERS = load_iris(return_X_y=True)[0]
-BINARY = (FLOWERS[:, 2] > 4.3).astype(int)
-NAMES = np.array(["benign", "malignant"])
 LABELS = {
     "floats": BINARY.astype(float),
     "float32": BINARY.astype(np.float32),

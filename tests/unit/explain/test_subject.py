@@ -14,6 +14,8 @@ from sklearn.preprocessing import OneHotEncoder
 import modelkit as mk
 from modelkit.errors import ExplainError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.mark.parametrize("method", ["auto", "sampling", "lime"])
 def test_a_closed_set_of_codes_is_explained_by_every_method(method, tmp_path):
@@ -23,9 +25,6 @@ def test_a_closed_set_of_codes_is_explained_by_every_method(method, tmp_path):
     model = saved(pipeline, tmp_path, X)
     explanation = mk.Explainer(model, background=X, method=method, budget=2000).explain(X[:3])
     assert np.abs(explanation.values[:, 0]).max() > np.abs(explanation.values[:, 1]).max()
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_a_model_of_labels_alone_cannot_be_explained(tmp_path):

@@ -17,6 +17,7 @@ from modelkit.errors import ConversionError
 
 catboost = pytest.importorskip("catboost")
 FEW = {"iterations": 8, "depth": 3, "verbose": 0, "allow_writing_files": False, "thread_count": 1}
+OF_CATEGORIES = ["stall", "town", "open", "row"]
 
 
 def saved(model, X, tmp_path):
@@ -146,7 +147,6 @@ def stalls(n=1200, more=(), seed=0):
     return X, y.to_numpy(float)
 
 
-OF_CATEGORIES = ["stall", "town", "open", "row"]
 STATISTICS = {
     "statistics": {},
     "combinations": {"max_ctr_complexity": 4},

@@ -10,6 +10,8 @@ from helpers.packages import opened, saved
 import modelkit as mk
 from modelkit.errors import SignatureError
 
+QUIET = {"verbose": -1, "num_threads": 1}
+
 
 def test_codes_that_lightgbm_takes_as_they_are(tmp_path):
     rng = np.random.default_rng(0)
@@ -103,7 +105,6 @@ def test_linear_leaves_of_lightgbm_answer_infinite_rows(rows, target, tmp_path):
 
 
 lightgbm = pytest.importorskip("lightgbm")
-QUIET = {"verbose": -1, "num_threads": 1}
 
 
 @pytest.fixture(scope="module")

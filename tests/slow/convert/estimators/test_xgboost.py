@@ -33,6 +33,9 @@ xgboost = pytest.importorskip("xgboost")
 lightgbm = pytest.importorskip("lightgbm")
 FEW = {"n_estimators": 8, "max_depth": 3, "n_jobs": 1}
 QUIET = {"verbose": -1, "num_threads": 1}
+PROBABILITIES = ("binary:logistic", "multi:softprob")
+STACKED = [("first", xgboost.XGBClassifier(missing=-1.0, **FEW))]
+ODD = [0.0, -0.0, 1e-46, -1e-46, 5e-324, 1e-310, 1e-40, 1e-300, -1.0, 1.0, -999.0, np.nan]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +76,6 @@ OBJECTIVES = {
     "rank:pairwise": lambda y: np.digitize(y, [-0.8, 0.8]),
     "rank:ndcg": lambda y: np.digitize(y, [-0.8, 0.8]),
 }
-PROBABILITIES = ("binary:logistic", "multi:softprob")
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -388,7 +390,6 @@ def test_xgboost_takes_zeros_of_sparse_rows_for_missing_values(wrap, tmp_path):
     )
 
 
-STACKED = [("first", xgboost.XGBClassifier(missing=-1.0, **FEW))]
 SPARSE = {
     "a marker": one_hot(xgboost.XGBClassifier(missing=-999.0, **FEW)),
     "scaled": one_hot(MaxAbsScaler(), xgboost.XGBClassifier(missing=1.0, **FEW)),
@@ -405,7 +406,6 @@ SPARSE = {
         lightgbm.LGBMClassifier(n_estimators=8, zero_as_missing=True, **QUIET),
     ),
 }
-ODD = [0.0, -0.0, 1e-46, -1e-46, 5e-324, 1e-310, 1e-40, 1e-300, -1.0, 1.0, -999.0, np.nan]
 
 
 @pytest.mark.parametrize("name", SPARSE)

@@ -55,6 +55,7 @@ ROWS = 160
 NUMBERS = ["length", "width", "weight"]
 TEXTS = ["kind", "place"]
 SCALE = 1e-11
+SEED = {"random_state": 0}
 
 
 def table(gaps=True):
@@ -428,7 +429,6 @@ def test_columns_may_be_chosen_in_any_way(chosen, rest, numbers, tmp_path):
     np.testing.assert_array_equal(model.predict(shuffled), pipeline.predict(X))
 
 
-SEED = {"random_state": 0}
 Logistic = linear_model.LogisticRegression
 NESTED = {
     "network": MLPClassifier((8,), max_iter=30, **SEED),

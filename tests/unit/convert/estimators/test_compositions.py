@@ -24,6 +24,8 @@ from sklearn.tree import DecisionTreeRegressor
 
 import modelkit as mk
 
+CAP = 90.0  # beyond the rows of the example, and of those that the gate makes of them
+
 
 def test_steps_that_do_nothing_and_weights_in_a_list(tmp_path):
     X, y = diabetes()
@@ -49,9 +51,6 @@ def test_stackings_that_pass_their_rows_on_compare_them_in_double(wide, tmp_path
     with opened(fitted, X, tmp_path) as model:
         assert model.signature.inputs[0].dtype == "float64"
         np.testing.assert_allclose(model.predict(rows), fitted.predict(rows), 1e-6)
-
-
-CAP = 90.0  # beyond the rows of the example, and of those that the gate makes of them
 
 
 class CappedPipeline(Pipeline):

@@ -24,6 +24,7 @@ from modelkit.errors import SignatureError
 
 IRIS = datasets.load_iris(return_X_y=True)
 HOLES = (np.where(np.arange(IRIS[0].size).reshape(IRIS[0].shape) % 7, IRIS[0], np.nan), IRIS[1])
+SEED = {"random_state": 0}
 
 
 @pytest.mark.parametrize(
@@ -69,9 +70,6 @@ def test_a_forest_behind_a_scaler_rounds_as_it_does_alone(wrap, seed, tmp_path):
     _, packed = saved(model, X, tmp_path)
     X[:, 0] += 0.5
     np.testing.assert_allclose(packed.predict_proba(X), model.predict_proba(X), atol=1e-5)
-
-
-SEED = {"random_state": 0}
 
 
 def test_leaves_of_many_numbers_are_added_in_the_order_of_the_trees(tmp_path):

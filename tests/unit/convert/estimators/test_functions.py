@@ -31,6 +31,8 @@ NAMES = (
 RNG = np.random.default_rng(0)
 EXAMPLE = RNG.normal(size=(200, 3))
 FRESH = np.concatenate([RNG.normal(size=(100, 3)) * 3, np.rint(RNG.normal(size=(20, 3)))])
+BY_NAME = {"now": [time.time]}
+STEPS = [np.abs, lambda x: np.c_[np.asarray(x), np.amax(x, axis=1)]]
 
 
 def year():
@@ -78,7 +80,6 @@ class Clocks:
 
 
 WATCH = Clocks()
-BY_NAME = {"now": [time.time]}
 
 
 @lru_cache
@@ -137,7 +138,6 @@ def filled(x):
     return out
 
 
-STEPS = [np.abs, lambda x: np.c_[np.asarray(x), np.amax(x, axis=1)]]
 WRITTEN = {
     "shifted log": lambda x: np.log(np.abs(x) + 1),
     "powers": lambda x: x**3 - 2**x,

@@ -45,6 +45,11 @@ from modelkit.serving.batching.isolation import attempt
 from modelkit.testing import Client
 
 INFINITE = (np.inf, -np.inf)
+FLOATS = np.random.default_rng(1).normal(size=(300, 4))
+SIGN = (FLOATS[:, 0] > 0).astype(int)
+VALUES = st.sampled_from([0.0, -1.5, 3e38, np.nan, np.inf, -np.inf])
+ZERO_PAY, ZERO_DEBT, NEGATIVE = (0.0, 1.0, 1), (1.0, 0.0, 1), (-1.0, 1.0, 1)
+UNKNOWN_ZONE = (1.0, 1.0, 9)
 
 
 def people(n, seed):
@@ -60,8 +65,6 @@ def people(n, seed):
 
 
 X, Y = people(300, 0)
-FLOATS = np.random.default_rng(1).normal(size=(300, 4))
-SIGN = (FLOATS[:, 0] > 0).astype(int)
 
 
 @pytest.fixture(scope="module")
@@ -166,9 +169,6 @@ def signature_of(dtype, *, finite):
     return mk.Signature((mk.TensorSpec("X", dtype, ("n", 3), columns),), outputs)
 
 
-VALUES = st.sampled_from([0.0, -1.5, 3e38, np.nan, np.inf, -np.inf])
-
-
 @given(
     held=st.lists(st.tuples(VALUES, VALUES, VALUES), min_size=1, max_size=4),
     target=st.sampled_from(["float32", "float64"]),
@@ -207,8 +207,6 @@ def loans(n):
 
 
 LOANS, PAID = loans(200)
-ZERO_PAY, ZERO_DEBT, NEGATIVE = (0.0, 1.0, 1), (1.0, 0.0, 1), (-1.0, 1.0, 1)
-UNKNOWN_ZONE = (1.0, 1.0, 9)
 logs = FunctionTransformer(np.log)
 ratio = FunctionTransformer(lambda rows: (rows["pay"] / rows["debt"]).to_frame())
 

@@ -39,6 +39,9 @@ from modelkit.errors import ConversionError, ParityError
 
 SOME = {"grid": 0.1, "rounded": 0.02}  # the share of rows whose label hangs on the choice
 METRICS = ["manhattan", "chebyshev", "canberra", "hamming", "braycurtis", "cosine"]
+SEARCHED = {"kneighborsclassifier__n_neighbors": [3, 5]}
+RADII = {"iris": 1.0, "rounded": 0.5, "grid": 3.0}
+SEED = {"random_state": 0}
 
 
 def grid():
@@ -103,7 +106,6 @@ def test_metrics_of_few_values_convert(metric, name, tmp_path):
     agree_but_for_ties(fitted, X[::2], X[1::2], tmp_path)
 
 
-SEARCHED = {"kneighborsclassifier__n_neighbors": [3, 5]}
 NESTED = {
     "scaled": make_pipeline(StandardScaler(), KNeighborsClassifier(4)),
     "searched": GridSearchCV(make_pipeline(MinMaxScaler(), KNeighborsClassifier()), SEARCHED, cv=2),
@@ -213,9 +215,6 @@ def test_a_wrong_graph_cannot_hide_behind_ties(scaled, wrong, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-RADII = {"iris": 1.0, "rounded": 0.5, "grid": 3.0}
-
-
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
 @pytest.mark.parametrize("algorithm", ["kd_tree", "brute"])
 @pytest.mark.parametrize("name", RADII)
@@ -283,9 +282,6 @@ def test_neighbours_of_several_targets_answer_with_strings(tmp_path):
     neighbours = KNeighborsClassifier().fit(rows, named)
     _, model = saved(neighbours, rows, tmp_path)
     np.testing.assert_array_equal(model.predict(rows), neighbours.predict(rows))
-
-
-SEED = {"random_state": 0}
 
 
 def test_neighbours_of_texts_need_a_dense_table(tmp_path):

@@ -16,6 +16,8 @@ from sklearn.preprocessing import (
     SplineTransformer,
 )
 
+SEED = {"random_state": 0}
+
 
 @pytest.mark.parametrize("options", [{}, {"degree": 3, "include_bias": False}, {"degree": (2, 3)}])
 def test_products_are_those_of_the_source_in_double(options, tmp_path):
@@ -27,7 +29,6 @@ def test_products_are_those_of_the_source_in_double(options, tmp_path):
         np.testing.assert_allclose(model.predict_proba(rows), fitted.predict_proba(rows), 1e-6)
 
 
-SEED = {"random_state": 0}
 CHAINS = {
     "products over norms": (PolynomialFeatures(2), Normalizer()),
     "factors over norms": (MinMaxScaler(clip=True), NMF(2, tol=1e-2, **SEED), Normalizer()),

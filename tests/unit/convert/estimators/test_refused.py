@@ -104,6 +104,17 @@ GAPS = X.copy()
 GAPS[::3, 0] = np.nan
 SQUARE = X @ X.T
 JOBLIB = "format='joblib'"
+CLASSIFIER = ("clf", LogisticRegression())
+SCALED = ("scale", StandardScaler())
+LAST = "step 'clf' (pipeline step 2 of 2)"
+IN_PREP = "step 'prep' (pipeline step 1 of 2) > transformer 'num' of the ColumnTransformer"
+OPTIONS = {"classes.py", "images.py", "modules.py", "notes.py", "preprocess.py", "roles.py"}
+SOURCE = Path(mk.__file__).parent
+RAISED = ("ConversionError", "ParityError")
+PAGE = ROOT / "docs" / "refused.md"
+SEED = {"random_state": 0}
+IRIS = datasets.load_iris(return_X_y=True)
+TWO_KINDS = (IRIS[0][50:], IRIS[1][50:] > 1)
 
 
 class Case(NamedTuple):
@@ -121,11 +132,6 @@ class Case(NamedTuple):
 
 def in_steps(*named):
     return Pipeline(list(named))
-
-
-CLASSIFIER = ("clf", LogisticRegression())
-SCALED = ("scale", StandardScaler())
-LAST = "step 'clf' (pipeline step 2 of 2)"
 
 
 def beside(name, part, columns=("a", "b")):
@@ -158,7 +164,6 @@ def largest(rows):
     return rows.argmax(axis=1).reshape(-1, 1)
 
 
-IN_PREP = "step 'prep' (pipeline step 1 of 2) > transformer 'num' of the ColumnTransformer"
 CASES = {
     # classes without a converter
     "a class derived from another": Case(Changed(), "Changed", "derived from LogisticRegression.*fit LogisticRegression itself"),
@@ -458,9 +463,6 @@ OURS = {
     "save.py",
     "vectorizers.py",
 }  # which quote what a signature or a vectorizer says here
-OPTIONS = {"classes.py", "images.py", "modules.py", "notes.py", "preprocess.py", "roles.py"}
-SOURCE = Path(mk.__file__).parent
-RAISED = ("ConversionError", "ParityError")
 
 
 def sites():
@@ -492,7 +494,6 @@ def test_each_message_has_advice_and_no_words_of_others(path, node):
         assert not others or path.name in OURS, words
 
 
-PAGE = ROOT / "docs" / "refused.md"
 OTHERS = re.compile(
     r"skl2onnx|sklearn-onnx|onnxmltools|spox|shape calculator|Traceback|<class|\.py\b"
 )
@@ -554,7 +555,6 @@ def test_a_graph_raises_no_errors_beyond_the_steps_of_an_isotonic_regression(tmp
         mk.save(estimator, tmp_path / "m.mk", example=X, name="m", version="1")
 
 
-SEED = {"random_state": 0}
 UNANSWERED = {
     "SparsePCA": SparsePCA(2, max_iter=2, **SEED),
     "DictionaryLearning": DictionaryLearning(2, max_iter=2, **SEED),
@@ -571,10 +571,6 @@ def test_what_no_graph_answers_is_refused_with_its_reason(name, tmp_path):
     with pytest.raises(ConversionError, match=f"{name} cannot be converted.*; use") as caught:
         opened(model, TRAIN[:60], tmp_path)
     assert caught.value.step == name
-
-
-IRIS = datasets.load_iris(return_X_y=True)
-TWO_KINDS = (IRIS[0][50:], IRIS[1][50:] > 1)
 
 
 class Doubler(TransformerMixin, BaseEstimator):

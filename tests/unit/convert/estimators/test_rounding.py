@@ -38,6 +38,9 @@ from sklearn.preprocessing import (
 from xgboost import XGBClassifier
 
 SEED = {"random_state": 0}
+STANDARD = StandardScaler()
+BOOSTED = HistGradientBoostingClassifier(max_iter=10)
+BINNED = KBinsDiscretizer(5, quantile_method="averaged_inverted_cdf", encode="onehot-dense")
 
 
 def as_array(rows):
@@ -72,9 +75,6 @@ def ratios(rows):
     return np.column_stack([rows[:, 0] / rows[:, 1], rows[:, 2] - rows[:, 3], np.sqrt(rows[:, 4])])
 
 
-STANDARD = StandardScaler()
-BOOSTED = HistGradientBoostingClassifier(max_iter=10)
-BINNED = KBinsDiscretizer(5, quantile_method="averaged_inverted_cdf", encode="onehot-dense")
 JUMPING = {
     "standard": (StandardScaler(), BOOSTED, as_array),
     "range, cut off": (MinMaxScaler((-1, 1), clip=True), XGBClassifier(n_estimators=10), as_frame),

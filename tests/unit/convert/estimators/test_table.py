@@ -61,6 +61,16 @@ from modelkit.testing import check_model
 SEED = {"random_state": 0}
 SPREAD = np.arange(1.0, 14.0)
 Logistic = linear_model.LogisticRegression
+OUTLIERS = {"outlier_label": "most_frequent"}
+BOOSTING = {"n_estimators": 3, "init": RandomForestClassifier(3, **SEED)}
+DOCS = ROOT / "docs" / "converting.md"
+ROWS = 120  # of the example
+NEAR = 2e-4  # relative and absolute, for XGBoost and what else adds up in float32
+IRIS = datasets.load_iris(return_X_y=True)
+NAMED = (IRIS[0], datasets.load_iris().target_names[IRIS[1]])
+BINARY = (IRIS[0][50:], IRIS[1][50:] > 1)
+DIABETES = datasets.load_diabetes(return_X_y=True)
+HOLES = (np.where(np.arange(IRIS[0].size).reshape(IRIS[0].shape) % 7, IRIS[0], np.nan), IRIS[1])
 
 
 def labels():
@@ -86,10 +96,6 @@ def counts():
 def half_known():
     X, y = wine()
     return X, np.where(np.arange(len(y)) % 3, y, -1)
-
-
-OUTLIERS = {"outlier_label": "most_frequent"}
-BOOSTING = {"n_estimators": 3, "init": RandomForestClassifier(3, **SEED)}
 
 
 def sgd(loss):
@@ -254,9 +260,6 @@ def test_a_package_answers_as_the_estimator(kind, tmp_path):
                 np.testing.assert_array_equal(model.classes_, estimator.classes_)
 
 
-DOCS = ROOT / "docs" / "converting.md"
-ROWS = 120  # of the example
-NEAR = 2e-4  # relative and absolute, for XGBoost and what else adds up in float32
 # Classes that other kinds hold inside: scikit-learn's own, and those around a model.
 INSIDE = {
     "Pipeline",
@@ -306,13 +309,6 @@ def test_the_docs_list_what_is_tested():
     assert table() in DOCS.read_text(encoding="utf-8"), (
         "put the output of `PYTHONPATH=tests python -m helpers.more_kinds` into docs/converting.md"
     )
-
-
-IRIS = datasets.load_iris(return_X_y=True)
-NAMED = (IRIS[0], datasets.load_iris().target_names[IRIS[1]])
-BINARY = (IRIS[0][50:], IRIS[1][50:] > 1)
-DIABETES = datasets.load_diabetes(return_X_y=True)
-HOLES = (np.where(np.arange(IRIS[0].size).reshape(IRIS[0].shape) % 7, IRIS[0], np.nan), IRIS[1])
 
 
 @pytest.mark.parametrize(
