@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.packages import kept
 
 import modelkit as mk
 from modelkit.errors import ConversionError, SignatureError
@@ -24,13 +25,6 @@ IMAGES = RNG.normal(size=(5, 3, 16, 20)).astype(np.float32)
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
-
-
-def kept(module, path, example, **more):
-    mk.save(module, path / "m.mk", example=example, name="m", version="1", **more)
-    model = mk.load(path / "m.mk", device="cpu")
-    assert model.verify() == 0
-    return model
 
 
 def answer(module, *rows):

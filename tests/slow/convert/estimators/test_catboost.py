@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.kinds import cancer, coded, diabetes, wine, wine_holes
+from helpers.packages import opened
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import VotingClassifier
@@ -18,11 +19,6 @@ from modelkit.errors import ConversionError
 catboost = pytest.importorskip("catboost")
 FEW = {"iterations": 8, "depth": 3, "verbose": 0, "allow_writing_files": False, "thread_count": 1}
 OF_CATEGORIES = ["stall", "town", "open", "row"]
-
-
-def saved(model, X, tmp_path):
-    mk.save(model, tmp_path / "m.mk", example=X, name="m", version="1")
-    return mk.load(tmp_path / "m.mk")
 
 
 def agree(model, estimator, rows):
@@ -48,7 +44,7 @@ LABELS = {
 def test_labels_of_every_kind(labels, classes, tmp_path):
     X, y = wine_holes() if classes == 3 else cancer()
     estimator = catboost.CatBoostClassifier(**FEW).fit(X, LABELS[labels](y))
-    model = saved(estimator, X, tmp_path)
+    model = opened(estimator, X, tmp_path)
     assert model.classes_.tolist() == estimator.classes_.tolist()
     assert model.predict(X).dtype.kind == {"booleans": "b", "strings": "O", "integers": "i"}[labels]
     agree(model, estimator, X)
@@ -70,7 +66,7 @@ def test_every_loss_of_a_classifier(loss, policy, gaps, tmp_path):
     estimator = catboost.CatBoostClassifier(
         **FEW, loss_function=loss, grow_policy=policy, nan_mode=gaps
     ).fit(X, y)
-    model = saved(estimator, X, tmp_path)
+    model = opened(estimator, X, tmp_path)
     agree(model, estimator, X)
     agree(model, estimator, wine()[0])
 
@@ -91,7 +87,7 @@ def test_every_loss_of_a_regressor(loss, tmp_path):
     X, y = diabetes()
     y = np.c_[y, -y] if loss == "MultiRMSE" else y / 100
     estimator = catboost.CatBoostRegressor(**FEW, loss_function=loss).fit(X, y)
-    model = saved(estimator, X, tmp_path)
+    model = opened(estimator, X, tmp_path)
     agree(model, estimator, np.concatenate([X, -X, 3 * X]))
     assert mk.Explainer(model, background=X[:40]).explain(X[:3]).method == "trees"
 
@@ -102,7 +98,7 @@ def test_a_threshold_of_ones_own(tmp_path):
     before = estimator.predict(X)
     estimator.set_probability_threshold(0.8)
     assert (estimator.predict(X) != before).any()
-    agree(saved(estimator, X, tmp_path), estimator, X)
+    agree(opened(estimator, X, tmp_path), estimator, X)
 
 
 def scaled(last):
@@ -118,14 +114,14 @@ def voting(last):
 def test_in_a_pipeline(build, tmp_path):
     X, y = wine()
     pipeline = build(catboost.CatBoostClassifier(**FEW)).fit(X[:, :4], y)
-    agree(saved(pipeline, X[:, :4], tmp_path), pipeline, X[:, :4] * 1.1)
+    agree(opened(pipeline, X[:, :4], tmp_path), pipeline, X[:, :4] * 1.1)
 
 
 def test_booleans_among_the_columns(tmp_path):
     X, y = coded()
     frame = pd.DataFrame({"even": X[:, 0] % 2 == 0, "x": X[:, 1], "k": X[:, 0].astype(int)})
     estimator = catboost.CatBoostClassifier(**FEW).fit(frame, y)
-    agree(saved(estimator, frame, tmp_path), estimator, frame)
+    agree(opened(estimator, frame, tmp_path), estimator, frame)
 
 
 def stalls(n=1200, more=(), seed=0):
@@ -170,7 +166,7 @@ def test_categories(name, classes, tmp_path):
     else:
         model = catboost.CatBoostRegressor(**options).fit(X, y)
     rows = pd.concat([X, stalls(900, ["new", "", "7"], seed=1)[0]], ignore_index=True)
-    agree(saved(model, X, tmp_path), model, rows)
+    agree(opened(model, X, tmp_path), model, rows)
 
 
 @pytest.mark.parametrize("kind", ["Buckets", "BinarizedTargetMeanValue"])
@@ -178,7 +174,7 @@ def test_other_statistics(kind, tmp_path):
     X, y = stalls()
     options = {"simple_ctr": [kind], "combinations_ctr": [kind], "max_ctr_complexity": 2}
     model = catboost.CatBoostRegressor(**FEW, **options, cat_features=OF_CATEGORIES).fit(X, y)
-    agree(saved(model, X, tmp_path), model, stalls(600, ["new"], seed=1)[0])
+    agree(opened(model, X, tmp_path), model, stalls(600, ["new"], seed=1)[0])
 
 
 @pytest.mark.parametrize("most", [2, 20])
@@ -196,7 +192,7 @@ def test_categories_of_every_dtype(most, tmp_path):
     )
     options = FEW | {"cat_features": list(frame), "one_hot_max_size": most}
     model = catboost.CatBoostClassifier(**options).fit(frame, y > 3)
-    agree(saved(model, frame, tmp_path), model, frame.assign(below=np.resize([-77, -1, 5], 1200)))
+    agree(opened(model, frame, tmp_path), model, frame.assign(below=np.resize([-77, -1, 5], 1200)))
 
 
 def test_categories_below_a_calibration(tmp_path):
@@ -204,7 +200,7 @@ def test_categories_below_a_calibration(tmp_path):
     X["stall"] = X["stall"].astype("category")
     inner = catboost.CatBoostClassifier(**FEW, cat_features=OF_CATEGORIES).fit(X, y > 3)
     model = CalibratedClassifierCV(FrozenEstimator(inner)).fit(X, y > 3)
-    agree(saved(model, X, tmp_path), model, stalls(600, ["new"], seed=1)[0])
+    agree(opened(model, X, tmp_path), model, stalls(600, ["new"], seed=1)[0])
 
 
 @pytest.mark.parametrize("most", [2, 50])
@@ -216,7 +212,7 @@ def test_an_example_without_a_category_is_refused(most, tmp_path):
         ConversionError,
         match=r"has seen \d categories of 'stall' in fit that the example lacks.*such as all rows",
     ):
-        saved(model, X[X["stall"] > "d"], tmp_path)
+        opened(model, X[X["stall"] > "d"], tmp_path)
 
 
 def test_what_is_not_known_is_refused(tmp_path):
@@ -225,7 +221,7 @@ def test_what_is_not_known_is_refused(tmp_path):
     model = catboost.CatBoostClassifier(**FEW, text_features=["said"])
     model.fit(X[["x", "said"]], y > 3)
     with pytest.raises(ConversionError, match="text_features or embedding_features cannot be"):
-        saved(model, X[["x", "said"]], tmp_path)
+        opened(model, X[["x", "said"]], tmp_path)
     model = make_pipeline(
         make_column_transformer(
             (OrdinalEncoder(dtype=int), ["town"]),
@@ -238,14 +234,14 @@ def test_what_is_not_known_is_refused(tmp_path):
     model.set_output(transform="pandas")
     model.fit(X, y > 3)
     with pytest.raises(ConversionError, match="reads categories in 'town', which is no column of"):
-        saved(model, X, tmp_path)
+        opened(model, X, tmp_path)
 
 
 def test_a_deviation_beside_a_mean(tmp_path):
     X, y = coded()
     estimator = catboost.CatBoostRegressor(**FEW, loss_function="RMSEWithUncertainty").fit(X, y)
     np.testing.assert_allclose(
-        saved(estimator, X, tmp_path).predict(X * 1.1), estimator.predict(X * 1.1), rtol=1e-12
+        opened(estimator, X, tmp_path).predict(X * 1.1), estimator.predict(X * 1.1), rtol=1e-12
     )
 
 
@@ -253,5 +249,5 @@ def test_a_model_of_no_task_answers_with_the_sum_of_its_leaves(tmp_path):
     X, y = coded()
     estimator = catboost.CatBoost(FEW | {"loss_function": "Logloss"}).fit(X, y)
     np.testing.assert_allclose(
-        saved(estimator, X, tmp_path).predict(X * 1.1), estimator.predict(X * 1.1), rtol=1e-12
+        opened(estimator, X, tmp_path).predict(X * 1.1), estimator.predict(X * 1.1), rtol=1e-12
     )

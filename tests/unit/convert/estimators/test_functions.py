@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.packages import saved
+from helpers.packages import opened, saved
 from scipy.special import expit, logit
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.ensemble import BaggingRegressor
@@ -205,13 +205,8 @@ WRITTEN = {
 }
 
 
-def served(model, example, tmp_path):
-    """A model as an application has it."""
-    return saved(model, example, tmp_path)[1]
-
-
 def assert_same(model, tmp_path, example=EXAMPLE, fresh=FRESH):
-    package = served(model.fit(example), example, tmp_path)
+    package = opened(model.fit(example), example, tmp_path)
     with np.errstate(all="ignore"):
         truth = np.asarray(model.transform(fresh), float)
     np.testing.assert_allclose(package.predict(fresh), truth, rtol=2e-14, atol=1e-15)
@@ -253,7 +248,7 @@ def test_functions_inside_a_frame_with_gaps_and_texts(tmp_path):
     )
     model = make_pipeline(columns, StandardScaler(with_mean=False), LogisticRegression())
     model.fit(frame[:160], (frame["age"] > 40)[:160].astype(int))
-    package = served(model, frame[:160], tmp_path)
+    package = opened(model, frame[:160], tmp_path)
     fresh = frame[160:]
     answer = package.run(fresh)
     np.testing.assert_array_equal(answer["label"], model.predict(fresh))
@@ -264,7 +259,7 @@ def test_functions_inside_a_frame_with_gaps_and_texts(tmp_path):
 
 def test_tangents(tmp_path):
     """Next to a pole the last bit of a cosine is worth more."""
-    package = served(FunctionTransformer(np.tan), EXAMPLE, tmp_path)
+    package = opened(FunctionTransformer(np.tan), EXAMPLE, tmp_path)
     np.testing.assert_allclose(package.predict(FRESH), np.tan(FRESH), rtol=1e-12)
 
 
@@ -326,7 +321,7 @@ REFUSED = {
 def test_functions_that_cannot_be_followed_say_why(name, tmp_path):
     written, reason = REFUSED[name]
     with pytest.raises(ConversionError, match=reason) as caught:
-        served(FunctionTransformer(written).fit(EXAMPLE), EXAMPLE, tmp_path)
+        opened(FunctionTransformer(written).fit(EXAMPLE), EXAMPLE, tmp_path)
     assert caught.value.step == "FunctionTransformer"
 
 
@@ -463,7 +458,7 @@ def test_functions_of_frames_that_cannot_be_followed_say_why(name, tmp_path):
     written, reason = REFUSED_FRAMES[name]
     frame = pd.DataFrame(EXAMPLE, columns=list("abc"))
     with pytest.raises(ConversionError, match=reason):
-        served(FunctionTransformer(written).fit(frame), frame, tmp_path)
+        opened(FunctionTransformer(written).fit(frame), frame, tmp_path)
 
 
 NARROW = {
@@ -486,7 +481,7 @@ def test_numbers_of_few_bits_wrap_around_as_they_do_in_numpy(name, dtype, tmp_pa
         RNG.integers(ends.min, ends.max, (200, 2), endpoint=True), columns=list("ab")
     ).astype(dtype)
     model = FunctionTransformer(NARROW[name]).fit(example)
-    answer = served(model, example, tmp_path).predict(fresh)
+    answer = opened(model, example, tmp_path).predict(fresh)
     with np.errstate(all="ignore"):
         truth = np.asarray(model.transform(fresh), float)
     np.testing.assert_allclose(answer, truth, rtol=1e-6 if dtype == "float32" else 1e-15)
@@ -513,7 +508,7 @@ def test_a_function_behind_others_is_given_what_they_give(tmp_path):
     )
     model = make_pipeline(columns.set_output(transform="pandas"), named)
     fresh = frame.assign(b=RNG.integers(-128, 127, 90).astype("int8"))
-    package = served(model.fit(frame), frame, tmp_path)
+    package = opened(model.fit(frame), frame, tmp_path)
     np.testing.assert_allclose(
         package.predict(fresh), model.transform(fresh).to_numpy(float), rtol=1e-12
     )
@@ -543,7 +538,7 @@ def test_a_function_is_given_what_the_source_gives_it(name, tmp_path):
     frame = pd.DataFrame(EXAMPLE, columns=list("abc"))
     model = GIVEN[name].fit(frame, EXAMPLE[:, 0])
     truth = (model.predict if hasattr(model, "predict") else model.transform)(frame)
-    answer = served(model, frame, tmp_path).predict(frame)
+    answer = opened(model, frame, tmp_path).predict(frame)
     np.testing.assert_allclose(answer, np.asarray(truth), rtol=1e-12)
 
 
@@ -551,7 +546,7 @@ def test_columns_with_gaps_of_pandas_own_dtypes(tmp_path):
     counts = pd.array(RNG.choice([1, 2, 300, None], 90), dtype="Int64")
     frame = pd.DataFrame({"a": counts, "b": RNG.normal(size=90)})
     model = FunctionTransformer(lambda f: f.assign(c=f["a"].fillna(0) * f["b"], d=f["a"].isna()))
-    answer = served(model.fit(frame), frame, tmp_path).predict(frame)
+    answer = opened(model.fit(frame), frame, tmp_path).predict(frame)
     np.testing.assert_allclose(answer, model.transform(frame).to_numpy(float, na_value=np.nan))
 
 
@@ -559,7 +554,7 @@ def test_what_was_written_down_is_tried_on_numbers(monkeypatch, tmp_path):
     """A wrong table would be found out before any package is written."""
     monkeypatch.setitem(elementary.UNARY, "sin", elementary.UNARY["cos"])
     with pytest.raises(ConversionError, match="other values than the function itself"):
-        served(FunctionTransformer(np.sin).fit(EXAMPLE), EXAMPLE, tmp_path)
+        opened(FunctionTransformer(np.sin).fit(EXAMPLE), EXAMPLE, tmp_path)
 
 
 OF_VECTORS = {
@@ -611,7 +606,7 @@ def test_functions_of_a_package_that_is_installed_are_the_users(tmp_path, monkey
     assert_same(FunctionTransformer(ours.chosen), tmp_path, fresh=fresh)
     for function, reason in ((ours.aged, "time.time, which"), (ours.counted, "a global name")):
         with pytest.raises(ConversionError, match=reason):
-            served(FunctionTransformer(function).fit(EXAMPLE), EXAMPLE, tmp_path)
+            opened(FunctionTransformer(function).fit(EXAMPLE), EXAMPLE, tmp_path)
 
 
 def test_what_a_function_writes_into_holds_no_stand_in_afterwards(tmp_path):
@@ -641,5 +636,5 @@ def test_a_column_by_its_name_is_one_without_a_frame(dtype, tmp_path):
         ]
     )
     example = frame.astype({"a": dtype})
-    answer = served(model.fit(example), example, tmp_path).predict(example)
+    answer = opened(model.fit(example), example, tmp_path).predict(example)
     np.testing.assert_allclose(answer, model.transform(example), rtol=1e-6)
