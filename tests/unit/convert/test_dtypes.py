@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.examples import some
 from helpers.kinds import docstrings
 from helpers.packages import saved
 from helpers.rows import trips
@@ -22,7 +23,7 @@ def columns_of(manifest):
 
 
 @pytest.mark.parametrize("kind", ["onnx", "joblib"])
-@pytest.mark.parametrize(
+@some(
     ("dtype", "name"),
     [
         ("int64[pyarrow]", "int64"),
@@ -37,6 +38,7 @@ def columns_of(manifest):
         ("boolean", "bool"),
         ("category", "string"),
     ],
+    3,
 )
 def test_columns_of_any_dtype_and_with_gaps(dtype, name, kind, tmp_path):
     X, y = trips()
@@ -120,7 +122,7 @@ def test_categories_that_are_numbers(kind, tmp_path):
         model.predict([{"age": 7}])
 
 
-@pytest.mark.parametrize(
+@some(
     "name",
     [
         "Body Mass",
@@ -134,6 +136,7 @@ def test_categories_that_are_numbers(kind, tmp_path):
         "probabilities",
         "x0",
     ],
+    3,
 )
 def test_a_column_may_have_any_name(name, tmp_path):
     rng = np.random.default_rng(0)

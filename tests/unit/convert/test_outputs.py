@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.examples import some
 from helpers.kinds import two_labels
 from helpers.packages import opened, saved
 from sklearn import cluster, covariance, ensemble, linear_model, manifold, mixture, neighbors, svm
@@ -89,7 +90,7 @@ DETECTORS = {
 }
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@some("name", DETECTORS, 6)
 def test_outlier_detectors_give_labels_and_both_scores(tmp_path, name):
     X = load_wine(return_X_y=True)[0]
     source = fitted(make_pipeline(StandardScaler(), DETECTORS[name]), X)
@@ -116,7 +117,7 @@ CLUSTERS = {
 }
 
 
-@pytest.mark.parametrize("name", CLUSTERS)
+@some("name", CLUSTERS, 6)
 def test_clusters_are_the_nearest_centres(tmp_path, name):
     X = load_wine(return_X_y=True)[0]
     source = fitted(clone(CLUSTERS[name]), X)
@@ -186,7 +187,7 @@ def test_clusters_are_columns_for_what_follows(tmp_path, inner):
     check(source, opened(source, X, tmp_path), fresh(X), 1e-9)
 
 
-@pytest.mark.parametrize(
+@some(
     "last",
     [
         DETECTORS["envelope"],
@@ -198,6 +199,7 @@ def test_clusters_are_columns_for_what_follows(tmp_path, inner):
         MIXED[2],
         svm.LinearSVC(),
     ],
+    2,
     ids=str,
 )
 def test_behind_columns_with_strings_and_gaps(tmp_path, penguins, last):
@@ -295,7 +297,7 @@ CLASSIFIERS = [
 
 
 @pytest.mark.parametrize("form", ["onnx", "joblib"])
-@pytest.mark.parametrize("kind", LABELS)
+@some("kind", LABELS, 5)
 def test_labels_of_every_type(tmp_path, kind, form):
     X, y = FLOWERS, LABELS[kind]
     given = {"format": form} if form == "joblib" else {}
@@ -343,7 +345,7 @@ TARGETS = {
 
 
 @pytest.mark.parametrize("form", ["onnx", "joblib"])
-@pytest.mark.parametrize("kind", TARGETS)
+@some("kind", TARGETS, 2)
 def test_several_labels_a_row(tmp_path, kind, form):
     X, y = load_wine(return_X_y=True)
     given = {"format": form} if form == "joblib" else {}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers.coalitions import agree, brute, saved
 from helpers.ensembles import MODES, answers, graph, new_node, old_node, tree_of
-from helpers.examples import examples
+from helpers.examples import examples, some
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper
@@ -108,7 +108,7 @@ def test_values_of_random_ensembles_are_those_of_all_coalitions(seed, new, dtype
 @pytest.mark.parametrize("transform", ["NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO"])
 @pytest.mark.parametrize("positive", [True, False])
 @pytest.mark.parametrize("classes", [[0, 0], [1, 1], [0, 1]])
-@pytest.mark.parametrize("bases", [None, [0.125], [0.125, 0.25]])
+@some("bases", [None, [0.125], [0.125, 0.25]], 1)
 def test_classifiers_of_two_classes_are_right_or_refused(
     transform, positive, classes, bases, tmp_path
 ):

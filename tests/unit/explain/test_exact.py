@@ -16,6 +16,7 @@ from helpers.coalitions import (
     served,
     small,
 )
+from helpers.examples import some
 from helpers.kinds import KINDS, cancer
 from sklearn import ensemble
 from sklearn.datasets import make_classification, make_regression
@@ -51,7 +52,7 @@ ANY = [  # by whatever method, but right
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*STRUCTURED["additive"], *STRUCTURED["trees"], *BOOSTED, *ANY])
+@some("name", [*STRUCTURED["additive"], *STRUCTURED["trees"], *BOOSTED, *ANY], 18)
 def test_values_of_every_kind_are_those_of_all_coalitions(name, tmp_path):
     kind = BY_ID[name]
     X, y = kind.data()
@@ -103,7 +104,7 @@ def last(answers, explanation):
 
 @pytest.mark.skipif(not LIBRARIES, reason="needs the boosting libraries")
 @pytest.mark.parametrize("classes", [0, 2, 3])
-@pytest.mark.parametrize("library", ["xgboost", "lightgbm", "catboost", "histogram"])
+@some("library", ["xgboost", "lightgbm", "catboost", "histogram"], 2)
 def test_whole_numbers_that_equal_thresholds_and_missing_values(library, classes, tmp_path):
     X, y = small(classes, whole=True, holes=True)
     with warnings.catch_warnings():

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from helpers.answers import NAMES, cancer, differences, names, wine
+from helpers.examples import some
 from sklearn import linear_model, naive_bayes, svm
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -32,7 +33,7 @@ CALIBRATED = {
 
 
 @pytest.mark.parametrize("method", ["sigmoid", "isotonic", "temperature"])
-@pytest.mark.parametrize("inner", CALIBRATED)
+@some("inner", CALIBRATED, 1)
 def test_calibration_over_anything(method, inner, tmp_path):
     """Isotonic over GaussianNB was off by 0.0085: the rounding of probabilities next to 1 decides."""
     for data in (cancer,) if inner == "frozen" else (cancer, names):

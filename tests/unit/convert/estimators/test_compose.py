@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.examples import some
 from helpers.kinds import penguins
 from helpers.packages import saved
 from sklearn import linear_model, neighbors
@@ -238,7 +239,7 @@ def by_name(names):
     return lambda rows: [name for name in rows.columns if name in names]
 
 
-@pytest.mark.parametrize("seed", range(10))
+@some("seed", range(10), 2)
 def test_any_nesting_answers_as_its_source(tmp_path, seed):
     source = Composer(seed).model()
     with warnings.catch_warnings():
@@ -309,7 +310,7 @@ FRONTS = {
 }
 
 
-@pytest.mark.parametrize("front", FRONTS)
+@some("front", FRONTS, 3)
 def test_columns_are_chosen_as_by_scikit_learn(tmp_path, front):
     source = make_pipeline(*FRONTS[front](), LogisticRegression()).fit(FRAME, LABEL)
     agrees(source, tmp_path, unseen(3))
@@ -348,7 +349,7 @@ TRANSFORMERS = {
 
 
 @pytest.mark.parametrize("output", ["default", "pandas", "polars"])
-@pytest.mark.parametrize("name", TRANSFORMERS)
+@some("name", TRANSFORMERS, 3)
 def test_transformers_alone(tmp_path, name, output):
     source = clone(TRANSFORMERS[name])
     if output != "default":
@@ -396,7 +397,7 @@ def test_several_targets(tmp_path, last):
 
 
 @pytest.mark.parametrize("numbers", [True, False])
-@pytest.mark.parametrize(
+@some(
     "chosen",
     [
         ["age", "fare"],
@@ -405,6 +406,7 @@ def test_several_targets(tmp_path, last):
         slice("age", "fare"),
         [1],
     ],
+    2,
     ids=["names", "selector", "mask", "slice", "position"],
 )
 @pytest.mark.parametrize("rest", ["passthrough", "drop"])
@@ -440,7 +442,7 @@ NESTED = {
 }
 
 
-@pytest.mark.parametrize("name", NESTED)
+@some("name", NESTED, 2)
 def test_behind_columns_with_strings_and_gaps(name, tmp_path):
     X, y = penguins()
     numbers = ["bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g"]

@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.examples import some
 from helpers.packages import opened, saved
 from scipy.special import expit, logit
 from sklearn.compose import ColumnTransformer, make_column_transformer
@@ -213,14 +214,14 @@ def assert_same(model, tmp_path, example=EXAMPLE, fresh=FRESH):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of the function itself, out of its domain
-@pytest.mark.parametrize("name", NAMES.split())
+@some("name", NAMES.split(), 10)
 def test_functions_of_numpy(name, tmp_path):
     shift = 3.0 if name in ("log", "log2", "log10", "sqrt") else 0.0
     example = expit(EXAMPLE) * 0.9 if name == "arctanh" else EXAMPLE + shift
     assert_same(FunctionTransformer(getattr(np, name)), tmp_path, np.abs(example), np.abs(FRESH))
 
 
-@pytest.mark.parametrize("name", WRITTEN)
+@some("name", WRITTEN, 14)
 def test_functions_of_ones_own(name, tmp_path):
     assert_same(FunctionTransformer(WRITTEN[name]), tmp_path)
 
@@ -391,7 +392,7 @@ OF_FRAMES = {
 
 
 @pytest.mark.filterwarnings("ignore:The inplace keyword")  # of pandas 3.1 on
-@pytest.mark.parametrize("name", OF_FRAMES)
+@some("name", OF_FRAMES, 10)
 def test_functions_of_frames(name, tmp_path):
     example = pd.DataFrame(EXAMPLE, columns=list("abc"))
     fresh = pd.DataFrame(FRESH, columns=list("abc"))
@@ -404,7 +405,7 @@ def test_a_listener_to_the_garbage_collector_may_ask_the_clock(tmp_path):
     gc.callbacks.append(lambda *_: listened.append(time.perf_counter()))
     example = pd.DataFrame(EXAMPLE, columns=list("abc"))
     try:
-        collecting = FunctionTransformer(lambda f: f * (2 + 0 * gc.collect()))
+        collecting = FunctionTransformer(lambda f: f * (2 + 0 * gc.collect(0)))
         assert_same(collecting, tmp_path, example, pd.DataFrame(FRESH, columns=list("abc")))
     finally:
         gc.callbacks.pop()
@@ -471,7 +472,7 @@ NARROW = {
 }
 
 
-@pytest.mark.parametrize("name", NARROW)
+@some("name", NARROW, 2)
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "float32"])
 def test_numbers_of_few_bits_wrap_around_as_they_do_in_numpy(name, dtype, tmp_path):
     rows = RNG.integers(1, 9, (120, 2))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.examples import some
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.compose import make_column_transformer
@@ -246,7 +247,7 @@ REFUSING = {
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("case", REFUSING)
+@some("case", REFUSING, 6)
 def test_rows_that_a_step_refuses_are_refused(saved, case):
     before, last, refused = REFUSING[case]
     model = make_pipeline(before, last).fit(LOANS, PAID)

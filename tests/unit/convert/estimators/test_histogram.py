@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.examples import some
 from helpers.kinds import penguins
 from helpers.packages import saved
 from sklearn.calibration import CalibratedClassifierCV
@@ -68,7 +69,7 @@ REGRESSORS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", REGRESSORS)
+@some("name", REGRESSORS, 4)
 def test_rows_of_one_decimal_go_where_the_source_sends_them(name, tmp_path):
     """scikit-learn's diabetes: 38 of 4,420 held-out rows were wrong, by up to 14.7 %, and nothing said so."""
     X, y, held_out = decimals()
@@ -87,7 +88,7 @@ def test_rows_of_one_decimal_go_where_the_source_sends_them(name, tmp_path):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize(
+@some(
     "build",
     [
         lambda: HistGradientBoostingClassifier(**SEED),
@@ -98,7 +99,7 @@ def test_rows_of_one_decimal_go_where_the_source_sends_them(name, tmp_path):
         lambda: StackingClassifier([("a", HistGradientBoostingClassifier(**SEED)), ("b", light("Classifier"))], LogisticRegression(), cv=2),
         lambda: VotingClassifier([("a", make_pipeline(beyond(None), HistGradientBoostingClassifier(**SEED))), ("b", light("Classifier"))], voting="soft"),
         lambda: VotingClassifier([("a", HistGradientBoostingClassifier(**SEED)), ("b", light("Classifier"))]),
-    ],
+    ], 2,
 )  # fmt: skip
 def test_classes_of_rows_of_one_decimal(build, classes, tmp_path):
     X, y, held_out = decimals(classes)
@@ -112,7 +113,7 @@ def test_classes_of_rows_of_one_decimal(build, classes, tmp_path):
 
 
 @pytest.mark.parametrize("gaps", [False, True])
-@pytest.mark.parametrize("kinds", ["numbers", "many numbers", "fractions", "strings"])
+@some("kinds", ["numbers", "many numbers", "fractions", "strings"], 2)
 def test_categories_of_histograms(kinds, gaps, tmp_path):
     """The converter left them out; a set may hold none but the missing values, or hundreds."""
     rng = np.random.default_rng(0)

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.examples import some
 from helpers.packages import opened
 from helpers.towns import CODED, MIXED, NAN, agree, agree_on_towns, target, towns
 from palmerpenguins import load_penguins
@@ -29,7 +30,7 @@ from modelkit.errors import ConversionError, SignatureError
 from modelkit.testing import check_model
 
 
-@pytest.mark.parametrize("seed", range(8))
+@some("seed", range(8), 2)
 def test_encoders_behind_imputers_and_beside_others(seed, tmp_path):
     rng = np.random.default_rng(seed)
     draw = lambda *values: values[rng.integers(len(values))]  # noqa: E731
@@ -157,7 +158,7 @@ def test_neighbours_by_a_function_are_refused(option, tmp_path):
         opened(fitted, flowers(0), tmp_path)
 
 
-@pytest.mark.parametrize(
+@some(
     ("estimator", "options"),
     [
         (None, {}),
@@ -169,6 +170,7 @@ def test_neighbours_by_a_function_are_refused(option, tmp_path):
         (None, {"keep_empty_features": True}),
         (None, {"max_iter": 0}),
     ],
+    3,
     ids=str,
 )
 def test_rounds_of_predictions_fill_gaps_as_by_the_source(estimator, options, tmp_path):

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from helpers.examples import some
 from helpers.kinds import docstrings, two_labels
 from helpers.packages import saved
 from helpers.rows import normal
@@ -89,7 +90,7 @@ def agree_but_for_ties(fitted, example, fresh, tmp_path):
 
 
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
-@pytest.mark.parametrize("name", DATA)
+@some("name", DATA, 2)
 def test_everyday_data_converts(name, weights, tmp_path):
     X, y = DATA[name]
     for count in (1, 5):
@@ -99,7 +100,7 @@ def test_everyday_data_converts(name, weights, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["iris", "wine", "grid", "rounded"])
-@pytest.mark.parametrize("metric", METRICS)
+@some("metric", METRICS, 2)
 def test_metrics_of_few_values_convert(metric, name, tmp_path):
     X, y = DATA[name]
     fitted = KNeighborsClassifier(3, metric=metric).fit(X[::2], y[::2])
@@ -120,7 +121,7 @@ NESTED = {
 }
 
 
-@pytest.mark.parametrize("name", NESTED)
+@some("name", NESTED, 4)
 def test_ties_are_found_wherever_the_neighbours_are(name, tmp_path):
     X, y = DATA["grid"]
     fitted = NESTED[name].fit(X[::2], y[::2])
@@ -140,7 +141,7 @@ def test_targets_of_neighbours(name, tmp_path):
 
 
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
-@pytest.mark.parametrize("name", ["iris", "rounded", "wine"])
+@some("name", ["iris", "rounded", "wine"], 1)
 def test_gaps_are_filled_from_rows_at_one_distance(name, weights, tmp_path):
     X = DATA[name][0].copy()
     X[np.random.default_rng(2).random(X.shape) < 0.1] = np.nan
@@ -210,14 +211,14 @@ def test_a_wrong_graph_cannot_hide_behind_ties(scaled, wrong, tmp_path, monkeypa
     X, y = DATA["grid"]
     neighbours = KNeighborsClassifier(3)
     model = make_pipeline(StandardScaler(), neighbours) if scaled else neighbours
-    with pytest.raises(ParityError, match=r"nothing was proven"):
+    with pytest.raises(ParityError, match=r"nothing was saved"):
         proven(model.fit(X, y), X, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
 @pytest.mark.parametrize("algorithm", ["kd_tree", "brute"])
-@pytest.mark.parametrize("name", RADII)
+@some("name", RADII, 1)
 def test_rows_at_the_radius_are_within_it(name, algorithm, weights, tmp_path):
     X, y = DATA[name]
     options = {"algorithm": algorithm, "weights": weights}

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.examples import some
 from helpers.packages import opened, saved
 from helpers.rows import shops
 from helpers.towns import CODED, MIXED, NAN, agree, agree_on_towns, target, towns
@@ -24,7 +25,7 @@ import modelkit as mk
 from modelkit.errors import ConversionError, SignatureError
 
 
-@pytest.mark.parametrize(
+@some(
     "options",
     [
         {},
@@ -37,6 +38,7 @@ from modelkit.errors import ConversionError, SignatureError
         {"handle_unknown": "warn", "max_categories": 3},
         {"min_frequency": 1000, "dtype": int},
     ],
+    5,
     ids=str,
 )
 def test_one_hot_columns_are_those_of_the_source(options, tmp_path):
@@ -52,13 +54,14 @@ def test_one_hot_columns_of_given_categories_and_dropped_ones(tmp_path):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize(
+@some(
     "options",
     [
         {"handle_unknown": "ignore"},
         {"drop": "first", "handle_unknown": "ignore"},
         {"handle_unknown": "warn", "max_categories": 30},
     ],
+    1,
     ids=str,
 )
 def test_weights_of_many_categories_are_looked_up(options, classes, tmp_path):
@@ -145,7 +148,7 @@ def test_none_is_a_value_like_others_but_where_it_is_imputed(encoder, marker, tm
 
 
 @pytest.mark.parametrize("alone", [True, False])
-@pytest.mark.parametrize(
+@some(
     ("encoder", "closed"),
     [
         (OneHotEncoder(), True),
@@ -155,6 +158,7 @@ def test_none_is_a_value_like_others_but_where_it_is_imputed(encoder, marker, tm
         (OrdinalEncoder(), True),
         (OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), False),
     ],
+    3,
 )
 def test_codes_that_an_encoder_does_not_know(encoder, closed, alone, tmp_path):
     """The converter cuts numbers off, so that 20.9 was 20; and a code that the source refuses got an answer."""
@@ -186,7 +190,7 @@ def grid(pipeline):
     return GridSearchCV(pipeline, {"logisticregression__C": [0.1, 1.0]}, cv=2)
 
 
-@pytest.mark.parametrize("form", ["integers", "floats", "array", "float32"])
+@some("form", ["integers", "floats", "array", "float32"], 1)
 @pytest.mark.parametrize(
     "build",
     [

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.examples import some
 from helpers.kinds import penguins
 from helpers.packages import opened
 from helpers.transformers import FRESH, LABELS, TRAIN, assert_serves
@@ -85,7 +86,7 @@ NYSTROEM = {
 }
 
 
-@pytest.mark.parametrize("name", PROJECTIONS)
+@some("name", PROJECTIONS, 10)
 def test_projections(name, tmp_path):
     """Behind another step, so that classes are a transformer too."""
     scaler = MinMaxScaler(clip=True) if "squares" not in name else StandardScaler()
@@ -137,7 +138,7 @@ SINGLE = {
 }
 
 
-@pytest.mark.parametrize("name", SINGLE)
+@some("name", SINGLE, 4)
 def test_smooth_models_of_float32_answer_within_its_tolerance(name, tmp_path):
     train, fresh = TRAIN.astype(np.float32), FRESH.astype(np.float32)
     model = SINGLE[name].fit(train, LABELS)
@@ -166,7 +167,7 @@ NESTED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NESTED)
+@some("name", NESTED, 3)
 def test_inside_a_frame_with_gaps_and_texts(name, tmp_path):
     frame, species = penguins()
     numbers = [name for name in frame if frame[name].dtype.kind == "f"]

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from catboost import CatBoostClassifier
 from helpers.answers import one_column, wine
+from helpers.examples import some
 from helpers.messages import ADVICE, check_message
 from helpers.packages import opened, saved
 from helpers.places import ROOT
@@ -376,7 +377,7 @@ def fitted(case):
         return case.model.fit(case.rows, case.y)
 
 
-@pytest.mark.parametrize("name", CASES)
+@some("name", CASES, 30)
 def test_a_refusal_names_the_step_and_a_way_out_that_works(name, tmp_path):
     case = CASES[name]
     model = fitted(case)
@@ -502,7 +503,7 @@ WAYS = re.compile(
 )
 
 
-@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.says)
+@some("refusal", REFUSALS, 8, ids=lambda refusal: refusal.says)
 def test_a_refusal_names_the_cause_and_a_way_out_that_works(refusal, tmp_path, one_thread):
     model, example = refusal.refused()
     said = re.escape(refusal.says).replace(re.escape("..."), ".+")

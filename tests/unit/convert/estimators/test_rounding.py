@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.answers import check
+from helpers.examples import some
 from helpers.packages import opened, saved
 from helpers.transformers import FRESH, LABELS, TRAIN
 from sklearn.base import clone
@@ -102,7 +103,7 @@ JUMPING = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", JUMPING)
+@some("name", JUMPING, 7)
 def test_steps_of_float32_before_thresholds_are_equal_to_the_bit(name, tmp_path):
     """Thresholds are values of training: one bit more, and a row goes to the other side."""
     step, last, shape = JUMPING[name]
@@ -161,7 +162,7 @@ LASTS = {
 
 @pytest.mark.filterwarnings("ignore:Bins whose width are too small")
 @pytest.mark.parametrize("jump", LASTS)
-@pytest.mark.parametrize("name", ROUNDED)
+@some("name", ROUNDED, 2)
 def test_rows_at_a_threshold_behind_what_libraries_round_otherwise(name, jump, tmp_path):
     """Many rows have the value of a threshold, and fresh rows those of training."""
     rng = np.random.default_rng(0)

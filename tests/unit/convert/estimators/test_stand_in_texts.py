@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.examples import some
 from helpers.packages import saved
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.linear_model import LinearRegression
@@ -45,7 +46,7 @@ OF_TEXTS = {
 
 
 @pytest.mark.parametrize("dtype", [object, "str"])
-@pytest.mark.parametrize("name", OF_TEXTS)
+@some("name", OF_TEXTS, 3)
 def test_functions_of_texts(name, dtype, tmp_path):
     rows = cities(ROWS).astype({"city": dtype, "kind": dtype})
     encoded = make_column_transformer(

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from helpers.examples import some
 from helpers.packages import saved
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import make_column_transformer
@@ -82,12 +83,12 @@ def fields(frame):
     return made.assign(week=week["week"].astype(float), iso_year=week["year"].astype(float))
 
 
-@pytest.mark.parametrize("unit", ["us", "ns"])
+@some("unit", ["us", "ns"], 1)
 def test_fields_of_every_day_in_every_unit(unit, tmp_path):
     assert_same(fields, tmp_path, unit)
 
 
-@pytest.mark.parametrize("unit", SECONDS)
+@some("unit", SECONDS, 2)
 def test_spans_in_every_unit(unit, tmp_path):
     def ages(frame):
         age = pd.Timestamp("1999-12-31 18:00") - frame["at"]
@@ -159,7 +160,7 @@ WRITTEN = {
 }
 
 
-@pytest.mark.parametrize("name", WRITTEN)
+@some("name", WRITTEN, 6)
 def test_functions_of_times(name, tmp_path):
     assert_same(WRITTEN[name], tmp_path)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers import answers
+from helpers.examples import some
 from helpers.kinds import wine
 from helpers.packages import saved
 from helpers.rows import normal
@@ -49,7 +50,7 @@ def digits():
 
 
 @pytest.mark.parametrize("kind", [SVC, NuSVC])
-@pytest.mark.parametrize("kernel", ["linear", "rbf", "poly", "sigmoid"])
+@some("kernel", ["linear", "rbf", "poly", "sigmoid"], 1)
 def test_support_vectors_that_break_ties_by_their_scores(kernel, kind, tmp_path):
     X, y = digits()
     pipeline = make_pipeline(StandardScaler(), kind(kernel=kernel, break_ties=True)).fit(

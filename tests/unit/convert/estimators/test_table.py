@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from helpers.answers import cancer, diabetes, differences, names, one_column, wine
+from helpers.examples import some
 from helpers.kinds import KINDS
 from helpers.more_kinds import ALL_KINDS, MORE_KINDS, class_of, table
 from helpers.places import ROOT
@@ -64,6 +65,7 @@ Logistic = linear_model.LogisticRegression
 OUTLIERS = {"outlier_label": "most_frequent"}
 BOOSTING = {"n_estimators": 3, "init": RandomForestClassifier(3, **SEED)}
 DOCS = ROOT / "docs" / "converting.md"
+ONE_OF_EACH = [*{kind.family: kind for kind in KINDS}.values()]
 ROWS = 120  # of the example
 NEAR = 2e-4  # relative and absolute, for XGBoost and what else adds up in float32
 IRIS = datasets.load_iris(return_X_y=True)
@@ -168,7 +170,7 @@ CLASSIFIERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@some("name", CLASSIFIERS, 8)
 def test_classifiers_answer_as_their_source(name, tmp_path):
     estimator, data = CLASSIFIERS[name]
     extreme = 2.0 if name.startswith("propagated") else 1e4  # beyond, the source has NaN
@@ -213,7 +215,7 @@ REGRESSORS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", REGRESSORS)
+@some("name", REGRESSORS, 6)
 def test_regressors_answer_as_their_source(name, tmp_path):
     estimator, data = REGRESSORS[name]
     extreme = 2.0 if "poisson gamma tweedie".find(name.split(",")[0]) >= 0 else 1e4
@@ -231,7 +233,7 @@ def rows_for(model, X):
     return {model.signature.inputs[0].name: list(X)} if isinstance(X, list) else X
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.id)
+@some("kind", KINDS, ONE_OF_EACH, ids=lambda kind: kind.id)
 def test_a_package_answers_as_the_estimator(kind, tmp_path):
     estimator, X = kind.fit()
     manifest = mk.save(estimator, tmp_path / "m.mk", example=X, name="m", version="1")
@@ -276,7 +278,7 @@ INSIDE = {
 }
 
 
-@pytest.mark.parametrize("kind", MORE_KINDS, ids=lambda kind: kind.id)
+@some("kind", MORE_KINDS, 20, ids=lambda kind: kind.id)
 def test_a_package_computes_in_these_numbers_and_takes_these_gaps(kind, tmp_path, one_thread):
     estimator, X = kind.fit()
     example = X[:ROWS]
@@ -311,7 +313,7 @@ def test_the_docs_list_what_is_tested():
     )
 
 
-@pytest.mark.parametrize(
+@some(
     ("estimator", "data"),
     [
         (LogisticRegression(), BINARY),
@@ -356,6 +358,7 @@ def test_the_docs_list_what_is_tested():
         (StandardScaler(), IRIS),
         (PCA(2), IRIS),
     ],
+    6,
     ids=lambda value: "-".join(
         type(step).__name__ for _, step in getattr(value, "steps", [("", value)])
     ),

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.answers import check
+from helpers.examples import some
 from helpers.kinds import docstrings
 from helpers.packages import opened, saved
 from helpers.rows import tenths
@@ -98,9 +99,9 @@ def first_trees(forest, count):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize(
+@some(
     "options",
-    [{}, {"max_depth": 4}, {"class_weight": "balanced", "max_depth": 5}, {"class_weight": {0: 1, 1: 3}, "min_samples_leaf": 2}],
+    [{}, {"max_depth": 4}, {"class_weight": "balanced", "max_depth": 5}, {"class_weight": {0: 1, 1: 3}, "min_samples_leaf": 2}], 2,
     ids=["pure", "shallow", "balanced", "weights"],
 )  # fmt: skip
 def test_forests_of_any_size_break_ties_as_their_source(options, classes, tmp_path):
@@ -165,7 +166,7 @@ VOTES = {
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("name", VOTES)
+@some("name", VOTES, 12)
 def test_every_vote_is_that_of_the_source(name, classes):
     X, y = coarse(classes)
     names = np.array(["no", "yes", "maybe"])
@@ -283,7 +284,7 @@ def test_a_wrong_label_of_several_is_forgiven_by_its_own_scores_alone():
         assert (found.ties, found.flips) == (1, 2)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 3, 4])
+@some("seed", [0, 1, 3, 4], 1)
 @pytest.mark.parametrize(
     "detector",
     [
