@@ -195,6 +195,9 @@ def test_only_a_column_of_numbers_that_may_be_missing_is_finite(options):
         mk.Column("n", **options, finite=True)
 
 
+# --- Rows of finite numbers of which a step makes something that the next one refuses.
+
+
 def loans(n):
     rng = np.random.default_rng(0)
     rows = pd.DataFrame(
