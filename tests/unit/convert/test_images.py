@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.examples import some
 from helpers.graphs import model_of, tensor
 from helpers.packages import kept
 
@@ -59,7 +60,7 @@ def resized_by_torch(images, height, width):
     return found.permute(0, 2, 3, 1).numpy().astype(np.float32)
 
 
-@pytest.mark.parametrize("opset", [11, 13, 17, 21])
+@some("opset", [11, 13, 17, 21], 2)
 @pytest.mark.parametrize(
     ("interpolation", "reference"), [("bilinear", resized_by_pil), ("bicubic", resized_by_torch)]
 )

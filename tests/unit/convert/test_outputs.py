@@ -157,7 +157,7 @@ MIXED.append(
 )
 
 
-@pytest.mark.parametrize("source", MIXED, ids=str)
+@some("source", MIXED, 3, ids=str)
 def test_mixtures_give_shares_and_the_likelihood(tmp_path, source):
     X = load_iris(return_X_y=True)[0]
     fitted(source, X)
@@ -297,7 +297,7 @@ CLASSIFIERS = [
 
 
 @pytest.mark.parametrize("form", ["onnx", "joblib"])
-@some("kind", LABELS, 5)
+@some("kind", LABELS, 3)
 def test_labels_of_every_type(tmp_path, kind, form):
     X, y = FLOWERS, LABELS[kind]
     given = {"format": form} if form == "joblib" else {}

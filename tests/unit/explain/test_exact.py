@@ -157,8 +157,10 @@ def by_shap(estimator, rows, background):
     )
 
 
-@pytest.mark.parametrize(
-    "name", ["forest", "boosting", "regression", "hist", "deep forest", "lightgbm", "wide forest"]
+@some(
+    "name",
+    ["forest", "boosting", "regression", "hist", "deep forest", "lightgbm", "wide forest"],
+    3,
 )
 def test_values_are_those_of_shap(name, tmp_path):
     pytest.importorskip("shap")

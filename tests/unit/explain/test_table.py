@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers.coalitions import SEED, agree, brute, margin, saved, small
+from helpers.examples import some
 from sklearn import ensemble
 
 import modelkit as mk
@@ -11,7 +12,7 @@ from modelkit.explain import table
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.parametrize("classes", [0, 2, 3])
+@some("classes", [0, 2, 3], 1)
 @pytest.mark.parametrize("kind", [table._Spread, table._Potential, table.PatternPairs])
 def test_every_kind_of_table_agrees_with_all_coalitions(kind, classes, tmp_path, monkeypatch):
     monkeypatch.setattr(table, "MOST_SPREAD", 16 if kind is table._Spread else -1)

@@ -349,7 +349,7 @@ TRANSFORMERS = {
 
 
 @pytest.mark.parametrize("output", ["default", "pandas", "polars"])
-@some("name", TRANSFORMERS, 3)
+@some("name", TRANSFORMERS, 2)
 def test_transformers_alone(tmp_path, name, output):
     source = clone(TRANSFORMERS[name])
     if output != "default":

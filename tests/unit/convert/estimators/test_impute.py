@@ -81,7 +81,7 @@ def test_a_number_may_stand_for_what_is_missing(marker, tmp_path):
     agree(indicator, rows, (rows[:1],), tmp_path)
 
 
-@pytest.mark.parametrize("marker", ["?", NAN, None, pd.NA])
+@some("marker", ["?", NAN, None, pd.NA], 2)
 @pytest.mark.parametrize(
     "options", [{"strategy": "most_frequent"}, {"strategy": "constant"}], ids=str
 )
@@ -133,7 +133,7 @@ def flowers(seed, n=150):
 
 
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
-@pytest.mark.parametrize("kept", [False, True])
+@some("kept", [False, True], 1)
 def test_neighbours_fill_gaps_as_by_the_source(weights, kept, tmp_path):
     example = np.column_stack([flowers(0), np.full(150, NAN)])
     others = np.column_stack([flowers(1, 400), np.full(400, NAN)])

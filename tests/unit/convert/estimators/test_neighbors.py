@@ -203,7 +203,7 @@ def shifted(classifier):
 
 
 @pytest.mark.parametrize("wrong", [one_more, last_first, shifted])
-@pytest.mark.parametrize("scaled", [False, True])
+@some("scaled", [False, True], 1)
 def test_a_wrong_graph_cannot_hide_behind_ties(scaled, wrong, tmp_path, monkeypatch):
     name = "sklearn.KNeighborsClassifier"
     right = table.TENSOR_CONVERTERS[name]

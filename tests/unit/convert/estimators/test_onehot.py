@@ -82,7 +82,7 @@ def test_weights_of_many_categories_are_looked_up(options, classes, tmp_path):
     assert explained.method == "additive"
 
 
-@pytest.mark.parametrize(
+@some(
     "options",
     [
         {},
@@ -97,6 +97,7 @@ def test_weights_of_many_categories_are_looked_up(options, classes, tmp_path):
             "dtype": int,
         },
     ],
+    2,
     ids=str,
 )
 def test_codes_are_those_of_the_source(options, tmp_path):
@@ -138,7 +139,7 @@ def test_none_and_nan_in_one_column_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("marker", [NAN, None, pd.NA])
-@pytest.mark.parametrize("encoder", [OneHotEncoder, OrdinalEncoder, TargetEncoder])
+@some("encoder", [OneHotEncoder, OrdinalEncoder, TargetEncoder], 1)
 def test_none_is_a_value_like_others_but_where_it_is_imputed(encoder, marker, tmp_path):
     example = pd.DataFrame({"town": ["Graz", None, "Linz", "Wien"] * 10}, dtype=object)
     imputer = SimpleImputer(missing_values=marker, strategy="most_frequent", add_indicator=True)
@@ -238,9 +239,10 @@ def test_codes_of_an_encoder_without_a_column_transformer(tmp_path):
 
 
 @pytest.mark.parametrize("gap", [np.nan, None])
-@pytest.mark.parametrize(
+@some(
     "encoder",
     [OneHotEncoder(handle_unknown="ignore"), OneHotEncoder(), OneHotEncoder(drop="first")],
+    2,
 )
 def test_a_missing_string_is_a_category_and_not_the_word_nan(encoder, gap, tmp_path):
     rng = np.random.default_rng(0)

@@ -358,7 +358,7 @@ def test_the_docs_list_what_is_tested():
         (StandardScaler(), IRIS),
         (PCA(2), IRIS),
     ],
-    6,
+    3,
     ids=lambda value: "-".join(
         type(step).__name__ for _, step in getattr(value, "steps", [("", value)])
     ),

@@ -316,7 +316,7 @@ def others():
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("kind", ["soft", "stacking", "calibrated"])
+@some("kind", ["soft", "stacking", "calibrated"], 1)
 def test_models_of_all_libraries_vote_together(kind, classes):
     """The trees of XGBoost and CatBoost are of an older operator, which a graph with the newer one has not any more."""
     X, y = coarse(classes)
