@@ -270,7 +270,7 @@ INSIDE = {
     "FrozenEstimator",
     "KernelCenterer",
     "CatBoost",
-    # of imbalanced-learn: see test_convert_models.py
+    # of imbalanced-learn: see test_compositions.py
     "BalancedBaggingClassifier",
     "BalancedRandomForestClassifier",
     "EasyEnsembleClassifier",
