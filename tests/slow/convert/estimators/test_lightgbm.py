@@ -10,6 +10,7 @@ from helpers.packages import opened, saved
 import modelkit as mk
 from modelkit.errors import SignatureError
 
+lightgbm = pytest.importorskip("lightgbm")
 QUIET = {"verbose": -1, "num_threads": 1}
 
 
@@ -50,7 +51,9 @@ def test_categories_of_lightgbm_are_open_as_its_own_are(tmp_path):
 
 
 def light(kind="Regressor", **options):
-    return getattr(f"LGBM{kind}")(**{"n_estimators": 20, "n_jobs": 1, "verbose": -1} | options)
+    return getattr(lightgbm, f"LGBM{kind}")(
+        **{"n_estimators": 20, "n_jobs": 1, "verbose": -1} | options
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +95,9 @@ def test_codes_of_lightgbm_are_cut_off_as_it_does(tmp_path):
     assert values.method == "trees"
 
 
-def test_linear_leaves_of_lightgbm_answer_infinite_rows(rows, target, tmp_path):
+def test_linear_leaves_of_lightgbm_answer_infinite_rows(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(120, 3))
+    target = rows @ [1.0, 2.0, 3.0]
     gaps = rows.copy()
     gaps[::7, 0] = np.nan
     infinite = rows.copy()
@@ -102,9 +107,6 @@ def test_linear_leaves_of_lightgbm_answer_infinite_rows(rows, target, tmp_path):
         n_estimators=3, min_child_samples=1, linear_tree=True, verbose=-1
     )
     check(model.fit(gaps, target > 0), gaps, infinite, tmp_path / "a.mk")
-
-
-lightgbm = pytest.importorskip("lightgbm")
 
 
 @pytest.fixture(scope="module")
