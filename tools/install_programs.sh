@@ -7,6 +7,7 @@ packages=()
 command -v prometheus > /dev/null && command -v promtool > /dev/null || packages+=(prometheus)
 command -v prometheus-alertmanager > /dev/null && command -v amtool > /dev/null || packages+=(prometheus-alertmanager)
 command -v chromium > /dev/null || packages+=(chromium)
+command -v java > /dev/null || packages+=(default-jre-headless)
 [ ${#packages[@]} -eq 0 ] && exit
 
 not_installed() {

@@ -1,6 +1,6 @@
 """Measure a Batcher beside bare onnxruntime and three batching libraries, and print Markdown tables.
 
-make bench-batching                                                    every section
+make bench NAME=batching                                                    every section
 .venv-bench-batching/bin/python -m benchmarks.batching.run --only victims  one of them
 .venv-bench-batching/bin/python -m benchmarks.batching.run --model MLP     with one model
 .venv-bench-batching/bin/python -m benchmarks.batching.run --write         all, and write benchmarks/results/batching.md

@@ -1,6 +1,6 @@
 """Measure packages beside the models they came from, for every kind that can be saved, and print Markdown tables.
 
-make bench-conversion                                                         every kind
+make bench NAME=conversion                                                         every kind
 .venv-bench-conversion/bin/python -m benchmarks.conversion.run --only LightGBM    those whose name holds a text
 .venv-bench-conversion/bin/python -m benchmarks.conversion.run --write   all, and keep them
 

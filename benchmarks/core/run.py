@@ -1,6 +1,6 @@
 """Measure modelkit beside bare onnxruntime and mlflow, each ratio within one run, and print Markdown tables.
 
-make bench-core                                              every section
+make bench NAME=core                                              every section
 .venv-bench-core/bin/python -m benchmarks.core.run --only bulk   one of them
 .venv-bench-core/bin/python -m benchmarks.core.run --write       every section, and write benchmarks/results/core.md
 

@@ -1,6 +1,6 @@
 """Measure several processes that share the cores, each with a session of its own, and print Markdown tables.
 
-make bench-devices                              every section
+make bench NAME=devices                              every section
 .venv/bin/python -m benchmarks.devices.run --write  the same, and write benchmarks/results/devices.md
 
 `devices.py worker CONTENDER GRAPH PACKAGE ROWS OUTPUT SECONDS` is one of the processes.

@@ -1,6 +1,6 @@
 """Measure drift alarms beside other libraries: false ones, delays and costs, and print Markdown tables.
 
-make bench-drift                                                    every section; an hour and more
+make bench NAME=drift                                                    every section; an hour and more
 .venv-bench-drift/bin/python -m benchmarks.drift.run --only rivals      one of them
 .venv-bench-drift/bin/python -m benchmarks.drift.run --minutes .5       with less time for the others; likewise --runs
 .venv-bench-drift/bin/python -m benchmarks.drift.run --write            all, and write benchmarks/results/drift.md

@@ -3,7 +3,7 @@
 import pandas as pd
 
 import modelkit as mk
-from modelkit.integrations.mlflow.signatures import model_signature
+from modelkit.integrations.mlflow.logged import model_signature
 
 
 def save(linear, train, labels, package, folder):

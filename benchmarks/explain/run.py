@@ -1,6 +1,6 @@
 """Measure explanations beside shap and lime, each ratio within one run, and print Markdown tables.
 
-make bench-explain                                                 every section
+make bench NAME=explain                                                 every section
 .venv-bench-explain/bin/python -m benchmarks.explain.run --only speed  one of them
 .venv-bench-explain/bin/python -m benchmarks.explain.run --write       all, and write benchmarks/results/explain.md
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
+import sys
 import tempfile
 import time
 from functools import partial
@@ -42,7 +42,7 @@ POWER = 0.8
 PILOTS = 200  # gates that ask for rows, each on 2,000
 ROWS = 2000
 CANDIDATES = 20
-RIVALS = os.environ.get("GATE_RIVALS", "")  # the interpreter that has mlflow and skore
+RIVALS = Path(f"{sys.prefix}-bench-gate-rivals/bin/python")  # with mlflow and skore
 COMPARED = 300  # runs that rivals are asked about
 WORLDS = {"accuracy": right_or_wrong, "roc_auc": scored, "log_loss": scored}
 
@@ -352,10 +352,8 @@ def price(_) -> str:
 
 def rivals(args) -> str:
     """The same 300 equal candidates, judged by the thresholds of MLflow and the comparison of skore"""
-    if not RIVALS:
-        return (
-            "skipped: GATE_RIVALS names no interpreter with mlflow and skore; see make bench-gate"
-        )
+    if not RIVALS.exists():
+        return "skipped: the environment with mlflow and skore is made by make bench NAME=gate"
     rng = np.random.default_rng(5)
     runs = min(COMPARED, args.runs)
     models = pair()
@@ -369,7 +367,7 @@ def rivals(args) -> str:
             y=np.array([y for _, y in worlds]),
         )
         code = Path(__file__).with_name("others.py")
-        done = subprocess.run([RIVALS, code, path], capture_output=True, text=True, check=True)
+        done = subprocess.run([str(RIVALS), code, path], capture_output=True, text=True, check=True)
     others = json.loads(done.stdout.splitlines()[-1])
     ours = [mk.gate(*models, X, y, margin=0).decision == "promote" for X, y in worlds]
     no_worse = [mk.gate(*models, X, y, margin=0.01).decision == "promote" for X, y in worlds]

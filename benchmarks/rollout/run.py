@@ -1,6 +1,6 @@
 """Measure rollouts beside the rules of others, replicas and the registry, and print Markdown tables.
 
-make bench-rollout                                                 every section
+make bench NAME=rollout                                                 every section
 .venv/bin/python -m benchmarks.rollout.run --only false_rollbacks  one of them
 .venv/bin/python -m benchmarks.rollout.run --runs 20 --changes 50  with less of each; seconds
 .venv/bin/python -m benchmarks.rollout.run --write                 all, and write benchmarks/results/rollout.md

@@ -1,6 +1,6 @@
 """Attack packages, and measure what checking them costs, beside mlflow, skops and joblib; print Markdown tables.
 
-make bench-security                                       every section
+make bench NAME=security                                       every section
 .venv-bench-security/bin/python -m benchmarks.security.run --write  the same, and write benchmarks/results/security.md
 
 `security.py rival LIBRARY CASE` attacks another library, in a process of its own, and prints what

@@ -1,6 +1,6 @@
 """Measure the App beside four serving frameworks, FastAPI and an empty application, and print Markdown tables.
 
-make bench-serving                                                          every section
+make bench NAME=serving                                                          every section
 .venv-bench-serving/bin/python -m benchmarks.serving.run --only one_row     one of them
 .venv-bench-serving/bin/python -m benchmarks.serving.run --only one_row --servers "modelkit|empty"
 .venv-bench-serving/bin/python -m benchmarks.serving.run --write            all, and write benchmarks/results/serving.md

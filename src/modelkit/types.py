@@ -112,7 +112,7 @@ _HOMES = {
     "Reference": "modelkit.package.load",
     "Replica": "modelkit.serving.replicas",
     "Identity": "modelkit.model.identity",
-    "ScoredOutput": "modelkit.integrations.scorer.outputs",
+    "ScoredOutput": "modelkit.integrations.scorer.columns",
     "Judgement": "modelkit.lifecycle.registry.verdicts",
     "Shelf": "modelkit.lifecycle.registry.shelf",
     "State": "modelkit.lifecycle.registry.log",

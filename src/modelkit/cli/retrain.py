@@ -9,19 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.printed import Printed, add_command
+from modelkit.cli.printed import Printed, add_actions, add_command, printed
 from modelkit.lifecycle.retrain.history import runs_of
 from modelkit.report import html
-from modelkit.report.html import printable
 
 
 def add_retrain(verbs: Any) -> None:
     """The arguments of `modelkit retrain`."""
     parser = add_command(verbs, "retrain", "see when a model was trained again, and why not")
-    parser.add_argument(
-        "registry", metavar="WHERE", help="a folder, or the URL of a bucket (s3://, gs://, az://)"
-    )
-    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    actions = add_actions(parser)
     for name, run, about in (
         ("status", run_status, "the last run, and the last refusal of one"),
         ("history", run_history, "every run and every refusal, with the reasons"),
@@ -43,12 +39,12 @@ def run_status(args: argparse.Namespace) -> Printed:
     found = _runs(args)
     runs = [run for run in found if run.number]
     refusals = [run for run in found if not run.number]
-    return _printed(args, runs[-1:] + refusals[-1:])
+    return _shown(args, runs[-1:] + refusals[-1:])
 
 
 def run_history(args: argparse.Namespace) -> Printed:
     """Every run and every refusal."""
-    return _printed(args, _runs(args))
+    return _shown(args, _runs(args))
 
 
 def _runs(args: argparse.Namespace) -> list[mk.Run]:
@@ -56,16 +52,13 @@ def _runs(args: argparse.Namespace) -> list[mk.Run]:
     return list(runs_of(registry, args.name))
 
 
-def _printed(args: argparse.Namespace, runs: list[mk.Run]) -> Printed:
+def _shown(args: argparse.Namespace, runs: list[mk.Run]) -> Printed:
     if args.page:
         _write_page(args, runs)
-    if args.json:
-        plain = [json.loads(run.to_json()) for run in runs]
-        return [json.dumps(plain)], True
     lines = "\n".join(map(str, runs)).splitlines()
     if not lines:
         lines = [f"{args.name} was never trained again"]
-    return [printable(line) for line in lines], True
+    return printed(args, [json.loads(run.to_json()) for run in runs], lines)
 
 
 def _write_page(args: argparse.Namespace, runs: list[mk.Run]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import re
 from dataclasses import asdict
 from math import isinf
@@ -13,8 +12,18 @@ from typing import Any, cast
 
 import modelkit as mk
 from modelkit._internal import fields
-from modelkit.cli.printed import Printed, UsageError, add_command, add_extra, read_text, usage
-from modelkit.cli.registry import read_verdict
+from modelkit.cli.printed import (
+    Printed,
+    UsageError,
+    add_action,
+    add_actions,
+    add_command,
+    add_extra,
+    printed,
+    read_text,
+    usage,
+)
+from modelkit.cli.registry import name_and_version, read_verdict
 from modelkit.errors import ModelkitError, RolloutError
 from modelkit.lifecycle.registry.log import Underway
 from modelkit.lifecycle.rollout.afar import progress_afar
@@ -22,7 +31,6 @@ from modelkit.lifecycle.rollout.course import check_loss
 from modelkit.lifecycle.rollout.guards import USUAL_GUARDS
 from modelkit.lifecycle.rollout.planning import RISKS, plan_of
 from modelkit.lifecycle.rollout.posting import post_outcomes
-from modelkit.report.html import printable
 
 SPANS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
@@ -35,15 +43,12 @@ STAGE_HELP = (
 def add_rollout(verbs: Any) -> None:
     """The arguments of `modelkit rollout`."""
     parser = add_command(verbs, "rollout", "put a version of a registry on trial")
-    parser.add_argument(
-        "registry", metavar="WHERE", help="a folder, or the URL of a bucket (s3://, gs://, az://)"
-    )
-    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    actions = add_actions(parser)
     _add_start(actions)
-    action = _add(actions, "status", run_status, "where it stands, or how the last one ended")
+    action = add_action(actions, "status", run_status, "where it stands, or how the last one ended")
     action.add_argument("name")
     action.add_argument("--page", metavar="FILE", help="write it as a page of HTML too")
-    action = _add(actions, "outcome", run_outcome, "say how far off answers were")
+    action = add_action(actions, "outcome", run_outcome, "say how far off answers were")
     action.add_argument("name")
     action.add_argument("--key", help="of the call that was answered")
     action.add_argument("--loss", type=float, help="from 0, right, to 1")
@@ -53,14 +58,14 @@ def add_rollout(verbs: Any) -> None:
         ("promote", "let the candidate answer everything, whatever the evidence"),
         ("rollback", "let the champion answer everything"),
     ):
-        action = _add(actions, name, run_decide, about)
+        action = add_action(actions, name, run_decide, about)
         action.add_argument("name")
         action.add_argument("--reason", required=True, help="why, for the history")
         action.set_defaults(decision=name)
 
 
 def _add_start(actions: Any) -> None:
-    action = _add(actions, "start", run_start, "let a candidate answer a share of the calls")
+    action = add_action(actions, "start", run_start, "let a candidate answer a share of the calls")
     action.add_argument("model", help="name and version of the candidate, such as churn@1.1.0")
     how = action.add_mutually_exclusive_group(required=True)
     how.add_argument("--stage", action="append", help=STAGE_HELP)
@@ -82,18 +87,9 @@ def _add_start(actions: Any) -> None:
     action.add_argument("--verdict", help="of `modelkit gate --out`: it has to be about this trial")
 
 
-def _add(actions: Any, name: str, run: Any, about: str) -> Any:
-    action = add_command(actions, name, about)
-    action.add_argument("--json", action="store_true", help="print one JSON document")
-    action.set_defaults(run=run)
-    return action
-
-
 def run_start(args: argparse.Namespace) -> Printed:
     """Begin a rollout, of two versions that fit each other; tell how long it may take."""
-    name, _, version = args.model.partition("@")
-    if not version:
-        raise UsageError(f"{args.model!r} names no version: write it as {name or 'churn'}@1.1.0")
+    name, version = name_and_version(args.model, "1.1.0")
     policy = _policy(args)
     registry = mk.Registry(args.registry)
     rollout = registry.start_rollout(
@@ -108,7 +104,7 @@ def run_start(args: argparse.Namespace) -> Printed:
     line = f"{name} {rollout.candidate} is on trial, generation {rollout.generation}"
     lines = [line, *(str(stage) for stage in policy.stages), *str(plan).splitlines()]
     needs = [_finite(asdict(need)) for need in plan.needs]
-    return _printed(args, {**_plain(rollout), "plan": needs}, lines)
+    return printed(args, {**_plain(rollout), "plan": needs}, lines)
 
 
 def run_status(args: argparse.Namespace) -> Printed:
@@ -121,7 +117,7 @@ def run_status(args: argparse.Namespace) -> Printed:
     for which in ("champion", "candidate"):
         identity = plain[which]
         plain[which] = None if identity is None else identity._asdict()
-    return _printed(args, plain, str(progress).splitlines())
+    return printed(args, plain, str(progress).splitlines())
 
 
 def run_outcome(args: argparse.Namespace) -> Printed:
@@ -132,7 +128,7 @@ def run_outcome(args: argparse.Namespace) -> Printed:
     except (ValueError, csv.Error) as error:
         raise ModelkitError(str(error)) from error
     count = len(outcomes)
-    return _printed(args, {"posted": count}, [f"{count:,} posted"])
+    return printed(args, {"posted": count}, [f"{count:,} posted"])
 
 
 def _outcomes(args: argparse.Namespace) -> list[tuple[str, float]]:
@@ -191,7 +187,7 @@ def run_decide(args: argparse.Namespace) -> Printed:
     entry = registry.decide_rollout(
         args.name, rollout, args.decision, reason=args.reason, about={"shown": evidence}
     )
-    return _printed(args, fields.write_object(entry), [str(entry)])
+    return printed(args, fields.write_object(entry), [str(entry)])
 
 
 def _policy(args: argparse.Namespace) -> mk.RolloutPolicy:
@@ -253,9 +249,3 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
         name: None if isinstance(value, float) and isinf(value) else value
         for name, value in values.items()
     }
-
-
-def _printed(args: argparse.Namespace, plain: Any, lines: list[str]) -> Printed:
-    if args.json:
-        return [json.dumps(plain)], True
-    return [printable(line) for line in lines], True

@@ -19,7 +19,6 @@ from multiprocessing.connection import Connection
 from typing import Any, final
 
 import modelkit as mk
-from modelkit.cli import vertex
 from modelkit.cli.printed import Printed, add_command, read_text, usage
 from modelkit.cli.processes import Processes
 from modelkit.cli.settings import DRAIN, PORT, Settings, settings_of
@@ -174,7 +173,7 @@ def _application(settings: Settings) -> Iterator[Application]:
             app = mk.App({name: model}, auth=auth, limits=_limits(), metrics=metrics)
         except ValueError as error:  # of --name and of --tokens
             raise ModelkitError(str(error)) from error
-        asgi = vertex.routed(app, name, settings)
+        asgi = routed(app, name, settings)
         if auth is None and is_local(settings.host):
             asgi = asked_locally(asgi)
         yield Application(asgi, app.drain, f"{manifest.name} {manifest.version}")
@@ -189,6 +188,23 @@ def _limits() -> Limits:
 
     limits = Limits()
     return replace(limits, requests=max(1, min(limits.requests, most_connections() // 2)))
+
+
+def routed(app: Any, name: str, settings: Settings) -> Any:
+    """An ASGI application that answers where Vertex AI asks too, if its variables name paths."""
+    targets = {
+        settings.health_route: "/v2/health/ready",
+        settings.predict_route: f"/models/{name}/instances",
+    }
+    paths = {path: target for path, target in targets.items() if path is not None}
+    if not paths:
+        return app
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        target = paths.get(scope.get("path"))
+        await app(scope if target is None else {**scope, "path": target}, receive, send)
+
+    return answer
 
 
 def is_local(host: str) -> bool:

@@ -10,8 +10,8 @@ from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.tallies import Tally
 from modelkit.errors import importing
-from modelkit.integrations.scorer.forms import check_engine_rows
-from modelkit.integrations.scorer.outputs import check_known_widths
+from modelkit.integrations.scorer.columns import check_known_widths
+from modelkit.integrations.scorer.refusals import check_engine_rows
 from modelkit.integrations.scorer.scorer import Scorer, scorer_of
 from modelkit.integrations.scorer.tallier import Tallier, summed_tallies
 from modelkit.package.load import Openable

@@ -8,8 +8,7 @@ from typing import Any
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.errors import importing
-from modelkit.integrations.scorer.clusters import check_pool
-from modelkit.integrations.scorer.forms import check_engine_rows
+from modelkit.integrations.scorer.refusals import check_engine_rows, check_pool
 from modelkit.integrations.scorer.scorer import Scorer, scorer_of
 from modelkit.integrations.scorer.tallier import Tallier, read_tallies, summed_tallies
 from modelkit.model.call import PLAIN

@@ -1,4 +1,4 @@
-"""The Models that a Collector shows, found anew at each scrape.
+"""The Models that a Collector shows, found anew at each scrape, and the figures of each.
 
 What replaces a Model is found by the name of its package: the book of Meters knows those that live,
 and the last that went.
@@ -8,28 +8,36 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from math import inf, log
 from typing import final
 
 from modelkit._internal.process import watch_forks
 from modelkit.drift.monitor import Monitor
-from modelkit.integrations.families import FAMILIES, Figure, Labels, Sums, add_figures, is_gauge
-from modelkit.integrations.figures import (
-    figures_of_calls,
-    figures_of_model,
-    figures_of_requests,
-    figures_of_rollout,
-    layers_of,
+from modelkit.integrations.families import (
+    FAMILIES,
+    Figure,
+    Histogram,
+    Labels,
+    Sums,
+    add_figures,
+    figures_in,
+    is_gauge,
 )
-from modelkit.integrations.layers import LayerCounts, Layers
+from modelkit.lifecycle.rollout.guards import DISAGREEMENTS
 from modelkit.lifecycle.rollout.rollout import Rollout
-from modelkit.lifecycle.rollout.within import rollout_in
 from modelkit.model.identity import identity_of
 from modelkit.model.model import Model
+from modelkit.model.wrapper import layer_of, layers_of
 from modelkit.serving.batching.batcher import Batcher
 from modelkit.serving.metering import book, requests
+from modelkit.serving.metering.book import Counted
 from modelkit.serving.metering.gone import FoldersRead
+from modelkit.serving.metering.totals import BOUNDS, RequestTotals
+
+Layers = Mapping[Batcher | Monitor, Labels]  # with the name and the version of their model
+LEAST_EVIDENCE = 1e-300
 
 
 @final
@@ -99,7 +107,7 @@ class Shown:
         """The Rollouts among the Models of the caller, each once."""
         roots = [reference() for reference in self._roots.values()]  # None for those that are gone
         for root in {id(root): root for root in roots if root is not None}.values():
-            rollout = rollout_in(root)
+            rollout = layer_of(root, Rollout)
             if rollout is not None:
                 yield rollout
 
@@ -137,7 +145,7 @@ class Shown:
 
 def answering(model: Model) -> Sequence[Model]:
     """The Models that answer for one: itself, or those that a Rollout chooses from."""
-    rollout = rollout_in(model)
+    rollout = layer_of(model, Rollout)
     return (model,) if rollout is None else rollout.models
 
 
@@ -159,3 +167,134 @@ def reference_to(model: Model) -> Callable[[], Model | None]:
         return weakref.ref(model)
     except TypeError:
         return partial(lambda kept: kept, model)
+
+
+@final
+class LayerCounts:
+    """The counters of all layers that were seen: of those gone, as they were seen last."""
+
+    def __init__(self) -> None:
+        self._seen: dict[weakref.ref[Batcher | Monitor], tuple[Labels, list[Figure]]] = {}
+        self._gone: dict[Labels, Sums] = {}
+
+    def figures(self, layers: Layers, shown: Container[Labels]) -> Iterator[Figure]:
+        """The gauges of these layers, and the counters of all layers of the versions shown."""
+        for layer, labels in layers.items():
+            self._seen.setdefault(weakref.ref(layer), (labels, []))
+        for reference, (labels, before) in [*self._seen.items()]:
+            known = reference()
+            if known is None:
+                if self._seen.pop(reference, None):  # or a scrape within this one was first
+                    add_figures(self._gone.setdefault(labels, {}), before)
+                continue
+            figures = [*figures_of_layer(labels, known)]
+            counters = [figure for figure in figures if not is_gauge(figure)]
+            self._seen[reference] = (labels, counters)
+            if known in layers:
+                yield from figures
+            elif labels in shown:
+                yield from counters
+        for labels, sums in [*self._gone.items()]:
+            if labels in shown:
+                yield from figures_in(sums)
+            else:
+                self._gone.pop(labels, None)
+
+
+def figures_of_calls(counted: Counted) -> Iterator[Figure]:
+    """What Meters have counted of one version."""
+    model = (counted.name, counted.version)
+    totals = counted.totals
+    for outcome, calls in totals.calls.items():
+        yield "modelkit_calls", (*model, outcome), calls
+    yield "modelkit_rows", model, totals.rows
+    durations = histogram_of_seconds(totals.durations, totals.seconds)
+    yield "modelkit_call_duration_seconds", model, durations
+
+
+def figures_of_layer(model: Labels, layer: Batcher | Monitor) -> Iterator[Figure]:
+    """What a Batcher has done, or a Monitor has seen, of a model."""
+    if isinstance(layer, Batcher):
+        return figures_of_batches(model, layer)
+    return figures_of_drift(model, layer)
+
+
+def figures_of_batches(model: Labels, batcher: Batcher) -> Iterator[Figure]:
+    """What a Batcher has done, and what waits in it."""
+    stats = batcher.stats()
+    bounds = [float((1 << bits) - 1) for bits in range(1, stats.max_rows.bit_length() + 1)]
+    bins = dict.fromkeys((*bounds, inf), 0)
+    for most, batches in stats.batch_sizes.items():
+        bins[next(bound for bound in bins if most <= bound)] += batches
+    yield "modelkit_batch_rows", model, Histogram(bins, stats.batched)
+    for reason, batches in stats.released.items():
+        yield "modelkit_batches", (*model, reason), batches
+    yield "modelkit_queue_rows", model, stats.queued
+    yield "modelkit_queue_limit_rows", model, stats.max_queue
+    yield "modelkit_out_of_memory", model, stats.out_of_memory
+
+
+def figures_of_drift(model: Labels, monitor: Monitor) -> Iterator[Figure]:
+    """What a Monitor has seen; losses have an alarm where its profile has losses."""
+    yield "modelkit_monitored_rows", model, monitor.served
+    yield "modelkit_monitor_failures", model, monitor.failures
+    alarmed = monitor.alarmed
+    features = [feature.name for feature in monitor.profile.features]
+    if monitor.profile.baseline is not None:
+        features.append("loss")
+    for feature in features:
+        yield "modelkit_drift_alarm", (*model, feature), int(feature in alarmed)
+
+
+def figures_of_model(labels: Labels, model: Model) -> Iterator[Figure]:
+    """What a model is, and where it runs."""
+    manifest = model.manifest
+    about = ("", "") if manifest is None else (manifest.digest, manifest.runtime)
+    placement = model.placement
+    where = ("", "", "")
+    if placement is not None:
+        where = (placement.device, placement.asked, str(placement.threads))
+    if placement is not None and placement.since:
+        yield "modelkit_loaded_timestamp_seconds", labels, placement.since
+    yield "modelkit_model_info", (*labels, *about, *where), 1
+    yield "modelkit_model_ready", labels, 1
+
+
+def figures_of_rollout(rollout: Rollout) -> Iterator[Figure]:
+    """Where a rollout stands, or how the last one ended, under the version of its candidate."""
+    progress = rollout.status()
+    yield "modelkit_rollout_failures", progress.champion[:2], rollout.failures
+    if progress.candidate is None:
+        return
+    labels = progress.candidate[:2]
+    yield "modelkit_rollout_stage", labels, progress.stage if progress.under_way else 0
+    yield "modelkit_rollout_share", labels, progress.share
+    for arm, calls in zip(("candidate", "champion"), progress.calls, strict=True):
+        yield "modelkit_rollout_units", (*labels, arm), calls
+    yield "modelkit_rollout_decision", (*labels, progress.decision), 1
+    for guard in progress.guards:
+        against = (*labels, guard.name, "hold" if guard.name == DISAGREEMENTS else "rollback")
+        yield "modelkit_rollout_evidence", against, _part(guard.worse, guard.rolls_back_at)
+        if guard.better is not None:
+            promotion = (*labels, guard.name, "promote")
+            yield "modelkit_rollout_evidence", promotion, _part(guard.better, guard.promotes_at)
+
+
+def _part(evidence: float, needed: float) -> float:
+    """How far evidence is on its way, on the scale on which it grows: 0 is none, and 1 decides."""
+    return log(max(evidence, LEAST_EVIDENCE)) / log(needed)
+
+
+def figures_of_requests(totals: RequestTotals) -> Iterator[Figure]:
+    """What the web edges of this process have answered."""
+    for (route, status), answered in totals.requests.items():
+        yield "modelkit_http_requests", (route, str(status)), answered
+    for route, durations in totals.durations.items():
+        seconds = histogram_of_seconds(durations, totals.seconds[route])
+        yield "modelkit_http_request_duration_seconds", (route,), seconds
+    yield "modelkit_http_in_flight", (), totals.in_flight
+
+
+def histogram_of_seconds(durations: Iterable[int], seconds: float) -> Histogram:
+    """Durations that were counted by `BOUNDS`, with their sum."""
+    return Histogram(dict(zip((*BOUNDS, inf), durations, strict=True)), seconds)

@@ -11,8 +11,11 @@ from modelkit.drift.report import DriftReport
 from modelkit.drift.tallies import Tally
 from modelkit.errors import SignatureError, importing
 from modelkit.integrations.scorer.arrow import arrow_field, pyarrow
-from modelkit.integrations.scorer.clusters import check_apart_in_any_case, check_zone
-from modelkit.integrations.scorer.forms import check_engine_rows
+from modelkit.integrations.scorer.refusals import (
+    check_apart_in_any_case,
+    check_engine_rows,
+    check_zone,
+)
 from modelkit.integrations.scorer.scorer import Scorer, scorer_of
 from modelkit.integrations.scorer.tallier import TALLY, Tallier, sum_batches
 from modelkit.package.load import Openable

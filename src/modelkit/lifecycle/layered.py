@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from contextlib import ExitStack
+from contextlib import closing
 from typing import final
 
 from modelkit.drift.monitor import Monitor
@@ -12,6 +12,7 @@ from modelkit.drift.profile import PROFILE_NAME
 from modelkit.errors import ClosedError
 from modelkit.model.golden import GOLDEN
 from modelkit.model.model import Model
+from modelkit.model.wrapper import close_layers
 from modelkit.package.load import load
 from modelkit.serving.batching.batcher import Batcher
 from modelkit.serving.metering.meter import Meter
@@ -49,9 +50,8 @@ class Opened:
 
     def close(self) -> None:
         """Close every layer, the outermost first, and the others although one fails."""
-        with ExitStack() as closing:
-            closing.callback(self._loaded.close)
-            closing.callback(close_layers, self.model, self._loaded)
+        with closing(self._loaded):
+            close_layers(self.model, self._loaded)
 
 
 def layered(loaded: Model) -> Model:
@@ -70,18 +70,6 @@ def layered(loaded: Model) -> Model:
     except BaseException:
         close_layers(model, loaded)
         raise
-
-
-def close_layers(model: Model, loaded: Model) -> None:
-    """Close the layers around a Model, the outermost first, and the others although one fails."""
-    layers = []
-    layer: Model | None = model
-    while layer is not None and layer is not loaded:
-        layers.append(layer)
-        layer = layer.inner
-    with ExitStack() as closing:
-        for layer in reversed(layers):
-            closing.callback(layer.close)
 
 
 def check_answers(model: Model) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import ExitStack
+from itertools import takewhile
+from typing import TypeVar
 
 from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.signature.signature import Feeds, Signature
+
+L = TypeVar("L", bound=Model)
 
 
 def check_is_model(given: object, taker: str) -> None:
@@ -20,6 +25,26 @@ def check_is_model(given: object, taker: str) -> None:
 def has_several_versions(model: Model) -> bool:
     """Whether it is a Rollout, or holds one: which version answers then depends on the call."""
     return model._for_key(None) is not model
+
+
+def layers_of(model: Model) -> Iterator[Model]:
+    """A Model and those that it wraps, from the outside inwards."""
+    layer: Model | None = model
+    while layer is not None:
+        yield layer
+        layer = layer.inner
+
+
+def layer_of(model: Model, kind: type[L]) -> L | None:
+    """The outermost layer of a kind, or None."""
+    return next((layer for layer in layers_of(model) if isinstance(layer, kind)), None)
+
+
+def close_layers(model: Model, inner: Model) -> None:
+    """Close the layers around a Model, the outermost first, and the others although one fails."""
+    with ExitStack() as closing:
+        for layer in reversed([*takewhile(lambda layer: layer is not inner, layers_of(model))]):
+            closing.callback(layer.close)
 
 
 class Wrapper(Model):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import uuid
 from errno import ENOENT
 from pathlib import Path
 
@@ -58,6 +59,17 @@ def replace_file(path: Path, members: container.Members) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def write_file(target: Path, data: bytes) -> None:
+    """Write a copy in one step: whoever opens it sees all of it or nothing."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{uuid.uuid4().hex}.tmp"
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _check_writable(path: Path) -> None:

@@ -27,7 +27,6 @@ from modelkit.web.asgi import (
     send_body,
 )
 from modelkit.web.auth import Auth
-from modelkit.web.blueprint import blueprint_of
 from modelkit.web.edge import Edge
 from modelkit.web.infos import Metrics
 from modelkit.web.json import check_installed
@@ -39,7 +38,7 @@ from modelkit.web.routes import below
 from modelkit.web.serving import Served, Serving, check_path_name
 from modelkit.web.statuses import CLOSE, written
 from modelkit.web.visit import Visit
-from modelkit.web.wsgi import Wsgi
+from modelkit.web.wsgi import Wsgi, blueprint_of
 
 if TYPE_CHECKING:
     from flask import Blueprint

@@ -29,7 +29,6 @@ from modelkit.web import outcomes, plain, v2
 from modelkit.web.answers import has_long
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
 from modelkit.web.body import check_head, inflated
-from modelkit.web.deadlines import seconds_allowed
 from modelkit.web.formats import BODY_FORMATS, read_query
 from modelkit.web.infos import Infos, Metrics
 from modelkit.web.json import LONG_BODY
@@ -49,7 +48,7 @@ from modelkit.web.statuses import (
     written,
 )
 from modelkit.web.steps import with_turns
-from modelkit.web.visit import Transport, Visit
+from modelkit.web.visit import Transport, Visit, seconds_allowed
 
 
 @final

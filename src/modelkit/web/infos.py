@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from typing import final
+from urllib.parse import quote
 
+from modelkit.lifecycle.rollout.rollout import Rollout
 from modelkit.model.model import Model
+from modelkit.model.wrapper import layer_of
+from modelkit.report import html
 from modelkit.web import openapi, v2
-from modelkit.web.page import status_page
-from modelkit.web.reply import JSON, Reply
+from modelkit.web.examples import plain_example
+from modelkit.web.reply import JSON, HeaderList, Reply
 from modelkit.web.routes import Route
 from modelkit.web.serving import Served
 from modelkit.web.statuses import unavailable
@@ -20,6 +24,23 @@ READY = Reply(200, [JSON], b'{"ready":true,"live":true}')
 _UNREADY = Reply(
     503, [JSON, (b"retry-after", b"1")], b'{"ready":false,"live":true,"error":"not ready"}'
 )
+# Cards carry their styles in their elements, and nothing else is allowed.
+_PAGE_POLICY = (
+    b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    b"frame-ancestors 'none'"
+)
+# A page scrolls as a whole, and a cell of a notebook does not; on a telephone, short words break too.
+_PAGE_STYLE = (
+    "body>div{max-height:none!important}"
+    "@media(max-width:640px){td>div,th>div{white-space:normal!important;min-width:0!important}}"
+)
+_PAGE_HEADERS: HeaderList = [
+    (b"content-type", b"text/html; charset=utf-8"),
+    (b"content-security-policy", _PAGE_POLICY),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+]
 
 
 @final
@@ -95,3 +116,33 @@ def _version() -> str:
         return version("modelkit-sdk")
     except PackageNotFoundError:
         return ""
+
+
+def status_page(models: Mapping[str, Model], *, ready: bool) -> Reply:
+    """A page with the card of every model, by the name under which it answers."""
+    state = "ready" if ready else "not ready: closing"
+    sections = "".join(_section(name, model) for name, model in models.items())
+    about = "openapi.json describes what requests look like"
+    body = f'<p style="margin:0">{state}</p><p style="margin:0">{about}</p>{sections}'
+    return Reply(200, _PAGE_HEADERS, html.page("modelkit", body, _PAGE_STYLE).encode())
+
+
+def _section(name: str, model: Model) -> str:
+    title = f'<h2 style="font-size:15px;margin:1.5em 0 .5em">{html.escape(name)}</h2>'
+    rollout = layer_of(model, Rollout)
+    request = _request(name, model)
+    if rollout is None:
+        return f"{title}{request}{model._repr_html_()}"
+    progress = rollout.status()
+    models = "".join(held._repr_html_() for held in rollout.models)
+    return f"{title}{request}{progress._repr_html_()}{progress.charts()}{models}"
+
+
+def _request(name: str, model: Model) -> str:
+    """A request that the model answers, where it is short."""
+    example = plain_example(model.signature)
+    if example is None:
+        return ""
+    path = html.escape(f"models/{quote(name, safe='')}/predict")
+    style = "white-space:pre-wrap;overflow-wrap:anywhere;margin:0 0 .5em"
+    return f'<pre style="{style}">POST {path}\n{html.escape(json.dumps(example))}</pre>'

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from modelkit.lifecycle.rollout.within import rollout_in
+from modelkit.lifecycle.rollout.rollout import Rollout
 from modelkit.model.model import Model
+from modelkit.model.wrapper import layer_of
 from modelkit.signature.schema import Schema
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import TensorSpec
@@ -127,7 +128,7 @@ def _paths_of(name: str, model: Model, place: str) -> dict[str, Any]:
         example,
         _explanation(),
     )
-    if rollout_in(model) is not None:
+    if layer_of(model, Rollout) is not None:
         told = f"How far off answers of {name} were, when that is known"
         outcome = _asking(f"{place}_outcome", told, REQUEST, EXAMPLE, COUNTED)
         outcome["post"]["responses"] |= _refusals((OF_OUTCOMES,))

@@ -6,10 +6,11 @@ import threading
 from typing import final
 
 from modelkit.lifecycle.layered import Opened
-from modelkit.lifecycle.rollout.within import rollout_in
+from modelkit.lifecycle.rollout.rollout import Rollout
 from modelkit.model.activation import Active
 from modelkit.model.identity import Identity, identity_of
 from modelkit.model.model import Model
+from modelkit.model.wrapper import layer_of
 from modelkit.serving.batching.batcher import Batcher
 from modelkit.serving.batching.policy import BatchPlan
 from modelkit.signature.signature import Signature
@@ -33,11 +34,11 @@ class Serving:
     def __init__(self, model: Model, opened: Opened | None) -> None:
         self.model = model
         self.opened = opened
-        self.rollout = rollout_in(model)
+        self.rollout = layer_of(model, Rollout)
         self.explainers = Explainers(model)
         self._identity = identity_of(model)
         self._signature = model.signature
-        self._batcher = _batcher_in(model)
+        self._batcher = layer_of(model, Batcher)
 
     @property
     def signature(self) -> Signature:
@@ -97,10 +98,3 @@ def check_path_name(name: object) -> None:
     fits = isinstance(name, str) and name.isprintable() and "/" not in name
     if not fits or name in ("", ".", ".."):
         raise ValueError(f"the name of a model is a part of a path, without '/'; got {name!r}")
-
-
-def _batcher_in(model: Model) -> Batcher | None:
-    layer: Model | None = model
-    while layer is not None and not isinstance(layer, Batcher):
-        layer = layer.inner
-    return layer

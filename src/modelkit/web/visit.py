@@ -1,10 +1,11 @@
-"""One request under way, and what carries it."""
+"""One request under way, by when it is to be answered, and what carries it."""
 
 from __future__ import annotations
 
 import itertools
 import uuid
 from collections.abc import Awaitable, Callable
+from math import isfinite
 from time import monotonic
 from typing import Any, Protocol, TypeVar, final
 
@@ -16,6 +17,8 @@ from modelkit.web.routes import LOOKING, UNMATCHED, Route
 
 T = TypeVar("T")
 _NO_ROUTE = Route(UNMATCHED, "page", LOOKING)
+# The headers that tell it, with the seconds of their unit.
+_UNITS = ((b"request-timeout", 1.0), (b"x-envoy-expected-rq-timeout-ms", 1e-3))
 
 
 @final
@@ -164,3 +167,30 @@ class Transport(Protocol):
 
     async def settle(self, principal: Awaitable[str | None]) -> str | None:
         """What an async `auth` says."""
+
+
+def seconds_allowed(headers: Headers) -> float | None:
+    """The seconds from its arrival that the headers of a request give its answer, if they do.
+
+    Raises Refused for a header that is not a positive number.
+    """
+    least = None
+    for name, unit in _UNITS:
+        told = headers.get(name)
+        if told is None:
+            continue
+        seconds = _positive(name, told) * unit
+        if least is None or seconds < least:
+            least = seconds
+    return least
+
+
+def _positive(name: bytes, told: bytes) -> float:
+    try:
+        number = float(told)
+    except ValueError:
+        number = 0.0
+    if number > 0 and isfinite(number):
+        return number
+    text = told.decode("latin-1")
+    raise Refused(400, f"the header {name.decode()} must be a number above 0, and is {text!r}")

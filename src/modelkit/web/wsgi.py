@@ -1,4 +1,4 @@
-"""An App behind a server of WSGI: the same decisions, on the thread of the request.
+"""An App behind a server of WSGI, or as a blueprint of Flask: on the thread of the request.
 
 The thread waits for the answer, so that a Batcher gathers the calls of all threads.
 """
@@ -9,8 +9,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 from time import monotonic
-from typing import Any, TypeVar, final
+from typing import TYPE_CHECKING, Any, TypeVar, final
 
+from modelkit.errors import importing
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.web.body import BodyParts
 from modelkit.web.edge import Edge
@@ -19,10 +20,15 @@ from modelkit.web.statuses import CLOSE
 from modelkit.web.steps import run_now
 from modelkit.web.visit import Visit
 
+if TYPE_CHECKING:
+    from flask import Blueprint, Response
+
 Environ = dict[str, Any]
 StartResponse = Callable[..., object]
 T = TypeVar("T")
 _PART = 1 << 16  # bytes that are read at once
+# The edge says which of them a path takes, in the form of all of its errors.
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 @final
@@ -163,3 +169,23 @@ def _status_line(status: int) -> str:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
         return f"{status} Client Closed Request"
+
+
+def blueprint_of(wsgi: Wsgi) -> Blueprint:
+    """A blueprint that answers all paths below its `url_prefix`.
+
+    Raises MissingExtraError if flask is not installed.
+    """
+    with importing("flask", "App.blueprint()"):
+        from flask import Blueprint, Response, request
+
+    def answer(path: str = "") -> Response:
+        status, headers, body = wsgi.reply(request.environ, f"/{path}")
+        return Response(body, status, headers)
+
+    blueprint = Blueprint("modelkit", __name__)
+    for rule in ("/", "/<path:path>"):
+        blueprint.add_url_rule(
+            rule, "answer", answer, methods=_METHODS, provide_automatic_options=False
+        )
+    return blueprint

@@ -19,9 +19,8 @@ from sklearn.linear_model import LinearRegression
 
 import modelkit as mk
 from modelkit.errors import SignatureError
-from modelkit.integrations.grafana.alerts import Objectives, alert_rules
+from modelkit.integrations.grafana.alerts import Objectives, alert_rules, to_yaml
 from modelkit.integrations.grafana.grafana import dashboard
-from modelkit.integrations.grafana.yaml import to_yaml
 
 SCRAPES = 20  # one a second
 FIRING = {

@@ -20,9 +20,8 @@ from modelkit import cli
 from modelkit.errors import ExportError
 from modelkit.integrations.families import FAMILIES
 from modelkit.integrations.grafana.alert_tests import alert_tests
-from modelkit.integrations.grafana.alerts import Objectives, alert_rules
+from modelkit.integrations.grafana.alerts import Objectives, alert_rules, to_yaml
 from modelkit.integrations.grafana.grafana import dashboard
-from modelkit.integrations.grafana.yaml import to_yaml
 
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 FILES = ("dashboard.json", "alerts.yml", "alerts_test.yml")

@@ -1,7 +1,10 @@
-"""Rules for Prometheus: recorded ratios, and the alerts that are worth somebody's attention."""
+"""Rules for Prometheus: recorded ratios, the alerts that are worth somebody's attention, and YAML."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +33,12 @@ SLOW_BURN = ((3.0, "1d", "2h"), (1.0, "3d", "6h"))
 MOST_ERRORS = 0.05  # above, 14.4 times as many are nearly all
 WHICH = "{{ $labels.model }} {{ $labels.version }}"
 PERCENT = "{{ $value | humanizePercentage }}"
+STEP = "  "
+# A text with quotes or of several lines reads better as a block; not all texts can be one.
+BLOCK = re.compile(r"(?! )[ -~]*[!-~](\n[ -~]*[!-~])*")
+
+# Words that YAML reads as no text.
+RESERVED = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
 
 @dataclass(frozen=True)
@@ -229,3 +238,43 @@ def _silence() -> str:
     before = f"sum by ({EACH_MODEL}) (increase(modelkit_calls_total[1h] offset 15m))"
     now = f"sum by ({EACH_MODEL}) (increase(modelkit_calls_total[15m]))"
     return f"{before} >= {FEWEST_CALLS}\nunless\n{now} > 0"
+
+
+def to_yaml(value: Any) -> str:
+    """A mapping or a list as a YAML document.
+
+    The keys of mappings are names: letters, digits and underscores. A text that JSON would have to
+    escape is a block, and any other is quoted as in JSON, which YAML contains.
+    """
+    return "\n".join(_lines(value)) + "\n"
+
+
+def _lines(value: Any) -> Iterator[str]:
+    if isinstance(value, dict) and value:
+        for key, member in value.items():
+            written = json.dumps(key) if key in RESERVED else key
+            yield from _under(f"{written}:", member)
+    elif isinstance(value, list) and value:
+        for member in value:
+            yield from _item(member)
+    else:
+        yield json.dumps(value, ensure_ascii=False)
+
+
+def _under(head: str, member: Any) -> Iterator[str]:
+    """The lines of a member of a mapping, below its key where it has several."""
+    if isinstance(member, str) and {*member} & {'"', "\n"} and BLOCK.fullmatch(member):
+        yield f"{head} |-"
+        yield from (STEP + line for line in member.split("\n"))
+    elif isinstance(member, dict | list) and member:
+        yield head
+        yield from (STEP + line for line in _lines(member))
+    else:
+        yield f"{head} {json.dumps(member, ensure_ascii=False)}"
+
+
+def _item(member: Any) -> Iterator[str]:
+    """The lines of a member of a list, the first of which begins with a dash."""
+    first, *others = _lines(member)
+    yield f"- {first}"
+    yield from (STEP + line for line in others)

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from modelkit.integrations.grafana.alerts import WHERE_ON_CPU_INSTEAD
 from modelkit.integrations.grafana.panels import (
-    Panel,
-    PanelQuery,
-    graph_panel,
-    heat_panel,
-    stat_panel,
-    state_panel,
-    table_panel,
-)
-from modelkit.integrations.grafana.promql import (
     BY_VERSION,
     PROCESS,
     WINDOW,
+    Panel,
+    PanelQuery,
     alarms_raised,
     chosen,
     failed_part,
+    graph_panel,
+    heat_panel,
     increase_of,
     largest_of,
     quantile_of,
     queue_filled,
     rate_of,
     refused_part,
+    stat_panel,
+    state_panel,
+    table_panel,
 )
 
 EACH = "{{model}} {{version}}"

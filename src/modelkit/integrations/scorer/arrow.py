@@ -8,7 +8,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.errors import SignatureError, importing
-from modelkit.integrations.scorer.outputs import ScoredOutput
+from modelkit.integrations.scorer.columns import ScoredOutput
 from modelkit.integrations.scorer.tensors import no_rows
 from modelkit.signature.spec import TensorSpec
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelkit.errors import ExplainError
 from modelkit.explain.explainer import Explainer
 from modelkit.explain.explanation import Explanation
-from modelkit.integrations.scorer.outputs import ScoredOutput
+from modelkit.integrations.scorer.columns import ScoredOutput
 from modelkit.integrations.scorer.tensors import no_rows
 from modelkit.model.model import Model, Outputs
 from modelkit.signature.signature import Signature

@@ -8,23 +8,21 @@ from typing import TYPE_CHECKING, Any, final
 
 from modelkit._internal.arrays import Array
 from modelkit.errors import SignatureError, importing
-from modelkit.integrations.scorer import arrow, forms
+from modelkit.integrations.scorer import arrow, refusals
 from modelkit.integrations.scorer.columns import (
-    check_no_decimals,
-    check_read,
-    names_read,
-    whole_tensors,
-)
-from modelkit.integrations.scorer.once import OncePerProcess
-from modelkit.integrations.scorer.outputs import (
     ScoredOutput,
     check_columns_apart,
     check_kept,
     check_lengths,
+    check_no_decimals,
+    check_read,
     check_side_by_side,
     listed_names,
+    names_read,
     scored_output,
+    whole_tensors,
 )
+from modelkit.integrations.scorer.once import OncePerProcess
 from modelkit.integrations.scorer.sources import (
     is_url,
     open_nearby,
@@ -235,7 +233,7 @@ class Scorer:
 
         Raises SignatureError for rows that do not fit, and TypeError for rows in another form.
         """
-        forms.check_dict(batch)
+        refusals.check_dict(batch)
         named = {str(name): values for name, values in batch.items()}
         self.columns(batch)  # under their own names, of which two may be written alike
         scored = {name: named[name] for name in self._keep}
@@ -259,7 +257,7 @@ class Scorer:
         Raises SignatureError as `columns` does.
         """
         pa = arrow.pyarrow()
-        forms.check_schema(rows)
+        refusals.check_schema(rows)
         self.columns(rows.names, rows.types)
         kept = [rows.field(name) for name in self._keep]
         return pa.schema([*kept, *map(arrow.arrow_field, self.outputs)])
@@ -267,7 +265,7 @@ class Scorer:
     def arrow(self, table: Any) -> Any:
         """Score an Arrow table: the kept columns and the outputs, as a table of `schema`."""
         pa = arrow.pyarrow()
-        forms.check_table(table)
+        refusals.check_table(table)
         schema = self.schema(table.schema)
         read = names_read(self.signature, table.column_names)
         feeds = self._with_tensors(table.select(read), read, arrow.as_tensor)
@@ -292,7 +290,7 @@ class Scorer:
         """Score a stream of Arrow record batches, one after the other."""
         pa = arrow.pyarrow()
         for batch in batches:
-            forms.check_batch(batch)
+            refusals.check_batch(batch)
             yield from self.arrow(pa.Table.from_batches([batch])).to_batches()
 
     def frame(self, frame: Any) -> Any:
@@ -304,7 +302,7 @@ class Scorer:
         """
         with importing("pandas", "Scorer.frame", "frames"):
             import pandas as pd
-        forms.check_frame(frame)
+        refusals.check_frame(frame)
         frame = with_text_names(frame)
         self.columns(frame.columns)
         read = names_read(self.signature, frame.columns)

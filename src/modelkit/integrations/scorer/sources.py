@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from modelkit.errors import ContainerError, IntegrityError, PackageError, importing
 from modelkit.package.load import Openable, Reference, check_digest, inspect
+from modelkit.package.write import write_file
 
 T = TypeVar("T")
 Whereabouts = (
@@ -83,7 +83,7 @@ def _copied(place: Path | None, data: bytes) -> Openable:
     if place is None:
         return data
     try:
-        write_once(place, data)
+        write_file(place, data)
     except OSError:  # a home that is read-only or full, or that another user owns
         return data
     return place
@@ -136,14 +136,3 @@ def without_secrets(url: str) -> str:
 def _said(error: Exception, url: str) -> str:
     """What an error says, where the URL has no secrets that it might repeat."""
     return f": {error}" if without_secrets(url) == url else ""
-
-
-def write_once(target: Path, data: bytes) -> None:
-    """Write a file in one step: whoever opens it sees all of it or none."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{uuid.uuid4().hex}.tmp"
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -55,18 +55,10 @@ class Measured:
     bias: float = 0.0
 
 
-def cluster_codes(clusters: Array | None) -> Array | None:
-    """Clusters of any kind of value as numbers from 0 on, shape (n,)."""
-    if clusters is None:
-        return None
-    codes: Array = np.unique(clusters, return_inverse=True)[1]
-    return codes
-
-
 def units_of(n: int, clusters: Array | None) -> int:
     """How many independent observations n rows are: the number of clusters, where there are some.
 
-    `clusters` are numbers, as `cluster_codes` gives them.
+    `clusters` are numbers from 0 on, shape (n,).
     """
     return n if clusters is None else int(np.count_nonzero(np.bincount(clusters)))
 
@@ -74,7 +66,7 @@ def units_of(n: int, clusters: Array | None) -> int:
 def standard_error(influence: Array, clusters: Array | None = None) -> float | None:
     """The standard error of a figure from the influence of its rows, shape (n,).
 
-    `clusters` are numbers, as `cluster_codes` gives them. It is None for fewer than two clusters
+    `clusters` are numbers from 0 on, shape (n,). It is None for fewer than two clusters
     or rows, and where the influence of a row is not known.
     """
     sums = summed(influence, clusters)
@@ -268,7 +260,7 @@ def effective_rows(
     Args:
         hit: whether each row is one of those that are counted, shape (n,).
         weights: of the rows, shape (n,), or None.
-        clusters: numbers, as `cluster_codes` gives them, or None.
+        clusters: numbers from 0 on, shape (n,), or None.
         level: of the interval that it is for.
     """
     weight = np.ones(len(hit)) if weights is None else weights

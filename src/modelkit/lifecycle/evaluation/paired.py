@@ -304,7 +304,7 @@ def bootstrap(
         n: the number of rows.
         repeats: the number of draws.
         rng: what draws.
-        clusters: numbers (n,), as `cluster_codes` gives them; their rows are drawn together.
+        clusters: numbers from 0 on, shape (n,); their rows are drawn together.
     """
     which = np.arange(n) if clusters is None else clusters
     units = int(which.max()) + 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 
 from modelkit.errors import PackageError
@@ -45,14 +44,3 @@ def is_package(path: Path, release: Release) -> bool:
     except PackageError:
         return False
     return True
-
-
-def write_file(target: Path, data: bytes) -> None:
-    """Write a file in one step."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{uuid.uuid4().hex}.tmp"
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -16,13 +16,14 @@ from modelkit.lifecycle.registry.bucket_package import (
     check_named,
     check_package,
 )
-from modelkit.lifecycle.registry.places import is_package, kept_name, verdict_name, write_file
+from modelkit.lifecycle.registry.places import is_package, kept_name, verdict_name
 from modelkit.lifecycle.registry.releases import Release, read_release
 from modelkit.lifecycle.registry.verdicts import record_digest
 from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model.model import Model
 from modelkit.package import container
 from modelkit.package.load import check_digest, load, open_bytes, plain_digests, read_manifest
+from modelkit.package.write import write_file
 from modelkit.store.store import Store
 
 KEY_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

@@ -11,11 +11,11 @@ from typing import Any, NoReturn, final
 from modelkit.errors import Conflict, PackageError, RegistryError, RetrainError, RolloutError
 from modelkit.lifecycle.gate.verdict import Verdict
 from modelkit.lifecycle.registry.log import CHAMPION
-from modelkit.lifecycle.registry.places import write_file
 from modelkit.lifecycle.retrain.desk import Desk
 from modelkit.lifecycle.retrain.policy import RetrainPolicy
 from modelkit.lifecycle.retrain.run import RUN_STEPS, Claim, RunFiles, RunState, trial_entry
 from modelkit.lifecycle.retrain.training import Training, check_model_name, manifest_of
+from modelkit.package.write import write_file
 
 Train = Callable[[Training], object]
 Judge = Callable[[Training], Verdict]

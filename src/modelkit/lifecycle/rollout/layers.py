@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import closing
 from typing import Any, final
 
 from modelkit.errors import RolloutError, UntrustedError
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.model.golden import GOLDEN
 from modelkit.model.model import Model
+from modelkit.model.wrapper import close_layers
 
 Wrap = Callable[[Model], Model]
 
@@ -43,15 +44,8 @@ class OpenVersion:
 
     def close(self) -> None:
         """Close every layer, the outermost first; raises an error of one when all were closed."""
-        with ExitStack() as closing:
-            closing.callback(self._loaded.close)
-            layers: list[Model] = []
-            layer: Model | None = self.model
-            while layer is not None and layer is not self._loaded:
-                layers.append(layer)
-                layer = layer.inner
-            for each in reversed(layers):
-                closing.callback(each.close)
+        with closing(self._loaded):
+            close_layers(self.model, self._loaded)
 
 
 def open_layers(

@@ -20,9 +20,8 @@ from modelkit._internal.process import watch_forks
 from modelkit.model.identity import Identity, identity_of
 from modelkit.model.model import Model
 from modelkit.serving.metering.gone import KEPT_VERSIONS, FoldersRead
-from modelkit.serving.metering.layout import OF_A_MODEL, totals_of
 from modelkit.serving.metering.ledger import Ledger
-from modelkit.serving.metering.totals import Totals
+from modelkit.serving.metering.totals import OF_A_MODEL, Totals, totals_of
 
 if TYPE_CHECKING:
     from modelkit.serving.metering.shared import SharedFolder

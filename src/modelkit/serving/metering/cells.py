@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import final
 
 from modelkit.errors import MeterError
-from modelkit.serving.metering.layout import WIDTH, Label, Slab, checked_label
+from modelkit.serving.metering.totals import WIDTH, Label, Slab, checked_label
 
 SUFFIX = ".slabs"
 CELL = 64  # words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,8 +12,7 @@ from pathlib import Path
 from typing import Protocol, final
 
 from modelkit.errors import MeterError
-from modelkit.serving.metering.files import open_plain
-from modelkit.serving.metering.layout import FLIGHT, OF_A_MODEL, WIDTH, Label, added, checked_label
+from modelkit.serving.metering.totals import FLIGHT, OF_A_MODEL, WIDTH, Label, added, checked_label
 
 GONE_FILE = "gone.json"
 KEPT_VERSIONS = 3  # versions of a name that are still shown after their last Meter is gone
@@ -172,3 +172,13 @@ def write_gone(folder: Path, gone: Gone) -> None:
     with os.fdopen(file, "w", encoding="utf-8") as opened:
         opened.write(text)
     path.replace(folder / GONE_FILE)
+
+
+def open_plain(path: Path, flags: int) -> int:
+    """Open a plain file; raises OSError, and MeterError for what is none, such as a pipe."""
+    # Opening a pipe would wait for a writer, and a link may lead to any file.
+    file = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise MeterError(f"{path} is no plain file; move it away", folder=path.parent)
+    return file

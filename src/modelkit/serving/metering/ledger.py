@@ -25,7 +25,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, NamedTuple, final
 
 from modelkit._internal.process import watch_forks
-from modelkit.serving.metering.layout import (
+from modelkit.serving.metering.totals import (
     BOUNDS_NS,
     COLUMNS,
     DURATIONS,
@@ -34,11 +34,12 @@ from modelkit.serving.metering.layout import (
     OK,
     Label,
     Slab,
+    Totals,
     added,
+    outcome_of,
     totals_of,
     zeros,
 )
-from modelkit.serving.metering.totals import Totals, outcome_of
 
 if TYPE_CHECKING:
     from modelkit.serving.metering.shared import SharedFolder

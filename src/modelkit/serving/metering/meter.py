@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, final
 
-from modelkit.errors import MeterError
+from modelkit.errors import MeterError, Overloaded, SignatureError
+from modelkit.events import Overload, Refusal, emit, wanted
 from modelkit.model.identity import identity_of
 from modelkit.model.model import Call, Model, Outputs
-from modelkit.model.wrapper import Wrapper, check_is_model, has_several_versions
+from modelkit.model.wrapper import Wrapper, check_is_model, has_several_versions, layer_of
 from modelkit.serving.metering import book, requests
-from modelkit.serving.metering.layout import MORE_ROWS, OK
-from modelkit.serving.metering.refused import tell_refused
-from modelkit.serving.metering.rows import answered_rows
-from modelkit.serving.metering.totals import Totals
+from modelkit.serving.metering.totals import MORE_ROWS, OK, Totals, answered_rows
 from modelkit.signature.signature import Signature
 
 if TYPE_CHECKING:
     from modelkit.serving.metering.shared import SharedFolder
 
 VARIABLE = "MODELKIT_METRICS_DIR"
+MOST_NAMED = 20  # columns that one event names
+# How a problem begins that names a column or an input; the name is written as `repr` does.
+PROBLEM = re.compile(r"""(?:missing )?(?:column|input) ('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
 
 
 @final
@@ -145,13 +149,10 @@ def _rows_come_first(signature: Signature) -> bool:
 
 
 def _refuse_two_meters(model: Model) -> None:
-    layer: Model | None = model
-    while layer is not None:
-        if isinstance(layer, Meter):
-            raise MeterError(
-                f"{model!r} has a Meter already, and another one would count each call twice"
-            )
-        layer = layer.inner
+    if layer_of(model, Meter) is not None:
+        raise MeterError(
+            f"{model!r} has a Meter already, and another one would count each call twice"
+        )
 
 
 def _refuse_several_versions(model: Model) -> None:
@@ -174,3 +175,33 @@ def _folder(shared: str | os.PathLike[str] | None) -> SharedFolder | None:
             f"without shared= and {VARIABLE} here"
         ) from error
     return shared_folder(shared)
+
+
+def tell_refused(model: Model, error: BaseException) -> None:
+    """Emit the event of a call that was refused; other errors have none. Raises nothing."""
+    with suppress(Exception):  # of an error that holds something else than ours do
+        if isinstance(error, SignatureError) and wanted(Refusal):
+            name, version, _ = identity_of(model)
+            problems = error.problems
+            emit(Refusal(name, version, len(problems), columns_at_fault(problems, model.signature)))
+        elif isinstance(error, Overloaded) and wanted(Overload):
+            name, version, _ = identity_of(model)
+            emit(Overload(name, version, error.queued, error.max_queue))
+
+
+def columns_at_fault(problems: Sequence[str], signature: Signature) -> tuple[str, ...]:
+    """The columns and inputs of a signature that problems with rows begin with, twenty at most.
+
+    Whatever else stands in a problem comes from the rows, names of further columns too.
+    """
+    matches = map(PROBLEM.match, problems)
+    at_fault = {match[1] for match in matches if match is not None}
+    names = [name for name in _names(signature) if repr(name) in at_fault]
+    return tuple(names[:MOST_NAMED])
+
+
+def _names(signature: Signature) -> list[str]:
+    names: dict[str, None] = {}  # as an ordered set
+    for spec in signature.inputs:
+        names |= dict.fromkeys([spec.name, *[column.name for column in spec.columns]])
+    return [*names]

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelkit.serving.metering.gone import FoldersRead, Found, Kept
-from modelkit.serving.metering.layout import (
+from modelkit.serving.metering.ledger import Ledger
+from modelkit.serving.metering.totals import (
     BEGUN,
     DURATIONS,
     ENDED,
@@ -18,10 +19,9 @@ from modelkit.serving.metering.layout import (
     NANOSECONDS,
     OK,
     WIDTH,
+    RequestTotals,
     added,
 )
-from modelkit.serving.metering.ledger import Ledger
-from modelkit.serving.metering.totals import RequestTotals
 
 if TYPE_CHECKING:
     from modelkit.serving.metering.shared import SharedFolder

@@ -29,19 +29,19 @@ from typing import final
 from modelkit._internal.process import watch_forks
 from modelkit.errors import MeterError
 from modelkit.serving.metering.cells import SUFFIX, OwnFile, read_cells
-from modelkit.serving.metering.files import open_plain
 from modelkit.serving.metering.gone import (
     GONE_FILE,
     Found,
     Gone,
     Kept,
     left_by,
+    open_plain,
     opened_gone,
     summed,
     without_the_old,
     write_gone,
 )
-from modelkit.serving.metering.layout import Label, Slab, added, zeros
+from modelkit.serving.metering.totals import Label, Slab, added, zeros
 
 LOCK = "lock"
 

@@ -9,8 +9,7 @@ from typing import final
 from modelkit.errors import importing
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.model.wrapper import Wrapper
-from modelkit.serving.metering.rows import answered_rows
-from modelkit.serving.metering.totals import outcome_of
+from modelkit.serving.metering.totals import answered_rows, outcome_of
 
 
 @final

@@ -1,13 +1,15 @@
-"""What a Meter has counted, as values; pure functions, without a clock."""
+"""What a Meter has counted, as values, and the slabs of numbers that add up to them; pure functions."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import TypeAlias, final
 
 from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded, SignatureError
+from modelkit.model.model import Outputs
+from modelkit.signature.signature import Signature
 
 # What may become of a call, in the order in which it is shown.
 OUTCOMES = ("ok", "signature", "overloaded", "deadline", "closed", "error", "cancelled")
@@ -23,11 +25,38 @@ OUTCOME_OF: tuple[tuple[type[BaseException], str], ...] = (
 STEPS = ("1", "2.5", "5")
 # Upper bounds of durations in seconds: 1, 2.5 and 5 microseconds, and so on to 5 s, then 10, 30, 60.
 BOUNDS = (*(float(f"{step}e{power}") for power in range(-6, 1) for step in STEPS), 10.0, 30.0, 60.0)
+Slab: TypeAlias = "list[int] | memoryview[int]"
+Label: TypeAlias = tuple[str, ...]  # what a slab counts: its kind, and what tells it apart
+
+OF_A_MODEL = "model"  # then name, version, digest
+HTTP = "http"  # then route, status
+FLIGHT = "flight"  # requests begun and ended
+LABEL_LENGTHS = {OF_A_MODEL: 4, HTTP: 3, FLIGHT: 1}
+
+# Columns of whole numbers. Durations are in nanoseconds, so that they are whole as well.
+COLUMNS = {name: at for at, name in enumerate(OUTCOMES)}
+OK = COLUMNS["ok"]
+MORE_ROWS = len(OUTCOMES)  # rows less answered calls, so that a call of one row stores one number
+NANOSECONDS = MORE_ROWS + 1
+DURATIONS = MORE_ROWS + 2
+WIDTH = DURATIONS + len(BOUNDS) + 1
+BEGUN = 0  # these two in slabs of requests in flight
+ENDED = 1
+BOUNDS_NS = tuple(round(1e9 * bound) for bound in BOUNDS)
 
 
 def outcome_of(error: BaseException) -> str:
     """The outcome of a call that raised."""
     return next(name for kind, name in OUTCOME_OF if isinstance(error, kind))
+
+
+def answered_rows(signature: Signature, answers: Outputs) -> int:
+    """The number of rows of answers whose rows lie on any axis; 1 for those on none."""
+    dim = signature.row_dim
+    for spec in signature.outputs:
+        if dim is not None and dim in spec.shape and spec.name in answers:
+            return int(answers[spec.name].shape[spec.shape.index(dim)])
+    return 1
 
 
 @final
@@ -83,3 +112,34 @@ class RequestTotals:
     durations: Mapping[str, tuple[int, ...]]
     seconds: Mapping[str, float]
     in_flight: int
+
+
+def checked_label(parts: Sequence[object]) -> Label:
+    """A label that was read from a file; raises TypeError and ValueError for what is none."""
+    label = tuple(str(part) for part in parts)
+    of_strings = isinstance(parts, list) and label == tuple(parts)
+    if not of_strings or LABEL_LENGTHS.get(label[0] if label else "") != len(label):
+        raise ValueError(f"{parts!r:.100} is no label of shared counts")
+    if label[0] == HTTP and not label[2].isdecimal():
+        raise ValueError(f"{label[2]!r:.100} is no status of HTTP")
+    return label
+
+
+def zeros() -> Slab:
+    """A slab in the memory of this process."""
+    return [0] * WIDTH
+
+
+def added(slabs: Sequence[Slab]) -> list[int]:
+    """Slabs added up, column by column."""
+    if not slabs:
+        return [0] * WIDTH
+    return [sum(column) for column in zip(*slabs, strict=True)]
+
+
+def totals_of(sums: Sequence[int]) -> Totals:
+    """The totals of a model whose slabs add up to these sums."""
+    calls = dict(zip(OUTCOMES, sums, strict=False))
+    seconds = sums[NANOSECONDS] / 1e9
+    rows = sums[OK] + sums[MORE_ROWS]
+    return Totals(calls, rows, seconds, tuple(sums[DURATIONS:WIDTH]))

@@ -15,8 +15,8 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 import modelkit as mk
 from modelkit.errors import DeviceError, DriftError, SignatureError
 from modelkit.integrations.scorer.arrow import as_block
-from modelkit.integrations.scorer.clusters import check_apart_in_any_case, check_pool, check_zone
-from modelkit.integrations.scorer.outputs import check_known_widths
+from modelkit.integrations.scorer.columns import check_known_widths
+from modelkit.integrations.scorer.refusals import check_apart_in_any_case, check_pool, check_zone
 from modelkit.integrations.scorer.tallier import Tallier
 from modelkit.model.golden import decode_golden
 

@@ -15,7 +15,6 @@ from modelkit.lifecycle.evaluation.clusters import Clusters
 from modelkit.lifecycle.evaluation.intervals import (
     Measured,
     clopper_pearson,
-    cluster_codes,
     corrected_error,
     effective_rows,
     standard_error,
@@ -268,11 +267,6 @@ def test_rows_that_tell_as_much():
     assert effective_rows(same, None, pairs) == pytest.approx(3 * few)  # 4 clusters, with G - 1
     assert effective_rows(np.ones(8), None, pairs) == 4
     assert effective_rows(hit, np.zeros(8), None) == 0
-
-
-def test_clusters_may_be_of_any_kind():
-    assert cluster_codes(None) is None
-    assert cluster_codes(np.array(["b", "a", "b"])).tolist() == [1, 0, 1]
 
 
 def test_a_bootstrap_draws_clusters_whole():

@@ -29,9 +29,8 @@ from modelkit.errors import (
 )
 from modelkit.model.model import Model
 from modelkit.serving.metering import book, ledger, requests
-from modelkit.serving.metering.layout import BOUNDS_NS, DURATIONS, zeros
 from modelkit.serving.metering.ledger import BLOCK, BLOCKS, TURN, Place, blocks_of_turn
-from modelkit.serving.metering.totals import OUTCOMES, outcome_of
+from modelkit.serving.metering.totals import BOUNDS_NS, DURATIONS, OUTCOMES, outcome_of, zeros
 from modelkit.testing import check_model
 
 SIGNATURE = mk.Signature(

@@ -1,7 +1,7 @@
 """Measure every usable device against the CPU by size of batch, and print a Markdown table.
 
-make bench-gpu                              where no device but the CPU is usable it says so, and why
-.venv/bin/python -m benchmarks.devices.gpu --write  the same, and write benchmarks/results/gpu.md
+make bench NAME=gpu                              where no device but the CPU is usable it says so, and why
+.venv/bin/python -m benchmarks.gpu.run --write  the same, and write benchmarks/results/gpu.md
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Pipelines drawn at random against their sources: `python -m benchmarks.conversion.generated --cases 2000 --seed 0`.
+"""Pipelines drawn at random against their sources: `python -m benchmarks.generated.run --cases 2000 --seed 0`.
 
 Each case has a number: `--case N` runs it alone, and shows a row of each kind that differs.
 """

@@ -1,8 +1,8 @@
 """Save everyday pipelines by modelkit, skl2onnx and skops, compare their answers, and print Markdown tables.
 
-make bench-breadth                                                         every pipeline; goes on where it stopped
-.venv-bench-breadth/bin/python -m benchmarks.conversion.breadth --only LightGBM    those whose name holds a text
-.venv-bench-breadth/bin/python -m benchmarks.conversion.breadth --again --write    all anew, and keep the tables
+make bench NAME=breadth                                                         every pipeline; goes on where it stopped
+.venv-bench-breadth/bin/python -m benchmarks.breadth.run --only LightGBM    those whose name holds a text
+.venv-bench-breadth/bin/python -m benchmarks.breadth.run --again --write    all anew, and keep the tables
 
 README.md beside this file says what each table means.
 """
