@@ -23,3 +23,8 @@ def kept(source, folder, example=None, **options):
     model = mk.load(folder / "m.mk", device="cpu")
     assert model.verify() == 0
     return model
+
+
+def columns_of(manifest):
+    """The columns of all inputs."""
+    return [column for spec in manifest.signature.inputs for column in spec.columns]

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from helpers.examples import some
 from helpers.kinds import docstrings
-from helpers.packages import saved
+from helpers.packages import columns_of, saved
 from helpers.rows import trips
 from sklearn.compose import make_column_transformer
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -16,10 +16,6 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 import modelkit as mk
 from modelkit.errors import ConversionError, SignatureError
-
-
-def columns_of(manifest):
-    return [column for spec in manifest.signature.inputs for column in spec.columns]
 
 
 @pytest.mark.parametrize("kind", ["onnx", "joblib"])

@@ -3,16 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.packages import saved
+from helpers.packages import columns_of, saved
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-
-
-def columns_of(manifest):
-    return [column for spec in manifest.signature.inputs for column in spec.columns]
 
 
 class Counting(LogisticRegression):

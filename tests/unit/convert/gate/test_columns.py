@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.kinds import wine, wine_holes
-from helpers.packages import saved
+from helpers.packages import columns_of, saved
 from helpers.rows import trips
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import make_column_transformer
@@ -16,10 +16,6 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from modelkit.convert.gate.columns import AGREES, DISAGREES, REFUSED, sort_out
 from modelkit.errors import SignatureError
-
-
-def columns_of(manifest):
-    return [column for spec in manifest.signature.inputs for column in spec.columns]
 
 
 def judge_by(verdicts):
