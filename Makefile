@@ -64,7 +64,7 @@ programs: ## install Java, Prometheus, Alertmanager and Chromium by apt-get, as 
 	@tools/install_programs.sh
 
 stress: $(VENV)/.test ## a million calls at random through a Batcher, each answer compared; minutes
-	MODELKIT_STRESS=8400 $(VENV)/bin/python -m pytest -q tests/slow/serving/test_batching_stress.py -k two_loops --timeout 3600
+	MODELKIT_STRESS=8400 $(VENV)/bin/python -m pytest -q tests/slow/serving/batching/test_stress.py -k two_loops --timeout 3600
 
 fuzz: $(VENV)/.test ## 200,000 changed packages and 100,000 odd operators, each refused or sound; half an hour
 	MODELKIT_FUZZ=225 $(VENV)/bin/python -m pytest -q tests/slow/test_fuzz.py --timeout 7200

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers.engines import INPUTS, Packages, customers, local, profile_of
+from helpers.engines import INPUTS, customers, local, profile_of
 
 import modelkit as mk
 from modelkit.errors import DeviceError
@@ -22,11 +22,6 @@ pytestmark = [
 ROWS = 400
 SCORES = ["label", "probabilities"]
 FRAME = customers(ROWS, 5)[["id", *INPUTS]]
-
-
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory):
-    return Packages(tmp_path_factory.mktemp("clusters"))
 
 
 def check_same(answers, report, packages):

@@ -18,7 +18,6 @@ from helpers.engines import (
     NARROW,
     PARTS,
     ROWS,
-    Packages,
     customers,
     local,
     matrix,
@@ -133,11 +132,6 @@ def engine(request):
 @pytest.fixture(scope="module")
 def integration(engine):
     return import_module(f"modelkit.integrations.{engine.name}")
-
-
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory):
-    return Packages(tmp_path_factory.mktemp("engines"))
 
 
 def table_of(frame):

@@ -5,7 +5,7 @@ import logging
 
 import numpy as np
 import pytest
-from helpers.engines import INPUTS, Packages, customers, local, profile_of
+from helpers.engines import INPUTS, customers, local, profile_of
 
 import modelkit as mk
 from modelkit.errors import DeviceError, SignatureError
@@ -25,11 +25,6 @@ def one_cpu():
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
-
-
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory):
-    return Packages(tmp_path_factory.mktemp("ray"))
 
 
 def test_a_cluster_of_one_cpu_never_waits_for_itself(one_cpu, packages, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from helpers.engines import INPUTS, Packages, customers, local
+from helpers.engines import INPUTS, customers, local
 
 import modelkit as mk
 from modelkit.errors import DriftError, SignatureError
@@ -40,11 +40,6 @@ def session():
     yield started
     started.conf.set("spark.sql.session.timeZone", zone)
     started.stop()
-
-
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory):
-    return Packages(tmp_path_factory.mktemp("spark"))
 
 
 def test_a_kept_name_that_is_an_output_in_another_case_is_refused(session, packages):

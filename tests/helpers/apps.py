@@ -1,5 +1,6 @@
 """Apps over small models, requests to them, and a server in a thread."""
 
+import asyncio
 import http.client
 import threading
 import time
@@ -110,3 +111,38 @@ def without_lifespan(app):
             await app(scope, receive, send)
 
     return mounted
+
+
+async def asked_of(app, receive, send, path=PREDICT):
+    """Ask in a task of its own, as a server has it."""
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
+    async with asyncio.timeout(30):
+        await app(scope, receive, send)
+
+
+class Still:
+    """A client that sends parts of a body, or takes parts of an answer, and then stands still."""
+
+    def __init__(self, *parts, takes=1 << 30, more=True):
+        self.parts = [*parts]
+        self.more = more
+        self.takes = takes
+        self.got = []
+        self.stands = asyncio.Event()
+
+    async def receive(self):
+        if not self.parts:
+            await asyncio.get_running_loop().create_future()
+        body = self.parts.pop(0)
+        return {"type": "http.request", "body": body, "more_body": self.more or bool(self.parts)}
+
+    async def send(self, message):
+        self.got.append(message)
+        if len(self.got) > self.takes:
+            self.stands.set()
+            await asyncio.get_running_loop().create_future()
+
+    @property
+    def status(self):
+        return self.got[0]["status"]

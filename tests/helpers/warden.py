@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import modelkit as mk
-from modelkit.model import golden
-from modelkit.package import load, scan
+from modelkit.package import draws, load, scan
 from modelkit.runtimes import onnx
 
 MEMORY, SECONDS = 2 << 30, 30  # beyond what is there after the imports; of one package
@@ -46,7 +45,7 @@ def serve(path, then=None, digest=None, allow=(), deadline=None):
         if then == "verify":
             return {"answer": model.verify()}
         if then == "predict":
-            feeds = next(golden.draws(model.signature, None))
+            feeds = next(draws.draws(model.signature, None))
             answer = model.run(feeds, deadline=deadline)
             return {
                 "answer": {name: np.asarray(part, object).tolist() for name, part in answer.items()}

@@ -10,10 +10,10 @@ import modelkit as mk
 from modelkit.cli.inspect import other_versions
 from modelkit.cli.printed import Printed, add_command
 from modelkit.errors import IntegrityError, ModelkitError
-from modelkit.model.device import REPLACE, WHEELS
 from modelkit.package.review import installed_here
 from modelkit.package.trust import installed
 from modelkit.report.html import printable
+from modelkit.runtimes.devices import REPLACE, WHEELS
 
 RUNTIME_WHEELS = (
     "onnxruntime",

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from types import MappingProxyType
 from typing import Any, final
 
 import numpy as np
@@ -26,7 +25,7 @@ from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.runtimes.onnx import OnnxModel
-from modelkit.runtimes.packaged import reopening
+from modelkit.runtimes.packaged import NOT_PACKAGED, Packaged, reopening
 from modelkit.signature.signature import Feeds, Signature
 
 STREAM_TEXTS = 2048  # of a stream that are taken at a time
@@ -71,11 +70,15 @@ class TextEncoder(Model):
         "_identity",
         "_origin",
         "_owned",
+        "attachments",
+        "manifest",
         "pipeline",
         "signature",
         "token_model",
     )
 
+    attachments: Mapping[str, memoryview]
+    manifest: Manifest | None  # None around your own Model
     signature: Signature
     _identity: str | None
     pipeline: Pipeline  # what makes the vectors
@@ -151,17 +154,18 @@ class TextEncoder(Model):
         encoder = cls.__new__(cls)
         tokens = Tokens(tokenizer, recipe.max_tokens, recipe.on_long)
         pipeline = Pipeline(inner, tokens, recipe)
-        encoder._assemble(inner, pipeline, owned=True, origin=origin)  # its own
+        packaged = Packaged(inner.manifest, inner.attachments, origin)
+        encoder._assemble(inner, pipeline, owned=True, packaged=packaged)  # its own
         return encoder
 
     def _assemble(
-        self, inner: Model, pipeline: Pipeline, *, owned: bool, origin: partial[Model] | None = None
+        self, inner: Model, pipeline: Pipeline, *, owned: bool, packaged: Packaged = NOT_PACKAGED
     ) -> None:
         self.token_model = inner
         self.pipeline = pipeline
         self.signature = pipeline.recipe.signature
         self._owned = owned
-        self._origin = origin
+        self.manifest, self.attachments, self._origin = packaged
         self._identity = None
 
     @property
@@ -200,16 +204,6 @@ class TextEncoder(Model):
         )
 
     @property
-    def manifest(self) -> Manifest | None:
-        """The manifest of the package this encoder was loaded from; None around your own Model."""
-        return self.token_model.manifest if self._owned else None
-
-    @property
-    def attachments(self) -> Mapping[str, memoryview]:
-        """The attachments of that package, by name."""
-        return self.token_model.attachments if self._owned else MappingProxyType({})
-
-    @property
     def tokenizer(self) -> bytes:
         """The tokenizer.json."""
         return self.pipeline.tokens.data
@@ -228,7 +222,8 @@ class TextEncoder(Model):
         pipeline = self.pipeline
         if pipeline.recipe.independent is None:
             alone, _ = pipeline.prove(made_up(PROVEN_TEXTS, pipeline.recipe.max_tokens))
-            pipeline.recipe = replace(pipeline.recipe, alone=alone)
+            measured = replace(pipeline.recipe.measured, alone=alone)
+            pipeline.recipe = replace(pipeline.recipe, measured=measured)
         return bool(pipeline.recipe.independent)
 
     @property

@@ -22,14 +22,25 @@ INDEPENDENT = 0.9999
 
 
 @dataclass(frozen=True)
+class Measurements:
+    """What was measured of an encoder, which decides no vector.
+
+    `alone` is the least cosine between the vector of a text alone and in a batch, None before it
+    was measured; `reference` that to the reference vectors, None without any.
+    """
+
+    alone: float | None = None
+    reference: float | None = None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a TextEncoder makes vectors.
 
     `graph` is the signature of the graph over tokens, and `output` its output with a vector for
     each token. `dims` are the lengths a vector may be cut to, the whole one first. `on_long` says
-    what becomes of a text of more than `max_tokens`. `stable` runs every text alone. `alone` is the
-    least cosine that was measured between the vector of a text alone and in a batch, None before it
-    was measured; `reference` that to the reference vectors, None without any.
+    what becomes of a text of more than `max_tokens`. `stable` runs every text alone. All but what
+    was `measured` decides the vectors.
 
     Raises SignatureError for what fits no graph or is not known.
     """
@@ -43,8 +54,7 @@ class Recipe:
     on_long: str = "truncate"
     stable: bool = False
     roles: dict[str, str] = field(default_factory=dict)
-    alone: float | None = None
-    reference: float | None = None
+    measured: Measurements = Measurements()
 
     def __post_init__(self) -> None:
         _check_known("pooling", self.pooling, POOLINGS)
@@ -71,6 +81,16 @@ class Recipe:
             (TensorSpec(TEXT, "string", ("batch", 1), (Column(TEXT, "string"),)),),
             (TensorSpec(EMBEDDING, "float32", ("batch", self.dims[0])),),
         )
+
+    @property
+    def alone(self) -> float | None:
+        """The least cosine between the vector of a text alone and in a batch, where it was measured."""
+        return self.measured.alone
+
+    @property
+    def reference(self) -> float | None:
+        """The least cosine to the reference vectors, where there were some."""
+        return self.measured.reference
 
     @property
     def independent(self) -> bool | None:

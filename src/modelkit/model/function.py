@@ -32,7 +32,11 @@ class FunctionModel(Model):
         TypeError: if `fn` is no function.
     """
 
-    __slots__ = ("_batchable", "_fn", "_signature")
+    __slots__ = ("_fn", "batchable", "closed", "signature")
+
+    batchable: bool
+    closed: bool
+    signature: Signature
 
     def __init__(
         self,
@@ -43,23 +47,9 @@ class FunctionModel(Model):
         if not callable(fn):
             raise TypeError(f"a FunctionModel is made of a function of feeds, not of {fn!r:.80}")
         self._fn: Callable[[Feeds], Mapping[str, Any]] | None = fn
-        self._signature = signature
-        self._batchable = batchable
-
-    @property
-    def batchable(self) -> bool:
-        """The `batchable` that the model was made with."""
-        return self._batchable
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed, and answers no more."""
-        return self._fn is None
-
-    @property
-    def signature(self) -> Signature:
-        """What the function takes and gives."""
-        return self._signature
+        self.signature = signature
+        self.batchable = batchable
+        self.closed = False
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         fn = self._fn
@@ -81,10 +71,11 @@ class FunctionModel(Model):
     def __reduce__(self) -> tuple[Any, ...]:
         if self._fn is None:
             raise ClosedError("the model was closed and cannot be pickled")
-        return FunctionModel, (self._fn, self._signature, self._batchable)
+        return FunctionModel, (self._fn, self.signature, self.batchable)
 
     def close(self) -> None:
         """Drop the function; later calls raise ClosedError."""
+        self.closed = True
         self._fn = None
 
 

@@ -16,14 +16,13 @@ from typing import Any
 
 from modelkit._internal import fields
 from modelkit._internal.json import parse_json
-from modelkit.embedding.recipe import Recipe
-from modelkit.errors import ManifestError, SignatureError
+from modelkit.errors import ManifestError
+from modelkit.model import older
 from modelkit.report import html
-from modelkit.runtimes.terms.vectorizer import Texts
 from modelkit.signature.signature import Signature
 
 # Readers refuse fields that they do not know, so every new field raises it; see docs/packaging.md.
-FORMAT = 8
+FORMAT = 9
 MAX_MANIFEST_BYTES = 1 << 20
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 VERSION_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
@@ -31,7 +30,9 @@ VERSION_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
 LIBRARY_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 RELEASE_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,63}")
 WEIGHTS_REF = "model.onnx.data"  # the name by which a graph refers to its external weights
-RUNTIMES = ("onnx", "joblib")
+RUNTIMES = ("onnx", "joblib", "encoder", "texts")
+MEASURED = "measured"  # the entry of the options that decides no answer
+LONGEST_OPTION = 100  # letters of an option that are shown
 # Of the batches that a model is proven with, and that `warmup` runs.
 MAX_SIZES = 16
 MAX_BATCH_ROWS = 4096
@@ -177,10 +178,11 @@ class Manifest:
         files: every other member.
         attachments: the members that are no part of the model.
         metadata: JSON values of the author; nothing here reads them.
-        runtime: "onnx" for a graph, "joblib" for a pickled estimator.
+        runtime: "onnx" for a graph, "joblib" for a pickled estimator, "encoder" for a text encoder
+            around its graph, "texts" for a graph that takes counts of the terms of texts.
         requires: for "joblib", the exact version of each library that the estimator needs.
-        encoder: what a text encoder does around its graph; None for other models.
-        texts: what is done to texts before a graph that takes counts of their terms, or None.
+        options: JSON values that the runtime reads, such as the pooling of an encoder; what was
+            measured is under "measured".
         digest: the sha256 of the manifest in hex, which identifies the whole package.
     """
 
@@ -197,8 +199,7 @@ class Manifest:
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
     runtime: str = "onnx"
     requires: dict[str, str] = dataclasses.field(default_factory=dict)
-    encoder: Recipe | None = None
-    texts: Texts | None = None
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
     digest: str = dataclasses.field(default="", compare=False)
 
     @cached_property
@@ -206,20 +207,18 @@ class Manifest:
         """The sha256, in hex, of all that decides what the model answers.
 
         That is the signature, the files of the model (graph, weights, tokenizer, terms or pickle),
-        the recipe of an encoder without its measurements, the treatment of texts, and the required
-        versions of a joblib package. Name, version, metadata and attachments do not count, so
+        the options of the runtime without what was measured, and the required versions of a joblib
+        package. Name, version, metadata and attachments do not count, so
         `attach` never changes it. Fields at their defaults are left out, so that a package of an
         older format has the digest that it would have today.
         """
         attached = {attachment.path for attachment in self.attachments}
-        recipe = self.encoder
-        if recipe is not None:
-            recipe = replace(recipe, alone=None, reference=None)
+        options = {name: value for name, value in self.options.items() if name != MEASURED}
         parts = {
             "signature": self.signature,
             "files": tuple(member for member in self.files if member.path not in attached),
-            "encoder": recipe,
-            "texts": self.texts,
+            "encoder": options if self.runtime == "encoder" else None,
+            "texts": options if self.runtime == "texts" else None,
             "requires": self.requires,
         }
         plain = {name: fields.write_object(part, defaults=False) for name, part in parts.items()}
@@ -236,15 +235,13 @@ class Manifest:
         try:
             for name, value in plain.items():
                 fields.read_json(value, f"modelkit.json: {name}")
-            manifest = fields.read_object(Manifest, plain, "modelkit.json")
+            manifest = fields.read_object(Manifest, older.in_todays_fields(plain), "modelkit.json")
         except ValueError as error:
             raise ManifestError(str(error)) from None
         if manifest.format < 1:
             raise ManifestError(f"the package has format {manifest.format}; the first is 1")
         check_name(manifest.name, manifest.version)
         _check_runtime(manifest.runtime, manifest.requires)
-        _check_encoder(manifest.encoder, manifest)
-        _check_texts_of(manifest)
         return replace(manifest, digest=hashlib.sha256(raw).hexdigest())
 
     def facts(self) -> list[tuple[str, str]]:
@@ -255,8 +252,9 @@ class Manifest:
             "runtime": self.runtime,
             "requires": _with_versions(dict(sorted(self.requires.items()))),
             "parity": str(self.parity),
-            "encoder": str(self.encoder or ""),
-            "texts": str(self.texts or ""),
+            "options": "; ".join(
+                _option(name, self.options[name]) for name in sorted(self.options)
+            ),
             "opsets": _with_versions(
                 {key or "ai.onnx": v for key, v in sorted(self.opsets.items())}
             ),
@@ -287,6 +285,12 @@ class Manifest:
 
 def _with_versions(versions: dict[str, Any]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _option(name: str, value: Any) -> str:
+    """An option of the runtime in a few words."""
+    text = json.dumps(value, ensure_ascii=False)
+    return f"{name} {text}" if len(text) <= LONGEST_OPTION else f"{name} {text[:LONGEST_OPTION]}..."
 
 
 def _dumps(plain: Any) -> bytes:
@@ -339,26 +343,6 @@ def _check_runtime(runtime: str, requires: dict[str, str]) -> None:
             raise ManifestError(
                 f"requires names {library!r} {version!r}, which is not a library and a version"
             )
-
-
-def _check_encoder(recipe: Recipe | None, manifest: Manifest) -> None:
-    if recipe is None:
-        return
-    if manifest.runtime != "onnx" or manifest.signature != recipe.signature:
-        raise ManifestError(f"a text encoder runs a graph and has the signature {recipe.signature}")
-
-
-def _check_texts_of(manifest: Manifest) -> None:
-    if manifest.texts is None:
-        return
-    if manifest.runtime != "onnx" or manifest.encoder is not None:
-        raise ManifestError(
-            "terms of texts are counted for a graph, and not for one that encodes texts itself"
-        )
-    try:
-        manifest.texts.graph(manifest.signature)
-    except SignatureError as error:
-        raise ManifestError(f"modelkit.json: texts: {error}") from None
 
 
 def check_metadata(value: object) -> dict[str, Any]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any, Self, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import BatchError, ModelkitError, PackageError
-from modelkit.model import golden, replay, sklearn
+from modelkit.model import golden, sklearn
 from modelkit.model.call import PLAIN, Call, make_call
 from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
@@ -239,10 +238,10 @@ class Model(ABC):
         Raises PackageError for a model without golden rows, and where they do not run.
         """
         model = self._for_key(None)
-        feeds, _ = _golden_rows(model)
+        feeds, _ = golden.rows_in(model.attachments, model.signature, model.base)
         sizes = model.manifest.parity.batch_sizes if model.manifest is not None else ()
         for batch in golden.repeated(feeds, sizes, model.signature):
-            _replayed(model, batch)
+            golden.replayed(model._run, batch, model.signature)
 
     @final
     def verify(self) -> float:
@@ -255,12 +254,12 @@ class Model(ABC):
         PackageError for a model without golden rows, and where they do not run.
         """
         model = self._for_key(None)
-        feeds, expected = _golden_rows(model)
-        got = _replayed(model, feeds)
+        feeds, expected = golden.rows_in(model.attachments, model.signature, model.base)
+        got = golden.replayed(model._run, feeds, model.signature)
         tolerance = 0.0
         if model.manifest is not None:
             tolerance = model.manifest.parity.rtol + model.manifest.parity.atol
-        return replay.largest_difference(expected, got, tolerance)
+        return golden.largest_difference(expected, got, tolerance)
 
     def close(self) -> None:  # noqa: B027 - most wrappers hold nothing
         """Release what this model itself holds; a wrapper does not close what it wraps.
@@ -280,12 +279,7 @@ class Model(ABC):
         return self
 
     @final
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     @final
@@ -293,12 +287,7 @@ class Model(ABC):
         return self
 
     @final
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *raised: object) -> None:
         await self.aclose()
 
     @final
@@ -405,23 +394,3 @@ class Model(ABC):
         return html.card(
             title, facts, ("", "tensor", "dtype", "shape", "columns"), self.signature.table()
         )
-
-
-def _golden_rows(model: Model) -> tuple[Feeds, Outputs]:
-    data = model.attachments.get(golden.GOLDEN)
-    if data is None:
-        raise PackageError(
-            f"{type(model.base).__name__} holds no golden rows; they come with a saved package"
-        )
-    return golden.decode_golden(data, model.signature)
-
-
-def _replayed(model: Model, feeds: Feeds) -> Outputs:
-    try:
-        return model._run(feeds, model.signature.output_names, PLAIN)
-    except Exception as error:
-        if isinstance(error, ModelkitError) and type(error) is not BatchError:
-            raise
-        raise PackageError(
-            f"the golden rows, which ran at save time, do not run here: {error}"
-        ) from error

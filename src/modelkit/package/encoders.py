@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal import fields
 from modelkit.convert.source import Source
 from modelkit.embedding.encoder import TextEncoder
 from modelkit.embedding.examples import made_up
 from modelkit.embedding.pipeline import least_cosine
-from modelkit.embedding.recipe import EMBEDDING, TEXT, Recipe
+from modelkit.embedding.recipe import EMBEDDING, TEXT, Measurements, Recipe
 from modelkit.errors import ConversionError, ParityError
-from modelkit.model import golden as golden_rows
 from modelkit.model.manifest import WEIGHTS_REF, Parity
 from modelkit.model.model import Model
 from modelkit.package import container, scan
-from modelkit.package.load import GRAPH, TOKENIZER, WEIGHTS_MEMBER, open_encoder
+from modelkit.package.draws import GOLDEN_ROWS
 from modelkit.package.proven import Proven
+from modelkit.package.runtimes import GRAPH, TOKENIZER, WEIGHTS_MEMBER, open_encoder
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.runtimes.proto import read_proto
 from modelkit.signature.signature import Feeds, Signature
@@ -51,7 +52,7 @@ def prove_encoder(model: TextEncoder, example: object, domains: Collection[str])
     assert proto is not None  # for the type checker: bytes are read or raise
 
     def build(_: Signature) -> Model:
-        return open_encoder(members, recipe, origin=None)
+        return open_encoder(members, recipe)
 
     return Proven(
         Source(proto, recipe.signature),
@@ -60,14 +61,15 @@ def prove_encoder(model: TextEncoder, example: object, domains: Collection[str])
         recipe.signature,
         parity,
         trained_with=("tokenizers",),
-        encoder=recipe,
+        runtime="encoder",
+        options=fields.write_object(recipe, defaults=False),
         golden=_fitting(model, recipe),
     )
 
 
 def _fitting(encoder: TextEncoder, recipe: Recipe) -> Feeds:
     """Golden texts that the encoder takes whole."""
-    texts = made_up(golden_rows.GOLDEN_ROWS, recipe.max_tokens)
+    texts = made_up(GOLDEN_ROWS, recipe.max_tokens)
     fitting = encoder.token_count(texts) <= recipe.max_tokens
     kept = [text for text, fits in zip(texts, fitting, strict=True) if fits]
     return recipe.signature.coerce({TEXT: kept or ["a"]})
@@ -92,7 +94,8 @@ def proof(encoder: TextEncoder, example: object) -> tuple[Recipe, Parity]:
         raise ConversionError(
             "the graph gives vectors that are not finite; check its weights and pooling"
         )
-    recipe = replace(encoder.recipe, alone=alone, reference=_reference(encoder, example))
+    measured = Measurements(alone, _reference(encoder, example))
+    recipe = replace(encoder.recipe, measured=measured)
     parity = Parity(
         against=None,
         rows=TEXTS,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from modelkit._internal import fields
 from modelkit.convert.classes import check_classes, read_classes
 from modelkit.convert.converters import converter_of
 from modelkit.convert.gate.causes import BATCH, RANDOM
@@ -17,12 +18,12 @@ from modelkit.convert.graphs import settled
 from modelkit.convert.notes import Notes
 from modelkit.convert.source import Prefix, Source
 from modelkit.errors import ConversionError, GraphError, ParityError
-from modelkit.model import golden as golden_rows
 from modelkit.model.manifest import WEIGHTS_REF
 from modelkit.model.model import Model, Outputs
 from modelkit.package import container, scan
-from modelkit.package.load import GRAPH, TERMS, WEIGHTS_MEMBER
+from modelkit.package.draws import GOLDEN_ROWS, draws
 from modelkit.package.proven import Proven, run_first
+from modelkit.package.runtimes import GRAPH, TERMS, WEIGHTS_MEMBER
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.runtimes.proto import forget_ranks, serialize, split_weights
 from modelkit.runtimes.terms.terms import encode_terms
@@ -96,12 +97,15 @@ def prove_graph(
         except ConversionError as error:
             disagreed.append(error)
         else:
+            texts = graph.source.texts
             return Proven(
                 graph.source,
                 graph.members(),
                 graph.build,
                 signature,
                 parity,
+                runtime="onnx" if texts is None else "texts",
+                options={} if texts is None else fields.write_object(texts, defaults=False),
                 trained_with=converter.trained_with,
                 example=example_of(graph.source),
             )
@@ -197,16 +201,16 @@ def _first_run(model: Model, example: object) -> tuple[Feeds, Outputs]:
     """
     signature = model.signature
     if example is None:
-        drawn = golden_rows.draws(signature, None, MEASURED_BYTES)
+        drawn = draws(signature, None, MEASURED_BYTES)
         return run_first(model, drawn, "rows drawn at random")
     given = _few(signature, signature.coerce(example))
     if not signature.count(given):
         raise ConversionError("the example has no rows; pass some, such as example=X[:64]")
     run = run_first(model, [given], "the rows that were given")
     feeds, _ = run
-    if signature.count(feeds) < golden_rows.GOLDEN_ROWS:
+    if signature.count(feeds) < GOLDEN_ROWS:
         with suppress(ConversionError):
-            drawn = golden_rows.draws(signature, feeds, MEASURED_BYTES)
+            drawn = draws(signature, feeds, MEASURED_BYTES)
             run = run_first(model, drawn, "rows like these")
     return run
 

@@ -16,22 +16,26 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
-from modelkit.embedding.recipe import Recipe
-from modelkit.errors import ContainerError, IntegrityError, PackageError, SignatureError
+from modelkit.errors import ContainerError, IntegrityError
 from modelkit.events import Loaded, emit
-from modelkit.model.device import DeviceName
 from modelkit.model.manifest import WEIGHTS_REF, Manifest, Member
 from modelkit.model.model import Model
 from modelkit.package import container, scan, trust
+from modelkit.package.runtimes import (
+    GRAPH,
+    NATIVE,
+    WEIGHTS_MEMBER,
+    Options,
+    graph_model,
+    needed_paths,
+    read_options,
+    weights_of,
+)
 from modelkit.package.scanned import Scan
-from modelkit.runtimes.terms.terms import decode_terms
-from modelkit.runtimes.terms.vectorizer import Texts
-from modelkit.signature.signature import Signature
-
-if TYPE_CHECKING:
-    from modelkit.embedding.encoder import TextEncoder
+from modelkit.runtimes.devices import DeviceName
+from modelkit.runtimes.packaged import Packaged
 
 
 class Reference(ABC):
@@ -45,12 +49,6 @@ class Reference(ABC):
 Openable = Reference | str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
 MANIFEST = "modelkit.json"
-GRAPH = "model/model.onnx"
-WEIGHTS_MEMBER = "model/model.onnx.data"
-NATIVE = "native/model.joblib"
-TOKENIZER = "model/tokenizer.json"
-TERMS = "model/terms.json"
-L2_BYTES = 2 << 20
 HELD_BYTES = 4 << 20
 
 
@@ -96,7 +94,8 @@ def load(
     start = time.perf_counter()
     allowed = trust.check_allow(allow)
     views = container.read_zip(open_bytes(source))
-    manifest = _read_by(extra, read_manifest(views))
+    stored, options = _read_whole(views)
+    manifest = _read_by(extra, stored)
     check_digest(manifest, digest, source)
     if manifest.runtime == "joblib":
         trust.check_trusted(digest, allowed)
@@ -105,14 +104,12 @@ def load(
     origin = _origin(source, **asked, digest=manifest.digest, allow=allowed, extra=extra)
     known: dict[str, Any] = {
         **asked,
-        "manifest": manifest,
-        "attachments": attachments(members, manifest),
-        "origin": origin,
+        "packaged": Packaged(manifest, attachments(members, manifest), origin),
     }
     if manifest.runtime == "joblib":
         model = _load_joblib(members, manifest, known)
     else:
-        model = _load_graph(members, manifest, allowed, known)
+        model = _load_graph(members, manifest, options, allowed, known)
     emit(_loaded(model, manifest, time.perf_counter() - start))
     return model
 
@@ -178,7 +175,11 @@ def plain_digests(digest: str | Collection[str]) -> set[str]:
 
 
 def _load_graph(
-    members: container.Members, manifest: Manifest, allowed: frozenset[str], known: dict[str, Any]
+    members: container.Members,
+    manifest: Manifest,
+    options: Options,
+    allowed: frozenset[str],
+    known: dict[str, Any],
 ) -> Model:
     """Open a package of a graph, which is read once its hash was found right.
 
@@ -186,7 +187,7 @@ def _load_graph(
     whatever they are: the session is built beside the hash of theirs, and nobody gets to see it
     unless that is right too.
     """
-    weights = _weights_of(members)
+    weights = weights_of(members)
     others = {member.path: member for member in manifest.files}
     large = [others.pop(WEIGHTS_MEMBER)] if weights is not None else []
     wait_for_weights = _start_hash(members, large)
@@ -199,7 +200,7 @@ def _load_graph(
         wait_for_others()
         found = _scan_graph(members, allowed - {trust.JOBLIB})
         known |= {"endless": found.endless, "folded": found.folding.limit}
-        model = _graph_model(members, manifest, known)
+        model = graph_model(members, manifest, options, known)
     finally:
         wait_for_weights()
     release(weights)
@@ -208,68 +209,9 @@ def _load_graph(
 
 def _scan_graph(members: container.Members, domains: Collection[str]) -> Scan:
     """What is in the graph of a package. Raises GraphError for what it may not hold."""
-    weights = _weights_of(members)
+    weights = weights_of(members)
     size = None if weights is None else len(weights)
     return scan.check_graph(members[GRAPH], WEIGHTS_REF, size, domains=domains)
-
-
-def _graph_model(members: container.Members, manifest: Manifest, known: dict[str, Any]) -> Model:
-    """The Model of a graph that was checked."""
-    from modelkit.runtimes.onnx import OnnxModel
-
-    if manifest.encoder is not None:
-        encoder = open_encoder(members, manifest.encoder, **known)
-        encoder.signature = manifest.signature
-        return encoder
-    if manifest.texts is not None:
-        return open_texts(members, manifest.signature, manifest.texts, **known)
-    return OnnxModel(
-        members[GRAPH],
-        manifest.signature,
-        weights=_weights_of(members),
-        chunk=chunk_rows(manifest),
-        **known,
-    )
-
-
-def _weights_of(members: container.Members) -> memoryview | None:
-    return memoryview(members[WEIGHTS_MEMBER]) if WEIGHTS_MEMBER in members else None
-
-
-def open_encoder(
-    members: container.Members, recipe: Recipe, *, origin: partial[Model] | None, **known: Any
-) -> TextEncoder:
-    """A text encoder, around the Model of its graph.
-
-    Raises PackageError for a tokenizer that cannot be read.
-    """
-    from modelkit.embedding.encoder import TextEncoder
-    from modelkit.runtimes.onnx import OnnxModel
-
-    graph = members[GRAPH]
-    weights = _weights_of(members)
-    inner = OnnxModel(graph, recipe.graph, weights=weights, side_by_side=True, **known)
-    try:
-        return TextEncoder.from_parts(inner, bytes(members[TOKENIZER]), recipe, origin)
-    except SignatureError as error:
-        raise PackageError(f"the tokenizer cannot be used: {error}", member=TOKENIZER) from error
-
-
-def open_texts(
-    members: container.Members, signature: Signature, texts: Texts, **known: Any
-) -> Model:
-    """A Model over texts, around that of its graph.
-
-    Raises PackageError for vocabularies that cannot be read.
-    """
-    from modelkit.runtimes.texts import TextModel
-
-    try:
-        terms = decode_terms(bytes(members[TERMS]), texts)
-    except SignatureError as error:
-        raise PackageError(f"the terms cannot be used: {error}", member=TERMS) from error
-    weights = _weights_of(members)
-    return TextModel(members[GRAPH], signature, texts, terms, weights=weights, **known)
 
 
 def _load_joblib(members: container.Members, manifest: Manifest, known: dict[str, Any]) -> Model:
@@ -318,16 +260,6 @@ def _hold(views: Mapping[str, memoryview]) -> container.Members:
 def attachments(members: container.Members, manifest: Manifest) -> Mapping[str, memoryview]:
     """The attachments of a package by name."""
     return MappingProxyType({a.name: memoryview(members[a.path]) for a in manifest.attachments})
-
-
-def chunk_rows(manifest: Manifest) -> int | None:
-    """The rows of one run whose tensors fit the second-level cache.
-
-    None for a graph whose rows were not shown to be independent of each other.
-    """
-    if not manifest.parity.batch_invariant:
-        return None
-    return min(max(L2_BYTES // max(manifest.row_bytes, 1), 256), 16384)
 
 
 def _begun(data: memoryview, source: str | os.PathLike[str]) -> memoryview:
@@ -391,31 +323,26 @@ def _read_all(file: Any) -> bytes:
 
 def read_manifest(members: Mapping[str, bytes | memoryview]) -> Manifest:
     """The manifest of a package, which lists the members that are there. Raises PackageError."""
+    return _read_whole(members)[0]
+
+
+def _read_whole(members: Mapping[str, bytes | memoryview]) -> tuple[Manifest, Options]:
+    """The manifest, and its options as the runtime reads them. Raises PackageError."""
     paths = list(members)
     if not paths or paths[0] != MANIFEST:
         raise ContainerError(
             f"the first member must be {MANIFEST}; this is another kind of zip file"
         )
     manifest = Manifest.from_json(bytes(members[MANIFEST]))
+    options = read_options(manifest)
     listed = [member.path for member in manifest.files]
     if listed != paths[1:]:
         odd = sorted(set(listed) ^ set(paths[1:])) or listed
         raise IntegrityError(f"the members and the manifest's files differ: {odd}", members=odd)
-    lacking = sorted(_needed_paths(manifest).difference(listed))
+    lacking = sorted(needed_paths(manifest).difference(listed))
     if lacking:
         raise IntegrityError(f"the package lacks {lacking}", members=lacking)
-    return manifest
-
-
-def _needed_paths(manifest: Manifest) -> set[str]:
-    """The members without which a package cannot be opened."""
-    needed = {attachment.path for attachment in manifest.attachments}
-    needed.add(NATIVE if manifest.runtime == "joblib" else GRAPH)
-    if manifest.encoder is not None:
-        needed.add(TOKENIZER)
-    if manifest.texts is not None:
-        needed.add(TERMS)
-    return needed
+    return manifest, options
 
 
 def _start_hash(members: container.Members, files: Sequence[Member]) -> Callable[[], None]:

@@ -7,12 +7,12 @@ from functools import partial
 
 from modelkit.convert.gate.parity import prove_parity
 from modelkit.convert.source import Source
-from modelkit.model import golden as golden_rows
 from modelkit.model.model import Model
 from modelkit.package import trust
+from modelkit.package.draws import draws
 from modelkit.package.graphs import example_of
-from modelkit.package.load import NATIVE
 from modelkit.package.proven import Proven
+from modelkit.package.runtimes import NATIVE
 from modelkit.signature.signature import Feeds
 
 
@@ -36,7 +36,8 @@ def prove_estimator(model: object, example: object) -> Proven:
         build,
         signature,
         parity,
-        trust.required(modules),
+        runtime="joblib",
+        requires=trust.required(modules),
         golden=rows,
         example=drawn_like,
     )
@@ -46,10 +47,10 @@ def _known_rows(source: Source, model: Model, example: Feeds | None) -> Feeds | 
     """Drawn rows with values of the example, if the source takes no others; else None."""
     from modelkit.convert.native import shared_values
 
-    drawn = next(golden_rows.draws(model.signature, example))
+    drawn = next(draws(model.signature, example))
     with model:
         try:
             model.run(model.signature.columns(drawn))
         except Exception:  # whatever a pickled estimator says to an unknown value
-            return next(golden_rows.draws(shared_values(source, model.signature), example))
+            return next(draws(shared_values(source, model.signature), example))
     return None

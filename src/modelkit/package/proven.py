@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from modelkit.convert.source import Source
-from modelkit.embedding.recipe import Recipe
 from modelkit.errors import ConversionError
 from modelkit.model.manifest import Parity
 from modelkit.model.model import Model, Outputs
@@ -18,7 +18,8 @@ from modelkit.signature.signature import Feeds, Signature
 class Proven:
     """A model that agrees with its source, in the bytes that will be written.
 
-    `build` makes a Model of these bytes. `requires` are the libraries, in exact versions, that a
+    `build` makes a Model of these bytes. `runtime` is what opens the package, with these `options`.
+    `requires` are the libraries, in exact versions, that a
     package needs to be opened, and `trained_with` those whose versions are recorded. `golden` are
     rows to store, and `example` rows to draw like; both are None where there are none.
     """
@@ -28,9 +29,10 @@ class Proven:
     build: Callable[[Signature], Model]
     signature: Signature
     parity: Parity
+    runtime: str = "onnx"
+    options: dict[str, Any] = field(default_factory=dict)
     requires: dict[str, str] = field(default_factory=dict)
     trained_with: tuple[str, ...] = ()
-    encoder: Recipe | None = None
     golden: Feeds | None = None
     example: Feeds | None = None
 

@@ -12,7 +12,8 @@ from typing import Any
 from modelkit.errors import GraphError
 from modelkit.model.manifest import WEIGHTS_REF, Manifest
 from modelkit.package import container, scan, trust
-from modelkit.package.load import GRAPH, WEIGHTS_MEMBER, Openable, open_bytes, read_manifest
+from modelkit.package.load import Openable, open_bytes, read_manifest
+from modelkit.package.runtimes import GRAPH, WEIGHTS_MEMBER
 from modelkit.package.scanned import Scan, decoded
 
 

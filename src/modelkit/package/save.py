@@ -16,10 +16,10 @@ from modelkit.convert.preprocess import Preprocess
 from modelkit.convert.sklearn import is_estimator
 from modelkit.embedding.encoder import TextEncoder
 from modelkit.errors import ConversionError, SignatureError
-from modelkit.model import golden as golden_rows
+from modelkit.model.golden import GOLDEN, encode_rows
 from modelkit.model.manifest import FORMAT, Manifest, check_metadata, check_name
 from modelkit.model.model import Model
-from modelkit.package import encoders, graphs, pickled, trust
+from modelkit.package import draws, encoders, graphs, pickled, trust
 from modelkit.package.attach import NewAttachment, new_attachments, with_attachments
 from modelkit.package.proven import Proven, run_first
 from modelkit.package.write import member_of, write_package
@@ -114,7 +114,7 @@ def save(  # what the design names, all but two by keyword
     if wanted is not None:
         proven = _narrowed(proven, wanted)
     feeds, replayed = _golden(proven, golden)
-    added = [NewAttachment(golden_rows.GOLDEN, MEDIA_TYPE, replayed)]
+    added = [NewAttachment(GOLDEN, MEDIA_TYPE, replayed)]
     added += new_attachments(proven.signature, profile=profile, background=background)
     members = dict(proven.members)
     manifest = Manifest(
@@ -122,7 +122,6 @@ def save(  # what the design names, all but two by keyword
         version=version,
         files=tuple(member_of(file, data) for file, data in members.items()),
         metadata=kept,
-        runtime=format,
         **_described(proven, feeds),
     )
     return write_package(path, with_attachments(manifest, members, added), members)
@@ -230,8 +229,8 @@ def _described(proven: Proven, feeds: Feeds) -> dict[str, Any]:
         "parity": proven.parity,
         "versions": _versions(proven),
         "requires": proven.requires,
-        "encoder": proven.encoder,
-        "texts": proven.source.texts,
+        "runtime": proven.runtime,
+        "options": proven.options,
     }
 
 
@@ -258,15 +257,15 @@ def _golden(proven: Proven, rows: object) -> tuple[Feeds, bytes]:
         if rows is None and signature.refusals:
             candidates = (_accepted(model, feeds) for feeds in candidates)
         feeds, outputs = run_first(model, candidates, what)
-    return feeds, golden_rows.encode_rows(feeds, outputs)
+    return feeds, encode_rows(feeds, outputs)
 
 
 def _draws(signature: Signature, proven: Proven) -> Iterator[Feeds]:
     """Random rows like those of the example; texts are drawn from the terms that the model knows."""
-    for feeds in golden_rows.draws(signature, proven.example):
+    for feeds in draws.draws(signature, proven.example):
         for terms in proven.source.terms:
             column = terms.vectorizer.column
-            feeds[column] = golden_rows.draw_texts(terms.known, len(feeds[column]))
+            feeds[column] = draws.draw_texts(terms.known, len(feeds[column]))
         yield feeds
 
 

@@ -12,8 +12,6 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from types import MappingProxyType
 from typing import Any, final
 
 import numpy as np
@@ -27,12 +25,13 @@ from modelkit.errors import (
     SignatureError,
     importing,
 )
-from modelkit.model.device import DeviceName, Placement, device_chain, refusal
+from modelkit.model.device import Placement
 from modelkit.model.function import check_output
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
+from modelkit.runtimes.devices import DeviceName, device_chain, refusal
 from modelkit.runtimes.machine import usable_cpus
-from modelkit.runtimes.packaged import reopening
+from modelkit.runtimes.packaged import NOT_PACKAGED, Packaged, reopening
 from modelkit.runtimes.series import as_fitted, series_of
 from modelkit.signature.frames import blank_column, whole_array
 from modelkit.signature.signature import Feeds, Signature
@@ -186,19 +185,25 @@ class JoblibModel(Model):
         signature: what the estimator takes and gives; its outputs are named as in `VERBS`.
         device: "auto" or "cpu", or a list with one of them in it.
         threads: "auto"; how many threads run is up to the estimator.
-        manifest, attachments: of the package this model was loaded from.
-        origin: opens the same package again; without it the model cannot be pickled.
+        packaged: the package this model was loaded from.
     """
 
     __slots__ = (
-        "_attachments",
         "_estimator",
-        "_manifest",
         "_origin",
-        "_placement",
-        "_signature",
         "_verbs",
+        "attachments",
+        "closed",
+        "manifest",
+        "placement",
+        "signature",
     )
+
+    attachments: Mapping[str, memoryview]
+    closed: bool
+    manifest: Manifest | None
+    placement: Placement  # `threads` is the most threads that the estimator may use
+    signature: Signature
 
     def __init__(  # one call in load, all by keyword
         self,
@@ -207,46 +212,18 @@ class JoblibModel(Model):
         *,
         device: DeviceName = "cpu",
         threads: int | str = "auto",
-        manifest: Manifest | None = None,
-        attachments: Mapping[str, memoryview] = MappingProxyType({}),
-        origin: partial[Model] | None = None,
+        packaged: Packaged = NOT_PACKAGED,
     ) -> None:
-        self._placement = _place_estimator(device, threads)
+        self.placement = _place_estimator(device, threads)
         self._verbs = {name: _verb_of(name) for name in signature.output_names}
         self._estimator: Estimator | None = Estimator.load(data)
-        self._signature = signature
-        self._manifest = manifest
-        self._attachments = attachments
-        self._origin = origin
-
-    @property
-    def signature(self) -> Signature:
-        """What the estimator takes and gives."""
-        return self._signature
-
-    @property
-    def placement(self) -> Placement:
-        """The CPU; `threads` is the most threads that the estimator may use."""
-        return self._placement
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed, and answers no more."""
-        return self._estimator is None
-
-    @property
-    def manifest(self) -> Manifest | None:
-        """The manifest of the package this model was loaded from, or None."""
-        return self._manifest
-
-    @property
-    def attachments(self) -> Mapping[str, memoryview]:
-        """The attachments of the package, by name."""
-        return self._attachments
+        self.signature = signature
+        self.manifest, self.attachments, self._origin = packaged
+        self.closed = False
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         estimator = self._estimator
-        signature = self._signature
+        signature = self.signature
         if estimator is None:
             raise ClosedError("the model was closed; load it again to use it")
         count = len(feeds[signature.inputs[0].name])
@@ -266,6 +243,7 @@ class JoblibModel(Model):
 
     def close(self) -> None:
         """Let go of the estimator; later calls raise ClosedError."""
+        self.closed = True
         self._estimator = None
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ import mmap
 import os
 from functools import cache
 
-from modelkit.model.device import cuda_obstacle
+from modelkit.runtimes.devices import cuda_obstacle
 from modelkit.runtimes.threads import quota_cpus, quota_files
 
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import _thread
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
-from types import MappingProxyType
 from typing import Any, final
 
 import numpy as np
 
 from modelkit._internal.process import watch_forks
-from modelkit.errors import ClosedError, ForkedModelError, ModelkitError
-from modelkit.model.device import CPU, DeviceName, Placement, parse_device
+from modelkit.errors import (
+    ClosedError,
+    DeadlineExceeded,
+    ForkedModelError,
+    GraphError,
+    ModelkitError,
+)
+from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.runtimes.bulk import Gathered, chunk_bounds, run_all
-from modelkit.runtimes.deadline import run_until
-from modelkit.runtimes.ends import check_ends, texts_passed_on
+from modelkit.runtimes.devices import CPU, DeviceName, parse_device
 from modelkit.runtimes.machine import release
-from modelkit.runtimes.packaged import reopening
+from modelkit.runtimes.packaged import NOT_PACKAGED, Packaged, reopening
 from modelkit.runtimes.sessions import (
     FOLDED_BYTES,
     Graph,
@@ -32,11 +38,13 @@ from modelkit.runtimes.sessions import (
 from modelkit.signature.cast import MISSING
 from modelkit.signature.refusing import REFUSED, check_refused
 from modelkit.signature.signature import Feeds, Signature
-from modelkit.signature.spec import TIMES
+from modelkit.signature.spec import AS_OBJECTS, TIMES, TensorSpec
 
 __all__ = ["FOLDED_BYTES", "OnnxModel"]
 
 UNBOUNDED = 1 << 62
+# As onnxruntime has them.
+ORT_TYPES = {"float32": "float", "float64": "double"} | dict.fromkeys(TIMES, "int64")
 
 
 @final
@@ -54,32 +62,37 @@ class OnnxModel(Model):
         folded: the most bytes of a result that is computed at load because it depends on constants
             only; 0 for none.
         side_by_side: whether each thread of the CPU has a run of its own, however large the model.
-        manifest, attachments: of the package this model was loaded from.
-        origin: opens the same package again; without it the model cannot be pickled.
+        packaged: the package this model was loaded from.
     """
 
     __slots__ = (
         "__weakref__",
-        "_attachments",
         "_chunk",
         "_first",
         "_graph",
         "_lock",
-        "_manifest",
         "_most",
         "_origin",
-        "_placement",
         "_reasons",
         "_run_graph",
         "_session",
         "_side_by_side",
-        "_signature",
         "_texts",
         "_times",
+        "attachments",
+        "closed",
         "endless",
+        "manifest",
+        "placement",
+        "signature",
     )
 
+    attachments: Mapping[str, memoryview]
+    closed: bool
     endless: bool
+    manifest: Manifest | None
+    placement: Placement
+    signature: Signature
 
     def __init__(  # one call in load, all by keyword
         self,
@@ -93,22 +106,19 @@ class OnnxModel(Model):
         endless: bool = False,
         folded: int = FOLDED_BYTES,
         side_by_side: bool = False,
-        manifest: Manifest | None = None,
-        attachments: Mapping[str, memoryview] = MappingProxyType({}),
-        origin: partial[Model] | None = None,
+        packaged: Packaged = NOT_PACKAGED,
     ) -> None:
         self._graph = Graph(graph, weights, folded)
-        session, self._placement = place(self._graph, device, threads, side_by_side=side_by_side)
+        session, self.placement = place(self._graph, device, threads, side_by_side=side_by_side)
         check_ends(session, signature)
         release(weights)
         self._times = frozenset(spec.name for spec in signature.inputs if spec.dtype in TIMES)
         self._adopt(session)
         self._lock = _thread.RLock()
         self._side_by_side = side_by_side
-        self._origin = origin
-        self._signature = signature
-        self._manifest = manifest
-        self._attachments = attachments
+        self.manifest, self.attachments, self._origin = packaged
+        self.signature = signature
+        self.closed = False
         batched = signature.batch is not None
         self._first = signature.inputs[0].name if batched else None  # its length counts the rows
         self._chunk = chunk if chunk and batched else UNBOUNDED
@@ -128,41 +138,16 @@ class OnnxModel(Model):
         self._run_graph = partial(_run_on_times, run, self._times) if self._times else run
 
     @property
-    def signature(self) -> Signature:
-        """The graph's inputs and outputs."""
-        return self._signature
-
-    @property
     def graph(self) -> tuple[bytes | memoryview, memoryview | None]:
         """The serialised graph, and its external weights if it has some."""
         return self._graph.data, self._graph.weights
 
-    @property
-    def placement(self) -> Placement:
-        """Where this model really runs."""
-        return self._placement
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed, and answers no more."""
-        return self._run_graph is _raise_closed
-
-    @property
-    def manifest(self) -> Manifest | None:
-        """The manifest of the package this model was loaded from, or None."""
-        return self._manifest
-
-    @property
-    def attachments(self) -> Mapping[str, memoryview]:
-        """The attachments of the package, by name."""
-        return self._attachments
-
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         rows = 1 if self._first is None else len(feeds[self._first])
         if rows == 0:
-            if self._run_graph is _raise_closed:
+            if self.closed:
                 _raise_closed()
-            return self._signature.empty(outputs)
+            return self.signature.empty(outputs)
         try:
             if rows > self._most:
                 return self._run_apart(feeds, outputs, rows, call)
@@ -206,7 +191,7 @@ class OnnxModel(Model):
             )
 
         chunks = chunk_bounds(rows, self._chunk)
-        threads = 1 if self._placement.split else min(self._placement.threads, len(chunks))
+        threads = 1 if self.placement.split else min(self.placement.threads, len(chunks))
         run_all(run, chunks, threads - 1)
         return gathered.answers(outputs)
 
@@ -216,15 +201,16 @@ class OnnxModel(Model):
         Runs under way finish, on weights that stay mapped.
         """
         with self._lock:
+            self.closed = True
             self._run_graph = _raise_closed
             self._session = None
 
     def _use_threads(self, threads: int) -> None:
         with self._lock:
-            where = self._placement
+            where = self.placement
             if self.closed or where.provider != CPU or where.threads == threads:
                 return
-            session, self._placement = place_again(
+            session, self.placement = place_again(
                 self._graph, where, threads, side_by_side=self._side_by_side
             )
             if session is not None:
@@ -234,21 +220,21 @@ class OnnxModel(Model):
     def after_fork(self) -> None:
         """Give up the session in the child of a fork, where its threads do not live on."""
         self._lock = _thread.RLock()
-        if self._run_graph is _raise_closed:
+        if self.closed:
             return
         if self._session is not None:
             _abandon(self._session)
             self._session = None
-        if self._placement.provider == CPU:
+        if self.placement.provider == CPU:
             self._run_graph = self._revive
         else:
-            self._run_graph = partial(_raise_forked, self._placement.device)
+            self._run_graph = partial(_raise_forked, self.placement.device)
 
     def _revive(self, *arguments: Any) -> Any:
         """The first run in the child of a fork: build the session again, and run."""
         with self._lock:
             if self._run_graph == self._revive:
-                threads = self._placement.threads if self._placement.split else 1
+                threads = self.placement.threads if self.placement.split else 1
                 session, _ = start(self._graph, parse_device("cpu"), [CPU], threads)
                 release(self._graph.weights)
                 self._adopt(session)
@@ -287,3 +273,84 @@ def _raise_forked(device: str, *_: object) -> list[Any]:
 
 def _raise_closed(*_: object) -> list[Any]:
     raise ClosedError("the model was closed; load it again to use it")
+
+
+def run_until(run: Callable[[Any], list[Any]], options: Any, deadline: float) -> list[Any]:
+    """Call `run` with run options of onnxruntime, and stop it at a point on `time.monotonic()`.
+
+    Raises DeadlineExceeded.
+    """
+    timer = threading.Timer(
+        max(0, deadline - time.monotonic()), setattr, (options, "terminate", True)
+    )
+    timer.daemon = True
+    timer.start()
+    try:
+        return run(options)
+    except Exception as error:
+        if options.terminate:
+            raise DeadlineExceeded(
+                "the deadline passed while the graph ran; the run was stopped"
+            ) from error
+        raise
+    finally:
+        timer.cancel()
+
+
+def check_ends(session: Any, signature: Signature) -> None:
+    """Raise GraphError unless the graph has the names, types, ranks and sizes of the signature."""
+    try:
+        _compare(session, signature)
+    except UnicodeDecodeError as error:
+        raise GraphError(
+            f"an input or output of the graph has a name that is no text: {error}"
+        ) from error
+
+
+def texts_passed_on(signature: Signature) -> frozenset[str]:
+    """The outputs that may hold a missing string of an input, which a graph has as U+FDD0.
+
+    A label of a classifier is one of its classes.
+    """
+    if all(spec.dtype not in AS_OBJECTS for spec in signature.inputs):
+        return frozenset()
+    closed = "label" if signature.classes is not None else None
+    texts = [spec.name for spec in signature.outputs if spec.dtype in AS_OBJECTS]
+    return frozenset(name for name in texts if name != closed)
+
+
+def _compare(session: Any, signature: Signature) -> None:
+    for kind, ends, specs in (
+        ("input", session.get_inputs(), signature.inputs),
+        ("output", session.get_outputs(), signature.graph_outputs),
+    ):
+        found = {end.name: end for end in ends}
+        if found.keys() != {spec.name for spec in specs}:
+            listed = sorted(spec.name for spec in specs)
+            raise GraphError(f"the graph has the {kind}s {sorted(found)}, its signature {listed}")
+        for spec in specs:
+            end = found[spec.name]
+            shape = end.shape or spec.shape  # an unknown rank is shown as no dimension
+            if end.type != f"tensor({ORT_TYPES.get(spec.dtype, spec.dtype)})" or not _agree(
+                shape, spec, kind
+            ):
+                what = f"a {end.type} of shape {tuple(shape)}"
+                raise GraphError(
+                    f"{kind} {spec.name!r} of the graph is {what}, its signature says {spec}",
+                    spec=spec,
+                )
+
+
+def _agree(shape: Any, spec: TensorSpec, kind: str) -> bool:
+    """Whether a shape of the graph fits the signature.
+
+    A size that the graph fixes must be fixed in the signature of an input; that of an output is
+    often inferred.
+    """
+    loose = (str, type(None)) if kind == "input" else (str, type(None), int)
+    return len(shape) == len(spec.shape) and all(
+        size == dim
+        or (isinstance(dim, str) and isinstance(size, loose))
+        or not isinstance(size, int)
+        for size, dim in zip(shape, spec.shape, strict=True)
+    )

@@ -1,11 +1,28 @@
-"""How a loaded Model is pickled: as the call that opens its package again."""
+"""What a loaded Model keeps of its package, and how it is pickled: as the call that opens it again."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from modelkit.errors import ClosedError
+from modelkit.model.manifest import Manifest
+
+
+class Packaged(NamedTuple):
+    """The package of a Model: what it says and carries, and what opens it again.
+
+    Without an `origin`, the Model cannot be pickled.
+    """
+
+    manifest: Manifest | None = None
+    attachments: Mapping[str, memoryview] = MappingProxyType({})
+    origin: partial[Any] | None = None
+
+
+NOT_PACKAGED = Packaged()
 
 
 def reopening(origin: partial[Any] | None, *, closed: bool) -> tuple[Any, ...]:

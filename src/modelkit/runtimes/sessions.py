@@ -19,12 +19,12 @@ from modelkit.errors import (
     SignatureError,
     importing,
 )
-from modelkit.model.device import (
+from modelkit.model.device import Device, Placement
+from modelkit.model.manifest import WEIGHTS_REF
+from modelkit.runtimes.devices import (
     CPU,
     DEVICE_NAMES,
-    Device,
     DeviceName,
-    Placement,
     Target,
     device_chain,
     dishonest,
@@ -35,7 +35,6 @@ from modelkit.model.device import (
     refusal,
     refuse_version,
 )
-from modelkit.model.manifest import WEIGHTS_REF
 from modelkit.runtimes.machine import nvidia_obstacle, usable_cpus
 from modelkit.runtimes.threads import choose_threads, split_runs, worker_count
 

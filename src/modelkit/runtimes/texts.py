@@ -16,7 +16,7 @@ from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.runtimes.bulk import Gathered, run_all
 from modelkit.runtimes.onnx import OnnxModel
-from modelkit.runtimes.packaged import reopening
+from modelkit.runtimes.packaged import NOT_PACKAGED, Packaged, reopening
 from modelkit.runtimes.terms.terms import Terms
 from modelkit.runtimes.terms.vectorizer import Texts, counts_of
 from modelkit.signature.refusing import REFUSED, check_refused
@@ -38,13 +38,32 @@ class TextModel(Model):
         signature: what the model takes and gives: texts, and whatever else is beside them.
         texts: what is done to the texts.
         terms: of each of its vectorizers, in their order.
-        origin: opens the same package again; without it the model cannot be pickled.
+        packaged: the package this model was loaded from.
         options: as for `OnnxModel`.
     """
 
-    __slots__ = ("_most", "_origin", "_signature", "_sizes", "_terms", "_texts", "inside")
+    __slots__ = (
+        "_most",
+        "_origin",
+        "_sizes",
+        "_terms",
+        "_texts",
+        "attachments",
+        "closed",
+        "endless",
+        "inside",
+        "manifest",
+        "placement",
+        "signature",
+    )
 
+    attachments: Mapping[str, memoryview]
+    closed: bool
+    endless: bool
     inside: OnnxModel  # what runs the graph
+    manifest: Manifest | None
+    placement: Placement
+    signature: Signature
 
     def __init__(
         self,
@@ -53,14 +72,19 @@ class TextModel(Model):
         texts: Texts,
         terms: Sequence[Terms],
         *,
-        origin: partial[Model] | None = None,
+        packaged: Packaged = NOT_PACKAGED,
         **options: Any,
     ) -> None:
-        self.inside = OnnxModel(graph, texts.graph(signature), **options)
-        self._signature = signature
+        self.inside = OnnxModel(
+            graph, texts.graph(signature), packaged=packaged._replace(origin=None), **options
+        )
+        self.signature = signature
         self._texts = texts
         self._terms = tuple(terms)
-        self._origin = origin
+        self.manifest, self.attachments, self._origin = packaged
+        self.placement = self.inside.placement
+        self.endless = self.inside.endless
+        self.closed = False
         # The sizes of the terms that are made of a text, in all.
         self._sizes = Counter[str]()
         for vectorizer in texts.vectorizers:
@@ -71,50 +95,20 @@ class TextModel(Model):
             wide = 8 * sum(len(each) for each in terms)
             self._most = max(1, min(RUN_ROWS, DENSE_BYTES // wide))
 
-    @property
-    def signature(self) -> Signature:
-        """The model's inputs, with texts, and its outputs."""
-        return self._signature
-
-    @property
-    def placement(self) -> Placement | None:
-        """Where the graph really runs."""
-        return self.inside.placement
-
-    @property
-    def endless(self) -> bool:
-        """Whether a run of the graph ends only by a deadline, for some rows."""
-        return self.inside.endless
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed, and answers no more."""
-        return self.inside.closed
-
-    @property
-    def manifest(self) -> Manifest | None:
-        """The manifest of the package this model was loaded from, or None."""
-        return self.inside.manifest
-
-    @property
-    def attachments(self) -> Mapping[str, memoryview]:
-        """The attachments of the package, by name."""
-        return self.inside.attachments
-
     def _prepare(self, feeds: Feeds) -> tuple[Feeds, int]:
         """The rows, and what they cost: one each, or more for long texts."""
         letters = 0
         for column, sizes in self._sizes.items():
             letters += sizes * sum(map(len, feeds[column][:, 0]))
-        return feeds, max(self._signature.count(feeds), letters // LETTERS)
+        return feeds, max(self.signature.count(feeds), letters // LETTERS)
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         rows = len(next(iter(feeds.values())))
         if rows == 0:
             if self.closed:
                 raise ClosedError("the model was closed; load it again to use it")
-            return self._signature.empty(outputs)
-        reasons = self._signature.refusals
+            return self.signature.empty(outputs)
+        reasons = self.signature.refusals
         if not reasons:
             return self._run_parts(feeds, outputs, rows, call)
         answers = self._run_parts(feeds, (*outputs, REFUSED), rows, call)
@@ -135,7 +129,7 @@ class TextModel(Model):
             (start, stop, self._counted(feeds, start, stop, call))
             for start, stop in self._parts(feeds, rows)
         )
-        helpers = 0 if rows <= self._most or self.inside.placement.threads == 1 else 1
+        helpers = 0 if rows <= self._most or self.placement.threads == 1 else 1
         run_all(run, parts, helpers)
         return gathered.answers(outputs)
 
@@ -170,6 +164,7 @@ class TextModel(Model):
 
     def close(self) -> None:
         """Release the graph; later calls raise ClosedError."""
+        self.closed = True
         self.inside.close()
 
     def __reduce__(self) -> tuple[Any, ...]:

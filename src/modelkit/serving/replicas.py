@@ -110,9 +110,22 @@ class Replicas(Model):
             Meter.
     """
 
-    __slots__ = ("__weakref__", "_clock", "_in_threads", "_lock", "_places", "signature")
+    __slots__ = (
+        "__weakref__",
+        "_clock",
+        "_in_threads",
+        "_lock",
+        "_places",
+        "attachments",
+        "base",
+        "manifest",
+        "signature",
+    )
 
-    signature: Signature  # a slot, which is read faster than a property
+    attachments: Mapping[str, memoryview]
+    base: Model  # the innermost Model of the first
+    manifest: Manifest | None
+    signature: Signature
 
     def __init__(self, models: Sequence[Model]) -> None:
         models = [*models]
@@ -122,7 +135,9 @@ class Replicas(Model):
             check_is_model(model, "Replicas")
             _check_equal(models[0], model, place)
             _check_alone(models[:place], model, place)
-        self.signature = models[0].signature
+        first = models[0]
+        self.signature, self.base = first.signature, first.base
+        self.manifest, self.attachments = first.manifest, first.attachments
         self._places = [_Place(model) for model in models]
         self._in_threads = all(_runs_in_thread(model) for model in models)
         self._lock = threading.RLock()
@@ -150,29 +165,9 @@ class Replicas(Model):
         return self._places[0].model
 
     @property
-    def base(self) -> Model:
-        """The innermost Model of the first."""
-        return self._first.base
-
-    @property
-    def unobserved(self) -> Model:
-        """Itself: nothing in it observes."""
-        return self
-
-    @property
     def placement(self) -> Placement | None:
         """Where the first runs."""
         return self._first.placement
-
-    @property
-    def manifest(self) -> Manifest | None:
-        """The manifest of the package that all were loaded from, or None."""
-        return self._first.manifest
-
-    @property
-    def attachments(self) -> Mapping[str, memoryview]:
-        """The attachments of that package, by name."""
-        return self._first.attachments
 
     @property
     def closed(self) -> bool:

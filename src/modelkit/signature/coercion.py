@@ -24,7 +24,7 @@ from modelkit._internal.arrays import Array, is_a
 from modelkit.errors import SignatureError
 from modelkit.signature import frames
 from modelkit.signature.cast import VDOT_ITEMS, CastError, Rule, cast_column, quick_cast
-from modelkit.signature.names import ColumnNames, refused_rows
+from modelkit.signature.column_names import ColumnNames, refused_rows
 from modelkit.signature.records import plain_rows
 from modelkit.signature.spec import TIMES, ZONE, TensorSpec, check_dims, check_shape, numpy_dtype
 

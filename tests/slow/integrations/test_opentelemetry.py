@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import numpy as np
 import pytest
 from helpers.processes import run
+from helpers.sums import SIGNATURE, summed
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
@@ -27,20 +28,6 @@ import modelkit as mk
 from modelkit.errors import SignatureError
 from modelkit.integrations.opentelemetry import Points
 from modelkit.model.model import Model
-
-SIGNATURE = mk.Signature(
-    (mk.TensorSpec("x", "float64", ("batch", 2)),),
-    (mk.TensorSpec("prediction", "float64", ("batch",)),),
-)
-
-
-def summed(raising=None):
-    def fn(feeds):
-        if raising is not None:
-            raise raising
-        return {"prediction": feeds["x"].sum(axis=1)}
-
-    return mk.FunctionModel(fn, SIGNATURE, batchable=True)
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,6 @@ from modelkit.testing import check_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 TOKENIZER = "model/tokenizer.json"
-PACKAGE = GOLDEN / "encoder-format4.mk"
 IDENTITY = "sha256:8c22d0e648566b71b7613555f2f9a922016a77772b56bb27fb535af8f0886315"
 
 
@@ -161,9 +160,10 @@ def test_whatever_makes_another_vector_makes_another_identity(tmp_path):
         assert one.identity == same.identity  # neither makes a difference to a vector
 
 
-def test_a_package_of_an_encoder_opens_for_ever():
-    with mk.load(PACKAGE) as encoder:
-        assert encoder.manifest.format == 4
+@pytest.mark.parametrize("version", [4, 9])
+def test_a_package_of_an_encoder_opens_for_ever(version):
+    with mk.load(GOLDEN / f"encoder-format{version}.mk") as encoder:
+        assert (encoder.manifest.format, encoder.manifest.runtime) == (version, "encoder")
         assert encoder.identity == IDENTITY
         assert encoder.verify() <= 1e-5
         assert (encoder.recipe.roles, encoder.recipe.dims) == (
@@ -209,7 +209,7 @@ def test_without_tokenizers_the_extra_is_named(tiny_mk):
             assert "embedding texts needs tokenizers" in str(error) and "pip install tokenizers" in str(error), error
         else:
             raise SystemExit("loaded without tokenizers")
-        assert mk.inspect(sys.argv[1]).encoder.pooling == "mean"
+        assert mk.inspect(sys.argv[1]).options["pooling"] == "mean"
         """,
         tiny_mk,
     )
@@ -218,15 +218,16 @@ def test_without_tokenizers_the_extra_is_named(tiny_mk):
 def test_inspect_shows_the_recipe(capsys, tiny_mk):
     assert cli.main(["inspect", str(tiny_mk), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["encoder"]["pooling"] == "mean"
-    assert found["encoder"]["dims"] == [8, 4, 2]
-    assert found["encoder"]["roles"] == {"query": "query ", "text": "text "}
-    assert found["encoder"]["alone"] >= 0.9999
-    assert found["encoder"]["reference"] is None
+    assert found["runtime"] == "encoder"
+    assert found["options"]["pooling"] == "mean"
+    assert found["options"]["dims"] == [8, 4, 2]
+    assert found["options"]["roles"] == {"query": "query ", "text": "text "}
+    assert found["options"]["measured"]["alone"] >= 0.9999
+    assert "reference" not in found["options"]["measured"]
     assert cli.main(["inspect", str(tiny_mk)]) == 0
     out = capsys.readouterr().out
-    for text in ("mean of 'last_hidden_state'", "8 or 4 or 2 dimensions", "at most 16 tokens", "roles query 'query '",
-                 "do not depend on the texts beside them", TOKENIZER):  # fmt: skip
+    for text in ('pooling "mean"', 'output "last_hidden_state"', "dims [8, 4, 2]", "max_tokens 16",
+                 'roles {"query": "query "', 'measured {"alone": ', TOKENIZER):  # fmt: skip
         assert text in out
     with mk.load(tiny_mk) as encoder:
         assert "mean of &#x27;last_hidden_state&#x27;" in encoder._repr_html_()
@@ -247,10 +248,11 @@ def test_vectors_of_another_implementation_are_compared_with(tmp_path):
     noisy = vectors + np.random.default_rng(0).normal(size=vectors.shape) * 0.01
     with tiny() as encoder:
         manifest = save(encoder, tmp_path / "e.mk", example={"text": found, "embedding": vectors})
-        assert manifest.encoder.reference == pytest.approx(1, abs=1e-5)
+        assert manifest.options["measured"]["reference"] == pytest.approx(1, abs=1e-5)
         manifest = save(encoder, tmp_path / "e.mk", example={"text": found, "embedding": 3 * noisy})
-        assert 0.95 < manifest.encoder.reference < 0.9999
-        assert "least cosine to reference vectors 0.9" in str(manifest.encoder)
+        assert 0.95 < manifest.options["measured"]["reference"] < 0.9999
+        with mk.load(tmp_path / "e.mk") as loaded:
+            assert "least cosine to reference vectors 0.9" in str(loaded.recipe)
         data = (tmp_path / "e.mk").read_bytes()
         for bad in (vectors[::-1], -vectors, np.zeros_like(vectors)):
             with pytest.raises(ParityError, match="nothing was saved") as caught:
@@ -289,7 +291,7 @@ def test_two_vectors_of_zeros_are_the_same(tmp_path):
         manifest = save(
             encoder, tmp_path / "e.mk", example={"text": found, "embedding": encoder.embed(found)}
         )
-        assert manifest.encoder.reference == pytest.approx(1)
+        assert manifest.options["measured"]["reference"] == pytest.approx(1)
 
 
 def test_a_graph_that_gives_no_numbers_is_not_saved(tmp_path):
@@ -402,13 +404,15 @@ def test_a_tokenizer_with_numbers_beyond_any_table_is_refused(tiny_mk):
         ({"stable": "yes"}, "stable"),
         ({"roles": {"query": 1}}, "roles"),
         ({"roles": []}, "roles"),
-        ({"alone": "high"}, "alone"),
+        ({"measured": {"alone": "high"}}, "alone"),
+        ({"measured": {"pooling": "cls"}}, r"unknown fields \['pooling'\]"),
+        ({"alone": 1.0}, r"unknown fields \['alone'\]"),
         ({"code": "import os"}, r"unknown fields \['code'\]"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(tiny_mk, changes, message):
     def edit(manifest):
-        manifest["encoder"].update(changes)
+        manifest["options"].update(changes)
 
     for opening in (mk.load, mk.inspect):
         with pytest.raises(ManifestError, match=message):
@@ -416,20 +420,25 @@ def test_a_recipe_that_cannot_be_is_refused(tiny_mk, changes, message):
 
 
 def test_a_recipe_of_another_model_is_refused(tiny_mk, boosting_mk):
-    recipe = json.loads(members_of(tiny_mk.read_bytes())["modelkit.json"])["encoder"]
+    recipe = json.loads(members_of(tiny_mk.read_bytes())["modelkit.json"])["options"]
+    data = tiny_mk.read_bytes()
     with pytest.raises(ManifestError, match="has the signature"):
         mk.load(
-            forge(boosting_mk.read_bytes(), edit=lambda manifest: manifest.update(encoder=recipe))
+            forge(
+                boosting_mk.read_bytes(),
+                edit=lambda it: it.update(runtime="encoder", options=recipe),
+            )
         )
-    with pytest.raises(ManifestError, match="a text encoder runs a graph"):
-        mk.load(
-            forge(tiny_mk.read_bytes(), edit=lambda manifest: manifest.update(runtime="joblib"))
-        )
+    for runtime in ("joblib", "onnx"):
+        with pytest.raises(ManifestError, match=f"'{runtime}' takes none, and this has .'dims', "):
+            mk.inspect(forge(data, edit=lambda it, runtime=runtime: it.update(runtime=runtime)))
+    with pytest.raises(ManifestError, match="missing fields"):
+        mk.inspect(forge(data, edit=lambda it: it.update(options={})))
     with pytest.raises(GraphError):  # the signature says text, and the graph takes tokens
-        mk.load(forge(tiny_mk.read_bytes(), edit=lambda manifest: manifest.update(encoder=None)))
+        mk.load(forge(data, edit=lambda it: it.update(runtime="onnx", options={})))
 
     def wider(manifest):
-        manifest["encoder"]["graph"]["inputs"][0]["dtype"] = "int32"
+        manifest["options"]["graph"]["inputs"][0]["dtype"] = "int32"
 
     with pytest.raises(GraphError):
         mk.load(forge(tiny_mk.read_bytes(), edit=wider))
@@ -437,7 +446,7 @@ def test_a_recipe_of_another_model_is_refused(tiny_mk, boosting_mk):
 
 def test_more_tokens_than_special_ones_must_fit(tiny_mk):
     def edit(manifest):
-        manifest["encoder"]["max_tokens"] = 2
+        manifest["options"]["max_tokens"] = 2
 
     with pytest.raises(PackageError, match="leaves room beside 2 special tokens"):
         mk.load(forge(tiny_mk.read_bytes(), edit=edit))
@@ -448,11 +457,11 @@ def test_more_tokens_than_special_ones_must_fit(tiny_mk):
 
 def test_a_graph_that_scales_by_the_batch_is_found_out(dynamic_mk):
     manifest = mk.inspect(dynamic_mk)
-    assert 0.9 < manifest.encoder.alone < 0.9999
-    assert manifest.encoder.independent is False
+    assert 0.9 < manifest.options["measured"]["alone"] < 0.9999
     assert not manifest.parity.batch_invariant
-    assert "DEPEND on the texts beside them" in str(manifest.encoder)
     with mk.load(dynamic_mk) as encoder:
+        assert encoder.recipe.independent is False
+        assert "DEPEND on the texts beside them" in str(encoder.recipe)
         assert not encoder.batchable
         with pytest.raises(
             BatchError, match=r"beside them, down to a cosine of 0\.99.*stable=True"
@@ -485,8 +494,8 @@ def test_stable_vectors_have_the_same_bits_beside_any_others(kind, dynamic_mk, t
     assert encoder.batchable
     save(encoder, tmp_path / "stable.mk")
     with mk.load(tmp_path / "stable.mk") as loaded:
-        assert loaded.manifest.encoder.alone == 1
-        assert "every text is run alone" in str(loaded.manifest.encoder)
+        assert loaded.recipe.alone == 1
+        assert "every text is run alone" in str(loaded.recipe)
         assert loaded.identity != unstable.identity
         for seed in range(3):
             order = random.Random(seed).sample(range(24), 17)

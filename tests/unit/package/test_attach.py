@@ -15,6 +15,7 @@ from modelkit.model.manifest import FORMAT
 # Of the packages in tests/golden: what an Evaluation of one of them is bound to must stay.
 MODEL_DIGESTS = {
     "encoder-format4": "6d2b25ffbb59",
+    "encoder-format9": "6d2b25ffbb59",
     "penguins-format1": "89afcabaf415",
     "penguins-format2": "bf0a1e951cc4",
     "penguins-format3": "f6df1a944112",
@@ -22,8 +23,10 @@ MODEL_DIGESTS = {
     "penguins-format5": "bf0a1e951cc4",
     "penguins-format7": "9cd14cfe1d0a",
     "penguins-format8": "743b6aa2c8ea",
+    "penguins-format9": "743b6aa2c8ea",
     "texts-format4": "7538aaeb8bcc",
     "texts-format5": "60c6da5c6555",
+    "texts-format9": "60c6da5c6555",
 }
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit.errors import DeviceError
-from modelkit.model import device as decide
+from modelkit.runtimes import devices as decide
 from modelkit.runtimes import machine, sessions
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.runtimes.threads import choose_threads, quota_cpus, quota_files, worker_count

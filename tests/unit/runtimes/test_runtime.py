@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit.errors import ClosedError, DeviceError, GraphError
-from modelkit.model.device import refuse_version
 from modelkit.package import container
 from modelkit.runtimes import onnx as runtime
 from modelkit.runtimes.bulk import chunk_bounds
+from modelkit.runtimes.devices import refuse_version
 from modelkit.runtimes.threads import split_runs
 from modelkit.testing import check_model
 

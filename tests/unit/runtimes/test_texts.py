@@ -426,7 +426,7 @@ def test_an_expression_that_could_run_away_is_neither_saved_nor_opened(tmp_path)
     saved(logistic(TfidfVectorizer()), TEXTS, tmp_path)
 
     def evil(manifest):
-        manifest["texts"]["vectorizers"][0]["token_pattern"] = r"(?:\w+-?)+!"
+        manifest["options"]["vectorizers"][0]["token_pattern"] = r"(?:\w+-?)+!"
 
     with pytest.raises(ManifestError, match="could take for ever"):
         mk.load(forge((tmp_path / "m.mk").read_bytes(), edit=evil))
@@ -488,7 +488,7 @@ def test_a_vocabulary_larger_than_the_graphs_is_an_error_and_no_crash(package):
 )
 def test_vectorizers_that_are_none_are_refused(package, field, value):
     def edit(manifest):
-        manifest["texts"]["vectorizers"][0][field] = value
+        manifest["options"]["vectorizers"][0][field] = value
 
     with pytest.raises(ManifestError):
         mk.load(forge(package, edit=edit))
@@ -500,11 +500,11 @@ def test_what_is_passed_to_the_graph_is_checked(package):
             mk.load(
                 forge(
                     package,
-                    edit=lambda manifest, passed=passed: manifest["texts"].update(passed=passed),
+                    edit=lambda manifest, passed=passed: manifest["options"].update(passed=passed),
                 )
             )
     with pytest.raises(PackageError):
-        mk.load(forge(package, edit=lambda manifest: manifest["texts"].update(vectorizers=[])))
+        mk.load(forge(package, edit=lambda manifest: manifest["options"].update(vectorizers=[])))
 
 
 def test_a_loaded_model_of_texts_is_a_model_like_others(package, tmp_path):
@@ -516,7 +516,7 @@ def test_a_loaded_model_of_texts_is_a_model_like_others(package, tmp_path):
         again.predict_proba({"text": STRANGE[:50]}), model.predict_proba({"text": STRANGE[:50]})
     )
     assert copy.copy(model) is copy.deepcopy(model) is model
-    assert "words are" in str(model.manifest.facts())
+    assert "vectorizers" in dict(model.manifest.facts())["options"]
     assert "texts" in model._repr_html_()
     assert model.predict({"text": np.array([], object)}).shape == (0,)
     with mk.Batcher(model) as batcher:
@@ -578,16 +578,17 @@ def test_buckets_that_are_none_are_refused(buckets):
 
 def test_only_texts_that_become_columns_are_run_in_small_parts(tmp_path):
     _, loaded = saved(logistic(HashingVectorizer(n_features=4096)), TEXTS, tmp_path, THREE)
-    assert not loaded.manifest.texts.dense
+    assert loaded.manifest.options["dense"] is False
     vectorizer = make_pipeline(TfidfVectorizer(), TruncatedSVD(3, random_state=0))
     _, loaded = saved(logistic(vectorizer), TEXTS, tmp_path, THREE)
-    assert loaded.manifest.texts is not None
+    assert (loaded.manifest.runtime, "dense" in loaded.manifest.options) == ("texts", False)
 
 
-@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize("version", [4, 5, 9])
 def test_packages_of_texts_open_for_ever(version):
     """Those of format 4 split texts in their graphs; since then Python does."""
     with mk.load(GOLDEN / f"texts-format{version}.mk") as model:
-        assert (model.manifest.format, model.manifest.texts is None) == (version, version == 4)
+        runtime = "onnx" if version == 4 else "texts"
+        assert (model.manifest.format, model.manifest.runtime) == (version, runtime)
         assert model.verify() <= 1e-6
         assert model.predict({"text": ["a good film"]}).tolist() == [1]

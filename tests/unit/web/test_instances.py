@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from helpers.apps import SIGNATURE
 
 import modelkit as mk
 from modelkit.model.call import PLAIN
+from modelkit.testing import Client
 from modelkit.types import Limits
 from modelkit.web import instances, plain
 from modelkit.web.query import Query
@@ -137,3 +139,21 @@ def test_an_infinity_in_the_middle_of_a_long_answer_is_refused():
     answers["y"][30_000] = np.inf
     with pytest.raises(Refused, match="infinity"):
         written(Query(None, ("y",)), answers)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3, 2)])
+def test_an_output_without_a_value_for_each_instance_is_refused(shape):
+    """It was a 500, or, where its size was the number of instances, a part of it for each of them."""
+    outputs = (mk.TensorSpec("y", "float64", ("batch",)), mk.TensorSpec("n", "float64", shape))
+    model = mk.FunctionModel(
+        lambda feeds: {"y": feeds["x"].sum(axis=1), "n": np.zeros(shape)},
+        mk.Signature(SIGNATURE.inputs, outputs),
+        batchable=False,
+    )
+    with Client(mk.App({"sum": model})) as client:
+        asked = {"instances": [[1.0, 2.0]]}
+        answer = client.post("/models/sum/instances", json=asked)
+        assert (answer.status, "'n'" in answer.json()["error"]) == (400, True)
+        asked["parameters"] = {"outputs": ["y"]}
+        answer = client.post("/models/sum/instances", json=asked)
+        assert answer.json() == {"predictions": [3.0]}

@@ -4,9 +4,13 @@ import json
 
 import openapi_spec_validator
 import pytest
+from helpers.apps import summed
 from helpers.web_models import SIGNATURES, model_of
+from jsonschema import Draft202012Validator
 
+import modelkit as mk
 from modelkit.model.call import PLAIN
+from modelkit.testing import Client
 from modelkit.web import openapi, plain, v2
 from modelkit.web.query import Limits
 
@@ -66,3 +70,47 @@ def test_every_refusal_is_documented(document):
 
 def test_an_app_without_models_has_a_document():
     openapi_spec_validator.validate(openapi.document({}))
+
+
+def ask(client, path, **asked):
+    answer = client.post(path, **asked)
+    return answer.status, answer.json()
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_examples_of_instances_are_answered_as_described(name):
+    model = model_of(SIGNATURES[name])
+    with Client(mk.App({"m": model})) as client:
+        operation = client.get("/openapi.json").json()["paths"]["/models/m/instances"]["post"]
+        content = operation["requestBody"]["content"]["application/json"]
+        Draft202012Validator.check_schema(content["schema"])
+        if "example" in content:
+            Draft202012Validator(content["schema"]).validate(content["example"])
+            status, answer = ask(client, "/models/m/instances", json=content["example"])
+            assert status == 200, answer
+
+
+def test_operations_have_the_names_of_models():
+    models = {"sum": summed(), "the-other": summed()}
+    with Client(mk.App(models)) as client:
+        paths = client.get("/openapi.json").json()["paths"]
+    assert paths["/models/the-other/predict"]["post"]["operationId"] == "the_other_predict"
+    with Client(mk.App({"a-b": summed(), "a.b": summed()})) as client:
+        paths = client.get("/openapi.json").json()["paths"]
+    names = [operation["operationId"] for path in paths.values() for operation in path.values()]
+    assert len({*names}) == len(names)
+
+
+def test_a_document_knows_where_it_is_mounted():
+    flask = pytest.importorskip("flask")
+    fastapi = pytest.importorskip("fastapi")
+    app = mk.App({"sum": summed()})
+    site = flask.Flask("site")
+    site.register_blueprint(app.blueprint(), url_prefix="/ml")
+    assert site.test_client().get("/ml/openapi.json").json["servers"] == [{"url": "/ml"}]
+    api = fastapi.FastAPI(lifespan=app.lifespan)
+    api.mount("/ml", app)
+    with Client(api) as client:
+        assert client.get("/ml/openapi.json").json()["servers"] == [{"url": "/ml"}]
+    with Client(mk.App({"sum": summed()})) as client:
+        assert client.get("/openapi.json").json()["servers"] == [{"url": "/"}]

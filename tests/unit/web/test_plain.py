@@ -509,3 +509,37 @@ def test_every_column_with_a_boolean_is_named_once(changes, refused):
     assert len(error.value.problems) == len(refused)
     for problem, pattern in zip(error.value.problems, refused, strict=True):
         assert re.search(pattern, problem)
+
+
+# A column that is called as its tensor, or as another one.
+
+OUT = mk.TensorSpec("y", "float32", ("batch",))
+
+
+@pytest.mark.parametrize("form", ["columns", "inputs"])
+def test_no_rows_of_a_tensor_that_is_called_as_its_column(form):
+    columns = (mk.Column("x"), mk.Column("z"))
+    signature = mk.Signature((mk.TensorSpec("x", "float64", ("batch", 2), columns),), (OUT,))
+    body = json.dumps({form: {"x": [], "z": []}}).encode()
+    assert signature.coerce(plain.read(body, {}, signature, LIMITS).X)["x"].shape == (0, 2)
+
+
+@pytest.mark.parametrize("dtype", ["timedelta64[s]", "datetime64[s]", "bool"])
+def test_a_column_that_is_called_as_another_tensor(dtype):
+    signature = mk.Signature(
+        (
+            mk.TensorSpec("x", dtype, ("batch", 1), (mk.Column("a", dtype),)),
+            mk.TensorSpec("other", "uint64", ("batch", 1), (mk.Column("x", "uint64"),)),
+        ),
+        (OUT,),
+    )
+    told, value = {
+        "t": (60, np.timedelta64(60, "s")),
+        "d": ("2026-01-31T12:30:00", np.datetime64("2026-01-31T12:30:00")),
+        "b": (True, True),
+    }[dtype[0]]
+    rows = [{"a": told, "x": 2**64 - 1}]
+    for asked in ({"rows": rows}, {"columns": {"a": [told], "x": [2**64 - 1]}}):
+        fed = signature.coerce(plain.read(json.dumps(asked).encode(), {}, signature, LIMITS).X)
+        assert fed["other"].tolist() == [[2**64 - 1]]
+        assert fed["x"][0, 0] == value

@@ -636,3 +636,45 @@ def test_forged_sizes_are_refused_or_read(datatype, shape, size, raw):
 
 def test_every_dtype_of_a_graph_has_a_datatype():
     assert {*DTYPES.values()} == {*GRAPH_DTYPES}
+
+
+# A tensor that is called as one of its columns.
+
+OUT = mk.TensorSpec("y", "float32", ("batch",))
+MIXED = mk.Signature(
+    (
+        mk.TensorSpec(
+            "any", "string", ("batch", 2), (mk.Column("any", "mixed"), mk.Column("text", "string"))
+        ),
+    ),
+    (OUT,),
+)
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_a_whole_tensor_is_not_read_as_its_column_of_the_same_name(as_bytes):
+    values = ["1.5", '"quoted"']
+    told = {"name": "any", "datatype": "BYTES", "shape": [1, 2]}
+    headers, tail = {}, b""
+    if as_bytes:
+        tail = b"".join(struct.pack("<I", len(text)) + text.encode() for text in values)
+        told["parameters"] = {"binary_data_size": len(tail)}
+    else:
+        told["data"] = values
+    head = json.dumps({"inputs": [told]}).encode()
+    if as_bytes:
+        headers = {v2.LENGTH_HEADER: b"%d" % len(head)}
+    fed = MIXED.coerce(v2.read(head + tail, headers, MIXED, LIMITS).X)
+    expected = MIXED.coerce([{"any": 1.5, "text": '"quoted"'}])
+    assert fed["any"].tolist() == expected["any"].tolist()  # and not without the quotes
+
+
+def test_columns_are_read_as_such_where_a_tensor_is_called_as_one():
+    columns = {"any": ['"a"', "1"], "text": ['"b"', "2"]}
+    inputs = [
+        {"name": name, "datatype": "BYTES", "shape": [2], "data": values}
+        for name, values in columns.items()
+    ]
+    fed = MIXED.coerce(v2.read(json.dumps({"inputs": inputs}).encode(), {}, MIXED, LIMITS).X)
+    expected = MIXED.coerce({"any": ["a", 1], "text": ['"b"', "2"]})
+    assert fed["any"].tolist() == expected["any"].tolist()

@@ -12,7 +12,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.errors import SignatureError
-from modelkit.signature.names import missing_columns, refused_rows
+from modelkit.signature.column_names import missing_columns, refused_rows
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import AS_OBJECTS, TensorSpec
 

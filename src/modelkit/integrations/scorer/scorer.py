@@ -32,11 +32,11 @@ from modelkit.integrations.scorer.sources import (
 )
 from modelkit.integrations.scorer.tensors import stacked, with_text_names
 from modelkit.model.call import PLAIN
-from modelkit.model.device import DeviceName, device_chain
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Model, Outputs
 from modelkit.package import trust
 from modelkit.package.load import Openable, check_digest, inspect, load
+from modelkit.runtimes.devices import DeviceName, device_chain
 from modelkit.runtimes.threads import choose_threads
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import TensorSpec

@@ -2,26 +2,25 @@
 
 import pickle
 import shutil
-import subprocess
-import sys
-import textwrap
 import threading
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-import torch
-from sklearn.datasets import load_breast_cancer, load_iris
+from helpers.graphs import model_of, tensor
+from helpers.scored import save_graph
+from sklearn.datasets import load_breast_cancer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import modelkit as mk
-from modelkit.errors import ContainerError, IntegrityError, SignatureError, UntrustedError
+from modelkit.errors import DeviceError, IntegrityError, SignatureError, UntrustedError
 from modelkit.integrations.scorer import scorer as module
 
+R = np.random.default_rng(0)
 X, Y = load_breast_cancer(return_X_y=True, as_frame=True)
 LABELS = Y.map({0: "malignant", 1: "benign"})
 ROWS = X.assign(id=np.arange(len(X)))
@@ -83,23 +82,6 @@ def test_it_travels_in_a_kilobyte_and_opens_its_package_once_in_a_process(packag
     assert len(seen) == 8
     assert len({id(model) for model in seen}) == 1
     assert np.array_equal(others[0].frame(ROWS).iloc[:, 1], served["probabilities"][:, 0])
-
-
-def test_another_process_opens_the_same_package(package, tmp_path, served):
-    place = tmp_path / "scorer.pickle"
-    place.write_bytes(pickle.dumps(mk.Scorer(package)))
-    code = """
-        import pickle, sys
-        import numpy as np
-        from sklearn.datasets import load_breast_cancer
-        X = load_breast_cancer(as_frame=True).data
-        scorer = pickle.load(open(sys.argv[1], "rb"))
-        np.save(sys.argv[2], scorer.frame(X)["probabilities_benign"].to_numpy())
-    """
-    answers = tmp_path / "answers.npy"
-    words = [sys.executable, "-c", textwrap.dedent(code), str(place), str(answers)]
-    subprocess.run(words, check=True)
-    assert np.array_equal(np.load(answers), served["probabilities"][:, 0])
 
 
 def test_a_package_that_changed_on_the_way_is_refused(package, tmp_path):
@@ -176,23 +158,16 @@ def test_contributions_add_up_to_the_output(package):
     assert np.array_equal(np.array(table["contributions"].to_pylist()), parts.to_numpy())
 
 
-def test_contributions_of_several_classes_name_them(tmp_path):
-    data, labels = load_iris(return_X_y=True, as_frame=True)
-    model = LogisticRegression(max_iter=500).fit(data, labels)
-    mk.save(model, tmp_path / "i.mk", example=data, name="i", version="1", background=data[::5])
-    frame = mk.Scorer(tmp_path / "i.mk", explain=True).frame(data[:5])
-    explained = mk.Explainer(mk.load(tmp_path / "i.mk", threads=1)).explain(data[:5])
-    bases = [f"base_{name}" for name in explained.output_names]
-    assert np.array_equal(frame[bases].to_numpy(), explained.base_values)
-    own = f"contributions_{explained.output_names[1]}_{explained.feature_names[2]}"
-    assert np.array_equal(frame[own].to_numpy(), explained.values[:, 2, 1])
-
-
 def test_tensors_come_as_lists_and_arrays(tmp_path):
-    torch.manual_seed(0)
-    images = np.random.default_rng(0).normal(size=(12, 6)).astype(np.float32)
-    net = torch.nn.Sequential(torch.nn.Linear(6, 3), torch.nn.Softmax(1)).eval()
-    mk.save(net, tmp_path / "n.mk", example=torch.from_numpy(images), name="n", version="1")
+    images = R.normal(size=(12, 6)).astype(np.float32)
+    weights = R.normal(size=(6, 3)).astype(np.float32)
+    graph = model_of(
+        [("MatMul", ["x", "weights"], ["h"], {}), ("Softmax", ["h"], ["y"], {"axis": 1})],
+        [tensor("x", "n", 6)],
+        [tensor("y", "n", 3)],
+        {"weights": weights},
+    )
+    save_graph(graph, tmp_path / "n.mk", x=images)
     scorer = mk.Scorer(tmp_path / "n.mk")
     (name,) = scorer.inputs
     (output,) = [own.name for own in scorer.outputs]
@@ -214,10 +189,15 @@ def test_tensors_come_as_lists_and_arrays(tmp_path):
 
 
 def test_tensors_of_more_dimensions_come_as_lists_of_lists_and_as_tensors_of_arrow(tmp_path):
-    torch.manual_seed(0)
-    images = np.random.default_rng(0).normal(size=(5, 2, 3)).astype(np.float32)
-    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 2)).eval()
-    mk.save(net, tmp_path / "n.mk", example=torch.from_numpy(images), name="n", version="1")
+    images = R.normal(size=(5, 2, 3)).astype(np.float32)
+    weights = R.normal(size=(6, 2)).astype(np.float32)
+    graph = model_of(
+        [("Flatten", ["x"], ["h"], {}), ("MatMul", ["h", "weights"], ["y"], {})],
+        [tensor("x", "n", 2, 3)],
+        [tensor("y", "n", 2)],
+        {"weights": weights},
+    )
+    save_graph(graph, tmp_path / "n.mk", x=images)
     scorer = mk.Scorer(tmp_path / "n.mk")
     (name,) = scorer.inputs
     (output,) = [own.name for own in scorer.outputs]
@@ -261,6 +241,16 @@ def test_a_missing_whole_number_is_scored(tmp_path):
         ({"keep": ["probabilities_benign"]}, SignatureError, "share names"),
         ({"keep": ["id", "id"]}, SignatureError, "twice in keep"),
         ({"digest": "0" * 64}, IntegrityError, "asked for"),
+        ({"digest": 5}, TypeError, "digest is a text"),
+        ({"keep": "a"}, SignatureError, "keep is a list of names"),
+        ({"keep": "id"}, SignatureError, "keep is a list of names"),
+        ({"keep": [1]}, SignatureError, r"keep has the names \[1\], which are no texts"),
+        ({"keep": {"a"}}, SignatureError, "a set has none"),
+        ({"outputs": {"prediction"}}, SignatureError, "a set has none"),
+        ({"explain": "no"}, TypeError, "explain is True or False"),
+        ({"device": "gpu7"}, DeviceError, "is not a device"),
+        ({"threads": 0}, DeviceError, "threads must be"),
+        ({"threads": "many"}, DeviceError, "threads must be"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(package, wrong, error, says):
@@ -278,17 +268,8 @@ def test_rows_that_do_not_fit_are_told(package):
         scorer.frame(ROWS.drop(columns="mean radius"))
 
 
-def test_sources_that_are_none_are_told(tmp_path):
-    with pytest.raises(TypeError, match="not int"):
-        mk.Scorer(3)
-    with pytest.raises(ContainerError, match="cannot be read"):
-        mk.Scorer(f"file://{tmp_path}/nothing.mk")
-    with pytest.raises(TypeError, match="has its own"):
-        module.scorer_of(object.__new__(mk.Scorer), keep=["id"])
-
-
 def test_a_pickled_estimator_needs_the_digest_of_the_caller(tmp_path):
-    model = LogisticRegression(max_iter=5000).fit(X, LABELS)
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, LABELS)
     made = mk.save(model, tmp_path / "j.mk", example=X, name="j", version="1", format="joblib")
     with pytest.raises(UntrustedError):
         mk.Scorer(tmp_path / "j.mk")

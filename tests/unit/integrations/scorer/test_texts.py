@@ -37,8 +37,8 @@ def vectors_by(form, scorer, texts):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_batch_is_not_padded_to_its_longest_text(packages, form):
-    """10,000 rows, as Spark has them: padded to the longest they would be five million tokens."""
-    texts = uneven_texts(9_990, 10)
+    """Many rows, as Spark has them: padded to the longest they would be a million tokens."""
+    texts = uneven_texts(1_990, 10)
     scorer = mk.Scorer(packages / "sizes.mk")
     sizes = vectors_by(form, scorer, texts)
     tokens = scorer.model.token_count(texts)

@@ -21,7 +21,7 @@ from helpers.batchers import (
 
 import modelkit as mk
 from modelkit.errors import DeadlineExceeded, OutputCountError, Overloaded
-from modelkit.serving.batching.policy import BATCH, PARALLEL, make_plan
+from modelkit.serving.batching.policy import BATCH, PARALLEL
 
 # The queue is bounded.
 
@@ -176,41 +176,6 @@ def test_a_deadline_that_is_kept_changes_nothing(plan):
 # What one caller asks for is bounded, and what it passed is what it meant.
 
 
-@pytest.mark.parametrize("how", ["measured", "of another", "of a smaller one", "learned"])
-def test_no_batch_is_larger_than_the_largest_one(how):
-    sizes = []
-
-    def fn(feeds):
-        sizes.append(len(feeds["x"]))
-        return double(feeds)
-
-    plan = make_plan(((1, 1e-3), (64, 2e-3), (512, 3e-3)), 2, 512)
-    small = make_plan(((1, 1e-3), (16, 1.1e-3)), 2, 4096)
-    assert small.piece > 16
-    options = {
-        "measured": "measure",
-        "of another": plan,
-        "of a smaller one": small,
-        "learned": "learn",
-    }
-    with mk.Batcher(model_of(fn), max_rows=16, plan=options[how]) as batcher:
-        assert batcher.plan.cap <= batcher.plan.piece <= 16
-        batcher._lane.planner.observe = lambda *_: False
-        rows = np.arange(400, dtype=np.float32).reshape(200, 2)
-        np.testing.assert_array_equal(batcher.predict(rows)[:, 0], 2 * rows[:, 0])
-        np.testing.assert_array_equal(batcher.submit(rows).result(ROOM)[:, 0], 2 * rows[:, 0])
-        np.testing.assert_array_equal(asyncio.run(batcher.apredict(rows))[:, 0], 2 * rows[:, 0])
-    assert max(sizes) <= 16
-
-
-def test_after_a_run_too_large_for_memory_no_part_is_as_large_again():
-    plan = make_plan(((1, 1e-3), (64, 1.1e-3)), 1, 1024)
-    with mk.Batcher(model_of(), plan=plan) as batcher:
-        assert batcher.plan.piece > 64
-        batcher._lane.shrink(16)
-        assert batcher.plan.cap <= batcher.plan.piece <= 8
-
-
 @pytest.mark.parametrize("change", [-1, 1])
 def test_a_call_that_runs_at_once_is_counted_as_well(change):
     """By a Model of the user's own, whose answers nothing else looks at."""
@@ -249,16 +214,39 @@ def test_what_was_submitted_is_what_it_was_then():
         ]
 
 
-def test_a_large_call_ends_at_its_deadline():
-    """Nobody else waits, so each of its pieces finds a free slot; the deadline counts for them all."""
+# Deadlines of calls that wait for room, and far ones.
+
+
+def test_room_that_an_expired_call_leaves_is_given_on():
     gate = Gate()
-    with one_slot(gate) as batcher, ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(batcher.predict, np.zeros((40, 2), np.float32), deadline=1e-3)
+    with one_slot(gate, max_queue=1, on_full="block") as batcher, ThreadPoolExecutor(4) as pool:
+        first = pool.submit(batcher.predict, row(0))
         gate.began_one()
-        late = time.monotonic() + 2e-3
-        wait_until(lambda: time.monotonic() > late)
-        gate.open()
+        late = pool.submit(batcher.predict, row(1), deadline=0.2)
+        waiting(batcher, 1)
+        blocked = pool.submit(batcher.submit, row(2))
         with pytest.raises(DeadlineExceeded):
-            asked.result(ROOM)
-        assert len(gate.sizes) == 1
-        assert batcher.stats().expired == 1
+            late.result(ROOM)
+        assert not first.done()
+        future = blocked.result(ROOM)
+        gate.open()
+        assert future.result(ROOM) == 4
+        first.result(ROOM)
+
+
+@pytest.mark.parametrize("deadline", [1e10, float("inf")])
+def test_a_deadline_may_be_very_far(deadline):
+    async def ask():
+        return await batcher.apredict(row(2), deadline=deadline)
+
+    gate = Gate()
+    with one_slot(gate) as batcher, ThreadPoolExecutor(4) as pool:
+        first = pool.submit(batcher.predict, row(0))
+        gate.began_one()
+        asked = [
+            pool.submit(batcher.predict, row(1), deadline=deadline),
+            pool.submit(asyncio.run, ask()),
+        ]
+        waiting(batcher, 2)
+        gate.open()
+        assert [float(future.result(ROOM)[0, 0]) for future in [first, *asked]] == [0, 2, 4]

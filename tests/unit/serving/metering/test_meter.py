@@ -9,13 +9,14 @@ import pickle
 import signal
 import sys
 import threading
+import weakref
 from contextlib import suppress
 
 import numpy as np
 import pytest
 from helpers.encoders import tiny
 from helpers.kinds import wine
-from helpers.processes import passes_in_a_child
+from helpers.sums import ROW, SIGNATURE, save_wines, summed
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
@@ -32,21 +33,6 @@ from modelkit.serving.metering import book, ledger, requests
 from modelkit.serving.metering.ledger import BLOCK, BLOCKS, TURN, Place, blocks_of_turn
 from modelkit.serving.metering.totals import BOUNDS_NS, DURATIONS, OUTCOMES, outcome_of, zeros
 from modelkit.testing import check_model
-
-SIGNATURE = mk.Signature(
-    (mk.TensorSpec("x", "float64", ("batch", 2)),),
-    (mk.TensorSpec("prediction", "float64", ("batch",)),),
-)
-ROW = np.ones((1, 2))
-
-
-def summed(raising=None):
-    def fn(feeds):
-        if raising is not None:
-            raise raising
-        return {"prediction": feeds["x"].sum(axis=1)}
-
-    return mk.FunctionModel(fn, SIGNATURE, batchable=True)
 
 
 def test_it_is_a_model_alone_and_around_others():
@@ -243,19 +229,6 @@ def test_rows_on_another_axis_and_answers_without_rows():
     assert meter.totals().calls["ok"] == 2
 
 
-def test_the_child_of_a_fork_begins_at_nothing():
-    meter = mk.Meter(summed())
-    meter.predict(ROW)
-
-    def child():
-        assert meter.totals().calls["ok"] == 0
-        meter.predict(ROW)
-        assert meter.totals().calls["ok"] == 1
-
-    assert passes_in_a_child(child)
-    assert meter.totals().calls["ok"] == 1
-
-
 def test_it_is_seen_through_and_pickles(tmp_path):
     X, y = wine()
     path = tmp_path / "m.mk"
@@ -381,12 +354,8 @@ def test_copies_are_the_same_meter():
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory):
     """Packages of one model, by version."""
-    X, y = wine()
-    classifier = LogisticRegression(max_iter=5000).fit(X, y)
-    folder = tmp_path_factory.mktemp("versions")
-    for version in "123456":
-        mk.save(classifier, folder / version, example=X, name="wine", version=version)
-    return [folder / version for version in "123456"]
+    folder = save_wines(tmp_path_factory.mktemp("versions"), "wine")
+    return [folder / f"{version}.mk" for version in "123456"]
 
 
 def test_counts_belong_to_the_package(versions):
@@ -423,6 +392,7 @@ def test_the_last_three_retired_are_shown_and_go_on(versions):
     assert last.totals().rows == 0
 
 
+@pytest.mark.usefixtures("own_counts")
 def test_a_model_without_a_package_has_counts_of_its_own():
     gc.collect()
     first = mk.Meter(summed())
@@ -439,6 +409,7 @@ def test_a_model_without_a_package_has_counts_of_its_own():
     assert found.totals.calls["ok"] == before - 1
 
 
+@pytest.mark.usefixtures("own_counts")
 def test_requests_are_counted_by_route_and_status():
     before = requests.totals()
     requests.begun()
@@ -454,3 +425,16 @@ def test_requests_are_counted_by_route_and_status():
     found = requests.totals()
     assert found.in_flight == before.in_flight
     assert found.requests["unmatched", 404] == before.requests.get(("unmatched", 404), 0) + 1
+
+
+def test_a_meter_with_spans_goes_when_it_is_dropped():
+    """Or a model that was replaced stays in memory until the garbage collector comes by."""
+    pytest.importorskip("opentelemetry")
+    gc.collect()
+    gc.disable()
+    try:
+        inner = summed()
+        seen = weakref.ref(mk.Meter(inner, spans=True))
+        assert seen() is None
+    finally:
+        gc.enable()

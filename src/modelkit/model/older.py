@@ -1,0 +1,61 @@
+"""Manifests of format 1 to 8, which named what a runtime does around a graph as fields of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelkit._internal import fields
+from modelkit.errors import ManifestError
+from modelkit.signature.signature import Signature
+
+FIRST_WITH_OPTIONS = 9
+MEASUREMENTS = ("alone", "reference")
+# What these formats wrote although it is the default, which options leave out.
+DEFAULTS = {
+    "on_long": "truncate", "stable": False, "roles": {}, "alone": None, "reference": None,  # of an encoder
+    "dense": True, "buckets": None, "sums": "counts",  # of texts
+}  # fmt: skip
+
+
+def in_todays_fields(plain: dict[str, Any]) -> dict[str, Any]:
+    """A manifest with `runtime` and `options`, whatever its format. Raises ManifestError."""
+    version = plain.get("format")
+    if not isinstance(version, int) or version >= FIRST_WITH_OPTIONS:
+        return plain
+    plain = dict(plain)
+    found = {name: plain.pop(name, None) for name in ("encoder", "texts")}
+    known = {name: options for name, options in found.items() if options is not None}
+    if not known:
+        return plain
+    (runtime, options), *more = known.items()
+    if more or plain.get("runtime", "onnx") != "onnx":
+        raise ManifestError(
+            "texts are encoded, or their terms counted, for a graph, and not both for the same one"
+        )
+    return plain | {"runtime": runtime, "options": _as_written_today(options)}
+
+
+def _as_written_today(options: Any) -> Any:
+    """The options as `save` writes them, so that the model keeps its digest."""
+    if not isinstance(options, dict):
+        return options
+    kept = _without_defaults(options)
+    if "vectorizers" in kept and isinstance(kept["vectorizers"], list):
+        kept["vectorizers"] = [_without_defaults(each) for each in kept["vectorizers"]]
+    if "graph" in kept:
+        graph = fields.read_object(Signature, kept["graph"], "modelkit.json: encoder: graph")
+        kept["graph"] = fields.write_object(graph, defaults=False)
+    measured = {name: kept.pop(name) for name in MEASUREMENTS if name in kept}
+    return kept | ({"measured": measured} if measured else {})
+
+
+def _without_defaults(plain: Any) -> Any:
+    if not isinstance(plain, dict):
+        return plain
+    return {name: value for name, value in plain.items() if not _is_default(name, value)}
+
+
+def _is_default(name: str, value: object) -> bool:
+    if name not in DEFAULTS:
+        return False
+    return type(value) is type(DEFAULTS[name]) and value == DEFAULTS[name]

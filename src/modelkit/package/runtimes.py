@@ -1,0 +1,143 @@
+"""What each runtime that a manifest names reads of its package: its options and its members."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from modelkit._internal import fields
+from modelkit.embedding.recipe import Recipe
+from modelkit.errors import ManifestError, PackageError, SignatureError
+from modelkit.model.manifest import Manifest
+from modelkit.model.model import Model
+from modelkit.package import container
+from modelkit.runtimes.packaged import NOT_PACKAGED, Packaged
+from modelkit.runtimes.terms.terms import decode_terms
+from modelkit.runtimes.terms.vectorizer import Texts
+from modelkit.signature.signature import Signature
+
+if TYPE_CHECKING:
+    from modelkit.embedding.encoder import TextEncoder
+
+GRAPH = "model/model.onnx"
+WEIGHTS_MEMBER = "model/model.onnx.data"
+NATIVE = "native/model.joblib"
+TOKENIZER = "model/tokenizer.json"
+TERMS = "model/terms.json"
+L2_BYTES = 2 << 20
+Options = Recipe | Texts | None  # None of a runtime that takes none
+# The members that a runtime cannot do without.
+NEEDED = {
+    "onnx": {GRAPH},
+    "joblib": {NATIVE},
+    "encoder": {GRAPH, TOKENIZER},
+    "texts": {GRAPH, TERMS},
+}
+
+
+def needed_paths(manifest: Manifest) -> set[str]:
+    """The members without which a package cannot be opened."""
+    return {attachment.path for attachment in manifest.attachments} | NEEDED[manifest.runtime]
+
+
+def read_options(manifest: Manifest) -> Options:
+    """The options of a manifest, as the runtime that it names reads them.
+
+    Raises ManifestError for those that it does not take, or not with this signature.
+    """
+    options, where = manifest.options, "modelkit.json: options"
+    try:
+        if manifest.runtime == "encoder":
+            recipe = fields.read_object(Recipe, options, where)
+            if manifest.signature == recipe.signature:
+                return recipe
+            raise ManifestError(
+                f"a text encoder runs a graph and has the signature {recipe.signature}"
+            )
+        if manifest.runtime == "texts":
+            texts = fields.read_object(Texts, options, where)
+            texts.graph(manifest.signature)
+            return texts
+    except SignatureError as error:
+        raise ManifestError(f"{where}: {error}") from None
+    except ValueError as error:
+        raise ManifestError(str(error)) from None
+    if options:
+        raise ManifestError(
+            f"{where}: the runtime {manifest.runtime!r} takes none, and this has {sorted(options)}"
+        )
+    return None
+
+
+def graph_model(
+    members: container.Members, manifest: Manifest, options: Options, known: dict[str, Any]
+) -> Model:
+    """The Model of a graph that was checked."""
+    from modelkit.runtimes.onnx import OnnxModel
+
+    if isinstance(options, Recipe):
+        encoder = open_encoder(members, options, **known)
+        encoder.signature = manifest.signature
+        return encoder
+    if options is not None:
+        return open_texts(members, manifest.signature, options, **known)
+    return OnnxModel(
+        members[GRAPH],
+        manifest.signature,
+        weights=weights_of(members),
+        chunk=chunk_rows(manifest),
+        **known,
+    )
+
+
+def weights_of(members: container.Members) -> memoryview | None:
+    """The external weights of the graph, if it has some."""
+    return memoryview(members[WEIGHTS_MEMBER]) if WEIGHTS_MEMBER in members else None
+
+
+def open_encoder(
+    members: container.Members, recipe: Recipe, packaged: Packaged = NOT_PACKAGED, **known: Any
+) -> TextEncoder:
+    """A text encoder, around the Model of its graph.
+
+    Raises PackageError for a tokenizer that cannot be read.
+    """
+    from modelkit.embedding.encoder import TextEncoder
+    from modelkit.runtimes.onnx import OnnxModel
+
+    graph = members[GRAPH]
+    weights = weights_of(members)
+    inside = packaged._replace(origin=None)
+    inner = OnnxModel(
+        graph, recipe.graph, weights=weights, side_by_side=True, packaged=inside, **known
+    )
+    try:
+        return TextEncoder.from_parts(inner, bytes(members[TOKENIZER]), recipe, packaged.origin)
+    except SignatureError as error:
+        raise PackageError(f"the tokenizer cannot be used: {error}", member=TOKENIZER) from error
+
+
+def open_texts(
+    members: container.Members, signature: Signature, texts: Texts, **known: Any
+) -> Model:
+    """A Model over texts, around that of its graph.
+
+    Raises PackageError for vocabularies that cannot be read.
+    """
+    from modelkit.runtimes.texts import TextModel
+
+    try:
+        terms = decode_terms(bytes(members[TERMS]), texts)
+    except SignatureError as error:
+        raise PackageError(f"the terms cannot be used: {error}", member=TERMS) from error
+    weights = weights_of(members)
+    return TextModel(members[GRAPH], signature, texts, terms, weights=weights, **known)
+
+
+def chunk_rows(manifest: Manifest) -> int | None:
+    """The rows of one run whose tensors fit the second-level cache.
+
+    None for a graph whose rows were not shown to be independent of each other.
+    """
+    if not manifest.parity.batch_invariant:
+        return None
+    return min(max(L2_BYTES // max(manifest.row_bytes, 1), 256), 16384)

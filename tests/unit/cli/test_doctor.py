@@ -1,0 +1,54 @@
+"""`modelkit doctor`: runtimes, versions and golden rows."""
+
+import re
+
+from helpers.commands import changed, run
+
+
+def test_doctor_finds_nothing_wrong_here(capsys):
+    status, out, _ = run(capsys, "doctor")
+    assert status == 0
+    assert "no problems found" in out
+    assert "CPUExecutionProvider" in out
+    assert "Azure" not in out
+
+
+def test_doctor_names_two_runtimes_and_the_line_that_mends_it(capsys, monkeypatch, tmp_path):
+    for name in ("onnxruntime", "onnxruntime_gpu"):
+        folder = tmp_path / f"{name}-9.9.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 9.9\n"
+        )
+    monkeypatch.syspath_prepend(tmp_path)
+    status, out, _ = run(capsys, "doctor")
+    assert status == 1
+    assert "PROBLEM: 2 runtimes" in out
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime\n" in out
+
+
+def test_doctor_verifies_a_package_and_names_other_versions(capsys, penguins_mk, tmp_path):
+    status, out, _ = run(capsys, "doctor", penguins_mk)
+    assert status == 0
+    assert "golden rows agree" in out
+    assert "where the package was made" not in out
+    other = tmp_path / "other.mk"
+    other.write_bytes(
+        changed(penguins_mk, lambda manifest: manifest["versions"].update({"numpy": "0.1"}))
+    )
+    status, out, _ = run(capsys, "doctor", other)
+    assert status == 0
+    assert re.search(r"numpy \S+ here, 0.1 where the package was made", out)
+    status, out, _ = run(capsys, "inspect", other)
+    assert re.search(r"here +numpy ", out)
+
+
+def test_doctor_fails_where_golden_rows_no_longer_agree(capsys, penguins_mk, tmp_path):
+    def shift(arrays):
+        arrays["out1"] = arrays["out1"] + 0.1
+
+    path = tmp_path / "drifted.mk"
+    path.write_bytes(changed(penguins_mk, lambda _: None, shift))
+    status, out, _ = run(capsys, "doctor", path)
+    assert status == 1
+    assert "PROBLEM: output 'probabilities' of the golden rows differs by 0.1" in out

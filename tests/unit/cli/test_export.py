@@ -1,0 +1,71 @@
+"""`modelkit export grafana`: it writes files, and overwrites none that was changed."""
+
+import json
+
+import pytest
+import yaml
+
+from modelkit import cli
+from modelkit.integrations.grafana.alert_tests import alert_tests
+from modelkit.integrations.grafana.alerts import Objectives, alert_rules
+from modelkit.integrations.grafana.grafana import dashboard
+
+FILES = ("dashboard.json", "alerts.yml", "alerts_test.yml")
+
+
+def export(folder, *options):
+    return cli.main(["export", "grafana", "--out", str(folder), *options])
+
+
+def test_the_command_writes_three_files_and_says_which(tmp_path, capsys):
+    folder = tmp_path / "a" / "b"
+    assert export(folder) == 0
+    assert capsys.readouterr().out.splitlines() == [str(folder / name) for name in FILES]
+    assert json.loads((folder / "dashboard.json").read_text()) == dashboard()
+    assert yaml.safe_load((folder / "alerts.yml").read_text()) == alert_rules(Objectives())
+    assert yaml.safe_load((folder / "alerts_test.yml").read_text()) == alert_tests(
+        Objectives(), "alerts.yml"
+    )
+
+
+def test_files_that_were_changed_are_not_overwritten(tmp_path, capsys):
+    assert export(tmp_path) == export(tmp_path) == 0
+    theirs = (tmp_path / "alerts.yml").read_text() + "# ours\n"
+    (tmp_path / "alerts.yml").write_text(theirs)
+    (tmp_path / "dashboard.json").unlink()
+    capsys.readouterr()
+    assert export(tmp_path) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "alerts.yml in" in err
+    assert "--force" in err
+    assert (tmp_path / "alerts.yml").read_text() == theirs
+    assert not (tmp_path / "dashboard.json").exists()
+    assert export(tmp_path, "--force") == 0
+    assert "# ours" not in (tmp_path / "alerts.yml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--p99", "0"), "p99 is in seconds"),
+        (("--p99", "60"), "p99 is in seconds"),
+        (("--p99", "nan"), "p99 is in seconds"),
+        (("--errors", "0"), "errors is the part"),
+        (("--errors", "0.5"), "errors is the part"),
+        (("--errors", "nan"), "errors is the part"),
+        (("--runbook", ""), "runbook is the URL"),
+        (("--runbook", "https://a/b#c"), "runbook is the URL"),
+        (("--runbook", "{{ $labels.model }}"), "runbook is the URL"),
+    ],
+)
+def test_objectives_out_of_range_are_refused(tmp_path, capsys, options, said):
+    assert export(tmp_path / "new", *options) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert export(tmp_path / "file") == 1
+    assert "file" in capsys.readouterr().err

@@ -1,0 +1,56 @@
+"""Arguments that cannot be meant, commands that there are not, and what is safe to print."""
+
+import re
+
+import pytest
+
+from modelkit import cli
+
+GATE = ("gate", "b.mk", "--champion", "a.mk", "--data", "x.csv", "--label", "y", "--margin")
+EVALUATE = ("evaluate", "a.mk", "--data", "x.csv", "--label", "y")
+START = ("rollout", "models", "start", "m@2", "--reason", "r", "--stage")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((*GATE, "abc"), "--margin: 'abc' is not a number of at least 0"),
+        ((*GATE, "-1"), "expected one argument|'-1' is not a number of at least 0"),
+        ((*GATE, "accuracy=nan"), "--margin: 'nan' is not a number"),
+        ((*GATE, ".1", "--budget", "p50=2"), "no budget 'p50'; there are p50_ratio"),
+        ((*GATE, ".1", "--budget", "p50_ratio=0"), "p50_ratio is a number above 0"),
+        ((*GATE, ".1", "--budget", "p50_ratio"), "is written as NAME=NUMBER"),
+        ((*GATE, ".1", "--seed", "x"), "'x' is no whole number of at least 0"),
+        ((*GATE, ".1", "--alpha", "5"), "'5' is not a number between 0 and 0.5"),
+        ((*EVALUATE, "--level", "95"), "'95' is not a number between 0 and 1"),
+        (("drift", "a.mk", "--current", "x.csv", "--alpha", "5"), "'5' is not a number between"),
+        (("serve", "a.mk", "--port", "99999"), "a port is a number from 0 to 65535"),
+        (("serve", "a.mk", "--workers", "0"), "at least one worker"),
+        (("serve", "a.mk", "--allow", "pickle"), "neither 'joblib' nor a domain"),
+        (("registry", "models", "alias", "m@champion", "1", "--reason", "r"), "with --expected"),
+        ((*START, "2"), "from 0 to 1"),
+        ((*START, "0.5", "--alpha", "5"), "alpha is between 0 and 1"),
+        ((*START, "0.5", "--horizon", "soon"), "'soon' is not a time"),
+        (("rollout", "models", "outcome", "m", "--key", "k", "--loss", "2"), "from 0"),
+        (("rollout", "models", "outcome", "m", "--key", "k"), "has --key and --loss"),
+        (("export", "grafana", "--out", "x", "--errors", "2"), "at most 0.05"),
+    ],
+)
+def test_arguments_that_cannot_be_meant_have_the_status_2(capsys, words, told):
+    """Whether or not the files that they name are there."""
+    try:
+        status = cli.main(words)
+    except SystemExit as ended:
+        status = ended.code
+    assert status == 2
+    assert re.search(told, capsys.readouterr().err)
+
+
+def test_usage_is_shown_for_unknown_commands(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["explode"])
+    assert caught.value.code == 2
+
+
+def test_what_a_file_says_cannot_drive_the_terminal():
+    assert cli.printable("a\x1b[31mb\n") == "a\\x1b[31mb\n"

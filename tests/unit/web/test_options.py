@@ -1,0 +1,88 @@
+"""What an App and a request may be given: limits, options, types of content, letters."""
+
+import json
+from math import inf, nan
+
+import pytest
+from helpers.apps import INFER, PREDICT, ROW, summed, tensor
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+import modelkit as mk
+from modelkit.testing import Client
+from modelkit.types import Limits
+
+BODY = json.dumps(tensor()).encode()
+
+
+@pytest.fixture
+def client():
+    with Client(mk.App({"sum": summed()}, limits=Limits(body=1000))) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", [PREDICT, "/models/sum/instances", "/models/sum/outcome"])
+def test_content_without_a_type_is_refused(path, client):
+    """A page of any site could have a browser send it, without being asked for leave."""
+    answer = client.post(path, body=json.dumps(ROW).encode())
+    assert answer.status == 415
+    assert "no Content-Type" in answer.json()["error"]
+
+
+def test_clients_of_v2_may_leave_the_type_out_and_pages_may_not(client):
+    assert client.post(INFER, body=BODY).status == 200
+    for name in ("origin", "sec-fetch-site"):
+        assert client.post(INFER, body=BODY, headers={name: "null"}).status == 415
+
+
+@pytest.mark.parametrize("form", ["rows", "columns", "instances"])
+def test_a_text_has_so_many_letters(form, tmp_path):
+    vectorizer = CountVectorizer(analyzer="char")
+    texts = ["one", "two"] * 10
+    model = make_pipeline(vectorizer, LogisticRegression()).fit(texts, [0, 1] * 10)
+    mk.save(model, tmp_path / "t.mk", example=texts, name="t", version="1")
+    verb = "instances" if form == "instances" else "predict"
+    column = mk.inspect(tmp_path / "t.mk").signature.inputs[0].name
+    with Client(mk.App({"t": str(tmp_path / "t.mk")}, limits=Limits(letters=100))) as client:
+        for letters, status in ((100, 200), (101, 413)):
+            values = ["a" * letters, "b"]
+            asked = {form: {column: values} if form == "columns" else values}
+            answer = client.post(f"/models/t/{verb}", json=asked)
+            assert answer.status == status, answer.body
+    assert "a text of 101 letters" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seconds": nan}, {"body": 0}, {"seconds": inf}, {"seconds": 0}, {"seconds": "1"}, {"requests": 0},
+        {"requests": True}, {"rows": -1}, {"body": "8"}, {"body": 1e6},
+    ],
+)  # fmt: skip
+def test_limits_that_limit_nothing_are_refused(wrong):
+    """With nan no request was ever late, and with 0 requests none was answered."""
+    (name,) = wrong
+    with pytest.raises(ValueError, match=rf"Limits\.{name} is a"):
+        Limits(**wrong)
+
+
+@pytest.mark.parametrize("models", [summed(), "model.mk", ["model.mk"]])
+def test_models_without_names_are_told_so(models):
+    with pytest.raises(TypeError, match=r"App\(\{name: model\}\)"):
+        mk.App(models)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"auth": "token"}, r"mk.tokens\(...\); got a str"),
+        ({"auth": {"billing": "0" * 64}}, r"mk.tokens\(...\); got a dict"),
+        ({"metrics": True}, r"mk.Collector\(model\).text; got a bool"),
+        ({"metrics": mk.Collector(summed())}, r"mk.Collector\(model\).text; got a Collector"),
+        ({"limits": {"body": 1000}}, r"modelkit.types.Limits; got a dict"),
+    ],
+)
+def test_options_of_another_kind_are_found_before_the_first_request(options, message):
+    with pytest.raises(TypeError, match=message):
+        mk.App({"sum": summed()}, **options)
