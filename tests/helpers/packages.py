@@ -23,3 +23,21 @@ def loaded(model, example, path, form="onnx", **options):
 def trusted(path, **options):
     """The Model of a joblib package that is trusted."""
     return mk.load(path, digest=mk.inspect(path).digest, allow=ALLOW, **options)
+
+
+def opened(estimator, example, folder, **options):
+    """The model of a package of an estimator, as an application has it."""
+    return saved(estimator, example, folder, **options)[1]
+
+
+def kept(source, folder, example=None, **options):
+    """The model of a package of a graph or a module, on the CPU, which replays its golden rows."""
+    mk.save(source, folder / "m.mk", example=example, name="m", version="1", **options)
+    model = mk.load(folder / "m.mk", device="cpu")
+    assert model.verify() == 0
+    return model
+
+
+def columns_of(manifest):
+    """The columns of all inputs."""
+    return [column for spec in manifest.signature.inputs for column in spec.columns]
