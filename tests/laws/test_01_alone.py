@@ -1,6 +1,6 @@
 """Law 1. A row's result does not depend on who called it, when, or with whom it was batched, beyond a stated tolerance.
 
-Under cancellation and overload: `tests/slow/serving/test_batching_stress.py`.
+Under cancellation and overload: `tests/slow/serving/batching/test_stress.py`.
 """
 
 import numpy as np

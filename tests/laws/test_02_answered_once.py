@@ -1,6 +1,6 @@
 """Law 2. Every submitted row is answered exactly once: a result, or an error of its own; no answer mixes two versions.
 
-For longer, and with every way to call: `tests/slow/serving/test_batching_stress.py` and `tests/slow/lifecycle`.
+For longer, and with every way to call: `tests/slow/serving/batching/test_stress.py` and `tests/slow/lifecycle`.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Law 8. Every automatic decision has a stated error guarantee: the probability of ever raising a false one stays below alpha.
 
-These are quick forms; simulations that would find a small excess are in `tests/slow/lifecycle/test_gate_verdict_statistics.py`,
+These are quick forms; simulations that would find a small excess are in `tests/slow/lifecycle/gate/`,
 `tests/unit/drift/test_guarantees.py` and the benchmarks.
 """
 
