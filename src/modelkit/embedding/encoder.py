@@ -85,7 +85,7 @@ class TextEncoder(Model):
     # Over token tensors: its rows are tokens, so an encoder is no Wrapper around it.
     token_model: Model
 
-    def __init__(  # what the design names, all but two by keyword
+    def __init__(
         self,
         onnx: Any,
         tokenizer: Any,

@@ -48,7 +48,7 @@ class NewAttachment:
         return self.name + SUFFIXES.get(self.media_type, ".bin")
 
 
-def attach(  # what a package may carry, all by keyword
+def attach(
     path: str | os.PathLike[str],
     *,
     profile: Attachable | None = None,

@@ -102,9 +102,8 @@ def proof(encoder: TextEncoder, example: object) -> tuple[Recipe, Parity]:
         missing_rows=0,
         batch_sizes=(1, TEXTS),
         rtol=RTOL,
-        atol=max(ATOL, 2 * gap)
-        if recipe.independent
-        else ATOL,  # golden texts may be run in other company
+        # Golden texts may be run in other company.
+        atol=max(ATOL, 2 * gap) if recipe.independent else ATOL,
         max_abs=0.0,
         max_rel=0.0,
         label_flips=0,

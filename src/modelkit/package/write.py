@@ -49,8 +49,8 @@ def replace_file(path: Path, members: container.Members) -> None:
             file.flush()
             os.fsync(file.fileno())
         # mkstemp gives 0600, and a package is for others to read.
-        os.chmod(temporary, 0o644)  # of a string
-        os.replace(temporary, path)  # of a string
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

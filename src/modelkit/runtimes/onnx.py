@@ -94,7 +94,7 @@ class OnnxModel(Model):
     placement: Placement
     signature: Signature
 
-    def __init__(  # one call in load, all by keyword
+    def __init__(
         self,
         graph: bytes | memoryview,
         signature: Signature,

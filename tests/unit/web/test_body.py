@@ -103,9 +103,8 @@ def test_a_chunked_body_is_counted_while_it_is_read():
         answer = client.post(INFER, body=parts())
     assert answer.status == 413
     assert answer.headers["connection"] == "close"
-    assert (
-        11 <= len(taken) < 60
-    )  # the rest is taken for a while, so that the client reads the answer
+    # The rest is taken for a while, so that the client reads the answer.
+    assert 11 <= len(taken) < 60
 
 
 def test_a_chunked_body_within_the_limit_is_read(client):

@@ -357,9 +357,8 @@ def test_a_callback_of_a_future_may_do_what_it_likes(does):
         waiting(batcher, 4)
         gate.open()
         assert first.result(ROOM) == 0
-        assert (
-            other.result(ROOM) == 14
-        )  # a thread that only wants its answer runs nobody's callback
+        # A thread that only wants its answer runs nobody's callback.
+        assert other.result(ROOM) == 14
         held.set()
         assert [float(future.result(ROOM)[0, 0]) for future in futures[:3]] == [0, 2, 4]
         assert does == "exit" or called.wait(ROOM)
