@@ -18,9 +18,9 @@ from modelkit.errors import ConversionError, ParityError
 from modelkit.model.manifest import WEIGHTS_REF, Parity
 from modelkit.model.model import Model
 from modelkit.package import container, scan
+from modelkit.package.contents import GRAPH, TOKENIZER, WEIGHTS_MEMBER, open_encoder
 from modelkit.package.draws import GOLDEN_ROWS
 from modelkit.package.proven import Proven
-from modelkit.package.runtimes import GRAPH, TOKENIZER, WEIGHTS_MEMBER, open_encoder
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.runtimes.proto import read_proto
 from modelkit.signature.signature import Feeds, Signature

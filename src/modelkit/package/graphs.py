@@ -21,9 +21,9 @@ from modelkit.errors import ConversionError, GraphError, ParityError
 from modelkit.model.manifest import WEIGHTS_REF
 from modelkit.model.model import Model, Outputs
 from modelkit.package import container, scan
+from modelkit.package.contents import GRAPH, TERMS, WEIGHTS_MEMBER
 from modelkit.package.draws import GOLDEN_ROWS, draws
 from modelkit.package.proven import Proven, run_first
-from modelkit.package.runtimes import GRAPH, TERMS, WEIGHTS_MEMBER
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.runtimes.proto import forget_ranks, serialize, split_weights
 from modelkit.runtimes.terms.terms import encode_terms

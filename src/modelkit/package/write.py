@@ -12,8 +12,7 @@ from pathlib import Path
 from modelkit.errors import PackageError
 from modelkit.model.manifest import Manifest, Member
 from modelkit.package import container
-from modelkit.package.load import MANIFEST
-from modelkit.package.runtimes import WEIGHTS_MEMBER
+from modelkit.package.contents import MANIFEST, WEIGHTS_MEMBER
 
 
 def write_package(
