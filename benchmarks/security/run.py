@@ -421,10 +421,8 @@ def opening() -> str:
 
     _, package = dense("raw_data")
     times: dict[str, list[float]] = {"real": [], "none": []}
-    hashes = {
-        "real": load._start_hash,
-        "none": lambda *_: lambda: None,
-    }  # a user cannot switch it off
+    # A user cannot switch it off.
+    hashes = {"real": load._start_hash, "none": lambda *_: lambda: None}
     for _ in range(11):
         for kind, taken in times.items():
             load._start_hash = hashes[kind]

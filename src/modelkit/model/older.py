@@ -24,10 +24,10 @@ def in_todays_fields(plain: dict[str, Any]) -> dict[str, Any]:
         return plain
     plain = dict(plain)
     found = {name: plain.pop(name, None) for name in ("encoder", "texts")}
-    known = {name: options for name, options in found.items() if options is not None}
-    if not known:
+    named = {name: options for name, options in found.items() if options is not None}
+    if not named:
         return plain
-    (runtime, options), *more = known.items()
+    (runtime, options), *more = named.items()
     if more or plain.get("runtime", "onnx") != "onnx":
         raise ManifestError(
             "texts are encoded, or their terms counted, for a graph, and not both for the same one"

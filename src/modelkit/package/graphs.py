@@ -168,10 +168,10 @@ def _checked(source: Source, golden: object, domains: Collection[str]) -> Proven
         return graph
     if source.rows is None:
         graph = replace(graph, source=replace(source, rows=golden))
-    return _asked(graph)
+    return _tried(graph)
 
 
-def _asked(graph: ProvenGraph) -> ProvenGraph:
+def _tried(graph: ProvenGraph) -> ProvenGraph:
     """A graph without a source, with rows that it ran on and the signature that its answers show."""
     with graph.build(graph.source.signature) as model:
         runs = [_first_run(model, graph.source.rows)]

@@ -1,4 +1,4 @@
-"""Put the file of a package in place in a single step."""
+"""Put the file of a package, or a copy of one, in place in a single step."""
 
 from __future__ import annotations
 
