@@ -26,6 +26,7 @@ def save_reading(path, column, version):
 
 def save_pair(folder):
     """The champion, which goes by the column "a", and the candidate, by "b"."""
+    folder.mkdir(exist_ok=True)
     return save_reading(folder / "b.mk", "b", "1.1.0"), save_reading(folder / "a.mk", "a", "1.0.0")
 
 
