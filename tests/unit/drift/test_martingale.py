@@ -140,7 +140,7 @@ def plain_p(counts, cells, draws):
             counts[cell] += 1
 
 
-def test_the_conformal_martingale_has_its_reference_values(monkeypatch):
+def test_the_conformal_martingale_has_its_reference_values():
     start = [2, 3, 4, 1]
     p = list(plain_p(start, np.ravel(STREAM), np.ravel(DRAWS)))
     assert p == pytest.approx(

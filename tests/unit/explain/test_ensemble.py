@@ -182,7 +182,7 @@ def test_sets_that_onnxruntime_misreads_are_not_decoded(members):
         decode_ensemble(node, np.float32)
 
 
-def test_a_base_that_no_leaf_adds_to_is_left_out_by_onnxruntime(tmp_path):
+def test_a_base_that_no_leaf_adds_to_is_left_out_by_onnxruntime():
     node = old_node(
         [tree_of(0), tree_of(1)], 3, np.float32, tracks=False, base_values=[1.0, 2.0, 4.0]
     )

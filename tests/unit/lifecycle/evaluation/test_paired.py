@@ -35,7 +35,6 @@ from modelkit.lifecycle.evaluation.paired import (
 from modelkit.lifecycle.evaluation.ranks import area_of
 from modelkit.lifecycle.evaluation.sums import mean_of
 
-Z = stats.norm.isf(0.05)
 counts = st.integers(0, 60)
 
 

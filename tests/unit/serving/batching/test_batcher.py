@@ -38,7 +38,7 @@ def test_a_batcher_keeps_the_contract_of_a_model(plan, boosting_mk, breast_cance
     model.predict(breast_cancer[0][:1])  # what is wrapped is not closed
 
 
-def test_every_kind_of_model_keeps_the_contract(penguins_mk, penguins, dense_mk):
+def test_a_batcher_with_a_measured_plan_keeps_the_contract(penguins_mk, penguins):
     with mk.Batcher(mk.load(penguins_mk)) as batcher:
         check_model(batcher, penguins[0][:30])
 
