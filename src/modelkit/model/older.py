@@ -24,10 +24,10 @@ def in_todays_fields(plain: dict[str, Any]) -> dict[str, Any]:
         return plain
     plain = dict(plain)
     found = {name: plain.pop(name, None) for name in ("encoder", "texts")}
-    named = {name: options for name, options in found.items() if options is not None}
-    if not named:
+    known = {name: options for name, options in found.items() if options is not None}
+    if not known:
         return plain
-    (runtime, options), *more = named.items()
+    (runtime, options), *more = known.items()
     if more or plain.get("runtime", "onnx") != "onnx":
         raise ManifestError(
             "texts are encoded, or their terms counted, for a graph, and not both for the same one"

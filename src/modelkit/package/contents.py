@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelkit._internal import fields
@@ -91,7 +90,7 @@ def graph_model(
     )
 
 
-def weights_of(members: Mapping[str, bytes | memoryview]) -> memoryview | None:
+def weights_of(members: container.Members) -> memoryview | None:
     """The external weights of the graph, if it has some."""
     return memoryview(members[WEIGHTS_MEMBER]) if WEIGHTS_MEMBER in members else None
 

@@ -207,7 +207,7 @@ def _load_graph(
     return model
 
 
-def scan_graph(members: Mapping[str, bytes | memoryview], domains: Collection[str] | None) -> Scan:
+def scan_graph(members: container.Members, domains: Collection[str] | None) -> Scan:
     """What is in the graph of a package. Raises GraphError for what it may not hold.
 
     `domains` are of operators, as `scan.check_graph` takes them.

@@ -72,7 +72,7 @@ def review(source: Openable) -> Review:
         needs = {"digest": manifest.digest, "allow": [trust.JOBLIB]}
         return Review(manifest, {}, here, needs, None)
     try:
-        found = scan_graph(members, None)
+        found = scan_graph({**members}, None)
     except GraphError as error:
         return Review(manifest, {}, here, {}, str(error))
     allowed = {"allow": found.beyond} if found.beyond else {}
