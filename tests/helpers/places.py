@@ -5,4 +5,3 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 ROOT = TESTS.parent
 GOLDEN = TESTS / "golden"
-DOCS = ROOT / "docs"
