@@ -155,7 +155,7 @@ class TextEncoder(Model):
         tokens = Tokens(tokenizer, recipe.max_tokens, recipe.on_long)
         pipeline = Pipeline(inner, tokens, recipe)
         packaged = Packaged(inner.manifest, inner.attachments, origin)
-        encoder._assemble(inner, pipeline, owned=True, packaged=packaged)  # its own
+        encoder._assemble(inner, pipeline, owned=True, packaged=packaged)
         return encoder
 
     def _assemble(

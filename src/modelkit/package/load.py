@@ -232,7 +232,7 @@ def _origin(source: Openable, **keywords: Any) -> partial[Model] | None:
         return partial(load, source, **keywords)
     if not isinstance(source, str | os.PathLike):
         return None
-    return partial(load, os.path.abspath(source), **keywords)  # as in open_bytes
+    return partial(load, os.path.abspath(source), **keywords)
 
 
 def inspect(source: Openable) -> Manifest:

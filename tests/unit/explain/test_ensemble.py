@@ -55,7 +55,7 @@ def near(splits, dtype, columns, rng):
     modes=st.sets(st.sampled_from(MODES), min_size=1), tracks=st.booleans(), targets=st.integers(1, 3),
     average=st.booleans(), bases=st.booleans(), edge=st.sampled_from([None, None, np.inf, -np.inf, 0.1, 1e-40]),
 )  # fmt: skip
-def test_leaves_say_what_onnxruntime_says(  # hypothesis passes them by name
+def test_leaves_say_what_onnxruntime_says(
     seed, new, dtype, modes, tracks, targets, average, bases, edge
 ):
     rng = np.random.default_rng(seed)
