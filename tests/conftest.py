@@ -154,7 +154,6 @@ def wide_mk(once):
 
 
 def save_dense(path, width):
-    import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
     rng = np.random.default_rng(0)
