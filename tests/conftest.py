@@ -154,7 +154,6 @@ def wide_mk(once):
 
 
 def save_dense(path, width):
-    import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
     rng = np.random.default_rng(0)
@@ -268,27 +267,28 @@ def records():
 
 
 @pytest.fixture(scope="session")
-def churn_packages(tmp_path_factory):
+def churn_packages(once):
     """A folder with a package of each version of `helpers.churn`."""
     from helpers.churn import save_versions
 
-    return save_versions(tmp_path_factory.mktemp("churn"))
+    return once("churn", save_versions)
 
 
 @pytest.fixture(scope="session")
-def numbered_packages(tmp_path_factory):
+def numbered_packages(once):
     """A folder with packages of "m", whose versions answer with their number."""
     from helpers.rollouts import save_numbered
 
-    return save_numbered(tmp_path_factory.mktemp("numbered"))
+    return once("numbered", save_numbered)
 
 
 @pytest.fixture(scope="session")
-def judged_pair(tmp_path_factory):
+def judged_pair(once):
     """The packages of a candidate and its champion, whose answers are a column of the rows."""
     from helpers.judged import save_pair
 
-    return save_pair(tmp_path_factory.mktemp("judged"))
+    folder = once("judged", save_pair)
+    return folder / "b.mk", folder / "a.mk"
 
 
 @pytest.fixture(scope="session")
@@ -300,11 +300,11 @@ def judged_rows():
 
 
 @pytest.fixture(scope="session")
-def judged_rival(judged_pair):
+def judged_rival(once):
     """Another candidate, which answers as the first one does."""
     from helpers.judged import save_reading
 
-    return save_reading(judged_pair[0].with_name("c.mk"), "b", "1.2.0")
+    return once("c.mk", lambda path: save_reading(path, "b", "1.2.0"))
 
 
 @pytest.fixture

@@ -421,14 +421,15 @@ def opening() -> str:
 
     _, package = dense("raw_data")
     times: dict[str, list[float]] = {"real": [], "none": []}
-    hashes = {"real": load._hash, "none": lambda *_: None}  # a user cannot switch it off
+    # A user cannot switch it off.
+    hashes = {"real": load._start_hash, "none": lambda *_: lambda: None}
     for _ in range(11):
         for kind, taken in times.items():
-            load._hash = hashes[kind]
+            load._start_hash = hashes[kind]
             start = time.perf_counter()
             mk.load(package).close()
             taken.append(time.perf_counter() - start)
-    load._hash = hashes["real"]
+    load._start_hash = hashes["real"]
     rows += against(
         "48 MiB, 192 dense layers, onnxruntime imported", *map(statistics.median, times.values())
     )
@@ -455,7 +456,7 @@ def against(what: str, checked: float, unchecked: float) -> list[list[str]]:
 def fresh(package: Path, *, skip: bool) -> float:
     """Seconds from the first line of a process to a loaded package."""
     code = "import time; start = time.perf_counter(); import sys, modelkit as mk; from modelkit.package import load\n"
-    code += "load._hash = lambda *_: None\n" if skip else ""
+    code += "load._start_hash = lambda *_: lambda: None\n" if skip else ""
     code += "mk.load(sys.argv[1]); print(time.perf_counter() - start)"
     arguments = [sys.executable, "-c", code, str(package)]
     return statistics.median(

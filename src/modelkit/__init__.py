@@ -5,9 +5,8 @@ one, or chooses one. Names are imported when they are first used, so `import mod
 nothing.
 """
 
-TYPE_CHECKING = (
-    False  # type checkers know the name; importing typing for it would cost more than all the rest
-)
+# Type checkers know the name; importing typing for it would cost more than all the rest.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from modelkit import errors as errors
     from modelkit import events as events

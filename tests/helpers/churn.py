@@ -17,6 +17,7 @@ ALL_VERSIONS = (*VERSIONS, "2.0.0")
 
 def save_versions(folder):
     """The folder, with a package of each version, another one of the first, one of joblib, and one of other rows."""
+    folder.mkdir(exist_ok=True)
     for i, version in enumerate(ALL_VERSIONS):
         model = LogisticRegression(C=1.0 + i).fit(X, Y)
         mk.save(model, folder / f"{version}.mk", example=X, name="churn", version=version)

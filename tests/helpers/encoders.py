@@ -59,9 +59,8 @@ def letter_tokenizer():
 
 def tiny_ids(text, most=MOST):
     known = {word: i for i, word in enumerate(SPECIAL + WORDS)}
-    words = text.translate(
-        dict.fromkeys(range(0x1C, 0x20), "x")
-    ).split()  # which are white space to Python alone
+    # These are white space to Python alone.
+    words = text.translate(dict.fromkeys(range(0x1C, 0x20), "x")).split()
     return [
         known["[CLS]"],
         *[known.get(word, known["[UNK]"]) for word in words][: most - 2],

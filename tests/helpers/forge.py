@@ -49,22 +49,6 @@ def pack(members, aligned=frozenset({WEIGHTS})):
     return b"".join(bytes(piece) for piece in container.write_zip(members, aligned))
 
 
-def repack(path, *, rehash=True, plain=(), **changed):
-    """A package with members and fields of the manifest replaced; the hashes are made to fit unless said otherwise."""
-    members = members_of(path.read_bytes()) | {
-        name.replace("__", "/").replace("_DOT_", "."): data for name, data in changed.items()
-    }
-    manifest = json.loads(members[MANIFEST]) | dict(plain)
-    if rehash:
-        manifest["files"] = [
-            {"path": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-            for name, data in members.items()
-            if name != MANIFEST
-        ]
-    members[MANIFEST] = json.dumps(manifest).encode()
-    return pack(members, frozenset())
-
-
 def forge(data, changes=None, edit=None, **parts):
     """The package `data` with other members and another manifest, and with hashes that are right for them.
 

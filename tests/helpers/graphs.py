@@ -23,6 +23,24 @@ def model_of(nodes, inputs, outputs, constants=None, opset=17):
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
+def external(location, **keys):
+    """Four weights that lie elsewhere."""
+    found = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4])
+    found.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, "offset": "0", "length": "16", **keys}.items():
+        found.external_data.add(key=key, value=str(value))
+    return found
+
+
+def plus_w(nodes=None, initializers=(), domain=""):
+    """A model of rows x of four numbers: y = x + w, or what other nodes make of them."""
+    nodes = nodes or [helper.make_node("Add", ["x", "w"], ["y"], domain=domain)]
+    ends = [tensor(name, "batch", 4) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], list(initializers))
+    opsets = [helper.make_opsetid("", 18)] + ([helper.make_opsetid(domain, 1)] if domain else [])
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9)
+
+
 node = helper.make_node
 
 

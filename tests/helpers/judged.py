@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
@@ -26,7 +28,26 @@ def save_reading(path, column, version):
 
 def save_pair(folder):
     """The champion, which goes by the column "a", and the candidate, by "b"."""
+    folder.mkdir(exist_ok=True)
     return save_reading(folder / "b.mk", "b", "1.1.0"), save_reading(folder / "a.mk", "a", "1.0.0")
+
+
+def folder_of(where, packages, rows):
+    """The folder, with the packages, and the rows in files, as `modelkit gate` reads them."""
+    for package in packages:
+        shutil.copy(package, where)
+    X, y = rows
+    table = X.assign(churned=y, region=np.where(np.arange(len(X)) % 3, "north", "south"))
+    table.to_csv(where / "test.csv", index=False)
+    table.to_parquet(where / "test.parquet", index=False)
+    table.assign(id=np.arange(len(X))).to_csv(where / "more.csv", index=False)
+    return where
+
+
+def arguments(folder, *more, data="test.csv", champion="a.mk"):
+    """The arguments of `modelkit gate` for what is in such a folder."""
+    files = [str(folder / "b.mk"), "--champion", str(folder / champion)]
+    return ["gate", *files, "--data", str(folder / data), "--label", "churned", *more]
 
 
 def median_distance(y, outputs):

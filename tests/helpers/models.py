@@ -176,6 +176,14 @@ LOADED = {
     "an encoder": encoder,
     "joblib": joblib,
 }
+# Those whose rows have columns, which are explained and watched.
+COLUMNED = {
+    "arrays": arrays,
+    "boosting": boosting,
+    "a function": function,
+    "strings": strings,
+    "joblib": joblib,
+}
 BARE = LOADED | {"a function": function}
 MODELS = BARE | {
     "a Batcher": around(batcher, strings),

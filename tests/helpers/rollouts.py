@@ -73,6 +73,7 @@ def save_numbered(folder):
     """Packages of three versions of "m", which answer with their number."""
     from sklearn.linear_model import LinearRegression
 
+    folder.mkdir(exist_ok=True)
     for version in NUMBERS:
         estimator = LinearRegression().fit(np.eye(3), np.full(3, float(version)))
         mk.save(estimator, folder / f"{version}.mk", example=np.eye(3), name="m", version=version)

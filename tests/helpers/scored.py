@@ -3,7 +3,10 @@
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import modelkit as mk
 
@@ -16,6 +19,14 @@ TABLE = pa.Table.from_pandas(X, preserve_index=False)
 def save_graph(graph, path, **example):
     mk.save(graph, path, example=example, name="m", version="1")
     return path
+
+
+def save_tumour(path):
+    """A pipeline over the thirty columns of real rows, whose labels are texts."""
+    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    labels = y.map({0: "malignant", 1: "benign"})
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, labels)
+    mk.save(model, path, example=X, name="tumour", version="1", background=X[:40])
 
 
 def save_package(path):

@@ -65,9 +65,8 @@ def answer(asked):
 
 
 def main():
-    assert {load, scan, onnx} <= set(
-        sys.modules.values()
-    )  # imported before anything is listened to
+    # Imported before anything is listened to.
+    assert {load, scan, onnx} <= set(sys.modules.values())
     warnings.simplefilter("ignore")
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)

@@ -36,12 +36,8 @@ def test_09_names_that_collide_on_some_systems(toy, refused, path):
 
 
 def test_10_a_member_that_is_a_link(toy, refused):
-    for mode in (
-        0o120777,
-        0o40755,
-        0o20644,
-        0o10644,
-    ):  # a symbolic link, a folder, a device, a pipe
+    # A symbolic link, a folder, a device, a pipe.
+    for mode in (0o120777, 0o40755, 0o20644, 0o10644):
         refused(
             _directory(toy, 1, external=mode << 16),
             "ContainerError",

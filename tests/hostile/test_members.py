@@ -166,7 +166,7 @@ def test_a_background_of_another_kind(boosting_mk):
 # Names
 
 
-def test_control_characters_never_reach_a_terminal(toy, tmp_path, monkeypatch, capsys):
+def test_control_characters_never_reach_a_terminal(tmp_path, monkeypatch, capsys):
     from modelkit.cli import main
 
     with pytest.raises(SignatureError, match="control characters"):

@@ -4,10 +4,10 @@ import contextlib
 
 import pytest
 from helpers.examples import examples
+from helpers.graphs import external, plus_w
 from helpers.packages import ALLOW
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
 
 import modelkit as mk
 from modelkit.errors import GraphError, PackageError, UntrustedError
@@ -24,25 +24,6 @@ def test_a_flipped_bit_is_always_noticed(boosting_mk, data):
         mk.load(bytes(raw))
 
 
-X = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])
-Y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])
-
-
-def external(location, **keys):
-    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4])
-    tensor.data_location = TensorProto.EXTERNAL
-    for key, value in {"location": location, "offset": "0", "length": "16", **keys}.items():
-        tensor.external_data.add(key=key, value=str(value))
-    return tensor
-
-
-def model(nodes=None, initializers=(), domain=""):
-    nodes = nodes or [helper.make_node("Add", ["x", "w"], ["y"], domain=domain)]
-    graph = helper.make_graph(nodes, "g", [X], [Y], list(initializers))
-    opsets = [helper.make_opsetid("", 18)] + ([helper.make_opsetid(domain, 1)] if domain else [])
-    return helper.make_model(graph, opset_imports=opsets, ir_version=9)
-
-
 @settings(max_examples=examples(300), deadline=None)
 @given(junk=st.binary(max_size=200))
 def test_bytes_that_are_no_graph_raise_nothing_but_graph_errors(junk):
@@ -53,13 +34,10 @@ def test_bytes_that_are_no_graph_raise_nothing_but_graph_errors(junk):
 @settings(max_examples=examples(200), deadline=None)
 @given(data=st.data())
 def test_a_damaged_graph_raises_nothing_but_graph_errors(data):
-    raw = bytearray(model(initializers=[external("model.onnx.data")]).SerializeToString())
+    raw = bytearray(plus_w(initializers=[external("model.onnx.data")]).SerializeToString())
     raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(GraphError):
         scan.check_graph(bytes(raw), "model.onnx.data", 16)
-
-
-# --- What opens, and what does not.
 
 
 def test_a_joblib_package_needs_a_digest_and_a_word(joblib_mk):

@@ -12,7 +12,7 @@ from modelkit.errors import DeviceError
 from modelkit.runtimes import devices as decide
 from modelkit.runtimes import sessions
 
-AZURE = "AzureExecutionProvider"
+AZURE, CPU = "AzureExecutionProvider", "CPUExecutionProvider"
 subsets = st.sets(st.sampled_from([*decide.PROVIDERS.values(), AZURE]))
 
 
@@ -52,9 +52,6 @@ def test_what_is_not_compiled_in_says_what_to_install(name, compiled):
         assert "onnxruntime 1.99" in obstacle
         assert "pip install" in obstacle
     assert name == "cpu" or target.short in decide.WHEELS
-
-
-CPU = "CPUExecutionProvider"
 
 
 # What this machine has.

@@ -108,18 +108,16 @@ FORMS = {
     "polars": lambda array: pl.DataFrame({"n": array}),
     "arrow": lambda array: pa.table({"n": array}),
 }
-FLOATS, INTEGERS = (
-    st.sampled_from([0.0, 1.0, -0.0]) | st.floats(),
-    st.sampled_from([0, 1]) | st.integers(-99, 99),
-)
+FLOATS = st.sampled_from([0.0, 1.0, -0.0]) | st.floats()
+INTEGERS = st.sampled_from([0, 1]) | st.integers(-99, 99)
 WRONG = {
     "floats for integers": (INTEGER, np.float64, FLOATS),
     "floats for booleans": (BOOLEAN, np.float64, FLOATS),
     "floats for strings": (
         TEXT,
         np.float64,
-        FLOATS.filter(lambda value: value == value),
-    ),  # not NaN
+        FLOATS.filter(lambda value: value == value),  # not NaN
+    ),
     "integers for booleans": (BOOLEAN, np.int64, INTEGERS),
     "integers for strings": (TEXT, np.int64, INTEGERS),
     "booleans for strings": (TEXT, np.bool_, st.booleans()),

@@ -5,24 +5,17 @@ By method, and for every kind of model: `tests/unit/explain`.
 
 import numpy as np
 import pytest
-from helpers.models import arrays, boosting, function, joblib, strings
+from helpers.models import COLUMNED
 from scipy.special import expit, softmax
 
 import modelkit as mk
 
 BOUND = 1e-5
-EXPLAINED = {
-    "arrays": arrays,
-    "boosting": boosting,
-    "a function": function,
-    "strings": strings,
-    "joblib": joblib,
-}
 
 
-@pytest.mark.parametrize("name", EXPLAINED)
+@pytest.mark.parametrize("name", COLUMNED)
 def test_an_explanation_adds_up_to_what_was_served(name, request):
-    subject = EXPLAINED[name](request.getfixturevalue)
+    subject = COLUMNED[name](request.getfixturevalue)
     explainer = mk.Explainer(subject.model, background=subject.take(range(8)))
     explanation = explainer.explain(subject.take(range(4)))
     total = explanation.base_values + explanation.values.sum(axis=1)

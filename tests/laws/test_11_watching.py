@@ -3,22 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.models import arrays, boosting, function, joblib, strings
+from helpers.models import COLUMNED
 
 import modelkit as mk
 
-WATCHED = {
-    "arrays": arrays,
-    "boosting": boosting,
-    "a function": function,
-    "strings": strings,
-    "joblib": joblib,
-}
 
-
-@pytest.fixture(scope="module", params=WATCHED)
+@pytest.fixture(scope="module", params=COLUMNED)
 def watched(request):
-    subject = WATCHED[request.param](request.getfixturevalue)
+    subject = COLUMNED[request.param](request.getfixturevalue)
     many = pd.concat([subject.rows] * 5)
     return subject, mk.Monitor(subject.model, mk.Profile.fit(many, reference=many))
 

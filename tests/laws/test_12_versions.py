@@ -4,7 +4,7 @@ Crashes at every moment: `tests/slow/package/test_write.py` and `tests/slow/life
 """
 
 import pytest
-from helpers.churn import VERSIONS, X, Y, save_versions
+from helpers.churn import VERSIONS, X, Y, registry_at
 from helpers.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,35 +18,27 @@ CHANGES = st.lists(
 )
 
 
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory):
-    return save_versions(tmp_path_factory.mktemp("versions"))
-
-
 @pytest.fixture
-def registry(packages, tmp_path):
-    registry = mk.Registry(tmp_path / "models")
-    for version in VERSIONS:
-        registry.register(packages / f"{version}.mk")
-    return registry
+def registry(churn_packages, tmp_path):
+    return registry_at(tmp_path / "models", churn_packages)
 
 
-def test_a_version_is_never_replaced(registry, packages, tmp_path):
+def test_a_version_is_never_replaced(registry, churn_packages, tmp_path):
     before = {release.version: release.digest for release in registry.versions("churn")}
     other = LogisticRegression(C=9.0).fit(X, Y)
     mk.save(other, tmp_path / "other.mk", example=X, name="churn", version=VERSIONS[0])
     with pytest.raises(Conflict):
         registry.register(tmp_path / "other.mk")
-    registry.register(packages / f"{VERSIONS[0]}.mk")  # the same once more
+    registry.register(churn_packages / f"{VERSIONS[0]}.mk")  # the same once more
     assert {release.version: release.digest for release in registry.versions("churn")} == before
 
 
 @settings(max_examples=examples(60))
 @given(changes=CHANGES)
-def test_an_alias_changes_only_from_the_value_that_was_seen(packages, tmp_path_factory, changes):
-    registry = mk.Registry(tmp_path_factory.mktemp("registry"))
-    for version in VERSIONS:
-        registry.register(packages / f"{version}.mk")
+def test_an_alias_changes_only_from_the_value_that_was_seen(
+    churn_packages, tmp_path_factory, changes
+):
+    registry = registry_at(tmp_path_factory.mktemp("registry"), churn_packages)
     current, moves = None, 0
     for version, seen in changes:
         if seen == current:

@@ -7,9 +7,9 @@ import ast
 import sys
 import tomllib
 
-from helpers.places import ROOT
+from helpers.places import ROOT, module_of
 
-SOURCE = ROOT / "src" / "modelkit"
+ROOMS = ROOT / "src" / "modelkit"
 OWNERS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["owners"]
 
 
@@ -22,12 +22,9 @@ def imported(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def module_of(path):
-    parts = path.relative_to(SOURCE).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-IMPORTS = {(module_of(path), name) for path in SOURCE.rglob("*.py") for name in imported(path)}
+IMPORTS = {
+    (module_of(path, ROOMS), name) for path in ROOMS.rglob("*.py") for name in imported(path)
+}
 PAIRS = {(name.partition(".")[0], module) for module, name in IMPORTS} - {("modelkit", "")}
 
 
@@ -55,7 +52,7 @@ def test_every_owner_imports_its_library():
 
 
 def test_only_commands_use_the_names_of_the_root():
-    rooms = {path.stem for path in SOURCE.iterdir()}
+    rooms = {path.stem for path in ROOMS.iterdir()}
     users = {module for module, name in IMPORTS if name == "modelkit"}
     users |= {
         module

@@ -148,8 +148,8 @@ def _reader(annotation: Any) -> Reader:
         return _scalar((annotation,))
     if NoneType not in kinds:
         return _scalar(kinds)
-    known = [kind for kind in kinds if kind is not NoneType]
-    return partial(_read_optional, _reader(known[0]) if len(known) == 1 else _scalar((*known,)))
+    others = [kind for kind in kinds if kind is not NoneType]
+    return partial(_read_optional, _reader(others[0]) if len(others) == 1 else _scalar((*others,)))
 
 
 def _scalar(kinds: tuple[type, ...]) -> Reader:

@@ -111,8 +111,8 @@ def _plain_object(value: Any) -> Any:
         return json.loads(value.to_json())
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         raise TypeError(f"a {type(value).__name__} has no form in JSON: {value!r:.80}")
-    told = [field.name for field in dataclasses.fields(value) if field.init]
-    return {name: to_plain(getattr(value, name)) for name in told}
+    names = [field.name for field in dataclasses.fields(value) if field.init]
+    return {name: to_plain(getattr(value, name)) for name in names}
 
 
 def _plain_times(times: Any) -> Any:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 import modelkit as mk
+from modelkit.cli.arguments import UsageError
 from modelkit.cli.doctor import add_doctor
 from modelkit.cli.drift import add_drift
 from modelkit.cli.evaluate import add_evaluate
@@ -20,7 +21,6 @@ from modelkit.cli.export import add_export
 from modelkit.cli.gate import add_gate
 from modelkit.cli.inspect import add_inspect
 from modelkit.cli.predict import add_predict
-from modelkit.cli.printed import UsageError
 from modelkit.cli.registry import add_registry
 from modelkit.cli.retrain import add_retrain
 from modelkit.cli.rollout import add_rollout

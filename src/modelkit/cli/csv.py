@@ -50,8 +50,8 @@ def read_csv(path: str, signature: Signature) -> list[dict[str, Any]]:
         for column in spec.columns:
             parsers[column.name] = _parser_of(column, spec)
     unknown = ("string", str)  # a column that the model does not know stays text
-    known = [parsers.get(name, unknown) for name in header]
-    return [_parse_record(header, row, known, number) for number, row in enumerate(rows)]
+    in_order = [parsers.get(name, unknown) for name in header]
+    return [_parse_record(header, row, in_order, number) for number, row in enumerate(rows)]
 
 
 def known_columns(rows: Any, signature: Signature, more: Collection[str] = ()) -> Any:

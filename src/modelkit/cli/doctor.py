@@ -7,8 +7,8 @@ import platform
 from typing import Any
 
 import modelkit as mk
+from modelkit.cli.arguments import Printed, add_command
 from modelkit.cli.inspect import other_versions
-from modelkit.cli.printed import Printed, add_command
 from modelkit.errors import IntegrityError, ModelkitError
 from modelkit.package.review import installed_here
 from modelkit.package.trust import installed

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
+from modelkit.cli.arguments import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra, between
 from modelkit.cli.csv import read_rows
-from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra, between
 from modelkit.errors import EvaluationError
 from modelkit.lifecycle.evaluation.task import OUTLIERS
 from modelkit.report.html import printable

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
+from modelkit.cli.arguments import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra, whole
 from modelkit.cli.csv import read_rows
 from modelkit.cli.evaluate import positive_class
-from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra, whole
 from modelkit.errors import SignatureError
 from modelkit.report import html
 from modelkit.report.html import printable

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from modelkit.cli.printed import Printed, add_command, usage
+from modelkit.cli.arguments import Printed, add_command, usage
 from modelkit.errors import ExportError
 from modelkit.integrations.grafana.alert_tests import alert_tests
 from modelkit.integrations.grafana.alerts import Objectives, alert_rules, to_yaml

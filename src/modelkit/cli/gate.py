@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.csv import names_of
-from modelkit.cli.evaluate import add_positive, labelled_rows, positive_class
-from modelkit.cli.printed import (
+from modelkit.cli.arguments import (
     ROWS_HELP,
     Printed,
     UsageError,
@@ -20,6 +18,8 @@ from modelkit.cli.printed import (
     usage,
     whole,
 )
+from modelkit.cli.csv import names_of
+from modelkit.cli.evaluate import add_positive, labelled_rows, positive_class
 from modelkit.lifecycle.gate.policy import read_budgets
 from modelkit.report.html import printable
 

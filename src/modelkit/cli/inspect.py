@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from modelkit.cli.printed import PACKAGE_HELP, Printed, add_command
+from modelkit.cli.arguments import PACKAGE_HELP, Printed, add_command
 from modelkit.model.manifest import Manifest
 from modelkit.package.review import review
 from modelkit.report.html import printable

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import modelkit as mk
+from modelkit.cli.arguments import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra
 from modelkit.cli.csv import read_rows
-from modelkit.cli.printed import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra
 from modelkit.errors import SignatureError
 from modelkit.model.model import Outputs
 from modelkit.report.html import printable

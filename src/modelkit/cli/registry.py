@@ -9,7 +9,7 @@ from typing import Any
 
 import modelkit as mk
 from modelkit._internal import fields
-from modelkit.cli.printed import (
+from modelkit.cli.arguments import (
     Printed,
     UsageError,
     add_action,

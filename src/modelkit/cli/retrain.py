@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.printed import Printed, add_actions, add_command, printed
+from modelkit.cli.arguments import Printed, add_actions, add_command, printed
 from modelkit.lifecycle.retrain.history import runs_of
 from modelkit.report import html
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import modelkit as mk
 from modelkit._internal import fields
-from modelkit.cli.printed import (
+from modelkit.cli.arguments import (
     Printed,
     UsageError,
     add_action,

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from typing import Any, final
 
 import modelkit as mk
-from modelkit.cli.printed import Printed, add_command, read_text, usage
+from modelkit.cli.arguments import Printed, add_command, read_text, usage
 from modelkit.cli.processes import Processes
 from modelkit.cli.settings import DRAIN, PORT, Settings, settings_of
 from modelkit.errors import ModelkitError, importing

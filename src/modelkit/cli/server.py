@@ -107,10 +107,8 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the port, and let those ask who have connected: uvicorn would hang up on them."""
         end = self._loop.time() + KNOCKING_SECONDS  # a client may knock for ever
-        while (
-            sockets and _knocks(sockets) and self._loop.time() < end
-        ):  # the loop lets in, and tells nobody
-            await asyncio.sleep(0)
+        while sockets and _knocks(sockets) and self._loop.time() < end:
+            await asyncio.sleep(0)  # the loop lets in, and tells nobody
         for listening in self.servers:
             listening.close()
         for _ in range(LISTENING_TURNS):

@@ -248,9 +248,8 @@ def ask(estimator: Any, verb: str, rows: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with asking(estimator, verb, rows):
-            answer = getattr(estimator, verb)(
-                rows.copy()
-            )  # copy=False lets one write into its rows
+            # With copy=False an estimator may write into its rows.
+            answer = getattr(estimator, verb)(rows.copy())
     return whole_array(answer)
 
 

@@ -60,7 +60,7 @@ class Detector:
 
     __slots__ = ("__weakref__", "_current")
 
-    def __init__(  # all but one by keyword
+    def __init__(
         self,
         profile: Profile,
         *,

@@ -207,7 +207,7 @@ def effects(
     return (*found, _psi(pairs, index))
 
 
-def _distances(ordered: bool) -> list[tuple[str, Distance]]:  # of cells
+def _distances(ordered: bool) -> list[tuple[str, Distance]]:
     """The distances that are measured, the first of them for alarms."""
     return [*([("ks", ks)] if ordered else []), ("tv", tv), ("js", js)]
 

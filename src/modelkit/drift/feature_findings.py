@@ -9,7 +9,7 @@ from modelkit.drift.cells import GONE, Feature
 from modelkit.drift.values import Effect, FeatureDrift
 
 
-def feature_drift(  # all but four by keyword
+def feature_drift(
     feature: Feature,
     stratum: str | None,
     reference: Array,

@@ -27,9 +27,8 @@ from modelkit.model.model import Model, Outputs
 BUFFER = 256  # rows that are made into cells at once
 SAMPLE_ROWS = 64  # rows that one call shows at most, drawn at random; all where units are judged
 MOST_WAITING = 32  # steps that may wait for calls to do them, three for 256 rows
-MOST_BUFFERED = (
-    1 << 14
-)  # rows that may wait; a call that finds more does steps until they are fewer
+# Rows that may wait; a call that finds more does steps until they are fewer.
+MOST_BUFFERED = 1 << 14
 COUNTED_AT_ONCE = 1 << 17  # values of a large call, so that a step takes about a millisecond
 OF_MONITOR = "monitor"  # the part of a state that a Monitor has and a Detector has not
 

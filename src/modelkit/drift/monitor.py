@@ -82,7 +82,7 @@ class Monitor(Wrapper):
 
     signature: Signature  # a slot, which is read faster than a property
 
-    def __init__(  # all but two by keyword
+    def __init__(
         self,
         model: Model,
         profile: Profile | None = None,

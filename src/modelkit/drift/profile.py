@@ -72,7 +72,7 @@ class Profile:
     class_names: tuple[str, ...] = ()
 
     @staticmethod
-    def fit(  # all but one by keyword
+    def fit(
         X: Any,
         *,
         reference: Any = None,

@@ -23,7 +23,7 @@ STATISTICS = {
 }
 
 
-def row_alarm(  # half of them by keyword
+def row_alarm(
     profile: Profile,
     feature: Feature,
     reference: Array,

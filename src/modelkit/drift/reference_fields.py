@@ -66,7 +66,7 @@ def counted_fields(
     }
 
 
-def labelled_fields(  # what Profile.fit was given
+def labelled_fields(
     fitted: fitting.Fitting,
     answers: fitting.ServedAnswers,
     labels: Any,

@@ -19,7 +19,7 @@ FEWEST_ROWS = 50  # on either side
 NAMES_SHOWN = 6  # names of columns in a message
 
 
-def check_arguments(  # what Profile.fit was given
+def check_arguments(
     reference: Any,
     model: Any,
     scores: Any,

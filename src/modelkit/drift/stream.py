@@ -67,7 +67,7 @@ class Stream:
         seed: of the ties.
     """
 
-    def __init__(  # made in one place
+    def __init__(
         self,
         features: tuple[Feature, ...],
         reference: Array,

@@ -93,7 +93,7 @@ def _stream_drifts(
     )
 
 
-def _drifts(  # half of them by keyword
+def _drifts(
     profile: Profile,
     units: UnitWatch,
     recent: Array,

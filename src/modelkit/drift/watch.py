@@ -47,7 +47,7 @@ class Watch:
     several threads holds a lock.
     """
 
-    def __init__(  # all but one by keyword
+    def __init__(
         self,
         profile: Profile,
         *,

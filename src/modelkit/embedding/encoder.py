@@ -85,7 +85,7 @@ class TextEncoder(Model):
     # Over token tensors: its rows are tokens, so an encoder is no Wrapper around it.
     token_model: Model
 
-    def __init__(  # what the design names, all but two by keyword
+    def __init__(
         self,
         onnx: Any,
         tokenizer: Any,
@@ -155,7 +155,7 @@ class TextEncoder(Model):
         tokens = Tokens(tokenizer, recipe.max_tokens, recipe.on_long)
         pipeline = Pipeline(inner, tokens, recipe)
         packaged = Packaged(inner.manifest, inner.attachments, origin)
-        encoder._assemble(inner, pipeline, owned=True, packaged=packaged)  # its own
+        encoder._assemble(inner, pipeline, owned=True, packaged=packaged)
         return encoder
 
     def _assemble(

@@ -13,7 +13,7 @@ from modelkit.errors import SignatureError
 from modelkit.model.model import Model
 
 
-def embed(  # those of every verb
+def embed(
     model: Model,
     texts: Iterable[str],
     *,
@@ -49,7 +49,7 @@ def embed(  # those of every verb
     return _shortened(vectors, size, recipe)
 
 
-async def aembed(  # as above
+async def aembed(
     model: Model,
     texts: Iterable[str],
     *,

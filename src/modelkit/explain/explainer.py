@@ -82,7 +82,7 @@ class Explainer:
         TypeError: for what is no Model.
     """
 
-    def __init__(  # all but one by keyword
+    def __init__(
         self,
         model: Model,
         *,

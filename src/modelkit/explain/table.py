@@ -283,7 +283,7 @@ class TooDeepError(Exception):
 class PatternPairs:
     """Leaves too deep for tables: the distinct background patterns of each, with their shares.
 
-    Raises TooDeepError if there are more than `most`.
+    A row is compared with these; p, q, A and B are as above. Raises TooDeepError if there are more than `most`.
     """
 
     bytes = 0

@@ -1,1 +1,4 @@
-"""modelkit within other libraries; no module here knows another."""
+"""modelkit within other libraries.
+
+`families` and `shown` are what Prometheus and OpenTelemetry show, `scorer` is what Ray, Spark and Dask run.
+"""

@@ -106,5 +106,5 @@ def _check(rows: Any) -> None:
     """Raise TypeError for anything but a frame of Dask."""
     import dask.dataframe
 
-    known = isinstance(rows, dask.dataframe.DataFrame)
-    check_engine_rows(rows, "a dask DataFrame, as dask.dataframe.from_pandas makes it", fits=known)
+    fits = isinstance(rows, dask.dataframe.DataFrame)
+    check_engine_rows(rows, "a dask DataFrame, as dask.dataframe.from_pandas makes it", fits=fits)

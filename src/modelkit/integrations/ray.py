@@ -51,10 +51,10 @@ def score(
     check_engine_rows(rows, ROWS, fits=hasattr(rows, "map_batches"))
     on_gpu = {"device": "cuda"} if gpus and not isinstance(package, Scorer) else {}
     scorer = scorer_of(package, outputs=outputs, keep=keep, **on_gpu)
-    known = rows.schema(fetch_if_missing=False)
-    if known is not None:
-        # `known.types` logs an error for each categorical of pandas.
-        scorer.columns(known.base_schema.names, known.base_schema.types)
+    schema = rows.schema(fetch_if_missing=False)
+    if schema is not None:
+        # `schema.types` logs an error for each categorical of pandas.
+        scorer.columns(schema.base_schema.names, schema.base_schema.types)
     if gpus == 0:
         return rows.map_batches(scorer.arrow, batch_size=batch_rows, batch_format="pyarrow")
     check_pool([node["Resources"] for node in ray.nodes() if node["Alive"]], gpus)
@@ -128,9 +128,9 @@ def drift(
     """
     check_engine_rows(rows, ROWS, fits=hasattr(rows, "map_batches"))
     tallier = Tallier(profile, scores)
-    known = rows.schema(fetch_if_missing=False)
-    if known is not None:
-        tallier.columns(known.names)
+    schema = rows.schema(fetch_if_missing=False)
+    if schema is not None:
+        tallier.columns(schema.names)
     tallies = rows.map_batches(tallier.arrow, batch_size=None, batch_format="pyarrow")
     found = tallies.iter_batches(batch_format="pyarrow")  # which holds few of them at a time
     return tallier.report(summed_tallies(read_tallies(found)), alpha, seed)

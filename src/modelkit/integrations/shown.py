@@ -182,15 +182,15 @@ class LayerCounts:
         for layer, labels in layers.items():
             self._seen.setdefault(weakref.ref(layer), (labels, []))
         for reference, (labels, before) in [*self._seen.items()]:
-            known = reference()
-            if known is None:
+            alive = reference()
+            if alive is None:
                 if self._seen.pop(reference, None):  # or a scrape within this one was first
                     add_figures(self._gone.setdefault(labels, {}), before)
                 continue
-            figures = [*figures_of_layer(labels, known)]
+            figures = [*figures_of_layer(labels, alive)]
             counters = [figure for figure in figures if not is_gauge(figure)]
             self._seen[reference] = (labels, counters)
-            if known in layers:
+            if alive in layers:
                 yield from figures
             elif labels in shown:
                 yield from counters

@@ -57,7 +57,7 @@ def score(
     wanted = scorer.columns(rows.columns, [kind for _, kind in rows.dtypes])
     if rows.sparkSession.conf.get("spark.sql.caseSensitive") != "true":
         check_apart_in_any_case([*scorer.keep, *(output.name for output in scorer.outputs)])
-    added = pyarrow().schema([_known(arrow_field(output)) for output in scorer.outputs])
+    added = pyarrow().schema([_spark_field(arrow_field(output)) for output in scorer.outputs])
     kept = [rows.schema[name] for name in scorer.keep]
     return _mapped(
         rows,
@@ -93,10 +93,10 @@ def _mapped(rows: Any, wanted: Collection[str], function: OfBatches, schema: Any
     They travel under names without dots and backquotes, which Spark would read as syntax, and which
     differ in more than case.
     """
-    known = rows.columns
-    plain = [f"column{i}" for i in range(len(known))]
-    places = [i for i, name in enumerate(known) if name in wanted]
-    names = [known[i] for i in places]
+    columns = rows.columns
+    plain = [f"column{i}" for i in range(len(columns))]
+    places = [i for i, name in enumerate(columns) if name in wanted]
+    names = [columns[i] for i in places]
     selected = rows.toDF(*plain).select([plain[i] for i in places])
     return selected.mapInArrow(partial(_renamed, names, function), schema)
 
@@ -117,7 +117,7 @@ def _scored(scorer: Scorer, added: Any, batches: Iterable[Any]) -> Iterator[Any]
         yield pa.record_batch(columns, names=batch.schema.names)
 
 
-def _known(field: Any) -> Any:
+def _spark_field(field: Any) -> Any:
     """A field with the type of Spark that holds all its values.
 
     Raises SignatureError where there is none.

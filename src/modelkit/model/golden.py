@@ -18,34 +18,7 @@ GOLDEN = "golden"  # of attachments, the names
 BACKGROUND = "background"
 WARM_BYTES = 2 << 30  # of the inputs of one run that warms up
 
-
 Rows = tuple[Feeds, dict[str, Array]]  # inputs, and a model's answers to them
-
-
-def rows_in(attachments: Mapping[str, memoryview], signature: Signature, model: object) -> Rows:
-    """The golden rows among the attachments of a model. Raises PackageError where it has none."""
-    data = attachments.get(GOLDEN)
-    if data is None:
-        raise PackageError(
-            f"{type(model).__name__} holds no golden rows; they come with a saved package"
-        )
-    return decode_golden(data, signature)
-
-
-def replayed(
-    run: Callable[[Feeds, tuple[str, ...], Call], dict[str, Array]],
-    feeds: Feeds,
-    signature: Signature,
-) -> dict[str, Array]:
-    """What golden rows give here. Raises PackageError where they do not run."""
-    try:
-        return run(feeds, signature.output_names, PLAIN)
-    except Exception as error:
-        if isinstance(error, ModelkitError) and type(error) is not BatchError:
-            raise
-        raise PackageError(
-            f"the golden rows, which ran at save time, do not run here: {error}"
-        ) from error
 
 
 def encode_rows(feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> bytes:
@@ -64,6 +37,16 @@ def _without_none(answer: Array) -> Array:
     texts = answer.copy()
     texts[texts == np.array(None)] = MISSING
     return texts
+
+
+def rows_in(attachments: Mapping[str, memoryview], signature: Signature, model: object) -> Rows:
+    """The golden rows among the attachments of a model. Raises PackageError where it has none."""
+    data = attachments.get(GOLDEN)
+    if data is None:
+        raise PackageError(
+            f"{type(model).__name__} holds no golden rows; they come with a saved package"
+        )
+    return decode_golden(data, signature)
 
 
 def decode_golden(data: bytes | memoryview, signature: Signature) -> Rows:
@@ -87,6 +70,19 @@ def decode_rows(data: bytes | memoryview, signature: Signature, name: str) -> Fe
     feeds = _tensors(_arrays(data, name), "in", signature.inputs, name)
     _check_sizes(signature, signature.inputs, feeds, name)
     return feeds
+
+
+def _arrays(data: bytes | memoryview, name: str) -> dict[str, Array]:
+    try:
+        arrays = unpack_arrays(data)
+    except Exception as error:
+        raise PackageError(
+            f"the attachment {name!r} cannot be read: {error}", member=name
+        ) from error
+    for key, array in arrays.items():
+        if array.dtype.kind == "U":
+            arrays[key] = array.astype(object)
+    return arrays
 
 
 def _tensors(
@@ -126,8 +122,26 @@ def _check_sizes(
         raise PackageError(f"the attachment {name!r} has no rows", member=name)
 
 
+def replayed(
+    run: Callable[[Feeds, tuple[str, ...], Call], dict[str, Array]],
+    feeds: Feeds,
+    signature: Signature,
+) -> dict[str, Array]:
+    """What golden rows give here. Raises PackageError where they do not run."""
+    try:
+        return run(feeds, signature.output_names, PLAIN)
+    except Exception as error:
+        if isinstance(error, ModelkitError) and type(error) is not BatchError:
+            raise
+        raise PackageError(
+            f"the golden rows, which ran at save time, do not run here: {error}"
+        ) from error
+
+
 def repeated(feeds: Feeds, sizes: Sequence[int], signature: Signature) -> Iterator[Feeds]:
-    """Golden rows in batches of these sizes, over and over where they are fewer; as they are without.
+    """Golden rows in batches of these sizes, over and over where they are fewer.
+
+    Without sizes they come once, as they are.
 
     Raises PackageError where a batch would be too large.
     """
@@ -149,19 +163,6 @@ def check_warmth(feeds: Feeds, rows: int, size: int) -> None:
             f"a batch of {size} golden rows has {needed} bytes; {WARM_BYTES} are run at most",
             member=GOLDEN,
         )
-
-
-def _arrays(data: bytes | memoryview, name: str) -> dict[str, Array]:
-    try:
-        arrays = unpack_arrays(data)
-    except Exception as error:
-        raise PackageError(
-            f"the attachment {name!r} cannot be read: {error}", member=name
-        ) from error
-    for key, array in arrays.items():
-        if array.dtype.kind == "U":
-            arrays[key] = array.astype(object)
-    return arrays
 
 
 def largest_difference(

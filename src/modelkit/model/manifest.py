@@ -208,9 +208,9 @@ class Manifest:
 
         That is the signature, the files of the model (graph, weights, tokenizer, terms or pickle),
         the options of the runtime without what was measured, and the required versions of a joblib
-        package. Name, version, metadata and attachments do not count, so
-        `attach` never changes it. Fields at their defaults are left out, so that a package of an
-        older format has the digest that it would have today.
+        package. Name, version, metadata and attachments do not count, so `attach` never changes it.
+        Fields at their defaults are left out, so that a package of an older format has the digest
+        that it would have today.
         """
         attached = {attachment.path for attachment in self.attachments}
         options = {name: value for name, value in self.options.items() if name != MEASURED}
@@ -266,8 +266,8 @@ class Manifest:
         }
         if self.metadata:
             facts["metadata"] = json.dumps(self.metadata, ensure_ascii=False, sort_keys=True)
-        told = [(name, value) for name, value in facts.items() if value]
-        return told + [("file", line) for line in self._file_lines()]
+        filled = [(name, value) for name, value in facts.items() if value]
+        return filled + [("file", line) for line in self._file_lines()]
 
     def _file_lines(self) -> list[str]:
         named = {a.path: f", attachment {a.name!r} ({a.media_type})" for a in self.attachments}

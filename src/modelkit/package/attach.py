@@ -12,7 +12,8 @@ from modelkit.errors import IntegrityError
 from modelkit.model.golden import BACKGROUND, encode_rows
 from modelkit.model.manifest import FORMAT, Attachment, Manifest, check_metadata
 from modelkit.package import container
-from modelkit.package.load import MANIFEST, check_digest, check_hashes, open_bytes, read_manifest
+from modelkit.package.contents import MANIFEST
+from modelkit.package.load import check_digest, check_hashes, open_bytes, read_manifest
 from modelkit.package.write import member_of, write_package
 from modelkit.signature.signature import Signature, coerce_as
 
@@ -48,7 +49,7 @@ class NewAttachment:
         return self.name + SUFFIXES.get(self.media_type, ".bin")
 
 
-def attach(  # what a package may carry, all by keyword
+def attach(
     path: str | os.PathLike[str],
     *,
     profile: Attachable | None = None,

@@ -54,9 +54,9 @@ def draws(
                 continue
             yield _draw_all(signature, None, sizes, size)
         return
-    known = check_dims(signature.inputs, example)
+    example_sizes = check_dims(signature.inputs, example)
     for rows in dict.fromkeys((GOLDEN_ROWS, signature.count(example))):
-        sizes = _limited(signature, rows, known, FREE_SIZE, most)
+        sizes = _limited(signature, rows, example_sizes, FREE_SIZE, most)
         yield _draw_all(signature, example, sizes, FREE_SIZE)
 
 
@@ -146,10 +146,10 @@ def _draw(
 
 
 def _draw_strings(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    known = spec.columns[0].categories if spec.columns else None
-    values = list(known or ("a", "b"))
+    categories = spec.columns[0].categories if spec.columns else None
+    values = list(categories or ("a", "b"))
     if spec.columns and spec.columns[0].dtype == MIXED:
-        values = list(known or ('"a"', "1"))
+        values = list(categories or ('"a"', "1"))
     if spec.columns and spec.columns[0].nullable:
         values.append(MISSING)
     places = rng.integers(0, len(values), shape)
@@ -164,8 +164,8 @@ def _range(example: Array, axis: int | None) -> tuple[Any, Any]:
     if not example.size:
         return 0.0, 1.0
     if example.dtype.kind in "mM":
-        known = example[~np.isnat(example)].view(np.int64)
-        return (known.min(), known.max()) if known.size else (0.0, 1.0)
+        times = example[~np.isnat(example)].view(np.int64)
+        return (times.min(), times.max()) if times.size else (0.0, 1.0)
     with np.errstate(all="ignore"):
         finite = np.where(np.isfinite(example), example, 0)
     low = finite.min(axis=axis, keepdims=True)

@@ -18,9 +18,9 @@ from modelkit.errors import ConversionError, ParityError
 from modelkit.model.manifest import WEIGHTS_REF, Parity
 from modelkit.model.model import Model
 from modelkit.package import container, scan
+from modelkit.package.contents import GRAPH, TOKENIZER, WEIGHTS_MEMBER, open_encoder
 from modelkit.package.draws import GOLDEN_ROWS
 from modelkit.package.proven import Proven
-from modelkit.package.runtimes import GRAPH, TOKENIZER, WEIGHTS_MEMBER, open_encoder
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.runtimes.proto import read_proto
 from modelkit.signature.signature import Feeds, Signature
@@ -102,9 +102,8 @@ def proof(encoder: TextEncoder, example: object) -> tuple[Recipe, Parity]:
         missing_rows=0,
         batch_sizes=(1, TEXTS),
         rtol=RTOL,
-        atol=max(ATOL, 2 * gap)
-        if recipe.independent
-        else ATOL,  # golden texts may be run in other company
+        # Golden texts may be run in other company.
+        atol=max(ATOL, 2 * gap) if recipe.independent else ATOL,
         max_abs=0.0,
         max_rel=0.0,
         label_flips=0,

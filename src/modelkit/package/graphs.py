@@ -21,9 +21,9 @@ from modelkit.errors import ConversionError, GraphError, ParityError
 from modelkit.model.manifest import WEIGHTS_REF
 from modelkit.model.model import Model, Outputs
 from modelkit.package import container, scan
+from modelkit.package.contents import GRAPH, TERMS, WEIGHTS_MEMBER
 from modelkit.package.draws import GOLDEN_ROWS, draws
 from modelkit.package.proven import Proven, run_first
-from modelkit.package.runtimes import GRAPH, TERMS, WEIGHTS_MEMBER
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.runtimes.proto import forget_ranks, serialize, split_weights
 from modelkit.runtimes.terms.terms import encode_terms
@@ -168,10 +168,10 @@ def _checked(source: Source, golden: object, domains: Collection[str]) -> Proven
         return graph
     if source.rows is None:
         graph = replace(graph, source=replace(source, rows=golden))
-    return _asked(graph)
+    return _tried(graph)
 
 
-def _asked(graph: ProvenGraph) -> ProvenGraph:
+def _tried(graph: ProvenGraph) -> ProvenGraph:
     """A graph without a source, with rows that it ran on and the signature that its answers show."""
     with graph.build(graph.source.signature) as model:
         runs = [_first_run(model, graph.source.rows)]

@@ -23,8 +23,9 @@ from modelkit.events import Loaded, emit
 from modelkit.model.manifest import WEIGHTS_REF, Manifest, Member
 from modelkit.model.model import Model
 from modelkit.package import container, scan, trust
-from modelkit.package.runtimes import (
+from modelkit.package.contents import (
     GRAPH,
+    MANIFEST,
     NATIVE,
     WEIGHTS_MEMBER,
     Options,
@@ -48,7 +49,6 @@ class Reference(ABC):
 
 Openable = Reference | str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
-MANIFEST = "modelkit.json"
 HELD_BYTES = 4 << 20
 
 
@@ -100,16 +100,16 @@ def load(
     if manifest.runtime == "joblib":
         trust.check_trusted(digest, allowed)
     members = _hold(views)
-    asked = {"device": device, "threads": threads}
-    origin = _origin(source, **asked, digest=manifest.digest, allow=allowed, extra=extra)
-    known: dict[str, Any] = {
-        **asked,
+    where = {"device": device, "threads": threads}
+    origin = _origin(source, **where, digest=manifest.digest, allow=allowed, extra=extra)
+    keywords: dict[str, Any] = {
+        **where,
         "packaged": Packaged(manifest, attachments(members, manifest), origin),
     }
     if manifest.runtime == "joblib":
-        model = _load_joblib(members, manifest, known)
+        model = _load_joblib(members, manifest, keywords)
     else:
-        model = _load_graph(members, manifest, options, allowed, known)
+        model = _load_graph(members, manifest, options, allowed, keywords)
     emit(_loaded(model, manifest, time.perf_counter() - start))
     return model
 
@@ -179,7 +179,7 @@ def _load_graph(
     manifest: Manifest,
     options: Options,
     allowed: frozenset[str],
-    known: dict[str, Any],
+    keywords: dict[str, Any],
 ) -> Model:
     """Open a package of a graph, which is read once its hash was found right.
 
@@ -198,38 +198,41 @@ def _load_graph(
         from modelkit.runtimes.machine import release
 
         wait_for_others()
-        found = _scan_graph(members, allowed - {trust.JOBLIB})
-        known |= {"endless": found.endless, "folded": found.folding.limit}
-        model = graph_model(members, manifest, options, known)
+        found = scan_graph(members, allowed - {trust.JOBLIB})
+        keywords |= {"endless": found.endless, "folded": found.folding.limit}
+        model = graph_model(members, manifest, options, keywords)
     finally:
         wait_for_weights()
     release(weights)
     return model
 
 
-def _scan_graph(members: container.Members, domains: Collection[str]) -> Scan:
-    """What is in the graph of a package. Raises GraphError for what it may not hold."""
+def scan_graph(members: container.Members, domains: Collection[str] | None) -> Scan:
+    """What is in the graph of a package. Raises GraphError for what it may not hold.
+
+    `domains` are of operators, as `scan.check_graph` takes them.
+    """
     weights = weights_of(members)
     size = None if weights is None else len(weights)
     return scan.check_graph(members[GRAPH], WEIGHTS_REF, size, domains=domains)
 
 
-def _load_joblib(members: container.Members, manifest: Manifest, known: dict[str, Any]) -> Model:
+def _load_joblib(members: container.Members, manifest: Manifest, keywords: dict[str, Any]) -> Model:
     """Open a package whose digest the caller has pinned, and whose code the caller has allowed."""
     check_hashes(members, manifest.files)
     trust.check_requires(manifest.requires)
     from modelkit.runtimes.joblib import JoblibModel
 
-    return JoblibModel(members[NATIVE], manifest.signature, **known)
+    return JoblibModel(members[NATIVE], manifest.signature, **keywords)
 
 
-def _origin(source: Openable, **options: Any) -> partial[Model] | None:
+def _origin(source: Openable, **keywords: Any) -> partial[Model] | None:
     """What opens the same package again, in another process too; None where nothing does."""
     if isinstance(source, Reference):
-        return partial(load, source, **options)
+        return partial(load, source, **keywords)
     if not isinstance(source, str | os.PathLike):
         return None
-    return partial(load, os.path.abspath(source), **options)  # as in open_bytes
+    return partial(load, os.path.abspath(source), **keywords)
 
 
 def inspect(source: Openable) -> Manifest:

@@ -9,10 +9,10 @@ from modelkit.convert.gate.parity import prove_parity
 from modelkit.convert.source import Source
 from modelkit.model.model import Model
 from modelkit.package import trust
+from modelkit.package.contents import NATIVE
 from modelkit.package.draws import draws
 from modelkit.package.graphs import example_of
 from modelkit.package.proven import Proven
-from modelkit.package.runtimes import NATIVE
 from modelkit.signature.signature import Feeds
 
 

@@ -19,9 +19,9 @@ class Proven:
     """A model that agrees with its source, in the bytes that will be written.
 
     `build` makes a Model of these bytes. `runtime` is what opens the package, with these `options`.
-    `requires` are the libraries, in exact versions, that a
-    package needs to be opened, and `trained_with` those whose versions are recorded. `golden` are
-    rows to store, and `example` rows to draw like; both are None where there are none.
+    `requires` are the libraries, in exact versions, that a package needs to be opened, and
+    `trained_with` those whose versions are recorded. `golden` are rows to store, and `example` rows
+    to draw like; both are None where there are none.
     """
 
     source: Source

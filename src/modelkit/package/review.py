@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import platform
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from modelkit.errors import GraphError
-from modelkit.model.manifest import WEIGHTS_REF, Manifest
-from modelkit.package import container, scan, trust
-from modelkit.package.load import Openable, open_bytes, read_manifest
-from modelkit.package.runtimes import GRAPH, WEIGHTS_MEMBER
+from modelkit.model.manifest import Manifest
+from modelkit.package import container, trust
+from modelkit.package.load import Openable, open_bytes, read_manifest, scan_graph
 from modelkit.package.scanned import Scan, decoded
 
 
@@ -74,19 +72,11 @@ def review(source: Openable) -> Review:
         needs = {"digest": manifest.digest, "allow": [trust.JOBLIB]}
         return Review(manifest, {}, here, needs, None)
     try:
-        found = _scanned(members)
+        found = scan_graph({**members}, None)
     except GraphError as error:
         return Review(manifest, {}, here, {}, str(error))
     allowed = {"allow": found.beyond} if found.beyond else {}
     return Review(manifest, count_operators(found), here, allowed, None)
-
-
-def _scanned(members: Mapping[str, memoryview]) -> Scan:
-    """What is in the graph of a package. Raises GraphError where `load` refuses it all the same."""
-    graph = members[GRAPH]
-    weights = members.get(WEIGHTS_MEMBER)
-    size = None if weights is None else len(weights)
-    return scan.check_graph(graph, WEIGHTS_REF, size, domains=None)
 
 
 def installed_here(manifest: Manifest) -> dict[str, str]:

@@ -30,7 +30,7 @@ LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu")  # those that wr
 FORMATS = ("onnx", "joblib")
 
 
-def save(  # what the design names, all but two by keyword
+def save(
     model: object,
     path: str | os.PathLike[str],
     *,

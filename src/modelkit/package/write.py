@@ -1,4 +1,4 @@
-"""Put the file of a package in place in a single step."""
+"""Put the file of a package, or a copy of one, in place in a single step."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from pathlib import Path
 from modelkit.errors import PackageError
 from modelkit.model.manifest import Manifest, Member
 from modelkit.package import container
-from modelkit.package.load import MANIFEST
-from modelkit.package.runtimes import WEIGHTS_MEMBER
+from modelkit.package.contents import MANIFEST, WEIGHTS_MEMBER
 
 
 def write_package(
@@ -49,8 +48,8 @@ def replace_file(path: Path, members: container.Members) -> None:
             file.flush()
             os.fsync(file.fileno())
         # mkstemp gives 0600, and a package is for others to read.
-        os.chmod(temporary, 0o644)  # of a string
-        os.replace(temporary, path)  # of a string
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

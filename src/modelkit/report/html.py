@@ -1,10 +1,8 @@
-"""Text that is safe to show on a terminal, and cards for notebooks.
+"""Text that is safe to show on a terminal, cards for notebooks, and pages of their own.
 
-A card is a small table of escaped text, without scripts.
-
-Cards take the colours of the notebook they are in, whatever its theme: text is inherited, softer
-text is the same seen through, lines are a half-transparent grey, and bars have colours that stand
-out from white and from black.
+A card is a small table of escaped text, without scripts. Cards take the colours of the notebook
+they are in, whatever its theme: text is inherited, softer text is the same seen through, lines are
+a half-transparent grey, and bars have colours that stand out from white and from black.
 """
 
 from __future__ import annotations

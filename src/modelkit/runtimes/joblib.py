@@ -205,7 +205,7 @@ class JoblibModel(Model):
     placement: Placement  # `threads` is the most threads that the estimator may use
     signature: Signature
 
-    def __init__(  # one call in load, all by keyword
+    def __init__(
         self,
         data: bytes | memoryview,
         signature: Signature,

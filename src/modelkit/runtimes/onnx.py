@@ -94,7 +94,7 @@ class OnnxModel(Model):
     placement: Placement
     signature: Signature
 
-    def __init__(  # one call in load, all by keyword
+    def __init__(
         self,
         graph: bytes | memoryview,
         signature: Signature,
@@ -275,6 +275,18 @@ def _raise_closed(*_: object) -> list[Any]:
     raise ClosedError("the model was closed; load it again to use it")
 
 
+def texts_passed_on(signature: Signature) -> frozenset[str]:
+    """The outputs that may hold a missing string of an input, which a graph has as U+FDD0.
+
+    A label of a classifier is one of its classes.
+    """
+    if all(spec.dtype not in AS_OBJECTS for spec in signature.inputs):
+        return frozenset()
+    closed = "label" if signature.classes is not None else None
+    texts = [spec.name for spec in signature.outputs if spec.dtype in AS_OBJECTS]
+    return frozenset(name for name in texts if name != closed)
+
+
 def run_until(run: Callable[[Any], list[Any]], options: Any, deadline: float) -> list[Any]:
     """Call `run` with run options of onnxruntime, and stop it at a point on `time.monotonic()`.
 
@@ -305,18 +317,6 @@ def check_ends(session: Any, signature: Signature) -> None:
         raise GraphError(
             f"an input or output of the graph has a name that is no text: {error}"
         ) from error
-
-
-def texts_passed_on(signature: Signature) -> frozenset[str]:
-    """The outputs that may hold a missing string of an input, which a graph has as U+FDD0.
-
-    A label of a classifier is one of its classes.
-    """
-    if all(spec.dtype not in AS_OBJECTS for spec in signature.inputs):
-        return frozenset()
-    closed = "label" if signature.classes is not None else None
-    texts = [spec.name for spec in signature.outputs if spec.dtype in AS_OBJECTS]
-    return frozenset(name for name in texts if name != closed)
 
 
 def _compare(session: Any, signature: Signature) -> None:

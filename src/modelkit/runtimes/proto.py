@@ -76,12 +76,12 @@ def inferred(proto: onnx.ModelProto) -> onnx.GraphProto:
     Its rule for TreeEnsemble ends the process where a step before one gives no shape. So the rule
     is kept from it, and what it would say of the output is stated.
     """
-    known = onnx.ModelProto()
-    known.CopyFrom(proto)
-    _state_ensembles(known.graph)
-    for function in known.functions:
+    stated = onnx.ModelProto()
+    stated.CopyFrom(proto)
+    _state_ensembles(stated.graph)
+    for function in stated.functions:
         _rename_ensembles(function.node)
-    return shape_inference.infer_shapes(known).graph
+    return shape_inference.infer_shapes(stated).graph
 
 
 def _state_ensembles(graph: onnx.GraphProto) -> None:

@@ -46,8 +46,8 @@ with importing("onnxruntime", "running an ONNX model", "cpu", {"gpu": "onnxrunti
 refuse_version(ort.__version__)
 
 LIMITED = tuple(map(int, ort.__version__.split(".")[:2])) >= (1, 27)
-# The most bytes of one folded result, for graphs that nobody has looked at: those made here.
 NODE = re.compile(r"running (\w+) node\. Name:'([^']*)'")  # in the text of an error
+# The most bytes of one folded result, for graphs that nobody has looked at: those made here.
 FOLDED_BYTES = 1 << 28
 # A graph of one node, y = Relu(x), in opset 13: a device that is called usable has run it.
 ONE_NODE = (

@@ -276,7 +276,8 @@ class Replicas(Model):
                 place.wait = min(2 * place.wait, LONGEST_WAIT)
             elif error is None or (
                 isinstance(error, Exception) and not isinstance(error, UNANSWERED)
-            ):  # an error of the rows was found by a replica that works
+            ):
+                # An error of the rows was found by a replica that works.
                 place.retry = -NEVER
                 place.wait = FIRST_WAIT
 

@@ -31,9 +31,8 @@ from modelkit.signature.spec import TIMES, ZONE, TensorSpec, check_dims, check_s
 Feeds = dict[str, Array]
 # What a tensor of floats without columns may hold, by its dimensions; four stands for more.
 IMAGES = {3: "planes", 4: "images"}
-BULK = (
-    16_384  # rows of a frame from which casting it whole, a copy of all, is slower than by column
-)
+# Rows of a frame from which casting it whole, a copy of all, is slower than by column.
+BULK = 16_384
 
 FEW = 64  # rows whose columns need no look at their lengths before they are cast
 

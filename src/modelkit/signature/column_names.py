@@ -51,9 +51,8 @@ class ColumnNames:
             _check_columns(self.wanted, kept, found)
             position = {name: i for i, name in enumerate(found)}
             order = [position[name] for name in self.wanted]
-        if not isinstance(
-            names, list
-        ):  # a pandas Index: immutable, and shared by slices of a frame
+        # A pandas Index is immutable, and shared by slices of a frame.
+        if not isinstance(names, list):
             self._last_order = (names, order)
         return order
 

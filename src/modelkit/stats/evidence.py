@@ -71,9 +71,8 @@ class Evidence:
         self.guarantee = guarantee
         self.weights = weights
         self.steps = 0
-        self._born: Array | int = (
-            0  # the step at which each began anew, (monitors, 1); 0 before any did
-        )
+        # The step at which each began anew, (monitors, 1); 0 before any did.
+        self._born: Array | int = 0
         self.spent = np.zeros((monitors, 1))
         start = self._start()
         self.most = start

@@ -124,9 +124,8 @@ def _telling(url: str) -> Iterator[None]:
         yield
     except (BaseError, FileNotFoundError) as error:  # the latter for a bucket that is not there
         told = str(error).partition("\n\nDebug source")[0]  # which is for who debugs obstore
-        reason = without_credentials(
-            " ".join(told.splitlines())
-        )  # the answer of the store has the reason below
+        # The answer of the store, which has the reason, is on further lines.
+        reason = without_credentials(" ".join(told.splitlines()))
         if METADATA_SERVICE in reason:
             reason = f"the environment has no credentials, such as AWS_ACCESS_KEY_ID: {reason}"
         raise RegistryError(f"the bucket of {url} cannot be asked: {reason}") from error

@@ -148,7 +148,7 @@ def _sweep(folder: Path) -> None:
     for entry in left:
         with suppress(OSError):  # somebody else removes it, or may not
             if entry.stat().st_mtime < time.time() - A_DAY:
-                os.unlink(entry)  # as everywhere here
+                os.unlink(entry)
 
 
 def _link(temporary: str, target: Path) -> bool:

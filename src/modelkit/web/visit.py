@@ -17,7 +17,7 @@ from modelkit.web.routes import LOOKING, UNMATCHED, Route
 
 T = TypeVar("T")
 _NO_ROUTE = Route(UNMATCHED, "page", LOOKING)
-# The headers that tell it, with the seconds of their unit.
+# The headers that say by when an answer is of use, with the seconds of their unit.
 _UNITS = ((b"request-timeout", 1.0), (b"x-envoy-expected-rq-timeout-ms", 1e-3))
 
 

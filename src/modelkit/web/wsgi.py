@@ -27,7 +27,7 @@ Environ = dict[str, Any]
 StartResponse = Callable[..., object]
 T = TypeVar("T")
 _PART = 1 << 16  # bytes that are read at once
-# The edge says which of them a path takes, in the form of all of its errors.
+# Of a blueprint: the edge says which of them a path takes, in the form of all of its errors.
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from helpers.frames import customers
-from helpers.packages import loaded
+from helpers.packages import opened
 
 
 def test_margins_of_xgboost_start_from_the_librarys_intercept_to_the_last_bit(tmp_path):
@@ -15,7 +15,7 @@ def test_margins_of_xgboost_start_from_the_librarys_intercept_to_the_last_bit(tm
         labels = np.zeros(400, int)
         labels[np.argsort(rows[:, 0] + rng.random(400))[:count]] = 1
         source = xgboost.XGBClassifier(n_estimators=5).fit(rows, labels)
-        model = loaded(source, rows, tmp_path / "model.mk")
+        model = opened(source, rows, tmp_path)
         flips += np.count_nonzero(model.predict_proba(rows) != source.predict_proba(rows))
     assert flips == 0
 
@@ -30,5 +30,5 @@ def test_categories_of_polars_do_not_end_the_process_that_saves_catboost(tmp_pat
     coded = pl.from_pandas(frame).with_columns(
         pl.col("contract").cast(pl.Categorical), pl.col("partner").cast(pl.Enum(["no", "yes"]))
     )
-    model = loaded(source, coded, tmp_path / "model.mk")
+    model = opened(source, coded, tmp_path)
     np.testing.assert_allclose(model.predict(coded), source.predict(frame), rtol=1e-6)

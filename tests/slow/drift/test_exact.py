@@ -75,6 +75,5 @@ def test_psi_of_small_batches_is_not_large_where_nothing_changed():
         effects(rng.multinomial(50, law), 500 * np.ones(10, int), rng, ordered=False)[-1].value
         for _ in range(300)
     ]
-    assert (
-        np.mean(psi) < 0.08
-    )  # the plain index has a mean of 0.18, "moderate change" by the rule of thumb
+    # The plain index has a mean of 0.18, "moderate change" by the rule of thumb.
+    assert np.mean(psi) < 0.08

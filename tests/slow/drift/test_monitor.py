@@ -1,7 +1,6 @@
 """A Monitor in the child of a fork, and in a process without libraries of training."""
 
 import multiprocessing
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -19,13 +18,9 @@ def profile():
 
 
 @pytest.fixture(scope="module")
-def watched_mk(boosting_mk, breast_cancer, tmp_path_factory):
-    X, _ = breast_cancer
-    path = tmp_path_factory.mktemp("watched") / "boosting.mk"
-    plain = mk.Profile.fit(X[::2], reference=X[1::2])
-    shutil.copyfile(boosting_mk, path)
-    mk.attach(path, profile=plain)
-    return path
+def watched_mk(boosting_mk, breast_cancer, once):
+    profile = mk.Profile.fit(breast_cancer[0][::2], reference=breast_cancer[0][1::2])
+    return once("watched.mk", lambda path: mk.attach(boosting_mk, profile=profile, out=path))
 
 
 def child(watched, queue):

@@ -6,7 +6,7 @@ from helpers.processes import run
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_explaining_a_linear_package_loads_no_shap_and_no_lime(penguins_mk, tmp_path):
+def test_explaining_a_linear_package_loads_no_shap_and_no_lime(penguins_mk):
     run(
         """
         import sys, modelkit as mk

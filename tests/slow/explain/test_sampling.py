@@ -26,9 +26,8 @@ def test_samples_converge_within_their_errors_and_telescope(tmp_path):
         assert sampled.additivity_gap.max() <= 1e-9
         off = np.abs(sampled.values - truth)
         inside = off <= 4 * sampled.std_error + 1e-6
-        assert inside.mean() >= (
-            0.99 if passes > 1 else 0.97
-        )  # of 64 orders, some see a rare effect never
+        # Of 64 orders, some see a rare effect never.
+        assert inside.mean() >= (0.99 if passes > 1 else 0.97)
         errors[passes] = np.sqrt((off**2).mean())
     assert errors[16] < 0.5 * errors[1]
 

@@ -5,5 +5,5 @@ from helpers.scored import save_package
 
 
 @pytest.fixture(scope="session")
-def package(tmp_path_factory):
-    return save_package(tmp_path_factory.mktemp("scored") / "p.mk")
+def package(once):
+    return once("scored.mk", save_package)

@@ -1,8 +1,11 @@
 """`modelkit doctor`: runtimes, versions and golden rows."""
 
+import io
 import re
 
-from helpers.commands import changed, run
+import numpy as np
+from helpers.commands import run
+from helpers.forge import forge, members_of, npz
 
 
 def test_doctor_finds_nothing_wrong_here(capsys):
@@ -34,7 +37,7 @@ def test_doctor_verifies_a_package_and_names_other_versions(capsys, penguins_mk,
     assert "where the package was made" not in out
     other = tmp_path / "other.mk"
     other.write_bytes(
-        changed(penguins_mk, lambda manifest: manifest["versions"].update({"numpy": "0.1"}))
+        forge(penguins_mk.read_bytes(), edit=lambda plain: plain["versions"].update(numpy="0.1"))
     )
     status, out, _ = run(capsys, "doctor", other)
     assert status == 0
@@ -44,11 +47,11 @@ def test_doctor_verifies_a_package_and_names_other_versions(capsys, penguins_mk,
 
 
 def test_doctor_fails_where_golden_rows_no_longer_agree(capsys, penguins_mk, tmp_path):
-    def shift(arrays):
-        arrays["out1"] = arrays["out1"] + 0.1
-
+    data = penguins_mk.read_bytes()
+    with np.load(io.BytesIO(members_of(data)["golden.npz"])) as file:
+        golden = npz(**{**file, "out1": file["out1"] + 0.1})
     path = tmp_path / "drifted.mk"
-    path.write_bytes(changed(penguins_mk, lambda _: None, shift))
+    path.write_bytes(forge(data, golden=golden))
     status, out, _ = run(capsys, "doctor", path)
     assert status == 1
     assert "PROBLEM: output 'probabilities' of the golden rows differs by 0.1" in out

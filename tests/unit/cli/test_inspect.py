@@ -3,10 +3,10 @@
 import json
 
 import numpy as np
-from helpers.commands import changed, run
+from helpers.commands import run
+from helpers.forge import GRAPH, forge, members_of
 
 import modelkit as mk
-from modelkit.package import container
 
 
 def test_inspect_shows_what_a_reviewer_needs(capsys, penguins_mk):
@@ -73,11 +73,10 @@ def test_operators_are_counted_in_subgraphs_and_functions_too(capsys, tmp_path):
 def test_inspect_says_what_a_package_would_need_and_why_it_is_refused(
     capsys, penguins_mk, tmp_path
 ):
-    graph = bytes(container.read_zip(memoryview(penguins_mk.read_bytes()))["model/model.onnx"])
+    data = penguins_mk.read_bytes()
     path = tmp_path / "other.mk"
-    path.write_bytes(
-        changed(penguins_mk, lambda _: None, graph=graph.replace(b"ai.onnx.ml", b"ai.evil.ml"))
-    )
+    graph = members_of(data)[GRAPH].replace(b"ai.onnx.ml", b"ai.evil.ml")
+    path.write_bytes(forge(data, graph=graph))
     status, out, _ = run(capsys, "inspect", path)
     assert status == 0
     assert "allow={'ai.evil.ml'}" in out
@@ -85,7 +84,7 @@ def test_inspect_says_what_a_package_would_need_and_why_it_is_refused(
     assert json.loads(run(capsys, "inspect", path, "--json")[1])["needs"] == {
         "allow": ["ai.evil.ml"]
     }
-    path.write_bytes(changed(penguins_mk, lambda _: None, graph=b"\x80\x04pickle"))
+    path.write_bytes(forge(data, graph=b"\x80\x04pickle"))
     status, out, _ = run(capsys, "inspect", path)
     assert status == 0
     assert "it is refused: the graph is not a well-formed" in out
@@ -96,7 +95,10 @@ def test_what_inspect_prints_is_escaped(capsys, penguins_mk, tmp_path):
     path = tmp_path / "other.mk"
     hostile = "<script>\x1b[31m\u202e"
     path.write_bytes(
-        changed(penguins_mk, lambda manifest: manifest["metadata"].update({hostile: hostile}))
+        forge(
+            penguins_mk.read_bytes(),
+            edit=lambda plain: plain["metadata"].update({hostile: hostile}),
+        )
     )
     for options in ((), ("--json",)):
         _, out, _ = run(capsys, "inspect", path, *options)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.frames import customers
-from helpers.packages import loaded
+from helpers.packages import opened
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -53,7 +53,7 @@ def test_encoders_inside_what_holds_a_pipeline_tell_their_categories(name, tmp_p
     frame, paid = customers()
     target = paid if "target" in name else (paid > 120).map({True: "much", False: "little"})
     source = HOLDERS[name]().fit(frame, target)
-    model = loaded(source, frame, tmp_path / "model.mk")
+    model = opened(source, frame, tmp_path)
     answers = model.predict(frame)
     if "target" in name:
         np.testing.assert_allclose(answers, source.predict(frame), rtol=1e-6)
@@ -68,7 +68,7 @@ def test_encoders_inside_a_frozen_pipeline_tell_their_categories(tmp_path):
     target = paid > 120
     frozen = FrozenEstimator(strict(LogisticRegression()).fit(frame, target))
     source = CalibratedClassifierCV(frozen).fit(frame, target)
-    model = loaded(source, frame, tmp_path / "model.mk")
+    model = opened(source, frame, tmp_path)
     np.testing.assert_array_equal(model.predict(frame), source.predict(frame))
 
 
@@ -92,7 +92,7 @@ def test_booleans_with_gaps_are_columns(name, tmp_path):
     frame, target = passengers()
     columns = ColumnTransformer([("asleep", ENCODERS[name](), ["asleep"])], remainder="passthrough")
     source = make_pipeline(columns, HistGradientBoostingClassifier(max_iter=5)).fit(frame, target)
-    model = loaded(source, frame, tmp_path / "model.mk")
+    model = opened(source, frame, tmp_path)
     assert model.signature.inputs[0].columns[0].dtype == "bool"
     gaps = frame.assign(asleep=np.array([np.nan] * len(frame), object))
     for rows in (frame, gaps, frame[frame["asleep"].notna()]):

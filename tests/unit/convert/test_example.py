@@ -17,7 +17,7 @@ from modelkit.errors import ConversionError, ManifestError
 IRIS = datasets.load_iris(return_X_y=True)
 
 
-def test_bad_calls_say_what_to_pass(tmp_path, penguins):
+def test_bad_calls_say_what_to_pass(tmp_path):
     save = lambda source, **kw: mk.save(source, tmp_path / "m.mk", name="m", version="1", **kw)  # noqa: E731
     fitted = LogisticRegression(max_iter=500).fit(*IRIS)
     with pytest.raises(ConversionError, match=r"example=X_train\[:500\]"):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.packages import loaded
+from helpers.packages import opened
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import make_classification
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -25,7 +25,7 @@ SUMMED = {
 def test_boosting_over_sums_takes_its_training_rows_to_their_own_leaves(name, boosting, tmp_path):
     rows, labels = make_classification(1500, 8, n_informative=5, random_state=0)
     source = make_pipeline(SUMMED[name](), boosting(max_iter=10)).fit(rows, labels)
-    model = loaded(source, rows, tmp_path / "model.mk")
+    model = opened(source, rows, tmp_path)
     np.testing.assert_allclose(model.predict(rows), source.predict(rows), rtol=1e-6)
 
 
@@ -35,7 +35,7 @@ def test_beside_sums_thresholds_of_plain_columns_stay_as_they_are(tmp_path):
         [("sums", PowerTransformer(), [0, 1, 2]), ("plain", "passthrough", [3, 4, 5])]
     )
     source = make_pipeline(columns, HistGradientBoostingClassifier(max_iter=10)).fit(rows, labels)
-    model = loaded(source, rows, tmp_path / "model.mk")
+    model = opened(source, rows, tmp_path)
     above = rows.copy()
     above[:, 3:] = np.nextafter(rows[:, 3:], np.inf)
     np.testing.assert_allclose(

@@ -47,9 +47,8 @@ def test_every_number_has_one_cell_and_counts_are_those_of_cells(train, served):
     cells = feature.cells(values)
     assert cells.max() < CELLS
     many = np.resize(values, 2048)  # beyond which they are sorted
-    assert np.array_equal(
-        feature.cells(many), np.resize(cells, 2048)
-    )  # however many are looked up at once
+    # However many are looked up at once.
+    assert np.array_equal(feature.cells(many), np.resize(cells, 2048))
     assert np.array_equal(feature.count(many), np.bincount(feature.cells(many), minlength=CELLS))
     assert np.array_equal(feature.count(values), np.bincount(cells, minlength=CELLS))
     for item, cell in zip(values.tolist(), cells.tolist(), strict=True):

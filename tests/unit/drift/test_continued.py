@@ -97,9 +97,10 @@ def test_history_notes_and_hooks_go_on(profile):
     spans = again.history.to_dataframe()
     assert len(spans.start.unique()) == 2  # the hours before and after
     assert again.history.report().rows == 25 * 60
+    # Each is told once in a life.
     assert {alarm.feature for alarm in told}.isdisjoint(
         alarm.feature for alarm in detector.alarms if alarm.kind == "changed"
-    )  # each is told once in a life
+    )
 
 
 def test_a_detector_opens_the_state_of_a_monitor(profile):

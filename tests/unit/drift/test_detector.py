@@ -281,9 +281,8 @@ def test_no_rows_change_nothing_and_single_rows_may_be_missing():
     detector.update([{"x": None}])
     detector.update([{"x": 1.0}], scores=vectors[:1])
     detector.update(None, scores=vectors[:2])
-    detector.update(
-        {"x": [1.0]}, scores=np.full((1, 4), 0.25)
-    )  # an embedding, though its sum is one
+    # An embedding, though its sum is one.
+    detector.update({"x": [1.0]}, scores=np.full((1, 4), 0.25))
     assert detector.rows == 5
 
 

@@ -66,9 +66,8 @@ def test_the_statistic_is_that_of_scipy():
         kept = batch + reference > 0
         score = _anderson_darling((batch + reference)[kept], 40)(batch[kept][None])[0]
         ours.append(score * 109 * (1 / 40 + 1 / 70))
-        method = stats.PermutationMethod(
-            n_resamples=1, rng=rng
-        )  # so that it does not warn about its table of p-values
+        # With one draw it does not warn about its table of p-values.
+        method = stats.PermutationMethod(n_resamples=1, rng=rng)
         theirs.append(stats.anderson_ksamp([x, y], variant="midrank", method=method).statistic)
     # scipy subtracts the mean, 1, and divides by a deviation that depends on the sizes of the
     # samples alone.

@@ -40,9 +40,8 @@ def test_a_batch_test_finds_what_changed_and_adjusts_by_holm():
     report = detector.test(batch)
     assert [alarm.feature for alarm in report.alarms] == ["x3"]
     assert report.alarms[0].p <= 0.01
-    assert all(
-        f.p_changed >= 6 / (5999 + 1) for f in report.features
-    )  # six features, 999 draws at least
+    # Six features, 999 draws at least.
+    assert all(f.p_changed >= 6 / (5999 + 1) for f in report.features)
     assert DriftReport.from_json(report.to_json()) == report
 
 

@@ -278,7 +278,7 @@ def test_a_chart_of_a_few_days_shows_hours(watched):
     assert "12-03 00:00" in svg
 
 
-def test_a_chart_escapes_names_and_refuses_what_is_not_there(profile):
+def test_a_chart_escapes_names_and_refuses_what_is_not_there():
     name = "<script>&'\""
     odd = mk.Profile.fit({name: rng(1).normal(size=200)}, reference={name: rng(2).normal(size=200)})
     detector = mk.Detector(odd, clock=Clock())

@@ -140,7 +140,7 @@ def plain_p(counts, cells, draws):
             counts[cell] += 1
 
 
-def test_the_conformal_martingale_has_its_reference_values(monkeypatch):
+def test_the_conformal_martingale_has_its_reference_values():
     start = [2, 3, 4, 1]
     p = list(plain_p(start, np.ravel(STREAM), np.ravel(DRAWS)))
     assert p == pytest.approx(
@@ -168,9 +168,8 @@ def test_stakes_sum_to_less_than_one_and_bets_are_fair():
     assert stake(0) == pytest.approx(0.493215, abs=1e-6)
     assert stake(1) == pytest.approx(0.130890, abs=1e-6)
     steps = np.arange(2_000_000.0)
-    total = (1 / (2.11 * (steps + 2) * np.log(steps + 2) ** 2)).sum() + 1 / (
-        2.11 * log(2e6)
-    )  # and the tail
+    # The last term is the tail.
+    total = (1 / (2.11 * (steps + 2) * np.log(steps + 2) ** 2)).sum() + 1 / (2.11 * log(2e6))
     assert total == pytest.approx(2.10974 / 2.11, abs=1e-5)
     assert FIRST_PART + LATER_PART * total <= 1  # all that a feature's alarms may use
     table, weights = martingale.rank_bets()

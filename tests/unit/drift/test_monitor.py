@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import pickle
-import shutil
 import threading
 
 import numpy as np
@@ -37,13 +36,9 @@ def counted(watched):
 
 
 @pytest.fixture(scope="module")
-def watched_mk(boosting_mk, breast_cancer, tmp_path_factory):
-    X, _ = breast_cancer
-    path = tmp_path_factory.mktemp("watched") / "boosting.mk"
-    plain = mk.Profile.fit(X[::2], reference=X[1::2])
-    shutil.copyfile(boosting_mk, path)
-    mk.attach(path, profile=plain)
-    return path
+def watched_mk(boosting_mk, breast_cancer, once):
+    profile = mk.Profile.fit(breast_cancer[0][::2], reference=breast_cancer[0][1::2])
+    return once("watched.mk", lambda path: mk.attach(boosting_mk, profile=profile, out=path))
 
 
 def test_a_monitor_keeps_the_contract(watched_mk, breast_cancer, profile):

@@ -9,7 +9,6 @@ from modelkit.drift.intake import SAMPLE_ROWS
 from modelkit.drift.order import Shuffle
 from modelkit.errors import DriftError
 
-ALPHA = 0.05
 SIGNATURE = mk.Signature(
     inputs=[mk.TensorSpec("X", "float32", ("batch", 1), columns=(mk.Column("x", "float32"),))],
     outputs=[mk.TensorSpec("prediction", "float32", ("batch",))],

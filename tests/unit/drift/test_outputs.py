@@ -119,7 +119,7 @@ def test_a_profile_that_was_fitted_to_scores_has_numbers_alone(model):
         tallier.frame(frame.rename(columns={"probabilities_1": "probabilities_low"}))
 
 
-def test_numbers_of_a_vector_are_in_their_own_order(model):
+def test_numbers_of_a_vector_are_in_their_own_order():
     vectors = R.normal(size=(4000, 12)).astype(np.float32)
     profile = mk.Profile.fit(X[:2000], reference=X[2000:], scores={"embedding": vectors[2000:]})
     names = sorted(f"embedding_{i}" for i in range(12))  # of which 10 comes before 2

@@ -36,9 +36,8 @@ def test_one_row_more_changes_the_odds_of_a_count_by_at_most_its_share_of_epsilo
     for a, b in zip(here, there, strict=True):
         if min(a, b) < 100:
             continue
-        error = (
-            4 * (1 / a + 1 / b) ** 0.5
-        )  # of the logarithm of the ratio, four standard deviations
+        # Four standard deviations of the logarithm of the ratio.
+        error = 4 * (1 / a + 1 / b) ** 0.5
         assert abs(np.log(a / b)) <= epsilon / features + error
     law = np.exp(-epsilon / features * np.abs(np.arange(41) - 10.0))
     law /= (1 + np.exp(-1)) / (1 - np.exp(-1))

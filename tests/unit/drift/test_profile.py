@@ -137,9 +137,8 @@ def test_scores_become_features_and_labels_losses(scores, labels, feature):
     assert profile.counts[0, 0].sum() == N
     assert (profile.baseline is None) == (labels is None)
     if labels is not None:
-        assert profile.baseline.n == (
-            N - N // 5 if feature == "prediction" else N
-        )  # the others made the scale
+        # The others made the scale.
+        assert profile.baseline.n == (N - N // 5 if feature == "prediction" else N)
     assert (profile.calibration is None) == (
         (feature != "confidence" and not isinstance(scores, dict)) or labels is None
     )

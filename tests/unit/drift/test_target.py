@@ -15,8 +15,6 @@ from modelkit.drift.target import TARGET, label_values
 from modelkit.drift.thresholds import FIRST_PART
 from modelkit.errors import DriftError
 
-NAMES = np.array(["no", "yes", "maybe"])
-
 
 def scores(labels, seed):
     """Probabilities (n, 3) that know the labels a little."""

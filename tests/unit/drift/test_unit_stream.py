@@ -205,9 +205,8 @@ def test_the_call_that_closes_a_day_ranks_it_by_a_part_of_the_features(monkeypat
             clock.now += DAY_SECONDS / 8
     told = monitor.alarms
     direct.update(at=clock.now)
-    whole = (
-        monitor._intake.watch.units.stream.partial
-    )  # rows, of the day that was not shown to both
+    # The rows of the day that was not shown to both.
+    whole = monitor._intake.watch.units.stream.partial
     found = tuple(
         replace(alarm, row=alarm.row - whole, began=alarm.began - whole)
         for alarm in monitor.detector.alarms

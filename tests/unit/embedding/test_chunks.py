@@ -79,9 +79,8 @@ def test_costs_are_found_from_runs_that_follow_them(start, speed, knee, more):
     rates = {tokens: tokens / (tokens + start) for tokens in sizes}
     good = [tokens for tokens in sizes if rates[tokens] >= 0.97 * max(rates.values())]
     knee = min([tokens for tokens in good if tokens >= RunCosts().budget], default=max(good))
-    assert found.budget == max(
-        knee, int(16 * found.start)
-    )  # so that a start is a small part of every full run
+    # A start is a small part of every full run.
+    assert found.budget == max(knee, int(16 * found.start))
 
 
 def test_of_runs_that_are_as_fast_the_usual_one_is_taken():

@@ -44,9 +44,8 @@ def test_the_files_beside_a_tokenizer_say_how_long_a_text_may_be(layout, files, 
         write(layout / name, value)
     with mk.TextEncoder(layout / "onnx" / "model.onnx", str(layout / "tokenizer.json")) as found:
         assert found.recipe.max_tokens == most
-    with mk.TextEncoder(
-        layout / "onnx" / "model.onnx", tiny_tokenizer()
-    ) as found:  # those around the graph
+    # The files around the graph are read.
+    with mk.TextEncoder(layout / "onnx" / "model.onnx", tiny_tokenizer()) as found:
         assert found.recipe.max_tokens == most
     with mk.TextEncoder.from_directory(layout) as found:
         assert found.recipe.max_tokens == most

@@ -69,9 +69,8 @@ def test_values_are_of_raw_columns_whatever_encodes_them(name, method, make, tmp
         assert explanation.method == method, explainer.plan()
         assert explanation.exact
         assert explanation.feature_names == tuple(X.columns)
-        assert explanation.data[1, 1] is None or np.isnan(
-            explanation.data[1, 1]
-        )  # the row with gaps
+        # The row with gaps.
+        assert explanation.data[1, 1] is None or np.isnan(explanation.data[1, 1])
         if name == "rotated":
             assert "depend on several raw columns" in str(explainer.plan())
         in_margins = explanation.output_space == "margin"

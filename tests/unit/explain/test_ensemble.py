@@ -55,7 +55,7 @@ def near(splits, dtype, columns, rng):
     modes=st.sets(st.sampled_from(MODES), min_size=1), tracks=st.booleans(), targets=st.integers(1, 3),
     average=st.booleans(), bases=st.booleans(), edge=st.sampled_from([None, None, np.inf, -np.inf, 0.1, 1e-40]),
 )  # fmt: skip
-def test_leaves_say_what_onnxruntime_says(  # hypothesis passes them by name
+def test_leaves_say_what_onnxruntime_says(
     seed, new, dtype, modes, tracks, targets, average, bases, edge
 ):
     rng = np.random.default_rng(seed)
@@ -182,7 +182,7 @@ def test_sets_that_onnxruntime_misreads_are_not_decoded(members):
         decode_ensemble(node, np.float32)
 
 
-def test_a_base_that_no_leaf_adds_to_is_left_out_by_onnxruntime(tmp_path):
+def test_a_base_that_no_leaf_adds_to_is_left_out_by_onnxruntime():
     node = old_node(
         [tree_of(0), tree_of(1)], 3, np.float32, tracks=False, base_values=[1.0, 2.0, 4.0]
     )

@@ -147,9 +147,8 @@ def by_shap(estimator, rows, background):
     shap = pytest.importorskip("shap")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        masker = shap.maskers.Independent(
-            background, max_samples=len(background)
-        )  # cuts to 100 rows by itself
+        # The masker cuts to 100 rows by itself.
+        masker = shap.maskers.Independent(background, max_samples=len(background))
         explainer = shap.TreeExplainer(estimator, masker, feature_perturbation="interventional")
         values = np.asarray(explainer.shap_values(rows))
     return (values if values.ndim == 3 else values[:, :, None]), np.atleast_1d(

@@ -166,7 +166,7 @@ def test_the_background_of_the_package_is_that_which_was_passed(mixed):
     assert other.background_id != stored.background_id
 
 
-def test_misuse_is_told_apart(models, mixed, tmp_path):
+def test_misuse_is_told_apart(models, mixed):
     model, X = models["sampling"]
     penguin, frame, _ = mixed
     for options, text in (

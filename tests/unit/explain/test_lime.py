@@ -163,9 +163,8 @@ def test_low_fidelity_is_said_where_it_is_and_nowhere_else(explainer, breast_can
     assert constant.fidelity["r2"] == [[1.0]] * 3
     assert not constant.values.any()
     steps = mk.Explainer(mk.FunctionModel(stairs, signature), background=rows, method="lime")
-    ends = steps.explain(
-        np.array([[-1.0, -1.0], [-1.0, 1.0]])
-    )  # a step from the mean of the others to the end
+    # A step from the mean of the others to the end.
+    ends = steps.explain(np.array([[-1.0, -1.0], [-1.0, 1.0]]))
     assert ends.values[:, :, 0] == pytest.approx(np.array([[-2, -2], [-2, 2]]), abs=0.1)
     assert ends.fidelity["r2"] == pytest.approx(np.full((2, 1), 0.65), abs=0.1)
     assert ends.warnings == ()
@@ -280,6 +279,7 @@ def test_a_missing_library_is_named_with_its_extra(small, texts, background, mon
         mk.Explainer(texts, method="lime")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        # Columns of numbers need neither.
         mk.Explainer(small, background=background, method="lime", budget=200).explain(
             background[:1]
-        )  # needs neither
+        )

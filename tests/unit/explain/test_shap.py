@@ -28,7 +28,7 @@ def test_shap_itself_gives_the_exact_values(small, background, method):
 
 
 @pytest.mark.parametrize("method", SHAP)
-def test_shap_sees_small_and_missing_values(small, background, method):
+def test_shap_sees_small_and_missing_values(background, method):
     def run(feeds):
         x = np.nan_to_num(feeds["X"] * [1e10, 1, 1], nan=3.0)
         return {"prediction": (x[:, :1] + 1) * x[:, 1:2] + x[:, 2:]}

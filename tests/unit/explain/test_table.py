@@ -24,9 +24,8 @@ def test_every_kind_of_table_agrees_with_all_coalitions(kind, classes, tmp_path,
         3: ensemble.GradientBoostingClassifier,
     }
     estimator = kinds[classes](n_estimators=6, max_depth=7, max_features=2, **SEED).fit(X, y)
-    background = np.concatenate(
-        [X[:12], X[:5], X[:5]]
-    )  # rows that are there several times weigh as much
+    # Rows that are there several times weigh as much.
+    background = np.concatenate([X[:12], X[:5], X[:5]])
     explainer = mk.Explainer(saved(estimator, tmp_path, X), background=background)
     groups = explainer_tables(explainer)
     assert {type(group) for group in groups} == {kind}

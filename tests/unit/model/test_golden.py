@@ -40,8 +40,6 @@ def test_verify_notices_a_model_that_computes_something_else(dense_mk):
 
 
 def test_a_warm_up_of_too_many_bytes():
-    from modelkit.model import golden
-
     rows = {"x": np.broadcast_to(np.float32(0), (4, 1 << 20))}
     golden.check_warmth(rows, 4, 256)
     with pytest.raises(PackageError, match="4096 golden rows"):

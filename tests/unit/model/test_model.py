@@ -87,7 +87,7 @@ def test_a_model_has_a_signature_and_a_hook_that_runs():
         Model()
 
 
-def test_predict_needs_a_primary_output(ask_or_await):
+def test_predict_needs_a_primary_output():
     outputs = tuple(TensorSpec(name, "float32", ("batch",)) for name in ("mean", "spread"))
     model = FunctionModel(
         lambda feeds: dict.fromkeys(("mean", "spread"), feeds["X"][:, 0]),

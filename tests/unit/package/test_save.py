@@ -7,7 +7,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from helpers.frames import N, customers, mixed_frame
-from helpers.packages import loaded, saved
+from helpers.packages import opened, saved
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction import DictVectorizer
@@ -50,7 +50,7 @@ def test_frames_of_polars_at_save_and_at_predict(form, polars_frame, tmp_path):
     words = OneHotEncoder(handle_unknown="ignore")
     columns = ColumnTransformer([("n", numbers, ["a", "i"]), ("c", words, ["s", "c", "e", "t"])])
     source = make_pipeline(columns, LogisticRegression()).fit(polars_frame, np.arange(N) % 2)
-    with loaded(source, polars_frame, tmp_path / "m.mk", form) as model:
+    with opened(source, polars_frame, tmp_path, format=form) as model:
         expected = source.predict_proba(polars_frame)
         for rows in (polars_frame, polars_frame.to_arrow(), polars_frame.to_dicts()):
             np.testing.assert_allclose(model.predict_proba(rows), expected, atol=1e-12)
@@ -71,7 +71,7 @@ def test_a_text_that_polars_misses_is_none_where_the_example_misses_none(
         ColumnTransformer([("c", words, ["text"])], remainder="passthrough"), Ridge()
     )
     source.fit(rows if gaps == "in fit" else whole, frame.b)
-    with loaded(source, whole, tmp_path / "m.mk", form) as model:
+    with opened(source, whole, tmp_path, format=form) as model:
         np.testing.assert_allclose(model.predict(rows), source.predict(rows), atol=1e-9)
 
 
@@ -83,7 +83,7 @@ def test_records_and_tables_are_examples(frame, tmp_path):
     source = make_pipeline(columns, LogisticRegression()).fit(rows, rows.a > 0)
     examples = [rows.to_dict("records"), rows.to_dict("list"), pl.from_pandas(rows).to_arrow()]
     for example in examples:
-        with loaded(source, example, tmp_path / "m.mk") as model:
+        with opened(source, example, tmp_path) as model:
             np.testing.assert_array_equal(model.predict(rows), source.predict(rows))
 
 
@@ -91,7 +91,7 @@ def test_names_that_stand_twice_are_refused(frame, tmp_path):
     rows = pd.concat([frame[["a", "b"]], frame[["a"]]], axis=1)
     source = LogisticRegression().fit(rows.to_numpy(), frame.a > 0)
     with pytest.raises(ConversionError, match=r"several columns of one name, \['a'\]"):
-        loaded(source, rows, tmp_path / "m.mk")
+        opened(source, rows, tmp_path)
 
 
 @pytest.mark.parametrize("form", ["onnx", "joblib"])
@@ -99,7 +99,7 @@ def test_names_that_are_numbers(form, frame, tmp_path):
     rows = frame[["a", "when", "b"]].set_axis([0, 1, 2], axis=1)
     source = make_pipeline(ColumnTransformer([("n", "passthrough", [0, 2])]), LogisticRegression())
     source.fit(rows, frame.a > 0)
-    with loaded(source, rows, tmp_path / "m.mk", form) as model:
+    with opened(source, rows, tmp_path, format=form) as model:
         np.testing.assert_array_equal(model.predict(rows), source.predict(rows))
         assert model.signature.ignored == ("1",)
 
@@ -116,7 +116,7 @@ def test_an_array_of_objects_is_taken_with_the_column_that_is_not_read(
     encoder = "passthrough" if numbers else OneHotEncoder(handle_unknown="ignore")
     columns = ColumnTransformer([("f", encoder, [first]), ("s", SimpleImputer(), [second])])
     source = make_pipeline(columns, LogisticRegression()).fit(rows, frame.a > 0)
-    with loaded(source, rows, tmp_path / "m.mk", form) as model:
+    with opened(source, rows, tmp_path, format=form) as model:
         assert model.signature.ignored == (str(unread),)
         np.testing.assert_array_equal(model.predict(rows), source.predict(rows))
         np.testing.assert_array_equal(model.predict(rows[:, [first, second]]), source.predict(rows))
@@ -145,7 +145,7 @@ def test_a_package_takes_the_very_example_that_it_was_saved_with(kind, form, fra
     source = make_pipeline(ColumnTransformer([("n", "passthrough", names)]), LogisticRegression())
     source.fit(rows.to_numpy() if names == [0, 1] else rows, frame.a > 0)
     expected = source.predict_proba(rows.to_numpy() if names == [0, 1] else rows)
-    with loaded(source, example, tmp_path / "m.mk", form) as model:
+    with opened(source, example, tmp_path, format=form) as model:
         found = model.predict_proba(example)
         np.testing.assert_allclose(found, expected[: len(found)], atol=1e-12)
 
@@ -156,7 +156,7 @@ def test_which_columns_may_be_missing_can_be_narrowed(tmp_path):
     forest = RandomForestClassifier(3, random_state=0).fit(holed, X["b"] > 0)
 
     def nullable(rows, **options):
-        with loaded(forest, rows, tmp_path / "m.mk", **options) as model:
+        with opened(forest, rows, tmp_path, **options) as model:
             spec = model.signature.inputs[0]
             model.verify()
             for at, column in enumerate(spec.columns):
@@ -187,7 +187,7 @@ def test_a_tensor_without_columns_can_be_narrowed(tmp_path):
         """<ir_version: 8, opset_import: ["": 18]>
         g (float[n, 2, 3] image) => (float[n, 2, 3] prediction) { prediction = Neg(image) }"""
     )
-    with loaded(graph, None, tmp_path / "m.mk", nullable=False) as model:
+    with opened(graph, None, tmp_path, nullable=False) as model:
         with pytest.raises(SignatureError, match="image"):
             model.predict(np.full((1, 2, 3), np.nan, np.float32))
         model.verify()
@@ -228,7 +228,7 @@ def test_an_array_of_mixed_values_is_an_example(tmp_path):
         (OneHotEncoder(handle_unknown="ignore"), [0, 1]), remainder="passthrough"
     )
     source = make_pipeline(columns, Ridge()).fit(rows, paid)
-    model = loaded(source, rows, tmp_path / "model.mk")
+    model = opened(source, rows, tmp_path)
     np.testing.assert_allclose(model.predict(rows), source.predict(rows), rtol=1e-6)
     records = [{"0": "year", "1": "no", "2": 3}]
     np.testing.assert_allclose(
@@ -242,4 +242,4 @@ def test_a_vectorizer_of_dicts_is_refused_with_a_way_out(form, tmp_path):
     records = frame.to_dict("records")
     source = make_pipeline(DictVectorizer(), Ridge()).fit(records, paid)
     with pytest.raises(mk.errors.ConversionError, match="DictVectorizer reads rows without fixed"):
-        loaded(source, records, tmp_path / "model.mk", form)
+        opened(source, records, tmp_path, format=form)

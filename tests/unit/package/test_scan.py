@@ -7,6 +7,7 @@ import onnx
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from helpers.forge import varint
+from helpers.graphs import external, plus_w
 from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 
 import modelkit as mk
@@ -14,31 +15,13 @@ from modelkit.errors import GraphError
 from modelkit.package import scan
 from modelkit.package.walk import ONNX_FIELDS
 
-X = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])
-Y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])
-
-
-def external(location, **keys):
-    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4])
-    tensor.data_location = TensorProto.EXTERNAL
-    for key, value in {"location": location, "offset": "0", "length": "16", **keys}.items():
-        tensor.external_data.add(key=key, value=str(value))
-    return tensor
-
-
-def model(nodes=None, initializers=(), domain=""):
-    nodes = nodes or [helper.make_node("Add", ["x", "w"], ["y"], domain=domain)]
-    graph = helper.make_graph(nodes, "g", [X], [Y], list(initializers))
-    opsets = [helper.make_opsetid("", 18)] + ([helper.make_opsetid(domain, 1)] if domain else [])
-    return helper.make_model(graph, opset_imports=opsets, ir_version=9)
-
 
 def check(proto, size=None):
     scan.check_graph(proto.SerializeToString(), "model.onnx.data", size)
 
 
 def test_external_data_within_the_listed_member_is_accepted():
-    check(model(initializers=[external("model.onnx.data")]), 16)
+    check(plus_w(initializers=[external("model.onnx.data")]), 16)
 
 
 @pytest.mark.parametrize(
@@ -58,25 +41,29 @@ def test_external_data_within_the_listed_member_is_accepted():
 )
 def test_external_data_elsewhere_is_refused(tensor, size, message):
     with pytest.raises(GraphError, match=message):
-        check(model(initializers=[tensor]), size)
+        check(plus_w(initializers=[tensor]), size)
 
 
 def test_external_data_inside_operators_is_refused():
     constant = helper.make_node("Constant", [], ["w"], value=external("model.onnx.data"))
     with pytest.raises(GraphError, match="inside an operator"):
-        check(model([constant, helper.make_node("Add", ["x", "w"], ["y"])]), 16)
+        check(plus_w([constant, helper.make_node("Add", ["x", "w"], ["y"])]), 16)
     branch = helper.make_graph(
-        [helper.make_node("Identity", ["w"], ["b"])], "b", [], [Y], [external("model.onnx.data")]
+        [helper.make_node("Identity", ["w"], ["b"])],
+        "b",
+        [],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])],
+        [external("model.onnx.data")],
     )
     choice = helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch)
     with pytest.raises(GraphError, match="inside an operator"):
-        check(model([choice]), 16)
+        check(plus_w([choice]), 16)
 
 
 def test_unknown_domains_are_refused():
     with pytest.raises(GraphError, match=r"evil\.corp"):
         check(
-            model(
+            plus_w(
                 domain="evil.corp",
                 initializers=[numpy_helper.from_array(np.ones(4, np.float32), "w")],
             )
@@ -84,7 +71,7 @@ def test_unknown_domains_are_refused():
 
 
 def test_domains_that_the_caller_accepts():
-    proto = model(
+    proto = plus_w(
         domain="good.corp", initializers=[numpy_helper.from_array(np.ones(4, np.float32), "w")]
     )
     scan.check_graph(proto.SerializeToString(), "model.onnx.data", None, domains={"good.corp"})
@@ -138,11 +125,11 @@ def test_a_location_without_external_data_and_the_reverse_are_refused():
     tensor = external("model.onnx.data")
     del tensor.external_data[:]
     with pytest.raises(GraphError, match="at location 1, by the keys"):
-        check(model(initializers=[tensor]), 16)
+        check(plus_w(initializers=[tensor]), 16)
     tensor = external("model.onnx.data")
     tensor.ClearField("data_location")
     with pytest.raises(GraphError, match="at location 0, by the keys"):
-        check(model(initializers=[tensor]), 16)
+        check(plus_w(initializers=[tensor]), 16)
     wide = (
         external("model.onnx.data")
         .SerializeToString()
@@ -189,7 +176,7 @@ def test_numbers_of_several_kinds_and_names_of_many_tensors():
         for i in range(1, 2000)
     ]
     ranges = [helper.make_node("Range", ["s", "l", "e"], [f"r{i}"]) for i in range(2000)]
-    check(model([*ends, *ranges]))
+    check(plus_w([*ends, *ranges]))
 
 
 @pytest.mark.parametrize(
@@ -207,7 +194,7 @@ def test_how_long_a_range_is(start, limit, step, fits):
         if fits
         else pytest.raises(GraphError, match="Range makes a tensor")
     ):
-        check(model([helper.make_node("Range", ["s", "l", "e"], ["y"])], constants))
+        check(plus_w([helper.make_node("Range", ["s", "l", "e"], ["y"])], constants))
 
 
 @pytest.mark.parametrize("operator", ["ConstantOfShape", "Range", "Tile"])
@@ -217,18 +204,18 @@ def test_shapes_within_bounds_are_accepted(operator):
         for n, v in (("s", [1000, 1000]), ("i", 0), ("n", 9), ("z", 0))
     ]
     inputs = {"ConstantOfShape": ["s"], "Range": ["i", "n", "z"], "Tile": ["x", "s"]}[operator]
-    check(model([helper.make_node(operator, inputs, ["y"])], small))
+    check(plus_w([helper.make_node(operator, inputs, ["y"])], small))
 
 
 def test_session_options_in_the_graph_are_refused():
-    proto = model(initializers=[numpy_helper.from_array(np.ones(4, np.float32), "w")])
+    proto = plus_w(initializers=[numpy_helper.from_array(np.ones(4, np.float32), "w")])
     helper.set_model_props(proto, {"ort_config": "{}"})
     with pytest.raises(GraphError, match="session options"):
         check(proto)
 
 
 def test_save_refuses_what_load_would_refuse(tmp_path):
-    proto = model(
+    proto = plus_w(
         domain="evil.corp", initializers=[numpy_helper.from_array(np.ones(4, np.float32), "w")]
     )
     with pytest.raises(GraphError, match="evil"):

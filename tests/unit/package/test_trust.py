@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.forge import digest_of, members_of, repack
+from helpers.forge import digest_of, forge, members_of, pack
 from helpers.packages import ALLOW, trusted
 
 import modelkit as mk
@@ -25,8 +25,9 @@ from modelkit.runtimes.joblib import Estimator
 NATIVE = "native/model.joblib"
 
 
-def native(data):
-    return {"native__model_DOT_joblib": data}
+def planted(package, pickled, **plain):
+    """A package with another pickle in it, and other fields of its manifest."""
+    return forge(package.read_bytes(), {NATIVE: pickled}, edit=lambda found: found.update(plain))
 
 
 class Bomb:
@@ -63,7 +64,7 @@ def test_digests_of_others_open_nothing(joblib_mk, digest, error, words):
 
 def test_another_digest_is_refused_before_anything_else(joblib_mk, bomb):
     pickled, mark = bomb
-    changed = repack(joblib_mk, **native(pickled))
+    changed = planted(joblib_mk, pickled)
     with pytest.raises(IntegrityError, match="not the"):
         mk.load(changed, digest=mk.inspect(joblib_mk).digest, allow=ALLOW)
     assert not mark.exists()
@@ -71,7 +72,7 @@ def test_another_digest_is_refused_before_anything_else(joblib_mk, bomb):
 
 def test_the_bomb_of_these_tests_is_live(joblib_mk, bomb):
     pickled, mark = bomb
-    changed = repack(joblib_mk, **native(pickled))
+    changed = planted(joblib_mk, pickled)
     with pytest.raises(PackageError, match="cannot be unpickled"):
         mk.load(changed, digest=digest_of(changed), allow=ALLOW)
     assert mark.exists()
@@ -79,8 +80,8 @@ def test_the_bomb_of_these_tests_is_live(joblib_mk, bomb):
 
 def test_members_are_hashed_before_a_byte_is_unpickled(joblib_mk, bomb):
     pickled, mark = bomb
-    for changes in (native(pickled), {**native(pickled), "golden_DOT_npz": b""}):
-        changed = repack(joblib_mk, rehash=False, **changes)
+    for changes in ({NATIVE: pickled}, {NATIVE: pickled, "golden.npz": b""}):
+        changed = pack({**members_of(joblib_mk.read_bytes()), **changes})
         with pytest.raises(IntegrityError):
             mk.load(changed, digest=digest_of(changed), allow=ALLOW)
     assert not mark.exists()
@@ -115,7 +116,7 @@ def test_a_file_that_is_written_to_while_it_opens_does_not_change_what_is_unpick
 )
 def test_versions_are_checked_before_a_byte_is_unpickled(joblib_mk, bomb, requires):
     pickled, mark = bomb
-    changed = repack(joblib_mk, plain={"requires": requires}, **native(pickled))
+    changed = planted(joblib_mk, pickled, requires=requires)
     with pytest.raises(PackageError, match="pip install") as caught:
         mk.load(changed, digest=digest_of(changed), allow=ALLOW)
     for library, version in requires.items():
@@ -166,21 +167,19 @@ def test_no_variable_of_the_environment_opens_it(joblib_mk, monkeypatch):
 def test_no_field_of_the_package_opens_it(joblib_mk, bomb, plain, error):
     pickled, mark = bomb
     with pytest.raises(error):
-        mk.load(repack(joblib_mk, plain=plain, **native(pickled)))
+        mk.load(planted(joblib_mk, pickled, **plain))
     assert not mark.exists()
 
 
 def test_a_pickle_in_an_onnx_package_is_never_loaded(penguins_mk, bomb):
     pickled, mark = bomb
-    whole = members_of(penguins_mk.read_bytes())
     attached = [
         {"name": name, "path": f"{name}.npz", "media_type": "x"}
         for name in ("golden", "profile", "background")
     ]
-    planted = {f"{name}_DOT_npz": pickled for name in ("golden", "profile", "background")} | native(
-        pickled
-    )
-    package = repack(penguins_mk, plain={"attachments": attached}, **planted)
+    data = penguins_mk.read_bytes()
+    pickles = {entry["path"]: pickled for entry in attached} | {NATIVE: pickled}
+    package = forge(data, pickles, edit=lambda plain: plain.update(attachments=attached))
     options = {"digest": digest_of(package), "allow": ALLOW}
     with mk.load(package, **options) as model:
         with pytest.raises(PackageError, match="golden"):
@@ -189,9 +188,9 @@ def test_a_pickle_in_an_onnx_package_is_never_loaded(penguins_mk, bomb):
             mk.Explainer(model)
         with pytest.raises(mk.errors.DriftError):
             mk.Monitor(model)
-    graph = whole["model/model.onnx"]
+    graph = members_of(data)["model/model.onnx"]
     for damaged in (graph[:-1], pickled, b"", graph.replace(b"ai.onnx.ml", b"ai.evil.ml")):
-        package = repack(penguins_mk, model__model_DOT_onnx=damaged, **native(pickled))
+        package = forge(data, {NATIVE: pickled}, graph=damaged)
         with pytest.raises(GraphError):
             mk.load(package, digest=digest_of(package), allow=ALLOW)
     assert not mark.exists()
@@ -202,7 +201,7 @@ def test_inspecting_unpickles_nothing(joblib_mk, bomb, tmp_path, capsys):
 
     pickled, mark = bomb
     path = tmp_path / "m.mk"
-    path.write_bytes(repack(joblib_mk, **native(pickled)))
+    path.write_bytes(planted(joblib_mk, pickled))
     assert mk.inspect(path).runtime == "joblib"
     assert cli.main(["inspect", str(path)]) == 0
     assert "runs whatever code" in capsys.readouterr().out

@@ -148,9 +148,8 @@ def test_a_plot_has_room_for_names_of_any_length(long_names, style, tmp_path):
     with context(style):
         axes = long_names.plot()
         figure = axes.figure
-        figure.savefig(
-            tmp_path / "p.png"
-        )  # where matplotlib finds no room, it warns, and warnings are errors
+        # Where matplotlib finds no room, it warns, and warnings are errors.
+        figure.savefig(tmp_path / "p.png")
         whole = figure.bbox
         for label in axes.get_yticklabels():
             assert label.get_window_extent().x0 >= whole.x0

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from helpers.forge import repack
+from helpers.forge import forge
 from helpers.packages import saved, trusted
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -398,7 +398,7 @@ def test_it_is_pickled_by_path_and_digest(joblib_mk, categorical, tmp_path):
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict(categorical[1]), model.predict(categorical[1]))
     kept = pickle.dumps(model)
-    path.write_bytes(repack(joblib_mk, plain={"version": "2"}))
+    path.write_bytes(forge(joblib_mk.read_bytes(), edit=lambda plain: plain.update(version="2")))
     with pytest.raises(IntegrityError):
         pickle.loads(kept)
     with pytest.raises(TypeError, match="from memory"):

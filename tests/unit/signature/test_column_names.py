@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 from helpers.frames import mixed_frame
-from helpers.packages import loaded
+from helpers.packages import opened
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -84,7 +84,7 @@ READERS = {
 def test_columns_that_a_pipeline_drops_may_be_sent_or_not(kind, form, frame, tmp_path):
     source, read = READERS[kind]
     source.fit(frame, frame.a + frame.b > 0)
-    with loaded(source, frame, tmp_path / "m.mk", form) as model:
+    with opened(source, frame, tmp_path, format=form) as model:
         signature = model.signature
         assert [column.name for spec in signature.inputs for column in spec.columns] == read
         assert signature.ignored == tuple(name for name in frame if name not in read)
@@ -98,7 +98,7 @@ def test_columns_that_a_pipeline_drops_may_be_sent_or_not(kind, form, frame, tmp
 
 def test_extra_columns_pass_for_a_caller_who_says_so(frame, tmp_path):
     source = make_pipeline(prepared(), LogisticRegression()).fit(frame, frame.a > 0)
-    loaded(source, frame, tmp_path / "m.mk").close()
+    opened(source, frame, tmp_path).close()
     rows = frame.assign(stranger=1)
     with mk.load(tmp_path / "m.mk", extra="ignore") as model:
         expected = source.predict(frame)
@@ -129,7 +129,7 @@ def test_a_profile_of_the_training_rows_goes_with_a_model_that_drops_some(frame,
     rows = frame.drop(columns=["span", "thing", "month", "wait"])
     source = make_pipeline(prepared(), LogisticRegression()).fit(rows, rows.a > 0)
     profile = mk.Profile.fit(rows)
-    with loaded(source, rows, tmp_path / "m.mk", profile=profile) as model:
+    with opened(source, rows, tmp_path, profile=profile) as model:
         watched = mk.Monitor(model)
         watched.predict(rows)
         assert watched.detector.profile.sources() == ["a", "cat", "b"]
@@ -142,7 +142,7 @@ def test_a_profile_of_the_training_rows_goes_with_a_model_that_drops_some(frame,
 def test_an_empty_list_is_no_rows(frame, tmp_path):
     source = make_pipeline(prepared(), LogisticRegression()).fit(frame, frame.a > 0)
     for form in ("onnx", "joblib"):
-        with loaded(source, frame, tmp_path / "m.mk", form) as model:
+        with opened(source, frame, tmp_path, format=form) as model:
             assert model.predict([]).shape == (0,)
             assert model.predict_proba([]).shape == (0, 2)
     fixed = mk.Signature(

@@ -12,18 +12,6 @@ import modelkit as mk
 from modelkit.testing import Client
 from modelkit.types import Limits
 
-
-@pytest.fixture
-def app():
-    return mk.App({"sum": summed(), "other": summed()})
-
-
-@pytest.fixture
-def client(app):
-    with Client(app) as client:
-        yield client
-
-
 # Paths.
 
 HEALTH_PATHS = ["/v2/health/live", "/v2/health/ready"]

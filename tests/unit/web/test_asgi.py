@@ -12,11 +12,6 @@ from modelkit.testing import Client
 from modelkit.web.asgi import headers_of
 
 
-@pytest.fixture
-def app():
-    return mk.App({"sum": summed(), "other": summed()})
-
-
 @pytest.mark.parametrize("prefix", ["/ml", "/a/b"])
 def test_mounted_in_fastapi_and_starlette(prefix):
     import fastapi

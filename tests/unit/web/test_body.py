@@ -70,7 +70,7 @@ def test_a_gzip_body_may_have_several_members(client):
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_what_inflates_beyond_the_limit_is_413(client, encoding):
+def test_what_inflates_beyond_the_limit_is_413(encoding):
     bomb = ENCODINGS[encoding](b" " * (1 << 24))
     if encoding == "gzip":
         bomb += bomb
@@ -103,9 +103,8 @@ def test_a_chunked_body_is_counted_while_it_is_read():
         answer = client.post(INFER, body=parts())
     assert answer.status == 413
     assert answer.headers["connection"] == "close"
-    assert (
-        11 <= len(taken) < 60
-    )  # the rest is taken for a while, so that the client reads the answer
+    # The rest is taken for a while, so that the client reads the answer.
+    assert 11 <= len(taken) < 60
 
 
 def test_a_chunked_body_within_the_limit_is_read(client):

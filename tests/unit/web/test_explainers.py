@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers.apps import EXPLAIN, ROW, summed, wait_for
+from helpers.apps import EXPLAIN, ROW, wait_for
 from sklearn.neural_network import MLPRegressor
 
 import modelkit as mk
@@ -13,17 +13,6 @@ from modelkit.errors import ClosedError
 from modelkit.testing import Client
 from modelkit.web.explainers import MOST_NUMBERS, check_size
 from modelkit.web.reply import Refused
-
-
-@pytest.fixture
-def app():
-    return mk.App({"sum": summed(), "other": summed()})
-
-
-@pytest.fixture
-def client(app):
-    with Client(app) as client:
-        yield client
 
 
 def test_explanations_are_made_without_being_counted(tmp_path):

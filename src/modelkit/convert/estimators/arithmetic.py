@@ -8,9 +8,8 @@ import numpy as np
 
 from modelkit.convert.estimators.tensors import Var, constant, doubles, op, picked, total, width
 
-PAIRWISE = (
-    8  # columns from which on numpy adds a row up in an order that its place in memory decides
-)
+# Columns from which on numpy adds a row up in an order that its place in memory decides.
+PAIRWISE = 8
 Number = Any  # a tensor, or a number or an array of them
 
 

@@ -93,7 +93,7 @@ def _read_names(graph: onnx.GraphProto) -> Iterator[str]:
             yield from _read_names(attribute.g)
 
 
-def composed(  # an estimator, its example, and what is known of both
+def composed(
     estimator: Any,
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],

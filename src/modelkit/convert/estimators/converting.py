@@ -99,7 +99,7 @@ class Converting:
         jumps: whether anything in the model compares with thresholds.
     """
 
-    def __init__(  # all that is known of an example
+    def __init__(
         self,
         converter_of: Callable[[Any], TensorConverter],
         arguments: dict[str, Var],

@@ -372,9 +372,8 @@ def dtypes_of(rows: Any) -> list[np.dtype[Any]]:
 
 
 def _of_numpy(dtype: Any) -> np.dtype[Any]:
-    found = getattr(
-        dtype, "numpy_dtype", dtype
-    )  # pandas has dtypes of its own, for numbers with gaps
+    # pandas has dtypes of its own, for numbers with gaps.
+    found = getattr(dtype, "numpy_dtype", dtype)
     if isinstance(found, np.dtype) and found.kind in "biuf":
         return found if found is dtype or found.kind == "f" else np.dtype(np.float64)
     return stop(f"values of the dtype {dtype}")

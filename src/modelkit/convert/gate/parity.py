@@ -164,9 +164,8 @@ class _Comparison:
         for size in (MAX_ROWS, *FURTHER_SIZES):
             self._agree_on_example(rows.spread(size))
         every = rows_of(self.source.rows)
-        if len(every) > MAX_ROWS and has_trees(
-            self.source.proto
-        ):  # of which few rows meet thresholds
+        # Few rows meet the thresholds of trees.
+        if len(every) > MAX_ROWS and has_trees(self.source.proto):
             self._agree_on_example(every.spread(MAX_ROWS_OF_TREES))
         few = rows_of(self.source.rows).spread(FEW_ROWS)
         signature = self.source.signature

@@ -90,9 +90,8 @@ def _calls(**each_minute: float) -> Series:
 
 
 def _errors(firing: _Firing, errors: float) -> list[Test]:
-    steady = (
-        FAST_BURN[1][0] * errors * 0.8
-    )  # too slow to wake anybody, and yet too much for a month
+    # Too slow to wake anybody, and yet too much for a month.
+    steady = FAST_BURN[1][0] * errors * 0.8
     rare = SLOW_BURN[1][0] * errors * 0.5
     calls = 1 / errors  # calls a minute: enough for some of them to fail
     percent = f"{100 * steady:.4g}%"

@@ -88,8 +88,8 @@ def _log(
     with importing("mlflow", "modelkit.integrations.mlflow"):
         import mlflow
     _check_model(model_id)
-    known: dict[str, Any] = {name: value for name, value in metrics.items() if value is not None}
-    mlflow.log_metrics(known, model_id=model_id)
+    figures: dict[str, Any] = {name: value for name, value in metrics.items() if value is not None}
+    mlflow.log_metrics(figures, model_id=model_id)
     mlflow.log_text(record.to_json(), f"{kind}.json")
     mlflow.log_text(record.to_html(), f"{kind}.html")
     mlflow.set_tags({f"modelkit.{kind}.{name}": value for name, value in tags.items() if value})
@@ -124,8 +124,8 @@ def _check_model(model_id: str | None) -> None:
 
 def _named(name: str) -> str:
     """The name of a check as that of a metric may be, another one for each."""
-    known = UNKNOWN.sub(lambda found: f"_{ord(found[0]):x}_", name)
-    if len(known) <= LONGEST:
-        return known
+    coded = UNKNOWN.sub(lambda found: f"_{ord(found[0]):x}_", name)
+    if len(coded) <= LONGEST:
+        return coded
     digest = hashlib.sha256(name.encode()).hexdigest()
-    return f"{known[: LONGEST - len(digest) - 1]} {digest}"
+    return f"{coded[: LONGEST - len(digest) - 1]} {digest}"

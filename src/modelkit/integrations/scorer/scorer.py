@@ -80,7 +80,7 @@ class Scorer:
         ExplainError: if it is to explain, and the package has no background or cannot be explained.
     """
 
-    def __init__(  # all but one by keyword
+    def __init__(
         self,
         source: Openable,
         *,
@@ -172,9 +172,8 @@ class Scorer:
         return open_nearby(self._source, self._digest, opened)
 
     def _explainer(self) -> Explainer:
-        from modelkit.integrations.scorer.explained import (
-            explainer_of,  # which needs onnx, as scoring does not
-        )
+        # It needs onnx, as scoring does not.
+        from modelkit.integrations.scorer.explained import explainer_of
 
         key = ("explainer", *self._way())
         make = partial(explainer_of, self.model)

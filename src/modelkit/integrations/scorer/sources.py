@@ -12,9 +12,8 @@ from modelkit.package.load import Openable, Reference, check_digest, inspect
 from modelkit.package.write import write_file
 
 T = TypeVar("T")
-Whereabouts = (
-    Reference | str | bytes
-)  # an absolute path or a URL, the bytes themselves, or a reference
+# A reference, an absolute path or a URL, or the bytes themselves.
+Whereabouts = Reference | str | bytes
 
 
 def travelling(source: Openable) -> Whereabouts:

@@ -30,7 +30,7 @@ from modelkit.model.wrapper import has_several_versions
 from modelkit.package.load import load
 
 
-def evaluate(  # what rows may come with, all by keyword
+def evaluate(
     model: Any,
     X: Any,
     y: Any,
@@ -135,7 +135,7 @@ def _side(model: Model, rows: LabelledRows, kind: TaskKind, *, progress: bool) -
     return answered_side(model, rows, kind, progress=progress)
 
 
-def _of_procedure(  # what evaluate has read
+def _of_procedure(
     estimator: Any,
     rows: LabelledRows,
     cv: Any,

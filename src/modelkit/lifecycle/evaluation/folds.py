@@ -47,7 +47,7 @@ class _Fit(NamedTuple):
     test: Array
 
 
-def cross_validate(  # what a training procedure is evaluated with
+def cross_validate(
     estimator: Any,
     X: Any,
     y: Any,

@@ -69,7 +69,7 @@ def _width(signature: Signature, name: str) -> int | str:
     return spec.shape[1] if len(spec.shape) == 2 else 1
 
 
-def read_task(  # what rows may come with, all but three by keyword
+def read_task(
     kind: TaskKind,
     classes: tuple[Any, ...] | None,
     y: Any,

@@ -21,7 +21,7 @@ from modelkit.model.model import Model
 from modelkit.package.load import Openable
 
 
-def gate(  # what a gate may ask, all by keyword
+def gate(
     candidate: Model | Openable,
     champion: Model | Openable,
     X: Any,

@@ -160,7 +160,7 @@ class GatePolicy:
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-def read_policy(  # what `gate` was asked
+def read_policy(
     kind: TaskKind,
     *,
     metric: str | GateMetric | None,

@@ -9,7 +9,8 @@ from modelkit.errors import IntegrityError, NotFound
 from modelkit.lifecycle.registry.releases import Release
 from modelkit.model.manifest import Manifest
 from modelkit.package import container
-from modelkit.package.load import MANIFEST, Reference, check_hashes, read_manifest
+from modelkit.package.contents import MANIFEST
+from modelkit.package.load import Reference, check_hashes, read_manifest
 from modelkit.store import open_store
 
 

@@ -224,7 +224,7 @@ class Registry:
         entries = self._journal(name).entries()
         return tuple(entry for entry in entries if alias in (None, entry.alias))
 
-    def set_alias(  # what a change goes by, all by keyword
+    def set_alias(
         self,
         name: str,
         alias: str,

@@ -27,7 +27,7 @@ LOOKS = 10  # other refusals than the last that are recorded in the time that an
 LOOKS_EVERY = 600.0  # seconds between them, where it need not stand
 
 
-def retrain(  # all but three by keyword
+def retrain(
     registry: Registry,
     name: str,
     train: Train,

@@ -163,7 +163,7 @@ class Counters:
         self._keyed_events = {kind: _two_counts() for kind in kinds}
         self._taken: dict[str, tuple[int, int]] = {}
 
-    def begin(self, unit: int | None, in_candidate: bool) -> int:  # on the hot way
+    def begin(self, unit: int | None, in_candidate: bool) -> int:
         """Count a call; returns its number among those of its key that count, or 0."""
         if unit is None:
             next(self._plain[in_candidate])

@@ -180,12 +180,7 @@ class Routed:
         return champion.sign(await champion.aways[form](X, outputs, call))
 
     def _answered(
-        self,
-        unit: int | None,
-        chosen: bool,  # on the way of every call
-        number: int,
-        answers: Outputs,
-        took: int,
+        self, unit: int | None, chosen: bool, number: int, answers: Outputs, took: int
     ) -> None:
         self.counters.answered(unit, chosen, number, answers, took)
         if self._outcomes is not None and unit is not None:

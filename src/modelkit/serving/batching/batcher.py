@@ -108,7 +108,7 @@ class Batcher(Wrapper):
 
     signature: Signature  # a slot, which is read faster than a property
 
-    def __init__(  # all but one by keyword
+    def __init__(
         self,
         model: Model,
         *,

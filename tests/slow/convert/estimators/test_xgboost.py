@@ -235,9 +235,8 @@ def test_a_number_that_stands_for_a_missing_value(missing, numbers, tmp_path):
         ("XGBRFRegressor", {}, "number"),
     ],
 )
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # two kinds of booster are deprecated
+# Two kinds of booster are deprecated.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_every_kind_of_xgboost(kind, options, target, numbers, tmp_path):
     X, y = numbers
     targets = {

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 
 import pytest
+from helpers.alerts import alert_names
 from helpers.places import ROOT
 from helpers.programs import needs
 
@@ -13,15 +14,6 @@ from modelkit.integrations.grafana.alert_tests import alert_tests
 from modelkit.integrations.grafana.alerts import Objectives, alert_rules, to_yaml
 
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-
-
-def recorded_and_alerts():
-    recorded, alerts = alert_rules(Objectives())["groups"]
-    return recorded["rules"], alerts["rules"]
-
-
-def alert_names():
-    return [rule["alert"] for rule in recorded_and_alerts()[1]]
 
 
 def export(folder, *options):

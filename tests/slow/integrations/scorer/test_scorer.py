@@ -7,24 +7,17 @@ import textwrap
 
 import numpy as np
 import pytest
+from helpers.scored import save_tumour
 from sklearn.datasets import load_breast_cancer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 import modelkit as mk
 
-X, Y = load_breast_cancer(return_X_y=True, as_frame=True)
-
-LABELS = Y.map({0: "malignant", 1: "benign"})
+X = load_breast_cancer(as_frame=True).data
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory):
-    path = tmp_path_factory.mktemp("scorer") / "tumour.mk"
-    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, LABELS)
-    mk.save(model, path, example=X, name="tumour", version="1", background=X[:40])
-    return path
+def package(once):
+    return once("tumour.mk", save_tumour)
 
 
 @pytest.fixture(scope="module")

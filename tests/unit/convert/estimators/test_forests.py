@@ -33,9 +33,8 @@ SEED = {"random_state": 0}
 def test_a_forest_routes_missing_values_as_it_was_trained_to(kind, tmp_path):
     X, y = HOLES
     forest = kind(random_state=0).fit(X, y)
-    mk.save(
-        forest, tmp_path / "m.mk", example=IRIS[0], name="m", version="1"
-    )  # an example without missing values
+    # An example without missing values.
+    mk.save(forest, tmp_path / "m.mk", example=IRIS[0], name="m", version="1")
     with mk.load(tmp_path / "m.mk") as model:
         np.testing.assert_allclose(model.predict_proba(X), forest.predict_proba(X), atol=1e-6)
 

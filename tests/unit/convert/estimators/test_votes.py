@@ -269,9 +269,8 @@ def test_only_scores_that_are_equal_to_the_last_bits_forgive_a_label():
     other = scores | {"label": np.array([1, 1])}
     found = compare(scores, other, 1e-6, 1e-9)
     assert (found.ties, found.flips) == (1, 1)
-    assert (
-        compare(scores, other, 1e-4, 1e-6).ties == 2
-    )  # in float32 the scores themselves differ by more
+    # In float32 the scores themselves differ by more.
+    assert compare(scores, other, 1e-4, 1e-6).ties == 2
 
 
 def test_a_wrong_label_of_several_is_forgiven_by_its_own_scores_alone():

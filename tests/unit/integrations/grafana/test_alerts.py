@@ -4,24 +4,16 @@ import re
 
 import pytest
 import yaml
+from helpers.alerts import alert_names, recorded_and_alerts
 from helpers.places import ROOT
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from modelkit.errors import ExportError
 from modelkit.integrations.grafana.alert_tests import alert_tests
-from modelkit.integrations.grafana.alerts import Objectives, alert_rules, to_yaml
+from modelkit.integrations.grafana.alerts import Objectives, to_yaml
 
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-
-
-def recorded_and_alerts():
-    recorded, alerts = alert_rules(Objectives())["groups"]
-    return recorded["rules"], alerts["rules"]
-
-
-def alert_names():
-    return [rule["alert"] for rule in recorded_and_alerts()[1]]
 
 
 def test_every_alert_says_for_how_long_how_bad_and_where_to_read_on():

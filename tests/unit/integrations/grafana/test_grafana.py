@@ -8,9 +8,9 @@ import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from helpers.alerts import recorded_and_alerts
 
 from modelkit.integrations.families import FAMILIES
-from modelkit.integrations.grafana.alerts import Objectives, alert_rules
 from modelkit.integrations.grafana.grafana import dashboard
 
 FIRST_SCREEN = 24  # units of 38 pixels: what a screen of 1,080 lines shows below Grafana's own bars
@@ -33,11 +33,6 @@ def panels():
 
 def figures():
     return [panel for panel in panels() if panel["type"] != "row"]
-
-
-def recorded_and_alerts():
-    recorded, alerts = alert_rules(Objectives())["groups"]
-    return recorded["rules"], alerts["rules"]
 
 
 # The dashboard.

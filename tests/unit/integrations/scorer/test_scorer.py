@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from helpers.graphs import model_of, tensor
-from helpers.scored import save_graph
+from helpers.scored import save_graph, save_tumour
 from sklearn.datasets import load_breast_cancer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -27,11 +27,8 @@ ROWS = X.assign(id=np.arange(len(X)))
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory):
-    path = tmp_path_factory.mktemp("scorer") / "tumour.mk"
-    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, LABELS)
-    mk.save(model, path, example=X, name="tumour", version="1", background=X[:40])
-    return path
+def package(once):
+    return once("tumour.mk", save_tumour)
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.metrics import METRICS
 
 
-def test_infinite_predictions_are_told(tmp_path):
+def test_infinite_predictions_are_told():
     signature = mk.Signature(
         (mk.TensorSpec("X", "float64", ("batch", 1)),),
         (mk.TensorSpec("prediction", "float64", ("batch",)),),
@@ -255,7 +255,7 @@ def test_clusterings_and_outliers(tmp_path):
     assert found["brier"].why == "the model gives no probabilities"
 
 
-def test_what_nothing_tells_is_asked_for(tmp_path):
+def test_what_nothing_tells_is_asked_for():
     signature = mk.Signature(
         (mk.TensorSpec("X", "float64", ("batch", 1)),), (mk.TensorSpec("y", "float64", ("batch",)),)
     )

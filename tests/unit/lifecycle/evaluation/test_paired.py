@@ -35,7 +35,6 @@ from modelkit.lifecycle.evaluation.paired import (
 from modelkit.lifecycle.evaluation.ranks import area_of
 from modelkit.lifecycle.evaluation.sums import mean_of
 
-Z = stats.norm.isf(0.05)
 counts = st.integers(0, 60)
 
 
@@ -250,9 +249,8 @@ def test_a_share_keeps_its_bounds():
     low, high = student_of_size(0.1, 0.2, 40)
     assert 0 < low < 0.1 < high
     assert student_of_size(0.0, 0.0, 40) == (0.0, np.inf)
-    assert student(0.0, 1.0, 11)[1] == pytest.approx(
-        2.228, abs=1e-3
-    )  # t table, 10 degrees of freedom
+    # The table of t has it, at 10 degrees of freedom.
+    assert student(0.0, 1.0, 11)[1] == pytest.approx(2.228, abs=1e-3)
 
 
 def test_rows_that_tell_as_much():

@@ -15,8 +15,8 @@ from modelkit.lifecycle.registry import journal as journals
 from modelkit.lifecycle.registry.log import KEPT_EVERY
 
 
-def test_what_a_dead_writer_left_is_removed_by_a_later_one(released, tmp_path):
-    """And not what another one may still be writing, nor what is not of a released."""
+def test_what_a_dead_writer_left_is_removed_by_a_later_one(released):
+    """And not what another one may still be writing, nor what is not of a registry."""
     names = [f".{'a' * 32}.tmp", f".{'b' * 32}.tmp", ".x.tmp"]
     left, written, foreign = (file_of(released, f"models/churn/log/{name}") for name in names)
     for path in (left, written, foreign):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 from dataclasses import replace
 
 import pytest
@@ -13,8 +12,6 @@ from helpers.judged import judged
 import modelkit as mk
 from modelkit.cli import main
 from modelkit.errors import Conflict, NotFound, RegistryError
-
-SPAWN = multiprocessing.get_context("spawn")
 
 
 def test_an_alias_moves_by_a_verdict_on_what_it_named(judged_place, judged_rows):

@@ -171,7 +171,7 @@ def test_no_run_begins_beside_the_rollout_of_somebody_else(registry, tmp_path):
     assert "1.0.1" in run.told
 
 
-def test_a_model_without_champion(retrained_packages, tmp_path):
+def test_a_model_without_champion(tmp_path):
     with pytest.raises(NotFound, match="no registry"):
         retrain(mk.Registry(tmp_path / "models"), tmp_path)
     save(tmp_path / "one.mk", "1.0.0")

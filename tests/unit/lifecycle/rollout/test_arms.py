@@ -55,15 +55,6 @@ def test_no_events_are_no_evidence():
     assert worse.peak == pytest.approx(1)
 
 
-@given(st.lists(st.booleans(), min_size=1, max_size=30), st.randoms())
-def test_the_order_of_events_within_a_tick_does_not_count(arms, rng):
-    counts = Events(0.1, sum(arms), len(arms) - sum(arms))
-    one, again = Worse(1.2), Worse(1.2)
-    one.tick(counts)
-    again.tick(counts)
-    assert (again.value, again.peak) == (one.value, one.peak)
-
-
 def test_a_flood_of_events_overflows_nothing():
     worse = Worse(1.0)
     for _ in range(5):

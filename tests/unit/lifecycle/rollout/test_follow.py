@@ -35,7 +35,6 @@ from modelkit.testing import check_model
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 3))
 Y = (X[:, 0] > 0).astype(int)
-ROOM = 20
 QUICK = {"poll": 1e-4, "threads": 1}
 GUARDS = (mk.Guard("errors", floor=0.05),)
 POLICY = mk.RolloutPolicy(
@@ -161,7 +160,7 @@ def test_without_keep_the_old_one_is_closed_by_its_last_call(registry):
     rollout.close()
 
 
-def test_a_load_that_fails_changes_nothing_and_says_so(registry, packages, tmp_path):
+def test_a_load_that_fails_changes_nothing_and_says_so(registry):
     rollout = mk.Rollout(registry, "churn", **QUICK)
     heard = []
     stop = events.subscribe(heard.append, events.NotFollowed)

@@ -28,7 +28,6 @@ X = np.eye(3)
 LOSS = (mk.Guard("loss", margin=0.02),)
 HALF = mk.RolloutStage(0.5)
 POLICY = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), LOSS, tick=0.05)
-STAGED = mk.RolloutPolicy((mk.RolloutStage(0.1, units=1), mk.RolloutStage(0.9)), LOSS, tick=0.05)
 OUTCOME = "/models/m/outcome"
 STAGES = (mk.RolloutStage(0.1, units=1), mk.RolloutStage(0.9))
 

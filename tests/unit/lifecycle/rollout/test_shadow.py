@@ -19,9 +19,6 @@ ERRORS = (mk.Guard("errors"),)
 SHADOW = mk.RolloutStage(0, units=50)
 
 
-ONE_CALL = mk.RolloutStage(0.1, units=1)
-
-
 ROOM = 10  # seconds in which everything must be over
 X = np.eye(3)
 LOSS = (mk.Guard("loss", margin=0.02),)

@@ -38,7 +38,7 @@ def test_a_batcher_keeps_the_contract_of_a_model(plan, boosting_mk, breast_cance
     model.predict(breast_cancer[0][:1])  # what is wrapped is not closed
 
 
-def test_every_kind_of_model_keeps_the_contract(penguins_mk, penguins, dense_mk):
+def test_a_batcher_with_a_measured_plan_keeps_the_contract(penguins_mk, penguins):
     with mk.Batcher(mk.load(penguins_mk)) as batcher:
         check_model(batcher, penguins[0][:30])
 
@@ -357,9 +357,8 @@ def test_a_callback_of_a_future_may_do_what_it_likes(does):
         waiting(batcher, 4)
         gate.open()
         assert first.result(ROOM) == 0
-        assert (
-            other.result(ROOM) == 14
-        )  # a thread that only wants its answer runs nobody's callback
+        # A thread that only wants its answer runs nobody's callback.
+        assert other.result(ROOM) == 14
         held.set()
         assert [float(future.result(ROOM)[0, 0]) for future in futures[:3]] == [0, 2, 4]
         assert does == "exit" or called.wait(ROOM)

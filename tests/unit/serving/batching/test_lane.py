@@ -90,8 +90,7 @@ def test_a_loop_that_dies_takes_nobody_with_it():
             left._log_destroy_pending = False
 
 
-@pytest.mark.parametrize("when", ["while it waits", "when it is to lead"])
-def test_an_interrupted_thread_leaves_the_others_alone(when):
+def test_an_interrupted_thread_leaves_the_others_alone():
     """The interrupt comes where the thread waits, or just after it was woken to lead."""
     import ctypes
 

@@ -94,9 +94,8 @@ def test_threads_run_at_once_only_where_gathering_would_not_be_faster(curve, slo
 
 
 def test_a_loop_leaves_to_threads_what_they_do_better():
-    assert (
-        make_plan(straight(0, 2e-4), 2, 1024).loop_rows == 1
-    )  # one is not worth the way to a thread
+    # One is not worth the way to a thread.
+    assert make_plan(straight(0, 2e-4), 2, 1024).loop_rows == 1
     assert make_plan(straight(1e-3, 1e-5), 2, 1024).loop_rows == 32
     assert make_plan(straight(3e-3, 1e-6), 2, 1024).loop_rows == 0
     assert make_plan(straight(5e-6, 1e-6), 2, 1024).loop_rows == EVERYTHING

@@ -72,7 +72,7 @@ def test_a_handler_of_logging_that_fails_reaches_no_caller(tmp_path, monkeypatch
     assert answered(meter) == 2
 
 
-def test_versions_that_come_again_take_no_more_room(tmp_path, monkeypatch):
+def test_versions_that_come_again_take_no_more_room(tmp_path):
     pytest.importorskip("fcntl")
     own = shared.OwnFile(tmp_path)
     sizes = []

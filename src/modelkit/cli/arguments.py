@@ -1,4 +1,4 @@
-"""What a command prints, and what commands share."""
+"""The arguments that commands share, and what a command prints."""
 
 import argparse
 import json

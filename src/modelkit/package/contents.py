@@ -1,4 +1,4 @@
-"""What each runtime that a manifest names reads of its package: its options and its members."""
+"""The members of a package by path, and what each runtime reads: its options, and a Model of its members."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from modelkit.signature.signature import Signature
 if TYPE_CHECKING:
     from modelkit.embedding.encoder import TextEncoder
 
+MANIFEST = "modelkit.json"
 GRAPH = "model/model.onnx"
 WEIGHTS_MEMBER = "model/model.onnx.data"
 NATIVE = "native/model.joblib"
@@ -69,23 +70,23 @@ def read_options(manifest: Manifest) -> Options:
 
 
 def graph_model(
-    members: container.Members, manifest: Manifest, options: Options, known: dict[str, Any]
+    members: container.Members, manifest: Manifest, options: Options, keywords: dict[str, Any]
 ) -> Model:
-    """The Model of a graph that was checked."""
+    """The Model of a graph that was checked; `keywords` are those of OnnxModel that `load` chose."""
     from modelkit.runtimes.onnx import OnnxModel
 
     if isinstance(options, Recipe):
-        encoder = open_encoder(members, options, **known)
+        encoder = open_encoder(members, options, **keywords)
         encoder.signature = manifest.signature
         return encoder
     if options is not None:
-        return open_texts(members, manifest.signature, options, **known)
+        return open_texts(members, manifest.signature, options, **keywords)
     return OnnxModel(
         members[GRAPH],
         manifest.signature,
         weights=weights_of(members),
         chunk=chunk_rows(manifest),
-        **known,
+        **keywords,
     )
 
 
@@ -95,7 +96,7 @@ def weights_of(members: container.Members) -> memoryview | None:
 
 
 def open_encoder(
-    members: container.Members, recipe: Recipe, packaged: Packaged = NOT_PACKAGED, **known: Any
+    members: container.Members, recipe: Recipe, packaged: Packaged = NOT_PACKAGED, **keywords: Any
 ) -> TextEncoder:
     """A text encoder, around the Model of its graph.
 
@@ -108,7 +109,7 @@ def open_encoder(
     weights = weights_of(members)
     inside = packaged._replace(origin=None)
     inner = OnnxModel(
-        graph, recipe.graph, weights=weights, side_by_side=True, packaged=inside, **known
+        graph, recipe.graph, weights=weights, side_by_side=True, packaged=inside, **keywords
     )
     try:
         return TextEncoder.from_parts(inner, bytes(members[TOKENIZER]), recipe, packaged.origin)
@@ -117,7 +118,7 @@ def open_encoder(
 
 
 def open_texts(
-    members: container.Members, signature: Signature, texts: Texts, **known: Any
+    members: container.Members, signature: Signature, texts: Texts, **keywords: Any
 ) -> Model:
     """A Model over texts, around that of its graph.
 
@@ -130,7 +131,7 @@ def open_texts(
     except SignatureError as error:
         raise PackageError(f"the terms cannot be used: {error}", member=TERMS) from error
     weights = weights_of(members)
-    return TextModel(members[GRAPH], signature, texts, terms, weights=weights, **known)
+    return TextModel(members[GRAPH], signature, texts, terms, weights=weights, **keywords)
 
 
 def chunk_rows(manifest: Manifest) -> int | None:
