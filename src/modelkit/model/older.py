@@ -9,6 +9,8 @@ from modelkit.errors import ManifestError
 from modelkit.signature.signature import Signature
 
 FIRST_WITH_OPTIONS = 9
+KINDS = ("encoder", "texts")  # fields of these formats, which are runtimes today
+MEASURED = "measured"  # the entry of the options that decides no answer
 MEASUREMENTS = ("alone", "reference")
 # What these formats wrote although it is the default, which options leave out.
 DEFAULTS = {
@@ -20,15 +22,26 @@ DEFAULTS = {
 def in_todays_fields(plain: dict[str, Any]) -> dict[str, Any]:
     """A manifest with `runtime` and `options`, whatever its format. Raises ManifestError."""
     version = plain.get("format")
-    if not isinstance(version, int) or version >= FIRST_WITH_OPTIONS:
+    if type(version) is not int or not 1 <= version < FIRST_WITH_OPTIONS:
         return plain
+    if "options" in plain or plain.get("runtime") in KINDS:
+        raise ManifestError(
+            f"modelkit.json: options, and the runtimes {list(KINDS)}, begin with format "
+            f"{FIRST_WITH_OPTIONS}, and this is format {version}"
+        )
     plain = dict(plain)
-    found = {name: plain.pop(name, None) for name in ("encoder", "texts")}
+    found = {name: plain.pop(name, None) for name in KINDS}
     known = {name: options for name, options in found.items() if options is not None}
     if not known:
         return plain
     (runtime, options), *more = known.items()
-    if more or plain.get("runtime", "onnx") != "onnx":
+    if plain.get("runtime", "onnx") != "onnx":
+        raise ManifestError(
+            f"modelkit.json: {runtime} is for the runtime 'onnx', not {plain['runtime']!r:.80}"
+        )
+    if isinstance(options, dict) and MEASURED in options:
+        raise ManifestError(f"modelkit.json: {runtime}: unknown fields {[MEASURED]}")
+    if more:
         raise ManifestError(
             "texts are encoded, or their terms counted, for a graph, and not both for the same one"
         )
@@ -46,7 +59,7 @@ def _as_written_today(options: Any) -> Any:
         graph = fields.read_object(Signature, kept["graph"], "modelkit.json: encoder: graph")
         kept["graph"] = fields.write_object(graph, defaults=False)
     measured = {name: kept.pop(name) for name in MEASUREMENTS if name in kept}
-    return kept | ({"measured": measured} if measured else {})
+    return kept | ({MEASURED: measured} if measured else {})
 
 
 def _without_defaults(plain: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelkit._internal import fields
 from modelkit.embedding.recipe import Recipe
@@ -24,6 +24,7 @@ NATIVE = "native/model.joblib"
 TOKENIZER = "model/tokenizer.json"
 TERMS = "model/terms.json"
 L2_BYTES = 2 << 20
+Kind = TypeVar("Kind", Recipe, Texts)
 Options = Recipe | Texts | None  # None of a runtime that takes none
 # The members that a runtime cannot do without.
 NEEDED = {
@@ -47,14 +48,14 @@ def read_options(manifest: Manifest) -> Options:
     options, where = manifest.options, "modelkit.json: options"
     try:
         if manifest.runtime == "encoder":
-            recipe = fields.read_object(Recipe, options, where)
+            recipe = _read_exactly(Recipe, options, where)
             if manifest.signature == recipe.signature:
                 return recipe
             raise ManifestError(
                 f"a text encoder runs a graph and has the signature {recipe.signature}"
             )
         if manifest.runtime == "texts":
-            texts = fields.read_object(Texts, options, where)
+            texts = _read_exactly(Texts, options, where)
             texts.graph(manifest.signature)
             return texts
     except SignatureError as error:
@@ -66,6 +67,16 @@ def read_options(manifest: Manifest) -> Options:
             f"{where}: the runtime {manifest.runtime!r} takes none, and this has {sorted(options)}"
         )
     return None
+
+
+def _read_exactly(cls: type[Kind], options: dict[str, Any], where: str) -> Kind:
+    """Options that are written as `save` writes them, so that a model has one digest."""
+    found = fields.read_object(cls, options, where)
+    written = fields.write_object(found, defaults=False)
+    odd = sorted(name for name in options if written.get(name) != options[name])
+    if odd:
+        raise ManifestError(f"{where}: {odd} hold defaults, which are left out")
+    return found
 
 
 def graph_model(

@@ -60,8 +60,7 @@ def edited(raw, **changes):
         ({"options": None}, "options must be an object"),
         ({"options": {"a": 1 << 70}}, "beyond 64 bits"),
         ({"encoder": None}, r"unknown fields \['encoder'\]"),
-        ({"format": 8, "encoder": {}, "texts": {}}, "and not both"),
-        ({"format": 8, "texts": []}, "options must be an object"),
+        ({"format": 8}, "options, .* begin with format 9"),
         ({"requires": {"numpy": "2.0"}}, "requires is for joblib"),
         ({"runtime": "joblib", "requires": {"numpy": 2}}, "requires"),
         ({"runtime": "joblib", "requires": {"a b": "2"}}, "not a library and a version"),
@@ -72,6 +71,22 @@ def edited(raw, **changes):
 def test_a_field_that_is_wrong_is_named(raw, changes, message):
     with pytest.raises(ManifestError, match=message):
         Manifest.from_json(edited(raw, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder": {}, "texts": {}}, "and not both"),
+        ({"texts": []}, "options must be an object"),
+        ({"texts": {}, "runtime": "joblib"}, "texts is for the runtime 'onnx', not 'joblib'"),
+        ({"runtime": "texts"}, "begin with format 9"),
+    ],
+)
+def test_a_field_that_is_wrong_in_an_older_format_is_named(raw, changes, message):
+    plain = json.loads(raw) | {"format": 8} | changes
+    del plain["options"]
+    with pytest.raises(ManifestError, match=message):
+        Manifest.from_json(json.dumps(plain).encode())
 
 
 @pytest.mark.parametrize(
