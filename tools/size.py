@@ -119,7 +119,8 @@ def main() -> int:
         print(f"{room_name:14}" + "".join(f"{counts[head]:15,}" for head in heads))
     if whole["tokens"] > budget["tokens"]:
         problems.append(
-            f"{whole['tokens']:,} tokens, above the {budget['tokens']:,} of {BUDGET.name}"
+            f"{whole['tokens']:,} tokens, above the {budget['tokens']:,} of tools/{BUDGET.name}: "
+            "take away as much as you add"
         )
     print(*problems, sep="\n")
     return min(len(problems), 1)

@@ -33,12 +33,36 @@ def save_toy(path, version="1"):
     return path
 
 
+def save_pair(folder):
+    """Two packages of one model, which differ in their version."""
+    old = save_toy(folder / "old" / "toy.mk")
+    new = save_toy(folder / "new" / "toy.mk", version="2")
+    assert old.read_bytes() != new.read_bytes()
+    return old, new
+
+
 def members_of(data):
     return {name: bytes(view) for name, view in container.read_zip(memoryview(data)).items()}
 
 
-def pack(members):
-    return b"".join(bytes(piece) for piece in container.write_zip(members, frozenset({WEIGHTS})))
+def pack(members, aligned=frozenset({WEIGHTS})):
+    return b"".join(bytes(piece) for piece in container.write_zip(members, aligned))
+
+
+def repack(path, *, rehash=True, plain=(), **changed):
+    """A package with members and fields of the manifest replaced; the hashes are made to fit unless said otherwise."""
+    members = members_of(path.read_bytes()) | {
+        name.replace("__", "/").replace("_DOT_", "."): data for name, data in changed.items()
+    }
+    manifest = json.loads(members[MANIFEST]) | dict(plain)
+    if rehash:
+        manifest["files"] = [
+            {"path": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in members.items()
+            if name != MANIFEST
+        ]
+    members[MANIFEST] = json.dumps(manifest).encode()
+    return pack(members, frozenset())
 
 
 def forge(data, changes=None, edit=None, **parts):

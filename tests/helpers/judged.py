@@ -7,8 +7,11 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
+from modelkit.lifecycle.evaluation.answered import Answered
+from modelkit.lifecycle.gate.comparison import JudgedAnswers
 
 COLUMNS = ("a", "b")
+CHAMPION = "registry:churn@champion"
 
 
 def save_reading(path, column, version):
@@ -24,6 +27,24 @@ def save_reading(path, column, version):
 def save_pair(folder):
     """The champion, which goes by the column "a", and the candidate, by "b"."""
     return save_reading(folder / "b.mk", "b", "1.1.0"), save_reading(folder / "a.mk", "a", "1.0.0")
+
+
+def median_distance(y, outputs):
+    return float(np.median(np.abs(y - outputs["probabilities"][:, 1])))
+
+
+OWN = mk.GateMetric("median distance", median_distance, higher_is_better=False)
+ASKED = {
+    "margin": {"accuracy": 0.02, "roc_auc": 0.03, "log_loss": 0.05, "median distance": 0.1},
+    "require": ["log_loss", "accuracy >= 0.7", OWN],
+    "veto": ["roc_auc"],
+    "slices": ["region"],
+}
+
+
+def judged(registry, candidate, rows, **asked):
+    """The Verdict on a candidate beside the champion of a registry."""
+    return mk.gate(candidate, CHAMPION, *rows, **{"margin": 0.03, "registry": registry, **asked})
 
 
 def right_or_wrong(champion, candidate, y):
@@ -45,3 +66,16 @@ def drawn_rows(rng, n, discordant=0.08, gain=0.0, right=0.85):
     kind = rng.choice(4, size=n, p=[right - worse, better, worse, 1 - right - better])
     y = rng.integers(0, 2, n)
     return right_or_wrong(np.isin(kind, (0, 2)), np.isin(kind, (0, 1)), y), y
+
+
+def classified(y, likely, **beside):
+    both = np.column_stack([1 - likely, likely])
+    label = (likely > 0.5).astype(np.int64)
+    answered = Answered("binary", y, label, both, likely, (0, 1), **beside)
+    return JudgedAnswers(answered, y, {"label": label, "probabilities": both})
+
+
+def predicted(errors):
+    truth = np.zeros((len(errors), 1))
+    answered = Answered("regression", truth, predicted=errors.reshape(-1, 1))
+    return JudgedAnswers(answered, truth, {})

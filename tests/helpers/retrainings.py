@@ -5,6 +5,9 @@ import multiprocessing
 import os
 import shutil
 import signal
+import tempfile
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -46,11 +49,20 @@ def registry_at(where, folder):
 
 
 def save(path, version, seed=0):
+    path.write_bytes(package_of(version, seed))
+
+
+@cache
+def package_of(version, seed):
+    """The bytes of a package, which is trained and saved once, however many runs come to it."""
     from sklearn.linear_model import LogisticRegression
 
     rows = np.random.default_rng(seed).permutation(60)[:50]
     model = LogisticRegression(C=1.0 + seed % 7).fit(X[rows], Y[rows])
-    mk.save(model, path, example=X, name="churn", version=version)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "package.mk")
+        mk.save(model, path, example=X, name="churn", version=version)
+        return path.read_bytes()
 
 
 def train(training):

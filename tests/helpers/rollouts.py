@@ -1,12 +1,17 @@
 """Models and clocks for the tests of rollouts."""
 
+from __future__ import annotations
+
 import asyncio
 import sys
 import threading
+import time
+from contextlib import suppress
 
 import numpy as np
 
 import modelkit as mk
+from helpers.processes import PATIENCE
 from modelkit.lifecycle.rollout.counting import A_SECOND
 
 COLUMNS = tuple(mk.Column(f"c{i}") for i in range(3))
@@ -15,6 +20,7 @@ SIGNATURE = mk.Signature(
     (mk.TensorSpec("y", "float64", ("batch",)), mk.TensorSpec("who", "int64", ("batch",))),
     primary="y",
 )
+NUMBERS = ("1", "2", "3")
 ROWS = np.arange(9.0).reshape(3, 3)
 # Two processes of `modelkit serve` that soon see what a registry says, and stop at once.
 FOLLOWED_BY_TWO = ("--poll", "0.05", "--workers", "2", "--drain", "0")
@@ -46,20 +52,37 @@ def model(number, spoil=None, signature=SIGNATURE):
     return mk.FunctionModel(fn, signature)
 
 
+def fail(feeds):
+    raise RuntimeError("it broke")
+
+
+def nan(feeds):
+    return {"y": np.full(len(feeds["X"]), np.nan)}
+
+
+def tick(rollout, clock, calls=0, key=None):
+    """Make calls, and let a tick pass."""
+    for _ in range(calls):
+        with suppress(RuntimeError):
+            rollout.run(ROWS, key=key)
+    clock.go(10)
+    return rollout.status()
+
+
 def save_numbered(folder):
-    """Packages of two versions of "m", which answer with their number."""
+    """Packages of three versions of "m", which answer with their number."""
     from sklearn.linear_model import LinearRegression
 
-    for version in ("1", "2"):
+    for version in NUMBERS:
         estimator = LinearRegression().fit(np.eye(3), np.full(3, float(version)))
         mk.save(estimator, folder / f"{version}.mk", example=np.eye(3), name="m", version=version)
     return folder
 
 
-def registry_of_two(packages, where):
-    """A registry of both versions, the first of which is the champion."""
+def registry_of_numbers(packages, where):
+    """A registry of all three versions, the first of which is the champion."""
     registry = mk.Registry(where)
-    for version in ("1", "2"):
+    for version in NUMBERS:
         registry.register(packages / f"{version}.mk")
     registry.set_alias("m", "champion", "1", expected=None, reason="first")
     return registry
@@ -68,6 +91,13 @@ def registry_of_two(packages, where):
 def who(rollout, key=None):
     """The number of the model that answers."""
     return int(rollout.run(ROWS, key=key)["who"][0])
+
+
+def until(condition, what="it did not happen in time"):
+    """Ask again until it is so, which takes as long as the machine is busy."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, what
 
 
 class Load:
@@ -121,3 +151,33 @@ class Load:
         for thread in self.threads:
             thread.join()
         sys.setswitchinterval(self.interval)
+
+
+def ask(rollout, key=None, number=0):
+    try:
+        return rollout.run(np.array([[float(number), 0.0, 0.0]]), key=key)
+    except RuntimeError:
+        return None
+
+
+class Strict(mk.Wrapper):
+    """Notices when it is asked, or still at work, after it was closed."""
+
+    __slots__ = ("__weakref__", "open")
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.open = True
+
+    def _call(self, X, outputs, call):
+        assert self.open
+        answers = self._inner._call(X, outputs, call)
+        assert self.open
+        return answers
+
+    async def _acall(self, X, outputs, call):
+        assert self.open
+        await asyncio.sleep(0)
+        answers = self._inner._call(X, outputs, call)
+        assert self.open
+        return answers

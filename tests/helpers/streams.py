@@ -70,3 +70,30 @@ def fit_profile():
         stratum="s",
         ordered=True,
     )
+
+
+SMALL = {"x": np.arange(400.0) % 97, "shop": np.array(["a", "b"] * 200, object)}
+APART = {"x": np.arange(400.0) % 89 + 0.5, "shop": np.array(["a", "b"] * 200, object)}
+
+
+def sparse(n, columns, rate, r):
+    return {f"c{j}": np.where(r.random(n) < rate, np.nan, 1.0) for j in range(columns)}
+
+
+def two_columns(n, r):
+    return {"a": r.normal(size=n), "b": np.round(r.gamma(2, 2, n), 1)}
+
+
+def labelled_profile(n=5000, rate=0.1):
+    rows = rng(1).normal(size=(n, 1))
+    return Profile.fit(
+        rng(2).normal(size=(200, 1)), reference=rows, losses=(rng(3).random(n) < rate).astype(float)
+    )
+
+
+def inputs(n, seed):
+    return {"x": rng(seed, 81).normal(size=n)}
+
+
+def classes(n, seed, shares=(0.5, 0.3, 0.2)):
+    return rng(seed, 82).choice(3, n, p=shares)

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers.forge import GRAPH, WEIGHTS, Warden, forest, forge, members_of, with_graph
+from helpers.forge import GRAPH, WEIGHTS, Warden, forest, forge, members_of, varint, with_graph
 from onnx import TensorProto, helper, numpy_helper
 
 import modelkit as mk
@@ -163,6 +163,10 @@ def test_29_constants_that_grow_are_not_computed_at_load(toy, warden, folder):
     assert "alloc" in warden.open(path, then="predict")["message"]
 
 
+def length_of(data):
+    return varint(len(data))
+
+
 def nested(depth):
     graph = helper.make_graph([], "g", [], [])
     for _ in range(depth):
@@ -180,24 +184,16 @@ def test_30_graphs_within_graphs(toy, refused):
     )
     deep = b""
     for _ in range(50_000):  # too deep for protobuf itself
-        deep = b"\x32" + _length(deep) + deep if len(deep) < 1 << 17 else deep
-    refused(forge(toy, graph=b"\x3a" + _length(b"\x0a" + _length(deep) + deep) + b"\x0a" + _length(deep) + deep),
+        deep = b"\x32" + length_of(deep) + deep if len(deep) < 1 << 17 else deep
+    refused(forge(toy, graph=b"\x3a" + length_of(b"\x0a" + length_of(deep) + deep) + b"\x0a" + length_of(deep) + deep),
             "GraphError")  # fmt: skip
-
-
-def _length(data):
-    size, out = len(data), bytearray()
-    while size > 127:
-        out.append(size & 127 | 128)
-        size >>= 7
-    return bytes([*out, size])
 
 
 def test_30_millions_of_nodes(toy, refused):
     node = b"\x0a\x06\x22\x04Relu"
     graph = node * (scan.MAX_NODES + 1)
     refused(
-        forge(toy, graph=b"\x3a" + _length(graph) + graph), "GraphError", "more than 200000 nodes"
+        forge(toy, graph=b"\x3a" + length_of(graph) + graph), "GraphError", "more than 200000 nodes"
     )
 
 

@@ -1,4 +1,7 @@
-"""Each library is imported where the table `tool.owners` of pyproject.toml says, and nowhere else."""
+"""Each library is imported where the table `tool.owners` of pyproject.toml says, and nowhere else.
+
+What fails shows pairs of a library and a module: import it in its owner, or name the new owner in the table.
+"""
 
 import ast
 import sys

@@ -1,1 +1,1 @@
-"""Where a graph is executed: one module per runtime."""
+"""Where a graph or an estimator runs: `onnx`, `texts` and `joblib` hold a Model each."""

@@ -1,1 +1,1 @@
-"""Statistics, each pure and with the source of its formula."""
+"""Evidence that may be looked at after every step: pure, with the source of each formula."""

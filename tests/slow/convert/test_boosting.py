@@ -1,14 +1,12 @@
-"""Boosted trees of all libraries: categories of every dtype, objectives, linear leaves, and any nesting of them.
-
-Rows are fresh: gaps in every column, unseen categories where the library takes them, numbers at
-thresholds, next to them and far away.
-"""
+"""Boosted trees of all libraries: categories of every dtype, objectives, linear leaves, and any nesting of them."""
 
 import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
 import xgboost
+from helpers.packages import opened
+from helpers.rows import tenths
 from sklearn.base import is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor, make_column_transformer
@@ -21,6 +19,7 @@ from sklearn.ensemble import (
     VotingRegressor,
 )
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -30,7 +29,6 @@ from modelkit.errors import ConversionError, SignatureError
 
 catboost = pytest.importorskip("catboost")
 pytestmark = pytest.mark.filterwarnings("ignore")
-
 LIGHT = {"n_estimators": 10, "verbose": -1, "n_jobs": 1, "min_child_samples": 5}
 HEAVY = {"n_estimators": 10, "n_jobs": 1, "max_depth": 4}
 BY_SETS = HEAVY | {"enable_categorical": True, "max_cat_to_onehot": 2}
@@ -384,3 +382,20 @@ def test_a_column_of_categories_has_any_name(model, name, tmp_path):
     rows = pd.DataFrame({"a b": rng.normal(size=400), name: kinds})
     model.fit(rows, rows["a b"] + kinds.codes)
     agree(saved(model, rows, tmp_path), model, rows)
+
+
+@pytest.mark.parametrize("library", ["xgboost", "catboost"])
+def test_thresholds_on_scores_of_other_libraries(library, tmp_path):
+    found = pytest.importorskip(library)
+    X, y = tenths(200, 2)
+    inner = (
+        found.XGBClassifier(n_estimators=3, max_depth=2)
+        if library == "xgboost"
+        else found.CatBoostClassifier(iterations=3, depth=2, verbose=0, allow_writing_files=False)
+    )
+    score = float(np.median(inner.fit(X, y).predict_proba(X)[:, 1]))
+    # A number of Python is compared in the dtype of the scores, one of numpy in its own.
+    for threshold in (score, np.float64(score), 0.3):
+        fitted = FixedThresholdClassifier(inner, threshold=threshold).fit(X, y)
+        with opened(fitted, X, tmp_path) as model:
+            assert (model.predict(X) == fitted.predict(X)).all()

@@ -1,15 +1,8 @@
-"""Packages of two versions of a model and of one with other rows, which registries of commands hold: saved once."""
+"""What the tests of commands share: packages of a model, one of them of other rows, which registries hold."""
 
 import pytest
-from helpers.churn import X, Y, save_versions
-from sklearn.linear_model import LogisticRegression
-
-import modelkit as mk
 
 
 @pytest.fixture(scope="session")
-def packages(tmp_path_factory):
-    folder = save_versions(tmp_path_factory.mktemp("packages"))
-    narrow = LogisticRegression().fit(X[:, :2], Y)
-    mk.save(narrow, folder / "narrow.mk", example=X[:, :2], name="churn", version="narrow")
-    return folder
+def packages(churn_packages):
+    return churn_packages

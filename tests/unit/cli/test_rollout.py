@@ -145,3 +145,12 @@ def test_status_is_what_the_processes_counted(command, registry, tmp_path):
     page = tmp_path / "status.html"
     assert command("status", "churn", "--page", str(page))[0] == 0
     assert "evidence of errors over time" in page.read_text("utf-8")
+
+
+def test_the_command_line_takes_the_calls_of_a_key(registry, capsys):
+    words = "start churn@1.1.0 --stage 0.5 --key-calls 1 --reason canary"
+    assert main(["rollout", registry.url, *words.split()]) == 0
+    assert '"key_calls": 1' in registry.state("churn").rollout.policy
+    words = "start churn@1.1.0 --policy p.json --key-calls 1 --reason canary"
+    assert main(["rollout", registry.url, *words.split()]) == 2
+    assert "--key-calls" in capsys.readouterr().err

@@ -5,6 +5,9 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.examples import some
+from helpers.kinds import two_labels
+from helpers.packages import opened, saved
 from sklearn import cluster, covariance, ensemble, linear_model, manifold, mixture, neighbors, svm
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
@@ -18,6 +21,7 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 import modelkit as mk
+from modelkit.errors import SignatureError
 
 SEED = {"random_state": 0}
 SCALE = 1e-12  # of the largest number of an output, by which the two may differ
@@ -29,21 +33,15 @@ VERBS = {
     "probabilities": "predict_proba",
     "transformed": "transform",
 }
+FLOWERS = load_iris(return_X_y=True)[0]
+BINARY = (FLOWERS[:, 2] > 4.3).astype(int)
+NAMES = np.array(["benign", "malignant"])
 
 
 def fitted(source, X, y=None):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return source.fit(X, y)
-
-
-def saved(source, X, folder, **options):
-    """The loaded package of a fitted estimator."""
-    path = folder / "m.mk"
-    mk.save(source, path, example=X, name="m", version="1", **options)
-    if "format" in options:
-        return mk.load(path, allow={"joblib"}, digest=mk.inspect(path).digest)
-    return mk.load(path)
 
 
 def check(source, model, rows, scale=SCALE):
@@ -92,11 +90,11 @@ DETECTORS = {
 }
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@some("name", DETECTORS, 6)
 def test_outlier_detectors_give_labels_and_both_scores(tmp_path, name):
     X = load_wine(return_X_y=True)[0]
     source = fitted(make_pipeline(StandardScaler(), DETECTORS[name]), X)
-    given = check(source, saved(source, X, tmp_path), fresh(X))
+    given = check(source, opened(source, X, tmp_path), fresh(X))
     assert set(given) == {"label", "scores", "score_samples"}
     assert set(np.unique(given["label"])) == {-1, 1}
 
@@ -119,12 +117,12 @@ CLUSTERS = {
 }
 
 
-@pytest.mark.parametrize("name", CLUSTERS)
+@some("name", CLUSTERS, 6)
 def test_clusters_are_the_nearest_centres(tmp_path, name):
     X = load_wine(return_X_y=True)[0]
     source = fitted(clone(CLUSTERS[name]), X)
     # Squared distances are differences of squares: rounding shows where a row is at a centre.
-    check(source, saved(source, X, tmp_path), fresh(X)[20:-20], 1e-9)
+    check(source, opened(source, X, tmp_path), fresh(X)[20:-20], 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +132,7 @@ def test_rows_of_float32_are_widened(tmp_path, source):
     X, y = load_wine(return_X_y=True)
     whole = fitted(make_pipeline(StandardScaler(), clone(source)), X, y)
     rows = fresh(X)[:-20].astype(np.float32)
-    for name, got in saved(whole, X, tmp_path).run(rows).items():
+    for name, got in opened(whole, X, tmp_path).run(rows).items():
         expected = getattr(whole, VERBS[name])(rows.astype(np.float64))
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
@@ -144,7 +142,7 @@ def test_of_equally_near_centres_the_first_is_the_label(tmp_path):
     rows = np.array([[1.0, 1.0], [1.0, 0.0], [0.0, 1.0], [3.0, 1.0], [-7.0, 1.0]])
     for source in (cluster.KMeans(4, **SEED), cluster.BisectingKMeans(4, **SEED), cluster.Birch()):
         fitted(source, X)
-        check(source, saved(source, X, tmp_path), rows)
+        check(source, opened(source, X, tmp_path), rows)
 
 
 MIXED = [
@@ -159,11 +157,11 @@ MIXED.append(
 )
 
 
-@pytest.mark.parametrize("source", MIXED, ids=str)
+@some("source", MIXED, 3, ids=str)
 def test_mixtures_give_shares_and_the_likelihood(tmp_path, source):
     X = load_iris(return_X_y=True)[0]
     fitted(source, X)
-    model = saved(source, X, tmp_path)
+    model = opened(source, X, tmp_path)
     given = check(source, model, fresh(X), 1e-11)
     assert set(given) == {"label", "probabilities", "score_samples"}
     np.testing.assert_array_equal(model.predict_proba(fresh(X)), given["probabilities"])
@@ -178,7 +176,7 @@ def test_what_was_fitted_on_float32_is_as_exact_as_that(tmp_path, source, number
     X = load_iris(return_X_y=True)[0].astype(numbers)
     fitted(source, X)
     scale = 1e-4 if numbers == np.float32 else 1e-9
-    check(source, saved(source, X, tmp_path), fresh(X).astype(numbers), scale)
+    check(source, opened(source, X, tmp_path), fresh(X).astype(numbers), scale)
 
 
 @pytest.mark.parametrize("inner", ["means", "birch", "batches", "bisecting"])
@@ -186,10 +184,10 @@ def test_clusters_are_columns_for_what_follows(tmp_path, inner):
     X, y = load_wine(return_X_y=True)
     last = LogisticRegression(max_iter=3000)
     source = fitted(make_pipeline(StandardScaler(), CLUSTERS[inner], last), X, y)
-    check(source, saved(source, X, tmp_path), fresh(X), 1e-9)
+    check(source, opened(source, X, tmp_path), fresh(X), 1e-9)
 
 
-@pytest.mark.parametrize(
+@some(
     "last",
     [
         DETECTORS["envelope"],
@@ -201,6 +199,7 @@ def test_clusters_are_columns_for_what_follows(tmp_path, inner):
         MIXED[2],
         svm.LinearSVC(),
     ],
+    2,
     ids=str,
 )
 def test_behind_columns_with_strings_and_gaps(tmp_path, penguins, last):
@@ -214,7 +213,7 @@ def test_behind_columns_with_strings_and_gaps(tmp_path, penguins, last):
     rows = X.copy()
     rows.loc[rows.index[::3], numbers] = np.nan
     rows.loc[rows.index[::5], "island"] = "nowhere"
-    check(source, saved(source, X, tmp_path), rows, 1e-9)
+    check(source, opened(source, X, tmp_path), rows, 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +236,7 @@ def test_what_groups_its_own_rows_alone_is_refused_by_name(tmp_path, source, for
     with pytest.raises(
         mk.errors.ConversionError, match=rf"^{name} has neither.*({advice})"
     ) as caught:
-        saved(whole, X, tmp_path, **({"format": form} if form == "joblib" else {}))
+        opened(whole, X, tmp_path, **({"format": form} if form == "joblib" else {}))
     assert caught.value.step == name
 
 
@@ -253,28 +252,25 @@ def test_what_groups_its_own_rows_alone_is_refused_by_name(tmp_path, source, for
 def test_leaves_and_hidden_units_are_columns(tmp_path, last):
     X, y = load_wine(return_X_y=True)
     source = fitted(make_pipeline(MinMaxScaler(), last), X)
-    got = saved(source, X, tmp_path).predict(fresh(X))
+    got = opened(source, X, tmp_path).predict(fresh(X))
     expected = source.transform(fresh(X))
     expected = expected.toarray() if hasattr(expected, "toarray") else expected
     np.testing.assert_allclose(got, expected, rtol=1e-14)
     whole = fitted(make_pipeline(MinMaxScaler(), last, LogisticRegression(max_iter=500)), X, y)
-    check(whole, saved(whole, X, tmp_path), fresh(X))
+    check(whole, opened(whole, X, tmp_path), fresh(X))
 
 
 def test_kernels_of_your_own_are_refused(tmp_path):
     X = load_iris(return_X_y=True)[0]
     source = svm.OneClassSVM(kernel=_linear).fit(X)
     with pytest.raises(mk.errors.ConversionError, match=r"^OneClassSVM with a kernel of your own"):
-        saved(source, X, tmp_path)
+        opened(source, X, tmp_path)
 
 
 def _linear(left, right):
     return left @ right.T
 
 
-FLOWERS = load_iris(return_X_y=True)[0]
-BINARY = (FLOWERS[:, 2] > 4.3).astype(int)
-NAMES = np.array(["benign", "malignant"])
 LABELS = {
     "floats": BINARY.astype(float),
     "float32": BINARY.astype(np.float32),
@@ -293,8 +289,6 @@ LABELS = {
     "categories of integers": pd.Series(BINARY).astype("category"),
     "words for booleans": np.array(["False", "True"])[BINARY],
 }
-
-
 CLASSIFIERS = [
     LogisticRegression(max_iter=500),
     DecisionTreeClassifier(max_depth=3),
@@ -303,14 +297,14 @@ CLASSIFIERS = [
 
 
 @pytest.mark.parametrize("form", ["onnx", "joblib"])
-@pytest.mark.parametrize("kind", LABELS)
+@some("kind", LABELS, 3)
 def test_labels_of_every_type(tmp_path, kind, form):
     X, y = FLOWERS, LABELS[kind]
     given = {"format": form} if form == "joblib" else {}
     turn = list(LABELS).index(kind) % len(CLASSIFIERS)
     for last in CLASSIFIERS[turn:] if form == "onnx" else CLASSIFIERS[turn : turn + 1]:
         source = fitted(make_pipeline(StandardScaler(), last), X, y)
-        model = saved(source, X, tmp_path, **given)
+        model = opened(source, X, tmp_path, **given)
         check(source, model, fresh(X))
         assert model.classes_.tolist() == source.classes_.tolist()
         assert type(model.signature.classes[0]) in (bool, int, float, str)
@@ -326,7 +320,7 @@ def test_labels_of_other_types_are_refused(tmp_path):
         with pytest.raises(
             mk.errors.ConversionError, match=r"this classifier's are .*astype\(str\)"
         ):
-            saved(source, FLOWERS, tmp_path, **given)
+            opened(source, FLOWERS, tmp_path, **given)
 
 
 @pytest.mark.parametrize("label", [0, "only"])
@@ -334,7 +328,7 @@ def test_a_classifier_of_one_class(tmp_path, label):
     X = load_iris(return_X_y=True)[0]
     for source in (DecisionTreeClassifier(), ensemble.RandomForestClassifier(5)):
         source.fit(X, [label] * len(X))
-        model = saved(source, X, tmp_path)
+        model = opened(source, X, tmp_path)
         given = check(source, model, fresh(X))
         assert given["probabilities"].shape[1] == 1
         assert model.classes_.tolist() == [label]
@@ -351,7 +345,7 @@ TARGETS = {
 
 
 @pytest.mark.parametrize("form", ["onnx", "joblib"])
-@pytest.mark.parametrize("kind", TARGETS)
+@some("kind", TARGETS, 2)
 def test_several_labels_a_row(tmp_path, kind, form):
     X, y = load_wine(return_X_y=True)
     given = {"format": form} if form == "joblib" else {}
@@ -361,4 +355,21 @@ def test_several_labels_a_row(tmp_path, kind, form):
         DecisionTreeClassifier(max_depth=3),
     ):
         source = fitted(make_pipeline(StandardScaler(), last), X, TARGETS[kind](y))
-        check(source, saved(source, X, tmp_path, **given), fresh(X))
+        check(source, opened(source, X, tmp_path, **given), fresh(X))
+
+
+def test_several_outputs_are_asked_for_by_name(tmp_path):
+    from sklearn.multioutput import MultiOutputClassifier
+
+    X, y = two_labels()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = MultiOutputClassifier(LogisticRegression(max_iter=50)).fit(X, y)
+    _, packed = saved(model, X, tmp_path)
+    got = packed.run(X)
+    assert list(got) == ["label", "probabilities_0", "probabilities_1"]
+    np.testing.assert_array_equal(packed.predict(X), model.predict(X))
+    for i, expected in enumerate(model.predict_proba(X)):
+        np.testing.assert_allclose(got[f"probabilities_{i}"], expected, atol=1e-6)
+    with pytest.raises(SignatureError, match="use predict or run"):
+        packed.predict_proba(X)

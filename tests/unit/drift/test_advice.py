@@ -4,8 +4,8 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from helpers.flights import flights, rows_of
 from scipy.signal import lfilter
-from tests.helpers.flights import rows_of
 
 import modelkit as mk
 
@@ -28,18 +28,6 @@ def hearing(kind):
         yield heard
     finally:
         stop()
-
-
-def test_real_days_differ_and_the_check_says_so_once():
-    past, rows = rows_of(range(30)), rows_of(range(30, 100))
-    line, heard = advice(past, rows, time="when")
-    assert line.startswith("days differ more than chance allows (dep_delay")
-    assert "use unit='day'" in line
-    assert heard
-    line, heard = advice(past, rows, time="when", unit="day", stratum="weekday")
-    assert "unit='day' fits" in line
-    assert not heard
-    assert "\n" not in line
 
 
 def timed(rng, n, daily=0.0, lag=0.0):
@@ -119,3 +107,22 @@ def test_profiles_without_times_or_units_have_no_advice():
     rng = np.random.default_rng(0)
     profile = mk.Profile.fit({"x": rng.normal(size=500)})
     assert profile.advice == ""
+
+
+def test_a_column_of_times_that_is_no_time_is_spoken_of():
+    rows = flights()[["when", "dep_delay"]]
+    profile = mk.Profile.fit(rows[:4000:2], reference=rows[1:4000:2])
+    assert "pass time='when'" in profile.advice
+    assert mk.Profile.fit(rows[:4000:2], reference=rows[1:4000:2], time="when").advice
+
+
+def test_real_days_differ_and_the_check_says_so_once():
+    past, rows = rows_of(range(30)), rows_of(range(30, 100))
+    line, heard = advice(past, rows, time="when")
+    assert line.startswith("days differ more than chance allows (dep_delay")
+    assert "use unit='day'" in line
+    assert heard
+    line, heard = advice(past, rows, time="when", unit="day", stratum="weekday")
+    assert "unit='day' fits" in line
+    assert not heard
+    assert "\n" not in line

@@ -2,9 +2,7 @@
 
 import io
 import json
-import multiprocessing
 import threading
-import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
 
@@ -346,16 +344,6 @@ def test_a_column_that_became_empty_is_missing_and_not_of_another_kind(values):
     assert {alarm.feature for alarm in alarms} == {"s"}
 
 
-def test_a_small_alpha_takes_no_more_memory():
-    reference = {f"x{i}": rng(i).normal(size=2000) for i in range(6)}
-    later = {name: values[:200] + (name == "x0") for name, values in reference.items()}
-    detector = mk.Detector(Profile.fit(reference), alpha=1e-5)
-    tracemalloc.start()
-    assert detector.test(later).alarms != ()
-    assert tracemalloc.get_traced_memory()[1] < 100 << 20
-    tracemalloc.stop()
-
-
 # What was written by versions before, and the face that this one shows.
 
 
@@ -396,32 +384,6 @@ def test_a_detector_shows_its_api_and_nothing_else():
     assert shown == arguments | answers | verbs
 
 
-def updated(detector, queue):
-    detector.update({"x": rng(9).normal(size=100)})
-    queue.put(detector.rows)
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_detector_goes_on_in_the_child_of_a_fork_though_its_lock_was_held():
-    detector = mk.Detector(Profile.fit({"x": rng(1).normal(size=400)}))
-    detector.update({"x": rng(2).normal(size=50)})
-    context = multiprocessing.get_context("fork")
-    queue = context.SimpleQueue()
-    held = threading.Event()
-    release = threading.Event()
-
-    def hold():
-        with detector._current.turn():
-            held.set()
-            release.wait(60)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    held.wait(60)
-    process = context.Process(target=updated, args=(detector, queue))
-    process.start()
-    process.join(60)
-    release.set()
-    holder.join()
-    assert process.exitcode == 0
-    assert queue.get() == 150
+def test_a_detector_says_what_it_is(small):
+    said = repr(mk.Detector(small))
+    assert said == f"<Detector of {small!r}: 0 rows taken, 0 alarms>"

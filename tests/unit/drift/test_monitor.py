@@ -2,17 +2,15 @@
 
 import asyncio
 import gc
-import multiprocessing
 import pickle
-import subprocess
-import sys
-import textwrap
+import shutil
 import threading
 
 import numpy as np
 import pytest
 from helpers.examples import examples
 from helpers.streams import still
+from helpers.watched import SIGNATURE, WIDTH, model, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,24 +21,6 @@ from modelkit.errors import BatchError, ClosedError, DriftError, SignatureError
 from modelkit.testing import check_model
 
 START = 1_700_006_400.0  # 2023-11-15, midnight in UTC
-WIDTH = 3
-SIGNATURE = mk.Signature(
-    inputs=[mk.TensorSpec("X", "float32", ("batch", WIDTH),
-    columns=tuple(mk.Column(f"x{i}", "float32") for i in range(WIDTH)))],
-    outputs=[mk.TensorSpec("prediction", "float32", ("batch",)), mk.TensorSpec("extra", "float32", ("batch", 2))],
-)  # fmt: skip
-
-
-def answer(feeds):
-    return {"prediction": feeds["X"].sum(axis=1), "extra": feeds["X"][:, :2] * 2}
-
-
-def rows(n, seed=0, shift=0.0):
-    return np.random.default_rng(seed).normal(shift, 1, (n, WIDTH)).astype(np.float32)
-
-
-def model():
-    return mk.FunctionModel(answer, SIGNATURE, batchable=True)
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +37,12 @@ def counted(watched):
 
 
 @pytest.fixture(scope="module")
-def watched_mk(boosting, breast_cancer, tmp_path_factory):
+def watched_mk(boosting_mk, breast_cancer, tmp_path_factory):
     X, _ = breast_cancer
     path = tmp_path_factory.mktemp("watched") / "boosting.mk"
     plain = mk.Profile.fit(X[::2], reference=X[1::2])
-    mk.save(boosting, path, example=X, name="breast-cancer", version="1.0.0", profile=plain)
+    shutil.copyfile(boosting_mk, path)
+    mk.attach(path, profile=plain)
     return path
 
 
@@ -483,25 +464,6 @@ def test_a_monitor_pickles_as_a_new_one(watched_mk, breast_cancer):
         back.inner.close()
 
 
-def child(watched, queue):
-    watched.predict(rows(300, 9))
-    queue.put((watched.failures, watched.served, watched.detector.rows))
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_child_goes_on_though_the_lock_was_held(profile):
-    watched = mk.Monitor(model(), profile)
-    watched.predict(rows(10))
-    context = multiprocessing.get_context("fork")
-    queue = context.SimpleQueue()
-    with watched._intake._current.turn():
-        process = context.Process(target=child, args=(watched, queue))
-        process.start()
-    process.join(60)
-    assert process.exitcode == 0
-    assert queue.get() == (0, 310, 10 + SAMPLE_ROWS)
-
-
 def test_monitors_are_not_kept_alive(profile):
     from modelkit._internal import process
 
@@ -531,31 +493,6 @@ def test_the_card_escapes_names():
     assert "&lt;script&gt;" in card
     assert "<script>" not in card
     assert "600 rows served" in card
-
-
-def test_monitoring_imports_no_library_of_training(watched_mk):
-    code = """
-        import sys
-        before = set(sys.modules)
-        import modelkit as mk
-        assert set(sys.modules) - before == {"modelkit"}
-        import numpy as np
-        with mk.load(sys.argv[1]) as model:
-            watched = mk.Monitor(model)
-            for i in range(20):
-                watched.predict(np.full((60, 30), float(i), np.float32))
-            assert watched.detector.alarms and watched.failures == 0, watched.last_failure
-            watched.detector.report().to_html()
-        unwanted = {"sklearn", "skl2onnx", "joblib", "onnx", "pandas", "polars", "pyarrow", "matplotlib", "asyncio"}
-        assert not unwanted & set(sys.modules), unwanted & set(sys.modules)
-        """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), str(watched_mk)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def test_calls_that_ask_for_different_outputs_are_watched_as_those_that_do_not(profile):

@@ -9,11 +9,13 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
 from helpers.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import modelkit as mk
 from modelkit.drift import charts
 from modelkit.drift.report import DriftReport
 from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift, Performance
@@ -438,3 +440,15 @@ def test_bars_show_the_largest_categories_and_the_sum_of_the_rest():
     assert "(new)" in drawn
     assert "9 more cells" in drawn
     assert "45 %, 45 %" in drawn
+
+
+def test_the_axis_of_rows_reaches_to_those_that_a_budget_left_out(small):
+    detector = mk.Detector(small, clock=lambda: 0.0)
+    rng = np.random.default_rng(0)
+    shops = rng.choice(["a", "b"], 2000).astype(object)
+    detector.update({"x": rng.uniform(200, 300, 2000), "shop": shops})
+    whole = detector.report()
+    assert whole.alarms
+    sampled = replace(whole, rows=whole.rows - 1500, skipped=1500)
+    axis = re.compile(r'<svg class="when".*?</svg>')
+    assert axis.search(sampled.to_html())[0] == axis.search(whole.to_html())[0]

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import modelkit as mk
 from modelkit.drift.columns import read_columns
 from modelkit.drift.row_times import given_seconds, row_seconds, second_text
 from modelkit.errors import DriftError
 
 NOON = datetime(2013, 3, 9, 12, 30, tzinfo=UTC)
 EAST = timezone(timedelta(hours=5))
+DAY = 86_400.0
 
 
 def seconds(column):
@@ -98,3 +100,21 @@ def test_a_time_near_ours_is_read_to_the_microsecond(moment):
 
 def test_a_second_in_words():
     assert second_text(NOON.timestamp()) == "2013-03-09 12:30"
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        np.array(["20000-01-01"], "M8[D]"),
+        np.array(["300000-01-01"], "M8[D]"),
+        np.array(["0001-01-01T00:00+14:00"], object),
+    ],
+)
+def test_times_that_no_calendar_has_are_refused_before_a_row_is_taken(when):
+    """The name of such a day raised an OverflowError when the unit was judged."""
+    rng = np.random.default_rng(2)
+    past = {"x": rng.normal(size=400), "t": np.repeat(np.arange(40) * DAY, 10)}
+    detector = mk.Detector(mk.Profile.fit(past, unit="day", time="t"))
+    with pytest.raises(DriftError, match="no number of seconds"):
+        detector.update({"x": np.zeros(1), "t": when})
+    assert detector.rows == 0

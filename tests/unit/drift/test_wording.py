@@ -1,12 +1,17 @@
 """A report begins with what changed, since when and by how much, in words that promise no more than p."""
 
 import math
+import re
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
+from helpers.flights import flights
 from hypothesis import given
 from hypothesis import strategies as st
 
+import modelkit as mk
 from modelkit.drift import wording
 from modelkit.drift.timeline import timeline_part
 from modelkit.drift.values import Alarm, Effect, FeatureDrift
@@ -192,3 +197,100 @@ def test_a_timeline_needs_alarms_and_names_each_feature_once():
     many = [replace(ALARM, feature=f"x{i}", row=i) for i in range(40)]
     page = timeline_part((*many, *many), 1000, None)
     assert page.count("<g>") == 12
+
+
+def span_of(first, last):
+    rows = flights()
+    return rows[(rows["when"] >= first) & (rows["when"] < last)].drop(columns=["day", "hour"])
+
+
+@pytest.fixture(scope="module")
+def autumn():
+    """A Detector of the days of spring that saw those of September, and its alarms."""
+    past = span_of("2013-02-01", "2013-06-01")
+    profile = mk.Profile.fit(
+        span_of("2013-01-01", "2013-02-01"),
+        reference=past,
+        unit="day",
+        time="when",
+        segments=["origin"],
+    )
+    detector = mk.Detector(profile)
+    for day in pd.date_range("2013-09-01", "2013-09-20"):
+        detector.update(span_of(day, day + pd.Timedelta(days=1)))
+    detector.update(at="2013-09-21")
+    assert detector.alarms
+    return detector
+
+
+def test_a_week_without_an_alarm_is_not_said_to_be_like_the_past(autumn):
+    week = autumn.history.report(since="2013-09-14", until="2013-09-20")
+    assert not week.alarms
+    assert "Nothing" not in week.headline()
+    assert "described, not tested" in week.headline()
+    assert 'class="box "' in week.to_html()  # neither red nor green
+    assert "read the report of the whole stream" in week.to_html()
+    assert "adjusted for all features: -" not in str(week)
+    assert "not tested" in str(week)
+
+
+def test_a_tested_week_names_what_differs_though_its_alarm_came_before():
+    rng = np.random.default_rng(0)
+    profile = mk.Profile.fit(
+        {"x": rng.normal(size=2000), "y": rng.normal(size=2000)},
+        reference={"x": rng.normal(size=4000), "y": rng.normal(size=4000)},
+    )
+    now = [86_400.0 * 20_000]
+    detector = mk.Detector(profile, clock=lambda: now[0])
+    for shift in (0.0, 1.0, 1.0):
+        detector.update({"x": rng.normal(shift, size=2000), "y": rng.normal(size=2000)})
+        now[0] += 86_400
+    assert [alarm.feature for alarm in detector.alarms] == ["x", "x"]
+    first, _, last = (
+        detector.history.report(since=now[0] - back * 86_400, until=now[0] - (back - 1) * 86_400)
+        for back in (3, 2, 1)
+    )
+    assert first.headline() == (
+        "No alarm was raised in this span. Nothing in its 2,000 rows shows that they differ from before."
+    )
+    assert not last.alarms
+    assert last.headline().startswith(
+        "No alarm was raised in this span, but x differs from the reference in its 2,000 rows: of x, "
+    )
+    assert "Nothing needs to be done" not in last.to_html()
+
+
+def test_a_report_without_rows_claims_nothing_about_them(small):
+    assert mk.Detector(small).report().headline() == "No alarm. No rows have come yet."
+
+
+def test_days_are_told_by_dates_and_not_by_numbers_of_rows(autumn):
+    for alarm in autumn.alarms:
+        assert re.search(r"since about 2013-09-\d\d 00:00 UTC", str(alarm))
+        assert "row" not in str(alarm)
+
+
+def test_the_p_values_of_days_rest_on_all_days(autumn):
+    report = autumn.report()
+    missing = flights()["air_time"].isna()
+    assert missing.any()
+    judged = len(span_of("2013-09-01", "2013-09-21"))
+    assert {drift.compared for drift in report.features} == {judged}
+    assert f"anytime p of {judged:,} rows" in str(report)
+    assert "- (beyond the tolerance)" not in str(report)
+
+
+def test_a_feature_began_when_its_alarm_says(autumn):
+    report = autumn.report()
+    page = report.to_html()
+    for alarm in report.alarms:
+        card = page.split(f"<h3>{alarm.feature} <span")[1].split("</section>")[0]
+        since = re.search(r"<dt>since</dt><dd>(.*?)</dd>", card)[1]
+        assert f"The change began at {since}; the alarm came with {alarm.unit}" in page
+
+
+def test_segments_that_are_not_tested_have_no_column_of_dashes(autumn):
+    page = autumn.report().to_html()
+    assert "(not tested)" in page
+    assert "<th>p</th></tr><tr><td>JFK" not in page
+    assert "<td>-</td></tr><tr><td>JFK" not in page

@@ -1,4 +1,4 @@
-"""LIME from one pool of rows agrees with the lime library; shap's own explainers run safely on a Model."""
+"""LIME from one pool of rows agrees with the lime library."""
 
 import sys
 import warnings
@@ -9,7 +9,6 @@ import pytest
 from scipy.stats import spearmanr
 
 import modelkit as mk
-from modelkit.explain.bins import QuartileBins, ValueBins
 from modelkit.explain.explanation import Explanation
 
 # Those of shap, lime and what they import.
@@ -43,59 +42,8 @@ def of_lime(data, predict, rows, *, seed, samples, **options):
 
 
 @pytest.fixture(scope="module")
-def cancer(breast_cancer):
-    return breast_cancer[0].to_numpy()
-
-
-@pytest.fixture(scope="module")
-def model(boosting_mk):
-    with mk.load(boosting_mk) as loaded:
-        yield loaded
-
-
-@pytest.fixture(scope="module")
 def explainer(model, breast_cancer):
     return mk.Explainer(model, background=breast_cancer[0], method="lime", seed=1)
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory):
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-
-    words = ["good", "fine", "bad", "poor", "the", "film", "was"]
-    rng = np.random.default_rng(0)
-    rows = [" ".join(rng.choice(words, 6)) for _ in range(300)]
-    labels = [
-        int(t.count("good") + t.count("fine") > t.count("bad") + t.count("poor")) for t in rows
-    ]
-    path = tmp_path_factory.mktemp("packages") / "texts.mk"
-    fitted = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(rows, labels)
-    mk.save(fitted, path, example=rows, name="texts", version="1")
-    with mk.load(path) as loaded:
-        yield loaded
-
-
-@pytest.fixture(scope="module")
-def small():
-    """Three columns with an interaction, and two outputs."""
-
-    def run(feeds):
-        x = feeds["X"]
-        first = 2 * x[:, 0] + x[:, 0] * x[:, 1] - np.abs(x[:, 2])
-        return {"prediction": np.stack([first, x[:, 1] ** 2], axis=1)}
-
-    signature = mk.Signature(
-        (mk.TensorSpec("X", "float64", ("batch", 3)),),
-        (mk.TensorSpec("prediction", "float64", ("batch", 2)),),
-    )
-    return mk.FunctionModel(run, signature)
-
-
-@pytest.fixture(scope="module")
-def background():
-    return np.random.default_rng(0).normal(size=(150, 3))
 
 
 def test_values_are_those_of_the_library_within_sampling_noise(model, cancer, breast_cancer):
@@ -226,33 +174,6 @@ def test_low_fidelity_is_said_where_it_is_and_nowhere_else(explainer, breast_can
     assert "row 1:" in middle.warnings[0]
 
 
-def test_bins_are_quartiles_with_one_for_missing_values():
-    values = np.array([0, 0, 0, 0, 1, 2, 3, np.nan, np.inf, 10], np.float32)
-    column = QuartileBins.of(values)
-    rng = np.random.default_rng(0)
-    assert column.share.sum() == pytest.approx(1)
-    assert column.find(np.array([np.nan])) == [len(column.share) - 1]
-    drawn = column.fill(np.repeat(np.flatnonzero(column.share), 500).astype(np.int32), rng)
-    assert np.array_equal(np.unique(np.isnan(drawn)), [False, True])
-    assert np.nanmin(drawn) == 0
-    assert np.nanmax(drawn) <= 10
-    assert np.array_equal(
-        column.find(drawn)[~np.isnan(drawn)],
-        np.repeat(np.flatnonzero(column.share), 500)[~np.isnan(drawn)],
-    )
-    whole = QuartileBins.of(np.array([1, 1, 2, 3, 5, 8, 13, 21]))
-    bins = np.repeat(np.arange(4), 200).astype(np.int32)
-    drawn = whole.fill(bins, rng)
-    assert np.array_equal(drawn, np.rint(drawn))
-    assert np.array_equal(whole.find(drawn), bins)
-    assert np.isnan(QuartileBins.of(np.full(3, np.nan)).fill(np.ones(2, np.int32), rng)).all()
-    fives = QuartileBins.of(np.full(4, 5.0))
-    assert np.array_equal(fives.fill(np.zeros(2, np.int32), rng), [5, 5])
-    assert list(
-        ValueBins.of(np.array(["a", "b", "a"], object)).find(np.array(["b", "c", "a"], object))
-    ) == [1, -1, 0]
-
-
 def test_missing_values_and_unseen_strings_are_explained(penguins_mk, penguins):
     with mk.load(penguins_mk) as loaded:
         made = mk.Explainer(loaded, background=penguins[0], method="lime", budget=1000)
@@ -313,54 +234,6 @@ def test_texts_come_one_at_a_time_and_have_words(texts):
         made.explain(one("..."))
 
 
-@pytest.mark.parametrize("method", SHAP)
-def test_shap_itself_gives_the_exact_values(small, background, method):
-    exact = mk.Explainer(small, background=background, method="enumeration").explain(background[:4])
-    found = mk.Explainer(small, background=background, method=method).explain(background[:4])
-    assert found.background_rows == 150  # all of them: the mean of any 100 would be another
-    assert np.allclose(found.values, exact.values, atol=1e-8)
-    assert np.allclose(found.base_values, exact.base_values, atol=1e-8)
-    assert found.additivity_gap.max() < 1e-8
-    assert found.method == method
-    assert not found.exact
-    assert found.fidelity is None
-
-
-@pytest.mark.parametrize("method", SHAP)
-def test_shap_sees_small_and_missing_values(small, background, method):
-    def run(feeds):
-        x = np.nan_to_num(feeds["X"] * [1e10, 1, 1], nan=3.0)
-        return {"prediction": (x[:, :1] + 1) * x[:, 1:2] + x[:, 2:]}
-
-    columns = tuple(mk.Column(name, nullable=True) for name in "abc")
-    signature = mk.Signature(
-        (mk.TensorSpec("X", "float64", ("batch", 3), columns),),
-        (mk.TensorSpec("prediction", "float64", ("batch", 1)),),
-    )
-    rows = background[:40] * [1e-10, 1, 1]  # shap takes two numbers below 1e-8 for equal
-    rows[::3, 1] = np.nan
-    model = mk.FunctionModel(run, signature)
-    asked = np.concatenate([rows[:4], background[50:52] * [1e-10, 1, 1]])
-    exact = mk.Explainer(model, background=rows, method="enumeration").explain(asked)
-    found = mk.Explainer(model, background=rows, method=method).explain(asked)
-    assert np.allclose(found.values, exact.values, atol=1e-8)
-    assert np.abs(found.values[:, 0]).min() > 1e-4
-
-
-@pytest.mark.parametrize("method", SHAP)
-def test_a_row_has_the_same_shap_values_in_any_company(model, breast_cancer, method):
-    X = breast_cancer[0]
-    budget = 20 * 70
-    made = mk.Explainer(model, background=X[:20], method=method, budget=budget, seed=5)
-    batch = made.explain(X[40:44])
-    with ThreadPoolExecutor(8) as pool:
-        alone = list(pool.map(lambda i: made.explain(X[i : i + 1]), (43, 42, 41, 40)))[::-1]
-    assert np.array_equal(np.concatenate([one.values for one in alone]), batch.values)
-    assert (batch.values != 0).sum() > 10 * 4 * 2  # no penalty leaves ten columns
-    assert batch.additivity_gap.max() < 1e-6
-    assert batch.evaluations <= 4 * made.plan().rows_per_row + 40
-
-
 @pytest.mark.parametrize("method", ["lime", *SHAP])
 def test_the_global_random_state_stays_as_it_is(small, texts, background, method):
     import shap.utils  # noqa: F401 - an import may draw, and is not what is tested
@@ -371,23 +244,6 @@ def test_the_global_random_state_stays_as_it_is(small, texts, background, method
         mk.Explainer(texts, method="lime", budget=200).explain(one("good film"))
     after = np.random.get_state()  # noqa: NPY002
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
-
-
-@pytest.mark.parametrize("method", SHAP)
-def test_shap_budget_is_in_model_rows_and_has_a_least(small, background, method):
-    least = {"shap:kernel": 6, "shap:permutation": 7}[method] * 150
-    with pytest.raises(mk.errors.ExplainError, match=f"budget={least}"):
-        mk.Explainer(small, background=background, method=method, budget=least - 1)
-    assert (
-        mk.Explainer(small, background=background, method=method, budget=least).plan().rows_per_row
-        == least + 1
-    )
-
-
-@pytest.mark.parametrize("method", SHAP)
-def test_shap_needs_numbers(penguins_mk, penguins, method):
-    with mk.load(penguins_mk) as loaded, pytest.raises(mk.errors.ExplainError, match="island"):
-        mk.Explainer(loaded, background=penguins[0], method=method)
 
 
 @pytest.mark.parametrize("method", ["lime", *SHAP])

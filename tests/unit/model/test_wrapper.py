@@ -8,7 +8,9 @@ import importlib
 import pkgutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from helpers.flowers import FLOWER, LABELS, ROWS, VERBS, Recorder
 
 import modelkit
 import modelkit as mk
@@ -23,7 +25,7 @@ SIGNATURE = mk.Signature(
     ),
     outputs=(mk.TensorSpec("prediction", "float64", ("batch",)),),
 )
-ROWS = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+NUMBERS = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
 
 
 def summed():
@@ -95,7 +97,7 @@ def test_what_is_final_is_overridden_nowhere():
 def test_a_bare_wrapper_is_the_model_it_wraps():
     inner = summed()
     wrapper = mk.Wrapper(inner)
-    check_model(wrapper, ROWS)
+    check_model(wrapper, NUMBERS)
     assert wrapper.inner is wrapper.base is inner
     assert wrapper.unobserved is wrapper
     assert wrapper.batchable
@@ -105,12 +107,12 @@ def test_a_bare_wrapper_is_the_model_it_wraps():
 
 def test_a_wrapper_sees_what_the_signature_refuses():
     counted = Counted(Counted(summed()))
-    counted.predict(ROWS)
-    asyncio.run(counted.apredict(ROWS))
+    counted.predict(NUMBERS)
+    asyncio.run(counted.apredict(NUMBERS))
     with pytest.raises(SignatureError):
-        counted.predict(ROWS[:, :1])
+        counted.predict(NUMBERS[:, :1])
     with pytest.raises(SignatureError):
-        asyncio.run(counted.apredict(ROWS[:, :1]))
+        asyncio.run(counted.apredict(NUMBERS[:, :1]))
     assert counted.ends == counted.inner.ends == ["answered", "answered", "refused", "refused"]
 
 
@@ -118,9 +120,9 @@ def test_a_wrapper_around_a_batcher_hands_it_plain_rows():
     async def main():
         with mk.Batcher(summed(), plan="learn") as batcher:
             counted = Counted(batcher)
-            rows = [ROWS[i % 3 : i % 3 + 1] for i in range(64)]
+            rows = [NUMBERS[i % 3 : i % 3 + 1] for i in range(64)]
             answers = await asyncio.gather(*(counted.apredict(row) for row in rows))
-            bad = await asyncio.gather(counted.apredict(ROWS[:, :1]), return_exceptions=True)
+            bad = await asyncio.gather(counted.apredict(NUMBERS[:, :1]), return_exceptions=True)
         assert [float(answer[0]) for answer in answers] == [float(row.sum()) for row in rows]
         assert isinstance(bad[0], SignatureError)
         assert counted.ends.count("answered") == 64
@@ -132,7 +134,7 @@ def test_a_wrapper_around_a_batcher_hands_it_plain_rows():
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
 def test_a_copy_of_a_model_is_that_model(duplicate):
     inner = summed()
-    profile = mk.Profile.fit(ROWS.repeat(20, axis=0), reference=ROWS.repeat(20, axis=0))
+    profile = mk.Profile.fit(NUMBERS.repeat(20, axis=0), reference=NUMBERS.repeat(20, axis=0))
     with mk.Batcher(inner, plan="learn") as batcher:
         for model in (inner, mk.Wrapper(inner), batcher, mk.Monitor(batcher, profile)):
             assert duplicate(model) is model
@@ -141,9 +143,9 @@ def test_a_copy_of_a_model_is_that_model(duplicate):
 def test_a_model_is_an_asynchronous_context_manager():
     async def main():
         async with mk.Batcher(summed(), plan="learn") as batcher:
-            assert (await batcher.apredict(ROWS)).tolist() == [3.0, 7.0, 11.0]
+            assert (await batcher.apredict(NUMBERS)).tolist() == [3.0, 7.0, 11.0]
         with pytest.raises(modelkit.errors.ClosedError):
-            batcher.predict(ROWS)
+            batcher.predict(NUMBERS)
 
     asyncio.run(main())
 
@@ -167,3 +169,73 @@ def test_a_monitor_around_a_batcher_counts_what_was_answered_on_a_loop():
         assert watched.failures == 0
 
     asyncio.run(main())
+
+
+def test_a_wrapper_does_not_close_what_it_wraps(model):
+    with Recorder(model) as wrapper:
+        wrapper.predict(ROWS)
+    assert model.predict(ROWS).tolist() == LABELS
+
+
+# Wrappers.
+
+
+def test_a_wrapper_keeps_the_contract(recorder):
+    check_model(recorder, ROWS)
+
+
+def test_every_verb_goes_through_the_hooks_and_asks_for_what_it_answers(recorder):
+    for verb in VERBS:
+        getattr(recorder, verb)(ROWS)
+        asyncio.run(getattr(recorder, f"a{verb}")(ROWS))
+    assert [(hook, outputs) for hook, _, outputs, _ in recorder.hooks] == [
+        ("_run", ("label", "probabilities")),
+        ("_arun", ("label", "probabilities")),
+        ("_run", ("label",)),
+        ("_arun", ("label",)),
+        ("_run", ("probabilities",)),
+        ("_arun", ("probabilities",)),
+    ]
+
+
+def test_rows_are_coerced_once_however_deep_the_wrapping(recorder, ask_or_await):
+    outer = Recorder(recorder)
+    stream = pa.table({"b": [1.0, 2.0], "a": [3.0, 4.0]}).to_reader()  # it can be read only once
+    ask_or_await(outer, stream)
+    assert outer.signature.coerce(stream)["X"].shape == (0, 2)
+    ((_, feeds, _, _),) = outer.hooks
+    np.testing.assert_array_equal(feeds["X"], np.array([[3, 1], [4, 2]], np.float32))
+    assert recorder.hooks[0][1] is feeds
+    assert len(recorder.hooks) == 1
+
+
+def test_rows_that_do_not_fit_never_reach_a_wrapper(recorder, ask_or_await):
+    with pytest.raises(SignatureError):
+        ask_or_await(recorder, ROWS.rename(columns={"a": "A"}))
+    assert recorder.hooks == []
+
+
+def test_a_wrapper_passes_on_what_the_wrapped_model_says(model):
+    outer = Recorder(Recorder(model))
+    assert outer.inner.inner is outer.base is model
+    assert model.base is model
+    assert model.inner is None
+    for each in (model, outer):
+        assert each.placement is None
+        assert each.manifest is None
+        assert dict(each.attachments) == {}
+        assert each.signature is FLOWER
+    with pytest.raises(TypeError):
+        outer.attachments["profile"] = b""
+
+
+def test_a_wrapper_passes_on_placement_manifest_and_attachments(model):
+    class Stored(Recorder):
+        placement, manifest, attachments = "cpu", "a manifest", {"profile": b""}
+
+    outer = Recorder(Stored(model))
+    assert (outer.placement, outer.manifest, outer.attachments) == (
+        "cpu",
+        "a manifest",
+        {"profile": b""},
+    )

@@ -6,10 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
-from helpers.examples import examples
 from helpers.forge import varint
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 
 import modelkit as mk
@@ -237,22 +234,6 @@ def test_save_refuses_what_load_would_refuse(tmp_path):
     with pytest.raises(GraphError, match="evil"):
         mk.save(proto, tmp_path / "m.mk", name="m", version="1")
     assert list(tmp_path.iterdir()) == []
-
-
-@settings(max_examples=examples(300), deadline=None)
-@given(junk=st.binary(max_size=200))
-def test_bytes_that_are_no_graph_raise_nothing_but_graph_errors(junk):
-    with contextlib.suppress(GraphError):
-        scan.check_graph(junk, "model.onnx.data", 16)
-
-
-@settings(max_examples=examples(200), deadline=None)
-@given(data=st.data())
-def test_a_damaged_graph_raises_nothing_but_graph_errors(data):
-    raw = bytearray(model(initializers=[external("model.onnx.data")]).SerializeToString())
-    raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
-    with contextlib.suppress(GraphError):
-        scan.check_graph(bytes(raw), "model.onnx.data", 16)
 
 
 MESSAGES = {

@@ -1,1 +1,1 @@
-"""What `modelkit export` writes."""
+"""A dashboard for Grafana, and alerts for Prometheus with their tests: what `modelkit export` writes."""

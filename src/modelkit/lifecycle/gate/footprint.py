@@ -26,7 +26,7 @@ def memory_of(path: str) -> float:
         raise GateError(
             "a budget of memory is measured on Linux only, where the kernel tells the peak"
         )
-    source = str(Path(__file__).parents[2])
+    source = str(Path(__file__).parents[3])
     known = os.environ.get("PYTHONPATH")
     paths = source if not known else os.pathsep.join([source, known])
     command = [sys.executable, "-m", __spec__.name, os.path.abspath(path)]

@@ -1,89 +1,29 @@
-"""Every metric is scikit-learn's, and its influences are what a row adds: derivatives, intervals, reasons."""
+"""Every metric is scikit-learn's, and its influences are what a row adds: derivatives, errors, reasons."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from helpers.evaluated import (
+    binary,
+    clustering,
+    multiclass,
+    multilabel,
+    ranking,
+    rare_classes,
+    regression,
+    value,
+)
 from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression
 
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.class_metrics import CLIP
-from modelkit.lifecycle.evaluation.intervals import standard_error, wilson
+from modelkit.lifecycle.evaluation.intervals import standard_error
 from modelkit.lifecycle.evaluation.metrics import METRICS
 from modelkit.lifecycle.evaluation.paired import bootstrap
 from modelkit.lifecycle.evaluation.query_ranks import ndcg_by_query, precision_by_query, ranked
-from modelkit.lifecycle.evaluation.skewness import unskewed
 from modelkit.lifecycle.evaluation.sums import Undefined
-
-
-def softmax(logits):
-    e = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
-
-
-def binary(n=200, seed=0, *, weighted=True):
-    rng = np.random.default_rng(seed)
-    truth = (rng.random(n) < 0.3).astype(np.int64)
-    told = np.round(1 / (1 + np.exp(-(rng.normal(size=n) + 2.0 * truth - 1))), 2).clip(0.01, 0.99)
-    return Answered(
-        "binary",
-        truth,
-        (told > 0.5).astype(np.int64),
-        np.column_stack([1 - told, told]),
-        told,
-        (0, 1),
-        rng.uniform(0.2, 3, n) if weighted else None,
-    )
-
-
-def multiclass(n=200, seed=0):
-    rng = np.random.default_rng(seed)
-    truth = rng.integers(3, size=n)
-    told = softmax(rng.normal(size=(n, 3)) + 1.3 * np.eye(3)[truth])
-    return Answered(
-        "multiclass", truth, told.argmax(1), told, told, (0, 1, 2), rng.uniform(0.2, 3, n)
-    )
-
-
-def multilabel(n=200, seed=0):
-    rng = np.random.default_rng(seed)
-    truth = (rng.random((n, 4)) < [0.5, 0.3, 0.2, 0.6]).astype(np.float64)
-    told = 1 / (1 + np.exp(-(rng.normal(size=(n, 4)) + 2 * truth - 1)))
-    return Answered("multilabel", truth, (told > 0.5) * 1.0, told, told, (), rng.uniform(0.2, 3, n))
-
-
-def regression(n=200, seed=0, outputs=1):
-    rng = np.random.default_rng(seed)
-    truth = rng.normal(3, 2, size=(n, outputs))
-    return Answered(
-        "regression",
-        truth,
-        truth + rng.normal(0.1, 0.7, (n, outputs)),
-        weights=rng.uniform(0.2, 3, n),
-    )
-
-
-def ranking(n=240, seed=0):
-    rng = np.random.default_rng(seed)
-    queries = np.sort(rng.integers(30, size=n))
-    truth = rng.integers(0, 4, size=n).astype(np.float64)
-    scores = np.round(truth + rng.normal(0, 2, n), 1)
-    return Answered("ranking", truth, scores=scores, queries=queries, clusters=queries)
-
-
-def clustering(n=200, seed=0):
-    rng = np.random.default_rng(seed)
-    truth = rng.integers(4, size=n)
-    return Answered(
-        "clustering", truth, np.where(rng.random(n) < 0.7, truth, rng.integers(5, size=n))
-    )
-
-
-def value(answered, name):
-    return METRICS[answered.kind][name].measure(answered).value
 
 
 def test_figures_of_two_classes_are_those_of_sklearn():
@@ -357,104 +297,6 @@ def test_calibrated_probabilities_have_no_calibration_error():
     assert abs(np.mean(found)) < 0.006
 
 
-def coverage(make, name, true, runs=250):
-    """The share of intervals that hold the true figure; those of at least nine runs of ten are told."""
-    held = []
-    for seed in range(runs):
-        answered = make(seed)
-        each = METRICS[answered.kind][name]
-        ends = each.interval(each.measure(answered), answered)
-        if ends is not None:
-            held.append(ends[0] <= true <= ends[1])
-    assert len(held) >= 0.9 * runs
-    return np.mean(held)
-
-
-@pytest.mark.parametrize(
-    "name", ["accuracy", "f1", "roc_auc", "average_precision", "log_loss", "brier"]
-)
-def test_intervals_hold_the_true_figure(name):
-    true = value(binary(400_000, 99, weighted=False), name)
-    assert coverage(lambda seed: binary(150, seed, weighted=False), name, true) >= 0.9
-
-
-@pytest.mark.parametrize("name", ["mae", "rmse", "r2"])
-def test_intervals_of_numbers_hold_the_true_figure(name):
-    true = value(regression(400_000, 99), name)
-    assert coverage(lambda seed: regression(150, seed), name, true) >= 0.9
-
-
-def rare_classes(n, seed):
-    """Four classes, of which the rarer two are often taken for the commonest."""
-    rng = np.random.default_rng(seed)
-    truth = rng.choice(4, n, p=[0.6, 0.3, 0.08, 0.02])
-    right = rng.random(n) < np.array([0.95, 0.9, 0.6, 0.5])[truth]
-    return Answered("multiclass", truth, np.where(right, truth, 0), classes=(0, 1, 2, 3))
-
-
-def blundering(n, seed):
-    """Of a fifth of the rows the model is certain, and of these one in 40 is not what it says."""
-    rng = np.random.default_rng(seed)
-    p = np.where(rng.random(n) < 0.2, rng.integers(2, size=n), rng.uniform(0.05, 0.95, n))
-    truth = (rng.random(n) < np.clip(p, 0.025, 0.975)).astype(int)
-    return Answered("binary", truth, None, np.column_stack([1 - p, p]), p, (0, 1))
-
-
-def rarely_positive(n, seed):
-    rng = np.random.default_rng(seed)
-    p = rng.beta(0.6, 50, n)
-    truth = (rng.random(n) < p).astype(int)
-    return Answered("binary", truth, None, np.column_stack([1 - p, p]), p, (0, 1))
-
-
-def overconfident(n, seed):
-    rng = np.random.default_rng(seed)
-    logit = rng.normal(size=n)
-    truth = (rng.random(n) < 1 / (1 + np.exp(-logit))).astype(int)
-    p = 1 / (1 + np.exp(-2.5 * logit))
-    return Answered("binary", truth, None, np.column_stack([1 - p, p]), p, (0, 1))
-
-
-def heavy(n, seed):
-    rng = np.random.default_rng(seed)
-    told = 3 * rng.normal(size=(n, 1))
-    return Answered("regression", told + rng.lognormal(size=(n, 1)), told)
-
-
-@pytest.mark.parametrize(
-    ("make", "n", "name", "least"),
-    [
-        (rare_classes, 500, "balanced_accuracy", 0.93),  # .84 before
-        (rare_classes, 500, "f1_macro", 0.93),  # .80
-        (rare_classes, 500, "matthews", 0.93),
-        (blundering, 300, "log_loss", 0.93),  # .83
-        (rarely_positive, 100, "brier", 0.93),  # .63
-        (rarely_positive, 100, "log_loss", 0.93),  # .64
-        (overconfident, 300, "calibration_error", 0.93),  # .85
-        (overconfident, 300, "calibration_slope", 0.93),
-        (heavy, 200, "rmse", 0.93),  # .75
-        (heavy, 200, "r2", 0.93),  # .79
-        (heavy, 200, "mae", 0.93),
-    ],
-)
-def test_intervals_hold_where_few_rows_hold_the_figure(make, n, name, least):
-    law = make(400_000, 99)
-    measured = METRICS[law.kind][name].measure(law)
-    true = measured.value - (measured.bias if name == "calibration_error" else 0)
-    assert coverage(lambda seed: make(n, seed), name, true, 200) >= least
-
-
-@pytest.mark.parametrize("name", ["mae", "rmse", "r2", "mean_error"])
-def test_intervals_of_rows_that_are_alike_are_about_those_of_t(name):
-    rng = np.random.default_rng(0)
-    told = rng.normal(size=(400, 1))
-    rows = Answered("regression", told + rng.normal(size=(400, 1)), told)
-    each = METRICS["regression"][name]
-    measured = each.measure(rows)
-    low, high = each.interval(measured, rows)
-    assert 1 <= (high - low) / (2 * 1.966 * standard_error(measured.influence)) < 1.3
-
-
 def test_a_class_without_rows_leaves_the_average_without_an_interval():
     rows = rare_classes(500, 0)
     rows = rows.at(rows.truth < 3)
@@ -471,91 +313,3 @@ def test_a_class_that_is_hardly_predicted_has_a_correlation_without_an_interval(
     each = METRICS["binary"]["matthews"]
     with pytest.raises(Undefined, match="rests on 2 independent rows"):
         each.ends(each.measure(rows), rows)
-
-
-@pytest.mark.parametrize("skewness", [-0.8, -0.1, 0.0, 1e-9, 0.3, 1.5])
-@pytest.mark.parametrize("quantile", [-2.5, -1.96, 1.96, 3.0])
-def test_quantiles_of_skew_rows_are_those_of_hall(skewness, quantile):
-    t = unskewed(quantile, skewness)
-    back = t + skewness * t**2 / 3 + skewness**2 * t**3 / 27 + skewness / 6
-    assert back == pytest.approx(quantile)
-
-
-def test_a_figure_at_its_bound_has_an_interval_all_the_same():
-    told = np.linspace(0.1, 0.9, 24)
-    apart = Answered(
-        "binary",
-        np.repeat([0, 1], 12),
-        (told > 0.5).astype(int),
-        np.column_stack([1 - told, told]),
-        told,
-        (0, 1),
-    )
-    each = METRICS["binary"]["roc_auc"]
-    low, high = each.interval(each.measure(apart), apart)
-    assert (low, high) == pytest.approx(wilson(12, 12))
-
-
-def test_few_positive_rows_tell_little_however_many_are_negative():
-    scores = np.linspace(1, 0, 1000)
-    each = METRICS["binary"]["roc_auc"]
-
-    def interval(positives):
-        truth = (np.arange(1000) < positives).astype(int)
-        rows = Answered("binary", truth, scores=scores, classes=(0, 1))
-        assert each.measure(rows).value > 0.99
-        return each.ends(each.measure(rows), rows)
-
-    assert interval(10)[0] < 0.75
-    with pytest.raises(Undefined, match="rests on 9 independent rows"):
-        interval(9)
-    with pytest.raises(Undefined, match="one row of a kind"):
-        interval(1)
-
-
-@pytest.mark.parametrize("name", ["accuracy", "roc_auc", "log_loss", "f1"])
-def test_clusters_hold_the_true_figure_where_rows_alone_do_not(name):
-    def clustered(seed, *, known=True, clusters=40):
-        rng = np.random.default_rng(seed)
-        which = np.repeat(np.arange(clusters), 10)
-        truth = (rng.random(clusters) < 0.4)[which].astype(np.int64)
-        logit = (1.5 * rng.normal(size=clusters))[which] + rng.normal(size=10 * clusters) * 0.5
-        told = 1 / (1 + np.exp(-(logit + 2 * truth - 1)))
-        both = np.column_stack([1 - told, told])
-        own = which if known else None
-        return Answered("binary", truth, (told > 0.5).astype(int), both, told, (0, 1), clusters=own)
-
-    true = value(clustered(99, clusters=40_000), name)
-    assert coverage(clustered, name, true, 150) >= 0.88
-    assert coverage(lambda seed: clustered(seed, known=False), name, true, 150) < 0.75
-
-
-@pytest.mark.parametrize("name", ["accuracy", "balanced_accuracy", "f1", "recall", "brier"])
-@pytest.mark.parametrize("sizes", [[20] * 19 + [570], [600 // k + 3 for k in range(1, 60)]])
-def test_clusters_of_unequal_sizes_hold_the_true_figure(name, sizes):
-    def clustered(seed, sizes=sizes):
-        rng = np.random.default_rng(seed)
-        which = np.repeat(np.arange(len(sizes)), sizes)
-        x = rng.normal(size=len(which))
-        likely = 1 / (1 + np.exp(0.5 - 2 * x - rng.normal(size=len(sizes))[which]))
-        truth = (rng.random(len(which)) < likely).astype(np.int64)
-        told = 1 / (1 + np.exp(0.5 - 2 * x))
-        both = np.column_stack([1 - told, told])
-        found = (told > 0.5).astype(int)
-        return Answered("binary", truth, found, both, told, (0, 1), clusters=which)
-
-    true = value(clustered(99, [1] * 100_000), name)
-    assert coverage(clustered, name, true, 150) >= 0.9
-
-
-def test_unequal_weights_tell_less_than_as_many_rows():
-    equal = binary(200, weighted=False)
-    weights = np.where(np.arange(200) % 10, 0.01, 10.0)
-    few = replace(equal, weights=weights)
-    for name in ("accuracy", "f1", "log_loss", "roc_auc"):
-        each = METRICS["binary"][name]
-        widths = []
-        for rows in (equal, few):
-            low, high = each.interval(each.measure(rows), rows)
-            widths.append(high - low)
-        assert widths[1] > 1.5 * widths[0], name

@@ -1,46 +1,22 @@
-"""The registry in a folder: versions never change, aliases change once, and a crash leaves the old or the new."""
+"""A registry in a folder: aliases change once and from what the caller saw, names and places are checked."""
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
-import random
 import re
-import signal
-import subprocess
-import sys
 import threading
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pytest
-from helpers.churn import X, Y, registry_at, save_versions
+from helpers.churn import ALL_VERSIONS, Record, X, Y
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
-from modelkit.errors import Conflict, IntegrityError, NotFound, PackageError, RegistryError
-from modelkit.lifecycle.registry.log import (
-    KEPT_EVERY,
-    State,
-    check_expected,
-    read_entry,
-    write_entry,
-)
-from modelkit.lifecycle.registry.versions import Versions
-from modelkit.store import open_store
-
-VERSIONS = ("1.0.0", "1.1.0", "2.0.0")
-
-
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory):
-    return save_versions(tmp_path_factory.mktemp("packages"), VERSIONS)
-
-
-@pytest.fixture
-def registry(tmp_path, packages):
-    return registry_at(tmp_path / "models", packages, VERSIONS)
+from modelkit.cli import main
+from modelkit.errors import Conflict, NotFound, RegistryError
 
 
 def test_the_way_of_a_model(registry):
@@ -61,7 +37,7 @@ def test_the_way_of_a_model(registry):
         ("1.1.0", "1.0.0"),
         ("2.0.0", "1.1.0"),
     ]
-    assert [release.version for release in registry.versions("churn")] == list(VERSIONS)
+    assert [release.version for release in registry.versions("churn")] == list(ALL_VERSIONS)
     assert registry.names() == ("churn",)
     with registry.load("churn", "champion") as model:
         assert model.manifest.version == "2.0.0"
@@ -91,27 +67,6 @@ def test_there_and_back_is_seen_by_the_generation_and_not_by_the_version(registr
     registry.set_alias("churn", "champion", "2.0.0", expected="1.0.0", reason="by version")
 
 
-def test_a_version_never_changes(registry, packages, tmp_path):
-    again = registry.register(packages / "1.0.0.mk")
-    assert again == registry.release("churn", "1.0.0")
-    other = tmp_path / "other.mk"
-    mk.save(LogisticRegression(C=9).fit(X, Y), other, example=X, name="churn", version="1.0.0")
-    with pytest.raises(Conflict, match="is registered with digest"):
-        registry.register(other)
-    with pytest.raises(Conflict, match="is registered with parents"):
-        registry.register(packages / "1.0.0.mk", parents=["0.9.0"])
-    with pytest.raises(PackageError, match="read-only"):
-        mk.attach(registry.fetch("churn", "1.0.0"), metadata={"a": 1})
-    with pytest.raises(PackageError, match="read-only"):
-        mk.save(
-            LogisticRegression().fit(X, Y),
-            registry.fetch("churn", "1.0.0"),
-            example=X,
-            name="churn",
-            version="1.0.0",
-        )
-
-
 def test_a_retired_version_gets_no_alias(registry):
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
     with pytest.raises(Conflict, match="let the alias name another version first"):
@@ -120,17 +75,6 @@ def test_a_retired_version_gets_no_alias(registry):
     with pytest.raises(Conflict, match="trained on the wrong labels"):
         registry.set_alias("churn", "champion", "2.0.0", expected="1.0.0", reason="gate")
     registry.load("churn", "2.0.0").close()
-
-
-def test_what_is_kept_beside_a_version_is_kept_once(registry):
-    registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
-    registry.keep("churn", "champion", "report.json", b"{}")
-    registry.keep("churn", "1.0.0", "report.json", b"{}")
-    assert registry.kept("churn", "1.0.0", "report.json") == b"{}"
-    with pytest.raises(Conflict, match="another content"):
-        registry.keep("churn", "1.0.0", "report.json", b"[]")
-    with pytest.raises(NotFound, match="nothing was kept"):
-        registry.kept("churn", "1.0.0", "other")
 
 
 @pytest.mark.parametrize("name", ["../churn", "a/b", "", "Churn", "..", "churn\n", "c" * 65])
@@ -234,164 +178,11 @@ def test_of_an_alias_and_a_version_that_are_made_at_once_one_is(registry, tmp_pa
         assert len(made) == 1
 
 
-def test_a_damaged_package_is_neither_taken_nor_given(registry, packages):
-    whole = (packages / "1.0.0.mk").read_bytes()
-    with pytest.raises(PackageError):
-        registry.register(whole[:-100])
-    path = registry.fetch("churn", "1.0.0")
-    path.chmod(0o644)
-    path.write_bytes((packages / "1.1.0.mk").read_bytes())
-    with pytest.raises(IntegrityError):
-        registry.load("churn", "1.0.0")
-    with pytest.raises(IntegrityError, match="was registered with"):
-        registry.fetch("churn", "1.0.0")
-
-
-def test_a_copy_is_fetched_where_it_is_asked_for(registry, tmp_path):
-    path = registry.fetch("churn", "1.0.0", tmp_path / "here")
-    assert path.parent == tmp_path / "here"
-    path.write_bytes(b"broken")
-    assert registry.fetch("churn", "1.0.0", tmp_path / "here") == path
-    mk.load(path).close()
-
-
 def test_it_is_pickled_by_its_place_and_works_from_elsewhere(registry, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     near = mk.Registry("models")
     monkeypatch.chdir("/")
     assert pickle.loads(pickle.dumps(near)).names() == ("churn",)
-
-
-def test_entries_of_a_newer_modelkit_are_read_over(registry):
-    registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
-    (entry,) = registry.history("churn")
-    plain = json.loads(write_entry(entry))
-    newer = plain | {"generation": 2, "kind": "frozen", "until": "2027", "previous": entry.id}
-    assert registry._store.create("models/churn/log/0000000002", json.dumps(newer).encode())
-    assert registry.aliases("churn")["champion"].version == "1.0.0"
-    registry.set_alias("churn", "champion", "1.1.0", expected="1.0.0", reason="gate")
-    assert [entry.kind for entry in registry.history("churn")] == ["alias", "frozen", "alias"]
-    assert read_entry(write_entry(entry), "here") == entry
-    for broken in (b"", b"[]", b"{", b'{"generation": 1}'):
-        with pytest.raises(RegistryError, match="here"):
-            read_entry(broken, "here")
-
-
-def test_expectations_are_checked_as_a_table():
-    with pytest.raises(Conflict):
-        check_expected(State(), "champion", 3, "churn")
-    check_expected(State(), "champion", None, "churn")
-
-
-class Counting:
-    """A store that counts what it is asked."""
-
-    def __init__(self, store):
-        self.store = store
-        self.asked = 0
-
-    def __getattr__(self, name):
-        if name in ("create", "read", "names"):
-            self.asked += 1
-        return getattr(self.store, name)
-
-
-def test_a_long_log_is_opened_in_a_few_reads(registry):
-    registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
-    for i in range(10 * KEPT_EVERY + 3):
-        registry.set_alias(
-            "churn",
-            "champion",
-            VERSIONS[(i + 1) % 2],
-            expected=VERSIONS[i % 2],
-            reason="to and fro",
-        )
-    cold = mk.Registry(registry.url)
-    cold._store = Counting(cold._store)
-    assert cold.aliases("churn") == registry.aliases("churn")
-    assert cold._store.asked <= KEPT_EVERY + 3
-    cold._store.asked = 0
-    assert cold.generation("churn") == registry.generation("churn")
-    assert cold._store.asked == 1  # news cost one look
-
-
-def test_all_versions_are_known_by_one_file_each(registry):
-    store = Counting(open_store(registry.url))
-    assert sorted(Versions(store).all("churn"), key=str) == sorted(
-        registry.versions("churn"), key=str
-    )
-    assert store.asked == 1 + len(VERSIONS)  # their names, and each
-
-
-def test_threads_of_one_registry_lose_nothing(registry):
-    registry.set_alias("churn", "count", "1.0.0", expected=None, reason="0")
-    conflicts = []
-
-    def count():
-        done = 0
-        while done < 15:
-            now = registry.aliases("churn")["count"]
-            number = int(now.reason)
-            try:
-                registry.set_alias(
-                    "churn", "count", "1.0.0", expected=now.generation, reason=str(number + 1)
-                )
-                done += 1
-            except Conflict:
-                conflicts.append(number)
-
-    threads = [threading.Thread(target=count) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert registry.aliases("churn")["count"].reason == "60"
-    assert registry.generation("churn") == 61
-
-
-COUNT = """
-import sys
-import modelkit as mk
-registry = mk.Registry(sys.argv[1])
-while True:
-    now = registry.aliases("churn")["count"]
-    number = int(now.reason)
-    if number >= int(sys.argv[2]):
-        break
-    try:
-        registry.set_alias("churn", "count", "1.0.0", expected=now.generation, reason=str(number + 1))
-    except mk.errors.Conflict:
-        pass
-"""
-
-
-def test_processes_that_are_killed_lose_nothing_and_tear_nothing(registry):
-    registry.set_alias("churn", "count", "1.0.0", expected=None, reason="0")
-    until = 300
-    rng = random.Random(0)
-
-    def start():
-        return subprocess.Popen([sys.executable, "-c", COUNT, registry.url, str(until)])
-
-    workers = [start() for _ in range(4)]
-    killed = 0
-    while int(registry.aliases("churn")["count"].reason) < until:
-        place = rng.randrange(4)
-        seen = registry.generation("churn")
-        while registry.generation("churn") < min(seen + 5, until + 1):
-            if all(worker.poll() is not None for worker in workers):
-                break
-        if killed < 12:
-            workers[place].send_signal(signal.SIGKILL)
-            workers[place].wait()
-            workers[place] = start()
-            killed += 1
-    for worker in workers:
-        assert worker.wait(60) in (0, -signal.SIGKILL)
-    assert killed == 12
-    history = registry.history("churn")
-    assert [int(entry.reason) for entry in history] == list(range(until + 1))
-    assert [entry.generation for entry in history] == list(range(1, until + 2))
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root writes everywhere")
@@ -455,3 +246,78 @@ def test_an_address_that_is_misspelt_is_shown_without_credentials(url):
     with pytest.raises(RegistryError, match="a registry is a folder or a bucket") as refused:
         mk.Registry(url)
     assert "4711" not in str(refused.value)
+
+
+def test_a_model_is_not_a_package(registry):
+    with pytest.raises(TypeError, match=r"not LogisticRegression; mk\.save writes"):
+        registry.register(LogisticRegression())
+
+
+def test_a_name_that_is_misspelt(registry, capsys):
+    with pytest.raises(NotFound, match="has no model 'chrun'; it has: churn"):
+        registry.load("chrun", "champion")
+    assert main(["registry", registry.url, "history", "chrun"]) == 1
+    assert "has no model 'chrun'; it has: churn" in capsys.readouterr().err
+
+
+def test_to_register_again_needs_no_parents_and_says_what_differs(tmp_path, churn_packages):
+    registry = mk.Registry(tmp_path / "models")
+    registry.register(churn_packages / "1.0.0.mk", parents=["0.9.0"])
+    assert registry.register(churn_packages / "1.0.0.mk").parents == ("0.9.0",)
+    with pytest.raises(mk.errors.Conflict, match=r"with parents \('0.9.0',\), not \('0.8.0',\)"):
+        registry.register(churn_packages / "1.0.0.mk", parents=["0.8.0"])
+
+
+@pytest.mark.parametrize("expected", [True, np.int64(1), 1.0, b"1.0.0", ["1.0.0"]])
+def test_an_expectation_of_another_type_is_refused(released, expected):
+    with pytest.raises(TypeError, match="expected is a version"):
+        released.set_alias("churn", "champion", "1.1.0", expected=expected, reason="gate")
+    assert released.aliases("churn")["champion"].version == "1.0.0"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1 << 70, "\ud800", [[[[]]]] * 2])
+def test_no_value_closes_the_log(released, value):
+    """An entry that nobody can read would stop every reader and writer for ever."""
+    rollout = released.start_rollout("churn", "1.1.0", Record(), reason="try")
+    nested = value
+    for _ in range(20):
+        nested = [nested] if isinstance(value, list) else nested
+    with pytest.raises(RegistryError, match="the entry"):
+        released.decide_rollout("churn", rollout, "hold", reason="x", about={"e": nested})
+    assert mk.Registry(released.url).generation("churn") == 2
+    released.decide_rollout("churn", rollout, "rollback", reason="x", about={"e": 1.5})
+
+
+@pytest.mark.parametrize("reason", [None, 3, b"why", ""])
+def test_a_reason_is_a_text(released, reason):
+    with pytest.raises(RegistryError, match="a reason is needed"):
+        released.set_alias("churn", "champion", "1.1.0", expected="1.0.0", reason=reason)
+
+
+def test_any_text_is_a_reason(released):
+    for reason in ("\ud800", "\x00\x1b[31m", "ß" * 10_000, "</script>"):
+        seen = released.aliases("churn")["champion"].generation
+        released.set_alias("churn", "champion", "1.1.0", expected=seen, reason=reason)
+        assert mk.Registry(released.url).aliases("churn")["champion"].reason == reason
+    assert "<script" not in released._repr_html_()
+
+
+def test_what_an_alias_names_is_a_copy(released):
+    released.aliases("churn").clear()
+    assert released.aliases("churn")["champion"].version == "1.0.0"
+
+
+def test_a_version_on_trial_is_not_retired_and_a_retired_one_not_promoted(released):
+    rollout = released.start_rollout("churn", "1.1.0", Record(), reason="try")
+    with pytest.raises(Conflict, match="on trial"):
+        released.retire("churn", "1.1.0", reason="wrong labels")
+    released.decide_rollout("churn", rollout, "rollback", reason="worse")
+    released.retire("churn", "1.1.0", reason="wrong labels")
+    with pytest.raises(Conflict, match="wrong labels"):
+        released.start_rollout("churn", "1.1.0", Record(), reason="again", force=True)
+
+
+def test_an_alias_is_not_retired_as_if_it_were_a_version(released):
+    with pytest.raises(RegistryError, match="is an alias; pass the version"):
+        released.retire("churn", "champion", reason="x")
+    assert released.state("churn").retired == {}

@@ -1,10 +1,8 @@
 """One retraining: its steps, how it ends, what is refused, and what the history tells."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from helpers.retrainings import (
     AT_ONCE,
@@ -14,10 +12,8 @@ from helpers.retrainings import (
     Clock,
     X,
     Y,
-    alarm,
     judging,
     registry_at,
-    report,
     retrain,
     save,
     train,
@@ -29,21 +25,9 @@ import modelkit as mk
 from modelkit.cli import main
 from modelkit.errors import Conflict, NotFound, RetrainError, RolloutError
 from modelkit.lifecycle.gate.verdict import Verdict
-from modelkit.lifecycle.retrain.desk import Desk
 from modelkit.lifecycle.retrain.history import runs_of
-from modelkit.lifecycle.retrain.run import Claim, posix_of
 
 STEPS = ["train", "save", "gate", "register", "rollout"]
-
-
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory):
-    return tmp_path_factory.mktemp("packages")
-
-
-@pytest.fixture
-def registry(packages, tmp_path):
-    return registry_at(tmp_path / "models", packages)
 
 
 def test_a_run_that_the_gate_promotes(registry, tmp_path):
@@ -57,20 +41,6 @@ def test_a_run_that_the_gate_promotes(registry, tmp_path):
     kept = Verdict.from_json(registry.kept("churn", run.version, "verdict.json").decode())
     assert kept.decision == "promote"
     assert registry.history("churn")[-1].reason == "run 1: asked for: the tests"
-
-
-def test_a_run_is_the_same_after_json_and_has_a_card(registry, tmp_path):
-    run = retrain(registry, tmp_path)
-    assert mk.Run.from_json(run.to_json()) == run
-    assert run.version in run._repr_html_()
-    assert (
-        str(run)
-        .splitlines()[0]
-        .endswith(f"promoted with {run.version} in place of 1.0.0: champion is {run.version}")
-    )
-    for text in ("", "{}", "[]", run.to_json().replace("promoted", "perhaps")):
-        with pytest.raises(RetrainError):
-            mk.Run.from_json(text)
 
 
 def test_what_a_training_is_told(registry, tmp_path):
@@ -201,126 +171,7 @@ def test_no_run_begins_beside_the_rollout_of_somebody_else(registry, tmp_path):
     assert "1.0.1" in run.told
 
 
-def test_cooldown_and_budget_hold_over_a_restart(packages, tmp_path):
-    registry_at(tmp_path / "models", packages)
-    policy = replace(AT_ONCE, budget=2, window=10 * DAY)
-    found = []
-    for hour in (0, 5, 25, 50, 250):
-        clock = Clock(START + hour * 3600)
-        anew = mk.Registry(tmp_path / "models")
-        drift = report(alarm(at=clock.now))
-        run = retrain(anew, tmp_path, policy=policy, drift=drift, clock=clock)
-        found.append((run.state, run.reason))
-    assert found == [
-        ("promoted", "material"),
-        ("refused", "cooldown"),
-        ("promoted", "material"),
-        ("refused", "budget"),
-        ("promoted", "material"),
-    ]
-
-
-def test_after_failures_in_a_row_somebody_has_to_ask(registry, tmp_path):
-    clock = Clock()
-    found = []
-    for ask in ("", "", "", "the labels are repaired", ""):
-        drift = report(alarm(at=START))
-        run = retrain(
-            registry, tmp_path, judge=judging(registry, "fail"), drift=drift, asked=ask, clock=clock
-        )
-        found.append(run.reason if run.state == "refused" else run.state)
-        clock.now += 2 * DAY
-    assert found == ["blocked", "blocked", "failures", "blocked", "blocked"]
-
-
-def test_an_old_alarm_that_no_training_answers_hides_no_new_one(registry, tmp_path):
-    """A collapse was refused as "failures", or trained on before its rows were labelled."""
-    clock = Clock()
-    since = []
-
-    def labelled(time):
-        since.append((time - START) / DAY)
-        return int(max(0.0, clock.now - time) / DAY) * 200  # a day
-
-    policy = replace(AT_ONCE, fresh=1000, cooldown=DAY, budget=9)
-    harmless = alarm(at=START)
-    collapse = alarm("performance", "loss", at=START + 20 * DAY)
-    again = alarm(at=START + 30 * DAY)  # of the same feature, as its change grew
-    found = {}
-    for day in range(41):
-        clock.now = START + day * DAY
-        there = [each for each in (harmless, collapse, again) if each.time <= clock.now]
-        run = retrain(registry, tmp_path, policy=policy, judge=judging(registry, "fail"),
-                      drift=report(*there), labelled=labelled, clock=clock)  # fmt: skip
-        found[day] = run.reason
-        if run.state != "refused":
-            assert run.state == "blocked"
-    refusals = ("quiet", "failures", "labels", "persist", "cooldown")
-    runs = [day for day, reason in found.items() if reason not in refusals]
-    # After 1,000 rows since the change that is due, or the last run for it; each change twice.
-    assert runs == [5, 10, 25, 30, 35]
-    assert found[9] == found[24] == found[29] == found[34] == "labels"
-    assert found[15] == found[36] == "failures"
-
-
-def test_of_two_that_begin_a_run_at_once_the_other_is_busy_though_it_cannot_see_it(
-    registry, tmp_path, monkeypatch
-):
-    """A file of NFS that cannot be seen yet: it was tried again without a pause."""
-    monkeypatch.setattr(Desk, "claim", lambda *_: False)
-    run = retrain(registry, tmp_path)
-    assert (run.reason, run.told) == ("busy", "somebody else took the run a moment ago")
-
-
-def test_alarms_from_before_the_champion_are_told(registry, tmp_path):
-    clock = Clock()
-    clock.now = posix_of(registry.aliases("churn")["champion"].at) - 9 * DAY
-    drift = report(alarm(at=clock.now - DAY), alarm(feature="c1", at=clock.now))
-    run = retrain(registry, tmp_path, drift=drift, clock=clock)
-    assert run.reason == "quiet"
-    assert "2 alarms, the newest of 20" in run.told
-    assert "are closed with the champion 1.0.0 of 20" in run.told
-    assert "clock= tells an earlier time" in run.told
-
-
-def test_the_last_two_beats_of_a_holder_are_kept(registry):
-    desk = Desk(registry, "churn")
-    claim = Claim(1, START, "me", 600.0, "x", True, "1.0.0", "0" * 64, 1)
-    desk.claim(1, claim)
-    for number in range(5):
-        desk.beat(1, claim, START + number)
-        assert desk.files(1).heard == START + number
-    assert len([name for name in desk._shelf.names("runs/0000000001") if "beat" in name]) == 2
-
-
-def test_labels_and_age_are_reasons_of_their_own(registry, tmp_path):
-    asked = []
-
-    def labelled(since):
-        asked.append(since)
-        return 250
-
-    clock = Clock()
-    policy = replace(AT_ONCE, fresh=1, labels=251)
-    refused = retrain(registry, tmp_path, policy=policy, drift=(), labelled=labelled, clock=clock)
-    assert refused.reason == "quiet"
-    run = retrain(registry, tmp_path, policy=replace(policy, labels=250), drift=(),
-                  labelled=labelled, clock=clock)  # fmt: skip
-    assert (run.state, run.reason) == ("promoted", "labels")
-    aged = replace(AT_ONCE, schedule=3 * DAY)
-    for days, reason in ((2.9, "quiet"), (3, "schedule")):
-        clock.now = START + days * DAY
-        assert retrain(registry, tmp_path, policy=aged, drift=(), clock=clock).reason == reason
-
-
-def test_labelled_rows_have_to_be_counted(registry, tmp_path):
-    with pytest.raises(RetrainError, match="labelled="):
-        retrain(registry, tmp_path, policy=replace(AT_ONCE, fresh=1))
-    with pytest.raises(RetrainError, match="-3"):
-        retrain(registry, tmp_path, policy=replace(AT_ONCE, labels=1), labelled=lambda since: -3)
-
-
-def test_a_model_without_champion(packages, tmp_path):
+def test_a_model_without_champion(retrained_packages, tmp_path):
     with pytest.raises(NotFound, match="no registry"):
         retrain(mk.Registry(tmp_path / "models"), tmp_path)
     save(tmp_path / "one.mk", "1.0.0")
@@ -328,54 +179,6 @@ def test_a_model_without_champion(packages, tmp_path):
     registry.register(tmp_path / "one.mk")
     with pytest.raises(NotFound, match="champion"):
         retrain(registry, tmp_path)
-
-
-def drifted(profile, clock):
-    detector = mk.Detector(profile, clock=clock)
-    rng = np.random.default_rng(0)
-    while not detector.alarms:
-        detector.update(rng.normal(2, 1, size=(200, 3)))
-    return detector
-
-
-def test_alarms_of_the_old_champion_are_closed_with_the_run(registry, tmp_path):
-    rng = np.random.default_rng(1)
-    profile = mk.Profile.fit(rng.normal(size=(500, 3)), reference=rng.normal(size=(500, 3)))
-    clock = Clock()
-    workers = [drifted(profile, clock), drifted(profile, clock)]
-    clock.now += 3600
-    run = retrain(registry, tmp_path, policy=CANARY, drift=workers, clock=clock)
-    assert run.state == "on trial"
-    assert {one.kind for one in run.alarms} <= {"changed", "material"}
-    assert not workers[0].report().acknowledged
-    registry.decide_rollout("churn", registry.state("churn").rollout, "promote", reason="guards")
-    clock.now += 2 * DAY
-    after = retrain(registry, tmp_path, policy=CANARY, drift=workers, clock=clock)
-    assert (after.state, after.reason) == ("refused", "quiet")
-    for worker in workers:
-        report = worker.report()
-        assert {note.alarm for note in report.acknowledged} == set(report.alarms)
-        assert report.acknowledged[0].reason == f"run 1 promoted {run.version}"
-    stale = replace(workers[0].report(), acknowledged=())  # as of a job that read it before
-    assert retrain(registry, tmp_path, drift=stale, clock=clock).reason == "quiet"
-
-
-def test_equal_refusals_in_a_row_are_recorded_once(registry, tmp_path):
-    clock = Clock()
-    policy = replace(AT_ONCE, persist=3600.0)
-    for minute in range(0, 180, 10):
-        clock.now = START + minute * 60
-        drift = report(alarm(at=START + 3600)) if minute >= 60 else ()
-        retrain(registry, tmp_path, policy=policy, drift=drift, clock=clock)
-    told = [
-        (run.at - START, run.state, run.reason) for run in runs_of(registry, "churn", clock.now)
-    ]
-    assert told == [
-        (0, "refused", "quiet"),
-        (3600, "refused", "persist"),
-        (7200, "promoted", "material"),
-        (7800, "refused", "quiet"),
-    ]
 
 
 def test_one_command_tells_the_history(registry, tmp_path, capsys):
@@ -395,25 +198,6 @@ def test_one_command_tells_the_history(registry, tmp_path, capsys):
     assert [mk.Run.from_json(json.dumps(each)) for each in found] == [run, refused]
     assert main(["retrain", where, "status", "mistyped"]) == 1
     assert "mistyped" in capsys.readouterr().err
-
-
-def test_an_alarm_that_came_after_the_promotion_stands_though_that_is_seen_later(
-    registry, tmp_path
-):
-    clock = Clock()
-    retrain(registry, tmp_path, policy=CANARY, clock=clock)
-    registry.decide_rollout("churn", registry.state("churn").rollout, "promote", reason="guards")
-    clock.now += 3 * DAY
-    drift = report(alarm(at=START), alarm(feature="c1", at=START + 2 * DAY))
-    run = retrain(registry, tmp_path, drift=drift, clock=clock)
-    assert run.number == 2
-    assert [one.feature for one in run.alarms] == ["c1"]
-
-
-def test_a_folder_that_somebody_left_as_they_died_is_no_run(registry, tmp_path):
-    (Path(registry.url) / "models/churn/retraining/runs/0000000001").mkdir(parents=True)
-    assert runs_of(registry, "churn") == ()
-    assert retrain(registry, tmp_path).number == 1
 
 
 def test_a_candidate_that_cannot_follow_fails_the_run(tmp_path):
@@ -437,3 +221,74 @@ def test_a_rollout_that_holds_waits_for_a_person(registry, tmp_path):
     )
     (run,) = runs_of(registry, "churn")
     assert (run.state, run.told) == ("on trial", "held, for a person to decide: too few calls")
+
+
+def test_a_run_of_another_registry_leaves_nothing_where_a_run_trains(
+    registry, retrained_packages, tmp_path
+):
+    assert retrain(registry, tmp_path / "runs").state == "promoted"
+    other = registry_at(tmp_path / "others", retrained_packages)
+    seen = []
+    with pytest.raises(RetrainError, match="saved no package"):
+        retrain(other, tmp_path / "runs", train=lambda told: seen.extend(told.folder.iterdir()))
+    assert [path.name for path in seen] == ["claim-1"]
+    assert runs_of(other, "churn")[0].state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("told", "match"),
+    [
+        ({"asked": True}, "asked says why, in a text"),
+        ({"asked": None}, "asked says why, in a text"),
+        ({"drift": None}, "drift is a Detector, a DriftReport, or several, not None"),
+        ({"drift": "alarm"}, "drift is a Detector"),
+    ],
+)
+def test_what_cannot_be_told_is_refused(registry, tmp_path, told, match):
+    with pytest.raises(RetrainError, match=match):
+        retrain(registry, tmp_path, **told)
+    assert runs_of(registry, "churn") == ()
+
+
+def test_the_path_of_a_registry_is_none(tmp_path):
+    with pytest.raises(RetrainError, match=r"registry is a mk\.Registry"):
+        retrain(str(tmp_path), tmp_path, judge=verdict)
+
+
+def test_a_verdict_on_another_champion_is_no_race_that_was_lost(registry, tmp_path):
+    def judge(told):
+        return verdict(told, champion="other 1.0.0", champion_digest="0" * 64, generation=1)
+
+    with pytest.raises(RetrainError, match="another model or registry"):
+        retrain(registry, tmp_path, judge=judge)
+    assert runs_of(registry, "churn")[0].state == "failed"
+
+
+def test_a_champion_that_moves_in_the_middle_stays(registry, tmp_path):
+    def train_slowly(told):
+        train(told)
+        save(tmp_path / "by-hand.mk", "2.0.0", seed=5)
+        registry.register(tmp_path / "by-hand.mk")
+        registry.set_alias("churn", "champion", "2.0.0", expected="1.0.0", reason="by hand")
+
+    run = retrain(registry, tmp_path, train=train_slowly, judge=verdict)
+    assert run.state == "superseded"
+    assert registry.aliases("churn")["champion"].version == "2.0.0"
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda told: told.package.mkdir(),
+        lambda told: told.package.write_bytes(b""),
+        lambda told: told.package.write_bytes(b"PK\x03\x04" + bytes(99)),
+        lambda told: told.package.symlink_to(told.folder),
+        lambda told: save(told.package, told.champion.version, seed=3),
+    ],
+)
+def test_a_training_that_makes_nonsense_fails_and_moves_nothing(registry, tmp_path, made):
+    with pytest.raises(mk.errors.ModelkitError):
+        retrain(registry, tmp_path, train=made)
+    (run,) = runs_of(registry, "churn")
+    assert run.state == "failed"
+    assert registry.aliases("churn")["champion"].version == "1.0.0"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.rollouts import COLUMNS
+from helpers.rollouts import COLUMNS, ROWS, model
 from prometheus_client.parser import text_string_to_metric_families
 from sklearn.linear_model import LogisticRegression
 
@@ -23,6 +23,7 @@ TENSOR = {"name": "X", "shape": [1, 3], "datatype": "FP64", "data": X[0].tolist(
 HALF = {"guards": (mk.Guard("errors", floor=0.05),), "share": 0.5, "seed": 1, "tick": 1e-6}
 KEYS = [f"customer-{i}" for i in range(40)]
 SLOPE = {"1.0.0": 1, "1.1.0": -1}  # the two versions say the opposite of each other
+LOSS = (mk.Guard("loss", margin=0.02),)
 
 
 @pytest.fixture(scope="module")
@@ -281,3 +282,27 @@ def test_a_process_that_did_not_decide_says_how_it_ended(packages, tmp_path, ver
             status = rollout.status()
             assert (status.decision, status.reason) == (verb, "by one of them")
             assert not status.under_way
+
+
+def test_two_rollouts_of_two_models_in_one_app_take_their_own_losses():
+    rollouts = {
+        name: mk.Rollout(model(at), model(at + 1), share=0.5, guards=LOSS, tick=0.02, seed=at)
+        for at, name in ((1, "a"), (3, "b"))
+    }
+    with Client(mk.App(rollouts)) as client:
+        for number in range(2000):
+            for name, bad in (("a", 2), ("b", 0)):
+                key = f"k{number}"
+                body = {"inputs": {"X": ROWS.tolist()}, "key": key}
+                answer = client.post(f"/models/{name}/predict", json=body).json()
+                loss = 0.9 if answer["outputs"]["who"][0] == bad else 0.1
+                client.post(f"/models/{name}/outcome", json={"key": key, "loss": loss})
+            if not rollouts["a"].under_way:
+                break
+        answer = client.post("/models/a/outcome", json={"key": key, "loss": 0})
+        assert answer.status == 409
+        assert (
+            client.post("/models/b/outcome", json={"key": "?", "loss": 0}).json()["left_out"] == 1
+        )
+    assert rollouts["a"].status().decision == "rollback"
+    assert rollouts["b"].status().decision != "rollback"

@@ -7,13 +7,12 @@ import json
 import os
 import pickle
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.rollouts import Load
+from helpers.rollouts import until
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
@@ -53,6 +52,10 @@ def packages(tmp_path_factory):
         mk.save(model, folder / f"{version}.mk", example=X, name="churn", version=version)
     other = LogisticRegression().fit(X[:, :2], Y)
     mk.save(other, folder / "narrow.mk", example=X[:, :2], name="churn", version="narrow")
+    for at, version in enumerate(("j", "k")):
+        model = LogisticRegression(C=2.0 + at).fit(X, Y)
+        path = folder / f"{version}.mk"
+        mk.save(model, path, example=X, name="churn", version=version, format="joblib")
     return folder
 
 
@@ -67,12 +70,6 @@ def registry(tmp_path, packages):
 
 def served(rollout, key=None):
     return rollout.run(X[:2], key=key).served_by.version
-
-
-def until(condition, what="it did not happen in time"):
-    end = time.monotonic() + ROOM
-    while not condition():
-        assert time.monotonic() < end, what
 
 
 def champion(registry, version, expected):
@@ -195,16 +192,11 @@ def test_a_load_that_fails_changes_nothing_and_says_so(registry, packages, tmp_p
 
 
 @pytest.fixture
-def pickled(registry, tmp_path):
+def pickled(registry, packages):
     """The digests of a version of a graph and of two of joblib, which are registered."""
-    digests = [registry.release("churn", "1").digest]
-    for at, version in enumerate(("j", "k")):
-        model = LogisticRegression(C=2.0 + at).fit(X, Y)
-        path = tmp_path / f"{version}.mk"
-        made = mk.save(model, path, example=X, name="churn", version=version, format="joblib")
-        registry.register(path)
-        digests.append(made.digest)
-    return digests
+    for version in ("j", "k"):
+        registry.register(packages / f"{version}.mk")
+    return [registry.release("churn", version).digest for version in ("1", "j", "k")]
 
 
 def test_a_joblib_package_is_not_followed_and_the_error_says_what_to_do(registry, pickled):
@@ -552,28 +544,3 @@ def test_a_service_that_starts_later_joins_the_stage(registry):
         assert rollout.status().stage == 2
         answers = [served(rollout, f"u{i}") for i in range(100)]
         assert answers.count("2") > 70
-
-
-def test_swaps_lose_no_call(registry):
-    """Aliases move while threads and coroutines ask; closed models would raise ClosedError."""
-    rollout = mk.Rollout(registry, "churn", wrap=mk.Batcher, keep=0, **QUICK)
-    answers_of = [registry.load("churn", version).predict_proba(X[:3]) for version in "123"]
-
-    def sound(answers):
-        found = answers["probabilities"]
-        return any(np.allclose(found, each, atol=1e-6) for each in answers_of)
-
-    now, swaps = "1", 0
-    end = time.monotonic() + 3
-    with Load(rollout, X[:3], sound, threads=4, coroutines=50) as load:
-        while time.monotonic() < end:
-            later = str(int(now) % 3 + 1)
-            champion(registry, later, now)
-            until(lambda later=later: rollout.manifest.version == later)
-            now = later
-            swaps += 1
-    assert load.wrong == []
-    assert rollout.last_failure == ""
-    assert swaps > 3
-    assert min(load.calls) > 0
-    rollout.close()

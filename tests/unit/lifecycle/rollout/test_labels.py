@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from helpers.processes import PATIENCE
-from helpers.rollouts import FOLLOWED_BY_TWO, model, registry_of_two, save_numbered
-from helpers.servers import modelkit_serve, wait_until
+from helpers.rollouts import model, until, who
 
 import modelkit as mk
+from modelkit import events
 from modelkit.cli import main
 from modelkit.errors import RolloutError
 from modelkit.lifecycle.rollout.afar import progress_afar
-from modelkit.lifecycle.rollout.counts import Counts, Label, Posted
-from modelkit.lifecycle.rollout.course import MOST_UNKNOWN, Course
+from modelkit.lifecycle.rollout.counts import ByArm, Counts, Label, Posted
+from modelkit.lifecycle.rollout.guards import Guard
 from modelkit.lifecycle.rollout.labels import PATIENT, KeysAnswered, LossEvidence
+from modelkit.lifecycle.rollout.policy import RolloutStage
 from modelkit.lifecycle.rollout.posting import post_outcomes
-from modelkit.lifecycle.rollout.routing import hash_of
+from modelkit.lifecycle.rollout.shared import SharedCounts
 from modelkit.testing import Client
 from modelkit.types import Limits
 
@@ -32,22 +30,7 @@ HALF = mk.RolloutStage(0.5)
 POLICY = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), LOSS, tick=0.05)
 STAGED = mk.RolloutPolicy((mk.RolloutStage(0.1, units=1), mk.RolloutStage(0.9)), LOSS, tick=0.05)
 OUTCOME = "/models/m/outcome"
-
-
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory):
-    return save_numbered(tmp_path_factory.mktemp("packages"))
-
-
-@pytest.fixture
-def registry(packages, tmp_path):
-    return registry_of_two(packages, tmp_path / "models")
-
-
-def until(condition, what="it did not happen in time"):
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, what
+STAGES = (mk.RolloutStage(0.1, units=1), mk.RolloutStage(0.9))
 
 
 # What is joined with what; pure.
@@ -99,33 +82,51 @@ def test_a_loss_that_two_processes_were_told_counts_once():
     assert evidence.weighed() == once
 
 
-def promoted(rng, *, joined):
-    """Whether a candidate is promoted that loses .02 more, with labels of keys that never called.
-
-    Labels of five times as many keys come, as of the customers of another service. By its hash, a
-    key has an arm whether it called or not.
-    """
-    evidence = LossEvidence(LOSS[0], 0.01, (HALF,))
-    number = itertools.count()
-    for _ in range(10):
-        answered = [(next(number), bool(arm)) for arm in rng.random(400) < 0.5]
-        others = [(next(number), bool(arm)) for arm in rng.random(2000) < 0.5]
-        loss = [(key, rng.uniform(0.1, 0.3) + 0.02 * arm) for key, arm in answered]
-        loss += [(key, rng.uniform(0.1, 0.3)) for key, _ in others]
-        rng.shuffle(loss)
-        told = answered if joined else answered + others
-        posted = tuple(Posted(float(each), int(key)) for key, each in loss)
-        evidence.tick(HALF, Counts(keys=tuple(told), posted=posted))
-        if evidence.weighed().better >= np.log(100):
-            return True
-    return False
+def test_of_a_key_its_first_loss_counts():
+    """2,000 losses of two keys are no more than two: the keys were drawn."""
+    half = RolloutStage(0.5)
+    evidence = LossEvidence(Guard("loss", margin=0.01), 0.01, (half,))
+    for _ in range(1000):
+        labels = (Label(0.0, 1, candidate=False, stage=0), Label(1.0, 2, candidate=True, stage=0))
+        evidence.tick(half, Counts(labels=labels))
+    assert evidence.weighed().worse < 1
 
 
-def test_losses_of_keys_that_never_called_promote_nothing():
-    """By the hash alone, they would: the difference of the arms is six times as small."""
-    seeds = range(4)
-    assert sum(promoted(np.random.default_rng(seed), joined=False) for seed in seeds) >= 3
-    assert sum(promoted(np.random.default_rng(seed), joined=True) for seed in seeds) == 0
+def test_keys_of_shadow_in_one_process_and_of_an_arm_in_another_are_left_out():
+    for late in (False, True):
+        keys = KeysAnswered()
+        if not late:
+            keys.answered_in_shadow([(1, False), (2, False)])
+        keys.answered([(1, True), (3, True)], 1)
+        if late:
+            keys.answered_in_shadow([(1, False), (2, False)])
+        told = [Posted(0.5, key) for key in (1, 2, 3)]
+        assert [*keys.join(told)] == [Label(0.5, 3, True, 1)]
+        assert [*keys.unchanged([Label(0.5, 1, True, 1)])] == []
+        assert (keys.left_out, keys.one_sided, keys.unknown) == (2, 1, 0)
+
+
+def test_losses_of_one_tick_may_come_in_any_order():
+    rng = np.random.default_rng(0)
+    keys = [(int(key), key < 1 << 63) for key in rng.integers(0, 1 << 64, 2000, dtype=np.uint64)]
+    told = [Posted(float(rng.random() < 0.1 + 0.15 * arm), key) for key, arm in keys]
+    found = []
+    for losses in (told, sorted(told, key=lambda posted: posted.loss)):
+        evidence = LossEvidence(LOSS[0], 0.01, (HALF,))
+        evidence.tick(HALF, Counts(keys=tuple(keys), posted=tuple(losses)))
+        found.append(evidence.weighed())
+    assert found[0] == found[1]
+    assert found[0].worse > np.log(100)
+
+
+def test_it_is_said_that_no_more_keys_are_remembered(monkeypatch):
+    monkeypatch.setattr("modelkit.lifecycle.rollout.labels.MOST_KEYS", 10)
+    evidence = LossEvidence(LOSS[0], 0.01, STAGES)
+    for stage, first in ((0, 0), (1, 6)):
+        assert not evidence.full
+        keys = tuple((key, False) for key in range(first, first + 6))
+        evidence.tick(STAGES[stage], Counts(calls=ByArm(0, 6), keys=keys))
+    assert evidence.full
 
 
 # Processes that did not answer.
@@ -171,6 +172,80 @@ def test_what_was_told_before_a_service_ends_counts(registry):
     assert [loss for loss, _ in counts["posted"]] == [0.5]
 
 
+@pytest.mark.parametrize("order", [lambda loss: loss, lambda loss: -loss])
+def test_a_file_that_is_sorted_by_its_losses_promotes_nothing(registry, order):
+    """In it, every loss would be compared with others that are as large."""
+    rng = np.random.default_rng(0)
+    rollout = registry.start_rollout("m", "2", POLICY, reason="try")
+    with mk.Rollout(registry, "m", threads=1, poll=3600) as served:
+        arms = {f"k{i}": served.predict(X[:1], key=f"k{i}")[0] > 1.5 for i in range(2000)}
+    outcomes = [(key, float(rng.random() < (0.25 if arm else 0.1))) for key, arm in arms.items()]
+    post_outcomes(registry, "m", sorted(outcomes, key=lambda outcome: order(outcome[1])))
+    shared = SharedCounts(registry.shelf("m", rollout), "reader")
+    evidence = LossEvidence(LOSS[0], 0.01, (HALF,))
+    for _ in range(2):
+        while (found := shared.next_sum()) is not None:
+            evidence.tick(HALF, found.counts)
+        shared.add_up(1.0)
+    weighed = evidence.weighed()
+    assert weighed.void == ""
+    assert weighed.worse > np.log(100) > weighed.better
+
+
+def test_many_writers_of_losses_share_a_folder_and_lose_none(registry):
+    rollout = registry.start_rollout("m", "2", POLICY, reason="try")
+    with ThreadPoolExecutor(8) as pool:
+        posts = [pool.submit(post_outcomes, registry, "m", [(f"k{i}", 0.5)]) for i in range(40)]
+        assert [post.result() for post in posts] == [None] * 40
+    shelf = registry.shelf("m", rollout)
+    assert shelf.folders("counts") == ["labels"]
+    files = [
+        json.loads(shelf.read(f"counts/labels/{name}")) for name in shelf.names("counts/labels")
+    ]
+    assert len({key for file in files for _, key in file["counts"]["posted"]}) == 40
+
+
+def test_the_command_line_posts_what_services_add_up(registry, tmp_path, capsys):
+    losses = tmp_path / "losses.csv"
+
+    def post(*words):
+        status = main(["rollout", registry.url, "outcome", "m", *words])
+        out, err = capsys.readouterr()
+        return status, out + err
+
+    assert post("--key", "k", "--loss", "0") == (
+        1,
+        "modelkit: no rollout of m is under way, so no loss counts\n",
+    )
+    registry.start_rollout("m", "2", POLICY, reason="try")
+    losses.write_text("key,loss\nk0,2\n")
+    assert post("--csv", str(losses))[0] == 1
+    losses.write_text("key,loss\nk0,\n")
+    assert "line 2: the loss '' is not a number" in post("--csv", str(losses))[1]
+    losses.write_text("customer,loss\nk0,1\n")
+    assert "needs key and loss once each" in post("--csv", str(losses))[1]
+    losses.write_text("key,version,loss\nk0,1\n")
+    assert "pass --extra ignore" in post("--csv", str(losses))[1]
+    assert "has 2 cells, and the header 3" in post("--csv", str(losses), "--extra", "ignore")[1]
+    assert "leave out --key" in post("--csv", str(losses), "--key", "k")[1]
+    assert "has --key and --loss" in post("--key", "k")[1]
+    assert "from 0 to 1, not nan" in post("--key", "k", "--loss", "nan")[1]
+    with mk.Rollout(registry, "m", poll=1e-3, threads=1) as rollout:
+        answers = {f"k{i}": rollout.predict(X[:1], key=f"k{i}")[0] for i in range(2000)}
+        told = [f"{0.2 if arm < 1.5 else 0.6},1.0,{key}" for key, arm in answers.items()]
+        losses.write_text("loss,version,key\n" + "\n".join(told))
+        words = ("--csv", str(losses), "--extra", "ignore", "--json")
+        assert post(*words) == (0, '{"posted": 2000}\n')
+        assert post("--key", "k1", "--loss", "0")[1] == "1 posted\n"
+
+        def decided():
+            rollout.predict(X[:1])
+            return registry.state("m").rollout is None
+
+        until(decided)
+    assert progress_afar(registry, "m").decision == "rollback"
+
+
 def test_a_rollout_of_two_models_knows_all_of_its_keys():
     rollout = mk.Rollout(model(1), model(2), share=0.5, guards=LOSS)
     assert not rollout.outcome("never seen", 0.5)
@@ -184,6 +259,79 @@ def test_in_shadow_a_number_counts_for_nobody(registry):
         assert not rollout.outcome("of another process", 0.5)
         assert not rollout.outcome("of another process", lambda outputs: 0.5)
     with pytest.raises(RolloutError, match="in shadow, where both answer"):
+        post_outcomes(registry, "m", [("k", 0.5)])
+
+
+def test_labels_count_for_the_stage_of_their_answer(clock):
+    """Labels come a stage late, when the share is another."""
+    guards = [mk.Guard("loss", margin=0.02)]
+    stages = [mk.RolloutStage(0.05, seconds=15), mk.RolloutStage(0.5, seconds=9999)]
+    rollout = mk.Rollout(model(1), model(2), stages=stages, guards=guards, seed=0)
+    early = [f"a{i}" for i in range(1000)]
+    for key in early:
+        who(rollout, key)
+    for _ in range(2):
+        clock.go(10)
+        rollout.status()
+        who(rollout)
+    assert rollout.status().stage == 2
+    for key in early:
+        assert rollout.outcome(key, 0.5)
+    clock.go(10)
+    assert rollout.status().decision == "continue"
+    # Old customers come again, and new ones, who lose more.
+    for i in range(3000):
+        key = f"a{i % 1000}" if i % 2 else f"b{i}"
+        who(rollout, key)
+        rollout.outcome(key, 0.1 if i % 2 else 0.9)
+        if i % 500 == 0:
+            clock.go(10)
+            rollout.status()
+    clock.go(10)
+    assert rollout.status().decision == "continue"
+
+
+def test_what_is_told_while_a_stage_ends_counts(clock):
+    """Whoever hears of a decision may take a while, in which labels come."""
+    rollout = mk.Rollout(model(1), model(2), stages=STAGES, guards=LOSS, seed=0)
+    keys = [f"k{i}" for i in range(50)]
+    for key in keys:
+        who(rollout, key)
+    told = []
+
+    def listen(event):
+        told.extend(rollout.outcome(key, 0.5) for key in keys)
+
+    stop = events.subscribe(listen, events.Decided)
+    clock.go(10)
+    assert rollout.status().stage == 2
+    stop()
+    assert told == [True] * 50
+    clock.go(10)
+    rollout.status()
+    (evidence,) = rollout._switch.course.trial.evidence
+    assert sum(evidence._labels[0]) == 50
+
+
+def test_a_function_says_where_it_cannot_count(registry):
+    registry.start_rollout("m", "2", POLICY, reason="try")
+    with (
+        mk.Rollout(registry, "m", threads=1) as answers,
+        mk.Rollout(registry, "m", threads=1) as is_told,
+    ):
+        answers.predict(X[:1], key="k")
+        assert not is_told.outcome("k", lambda outputs: 0.5)
+        notes = is_told.status().notes
+        assert notes[0].startswith("1 losses left out: a function needs the outputs, which this")
+        assert answers.outcome("k", lambda outputs: 0.5)
+        assert not answers.outcome("k", 0.5)  # again
+        assert answers.status().notes == ()
+
+
+def test_a_rollout_without_a_guard_of_losses_takes_none(registry):
+    policy = mk.RolloutPolicy((HALF,), (mk.Guard("errors"),))
+    registry.start_rollout("m", "2", policy, reason="try")
+    with pytest.raises(RolloutError, match="no guard of the rollout of m 2 watches losses"):
         post_outcomes(registry, "m", [("k", 0.5)])
 
 
@@ -240,11 +388,11 @@ def test_what_is_no_outcome_is_refused(client, body, status, told):
     assert told in answer.json()["error"]
 
 
-def test_where_nothing_is_compared_no_loss_counts(registry, packages):
+def test_where_nothing_is_compared_no_loss_counts(registry, numbered_packages):
     with (
         mk.Rollout(registry, "m", threads=1) as rollout,
         mk.Rollout(model(1), model(2), share=0.5) as other,
-        Client(mk.App({"m": rollout, "e": other, "p": str(packages / "1.mk")})) as client,
+        Client(mk.App({"m": rollout, "e": other, "p": str(numbered_packages / "1.mk")})) as client,
     ):
         for name, status, told in (
             ("m", 409, "no rollout of 'm' is under way here"),
@@ -268,135 +416,3 @@ def test_who_may_not_ask_may_not_tell(registry):
     ):
         assert client.post(OUTCOME, json=ONE).status == 401
         assert client.get(OUTCOME).status == 405
-
-
-# From the command line, and with real processes.
-
-
-def test_the_command_line_posts_what_services_add_up(registry, tmp_path, capsys):
-    losses = tmp_path / "losses.csv"
-
-    def post(*words):
-        status = main(["rollout", registry.url, "outcome", "m", *words])
-        out, err = capsys.readouterr()
-        return status, out + err
-
-    assert post("--key", "k", "--loss", "0") == (
-        1,
-        "modelkit: no rollout of m is under way, so no loss counts\n",
-    )
-    registry.start_rollout("m", "2", POLICY, reason="try")
-    losses.write_text("key,loss\nk0,2\n")
-    assert post("--csv", str(losses))[0] == 1
-    losses.write_text("key,loss\nk0,\n")
-    assert "line 2: the loss '' is not a number" in post("--csv", str(losses))[1]
-    losses.write_text("customer,loss\nk0,1\n")
-    assert "needs key and loss once each" in post("--csv", str(losses))[1]
-    losses.write_text("key,version,loss\nk0,1\n")
-    assert "pass --extra ignore" in post("--csv", str(losses))[1]
-    assert "has 2 cells, and the header 3" in post("--csv", str(losses), "--extra", "ignore")[1]
-    assert "leave out --key" in post("--csv", str(losses), "--key", "k")[1]
-    assert "has --key and --loss" in post("--key", "k")[1]
-    assert "from 0 to 1, not nan" in post("--key", "k", "--loss", "nan")[1]
-    with mk.Rollout(registry, "m", poll=1e-3, threads=1) as rollout:
-        answers = {f"k{i}": rollout.predict(X[:1], key=f"k{i}")[0] for i in range(2000)}
-        told = [f"{0.2 if arm < 1.5 else 0.6},1.0,{key}" for key, arm in answers.items()]
-        losses.write_text("loss,version,key\n" + "\n".join(told))
-        words = ("--csv", str(losses), "--extra", "ignore", "--json")
-        assert post(*words) == (0, '{"posted": 2000}\n')
-        assert post("--key", "k1", "--loss", "0")[1] == "1 posted\n"
-
-        def decided():
-            rollout.predict(X[:1])
-            return registry.state("m").rollout is None
-
-        until(decided)
-    assert progress_afar(registry, "m").decision == "rollback"
-
-
-def test_a_rollout_without_a_guard_of_losses_takes_none(registry):
-    policy = mk.RolloutPolicy((HALF,), (mk.Guard("errors"),))
-    registry.start_rollout("m", "2", policy, reason="try")
-    with pytest.raises(RolloutError, match="no guard of the rollout of m 2 watches losses"):
-        post_outcomes(registry, "m", [("k", 0.5)])
-
-
-def test_many_writers_of_losses_share_a_folder_and_lose_none(registry):
-    rollout = registry.start_rollout("m", "2", POLICY, reason="try")
-    with ThreadPoolExecutor(8) as pool:
-        posts = [pool.submit(post_outcomes, registry, "m", [(f"k{i}", 0.5)]) for i in range(40)]
-        assert [post.result() for post in posts] == [None] * 40
-    shelf = registry.shelf("m", rollout)
-    assert shelf.folders("counts") == ["labels"]
-    files = [
-        json.loads(shelf.read(f"counts/labels/{name}")) for name in shelf.names("counts/labels")
-    ]
-    assert len({key for file in files for _, key in file["counts"]["posted"]}) == 40
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="it is a server of POSIX")
-def test_a_job_posts_labels_to_a_service_of_two_processes(registry):
-    """Each request has a connection of its own, so that most labels reach the other process."""
-    with modelkit_serve("m", "--registry", registry.url, *FOLLOWED_BY_TWO) as served:
-        registry.start_rollout("m", "2", POLICY, reason="try")
-        number = itertools.count()
-        statuses = set()
-
-        def decided():
-            keys = [f"k{next(number)}" for _ in range(20)]
-            outcomes = []
-            for key in keys:
-                body = {"inputs": {"X": X[:1].tolist()}, "key": key}
-                status, answer = served.post("/models/m/predict", body)
-                assert status == 200
-                loss = 0.0 if answer["model_version"] == "1" else 0.9
-                outcomes.append({"key": key, "loss": loss})
-            for few in (outcomes[:10], outcomes[10:]):
-                statuses.add(served.post(OUTCOME, {"outcomes": few})[0])
-            return registry.state("m").rollout is None
-
-        wait_until(decided, served.process)
-    assert statuses <= {200, 409}
-    assert registry.history("m")[-1].reason == "loss: the candidate is shown to be worse"
-
-
-def joint_course():
-    course = Course(
-        model(1), model(2), POLICY, salt=b"s", seed=0, rescue=False, began=0.0, joint=True
-    )
-    course.lineup()
-    return course
-
-
-def answered_elsewhere(course, *keys):
-    units = tuple((hash_of(key, b"s"), False) for key in keys)
-    course.trial.tick(Counts(keys=units), 1.0, 0)
-
-
-def test_losses_of_keys_that_nobody_answered_are_not_written():
-    """They wait here for a process that says it has answered them, each once, and not for ever."""
-    course = joint_course()
-    assert [course.outcome(f"k{i}", 0.5) for i in range(MOST_UNKNOWN)] == [True] * MOST_UNKNOWN
-    assert not course.outcome("k7", 0.5)  # told again
-    assert not course.outcome("more", 0.5)
-    assert course.turned_away == 1
-    assert course.collect().posted == ()
-    answered_elsewhere(course, "k7", "k8", "known")
-    assert course.outcome("known", 0.25)  # although so many others wait
-    posted = course.collect().posted
-    assert [each.loss for each in posted] == [0.5, 0.5, 0.25]
-    assert {each.key for each in posted} == {hash_of(key, b"s") for key in ("k7", "k8", "known")}
-    assert not course.outcome("known", 0.25)
-    assert course.collect().posted == ()
-    for _ in range(PATIENT):
-        assert course.collect().posted == ()
-    assert course.outcomes.unknown == MOST_UNKNOWN - 2
-    assert course.outcome("more", 0.5)
-
-
-def test_losses_that_wait_are_written_when_a_process_ends():
-    course = joint_course()
-    assert course.outcome("a", 0.5)
-    course.post_unknown()
-    assert [each.loss for each in course.collect().posted] == [0.5]
-    assert course.outcomes.unknown == 0

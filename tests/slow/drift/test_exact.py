@@ -1,0 +1,80 @@
+"""How p-values and intervals of one batch are distributed, in simulation."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from modelkit.drift.exact import effects, exact_test, js, ks, root_psi, tv
+
+STATISTICS = ["anderson_darling", "chi_square"]
+
+
+def null_p(statistic, law, n, reference_n, runs, seed):
+    rng = np.random.default_rng(seed)
+    return np.array(
+        [
+            exact_test(
+                rng.multinomial(n, law), rng.multinomial(reference_n, law), statistic, rng, 199
+            )
+            for _ in range(runs)
+        ]
+    )
+
+
+def assert_superuniform(p):
+    """No level is exceeded by more than chance allows: P(p <= a) <= a, at a binomial p-value of 1e-4."""
+    for a in (0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9):
+        assert (
+            stats.binomtest(int((p <= a + 1e-12).sum()), len(p), a, alternative="greater").pvalue
+            > 1e-4
+        ), a
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_p_values_are_uniform_where_nothing_changed(statistic):
+    p = null_p(statistic, np.full(40, 1 / 40), 100, 500, 2000, 1)
+    assert_superuniform(p)
+    assert stats.kstest(p, "uniform").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+@pytest.mark.parametrize(
+    "law", [np.array([0.97, 0.02, 0.01]), 1 / np.arange(1, 51) / (1 / np.arange(1, 51)).sum()]
+)
+def test_ties_and_rare_cells_never_make_p_values_too_small(statistic, law):
+    assert_superuniform(null_p(statistic, law, 60, 80, 2000, 2))
+
+
+@pytest.mark.parametrize("n", [200, 5000])
+@pytest.mark.parametrize("slope", [0, 0.3])
+def test_intervals_hold_the_truth(n, slope):
+    rng = np.random.default_rng(5)
+    law = np.full(20, 1 / 20)
+    changed = law * (1 + slope * np.linspace(-1.7, 1.7, 20))
+    truth = {
+        "ks": ks(changed, law),
+        "tv": tv(changed, law),
+        "js": js(changed, law),
+        "psi": root_psi(changed, law) ** 2,
+    }
+    inside = dict.fromkeys(truth, 0)
+    for _ in range(200):
+        for effect in effects(
+            rng.multinomial(n, changed), rng.multinomial(5000, law), rng, ordered=True
+        ):
+            inside[effect.name] += (
+                effect.low <= truth[effect.name] + 1e-12 and truth[effect.name] <= effect.high
+            )
+    assert all(held >= 180 for held in inside.values()), inside
+
+
+def test_psi_of_small_batches_is_not_large_where_nothing_changed():
+    rng = np.random.default_rng(6)
+    law = np.full(10, 0.1)
+    psi = [
+        effects(rng.multinomial(50, law), 500 * np.ones(10, int), rng, ordered=False)[-1].value
+        for _ in range(300)
+    ]
+    assert (
+        np.mean(psi) < 0.08
+    )  # the plain index has a mean of 0.18, "moderate change" by the rule of thumb

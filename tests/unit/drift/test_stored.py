@@ -1,0 +1,132 @@
+"""What is stored of a Profile comes back, and bytes that were changed are refused or harmless."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+from helpers.drawn import noisy_rows, rng
+from helpers.examples import examples
+from helpers.streams import column
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelkit.drift.cells import CELLS
+from modelkit.drift.profile import Profile
+from modelkit.errors import DriftError
+
+DAY = np.datetime64("2024-01-01", "us")
+
+
+def rich():
+    n = 1200
+    rows = {
+        "a": rng(1).normal(size=n), "b": column([None if i % 7 else True for i in range(n)]),
+        "c": column(["\ud800", "é"] * (n // 2)),
+        "t": DAY + np.arange(n), "k": np.full(n, 3), "e": rng(2).normal(size=(n, 5)),
+        "s": column(["x", "y"] * (n // 2)),
+    }  # fmt: skip
+    p = rng(3).random(n)
+    labels = (rng(4).random(n) < p).astype(int)
+    train = rows | {"a": rng(5).normal(size=n), "e": rng(6).normal(size=(n, 5))}
+    return Profile.fit(
+        train,
+        reference=rows,
+        scores=np.c_[1 - p, p],
+        labels=labels,
+        stratum="s",
+        importance={"a": 3},
+    )
+
+
+def test_a_profile_comes_back_from_its_bytes_byte_for_byte():
+    profile = rich()
+    data = profile.to_bytes()
+    back = Profile.from_bytes(memoryview(data))
+    assert back.to_bytes() == data
+    assert back.digest == profile.digest == rich().digest
+    assert back.features == profile.features
+    assert np.array_equal(back.counts, profile.counts)
+    assert (back.baseline, back.strata, back.rows) == (profile.baseline, ("x", "y"), 1200)
+    assert pickle.loads(pickle.dumps(profile)).digest == profile.digest
+    assert "8 features" not in repr(back)
+    assert "2 strata by s" in repr(back)
+    assert sum(feature.weight for feature in back.features) == pytest.approx(1)
+
+
+def changed(profile, **arrays):
+    import io
+
+    with np.load(io.BytesIO(profile.to_bytes())) as file:
+        whole = dict(file) | arrays
+    out = io.BytesIO()
+    np.savez(out, **{name: array for name, array in whole.items() if array is not None})
+    return out.getvalue()
+
+
+def about(profile, edit):
+    import io
+    import json
+
+    with np.load(io.BytesIO(profile.to_bytes())) as file:
+        plain = json.loads(file["about"].tobytes())
+    edit(plain)
+    return np.frombuffer(json.dumps(plain).encode(), np.uint8)
+
+
+def test_bytes_that_are_no_profile_are_refused():
+    profile = Profile.fit(noisy_rows(400))
+    data = profile.to_bytes()
+    objects = np.array([{"a": 1}], object)
+    edits = [
+        lambda a: a.update(schema="modelkit.profile/2"), lambda a: a.pop("schema"), lambda a: a.pop("rows"),
+        lambda a: a["features"].pop(), lambda a: a["features"][0].update(kind="numbers"),
+        lambda a: a["features"][0].update(stride=0),
+        lambda a: a["features"][0].update(edges=99), lambda a: a["features"][0].update(weight=float("nan")),
+        lambda a: a["features"][1].update(categories=[f"{i}" for i in range(65)]),
+        lambda a: a["features"][0].update(more=1),
+        lambda a: a["strata"].append("b"), lambda a: a.update(rows="many"), lambda a: a.update(ordered=1),
+        lambda a: a.update(strata=[1]), lambda a: a["features"][0].update(stride="2"),
+        lambda a: a.update(baseline={"n": 1, "total": 0.0, "squares": 0.0, "binary": "yes"}),
+    ]  # fmt: skip
+    hostile = [
+        b"", b"PK\x03\x04", data[:100], data[: len(data) // 2], pickle.dumps(1), rng().bytes(500),
+        changed(profile, counts=objects), changed(profile, counts=None), changed(profile, counts=-profile.counts),
+        changed(profile, counts=profile.counts[:, :, :60]), changed(profile, edges=np.arange(200.0)),
+        changed(profile, edges=np.zeros(0)),
+        changed(profile, coarse=np.full(2 * CELLS, 99, np.uint8)), changed(profile, edges=np.linspace(1, 0, 63)),
+        changed(profile, edges=np.full(63, np.nan)),
+        *[changed(profile, about=about(profile, edit)) for edit in edits],
+    ]  # fmt: skip
+    for i, wrong in enumerate(hostile):
+        with pytest.raises(DriftError):
+            print(i, Profile.from_bytes(wrong))  # noqa: T201 - shown where it is accepted
+
+
+@settings(max_examples=examples(60))
+@given(st.integers(0, 10**6), st.binary(min_size=1, max_size=3))
+def test_flipped_bytes_are_refused_or_harmless(at, patch):
+    data = bytearray(Profile.fit(noisy_rows(200)).to_bytes())
+    at %= len(data)
+    data[at : at + len(patch)] = patch
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy's, of headers written by another version
+        try:
+            assert isinstance(Profile.from_bytes(bytes(data)), Profile)
+        except DriftError as error:
+            assert "profile" in str(error)  # noqa: PT017 - either outcome is right
+
+
+def test_nothing_is_unpickled(monkeypatch):
+    data = rich().to_bytes()
+    monkeypatch.setattr(pickle, "loads", None)
+    monkeypatch.setattr(pickle, "load", None)
+    assert Profile.from_bytes(data).rows == 1200
+
+
+def test_a_feature_takes_two_and_a_half_kilobytes_at_most():
+    n = 6000
+    plain = {f"x{i}": rng(i).normal(size=n) for i in range(20)}
+    named = {f"c{i}": rng(i).choice([f"category {j}" for j in range(64)], n) for i in range(20)}
+    for rows in (plain, named, plain | named):
+        assert len(Profile.fit(rows).to_bytes()) <= 2500 * len(rows)

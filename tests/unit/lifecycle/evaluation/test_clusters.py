@@ -1,0 +1,42 @@
+"""Clusters are as many observations as clusters of one size would be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers.evaluated import clusters
+
+from modelkit.lifecycle.evaluation.answered import Answered
+from modelkit.lifecycle.evaluation.clusters import clusters_of
+from modelkit.lifecycle.evaluation.intervals import standard_error
+from modelkit.lifecycle.evaluation.metrics import METRICS
+
+
+def test_clusters_of_one_size_are_tested_as_before():
+    rng = np.random.default_rng(0)
+    influence = rng.normal(size=120)
+    which = clusters([10] * 12)
+    assert which.alike == pytest.approx(12)
+    assert which.error(influence) == pytest.approx(standard_error(influence, which.codes))
+    assert clusters([12]).error(np.zeros(12)) is None
+    assert which.error(np.full(120, np.nan)) is None
+
+
+def test_queries_are_counted_in_clusters_of_queries():
+    ranking = Answered("ranking", np.zeros(12), queries=np.repeat(np.arange(6), [7, 1, 1, 1, 1, 1]))
+    found = clusters_of(replace(ranking, clusters=ranking.queries))
+    assert found.sizes.tolist() == [1] * 6
+
+
+def test_an_average_over_classes_rests_on_the_clusters_that_have_them():
+    """A class that one cluster has tells as much as one row would."""
+    y = np.repeat([0, 1, 2], [300, 290, 10])
+    told = np.where(np.arange(600) % 5, y, 0)
+    answered = Answered("multiclass", y, told, classes=(0, 1, 2), clusters=np.arange(600) // 10)
+    recall = METRICS["multiclass"]["balanced_accuracy"].measure(answered)
+    alone = METRICS["multiclass"]["balanced_accuracy"].measure(replace(answered, clusters=None))
+    assert recall.value == alone.value
+    assert alone.units > 9
+    assert recall.units < 2

@@ -1,0 +1,34 @@
+"""Slices of rows have figures of their own."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+import modelkit as mk
+from modelkit.errors import EvaluationError
+
+
+def test_slices_have_their_rows_and_missing_values_a_slice(model, held):
+    X, y = held
+    found = mk.evaluate(model, X, y, slices={"half": [None] * 100 + ["b"] * 184})
+    assert [(part.value, part.rows) for part in found.slices] == [("b", 184), ("missing", 100)]
+    with pytest.raises(EvaluationError, match="284 different values"):
+        mk.evaluate(model, X, y, slices={"row": np.arange(284)})
+    with pytest.raises(EvaluationError, match="3 values, and there are 284"):
+        mk.evaluate(model, X, y, slices={"a": [1, 2, 3]})
+    with pytest.raises(EvaluationError, match="list of names"):
+        mk.evaluate(model, X, y, slices=["region", 7])
+
+
+def test_a_slice_of_one_class_says_what_it_cannot_tell(model, held):
+    X, y = held
+    part = mk.evaluate(model, X, y, slices={"truth": y}).slices[0]
+    figures = {figure.name: figure for figure in part.figures}
+    assert figures["roc_auc"].value is None
+    assert figures["roc_auc"].why == "no row is positive"
+    assert figures["accuracy"].value is not None
+    few = str(mk.evaluate(model, X[:20], y[:20]))
+    assert re.search(r"matthews [\d.]+, no interval: it rests on", few)

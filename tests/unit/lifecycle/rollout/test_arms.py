@@ -1,0 +1,88 @@
+"""The evidence of two arms: no bet pays on the wrong side, by enumeration, and counts add up in any order."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelkit.lifecycle.rollout.arms import (
+    BETTER,
+    WORSE,
+    Events,
+    EventTimes,
+    Worse,
+    chance,
+    log_better,
+    log_gains,
+    units_needed,
+)
+
+SHARES = st.floats(0.001, 0.999)
+MARGINS = st.floats(0.2, 5)
+
+
+@given(SHARES, MARGINS, st.floats(0, 30))
+def test_no_bet_on_arms_pays_on_its_wrong_side(share, margin, risk):
+    theta = float(chance(share, np.array(risk)))
+    for bets, wrong in ((WORSE, risk <= margin), (BETTER, risk >= margin)):
+        in_candidate = np.exp(log_gains(Events(share, 1, 0), margin, bets))
+        in_champion = np.exp(log_gains(Events(share, 0, 1), margin, bets))
+        means = theta * in_candidate + (1 - theta) * in_champion
+        if wrong:
+            assert (means <= 1 + 1e-9).all()
+        else:
+            assert means.max() > 1 - 1e-9 or risk == margin
+
+
+@given(st.lists(st.tuples(SHARES, st.integers(0, 30), st.integers(0, 30)), max_size=6), MARGINS)
+def test_the_counts_of_workers_add_up_in_any_order(stages, margin):
+    events = [Events(*stage) for stage in stages]
+    whole = log_better(events, margin)
+    parts = [Events(e.share, e.candidate, 0) for e in events]
+    parts += [Events(e.share, 0, e.champion) for e in events]
+    assert log_better(parts[::-1], margin) == pytest.approx(whole, rel=1e-9, abs=1e-9)
+
+
+def test_no_events_are_no_evidence():
+    assert log_better([Events(0.05, 0, 0)], 1.5) == pytest.approx(0)
+    worse = Worse(1.2)
+    for _ in range(1000):
+        worse.tick(Events(0.05, 0, 0))
+    assert worse.peak == pytest.approx(1)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=30), st.randoms())
+def test_the_order_of_events_within_a_tick_does_not_count(arms, rng):
+    counts = Events(0.1, sum(arms), len(arms) - sum(arms))
+    one, again = Worse(1.2), Worse(1.2)
+    one.tick(counts)
+    again.tick(counts)
+    assert (again.value, again.peak) == (one.value, one.peak)
+
+
+def test_a_flood_of_events_overflows_nothing():
+    worse = Worse(1.0)
+    for _ in range(5):
+        worse.tick(Events(0.01, 10**7, 0))
+    assert math.isfinite(worse.peak)
+    assert worse.peak > 1e100
+    assert log_better([Events(0.5, 0, 10**7)], 1.5) > 1e6
+    assert log_better([Events(0.5, 10**7, 0)], 1.5) < -1e5
+
+
+def test_the_plan_is_that_of_its_formula():
+    assert units_needed(0.01, 0.05, 2, 1.0, 0.01) == pytest.approx(36_000, rel=0.03)
+    assert units_needed(0.01, 0.05, 5, 1.0, 0.01) == pytest.approx(3_600, rel=0.03)
+    assert units_needed(0.001, 0.05, 2, 1.0, 0.01) == pytest.approx(360_000, rel=0.03)
+    assert units_needed(0.01, 0.05, 1.5, 1.5, 0.01) == math.inf
+
+
+def test_counts_that_come_late_join_the_span_of_their_share():
+    times = EventTimes()
+    for share in (0.1, 0.1, 0.5, 0.1, 0.5, 0.1):
+        times.add(Events(share, 1, 2))
+    assert times._spans == [(0.1, 1, 2, 1), (0.1, 3, 6, 3), (0.5, 1, 2, 1), (0.5, 1, 2, 1)]

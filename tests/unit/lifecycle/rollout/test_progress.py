@@ -1,0 +1,44 @@
+"""What a process says of a rollout that ended: how, why, and who answers now."""
+
+from __future__ import annotations
+
+import pytest
+
+import modelkit as mk
+
+
+def policy(**options):
+    return mk.RolloutPolicy((mk.RolloutStage(0.5),), **options)
+
+
+def test_status_says_that_somebody_went_back_after_a_promotion(two):
+    rollout = mk.Rollout(*two, share=0.5)
+    rollout.promote("it looks well")
+    assert "churn 1.1.0 answers everything" in str(rollout.status())
+    rollout.rollback("orders went down")
+    status = rollout.status()
+    assert (status.decision, status.reason) == ("rollback", "orders went down")
+    assert "churn 1.0.0 answers everything" in str(status)
+
+
+@pytest.mark.parametrize("decision", ["rollback", "promote"])
+def test_a_process_knows_what_somebody_else_decided(churn, decision):
+    with mk.Rollout(churn, "churn", poll=1000) as rollout:
+        underway = churn.start_rollout("churn", "1.1.0", policy(), reason="canary")
+        rollout.refresh()
+        churn.decide_rollout("churn", underway, decision, reason="a person says so")
+        rollout.refresh()
+        status = rollout.status()
+        assert (status.decision, status.reason) == (decision, "a person says so")
+        assert not status.under_way
+        answers = "1.1.0" if decision == "promote" else "1.0.0"
+        assert f"churn {answers} answers everything" in str(status)
+
+
+def test_a_process_says_who_answers_when_the_champion_was_set_by_hand(churn):
+    with mk.Rollout(churn, "churn", poll=1000) as rollout:
+        churn.start_rollout("churn", "1.1.0", policy(), reason="canary")
+        rollout.refresh()
+        churn.set_alias("churn", "champion", "2.0.0", expected="1.0.0", reason="hot fix")
+        rollout.refresh()
+        assert "it has ended, and churn 2.0.0 answers everything" in str(rollout.status())

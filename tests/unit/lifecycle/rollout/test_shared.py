@@ -1,0 +1,352 @@
+"""Counts that several processes write are added up, each once, whatever comes late or from where."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import threading
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.examples import examples
+from helpers.rollouts import model, until, who
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import modelkit as mk
+from modelkit.lifecycle.rollout.afar import progress_afar
+from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened, KeyDone, Label, Posted
+from modelkit.lifecycle.rollout.shared import SharedCounts, read_counts, write_counts
+
+X = np.eye(3)
+LOSS = (mk.Guard("loss", margin=0.02),)
+STAGES = (mk.RolloutStage(0.1, units=1), mk.RolloutStage(0.9))
+STAGED = mk.RolloutPolicy(STAGES, LOSS, tick=0.05)
+GUARDS = (mk.Guard("errors", floor=0.05),)
+LONG = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), GUARDS, tick=0.05)
+TWO_STAGES = mk.RolloutPolicy(
+    (mk.RolloutStage(0.3, units=100), mk.RolloutStage(0.5, units=100)),
+    (mk.Guard("errors", floor=0.1),),
+    tick=0.05,
+)
+
+
+def test_losses_of_any_float_are_written(clock):
+    guards = [mk.Guard("loss", margin=0.02)]
+    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=guards, seed=0)
+    for i in range(4):
+        who(rollout, f"k{i}")
+        assert rollout.outcome(f"k{i}", np.float32(0.5))
+    json.dumps(write_counts(rollout._switch.course._counters.collect()))
+
+
+def test_late_counts_that_show_harm_roll_back_after_the_stage_has_changed(registry):
+    stages = (mk.RolloutStage(0.3, units=100), mk.RolloutStage(0.5, seconds=3600))
+    policy = mk.RolloutPolicy(stages, (mk.Guard("errors"),), tick=0.05)
+    underway = registry.start_rollout("m", "2", policy, reason="try")
+    rollout = mk.Rollout(registry, "m", poll=0.01, threads=1)
+    other = SharedCounts(registry.shelf("m", underway), "other")
+    arms = ByArm(300, 700)
+    other.write(0, Counts(calls=arms, plain=arms))
+    until(lambda: rollout.status().stage == 2)
+    other.write(0, Counts(arms, arms, events={"errors": Happened(plain=ByArm(300, 0))}))
+    until(lambda: not rollout.status().under_way)
+    until(lambda: registry.state("m").rollout is None)
+    assert registry.history("m")[-1].about["decision"] == "rollback"
+    rollout.close()
+
+
+def test_a_sum_from_the_future_stops_nothing(registry):
+    stages = (mk.RolloutStage(0.5, seconds=3600),)
+    policy = mk.RolloutPolicy(stages, (mk.Guard("errors"),), tick=0.05)
+    underway = registry.start_rollout("m", "2", policy, reason="try")
+    other = SharedCounts(registry.shelf("m", underway), "a machine with another clock")
+    other.write(0, Counts(calls=ByArm(1, 1), plain=ByArm(1, 1)))
+    other.add_up(1e6)
+    rollout = mk.Rollout(registry, "m", poll=0.01, threads=1)
+    rollout.run(np.eye(3))
+    until(lambda: sum(rollout.status().calls) == 3)
+    rollout.close()
+
+
+class Files:
+    """The files of a rollout, in memory: those of a Shelf."""
+
+    def __init__(self):
+        self.files = {}
+
+    def create(self, name, data):
+        return self.files.setdefault(name, data) == data
+
+    def read(self, name):
+        return self.files.get(name)
+
+    def names(self, folder):
+        return sorted(name.rsplit("/", 1)[1] for name in self.files if name.startswith(folder))
+
+    def folders(self, folder):
+        return sorted({name.split("/")[1] for name in self.files if name.startswith(folder)})
+
+
+def all_sums(files, most):
+    """The sums that are made of files, in their order."""
+    found = []
+    for number in range(most):
+        shared = SharedCounts(files, f"reader {number}")
+        sums = []
+        while (one := shared.next_sum()) is not None:
+            sums.append(one)
+        found = sums
+        shared.add_up(float(number))
+    return found
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2)), max_size=12))
+@settings(max_examples=examples(50), deadline=None)
+def test_every_file_is_in_one_sum_whatever_its_stage(written):
+    """A job may write what it read of a stage after another one has written of the next."""
+    files = Files()
+    writers = {name: SharedCounts(files, name) for name in "abc"}
+    for number, (name, stage) in enumerate(written):
+        writers[name].write(stage, Counts(posted=(Posted(0.5, number),)))
+    counted = defaultdict(list)
+    sums = all_sums(files, len(written) + 2)
+    assert all(one.counts.anything for one in sums)
+    for one in sums:
+        for posted in one.counts.posted:
+            assert written[posted.key][1] == one.stage
+            counted[written[posted.key][0]].append(posted.key)
+    for name in "abc":
+        assert counted[name] == [at for at, (writer, _) in enumerate(written) if writer == name]
+
+
+def test_many_losses_are_added_up_in_parts(monkeypatch):
+    """A sum is parsed at once, and no call is answered meanwhile."""
+    monkeypatch.setattr("modelkit.lifecycle.rollout.shared.MOST_LOSSES", 20)
+    files = Files()
+    labels = SharedCounts(files, "labels")
+    for start in range(0, 100, 10):
+        labels.write_beside(0, Counts(posted=tuple(Posted(0.5, start + i) for i in range(10))))
+    sums = all_sums(files, 10)
+    assert [len(one.counts.posted) for one in sums] == [20] * 5
+
+
+def test_a_slow_job_of_the_stage_before_holds_up_no_rollout(registry):
+    """One job posted by what it read before the stage changed, and another one was faster."""
+    rollout = registry.start_rollout("m", "2", STAGED, reason="try")
+    labels = SharedCounts(registry.shelf("m", rollout), "labels")
+    number = itertools.count()
+    with mk.Rollout(registry, "m", poll=1e-3, threads=1) as served:
+
+        def in_second_stage():
+            served.predict(X[:1], key=f"first {next(number)}")
+            return registry.state("m").rollout.stage == 1
+
+        until(in_second_stage)
+        labels.write_beside(1, Counts(posted=(Posted(0.5, 1),)))
+        labels.write_beside(0, Counts(posted=(Posted(0.5, 2),)))
+
+        def decided():
+            for _ in range(20):
+                key = f"second {next(number)}"
+                served.outcome(key, 0.1 if served.predict(X[:1], key=key)[0] < 1.5 else 0.9)
+            return registry.state("m").rollout is None
+
+        until(decided)
+    assert registry.history("m")[-1].reason == "loss: the candidate is shown to be worse"
+
+
+HASHES = st.integers(0, 2**64 - 1)
+
+
+UNITS = st.lists(st.tuples(HASHES, st.booleans()), max_size=3).map(tuple)
+
+
+ARMS = st.builds(ByArm, st.integers(0, 99), st.integers(0, 99))
+
+
+SHARES = st.dictionaries(st.sampled_from(["errors", "slow:50"]), st.floats(0, 1), max_size=2)
+
+
+COUNTS = st.builds(
+    Counts,
+    calls=ARMS,
+    plain=ARMS,
+    keys=UNITS,
+    done=st.lists(st.builds(KeyDone, HASHES, st.booleans(), SHARES), max_size=2).map(tuple),
+    events=st.dictionaries(
+        st.sampled_from(["errors", "slow:50"]),
+        st.builds(Happened, ARMS, UNITS, ARMS).filter(lambda happened: happened != Happened()),
+        max_size=2,
+    ),
+    shadowed=st.integers(0, 9),
+    labels=st.lists(
+        st.builds(Label, st.floats(0, 1), HASHES, st.booleans(), st.integers(0, 3)), max_size=3
+    ).map(tuple),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])  # where other tests run beside it
+@given(COUNTS)
+def test_counts_are_written_and_read(counts):
+    assert read_counts(json.loads(json.dumps(write_counts(counts)))) == counts
+
+
+def counted(number, stage=0):
+    arms = ByArm(number, 2 * number)
+    return stage, Counts(calls=arms, plain=arms)
+
+
+def test_every_count_is_in_one_sum(registry):
+    shelf = registry.shelf("m", registry.start_rollout("m", "2", LONG, reason="try"))
+    one, other = SharedCounts(shelf, "one"), SharedCounts(shelf, "other")
+    one.add_up(1.0)
+    assert one.next_sum() is None  # nothing was counted
+    one.write(*counted(1))
+    other.write(*counted(10))
+    other.write(*counted(100))
+    one.add_up(2.0)
+    other.add_up(3.0)  # it comes too late
+    sums = [shared.next_sum() for shared in (one, other)]
+    assert sums[0] == sums[1]
+    assert (sums[0].at, sums[0].counts.calls) == (2.0, ByArm(111, 222))
+    one.write(*counted(1000, stage=1))
+    other.write(*counted(5))
+    other.add_up(4.0)
+    other.add_up(5.0)
+    early = other.next_sum()
+    assert (early.stage, early.counts.calls.candidate) == (0, 5)
+    other.add_up(6.0)
+    late = other.next_sum()
+    assert (late.stage, late.counts.calls.candidate) == (1, 1000)
+    third = SharedCounts(shelf, "a process that starts later")
+    assert [third.next_sum() for _ in range(4)] == [sums[0], early, late, None]
+
+
+def file_at(registry, rollout, name, data):
+    path = Path(registry.url, f"models/m/rollouts/{rollout.generation:010d}", name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if data is None:
+        os.mkfifo(path)
+    elif isinstance(data, bytes):
+        path.write_bytes(data)
+    else:
+        path.write_text(json.dumps(data))
+
+
+def of(**counts):
+    return {"stage": 0, "counts": counts}
+
+
+UNREADABLE = [
+    (b'{"stage": 0, "cou', "Unterminated string"),
+    (b"", "Expecting value"),
+    (b"\xff", "can't decode byte"),
+    (b"[" * 100_000, "recursion"),
+    (b'{"stage": 0, "stage": 0, "counts": {}}', "a key appears twice"),
+    (b'{"stage": 0, "counts": {"differences": [NaN]}}', "NaN is not JSON"),
+    ([], "list indices"),
+    ({"counts": {}}, "it has no 'stage'"),
+    ({"stage": 7, "counts": {}}, "the rollout has 1 stages, and not 8"),
+    ({"stage": -1, "counts": {}}, "a count is a whole number from 0"),
+    ({"stage": True, "counts": {}}, "a count is a whole number from 0"),
+    (of(calls="x"), "not enough values"),
+    (of(calls=[-1, 5]), "a count is .*, not -1"),
+    (of(calls=[1.5, 5]), "a count is .*, not 1.5"),
+    (of(calls=[1 << 60, 5]), "a count is "),
+    (of(shadowed=-3), "a count is .*, not -3"),
+    (of(events={"errors": [[0, 0], [[1, 2]], [0, 0]]}), "an arm is true or false, not 2"),
+    (of(events={"errors": [[0, 0], [[1 << 64, 1]], [0, 0]]}), "a count is "),
+    (of(labels=[[2, 1, True, 0]]), "a loss is a number from 0 to 1, not 2"),
+    (of(labels=[[0.5, 1, True, 3]]), "the rollout has 1 stages, and not 4"),
+    (of(done=[[1, True, {"errors": -0.5}]]), "a loss is a number from 0 to 1, not -0.5"),
+    (of(differences=[-2]), "a loss is a number from -1 to 1, not -2"),
+    (of(missing=[1]), "a name is a text, not 1"),
+    (None, "is a pipe"),
+]
+
+
+@pytest.mark.parametrize(("data", "told"), UNREADABLE, ids=[told for _, told in UNREADABLE])
+def test_an_unreadable_file_is_left_out_and_told_and_stops_no_guard(registry, data, told):
+    rollout = registry.start_rollout("m", "2", LONG, reason="try")
+    shelf = registry.shelf("m", rollout)
+    file_at(registry, rollout, "counts/aaaa/0000000001", data)
+    whole = {"at": 0, "upto": {}} | data if isinstance(data, dict) else data
+    file_at(registry, rollout, "sums/0000000001", whole)
+    one = SharedCounts(shelf, "aaaa", 1)
+    shelf.create("counts/aaaa/0000000002", json.dumps(of(calls=[1, 2])).encode())
+    first = one.next_sum()
+    assert first.counts == Counts()
+    assert re.search(f"^sums/0000000001 cannot be read.*{told}", first.left_out[0])
+    assert one.add_up(1.0) == []
+    found = one.next_sum()
+    assert found.counts == Counts(calls=ByArm(1, 2))  # what came after it
+    assert re.search(f"^counts/aaaa/0000000001 cannot be read.*{told}", found.left_out[0])
+    assert one.add_up(2.0) == []
+    assert one.next_sum() is None  # it is told once
+    assert any("aaaa/0000000001" in note for note in progress_afar(registry, "m").notes)
+
+
+def test_counts_that_a_store_does_not_give_now_wait_and_those_of_others_do_not(registry):
+    shelf = registry.shelf("m", registry.start_rollout("m", "2", LONG, reason="try"))
+    for process in ("one", "other"):
+        SharedCounts(shelf, process).write(*counted(1))
+    shared = SharedCounts(shelf, "reader")
+    read = shelf.read
+
+    def fails(name):
+        if "counts/one" in name:
+            raise OSError("the disk answers later")
+        return read(name)
+
+    shelf.read = fails
+    assert shared.add_up(1.0) == ["counts/one cannot be read now, and waits: OSError"]
+    assert shared.next_sum().counts.calls == ByArm(1, 2)
+    shelf.read = read
+    assert shared.add_up(2.0) == []
+    assert shared.next_sum().counts.calls == ByArm(1, 2)
+
+
+def test_counts_of_a_later_stage_wait_until_it_has_begun(registry):
+    shelf = registry.shelf("m", registry.start_rollout("m", "2", TWO_STAGES, reason="try"))
+    shared = SharedCounts(shelf, "one", 2)
+    shared.write(*counted(1, stage=1))
+    shared.write(*counted(10))
+    shared.add_up(1.0, 0)
+    assert shared.next_sum() is None  # of one process, in their order
+    shared.add_up(2.0, 1)
+    assert (found := shared.next_sum()).stage == 1
+    assert found.counts.calls == ByArm(1, 2)
+
+
+def test_of_many_that_add_up_at_once_one_does(registry):
+    shelf = registry.shelf("m", registry.start_rollout("m", "2", LONG, reason="try"))
+    total = [0] * 6
+
+    def work(place):
+        shared = SharedCounts(shelf, str(place))
+        for number in range(1, 21):
+            shared.write(*counted(number))
+            while shared.next_sum() is not None:
+                pass
+            shared.add_up(float(number))
+        total[place] = sum(range(1, 21))
+
+    threads = [threading.Thread(target=work, args=(place,)) for place in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    reader = SharedCounts(shelf, "reader")
+    found = 0
+    while True:
+        while (each := reader.next_sum()) is not None:
+            found += each.counts.calls.candidate
+        if found == sum(total):
+            break
+        reader.add_up(99.0)
+    assert found == 6 * 210

@@ -1,0 +1,133 @@
+"""Which lineup answers is switched by one at a time, and what goes wrong beside a switch stops nothing."""
+
+from __future__ import annotations
+
+import errno
+import threading
+
+import numpy as np
+import pytest
+from helpers.rollouts import until
+
+import modelkit as mk
+from modelkit import events
+from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened
+from modelkit.lifecycle.rollout.shared import SharedCounts
+
+LOSS = (mk.Guard("loss", margin=0.02),)
+POLICY = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), LOSS, tick=0.05)
+
+
+def test_a_layer_that_cannot_be_closed_keeps_no_other_open(registry):
+    opened = []
+
+    class Stuck(mk.Wrapper):
+        __slots__ = ()
+
+        def close(self):
+            raise RuntimeError("it does not close")
+
+    def wrap(model):
+        opened.append(model)
+        return Stuck(model)
+
+    rollout = mk.Rollout(registry, "m", wrap=wrap, keep=0, threads=1)
+    for before, version in (("1", "2"), ("2", "3")):
+        registry.set_alias("m", "champion", version, expected=before, reason="next")
+        rollout.refresh()
+    rollout._switch.at_exit()
+    assert [model.closed for model in opened] == [True, True, False]
+    assert (rollout.failures, rollout.last_failure) == (2, "RuntimeError")
+    with pytest.raises(RuntimeError, match="does not close"):
+        rollout.close()
+    assert opened[2].closed
+
+
+def test_who_listens_to_a_swap_may_take_it_back(registry):
+    rollout = mk.Rollout(registry, "m", threads=1)
+
+    def listen(swapped):
+        rollout.refresh()
+        if swapped.version == "2":
+            rollout.rollback("it does not look well")
+
+    unsubscribe = events.subscribe(listen, events.Swapped)
+    try:
+        registry.set_alias("m", "champion", "2", expected="1", reason="next")
+        thread = threading.Thread(target=rollout.refresh, daemon=True)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+    finally:
+        unsubscribe()
+    assert rollout.run(np.eye(3)).served_by.version == "1"
+    assert registry.history("m")[-1].reason == "it does not look well"
+    rollout.close()
+
+
+def test_a_rollback_is_written_where_somebody_began_another_stage(registry):
+    stages = (mk.RolloutStage(0.3, seconds=3600), mk.RolloutStage(0.5, seconds=3600))
+    policy = mk.RolloutPolicy(stages, (mk.Guard("errors"),), tick=0.05)
+    underway = registry.start_rollout("m", "2", policy, reason="try")
+    rollout = mk.Rollout(registry, "m", poll=3600, threads=1)
+    registry.decide_rollout("m", underway, "advance", reason="elsewhere")
+    other = SharedCounts(registry.shelf("m", underway), "other")
+    arms = ByArm(300, 700)
+    other.write(0, Counts(arms, arms, events={"errors": Happened(plain=ByArm(300, 0))}))
+    until(lambda: not rollout.status().under_way)
+    until(lambda: registry.state("m").rollout is None)
+    assert registry.history("m")[-1].about["decision"] == "rollback"
+    rollout.close()
+
+
+def test_a_rollback_that_could_not_be_written_is_written_when_it_closes(registry, monkeypatch):
+    policy = mk.RolloutPolicy(
+        (mk.RolloutStage(0.3, seconds=3600),), (mk.Guard("errors"),), tick=0.05
+    )
+    underway = registry.start_rollout("m", "2", policy, reason="try")
+    rollout = mk.Rollout(registry, "m", poll=3600, threads=1)
+    arms = ByArm(300, 700)
+    other = SharedCounts(registry.shelf("m", underway), "other")
+    other.write(0, Counts(arms, arms, events={"errors": Happened(plain=ByArm(300, 0))}))
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "of 4711")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mk.Registry, "decide_rollout", full)
+        until(lambda: not rollout.status().under_way and "No space left" in rollout.last_failure)
+        assert registry.state("m").rollout is not None
+    rollout.close()
+    assert registry.history("m")[-1].about["decision"] == "rollback"
+
+
+def test_refresh_says_that_a_rollout_ended(registry):
+    registry.start_rollout("m", "2", POLICY, reason="try")
+    with mk.Rollout(registry, "m", threads=1, poll=3600) as served:
+        underway = registry.state("m").rollout
+        registry.decide_rollout("m", underway, "rollback", reason="elsewhere")
+        assert served.refresh()
+        assert not served.refresh()
+
+
+class Stubborn(mk.Wrapper):
+    """Hands on how many threads to use, and then fails, once."""
+
+    fails = True
+
+    def _use_threads(self, threads):
+        super()._use_threads(threads)
+        if type(self).fails:
+            type(self).fails = False
+            raise MemoryError("no room")
+
+
+def test_threads_are_given_back_where_a_layer_fails_in_the_middle(registry):
+    with mk.Rollout(registry, "m", wrap=Stubborn, poll=3600, threads=4) as rollout:
+        registry.start_rollout("m", "2", POLICY, reason="try")
+        with pytest.raises(MemoryError):
+            rollout.refresh()
+        assert not rollout.under_way
+        assert rollout.placement.threads == 4
+        assert rollout.refresh()
+        assert [each.placement.threads for each in rollout.models] == [2, 2]
