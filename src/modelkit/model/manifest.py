@@ -17,7 +17,7 @@ from typing import Any
 from modelkit._internal import fields
 from modelkit._internal.json import parse_json
 from modelkit.errors import ManifestError
-from modelkit.model.older import MEASURED, in_todays_fields
+from modelkit.model.older import MEASURED, in_fields_of_its_format, in_todays_fields
 from modelkit.report import html
 from modelkit.signature.signature import Signature
 
@@ -225,7 +225,7 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """The manifest as UTF-8 JSON with sorted keys. Equal manifests give equal bytes."""
-        return _dumps(fields.write_object(self)) + b"\n"
+        return _dumps(in_fields_of_its_format(fields.write_object(self))) + b"\n"
 
     @staticmethod
     def from_json(raw: bytes) -> Manifest:
