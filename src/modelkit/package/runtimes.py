@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelkit._internal import fields
 from modelkit.embedding.recipe import Recipe
-from modelkit.errors import ManifestError, PackageError, SignatureError
+from modelkit.errors import IntegrityError, ManifestError, PackageError, SignatureError
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Model
 from modelkit.package import container
@@ -35,9 +36,27 @@ NEEDED = {
 }
 
 
-def needed_paths(manifest: Manifest) -> set[str]:
-    """The members without which a package cannot be opened."""
-    return {attachment.path for attachment in manifest.attachments} | NEEDED[manifest.runtime]
+def check_members(manifest: Manifest, listed: Sequence[str]) -> None:
+    """Check that the members are those that the runtime reads, and the attachments.
+
+    Else one `model_digest` could be that of several models: of a graph and of a pickle beside it,
+    or of any graph that is called an attachment. Raises PackageError.
+    """
+    attached = {attachment.path for attachment in manifest.attachments}
+    needed = NEEDED[manifest.runtime]
+    lacking = sorted((needed | attached).difference(listed))
+    if lacking:
+        raise IntegrityError(f"the package lacks {lacking}", members=lacking)
+    own = needed | {WEIGHTS_MEMBER}
+    if own & attached:
+        raise ManifestError(
+            f"modelkit.json: attachments: {sorted(own & attached)} are members of the model"
+        )
+    unread = sorted(set(listed) - needed - attached)
+    if unread and manifest.runtime == "joblib":
+        raise IntegrityError(
+            f"neither the runtime 'joblib' nor an attachment takes {unread}", members=unread
+        )
 
 
 def read_options(manifest: Manifest) -> Options:
