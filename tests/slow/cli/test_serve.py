@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -36,13 +37,15 @@ def expected(boosting_mk, breast_cancer):
 
 
 @pytest.fixture(scope="module")
-def on_vertex(boosting_mk):
+def on_vertex(boosting_mk, tmp_path_factory):
     """A server that Vertex AI asks, and whoever else."""
+    folder = tmp_path_factory.mktemp("vertex")
+    shutil.copy(boosting_mk, folder)
     environ = {
         "AIP_HTTP_PORT": "0",
         "AIP_HEALTH_ROUTE": "/health",
         "AIP_PREDICT_ROUTE": "/v1/predict:now",
-        "AIP_STORAGE_URI": str(boosting_mk.parent),
+        "AIP_STORAGE_URI": str(folder),
         "HOST": "127.0.0.1",
     }
     with modelkit_serve("--name", "cancer", "--drain", "0", environ=environ) as served:
