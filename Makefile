@@ -5,6 +5,11 @@ NAME ?= core
 ifeq ($(filter cpu gpu,$(RUNTIME)),)
 $(error RUNTIME is cpu or gpu, not "$(RUNTIME)")
 endif
+ifneq ($(filter bench,$(MAKECMDGOALS)),)
+ifeq ($(wildcard benchmarks/$(NAME)/run.py),)
+$(error NAME is one of $(patsubst benchmarks/%/run.py,%,$(wildcard benchmarks/*/run.py)), not "$(NAME)")
+endif
+endif
 export RUNTIME
 export HYPOTHESIS_PROFILE ?= quick
 

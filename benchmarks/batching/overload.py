@@ -1,6 +1,6 @@
 """More calls than a model can answer, each with a deadline: how many are in time of those that could be.
 
-python benchmarks/overload.py    the table alone, of modelkit as it is installed or on PYTHONPATH
+python benchmarks/batching/overload.py    the table alone, of modelkit as it is installed or on PYTHONPATH
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The recipes of docs/recipes do what they say: each is run, in a registry that has a champion.
 
 Those of Kubeflow and Dagster, and the linter of GitHub Actions, need what `make
-test-recipes` installs, and skip without.
+test-engines` installs, and skip without.
 """
 
 import json

@@ -17,7 +17,7 @@ from typing import Any
 from modelkit._internal import fields
 from modelkit._internal.json import parse_json
 from modelkit.errors import ManifestError
-from modelkit.model import older
+from modelkit.model.older import MEASURED, in_fields_of_its_format, in_todays_fields
 from modelkit.report import html
 from modelkit.signature.signature import Signature
 
@@ -31,7 +31,6 @@ LIBRARY_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 RELEASE_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,63}")
 WEIGHTS_REF = "model.onnx.data"  # the name by which a graph refers to its external weights
 RUNTIMES = ("onnx", "joblib", "encoder", "texts")
-MEASURED = "measured"  # the entry of the options that decides no answer
 LONGEST_OPTION = 100  # letters of an option that are shown
 # Of the batches that a model is proven with, and that `warmup` runs.
 MAX_SIZES = 16
@@ -226,7 +225,7 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """The manifest as UTF-8 JSON with sorted keys. Equal manifests give equal bytes."""
-        return _dumps(fields.write_object(self)) + b"\n"
+        return _dumps(in_fields_of_its_format(fields.write_object(self))) + b"\n"
 
     @staticmethod
     def from_json(raw: bytes) -> Manifest:
@@ -235,7 +234,7 @@ class Manifest:
         try:
             for name, value in plain.items():
                 fields.read_json(value, f"modelkit.json: {name}")
-            manifest = fields.read_object(Manifest, older.in_todays_fields(plain), "modelkit.json")
+            manifest = fields.read_object(Manifest, in_todays_fields(plain), "modelkit.json")
         except ValueError as error:
             raise ManifestError(str(error)) from None
         if manifest.format < 1:

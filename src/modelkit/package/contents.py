@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelkit._internal import fields
 from modelkit.embedding.recipe import Recipe
-from modelkit.errors import ManifestError, PackageError, SignatureError
+from modelkit.errors import IntegrityError, ManifestError, PackageError, SignatureError
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Model
 from modelkit.package import container
@@ -25,6 +26,7 @@ NATIVE = "native/model.joblib"
 TOKENIZER = "model/tokenizer.json"
 TERMS = "model/terms.json"
 L2_BYTES = 2 << 20
+Kind = TypeVar("Kind", Recipe, Texts)
 Options = Recipe | Texts | None  # None of a runtime that takes none
 # The members that a runtime cannot do without.
 NEEDED = {
@@ -35,9 +37,27 @@ NEEDED = {
 }
 
 
-def needed_paths(manifest: Manifest) -> set[str]:
-    """The members without which a package cannot be opened."""
-    return {attachment.path for attachment in manifest.attachments} | NEEDED[manifest.runtime]
+def check_members(manifest: Manifest, listed: Sequence[str]) -> None:
+    """Check that the members are those that the runtime reads, and the attachments.
+
+    Else one `model_digest` could be that of several models: of a graph and of a pickle beside it,
+    or of any graph that is called an attachment. Raises PackageError.
+    """
+    attached = {attachment.path for attachment in manifest.attachments}
+    needed = NEEDED[manifest.runtime]
+    lacking = sorted((needed | attached).difference(listed))
+    if lacking:
+        raise IntegrityError(f"the package lacks {lacking}", members=lacking)
+    own = needed | {WEIGHTS_MEMBER}
+    if own & attached:
+        raise ManifestError(
+            f"modelkit.json: attachments: {sorted(own & attached)} are members of the model"
+        )
+    unread = sorted(set(listed) - needed - attached)
+    if unread and manifest.runtime == "joblib":
+        raise IntegrityError(
+            f"neither the runtime 'joblib' nor an attachment takes {unread}", members=unread
+        )
 
 
 def read_options(manifest: Manifest) -> Options:
@@ -48,14 +68,14 @@ def read_options(manifest: Manifest) -> Options:
     options, where = manifest.options, "modelkit.json: options"
     try:
         if manifest.runtime == "encoder":
-            recipe = fields.read_object(Recipe, options, where)
+            recipe = _read_exactly(Recipe, options, where)
             if manifest.signature == recipe.signature:
                 return recipe
             raise ManifestError(
                 f"a text encoder runs a graph and has the signature {recipe.signature}"
             )
         if manifest.runtime == "texts":
-            texts = fields.read_object(Texts, options, where)
+            texts = _read_exactly(Texts, options, where)
             texts.graph(manifest.signature)
             return texts
     except SignatureError as error:
@@ -67,6 +87,16 @@ def read_options(manifest: Manifest) -> Options:
             f"{where}: the runtime {manifest.runtime!r} takes none, and this has {sorted(options)}"
         )
     return None
+
+
+def _read_exactly(cls: type[Kind], options: dict[str, Any], where: str) -> Kind:
+    """Options that are written as `save` writes them, so that a model has one digest."""
+    found = fields.read_object(cls, options, where)
+    written = fields.write_object(found, defaults=False)
+    odd = sorted(name for name in options if written.get(name) != options[name])
+    if odd:
+        raise ManifestError(f"{where}: {odd} hold defaults, which are left out")
+    return found
 
 
 def graph_model(

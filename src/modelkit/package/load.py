@@ -29,8 +29,8 @@ from modelkit.package.contents import (
     NATIVE,
     WEIGHTS_MEMBER,
     Options,
+    check_members,
     graph_model,
-    needed_paths,
     read_options,
     weights_of,
 )
@@ -342,9 +342,7 @@ def _read_whole(members: Mapping[str, bytes | memoryview]) -> tuple[Manifest, Op
     if listed != paths[1:]:
         odd = sorted(set(listed) ^ set(paths[1:])) or listed
         raise IntegrityError(f"the members and the manifest's files differ: {odd}", members=odd)
-    lacking = sorted(needed_paths(manifest).difference(listed))
-    if lacking:
-        raise IntegrityError(f"the package lacks {lacking}", members=lacking)
+    check_members(manifest, listed)
     return manifest, options
 
 

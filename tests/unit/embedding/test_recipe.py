@@ -363,6 +363,10 @@ def test_a_tokenizer_with_numbers_beyond_any_table_is_refused(tiny_mk):
         ({"measured": {"pooling": "cls"}}, r"unknown fields \['pooling'\]"),
         ({"alone": 1.0}, r"unknown fields \['alone'\]"),
         ({"code": "import os"}, r"unknown fields \['code'\]"),
+        # One model would have two digests.
+        ({"stable": False}, r"\['stable'\] hold defaults"),
+        ({"roles": {}, "on_long": "truncate"}, r"\['on_long', 'roles'\] hold defaults"),
+        ({"measured": {"alone": None}}, r"\['measured'\] hold defaults"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(tiny_mk, changes, message):
@@ -372,6 +376,30 @@ def test_a_recipe_that_cannot_be_is_refused(tiny_mk, changes, message):
     for opening in (mk.load, mk.inspect):
         with pytest.raises(ManifestError, match=message):
             opening(forge(tiny_mk.read_bytes(), edit=edit))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"options": {"pooling": "cls"}}, "options, .* begin with format 9, and this is format 4"),
+        ({"options": None}, "begin with format 9"),
+        ({"runtime": "encoder"}, "begin with format 9"),
+        ({"encoder": None, "runtime": "texts"}, "begin with format 9"),
+        ({"runtime": "joblib"}, "encoder is for the runtime 'onnx', not 'joblib'"),
+        ({"runtime": "python"}, "encoder is for the runtime 'onnx', not 'python'"),
+    ],
+)
+def test_fields_of_a_newer_format_are_refused_in_an_older_one(changes, message):
+    data = (GOLDEN / "encoder-format4.mk").read_bytes()
+    with pytest.raises(ManifestError, match=message):
+        mk.inspect(forge(data, edit=lambda manifest: manifest.update(changes)))
+
+
+@pytest.mark.parametrize("measured", [None, {}, {"alone": 1.0}])
+def test_measurements_of_a_newer_format_are_refused_in_an_older_one(measured):
+    data = (GOLDEN / "encoder-format4.mk").read_bytes()
+    with pytest.raises(ManifestError, match=r"encoder: unknown fields \['measured'\]"):
+        mk.inspect(forge(data, edit=lambda it: it["encoder"].update(measured=measured)))
 
 
 def test_a_recipe_of_another_model_is_refused(tiny_mk, boosting_mk):

@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 import pytest
-from helpers.forge import members_of, pack
+from helpers.forge import forge, members_of, pack
 from helpers.places import GOLDEN
 
 import modelkit as mk
@@ -79,6 +79,38 @@ def test_members_and_manifest_must_agree(boosting_mk):
         mk.load(pack({name: data for name, data in whole.items() if name != "golden.npz"}))
     with pytest.raises(ContainerError, match="first member"):
         mk.load(pack(dict(reversed(whole.items()))))
+
+
+def test_a_graph_beside_the_pickle_of_a_joblib_package_is_refused(boosting_mk, joblib_mk):
+    """With the runtime onnx it was another model of the same model_digest."""
+    pickled = members_of(joblib_mk.read_bytes())["native/model.joblib"]
+
+    def edit(manifest):
+        manifest["runtime"] = "joblib"
+
+    data = forge(boosting_mk.read_bytes(), {"native/model.joblib": pickled}, edit=edit)
+    with pytest.raises(IntegrityError, match="neither the runtime 'joblib' nor an attachment"):
+        mk.inspect(data)
+
+
+@pytest.mark.parametrize(
+    ("fixture", "path"),
+    [
+        ("boosting_mk", "model/model.onnx"),
+        ("dense_mk", "model/model.onnx.data"),
+        ("tiny_mk", "model/tokenizer.json"),
+        ("joblib_mk", "native/model.joblib"),
+    ],
+)
+def test_a_member_of_the_model_is_no_attachment(fixture, path, request):
+    """The model_digest leaves attachments out, so that any graph had the digest of this one."""
+    more = {"name": "notes", "path": path, "media_type": "text/plain"}
+    data = forge(
+        request.getfixturevalue(fixture).read_bytes(),
+        edit=lambda manifest: manifest["attachments"].append(more),
+    )
+    with pytest.raises(ManifestError, match=r"attachments: \[.*\] are members of the model"):
+        mk.inspect(data)
 
 
 def test_a_failed_save_leaves_the_old_file(
