@@ -31,7 +31,6 @@ LIBRARY_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 RELEASE_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,63}")
 WEIGHTS_REF = "model.onnx.data"  # the name by which a graph refers to its external weights
 RUNTIMES = ("onnx", "joblib", "encoder", "texts")
-LONGEST_OPTION = 100  # letters of an option that are shown
 # Of the batches that a model is proven with, and that `warmup` runs.
 MAX_SIZES = 16
 MAX_BATCH_ROWS = 4096
@@ -182,6 +181,7 @@ class Manifest:
         requires: for "joblib", the exact version of each library that the estimator needs.
         options: JSON values that the runtime reads, such as the pooling of an encoder; what was
             measured is under "measured".
+        about: what the runtime makes of its options, in words for people.
         digest: the sha256 of the manifest in hex, which identifies the whole package.
     """
 
@@ -199,6 +199,7 @@ class Manifest:
     runtime: str = "onnx"
     requires: dict[str, str] = dataclasses.field(default_factory=dict)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    about: str = dataclasses.field(default="", compare=False)
     digest: str = dataclasses.field(default="", compare=False)
 
     @cached_property
@@ -251,9 +252,7 @@ class Manifest:
             "runtime": self.runtime,
             "requires": _with_versions(dict(sorted(self.requires.items()))),
             "parity": str(self.parity),
-            "options": "; ".join(
-                _option(name, self.options[name]) for name in sorted(self.options)
-            ),
+            self.runtime: self.about,
             "opsets": _with_versions(
                 {key or "ai.onnx": v for key, v in sorted(self.opsets.items())}
             ),
@@ -284,12 +283,6 @@ class Manifest:
 
 def _with_versions(versions: dict[str, Any]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def _option(name: str, value: Any) -> str:
-    """An option of the runtime in a few words."""
-    text = json.dumps(value, ensure_ascii=False)
-    return f"{name} {text}" if len(text) <= LONGEST_OPTION else f"{name} {text[:LONGEST_OPTION]}..."
 
 
 def _dumps(plain: Any) -> bytes:

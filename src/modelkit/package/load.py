@@ -343,7 +343,7 @@ def _read_whole(members: Mapping[str, bytes | memoryview]) -> tuple[Manifest, Op
         odd = sorted(set(listed) ^ set(paths[1:])) or listed
         raise IntegrityError(f"the members and the manifest's files differ: {odd}", members=odd)
     check_members(manifest, listed)
-    return manifest, options
+    return replace(manifest, about=str(options or "")), options
 
 
 def _start_hash(members: container.Members, files: Sequence[Member]) -> Callable[[], None]:

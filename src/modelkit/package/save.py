@@ -21,6 +21,7 @@ from modelkit.model.manifest import FORMAT, Manifest, check_metadata, check_name
 from modelkit.model.model import Model
 from modelkit.package import draws, encoders, graphs, pickled, trust
 from modelkit.package.attach import NewAttachment, new_attachments, with_attachments
+from modelkit.package.contents import read_options
 from modelkit.package.proven import Proven, run_first
 from modelkit.package.write import member_of, write_package
 from modelkit.runtimes.proto import opsets, row_bytes
@@ -124,6 +125,7 @@ def save(
         metadata=kept,
         **_described(proven, feeds),
     )
+    manifest = replace(manifest, about=str(read_options(manifest) or ""))
     return write_package(path, with_attachments(manifest, members, added), members)
 
 

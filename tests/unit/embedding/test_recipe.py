@@ -181,8 +181,8 @@ def test_inspect_shows_the_recipe(capsys, tiny_mk):
     assert "reference" not in found["options"]["measured"]
     assert cli.main(["inspect", str(tiny_mk)]) == 0
     out = capsys.readouterr().out
-    for text in ('pooling "mean"', 'output "last_hidden_state"', "dims [8, 4, 2]", "max_tokens 16",
-                 'roles {"query": "query "', 'measured {"alone": ', TOKENIZER):  # fmt: skip
+    for text in ("mean of 'last_hidden_state'", "8 or 4 or 2 dimensions", "at most 16 tokens", "roles query 'query '",
+                 "do not depend on the texts beside them", TOKENIZER):  # fmt: skip
         assert text in out
     with mk.load(tiny_mk) as encoder:
         assert "mean of &#x27;last_hidden_state&#x27;" in encoder._repr_html_()

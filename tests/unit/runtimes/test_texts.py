@@ -377,7 +377,7 @@ def test_a_loaded_model_of_texts_is_a_model_like_others(package, tmp_path):
         again.predict_proba({"text": STRANGE[:50]}), model.predict_proba({"text": STRANGE[:50]})
     )
     assert copy.copy(model) is copy.deepcopy(model) is model
-    assert "vectorizers" in dict(model.manifest.facts())["options"]
+    assert "words are" in dict(model.manifest.facts())["texts"]
     assert "texts" in model._repr_html_()
     assert model.predict({"text": np.array([], object)}).shape == (0,)
     with mk.Batcher(model) as batcher:
