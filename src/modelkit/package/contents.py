@@ -12,7 +12,7 @@ from modelkit.model.manifest import Manifest
 from modelkit.model.model import Model
 from modelkit.package import container
 from modelkit.runtimes.packaged import NOT_PACKAGED, Packaged
-from modelkit.runtimes.terms.terms import decode_terms
+
 from modelkit.runtimes.terms.vectorizer import Texts
 from modelkit.signature.signature import Signature
 
@@ -154,6 +154,7 @@ def open_texts(
 
     Raises PackageError for vocabularies that cannot be read.
     """
+    from modelkit.runtimes.terms.terms import decode_terms
     from modelkit.runtimes.texts import TextModel
 
     try:
