@@ -12,7 +12,6 @@ from modelkit.model.manifest import Manifest
 from modelkit.model.model import Model
 from modelkit.package import container
 from modelkit.runtimes.packaged import NOT_PACKAGED, Packaged
-
 from modelkit.runtimes.terms.vectorizer import Texts
 from modelkit.signature.signature import Signature
 
