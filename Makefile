@@ -49,8 +49,8 @@ test-engines: $(ENGINES)/.installed $(VENV)-recipes/.installed $(VENV)-bench-ser
 	$(VENV)-recipes/bin/python -m pytest -q tests/slow/test_recipes.py
 	$(VENV)-bench-serving/bin/python -m benchmarks.serving.run --only clients
 
-check: lint ## lint, the tests of a room, and the laws: make check ROOM=serving/batching
-	$(VENV)/bin/python -m pytest -q -n 2 tests/unit/$(ROOM) tests/laws
+check: lint ## lint, and the tests of a room: make check ROOM=serving/batching
+	$(VENV)/bin/python -m pytest -q -n 2 tests/unit/$(ROOM)
 
 lint: $(VENV)/.test ## style, format, types, the floors, and how heavy the source is
 	$(VENV)/bin/ruff check .
