@@ -3,7 +3,9 @@
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
+import pytest
 from helpers.processes import run
 
 
@@ -178,6 +180,37 @@ def test_an_idle_model_has_no_thread_of_ours(boosting_mk):
                     break
             else:
                 raise SystemExit(f"{_thread._count()} threads are left")
+        """,
+        boosting_mk,
+    )
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="Linux alone counts the wake-ups of threads"
+)
+def test_an_idle_process_makes_no_wake_ups(boosting_mk):
+    run(
+        """
+        import sys, time, numpy as np, modelkit as mk
+        from pathlib import Path
+
+        def wake_ups():
+            found = {}
+            for task in Path("/proc/self/task").iterdir():
+                lines = (task / "status").read_text().splitlines()
+                found[task.name] = sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)
+            return found
+
+        def woken():
+            before = wake_ups()
+            time.sleep(0.5)
+            after = wake_ups()
+            return sum(after[task] - before.get(task, 0) for task in after)
+
+        with mk.load(sys.argv[1]) as model, mk.Meter(mk.Batcher(model)) as meter:
+            meter.predict(np.zeros((3, 30), np.float32))
+            least = min(woken() for _ in range(4))  # what ran rests after a moment
+            assert least <= 5, least  # a loop that looks ten times a second would be 5 and the sleep
         """,
         boosting_mk,
     )
