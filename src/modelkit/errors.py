@@ -2,6 +2,7 @@
 
 ModelkitError
 ├── SignatureError (ValueError)     the caller's rows do not fit the model's signature
+├── UsageError (ValueError)         an argument, or a combination of them, that cannot be meant
 ├── PackageError                    the file is not a package that can be opened
 │   ├── ContainerError              the zip container breaks the layout of a .mk file
 │   ├── ManifestError               modelkit.json is malformed, or of a newer format
@@ -19,16 +20,10 @@ ModelkitError
 │   └── OutputCountError            the rows that came out are not the rows that went in
 ├── ExplainError                    an explanation that cannot be given as asked
 │   └── AdditivityError             an exact explanation does not add up to what was served
-├── DriftError                      a profile, a detector or rows do not fit each other
-├── EvaluationError                 rows, labels and a model that cannot be evaluated together
-├── GateError                       a candidate and a champion that cannot be judged as asked
 ├── RegistryError                   a registry cannot do what was asked
 │   ├── NotFound                    it has no such model, version or alias
 │   └── Conflict                    somebody else was faster, or it is fixed already
-├── RolloutError                    a rollout cannot go as asked
 ├── RetrainError                    a retraining cannot go as asked
-├── MeterError                      a Meter that cannot count as asked
-├── ExportError                     files that cannot be written as asked
 └── MissingExtraError (ImportError) an optional library is not installed
 
 Each error carries the objects it is about as attributes; its message says what happened, with which
@@ -81,6 +76,10 @@ class SignatureError(ModelkitError, ValueError):
 
     def __init__(self, message: str, *, problems: tuple[str, ...] = (), **about: object) -> None:
         super().__init__(message, problems=problems or (message,), **about)
+
+
+class UsageError(ModelkitError, ValueError):
+    """An argument, or a combination of arguments, rows or models, that cannot be meant."""
 
 
 def without_credentials(text: str) -> str:
@@ -200,21 +199,6 @@ class AdditivityError(ExplainError):
     """An exact explanation that does not add up to the served output; `gap` says by how much."""
 
 
-class DriftError(ModelkitError):
-    """A profile, a detector or rows that do not fit each other.
-
-    `feature` names the column at fault, if it is one.
-    """
-
-
-class EvaluationError(ModelkitError):
-    """Rows, labels or weights that cannot be evaluated as asked; `metric` names one, if it is one."""
-
-
-class GateError(ModelkitError):
-    """A candidate that cannot be judged as asked; `metric` names what is at fault, if it is one."""
-
-
 class RegistryError(ModelkitError):
     """A registry that cannot do what was asked, or holds a file that it cannot read."""
 
@@ -234,27 +218,12 @@ class NotAFile(RegistryError):  # it says what is there
     """A folder, a pipe or a device, or something too large, in the place of a file of a registry."""
 
 
-class RolloutError(ModelkitError):
-    """A rollout that cannot go as asked.
-
-    Its stages or guards cannot be meant, its models do not fit each other, or there is none.
-    """
-
-
 class RetrainError(ModelkitError):
     """A retraining that cannot go as asked.
 
     Its policy cannot be meant, `train` or `judge` did not give what they have to, or a record of it
     cannot be read.
     """
-
-
-class MeterError(ModelkitError):
-    """A Meter that cannot count as asked; `folder` is the one it was to share, if any."""
-
-
-class ExportError(ModelkitError):
-    """Files that cannot be written as asked: an objective out of its range, or others in the way."""
 
 
 class MissingExtraError(ModelkitError, ImportError):

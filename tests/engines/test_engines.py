@@ -26,7 +26,7 @@ from helpers.engines import (
 )
 
 import modelkit as mk
-from modelkit.errors import DriftError, IntegrityError, SignatureError
+from modelkit.errors import IntegrityError, SignatureError, UsageError
 from modelkit.integrations.scorer import scorer as module
 from modelkit.integrations.scorer.tallier import Tallier
 
@@ -291,9 +291,9 @@ def test_mistakes_are_told_before_anything_runs(engine, integration, packages):
         integration.drift(customers(30, 6), profile_of(packages.churn))
     with pytest.raises(TypeError, match="has its own"):
         integration.score(rows, mk.Scorer(packages.churn), keep=["id"])
-    with pytest.raises(DriftError, match="has no scores"):
+    with pytest.raises(UsageError, match="has no scores"):
         integration.drift(rows, profile_of(packages.churn), scores=["chances"])
-    with pytest.raises(DriftError, match="no rows"):
+    with pytest.raises(UsageError, match="no rows"):
         integration.drift(
             engine.rows(table_of(customers(30, 6)[:0]), 1), profile_of(packages.churn)
         )
@@ -306,7 +306,7 @@ def test_columns_are_told_where_the_job_is_built(engine, integration, packages):
         integration.score(rows, packages.churn)
     with pytest.raises(SignatureError, match="keep names"):
         integration.score(engine.rows(table_of(frame)), packages.churn, keep=["ID"])
-    with pytest.raises(DriftError, match=r"lack the columns 'age' \(is it 'Age'\?\)"):
+    with pytest.raises(UsageError, match=r"lack the columns 'age' \(is it 'Age'\?\)"):
         integration.drift(rows, profile_of(packages.churn))
 
 

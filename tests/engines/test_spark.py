@@ -9,7 +9,7 @@ import pytest
 from helpers.engines import INPUTS, customers, local
 
 import modelkit as mk
-from modelkit.errors import DriftError, SignatureError
+from modelkit.errors import SignatureError, UsageError
 
 sql = pytest.importorskip("pyspark.sql")
 pytestmark = [
@@ -84,9 +84,9 @@ def test_days_are_those_of_the_reference_or_refused(session):
     now = days("2026-06-01", 5, 3)
     own = mk.Detector(profile).test(now)
     rows = session.createDataFrame(now)
-    with pytest.raises(DriftError, match=r"\['at'\] are timestamps, and the session zone is"):
+    with pytest.raises(UsageError, match=r"\['at'\] are timestamps, and the session zone is"):
         integration.drift(rows, profile)
     local_days = rows.withColumn("at", sql.functions.col("at").cast("timestamp_ntz"))
     assert integration.drift(local_days, profile).features == own.features
-    with pytest.raises(DriftError, match="lack the column 'at', which tells their times"):
+    with pytest.raises(UsageError, match="lack the column 'at', which tells their times"):
         integration.drift(rows.drop("at"), profile)

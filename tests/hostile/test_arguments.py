@@ -10,11 +10,9 @@ from modelkit.cli import main
 from modelkit.errors import (
     ContainerError,
     ConversionError,
-    DriftError,
-    EvaluationError,
     ManifestError,
-    RolloutError,
     SignatureError,
+    UsageError,
 )
 from modelkit.testing import Client, check_model
 
@@ -91,7 +89,7 @@ def test_a_deadline_that_is_none(model, deadline):
     ],
 )
 def test_what_drift_refuses(make, message):
-    with pytest.raises(DriftError, match=message):
+    with pytest.raises(UsageError, match=message):
         make(mk.Profile.fit(X))
 
 
@@ -100,19 +98,19 @@ def test_what_drift_refuses(make, message):
     [
         (
             lambda: mk.Guard("errors", worse="2"),
-            RolloutError,
+            UsageError,
             "guard 'errors': worse is a number, not '2'",
         ),
-        (lambda: mk.Guard("errors", floor="1%"), RolloutError, "floor is a number, not '1%'"),
-        (lambda: mk.RolloutStage("5%"), RolloutError, "a stage: share is a number, not '5%'"),
+        (lambda: mk.Guard("errors", floor="1%"), UsageError, "floor is a number, not '1%'"),
+        (lambda: mk.RolloutStage("5%"), UsageError, "a stage: share is a number, not '5%'"),
         (
             lambda: mk.RolloutStage(0.5, units="9"),
-            RolloutError,
+            UsageError,
             "a stage: units is a number, not '9'",
         ),
         (
             lambda: mk.RolloutPolicy((mk.RolloutStage(0.5),), horizon="7d"),
-            RolloutError,
+            UsageError,
             "a rollout: horizon is a number, not '7d'",
         ),
         (lambda: mk.Preprocess(scale="1/255"), ConversionError, "scale is a number, not '1/255'"),
@@ -151,7 +149,7 @@ def test_a_text_where_a_number_is_taken(make, kind, message):
     ],
 )
 def test_what_an_evaluation_refuses(model, said, message):
-    with pytest.raises(EvaluationError, match=message):
+    with pytest.raises(UsageError, match=message):
         mk.evaluate(model, X, Y, **said)
 
 
@@ -261,5 +259,5 @@ def test_the_help_of_a_command_says_what_it_does(capsys):
 
 
 def test_a_budget_of_a_monitor_is_a_number(model):
-    with pytest.raises(DriftError, match="budget is in rows a second, 0 or more; got '10'"):
+    with pytest.raises(UsageError, match="budget is in rows a second, 0 or more; got '10'"):
         mk.Monitor(model, budget="10")

@@ -5,7 +5,7 @@ import pytest
 from helpers.tallied import make_past
 
 import modelkit as mk
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def past():
 def test_bytes_with_forged_groups_are_no_tally(past, groups):
     copies = len(groups) if isinstance(groups, list) else 1
     counts = np.concatenate([past.tally.counts.astype(np.uint16)] * copies)
-    with pytest.raises(DriftError, match="this is no tally"):
+    with pytest.raises(UsageError, match="this is no tally"):
         past.forged(groups, counts)
 
 
@@ -39,7 +39,7 @@ def test_bytes_with_forged_groups_are_no_tally(past, groups):
                                     lambda c: c - 1, lambda c: (c + 2**62).astype(np.uint64),
                                     lambda c: c[:, :, :9].astype(np.uint8)])  # fmt: skip
 def test_bytes_with_forged_counts_are_no_tally(past, change):
-    with pytest.raises(DriftError, match="this is no tally"):
+    with pytest.raises(UsageError, match="this is no tally"):
         past.forged([[None, 0]], change(past.tally.counts))
 
 
@@ -56,5 +56,5 @@ def test_a_tally_that_no_rows_give_is_not_tested(past):
     detector = mk.Detector(past.profile)
     assert detector.test(past.forged([[None, 0]], counts)).rows == len(past.rows)
     for tally in odd:
-        with pytest.raises(DriftError, match="tally"):
+        with pytest.raises(UsageError, match="tally"):
             detector.test(tally)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit import events
-from modelkit.errors import DriftError, Overloaded, SignatureError
+from modelkit.errors import Overloaded, SignatureError, UsageError
 from modelkit.serving.metering.meter import MOST_NAMED, columns_at_fault
 
 
@@ -96,7 +96,7 @@ def test_a_detector_tells_of_each_alarm_once(profile, records):
         state = detector.state()
         mk.Detector.resume(profile, state).update(named(rows(1, 6)))
         assert detector.test(named(rows(500, 4, 2.0))).alarms
-        with pytest.raises(DriftError):
+        with pytest.raises(UsageError):
             detector.update()
     assert {alarm.kind for alarm in found} == {"changed", "material", "performance"}
     told = [(event.kind, event.feature, event.row, event.p, event.level) for event in heard]

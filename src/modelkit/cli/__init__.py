@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 import modelkit as mk
-from modelkit.cli.arguments import UsageError
+from modelkit.cli.arguments import WrongArguments
 from modelkit.cli.doctor import add_doctor
 from modelkit.cli.drift import add_drift
 from modelkit.cli.evaluate import add_evaluate
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnicodeEncodeError as error:
         character = error.object[error.start]
         return _fail(f"the output takes no {character!a}; set PYTHONIOENCODING=utf-8")
-    except UsageError as error:
+    except WrongArguments as error:
         return _fail(printable(str(error)), 2)
     except Conflict as error:
         return _fail(printable(str(error)), CONFLICT)

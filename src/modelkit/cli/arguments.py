@@ -15,17 +15,17 @@ ROWS_HELP = "Parquet, or CSV with a header, where an empty cell is a missing val
 Printed = tuple[Iterable[str], bool]  # the lines to print, and whether all is well
 
 
-class UsageError(ModelkitError):
+class WrongArguments(ModelkitError):
     """Arguments that cannot be meant; the status is 2."""
 
 
 @contextmanager
 def usage() -> Iterator[None]:
-    """Raise UsageError for what is wrong with values that only arguments have told."""
+    """Raise WrongArguments for what is wrong with values that only arguments have told."""
     try:
         yield
     except (ModelkitError, ValueError) as error:
-        raise UsageError(str(error)) from error
+        raise WrongArguments(str(error)) from error
 
 
 def between(low: float, high: float) -> Callable[[str], float]:

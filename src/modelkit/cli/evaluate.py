@@ -10,7 +10,7 @@ from typing import Any
 import modelkit as mk
 from modelkit.cli.arguments import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra, between
 from modelkit.cli.csv import read_rows
-from modelkit.errors import EvaluationError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.task import OUTLIERS
 from modelkit.report.html import printable
 from modelkit.signature import frames
@@ -99,7 +99,7 @@ def labelled_rows(
 ) -> tuple[dict[str, Any], Any]:
     """The columns of a file without truth, and the truth as the model writes it, of several by name.
 
-    `named` are further columns that options name. Raises EvaluationError for a column that is not
+    `named` are further columns that options name. Raises UsageError for a column that is not
     there.
     """
     names, read = frames.read_frame(read_rows(path, signature, {*labels, *named}))
@@ -120,9 +120,9 @@ def _read(path: str, args: argparse.Namespace, signature: mk.Signature) -> tuple
 
 
 def _take(columns: dict[str, Any], name: str, known: list[str]) -> list[Any]:
-    """A column, which is then no longer among the others. Raises EvaluationError."""
+    """A column, which is then no longer among the others. Raises UsageError."""
     if name not in columns:
-        raise EvaluationError(f"there is no column {name!r}; there are {', '.join(known)}")
+        raise UsageError(f"there is no column {name!r}; there are {', '.join(known)}")
     values: list[Any] = frames.as_column(columns.pop(name)).tolist()
     return values
 
@@ -148,5 +148,5 @@ def _is_number(value: Any) -> bool:
 def _numbers(what: str, values: list[Any]) -> list[Any]:
     for row, value in enumerate(values):
         if not _is_number(value):
-            raise EvaluationError(f"{what}: row {row} holds {value!r:.40}, which is not a number")
+            raise UsageError(f"{what}: row {row} holds {value!r:.40}, which is not a number")
     return [float(value) for value in values]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modelkit.cli.arguments import Printed, add_command, usage
-from modelkit.errors import ExportError
+from modelkit.errors import UsageError
 from modelkit.integrations.grafana.alert_tests import alert_tests
 from modelkit.integrations.grafana.alerts import Objectives, alert_rules, to_yaml
 from modelkit.integrations.grafana.grafana import dashboard
@@ -69,7 +69,7 @@ def _write(folder: Path, texts: dict[str, str], *, force: bool) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     changed = [name for name, text in texts.items() if _differs(folder / name, text)]
     if changed and not force:
-        raise ExportError(
+        raise UsageError(
             f"{', '.join(changed)} in {folder} would be overwritten, and would change; give "
             "another folder, or --force"
         )

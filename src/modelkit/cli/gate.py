@@ -11,7 +11,7 @@ import modelkit as mk
 from modelkit.cli.arguments import (
     ROWS_HELP,
     Printed,
-    UsageError,
+    WrongArguments,
     add_command,
     add_extra,
     between,
@@ -133,7 +133,7 @@ def _signature(source: str, registry: mk.Registry | None) -> mk.Signature:
         return mk.inspect(source).signature
     name, _, which = source.removeprefix("registry:").partition("@")
     if registry is None or not which:
-        raise UsageError(f"{source!r} needs --registry WHERE, and the form registry:NAME@ALIAS")
+        raise WrongArguments(f"{source!r} needs --registry WHERE, and the form registry:NAME@ALIAS")
     return mk.inspect(registry.fetch(name, which)).signature
 
 
@@ -147,7 +147,7 @@ def _margin(texts: list[str]) -> float | dict[str, float]:
 def _pair(what: str, text: str) -> tuple[str, float]:
     name, sign, value = text.partition("=")
     if not sign:
-        raise UsageError(f"--{what} {text!r} is written as NAME=NUMBER")
+        raise WrongArguments(f"--{what} {text!r} is written as NAME=NUMBER")
     return name.strip(), _number(what, value)
 
 
@@ -157,5 +157,5 @@ def _number(what: str, text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < inf:
-        raise UsageError(f"--{what}: {text!r} is not a number of at least 0")
+        raise WrongArguments(f"--{what}: {text!r} is not a number of at least 0")
     return value

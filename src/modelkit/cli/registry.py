@@ -11,7 +11,7 @@ import modelkit as mk
 from modelkit._internal import fields
 from modelkit.cli.arguments import (
     Printed,
-    UsageError,
+    WrongArguments,
     add_action,
     add_actions,
     add_command,
@@ -185,31 +185,31 @@ def run_fetch(args: argparse.Namespace) -> Printed:
 
 
 def read_verdict(path: str | None) -> mk.Verdict | None:
-    """The Verdict in a file, or None. Raises GateError."""
+    """The Verdict in a file, or None. Raises UsageError."""
     return None if path is None else mk.Verdict.from_json(read_text(path))
 
 
 def name_and_version(model: str, such_as: str = "champion") -> tuple[str, str]:
-    """A name, and the version or alias behind its @. Raises UsageError."""
+    """A name, and the version or alias behind its @. Raises WrongArguments."""
     name, _, which = model.partition("@")
     if not which:
-        raise UsageError(f"{model!r} names no version: write it as {name or 'churn'}@{such_as}")
+        raise WrongArguments(f"{model!r} names no version: write it as {name or 'churn'}@{such_as}")
     return name, which
 
 
 def _expected(text: str | None, verdict: mk.Verdict | None) -> str | int | None:
     """What `--expected` stands for, or what a Verdict has judged.
 
-    Raises UsageError for a generation that is no number, and where there is neither.
+    Raises WrongArguments for a generation that is no number, and where there is neither.
     """
     if text is None and verdict is not None:
         return verdict.generation
     if text is None:
-        raise UsageError("an alias is set with --expected, or with --verdict")
+        raise WrongArguments("an alias is set with --expected, or with --verdict")
     if text == NONE:
         return None
     if not text.startswith("#"):
         return text
     if not text[1:].isdecimal():
-        raise UsageError(f"a generation is a number, such as #12, not {text!r}")
+        raise WrongArguments(f"a generation is a number, such as #12, not {text!r}")
     return int(text[1:])

@@ -14,7 +14,7 @@ import modelkit as mk
 from modelkit._internal import fields
 from modelkit.cli.arguments import (
     Printed,
-    UsageError,
+    WrongArguments,
     add_action,
     add_actions,
     add_command,
@@ -24,7 +24,7 @@ from modelkit.cli.arguments import (
     usage,
 )
 from modelkit.cli.registry import name_and_version, read_verdict
-from modelkit.errors import ModelkitError, RolloutError
+from modelkit.errors import ModelkitError, UsageError
 from modelkit.lifecycle.registry.log import Underway
 from modelkit.lifecycle.rollout.afar import progress_afar
 from modelkit.lifecycle.rollout.course import check_loss
@@ -132,16 +132,16 @@ def run_outcome(args: argparse.Namespace) -> Printed:
 
 
 def _outcomes(args: argparse.Namespace) -> list[tuple[str, float]]:
-    """The keys and losses of arguments. Raises UsageError unless there are some."""
+    """The keys and losses of arguments. Raises WrongArguments unless there are some."""
     one = (args.key, args.loss)
     if args.csv is None:
         if None in one:
-            raise UsageError("an outcome has --key and --loss; or pass many by --csv FILE")
+            raise WrongArguments("an outcome has --key and --loss; or pass many by --csv FILE")
         with usage():
             check_loss(args.loss)
         return [one]
     if one != (None, None):
-        raise UsageError("--csv has the keys and losses: leave out --key and --loss")
+        raise WrongArguments("--csv has the keys and losses: leave out --key and --loss")
     return _read_outcomes(args.csv, args.extra)
 
 
@@ -178,7 +178,7 @@ def run_decide(args: argparse.Namespace) -> Printed:
     rollout = registry.state(args.name).rollout
     if rollout is None:
         registry.versions(args.name)  # raises NotFound
-        raise RolloutError(
+        raise UsageError(
             f"no rollout of {args.name} is under way; to let another version answer, use "
             f"modelkit registry {args.registry} alias {args.name}@champion"
         )
@@ -191,11 +191,11 @@ def run_decide(args: argparse.Namespace) -> Printed:
 
 
 def _policy(args: argparse.Namespace) -> mk.RolloutPolicy:
-    """The policy of arguments. Raises UsageError, and RolloutError for a file that is none."""
+    """The policy of arguments. Raises WrongArguments, and UsageError for a file that is none."""
     if args.policy is not None:
         others = (args.alpha, args.horizon, args.key_calls)
         if args.guard or others != (None, None, None):
-            raise UsageError(
+            raise WrongArguments(
                 "--policy says all of it: leave out --guard, --alpha, --horizon and --key-calls"
             )
         return mk.RolloutPolicy.from_json(read_text(args.policy), args.policy)

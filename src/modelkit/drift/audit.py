@@ -19,7 +19,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import GONE, REST, Feature
 from modelkit.drift.values import Alarm, FeatureDrift
-from modelkit.errors import DriftError, importing
+from modelkit.errors import UsageError, importing
 
 AUDIT_SCHEMA = "modelkit.audit/1"
 BINS = 10
@@ -88,12 +88,12 @@ def _cell(value: Any) -> Any:
 def audit_table(features: Iterable[FeatureDrift], alarms: Sequence[Alarm]) -> AuditTable:
     """The customary figures of features that hold their bins.
 
-    Raises DriftError for a report that was written before there were bins.
+    Raises UsageError for a report that was written before there were bins.
     """
     rows = []
     for drift in features:
         if not drift.bins:
-            raise DriftError(
+            raise UsageError(
                 f"this report has no bins of {drift.feature!r}: it was written by an earlier "
                 "modelkit; make it anew",
                 feature=drift.feature,

@@ -11,7 +11,7 @@ from modelkit.drift.outputs import known_outputs, name_outputs, output_columns
 from modelkit.drift.row_times import given_seconds, row_seconds
 from modelkit.drift.units import UnitRows, cycle_names, needed_times, of_call
 from modelkit.drift.vectors import expand
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class CallMarks:
 def marks_of(profile: Fitted, columns: dict[str, Array], at: Any) -> CallMarks:
     """The marks of rows with these columns, where `at` is when they were, or None.
 
-    Raises DriftError for times that are not readable, given twice, or needed and absent.
+    Raises UsageError for times that are not readable, given twice, or needed and absent.
     """
     n = max(map(len, columns.values()), default=0)
     seconds = _seconds(profile, columns, at, n)
@@ -47,22 +47,22 @@ def _seconds(profile: Fitted, columns: dict[str, Array], at: Any, n: int) -> Arr
     time = profile.time
     if time is not None and time in columns:
         if at is not None:
-            raise DriftError(f"the rows have their times in column {time!r}; leave out at=")
+            raise UsageError(f"the rows have their times in column {time!r}; leave out at=")
         return row_seconds(columns[time], time)
     return None if at is None else given_seconds(at, n)
 
 
 def call_columns(profile: Fitted, X: Any, scores: Any) -> dict[str, Array]:
-    """The columns of a call by feature name, (n,) each. Raises DriftError for those that do not fit."""
+    """The columns of a call by feature name, (n,) each. Raises UsageError for those that do not fit."""
     if X is None and scores is None:
-        raise DriftError("there are neither rows nor scores")
+        raise UsageError("there are neither rows nor scores")
     columns = {} if X is None else profile.columns(X)
     if scores is not None:
         known = profile.outputs()
         found = known_outputs(output_columns(call_answers(profile, scores)), known)
         odd = sorted(set(found) - known)
         if odd:
-            raise DriftError(f"the profile has no scores {odd}; it has {sorted(known)}")
+            raise UsageError(f"the profile has no scores {odd}; it has {sorted(known)}")
         columns |= expand(found, profile.bases)
     return columns
 

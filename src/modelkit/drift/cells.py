@@ -29,7 +29,7 @@ from modelkit.drift.columns import (
     feature_kind,
     other_kind,
 )
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 from modelkit.signature.cast import F4
 
 CELLS = 67
@@ -97,7 +97,7 @@ class Feature:
         return self.stride >= 1 and 0 <= self.weight <= 1
 
     def cells(self, values: Array) -> Array:
-        """The cell of each value, integers (n,). Raises DriftError for values of another kind."""
+        """The cell of each value, integers (n,). Raises UsageError for values of another kind."""
         if self.kind == "category":
             return self._categories(values)
         if self.kind != "number" or values.dtype is not F4 or type(values) is not np.ndarray:
@@ -236,7 +236,7 @@ def feature_arrays(features: Sequence[Feature]) -> dict[str, Array]:
 
 
 def read_features(plain: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array]) -> list[Feature]:
-    """The inverse of `plain_features`. Raises DriftError for features that are not valid."""
+    """The inverse of `plain_features`. Raises UsageError for features that are not valid."""
     coarse = arrays["coarse"].reshape(-1, CELLS)
     edges = arrays["edges"].tolist()
     at = 0
@@ -247,8 +247,8 @@ def read_features(plain: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array
         features.append(fields.read_object(Feature, own, "features"))
         at = end
     if at != len(edges):
-        raise DriftError(f"this is no profile: it has {len(edges)} edges and needs {at}")
+        raise UsageError(f"this is no profile: it has {len(edges)} edges and needs {at}")
     odd = [feature.name for feature in features if not feature.whole]
     if odd:
-        raise DriftError(f"this is no profile: the cells of {odd} are not whole")
+        raise UsageError(f"this is no profile: the cells of {odd} are not whole")
     return features

@@ -15,7 +15,7 @@ from modelkit.drift.raised import with_effect, without_effect
 from modelkit.drift.row_times import second_text, told_second
 from modelkit.drift.untold import OnAlarm, Untold
 from modelkit.drift.values import Alarm
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 MOST_ALARMS_KEPT = 1000
 
@@ -43,7 +43,7 @@ class Chronicle:
         on_alarm: OnAlarm | None,
     ) -> None:
         if most_bytes < 0:
-            raise DriftError(f"history is in bytes, 0 or more; got {most_bytes!r}")
+            raise UsageError(f"history is in bytes, 0 or more; got {most_bytes!r}")
         self.alarms: tuple[Alarm, ...] = ()
         self.earlier: tuple[Alarm, ...] = ()  # of the references before
         self.rows_before = 0  # that were compared with these
@@ -78,7 +78,7 @@ class Chronicle:
         return float(min(bucket.start for bucket in buckets)), float(last)
 
     def now(self) -> float:
-        """What the clock tells. Raises DriftError for what is no time."""
+        """What the clock tells. Raises UsageError for what is no time."""
         return told_second(self.clock())
 
     def keep(self, new: Sequence[Alarm]) -> None:
@@ -128,7 +128,7 @@ class Chronicle:
     def follow(self, before: Chronicle, reason: str, rows: int) -> None:
         """Take over from the chronicle of the reference before, which `rows` rows were compared with.
 
-        Raises DriftError without a reason.
+        Raises UsageError without a reason.
         """
         check_reason(reason, "a new reference")
         last = before.eras[-1]

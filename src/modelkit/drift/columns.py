@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 from modelkit.signature import frames
 from modelkit.signature.cast import MISSING, is_blank, is_missing
 
@@ -59,7 +59,7 @@ def take_rows(columns: ColumnsByName, rows: Array) -> dict[str, Array]:
 def read_columns(X: Any) -> dict[str, Array]:
     """The columns of the caller's rows by name, (n,) each; an array (n, width) has x0, x1, ...
 
-    A dict may also hold (n, d) arrays: embeddings. Raises DriftError for columns of different
+    A dict may also hold (n, d) arrays: embeddings. Raises UsageError for columns of different
     lengths or of one name, SignatureError for rows that have no columns.
     """
     if isinstance(X, np.ndarray) and X.ndim == 2:
@@ -72,7 +72,7 @@ def read_columns(X: Any) -> dict[str, Array]:
         columns = _frame_columns(X)
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
-        raise DriftError(f"the columns have different lengths: {lengths}")
+        raise UsageError(f"the columns have different lengths: {lengths}")
     return columns
 
 
@@ -87,7 +87,7 @@ def _frame_columns(X: Any) -> dict[str, Array]:
     for name, value in zip(names, values, strict=True):
         columns[name] = frames.as_column(value)
     if len(columns) < len(values):
-        raise DriftError(f"two columns have one name in {names}; rename one")
+        raise UsageError(f"two columns have one name in {names}; rename one")
     return columns
 
 
@@ -108,13 +108,13 @@ def _transposed(X: Array) -> Array:
 def feature_kind(name: str, values: Array, unknown: FeatureKind = "category") -> FeatureKind:
     """The kind of feature that a column is, by its type and not by its values.
 
-    It is `unknown` where every value is missing. Raises DriftError for a column of no kind.
+    It is `unknown` where every value is missing. Raises UsageError for a column of no kind.
     """
     kind = values.dtype.kind
     if kind in KINDS_OF_DTYPES:
         return KINDS_OF_DTYPES[kind]
     if kind != "O":
-        raise DriftError(
+        raise UsageError(
             f"column {name!r} is {values.dtype}, and not numbers, booleans, times or strings",
             feature=name,
         )
@@ -125,7 +125,7 @@ def feature_kind(name: str, values: Array, unknown: FeatureKind = "category") ->
     found = _kind_of_types(types)
     if found is None:
         names = sorted(t.__name__ for t in types)
-        raise DriftError(
+        raise UsageError(
             f"column {name!r} mixes {names}; a column holds numbers, booleans, times or strings",
             feature=name,
         )
@@ -159,7 +159,7 @@ def all_missing(values: Array) -> Array:
 def as_numbers(values: Array, kind: FeatureKind, name: str) -> Array:
     """A column as it is compared with edges, (n,): float32, NaN where a value is missing.
 
-    Times are microseconds as float64. Raises DriftError for a column of another kind.
+    Times are microseconds as float64. Raises UsageError for a column of another kind.
     """
     if kind == "text":
         return _lengths(all_missing(values), name)
@@ -220,10 +220,10 @@ def _moment(item: Any) -> np.datetime64:
     return np.datetime64(item, "us")
 
 
-def other_kind(name: str, expected: FeatureKind, found: FeatureKind) -> DriftError:
+def other_kind(name: str, expected: FeatureKind, found: FeatureKind) -> UsageError:
     """The error for a column of another kind than the profile has."""
     words = f"{KIND_WORDS[found]} where the profile has {KIND_WORDS[expected]}"
-    return DriftError(f"column {name!r} holds {words}; convert it as in training", feature=name)
+    return UsageError(f"column {name!r} holds {words}; convert it as in training", feature=name)
 
 
 def as_texts(values: Array) -> list[str | None]:

@@ -12,7 +12,7 @@ from modelkit.drift.profile import Profile, check_profile
 from modelkit.drift.refusals import check_same_columns
 from modelkit.drift.untold import OnAlarm
 from modelkit.drift.watch import STATE_SCHEMA, Watch
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 
 def resume(
@@ -23,12 +23,12 @@ def resume(
 ) -> tuple[Watch, dict[str, Any]]:
     """The inverse of `Watch.state`, bit for bit, and what was packed beside it.
 
-    Raises DriftError for any other bytes.
+    Raises UsageError for any other bytes.
     """
     check_profile(profile)
     about, arrays = archive.unpack(STATE_SCHEMA, state, "state of a Detector")
     if about.get("profile") != profile.digest:
-        raise DriftError(
+        raise UsageError(
             "this is the state of a Detector of another profile, and the counts would not mean the "
             "same: pass the one that it had, which after a rebase is the new one"
         )
@@ -38,14 +38,14 @@ def resume(
         watch = Watch(profile, clock=clock, on_alarm=on_alarm, **options)
         watch.restore(about, arrays)
     except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
-        raise DriftError(f"this is no state of a Detector: {error!r}") from error
+        raise UsageError(f"this is no state of a Detector: {error!r}") from error
     return watch, about
 
 
 def resume_all(profile: Profile, states: Sequence[bytes]) -> list[Watch]:
-    """What several workers know. Raises DriftError for none, and for those with other arguments."""
+    """What several workers know. Raises UsageError for none, and for those with other arguments."""
     if not states:
-        raise DriftError("there are no states to merge")
+        raise UsageError("there are no states to merge")
     watches = [resume(profile, state)[0] for state in states]
     first = watches[0]
     for other in watches[1:]:
@@ -53,14 +53,14 @@ def resume_all(profile: Profile, states: Sequence[bytes]) -> list[Watch]:
             mine = getattr(first, name)
             theirs = getattr(other, name)
             if mine != theirs:
-                raise DriftError(f"the states differ in {name}: {mine}, {theirs}")
+                raise UsageError(f"the states differ in {name}: {mine}, {theirs}")
     return watches
 
 
 def rebased(before: Watch, profile: Profile, reason: str, alpha: float | None) -> Watch:
     """What goes on with another reference; the history, the notes and the alarms come along.
 
-    Raises DriftError where the new profile does not watch the same columns and outputs.
+    Raises UsageError where the new profile does not watch the same columns and outputs.
     """
     profile = check_profile(profile).without(before.ignored)
     check_same_columns(before.profile, profile)

@@ -17,7 +17,7 @@ from modelkit.drift.profile import Profile
 from modelkit.drift.row_times import given_seconds
 from modelkit.drift.values import Alarm
 from modelkit.drift.watch import Watch
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 Turn = Callable[[], AbstractContextManager[Watch]]
 
@@ -70,11 +70,11 @@ class Current:
     def changing(self) -> Iterator[Watch]:
         """The Watch, for this thread to change.
 
-        Raises DriftError where it is changing it already.
+        Raises UsageError where it is changing it already.
         """
         with self.turn() as watch:
             if watch is None:
-                raise DriftError(
+                raise UsageError(
                     "a signal handler or a finalizer interrupted this Detector while it took rows "
                     "or labels: show it others, take its state or change its reference after the "
                     "handler"

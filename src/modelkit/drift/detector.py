@@ -21,7 +21,7 @@ from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
 from modelkit.drift.watch import Watch
 from modelkit.drift.wording import count_of
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 from modelkit.stats.evidence import Guarantee
 
 
@@ -55,7 +55,7 @@ class Detector:
             it, while no lock is held. An error that it raises is logged, and reaches no caller.
 
     Raises:
-        DriftError: for values out of range, and for names that are no features.
+        UsageError: for values out of range, and for names that are no features.
     """
 
     __slots__ = ("__weakref__", "_current")
@@ -158,7 +158,7 @@ class Detector:
                 and the next later rows may be of 31 days or weeks after it.
 
         Raises:
-            DriftError: for columns that are missing or of another kind, scores of another length,
+            UsageError: for columns that are missing or of another kind, scores of another length,
                 an order that is not known, or a day or a week that is more than 31 after all before
                 it. No row is taken then.
             SignatureError: for rows that cannot be read.
@@ -195,7 +195,7 @@ class Detector:
                 now.
 
         Raises:
-            DriftError: where the profile has no labels or losses to compare with, and for labels
+            UsageError: where the profile has no labels or losses to compare with, and for labels
                 that do not fit.
         """
         check_order(order)
@@ -219,12 +219,12 @@ class Detector:
             at: as in `update`.
 
         Raises:
-            DriftError, SignatureError: as `update`; also for no rows, a Tally of another profile,
+            UsageError, SignatureError: as `update`; also for no rows, a Tally of another profile,
                 and for a profile with `epsilon`.
         """
         if isinstance(X, Tally):
             if scores is not None or at is not None:
-                raise DriftError("a Tally has its scores and times already; pass them to tally()")
+                raise UsageError("a Tally has its scores and times already; pass them to tally()")
             return tally_findings.of_tally(self._watch, X)
         answers = call_answers(self.profile, scores)
         marks = marks_of(self.profile, call_columns(self.profile, X, scores), at)
@@ -240,11 +240,11 @@ class Detector:
         those from then on. Alarms "material" and "performance" come again by themselves, where a change
         grows or turns into another one. Alpha holds for all alarms of the whole life together.
 
-        Raises DriftError for an alarm that is not among `alarms`, and without a reason.
+        Raises UsageError for an alarm that is not among `alarms`, and without a reason.
         """
         with self._current.caught_up() as watch:
             if alarm not in watch.chronicle.all_alarms:
-                raise DriftError(
+                raise UsageError(
                     f"this Detector did not raise the alarm {alarm}; pass an Alarm from `alarms`"
                 )
             watch.acknowledge(alarm, reason)
@@ -265,7 +265,7 @@ class Detector:
             features: the names of features that it is for; empty for all.
 
         Raises:
-            DriftError: for a window that ends before it starts, features that are not there, or
+            UsageError: for a window that ends before it starts, features that are not there, or
                 without a reason.
         """
         end = given_second(until, "until")
@@ -290,7 +290,7 @@ class Detector:
             alpha: that of the new reference; None for the same as until now.
 
         Raises:
-            DriftError: for a profile of other columns, an alpha out of range, or without a reason.
+            UsageError: for a profile of other columns, an alpha out of range, or without a reason.
         """
         self._current.rebase(profile, reason, alpha)
         self._watch.untold.tell()  # of what a Monitor had not looked at yet
@@ -327,7 +327,7 @@ class Detector:
             on_alarm: likewise.
 
         Raises:
-            DriftError: for the state of a Detector of another profile, and for other bytes.
+            UsageError: for the state of a Detector of another profile, and for other bytes.
         """
         watch, _ = continued.resume(profile, state, clock, on_alarm)
         return detector_of(Current(watch))
@@ -343,7 +343,7 @@ class Detector:
         unit that is open at all workers add up exactly, and it is tested as `test` does.
 
         Raises:
-            DriftError: for no states, or those of different profiles, arguments or open units.
+            UsageError: for no states, or those of different profiles, arguments or open units.
         """
         watches = continued.resume_all(profile, states)
         if profile.units is not None:

@@ -10,7 +10,7 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.cells import ABSENT
 from modelkit.drift.columns import stratum_names
 from modelkit.drift.fitted import Fitted
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 
 def to_cells(profile: Fitted, columns: Mapping[str, Array]) -> tuple[Array, Array | None]:
@@ -31,13 +31,13 @@ def stratum_numbers(profile: Fitted, columns: Mapping[str, Array]) -> tuple[int,
     """
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
-        raise DriftError(f"rows and scores have different lengths: {lengths}")
+        raise UsageError(f"rows and scores have different lengths: {lengths}")
     n = max(lengths.values(), default=0)
     name = profile.stratum
     if name is None:
         return n, None
     if name not in columns:
-        raise DriftError(
+        raise UsageError(
             f"the rows lack the column {name!r}, which tells the stratum", feature=name
         )
     known = {stratum: s for s, stratum in enumerate(profile.strata)}

@@ -10,7 +10,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.labelfree import Calibration, Estimate
 from modelkit.drift.outputs import class_numbers, scores_of
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 RECENT_ESTIMATED = 1024  # rows after which a new estimate begins
 HALVES = ("earlier", "lately")
@@ -30,7 +30,7 @@ class LabelFree:
     def of(self, answers: Mapping[str, Array]) -> Estimate | None:
         """The performance that probabilities let one expect, if they can be calibrated.
 
-        Raises DriftError for another number of classes. Rows with NaN are left out.
+        Raises UsageError for another number of classes. Rows with NaN are left out.
         """
         calibration = self._calibration
         shares = answers.get("probabilities")
@@ -38,7 +38,7 @@ class LabelFree:
             return None
         classes = calibration.classes
         if shares.shape[1:] != (len(classes),):
-            raise DriftError(
+            raise UsageError(
                 f"probabilities have shape {shares.shape}; the profile has {len(classes)} classes"
             )
         whole = np.isfinite(shares).all(axis=1)  # one NaN would make every later estimate NaN

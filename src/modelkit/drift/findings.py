@@ -22,7 +22,7 @@ from modelkit.drift.stream import Crossing, Stream
 from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
 from modelkit.drift.watch import Watch
 from modelkit.drift.where import segments_of
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 from modelkit.stats.evidence import LEAST_WEALTH, holm
 
 SUSPECT = 0.05  # the p-value below which a report says when a change may have begun
@@ -188,14 +188,14 @@ def of_batch(
 ) -> DriftReport:
     """Exact tests of one batch, adjusted by Holm over features and strata, and plain checks.
 
-    Raises DriftError for no rows, and for a profile with private counts.
+    Raises UsageError for no rows, and for a profile with private counts.
     """
     profile = watch.profile
     n, strata = stratum_numbers(profile, columns)
     if not n:
-        raise DriftError("there are no rows to test")
+        raise UsageError("there are no rows to test")
     if profile.epsilon is not None:
-        raise DriftError(
+        raise UsageError(
             "the counts of this profile have noise for privacy, which an exact test would take for "
             "drift; show the rows to update(), which allows for it"
         )

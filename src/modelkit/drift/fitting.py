@@ -37,7 +37,7 @@ from modelkit.drift.refusals import check_length
 from modelkit.drift.vectors import Basis, expand, fit_basis
 from modelkit.embedding.recipe import TEXT
 from modelkit.embedding.verbs import is_encoder
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 from modelkit.events import Advised, emit, wanted
 from modelkit.model.model import PLAIN, Model
 
@@ -116,7 +116,7 @@ class AlphaWeights:
             name: weight for name, weight in importance.items() if not 0 <= weight < float("inf")
         }
         if odd:
-            raise DriftError(f"an importance is a number from 0; got {odd}")
+            raise UsageError(f"an importance is a number from 0; got {odd}")
         self._importance = importance
 
     def of(self, name: str, parts: int = 1) -> float:
@@ -134,14 +134,14 @@ class AlphaWeights:
         """Features whose weights sum to one."""
         total = sum(feature.weight for feature in features)
         if not total > 0:
-            raise DriftError("no feature has an importance above zero")
+            raise UsageError("no feature has an importance above zero")
         return tuple(replace(feature, weight=feature.weight / total) for feature in features)
 
 
 def length_columns(text: Sequence[str], model: Model | None) -> dict[str, FeatureKind]:
     """The columns of which the length counts, and not the words."""
     if isinstance(text, str):
-        raise DriftError(f"text is a sequence of columns; pass ({text!r},)")
+        raise UsageError(f"text is a sequence of columns; pass ({text!r},)")
     names = list(text)
     if model is not None and is_encoder(model):
         names.append(TEXT)
@@ -268,7 +268,7 @@ def strata_of(
     names = stratum_names(held[stratum] if cycle is None else cycle)
     known = sorted(set(names))
     if len(known) > MOST_STRATA:
-        raise DriftError(
+        raise UsageError(
             f"column {stratum!r} has {len(known)} values; at most {MOST_STRATA} strata are kept "
             "apart"
         )
@@ -318,7 +318,7 @@ def fit_calibration(
     names = [str(label) for label in np.asarray(labels).tolist()]
     strange = sorted(set(names) - set(numbers))
     if strange:
-        raise DriftError(
+        raise UsageError(
             f"the labels {strange[:5]} are no classes of the model; it has {list(numbers)}"
         )
     member = np.array([numbers[name] for name in names], np.int64)

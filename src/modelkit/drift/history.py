@@ -19,7 +19,7 @@ from modelkit.drift.timechart import Moment, time_chart
 from modelkit.drift.values import Alarm
 from modelkit.drift.watch import Watch
 from modelkit.drift.wording import count_of
-from modelkit.errors import DriftError, importing
+from modelkit.errors import UsageError, importing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +88,7 @@ class History:
             until: the end, which is no more part of it; None for now.
 
         Raises:
-            DriftError: where the span has no rows, or the reference changed in it.
+            UsageError: where the span has no rows, or the reference changed in it.
         """
         start, end = _ends(since, until)
         era, buckets = self._one_era(start, end)
@@ -102,10 +102,10 @@ class History:
     def _one_era(self, start: float, end: float) -> tuple[Era, list[TimeBucket]]:
         touched = self._within(start, end)
         if not touched:
-            raise DriftError(f"no rows from {_text(start)} to {_text(end)} are known; {self!r}")
+            raise UsageError(f"no rows from {_text(start)} to {_text(end)} are known; {self!r}")
         if len(touched) > 1:
             changes = [second_text(era.until) for era, _ in touched[:-1]]
-            raise DriftError(
+            raise UsageError(
                 f"the reference changed at {', '.join(changes)}, within the span; ask for a span "
                 "before or after that"
             )
@@ -163,7 +163,7 @@ class History:
             stratum: the stratum, where the profile has strata.
 
         Raises:
-            DriftError: for a feature or a stratum that is not there, and for a span without rows.
+            UsageError: for a feature or a stratum that is not there, and for a span without rows.
         """
         start, end = _ends(since, until)
         moments = []
@@ -172,7 +172,7 @@ class History:
             for bucket in shown:
                 moments += _moments(era.profile, bucket, feature, stratum)
         if not moments:
-            raise DriftError(
+            raise UsageError(
                 f"{feature!r} has no hour or day with {FEWEST_CHARTED} rows there; {self!r}"
             )
         inside = (moments[0].start, moments[-1].end)
@@ -212,7 +212,7 @@ def _ends(since: Any, until: Any) -> tuple[float, float]:
     start = -inf if since is None else given_second(since, "since")
     end = inf if until is None else given_second(until, "until")
     if not start < end:
-        raise DriftError(f"a span ends after it starts; got {_text(start)} to {_text(end)}")
+        raise UsageError(f"a span ends after it starts; got {_text(start)} to {_text(end)}")
     return start, end
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.columns import as_texts, stratum_names
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 from modelkit.signature.cast import MISSING, is_missing
 
 TRUTHS = {"true": 1.0, "false": 0.0}
@@ -18,21 +18,21 @@ TRUTHS = {"true": 1.0, "false": 0.0}
 def as_labels(values: Any, what: str = "labels") -> Array:
     """Labels or predictions as an array, objects with None where some are masked.
 
-    Raises DriftError for lists of several lengths, and as `refuse_bytes`.
+    Raises UsageError for lists of several lengths, and as `refuse_bytes`.
     """
     try:
         array = np.asarray(values)
     except ValueError as error:
-        raise DriftError(f"{what} are one value for each row: {error}") from error
+        raise UsageError(f"{what} are one value for each row: {error}") from error
     refuse_bytes(array, what)
     return np.array(values.tolist(), object) if np.ma.is_masked(values) else array
 
 
 def refuse_bytes(array: Array, what: str) -> None:
-    """Raise DriftError for bytes, which are equal to no text and to no number."""
+    """Raise UsageError for bytes, which are equal to no text and to no number."""
     objects = array.ravel().tolist() if array.dtype.kind == "O" else []
     if array.dtype.kind == "S" or any(isinstance(item, bytes) for item in objects):
-        raise DriftError(f"{what} are bytes; decode them, as by values.astype(str)")
+        raise UsageError(f"{what} are bytes; decode them, as by values.astype(str)")
 
 
 def label_names(labels: Array, known: Iterable[str] = ()) -> list[str | None]:
@@ -58,14 +58,14 @@ def label_names(labels: Array, known: Iterable[str] = ()) -> list[str | None]:
 
 
 def check_same_forms(pairs: Iterable[tuple[Any, Any]], fix: str) -> None:
-    """Raise DriftError where a label means the same as another name, to which it is not equal.
+    """Raise UsageError where a label means the same as another name, to which it is not equal.
 
     `fix` says what to do.
     """
     for label, other in set(pairs):
         meant = _meaning(label)
         if label != other and meant is not None and meant == _meaning(other):
-            raise DriftError(
+            raise UsageError(
                 f"the label {label!r} is not equal to {other!r}, and is probably the same class in "
                 f"another form: {fix}"
             )

@@ -22,7 +22,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.isotonic import calibrate, fit_isotonic
-from modelkit.errors import DriftError, importing
+from modelkit.errors import UsageError, importing
 
 POINTS = 32  # where the bootstrapped fits are stored
 FITS = 32
@@ -205,10 +205,10 @@ class Calibration:
 
 
 def with_positive(calibration: Calibration | None, positive: object) -> Calibration:
-    """A calibration that estimates precision, recall and F1 of this class. Raises DriftError."""
+    """A calibration that estimates precision, recall and F1 of this class. Raises UsageError."""
     names = () if calibration is None else calibration.classes
     if calibration is None or len(names) != 2 or str(positive) not in names:
-        raise DriftError(
+        raise UsageError(
             f"positive={positive!r:.80} is one of the two classes whose probabilities the model "
             f"gives, and it gives those of {list(names)!r:.200}"
         )

@@ -8,7 +8,7 @@ from typing import Any, final
 from modelkit._internal.arrays import Array
 from modelkit.drift.losses import Baseline, as_doubles, check_losses, losses_of
 from modelkit.drift.profile import Profile
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 
 @final
@@ -27,22 +27,22 @@ class LabelledCall:
 
     @staticmethod
     def read(profile: Profile, y: Any, predicted: Any, losses: Any) -> LabelledCall:
-        """The arguments of `Detector.update_labels`. Raises DriftError for those that do not fit."""
+        """The arguments of `Detector.update_labels`. Raises UsageError for those that do not fit."""
         baseline = profile.baseline
         target = profile.target
         if baseline is None:
-            raise DriftError(
+            raise UsageError(
                 "the profile has no losses to compare with: fit it with labels= or losses="
             )
         if (losses is None) == (y is None) or (y is None and predicted is not None):
-            raise DriftError("pass labels and what was predicted, labels alone, or losses alone")
+            raise UsageError("pass labels and what was predicted, labels alone, or losses alone")
         if losses is not None:
             return LabelledCall(check_losses(losses), None)
         cells = None if target is None else target.cells(y)
         if predicted is not None:
             return LabelledCall(_losses(profile, baseline, y, predicted), cells)
         if cells is None:
-            raise DriftError(
+            raise UsageError(
                 "the profile has no labels to compare labels alone with: pass labels and what "
                 "was predicted, or fit the profile with labels="
             )

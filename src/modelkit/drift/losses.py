@@ -11,7 +11,7 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.columns import ColumnsByName, as_texts, fifth
 from modelkit.drift.label_forms import as_labels, check_same_forms
 from modelkit.drift.outputs import classes_of, predicted_of
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 
 @final
@@ -41,9 +41,9 @@ class Baseline:
         )
 
     def joined(self, other: Baseline | None) -> Baseline:
-        """The sums of both references. Raises DriftError where their scales differ."""
+        """The sums of both references. Raises UsageError where their scales differ."""
         if other is None or self.scale != other.scale:
-            raise DriftError(
+            raise UsageError(
                 "the profiles scale their losses differently; pass losses= instead of labels="
             )
         return Baseline(
@@ -58,12 +58,12 @@ class Baseline:
 def losses_of(labels: Any, predicted: Any, scale: float = 1.0) -> Array:
     """The loss of each row, (n,): 0 or 1 for classes, for numbers the absolute error over `scale`.
 
-    It is at most 1. Raises DriftError for arrays of different lengths, and for missing values.
+    It is at most 1. Raises UsageError for arrays of different lengths, and for missing values.
     """
     truth = as_labels(labels)
     guess = as_labels(predicted, "predictions")
     if truth.shape != guess.shape or truth.ndim != 1:
-        raise DriftError(f"labels {truth.shape} and predictions {guess.shape} must both be (n,)")
+        raise UsageError(f"labels {truth.shape} and predictions {guess.shape} must both be (n,)")
     if guess.dtype.kind == "f":
         return _distances(truth, guess, scale)
     if _whole_numbers(truth) and _whole_numbers(guess):
@@ -71,7 +71,7 @@ def losses_of(labels: Any, predicted: Any, scale: float = 1.0) -> Array:
     left = as_texts(truth)
     right = as_texts(guess)
     if None in left or None in right:
-        raise DriftError("a label or a prediction is missing; leave such rows out")
+        raise UsageError("a label or a prediction is missing; leave such rows out")
     _check_forms(truth, guess)
     check_same_forms(zip(left, right, strict=True), "pass both as the model gives its classes")
     differ = [a != b for a, b in zip(left, right, strict=True)]
@@ -79,10 +79,10 @@ def losses_of(labels: Any, predicted: Any, scale: float = 1.0) -> Array:
 
 
 def _check_forms(truth: Array, guess: Array) -> None:
-    """Raise DriftError for numbers beside names, which are never equal: all answers would be wrong."""
+    """Raise UsageError for numbers beside names, which are never equal: all answers would be wrong."""
     numbers = [side.dtype.kind in "iuf" for side in (truth, guess)]
     if len(truth) and any(numbers) and not any(map(_is_number, guess if numbers[0] else truth)):
-        raise DriftError(
+        raise UsageError(
             f"labels such as {truth.tolist()[0]!r} are never equal to predictions such as "
             f"{guess.tolist()[0]!r}: pass both as the model gives its classes"
         )
@@ -100,7 +100,7 @@ def _distances(truth: Array, guess: Array, scale: float) -> Array:
     with np.errstate(invalid="ignore"):
         error = np.abs(as_doubles(truth, "labels") - guess.astype(np.float64)) / scale
     if np.isnan(error).any():
-        raise DriftError("a label or a prediction is missing; leave such rows out")
+        raise UsageError("a label or a prediction is missing; leave such rows out")
     found: Array = np.minimum(error, 1.0)
     return found
 
@@ -111,10 +111,10 @@ def _whole_numbers(labels: Array) -> bool:
 
 
 def check_losses(losses: Any) -> Array:
-    """Losses as doubles (n,). Raises DriftError for any that is not between 0 and 1."""
+    """Losses as doubles (n,). Raises UsageError for any that is not between 0 and 1."""
     array = as_doubles(losses, "losses")
     if array.ndim != 1 or not ((array >= 0) & (array <= 1)).all():
-        raise DriftError(
+        raise UsageError(
             "losses are (n,) numbers from 0 to 1: divide them by the largest that may occur"
         )
     return array
@@ -123,12 +123,12 @@ def check_losses(losses: Any) -> Array:
 def as_doubles(values: Any, what: str) -> Array:
     """Numbers of any kind as doubles, NaN where one is masked.
 
-    Raises DriftError for values that are not numbers.
+    Raises UsageError for values that are not numbers.
     """
     try:
         return as_labels(values, what).astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise DriftError(f"{what} are not all numbers: {error}") from error
+        raise UsageError(f"{what} are not all numbers: {error}") from error
 
 
 def error_scale(labels: Any, predicted: Array) -> float:
@@ -170,4 +170,4 @@ def baseline_of_labels(
 
 def _check_labels(found: Array, rows: int) -> None:
     if found.shape != (rows,):
-        raise DriftError(f"there are {rows} reference rows and {len(found)} labels or losses")
+        raise UsageError(f"there are {rows} reference rows and {len(found)} labels or losses")

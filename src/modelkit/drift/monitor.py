@@ -63,7 +63,7 @@ class Monitor(Wrapper):
             behind, and begins anew where it is unpickled.
 
     Raises:
-        DriftError: if there is no profile, it has columns that the model does not take, or its
+        UsageError: if there is no profile, it has columns that the model does not take, or its
             units are batches, of which a Monitor knows nothing; or if the model is a Rollout.
     """
 
@@ -179,7 +179,7 @@ class Monitor(Wrapper):
         """Everything that changes, for `Monitor.resume`; its size does not grow with the rows.
 
         All that was served until now is looked at first. `Detector.resume` and `Detector.merge` take
-        it too. Raises DriftError where the clock tells no time, and in a signal handler that
+        it too. Raises UsageError where the clock tells no time, and in a signal handler that
         interrupted a step of this Monitor.
         """
         return self._intake.state()
@@ -210,7 +210,7 @@ class Monitor(Wrapper):
             on_alarm: likewise.
 
         Raises:
-            DriftError: for the state of another profile or of a Detector, for other bytes, and as
+            UsageError: for the state of another profile or of a Detector, for other bytes, and as
                 for a new Monitor.
         """
         past = watched_profile(model, profile, budget)

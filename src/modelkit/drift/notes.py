@@ -10,7 +10,7 @@ from typing import Any, final
 from modelkit._internal import fields
 from modelkit.drift.row_times import second_text
 from modelkit.drift.values import Alarm
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 MOST_NOTES = 1000  # of each kind, as many as alarms are kept
 
@@ -76,16 +76,16 @@ class AlarmNotes:
         self.rebased: tuple[Rebase, ...] = ()
 
     def acknowledge(self, alarm: Alarm, reason: str, at: float) -> None:
-        """Note that somebody knows of an alarm. Raises DriftError without a reason."""
+        """Note that somebody knows of an alarm. Raises UsageError without a reason."""
         note = Acknowledgement(alarm, check_reason(reason, "an acknowledgement"), at)
         others = [known for known in self.acknowledged if known.alarm != alarm]
         self.acknowledged = (*others, note)[-MOST_NOTES:]
 
     def suppress(self, window: Suppression) -> None:
-        """Note a window. Raises DriftError for one without a reason or an end after its start."""
+        """Note a window. Raises UsageError for one without a reason or an end after its start."""
         check_reason(window.reason, "a suppression window")
         if not -inf < window.since < window.until < inf:
-            raise DriftError(
+            raise UsageError(
                 "a suppression window ends after it starts, at a stated time; got "
                 f"{_text(window.since)} to {_text(window.until)}; it starts now unless since= says "
                 "otherwise"
@@ -138,7 +138,7 @@ def united(workers: Sequence[AlarmNotes]) -> AlarmNotes:
 
 
 def check_reason(reason: str, what: str) -> str:
-    """A reason as it is. Raises DriftError for an empty one."""
+    """A reason as it is. Raises UsageError for an empty one."""
     if not isinstance(reason, str) or not reason.strip():
-        raise DriftError(f"{what} says why: pass a reason; got {reason!r}")
+        raise UsageError(f"{what} says why: pass a reason; got {reason!r}")
     return reason

@@ -12,15 +12,15 @@ from typing import Any, Literal, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 Order = Literal["any", "time"]
 
 
 def check_order(order: str) -> None:
-    """Raise DriftError for an order that is not known."""
+    """Raise UsageError for an order that is not known."""
     if order not in ("any", "time"):
-        raise DriftError(
+        raise UsageError(
             'order is "any" (rows of one call have none) or "time" (they are in the order in which '
             f"they came), got {order!r}"
         )

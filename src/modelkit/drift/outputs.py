@@ -12,7 +12,7 @@ from modelkit.drift.columns import as_texts
 from modelkit.drift.label_forms import refuse_bytes
 from modelkit.drift.milestones import places_of
 from modelkit.drift.row_times import told_seconds
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 from modelkit.signature.signature import ROLES, Signature
 
 NamedOutputs = Mapping[str, Array]
@@ -66,7 +66,7 @@ def name_outputs(
 
     Whether (n, k) numbers are probabilities or an embedding is told by the outputs that are
     `known`, and where these do not tell, by their sums. A frame has a column for each of the
-    `classes`, in any order. Raises DriftError if `scores` has none of these forms.
+    `classes`, in any order. Raises UsageError if `scores` has none of these forms.
     """
     if isinstance(scores, Mapping):
         served = {}
@@ -80,7 +80,7 @@ def name_outputs(
     elif array.ndim == 2 and array.dtype.kind in "fiu":
         name = _matrix_name(array, known)
     else:
-        raise DriftError(
+        raise UsageError(
             "scores are predictions or labels (n,), probabilities (n, classes), embeddings (n, "
             f"d), or a dict of outputs by name; got {array.dtype} {array.shape}"
         )
@@ -99,7 +99,7 @@ def _array_of(values: Any, classes: Sequence[str]) -> Array:
         why = "the profile does not know the names of classes, as one does that has model="
         if classes:
             why = f"the classes of the profile are {list(classes)}"
-        raise DriftError(
+        raise UsageError(
             f"scores are a frame with the columns {found[:8]}, and {why}: pass an array, with its "
             "columns in the order of the model's"
         )
@@ -160,7 +160,7 @@ def _of_classes(probabilities: Array) -> dict[str, Array]:
 def known_outputs(columns: Mapping[str, Array], known: Collection[str]) -> dict[str, Array]:
     """The columns of outputs, without those of classes where a profile of before has none of them.
 
-    Raises DriftError where it has those of another number of classes.
+    Raises UsageError where it has those of another number of classes.
     """
     mine = {name for name in known if name.startswith(PER_CLASS)}
     theirs = {name for name in columns if name.startswith(PER_CLASS)}
@@ -168,7 +168,7 @@ def known_outputs(columns: Mapping[str, Array], known: Collection[str]) -> dict[
         return {name: column for name, column in columns.items() if name not in theirs}
     if "confidence" in columns and mine != theirs:
         classes = max(len(mine), 2)
-        raise DriftError(f"the profile has {classes} classes; the probabilities are of others")
+        raise UsageError(f"the profile has {classes} classes; the probabilities are of others")
     return dict(columns)
 
 
@@ -178,7 +178,7 @@ def predicted_of(answers: NamedOutputs, classes: tuple[Any, ...] | None) -> Arra
         if name in answers and answers[name].ndim == 1:
             return answers[name]
     if "probabilities" not in answers or classes is None:
-        raise DriftError(
+        raise UsageError(
             f"labels need the model's label, prediction or probabilities; there are {list(answers)}"
         )
     names: Array = np.array([str(name) for name in classes], object)
@@ -191,18 +191,18 @@ def classes_of(
 ) -> tuple[Any, ...] | None:
     """The classes that the columns of the probabilities stand for, or None without probabilities.
 
-    Raises DriftError where only the labels can tell, and have another number of classes.
+    Raises UsageError where only the labels can tell, and have another number of classes.
     """
     if "probabilities" not in answers:
         return None
     if None in as_texts(np.asarray(labels)):
-        raise DriftError("a label is missing; leave such rows out")
+        raise UsageError("a label is missing; leave such rows out")
     width = answers["probabilities"].shape[1]
     found = classes
     if found is None:
         found = tuple(np.unique(np.asarray(labels)).tolist())
     if len(found) != width:
-        raise DriftError(
+        raise UsageError(
             f"the labels have {len(found)} classes and the probabilities {width} columns; pass "
             "model=, or labels with every class"
         )
@@ -237,7 +237,7 @@ def call_places(buffer: list[ServedCall], before: int) -> Array:
     """The numbers of the rows of calls among all that were served, and their times, (n, 2).
 
     `before` rows were served before these calls. The rows that stand for a larger call are spread
-    over it. Raises DriftError for what is no time.
+    over it. Raises UsageError for what is no time.
     """
     served = [call.rows for call in buffer]
     times = told_seconds([call.time for call in buffer])

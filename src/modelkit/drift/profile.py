@@ -24,7 +24,7 @@ from modelkit.drift.target import TargetLabels
 from modelkit.drift.unit_fit import Marking
 from modelkit.drift.units import BATCH_UNIT, PERIODS, ReferenceUnits, many, units_text
 from modelkit.drift.vectors import Basis, expand, source_of
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 from modelkit.model.model import Model
 from modelkit.signature.signature import Signature
 
@@ -144,7 +144,7 @@ class Profile:
             seed: of the random half, of the centroids of embeddings, and of which units are kept.
 
         Raises:
-            DriftError: for columns that differ, fewer than 50 rows on a side, or arguments that do
+            UsageError: for columns that differ, fewer than 50 rows on a side, or arguments that do
                 not go together.
             SignatureError: for rows that cannot be read.
         """
@@ -197,7 +197,7 @@ class Profile:
             at: as in `Detector.update`.
 
         Raises:
-            DriftError: for columns that do not fit, a profile with `epsilon`, and a reference whose
+            UsageError: for columns that do not fit, a profile with `epsilon`, and a reference whose
                 neighbouring rows are dependent, unless it has units.
             SignatureError: for rows that cannot be read.
         """
@@ -206,7 +206,7 @@ class Profile:
     def merge(self, other: Profile) -> Profile:
         """The profile of both references together.
 
-        The other is fitted with the same X and another reference. Raises DriftError where cells,
+        The other is fitted with the same X and another reference. Raises UsageError where cells,
         strata or strides differ, for then the counts are not of the same things.
         """
         return replace(self, **joining.joined_references(vars(self), vars(other)))
@@ -241,7 +241,7 @@ class Profile:
     def columns(self, X: Any) -> dict[str, Array]:
         """The columns of the caller's rows that this profile knows, by name; embeddings as numbers.
 
-        Raises DriftError where one is missing, with the nearest name.
+        Raises UsageError where one is missing, with the nearest name.
         """
         found = read_columns(X)
         wanted = self.sources()
@@ -251,7 +251,7 @@ class Profile:
         return expand({name: found[name] for name in wanted}, self.bases)
 
     def check_columns(self, known: Sequence[str]) -> None:
-        """Raise DriftError, with the nearest name, where rows with these columns lack one."""
+        """Raise UsageError, with the nearest name, where rows with these columns lack one."""
         absent = [name for name in self.sources() if name not in known]
         if absent:
             raise refusals.lacking(absent, known)
@@ -280,7 +280,7 @@ class Profile:
         return frozenset(self.sources()) | self.outputs()
 
     def check(self, signature: Signature) -> None:
-        """Raise DriftError unless the columns are a model's, and the outputs among its own."""
+        """Raise UsageError unless the columns are a model's, and the outputs among its own."""
         refusals.check_signature(
             self.sources(), self.outputs(), self.bases, self.class_names, signature
         )
@@ -288,7 +288,7 @@ class Profile:
     def to_attachment(self, signature: Signature | None = None) -> tuple[str, str, bytes]:
         """Name, media type and bytes, as a package keeps them.
 
-        Raises DriftError where `signature` differs.
+        Raises UsageError where `signature` differs.
         """
         kept = self
         if signature is not None:
@@ -299,7 +299,7 @@ class Profile:
     def without(self, names: Collection[str]) -> Profile:
         """The profile without some columns of rows, such as those that a model ignores.
 
-        Raises DriftError where no other has a weight.
+        Raises UsageError where no other has a weight.
         """
         kept = [at for at, each in enumerate(self.features) if not self._is_of(each, names)]
         if len(kept) == len(self.features):
@@ -327,17 +327,17 @@ class Profile:
 
     @staticmethod
     def from_bytes(data: bytes | memoryview) -> Profile:
-        """The inverse of `to_bytes`. Raises DriftError for anything else."""
+        """The inverse of `to_bytes`. Raises UsageError for anything else."""
         found = stored.read(data)
         try:
             profile = fields.read_object(Profile, found, "profile")
             stored.check_counts(profile.counts, len(profile.strata), len(profile.features))
             if profile.units is not None:
                 profile.units.check(len(profile.features), len(profile.strata))
-        except DriftError:
+        except UsageError:
             raise
         except Exception as error:
-            raise DriftError(f"this is no profile: {error}") from error
+            raise UsageError(f"this is no profile: {error}") from error
         return profile
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from modelkit.drift.columns import ColumnsByName, length
 from modelkit.drift.outputs import OF_CLASSES, PER_CLASS, class_names
 from modelkit.drift.target import TARGET
 from modelkit.drift.vectors import Basis
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 from modelkit.model.wrapper import check_is_model, has_several_versions
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import TensorSpec
@@ -30,51 +30,51 @@ def check_arguments(
     positive: Any,
     ordered: bool,
 ) -> None:
-    """Raise DriftError for arguments of `Profile.fit` that do not go together, TypeError for no Model."""
+    """Raise UsageError for arguments of `Profile.fit` that do not go together, TypeError for no Model."""
     if model is not None:
         check_is_model(model, "Profile.fit(model=)")
         if has_several_versions(model):
-            raise DriftError(
+            raise UsageError(
                 "a Profile describes the answers of one version, and a Rollout has several: pass the "
                 "Model of one, as registry.load(name, version) gives it"
             )
     labelled = labels is not None or losses is not None
     if positive is not None and labels is None:
-        raise DriftError("positive= is for estimates that labels= calibrates: pass both")
+        raise UsageError("positive= is for estimates that labels= calibrates: pass both")
     if reference is None and (scores is not None or labelled):
-        raise DriftError(
+        raise UsageError(
             "scores, labels and losses are those of the reference rows: pass reference= as well"
         )
     if model is not None and scores is not None:
-        raise DriftError("pass the model or its scores, not both")
+        raise UsageError("pass the model or its scores, not both")
     if epsilon is not None and (labelled or not epsilon > 0):
-        raise DriftError(
+        raise UsageError(
             "epsilon is positive, and labels and losses cannot be kept private: leave one of them "
             "out"
         )
     if epsilon is not None and (ordered or reference is None or scores is not None):
-        raise DriftError(
+        raise UsageError(
             "with epsilon each row must be counted whatever the others are: pass reference=, "
             "model= instead of scores=, and not ordered=True, which takes rows some way apart"
         )
 
 
 def check_columns(train: ColumnsByName, held: ColumnsByName, stratum: str | None) -> None:
-    """Raise DriftError unless both sides have the same columns, the stratum's, and enough rows."""
+    """Raise UsageError unless both sides have the same columns, the stratum's, and enough rows."""
     if not train:
-        raise DriftError("the rows have no columns")
+        raise UsageError("the rows have no columns")
     absent = sorted(set(train) - set(held))
     more = sorted(set(held) - set(train))
     if absent or more:
-        raise DriftError(_differing(absent, more))
+        raise UsageError(_differing(absent, more))
     if stratum is not None and (stratum not in train or train[stratum].ndim != 1):
-        raise DriftError(
+        raise UsageError(
             f"there is no column {stratum!r} to tell strata by; there are {list(train)}, and "
             "'weekday' and 'hour' where time= names the column of times"
         )
     for what, side in (("X", train), ("reference", held)):
         if length(side) < FEWEST_ROWS:
-            raise DriftError(
+            raise UsageError(
                 f"{what} has {length(side)} rows left; a profile needs {FEWEST_ROWS} on each "
                 "side, and 5,000 to notice much. Without reference=, half of the rows or units of X "
                 "are held out as one"
@@ -91,60 +91,60 @@ def _differing(absent: list[str], more: list[str]) -> str:
 
 
 def check_same_columns(old: Any, new: Any) -> None:
-    """Raise DriftError unless two profiles watch the same columns and outputs."""
+    """Raise UsageError unless two profiles watch the same columns and outputs."""
     mine = old.wanted()
     theirs = new.wanted()
     same = (old.stratum, old.unit, old.time) == (new.stratum, new.unit, new.time)
     if mine == theirs and not same:
-        raise DriftError(
+        raise UsageError(
             "the new reference differs in its stratum, unit or time; fit it with the same arguments"
         )
     if mine == theirs:
         return
-    raise DriftError(
+    raise UsageError(
         f"the new reference has other columns: it lacks {sorted(mine - theirs)} and has others, "
         f"{sorted(theirs - mine)}; a model with other columns needs a Detector of its own"
     )
 
 
 def check_segments(names: Sequence[str], stratum: str | None, epsilon: float | None) -> None:
-    """Raise DriftError for segments with arguments of `Profile.fit` that they do not go with."""
+    """Raise UsageError for segments with arguments of `Profile.fit` that they do not go with."""
     if isinstance(names, str):
-        raise DriftError(f"segments is a sequence of columns; pass ({names!r},)")
+        raise UsageError(f"segments is a sequence of columns; pass ({names!r},)")
     if names and stratum is not None:
-        raise DriftError(
+        raise UsageError(
             f"segments and stratum do not go together: the alarms of a stratum of {stratum!r} say "
             "already where the change is"
         )
     if names and epsilon is not None:
-        raise DriftError(
+        raise UsageError(
             "segments and epsilon do not go together: joint counts have no noise; leave one out"
         )
 
 
 def check_names(made: Sequence[Feature], labels: Any, *asked: Mapping[str, Any]) -> None:
-    """Raise DriftError for two features of one name, and for asked names that no feature has.
+    """Raise UsageError for two features of one name, and for asked names that no feature has.
 
     `labels`, where there are some, make a feature of their own.
     """
     names = [*(feature.name for feature in made), *[TARGET] * (labels is not None)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise DriftError(f"columns and outputs share the names {twice}; rename the columns")
+        raise UsageError(f"columns and outputs share the names {twice}; rename the columns")
     sources = [name.split(": ")[0] for name in names]
     sources += [OF_CLASSES for name in names if name.startswith(PER_CLASS)]
     unknown = sorted(set().union(*asked) - {*names, *sources})
     if unknown:
-        raise DriftError(
+        raise UsageError(
             f"text or importance names {unknown}, which is no feature; there are {names}"
         )
 
 
 def check_length(columns: ColumnsByName, rows: int, what: str) -> None:
-    """Raise DriftError unless every column has this number of rows."""
+    """Raise UsageError unless every column has this number of rows."""
     odd = {name: len(column) for name, column in columns.items() if len(column) != rows}
     if odd:
-        raise DriftError(
+        raise UsageError(
             f"{what} must have one entry for each of the {rows} reference rows; got {odd}"
         )
 
@@ -156,7 +156,7 @@ def check_signature(
     classes: Sequence[str],
     signature: Signature,
 ) -> None:
-    """Raise DriftError unless a profile's columns are those of a model, and its outputs among them.
+    """Raise UsageError unless a profile's columns are those of a model, and its outputs among them.
 
     Embeddings have the same width in both, and classes the same names in the same order, where the
     profile has any.
@@ -168,12 +168,12 @@ def check_signature(
         head for head in sorted(heads) if given.get(head, head) not in signature.output_names
     ]
     if strange:
-        raise DriftError(
+        raise UsageError(
             f"the profile has the scores {strange}; the model gives {list(signature.output_names)}"
         )
     theirs = class_names(signature)
     if classes and tuple(classes) != theirs:
-        raise DriftError(
+        raise UsageError(
             f"the profile is of a model with the classes {first_names(classes)}, and this one "
             f"has {first_names(theirs)}: fit the profile with model= of this one"
         )
@@ -195,7 +195,7 @@ def _check_sources(sources: Sequence[str], signature: Signature) -> None:
         differences.append(f"it lacks {first_names(absent)}")
     if others:
         differences.append(f"it has {first_names(others)}, which the model does not take")
-    raise DriftError(
+    raise UsageError(
         "the profile and the model's signature differ in the columns: "
         f"{', and '.join(differences)}; fit the profile on rows as the model takes them, or with "
         "model=",
@@ -206,7 +206,7 @@ def _check_sources(sources: Sequence[str], signature: Signature) -> None:
 def _check_width(basis: Basis, spec: TensorSpec) -> None:
     width = spec.shape[-1] if spec.shape else None
     if isinstance(width, int) and width != len(basis.mean):
-        raise DriftError(
+        raise UsageError(
             f"the profile knows {spec.name!r} as vectors of {len(basis.mean)}, and the model's "
             f"have {width}: fit it on whole ones",
             feature=spec.name,
@@ -220,7 +220,7 @@ def first_names(names: Sequence[str]) -> str:
     return f"{shown} and {more:,} more" if more > 0 else shown
 
 
-def lacking(absent: Sequence[str], found: Sequence[str]) -> DriftError:
+def lacking(absent: Sequence[str], found: Sequence[str]) -> UsageError:
     """The error for rows that lack columns, with the nearest name of each."""
     from difflib import get_close_matches
 
@@ -228,6 +228,6 @@ def lacking(absent: Sequence[str], found: Sequence[str]) -> DriftError:
     for name in absent:
         close = get_close_matches(name, found, 1)
         hints.append(f"{name!r} (is it {close[0]!r}?)" if close else f"{name!r}")
-    return DriftError(
+    return UsageError(
         f"the rows lack the columns {', '.join(hints)}; there are {found}", feature=absent[0]
     )

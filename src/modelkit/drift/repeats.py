@@ -13,7 +13,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.columns import ColumnsByName, as_numbers, as_texts, feature_kind, length
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 MOST_HASHED = 200_000  # rows of each side that are compared
 IMPOSSIBLE = 1e-6  # the probability below which shared rows are no chance
@@ -56,7 +56,7 @@ def duplicates(columns: ColumnsByName) -> int:
 
 
 def check_shared(train: ColumnsByName, held: ColumnsByName) -> None:
-    """Raise DriftError for a reference that has rows of the training rows.
+    """Raise UsageError for a reference that has rows of the training rows.
 
     Were all rows given to the two sides at random, a row value that occurs m times would be on both
     with a probability of 1 - f^m - (1 - f)^m, where f is the share of the reference. A value of a
@@ -86,7 +86,7 @@ def check_shared(train: ColumnsByName, held: ColumnsByName) -> None:
         if not _beyond_chance(rows[own], of_held[own], share, n):
             return
     shared = int(of_held[of_held < rows].sum())
-    raise DriftError(
+    raise UsageError(
         f"{shared:,} of {n:,} rows of the reference equal training rows, far more than "
         "chance gives: the reference is rows that X does not have. Leave them out of one of the "
         "two, or leave out reference=, and half of X is held out"

@@ -16,7 +16,7 @@ from modelkit.drift.audit import AuditTable, audit_table
 from modelkit.drift.notes import Acknowledgement
 from modelkit.drift.timeline import timeline_part
 from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift, Performance, SegmentDrift
-from modelkit.errors import DriftError, importing
+from modelkit.errors import UsageError, importing
 from modelkit.report import html
 
 REPORT_SCHEMA = "modelkit.drift/1"
@@ -109,12 +109,12 @@ class DriftReport:
 
     @staticmethod
     def from_json(text: str) -> DriftReport:
-        """The inverse of `to_json`. Raises DriftError for any other text."""
+        """The inverse of `to_json`. Raises UsageError for any other text."""
         try:
             plain = parse_record(text, REPORT_SCHEMA)
             return fields.read_object(DriftReport, plain, "report")
         except (TypeError, ValueError) as error:
-            raise DriftError(f"this is no drift report in JSON: {error}") from error
+            raise UsageError(f"this is no drift report in JSON: {error}") from error
 
     def to_dataframe(self) -> Any:
         """A pandas frame with a row for each feature, as `ranked`.
@@ -140,7 +140,7 @@ class DriftReport:
         chi-square test. No alarm goes by them: they know nothing of the other features, nor of how
         often one looks. The effect size "psi" is another: it is less its mean under no change.
 
-        Raises DriftError for a report that an earlier modelkit wrote.
+        Raises UsageError for a report that an earlier modelkit wrote.
         """
         return audit_table(self.ranked(), self.alarms)
 

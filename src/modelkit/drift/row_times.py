@@ -14,7 +14,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.columns import feature_kind, unmasked
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 from modelkit.signature.cast import is_missing
 
 LAST_SECOND = 253_402_300_800  # the end of the year 9999
@@ -35,7 +35,7 @@ def row_seconds(values: Array, name: str) -> Array:
         name: of the column, for messages.
 
     Raises:
-        DriftError: for values that are no times, and for rows without one.
+        UsageError: for values that are no times, and for rows without one.
     """
     kind = feature_kind(name, values, "time")
     if kind == "category":
@@ -45,11 +45,11 @@ def row_seconds(values: Array, name: str) -> Array:
     elif kind == "number":
         found = _of_numbers(values, name)
     else:
-        raise DriftError(f"column {name!r} holds booleans where times are expected; {FIX}")
+        raise UsageError(f"column {name!r} holds booleans where times are expected; {FIX}")
     _check_range(found, name)
     missing = np.flatnonzero(np.isnan(found))
     if len(missing):
-        raise DriftError(
+        raise UsageError(
             f"column {name!r} has no time in row {missing[0]:,} ({len(missing):,} such rows); give "
             "each row its time, or leave these rows out",
             feature=name,
@@ -60,39 +60,39 @@ def row_seconds(values: Array, name: str) -> Array:
 def given_seconds(at: Any, n: int) -> Array:
     """The times of n rows from the argument `at`, float64 (n,): one for all of them, or one each.
 
-    Raises DriftError for another number of times, and for what `row_seconds` refuses.
+    Raises UsageError for another number of times, and for what `row_seconds` refuses.
     """
     values = np.asarray([at], object) if _is_one(at) else _many(at)
     found = row_seconds(values, "at")
     if len(found) not in (1, n):
-        raise DriftError(f"at has {len(found):,} times for {n:,} rows; pass one, or one for each")
+        raise UsageError(f"at has {len(found):,} times for {n:,} rows; pass one, or one for each")
     return np.broadcast_to(found, n).copy()
 
 
 def given_second(at: Any, argument: str) -> float:
-    """The one time that an argument holds. Raises DriftError for what is no time, and for several."""
+    """The one time that an argument holds. Raises UsageError for what is no time, and for several."""
     if not _is_one(at):
-        raise DriftError(f"{argument} is one time; got {type(at).__name__}; {FIX}")
+        raise UsageError(f"{argument} is one time; got {type(at).__name__}; {FIX}")
     try:
         return float(row_seconds(np.asarray([at], object), argument)[0])
-    except DriftError as error:
-        raise DriftError(f"{argument} is {at!r:.40}, which is no time; {FIX}") from error
+    except UsageError as error:
+        raise UsageError(f"{argument} is {at!r:.40}, which is no time; {FIX}") from error
 
 
 def told_second(second: float) -> float:
     """A time that a clock told, as it is.
 
-    Raises DriftError for NaN, for milliseconds, and for what else is no POSIX time.
+    Raises UsageError for NaN, for milliseconds, and for what else is no POSIX time.
     """
     if not isinstance(second, int | float) or not FIRST_SECOND <= second < LAST_SECOND:
-        raise DriftError(
+        raise UsageError(
             f"clock= told the time {second!r}; it gives seconds since 1970, as time.time does"
         )
     return float(second)
 
 
 def told_seconds(seconds: Sequence[float]) -> Array:
-    """The times that a clock told, float64 (n,). Raises DriftError as `told_second` does."""
+    """The times that a clock told, float64 (n,). Raises UsageError as `told_second` does."""
     times = np.array(seconds, np.float64)
     known = (times >= FIRST_SECOND) & (times < LAST_SECOND)
     if not known.all():
@@ -112,7 +112,7 @@ def _is_one(at: Any) -> bool:
 def _many(at: Any) -> Array:
     values = np.asarray(at)
     if values.ndim != 1:
-        raise DriftError(f"at has shape {values.shape}; pass one time, or one for each row, (n,)")
+        raise UsageError(f"at has shape {values.shape}; pass one time, or one for each row, (n,)")
     return values
 
 
@@ -147,7 +147,7 @@ def _of_texts(values: Array, name: str) -> Array:
         try:
             found[row] = _moment(datetime.fromisoformat(item))
         except ValueError:
-            raise DriftError(
+            raise UsageError(
                 f"column {name!r} holds {item!r:.40} in row {row:,}, which is no time; {FIX}",
                 feature=name,
             ) from None
@@ -156,7 +156,7 @@ def _of_texts(values: Array, name: str) -> Array:
 
 def _of_numbers(values: Array, name: str) -> Array:
     if values.dtype in (np.float16, np.float32):
-        raise DriftError(
+        raise UsageError(
             f"column {name!r} is {values.dtype}, which holds times to minutes only; pass seconds as "
             "float64 or integers",
             feature=name,
@@ -165,10 +165,10 @@ def _of_numbers(values: Array, name: str) -> Array:
 
 
 def _check_range(seconds: Array, name: str) -> None:
-    """Raise DriftError for times that no calendar of Python has; NaN is a time that is missing."""
+    """Raise UsageError for times that no calendar of Python has; NaN is a time that is missing."""
     odd = (seconds < FIRST_SECOND) | (seconds >= LAST_SECOND)
     if odd.any():
-        raise DriftError(
+        raise UsageError(
             f"column {name!r} holds {seconds[odd][0]:.15g}, which is no number of seconds since 1970 "
             "in the years 1 to 9,999; divide milliseconds by 1,000",
             feature=name,

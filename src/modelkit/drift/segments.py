@@ -16,7 +16,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import CELLS, GONE, REST, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.columns import ColumnsByName
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 HOUR_OF_DAY = "hour"  # where the profile has a column of times, and no column of this name
 MOST_SEGMENTS = 24  # of one column
@@ -43,9 +43,9 @@ class Segmentation:
         return replace(self, counts=self.counts[:, list(places)])
 
     def joined(self, other: Segmentation) -> Segmentation:
-        """The counts of both references. Raises DriftError where the segments differ."""
+        """The counts of both references. Raises UsageError where the segments differ."""
         if (self.name, self.labels, self.of_cells) != (other.name, other.labels, other.of_cells):
-            raise DriftError("the profiles differ in their segments; fit both with the same X")
+            raise UsageError("the profiles differ in their segments; fit both with the same X")
         return replace(self, counts=self.counts + other.counts)
 
     def members(self, cells: Array | None, times: Array | float | None, rows: int) -> Array:
@@ -81,12 +81,12 @@ def fit_segments(
         times: of the rows, in POSIX seconds (n,); None without.
 
     Raises:
-        DriftError: for names that are no columns, and "hour" without times.
+        UsageError: for names that are no columns, and "hour" without times.
     """
     if not names:
         return ()
     if len(set(names)) < len(names):
-        raise DriftError(f"segments names a column twice: {list(names)}")
+        raise UsageError(f"segments names a column twice: {list(names)}")
     places = {feature.name: j for j, feature in enumerate(features) if not feature.output}
     cells = _cells_of(features, columns, rows)
     found = []
@@ -120,12 +120,12 @@ def _blank(
         labels, of_cells = _parted(features[places[name]])
         return Segmentation(name, labels, of_cells, empty)
     if name != HOUR_OF_DAY:
-        raise DriftError(
+        raise UsageError(
             f"segments names {name!r}, which is no column; there are {sorted(places)}, and "
             f"{HOUR_OF_DAY!r} with time="
         )
     if times is None:
-        raise DriftError('segments=("hour",) needs to know when rows were: pass time= as well')
+        raise UsageError('segments=("hour",) needs to know when rows were: pass time= as well')
     labels = tuple(f"{hour:02d}:00" for hour in range(24))
     return Segmentation(name, labels, b"", empty)
 
@@ -245,12 +245,12 @@ class Segmented:
         return arrays, {"rows": self.rows}
 
     def restore(self, arrays: Mapping[str, Array], plain: Mapping[str, Any]) -> None:
-        """Go on from `state()`. Raises DriftError for counts of another shape."""
+        """Go on from `state()`. Raises UsageError for counts of another shape."""
         self.rows = plain["rows"]
         for i, counts in enumerate(self._counts):
             found = arrays[f"{i}"]
             if found.shape != counts.shape:
-                raise DriftError(
+                raise UsageError(
                     f"this is no state of a Detector: its segments have counts of {found.shape}"
                 )
             counts[:] = found
@@ -272,7 +272,7 @@ def write_segments(
 def read_segments(
     plain: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array], features: Sequence[Feature]
 ) -> list[Segmentation]:
-    """The inverse of `write_segments`. Raises DriftError for counts that do not fit."""
+    """The inverse of `write_segments`. Raises UsageError for counts that do not fit."""
     found = []
     for i, own in enumerate(plain):
         labels = tuple(map(str, own["labels"]))
@@ -281,6 +281,6 @@ def read_segments(
         right = counts.shape == (len(labels), len(features), CELLS)
         numbered = len(of_cells) in (0, CELLS) and of_cells.max(initial=0) < max(len(labels), 1)
         if not right or not numbered or len(labels) > MOST_SEGMENTS:
-            raise DriftError(f"this is no profile: its segments by {own['name']!r} do not fit")
+            raise UsageError(f"this is no profile: its segments by {own['name']!r} do not fit")
         found.append(Segmentation(str(own["name"]), labels, of_cells.tobytes(), counts))
     return found

@@ -19,7 +19,7 @@ from modelkit.drift.profile import Profile
 from modelkit.drift.stream import Stream
 from modelkit.drift.target import TARGET, TargetLabels
 from modelkit.drift.vectors import source_of
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 from modelkit.stats.evidence import Guarantee
 
 HORIZON = 10_000  # rows in which alpha is the probability of a false alarm, for "arl"
@@ -77,11 +77,11 @@ class AlphaShares:
     def of(
         profile: Profile, alpha: float, tolerance: float | Mapping[str, float], guarantee: Guarantee
     ) -> AlphaShares:
-        """The shares of a profile. Raises DriftError for arguments out of range."""
+        """The shares of a profile. Raises UsageError for arguments out of range."""
         if not isinstance(alpha, Real) or not 0 < alpha < 1:
-            raise DriftError(f"alpha is between 0 and 1; got {alpha!r}")
+            raise UsageError(f"alpha is between 0 and 1; got {alpha!r}")
         if guarantee not in ("ever", "arl"):
-            raise DriftError(f'guarantee is "ever" or "arl", got {guarantee!r}')
+            raise UsageError(f'guarantee is "ever" or "arl", got {guarantee!r}')
         return AlphaShares(
             alpha_by_kind(profile, alpha),
             _weights(profile),
@@ -122,7 +122,7 @@ def target_stream(
 def tolerances_of(profile: Profile, tolerance: float | Mapping[str, float]) -> Array:
     """The tolerance of each feature, (d,), and at last that of the labels.
 
-    Raises DriftError for a tolerance out of range, and for names that no feature has.
+    Raises UsageError for a tolerance out of range, and for names that no feature has.
     """
     given = tolerance if isinstance(tolerance, Mapping) else {}
     usual = DEFAULT_TOLERANCE if isinstance(tolerance, Mapping) else tolerance
@@ -133,7 +133,7 @@ def tolerances_of(profile: Profile, tolerance: float | Mapping[str, float]) -> A
         known.remove(TARGET)
     unknown = sorted(set(given) - known)
     if unknown:
-        raise DriftError(
+        raise UsageError(
             f"tolerance names {unknown}, which is no feature; there are {sorted(known)}"
         )
     found = []
@@ -141,7 +141,7 @@ def tolerances_of(profile: Profile, tolerance: float | Mapping[str, float]) -> A
         found.append(given.get(name, given.get(source, usual)))
     odd = [value for value in found if not isinstance(value, Real) or not 0 <= value < 1]
     if odd:
-        raise DriftError(f"a tolerance is a number from 0 to 1, and below 1; got {odd[0]!r}")
+        raise UsageError(f"a tolerance is a number from 0 to 1, and below 1; got {odd[0]!r}")
     return np.array(found, np.float64)
 
 

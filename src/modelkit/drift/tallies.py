@@ -15,7 +15,7 @@ from modelkit.drift.cells import CELLS
 from modelkit.drift.encoding import stratum_numbers
 from modelkit.drift.fitted import Fitted
 from modelkit.drift.units import UnitRows
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 TALLY_SCHEMA = "modelkit.tally/1"
 MOST_ROWS = 1 << 48  # of one group, so that sums over groups and cells stay below 2**63
@@ -67,19 +67,19 @@ class Tally:
     def total(tallies: Sequence[Tally]) -> Tally:
         """The tally of all rows of several tallies.
 
-        Raises DriftError for no tallies, tallies of different profiles, more than 2**48 rows of one
+        Raises UsageError for no tallies, tallies of different profiles, more than 2**48 rows of one
         group, and where some rows had scores and others had none.
         """
         if not tallies:
-            raise DriftError("there are no tallies to add up")
+            raise UsageError("there are no tallies to add up")
         of = {tally.profile for tally in tallies}
         if len(of) > 1:
-            raise DriftError(
+            raise UsageError(
                 f"the tallies are of {len(of)} profiles, whose cells differ; count all rows by one"
             )
         having = {tuple(tally.counted.tolist()) for tally in tallies if tally.groups}
         if len(having) > 1:
-            raise DriftError(
+            raise UsageError(
                 "some tallies have scores that others lack; give the scores of all rows, or of none"
             )
         found: dict[Group, Array] = {}
@@ -87,7 +87,7 @@ class Tally:
             for group, counts in zip(tally.groups, tally.counts, strict=True):
                 found[group] = found[group] + counts if group in found else counts
                 if found[group].max(initial=0) > MOST_ROWS:
-                    raise DriftError(f"the tallies have more than {MOST_ROWS:,} rows of one group")
+                    raise UsageError(f"the tallies have more than {MOST_ROWS:,} rows of one group")
         return _tally(tallies[0].profile, found, tallies[0].counts.shape[1])
 
     def __add__(self, other: object) -> Tally:
@@ -112,18 +112,18 @@ class Tally:
 
     @staticmethod
     def from_bytes(data: bytes | memoryview) -> Tally:
-        """The inverse of `to_bytes`. Raises DriftError for anything else."""
+        """The inverse of `to_bytes`. Raises UsageError for anything else."""
         about, arrays = archive.unpack(TALLY_SCHEMA, data, "tally")
         try:
             groups = tuple((key, stratum) for key, stratum in about["groups"])
             stored = arrays["counts"]
             profile = str(about["profile"])
         except (KeyError, TypeError, ValueError) as error:
-            raise DriftError(f"this is no tally: {error!r}") from error
+            raise UsageError(f"this is no tally: {error!r}") from error
         _check_groups(groups)
         fits = stored.ndim == 3 and stored.shape[::2] == (len(groups), CELLS)
         if not fits or stored.dtype.kind != "u" or stored.max(initial=0) > MOST_ROWS:
-            raise DriftError(
+            raise UsageError(
                 f"this is no tally: its counts are {stored.dtype} {stored.shape}, or too large"
             )
         return Tally(profile, groups, stored.astype(np.int64))
@@ -136,13 +136,13 @@ class Tally:
 
 
 def _check_groups(groups: Sequence[tuple[Any, Any]]) -> None:
-    """Raise DriftError unless all keys are of one type, and each group is there once."""
+    """Raise UsageError unless all keys are of one type, and each group is there once."""
     kinds = {type(key) for key, _ in groups}
     strata = [stratum for _, stratum in groups]
     numbered = all(type(stratum) is int and stratum >= STRANGE for stratum in strata)
     of_one_kind = len(kinds) <= 1 and kinds <= {int, str, type(None)}
     if not of_one_kind or not numbered or len(set(groups)) < len(groups):
-        raise DriftError(
+        raise UsageError(
             "this is no tally: its groups are no units and strata, or one is there twice"
         )
 
@@ -170,14 +170,14 @@ def tally_rows(profile: Fitted, X: Any, scores: Any, at: Any) -> Tally:
 
 
 def check_adds_up(profile: Fitted) -> None:
-    """Raise DriftError for a profile that counts of unordered rows cannot be tested against."""
+    """Raise UsageError for a profile that counts of unordered rows cannot be tested against."""
     if profile.epsilon is not None:
-        raise DriftError(
+        raise UsageError(
             "the counts of this profile have noise for privacy, which an exact test would take for "
             "drift; merge the states of Detectors, which allow for it"
         )
     if profile.units is None and any(feature.stride > 1 for feature in profile.features):
-        raise DriftError(
+        raise UsageError(
             "neighbouring rows of this profile's reference are dependent, and workers do not keep "
             'their order; fit the profile with unit="day" or another unit, which a tally counts '
             "apart"

@@ -18,7 +18,7 @@ from modelkit.drift.unit_permutation import CallUnits
 from modelkit.drift.units import BATCH_UNIT, unit_name
 from modelkit.drift.values import DriftCheck
 from modelkit.drift.watch import Watch
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 FROM_COUNTS = (
     "from counts alone: the names of unseen categories, duplicate rows and the performance without "
@@ -27,9 +27,9 @@ FROM_COUNTS = (
 
 
 def refuse_tally(rows: object) -> None:
-    """Raise DriftError for a Tally where rows are watched one after the other."""
+    """Raise UsageError for a Tally where rows are watched one after the other."""
     if isinstance(rows, Tally):
-        raise DriftError(
+        raise UsageError(
             "a Tally has counts and no rows that could be watched one after the other: "
             "Detector.test(tally) compares it as one batch; for a stream, give each worker a "
             "Detector and merge their states"
@@ -39,13 +39,13 @@ def refuse_tally(rows: object) -> None:
 def of_tally(watch: Watch, tally: Tally) -> DriftReport:
     """Exact tests of the counts of some rows, as they would be of the rows.
 
-    Raises DriftError for no rows, a tally of another profile, and a unit of several strata.
+    Raises UsageError for no rows, a tally of another profile, and a unit of several strata.
     """
     profile = watch.profile
     if tally.profile != profile.digest:
-        raise DriftError("this is a tally of another profile; the counts would not mean the same")
+        raise UsageError("this is a tally of another profile; the counts would not mean the same")
     if not tally.groups:
-        raise DriftError("there are no rows to test")
+        raise UsageError("there are no rows to test")
     _check_fits(profile, tally)
     found: list[DriftCheck] = []
     for feature, counts in zip(profile.features, tally.counts.sum(axis=0), strict=True):
@@ -67,17 +67,17 @@ def of_tally(watch: Watch, tally: Tally) -> DriftReport:
 
 
 def _check_fits(profile: Profile, tally: Tally) -> None:
-    """Raise DriftError for counts that no rows give, as in bytes that something else wrote."""
+    """Raise UsageError for counts that no rows give, as in bytes that something else wrote."""
     strata, features, _ = profile.counts.shape
     known = all(stratum < strata for _, stratum in tally.groups)
     keyed = {key is not None for key, _ in tally.groups}
     has_keys = profile.unit not in (None, BATCH_UNIT)
     if not known or keyed != {has_keys} or tally.counts.shape[1] != features:
-        raise DriftError("the tally has other strata, units or features than its profile")
+        raise UsageError("the tally has other strata, units or features than its profile")
     rows = tally.counts.sum(axis=2)
     of_group = tally.group_rows[:, None]
     if not ((rows == of_group) | (rows == 0)).all() or not of_group.all():
-        raise DriftError("the features of the tally were counted over different numbers of rows")
+        raise UsageError("the features of the tally were counted over different numbers of rows")
 
 
 def _stratum_counts(profile: Profile, tally: Tally) -> Array:
@@ -90,12 +90,12 @@ def _stratum_counts(profile: Profile, tally: Tally) -> Array:
 
 
 def _call_units(profile: Profile, tally: Tally) -> CallUnits:
-    """The units of a tally. Raises DriftError for a unit of several strata."""
+    """The units of a tally. Raises UsageError for a unit of several strata."""
     unit = str(profile.unit)
     names = [unit_name(unit, 1 if key is None else key) for key, _ in tally.groups]
     twice, times = Counter(names).most_common(1)[0]
     if times > 1:
-        raise DriftError(f"{twice} has rows of several strata; all its rows are of one")
+        raise UsageError(f"{twice} has rows of several strata; all its rows are of one")
     return CallUnits(
         names, tally.counts, [stratum for _, stratum in tally.groups], tally.group_rows.tolist()
     )

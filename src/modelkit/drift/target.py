@@ -23,7 +23,7 @@ from modelkit.drift.dependence import every, rows_apart
 from modelkit.drift.edges import fit_feature
 from modelkit.drift.label_forms import as_labels, check_same_forms, label_names
 from modelkit.drift.losses import as_doubles
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 TARGET = "target"  # the name of the labels as a feature
 
@@ -59,7 +59,7 @@ class TargetLabels:
     def cells(self, labels: Any) -> Array:
         """The cell of each label, uint8 (n, 1).
 
-        Raises DriftError for labels in another form than those of the reference.
+        Raises UsageError for labels in another form than those of the reference.
         """
         values = label_values(self.feature, labels)
         found = self.feature.cells(values)
@@ -71,9 +71,9 @@ class TargetLabels:
         return found.astype(np.uint8)[:, None]
 
     def joined(self, other: TargetLabels | None) -> TargetLabels:
-        """The target of both references. Raises DriftError where their cells differ."""
+        """The target of both references. Raises UsageError where their cells differ."""
         if other is None or self.feature != other.feature:
-            raise DriftError(
+            raise UsageError(
                 "the profiles have other cells of labels: fit the profile once on all labelled "
                 "rows, or pass losses= instead of labels="
             )
@@ -87,11 +87,11 @@ class TargetLabels:
 
     @staticmethod
     def read(plain: Mapping[str, Any], arrays: Mapping[str, Array]) -> TargetLabels:
-        """The inverse of `write`. Raises DriftError for counts of another shape."""
+        """The inverse of `write`. Raises UsageError for counts of another shape."""
         (feature,) = read_features([plain], arrays)
         counts = arrays["counts"].astype(np.int64)
         if counts.shape != (CELLS,) or counts.min() < 0:
-            raise DriftError(f"this is no profile: its target has counts {counts.shape}")
+            raise UsageError(f"this is no profile: its target has counts {counts.shape}")
         return TargetLabels(feature, counts)
 
 
@@ -102,7 +102,7 @@ def label_values(feature: Feature, labels: Any) -> Array:
     """
     given = as_labels(labels)
     if given.ndim != 1:
-        raise DriftError(f"labels must be (n,); got {given.shape}")
+        raise UsageError(f"labels must be (n,); got {given.shape}")
     if feature.kind != "category":
         return as_doubles(given, "labels")
     names = label_names(given, feature.categories)

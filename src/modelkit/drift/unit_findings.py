@@ -24,7 +24,7 @@ from modelkit.drift.units import UnitRows, group_table, many, plural, shares_of,
 from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
 from modelkit.drift.watch import Watch
 from modelkit.drift.where import segments_of
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 # A stream.
 
@@ -189,12 +189,12 @@ def of_batch(
 ) -> DriftReport:
     """An exact test of the units of a call against those of the reference, and plain checks.
 
-    Raises DriftError for no rows, and for a unit of several strata.
+    Raises UsageError for no rows, and for a unit of several strata.
     """
     profile = watch.profile
     cells, strata = to_cells(watch.profile, columns)
     if not len(cells):
-        raise DriftError("there are no rows to test")
+        raise UsageError("there are no rows to test")
     in_order = sorted(parts, key=attrgetter("key"))  # the same as those of a Tally
     units = CallUnits.of(str(profile.unit), cells, strata, in_order)
     estimate = watch.label_free.of(answers)
@@ -305,7 +305,7 @@ def _test_alarms(
 def of_workers(watches: Sequence[Watch]) -> DriftReport:
     """The open unit of all workers as one: their counts add up exactly, and it is tested as one.
 
-    Raises DriftError where no worker has rows of an open unit, or they are at different ones.
+    Raises UsageError where no worker has rows of an open unit, or they are at different ones.
     """
     first = watches[0]
     streams = [watch.of_units().stream for watch in watches]
@@ -314,7 +314,7 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
     strata = {stream.open_stratum for stream in having}
     if len(keys) != 1 or len(strata) != 1 or None in keys:
         names = sorted(unit_name(s.unit, s.open_key) for s in having if s.open_key is not None)
-        raise DriftError(
+        raise UsageError(
             "workers are merged while all are at the same unit, whose counts then add up; they are "
             f"at {names or 'none'}"
         )

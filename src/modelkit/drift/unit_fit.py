@@ -31,7 +31,7 @@ from modelkit.drift.units import (
     shares_of,
     unit_codes,
 )
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 from modelkit.model.model import Model
 
 
@@ -72,22 +72,22 @@ class Marking:
         return [name for name in (self.time, own) if name is not None]
 
     def _check(self, *, ordered: bool) -> None:
-        """Raise DriftError for arguments that do not go together."""
+        """Raise UsageError for arguments that do not go together."""
         if self.unit in PERIODS and self.time is None:
-            raise DriftError(
+            raise UsageError(
                 f"unit={self.unit!r} needs time=: the name of the column that tells when a row was"
             )
         if self.unit is not None and self.unit not in PERIODS and self.unit == self.time:
-            raise DriftError(
+            raise UsageError(
                 f"unit and time both name the column {self.unit!r}; for days pass unit='day'"
             )
         if self.unit is not None and ordered:
-            raise DriftError(
+            raise UsageError(
                 "unit= compares whole units and takes every row, ordered=True takes rows some way "
                 "apart: pass one of them"
             )
         if self.unit is not None and self.private:
-            raise DriftError(
+            raise UsageError(
                 "what is kept of each unit cannot be kept private: pass unit= or epsilon="
             )
 
@@ -99,7 +99,7 @@ class Marking:
         Without a reference, half of X is held out: whole units where there are units.
 
         Raises:
-            DriftError: for arguments that do not go together, columns that are absent, ambiguous
+            UsageError: for arguments that do not go together, columns that are absent, ambiguous
                 or differ, values that are no times, and too few rows.
         """
         self._check(ordered=ordered)
@@ -123,7 +123,7 @@ class Marking:
             held, batches = self._held(reference)
         marks = self._marks(held, batches)
         if ordered and marks.seconds is not None and (np.diff(marks.seconds) < 0).any():
-            raise DriftError(
+            raise UsageError(
                 f"the reference is not in the order of {self.time!r}: sort it, or leave out "
                 "ordered=True"
             )
@@ -133,7 +133,7 @@ class Marking:
         columns = read_columns(X)
         own = self.unit in (*PERIODS, BATCH_UNIT) and self.unit in columns
         if own and self.unit != self.time:
-            raise DriftError(
+            raise UsageError(
                 f"unit={self.unit!r} may mean the column {self.unit!r} or a {self.unit} by itself; "
                 "rename the column, or leave it out"
             )
@@ -144,14 +144,14 @@ class Marking:
         if self.unit != BATCH_UNIT:
             return self._columns(reference), None
         if not isinstance(reference, Sequence) or len(reference) < FEWEST_UNITS:
-            raise DriftError(
+            raise UsageError(
                 f"with unit='batch' the reference is a list of {FEWEST_UNITS} batches or more, each "
                 "as update() takes it"
             )
         batches = [self._columns(batch) for batch in reference]
         names = [set(batch) for batch in batches]
         if any(own != names[0] for own in names):
-            raise DriftError(f"the batches of the reference differ in their columns: {names[:2]}")
+            raise UsageError(f"the batches of the reference differ in their columns: {names[:2]}")
         joined = {}
         for name in batches[0]:
             parts = [batch[name] for batch in batches]
@@ -165,7 +165,7 @@ class Marking:
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Half of the rows, or the rows of half of the units, and the others."""
         if self.unit == BATCH_UNIT:
-            raise DriftError("with unit='batch' pass reference=, a list of batches")
+            raise UsageError("with unit='batch' pass reference=, a list of batches")
         n = length(columns)
         units = self._marks(columns, None).units
         if units is None:
@@ -182,7 +182,7 @@ class Marking:
             periods_too = (
                 "" if absent[0] == self.time else "; a unit is also 'day', 'week' or 'batch'"
             )
-            raise DriftError(
+            raise UsageError(
                 f"there is no column {absent[0]!r} in the reference; there are "
                 f"{list(held)}{periods_too}",
                 feature=absent[0],
@@ -252,13 +252,13 @@ def reference_units(
         seed: of which units are kept, where they are too many.
 
     Raises:
-        DriftError: for fewer than 8 units, and for a unit with rows of several strata.
+        UsageError: for fewer than 8 units, and for a unit with rows of several strata.
     """
     if units is None:
         return None
     found = int(units.max(initial=-1)) + 1
     if found < FEWEST_UNITS:
-        raise DriftError(
+        raise UsageError(
             f"the reference has {many(found, unit)}; a profile of {plural(unit)} needs "
             f"{FEWEST_UNITS}, and 50 to notice much"
         )
@@ -279,7 +279,7 @@ def _strata_of(units: Array, member: Array, found: int, unit: str) -> Array:
     strata[units] = member
     mixed = np.flatnonzero(strata[units] != member)
     if len(mixed):
-        raise DriftError(
+        raise UsageError(
             f"a unit of the reference has rows of several strata ({unit!r}, row {mixed[0]:,}): a "
             "unit is compared with units of its stratum, so the stratum is one for all its rows, "
             "such as the weekday of a day; leave stratum= out"

@@ -19,7 +19,7 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.martingale import tally
 from modelkit.drift.unit_scores import SCORES, unit_scores
 from modelkit.drift.units import ReferenceUnits, UnitRows, many, unit_name
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 FEWEST_DRAWS = 1_999  # of choices of several units
 TIE = 1e-9  # rounding apart, relative
@@ -37,7 +37,7 @@ class CallUnits:
 
     @staticmethod
     def of(unit: str, cells: Array, strata: Array | None, parts: Sequence[UnitRows]) -> CallUnits:
-        """The units of encoded rows. Raises DriftError for a unit of several strata."""
+        """The units of encoded rows. Raises UsageError for a unit of several strata."""
         names = []
         counts = []
         numbers = []
@@ -46,7 +46,7 @@ class CallUnits:
             name = unit_name(unit, i + 1 if part.key is None else part.key)
             found = [0] if strata is None else np.unique(strata[part.rows]).tolist()
             if len(found) > 1:
-                raise DriftError(f"{name} has rows of several strata; all its rows are of one")
+                raise UsageError(f"{name} has rows of several strata; all its rows are of one")
             names.append(name)
             counts.append(tally(cells[part.rows]))
             numbers.append(int(found[0]))

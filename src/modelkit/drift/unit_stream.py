@@ -25,7 +25,7 @@ from modelkit.drift.units import (
     shares_of,
     unit_name,
 )
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 RECENT_UNITS = 8  # whose counts are kept for effect sizes
 TRAIL = 1_024  # judged units whose names are kept; later rows of one are known as late
@@ -124,7 +124,7 @@ class UnitStream:
             order: of the units of a column; see `_places`.
 
         Raises:
-            DriftError: for a unit with rows of several strata. No row is taken then.
+            UsageError: for a unit with rows of several strata. No row is taken then.
         """
         own = self.strata_of(parts, strata)
         for i in self._places(parts, order):
@@ -201,7 +201,7 @@ class UnitStream:
         self._empty()
 
     def check_ahead(self, parts: Sequence[UnitRows]) -> None:
-        """Raise DriftError for a day or a week that is far ahead of all before: see `units`."""
+        """Raise UsageError for a day or a week that is far ahead of all before: see `units`."""
         check_ahead(parts, self.unit, self._latest(), self.told_key)
 
     def _latest(self) -> int | None:
@@ -221,7 +221,7 @@ class UnitStream:
         self.partial_key = before.partial_key if before.open_key is None else before.open_key
 
     def strata_of(self, parts: Sequence[UnitRows], strata: Array | None) -> list[int]:
-        """The number of the stratum of each unit. Raises DriftError for a unit of several strata."""
+        """The number of the stratum of each unit. Raises UsageError for a unit of several strata."""
         return [self._stratum(part, strata) for part in parts]
 
     def _stratum(self, part: UnitRows, strata: Array | None) -> int:
@@ -232,7 +232,7 @@ class UnitStream:
             found = sorted({*found, self.open_stratum})
         if len(found) > 1:
             name = self.unit if part.key is None else unit_name(self.unit, part.key)
-            raise DriftError(
+            raise UsageError(
                 f"{name} has rows of several strata; a unit is compared with units of its stratum, "
                 "so all its rows are of one"
             )

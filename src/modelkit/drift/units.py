@@ -17,7 +17,7 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.buckets import DAY_SECONDS, HOUR_SECONDS
 from modelkit.drift.cells import COARSE_CELLS, Feature
 from modelkit.drift.columns import stratum_names
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 from modelkit.signature.cast import MISSING, is_missing
 
 BATCH_UNIT = "batch"  # each call is a unit
@@ -64,20 +64,20 @@ class ReferenceUnits:
         return ReferenceUnits(shares, arrays["unit strata"].astype(np.int64), int(found))
 
     def check(self, features: int, strata: int) -> None:
-        """Raise DriftError unless this fits a profile of so many features and strata."""
+        """Raise UsageError unless this fits a profile of so many features and strata."""
         n = len(self.shares)
         fits = self.shares.shape == (n, features, COARSE_CELLS) and self.strata.shape == (n,)
         if not fits or not n or not ((self.strata >= 0) & (self.strata < strata)).all():
-            raise DriftError(f"this is no profile: its units have the shape {self.shares.shape}")
+            raise UsageError(f"this is no profile: its units have the shape {self.shares.shape}")
 
     def joined(self, other: ReferenceUnits | None) -> ReferenceUnits:
-        """The units of both. Raises DriftError where they are too many to keep all."""
+        """The units of both. Raises UsageError where they are too many to keep all."""
         if other is None:
-            raise DriftError("one of the profiles has units, the other has none")
+            raise UsageError("one of the profiles has units, the other has none")
         shares = np.concatenate([self.shares, other.shares])
         most = most_units(shares.shape[1])
         if len(shares) > most:
-            raise DriftError(
+            raise UsageError(
                 f"together the profiles have {len(shares):,} units, and {most:,} are kept; fit one "
                 "profile on all rows"
             )
@@ -133,7 +133,7 @@ def of_call(unit: str, labels: Array | None, seconds: Array | None, n: int) -> l
         n: the number of rows.
 
     Raises:
-        DriftError: where a period needs times and there are none.
+        UsageError: where a period needs times and there are none.
     """
     if not n:
         return []
@@ -155,13 +155,13 @@ def of_call(unit: str, labels: Array | None, seconds: Array | None, n: int) -> l
 def unit_codes(unit: str, labels: Array | None) -> tuple[list[str], Array]:
     """The values of a column in the order of their appearance, and the number of each row's.
 
-    Raises DriftError where there is no column, and for rows without a value.
+    Raises UsageError where there is no column, and for rows without a value.
     """
     if labels is None:
-        raise DriftError(f"the rows lack the column {unit!r}, which tells the unit", feature=unit)
+        raise UsageError(f"the rows lack the column {unit!r}, which tells the unit", feature=unit)
     missing = [is_missing(item) or item == MISSING for item in labels.tolist()]
     if any(missing):
-        raise DriftError(
+        raise UsageError(
             f"column {unit!r} tells the unit, and has no value in row {missing.index(True):,}",
             feature=unit,
         )
@@ -189,7 +189,7 @@ def together(parts: Sequence[UnitRows]) -> list[UnitRows]:
 
 
 def check_ahead(parts: Sequence[UnitRows], unit: str, known: int | None, told: int | None) -> None:
-    """Raise DriftError for a day or a week that is far ahead of all that were seen before it.
+    """Raise UsageError for a day or a week that is far ahead of all that were seen before it.
 
     It would end all of them until then, and their rows would come late. By `UnitStream.come_to` the
     caller says that so much time has passed, for the next row that is ahead.
@@ -206,7 +206,7 @@ def check_ahead(parts: Sequence[UnitRows], unit: str, known: int | None, told: i
             return
         latest = max((each for each in (known, told) if each is not None), default=key)
         if key - latest > MOST_AHEAD:
-            raise DriftError(
+            raise UsageError(
                 f"row {int(part.rows[0]):,} is of {unit_name(unit, key)}, "
                 f"{many(key - latest, unit)} after {unit_name(unit, latest)}, the latest that is "
                 f"known; more than {MOST_AHEAD} are taken for a wrong time, which would end all of "
@@ -219,9 +219,9 @@ def check_ahead(parts: Sequence[UnitRows], unit: str, known: int | None, told: i
 
 
 def needed_times(seconds: Array | None, what: str) -> Array:
-    """Times that cannot be done without. Raises DriftError where there are none."""
+    """Times that cannot be done without. Raises UsageError where there are none."""
     if seconds is None:
-        raise DriftError(
+        raise UsageError(
             f"a {what} is told by the times of rows: give them the column of times of the profile, "
             "or pass at="
         )

@@ -14,7 +14,7 @@ from typing import final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import DriftError, importing
+from modelkit.errors import UsageError, importing
 
 COMPONENTS = 16
 CENTROIDS = 32
@@ -47,10 +47,10 @@ class Basis:
     def numbers(self, vectors: Array, name: str) -> dict[str, Array]:
         """The columns made of vectors (n, d), each (n,), by name.
 
-        A vector with NaN is missing. Raises DriftError for another d.
+        A vector with NaN is missing. Raises UsageError for another d.
         """
         if vectors.ndim != 2 or vectors.shape[1] != len(self.mean):
-            raise DriftError(
+            raise UsageError(
                 f"embedding {name!r} has shape {vectors.shape}; the profile knows (n, "
                 f"{len(self.mean)})"
             )
@@ -86,12 +86,12 @@ class Basis:
 
 
 def fit_basis(vectors: Array, name: str, seed: int) -> Basis:
-    """A basis from training vectors (n, d). Raises DriftError for fewer than 64 whole ones."""
+    """A basis from training vectors (n, d). Raises UsageError for fewer than 64 whole ones."""
     with np.errstate(over="ignore"):
         vectors = _floats(vectors, name)
     whole = vectors[np.isfinite(vectors).all(axis=1)]
     if len(whole) < 2 * CENTROIDS:
-        raise DriftError(
+        raise UsageError(
             f"embedding {name!r} has {len(whole)} whole vectors; {2 * CENTROIDS} are needed",
             feature=name,
         )
@@ -129,7 +129,7 @@ def _centroids(whole: Array, rng: np.random.Generator) -> Array:
 
 def _floats(vectors: Array, name: str) -> Array:
     if vectors.dtype.kind not in "biuf":
-        raise DriftError(f"embedding {name!r} is {vectors.dtype}; it holds numbers", feature=name)
+        raise UsageError(f"embedding {name!r} is {vectors.dtype}; it holds numbers", feature=name)
     return vectors.astype(np.float32)
 
 
@@ -165,7 +165,7 @@ def source_of(name: str, bases: Mapping[str, Basis]) -> str:
 def expand(columns: Mapping[str, Array], bases: Mapping[str, Basis]) -> dict[str, Array]:
     """Columns (n,) by name, with each embedding as its numbers.
 
-    Raises DriftError for a column of another form than the profile has.
+    Raises UsageError for a column of another form than the profile has.
     """
     out: dict[str, Array] = {}
     for name, column in columns.items():
@@ -174,7 +174,7 @@ def expand(columns: Mapping[str, Array], bases: Mapping[str, Basis]) -> dict[str
         elif column.ndim == 1:
             out[name] = column
         else:
-            raise DriftError(
+            raise UsageError(
                 f"column {name!r} has shape {column.shape}; the profile has it as (n,)",
                 feature=name,
             )

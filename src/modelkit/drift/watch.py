@@ -31,7 +31,7 @@ from modelkit.drift.units import UnitRows
 from modelkit.drift.untold import OnAlarm, Untold
 from modelkit.drift.values import Alarm
 from modelkit.drift.vectors import source_of
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 from modelkit.stats.evidence import Guarantee
 
 STATE_SCHEMA = "modelkit.detector/1"
@@ -143,16 +143,16 @@ class Watch:
     def named(self, names: Sequence[str]) -> tuple[str, ...]:
         """The features of these names; that of an embedding is for all its numbers.
 
-        Raises DriftError for names of features that do not exist.
+        Raises UsageError for names of features that do not exist.
         """
         if isinstance(names, str):
-            raise DriftError(f"features is a sequence of names; pass ({names!r},)")
+            raise UsageError(f"features is a sequence of names; pass ({names!r},)")
         known = [feature.name for feature in self.profile.features]
         known += [name for name, part in self.labels.named if part is not None]
         sources = [source_of(name, self.profile.bases) for name in known]
         odd = sorted({*names} - {*known, *sources})
         if odd:
-            raise DriftError(f"there are no features {odd}; there are {known}")
+            raise UsageError(f"there are no features {odd}; there are {known}")
         pairs = zip(known, sources, strict=True)
         return tuple(name for name, source in pairs if {name, source} & {*names})
 
@@ -182,9 +182,9 @@ class Watch:
         return self.settle()
 
     def of_units(self) -> UnitWatch:
-        """What is known of units. Raises DriftError where rows are compared."""
+        """What is known of units. Raises UsageError where rows are compared."""
         if self.units is None:
-            raise DriftError("the profile has no units: fit it with unit=")
+            raise UsageError("the profile has no units: fit it with unit=")
         return self.units
 
     def push(
@@ -306,7 +306,7 @@ class Watch:
         return new
 
     def expect(self, answers: Mapping[str, Array]) -> None:
-        """Take answers into the label-free estimate. Raises DriftError for what does not fit."""
+        """Take answers into the label-free estimate. Raises UsageError for what does not fit."""
         self.label_free.add(self.label_free.of(answers))
 
     # To go on from later.

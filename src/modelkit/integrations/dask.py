@@ -73,7 +73,7 @@ def drift(
         seed: see `mk.Detector`.
 
     Raises:
-        DriftError: for no rows, columns that are missing, outputs that the profile does not look
+        UsageError: for no rows, columns that are missing, outputs that the profile does not look
             at, and what `Profile.tally` refuses.
         MissingExtraError: if Dask is not installed.
     """

@@ -48,7 +48,7 @@ class Points:
         self._begun = time.time_ns()
 
     def now(self) -> MetricsData:
-        """All figures of this moment; raises MeterError where shared counts cannot be read."""
+        """All figures of this moment; raises UsageError where shared counts cannot be read."""
         from opentelemetry.sdk.metrics.export import MetricsData, ResourceMetrics, ScopeMetrics
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 

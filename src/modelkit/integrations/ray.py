@@ -123,7 +123,7 @@ def drift(
     """Compare the rows of a Ray Dataset with a Profile: one exact test of the counts of all.
 
     `rows` has the columns of the profile, and the outputs of the model that `scores` names, as
-    `score` adds them; `alpha` and `seed` are those of `mk.Detector`. Raises DriftError for no rows,
+    `score` adds them; `alpha` and `seed` are those of `mk.Detector`. Raises UsageError for no rows,
     outputs that the profile does not look at, columns that are missing, and as `Profile.tally` does.
     """
     check_engine_rows(rows, ROWS, fits=hasattr(rows, "map_batches"))

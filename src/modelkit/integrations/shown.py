@@ -87,7 +87,7 @@ class Shown:
         self._lock = threading.RLock()
 
     def sums(self) -> Sums:
-        """All figures of now; those of equal labels are one. Raises MeterError."""
+        """All figures of now; those of equal labels are one. Raises UsageError."""
         found: Sums = {name: {} for name in FAMILIES}
         reading = FoldersRead()
         add_figures(found, figures_of_requests(requests.totals(reading)))

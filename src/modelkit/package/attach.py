@@ -83,7 +83,7 @@ def attach(
         PackageError: if the package cannot be read; its subclass IntegrityError if it is damaged or
             has another digest, or if the evaluation is of another model.
         SignatureError: if the model does not take the rows of the background.
-        DriftError: if the profile has other columns than the model takes.
+        UsageError: if the profile has other columns than the model takes.
         ManifestError: if the metadata is not allowed.
     """
     _refuse_nothing(profile, background, evaluation, metadata)
@@ -142,7 +142,7 @@ def new_attachments(
 ) -> list[NewAttachment]:
     """The attachments of these, where they are not None.
 
-    Raises SignatureError and DriftError for those that do not fit the model, TypeError for a profile
+    Raises SignatureError and UsageError for those that do not fit the model, TypeError for a profile
     that is none.
     """
     added = []

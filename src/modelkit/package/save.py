@@ -104,7 +104,7 @@ def save(
             disagrees.
         ManifestError: if name, version or metadata is not allowed.
         GraphError: if an ONNX model uses what a package may not contain.
-        DriftError: if the profile has other columns than the model takes.
+        UsageError: if the profile has other columns than the model takes.
     """
     check_name(name, version)
     kept = check_metadata({} if metadata is None else metadata)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, final
 
 from modelkit import events
 from modelkit._internal.process import watch_forks
-from modelkit.errors import ClosedError, RolloutError
+from modelkit.errors import ClosedError, UsageError
 from modelkit.lifecycle.layered import Opened, check_answers
 from modelkit.model.activation import Draining
 from modelkit.model.model import Model
@@ -231,7 +231,7 @@ class App:
         Raises:
             ValueError: for a name that is not served.
             ClosedError: if the App, or `newer`, was closed.
-            RolloutError: if a Rollout answers, which changes its versions itself.
+            UsageError: if a Rollout answers, which changes its versions itself.
             PackageError: if the package cannot be opened, or does not compute what was proven; what
                 answered before goes on.
         """
@@ -345,7 +345,7 @@ def _check_options(auth: object, limits: object, metrics: object, overloaded: ob
 
 def _check_no_rollout(name: str, serving: Serving) -> None:
     if serving.rollout is not None:
-        raise RolloutError(
+        raise UsageError(
             f"{name!r} is a Rollout, which changes its versions itself: use its promote() or "
             "rollback(), or let the alias of its registry name another version, by set_alias()"
         )

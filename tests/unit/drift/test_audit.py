@@ -15,7 +15,7 @@ from scipy import stats
 import modelkit as mk
 from modelkit.drift.audit import LEAST_SHARE, bins_of, customary_psi
 from modelkit.drift.cells import CELLS
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 
 def frame(rng, n, shift=0.0):
@@ -130,7 +130,7 @@ def test_a_report_of_before_is_told_from_one_with_bins(compared):
     old = mk.DriftReport.from_json(json.dumps(plain))
     assert old.headline()
     assert "Customary figures" not in old.to_html()
-    with pytest.raises(DriftError, match="earlier"):
+    with pytest.raises(UsageError, match="earlier"):
         old.audit_table()
 
 

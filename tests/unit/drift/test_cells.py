@@ -19,7 +19,7 @@ from modelkit.drift.cells import CELLS, EDGES, GONE, REST, UNKNOWN_CATEGORY, Fea
 from modelkit.drift.columns import feature_kind
 from modelkit.drift.edges import choose_edges, fit_feature
 from modelkit.drift.profile import Profile
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 from modelkit.signature.cast import MISSING
 
 DAY = np.datetime64("2024-01-01", "us")
@@ -221,7 +221,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("kind", "values"), WRONG, ids=range(len(WRONG)))
 def test_values_of_another_kind_are_refused(kind, values):
-    with pytest.raises(DriftError, match="'x'") as caught:
+    with pytest.raises(UsageError, match="'x'") as caught:
         Feature("x", kind, edges=(1.0,)).cells(values)
     assert caught.value.feature == "x"
 

@@ -15,7 +15,7 @@ from sklearn.datasets import load_breast_cancer, load_iris
 import modelkit as mk
 from modelkit.drift import exact
 from modelkit.drift.repeats import duplicates, row_hashes
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 
 def test_checks_find_what_went_up_and_what_is_constant():
@@ -81,20 +81,20 @@ def test_a_reference_that_has_training_rows_is_refused(shared):
     held = {name: np.concatenate([train[name][:k], values[k:]]) for name, values in held.items()}
     mixed = r.permutation(1000)
     held = {name: values[mixed] for name, values in held.items()}
-    with pytest.raises(DriftError, match=f"^{k:,} of 1,000 rows of the reference equal training"):
+    with pytest.raises(UsageError, match=f"^{k:,} of 1,000 rows of the reference equal training"):
         mk.Profile.fit(train, reference=held)
 
 
 def test_vectors_and_frames_are_compared_too():
     r = rng(55)
     vectors = r.normal(size=(300, 16)).astype(np.float32)
-    with pytest.raises(DriftError, match="300 of 300 rows"):
+    with pytest.raises(UsageError, match="300 of 300 rows"):
         mk.Profile.fit({"v": vectors}, reference={"v": vectors})
     X, _ = load_breast_cancer(return_X_y=True, as_frame=True)
-    with pytest.raises(DriftError, match="200 of 369 rows"):
+    with pytest.raises(UsageError, match="200 of 369 rows"):
         mk.Profile.fit(X[:400], reference=X[200:])
     served = X[200:][X.columns[::-1]].astype(np.float32)  # in another order, and rounded
-    with pytest.raises(DriftError, match="200 of 369 rows"):
+    with pytest.raises(UsageError, match="200 of 369 rows"):
         mk.Profile.fit(X[:400], reference=served)
     assert mk.Profile.fit(X[:200], reference=X[200:]).rows == 369
 
@@ -139,7 +139,7 @@ def test_a_timetable_that_comes_again_is_no_shared_row():
 def test_integers_that_are_all_training_rows_are_refused(part):
     r = rng(60)
     digits = pd.DataFrame(r.integers(0, 17, (800, 6)))
-    with pytest.raises(DriftError, match="rows of the reference equal training rows"):
+    with pytest.raises(UsageError, match="rows of the reference equal training rows"):
         mk.Profile.fit(digits, reference=digits.sample(frac=part, random_state=0))
 
 

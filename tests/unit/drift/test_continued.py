@@ -9,7 +9,7 @@ from helpers.watched import WIDTH, rows
 import modelkit as mk
 from modelkit.drift.intake import SAMPLE_ROWS
 from modelkit.drift.unit_stream import MOST_MISSED
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 DAY = 86_400
 START = 1_764_547_200.0  # the first of December 2025, midnight in UTC
@@ -129,7 +129,7 @@ def test_after_a_new_reference_the_state_goes_on_with_its_profile(profile):
     served(watched, [60] * 20, 1, 1.0)
     watched.detector.rebase(later, "the new rows are right")
     served(watched, [60] * 20, 2, 1.0)
-    with pytest.raises(DriftError, match="after a rebase is the new one"):
+    with pytest.raises(UsageError, match="after a rebase is the new one"):
         mk.Monitor.resume(model(), watched.state(), profile)
     again = mk.Monitor.resume(model(), watched.state(), later, clock=Hands())
     assert again.detector.rows == again.served == 2400
@@ -148,7 +148,7 @@ def test_the_profile_is_that_of_the_package(tmp_path):
         served(watched, [60] * 10, 1)
         again = mk.Monitor.resume(loaded, watched.state())
         assert again.served == again.detector.rows == 600
-        with pytest.raises(DriftError, match="another profile"):
+        with pytest.raises(UsageError, match="another profile"):
             mk.Monitor.resume(loaded, watched.state(), mk.Profile.fit(X[300:], reference=X[:300]))
 
 
@@ -174,11 +174,11 @@ def test_other_states_are_refused(profile):
         (broken(state, profile), "no state of a Monitor"),
         (broken(state, profile, float("inf")), "no state of a Monitor"),
     ):
-        with pytest.raises(DriftError, match=why):
+        with pytest.raises(UsageError, match=why):
             mk.Monitor.resume(model(), wrong, profile)
-    with pytest.raises(DriftError, match="budget"):
+    with pytest.raises(UsageError, match="budget"):
         mk.Monitor.resume(model(), state, profile, budget=-1)
-    with pytest.raises(DriftError, match="has no profile"):
+    with pytest.raises(UsageError, match="has no profile"):
         mk.Monitor.resume(model(), state)
 
 
@@ -303,7 +303,7 @@ def test_failures_before_a_restart_are_told_without_their_words(daily):
     for i in range(5):
         first.predict(rows(60, i))
     clock.now = START
-    assert "; last DriftError: " in dict(first._facts())["monitoring failed"]
+    assert "; last UsageError: " in dict(first._facts())["monitoring failed"]
     again = mk.Monitor.resume(model(), first.state(), daily, clock=clock)
     assert dict(again._facts())["monitoring failed"] == f"{first.failures} times"
 

@@ -20,7 +20,7 @@ from modelkit.drift.encoding import to_cells
 from modelkit.drift.milestones import places_of
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 # However rows come in.
 
@@ -109,7 +109,7 @@ def test_a_state_does_not_grow_nor_do_alarms_without_end():
 def test_states_of_others_and_no_states_are_refused(profile):
     other = Profile.fit(mixed(600, 9), stratum="s")
     state = mk.Detector(profile).state()
-    with pytest.raises(DriftError, match="another profile"):
+    with pytest.raises(UsageError, match="another profile"):
         mk.Detector.resume(other, state)
     short = states(mk.Detector(profile))
     del short["0 changed wealth"]
@@ -121,7 +121,7 @@ def test_states_of_others_and_no_states_are_refused(profile):
         packed(short),
         packed(states(mk.Detector(other)) | {"about": short["about"]}),
     ):
-        with pytest.raises(DriftError, match="no state"):
+        with pytest.raises(UsageError, match="no state"):
             mk.Detector.resume(profile, wrong)
 
 
@@ -138,7 +138,7 @@ def packed(arrays):
     {"guarantee": "often"}], ids=str
 )  # fmt: skip
 def test_options_out_of_range_are_refused(options, profile):
-    with pytest.raises(DriftError):
+    with pytest.raises(UsageError):
         mk.Detector(profile, **options)
 
 
@@ -160,9 +160,9 @@ def test_workers_merge_into_one_report():
     total = sum(int(w._watch.streams()[0][1].totals[1, 65]) for w in workers)
     assert f"{total} of 9,000 rows" in next(c for c in report.checks if c.feature == "c").found
     assert DriftReport.from_json(report.to_json()) == report
-    with pytest.raises(DriftError, match="no states"):
+    with pytest.raises(UsageError, match="no states"):
         mk.Detector.merge(profile, [])
-    with pytest.raises(DriftError, match="alpha"):
+    with pytest.raises(UsageError, match="alpha"):
         mk.Detector.merge(profile, [workers[0].state(), mk.Detector(profile, alpha=0.2).state()])
 
 
@@ -247,14 +247,14 @@ def test_what_does_not_fit_is_refused_and_nothing_is_taken(profile):
         (None, None, "neither rows nor scores"),
         (None, scores, "tells the stratum"),
     ):
-        with pytest.raises(DriftError, match=match):
+        with pytest.raises(UsageError, match=match):
             detector.update(X, scores=given_scores)
     assert detector.state() == before
 
 
 def test_a_missing_column_is_named_with_its_neighbour():
     profile = Profile.fit({"amount": rng(1).normal(size=200), "age": rng(2).normal(size=200)})
-    with pytest.raises(DriftError, match="'amount' \\(is it 'amuont'\\?\\)") as caught:
+    with pytest.raises(UsageError, match="'amount' \\(is it 'amuont'\\?\\)") as caught:
         mk.Detector(profile).update({"amuont": [1.0], "age": [1.0]})
     assert caught.value.feature == "amount"
 

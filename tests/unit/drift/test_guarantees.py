@@ -8,7 +8,7 @@ import pytest
 import modelkit as mk
 from modelkit.drift import band, privacy
 from modelkit.drift.columns import fifth
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 from modelkit.stats.evidence import Evidence
 
 UNEVEN = np.array([4, 900, 30, 0, 50, 1, 15])
@@ -80,14 +80,14 @@ def test_a_band_around_noisy_counts_is_wider_everywhere():
 
 def test_an_exact_test_refuses_counts_with_noise():
     noisy, _ = privately(1.0, 0)
-    with pytest.raises(DriftError, match="noise for privacy"):
+    with pytest.raises(UsageError, match="noise for privacy"):
         mk.Detector(noisy).test({"flag": np.ones(100, bool), "x": np.zeros(100)})
 
 
 @pytest.mark.parametrize("more", [{"ordered": True}, {"scores": np.linspace(0, 1, 100)}])
 def test_privacy_refuses_rows_whose_place_counts(more):
     rows = {"x": np.arange(100.0)}
-    with pytest.raises(DriftError, match="each row must be counted"):
+    with pytest.raises(UsageError, match="each row must be counted"):
         mk.Profile.fit(rows, reference=rows, epsilon=1.0, **more)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import modelkit as mk
 from modelkit.drift.buckets import MOST_DAYS, MOST_HOURS, Buckets, reach
 from modelkit.drift.martingale import tally
-from modelkit.errors import Conflict, DriftError
+from modelkit.errors import Conflict, UsageError
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -180,9 +180,9 @@ def test_a_span_grows_to_whole_buckets_and_an_empty_one_is_refused(watched):
     assert history.report(since=last).rows == 20
     assert history.report().rows == 20 * 24 * 20
     assert history.span == (START, START + 20 * DAY)
-    with pytest.raises(DriftError, match="no rows from 2020-01-01 00:00"):
+    with pytest.raises(UsageError, match="no rows from 2020-01-01 00:00"):
         history.report("2020-01-01", "2020-02-01")
-    with pytest.raises(DriftError, match="ends after it starts"):
+    with pytest.raises(UsageError, match="ends after it starts"):
         history.report("2023-12-02", "2023-12-01")
 
 
@@ -235,7 +235,7 @@ def test_labels_may_come_with_their_own_times():
     times = START + np.arange(100) % 2 * DAY
     detector.update_labels(labels.astype(str), labels.astype(str), at=times)
     assert detector.history.report(START, START + 1).performance.labelled == 50
-    with pytest.raises(DriftError, match="at has 3 times for 100 rows"):
+    with pytest.raises(UsageError, match="at has 3 times for 100 rows"):
         detector.update_labels(labels, labels, at=times[:3])
 
 
@@ -282,15 +282,15 @@ def test_a_chart_escapes_names_and_refuses_what_is_not_there():
     name = "<script>&'\""
     odd = mk.Profile.fit({name: rng(1).normal(size=200)}, reference={name: rng(2).normal(size=200)})
     detector = mk.Detector(odd, clock=Clock())
-    with pytest.raises(DriftError, match="no hour or day with 20 rows"):
+    with pytest.raises(UsageError, match="no hour or day with 20 rows"):
         detector.history.chart(name)
     detector.update({name: rng(3).normal(size=100)})
     svg = detector.history.chart(name)
     assert "<script" not in svg
     assert name in " ".join(text.text for text in drawn(svg).iter(f"{SVG}text"))
-    with pytest.raises(DriftError, match="there is no feature 'y'"):
+    with pytest.raises(UsageError, match="there is no feature 'y'"):
         detector.history.chart("y")
-    with pytest.raises(DriftError, match="there is no stratum 'n'"):
+    with pytest.raises(UsageError, match="there is no stratum 'n'"):
         detector.history.chart(name, stratum="n")
 
 
@@ -371,7 +371,7 @@ def test_a_new_reference_keeps_the_history_of_the_old_one(profile):
     history = detector.history
     assert history.report(until="2023-11-18").features[0].p_changed > 0.01
     assert history.report(since="2023-11-19").features[0].p_changed > 0.01
-    with pytest.raises(DriftError, match="the reference changed at 2023-11-20 00:00"):
+    with pytest.raises(UsageError, match="the reference changed at 2023-11-20 00:00"):
         history.report()
     root = drawn(history.chart("x"))
     assert [line.get("class") for line in root.iter(f"{SVG}line")] == ["changed"]
@@ -417,10 +417,10 @@ def test_there_may_be_no_history(profile):
     detector.update(rows(100, 1))
     assert repr(detector.history) == "<History without rows>"
     assert detector.history.span is None
-    with pytest.raises(DriftError, match="no rows from the start to now"):
+    with pytest.raises(UsageError, match="no rows from the start to now"):
         detector.history.report()
     assert detector.history.to_dataframe().empty
-    with pytest.raises(DriftError, match="history is in bytes"):
+    with pytest.raises(UsageError, match="history is in bytes"):
         mk.Detector(profile, history=-1)
 
 

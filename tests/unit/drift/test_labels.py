@@ -10,7 +10,7 @@ from modelkit.drift.cells import GONE, UNKNOWN_CATEGORY
 from modelkit.drift.losses import losses_of
 from modelkit.drift.profile import Profile
 from modelkit.drift.target import TargetLabels
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 
 def test_a_rise_of_the_loss_is_found_and_none_is_not():
@@ -79,7 +79,7 @@ def test_labels_that_do_not_fit_are_refused(arguments, match):
     detector = mk.Detector(labelled_profile(200))
     before = detector.state()
     y, predicted, losses = (*arguments, None, None, None)[:3]
-    with pytest.raises(DriftError, match=match):
+    with pytest.raises(UsageError, match=match):
         detector.update_labels(y, predicted, losses=losses)
     assert detector.state() == before
     assert detector.update_labels([], []) == []
@@ -87,7 +87,7 @@ def test_labels_that_do_not_fit_are_refused(arguments, match):
 
 
 def test_without_losses_labels_are_refused():
-    with pytest.raises(DriftError, match="fit it with labels="):
+    with pytest.raises(UsageError, match="fit it with labels="):
         mk.Detector(Profile.fit({"x": np.arange(200.0)})).update_labels([1], [1])
 
 
@@ -128,11 +128,11 @@ def test_estimates_are_of_the_class_that_is_positive():
             assert abs(found.estimated[name][0] - value) < 0.03
     assert str(of[None]) == str(of["on time"])
     assert of["late"].estimated["auc"][0] == of["on time"].estimated["auc"][0]
-    with pytest.raises(DriftError, match=r"positive='x' is one of the two classes"):
+    with pytest.raises(UsageError, match=r"positive='x' is one of the two classes"):
         Profile.fit(train, reference=rows, model=model, labels=labels, positive="x")
-    with pytest.raises(DriftError, match="labels= calibrates"):
+    with pytest.raises(UsageError, match="labels= calibrates"):
         Profile.fit(train, reference=rows, model=model, positive="late")
-    with pytest.raises(DriftError, match=r"gives those of \[\]"):
+    with pytest.raises(UsageError, match=r"gives those of \[\]"):
         Profile.fit(train, reference=rows, scores=p, labels=p, positive="late")
 
 
@@ -203,7 +203,7 @@ def test_a_label_in_another_form_is_compared_rightly_or_refused(fitted):
             cells = target.cells(labels)
             assert np.array_equal(cells, target.cells(FORMS[fitted]))
         else:
-            with pytest.raises(DriftError, match="probably the same class in another form"):
+            with pytest.raises(UsageError, match="probably the same class in another form"):
                 target.cells(labels)
     assert set(target.cells(np.array(["2", "maybe", "x"]))[:, 0]) == {65}  # new classes are drift
 
@@ -219,7 +219,7 @@ def test_labels_and_predictions_in_two_forms_are_refused():
         ("words", "small words"),
     ):
         for one, other in ((labels, predicted), (predicted, labels)):
-            with pytest.raises(DriftError, match=r"form|never equal"):
+            with pytest.raises(UsageError, match=r"form|never equal"):
                 losses_of(FORMS[one], FORMS[other])
     for labels, predicted in (
         ("words", "booleans"),
@@ -239,7 +239,7 @@ def test_labels_and_predictions_in_two_forms_are_refused():
         0,
         0,
     ]
-    with pytest.raises(DriftError, match="probably the same class"):
+    with pytest.raises(UsageError, match="probably the same class"):
         losses_of(np.array(["1.5", "-2"]), np.array(["1.5", "-2.0"]))
 
 
@@ -254,7 +254,7 @@ def test_boolean_labels_that_come_as_texts_raise_no_false_alarm(form):
     )
     detector = mk.Detector(profile, clock=still)
     for later in ("words", "small words", "decimals"):
-        with pytest.raises(DriftError, match=r"pass labels as Profile\.fit got them"):
+        with pytest.raises(UsageError, match=r"pass labels as Profile\.fit got them"):
             detector.update_labels(FORMS[later])
     for later in NUMBERS:
         detector.update_labels(FORMS[later])
@@ -275,9 +275,9 @@ def test_masked_labels_are_missing(kind):
     assert (cells == profile.target.cells(y)[:, 0])[~masked.mask].all()
     detector = mk.Detector(profile)
     for labels, predicted in ((masked, y), (y, masked)):
-        with pytest.raises(DriftError, match="is missing; leave such rows out"):
+        with pytest.raises(UsageError, match="is missing; leave such rows out"):
             detector.update_labels(labels, predicted)
-    with pytest.raises(DriftError, match="is missing; leave such rows out"):
+    with pytest.raises(UsageError, match="is missing; leave such rows out"):
         mk.Profile.fit(labels=masked, **past)
 
 
@@ -290,7 +290,7 @@ def test_labels_that_are_bytes_are_refused(dtype):
     texts = y[:40]
     given = texts.astype("S1").astype(dtype)
     for arguments in ((given,), (given, texts), (texts, given)):
-        with pytest.raises(DriftError, match=r"are bytes; decode them"):
+        with pytest.raises(UsageError, match=r"are bytes; decode them"):
             mk.Detector(profile).update_labels(*arguments)
 
 
@@ -317,7 +317,7 @@ def test_masked_scores_are_missing():
 def test_labels_of_any_size_and_none_of_several_lengths():
     target = TargetLabels.fit(FORMS["integers"], classes=True, ordered=False, share=0.1, seed=0)
     assert target.cells(column([10**400, 1]))[0, 0] == UNKNOWN_CATEGORY
-    with pytest.raises(DriftError, match="one value for each row"):
+    with pytest.raises(UsageError, match="one value for each row"):
         target.cells([[1], [2, 3]])
 
 
@@ -326,7 +326,7 @@ def test_numbers_beside_names_are_refused_as_labels_and_raise_no_alarm(labels):
     names = np.array(["late", "on time"] * 200)
     profile = mk.Profile.fit(SMALL, reference=APART, scores=names, labels=names)
     detector = mk.Detector(profile)
-    with pytest.raises(DriftError, match="never equal to predictions such as 'late'"):
+    with pytest.raises(UsageError, match="never equal to predictions such as 'late'"):
         detector.update_labels(labels * 20, ["late", "on time"] * 20)
     assert detector.update_labels(names, names) == []
     digits = np.array(["1", "0"] * 200)

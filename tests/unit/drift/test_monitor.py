@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import modelkit as mk
 from modelkit.drift.intake import BUFFER, MOST_BUFFERED, MOST_WAITING, SAMPLE_ROWS
 from modelkit.drift.row_budget import RowBudget
-from modelkit.errors import BatchError, ClosedError, DriftError, SignatureError
+from modelkit.errors import BatchError, ClosedError, SignatureError, UsageError
 from modelkit.testing import check_model
 
 START = 1_700_006_400.0  # 2023-11-15, midnight in UTC
@@ -140,7 +140,7 @@ def test_without_a_budget_rows_are_counted_and_no_more(profile):
     assert watched.shown == 0
     assert watched.detector.alarms == ()
     for budget in (-1, float("nan")):
-        with pytest.raises(DriftError, match="budget"):
+        with pytest.raises(UsageError, match="budget"):
             mk.Monitor(model(), profile, budget=budget)
 
 
@@ -214,7 +214,7 @@ def test_one_callers_failure_loses_no_rows_of_others(profile):
     assert watched.served == watched.detector._watch.counted == sum(sizes)
     assert counted(watched)[0] == sum(sizes) - lost
     assert watched.detector.history.report().rows == sum(sizes) - lost
-    assert "DriftError" in watched.last_failure
+    assert "UsageError" in watched.last_failure
     assert watched.failures == 2 * 10  # once for all its rows, and once for those that were drawn
 
 
@@ -249,7 +249,7 @@ def test_a_handler_that_interrupts_a_step_waits_for_nobody_and_loses_no_row(prof
             ):
                 try:
                     change()
-                except DriftError as error:
+                except UsageError as error:
                     refused.append(str(error))
             return seen
 
@@ -417,13 +417,13 @@ def test_explanations_are_not_watched(watched_mk, breast_cancer):
 def test_the_profile_is_that_of_the_package(watched_mk, boosting_mk, profile):
     with mk.load(watched_mk) as loaded:
         assert mk.Monitor(loaded, alpha=0.2).detector.alpha == 0.2
-        with pytest.raises(DriftError, match="differ in the columns"):
+        with pytest.raises(UsageError, match="differ in the columns"):
             mk.Monitor(loaded, profile)
-    with mk.load(boosting_mk) as loaded, pytest.raises(DriftError, match="has no profile"):
+    with mk.load(boosting_mk) as loaded, pytest.raises(UsageError, match="has no profile"):
         mk.Monitor(loaded)
-    with pytest.raises(DriftError, match="has no profile"):
+    with pytest.raises(UsageError, match="has no profile"):
         mk.Monitor(model())
-    with pytest.raises(DriftError, match="alpha"):
+    with pytest.raises(UsageError, match="alpha"):
         mk.Monitor(model(), profile, alpha=2)
 
 

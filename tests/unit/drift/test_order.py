@@ -7,7 +7,7 @@ from helpers.streams import fit_profile, mixed, rng, scored, still
 import modelkit as mk
 from modelkit.drift.intake import SAMPLE_ROWS
 from modelkit.drift.order import Shuffle
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 SIGNATURE = mk.Signature(
     inputs=[mk.TensorSpec("X", "float32", ("batch", 1), columns=(mk.Column("x", "float32"),))],
@@ -39,9 +39,9 @@ def test_an_order_that_is_not_known_is_refused_and_nothing_is_taken():
     profile = mk.Profile.fit({"x": rng(46).normal(size=200)})
     detector = mk.Detector(profile)
     for wrong in ("sorted", None, 1):
-        with pytest.raises(DriftError, match='order is "any"'):
+        with pytest.raises(UsageError, match='order is "any"'):
             detector.update({"x": [1.0, 2.0]}, order=wrong)
-        with pytest.raises(DriftError, match='order is "any"'):
+        with pytest.raises(UsageError, match='order is "any"'):
             detector.update_labels(losses=[1.0], order=wrong)
     assert detector.rows == 0
 

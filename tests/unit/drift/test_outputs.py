@@ -12,7 +12,7 @@ from sklearn.naive_bayes import GaussianNB
 
 import modelkit as mk
 from modelkit.drift import archive, stored
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 from modelkit.integrations.scorer.tallier import TALLY, Tallier
 
 R = np.random.default_rng(0)
@@ -85,12 +85,12 @@ def test_columns_in_any_order_give_the_same_tally(profile, rows, whole, order):
 
 def test_a_missing_class_and_an_unknown_one_are_told(profile, rows):
     tallier = Tallier(profile, ["probabilities"])
-    with pytest.raises(DriftError, match=r"they lack \['probabilities_low'\]"):
+    with pytest.raises(UsageError, match=r"they lack \['probabilities_low'\]"):
         tallier.frame(rows.drop(columns="probabilities_low"))
-    with pytest.raises(DriftError, match=r"they have \['probabilities_none'\]"):
+    with pytest.raises(UsageError, match=r"they have \['probabilities_none'\]"):
         tallier.columns([*rows, "probabilities_none"])
     renamed = rows.rename(columns={"probabilities_low": "probabilities_0"})
-    with pytest.raises(DriftError, match=r"lack \['probabilities_low'\] and they have"):
+    with pytest.raises(UsageError, match=r"lack \['probabilities_low'\] and they have"):
         tallier.frame(renamed)
 
 
@@ -102,7 +102,7 @@ def test_more_classes_than_are_watched_one_by_one_are_told_apart(tmp_path):
     names = [f"probabilities_{i}" for i in range(24)]
     served = many.run(X[:300])["probabilities"]
     frame = X[:300].assign(**dict(zip(names, served.T, strict=True)), probabilities_sum=1.0)
-    with pytest.raises(DriftError, match=r"they have \['probabilities_sum'\]"):
+    with pytest.raises(UsageError, match=r"they have \['probabilities_sum'\]"):
         tallier.frame(frame)
     whole = profile.tally(X[:300], {"probabilities": served})
     assert tallier.frame(frame[[*reversed(names), *NAMES]]) == [whole]
@@ -115,7 +115,7 @@ def test_a_profile_that_was_fitted_to_scores_has_numbers_alone(model):
     tallier = Tallier(profile, ["probabilities"])
     frame = X.assign(**{f"probabilities_{i}": served[:, i] for i in (2, 0, 1)})
     assert tallier.frame(frame) == [profile.tally(X, {"probabilities": served})]
-    with pytest.raises(DriftError, match="fitted with model="):
+    with pytest.raises(UsageError, match="fitted with model="):
         tallier.frame(frame.rename(columns={"probabilities_1": "probabilities_low"}))
 
 
@@ -142,13 +142,13 @@ def test_a_column_of_the_rows_may_begin_like_an_output(model):
 def test_profiles_of_other_classes_do_not_go_together(profile, model, tmp_path):
     order = {"low": "z", "middle": "y", "high": "x"}
     other = model_of(tmp_path, pd.Series(KINDS).map(order).to_numpy())
-    with pytest.raises(DriftError, match="the classes"):
+    with pytest.raises(UsageError, match="the classes"):
         profile.check(other.signature)
     profile.check(model.signature)
     about, arrays = archive.unpack(stored.PROFILE_SCHEMA, profile.to_bytes(), "profile")
     about["class_names"] = ["low", "high", "middle"]
     turned = mk.Profile.from_bytes(archive.pack(stored.PROFILE_SCHEMA, about, arrays))
-    with pytest.raises(DriftError, match="differ in their class_names"):
+    with pytest.raises(UsageError, match="differ in their class_names"):
         profile.merge(turned)
 
 
@@ -169,7 +169,7 @@ def test_a_frame_without_the_names_of_classes_is_refused(model, profile):
     served = model.run(X)["probabilities"]
     frame = pd.DataFrame(served[:300], columns=["low", "high", "other"])
     for scores in (frame, frame[["low", "high"]], {"label": frame[["low"]]}):
-        with pytest.raises(DriftError, match="scores are a frame with the columns"):
+        with pytest.raises(UsageError, match="scores are a frame with the columns"):
             profile.tally(X[:300], scores)
     nameless = mk.Profile.fit(X[:2000], reference=X[2000:], scores=served[2000:])
     for ask in (
@@ -177,7 +177,7 @@ def test_a_frame_without_the_names_of_classes_is_refused(model, profile):
         lambda: mk.Detector(nameless).update(X[:300], frame),
         lambda: mk.Profile.fit(X[:2000], reference=X[2000:2300], scores=frame),
     ):
-        with pytest.raises(DriftError, match="does not know the names of classes"):
+        with pytest.raises(UsageError, match="does not know the names of classes"):
             ask()
 
 
@@ -194,9 +194,9 @@ def test_two_classes_of_one_name_are_not_told_by_it():
     profile = profile_of(odd)
     assert profile.class_names == ()
     served = odd.run(X[:300])["probabilities"]
-    with pytest.raises(DriftError, match="does not know the names of classes"):
+    with pytest.raises(UsageError, match="does not know the names of classes"):
         profile.tally(X[:300], pd.DataFrame(served, columns=[1, "1"]))
-    with pytest.raises(DriftError, match="'probabilities_0'"):
+    with pytest.raises(UsageError, match="'probabilities_0'"):
         Tallier(profile, ["probabilities"]).frame(X[:300].assign(probabilities_1=served[:, 1]))
     numbered = X[:300].assign(probabilities_1=served[:, 1], probabilities_0=served[:, 0])
     whole = profile.tally(X[:300], {"probabilities": served})

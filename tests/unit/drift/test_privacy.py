@@ -8,7 +8,7 @@ from scipy import stats
 import modelkit as mk
 from modelkit.drift import privacy
 from modelkit.drift.profile import Profile
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 
 def test_private_counts_are_noisy_and_never_negative():
@@ -52,5 +52,5 @@ def test_one_row_more_changes_the_odds_of_a_count_by_at_most_its_share_of_epsilo
 )  # fmt: skip
 def test_what_would_not_be_private_is_refused(arguments):
     rows = noisy_rows(200)
-    with pytest.raises(DriftError, match="epsilon"):
+    with pytest.raises(UsageError, match="epsilon"):
         Profile.fit(rows, **({"reference": rows, "epsilon": 1.0} | arguments))

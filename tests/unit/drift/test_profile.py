@@ -15,7 +15,7 @@ from modelkit.drift.cells import CELLS
 from modelkit.drift.dependence import rows_apart
 from modelkit.drift.encoding import to_cells
 from modelkit.drift.profile import Profile
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 # Merging.
 
@@ -50,7 +50,7 @@ def test_what_does_not_merge_says_why():
         (Profile.fit(train, reference=rows, stratum="c"), base, "features|strata"),
         (calibrated, calibrated, "calibrations"),
     ):
-        with pytest.raises(DriftError, match=why):
+        with pytest.raises(UsageError, match=why):
             one.merge(other)
     both = Profile.fit(train, reference=rows, losses=losses)
     assert both.merge(both).baseline.n == 400
@@ -185,7 +185,7 @@ GOOD = {"X": TRAIN, "reference": ROWS}
     ],
 )  # fmt: skip
 def test_arguments_that_do_not_go_together_are_refused(arguments, match):
-    with pytest.raises(DriftError, match=match):
+    with pytest.raises(UsageError, match=match):
         Profile.fit(**(GOOD | arguments))
 
 
@@ -214,9 +214,9 @@ def test_a_model_is_asked_and_names_the_columns():
     assert (profile.counts.sum(axis=2) == N).all()
     assert profile.calibration.classes == ("0", "1")
     assert Profile.fit(ROWS, model=classifier()).rows == N // 2
-    with pytest.raises(DriftError, match="not both"):
+    with pytest.raises(UsageError, match="not both"):
         Profile.fit(TRAIN, reference=ROWS, model=classifier(), scores=P)
-    with pytest.raises(DriftError, match=r"\['7'\] are no classes"):
+    with pytest.raises(UsageError, match=r"\['7'\] are no classes"):
         Profile.fit(TRAIN, reference=ROWS, model=classifier(), labels=np.where(LABELS == 1, 7, 0))
 
 
@@ -239,15 +239,15 @@ def test_a_package_carries_its_profile(breast_cancer, tmp_path):
         Profile.fit(X.rename(columns={"mean radius": "radius"})),
         Profile.fit(X.iloc[:, :5]),
     ):
-        with pytest.raises(DriftError, match="differ in the columns") as caught:
+        with pytest.raises(UsageError, match="differ in the columns") as caught:
             mk.save(fitted, tmp_path / "odd.mk", example=X, name="b", version="1", profile=odd)
         assert "mean radius" in caught.value.columns or len(caught.value.columns) == 25
     bare = Profile.fit(X.to_numpy())
     with pytest.raises(
-        DriftError, match=r"lacks \['mean radius'.*and 24 more.*has \['x0'.*and 24 more.*not take"
+        UsageError, match=r"lacks \['mean radius'.*and 24 more.*has \['x0'.*and 24 more.*not take"
     ):
         mk.save(fitted, tmp_path / "odd.mk", example=X, name="b", version="1", profile=bare)
-    with pytest.raises(DriftError, match="scores"):
+    with pytest.raises(UsageError, match="scores"):
         mk.save(fitted, tmp_path / "odd.mk", example=X, name="b", version="1",
                 profile=Profile.fit(X[:300], reference=X[300:], scores=np.ones(len(X) - 300)))  # fmt: skip
     assert not (tmp_path / "odd.mk").exists()

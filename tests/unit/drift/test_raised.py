@@ -8,7 +8,7 @@ import pytest
 from helpers.streams import rng
 
 import modelkit as mk
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 START = 1_700_006_400.0  # 2023-11-15, midnight in UTC
 HOUR = 3600.0
@@ -124,7 +124,7 @@ def test_a_hook_that_cannot_be_called_is_refused(profile):
         """Would never be awaited."""
 
     for hook in (later, "print", 3):
-        with pytest.raises(DriftError, match="a plain function of one alarm"):
+        with pytest.raises(UsageError, match="a plain function of one alarm"):
             mk.Detector(profile, on_alarm=hook)
 
 
@@ -173,11 +173,11 @@ def test_a_window_may_be_for_some_features(profile):
 
 def test_windows_that_make_no_sense_are_refused(profile):
     detector = mk.Detector(profile, clock=Clock())
-    with pytest.raises(DriftError, match="ends after it starts"):
+    with pytest.raises(UsageError, match="ends after it starts"):
         detector.suppress(START - 1, "too late")
-    with pytest.raises(DriftError, match="pass a reason"):
+    with pytest.raises(UsageError, match="pass a reason"):
         detector.suppress(START + 1, " ")
-    with pytest.raises(DriftError, match=r"there are no features \['y'\]"):
+    with pytest.raises(UsageError, match=r"there are no features \['y'\]"):
         detector.suppress(START + 1, "typo", features=["y"])
 
 
@@ -210,9 +210,9 @@ def test_only_alarms_of_the_detector_are_acknowledged_and_with_a_reason(profile)
     detector.update(rows(1000, 3, 1.0))
     other = mk.Detector(profile, alpha=0.02)
     other.update(rows(1000, 3, 1.0))
-    with pytest.raises(DriftError, match="did not raise the alarm"):
+    with pytest.raises(UsageError, match="did not raise the alarm"):
         detector.acknowledge(other.alarms[0], "whose is it")
-    with pytest.raises(DriftError, match="pass a reason"):
+    with pytest.raises(UsageError, match="pass a reason"):
         detector.acknowledge(detector.alarms[0], "")
 
 
@@ -269,11 +269,11 @@ def test_the_sum_of_alphas_may_stay_below_a_bound(profile):
 def test_a_reference_of_other_columns_is_refused(profile):
     detector = mk.Detector(profile)
     other = mk.Profile.fit({"x0": rows(200, 1)["x0"]}, reference={"x0": rows(200, 2)["x0"]})
-    with pytest.raises(DriftError, match=r"it lacks \['x1'\]"):
+    with pytest.raises(UsageError, match=r"it lacks \['x1'\]"):
         detector.rebase(other, "smaller")
-    with pytest.raises(DriftError, match="pass a reason"):
+    with pytest.raises(UsageError, match="pass a reason"):
         detector.rebase(profile, "")
-    with pytest.raises(DriftError, match="alpha is between 0 and 1"):
+    with pytest.raises(UsageError, match="alpha is between 0 and 1"):
         detector.rebase(profile, "why not", alpha=2)
     assert detector.profile is profile
     detector.update(rows(10, 3))
@@ -335,7 +335,7 @@ def test_a_tolerance_of_an_embedding_is_for_all_its_numbers():
     ],
 )
 def test_tolerances_that_make_no_sense_are_refused(profile, tolerance, says):
-    with pytest.raises(DriftError, match=says):
+    with pytest.raises(UsageError, match=says):
         mk.Detector(profile, tolerance=tolerance)
 
 
@@ -372,5 +372,5 @@ def test_a_window_for_an_embedding_is_for_all_its_numbers():
     detector.update({"e": rng.normal(3, 1, (2000, 4))})
     assert detector.alarms
     assert not told
-    with pytest.raises(DriftError, match="no features"):
+    with pytest.raises(UsageError, match="no features"):
         detector.suppress("2030-01-01", "why", features=["f"])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import modelkit as mk
 from modelkit.drift.columns import read_columns
 from modelkit.drift.row_times import given_seconds, row_seconds, second_text
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 NOON = datetime(2013, 3, 9, 12, 30, tzinfo=UTC)
 EAST = timezone(timedelta(hours=5))
@@ -71,7 +71,7 @@ def test_a_date_begins_at_midnight():
     ],
 )
 def test_what_is_no_time_is_refused(column, words):
-    with pytest.raises(DriftError, match=words):
+    with pytest.raises(UsageError, match=words):
         seconds(column)
 
 
@@ -85,9 +85,9 @@ def test_one_time_may_be_that_of_all_rows(at):
 def test_one_time_for_each_row():
     assert given_seconds([0, 5], 2).tolist() == [0.0, 5.0]
     assert given_seconds(pd.Series([NOON, NOON]), 2).tolist() == [NOON.timestamp()] * 2
-    with pytest.raises(DriftError, match="2 times for 3 rows"):
+    with pytest.raises(UsageError, match="2 times for 3 rows"):
         given_seconds([0, 5], 3)
-    with pytest.raises(DriftError, match=r"shape \(1, 2\)"):
+    with pytest.raises(UsageError, match=r"shape \(1, 2\)"):
         given_seconds([[0, 5]], 2)
 
 
@@ -115,6 +115,6 @@ def test_times_that_no_calendar_has_are_refused_before_a_row_is_taken(when):
     rng = np.random.default_rng(2)
     past = {"x": rng.normal(size=400), "t": np.repeat(np.arange(40) * DAY, 10)}
     detector = mk.Detector(mk.Profile.fit(past, unit="day", time="t"))
-    with pytest.raises(DriftError, match="no number of seconds"):
+    with pytest.raises(UsageError, match="no number of seconds"):
         detector.update({"x": np.zeros(1), "t": when})
     assert detector.rows == 0

@@ -17,7 +17,7 @@ from modelkit.drift.segments import (
     Segmented,
     joint,
 )
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 START = 1_700_006_400  # midnight in UTC
 SMALL = mk.Profile.fit(
@@ -190,7 +190,7 @@ def test_segments_come_back_from_bytes_and_merge(profile):
     for own, mine, theirs in zip(both.segments, profile.segments, other.segments, strict=True):
         assert (own.counts == mine.counts + theirs.counts).all()
     plain = mk.Profile.fit(rows(3000, 1), reference=rows(500, 3))
-    with pytest.raises(DriftError, match="differ in their segments"):
+    with pytest.raises(UsageError, match="differ in their segments"):
         profile.merge(plain)
     assert len(profile.to_bytes()) - len(plain.to_bytes()) < 3 * 2 * 7000
 
@@ -216,7 +216,7 @@ def test_columns_that_a_model_ignores_are_no_segments(profile):
     ],
 )
 def test_segments_that_make_no_sense_are_refused(arguments, says):
-    with pytest.raises(DriftError, match=says):
+    with pytest.raises(UsageError, match=says):
         mk.Profile.fit(rows(200, 1), reference=rows(200, 2), **arguments)
 
 
@@ -226,7 +226,7 @@ def test_damaged_segments_are_no_profile(profile):
     import dataclasses
 
     damaged = dataclasses.replace(profile, segments=(short,)).to_bytes()
-    with pytest.raises(DriftError, match="its segments by 'shop' do not fit"):
+    with pytest.raises(UsageError, match="its segments by 'shop' do not fit"):
         mk.Profile.from_bytes(damaged)
 
 

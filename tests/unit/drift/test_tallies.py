@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 SCORES = "probabilities"
 
@@ -162,7 +162,7 @@ def test_a_tally_is_small_and_no_rows_are_none():
     none = profile.tally(batch[:0])
     assert none.rows == 0
     assert none + tally == tally
-    with pytest.raises(DriftError, match="no rows to test"):
+    with pytest.raises(UsageError, match="no rows to test"):
         mk.Detector(profile).test(none)
 
 
@@ -171,15 +171,15 @@ def test_what_does_not_add_up_is_refused():
     rows, scores = batch_of("plain", 300)
     tally = plain.tally(rows, scores)
     other = profile_of("days").tally(rows, scores)
-    with pytest.raises(DriftError, match="of 2 profiles"):
+    with pytest.raises(UsageError, match="of 2 profiles"):
         tally + other
-    with pytest.raises(DriftError, match="of another profile"):
+    with pytest.raises(UsageError, match="of another profile"):
         mk.Detector(plain).test(other)
-    with pytest.raises(DriftError, match="scores that others lack"):
+    with pytest.raises(UsageError, match="scores that others lack"):
         tally + plain.tally(rows)
-    with pytest.raises(DriftError, match="no tallies"):
+    with pytest.raises(UsageError, match="no tallies"):
         mk.Tally.total([])
-    with pytest.raises(DriftError, match="has its scores"):
+    with pytest.raises(UsageError, match="has its scores"):
         mk.Detector(plain).test(tally, scores)
     with pytest.raises(TypeError):
         tally + 1
@@ -189,11 +189,11 @@ def test_dependent_and_private_references_are_refused():
     r = np.random.default_rng(0)
     slow = {"x": np.cumsum(r.normal(size=8000)) / 20}
     dependent = mk.Profile.fit(slow, ordered=True)
-    with pytest.raises(DriftError, match='unit="day"'):
+    with pytest.raises(UsageError, match='unit="day"'):
         dependent.tally(slow)
     rows = {"x": r.normal(size=4000)}
     private = mk.Profile.fit(rows, reference={"x": r.normal(size=4000)}, epsilon=1.0)
-    with pytest.raises(DriftError, match="noise for privacy"):
+    with pytest.raises(UsageError, match="noise for privacy"):
         private.tally(rows)
 
 
@@ -208,7 +208,7 @@ def test_a_unit_of_several_strata_is_refused():
     assert detector.test(profile.tally(batch)).features == detector.test(batch).features
     halves = [batch.assign(shop=shop) for shop in ("a", "b")]
     tally = mk.Tally.total([profile.tally(half) for half in halves])
-    with pytest.raises(DriftError, match="rows of several strata"):
+    with pytest.raises(UsageError, match="rows of several strata"):
         detector.test(tally)
 
 
@@ -223,7 +223,7 @@ def test_a_unit_of_several_strata_is_refused():
 def test_bytes_that_are_no_tally_are_refused(spoil):
     tally = profile_of("plain").tally(batch_of("plain", 50)[0])
     data = spoil(tally).to_bytes()
-    with pytest.raises(DriftError, match="this is no tally"):
+    with pytest.raises(UsageError, match="this is no tally"):
         mk.Tally.from_bytes(data)
-    with pytest.raises(DriftError, match="this is no tally"):
+    with pytest.raises(UsageError, match="this is no tally"):
         mk.Tally.from_bytes(profile_of("plain").to_bytes())

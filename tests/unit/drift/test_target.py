@@ -13,7 +13,7 @@ import modelkit as mk
 from modelkit.drift.cells import Feature
 from modelkit.drift.target import TARGET, label_values
 from modelkit.drift.thresholds import FIRST_PART
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 
 def scores(labels, seed):
@@ -94,14 +94,14 @@ def test_a_label_has_one_name_in_whatever_form_it_comes(labels):
 
 def test_labels_that_do_not_fit_are_refused(profile):
     detector = mk.Detector(profile)
-    with pytest.raises(DriftError, match=r"labels must be \(n,\)"):
+    with pytest.raises(UsageError, match=r"labels must be \(n,\)"):
         detector.update_labels(np.zeros((3, 2)))
-    with pytest.raises(DriftError, match="labels and what was predicted"):
+    with pytest.raises(UsageError, match="labels and what was predicted"):
         detector.update_labels(None, np.zeros(3))
     assert detector.state() == mk.Detector(profile).state()
     plain = mk.Profile.fit(inputs(60, 1), reference=inputs(60, 2), losses=np.zeros(60))
     assert plain.target is None
-    with pytest.raises(DriftError, match="fit the profile with labels="):
+    with pytest.raises(UsageError, match="fit the profile with labels="):
         mk.Detector(plain).update_labels(np.zeros(3))
 
 
@@ -139,7 +139,7 @@ def test_beside_units_labels_are_shown_and_not_judged():
     assert detector.alarms == ()
     again = mk.Detector.resume(past, detector.state())
     assert again.report() == detector.report()
-    with pytest.raises(DriftError, match="no features"):
+    with pytest.raises(UsageError, match="no features"):
         detector.suppress("2100-01-01", "why", features=[TARGET])
 
 
@@ -151,10 +151,10 @@ def test_importance_weighs_the_target():
     assert detector.update_labels(classes(3000, 3, (0, 0, 1))) == []
     much = mk.Profile.fit(inputs(100, 1), importance={TARGET: 9, "probabilities": 0}, **given)
     assert much.target.feature.weight == pytest.approx(9 / 11)
-    with pytest.raises(DriftError, match=r"names \['target'\]"):
+    with pytest.raises(UsageError, match=r"names \['target'\]"):
         mk.Profile.fit(inputs(100, 1), reference=inputs(100, 2), importance={TARGET: 2})
     both = [{TARGET: rng(seed).normal(size=500)} for seed in (1, 2)]
-    with pytest.raises(DriftError, match=r"share the names \['target'\]"):
+    with pytest.raises(UsageError, match=r"share the names \['target'\]"):
         mk.Profile.fit(both[0], **given | {"reference": both[1]})
 
 
@@ -205,7 +205,7 @@ def test_two_classes_need_one_number_and_many_need_none():
     p = rng(8).dirichlet(np.ones(21), 300)
     many = mk.Profile.fit(inputs(100, 1), reference=inputs(300, 2), scores=p)
     assert [own.name for own in many.features] == ["x", "confidence"]
-    with pytest.raises(DriftError, match="the profile has 2 classes"):
+    with pytest.raises(UsageError, match="the profile has 2 classes"):
         mk.Detector(two).update(inputs(3, 1), np.full((3, 3), 1 / 3))
 
 

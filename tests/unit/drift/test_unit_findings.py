@@ -6,7 +6,7 @@ from helpers.flights import CHANGES
 from helpers.units import batches, later
 
 import modelkit as mk
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_workers_add_up_the_counts_of_the_open_day(profile):
     assert [f.p_changed for f in merged.features] == [f.p_changed for f in tested.features]
     assert merged.rows == tested.rows == len(rows)
     workers[0].update(later([100, 101]).query("when >= '2014-01-02'"))
-    with pytest.raises(DriftError, match=r"day 2014-01-01.*day 2014-01-02"):
+    with pytest.raises(UsageError, match=r"day 2014-01-01.*day 2014-01-02"):
         mk.Detector.merge(profile, [worker.state() for worker in workers])
 
 

@@ -6,7 +6,7 @@ from helpers.flights import flights, rows_of
 from helpers.units import later
 
 import modelkit as mk
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_a_column_may_tell_the_unit_and_is_no_feature():
 
 
 def test_a_stratum_that_differs_within_a_unit_is_refused():
-    with pytest.raises(DriftError, match="rows of several strata"):
+    with pytest.raises(UsageError, match="rows of several strata"):
         mk.Profile.fit(rows_of(range(20)), unit="day", time="when", stratum="hour")
 
 
@@ -45,30 +45,30 @@ def test_a_stratum_that_differs_within_a_unit_is_refused():
     ],
 )
 def test_arguments_that_do_not_go_together_are_refused(options, words):
-    with pytest.raises(DriftError, match=words):
+    with pytest.raises(UsageError, match=words):
         mk.Profile.fit(rows_of(range(20)), **options)
 
 
 def test_a_column_named_like_a_period_is_ambiguous():
     rows = rows_of(range(20)).assign(day=1.0)
-    with pytest.raises(DriftError, match="may mean the column 'day'"):
+    with pytest.raises(UsageError, match="may mean the column 'day'"):
         mk.Profile.fit(rows, unit="day", time="when")
 
 
 def test_fewer_than_eight_units_are_refused():
-    with pytest.raises(DriftError, match="has 5 days"):
+    with pytest.raises(UsageError, match="has 5 days"):
         mk.Profile.fit(rows_of(range(10)), unit="day", time="when")
 
 
 def test_rows_without_their_times_are_refused(profile):
     rows = later([100]).drop(columns="when")
     detector = mk.Detector(profile)
-    with pytest.raises(DriftError, match="pass at="):
+    with pytest.raises(UsageError, match="pass at="):
         detector.update(rows)
     assert detector.rows == 0
     detector.update(rows, at="2014-05-01")
     assert detector.rows == len(rows)
-    with pytest.raises(DriftError, match="leave out at="):
+    with pytest.raises(UsageError, match="leave out at="):
         detector.update(later([100]), at=0)
 
 

@@ -11,7 +11,7 @@ import modelkit as mk
 from modelkit.drift import archive, unit_martingale
 from modelkit.drift.unit_martingale import UnitEvidence
 from modelkit.drift.watch import STATE_SCHEMA
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 DAY_SECONDS = 86_400.0
 ONE_COLUMN = mk.Signature(
@@ -71,7 +71,7 @@ def test_a_state_of_before_units_kept_their_order_is_refused_in_words(profile):
     detector = mk.Detector(profile)
     about, arrays = archive.unpack(STATE_SCHEMA, detector.state(), "state")
     old = {name: array for name, array in arrays.items() if not name.endswith("from")}
-    with pytest.raises(DriftError, match="of an earlier modelkit"):
+    with pytest.raises(UsageError, match="of an earlier modelkit"):
         mk.Detector.resume(profile, archive.pack(STATE_SCHEMA, about, old))
 
 
@@ -246,7 +246,7 @@ def test_a_monitor_refuses_batches(watched):
     rng = np.random.default_rng(0)
     past = [{"x0": rng.normal(size=50)} for _ in range(10)]
     profile = mk.Profile.fit(past[0], reference=past[1:], unit="batch")
-    with pytest.raises(DriftError, match="parts of a batch"):
+    with pytest.raises(UsageError, match="parts of a batch"):
         mk.Monitor(watched[0].inner, profile)
 
 

@@ -9,7 +9,7 @@ from helpers.streams import rng, still
 
 import modelkit as mk
 from modelkit.drift.units import MOST_AHEAD
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 DAY = 86_400
 START = 1_767_225_600.0  # the first of January 2026, a Thursday
@@ -58,7 +58,7 @@ def test_a_call_with_a_row_far_ahead_is_refused_whole(profile):
         if day in (0, 20, 40):
             before = strayed.state() if day else None
             wrong = with_stray(rows, day + MOST_AHEAD + 1, unit)
-            with pytest.raises(DriftError, match=rf"row {PER_DAY} is of {profile.unit} 20\d\d"):
+            with pytest.raises(UsageError, match=rf"row {PER_DAY} is of {profile.unit} 20\d\d"):
                 strayed.update(wrong)
             assert before is None or strayed.state() == before
         strayed.update(rows)
@@ -71,7 +71,7 @@ def test_the_message_says_what_is_wrong_and_what_to_do(profile):
     unit = width(profile)
     detector = mk.Detector(profile, clock=still)
     detector.update(days(0, 2, 1, unit))
-    with pytest.raises(DriftError) as caught:
+    with pytest.raises(UsageError) as caught:
         detector.update(days(400, 1, 2, unit))
     said = str(caught.value)
     assert "row 0 is of" in said
@@ -85,7 +85,7 @@ def test_time_that_has_passed_is_said_first(profile):
     detector = mk.Detector(profile, clock=still)
     detector.update(days(0, 2, 1, unit))
     later = days(400, 2, 2, unit)
-    with pytest.raises(DriftError, match="after"):
+    with pytest.raises(UsageError, match="after"):
         detector.update(later)
     detector.update(at=later["t"][0] - DAY)
     assert judged(detector) == 2
@@ -109,9 +109,9 @@ def test_a_time_that_was_said_holds_until_a_later_row_comes(profile):
             detector.update(rows)
             resumed = mk.Detector.resume(profile, detector.state(), clock=still)
             rows = days(3, 1, 3, unit)
-            with pytest.raises(DriftError, match="after"):
+            with pytest.raises(UsageError, match="after"):
                 resumed.update(with_stray(rows, 3699, unit))
-        with pytest.raises(DriftError, match="after"):
+        with pytest.raises(UsageError, match="after"):
             detector.update(with_stray(rows, 3699, unit))
         detector.update(rows)
         detector.update(days(4, 2, 4, unit))
@@ -141,7 +141,7 @@ def test_after_a_new_reference_the_days_before_are_known(profile):
     detector = mk.Detector(profile, clock=still)
     detector.update(days(0, 3, 1, unit))
     detector.rebase(profile, "the same again")
-    with pytest.raises(DriftError, match="after"):
+    with pytest.raises(UsageError, match="after"):
         detector.update(days(200, 1, 2, unit))
     detector.update(days(3, 2, 2, unit))
     assert judged(detector) == 1
@@ -185,13 +185,13 @@ def test_a_clock_that_tells_no_time_is_an_error(now):
         lambda: detector.suppress("2030-01-01", "a sale"),
         lambda: detector.rebase(of_rows, "again"),
     ):
-        with pytest.raises(DriftError, match=r"clock= told the time .*seconds since 1970"):
+        with pytest.raises(UsageError, match=r"clock= told the time .*seconds since 1970"):
             ask()
     assert detector.rows == 0
     watched = mk.Monitor(model(), of_rows, clock=clock)
     for i in range(6):
         watched.predict(rng(i).normal(size=(60, 1)))
-    with pytest.raises(DriftError, match="clock= told"):
+    with pytest.raises(UsageError, match="clock= told"):
         watched.state()
     assert watched.failures > 0
     assert "clock= told the time" in watched.last_failure
@@ -207,7 +207,7 @@ def test_a_clock_that_tells_no_time_is_an_error(now):
 def test_a_monitor_of_days_is_not_made_by_a_broken_clock():
     past = days(-100, 60, 2)
     profile = mk.Profile.fit(days(-200, 30, 1), reference=past, unit="day", time="t")
-    with pytest.raises(DriftError, match="clock= told the time nan"):
+    with pytest.raises(UsageError, match="clock= told the time nan"):
         mk.Monitor(model(), profile, clock=Hands(float("nan")))
 
 

@@ -7,7 +7,7 @@ from helpers.drawn import rng
 import modelkit as mk
 from modelkit.drift.cells import GONE
 from modelkit.drift.profile import Profile
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 
 
 def test_an_embedding_is_nineteen_numbers_and_a_shift_or_a_new_topic_moves_them():
@@ -52,11 +52,11 @@ def test_embeddings_of_another_form_are_refused():
         (vectors.astype(str), "numbers"),
         (vectors[:, 0], "shape"),
     ):
-        with pytest.raises(DriftError, match=said):
+        with pytest.raises(UsageError, match=said):
             profile.columns({"e": wrong})
-    with pytest.raises(DriftError, match="64 are needed"):
+    with pytest.raises(UsageError, match="64 are needed"):
         Profile.fit({"e": np.where(np.arange(400)[:, None] < 340, np.nan, vectors)}, seed=1)
-    with pytest.raises(DriftError, match="as \\(n,\\)"):
+    with pytest.raises(UsageError, match="as \\(n,\\)"):
         Profile.fit({"e": vectors[:, 0]}).columns({"e": vectors})
 
 

@@ -8,7 +8,7 @@ from helpers.forge import members_of
 from helpers.places import GOLDEN
 
 import modelkit as mk
-from modelkit.errors import DriftError, IntegrityError, ManifestError, PackageError, SignatureError
+from modelkit.errors import IntegrityError, ManifestError, PackageError, SignatureError, UsageError
 from modelkit.model import golden
 from modelkit.model.manifest import FORMAT
 
@@ -114,7 +114,7 @@ def test_what_does_not_fit_changes_nothing(package, breast_cancer, tmp_path):
     before = package.read_bytes()
     with pytest.raises(SignatureError):
         mk.attach(package, background=X.iloc[:3, :7])
-    with pytest.raises(DriftError, match="columns"):
+    with pytest.raises(UsageError, match="columns"):
         mk.attach(package, profile=mk.Profile.fit(X[["mean radius"]]))
     with pytest.raises(ManifestError, match="NaN"):
         mk.attach(package, metadata={"auc": float("nan")})

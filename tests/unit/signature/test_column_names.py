@@ -16,7 +16,7 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import modelkit as mk
-from modelkit.errors import DriftError, SignatureError
+from modelkit.errors import SignatureError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_a_profile_of_the_training_rows_goes_with_a_model_that_drops_some(frame,
         watched.predict(rows)
         assert watched.detector.profile.sources() == ["a", "cat", "b"]
         assert sum(feature.weight for feature in watched.detector.profile.features) == 1
-        with pytest.raises(DriftError, match="it lacks"):
+        with pytest.raises(UsageError, match="it lacks"):
             mk.Monitor(model, mk.Profile.fit(rows.rename(columns={"a": "text2"})))
     assert profile.without(["nobody"]) is profile
 

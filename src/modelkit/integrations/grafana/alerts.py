@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from modelkit.errors import ExportError
+from modelkit.errors import UsageError
 
 PrometheusRule = dict[str, Any]
 
@@ -50,7 +50,7 @@ class Objectives:
         runbook: where the page `docs/metrics.md` is: a URL, or a path.
 
     Raises:
-        ExportError: if a number is out of its range, or the runbook has an anchor.
+        UsageError: if a number is out of its range, or the runbook has an anchor.
     """
 
     errors: float = 0.001
@@ -59,14 +59,14 @@ class Objectives:
 
     def __post_init__(self) -> None:
         if not 0 < self.errors <= MOST_ERRORS:
-            raise ExportError(
+            raise UsageError(
                 f"errors is the part of calls that may fail, above 0 and at most {MOST_ERRORS:g}; "
                 f"got {self.errors!r}"
             )
         if not 1e-5 <= self.p99 <= 30:
-            raise ExportError(f"p99 is in seconds, from 0.00001 to 30; got {self.p99!r}")
+            raise UsageError(f"p99 is in seconds, from 0.00001 to 30; got {self.p99!r}")
         if not self.runbook or any(c in self.runbook for c in "#{}\n"):
-            raise ExportError(
+            raise UsageError(
                 "runbook is the URL or the path of a page, without an anchor and without braces; "
                 f"got {self.runbook!r}"
             )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelkit._internal.arrays import is_a
-from modelkit.errors import DeviceError, DriftError, SignatureError
+from modelkit.errors import DeviceError, SignatureError, UsageError
 
 FORMS = (
     "a Scorer takes a dict of arrays itself, an Arrow table or record batch by .arrow, a stream of "
@@ -95,13 +95,13 @@ def check_apart_in_any_case(names: Sequence[str]) -> None:
 
 
 def check_zone(names: Sequence[str], zone: str) -> None:
-    """Raise DriftError for timestamps in a session zone other than UTC.
+    """Raise UsageError for timestamps in a session zone other than UTC.
 
     Spark makes a timestamp of a time without a zone as if it were of the session's, so nothing says
     whether the reference had the time that a clock shows there or the time of UTC.
     """
     if names and zone not in IN_UTC:
-        raise DriftError(
+        raise UsageError(
             f"the columns {[*names]} are timestamps, and the session zone is {zone}, so that their "
             "hours and days are others there than in UTC. Where the reference had times without a "
             'zone, cast them: col(name).cast("timestamp_ntz"); where it had times in UTC, set '

@@ -15,7 +15,7 @@ from modelkit.drift.refusals import first_names
 from modelkit.drift.report import DriftReport
 from modelkit.drift.tallies import Tally, check_adds_up
 from modelkit.drift.units import PERIODS
-from modelkit.errors import DriftError
+from modelkit.errors import UsageError
 from modelkit.integrations.scorer import arrow
 from modelkit.integrations.scorer.once import OncePerProcess
 from modelkit.integrations.scorer.tensors import block_of, with_text_names
@@ -34,7 +34,7 @@ class Tallier:
             them; without any, the rows alone are counted.
 
     Raises:
-        DriftError: for outputs that the profile does not look at, and for a profile that no tallies
+        UsageError: for outputs that the profile does not look at, and for a profile that no tallies
             are tested against.
     """
 
@@ -42,13 +42,13 @@ class Tallier:
         self._data = check_profile(profile).to_bytes()
         self._digest = profile.digest
         if isinstance(scores, str):
-            raise DriftError(f"scores is a list of names, not the text {scores!r}")
+            raise UsageError(f"scores is a list of names, not the text {scores!r}")
         self._scores = tuple(scores)
         check_adds_up(profile)
         looked_at = _outputs_looked_at(profile)
         odd = sorted(set(scores) - looked_at)
         if odd:
-            raise DriftError(f"the profile has no scores {odd}; it has {sorted(looked_at)}")
+            raise UsageError(f"the profile has no scores {odd}; it has {sorted(looked_at)}")
 
     @property
     def profile(self) -> Profile:
@@ -60,7 +60,7 @@ class Tallier:
     def columns(self, known: Sequence[str]) -> list[str]:
         """Those of the known columns that are counted.
 
-        Raises DriftError where one is missing, and where one is there twice.
+        Raises UsageError where one is missing, and where one is there twice.
         """
         needed = self.profile.sources()
         self.profile.check_columns(known)
@@ -69,18 +69,18 @@ class Tallier:
         if self.profile.time in known:
             needed.append(str(self.profile.time))
         elif self.profile.unit in PERIODS or self.profile.timed_stratum:
-            raise DriftError(
+            raise UsageError(
                 f"the rows lack the column {self.profile.time!r}, which tells their times"
             )
         twice = [name for name in needed if known.count(name) > 1]
         if twice:
-            raise DriftError(f"the rows have several columns of the names {twice}; rename them")
+            raise UsageError(f"the rows have several columns of the names {twice}; rename them")
         return list(dict.fromkeys(needed))
 
     def _score_columns(self, known: Sequence[str]) -> dict[str, list[str]]:
         """For each output its own column, or one for each of its values, as frames have them.
 
-        Values are told apart by the names of columns, not by their order. Raises DriftError where
+        Values are told apart by the names of columns, not by their order. Raises UsageError where
         one is missing, and where there is one more.
         """
         others = [*self._scores, *self.profile.sources(), str(self.profile.time)]
@@ -136,9 +136,9 @@ class Tallier:
         return [self._counted(list(named.columns), read)]
 
     def report(self, tallies: Sequence[Tally], alpha: float, seed: int) -> DriftReport:
-        """The exact test of the sum of tallies. Raises DriftError for no rows."""
+        """The exact test of the sum of tallies. Raises UsageError for no rows."""
         if not tallies:
-            raise DriftError("there are no rows to test")
+            raise UsageError("there are no rows to test")
         detector = Detector(self.profile, alpha=alpha, seed=seed)
         return detector.test(Tally.total(tallies))
 
@@ -182,7 +182,7 @@ def _begun(
 def _value_columns(name: str, begun: Sequence[str], labels: Sequence[str]) -> list[str]:
     """The columns of the values of an output, in the order of their labels.
 
-    `begun` are the columns that begin with its name. Raises DriftError unless they are these.
+    `begun` are the columns that begin with its name. Raises UsageError unless they are these.
     """
     wanted = [f"{name}_{label}" for label in labels]
     absent = [column for column in wanted if column not in begun]
@@ -194,7 +194,7 @@ def _value_columns(name: str, begun: Sequence[str], labels: Sequence[str]) -> li
         differences.append(f"they lack {first_names(absent)}")
     if odd:
         differences.append(f"they have {first_names(odd)}, which begin so and are none of these")
-    raise DriftError(
+    raise UsageError(
         f"the scores {name!r} are one column of that name, or {first_names(wanted)}. Of the columns "
         f"of the rows, {' and '.join(differences)}. Rename other columns; the names of classes are "
         "known to a profile that was fitted with model="

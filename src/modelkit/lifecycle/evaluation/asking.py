@@ -10,7 +10,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit._internal.progress import counted_off
-from modelkit.errors import EvaluationError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.task import class_places
 from modelkit.model.model import Model, Outputs, make_call
@@ -68,7 +68,7 @@ def with_answers(task: Answered, outputs: Mapping[str, Array], primary: str | No
         primary: the output that holds predictions, where none is called label or prediction.
 
     Raises:
-        EvaluationError: if the answers do not fit the truth.
+        UsageError: if the answers do not fit the truth.
     """
     _check_length(task, outputs)
     if task.kind in ("binary", "multiclass"):
@@ -82,16 +82,14 @@ def with_answers(task: Answered, outputs: Mapping[str, Array], primary: str | No
         return replace(task, scores=_flat(told))
     told = told.reshape(len(task), -1)
     if told.shape != task.truth.shape:
-        raise EvaluationError(
-            f"y has the shape {task.truth.shape}, and the predictions {told.shape}"
-        )
+        raise UsageError(f"y has the shape {task.truth.shape}, and the predictions {told.shape}")
     return replace(task, predicted=told)
 
 
 def _check_length(task: Answered, outputs: Mapping[str, Array]) -> None:
     for name, values in outputs.items():
         if len(values) != len(task):
-            raise EvaluationError(
+            raise UsageError(
                 f"y has {len(task):,} rows, and the model gave {len(values):,} of {name!r}"
             )
 
@@ -101,12 +99,12 @@ def _named(outputs: Mapping[str, Array], name: str, primary: str | None) -> Arra
         return outputs[name]
     if primary is not None and primary in outputs:
         return outputs[primary]
-    raise EvaluationError(f"the model gives no {name!r}; it gives {list(outputs)}")
+    raise UsageError(f"the model gives no {name!r}; it gives {list(outputs)}")
 
 
 def _flat(values: Array) -> Array:
     if values.size != len(values):
-        raise EvaluationError(f"a ranking goes by one score a row, not by {values.shape}")
+        raise UsageError(f"a ranking goes by one score a row, not by {values.shape}")
     return values.reshape(-1)
 
 
@@ -118,7 +116,7 @@ def _classes(task: Answered, outputs: Mapping[str, Array]) -> Answered:
     elif probabilities is not None:
         predicted = probabilities.argmax(axis=1)
     else:
-        raise EvaluationError(f"the model gives neither labels nor probabilities: {list(outputs)}")
+        raise UsageError(f"the model gives neither labels nor probabilities: {list(outputs)}")
     if task.kind == "binary" and scores is not None:
         if scores.ndim == 2:
             scores = scores[:, task.positive]
@@ -131,7 +129,7 @@ def _labels(task: Answered, outputs: Mapping[str, Array]) -> Answered:
     predicted = _doubles(outputs.get("label"))
     if predicted is None or predicted.shape != task.truth.shape:
         shape = None if predicted is None else predicted.shape
-        raise EvaluationError(f"y has the shape {task.truth.shape}, and the labels {shape}")
+        raise UsageError(f"y has the shape {task.truth.shape}, and the labels {shape}")
     told = _doubles(outputs.get("probabilities"))
     if told is None:
         told = _of_each_label(outputs, predicted)

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import EvaluationError, SignatureError
+from modelkit.errors import SignatureError, UsageError
 from modelkit.signature import frames
 from modelkit.signature.cast import is_missing
 from modelkit.signature.signature import Signature
 
 
 def column_named(X: Any, name: str, what: str) -> Any:
-    """A column of the caller's rows. Raises EvaluationError where they have none of that name."""
+    """A column of the caller's rows. Raises UsageError where they have none of that name."""
     names, columns = _named_columns(X, what)
     if name not in names:
-        raise EvaluationError(
+        raise UsageError(
             f"{what} names the column {name!r}, and the rows have {sorted(map(str, names))!r:.300}"
         )
     return columns[list(names).index(name)]
@@ -26,7 +26,7 @@ def column_named(X: Any, name: str, what: str) -> Any:
 
 def _named_columns(X: Any, what: str) -> tuple[list[Any], list[Any]]:
     if isinstance(X, np.ndarray):
-        raise EvaluationError(
+        raise UsageError(
             f"{what} names a column, and the rows are an array without names: pass its values, (n,)"
         )
     names, columns = frames.read_frame(X)
@@ -34,7 +34,7 @@ def _named_columns(X: Any, what: str) -> tuple[list[Any], list[Any]]:
 
 
 def grouping_values(X: Any, groups: Any, what: str) -> Any:
-    """Values (n,), or the column that a text names. Raises EvaluationError."""
+    """Values (n,), or the column that a text names. Raises UsageError."""
     return column_named(X, groups, what) if isinstance(groups, str) else groups
 
 
@@ -50,7 +50,7 @@ def without_columns(X: Any, names: Sequence[str], signature: Signature) -> Any:
 
 
 def slice_columns(X: Any, slices: Any) -> dict[str, Any]:
-    """The values of the columns to slice by, by name. Raises EvaluationError.
+    """The values of the columns to slice by, by name. Raises UsageError.
 
     Args:
         X: the rows.
@@ -61,27 +61,27 @@ def slice_columns(X: Any, slices: Any) -> dict[str, Any]:
     if isinstance(slices, Mapping):
         return {str(name): values for name, values in slices.items()}
     if not all(isinstance(name, str) for name in slices):
-        raise EvaluationError(
+        raise UsageError(
             f"slices is a list of names of columns, or a dict of values by name, not {slices!r:.80}"
         )
     return {name: column_named(X, name, "slices") for name in slices}
 
 
 def read_column(name: str, values: Any) -> Array:
-    """One value a row in any form, (n,), also as a frame of one column. Raises EvaluationError."""
+    """One value a row in any form, (n,), also as a frame of one column. Raises UsageError."""
     try:
         if isinstance(values, Mapping) or hasattr(values, "columns"):
             names, columns = frames.read_frame(values)
             if len(names) != 1:
-                raise EvaluationError(f"{name} is one column, and this is a table of {len(names)}")
+                raise UsageError(f"{name} is one column, and this is a table of {len(names)}")
             return frames.as_column(columns[0])
         return frames.as_column(values)
     except SignatureError as error:
-        raise EvaluationError(f"{name} has one value a row: {error}") from None
+        raise UsageError(f"{name} has one value a row: {error}") from None
 
 
 def texts_of(name: str, values: Any) -> Array:
-    """Values in any form as texts, (n,); a missing one is "missing". Raises EvaluationError."""
+    """Values in any form as texts, (n,); a missing one is "missing". Raises UsageError."""
     column = read_column(name, values)
     if isinstance(column, np.ma.MaskedArray):
         texts = column.data.astype(str).astype(object)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from numbers import Real
 from typing import Any
 
-from modelkit.errors import EvaluationError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.evaluation.assembly import checked_for_leaks, fold_part, held_out_part
 from modelkit.lifecycle.evaluation.columns import column_named, held_columns
@@ -84,14 +84,14 @@ def evaluate(
     A column of X that is only named here, and that the model does not take, is not shown to it.
 
     Raises:
-        EvaluationError: if truth, weights or columns do not fit the rows, nothing tells the kind of
+        UsageError: if truth, weights or columns do not fit the rows, nothing tells the kind of
             task, or the model is a Rollout, of several versions.
         SignatureError: if the rows do not fit the model.
         TypeError: for an estimator without `cv`, and for a Model with it.
         MissingExtraError: if scipy or scikit-learn is missing.
     """
     if not isinstance(level, Real) or not 0 < level < 1:
-        raise EvaluationError(f"the level of an interval is between 0 and 1, not {level!r}")
+        raise UsageError(f"the level of an interval is between 0 and 1, not {level!r}")
     rows = LabelledRows(
         X, y, sample_weight, slices, clusters, queries, times, corpus, roles, positive=positive
     )
@@ -108,7 +108,7 @@ def evaluate(
                 "evaluated by cross-validation: pass cv=5, or save it"
             )
         if has_several_versions(model):
-            raise EvaluationError(
+            raise UsageError(
                 "an Evaluation is of one version, and a Rollout has several: pass the Model of one, as "
                 "registry.load(name, version) gives it, or the path of its package"
             )
@@ -168,13 +168,13 @@ def _refuse_beside_folds(estimator: Any, train: Any, rows: LabelledRows) -> None
             "estimator that it was saved from, or leave out cv"
         )
     if isinstance(rows.clusters, str):
-        raise EvaluationError(
+        raise UsageError(
             "with cv, pass the values of clusters and not the name of a column, which the estimator "
             "would be fitted on"
         )
     others = (train, rows.slices, rows.queries, rows.times, rows.corpus)
     if any(other is not None for other in others):
-        raise EvaluationError(
+        raise UsageError(
             "cross-validation takes clusters, sample_weight, level and seed; train, slices, "
             "queries, times and corpus are for a Model"
         )

@@ -10,7 +10,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit._internal.progress import counted_off
-from modelkit.errors import EvaluationError, importing
+from modelkit.errors import UsageError, importing
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
 from modelkit.lifecycle.evaluation.asking import with_answers
 from modelkit.lifecycle.evaluation.task import read_task
@@ -74,7 +74,7 @@ def cross_validate(
         progress: whether to show a bar.
 
     Raises:
-        EvaluationError: if the rows do not make such folds, or the task cannot be told.
+        UsageError: if the rows do not make such folds, or the task cannot be told.
     """
     if not (hasattr(estimator, "fit") and hasattr(estimator, "get_params")):
         raise TypeError(
@@ -106,7 +106,7 @@ def _kind(estimator: Any, truth: Array) -> TaskKind:
         "multilabel-indicator": "multilabel",
     }
     if not is_classifier(estimator) or target not in kinds:
-        raise EvaluationError(
+        raise UsageError(
             f"cross-validation is for classifiers and regressors; this is a "
             f"{type(estimator).__name__}, and its y {target}"
         )
@@ -138,7 +138,7 @@ def _splits(task: Answered, cv: Any, seed: int) -> Iterator[tuple[Array, Array]]
     n = len(task)
     if isinstance(cv, int):
         if cv < 2:
-            raise EvaluationError(f"cv is at least 2 folds, not {cv}")
+            raise UsageError(f"cv is at least 2 folds, not {cv}")
         classes = task.kind in ("binary", "multiclass")
         kinds = (
             (StratifiedGroupKFold, GroupKFold)
@@ -152,7 +152,7 @@ def _splits(task: Answered, cv: Any, seed: int) -> Iterator[tuple[Array, Array]]
     try:
         yield from cv.split(np.zeros(n), task.truth, task.clusters)
     except ValueError as error:
-        raise EvaluationError(f"the rows cannot be split as asked: {error}") from error
+        raise UsageError(f"the rows cannot be split as asked: {error}") from error
 
 
 def _rows_at(X: Any, places: Array) -> Any:

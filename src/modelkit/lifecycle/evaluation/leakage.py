@@ -9,7 +9,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import EvaluationError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.calibrated import bin_places
 from modelkit.lifecycle.evaluation.columns import read_column, texts_of
@@ -131,7 +131,7 @@ def shared_clusters(trained: Any, held_out: Any) -> LeakageCheck:
 
 
 def time_order(trained: Any, held_out: Any, name: str) -> LeakageCheck:
-    """Whether training rows are later than held-out ones. Raises EvaluationError."""
+    """Whether training rows are later than held-out ones. Raises UsageError."""
     before = _known_times(trained, name)
     after = _known_times(held_out, name)
     if not before or not after:
@@ -140,23 +140,21 @@ def time_order(trained: Any, held_out: Any, name: str) -> LeakageCheck:
         first = min(after)
         later = sum(time > first for time in before)
     except TypeError as error:
-        raise EvaluationError(f"the times {name!r} cannot be compared: {error}") from error
+        raise UsageError(f"the times {name!r} cannot be compared: {error}") from error
     share = later / len(before)
     text = f"{share:.1%} of the training rows are later by {name!r} than the first held-out row"
     return LeakageCheck("time order", later > 0, text)
 
 
 def _known_times(values: Any, name: str) -> list[Any]:
-    """The times that are not missing; texts are in the form of ISO 8601. Raises EvaluationError."""
+    """The times that are not missing; texts are in the form of ISO 8601. Raises UsageError."""
     known = [value for value in read_column(name, values).tolist() if not is_missing(value)]
     if not all(isinstance(value, str) for value in known):
         return known
     try:
         return [datetime.fromisoformat(value) for value in known]
     except ValueError as error:
-        raise EvaluationError(
-            f"the times {name!r} are not in the form of ISO 8601: {error}"
-        ) from None
+        raise UsageError(f"the times {name!r} are not in the form of ISO 8601: {error}") from None
 
 
 def telling_columns(feeds: Feeds, signature: Signature, task: Answered) -> LeakageCheck | None:

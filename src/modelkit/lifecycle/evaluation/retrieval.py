@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import EvaluationError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.metrics import METRICS, SEARCHED_AT
 from modelkit.signature import frames
 
@@ -16,7 +16,7 @@ AT_ONCE = 1 << 22  # cosines that are held
 
 
 def relevant_of(y: Any, corpus_rows: int) -> list[Array]:
-    """For each query, the places in the corpus of what is relevant. Raises EvaluationError.
+    """For each query, the places in the corpus of what is relevant. Raises UsageError.
 
     Args:
         y: for each query a place, or several.
@@ -27,7 +27,7 @@ def relevant_of(y: Any, corpus_rows: int) -> list[Array]:
         own = np.atleast_1d(np.asarray(places))
         whole = own.dtype.kind in "iu" and own.ndim == 1 and own.size > 0
         if not whole or own.min() < 0 or own.max() >= corpus_rows:
-            raise EvaluationError(
+            raise UsageError(
                 f"y[{row}] is {places!r:.60}; for a corpus of {corpus_rows:,} rows it is the place, "
                 f"or the places, of what is relevant: integers from 0 to {corpus_rows - 1}"
             )

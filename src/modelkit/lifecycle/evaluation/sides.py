@@ -11,7 +11,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.embedding.recipe import TEXT
 from modelkit.embedding.verbs import embed, is_encoder
-from modelkit.errors import EvaluationError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
 from modelkit.lifecycle.evaluation.asking import answers_of, with_answers
 from modelkit.lifecycle.evaluation.columns import (
@@ -82,7 +82,7 @@ class Side(NamedTuple):
 def answered_side(
     model: Model, rows: LabelledRows, kind: TaskKind, *, progress: bool = False
 ) -> Side:
-    """Rows and what a model answers to them. Raises EvaluationError and SignatureError."""
+    """Rows and what a model answers to them. Raises UsageError and SignatureError."""
     signature = model.signature
     slices = slice_columns(rows.X, rows.slices)
     task = read_task(
@@ -101,18 +101,18 @@ def answered_side(
 
 
 def searched_side(model: Model, rows: LabelledRows) -> Side:
-    """Queries and what an encoder finds for them. Raises EvaluationError and SignatureError."""
+    """Queries and what an encoder finds for them. Raises UsageError and SignatureError."""
     positive_place("retrieval", None, rows.positive)
     vectors = _vectors(model, rows.X, rows.roles[0])
     n = len(vectors)
     if len(rows.y) != n:
-        raise EvaluationError(f"y has {len(rows.y):,} rows, and X {n:,}")
+        raise UsageError(f"y has {len(rows.y):,} rows, and X {n:,}")
     corpus = None if rows.corpus is None else _vectors(model, rows.corpus, rows.roles[1])
     relevant = of_one_label(rows.y) if corpus is None else relevant_of(rows.y, len(corpus))
     counts = np.array([len(places) for places in relevant])
     asked = np.flatnonzero(counts)
     if not len(asked):
-        raise EvaluationError("no label of y is there twice, so nothing is to be found")
+        raise UsageError("no label of y is there twice, so nothing is to be found")
     gains = search_gains(vectors, corpus, relevant)
     clusters = read_groups("clusters", grouping_values(rows.X, rows.clusters, "clusters"), n)
     weights = read_weights(rows.sample_weight, n, None)
@@ -138,26 +138,24 @@ def _vectors(model: Model, X: Any, role: str | None) -> Array:
         texts = frames.as_column(column_named(X, TEXT, "X")).tolist() if table else X
         return embed(model.unobserved, texts, role=role, priority=-1)
     if role is not None:
-        raise EvaluationError(f"only an encoder of texts has roles such as {role!r}")
+        raise UsageError(f"only an encoder of texts has roles such as {role!r}")
     vectors = model.unobserved.predict(X, priority=-1)
     if vectors.ndim != 2:
-        raise EvaluationError(f"vectors are (n, d); the model gives {vectors.shape}")
+        raise UsageError(f"vectors are (n, d); the model gives {vectors.shape}")
     return vectors
 
 
 def training_rows(train: Any, rows: LabelledRows, kind: TaskKind) -> LabelledRows:
-    """The rows the model was trained on, told as the others are. Raises EvaluationError."""
+    """The rows the model was trained on, told as the others are. Raises UsageError."""
     if kind == "retrieval":
-        raise EvaluationError("an encoder is evaluated by queries; it has no train=(X, y)")
+        raise UsageError("an encoder is evaluated by queries; it has no train=(X, y)")
     weighted = rows.sample_weight is not None
     if not isinstance(train, tuple | list) or len(train) != 2 + weighted:
         form = "(X, y, weights), since the other rows have weights" if weighted else "(X, y)"
-        raise EvaluationError(
-            f"train is a tuple {form}, not a {type(train).__name__} of other parts"
-        )
+        raise UsageError(f"train is a tuple {form}, not a {type(train).__name__} of other parts")
     X, y, *weights = train
     if rows.queries is not None and not isinstance(rows.queries, str):
-        raise EvaluationError("with train=, name the column of X that holds the queries")
+        raise UsageError("with train=, name the column of X that holds the queries")
     return replace(
         rows,
         X=X,

@@ -9,7 +9,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import EvaluationError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.columns import texts_of
 from modelkit.lifecycle.evaluation.figures import MetricFigure, figures_of
@@ -41,7 +41,7 @@ class SliceFigures:
 def slice_figures(
     answered: Answered, columns: Mapping[str, Any], level: float
 ) -> tuple[SliceFigures, ...]:
-    """The figures of every value of each column, (n,). Raises EvaluationError."""
+    """The figures of every value of each column, (n,). Raises UsageError."""
     found = []
     for name, values in columns.items():
         texts = slice_texts(name, values, len(answered))
@@ -53,15 +53,13 @@ def slice_figures(
 
 
 def slice_texts(name: str, values: Any, n: int) -> Array:
-    """What n rows are sliced by, as texts (n,). Raises EvaluationError for too many of them."""
+    """What n rows are sliced by, as texts (n,). Raises UsageError for too many of them."""
     texts = texts_of(f"slices: {name!r}", values)
     if len(texts) != n:
-        raise EvaluationError(
-            f"slices: {name!r} has {len(texts):,} values, and there are {n:,} rows"
-        )
+        raise UsageError(f"slices: {name!r} has {len(texts):,} values, and there are {n:,} rows")
     known = len(set(texts.tolist()))
     if known > MOST_VALUES:
-        raise EvaluationError(
+        raise UsageError(
             f"slices: {name!r} has {known:,} different values; group them into at most {MOST_VALUES}"
         )
     return texts

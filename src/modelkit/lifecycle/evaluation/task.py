@@ -8,7 +8,7 @@ from typing import Any, get_args
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import EvaluationError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
 from modelkit.lifecycle.evaluation.columns import read_column
 from modelkit.model.manifest import Manifest
@@ -40,7 +40,7 @@ def task_kind(
         queries: whether the rows belong to queries, so that the model ranks them.
 
     Raises:
-        EvaluationError: if nothing tells.
+        UsageError: if nothing tells.
     """
     if queries:
         return "ranking"
@@ -58,7 +58,7 @@ def task_kind(
         return "clustering"
     if primary == "label" and "scores" in signature.output_names:
         return "binary"
-    raise EvaluationError(
+    raise UsageError(
         f"nothing says what the outputs {list(signature.output_names)} of this model are; pass "
         f"kind=, one of {', '.join(get_args(TaskKind))}"
     )
@@ -92,7 +92,7 @@ def read_task(
         positive: see `positive_place`.
 
     Raises:
-        EvaluationError: if these do not fit the task or each other, or a value is missing.
+        UsageError: if these do not fit the task or each other, or a value is missing.
     """
     check_kind(kind, classes)
     known: tuple[Any, ...] = ()
@@ -105,12 +105,10 @@ def read_task(
     truth = truth_of(kind, known, y)
     n = len(truth)
     if not n:
-        raise EvaluationError("there are no rows to evaluate")
+        raise UsageError("there are no rows to evaluate")
     asked = read_groups("queries", queries, n)
     if kind == "ranking" and asked is None:
-        raise EvaluationError(
-            "a ranking is evaluated by query: pass queries=, the query of each row"
-        )
+        raise UsageError("a ranking is evaluated by query: pass queries=, the query of each row")
     together = read_groups("clusters", clusters, n)
     return Answered(
         kind,
@@ -124,15 +122,13 @@ def read_task(
 
 
 def check_kind(kind: TaskKind, classes: tuple[Any, ...] | None) -> None:
-    """Raise EvaluationError for an unknown kind, and where the classes are too many or too few."""
+    """Raise UsageError for an unknown kind, and where the classes are too many or too few."""
     if kind not in get_args(TaskKind):
-        raise EvaluationError(f"kind is one of {', '.join(get_args(TaskKind))}, not {kind!r}")
+        raise UsageError(f"kind is one of {', '.join(get_args(TaskKind))}, not {kind!r}")
     if kind == "multiclass" and classes is None:
-        raise EvaluationError("kind='multiclass' needs a model whose signature has classes")
+        raise UsageError("kind='multiclass' needs a model whose signature has classes")
     if kind == "binary" and classes is not None and len(classes) != 2:
-        raise EvaluationError(
-            f"kind='binary' is for two classes, and this model has {len(classes)}"
-        )
+        raise UsageError(f"kind='binary' is for two classes, and this model has {len(classes)}")
 
 
 def positive_place(kind: TaskKind, classes: tuple[Any, ...] | None, positive: Any) -> int:
@@ -144,18 +140,18 @@ def positive_place(kind: TaskKind, classes: tuple[Any, ...] | None, positive: An
         positive: one of them; None for the second, and for the outliers of a detector.
 
     Raises:
-        EvaluationError: for another value, and for a value at another kind of task.
+        UsageError: for another value, and for a value at another kind of task.
     """
     known = OUTLIERS if classes is None else classes
     if positive is None:
         return 0 if classes is None else 1
     if kind != "binary":
-        raise EvaluationError(
+        raise UsageError(
             f"positive={positive!r:.80} is for a task of two classes, and this one is {kind}: leave it "
             "out, and read Evaluation.classes, which has the figures of each"
         )
     if not isinstance(positive, LABELS) or positive not in known:
-        raise EvaluationError(
+        raise UsageError(
             f"positive={positive!r:.80} is no class of this model: pass one of {known!r:.200}"
         )
     return known.index(positive)
@@ -171,7 +167,7 @@ def read_labels(y: Any) -> tuple[tuple[str, ...], Any]:
 
 
 def truth_of(kind: TaskKind, classes: tuple[Any, ...], y: Any) -> Array:
-    """The truth in the form that Answered has it. Raises EvaluationError."""
+    """The truth in the form that Answered has it. Raises UsageError."""
     if kind in ("binary", "multiclass"):
         return class_places(_column("y", y), classes)
     if kind == "clustering":
@@ -179,11 +175,11 @@ def truth_of(kind: TaskKind, classes: tuple[Any, ...], y: Any) -> Array:
     if kind == "ranking":
         gains = _numbers("y", y)
         if gains.ndim != 1 or (gains < 0).any():
-            raise EvaluationError("y of a ranking is how relevant each row is, (n,), at least 0")
+            raise UsageError("y of a ranking is how relevant each row is, (n,), at least 0")
         return gains
     values = _numbers("y", y)
     if kind == "multilabel" and (values.ndim != 2 or not np.isin(values, (0, 1)).all()):
-        raise EvaluationError(
+        raise UsageError(
             f"y of several labels is (n, labels) of 0 and 1, not {values.shape}; evaluate an output "
             "of more than two classes by itself"
         )
@@ -191,14 +187,14 @@ def truth_of(kind: TaskKind, classes: tuple[Any, ...], y: Any) -> Array:
 
 
 def class_places(labels: Array, classes: tuple[Any, ...]) -> Array:
-    """The place of each label among the classes, int64 (n,). Raises EvaluationError."""
+    """The place of each label among the classes, int64 (n,). Raises UsageError."""
     _refuse_missing("y", labels)
     places = {name: at for at, name in enumerate(classes)}
     found = np.array([places.get(label, -1) for label in labels.tolist()], np.int64)
     unknown = found < 0
     if unknown.any():
         odd = sorted({repr(label) for label in labels[unknown].tolist()})[:MOST_NAMED]
-        raise EvaluationError(
+        raise UsageError(
             f"y holds {', '.join(odd)} in {int(unknown.sum()):,} rows, which is no class of this "
             f"model: {classes!r:.200}; write labels as the model does, and leave out rows of other "
             "classes"
@@ -207,20 +203,18 @@ def class_places(labels: Array, classes: tuple[Any, ...]) -> Array:
 
 
 def read_weights(weights: Any, n: int, queries: Array | None) -> Array | None:
-    """The weights of n rows, or None. Raises EvaluationError."""
+    """The weights of n rows, or None. Raises UsageError."""
     if weights is None:
         return None
     found = _numbers("sample_weight", weights)
     if found.shape != (n,):
-        raise EvaluationError(
-            f"sample_weight is one number for each of {n:,} rows; got {found.shape}"
-        )
+        raise UsageError(f"sample_weight is one number for each of {n:,} rows; got {found.shape}")
     if (found < 0).any() or not found.any():
-        raise EvaluationError(
+        raise UsageError(
             f"sample_weight is numbers of at least 0, one above it; the least is {found.min():g}"
         )
     if queries is not None and not _same_within(found, queries):
-        raise EvaluationError("sample_weight of a ranking must be equal within each query")
+        raise UsageError("sample_weight of a ranking must be equal within each query")
     return found
 
 
@@ -230,19 +224,19 @@ def _same_within(values: Array, groups: Array) -> bool:
 
 
 def read_groups(name: str, groups: Any, n: int) -> Array | None:
-    """The group of each row as a number, int64 (n,), or None. Raises EvaluationError."""
+    """The group of each row as a number, int64 (n,), or None. Raises UsageError."""
     if groups is None:
         return None
     column = _column(name, groups)
     if len(column) != n:
-        raise EvaluationError(f"{name} has {len(column):,} values, and there are {n:,} rows")
+        raise UsageError(f"{name} has {len(column):,} values, and there are {n:,} rows")
     return text_codes(name, column)
 
 
 def text_codes(name: str, values: Any) -> Array:
     """Values of any kind as numbers from 0 on, in the order in which they first come, int64 (n,).
 
-    Raises EvaluationError.
+    Raises UsageError.
     """
     column = _column(name, values)
     _refuse_missing(name, column)
@@ -254,7 +248,7 @@ def text_codes(name: str, values: Any) -> Array:
 
 
 def _column(name: str, values: Any) -> Array:
-    """A column in any form. Raises EvaluationError where a value is masked."""
+    """A column in any form. Raises UsageError where a value is masked."""
     column = read_column(name, values)
     if isinstance(column, np.ma.MaskedArray):
         _refuse_gone(name, np.ma.getmaskarray(column))
@@ -274,22 +268,22 @@ def _refuse_missing(name: str, column: Array) -> None:
 def _refuse_gone(name: str, gone: Array) -> None:
     if gone.any():
         row = int(np.flatnonzero(gone)[0])
-        raise EvaluationError(
+        raise UsageError(
             f"{name} is missing in {int(gone.sum()):,} of {len(gone):,} rows, first in row {row}; "
             "leave such rows out"
         )
 
 
 def _numbers(name: str, values: Any) -> Array:
-    """Finite numbers in any form as doubles. Raises EvaluationError for others."""
+    """Finite numbers in any form as doubles. Raises UsageError for others."""
     whole = frames.whole_array(values)
     found = whole if hasattr(whole, "dtype") else np.asarray(whole)
     objects = found.dtype == object and all(isinstance(item, NUMBERS) for item in found.flat)
     if found.dtype.kind not in "biuf" and not objects:
-        raise EvaluationError(f"{name} holds values that are no numbers: {values!r:.80}")
+        raise UsageError(f"{name} holds values that are no numbers: {values!r:.80}")
     doubles = np.asarray(found, np.float64)
     if doubles.ndim not in (1, 2) or not np.isfinite(doubles).all():
-        raise EvaluationError(
+        raise UsageError(
             f"{name} is (n,) or (n, k) numbers, none missing and none infinite; got {doubles.shape}"
         )
     return doubles

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import EvaluationError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
 from modelkit.lifecycle.evaluation.asking import answers_of, with_answers
 from modelkit.lifecycle.evaluation.columns import (
@@ -50,7 +50,7 @@ def asked_rows(candidate: Model, champion: Model, rows: LabelledRows, kind: Task
     """The rows as both models take them, in the order of their hashes.
 
     However the caller had them sorted, the models then get the same batches, and every sum is the
-    same to the last bit. Raises EvaluationError and SignatureError.
+    same to the last bit. Raises UsageError and SignatureError.
     """
     signature = champion.signature
     groups = {
@@ -65,7 +65,7 @@ def asked_rows(candidate: Model, champion: Model, rows: LabelledRows, kind: Task
     ours = feeds_of(candidate, rows)
     theirs = feeds_of(champion, rows)
     if signature.count(theirs) != len(task):
-        raise EvaluationError(f"y has {len(task):,} rows, and X {signature.count(theirs):,}")
+        raise UsageError(f"y has {len(task):,} rows, and X {signature.count(theirs):,}")
     beside = {name: texts_of(name, values) for name, values in groups.items() if values is not None}
     beside |= {f"slice {name}": texts for name, texts in slices.items()}
     held = hold_out_of(theirs, signature, task.truth, beside)
@@ -105,7 +105,7 @@ def _written(task: Answered) -> Array:
 
 
 def answered_by_both(candidate: Model, champion: Model, asked: AskedRows) -> Both:
-    """Ask both models. Raises EvaluationError where an answer does not fit the truth."""
+    """Ask both models. Raises UsageError where an answer does not fit the truth."""
     ours = answers_of(candidate, asked.candidate)
     theirs = answers_of(champion, asked.champion)
     return Both(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import GateError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.paired import PairedDifference, bootstrap
 from modelkit.lifecycle.gate.check import Check
 from modelkit.lifecycle.gate.claims import Levels
@@ -46,7 +46,7 @@ def budget_checks(
     clock: Clock,
     seed: int,
 ) -> list[Check]:
-    """Whether the candidate keeps each budget. Raises GateError where one cannot be measured."""
+    """Whether the candidate keeps each budget. Raises UsageError where one cannot be measured."""
     judged = (candidate[0], champion[0])
     timed = None
     if any(name.startswith("p") for name in budgets):
@@ -79,7 +79,7 @@ def model_size(manifest: Manifest) -> float:
 
 def _memory(judged: Judged) -> float:
     if judged.path is None:
-        raise GateError(
+        raise UsageError(
             f"memory is measured in a process of its own, which opens the package of {judged.named}: "
             "pass its path, not a Model"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, final, get_args
 
-from modelkit.errors import GateError
+from modelkit.errors import UsageError
 
 CheckOutcome = Literal["pass", "fail", "unclear"]
 CheckPart = Literal["contract", "floor", "metric", "veto", "slice", "budget", "own"]
@@ -40,7 +40,7 @@ class Check:
             0, or where it is shown.
 
     Raises:
-        GateError: for any other outcome.
+        UsageError: for any other outcome.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Check:
         # Any other word would be no "fail", and so stop nothing.
         if self.outcome not in get_args(CheckOutcome):
             known = ", ".join(map(repr, get_args(CheckOutcome)))
-            raise GateError(
+            raise UsageError(
                 f"the outcome of the check {self.name!r} is one of {known}, not {self.outcome!r}"
             )
 

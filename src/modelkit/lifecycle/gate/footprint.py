@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import modelkit.runtimes.sessions  # noqa: F401 - what it takes is no part of a model
-from modelkit.errors import GateError, PackageError
+from modelkit.errors import PackageError, UsageError
 from modelkit.package.load import load
 
 LONGEST = 600  # seconds
@@ -20,10 +20,10 @@ PEAK_ONLY = "5"
 def memory_of(path: str) -> float:
     """The bytes by which opening a package and running its golden rows raise a process's peak.
 
-    Raises GateError where it cannot be measured.
+    Raises UsageError where it cannot be measured.
     """
     if not RESET.exists():
-        raise GateError(
+        raise UsageError(
             "a budget of memory is measured on Linux only, where the kernel tells the peak"
         )
     source = str(Path(__file__).parents[3])
@@ -41,7 +41,7 @@ def memory_of(path: str) -> float:
         )
     except (OSError, subprocess.SubprocessError) as error:
         told = str(getattr(error, "stderr", "") or error).strip()
-        raise GateError(f"the memory of {path} cannot be measured: {told[-500:]}") from error
+        raise UsageError(f"the memory of {path} cannot be measured: {told[-500:]}") from error
     return float(done.stdout)
 
 
@@ -53,7 +53,7 @@ def measured(path: str) -> int:
     try:
         model.verify()
     except PackageError as error:
-        raise GateError(f"{path} is measured by its golden rows: {error}") from error
+        raise UsageError(f"{path} is measured by its golden rows: {error}") from error
     return _peak() - before
 
 
@@ -64,7 +64,7 @@ def _peak() -> int:
         name, _, value = line.partition(":")
         if name == "VmHWM":
             return int(value.split()[0]) * 1024
-    raise GateError(f"{STATUS} tells no peak of memory")
+    raise UsageError(f"{STATUS} tells no peak of memory")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from modelkit.errors import GateError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.evaluation.sides import LabelledRows
 from modelkit.lifecycle.evaluation.task import positive_place, task_kind
@@ -79,8 +79,8 @@ def gate(
         seed: of the bootstrap.
 
     Raises:
-        GateError: if it cannot be judged as asked.
-        EvaluationError: if the truth does not fit the rows.
+        UsageError: if it cannot be judged as asked.
+        UsageError: if the truth does not fit the rows.
         SignatureError: if the rows do not fit the champion.
         PackageError, NotFound: if a model cannot be opened.
         MissingExtraError: if scipy is missing.
@@ -111,18 +111,18 @@ def gate(
 
 def _check_registry(registry: object) -> None:
     if not isinstance(registry, Registry | None):
-        raise GateError(f"registry is a mk.Registry, not {registry!r:.80}")
+        raise UsageError(f"registry is a mk.Registry, not {registry!r:.80}")
 
 
 def _check_seed(seed: object) -> None:
     if not isinstance(seed, int) or seed < 0:
-        raise GateError(f"seed is a whole number of at least 0, not {seed!r}")
+        raise UsageError(f"seed is a whole number of at least 0, not {seed!r}")
 
 
 def _refuse_encoder(candidate: Judged, kind: TaskKind) -> None:
-    """Raise GateError for models that embed texts, with what to do instead."""
+    """Raise UsageError for models that embed texts, with what to do instead."""
     if kind == "retrieval":
-        raise GateError(
+        raise UsageError(
             f"{candidate.named} is an encoder, and a gate compares none. Evaluate both on the same "
             "texts, mk.evaluate(encoder, texts, labels), and compare their figures, such as "
             "recall_at_10, with their intervals. If a model uses the vectors, gate that model, and "
@@ -143,9 +143,9 @@ def _about(rows: LabelledRows, checks: Sequence[Check], seed: int, positive: int
 
 
 def _own_checks(checks: Sequence[Check]) -> tuple[Check, ...]:
-    """The checks of the caller. Raises GateError for what is none, and for two of one name."""
+    """The checks of the caller. Raises UsageError for what is none, and for two of one name."""
     listed = () if isinstance(checks, Check) else tuple(checks)
     if isinstance(checks, Check) or not all(isinstance(check, Check) for check in listed):
-        raise GateError(f"checks is a list of mk.Check, not {checks!r:.80}")
+        raise UsageError(f"checks is a list of mk.Check, not {checks!r:.80}")
     refuse_twice(listed)
     return listed

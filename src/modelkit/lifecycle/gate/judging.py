@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import GateError, SignatureError
+from modelkit.errors import SignatureError, UsageError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
 from modelkit.lifecycle.evaluation.assembly import FEW_UNITS, library_versions
 from modelkit.lifecycle.evaluation.figures import OF_POSITIVE, positive_of
@@ -156,7 +156,7 @@ class _Comparer:
 def _floor(floor: MetricFloor, policy: GatePolicy, both: Both, levels: Levels) -> Check:
     metric = policy.metrics[floor.metric]
     if not isinstance(metric, TaskMetric):
-        raise GateError(f"a floor is for a metric of the task, not for your own: {floor}")
+        raise UsageError(f"a floor is for a metric of the task, not for your own: {floor}")
     return floor_check(floor, metric, both.candidate.answered, levels)
 
 
@@ -194,11 +194,11 @@ def _verdict(asking: Asking, checks: Sequence[Check], asked: AskedRows | None, u
 
 
 def refuse_twice(checks: Sequence[Check]) -> None:
-    """Raise GateError where two checks have one name, by which a Verdict gives them."""
+    """Raise UsageError where two checks have one name, by which a Verdict gives them."""
     names = [check.name for check in checks]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise GateError(f"two checks have the same name: {', '.join(twice)}")
+        raise UsageError(f"two checks have the same name: {', '.join(twice)}")
 
 
 def _notes(asking: Asking, asked: AskedRows | None, use: int, units: int) -> list[str]:

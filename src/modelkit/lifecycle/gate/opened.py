@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import final
 
-from modelkit.errors import GateError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Model
@@ -47,16 +47,16 @@ def open_judged(
 ) -> Judged:
     """A model that is open already, or that is opened and closed by the stack.
 
-    Raises GateError, and what `mk.load` and a Registry raise.
+    Raises UsageError, and what `mk.load` and a Registry raise.
     """
     if isinstance(source, Model):
         if has_several_versions(source):
-            raise GateError(
+            raise UsageError(
                 f"the {what} is a Rollout, of several versions, and a Verdict is about two: pass the "
                 'package of one, or registry= and a text such as "registry:churn@champion"'
             )
         if source.manifest is None:
-            raise GateError(
+            raise UsageError(
                 f"the {what} is of no package, so a Verdict could not say what it is about: save "
                 "it, and pass the path, or the Model that mk.load gives for it"
             )
@@ -71,7 +71,7 @@ def open_judged(
 def _of_registry(source: str, registry: Registry | None, stack: ExitStack) -> Judged:
     name, _, which = source.removeprefix(REGISTERED).partition("@")
     if registry is None or not name or not which:
-        raise GateError(
+        raise UsageError(
             f"{source!r} is read as registry:NAME@ALIAS or registry:NAME@VERSION, such as "
             "registry:churn@champion, and needs registry=mk.Registry(...)"
         )
@@ -86,5 +86,5 @@ def _of_registry(source: str, registry: Registry | None, stack: ExitStack) -> Ju
 
 def _manifest_of(model: Model) -> Manifest:
     if model.manifest is None:
-        raise GateError(f"{type(model).__name__} is of no package")
+        raise UsageError(f"{type(model).__name__} is of no package")
     return model.manifest

@@ -14,7 +14,7 @@ from typing import Any, TypeGuard, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import GateError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric
 
@@ -44,7 +44,7 @@ class GateMetric:
             as (0, 1) of a share of them. Without it the rows that are there tell how bad one can be.
 
     Raises:
-        GateError: where the bounds are not two numbers, the lesser first.
+        UsageError: where the bounds are not two numbers, the lesser first.
     """
 
     name: str
@@ -58,7 +58,7 @@ class GateMetric:
             return
         told = isinstance(ends, tuple | list) and len(ends) == 2 and all(map(_is_number, ends))
         if not told or not isfinite(ends[1] - ends[0]) or ends[0] >= ends[1]:
-            raise GateError(
+            raise UsageError(
                 f"the bounds of the metric {self.name!r} are the least and the most that one row "
                 f"counts, such as (0, 1), not {ends!r:.80}",
                 metric=self.name,
@@ -70,11 +70,11 @@ class GateMetric:
         return None if self.bounds is None else self.bounds[1] - self.bounds[0]
 
     def figure(self, truth: Array, outputs: Mapping[str, Array]) -> float:
-        """The figure of some rows. Raises GateError where the function raises, or gives no number."""
+        """The figure of some rows. Raises UsageError where the function raises, or gives no number."""
         try:
             found = self.of(truth, outputs)
         except Exception as error:
-            raise GateError(
+            raise UsageError(
                 f"the metric {self.name!r} raised {type(error).__name__}: {error}. Its function takes "
                 f"the truth and the outputs {', '.join(outputs)} of {len(truth):,} rows that were "
                 "drawn; where these have no figure, such as those of one class, let it return NaN",
@@ -82,7 +82,7 @@ class GateMetric:
             ) from error
         number = np.asarray(found)
         if number.shape != () or number.dtype.kind not in "fiu":
-            raise GateError(
+            raise UsageError(
                 f"the metric {self.name!r} gave {found!r:.80}: its function returns one number, or "
                 "NaN where rows have no figure",
                 metric=self.name,
@@ -171,9 +171,9 @@ def read_policy(
     budgets: Mapping[str, float] | None,
     about: dict[str, Any],
 ) -> GatePolicy:
-    """What a gate was asked, checked. Raises GateError."""
+    """What a gate was asked, checked. Raises UsageError."""
     if not isinstance(alpha, Real) or not 0 < alpha < 0.5:
-        raise GateError(f"alpha is above 0 and below .5, such as .05, not {alpha!r}")
+        raise UsageError(f"alpha is above 0 and below .5, such as .05, not {alpha!r}")
     known: dict[str, AnyMetric] = dict(METRICS[kind])
     first = next(iter(known)) if metric is None else metric
     primary = _named(first, known, kind)
@@ -221,25 +221,25 @@ def read_floor(text: str) -> MetricFloor | None:
     try:
         return MetricFloor(name, sign == ">=", float(bound))
     except ValueError:
-        raise GateError(f"{text!r} is no floor, such as 'recall >= 0.6'") from None
+        raise UsageError(f"{text!r} is no floor, such as 'recall >= 0.6'") from None
 
 
 def read_margins(
     margin: float | Mapping[str, float], primary: str, compared: Sequence[str]
 ) -> dict[str, float]:
-    """The margin of each metric that is compared. Raises GateError where one is not told."""
+    """The margin of each metric that is compared. Raises UsageError where one is not told."""
     told = dict(margin) if isinstance(margin, Mapping) else {primary: margin}
     absent = [name for name in compared if name not in told]
     if absent:
         example = ", ".join(f"{name!r}: ..." for name in compared)
-        raise GateError(
+        raise UsageError(
             f"no margin says how much worse {', '.join(absent)} may be; metrics have units of their "
             f"own, so tell each: margin={{{example}}}",
             metric=absent[0],
         )
     spare = [name for name in told if name not in compared]
     if spare:
-        raise GateError(
+        raise UsageError(
             f"margin tells of {', '.join(map(str, spare))}, which is not compared; name it as "
             "metric=, in require= or in veto=",
             metric=str(spare[0]),
@@ -249,7 +249,7 @@ def read_margins(
 
 def _margin(name: str, value: object) -> float:
     if not _is_number(value) or not 0 <= value < inf:
-        raise GateError(f"the margin of {name} is a number of at least 0, not {value!r}")
+        raise UsageError(f"the margin of {name} is a number of at least 0, not {value!r}")
     return float(value)
 
 
@@ -260,19 +260,19 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 def _listed(what: str, asked: Sequence[str | GateMetric]) -> Sequence[str | GateMetric]:
     if isinstance(asked, str | GateMetric):
-        raise GateError(f"{what} is a list, such as {what}=[{asked!r}]")
+        raise UsageError(f"{what} is a list, such as {what}=[{asked!r}]")
     return asked
 
 
 def _named(asked: str | GateMetric, known: dict[str, AnyMetric], kind: TaskKind) -> str:
-    """The name of a metric, which is then known. Raises GateError for an unknown one."""
+    """The name of a metric, which is then known. Raises UsageError for an unknown one."""
     if isinstance(asked, GateMetric):
         there = known.setdefault(asked.name, asked)
         if there is not asked:
-            raise GateError(f"there is another metric {asked.name!r} for the task {kind!r}")
+            raise UsageError(f"there is another metric {asked.name!r} for the task {kind!r}")
         return asked.name
     if asked not in known:
-        raise GateError(
+        raise UsageError(
             f"there is no metric {asked!r} for the task {kind!r}; it has {', '.join(known)}. One of "
             "your own is a GateMetric, and a floor is written as 'recall >= 0.6'",
             metric=str(asked),
@@ -282,7 +282,7 @@ def _named(asked: str | GateMetric, known: dict[str, AnyMetric], kind: TaskKind)
 
 def _check_ordered(metric: AnyMetric) -> None:
     if metric.higher_is_better is None:
-        raise GateError(
+        raise UsageError(
             f"{metric.name} is best in between, so neither more nor less of it is better; set a "
             f"floor for it, such as '{metric.name} >= 0.8'",
             metric=metric.name,
@@ -290,14 +290,14 @@ def _check_ordered(metric: AnyMetric) -> None:
 
 
 def read_budgets(budgets: Mapping[str, float] | None) -> dict[str, float]:
-    """What a candidate may cost, by the name of each budget. Raises GateError."""
+    """What a candidate may cost, by the name of each budget. Raises UsageError."""
     if budgets is not None and not isinstance(budgets, Mapping):
-        raise GateError(f"budgets is a dict, such as {{'size_ratio': 1.1}}, not {budgets!r:.80}")
+        raise UsageError(f"budgets is a dict, such as {{'size_ratio': 1.1}}, not {budgets!r:.80}")
     found = {}
     for name, limit in (budgets or {}).items():
         if name not in BUDGETS:
-            raise GateError(f"there is no budget {name!r}; there are {', '.join(BUDGETS)}")
+            raise UsageError(f"there is no budget {name!r}; there are {', '.join(BUDGETS)}")
         if not _is_number(limit) or not isfinite(limit) or limit <= 0:
-            raise GateError(f"the budget {name} is a number above 0, not {limit!r}")
+            raise UsageError(f"the budget {name} is a number above 0, not {limit!r}")
         found[name] = float(limit)
     return found

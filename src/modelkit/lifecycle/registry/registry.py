@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, final
 
-from modelkit.errors import NotFound, RegistryError, RolloutError
+from modelkit.errors import NotFound, RegistryError, UsageError
 from modelkit.lifecycle.registry import rollouts
 from modelkit.lifecycle.registry.authors import author, entry_after, time_now
 from modelkit.lifecycle.registry.bucket_package import BucketPackage
@@ -306,7 +306,7 @@ class Registry:
                 alias was set since the verdict.
             RegistryError: if the verdict is about something else, or no promotion.
             NotFound: if there is no such version, or no champion.
-            RolloutError: if the version cannot answer in place of the champion, with every reason.
+            UsageError: if the version cannot answer in place of the champion, with every reason.
             TypeError: for a policy that is none.
         """
         if not hasattr(policy, "to_json"):
@@ -429,11 +429,11 @@ class Registry:
             )
 
     def _check_fits(self, name: str, champion: str, candidate: str) -> None:
-        """Raise RolloutError unless one version can answer in place of another; nothing is run."""
+        """Raise UsageError unless one version can answer in place of another; nothing is run."""
         ours, theirs = (inspect(self.reference(name, each)) for each in (champion, candidate))
         problems = incompatibilities(ours.signature, theirs.signature)
         if problems:
-            raise RolloutError(
+            raise UsageError(
                 f"{name} {candidate} cannot answer in place of the champion, {champion}: "
                 f"{'; '.join(problems)}",
                 problems=problems,

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, final
 
-from modelkit.errors import Conflict, PackageError, RegistryError, RetrainError, RolloutError
+from modelkit.errors import Conflict, PackageError, RegistryError, RetrainError, UsageError
 from modelkit.lifecycle.gate.verdict import Verdict
 from modelkit.lifecycle.registry.log import CHAMPION
 from modelkit.lifecycle.retrain.desk import Desk
@@ -231,7 +231,7 @@ class RunWork:
                 generation = self._began()  # a holder before, or after, this one was faster
                 if generation is None:
                     self._superseded(error)
-            except RolloutError as error:  # it cannot follow, today or on another day
+            except UsageError as error:  # it cannot follow, today or on another day
                 self._fail("rollout", error)
                 raise
             else:

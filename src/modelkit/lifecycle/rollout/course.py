@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import final
 
-from modelkit.errors import RolloutError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.rollout.answering import Arm
 from modelkit.lifecycle.rollout.counting import Counters, Memory
 from modelkit.lifecycle.rollout.counts import Counts, Label, Posted
@@ -169,7 +169,7 @@ class Course:
     def outcome(self, key: str, loss: Loss) -> bool:
         """Count a loss; see `Rollout.outcome`."""
         if self.outcomes is None:
-            raise RolloutError(
+            raise UsageError(
                 "no guard watches losses: give the rollout mk.Guard('loss', margin=...)"
             )
         if not callable(loss):

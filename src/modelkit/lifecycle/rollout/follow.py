@@ -268,7 +268,7 @@ class Follower:
             joined.counted()
 
     def decide_by_hand(self, kind: Kind, reason: str) -> None:
-        """Promote or roll back as somebody says. Raises RolloutError where nothing is under way."""
+        """Promote or roll back as somebody says. Raises UsageError where nothing is under way."""
         course = self.switch.under_way()
         joined = self._joined
         if joined is not None:
@@ -301,7 +301,7 @@ class Follower:
         return layers
 
     def _check(self, version: str, opened: OpenVersion) -> None:
-        """Close a version that cannot answer in place of the champion, and raise RolloutError."""
+        """Close a version that cannot answer in place of the champion, and raise UsageError."""
         try:
             check_compatible(self.switch.champion.signature, opened.model.signature, version)
         except BaseException:

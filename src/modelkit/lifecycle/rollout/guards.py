@@ -8,7 +8,7 @@ from math import isfinite
 from numbers import Real
 from typing import final
 
-from modelkit.errors import RolloutError
+from modelkit.errors import UsageError
 from modelkit.model.model import Outputs
 
 ERROR_EVENTS = "errors"
@@ -28,11 +28,11 @@ Mark = Callable[[Outputs], object]
 
 
 def check_numbers(what: str, held: object, names: Sequence[str]) -> None:
-    """Raise RolloutError where one of these attributes is neither a number nor None."""
+    """Raise UsageError where one of these attributes is neither a number nor None."""
     for name in names:
         value = getattr(held, name)
         if value is not None and not isinstance(value, Real):
-            raise RolloutError(f"{what}: {name} is a number, not {value!r:.80}")
+            raise UsageError(f"{what}: {name} is a number, not {value!r:.80}")
 
 
 @final
@@ -70,7 +70,7 @@ class Guard:
             asks for. Where it raises an error, the rollout holds.
 
     Raises:
-        RolloutError: for values that cannot be meant.
+        UsageError: for values that cannot be meant.
     """
 
     name: str
@@ -90,40 +90,36 @@ class Guard:
         for name in ("worse", "better"):
             risk = getattr(self, name)
             if not (isfinite(risk) and risk >= 1):
-                raise RolloutError(
+                raise UsageError(
                     f"guard {self.name!r}: {name} is how many times the champion's rate is "
                     f"allowed, 1 or more; got {risk!r}"
                 )
         if self.better == 1 and self.name != LATE_LOSSES:
-            raise RolloutError(
+            raise UsageError(
                 f"guard {self.name!r}: an equal candidate is never shown to have less than 1 times "
                 "the champion's rate; allow more than that, such as better=1.5"
             )
         if self.floor is not None and not 0 <= self.floor < 1:
-            raise RolloutError(f"guard {self.name!r}: floor is a rate below 1, not {self.floor!r}")
+            raise UsageError(f"guard {self.name!r}: floor is a rate below 1, not {self.floor!r}")
         if self.above is not None and not (isfinite(self.above) and self.above > 0):
-            raise RolloutError(f"guard {self.name!r}: above is in seconds, not {self.above!r}")
+            raise UsageError(f"guard {self.name!r}: above is in seconds, not {self.above!r}")
         if not self.tolerance >= 0:
-            raise RolloutError(
-                f"guard {self.name!r}: tolerance is 0 or more, not {self.tolerance!r}"
-            )
+            raise UsageError(f"guard {self.name!r}: tolerance is 0 or more, not {self.tolerance!r}")
         if self.margin is not None and not 0 < self.margin < 1:
-            raise RolloutError(
-                f"guard {self.name!r}: margin is between 0 and 1, not {self.margin!r}"
-            )
+            raise UsageError(f"guard {self.name!r}: margin is between 0 and 1, not {self.margin!r}")
 
     def _check_name(self) -> None:
         if not self.name or not self.name.isprintable() or ":" in self.name:
-            raise RolloutError(f"a guard has a name without ':', not {self.name!r}")
+            raise UsageError(f"a guard has a name without ':', not {self.name!r}")
         if (self.name in KINDS) == (self.mark is not None):
-            raise RolloutError(
+            raise UsageError(
                 f"guard {self.name!r}: names of your own need mark=, a function of the outputs, "
                 f"and the known ones take none: {', '.join(KINDS)}"
             )
         if self.name == LATE_LOSSES and self.margin is None:
-            raise RolloutError("a guard of losses needs margin=, such as .01: no default is right")
+            raise UsageError("a guard of losses needs margin=, such as .01: no default is right")
         if self.name == DISAGREEMENTS and not self.floor:
-            raise RolloutError(
+            raise UsageError(
                 "a guard of disagreement needs floor=, the share of calls that may differ: take "
                 "what was found before the rollout, and some more"
             )
@@ -132,12 +128,12 @@ class Guard:
         if self.material is None:
             return
         if self.name != SLOW_EVENTS or self.above is not None:
-            raise RolloutError(
+            raise UsageError(
                 f"guard {self.name!r}: material= is for 'slow' without above=, which compares with "
                 "the champion's times"
             )
         if not (isfinite(self.material) and self.material >= 0):
-            raise RolloutError(
+            raise UsageError(
                 f"guard 'slow': material is in seconds, 0 or more, not {self.material!r}"
             )
 
@@ -163,9 +159,9 @@ class Guard:
         return (*SLOW_KINDS, *LONGER_KINDS, *BLAMED_KINDS) if self.longer else SLOW_KINDS
 
     def without_mark(self) -> Guard:
-        """The guard as it can be written down. Raises RolloutError for a mark of your own."""
+        """The guard as it can be written down. Raises UsageError for a mark of your own."""
         if self.mark is not None:
-            raise RolloutError(
+            raise UsageError(
                 f"guard {self.name!r} has a function, which no registry can keep; use the known "
                 f"guards there: {', '.join(KINDS)}"
             )

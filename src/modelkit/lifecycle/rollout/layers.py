@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any, final
 
-from modelkit.errors import RolloutError, UntrustedError
+from modelkit.errors import UntrustedError, UsageError
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.model.golden import GOLDEN
 from modelkit.model.model import Model
@@ -79,7 +79,7 @@ def open_layers(
 
 
 def _check_around(model: object, loaded: Model, named: str) -> None:
-    """Raise RolloutError unless `wrap` returned layers around the Model that it was given.
+    """Raise UsageError unless `wrap` returned layers around the Model that it was given.
 
     Another Model would answer as this version, and be closed by who did not open it.
     """
@@ -87,10 +87,10 @@ def _check_around(model: object, loaded: Model, named: str) -> None:
         f"wrap= returns a Model around the one that it is given, {named}, such as mk.Batcher(model)"
     )
     if not isinstance(model, Model):
-        raise RolloutError(f"{wanted}, and not {model!r:.80} ({type(model).__name__})")
+        raise UsageError(f"{wanted}, and not {model!r:.80} ({type(model).__name__})")
     if model.base is not loaded.base:
-        raise RolloutError(
+        raise UsageError(
             f"{wanted}, and not another one, {model!r:.80}: subclass mk.Wrapper for layers of your own"
         )
     if model.closed:
-        raise RolloutError(f"{wanted}, and not one that is closed, {model!r:.80}")
+        raise UsageError(f"{wanted}, and not one that is closed, {model!r:.80}")

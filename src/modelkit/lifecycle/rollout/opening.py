@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from modelkit.errors import RolloutError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.rollout.counting import A_SECOND
 from modelkit.lifecycle.rollout.course import Course
@@ -91,7 +91,7 @@ def follower_of(
             "reason=...)"
         )
     if keep < 0 or not poll > 0:
-        raise RolloutError(f"keep is 0 or more and poll above 0; got {keep!r} and {poll!r}")
+        raise UsageError(f"keep is 0 or more and poll above 0; got {keep!r} and {poll!r}")
     follower = Follower(
         registry,
         name,

@@ -9,7 +9,7 @@ from typing import final
 
 import numpy as np
 
-from modelkit.errors import RolloutError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.rollout.alone import log_gains_alone
 from modelkit.lifecycle.rollout.arms import BETTER, units_needed
 from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, LATE_LOSSES, SLOW_EVENTS, Guard
@@ -99,11 +99,11 @@ class RolloutPlan:
 def plan_of(
     policy: RolloutPolicy, rates: Mapping[str, float], risks: Sequence[float]
 ) -> RolloutPlan:
-    """The plan of a policy; see `Rollout.plan`. Raises RolloutError."""
+    """The plan of a policy; see `Rollout.plan`. Raises UsageError."""
     names = {guard.name for guard in policy.guards}
     for name, rate in rates.items():
         if name not in names or not 0 < rate < 1:
-            raise RolloutError(
+            raise UsageError(
                 f"rates are of guards of this rollout ({', '.join(sorted(names))}), between 0 and "
                 f"1; got {name!r}: {rate!r}"
             )

@@ -10,7 +10,7 @@ from typing import Any, final
 
 from modelkit._internal import fields
 from modelkit._internal.json import distinct_keys
-from modelkit.errors import RolloutError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, USUAL_GUARDS, Guard, check_numbers
 
 DAY = 86_400.0
@@ -34,7 +34,7 @@ class RolloutStage:
             needs one of the two, after which it ends; the last one ends by evidence.
 
     Raises:
-        RolloutError: for values that cannot be meant.
+        UsageError: for values that cannot be meant.
     """
 
     share: float
@@ -44,20 +44,20 @@ class RolloutStage:
     def __post_init__(self) -> None:
         check_numbers("a stage", self, ("share", "seconds", "units"))
         if not 0 <= self.share <= 1:
-            raise RolloutError(f"the share of a stage is from 0 to 1, not {self.share!r}")
+            raise UsageError(f"the share of a stage is from 0 to 1, not {self.share!r}")
         if self.drawn and not LEAST_SHARE <= self.share <= 1 - LEAST_SHARE:
-            raise RolloutError(
+            raise UsageError(
                 f"a share of {self.share!r} leaves less than {LEAST_SHARE:g} of the calls to one of "
                 "the arms, of which nothing can be told; take 0 for shadow, 1 for all calls, or one "
                 f"from {LEAST_SHARE:g} to 1 - {LEAST_SHARE:g}"
             )
         if not (isfinite(self.seconds) and self.seconds >= 0 and self.units >= 0):
-            raise RolloutError(
+            raise UsageError(
                 "a stage takes 0 or more seconds and units; got "
                 f"seconds={self.seconds!r}, units={self.units!r}"
             )
         if self.shadow and not (self.seconds or self.units):
-            raise RolloutError("a shadow stage needs seconds= or units=, after which it ends")
+            raise UsageError("a shadow stage needs seconds= or units=, after which it ends")
 
     @property
     def shadow(self) -> bool:
@@ -93,7 +93,7 @@ class RolloutPolicy:
             promotion, once it has had so many.
 
     Raises:
-        RolloutError: for values that cannot be meant.
+        UsageError: for values that cannot be meant.
     """
 
     stages: tuple[RolloutStage, ...]
@@ -110,10 +110,10 @@ class RolloutPolicy:
         _check_stages(self.stages)
         _check_guards(self)
         if not 0 < self.alpha < 1:
-            raise RolloutError(f"alpha is between 0 and 1, not {self.alpha!r}")
+            raise UsageError(f"alpha is between 0 and 1, not {self.alpha!r}")
         for name in ("horizon", "tick", "key_calls"):
             if not getattr(self, name) > 0:
-                raise RolloutError(f"{name} is more than 0, not {getattr(self, name)!r}")
+                raise UsageError(f"{name} is more than 0, not {getattr(self, name)!r}")
 
     @property
     def shadow(self) -> bool:
@@ -132,7 +132,7 @@ class RolloutPolicy:
         return -log(self.alpha)
 
     def to_json(self) -> str:
-        """The policy as one JSON object. Raises RolloutError for marks of your own."""
+        """The policy as one JSON object. Raises UsageError for marks of your own."""
         for guard in self.guards:
             guard.without_mark()
         plain = fields.write_object(self)
@@ -142,7 +142,7 @@ class RolloutPolicy:
 
     @staticmethod
     def from_json(text: str, where: str = "the policy") -> RolloutPolicy:
-        """The inverse of `to_json`. Raises RolloutError for anything else."""
+        """The inverse of `to_json`. Raises UsageError for anything else."""
         try:
             plain = json.loads(text, object_pairs_hook=distinct_keys)
             values = {
@@ -152,7 +152,7 @@ class RolloutPolicy:
             }
             return RolloutPolicy(**values)
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-            raise RolloutError(f"{where} cannot be read: {error}") from None
+            raise UsageError(f"{where} cannot be read: {error}") from None
 
 
 def _read(kind: type[Any], plain: Any) -> tuple[Any, ...]:
@@ -162,9 +162,9 @@ def _read(kind: type[Any], plain: Any) -> tuple[Any, ...]:
 def stages_of(
     share: float | None, stages: Sequence[RolloutStage | float] | None, shadow: RolloutStage | None
 ) -> tuple[RolloutStage, ...]:
-    """The stages that the arguments of a Rollout come to. Raises RolloutError."""
+    """The stages that the arguments of a Rollout come to. Raises UsageError."""
     if (share is None) == (stages is None):
-        raise RolloutError("a rollout takes either share=, for one stage, or stages=")
+        raise UsageError("a rollout takes either share=, for one stage, or stages=")
     given = [share] if stages is None else stages
     found = [
         each if isinstance(each, RolloutStage) else RolloutStage(_number(each)) for each in given
@@ -172,7 +172,7 @@ def stages_of(
     if shadow is None:
         return tuple(found)
     if not shadow.shadow:
-        raise RolloutError(
+        raise UsageError(
             f"shadow= is a stage of share 0, such as RolloutStage(0, units=1000): {shadow}"
         )
     return (shadow, *found)
@@ -180,21 +180,21 @@ def stages_of(
 
 def _number(share: object) -> float:
     if isinstance(share, bool) or not isinstance(share, int | float):
-        raise RolloutError(f"stages are mk.RolloutStage or shares from 0 to 1, not {share!r}")
+        raise UsageError(f"stages are mk.RolloutStage or shares from 0 to 1, not {share!r}")
     return float(share)
 
 
 def _check_stages(stages: tuple[RolloutStage, ...]) -> None:
     if not stages:
-        raise RolloutError("a rollout has at least one stage")
+        raise UsageError("a rollout has at least one stage")
     shares = [stage.share for stage in stages]
     if shares != sorted(shares):
-        raise RolloutError(f"shadow comes first, and shares do not fall; got {shares}")
+        raise UsageError(f"shadow comes first, and shares do not fall; got {shares}")
     if shares.count(0) > 1:
-        raise RolloutError("a rollout has at most one shadow stage")
+        raise UsageError("a rollout has at most one shadow stage")
     for number, stage in enumerate(stages[:-1], 1):
         if not (stage.seconds or stage.units):
-            raise RolloutError(
+            raise UsageError(
                 f"stage {number} of {len(stages)} ({stage}) has neither seconds nor units, so that "
                 "one call of the candidate would end it; say what it takes, such as "
                 f"mk.RolloutStage({stage.share:g}, seconds=3600, units=500)"
@@ -204,15 +204,15 @@ def _check_stages(stages: tuple[RolloutStage, ...]) -> None:
 def _check_guards(policy: RolloutPolicy) -> None:
     for guard in policy.guards:
         if not isinstance(guard, Guard):
-            raise RolloutError(f"guards are mk.Guard, such as mk.Guard('errors'), not {guard!r}")
+            raise UsageError(f"guards are mk.Guard, such as mk.Guard('errors'), not {guard!r}")
     names = [guard.name for guard in policy.guards]
     if len(set(names)) < len(names):
-        raise RolloutError(f"guards have different names; got {names}")
+        raise UsageError(f"guards have different names; got {names}")
     if DISAGREEMENTS in names and not policy.shadow:
-        raise RolloutError(
+        raise UsageError(
             "disagreement is seen in shadow, where both answer: begin with a stage of share 0"
         )
     if not set(names) - {DISAGREEMENTS} and len(policy.stages) > 1:
-        raise RolloutError("disagreement never promotes alone: add a guard, such as errors")
+        raise UsageError("disagreement never promotes alone: add a guard, such as errors")
     if not names:
-        raise RolloutError("a rollout without guards cannot decide; see mk.Guard")
+        raise UsageError("a rollout without guards cannot decide; see mk.Guard")

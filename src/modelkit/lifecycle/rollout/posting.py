@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelkit.errors import RolloutError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.rollout.counts import Counts, Posted
 from modelkit.lifecycle.rollout.course import check_loss
@@ -26,7 +26,7 @@ def post_outcomes(registry: Registry, name: str, outcomes: Sequence[tuple[str, f
         outcomes: keys, with losses from 0, right, to 1. Posting one again changes nothing.
 
     Raises:
-        RolloutError: if no rollout is under way, it is in shadow, or no guard watches losses.
+        UsageError: if no rollout is under way, it is in shadow, or no guard watches losses.
         NotFound: if there is no such model, or no registry.
         RegistryError: if it was removed after it was read.
         ValueError: for a loss beyond 0 to 1; nothing is posted then.
@@ -35,15 +35,15 @@ def post_outcomes(registry: Registry, name: str, outcomes: Sequence[tuple[str, f
     rollout = registry.state(name).rollout
     if rollout is None:
         registry.versions(name)  # raises NotFound
-        raise RolloutError(f"no rollout of {name} is under way, so no loss counts")
+        raise UsageError(f"no rollout of {name} is under way, so no loss counts")
     policy = RolloutPolicy.from_json(rollout.policy, f"the policy of {rollout.candidate}")
     if all(guard.name != LATE_LOSSES for guard in policy.guards):
-        raise RolloutError(
+        raise UsageError(
             f"no guard of the rollout of {name} {rollout.candidate} watches losses: start one with "
             "mk.Guard('loss', margin=...), or --guard loss:margin=0.01"
         )
     if policy.stages[rollout.stage].shadow:
-        raise RolloutError(
+        raise UsageError(
             f"the rollout of {name} {rollout.candidate} is in shadow, where both answer: only the "
             "process that has the two answers can say the loss of each"
         )

@@ -7,7 +7,7 @@ from time import perf_counter_ns
 from typing import Any, final, overload
 
 from modelkit._internal.process import watch_forks
-from modelkit.errors import RolloutError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.rollout.course import Loss
 from modelkit.lifecycle.rollout.decide import Kind
@@ -80,7 +80,7 @@ class Rollout(Model):
             version of another digest is followed; joblib packages need it, and `allow={"joblib"}`.
 
     Raises:
-        RolloutError: if the candidate cannot answer in place of the champion, with every reason; or
+        UsageError: if the candidate cannot answer in place of the champion, with every reason; or
             the stages or guards cannot be meant.
         TypeError: for options of the other form; see `Registry.start_rollout`.
         NotFound: if the model has no champion.
@@ -133,7 +133,7 @@ class Rollout(Model):
             self._switch = switch_of(champion, candidate, self._clock, **options)
             self._pickled = None
         else:
-            raise RolloutError(
+            raise UsageError(
                 "a Rollout takes two Models, or a Registry and the name of a model; got "
                 f"{type(champion).__name__} and {type(candidate).__name__}"
             )
@@ -206,7 +206,7 @@ class Rollout(Model):
             to be told again.
 
         Raises:
-            RolloutError: if no guard watches losses.
+            UsageError: if no guard watches losses.
             ValueError: for a loss beyond 0 to 1.
             Exception: what the function raises; the answer counts no more.
         """
@@ -225,7 +225,7 @@ class Rollout(Model):
     def promote(self, reason: str = "by hand") -> None:
         """Let the candidate answer everything from now on, whatever the evidence.
 
-        `reason` stands in the status, and in the history of a registry. Raises RolloutError where
+        `reason` stands in the status, and in the history of a registry. Raises UsageError where
         no rollout is under way, and Conflict where somebody else decided.
         """
         self._decide("promote", reason)
@@ -236,7 +236,7 @@ class Rollout(Model):
         `reason` stands in the status, and in the history of a registry.
 
         Raises:
-            RolloutError: if there is nothing to go back from.
+            UsageError: if there is nothing to go back from.
             Conflict: if somebody else decided.
         """
         switch = self._switch
@@ -264,12 +264,12 @@ class Rollout(Model):
         """Do now what the registry says, in this thread; returns whether anything changed.
 
         Raises:
-            RolloutError: if this is a Rollout of two Models.
+            UsageError: if this is a Rollout of two Models.
             NotFound, PackageError, DeviceError: if a version cannot be loaded; nothing changed.
         """
         self._switch.check_open()
         if self._follower is None:
-            raise RolloutError("a Rollout of two Models follows no registry")
+            raise UsageError("a Rollout of two Models follows no registry")
         return self._follower.follow()
 
     def status(self) -> Progress:
@@ -288,11 +288,11 @@ class Rollout(Model):
             risks: the regressions: how many times that rate the candidate has.
 
         Raises:
-            RolloutError: if there is no rollout, or the rates are of no guard.
+            UsageError: if there is no rollout, or the rates are of no guard.
         """
         course = self._switch.course or self._switch.past
         if course is None:
-            raise RolloutError("there is no rollout to plan")
+            raise UsageError("there is no rollout to plan")
         return plan_of(course.policy, rates or {}, risks)
 
     @property

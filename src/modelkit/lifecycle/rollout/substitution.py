@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelkit.errors import RolloutError
+from modelkit.errors import UsageError
 from modelkit.signature.compatible import incompatibilities
 from modelkit.signature.signature import Signature
 
@@ -10,10 +10,10 @@ from modelkit.signature.signature import Signature
 def check_compatible(
     champion: Signature, candidate: Signature, named: str = "the candidate"
 ) -> None:
-    """Raise RolloutError, with every reason, unless one model can answer in place of the other."""
+    """Raise UsageError, with every reason, unless one model can answer in place of the other."""
     problems = incompatibilities(champion, candidate)
     if problems:
-        raise RolloutError(
+        raise UsageError(
             f"{named} cannot answer in place of the champion: {'; '.join(problems)}",
             problems=problems,
         )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol, final
 
 from modelkit._internal.process import watch_exit
-from modelkit.errors import ClosedError, RolloutError, public_text
+from modelkit.errors import ClosedError, UsageError, public_text
 from modelkit.events import Decided, Swapped, emit
 from modelkit.lifecycle.rollout.answering import Arm
 from modelkit.lifecycle.rollout.counting import A_SECOND
@@ -202,11 +202,11 @@ class Switch:
         return draining
 
     def go_back(self, reason: str) -> Draining:
-        """Let the Model answer that did before a promotion. Raises RolloutError without one."""
+        """Let the Model answer that did before a promotion. Raises UsageError without one."""
         with self.lock:
             kept = self.kept
             if kept is None:
-                raise RolloutError("there is nothing to go back to: no candidate was promoted")
+                raise UsageError("there is nothing to go back to: no candidate was promoted")
             self.kept = None
             if self.past is not None:
                 tell(self.past, self.past.trial.decide_by_hand("rollback", reason))
@@ -242,9 +242,9 @@ class Switch:
             raise ClosedError("the Rollout was closed")
 
     def under_way(self) -> Course:
-        """The rollout under way. Raises RolloutError where there is none."""
+        """The rollout under way. Raises UsageError where there is none."""
         if self.course is None:
-            raise RolloutError("no rollout is under way")
+            raise UsageError("no rollout is under way")
         return self.course
 
     def failed(self, error: BaseException) -> None:

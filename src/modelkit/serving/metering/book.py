@@ -66,7 +66,7 @@ class _Account:
 
 
 def enter(meter: Model, folder: SharedFolder | None) -> Ledger:
-    """The Ledger that a new Meter counts in; raises MeterError where the folder cannot be used."""
+    """The Ledger that a new Meter counts in; raises UsageError where the folder cannot be used."""
     identity = identity_of(meter)
     with _book.lock:
         _book.sweep()
@@ -95,7 +95,7 @@ def counted(*names: str, reading: FoldersRead | None = None) -> list[Counted]:
     """What was counted of the models of these names; a folder is read once for all of them.
 
     First come those that have a Meter, then the last that were retired. In a folder these are the
-    models of all processes; raises MeterError where it cannot be read.
+    models of all processes; raises UsageError where it cannot be read.
     """
     with _book.lock:
         _book.sweep()

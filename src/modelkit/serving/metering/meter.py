@@ -10,7 +10,7 @@ from functools import partial
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, final
 
-from modelkit.errors import MeterError, Overloaded, SignatureError
+from modelkit.errors import Overloaded, SignatureError, UsageError
 from modelkit.events import Overload, Refusal, emit, wanted
 from modelkit.model.identity import identity_of
 from modelkit.model.model import Call, Model, Outputs
@@ -52,7 +52,7 @@ class Meter(Wrapper):
             recorded. It holds the name, version, rows and outcome, and no values.
 
     Raises:
-        MeterError: if `model` has a Meter already, or is a Rollout; or `shared` cannot be used.
+        UsageError: if `model` has a Meter already, or is a Rollout; or `shared` cannot be used.
         MissingExtraError: if `spans` is asked for and opentelemetry is not installed.
     """
 
@@ -90,7 +90,7 @@ class Meter(Wrapper):
     def totals(self) -> Totals:
         """What was counted until now: by this process, or by all that share the folder.
 
-        Raises MeterError where the folder cannot be read.
+        Raises UsageError where the folder cannot be read.
         """
         return self._ledger.totals()
 
@@ -150,15 +150,15 @@ def _rows_come_first(signature: Signature) -> bool:
 
 def _refuse_two_meters(model: Model) -> None:
     if layer_of(model, Meter) is not None:
-        raise MeterError(
+        raise UsageError(
             f"{model!r} has a Meter already, and another one would count each call twice"
         )
 
 
 def _refuse_several_versions(model: Model) -> None:
-    """Raise MeterError for a Rollout, whose calls would all count for one of its versions."""
+    """Raise UsageError for a Rollout, whose calls would all count for one of its versions."""
     if has_several_versions(model):
-        raise MeterError(
+        raise UsageError(
             "a Meter counts one version, and a Rollout has several: put one into each, as by "
             "Rollout(registry, name, wrap=mk.Meter)"
         )
@@ -170,7 +170,7 @@ def _folder(shared: str | os.PathLike[str] | None) -> SharedFolder | None:
     try:
         from modelkit.serving.metering.shared import shared_folder
     except ImportError as error:
-        raise MeterError(
+        raise UsageError(
             "counts of several processes need locks on files, as Linux and macOS have them; count "
             f"without shared= and {VARIABLE} here"
         ) from error

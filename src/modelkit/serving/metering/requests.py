@@ -52,7 +52,7 @@ def ended(route: str, status: int, seconds: float) -> None:
 
 
 def totals(reading: FoldersRead | None = None) -> RequestTotals:
-    """What was counted until now; raises MeterError where a folder cannot be read."""
+    """What was counted until now; raises UsageError where a folder cannot be read."""
     return _totals_of(_counts.found(reading or FoldersRead()))
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import final
 
 from modelkit._internal.process import watch_forks
-from modelkit.errors import MeterError
+from modelkit.errors import UsageError
 from modelkit.serving.metering.cells import SUFFIX, OwnFile, read_cells
 from modelkit.serving.metering.gone import (
     GONE_FILE,
@@ -76,14 +76,14 @@ class SharedFolder:
         self._told = False
 
     def begin(self, label: Label) -> None:
-        """Have a file with room for a label; raises MeterError where the folder cannot be used."""
+        """Have a file with room for a label; raises UsageError where the folder cannot be used."""
         _check_files(self.path)
         with self._lock:
             try:
                 self._opened().label(label)
                 self._opened().mark(label, 0)
             except OSError as error:
-                raise MeterError(
+                raise UsageError(
                     f"the folder {self.path} cannot hold shared counts: {error}; it must be "
                     "writable, with some hundred KiB of room for each process",
                     folder=self.path,
@@ -131,11 +131,11 @@ class SharedFolder:
                 while found is None:
                     found = self._read(move=first)
         except OSError as error:
-            raise MeterError(
+            raise UsageError(
                 f"the folder {self.path} of shared counts cannot be read: {error}", folder=self.path
             ) from error
         if self._file is not None and self._file.is_removed():
-            raise MeterError(
+            raise UsageError(
                 f"the file in which this process counts was removed from {self.path}; empty the "
                 "folder before a server starts, and restart this process",
                 folder=self.path,
@@ -226,11 +226,11 @@ def _is_had(file: int, lock: int) -> bool:
 
 
 def _check_files(path: Path) -> None:
-    """Raise MeterError for what is no folder, or holds files that are not of shared counts."""
+    """Raise UsageError for what is no folder, or holds files that are not of shared counts."""
     try:
         names = [found.name for found in path.iterdir()]
     except OSError as error:
-        raise MeterError(
+        raise UsageError(
             f"{str(path)!r}, as shared= or MODELKIT_METRICS_DIR names it, must be a folder that "
             f"exists: {error}",
             folder=path,
@@ -238,7 +238,7 @@ def _check_files(path: Path) -> None:
     known = {LOCK, GONE_FILE, f"{GONE_FILE}.new"}
     foreign = sorted(name for name in names if name not in known and not name.endswith(SUFFIX))
     if foreign:
-        raise MeterError(
+        raise UsageError(
             f"the folder {path} holds {foreign[0]!r}, which is not of shared counts; give them a "
             "folder of their own",
             folder=path,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import modelkit as mk
-from modelkit.errors import GateError
+from modelkit.errors import UsageError
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the kernel tells no peak")
@@ -21,5 +21,5 @@ def test_budgets_are_measured_here(judged_pair, judged_rows):
     assert outcomes["p50_ratio"] == outcomes["memory_ratio"] == outcomes["size_ratio"] == "pass"
     assert outcomes["memory_bytes"] == "fail"
     assert found["memory_bytes"].estimate > 1_000_000
-    with mk.load(judged_pair[0]) as model, pytest.raises(GateError, match="pass its path"):
+    with mk.load(judged_pair[0]) as model, pytest.raises(UsageError, match="pass its path"):
         mk.gate(model, judged_pair[1], *judged_rows, margin=0.05, budgets={"memory_ratio": 3})

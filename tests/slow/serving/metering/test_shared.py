@@ -25,7 +25,7 @@ from helpers.servers import free_port
 from helpers.sums import ROW, SIGNATURE, answered, metered, save_wines, slabs, summed
 
 import modelkit as mk
-from modelkit.errors import MeterError
+from modelkit.errors import UsageError
 from modelkit.serving.metering import book, shared
 
 pytestmark = [forks, pytest.mark.usefixtures("own_counts")]
@@ -334,7 +334,7 @@ def test_a_folder_that_is_not_writable_is_said(tmp_path):
         tmp_path.chmod(0o555)
         if os.getuid() == 0:
             os.setuid(65534)
-        with pytest.raises(MeterError, match="cannot hold shared counts"):
+        with pytest.raises(UsageError, match="cannot hold shared counts"):
             mk.Meter(summed(), shared=tmp_path)
 
     for path in (tmp_path, *tmp_path.parents):
@@ -351,7 +351,7 @@ def test_a_full_disk_is_said_when_the_meter_is_made_and_reaches_no_caller_later(
     def child():
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit))
-        with pytest.raises(MeterError, match="room"):
+        with pytest.raises(UsageError, match="room"):
             mk.Meter(summed(), shared=tmp_path)
         assert slabs(tmp_path) == []
         resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, limit))
@@ -540,9 +540,9 @@ def test_a_folder_that_was_emptied_is_said(tmp_path):
         shutil.rmtree(folder)
         folder.mkdir()
         meter.predict(ROW)
-        with pytest.raises(MeterError, match="was removed"):
+        with pytest.raises(UsageError, match="was removed"):
             meter.totals()
-        with pytest.raises(MeterError, match="was removed"):
+        with pytest.raises(UsageError, match="was removed"):
             mk.Meter(summed(), shared=folder)
 
     assert passes_in_a_child(child)

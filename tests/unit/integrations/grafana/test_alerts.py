@@ -9,7 +9,7 @@ from helpers.places import ROOT
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from modelkit.errors import ExportError
+from modelkit.errors import UsageError
 from modelkit.integrations.grafana.alert_tests import alert_tests
 from modelkit.integrations.grafana.alerts import Objectives, to_yaml
 
@@ -43,7 +43,7 @@ def test_every_alert_has_its_section_in_the_documentation():
 
 def test_objectives_are_values():
     assert Objectives(errors=0.01) == Objectives(0.01)
-    with pytest.raises(ExportError, match=r"at most 0\.05"):
+    with pytest.raises(UsageError, match=r"at most 0\.05"):
         Objectives(errors=1.0)
 
 

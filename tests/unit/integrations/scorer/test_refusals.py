@@ -4,7 +4,7 @@ import pytest
 from helpers.scored import TABLE, X
 
 import modelkit as mk
-from modelkit.errors import DeviceError, DriftError, SignatureError
+from modelkit.errors import DeviceError, SignatureError, UsageError
 from modelkit.integrations.scorer.refusals import check_apart_in_any_case, check_pool, check_zone
 
 GPU_NODE = {"CPU": 0.0, "GPU": 1.0}
@@ -46,7 +46,7 @@ def test_names_that_differ_in_case_alone_and_times_of_another_zone_are_told():
         check_apart_in_any_case(["id", "Label", "label"])
     check_zone(["at"], "UTC")
     check_zone([], "Europe/Berlin")
-    with pytest.raises(DriftError, match=r"session zone is Europe/Berlin.*timestamp_ntz"):
+    with pytest.raises(UsageError, match=r"session zone is Europe/Berlin.*timestamp_ntz"):
         check_zone(["at"], "Europe/Berlin")
 
 

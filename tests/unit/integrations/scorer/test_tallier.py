@@ -9,7 +9,7 @@ from helpers.tallied import make_past
 import modelkit as mk
 from modelkit.drift import archive
 from modelkit.drift.tallies import MOST_ROWS, TALLY_SCHEMA
-from modelkit.errors import DriftError, SignatureError
+from modelkit.errors import SignatureError, UsageError
 from modelkit.integrations.scorer.tallier import TALLY, Tallier
 
 R = np.random.default_rng(0)
@@ -51,9 +51,9 @@ def large(profile):
 def test_more_rows_than_a_tally_holds_are_told_and_do_not_overflow(profile, times):
     whole = large(profile)
     assert mk.Tally.from_bytes(whole.to_bytes()) == whole
-    with pytest.raises(DriftError, match="more than 281,474,976,710,656 rows of one group"):
+    with pytest.raises(UsageError, match="more than 281,474,976,710,656 rows of one group"):
         mk.Tally.total([whole] * times)
-    with pytest.raises(DriftError, match="rows of one group"):
+    with pytest.raises(UsageError, match="rows of one group"):
         whole + profile.tally(X)
 
 
@@ -69,7 +69,7 @@ def test_rows_without_times_are_told_where_the_job_is_built(options):
     timed = X.assign(at=at)
     profile = mk.Profile.fit(timed[:600], reference=timed[600:], time="at", **options)
     assert Tallier(profile).columns(["a", "b", "at"]) == ["a", "b", "at"]
-    with pytest.raises(DriftError, match=r"lack the column 'at', which tells their times$"):
+    with pytest.raises(UsageError, match=r"lack the column 'at', which tells their times$"):
         Tallier(profile).columns(["a", "b"])
 
 
@@ -110,7 +110,7 @@ def test_missing_embeddings_of_a_frame_are_told():
 
 
 def test_scores_that_are_a_text_are_told(past):
-    with pytest.raises(DriftError, match="scores is a list of names"):
+    with pytest.raises(UsageError, match="scores is a list of names"):
         Tallier(past.profile, "probabilities")
 
 
@@ -119,14 +119,14 @@ def test_a_tally_of_two_columns_of_one_name_is_refused():
     tallier = Tallier(mk.Profile.fit(pairs[:300], reference=pairs[300:]))
     odd = pa.table([pairs.a, pairs.b, pairs.a], names=["a", "b", "a"])
     for count, rows in ((tallier.frame, odd.to_pandas()), (tallier.arrow, odd)):
-        with pytest.raises(DriftError, match="several columns of the names"):
+        with pytest.raises(UsageError, match="several columns of the names"):
             count(rows)
 
 
 def test_a_tally_is_not_watched_as_rows(profile):
     detector = mk.Detector(profile)
     tally = profile.tally(X)
-    with pytest.raises(DriftError, match=r"Detector.test\(tally\)"):
+    with pytest.raises(UsageError, match=r"Detector.test\(tally\)"):
         detector.update(tally)
     assert detector.test(tally).rows == len(X)
 

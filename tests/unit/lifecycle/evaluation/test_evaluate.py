@@ -24,7 +24,7 @@ from sklearn.preprocessing import OneHotEncoder
 from sklearn.svm import LinearSVC
 
 import modelkit as mk
-from modelkit.errors import EvaluationError, MissingExtraError, SignatureError
+from modelkit.errors import MissingExtraError, SignatureError, UsageError
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.metrics import METRICS
 
@@ -103,9 +103,9 @@ def test_columns_are_named_and_need_not_be_the_models(model, held):
     assert [(part.value, part.rows) for part in named.slices] == [("north", 227), ("south", 57)]
     with pytest.raises(SignatureError, match="region"):
         mk.evaluate(model, more, y, clusters="customer")
-    with pytest.raises(EvaluationError, match="names the column 'client'"):
+    with pytest.raises(UsageError, match="names the column 'client'"):
         mk.evaluate(model, more, y, clusters="client")
-    with pytest.raises(EvaluationError, match="array without names"):
+    with pytest.raises(UsageError, match="array without names"):
         mk.evaluate(model, X.to_numpy(), y, slices=["region"])
 
 
@@ -130,7 +130,7 @@ def test_several_labels(kind, tmp_path):
     labels = np.column_stack([y == 0, y == 1]).astype(int)
     with saved(kind(LogisticRegression()).fit(X[::2], labels[::2]), X, tmp_path) as model:
         found = checked(mk.evaluate(model, X[1::2], labels[1::2]))
-        with pytest.raises(EvaluationError, match="0 and 1"):
+        with pytest.raises(UsageError, match="0 and 1"):
             mk.evaluate(model, X[1::2], labels[1::2] * 2)
     assert found.kind == "multilabel"
     assert [own.label for own in found.classes] == ["0", "1"]
@@ -214,7 +214,7 @@ def test_several_outputs(tmp_path):
     both = np.column_stack([y, X[:, 0]])
     with saved(LinearRegression().fit(X, both), X, tmp_path) as model:
         found = checked(mk.evaluate(model, X, both))
-        with pytest.raises(EvaluationError, match="predictions"):
+        with pytest.raises(UsageError, match="predictions"):
             mk.evaluate(model, X, y)
     assert found["r2"].value == pytest.approx(LinearRegression().fit(X, both).score(X, both))
     assert found.residuals == ()
@@ -226,9 +226,9 @@ def test_rankings(tmp_path):
     queries = np.random.default_rng(0).integers(20, size=442).astype(str)
     with saved(LinearRegression().fit(X, y), X, tmp_path) as model:
         found = checked(mk.evaluate(model, X, relevance, queries=queries))
-        with pytest.raises(EvaluationError, match="pass queries="):
+        with pytest.raises(UsageError, match="pass queries="):
             mk.evaluate(model, X, relevance, kind="ranking")
-        with pytest.raises(EvaluationError, match="equal within each query"):
+        with pytest.raises(UsageError, match="equal within each query"):
             mk.evaluate(model, X, relevance, queries=queries, sample_weight=np.arange(442))
     assert (found.kind, found.units) == ("ranking", 20)
     assert "442 rows in 20 queries" in str(found)
@@ -261,7 +261,7 @@ def test_what_nothing_tells_is_asked_for():
     )
     model = mk.FunctionModel(lambda feeds: {"y": feeds["X"][:, 0]}, signature)
     X = np.arange(30.0).reshape(-1, 1)
-    with pytest.raises(EvaluationError, match="pass kind="):
+    with pytest.raises(UsageError, match="pass kind="):
         mk.evaluate(model, X, X[:, 0])
     assert mk.evaluate(model, X, X[:, 0] + 1, kind="regression")["mae"].value == 1
 
@@ -369,7 +369,7 @@ def test_one_class_of_two():
 )
 def test_what_does_not_fit_is_refused(y, more, reason):
     model, X = told([[0.2, 0.8], [0.4, 0.6], [0.9, 0.1]])
-    with pytest.raises(EvaluationError, match=reason):
+    with pytest.raises(UsageError, match=reason):
         mk.evaluate(model, X, y, **more)
 
 
@@ -389,7 +389,7 @@ def test_the_truth_of_a_regressor_is_finite_numbers(y, reason):
         (mk.TensorSpec("prediction", "float64", ("batch",)),),
     )
     model = mk.FunctionModel(lambda feeds: {"prediction": feeds["X"][:, 0]}, signature)
-    with pytest.raises(EvaluationError, match=reason):
+    with pytest.raises(UsageError, match=reason):
         mk.evaluate(model, np.ones((3, 1)), y)
 
 

@@ -8,7 +8,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
-from modelkit.errors import EvaluationError, IntegrityError
+from modelkit.errors import IntegrityError, UsageError
 
 
 def test_an_evaluation_says_what_was_evaluated(evaluation, package):
@@ -33,9 +33,9 @@ def test_an_evaluation_is_a_value(evaluation):
     assert text.isascii()
     assert mk.Evaluation.from_json(text) == evaluation
     assert json.loads(text)["schema"] == "modelkit.evaluation/1"
-    with pytest.raises(EvaluationError, match="no Evaluation in JSON"):
+    with pytest.raises(UsageError, match="no Evaluation in JSON"):
         mk.Evaluation.from_json(text.replace('"rows"', '"lines"'))
-    with pytest.raises(EvaluationError, match="no record"):
+    with pytest.raises(UsageError, match="no record"):
         mk.Evaluation.from_json("{}")
 
 
@@ -58,7 +58,7 @@ def test_a_record_that_was_tampered_with_is_refused(evaluation, path, value):
     for key in path[:-1]:
         inside = inside[key]
     inside[path[-1]] = value
-    with pytest.raises(EvaluationError, match="no Evaluation in JSON"):
+    with pytest.raises(UsageError, match="no Evaluation in JSON"):
         mk.Evaluation.from_json(json.dumps(plain))
 
 
@@ -87,7 +87,7 @@ def test_an_evaluation_goes_into_its_package(evaluation, package, tmp_path, tumo
     assert after.digest != before.digest
     with mk.load(path) as model:
         assert mk.Evaluation.packaged(model) == evaluation
-    with mk.load(package) as model, pytest.raises(EvaluationError, match="holds no Evaluation"):
+    with mk.load(package) as model, pytest.raises(UsageError, match="holds no Evaluation"):
         mk.Evaluation.packaged(model)
     X, y = tumours
     other = tmp_path / "other.mk"

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 import modelkit as mk
-from modelkit.errors import EvaluationError
+from modelkit.errors import UsageError
 
 
 def test_folds_are_those_of_sklearn():
@@ -76,15 +76,15 @@ def test_what_folds_refuse(model, tumours):
     X, y = tumours
     with pytest.raises(TypeError, match="trained already"):
         mk.evaluate(model, X, y, cv=3)
-    with pytest.raises(EvaluationError, match="at least 2 folds"):
+    with pytest.raises(UsageError, match="at least 2 folds"):
         mk.evaluate(Ridge(), X, np.arange(len(X)), cv=1)
     with pytest.raises(TypeError, match="not a str"):
         mk.evaluate("ridge", X, y, cv=3)
-    with pytest.raises(EvaluationError, match="values of clusters"):
+    with pytest.raises(UsageError, match="values of clusters"):
         mk.evaluate(Ridge(), X, y, cv=3, clusters="mean radius")
-    with pytest.raises(EvaluationError, match="are for a Model"):
+    with pytest.raises(UsageError, match="are for a Model"):
         mk.evaluate(LogisticRegression(), X, y, cv=3, slices=["mean radius"])
-    with pytest.raises(EvaluationError, match="cannot be split"):
+    with pytest.raises(UsageError, match="cannot be split"):
         mk.evaluate(Ridge(), np.ones((3, 1)), np.arange(3.0), cv=5)
-    with pytest.raises(EvaluationError, match="classifiers and regressors"):
+    with pytest.raises(UsageError, match="classifiers and regressors"):
         mk.evaluate(KMeans(2), X, np.arange(len(X)) % 2, cv=3)

@@ -9,7 +9,7 @@ from helpers.encoders import tiny
 from helpers.evaluated import checked
 
 import modelkit as mk
-from modelkit.errors import EvaluationError
+from modelkit.errors import UsageError
 
 
 def test_vectors_find_what_has_their_label():
@@ -24,9 +24,9 @@ def test_vectors_find_what_has_their_label():
     assert found["mean_reciprocal_rank"].value == pytest.approx(np.mean(1 / np.array(ranks)))
     assert found["recall@1"].value == pytest.approx(np.mean(np.array(ranks) == 1))
     assert found["hit@5"].value == 1
-    with pytest.raises(EvaluationError, match="nothing is to be found"):
+    with pytest.raises(UsageError, match="nothing is to be found"):
         mk.evaluate(encoder, texts, list("abcde"))
-    with pytest.raises(EvaluationError, match="no train"):
+    with pytest.raises(UsageError, match="no train"):
         mk.evaluate(encoder, texts, list("aabbc"), train=(texts, list("aabbc")))
 
 
@@ -43,9 +43,9 @@ def test_queries_find_rows_of_a_corpus():
     best = [ranks[0, 0], ranks[1, [3, 4]].min()]
     assert found["mean_reciprocal_rank"].value == pytest.approx(np.mean(1 / np.array(best)))
     assert found["recall@5"].value == 1
-    with pytest.raises(EvaluationError, match=r"y\[1\] is 5"):
+    with pytest.raises(UsageError, match=r"y\[1\] is 5"):
         mk.evaluate(encoder, ["river", "museum"], [0, 5], corpus=corpus)
-    with pytest.raises(EvaluationError, match="y has 1 rows, and X 2"):
+    with pytest.raises(UsageError, match="y has 1 rows, and X 2"):
         mk.evaluate(encoder, ["river", "museum"], [0], corpus=corpus)
 
 
@@ -71,5 +71,5 @@ def test_vectors_of_any_model_search_and_ties_count_half():
     # Three rows are as close as the first one's, which stands in their middle.
     assert found["mean_reciprocal_rank"].value == pytest.approx((1 / 2 + 1) / 2)
     assert found["recall@1"].value == 0.5
-    with pytest.raises(EvaluationError, match="only an encoder of texts has roles"):
+    with pytest.raises(UsageError, match="only an encoder of texts has roles"):
         mk.evaluate(model, corpus, list("abab"), roles=("query", None))

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 import modelkit as mk
-from modelkit.errors import EvaluationError
+from modelkit.errors import UsageError
 
 
 def test_slices_have_their_rows_and_missing_values_a_slice(model, held):
     X, y = held
     found = mk.evaluate(model, X, y, slices={"half": [None] * 100 + ["b"] * 184})
     assert [(part.value, part.rows) for part in found.slices] == [("b", 184), ("missing", 100)]
-    with pytest.raises(EvaluationError, match="284 different values"):
+    with pytest.raises(UsageError, match="284 different values"):
         mk.evaluate(model, X, y, slices={"row": np.arange(284)})
-    with pytest.raises(EvaluationError, match="3 values, and there are 284"):
+    with pytest.raises(UsageError, match="3 values, and there are 284"):
         mk.evaluate(model, X, y, slices={"a": [1, 2, 3]})
-    with pytest.raises(EvaluationError, match="list of names"):
+    with pytest.raises(UsageError, match="list of names"):
         mk.evaluate(model, X, y, slices=["region", 7])
 
 

@@ -15,7 +15,7 @@ from sklearn.ensemble import IsolationForest, RandomForestClassifier, RandomFore
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import modelkit as mk
-from modelkit.errors import EvaluationError, GateError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.clusters import clusters_of
 from modelkit.lifecycle.evaluation.sums import Undefined
@@ -288,7 +288,7 @@ def test_checks_of_the_caller_count_like_others(judged_pair, judged_rows):
     ],
 )
 def test_what_cannot_be_judged_is_refused(judged_pair, judged_rows, asked, message):
-    with pytest.raises(GateError, match=re.escape(message)):
+    with pytest.raises(UsageError, match=re.escape(message)):
         mk.gate(*judged_pair, *judged_rows, **asked)
 
 
@@ -296,18 +296,18 @@ def test_models_of_no_package_and_rows_that_do_not_fit_are_refused(judged_pair, 
     X, y = rows
     with mk.load(judged_pair[0]) as model:
         loose = mk.FunctionModel(lambda feeds: feeds, model.signature)
-        with pytest.raises(GateError, match="candidate is of no package"):
+        with pytest.raises(UsageError, match="candidate is of no package"):
             mk.gate(loose, judged_pair[1], X, y, margin=0.1)
-    with pytest.raises(GateError, match="registry:churn@champion"):
+    with pytest.raises(UsageError, match="registry:churn@champion"):
         mk.gate(judged_pair[0], "registry:churn@champion", X, y, margin=0.1)
-    with pytest.raises(EvaluationError, match="y has 10 rows"):
+    with pytest.raises(UsageError, match="y has 10 rows"):
         mk.gate(*judged_pair, X[["a", "b"]], y[:10], margin=0.1)
-    with pytest.raises(EvaluationError, match="group them into at most 50"):
+    with pytest.raises(UsageError, match="group them into at most 50"):
         mk.gate(*judged_pair, X[["a", "b"]], y, margin=0.1, slices={"id": np.arange(len(y))})
     check = mk.Check("twice", "?", "pass")
-    with pytest.raises(GateError, match="same name"):
+    with pytest.raises(UsageError, match="same name"):
         mk.gate(*judged_pair, X, y, margin=0.1, checks=[check, check])
-    with pytest.raises(GateError, match="same name: accuracy"):
+    with pytest.raises(UsageError, match="same name: accuracy"):
         mk.gate(
             *judged_pair, X[["a", "b"]], y, margin=0.1, checks=[replace(check, name="accuracy")]
         )
@@ -385,7 +385,7 @@ def test_the_positive_class_is_that_of_floors_and_differences(judged_pair, judge
     registry = mk.Registry(tmp_path / "models")
     uses = [mk.gate(*judged_pair, X, y, positive=p, registry=registry, **asked) for p in (0, 1, 0)]
     assert [found.uses for found in uses] == [1, 2, 1]  # of the same rows, whichever is positive
-    with pytest.raises(EvaluationError, match="no class of this model"):
+    with pytest.raises(UsageError, match="no class of this model"):
         mk.gate(*judged_pair, X, y, positive="late", **asked)
 
 
@@ -467,7 +467,7 @@ def test_few_clusters_show_nothing(models):
 def test_a_metric_that_gives_no_number_is_named(models, function, said):
     X, y = drawn_rows(np.random.default_rng(4), 100)
     own = mk.GateMetric("own", function)
-    with pytest.raises(GateError, match=said) as caught:
+    with pytest.raises(UsageError, match=said) as caught:
         mk.gate(*models, X, y, margin={"own": 0.1}, metric=own)
     assert caught.value.metric == "own"
 
@@ -486,7 +486,7 @@ def test_a_gate_of_encoders_says_what_to_do_instead(tmp_path):
     path = tmp_path / "encoder.mk"
     mk.save(tiny(), path, name="encoder", version="1")
     with pytest.raises(
-        GateError, match=r"encoder 1 is an encoder.*mk\.evaluate\(encoder"
+        UsageError, match=r"encoder 1 is an encoder.*mk\.evaluate\(encoder"
     ) as caught:
         mk.gate(path, path, ["a", "b"], [0, 1], margin=0.1)
     assert "checks=[mk.Check" in str(caught.value)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.errors import GateError, NotFound
+from modelkit.errors import NotFound, UsageError
 from modelkit.lifecycle.gate.holdout import share_of_alpha
 
 
@@ -59,7 +59,7 @@ def test_versions_and_what_is_not_there(judged_place, judged_rows):
     )
     assert (by_version.alias, by_version.generation) == ("", None)
     for wrong in ("registry:churn", "registry:@champion"):
-        with pytest.raises(GateError, match="NAME@ALIAS"):
+        with pytest.raises(UsageError, match="NAME@ALIAS"):
             mk.gate(candidate, wrong, *judged_rows, margin=0.03, registry=registry)
     with pytest.raises(NotFound):
         mk.gate(candidate, "registry:churn@latest", *judged_rows, margin=0.03, registry=registry)

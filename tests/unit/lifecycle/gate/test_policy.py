@@ -7,7 +7,7 @@ import pytest
 from helpers.judged import drawn_rows
 
 import modelkit as mk
-from modelkit.errors import GateError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.gate.policy import read_floor
 
 
@@ -20,7 +20,7 @@ def test_floors_are_read_from_texts():
 
 @pytest.mark.parametrize("bounds", [(1, 0), (0, 0), (0, np.inf), (0, np.nan), "01", (0, 1, 2), 3])
 def test_bounds_of_a_metric_are_two_numbers(bounds):
-    with pytest.raises(GateError, match="the least and the most that one row counts"):
+    with pytest.raises(UsageError, match="the least and the most that one row counts"):
         mk.GateMetric("own", lambda y, outputs: 0.0, bounds=bounds)
 
 
@@ -42,5 +42,5 @@ def test_bounds_of_a_metric_are_two_numbers(bounds):
 )
 def test_what_cannot_be_asked_is_refused(judged_pair, asked, match):
     rows, y = drawn_rows(np.random.default_rng(0), 50)
-    with pytest.raises(GateError, match=match):
+    with pytest.raises(UsageError, match=match):
         mk.gate(*judged_pair, rows, y, **asked)

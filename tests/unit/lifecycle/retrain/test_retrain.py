@@ -23,7 +23,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 import modelkit as mk
 from modelkit.cli import main
-from modelkit.errors import Conflict, NotFound, RetrainError, RolloutError
+from modelkit.errors import Conflict, NotFound, RetrainError, UsageError
 from modelkit.lifecycle.gate.verdict import Verdict
 from modelkit.lifecycle.retrain.history import runs_of
 
@@ -207,10 +207,10 @@ def test_a_candidate_that_cannot_follow_fails_the_run(tmp_path):
     registry = mk.Registry(tmp_path / "models")
     registry.register(tmp_path / "wide.mk")
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first release")
-    with pytest.raises(RolloutError, match="nullable=False"):
+    with pytest.raises(UsageError, match="nullable=False"):
         retrain(registry, tmp_path, policy=CANARY)
     assert [(run.state, run.told) for run in runs_of(registry, "churn")] == [
-        ("failed", "RolloutError in the step rollout")
+        ("failed", "UsageError in the step rollout")
     ]
 
 

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit import events
-from modelkit.errors import MeterError, RolloutError
+from modelkit.errors import UsageError
 from modelkit.testing import Client
 
 RNG = np.random.default_rng(0)
@@ -132,7 +132,7 @@ def test_promotion_is_seen_by_the_next_request(client, rollout):
 
 def test_a_rollout_is_not_replaced(rollout, packages):
     app = mk.App({"churn": rollout})
-    with pytest.raises(RolloutError, match=r"promote\(\).*rollback\(\).*set_alias\(\)"):
+    with pytest.raises(UsageError, match=r"promote\(\).*rollback\(\).*set_alias\(\)"):
         app.replace("churn", packages / "1.1.0.mk")
     app.close()
     assert not rollout.closed
@@ -258,7 +258,7 @@ def test_arms_of_two_names_are_both_shown():
 
 def test_a_meter_around_a_rollout_is_refused(rollout):
     """It would count the calls of all versions as those of the first."""
-    with pytest.raises(MeterError, match=r"wrap=mk\.Meter"):
+    with pytest.raises(UsageError, match=r"wrap=mk\.Meter"):
         mk.Meter(rollout)
 
 

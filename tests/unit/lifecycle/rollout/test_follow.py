@@ -26,8 +26,8 @@ from modelkit.errors import (
     NotFound,
     PackageError,
     RegistryError,
-    RolloutError,
     UntrustedError,
+    UsageError,
 )
 from modelkit.lifecycle.registry.log import State, read_state, write_state
 from modelkit.testing import check_model
@@ -171,7 +171,7 @@ def test_a_load_that_fails_changes_nothing_and_says_so(registry):
     for _ in range(100):  # it is not tried at every poll
         served(rollout)
     assert rollout.failures == 1
-    with pytest.raises(RolloutError, match="refuses rows"):
+    with pytest.raises(UsageError, match="refuses rows"):
         rollout.refresh()
     champion(registry, "2", "narrow")
     until(lambda: served(rollout) == "2")
@@ -215,9 +215,7 @@ def test_a_joblib_package_is_not_followed_and_the_error_says_what_to_do(registry
 def test_a_rollout_of_what_cannot_answer_in_place_of_the_champion_does_not_begin(registry):
     """It was under way for ever, and no process took part."""
     before = registry.generation("churn")
-    with pytest.raises(
-        RolloutError, match="churn narrow cannot answer in place of the champion, 1"
-    ):
+    with pytest.raises(UsageError, match="churn narrow cannot answer in place of the champion, 1"):
         registry.start_rollout("churn", "narrow", LONG, reason="try")
     assert (registry.state("churn").rollout, registry.generation("churn")) == (None, before)
 
@@ -238,7 +236,7 @@ def test_nullable_lets_a_model_follow_that_takes_no_missing_values(tmp_path, nar
             assert rollout.status().under_way
         return
     with pytest.raises(
-        RolloutError, match=r"no missing values in .*nullable=False\), or nullable=\["
+        UsageError, match=r"no missing values in .*nullable=False\), or nullable=\["
     ):
         registry.start_rollout("churn", "2", LONG, reason="try")
 
@@ -332,7 +330,7 @@ def test_going_back_is_always_possible(registry, tmp_path):
     rollout.refresh()
     rollout.predict(holes)
     champion(registry, "2", "4")
-    with pytest.raises(RolloutError, match="takes no missing values"):
+    with pytest.raises(UsageError, match="takes no missing values"):
         rollout.refresh()
     champion(registry, "4", "2")
     rollout.refresh()
@@ -353,9 +351,7 @@ def test_going_back_is_always_possible(registry, tmp_path):
 )
 def test_layers_are_around_the_model_that_was_opened(registry, gives, told):
     with registry.load("churn", "2", threads=1) as other:
-        with pytest.raises(
-            RolloutError, match=f"wrap= returns a Model around .* churn 1, .*{told}"
-        ):
+        with pytest.raises(UsageError, match=f"wrap= returns a Model around .* churn 1, .*{told}"):
             mk.Rollout(registry, "churn", wrap=lambda model: gives(model, other), **QUICK)
         assert not other.closed
         replicated = lambda model: mk.Meter(mk.Replicas([model, registry.load("churn", "1")]))  # noqa: E731
@@ -377,7 +373,7 @@ def test_no_champion_is_an_error(registry, packages):
     registry.register(packages / "1.mk")
     with pytest.raises(NotFound):
         mk.Rollout(registry, "other")
-    with pytest.raises(RolloutError, match="keep"):
+    with pytest.raises(UsageError, match="keep"):
         mk.Rollout(registry, "churn", keep=-1)
 
 
@@ -477,7 +473,7 @@ def test_by_hand_through_the_log(registry):
     rollout.rollback("no")
     assert {served(rollout) for _ in range(50)} == {"2"}
     assert registry.state("churn").rolled_back == {"3": "no"}
-    with pytest.raises(RolloutError, match="no rollout"):
+    with pytest.raises(UsageError, match="no rollout"):
         rollout.promote()
     rollout.close()
 

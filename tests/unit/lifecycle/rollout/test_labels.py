@@ -13,7 +13,7 @@ from helpers.rollouts import model, until, who
 import modelkit as mk
 from modelkit import events
 from modelkit.cli import main
-from modelkit.errors import RolloutError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.rollout.afar import progress_afar
 from modelkit.lifecycle.rollout.counts import ByArm, Counts, Label, Posted
 from modelkit.lifecycle.rollout.guards import Guard
@@ -257,7 +257,7 @@ def test_in_shadow_a_number_counts_for_nobody(registry):
         assert rollout.under_way
         assert not rollout.outcome("of another process", 0.5)
         assert not rollout.outcome("of another process", lambda outputs: 0.5)
-    with pytest.raises(RolloutError, match="in shadow, where both answer"):
+    with pytest.raises(UsageError, match="in shadow, where both answer"):
         post_outcomes(registry, "m", [("k", 0.5)])
 
 
@@ -330,7 +330,7 @@ def test_a_function_says_where_it_cannot_count(registry):
 def test_a_rollout_without_a_guard_of_losses_takes_none(registry):
     policy = mk.RolloutPolicy((HALF,), (mk.Guard("errors"),))
     registry.start_rollout("m", "2", policy, reason="try")
-    with pytest.raises(RolloutError, match="no guard of the rollout of m 2 watches losses"):
+    with pytest.raises(UsageError, match="no guard of the rollout of m 2 watches losses"):
         post_outcomes(registry, "m", [("k", 0.5)])
 
 

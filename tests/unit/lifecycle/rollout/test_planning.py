@@ -7,7 +7,7 @@ from helpers.churn import run_keys
 from helpers.rollouts import model
 
 import modelkit as mk
-from modelkit.errors import RolloutError
+from modelkit.errors import UsageError
 
 ERRORS = (mk.Guard("errors"),)
 
@@ -20,7 +20,7 @@ def test_the_plan_says_how_long_it_takes():
     assert needs[1.0] == pytest.approx(148_000, rel=0.05)
     assert "an equal candidate" in str(plan)
     assert plan._repr_html_()
-    with pytest.raises(RolloutError, match="rates are of guards"):
+    with pytest.raises(UsageError, match="rates are of guards"):
         rollout.plan({"latency": 0.1})
     never = mk.Rollout(model(1), model(2), share=0.05, guards=ERRORS).plan({"errors": 0.01}, (1.1,))
     assert "never" in str(never)
@@ -33,7 +33,7 @@ def test_any_share_that_is_not_refused_has_a_plan(two, share):
     run_keys(rollout, 20)
     rollout.status()
     assert rollout.failures == 0
-    with pytest.raises(RolloutError, match=r"0\.9999999999999999 leaves less than"):
+    with pytest.raises(UsageError, match=r"0\.9999999999999999 leaves less than"):
         mk.Rollout(*two, share=1 - 1e-16)
 
 

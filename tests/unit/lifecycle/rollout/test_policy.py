@@ -8,7 +8,7 @@ import pytest
 from helpers.trials import ERRORS, HALF
 
 import modelkit as mk
-from modelkit.errors import RolloutError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.rollout.policy import stages_of
 
 CANARY = mk.RolloutStage(0.05, seconds=100, units=50)
@@ -52,7 +52,7 @@ CANARY = mk.RolloutStage(0.05, seconds=100, units=50)
     ],
 )
 def test_what_cannot_be_meant_is_refused(make, why):
-    with pytest.raises(RolloutError, match=why):
+    with pytest.raises(UsageError, match=why):
         make()
 
 
@@ -67,11 +67,11 @@ def test_a_policy_is_written_and_read():
     assert mk.RolloutPolicy.from_json(policy.to_json()) == policy
     assert policy.shadow
     assert stages_of(0.05, None, stages[0]) == (stages[0], mk.RolloutStage(0.05))
-    with pytest.raises(RolloutError, match="cannot be read"):
+    with pytest.raises(UsageError, match="cannot be read"):
         mk.RolloutPolicy.from_json('{"stages": 3}')
     twice = policy.to_json().replace('"alpha": 0.02', '"alpha": 0.5, "alpha": 0.02')
-    with pytest.raises(RolloutError, match="alpha"):
+    with pytest.raises(UsageError, match="alpha"):
         mk.RolloutPolicy.from_json(twice)
     marked = mk.RolloutPolicy((HALF,), (mk.Guard("odd", mark=lambda outputs: False),))
-    with pytest.raises(RolloutError, match="no registry can keep"):
+    with pytest.raises(UsageError, match="no registry can keep"):
         marked.to_json()

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit import events
-from modelkit.errors import ClosedError, ModelkitError, RolloutError
+from modelkit.errors import ClosedError, ModelkitError, UsageError
 from modelkit.lifecycle.rollout.routing import hash_of
 from modelkit.testing import Client, check_model
 
@@ -109,7 +109,7 @@ def test_of_events_those_of_the_candidate_roll_it_back(clock):
     assert {who(rollout) for _ in range(50)} == {1}
     assert [type(event) for event in heard] == [events.Decided]
     assert "rollback" in str(heard[0])
-    with pytest.raises(RolloutError, match="nothing to go back"):
+    with pytest.raises(UsageError, match="nothing to go back"):
         rollout.rollback()
 
 
@@ -138,11 +138,11 @@ def test_by_hand(clock):
     rollout.promote("it is Friday")
     assert who(rollout) == 2
     assert rollout.status().reason == "it is Friday"
-    with pytest.raises(RolloutError, match="no rollout"):
+    with pytest.raises(UsageError, match="no rollout"):
         rollout.promote()
-    with pytest.raises(RolloutError, match="follows no registry"):
+    with pytest.raises(UsageError, match="follows no registry"):
         rollout.refresh()
-    with pytest.raises(RolloutError, match="two Models, or a Registry"):
+    with pytest.raises(UsageError, match="two Models, or a Registry"):
         mk.Rollout(model(1), "churn", share=0.5)
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(rollout)
@@ -212,7 +212,7 @@ def test_losses_late_twice_never_and_of_unknown_keys(clock):
     for loss in (-0.1, 1.5, float("nan")):
         with pytest.raises(ValueError, match="from 0 to 1"):
             rollout.outcome("u1", loss)
-    with pytest.raises(RolloutError, match="no guard watches losses"):
+    with pytest.raises(UsageError, match="no guard watches losses"):
         mk.Rollout(model(1), model(2), share=0.5).outcome("a", 0.5)
 
 
@@ -483,13 +483,11 @@ def test_options_that_a_rollout_does_not_have(two, churn):
         mk.Rollout(churn, "churn", share=0.1)
     with pytest.raises(TypeError, match=r"\[mk\.Guard\('errors'\)\]"):
         mk.Rollout(*two, share=0.1, guards=mk.Guard("errors"))
-    with pytest.raises(RolloutError, match=r"such as mk.Guard\('errors'\), not 'slow'"):
+    with pytest.raises(UsageError, match=r"such as mk.Guard\('errors'\), not 'slow'"):
         mk.Rollout(*two, share=0.1, guards=["slow"])
 
 
 def test_one_call_is_no_evidence_for_a_larger_share(two):
-    with pytest.raises(
-        RolloutError, match=r"stage 1 of 3 .* mk\.RolloutStage\(0\.01, seconds=3600"
-    ):
+    with pytest.raises(UsageError, match=r"stage 1 of 3 .* mk\.RolloutStage\(0\.01, seconds=3600"):
         mk.Rollout(*two, stages=[0.01, 0.05, 0.5])
     assert mk.Rollout(*two, stages=[mk.RolloutStage(0.05, units=9), 0.5]).status().stages == 2

@@ -9,7 +9,7 @@ import pytest
 from helpers.rollouts import COLUMNS, ROWS, SIGNATURE, model
 
 import modelkit as mk
-from modelkit.errors import RolloutError
+from modelkit.errors import UsageError
 
 ERRORS = (mk.Guard("errors"),)
 
@@ -40,7 +40,7 @@ def with_columns(*columns, **more):
     ],
 )
 def test_a_candidate_that_cannot_answer_in_place_is_refused(signature, why):
-    with pytest.raises(RolloutError, match=why):
+    with pytest.raises(UsageError, match=why):
         mk.Rollout(model(1), model(2, signature=signature), share=0.5)
 
 
@@ -56,7 +56,7 @@ def test_a_candidate_may_read_columns_that_the_champion_ignores():
     missing = mk.TensorSpec(
         "X", "float64", ("batch", 3), tuple(replace(c, nullable=True) for c in COLUMNS)
     )
-    with pytest.raises(RolloutError, match="no missing values"):
+    with pytest.raises(UsageError, match="no missing values"):
         mk.Rollout(model(1, signature=changed(inputs=(missing,))), model(2), share=0.5)
 
 
@@ -68,5 +68,5 @@ def test_an_array_is_not_read_as_other_columns():
 
     one = mk.FunctionModel(lambda feeds: {"y": feeds["X"][:, 1]}, signature("ab", "c"))
     other = mk.FunctionModel(lambda feeds: {"y": feeds["X"][:, 1]}, signature("ac", "b"))
-    with pytest.raises(RolloutError, match="would read an array"):
+    with pytest.raises(UsageError, match="would read an array"):
         mk.Rollout(one, other, share=0.5)

@@ -24,9 +24,9 @@ from modelkit.errors import (
     BatchError,
     ClosedError,
     DeadlineExceeded,
-    MeterError,
     Overloaded,
     SignatureError,
+    UsageError,
 )
 from modelkit.model.model import Model
 from modelkit.serving.metering import book, ledger, requests
@@ -329,7 +329,7 @@ def test_a_second_meter_inside_is_refused():
     X = np.random.default_rng(0).normal(size=(500, 2))
     profile = mk.Profile.fit(X[::2], reference=X[1::2], model=summed())
     for inside in (mk.Meter(summed()), mk.Monitor(mk.Meter(summed()), profile)):
-        with pytest.raises(MeterError, match="has a Meter already"):
+        with pytest.raises(UsageError, match="has a Meter already"):
             mk.Meter(inside)
 
 
