@@ -34,6 +34,7 @@ APPLICATION = """
     import numpy as np
 
     import modelkit as mk
+    from modelkit.integrations.prometheus import Collector
 
     SIGNATURE = mk.Signature(
         (mk.TensorSpec("x", "float64", ("n", 2)),),
@@ -191,6 +192,7 @@ def test_a_missing_library_is_named():
         import sys
         sys.modules["prometheus_client"] = None
         import modelkit as mk
+        from modelkit.integrations.prometheus import Collector
         try:
             Collector()
         except mk.errors.MissingExtraError as error:
