@@ -36,7 +36,8 @@ def on_one_thread(model: object) -> AbstractContextManager[object]:
         return nullcontext()
     from threadpoolctl import threadpool_limits  # scikit-learn brings it
 
-    return threadpool_limits(1, user_api="openmp")
+    limits: AbstractContextManager[object] = threadpool_limits(1, user_api="openmp")
+    return limits
 
 
 @contextmanager
