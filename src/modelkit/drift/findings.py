@@ -232,8 +232,6 @@ def _least_p(features: Sequence[FeatureDrift], alpha: float) -> str:
     """What the smallest p-value of so many features stands for: equal ones may differ in size."""
     tests = sum(drift.p_changed is not None for drift in features)
     draws = exact.permutations_for(tests, alpha)
-    if not tests:
-        return ""
     least = f"{tests / (draws + 1):.2g}"
     return f"; with {draws:,} permutations a p of {least} stands for {least} or less"
 

@@ -123,7 +123,9 @@ class Progress:
         if len(self.points) <= 1:
             return ""
         charts = [
-            evidence_chart(guard.name, self.points, number, _levels(guard))
+            evidence_chart(
+                guard.name, self.points, number, (guard.rolls_back_at, guard.promotes_at)
+            )
             for number, guard in enumerate(self.guards)
         ]
         return f"<div>{''.join(charts)}</div>"
@@ -160,10 +162,6 @@ class Progress:
 
 def _named(identity: Identity) -> str:
     return f"{identity.name} {identity.version}".strip()
-
-
-def _levels(guard: GuardProgress) -> tuple[float, float]:
-    return guard.rolls_back_at, guard.promotes_at
 
 
 def _numbers(guard: GuardProgress) -> list[str]:
