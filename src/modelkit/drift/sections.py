@@ -235,7 +235,7 @@ def feature_part(drift: FeatureDrift, kind: str, alarm: Alarm | None) -> str:
     if not drift.rows:
         about = f"{drift.kind}, no recent row has it"
     rests = _rests_on(drift)
-    tests = wording.tests_of(drift, kind)
+    tests = wording.tests_of(drift)
     about += f"; p-values{rests}" if rests and tests else ""
     facts = html_facts([*tests, *_feature_facts(drift, alarm, kind)])
     return (
