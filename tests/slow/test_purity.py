@@ -134,7 +134,6 @@ def test_every_public_name_is_there_in_a_bare_install(tmp_path):
                 lambda: TextEncoder("g.onnx", b"{}", max_tokens=8),
             ],
             "onnxruntime": [devices],
-            "scipy": [lambda: evaluate(model, [[1.0]] * 9, [1.0] * 9, kind="regression")],
             "orjson": [lambda: App({"m": model})],
         }
         for library, functions in calls.items():
