@@ -1,12 +1,15 @@
 """modelkit.json is strict: what it does not define, it does not accept."""
 
 import json
+import re
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit.errors import ManifestError
-from modelkit.model.manifest import MAX_MANIFEST_BYTES, Manifest
+from modelkit.model.manifest import MAX_MANIFEST_BYTES, Manifest, check_name
 from modelkit.package import container
 
 
@@ -153,3 +156,21 @@ def test_metadata_that_nests_without_end_is_refused(raw):
         at = at["a"]
     with pytest.raises(ManifestError, match="deeper than 16"):
         Manifest.from_json(edited(raw, metadata=deep))
+
+
+@given(st.text(max_size=80), st.text(max_size=80))
+@example("Iris Model", "1 0")
+@example("", "é")
+def test_what_a_refusal_suggests_is_not_refused(name, version):
+    for _ in range(2):
+        try:
+            check_name(name, version)
+        except ManifestError as error:
+            name = suggested(error, "name") or name
+            version = suggested(error, "version") or version
+    check_name(name, version)
+
+
+def suggested(error, what):
+    found = re.search(rf"such as {what}='(.*)'$", str(error))
+    return found and found[1]
