@@ -210,7 +210,8 @@ class DriftReport:
 
     def _repr_html_(self) -> str:
         facts = [("found", self.headline()), ("compared", self._compared())]
-        facts += [("alarm", str(alarm)) for alarm in self.alarms[-5:]]
+        alarms = [str(alarm) for alarm in self.alarms[-5:]]
+        facts += [("alarm", text) for text in _with_rest(alarms, len(self.alarms), "alarm")]
         if self.performance is not None:
             facts.append(("performance", _performance_text(self.performance)))
         facts.append(("guarantee", self.guarantee))

@@ -232,7 +232,7 @@ def feature_part(drift: FeatureDrift, kind: str, alarm: Alarm | None) -> str:
     about = f"{drift.kind}, {count_of(drift.rows, 'recent row')}"
     if not drift.rows:
         about = f"{drift.kind}, no recent row has it"
-    tests = wording.tests_of(drift, kind)
+    tests = wording.tests_of(drift)
     about += f"; p-values{_rests_on(drift)}" if tests else ""
     facts = html_facts([*tests, *_feature_facts(drift, alarm, kind)])
     return (

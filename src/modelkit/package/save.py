@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.npz import MEDIA_TYPE
+from modelkit.convert.asking import on_one_thread
 from modelkit.convert.notes import Equivalents, NamesByInput, Notes
 from modelkit.convert.preprocess import Preprocess
 from modelkit.convert.sklearn import is_estimator
@@ -120,10 +121,11 @@ def save(
     domains = trust.check_allow(allow) - {trust.JOBLIB}
     notes = Notes(names, classes, outputs, preprocess, converters)
     wanted = _listed_columns(nullable)
-    proven = _prove(format, model, example, golden, domains, notes)
-    if wanted is not None:
-        proven = _narrowed(proven, wanted)
-    feeds, replayed = _golden(proven, golden)
+    with on_one_thread(model):
+        proven = _prove(format, model, example, golden, domains, notes)
+        if wanted is not None:
+            proven = _narrowed(proven, wanted)
+        feeds, replayed = _golden(proven, golden)
     added = [NewAttachment(GOLDEN, MEDIA_TYPE, replayed)]
     added += new_attachments(proven.signature, profile=profile, background=background)
     members = dict(proven.members)

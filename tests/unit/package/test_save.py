@@ -9,13 +9,15 @@ import pytest
 from helpers.frames import N, customers, mixed_frame
 from helpers.packages import opened, saved
 from sklearn.compose import ColumnTransformer, make_column_transformer
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
+from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import modelkit as mk
 from modelkit.errors import ConversionError, ManifestError, SignatureError, UsageError
@@ -269,3 +271,26 @@ def test_a_path_that_means_something_else_is_refused_before_anything_is_converte
 ):
     with pytest.raises(error, match=message):
         mk.save(object(), tmp_path / file)
+
+
+@pytest.mark.parametrize("saved_as", ["onnx", "joblib"])
+def test_an_estimator_is_compared_on_one_thread_of_openmp(saved_as, monkeypatch, tmp_path):
+    """Beside three other processes, to save it took 17 s, in which its threads waited for each other."""
+    threads = set()
+    raw_predict = BaseHistGradientBoosting._raw_predict
+
+    def watched(self, *rows, **options):
+        threads.update(p["num_threads"] for p in threadpool_info() if p["user_api"] == "openmp")
+        return raw_predict(self, *rows, **options)
+
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    source = HistGradientBoostingRegressor(max_iter=3).fit(X, X[:, 0])
+    monkeypatch.setattr(BaseHistGradientBoosting, "_raw_predict", watched)
+    with threadpool_limits(2, user_api="openmp"):
+        source.predict(X)
+        assert threads == {2}
+        threads.clear()
+        mk.save(source, tmp_path / "m.mk", example=X, name="m", version="1", format=saved_as)
+        assert threads == {1}
+        source.predict(X)
+        assert threads == {1, 2}
