@@ -43,6 +43,9 @@ def feature(name="amount", **changes):
         0.05,
         812,
         cells,
+        bins=(("+inf", 67, 67),),
+        reference_rows=67,
+        compared=1024,
     )
     return replace(given, **changes)
 

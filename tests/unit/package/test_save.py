@@ -20,7 +20,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import modelkit as mk
-from modelkit.errors import ConversionError, SignatureError
+from modelkit.errors import ConversionError, ManifestError, SignatureError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -245,6 +245,32 @@ def test_a_vectorizer_of_dicts_is_refused_with_a_way_out(form, tmp_path):
     source = make_pipeline(DictVectorizer(), Ridge()).fit(records, paid)
     with pytest.raises(mk.errors.ConversionError, match="DictVectorizer reads rows without fixed"):
         opened(source, records, tmp_path, format=form)
+
+
+def test_the_first_save_takes_a_model_a_path_and_an_example(tmp_path):
+    X = np.arange(12.0).reshape(6, 2)
+    fitted = Ridge().fit(X, X[:, 0])
+    manifest = mk.save(fitted, tmp_path / "churn-2.mk", example=X)
+    assert (manifest.name, manifest.version) == ("churn-2", "0")
+    given = mk.save(fitted, str(tmp_path / "churn-2.mk"), example=X, name="other", version="1.1.0")
+    assert (given.name, given.version) == ("other", "1.1.0")
+
+
+@pytest.mark.parametrize(
+    ("file", "error", "message"),
+    [
+        ("Iris Model.mk", ManifestError, "such as name='iris-model'"),
+        ("iris.onnx", UsageError, r"another format, .* write 'iris\.mk'"),
+        ("iris.PKL", UsageError, r"write 'iris\.mk'"),
+        ("iris.pickle", UsageError, r"write 'iris\.mk'"),
+        ("iris.1.joblib", UsageError, r"write 'iris\.1\.mk'"),
+    ],
+)
+def test_a_path_that_means_something_else_is_refused_before_anything_is_converted(
+    file, error, message, tmp_path
+):
+    with pytest.raises(error, match=message):
+        mk.save(object(), tmp_path / file)
 
 
 @pytest.mark.parametrize("saved_as", ["onnx", "joblib"])
