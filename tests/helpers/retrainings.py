@@ -108,7 +108,7 @@ def verdict(training, outcome="pass", **others):
         "spent": 0.05,
         "uses": 1,
         "rows": 60,
-        "units": 60,
+        "independent": 60,
         "data_digest": "",
         "policy_digest": "",
         "checks": checks,

@@ -46,7 +46,7 @@ class Verdict:
         uses: how many different gates the registry had counted on these rows, with this one; 0
             where no registry counts.
         rows: how many rows both answered.
-        units: how many of them are independent: clusters or queries, where there are some.
+        independent: how many of them are: clusters or queries, where there are some.
         data_digest: of the rows and their truth, in whatever order; empty where they were not read.
         policy_digest: of all that was asked for: metrics, margins, alpha, slices, budgets.
         checks: every question and its answer.
@@ -69,7 +69,7 @@ class Verdict:
     spent: float
     uses: int
     rows: int
-    units: int
+    independent: int
     data_digest: str
     policy_digest: str
     checks: tuple[GateCheck, ...]
@@ -187,7 +187,7 @@ class Verdict:
     def _about(self) -> list[tuple[str, str]]:
         """What the page says of the gate, beside its checks."""
         margins = ", ".join(f"{name} {margin:g}" for name, margin in self.margins.items())
-        units = "" if self.units == self.rows else f" in {self.units:,} clusters"
+        units = "" if self.independent == self.rows else f" in {self.independent:,} clusters"
         named = f", {self.alias} in generation {self.generation}" if self.alias else ""
         versions = sorted((self.versions or {}).items())
         facts: list[tuple[str, str]] = [
