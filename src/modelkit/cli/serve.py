@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from typing import Any, final
 
 import modelkit as mk
-from modelkit.cli.arguments import Printed, add_command, read_text, usage
+from modelkit.cli.arguments import Printed, add_command, read_text
 from modelkit.cli.processes import Processes
 from modelkit.cli.settings import DRAIN, PORT, Settings, settings_of
 from modelkit.errors import ModelkitError, importing
@@ -82,8 +82,7 @@ def add_serve(verbs: Any) -> None:
 
 def run_serve(args: argparse.Namespace) -> Printed:
     """Serve until a signal ends it."""
-    with usage():
-        settings = settings_of(args, os.environ)
+    settings = settings_of(args, os.environ)
     with importing("uvicorn", "modelkit serve"):
         import uvicorn  # noqa: F401 - before a package is opened for nothing
     with _warnings_shown():
@@ -168,11 +167,8 @@ def _application(settings: Settings) -> Iterator[Application]:
         metrics = None
         if find_spec("prometheus_client") is not None:
             metrics = mk.Collector(model).text
-        try:
-            auth = _auth_of(settings)
-            app = mk.App({name: model}, auth=auth, limits=_limits(), metrics=metrics)
-        except ValueError as error:  # of --name and of --tokens
-            raise ModelkitError(str(error)) from error
+        auth = _auth_of(settings)
+        app = mk.App({name: model}, auth=auth, limits=_limits(), metrics=metrics)
         asgi = routed(app, name, settings)
         if auth is None and is_local(settings.host):
             asgi = asked_locally(asgi)

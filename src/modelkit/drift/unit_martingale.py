@@ -30,7 +30,7 @@ from modelkit.drift.unit_scores import (
     unit_scores,
 )
 from modelkit.drift.units import ReferenceUnits, most_units
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError
 from modelkit.stats.evidence import Evidence, Guarantee
 
 P_PLACES = 64  # of equal width, which a p-value falls into
@@ -406,9 +406,9 @@ class UnitEvidence:
         return arrays, {"generator": self._rng.bit_generator.state}
 
     def restore(self, arrays: dict[str, Array], plain: dict[str, Any]) -> None:
-        """Go on from `state()`, bit for bit. Raises UsageError for one of before."""
+        """Go on from `state()`, bit for bit. Raises PackageError for one of before."""
         if "from" not in arrays:
-            raise UsageError(
+            raise PackageError(
                 "this state is of an earlier modelkit, which did not keep the order of units: begin a "
                 "new Detector with this profile"
             )

@@ -343,7 +343,7 @@ class Model(ABC):
         Raises:
             SignatureError: if scikit-learn has another score for this kind of model, or none; the
                 message says what to call instead.
-            ValueError: if y does not fit what the model gives.
+            UsageError: if y does not fit what the model gives.
         """
         source = None if self.manifest is None else self.manifest.parity.against
         metric = sklearn.metric_for(self.signature, source)

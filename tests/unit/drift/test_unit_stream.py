@@ -11,7 +11,7 @@ import modelkit as mk
 from modelkit.drift import archive, unit_martingale
 from modelkit.drift.unit_martingale import UnitEvidence
 from modelkit.drift.watch import STATE_SCHEMA
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 
 DAY_SECONDS = 86_400.0
 ONE_COLUMN = mk.Signature(
@@ -71,7 +71,7 @@ def test_a_state_of_before_units_kept_their_order_is_refused_in_words(profile):
     detector = mk.Detector(profile)
     about, arrays = archive.unpack(STATE_SCHEMA, detector.state(), "state")
     old = {name: array for name, array in arrays.items() if not name.endswith("from")}
-    with pytest.raises(UsageError, match="of an earlier modelkit"):
+    with pytest.raises(PackageError, match="of an earlier modelkit"):
         mk.Detector.resume(profile, archive.pack(STATE_SCHEMA, about, old))
 
 

@@ -206,8 +206,7 @@ class Rollout(Model):
             to be told again.
 
         Raises:
-            UsageError: if no guard watches losses.
-            ValueError: for a loss beyond 0 to 1.
+            UsageError: if no guard watches losses, and for a loss beyond 0 to 1.
             Exception: what the function raises; the answer counts no more.
         """
         if not self.under_way:
@@ -225,8 +224,8 @@ class Rollout(Model):
     def promote(self, reason: str = "by hand") -> None:
         """Let the candidate answer everything from now on, whatever the evidence.
 
-        `reason` stands in the status, and in the history of a registry. Raises UsageError where
-        no rollout is under way, and Conflict where somebody else decided.
+        `reason` stands in the status, and in the history of a registry. Raises Conflict where no
+        rollout is under way, or somebody else decided.
         """
         self._decide("promote", reason)
 
