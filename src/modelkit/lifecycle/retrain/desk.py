@@ -18,7 +18,7 @@ from modelkit.lifecycle.registry.authors import author
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.registry.shelf import Shelf
 from modelkit.lifecycle.retrain.policy import StandingAlarm
-from modelkit.lifecycle.retrain.run import RUN_STEPS, Claim, Run, RunFiles, RunState, run_of
+from modelkit.lifecycle.retrain.run import RUN_STEPS, Claim, RetrainRun, RunFiles, RunState, run_of
 
 RecordKind = TypeVar("RecordKind")
 PACKAGE = "package.mk"
@@ -47,9 +47,11 @@ class Look:
     generation: int
     standing: tuple[StandingAlarm, ...] = ()
 
-    def run(self, name: str) -> Run:
-        """The refusal as a Run of a model."""
-        return Run(name, 0, "refused", self.refusal, self.told, self.at, alarms=self.standing)
+    def run(self, name: str) -> RetrainRun:
+        """The refusal as a RetrainRun of a model."""
+        return RetrainRun(
+            name, 0, "refused", self.refusal, self.told, self.at, alarms=self.standing
+        )
 
 
 @final
@@ -97,7 +99,7 @@ class Desk:
             end=self._read(f"{folder}/end") if "end" in names else {},
         )
 
-    def run(self, files: RunFiles, now: float) -> Run:
+    def run(self, files: RunFiles, now: float) -> RetrainRun:
         """A run as it stands now, in POSIX seconds."""
         on_trial = "rollout" in files.steps and not files.end
         entries = self.registry.history(self.name) if on_trial else ()
@@ -219,7 +221,7 @@ def _about(look: Look) -> tuple[Any, ...]:
     return look.refusal, {alarm.key for alarm in look.standing}
 
 
-def tell_of(run: Run) -> None:
+def tell_of(run: RetrainRun) -> None:
     """Tell of a run as an event, which holds no value of a row."""
     told = "" if run.state in BY_GATE else run.told
     emit(

@@ -55,7 +55,7 @@ class RunStep:
 
 @final
 @dataclass(frozen=True, repr=False)
-class Run:
+class RetrainRun:
     """One retraining, or the refusal of one. It holds no row.
 
     Attributes:
@@ -99,12 +99,12 @@ class Run:
         return to_record(self, RUN_SCHEMA)
 
     @staticmethod
-    def from_json(text: str) -> Run:
+    def from_json(text: str) -> RetrainRun:
         """The inverse of `to_json`. Raises PackageError for any other text."""
         try:
-            return from_record(Run, text, RUN_SCHEMA, "run")
+            return from_record(RetrainRun, text, RUN_SCHEMA, "run")
         except (TypeError, ValueError) as error:
-            raise PackageError(f"this is no Run in JSON: {error}") from error
+            raise PackageError(f"this is no RetrainRun in JSON: {error}") from error
 
     def __str__(self) -> str:
         return "\n  ".join([f"{self._title()}: {self._what()}", *map(str, self.steps)])
@@ -207,7 +207,7 @@ class RunEnd(NamedTuple):
     at: float = 0.0
 
 
-def run_of(files: RunFiles, name: str, entries: Sequence[Entry], now: float) -> Run:
+def run_of(files: RunFiles, name: str, entries: Sequence[Entry], now: float) -> RetrainRun:
     """A run by what was recorded of it, and by the log of its model."""
     end = _end_of(files, entries, now)
     steps = [
@@ -215,7 +215,7 @@ def run_of(files: RunFiles, name: str, entries: Sequence[Entry], now: float) -> 
         for step in RUN_STEPS
         if step in files.steps
     ]
-    return Run(
+    return RetrainRun(
         name=name,
         number=files.number,
         state=end.state,

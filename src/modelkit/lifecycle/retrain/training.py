@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import final
 
 from modelkit.errors import RetrainError
-from modelkit.lifecycle.registry.releases import Release
+from modelkit.lifecycle.registry.releases import ModelVersion
 from modelkit.lifecycle.retrain.policy import StandingAlarm
 from modelkit.lifecycle.retrain.run import Claim
 from modelkit.model.manifest import Manifest
@@ -40,7 +40,7 @@ class Training:
 
     name: str
     version: str
-    champion: Release
+    champion: ModelVersion
     reason: str
     at: float
     seed: int
@@ -50,7 +50,7 @@ class Training:
 
 
 def training_of(
-    champion: Release, number: int, first: Claim, claim: Claim, folder: Path
+    champion: ModelVersion, number: int, first: Claim, claim: Claim, folder: Path
 ) -> Training:
     """What a run is told, whoever holds it.
 

@@ -171,7 +171,7 @@ def test_a_run_that_is_taken_over_while_its_first_holder_still_writes(registry, 
     holder.join(60)
     assert found == [second]
     assert [entry.kind for entry in registry.history("churn")].count(ROLLOUT) == 1
-    assert registry.release("churn", second.version).version == second.version
+    assert registry.version("churn", second.version).version == second.version
 
 
 def test_a_training_that_is_interrupted_goes_on_at_once(registry, tmp_path):

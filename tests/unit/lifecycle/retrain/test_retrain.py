@@ -36,8 +36,8 @@ def test_a_run_that_the_gate_promotes(registry, tmp_path):
     assert not run.under_way
     assert [step.name for step in run.steps] == STEPS
     assert registry.aliases("churn")["champion"].version == run.version == "2027.01.15-1"
-    release = registry.release("churn", run.version)
-    assert release.parents == (registry.release("churn", "1.0.0").digest,)
+    release = registry.version("churn", run.version)
+    assert release.parents == (registry.version("churn", "1.0.0").digest,)
     kept = Verdict.from_json(registry.kept("churn", run.version, "verdict.json").decode())
     assert kept.decision == "promote"
     assert registry.history("churn")[-1].reason == "run 1: asked for: the tests"
@@ -49,7 +49,7 @@ def test_what_a_training_is_told(registry, tmp_path):
             judge=lambda t: told.append(t) or verdict(t))  # fmt: skip
     first, second = told
     assert first == second
-    assert first.champion == registry.release("churn", "1.0.0")
+    assert first.champion == registry.version("churn", "1.0.0")
     assert (first.name, first.at, first.reason) == ("churn", START, "asked for: the tests")
     assert first.package.is_relative_to(first.folder)
     assert first.folder.is_relative_to(tmp_path)
@@ -195,7 +195,7 @@ def test_one_command_tells_the_history(registry, tmp_path, capsys):
     assert run.version in (tmp_path / "page.html").read_text("utf-8")
     assert main(["retrain", where, "status", "churn", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [mk.Run.from_json(json.dumps(each)) for each in found] == [run, refused]
+    assert [mk.types.RetrainRun.from_json(json.dumps(each)) for each in found] == [run, refused]
     assert main(["retrain", where, "status", "mistyped"]) == 1
     assert "mistyped" in capsys.readouterr().err
 
