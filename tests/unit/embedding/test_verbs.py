@@ -146,6 +146,7 @@ class Spy(mk.Wrapper):
 
     _call = mk.Model._call
     _acall = mk.Model._acall
+    _arun = mk.Model._arun
 
     def __init__(self, model):
         super().__init__(model)

@@ -326,9 +326,7 @@ def test_a_coroutine_that_changes_its_thread_or_is_never_finished_is_counted():
 
 
 def test_a_second_meter_inside_is_refused():
-    X = np.random.default_rng(0).normal(size=(500, 2))
-    profile = mk.Profile.fit(X[::2], reference=X[1::2], model=summed())
-    for inside in (mk.Meter(summed()), mk.Monitor(mk.Meter(summed()), profile)):
+    for inside in (mk.Meter(summed()), mk.Wrapper(mk.Meter(summed()))):
         with pytest.raises(UsageError, match="has a Meter already"):
             mk.Meter(inside)
 
