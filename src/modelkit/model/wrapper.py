@@ -48,16 +48,24 @@ def close_layers(model: Model, inner: Model) -> None:
             closing.callback(layer.close)
 
 
-def check_runs_are_seen(outer: str, model: Model) -> None:
-    """Raise UsageError where a layer of `model` sees calls only, and `outer` runs coerced rows."""
+def passed_by_runs(model: Model) -> str | None:
+    """The kind of a layer of `model` that sees calls only, and so not the runs of a layer around it."""
     for layer in layers_of(model):
         kind = type(layer)
         if kind._call not in (Model._call, Wrapper._call) and kind._run is Wrapper._run:
-            raise UsageError(
-                f"{outer} runs coerced rows, which pass {kind.__name__} by: it sees calls only. Put it "
-                f"outside, {kind.__name__}({outer}(...)), or override its _run and _arun too; "
-                "mk.layered(model) puts the layers of modelkit in order"
-            )
+            return kind.__name__
+    return None
+
+
+def check_runs_are_seen(outer: str, model: Model) -> None:
+    """Raise UsageError where a layer of `model` would miss the runs of `outer`."""
+    kind = passed_by_runs(model)
+    if kind is not None:
+        raise UsageError(
+            f"{outer} runs coerced rows, which pass {kind} by: it sees calls only. Put it outside, "
+            f"{kind}({outer}(...)), or override its _run and _arun too; mk.layered(model) puts the "
+            "layers of modelkit in order"
+        )
 
 
 class Wrapper(Model):
@@ -74,7 +82,8 @@ class Wrapper(Model):
 
     Call the hooks of `inner`, never its `predict`, so that rows are coerced once. Inside a Batcher,
     `_run` gets what `_prepare` gave, which for texts are tokens. `verify` and `warmup` run `base`,
-    to which the golden rows belong, so a layer may change answers. `close` does not close `inner`.
+    to which the golden rows belong, so a layer may change answers. `close` does not close `inner`,
+    but for layers that `mk.layered` made with this one.
 
     Args:
         inner: the Model to wrap.
@@ -84,7 +93,7 @@ class Wrapper(Model):
         UsageError: if a layer inside would miss the calls of this one.
     """
 
-    __slots__ = ("_inner",)
+    __slots__ = ("_inner", "_owns_until")
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -102,6 +111,7 @@ class Wrapper(Model):
         if type(self)._call is Model._call:
             check_runs_are_seen(type(self).__name__, inner)
         self._inner = inner
+        self._owns_until: Model | None = None  # the Model around which `layered` made all layers
 
     @property
     def inner(self) -> Model:
@@ -165,6 +175,11 @@ class Wrapper(Model):
 
     def _use_threads(self, threads: int) -> None:
         self._inner._use_threads(threads)
+
+    def close(self) -> None:
+        """Release what this layer holds, and close the layers inside that are its own."""
+        if self._owns_until is not None:
+            close_layers(self._inner, self._owns_until)
 
     def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         return self._inner._call(X, outputs, call)

@@ -8,12 +8,12 @@ from typing import Any, final, overload
 
 from modelkit._internal.process import watch_forks
 from modelkit.errors import UsageError
+from modelkit.lifecycle.layered import Wrap
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.rollout.course import Loss
 from modelkit.lifecycle.rollout.decide import Kind
 from modelkit.lifecycle.rollout.follow import Follower
 from modelkit.lifecycle.rollout.guards import USUAL_GUARDS, Guard
-from modelkit.lifecycle.rollout.layers import Wrap
 from modelkit.lifecycle.rollout.lineup import BY_CALL, BY_RUN, Lineup
 from modelkit.lifecycle.rollout.opening import POLLED_EVERY, follower_of, switch_of
 from modelkit.lifecycle.rollout.pinned import Pinned

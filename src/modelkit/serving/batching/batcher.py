@@ -89,6 +89,7 @@ class Batcher(Wrapper):
 
     Raises:
         BatchError: if the model's rows cannot be batched, with the reason.
+        UsageError: if the model has a Monitor, a Meter or another layer that would not see its calls.
     """
 
     __slots__ = (

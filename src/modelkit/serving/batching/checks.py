@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from modelkit.errors import BatchError
+from modelkit.errors import BatchError, UsageError
 from modelkit.model.model import Model
 from modelkit.serving.batching.policy import BatchPlan
 from modelkit.signature.signature import Feeds
@@ -46,10 +46,9 @@ def check_batchable(model: Model) -> None:
             model=model,
         )
     if model.unobserved is not model:
-        raise BatchError(
-            "a Monitor or Meter inside a Batcher would see padding and retries; put it outside: "
-            "Meter(Monitor(Batcher(model)))",
-            model=model,
+        raise UsageError(
+            "a Monitor or Meter inside a Batcher would see padding and retries; put it outside, "
+            "Meter(Monitor(Batcher(model))), as mk.layered(model) does"
         )
     if not model.batchable:
         raise BatchError(

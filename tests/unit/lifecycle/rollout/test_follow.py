@@ -351,7 +351,7 @@ def test_going_back_is_always_possible(registry, tmp_path):
 )
 def test_layers_are_around_the_model_that_was_opened(registry, gives, told):
     with registry.load("churn", "2", threads=1) as other:
-        with pytest.raises(UsageError, match=f"wrap= returns a Model around .* churn 1, .*{told}"):
+        with pytest.raises(UsageError, match=f"wrap= returns a Model around .* churn 1: .*{told}"):
             mk.Rollout(registry, "churn", wrap=lambda model: gives(model, other), **QUICK)
         assert not other.closed
         replicated = lambda model: mk.Meter(mk.Replicas([model, registry.load("churn", "1")]))  # noqa: E731
