@@ -279,7 +279,7 @@ async def streams(model: str) -> list[list[str]]:
         {name: partial(capacity, model, make) for name, make in pair(kept).items()}, 3
     )
     queue = int(capacities["modelkit"].rate * WAIT)
-    bounded = mk.Batcher(subject(model).model, max_queue=queue, on_full="reject", plan=kept.plan)
+    bounded = mk.Batcher(subject(model).model, max_queue=queue, plan=kept.plan)
     log(f"  a queue of {queue} rows")
     found: dict[tuple[str, float], list[Stream]] = {}
     for _ in range(3):

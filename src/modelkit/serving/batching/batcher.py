@@ -47,7 +47,7 @@ from modelkit.serving.batching.measure import check_stable, first_plan, golden_f
 from modelkit.serving.batching.pieces import Submission, in_pieces, run_into
 from modelkit.serving.batching.planner import Planner
 from modelkit.serving.batching.policy import IN_PIECES, ON_LOOP, BatchPlan, stable_size, way_of
-from modelkit.serving.batching.requests import Key, Request, Turn, clock, too_late
+from modelkit.serving.batching.requests import Key, Request, Turn, clock, still_running, too_late
 from modelkit.serving.batching.stats import Stats
 from modelkit.serving.batching.ticks import Tick
 from modelkit.serving.batching.workers import Workers
@@ -71,13 +71,11 @@ class Batcher(Wrapper):
         model: the Model to run. Its inputs and outputs must all lead with one named dimension, and
             its rows must have been shown not to depend on their batch.
         max_rows: the size of the largest batch, in rows, or in the cost that the model declares,
-            such as the tokens of texts. A larger call runs in pieces; but whole, on its caller's
-            thread, if the mode of the plan is "parallel direct".
+            such as the tokens of texts. A larger call runs in pieces; `predict` runs it whole if
+            the mode of the plan is "parallel direct".
         max_queue: the size of the calls of priority 0 that may wait, in the same unit; by default
             8,192 rows, or 65,536 of the declared cost. Calls of priority -1 take no room from
             them, and are admitted while all that waits is less than this.
-        on_full: what happens to a call that finds the queue full: "reject" raises Overloaded,
-            "block" waits.
         stable_shapes: run every batch in one shape, so that a row's answer has the same bits
             whatever it is batched with. Each run costs as much as a full batch.
         loop: whether an event loop runs by itself what takes less time than waking a thread. That
@@ -115,7 +113,6 @@ class Batcher(Wrapper):
         *,
         max_rows: int = 1024,
         max_queue: int | None = None,
-        on_full: Literal["reject", "block"] = "reject",
         stable_shapes: bool = False,
         loop: bool = True,
         plan: BatchPlan | Literal["measure", "learn"] = "measure",
@@ -125,14 +122,13 @@ class Batcher(Wrapper):
         self._preparation = preparation_of(model)
         if max_queue is None:
             max_queue = QUEUE if self._preparation is None else 8 * QUEUE
-        check_options(max_rows, max_queue, on_full, plan)
+        check_options(max_rows, max_queue, plan)
         super().__init__(model)
         self._origin = partial(
             Batcher,
             model,
             max_rows=max_rows,
             max_queue=max_queue,
-            on_full=on_full,
             stable_shapes=stable_shapes,
             loop=loop,
             plan=plan,
@@ -149,7 +145,7 @@ class Batcher(Wrapper):
             check_stable(self._execute, self.signature, rows, max_rows)
         loop = loop and self._static and not model.endless  # or a row may take any time
         planner = Planner(chosen, max_rows, declared=self._preparation is not None, loop=loop)
-        self._workers = Workers(self._execute, planner, max_queue, block=on_full == "block")
+        self._workers = Workers(self._execute, planner, max_queue)
         self._lane = self._workers.lane
         self._ticks: dict[AbstractEventLoop, Tick] = {}
         watch_forks(self)
@@ -193,21 +189,21 @@ class Batcher(Wrapper):
     ) -> Future[Array]:
         """As `predict`, with the same arguments, but returns a Future at once.
 
-        The Future can be cancelled until the run begins.
+        The rows are checked and copied here, and run in another thread. The Future can be
+        cancelled until its run begins; that of a call in pieces, until the first of them has run.
 
         Raises:
             SignatureError: if the rows do not fit the signature.
-            Overloaded: if the queue is full; with `on_full="block"` it waits for room instead.
+            Overloaded: if the queue is full.
             ClosedError: if the batcher was closed.
         """
         call = make_call(deadline, priority, key)
         name = primary_of(self.signature)
-        coerced = self.signature.coerce(X)
         # The caller may write into X before the rows are run.
-        feeds = {input_name: feed.copy() for input_name, feed in coerced.items()}
+        feeds = {each: feed.copy() for each, feed in self.signature.coerce(X).items()}
         future: Future[Array] = Future()
         lane = self._lane
-        if lane.parallel or lane.interrupted or lane.within():
+        if lane.interrupted or lane.within():
             run_into(future, lambda: self._run(feeds, (name,), call)[name])
             return future
         requests = []
@@ -219,13 +215,17 @@ class Batcher(Wrapper):
         Submission(lane, requests, future).begin()
         return future
 
-    def close(self) -> None:
+    def close(self, timeout: float | None = None) -> None:
         """Refuse new calls, and return when all that were queued are answered.
 
         A large call under way raises ClosedError after the piece that is run. Calls that run at
-        once, on the threads of their callers, are not waited for.
+        once, on the threads of their callers, are not waited for. If something still runs after
+        `timeout` seconds, the calls that wait behind it get ClosedError, and DeadlineExceeded is
+        raised, which says what runs.
         """
-        self._lane.close()
+        runs = self._lane.close(timeout)
+        if runs is not None:
+            raise still_running(self.base, runs, timeout)
 
     def _prepared(self, feeds: Feeds) -> tuple[Feeds, int]:
         """The feeds as they are run, and their size."""

@@ -23,15 +23,11 @@ def preparation_of(model: Model) -> Callable[[Feeds], tuple[Feeds, int]] | None:
     return model._prepare
 
 
-def check_options(
-    max_rows: int, max_queue: int = 1, on_full: str = "reject", plan: BatchPlan | str = "measure"
-) -> None:
+def check_options(max_rows: int, max_queue: int = 1, plan: BatchPlan | str = "measure") -> None:
     """Raise ValueError for an argument of Batcher that is out of its range."""
     for name, value in (("max_rows", max_rows), ("max_queue", max_queue)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    if on_full not in ("reject", "block"):
-        raise ValueError(f'on_full is "reject" or "block", got {on_full!r}')
     if not isinstance(plan, BatchPlan) and plan not in ("measure", "learn"):
         raise ValueError(f'plan is "measure", "learn" or the plan of another Batcher, got {plan!r}')
 

@@ -13,7 +13,7 @@ from concurrent import futures
 from itertools import chain
 from operator import attrgetter
 
-from modelkit.errors import DeadlineExceeded
+from modelkit.errors import BatchError, ClosedError, DeadlineExceeded
 from modelkit.serving.batching.choice import choose_batch
 from modelkit.serving.batching.isolation import Outcome
 from modelkit.serving.batching.planner import Planner
@@ -169,13 +169,13 @@ class Dispatcher:
         if own is not None and own not in run:
             return
         queue.take_all(key, run + late, RUNNING)
-        turn.done += [request for request in late if self._give_up(request)]
+        turn.done += [request for request in late if self._expire(request)]
         batch = [request for request in run if self._begin(request)]
         size = size_of(batch)
         self._slots.running += size  # and the batch at once, without a call in between
         turn.batch = batch
-        queue.admit_blocked()
         if batch:
+            self._slots.runs[_thread.get_ident()] = size, now
             self._tally.batch(size, "cap" if size >= planner.plan.cap else reason)
 
     def _next_key(self, own: Request | None) -> tuple[object, ...] | None:
@@ -204,16 +204,30 @@ class Dispatcher:
         request.state = RUNNING
         return True
 
-    def _give_up(self, request: Request) -> bool:
+    def _expire(self, request: Request) -> bool:
         """Answer a request that cannot be ready in time. False if there is nobody to tell."""
+        error = DeadlineExceeded(
+            "the answer could not be ready by the deadline", deadline=request.deadline
+        )
+        given_up = self._give_up(request, error)
+        self._tally.expired += given_up
+        return given_up
+
+    def _give_up(self, request: Request, error: BatchError) -> bool:
         if not self._begin(request):
             return False
         request.state = DONE
-        request.error = DeadlineExceeded(
-            "the answer could not be ready by the deadline", deadline=request.deadline
-        )
-        self._tally.expired += 1
+        request.error = error
         return True
+
+    def refuse_all(self) -> list[Request]:
+        """Answer what waits with ClosedError. Returns the requests with somebody to tell."""
+        waiting = []
+        while (requests := self._queue.oldest()) is not None:
+            waiting.append(requests.popleft())
+            self._queue.take(waiting[-1], RUNNING)
+        error = ClosedError("the batcher was closed while this call waited behind a run that hangs")
+        return [request for request in waiting if self._give_up(request, error)]
 
     def settle(self, turn: Turn, outcomes: list[Outcome], now: float) -> None:
         """Give the requests of a batch their outcomes; those with somebody to tell are `done`."""

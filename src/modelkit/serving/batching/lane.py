@@ -23,7 +23,7 @@ from inspect import currentframe
 from itertools import count
 from typing import Any
 
-from modelkit.errors import BatchError, ClosedError, DeadlineExceeded
+from modelkit.errors import BatchError, ClosedError
 from modelkit.serving.batching.dispatcher import Dispatcher, size_of
 from modelkit.serving.batching.interrupts import in_main_thread
 from modelkit.serving.batching.isolation import Outcome
@@ -39,7 +39,6 @@ from modelkit.serving.batching.requests import (
     clock,
     deliver,
     locked,
-    seconds_left,
     too_late,
 )
 from modelkit.serving.batching.slots import Slots
@@ -57,17 +56,12 @@ class Lane:
     Args:
         planner: holds the plan, and makes it anew as runs are timed.
         max_queue: the size that may wait.
-        block: admit everything, for a call waits for its answer anyway; False to refuse what finds
-            the queue full.
         start: starts this many runners, and a watch where it is needed; called without the lock.
     """
 
-    def __init__(
-        self, planner: Planner, max_queue: int, *, block: bool, start: Callable[[int], None]
-    ) -> None:
+    def __init__(self, planner: Planner, max_queue: int, start: Callable[[int], None]) -> None:
         self.planner = planner
         self.max_queue = max_queue
-        self.block = block
         self.start = start
         self.closed = False
         self.parallel = planner.plan.mode == PARALLEL  # threads run their calls at once
@@ -112,6 +106,7 @@ class Lane:
             if self.queue.waiting or self.closed or not self.slots.opens(size, self.planner.plan):
                 return False
             self.slots.take(size)
+            self.slots.runs[_thread.get_ident()] = size, clock()
             turn.size = size
             turn.holds = True
             return True
@@ -123,6 +118,7 @@ class Lane:
                 return
             size = turn.size
             self.slots.give(size)
+            self.slots.runs.pop(_thread.get_ident(), None)
             turn.size = 0
             turn.holds = False
             dispatcher = self._dispatcher
@@ -212,32 +208,17 @@ class Lane:
     def submit(self, request: Request, *, admitted: bool = False) -> None:
         """Queue a request whose caller holds a Future.
 
-        Raises Overloaded and ClosedError, and blocks instead where the lane does.
+        Raises Overloaded and ClosedError.
         """
         # A Future runs the callbacks that its caller added, so it shares no batch with threads that
         # could be held up.
         request.key = (*request.key, "submit")
-        if self.block and not admitted:
-            self._wait_for_room(request)
         self.put(request, admitted=admitted)
-
-    def _wait_for_room(self, request: Request) -> None:
-        """Block until a request may be queued. Raises DeadlineExceeded."""
-        while True:
-            with self._lock:
-                if self.closed or not self.queue.full(request.size, low=request.low):
-                    return
-                lock = locked()
-                self.queue.blocked[request.low].append(lock)
-            if not lock.acquire(timeout=seconds_left(request.deadline)):
-                raise DeadlineExceeded(
-                    "the queue stayed full until the deadline", deadline=request.deadline
-                )
 
     def _admit(self, request: Request, *, admitted: bool) -> None:
         if self.closed:
             raise ClosedError("the batcher was closed; make another one to go on")
-        if not admitted and not self.block and self.queue.full(request.size, low=request.low):
+        if not admitted and self.queue.full(request.size, low=request.low):
             self.tally.shed += 1
             raise overloaded(self.queue.waiting, self.max_queue)
         self.tally.calls += not admitted
@@ -302,6 +283,7 @@ class Lane:
                 self.planner.compare(size, now - started)
                 self._time(size, now - started)
             self.slots.give(size)
+            self.slots.runs.pop(_thread.get_ident(), None)
             turn.batch = []
             turn.holds = False
             # A thread with a request of its own goes its way, and so does one with Futures, whose
@@ -322,6 +304,7 @@ class Lane:
                     self.queue.put(request, in_front=True)
             slots.running -= turn.size
             slots.active -= turn.holds
+            slots.runs.pop(_thread.get_ident(), None)
             turn.holds = False
             turn.batch = []
             turn.size = 0
@@ -370,19 +353,27 @@ class Lane:
             self.slots.returning -= turn.returning
         self.give_back(turn)
 
-    def close(self) -> None:
-        """Refuse new calls, and return when all that were admitted are answered."""
+    def close(self, timeout: float | None) -> list[tuple[int, float]] | None:
+        """Refuse new calls, and return when all that were admitted are answered.
+
+        Where that takes longer than `timeout`, refuse what waits too, and return the runs under
+        way: the size of each, and the seconds since it began.
+        """
         with self._lock:
             self.closed = True
             self.parallel = False
-            for blocked in self.queue.blocked:
-                while blocked:
-                    blocked.popleft().release()
             if not self.slots.active:
-                return
+                return None
             done = locked()
             self._dispatcher.closers.append(done)
-        done.acquire()
+        if done.acquire(timeout=-1 if timeout is None else timeout):
+            return None
+        with self._lock:
+            refused = self._dispatcher.refuse_all()
+            now = clock()
+            runs = [(size, now - began) for size, began in self.slots.runs.values()]
+        deliver(refused)
+        return runs
 
     # What is learned and counted.
 

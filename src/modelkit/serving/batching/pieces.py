@@ -71,13 +71,12 @@ class Submission:
         if len(self._requests) == 1:
             self._queue(self._requests[0], self._future)
             return
-        self._future.set_running_or_notify_cancel()
         self._queue_next()
 
     def _queue_next(self) -> None:
         waiter: Future[Any] = Future()
-        self._queue(self._requests[len(self._answers)], waiter)
         waiter.add_done_callback(self._go_on)
+        self._queue(self._requests[len(self._answers)], waiter)
 
     def _queue(self, request: Request, waiter: Future[Any]) -> None:
         request.waiter = waiter
@@ -86,6 +85,8 @@ class Submission:
     def _go_on(self, done: Future[Any]) -> None:
         """Queue the next piece, or answer."""
         try:
+            if not self._answers and not self._future.set_running_or_notify_cancel():
+                return
             self._answers.append(done.result())
             if len(self._answers) < len(self._requests):
                 self._queue_next()

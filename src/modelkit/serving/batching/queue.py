@@ -5,22 +5,19 @@ Used under the lock of the lane.
 
 from __future__ import annotations
 
-import _thread
 from collections import deque
 from collections.abc import Iterable, Iterator
 
 from modelkit.errors import Overloaded
 from modelkit.serving.batching.requests import DEAD, DONE, IN_QUEUE, Key, Request
 
-Locks = deque[_thread.LockType]
 Requests = dict[Key, deque[Request]]
 
 
 class Queue:
     """Requests in the order in which they came.
 
-    `waiting` is the size of all, `deepest` the largest that was. `most` may wait. `blocked` are
-    locks of threads that wait for room, of high and of low priority.
+    `waiting` is the size of all, `deepest` the largest that was. `most` may wait.
 
     What no longer waits is counted out at once, and buried when it is passed by: a signal handler
     may raise in the main thread at any call, so what belongs together is changed without one in
@@ -32,7 +29,6 @@ class Queue:
         self.waiting = 0
         self.deepest = 0
         self._waiting_low = 0
-        self.blocked: tuple[Locks, Locks] = (deque(), deque())
         self._by_priority: tuple[Requests, Requests] = ({}, {})
 
     def __len__(self) -> int:
@@ -88,15 +84,8 @@ class Queue:
             return False
         if request.state is IN_QUEUE:
             self.take(request, DEAD)
-            self.admit_blocked()
         request.state = DEAD
         return True
-
-    def admit_blocked(self) -> None:
-        """Wake threads that wait for room, if there is some."""
-        for low, blocked in enumerate(self.blocked):
-            while blocked and not self.full(1, low=bool(low)):
-                blocked.popleft().release()
 
     def oldest(self) -> deque[Request] | None:
         """The queue with the oldest request of the highest priority; the dead are buried."""
@@ -122,8 +111,7 @@ class Queue:
 def overloaded(waiting: int, most: int) -> Overloaded:
     """The error for a call that finds no room in a queue."""
     return Overloaded(
-        f"{waiting} wait already, and at most {most} may: try again later, raise max_queue, or "
-        'wait with on_full="block"',
+        f"{waiting} wait already, and at most {most} may: try again later, or raise max_queue",
         queued=waiting,
         max_queue=most,
     )

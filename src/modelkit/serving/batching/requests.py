@@ -13,7 +13,7 @@ from math import inf
 from typing import Any
 
 from modelkit.errors import DeadlineExceeded
-from modelkit.model.model import Call, Outputs
+from modelkit.model.model import Call, Model, Outputs
 from modelkit.serving.batching.isolation import Names
 from modelkit.signature.refusing import moved
 from modelkit.signature.signature import Feeds
@@ -139,6 +139,18 @@ def joint_call(calls: list[Call]) -> Call:
 def too_late(deadline: float | None) -> DeadlineExceeded:
     """The error for rows that were not run in time."""
     return DeadlineExceeded("the deadline passed before the rows were run", deadline=deadline)
+
+
+def still_running(
+    model: Model, runs: list[tuple[int, float]], timeout: float | None
+) -> DeadlineExceeded:
+    """The error for a Batcher that was closed and whose runs, of (size, seconds), go on."""
+    lasting = "; ".join(f"a batch of {size:,} for {seconds:.1f} s" for size, seconds in runs)
+    return DeadlineExceeded(
+        f"after {timeout} s {model!r} still runs {lasting or 'a batch'}: only the end of the process "
+        "ends a run that hangs; the calls that waited behind it got ClosedError",
+        deadline=timeout,
+    )
 
 
 def locked() -> _thread.LockType:

@@ -15,13 +15,22 @@ class Slots:
     size of what is run, and `usual` the running mean of what waits and runs together. `returning`
     runners have no slot and are about to look for work. Nobody waits for the end of the runs that
     are `overdue`, of the size `overdue_size`: they take far longer than runs do, as on a device
-    that hangs.
+    that hangs. `runs` are the runs under way: by thread, their size and when they began.
 
     Used under the lock of the lane. A signal handler may raise when a function is entered, and not
     between the lines of one, so each method changes the counts as a whole or not at all.
     """
 
-    __slots__ = ("active", "overdue", "overdue_size", "returning", "running", "starting", "usual")
+    __slots__ = (
+        "active",
+        "overdue",
+        "overdue_size",
+        "returning",
+        "running",
+        "runs",
+        "starting",
+        "usual",
+    )
 
     def __init__(self) -> None:
         self.active = 0
@@ -31,6 +40,7 @@ class Slots:
         self.usual = 1.0
         self.overdue = 0
         self.overdue_size = 0
+        self.runs: dict[int, tuple[int, float]] = {}
 
     def opens(self, size: int, plan: BatchPlan) -> bool:
         """Whether a batch of `size` should be run now, beside those that are run."""

@@ -52,15 +52,6 @@ class Stats:
     max_rows: int
     out_of_memory: int
 
-    def quantile(self, q: float) -> float:
-        """The latency in seconds that a part `q` of the timed calls stayed below, to its bin."""
-        left = q * sum(self.latency.values())
-        for most, count in sorted(self.latency.items()):
-            left -= count
-            if left <= 0:
-                return most * 1e-6
-        return 0.0
-
 
 @dataclass
 class RunningStats:

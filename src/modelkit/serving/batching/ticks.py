@@ -151,8 +151,7 @@ class Tick:
     def _make_room(self) -> None:
         """Admit the next tick whole, unless what waits from those before fills the queue."""
         waiting = sum(batch.waiting for batch in self._todo)
-        lane = self._lane
-        self.room = EVERYTHING if lane.block or waiting < lane.max_queue else 0
+        self.room = EVERYTHING if waiting < self._lane.max_queue else 0
 
     def _end(self, batch: TickBatch) -> None:
         batch.flushed = True

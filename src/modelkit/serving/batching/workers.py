@@ -36,12 +36,11 @@ class Workers:
         run: runs a batch: (feeds, outputs, call) -> answers.
         planner: holds the plan.
         max_queue: the size that may wait.
-        block: whether a call waits where the queue is full.
     """
 
-    def __init__(self, run: RunAs, planner: Planner, max_queue: int, *, block: bool) -> None:
+    def __init__(self, run: RunAs, planner: Planner, max_queue: int) -> None:
         self.run = run
-        self.lane = Lane(planner, max_queue, block=block, start=self._start_and_watch)
+        self.lane = Lane(planner, max_queue, self._start_and_watch)
 
     def call(self, request: Request, *, admitted: bool = False) -> Outputs:
         """Answer in the calling thread: it runs a batch with its rows, or waits for one that does.

@@ -84,7 +84,7 @@ class Mixer:
 
 
 def stress(plan, seed, count, poison=0.01):
-    with mk.Batcher(model_of(poisoned), plan=plan, on_full="block") as batcher:
+    with mk.Batcher(model_of(poisoned), plan=plan, max_queue=1 << 30) as batcher:
         mixers = [Mixer(batcher, (seed, i).__hash__(), poison) for i in range(10)]
         with ThreadPoolExecutor(10) as pool:
             done = [pool.submit(mixer.thread, count) for mixer in mixers[:8]]

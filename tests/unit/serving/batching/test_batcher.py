@@ -71,7 +71,6 @@ def test_a_model_without_golden_rows_is_learned_from_its_calls():
     [
         ({"max_rows": 0}, "max_rows must be a positive integer, got 0"),
         ({"max_queue": 2.5}, "max_queue must be a positive integer, got 2.5"),
-        ({"on_full": "drop"}, "on_full is"),
         ({"plan": "guess"}, "plan is"),
     ],
 )
@@ -387,7 +386,6 @@ def test_a_batcher_is_pickled_with_its_options(boosting_mk):
         options = {
             "max_rows": 32,
             "max_queue": 77,
-            "on_full": "block",
             "stable_shapes": True,
             "plan": plan,
             "loop": False,

@@ -124,7 +124,7 @@ class Simulation:
             monkeypatch.setattr(module, "clock", lambda: self.now)
         monkeypatch.setattr(workers, "deliver", self.deliver)
         planner = Planner(make_plan(curve, 1, 8), 8)
-        self.workers = workers.Workers(self.run, planner, 8192, block=False)
+        self.workers = workers.Workers(self.run, planner, 8192)
         self.workers.start = self.start
         self.lane = self.workers.lane
         self.lane.start = self.start

@@ -164,11 +164,9 @@ def test_another_thread_is_never_interrupted():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    ("ask", "plan"), [("predict", SLOW), ("predict", AT_ONCE), ("submit", AT_ONCE)]
-)
+@pytest.mark.parametrize("plan", [SLOW, AT_ONCE])
 def test_a_main_thread_that_is_interrupted_in_its_own_run_gets_the_exception_itself(
-    install, ask, plan, kind
+    install, plan, kind
 ):
     def fn(feeds):
         if threading.current_thread() is threading.main_thread() and not stopped:
@@ -183,7 +181,7 @@ def test_a_main_thread_that_is_interrupted_in_its_own_run_gets_the_exception_its
         for _ in range(2):  # the same instance once more
             stopped.clear()
             with pytest.raises(kind) as caught:
-                getattr(batcher, ask)(row(1))
+                batcher.predict(row(1))
             assert caught.value is raised
         assert batcher.predict(row(1))[0, 0] == 1
         assert batcher.stats().failed == 0

@@ -10,11 +10,12 @@ import time
 import weakref
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from helpers.batchers import ROOM, Gate, double, model_of, one_slot, row, wait_until, waiting
 
 import modelkit as mk
-from modelkit.errors import ClosedError
+from modelkit.errors import ClosedError, DeadlineExceeded
 
 # Callers that leave.
 
@@ -62,6 +63,33 @@ def test_a_future_can_be_cancelled_while_it_waits():
             futures[1].result(ROOM)
         first.result(ROOM)
     assert sorted(gate.sizes) == [1, 2]
+
+
+@pytest.mark.parametrize("rows", [1, 200])
+def test_submit_returns_before_its_run_ends(plan, rows):
+    """In the mode "parallel direct" it ran the whole call before it returned."""
+    gate = Gate()
+    x = np.full((rows, 2), 3, np.float32)
+    with mk.Batcher(model_of(gate), plan=plan, max_rows=16) as batcher:
+        first = batcher.submit(x)
+        gate.began_one()
+        others = [batcher.submit(x) for _ in range(8)]
+        assert not first.done()
+        assert others[-1].cancel()
+        gate.open()
+        for future in (first, *others[:-1]):
+            assert (future.result(ROOM) == 6).all()
+        assert batcher.stats().direct == 0
+
+
+def test_a_large_call_can_be_cancelled_until_its_first_piece_has_run():
+    gate = Gate()
+    with one_slot(gate) as batcher:
+        large = batcher.submit(np.zeros((80, 2), np.float32))
+        gate.began_one()
+        assert large.cancel()
+        gate.open()
+    assert gate.sizes == [8]
 
 
 def test_a_loop_that_dies_takes_nobody_with_it():
@@ -195,6 +223,52 @@ def test_close_answers_what_was_asked_and_refuses_the_rest(plan):
     for ask in (batcher.predict, batcher.submit, lambda x: asyncio.run(batcher.apredict(x))):
         with pytest.raises(ClosedError, match="the batcher was closed"):
             ask(row(1))
+
+
+def test_a_close_that_waits_no_longer_says_what_hangs():
+    """It waited without limit for a run that did not end, and with it all that waited behind."""
+
+    async def ask():
+        return await batcher.apredict(row(2))
+
+    gate = Gate()
+    batcher = one_slot(gate)
+    with ThreadPoolExecutor(4) as pool:
+        hangs = batcher.submit(np.ones((5, 2), np.float32))
+        gate.began_one()
+        behind = [pool.submit(batcher.predict, row(1)), pool.submit(asyncio.run, ask())]
+        waiting(batcher, 2)
+        gone = batcher.submit(row(3))
+        assert gone.cancel()
+        behind.append(batcher.submit(row(4)))
+        with pytest.raises(
+            DeadlineExceeded, match=r"after 0.01 s <FunctionModel.* runs a batch of 5 for"
+        ):
+            batcher.close(timeout=0.01)
+        for future in behind:
+            with pytest.raises(ClosedError, match="behind a run that hangs"):
+                future.result(ROOM)
+        assert not hangs.done()
+        with pytest.raises(ClosedError):
+            batcher.predict(row(1))
+        gate.open()
+        assert (hangs.result(ROOM) == 2).all()
+        batcher.close(timeout=ROOM)
+    assert gate.sizes == [5]
+    assert not batcher._lane.slots.runs
+
+
+def test_a_thread_that_hangs_in_a_call_of_its_own_is_named_too():
+    gate = Gate()
+    batcher = one_slot(gate)
+    with ThreadPoolExecutor(1) as pool:
+        hangs = pool.submit(batcher.predict, row(1))
+        gate.began_one()
+        with pytest.raises(TimeoutError, match="runs a batch of 1 for"):
+            batcher.close(timeout=0)
+        gate.open()
+        assert hangs.result(ROOM) == 2
+        batcher.close()
 
 
 def test_a_model_closed_underneath_is_told_to_each_caller(plan):

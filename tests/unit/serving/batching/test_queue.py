@@ -43,21 +43,6 @@ def test_a_full_queue_is_an_error_that_says_how_full():
     assert batcher.stats().deepest == 2
 
 
-def test_a_full_queue_can_be_waited_for():
-    gate = Gate()
-    with one_slot(gate, max_queue=2, on_full="block") as batcher, ThreadPoolExecutor(8) as pool:
-        asked = [pool.submit(batcher.predict, row(0))]
-        gate.began_one()
-        asked += [pool.submit(batcher.predict, row(value)) for value in range(1, 3)]
-        waiting(batcher, 2)
-        with pytest.raises(DeadlineExceeded, match="stayed full"):
-            batcher.submit(row(9), deadline=1e-3)
-        blocked = pool.submit(batcher.submit, row(4))
-        gate.open()
-        assert blocked.result(ROOM).result(ROOM) == 8
-        assert [float(future.result(ROOM)[0, 0]) for future in asked] == [0, 2, 4]
-
-
 def test_work_that_may_wait_takes_no_room_from_the_rest():
     gate = Gate()
     with one_slot(gate, max_queue=4) as batcher, ThreadPoolExecutor(16) as pool:
@@ -75,22 +60,6 @@ def test_work_that_may_wait_takes_no_room_from_the_rest():
         assert [float(future.result(ROOM)[0, 0]) for future in asked] == [
             2 * value for value in range(9)
         ]
-
-
-def test_work_that_may_wait_and_is_blocked_blocks_nothing_else():
-    gate = Gate()
-    with one_slot(gate, max_queue=2, on_full="block") as batcher, ThreadPoolExecutor(8) as pool:
-        asked = [pool.submit(batcher.predict, row(0))]
-        gate.began_one()
-        asked += [pool.submit(batcher.predict, row(value), priority=-1) for value in (1, 2)]
-        waiting(batcher, 2)
-        blocked = pool.submit(batcher.submit, row(3), priority=-1)
-        futures = [batcher.submit(row(value)) for value in (4, 5)]
-        assert not blocked.done()
-        gate.open()
-        futures.append(blocked.result(ROOM))
-        assert [float(future.result(ROOM)[0, 0]) for future in futures] == [8, 10, 6]
-        assert [float(future.result(ROOM)[0, 0]) for future in asked] == [0, 2, 4]
 
 
 # Deadlines.
@@ -212,26 +181,6 @@ def test_what_was_submitted_is_what_it_was_then():
         assert [future.result(ROOM)[0, 0] for future in futures] == [
             2 * value for value in range(9)
         ]
-
-
-# Deadlines of calls that wait for room, and far ones.
-
-
-def test_room_that_an_expired_call_leaves_is_given_on():
-    gate = Gate()
-    with one_slot(gate, max_queue=1, on_full="block") as batcher, ThreadPoolExecutor(4) as pool:
-        first = pool.submit(batcher.predict, row(0))
-        gate.began_one()
-        late = pool.submit(batcher.predict, row(1), deadline=0.2)
-        waiting(batcher, 1)
-        blocked = pool.submit(batcher.submit, row(2))
-        with pytest.raises(DeadlineExceeded):
-            late.result(ROOM)
-        assert not first.done()
-        future = blocked.result(ROOM)
-        gate.open()
-        assert future.result(ROOM) == 4
-        first.result(ROOM)
 
 
 @pytest.mark.parametrize("deadline", [1e10, float("inf")])
