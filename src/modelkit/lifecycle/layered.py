@@ -57,18 +57,19 @@ def layered(
     """
     check_is_model(model, "layered")
     outer = model
+    several = has_several_versions(model)
     try:
         for kind, layer, can_have in (
             (Batcher, batcher, _can_batch),
             (Monitor, monitor, _can_watch),
-            (Meter, meter, _can_count),
+            (Meter, meter, lambda _: True),
         ):
             if layer != "auto" and not isinstance(layer, bool | Mapping):
                 raise UsageError(
                     f'a layer is True, False, "auto" or a dict of its arguments; got {layer!r}'
                 )
             has_one = layer_of(model, kind) is not None
-            if layer is False or (layer == "auto" and (has_one or not can_have(outer))):
+            if layer is False or (layer == "auto" and (has_one or several or not can_have(outer))):
                 continue
             if has_one:
                 raise UsageError(f"{model!r} has a {kind.__name__} already")
@@ -87,13 +88,8 @@ def _can_batch(model: Model) -> bool:
 
 
 def _can_watch(model: Model) -> bool:
-    if PROFILE_NAME not in model.attachments or has_several_versions(model):
-        return False
-    return passed_by_runs(model) is None and packaged(model).unit != BATCH_UNIT
-
-
-def _can_count(model: Model) -> bool:
-    return not has_several_versions(model)
+    has_profile = PROFILE_NAME in model.attachments and passed_by_runs(model) is None
+    return has_profile and packaged(model).unit != BATCH_UNIT
 
 
 @final
@@ -115,11 +111,16 @@ class Opened:
     def __init__(self, loaded: Model, wrap: Wrap | None) -> None:
         self._loaded = loaded
         try:
-            self.model = loaded if wrap is None else wrap(loaded)
-            _check_around(self.model, loaded)
+            model = loaded if wrap is None else wrap(loaded)
+            if not isinstance(model, Model) or model.base is not loaded.base or model.closed:
+                raise UsageError(
+                    f"wrap= returns an open Model around {loaded!r:.80}, such as mk.Batcher(model) or a "
+                    f"subclass of mk.Wrapper; it returned {model!r:.80} ({type(model).__name__})"
+                )
         except BaseException:
             loaded.close()
             raise
+        self.model = model
         where = loaded.placement
         self._threads = 1 if where is None else where.threads
         self._arms = 1
@@ -138,18 +139,6 @@ class Opened:
         """Close every layer, the outermost first; raises an error of one when all were closed."""
         with closing(self._loaded):
             close_layers(self.model, self._loaded)
-
-
-def _check_around(model: object, loaded: Model) -> None:
-    wanted = f"wrap= returns a Model around {loaded!r:.80}, such as mk.Batcher(model)"
-    if not isinstance(model, Model):
-        raise UsageError(f"{wanted}, and not {model!r:.80} ({type(model).__name__})")
-    if model.base is not loaded.base:
-        raise UsageError(
-            f"{wanted}, and not another one, {model!r:.80}: subclass mk.Wrapper for layers of your own"
-        )
-    if model.closed:
-        raise UsageError(f"{wanted}, and not one that is closed, {model!r:.80}")
 
 
 def check_answers(model: Model) -> None:

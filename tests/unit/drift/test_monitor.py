@@ -454,7 +454,7 @@ def test_a_monitor_pickles_as_a_new_one(watched_mk, breast_cancer):
             assert np.array_equal(again.predict(X), loaded.predict(X))
         back = pickle.loads(pickle.dumps(watched))
         assert (back.served, back.detector.alpha, back.detector.guarantee) == (0, 0.2, "arl")
-        assert back.__reduce__()[1][2] == watched.__reduce__()[1][2]
+        assert back.__reduce__()[0].keywords == watched.__reduce__()[0].keywords
         assert back.detector.profile.digest == watched.detector.profile.digest
         back.inner.close()
 

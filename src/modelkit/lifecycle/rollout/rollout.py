@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from time import perf_counter_ns
 from typing import Any, final, overload
 
@@ -128,7 +129,8 @@ class Rollout(Model):
         if isinstance(champion, Registry) and isinstance(candidate, str):
             self._follower = follower_of(champion, candidate, self._clock, **options)
             self._switch = self._follower.switch
-            self._pickled: tuple[Any, ...] | None = (champion, candidate, options)
+            again = partial(Rollout, **options)
+            self._pickled: tuple[Any, ...] | None = (again, (champion, candidate))
         elif isinstance(champion, Model) and isinstance(candidate, Model):
             self._switch = switch_of(champion, candidate, self._clock, **options)
             self._pickled = None
@@ -388,11 +390,7 @@ class Rollout(Model):
                 "a Rollout of two Models cannot be pickled, since calls elsewhere would not be "
                 "counted here; use a Registry, which several processes follow"
             )
-        return _again, self._pickled
+        return self._pickled
 
     def _facts(self) -> list[tuple[str, str]]:
         return [*self._champion._facts(), *self.status()._facts()]
-
-
-def _again(registry: Registry, name: str, options: dict[str, Any]) -> Rollout:
-    return Rollout(registry, name, **options)
