@@ -161,7 +161,7 @@ def test_a_metric_that_the_task_does_not_have(model):
 @pytest.mark.parametrize(
     ("said", "kind", "message"),
     [
-        ({"name": ""}, ManifestError, "name '' must match .* a part of paths and of URLs"),
+        ({"name": ""}, ManifestError, "name '' cannot be a part of a path and of a URL"),
         (
             {"profile": X},
             TypeError,

@@ -44,18 +44,13 @@ COMMANDS = (
 )
 CONFLICT = 3  # the status where somebody else was faster
 STATUSES = (
-    "The exit status is 0; 1 for an error; 2 for arguments that are none; 3 where somebody else was "
-    "faster or a gate is inconclusive; 4 where drift has an alarm or a gate blocks."
+    "Exit status: 0: success. 1: error. 2: wrong arguments. 3: conflict (changed since you looked), or "
+    "an inconclusive gate. 4: a drift alarm, or a gate that blocks."
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status.
-
-    It is 0; or 1 with the reason on standard error; or 2 for arguments that are none; or 3 where
-    another writer of a registry was faster, or a `gate` is inconclusive; or 4 where `drift` raised
-    an alarm, or a `gate` blocks.
-    """
+    """Run the command line and return its exit status, as `STATUSES` has it."""
     parser = argparse.ArgumentParser(
         prog="modelkit", description="Packages of trained models.", epilog=STATUSES
     )

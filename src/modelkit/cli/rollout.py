@@ -48,7 +48,7 @@ def add_rollout(verbs: Any) -> None:
     action = add_action(actions, "status", run_status, "where it stands, or how the last one ended")
     action.add_argument("name")
     action.add_argument("--page", metavar="FILE", help="write it as a page of HTML too")
-    action = add_action(actions, "outcome", run_outcome, "say how far off answers were")
+    action = add_action(actions, "outcome", run_outcome, "post the losses of answers")
     action.add_argument("name")
     action.add_argument("--key", help="of the call that was answered")
     action.add_argument("--loss", type=float, help="from 0, right, to 1")
@@ -121,7 +121,7 @@ def run_status(args: argparse.Namespace) -> Printed:
 
 
 def run_outcome(args: argparse.Namespace) -> Printed:
-    """Say how far off answers were; each process of the rollout then adds it up."""
+    """Post the losses of answers; each process of the rollout then adds them up."""
     try:
         outcomes = _outcomes(args)
         post_outcomes(mk.Registry(args.registry), args.name, outcomes)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from modelkit.drift import archive
-from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.profile import Profile, check_profile
 from modelkit.drift.refusals import check_same_columns
 from modelkit.drift.untold import OnAlarm
@@ -33,8 +32,8 @@ def resume(
             "same: pass the one that it had, which after a rebase is the new one"
         )
     try:
-        options = {name: about[name] for name in ("alpha", "tolerance", "guarantee", "seed")}
-        options["history"] = about.get("history", HISTORY_BYTES)
+        names = ("alpha", "tolerance", "guarantee", "seed", "history")
+        options = {name: about[name] for name in names}
         watch = Watch(profile, clock=clock, on_alarm=on_alarm, **options)
         watch.restore(about, arrays)
     except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:

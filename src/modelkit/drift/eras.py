@@ -82,7 +82,7 @@ def restored(
 ) -> list[Era]:
     """The inverse of `state_of`; `current` is the era in force, without rows.
 
-    A state of before histories has no eras. Raises UsageError for one that does not fit.
+    Raises UsageError for a state that does not fit.
     """
     found = []
     for i, own in enumerate(plain):
@@ -96,7 +96,7 @@ def restored(
             raise UsageError("this is no state of a Detector: an older reference has no end")
         era.buckets.restore(of_era, own)
         found.append(era)
-    return found or [current]
+    return found
 
 
 def joined_eras(workers: Sequence[Sequence[Era]], most_bytes: int) -> list[Era]:

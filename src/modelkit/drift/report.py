@@ -139,8 +139,6 @@ class DriftReport:
         They are PSI in ten bins of the reference, and the p-value of one Kolmogorov-Smirnov or
         chi-square test. No alarm goes by them: they know nothing of the other features, nor of how
         often one looks. The effect size "psi" is another: it is less its mean under no change.
-
-        Raises UsageError for a report that an earlier modelkit wrote.
         """
         return audit_table(self.ranked(), self.alarms)
 
@@ -165,7 +163,7 @@ class DriftReport:
             sections.checks_part(self.checks),
             self._charts(ranked[:MOST_CHARTS]),
             sections.rest_part(ranked[MOST_CHARTS:]),
-            sections.customary_part(self._customary()),
+            sections.customary_part(self.audit_table()),
             sections.promise_part(self.guarantee, self.assumptions),
             sections.words_part(),
         ]
@@ -197,11 +195,6 @@ class DriftReport:
             self.times,
         )
 
-    def _customary(self) -> AuditTable | None:
-        """The customary figures; None for a report that an earlier modelkit wrote."""
-        with_bins = all(drift.bins for drift in self.features)
-        return self.audit_table() if with_bins else None
-
     def _charts(self, features: Sequence[FeatureDrift]) -> str:
         if not features:
             return ""
@@ -217,7 +210,8 @@ class DriftReport:
 
     def _repr_html_(self) -> str:
         facts = [("found", self.headline()), ("compared", self._compared())]
-        facts += [("alarm", str(alarm)) for alarm in self.alarms[-5:]]
+        alarms = [str(alarm) for alarm in self.alarms[-5:]]
+        facts += [("alarm", text) for text in _with_rest(alarms, len(self.alarms), "alarm")]
         if self.performance is not None:
             facts.append(("performance", _performance_text(self.performance)))
         facts.append(("guarantee", self.guarantee))

@@ -47,7 +47,7 @@ class Explanation:
         model_digest: `Manifest.model_digest` of the package, or None for a model without one.
         warnings: what a reader must know, in full sentences.
         version: that of the package; over a Rollout, of the Model that was explained. None for a
-            model without a package, and for a record that was written before there was this field.
+            model without a package.
     """
 
     values: Array
@@ -162,8 +162,6 @@ class Explanation:
     def to_json(self) -> str:
         """Everything, as one line of JSON to keep where decisions must be explained later."""
         plain = to_plain(fields.write_object(self))
-        if self.version is None:  # as in records from before there was one, which stay as they are
-            del plain["version"]
         plain["schema"] = EXPLANATION_SCHEMA
         encoder = json.JSONEncoder(allow_nan=False, ensure_ascii=False, sort_keys=True)
         # In parts: at once, a million numbers would keep every other thread waiting for half a second.

@@ -43,6 +43,9 @@ def feature(name="amount", **changes):
         0.05,
         812,
         cells,
+        bins=(("+inf", 67, 67),),
+        reference_rows=67,
+        compared=1024,
     )
     return replace(given, **changes)
 
@@ -248,6 +251,14 @@ def test_a_batch_speaks_of_one_exact_test():
     assert "Of batches without such a change" in page
     assert "alarm came" not in page
     assert "exact p, adjusted for all features: 0.004" in str(batch)
+
+
+def test_the_card_counts_the_alarms_that_it_leaves_out():
+    many = replace(FULL, alarms=tuple(alarm(f"x{i}") for i in range(11)))
+    assert many._repr_html_().count("changed at row") == 5
+    assert "and 6 more alarms" in many._repr_html_()
+    assert "and 1 more alarm<" in replace(many, alarms=many.alarms[:6])._repr_html_()
+    assert " more alarm" not in replace(many, alarms=many.alarms[:5])._repr_html_()
 
 
 def test_hostile_names_are_text():

@@ -48,7 +48,7 @@ def name():
 
 def test_the_text_of_a_model_that_was_not_called_is_known(penguins):
     X, _ = penguins
-    loaded = mk.load(GOLDEN / "penguins-format6.mk", device="cpu", threads=1)
+    loaded = mk.load(GOLDEN / "penguins1.mk", device="cpu", threads=1)
     known = Named(loaded, "penguins-golden")
     with loaded, mk.Batcher(known, max_rows=64, plan="learn") as batcher:
         model = mk.Meter(mk.Monitor(batcher, mk.Profile.fit(X)))
@@ -61,7 +61,7 @@ def test_the_text_of_a_model_that_was_not_called_is_known(penguins):
 
 def test_each_layer_says_what_it_knows(penguins):
     X, _ = penguins
-    loaded = mk.load(GOLDEN / "penguins-format6.mk", device="cpu", threads=1)
+    loaded = mk.load(GOLDEN / "penguins1.mk", device="cpu", threads=1)
     version = loaded.manifest.version
     with loaded, mk.Batcher(loaded, plan="learn") as batcher:
         monitor = mk.Monitor(batcher, mk.Profile.fit(X))

@@ -37,7 +37,7 @@ def test_a_placement_says_since_when(boosting_mk):
     assert "since" not in repr(model.placement)
 
 
-@pytest.mark.parametrize("name", ["penguins-format6.mk", "texts-format5.mk", "encoder-format4.mk"])
+@pytest.mark.parametrize("name", ["penguins1.mk", "texts1.mk", "encoder1.mk"])
 def test_a_model_says_whether_it_was_closed(name):
     model = mk.load(GOLDEN / name, device="cpu")
     outer = mk.Wrapper(model)

@@ -148,7 +148,7 @@ class Registry:
         return release
 
     def reference(self, name: str, which: str) -> Reference:
-        """Where a version is, said so that other processes and machines find it.
+        """A picklable reference to one version, for other processes and machines.
 
         An alias is resolved now. `mk.load` and `mk.Scorer` take what is returned.
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NoReturn, final
 
 from modelkit.errors import Conflict, PackageError, RegistryError, RetrainError, UsageError
@@ -109,7 +110,7 @@ class RunWork:
     def _train(self) -> dict[str, Any]:
         training = self._training
         training.package.parent.mkdir(parents=True, exist_ok=True)
-        began = self._clock()
+        began = perf_counter()  # of the work, where `clock` may replay the past
         try:
             self._train_with(training)
             manifest = manifest_of(training.package)
@@ -118,7 +119,7 @@ class RunWork:
             self._fail("train", error)
             raise
         return {
-            "seconds": self._clock() - began,
+            "seconds": perf_counter() - began,
             "digest": manifest.digest,
             "package": str(training.package),
         }

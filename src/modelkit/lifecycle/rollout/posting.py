@@ -18,7 +18,7 @@ MOST_AT_ONCE = 10_000  # in one file
 
 
 def post_outcomes(registry: Registry, name: str, outcomes: Sequence[tuple[str, float]]) -> None:
-    """Say how far off answers were, to all who take part in the rollout of a model.
+    """Post the losses of answers to every process of the rollout of a model.
 
     Args:
         registry: the registry.

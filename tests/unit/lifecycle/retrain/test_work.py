@@ -10,6 +10,7 @@ from helpers.retrainings import AT_ONCE, CANARY, START, Clock, alarm, judging, r
 import modelkit as mk
 from modelkit import events
 from modelkit.lifecycle.registry.log import CHAMPION
+from modelkit.lifecycle.retrain.desk import Desk
 from modelkit.lifecycle.retrain.history import runs_of
 
 STANDS = report(alarm())
@@ -49,6 +50,14 @@ def test_a_run_tells_that_it_began_and_how_it_ended(registry, tmp_path, heard, o
         assert run.told
     retrain(registry, tmp_path, drift=(), clock=Clock(START + 1))
     assert len(heard) == 3  # the end is told once
+
+
+def test_the_time_of_training_is_its_own_where_the_clock_replays_the_past(registry, tmp_path):
+    """It was 0.0 s: of a clock that stands still while a run goes on."""
+    retrain(registry, tmp_path)
+    train_step = Desk(registry, "churn").files(1).steps["train"]
+    assert train_step["seconds"] > 0
+    assert train_step["at"] == START
 
 
 def test_a_run_that_fails_is_told_without_the_words_of_the_error(registry, tmp_path, heard):

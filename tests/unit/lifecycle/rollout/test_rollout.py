@@ -454,6 +454,8 @@ def test_a_key_that_calls_seldom_counts_for_no_promotion_and_the_status_says_so(
     assert told in rollout.status().missing
     run_keys(rollout, 30, calls=19)
     assert any("30 of 100 keys have" in what for what in rollout.status().missing)
+    run_keys(rollout, 100, calls=19)
+    assert "a key counts" not in str(rollout.status())  # since all do
 
 
 def test_customers_who_call_once_can_promote(two):
