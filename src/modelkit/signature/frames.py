@@ -18,7 +18,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array, is_a
 from modelkit.errors import SignatureError, importing
-from modelkit.signature.records import array_of_tensor, plain_rows, fields_of
+from modelkit.signature.records import array_of_tensor, fields_of, plain_rows
 from modelkit.signature.spec import TensorSpec
 
 NUMBERS = (bool, int, float, np.number, np.bool_)

@@ -86,8 +86,7 @@ class Batcher(Wrapper):
             start without a measurement and learn from the calls; or the `plan` of another Batcher.
 
     Raises:
-        BatchError: if the model's rows cannot be batched, with the reason.
-        UsageError: if the model has a Monitor, a Meter or another layer that would not see its calls.
+        BatchError, UsageError: if its rows cannot be batched; if a layer would not see its calls.
     """
 
     __slots__ = (

@@ -21,7 +21,6 @@ from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit.errors import (
-    BatchError,
     ClosedError,
     DeadlineExceeded,
     Overloaded,
@@ -42,7 +41,7 @@ def test_it_is_a_model_alone_and_around_others():
 
 
 def test_a_batcher_refuses_one_inside():
-    with pytest.raises(BatchError):
+    with pytest.raises(UsageError):
         mk.Batcher(mk.Meter(summed()))
 
 
