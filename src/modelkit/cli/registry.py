@@ -21,7 +21,7 @@ from modelkit.cli.arguments import (
 from modelkit.errors import RegistryError
 from modelkit.lifecycle.registry.log import Alias
 from modelkit.lifecycle.registry.places import nothing_there
-from modelkit.lifecycle.registry.releases import Release
+from modelkit.lifecycle.registry.releases import ModelVersion
 from modelkit.lifecycle.registry.versions import Versions
 from modelkit.report.html import some
 from modelkit.store import open_store
@@ -105,7 +105,7 @@ def _list_versions(args: argparse.Namespace, registry: mk.Registry) -> Printed:
     return printed(args, plain, lines)
 
 
-def _naming(aliases: Mapping[str, Alias], release: Release) -> list[str]:
+def _naming(aliases: Mapping[str, Alias], release: ModelVersion) -> list[str]:
     """The aliases that name a version."""
     return [alias for alias, now in aliases.items() if now.version == release.version]
 
@@ -114,7 +114,7 @@ def run_show(args: argparse.Namespace) -> Printed:
     """One version, and the aliases that name it."""
     name, which = name_and_version(args.model)
     registry = mk.Registry(args.registry)
-    release = registry.release(name, which)
+    release = registry.version(name, which)
     plain = {**fields.write_object(release), "aliases": _naming(registry.aliases(name), release)}
     lines = [str(release)]
     lines += [f"  {field:<12} {value}" for field, value in plain.items()]
@@ -160,7 +160,7 @@ def run_keep(args: argparse.Namespace) -> Printed:
     registry = mk.Registry(args.registry)
     path = Path(args.file)
     key = args.key or path.name
-    version = registry.release(name, which).version
+    version = registry.version(name, which).version
     registry.keep(name, version, key, path.read_bytes())
     plain = {"name": name, "version": version, "key": key}
     return printed(args, plain, [f"{key} is kept beside {name} {version}"])

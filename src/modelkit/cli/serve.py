@@ -167,7 +167,9 @@ def _application(settings: Settings) -> Iterator[Application]:
         name = settings.name or manifest.name
         metrics = None
         if find_spec("prometheus_client") is not None:
-            metrics = mk.Collector(model).text
+            from modelkit.integrations.prometheus import Collector
+
+            metrics = Collector(model).text
         try:
             auth = _auth_of(settings)
             app = mk.App({name: model}, auth=auth, limits=_limits(), metrics=metrics)
@@ -253,7 +255,7 @@ def _auth_of(settings: Settings) -> Any:
     """Who may ask: whoever has a token or a certificate, if any of these are asked for."""
     ways = []
     if settings.tokens is not None:
-        ways.append(mk.tokens(read_tokens(settings.tokens)))
+        ways.append(mk.bearer_tokens(read_tokens(settings.tokens)))
     if settings.ca_certs is not None:
         from modelkit.cli.server import certified
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from modelkit._internal.progress import counted_off
 from modelkit.errors import ExplainError, SignatureError
-from modelkit.explain.choose import METHODS, choose_method
 from modelkit.explain.explanation import Explanation, kind_in_words
 from modelkit.explain.lime_text import NO_TEXT
 from modelkit.explain.method import Attribution, ExplainRequest
@@ -80,6 +79,7 @@ class Explainer:
             it has several outputs and none is named, or `positive` is no class of two.
         SignatureError: if the background does not fit the model.
         TypeError: for what is no Model.
+        MissingExtraError: if onnx is not installed.
     """
 
     def __init__(
@@ -95,6 +95,8 @@ class Explainer:
         key: str | None = None,
     ) -> None:
         check_is_model(model, "an Explainer")
+        from modelkit.explain.choose import METHODS, choose_method  # it needs onnx
+
         model = model._for_key(key)
         _check_known("method", method, ("auto", *METHODS))
         _check_known("output", output, (*OUTPUT_SPACES, *model.signature.output_names))

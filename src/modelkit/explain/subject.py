@@ -10,7 +10,6 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.errors import ExplainError, PackageError
-from modelkit.explain.structure import Player, players_of
 from modelkit.explain.time_limit import current_call
 from modelkit.model import golden
 from modelkit.model.golden import BACKGROUND
@@ -21,6 +20,29 @@ from modelkit.signature.spec import numpy_dtype
 
 CONTRIBUTIONS = "contributions"  # an output of this name explains the others
 ROWS_AT_ONCE = 4096  # in one call of the model, so that a prediction waits for no more
+
+
+@dataclass(frozen=True)
+class Player:
+    """One column that a caller passes: its name, its tensor, and its place there."""
+
+    name: str
+    tensor: str
+    column: int
+
+
+def players_of(signature: Signature) -> tuple[Player, ...] | None:
+    """The raw columns in the order of the inputs; None if an input is no matrix of fixed width."""
+    found: list[Player] = []
+    for spec in signature.inputs:
+        if len(spec.shape) != 2 or not isinstance(spec.shape[1], int):
+            return None
+        names = [column.name for column in spec.columns]
+        if not names:
+            names = [f"{spec.name}[{i}]" for i in range(spec.shape[1])]
+        for i, name in enumerate(names):
+            found.append(Player(name, spec.name, i))
+    return tuple(found)
 
 
 @dataclass(frozen=True)

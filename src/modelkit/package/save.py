@@ -17,16 +17,15 @@ from modelkit.convert.notes import Equivalents, NamesByInput, Notes
 from modelkit.convert.preprocess import Preprocess
 from modelkit.convert.sklearn import is_estimator
 from modelkit.embedding.encoder import TextEncoder
-from modelkit.errors import ConversionError, SignatureError
+from modelkit.errors import ConversionError, SignatureError, importing
 from modelkit.model.golden import GOLDEN, encode_rows
 from modelkit.model.manifest import FORMAT, Manifest, check_metadata, check_name
 from modelkit.model.model import Model
-from modelkit.package import draws, encoders, graphs, pickled, trust
+from modelkit.package import draws, trust
 from modelkit.package.attach import NewAttachment, new_attachments, with_attachments
 from modelkit.package.contents import read_options
 from modelkit.package.proven import Proven, run_first
 from modelkit.package.write import check_target, member_of, write_package
-from modelkit.runtimes.proto import opsets, row_bytes
 from modelkit.signature.signature import Feeds, Signature, coerce_as
 
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu")  # those that write every package
@@ -109,6 +108,7 @@ def save(
         GraphError: if an ONNX model uses what a package may not contain.
         UsageError: if the profile has other columns than the model takes, or if the file has the
             suffix of another format, such as ".onnx" or ".pkl".
+        MissingExtraError: if onnx is not installed, or what the model's library is converted by.
 
     Example:
         mk.save(pipeline, "churn.mk", example=X_train, version="1.1.0")
@@ -153,6 +153,10 @@ def _prove(
     Raises ConversionError, or its subclass ParityError, for a model that cannot be saved, and
     GraphError for what a package may not hold.
     """
+    with importing("onnx", "saving a model", "save"):
+        import onnx  # noqa: F401 - what converts needs it
+    from modelkit.package import encoders, graphs, pickled
+
     if format not in FORMATS:
         raise ConversionError(
             f"format {format!r} is unknown; use 'onnx', or 'joblib' for what cannot be converted"
@@ -233,6 +237,8 @@ def _narrowed(proven: Proven, wanted: set[str]) -> Proven:
 
 def _described(proven: Proven, feeds: Feeds) -> dict[str, Any]:
     """The fields of a manifest that are known from what was proven, and from golden rows."""
+    from modelkit.runtimes.proto import opsets, row_bytes
+
     proto = proven.source.proto
     return {
         "format": FORMAT,

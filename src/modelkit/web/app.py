@@ -53,7 +53,7 @@ _LIMITS = Limits()
 class App:
     """Answers HTTP requests for Models: an ASGI application, to be run by any server or mounted.
 
-        app = mk.App({"churn": model}, auth=mk.tokens(...))     # uvicorn module:app
+        app = mk.App({"churn": model}, auth=mk.bearer_tokens(...))     # uvicorn module:app
         api.mount("/ml", app)                                   # in FastAPI or Starlette
 
     It speaks the Open Inference Protocol (V2) with its binary extension, and plain JSON; see
@@ -66,7 +66,7 @@ class App:
         auth: says whose a request is, from its headers by name in small letters: the name of a
             principal, or None for nobody, which is answered with 401. It may be async; a
             PermissionError that it raises is answered with 403. It is asked before the body is read,
-            and for everything but `/v2/health/live` and `/v2/health/ready`. See `tokens`.
+            and for everything but `/v2/health/live` and `/v2/health/ready`. See `bearer_tokens`.
         limits: what a request may take.
         metrics: what gives the body and content type of `/metrics` for an Accept header, such as
             `Collector.text`. Without it there is no such path.
@@ -331,14 +331,17 @@ def _check_options(auth: object, limits: object, metrics: object, overloaded: ob
     """Find now what would fail at the first request."""
     if not (auth is None or callable(auth)):
         given = type(auth).__name__
-        raise TypeError(f"auth is a function of headers, such as mk.tokens(...); got a {given}")
+        raise TypeError(
+            f"auth is a function of headers, such as mk.bearer_tokens(...); got a {given}"
+        )
     if not isinstance(limits, Limits):
         given = type(limits).__name__
         raise TypeError(f"limits are a modelkit.types.Limits; got a {given}")
     if not (metrics is None or callable(metrics)):
         given = type(metrics).__name__
         raise TypeError(
-            f"metrics is what answers a scrape: mk.Collector(model).text; got a {given}"
+            "metrics is what answers a scrape, such as modelkit.integrations.prometheus."
+            f"Collector(model).text; got a {given}"
         )
     if overloaded not in (429, 503):
         raise ValueError(f"overloaded is the status 429 or 503; got {overloaded!r}")

@@ -36,7 +36,7 @@ class TextHeaders(Mapping[str, str]):
         return len(self._headers)
 
 
-def tokens(*accepted: str | Mapping[str, str]) -> Auth:
+def bearer_tokens(*accepted: str | Mapping[str, str]) -> Auth:
     """An `auth` of an App that knows callers by a token, of which it holds digests only.
 
     A client sends its token as `Authorization: Bearer TOKEN` or as `X-API-Key: TOKEN`, of which the
@@ -54,7 +54,7 @@ def tokens(*accepted: str | Mapping[str, str]) -> Auth:
     """
     known = _known(accepted)
     if not known:
-        raise ValueError("tokens() accepts nobody: pass the sha256 of at least one token")
+        raise ValueError("bearer_tokens() accepts nobody: pass the sha256 of at least one token")
 
     def principal(headers: Mapping[str, str]) -> str | None:
         token = _token(headers)
@@ -96,7 +96,7 @@ def _digest(text: str) -> bytes:
     found = _DIGEST.fullmatch(text.lower()) if isinstance(text, str) else None
     if found is None:  # what was passed may be a secret, so the message does not repeat it
         raise ValueError(
-            "tokens() takes the sha256 of a token in 64 hexadecimal digits, never the token: "
+            "bearer_tokens() takes the sha256 of a token in 64 hexadecimal digits, never the token: "
             "hashlib.sha256(token.encode()).hexdigest()"
         )
     digest = bytes.fromhex(found[1])

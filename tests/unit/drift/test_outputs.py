@@ -72,7 +72,7 @@ def test_columns_in_any_order_give_the_same_tally(profile, rows, whole, order):
     assert "note" not in wanted
     assert tallier.frame(turned) == [whole]
     table = tallier.arrow(pa.Table.from_pandas(turned, preserve_index=False))
-    assert [mk.Tally.from_bytes(data) for data in table[TALLY].to_pylist()] == [whole]
+    assert [mk.types.Tally.from_bytes(data) for data in table[TALLY].to_pylist()] == [whole]
 
 
 def test_a_missing_class_and_an_unknown_one_are_told(profile, rows):

@@ -18,7 +18,7 @@ from modelkit.runtimes.threads import split_runs
 
 def test_placement_says_where_and_how(boosting_mk):
     with mk.load(boosting_mk, device="cpu", threads=3) as model:
-        assert model.placement == mk.Placement(
+        assert model.placement == mk.types.Placement(
             "CPUExecutionProvider",
             "cpu",
             3,

@@ -18,7 +18,7 @@ from modelkit.lifecycle.registry.authors import author
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.registry.shelf import Shelf
 from modelkit.lifecycle.retrain.policy import StandingAlarm
-from modelkit.lifecycle.retrain.run import RUN_STEPS, Claim, Run, RunFiles, RunState, run_of
+from modelkit.lifecycle.retrain.run import RUN_STEPS, Claim, RetrainRun, RunFiles, RunState, run_of
 
 RecordKind = TypeVar("RecordKind")
 PACKAGE = "package.mk"
@@ -36,20 +36,22 @@ class Look:
     Attributes:
         at: when it was first so, in POSIX seconds.
         refusal: what of.
-        told: why, in a sentence.
+        message: why, in a sentence.
         generation: that of the champion.
         standing: the alarms that stood.
     """
 
     at: float
     refusal: str
-    told: str
+    message: str
     generation: int
     standing: tuple[StandingAlarm, ...] = ()
 
-    def run(self, name: str) -> Run:
-        """The refusal as a Run of a model."""
-        return Run(name, 0, "refused", self.refusal, self.told, self.at, alarms=self.standing)
+    def run(self, name: str) -> RetrainRun:
+        """The refusal as a RetrainRun of a model."""
+        return RetrainRun(
+            name, 0, "refused", self.refusal, self.message, self.at, alarms=self.standing
+        )
 
 
 @final
@@ -97,7 +99,7 @@ class Desk:
             end=self._read(f"{folder}/end") if "end" in names else {},
         )
 
-    def run(self, files: RunFiles, now: float) -> Run:
+    def run(self, files: RunFiles, now: float) -> RetrainRun:
         """A run as it stands now, in POSIX seconds."""
         on_trial = "rollout" in files.steps and not files.end
         entries = self.registry.history(self.name) if on_trial else ()
@@ -168,9 +170,9 @@ class Desk:
             return
         self._create(f"looks/{number + 1:010d}", fields.write_object(look))
 
-    def end(self, number: int, state: RunState, told: str, at: float) -> None:
+    def end(self, number: int, state: RunState, message: str, at: float) -> None:
         """Record how a run ended, and tell of it; nothing where that is recorded already."""
-        about = {"state": state, "told": told, "at": at}
+        about = {"state": state, "message": message, "at": at}
         if self._create(f"{_folder(number)}/end", about):
             tell_of(self.run(self.files(number), at))
 
@@ -219,9 +221,9 @@ def _about(look: Look) -> tuple[Any, ...]:
     return look.refusal, {alarm.key for alarm in look.standing}
 
 
-def tell_of(run: Run) -> None:
+def tell_of(run: RetrainRun) -> None:
     """Tell of a run as an event, which holds no value of a row."""
-    told = "" if run.state in BY_GATE else run.told
+    message = "" if run.state in BY_GATE else run.message
     emit(
         Retraining(
             name=run.name,
@@ -230,7 +232,7 @@ def tell_of(run: Run) -> None:
             reason=run.reason,
             champion=run.champion,
             version=run.version,
-            told=told,
+            message=message,
         )
     )
 

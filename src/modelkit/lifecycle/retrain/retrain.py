@@ -15,7 +15,7 @@ from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.retrain.desk import Desk, Look, holder_here, tell_of
 from modelkit.lifecycle.retrain.past import CountLabelled, Past, past_of, retrain_state, settled_run
 from modelkit.lifecycle.retrain.policy import Due, RetrainPolicy, RetrainState, due
-from modelkit.lifecycle.retrain.run import Claim, Run, RunFiles
+from modelkit.lifecycle.retrain.run import Claim, RetrainRun, RunFiles
 from modelkit.lifecycle.retrain.standing import Watched, alarms_of, close_with, watched_of
 from modelkit.lifecycle.retrain.training import training_of
 from modelkit.lifecycle.retrain.work import Judge, RunWork, Train
@@ -39,7 +39,7 @@ def retrain(
     asked: str = "",
     folder: Path | str | None = None,
     clock: Callable[[], float] = time.time,
-) -> Run:
+) -> RetrainRun:
     """Train a model again if it is time, and put what the gate promotes on trial.
 
     A run goes through five steps: train, save, gate, register, rollout. Each is recorded once in
@@ -89,12 +89,12 @@ def retrain(
     place = Path.home() / ".cache" / "modelkit" / "runs" if folder is None else Path(folder)
     desk = Desk(registry, name)
     turn = _turn(desk, policy, watched, labelled, asked, clock)
-    if isinstance(turn, Run):
+    if isinstance(turn, RetrainRun):
         return turn
     number, claim = turn
     files = desk.files(number)
     tell_of(desk.run(files, clock()))
-    champion = registry.release(name, files.first.champion)
+    champion = registry.version(name, files.first.champion)
     training = training_of(champion, number, files.first, claim, place)
     work = RunWork(
         desk, files, claim, training, train=train, judge=judge, policy=policy, clock=clock
@@ -122,7 +122,7 @@ def _turn(
     labelled: CountLabelled | None,
     asked: str,
     clock: Callable[[], float],
-) -> RunTurn | Run:
+) -> RunTurn | RetrainRun:
     """The run that this caller does; or a refusal."""
     past = past_of(desk, policy, clock())
     close_with(past.runs, watched)
@@ -136,8 +136,8 @@ def _turn(
             return _refused(desk, past, answer, state, policy)
         turn = _begun(desk, past, answer, state, policy)
     # What somebody else wrote need not be seen here yet, so it is not looked for.
-    told = "somebody else took the run a moment ago"
-    return turn or _refused(desk, past, Due("", "busy", told), state, policy)
+    message = "somebody else took the run a moment ago"
+    return turn or _refused(desk, past, Due("", "busy", message), state, policy)
 
 
 def _begun(
@@ -176,8 +176,8 @@ def _taken_over(desk: Desk, files: RunFiles, policy: RetrainPolicy, now: float) 
 
 def _refused(
     desk: Desk, past: Past, answer: Due, state: RetrainState, policy: RetrainPolicy
-) -> Run:
-    look = Look(past.now, answer.refusal, answer.told, past.champion.generation, state.standing)
+) -> RetrainRun:
+    look = Look(past.now, answer.refusal, answer.message, past.champion.generation, state.standing)
     desk.refuse(look, *past.look, every=policy.persist / LOOKS or LOOKS_EVERY)
-    emit(NotRetrained(desk.name, answer.refusal, answer.told))
+    emit(NotRetrained(desk.name, answer.refusal, answer.message))
     return look.run(desk.name)

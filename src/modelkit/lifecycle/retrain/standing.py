@@ -10,7 +10,7 @@ from modelkit.drift.report import DriftReport
 from modelkit.drift.values import Alarm
 from modelkit.errors import RetrainError
 from modelkit.lifecycle.retrain.policy import StandingAlarm
-from modelkit.lifecycle.retrain.run import Run
+from modelkit.lifecycle.retrain.run import RetrainRun
 
 Watched = Detector | DriftReport
 
@@ -71,7 +71,7 @@ def _standing(
     return StandingAlarm(alarm.kind, alarm.feature, alarm.stratum, since, began)
 
 
-def close_with(runs: Iterable[Run], watched: Iterable[Watched]) -> None:
+def close_with(runs: Iterable[RetrainRun], watched: Iterable[Watched]) -> None:
     """Acknowledge, in each Detector, the alarms that a promotion has answered."""
     promoted = [run for run in runs if run.state == "promoted"]
     detectors = [each for each in watched if isinstance(each, Detector)]

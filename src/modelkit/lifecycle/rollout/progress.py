@@ -66,7 +66,7 @@ class GuardProgress:
 
 @final
 @dataclass(frozen=True)
-class Progress:
+class RolloutProgress:
     """Where a rollout stands.
 
     Attributes:
@@ -216,19 +216,19 @@ def _shown(logarithm: float) -> float:
     return exp(min(logarithm, MOST_SHOWN_LOG))
 
 
-def progress_of(switch: Switch) -> Progress:
+def progress_of(switch: Switch) -> RolloutProgress:
     """Where what a Switch holds stands."""
     with switch.lock:
         course = switch.course or switch.past
         notes = _notes(switch, course)
         champion = identity_of(switch.champion)
         if course is None:
-            return Progress(champion, notes=notes)
+            return RolloutProgress(champion, notes=notes)
         trial = course.trial
         standing = trial.standing()
         calls = trial.all_calls
         champion, candidate = course.identities
-        return Progress(
+        return RolloutProgress(
             champion=champion,
             candidate=candidate,
             decision=trial.decision.kind,

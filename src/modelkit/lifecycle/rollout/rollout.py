@@ -20,7 +20,7 @@ from modelkit.lifecycle.rollout.opening import POLLED_EVERY, follower_of, switch
 from modelkit.lifecycle.rollout.pinned import Pinned
 from modelkit.lifecycle.rollout.planning import RISKS, RolloutPlan, plan_of
 from modelkit.lifecycle.rollout.policy import DAY, KEY_CALLS, RolloutStage
-from modelkit.lifecycle.rollout.progress import Progress, progress_of
+from modelkit.lifecycle.rollout.progress import RolloutProgress, progress_of
 from modelkit.lifecycle.rollout.switch import tell
 from modelkit.model.activation import Active
 from modelkit.model.device import Placement
@@ -274,7 +274,7 @@ class Rollout(Model):
             raise UsageError("a Rollout of two Models follows no registry")
         return self._follower.follow()
 
-    def status(self) -> Progress:
+    def status(self) -> RolloutProgress:
         """Where it stands. What is due by now is weighed first."""
         self._switch.settle()
         return progress_of(self._switch)

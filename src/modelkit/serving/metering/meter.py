@@ -16,7 +16,7 @@ from modelkit.model.identity import identity_of
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.model.wrapper import Wrapper, check_is_model, has_several_versions, layer_of
 from modelkit.serving.metering import book, requests
-from modelkit.serving.metering.totals import MORE_ROWS, OK, Totals, answered_rows
+from modelkit.serving.metering.totals import MORE_ROWS, OK, MeterTotals, answered_rows
 from modelkit.signature.signature import Signature
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Meter(Wrapper):
         """The Model that answers without being counted."""
         return self._inner.unobserved
 
-    def totals(self) -> Totals:
+    def totals(self) -> MeterTotals:
         """What was counted until now: by this process, or by all that share the folder.
 
         Raises UsageError where the folder cannot be read.

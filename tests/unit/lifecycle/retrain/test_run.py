@@ -9,7 +9,7 @@ from modelkit.errors import RetrainError
 
 def test_a_run_is_the_same_after_json_and_has_a_card(registry, tmp_path):
     run = retrain(registry, tmp_path)
-    assert mk.Run.from_json(run.to_json()) == run
+    assert mk.types.RetrainRun.from_json(run.to_json()) == run
     assert run.version in run._repr_html_()
     assert (
         str(run)
@@ -18,4 +18,4 @@ def test_a_run_is_the_same_after_json_and_has_a_card(registry, tmp_path):
     )
     for text in ("", "{}", "[]", run.to_json().replace("promoted", "perhaps")):
         with pytest.raises(RetrainError):
-            mk.Run.from_json(text)
+            mk.types.RetrainRun.from_json(text)

@@ -174,7 +174,7 @@ def test_a_load_that_fails_changes_nothing_and_says_so(registry):
         rollout.refresh()
     champion(registry, "2", "narrow")
     until(lambda: served(rollout) == "2")
-    blob = registry.release("churn", "3").digest
+    blob = registry.version("churn", "3").digest
     path = f"{registry.url}/blobs/sha256/{blob}.mk"
     os.chmod(path, 0o644)
     with open(path, "r+b") as file:
@@ -194,7 +194,7 @@ def pickled(registry, packages):
     """The digests of a version of a graph and of two of joblib, which are registered."""
     for version in ("j", "k"):
         registry.register(packages / f"{version}.mk")
-    return [registry.release("churn", version).digest for version in ("1", "j", "k")]
+    return [registry.version("churn", version).digest for version in ("1", "j", "k")]
 
 
 def test_a_joblib_package_is_not_followed_and_the_error_says_what_to_do(registry, pickled):

@@ -74,7 +74,7 @@ def test_what_raises_is_counted_by_its_outcome_and_raised(error, outcome):
     assert outcome_of(error) == outcome
     meter = mk.Meter(summed(raising=error))
     with pytest.raises(type(error)):
-        meter._call(ROW, ("prediction",), mk.Call())
+        meter._call(ROW, ("prediction",), mk.types.Call())
     assert meter.totals().calls[outcome] == 1
     assert meter.totals().rows == 0
 

@@ -1,4 +1,4 @@
-"""`python -m modelkit.cli`."""
+"""`python -m modelkit`."""
 
 import sys
 
