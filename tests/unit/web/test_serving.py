@@ -229,7 +229,7 @@ def test_ten_replacements_under_load_fail_no_call(packages):
 
 
 def app_input(app):
-    return app._edge.served["sum"].active.now.value.signature.inputs[0].name
+    return app._edge.served["sum"].active.now.value.model.signature.inputs[0].name
 
 
 # Draining.

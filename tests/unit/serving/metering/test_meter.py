@@ -20,13 +20,7 @@ from helpers.sums import ROW, SIGNATURE, save_wines, summed
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
-from modelkit.errors import (
-    ClosedError,
-    DeadlineExceeded,
-    Overloaded,
-    SignatureError,
-    UsageError,
-)
+from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded, SignatureError, UsageError
 from modelkit.model.model import Model
 from modelkit.serving.metering import book, ledger, requests
 from modelkit.serving.metering.ledger import BLOCK, BLOCKS, TURN, Place, blocks_of_turn
