@@ -11,7 +11,7 @@ import numpy as np
 
 from modelkit._internal.arrays import is_a
 from modelkit.convert.boosting import is_catboost
-from modelkit.convert.gate.rows import NONES
+from modelkit.convert.parity.rows import NONES
 from modelkit.convert.steps import with_parts
 from modelkit.errors import ConversionError, SignatureError, importing
 from modelkit.signature.frames import refuse_single
