@@ -89,7 +89,7 @@ def test_auto_says_what_it_chose_and_logs_where_a_gpu_was_passed_by(devices, den
     compiled = len(decide.device_chain("auto", sessions.providers())) > 1
     with caplog.at_level(logging.WARNING), mk.load(dense_mk) as model:
         placement = model.placement
-    assert placement.asked == decide.device_chain("auto", sessions.providers())[0].name
+    assert placement.requested == decide.device_chain("auto", sessions.providers())[0].name
     if usable:
         assert placement.device == usable[0]
         assert not caplog.records

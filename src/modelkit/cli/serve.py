@@ -235,7 +235,8 @@ def asked_locally(app: Any) -> Any:
 
 def _opened(settings: Settings) -> Opened | mk.Rollout:
     if settings.registry is None:
-        return Opened(settings.package, digest=settings.digest, allow=settings.allow)
+        loaded = mk.load(settings.package, digest=settings.digest, allow=settings.allow)
+        return Opened(loaded, layered)
     return mk.Rollout(
         mk.Registry(settings.registry),
         settings.package,

@@ -254,7 +254,7 @@ def figures_of_model(labels: Labels, model: Model) -> Iterator[Figure]:
     placement = model.placement
     where = ("", "", "")
     if placement is not None:
-        where = (placement.device, placement.asked, str(placement.threads))
+        where = (placement.device, placement.requested, str(placement.threads))
     if placement is not None and placement.since:
         yield "modelkit_loaded_timestamp_seconds", labels, placement.since
     yield "modelkit_model_info", (*labels, *about, *where), 1

@@ -146,7 +146,7 @@ def place(
             tuple(nodes.items()),
             reason,
             why,
-            asked=chain[0].name,
+            requested=chain[0].name,
             since=time.time(),
         )
         return session, placement

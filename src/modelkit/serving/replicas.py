@@ -20,7 +20,12 @@ from modelkit.errors import (
 from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
-from modelkit.model.wrapper import Wrapper, check_is_model, has_several_versions
+from modelkit.model.wrapper import (
+    Wrapper,
+    check_is_model,
+    check_runs_are_seen,
+    has_several_versions,
+)
 from modelkit.signature.signature import Feeds, Signature
 
 LOST = (DeviceError, ClosedError)  # errors of the replica, and not of the rows
@@ -142,6 +147,7 @@ class Replicas(Model):
             check_is_model(model, "Replicas")
             _check_equal(models[0], model, place)
             _check_alone(models[:place], model, place)
+            check_runs_are_seen("Replicas", model)
         first = models[0]
         self.signature, self.base = first.signature, first.base
         self.manifest, self.attachments = first.manifest, first.attachments

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Literal, final
 from modelkit import events
 from modelkit._internal.process import watch_forks
 from modelkit.errors import ClosedError, UsageError
-from modelkit.lifecycle.layered import Opened, check_answers
+from modelkit.lifecycle.layered import Opened, check_answers, layered
 from modelkit.model.activation import Draining
 from modelkit.model.model import Model
+from modelkit.package.load import load
 from modelkit.web.asgi import (
     AsgiReceive,
     AsgiScope,
@@ -371,7 +372,7 @@ def _opened(model: Servable) -> Serving:
     if isinstance(model, Model):
         return Serving(model, None)
     if isinstance(model, str | os.PathLike):
-        opened = Opened(model)
+        opened = Opened(load(model), layered)
         return Serving(opened.model, opened)
     raise TypeError(f"an App serves Models and paths of packages, not {type(model).__name__}")
 

@@ -14,7 +14,6 @@ from modelkit.model.model import Model
 from modelkit.model.wrapper import layer_of
 from modelkit.serving.batching.batcher import Batcher
 from modelkit.serving.batching.policy import BatchPlan
-from modelkit.signature.signature import Signature
 from modelkit.web.explainers import Explainers
 
 
@@ -30,26 +29,19 @@ class Serving:
         rollout: the Rollout that chooses who answers, if there is one.
     """
 
-    __slots__ = ("_batcher", "_identity", "_signature", "explainers", "model", "opened", "rollout")
+    __slots__ = ("_batcher", "explainers", "model", "opened", "rollout")
 
     def __init__(self, model: Model, opened: Opened | None) -> None:
         self.model = model
         self.opened = opened
         self.rollout = layer_of(model, Rollout)
         self.explainers = Explainers(model)
-        self._identity = identity_of(model)
-        self._signature = model.signature
         self._batcher = layer_of(model, Batcher)
-
-    @property
-    def signature(self) -> Signature:
-        """What is taken and given: that of the champion, of a Rollout."""
-        return self._signature if self.rollout is None else self.model.signature
 
     @property
     def identity(self) -> Identity:
         """Who answers: the champion, of a Rollout."""
-        return self._identity if self.rollout is None else identity_of(self.model)
+        return identity_of(self.model)
 
     @property
     def version(self) -> str:

@@ -90,7 +90,7 @@ def test_a_list_takes_the_first_that_is_usable(devices, dense_mk):
     refused = [device.name for device in devices if not device.usable]
     with mk.load(dense_mk, device=[*refused, "cpu"]) as model:
         assert model.placement.device == "cpu"
-        assert model.placement.asked == next(iter([*refused, "cpu"]))
+        assert model.placement.requested == next(iter([*refused, "cpu"]))
         assert all(f"{name}: " in model.placement.reason for name in refused)
     if len(refused) > 1:
         with pytest.raises(DeviceError) as caught:

@@ -36,21 +36,21 @@ class Look:
     Attributes:
         at: when it was first so, in POSIX seconds.
         refusal: what of.
-        told: why, in a sentence.
+        message: why, in a sentence.
         generation: that of the champion.
         standing: the alarms that stood.
     """
 
     at: float
     refusal: str
-    told: str
+    message: str
     generation: int
     standing: tuple[StandingAlarm, ...] = ()
 
     def run(self, name: str) -> RetrainRun:
         """The refusal as a RetrainRun of a model."""
         return RetrainRun(
-            name, 0, "refused", self.refusal, self.told, self.at, alarms=self.standing
+            name, 0, "refused", self.refusal, self.message, self.at, alarms=self.standing
         )
 
 
@@ -170,9 +170,9 @@ class Desk:
             return
         self._create(f"looks/{number + 1:010d}", fields.write_object(look))
 
-    def end(self, number: int, state: RunState, told: str, at: float) -> None:
+    def end(self, number: int, state: RunState, message: str, at: float) -> None:
         """Record how a run ended, and tell of it; nothing where that is recorded already."""
-        about = {"state": state, "told": told, "at": at}
+        about = {"state": state, "message": message, "at": at}
         if self._create(f"{_folder(number)}/end", about):
             tell_of(self.run(self.files(number), at))
 
@@ -223,7 +223,7 @@ def _about(look: Look) -> tuple[Any, ...]:
 
 def tell_of(run: RetrainRun) -> None:
     """Tell of a run as an event, which holds no value of a row."""
-    told = "" if run.state in BY_GATE else run.told
+    message = "" if run.state in BY_GATE else run.message
     emit(
         Retraining(
             name=run.name,
@@ -232,7 +232,7 @@ def tell_of(run: RetrainRun) -> None:
             reason=run.reason,
             champion=run.champion,
             version=run.version,
-            told=told,
+            message=message,
         )
     )
 

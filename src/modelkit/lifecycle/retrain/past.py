@@ -100,7 +100,7 @@ def settled_run(desk: Desk, number: int, now: float) -> tuple[RetrainRun, RunFil
     files = desk.files(number)
     run = desk.run(files, now)
     if not files.end and not run.under_way:
-        desk.end(number, run.state, run.told, run.ended)
+        desk.end(number, run.state, run.message, run.ended)
     return run, files
 
 
@@ -159,13 +159,13 @@ def _closed(times: list[float], closed: float, past: Past) -> str:
     older = [time for time in times if time <= closed]
     if not older:
         return ""
-    told = (
+    message = (
         f"{len(older)} alarms, the newest of {moment(max(older))}, are closed with the champion "
         f"{past.champion.version} of {moment(closed)}, which is newer"
     )
     if past.now < closed:
-        told += "; clock= tells an earlier time: let a replay begin after the champion"
-    return told
+        message += "; clock= tells an earlier time: let a replay begin after the champion"
+    return message
 
 
 def _stood(past: Past) -> tuple[StandingAlarm, ...]:
@@ -181,7 +181,7 @@ def _busy(past: Past) -> str:
     """What is under way, or ""."""
     if past.runs and past.runs[-1].under_way:
         last = past.runs[-1]
-        return f"run {last.number} is {last.state}, {last.told}"
+        return f"run {last.number} is {last.state}, {last.message}"
     if past.trial is not None:
         return f"a rollout of {past.trial.candidate} is under way, since {past.trial.at}"
     return ""

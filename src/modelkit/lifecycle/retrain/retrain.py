@@ -137,8 +137,8 @@ def _turn(
             return _refused(desk, past, answer, state, policy)
         turn = _begun(desk, past, answer, state, policy)
     # What somebody else wrote need not be seen here yet, so it is not looked for.
-    told = "somebody else took the run a moment ago"
-    return turn or _refused(desk, past, Due("", "busy", told), state, policy)
+    message = "somebody else took the run a moment ago"
+    return turn or _refused(desk, past, Due("", "busy", message), state, policy)
 
 
 def _begun(
@@ -178,7 +178,7 @@ def _taken_over(desk: Desk, files: RunFiles, policy: RetrainPolicy, now: float) 
 def _refused(
     desk: Desk, past: Past, answer: Due, state: RetrainState, policy: RetrainPolicy
 ) -> RetrainRun:
-    look = Look(past.now, answer.refusal, answer.told, past.champion.generation, state.standing)
+    look = Look(past.now, answer.refusal, answer.message, past.champion.generation, state.standing)
     desk.refuse(look, *past.look, every=policy.persist / LOOKS or LOOKS_EVERY)
-    emit(NotRetrained(desk.name, answer.refusal, answer.told))
+    emit(NotRetrained(desk.name, answer.refusal, answer.message))
     return look.run(desk.name)

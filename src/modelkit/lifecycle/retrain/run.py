@@ -66,7 +66,7 @@ class RetrainRun:
             "blocked" or "inconclusive" (by the gate), or "failed".
         reason: why there is a run; of a refusal, what of: "busy", "quiet", "failures", "cooldown",
             "budget", "persist" or "labels".
-        told: how it ended, or why it was refused, in a sentence.
+        message: how it ended, or why it was refused, in a sentence.
         at: when it started, in POSIX seconds.
         ended: when it ended; 0.0 before that.
         champion: the version that it was to replace.
@@ -80,7 +80,7 @@ class RetrainRun:
     number: int
     state: RunState
     reason: str
-    told: str
+    message: str
     at: float
     ended: float = 0.0
     champion: str = ""
@@ -119,14 +119,14 @@ class RetrainRun:
 
     def _what(self) -> str:
         if self.state == "refused":
-            return f"{self.reason}: {self.told}"
+            return f"{self.reason}: {self.message}"
         made = f" with {self.version} in place of {self.champion}" if self.version else ""
-        told = f": {self.told}" if self.told else ""
-        return f"{self.reason}: {self.state}{made}{told}"
+        message = f": {self.message}" if self.message else ""
+        return f"{self.reason}: {self.state}{made}{message}"
 
     def _repr_html_(self) -> str:
         facts = [("state", self.state), ("reason", self.reason)]
-        facts += [("told", self.told)] if self.told else []
+        facts += [("message", self.message)] if self.message else []
         facts += [("champion", self.champion)] if self.champion else []
         facts += [("candidate", self.version)] if self.version else []
         facts += [("alarm", str(alarm)) for alarm in self.alarms]
@@ -203,7 +203,7 @@ class RunEnd(NamedTuple):
     """Where a run stands: `at` is when it ended, in POSIX seconds, or 0.0."""
 
     state: RunState
-    told: str
+    message: str
     at: float = 0.0
 
 
@@ -220,7 +220,7 @@ def run_of(files: RunFiles, name: str, entries: Sequence[Entry], now: float) -> 
         number=files.number,
         state=end.state,
         reason=files.first.reason,
-        told=end.told,
+        message=end.message,
         at=files.first.at,
         ended=end.at,
         champion=files.first.champion,
@@ -233,7 +233,7 @@ def run_of(files: RunFiles, name: str, entries: Sequence[Entry], now: float) -> 
 
 def _end_of(files: RunFiles, entries: Sequence[Entry], now: float) -> RunEnd:
     if files.end:
-        return RunEnd(files.end["state"], files.end["told"], files.end["at"])
+        return RunEnd(files.end["state"], files.end["message"], files.end["at"])
     if "rollout" in files.steps:
         return trial_end(files.version, files.steps["rollout"], entries)
     last = files.claims[-1]
@@ -241,8 +241,8 @@ def _end_of(files: RunFiles, entries: Sequence[Entry], now: float) -> RunEnd:
     # A holder that was heard far in the future had a wrong clock: it must not be waited for.
     if files.left or abs(now - files.heard) >= last.lease:
         if last.number >= MOST_CLAIMS:
-            told = f"{last.number} processes ended in it, the last one {last.holder}"
-            return RunEnd("failed", told, now)
+            message = f"{last.number} processes ended in it, the last one {last.holder}"
+            return RunEnd("failed", message, now)
         return RunEnd("interrupted", f"it was left {since}; the next call goes on with it")
     return RunEnd("running", since)
 
@@ -252,7 +252,7 @@ def trial_end(version: str, step: Mapping[str, Any], entries: Sequence[Entry]) -
     began, *later = [entry for entry in entries if entry.generation >= step["generation"]]
     if began.kind == ALIAS:
         return RunEnd("promoted", f"{CHAMPION} is {version}", step["at"])
-    told = f"since {began.at}"
+    message = f"since {began.at}"
     for entry in later:
         # By the clock of the run, which in a replay is not that of the log.
         at = step["at"] + posix_of(entry.at) - posix_of(began.at)
@@ -265,8 +265,8 @@ def trial_end(version: str, step: Mapping[str, Any], entries: Sequence[Entry]) -
         if decision == "rollback":
             return RunEnd("rolled back", entry.reason, at)
         if decision == "hold":
-            told = f"held, for a person to decide: {entry.reason}"
-    return RunEnd("on trial", told)
+            message = f"held, for a person to decide: {entry.reason}"
+    return RunEnd("on trial", message)
 
 
 def trial_entry(version: str, entries: Sequence[Entry], after: int) -> Entry | None:

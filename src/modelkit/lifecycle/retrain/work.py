@@ -94,11 +94,11 @@ class RunWork:
             raise TakenOver
 
     def _record(self, name: str, about: Mapping[str, Any]) -> None:
-        told = {**about, "at": self._clock(), "holder": self._claim.holder}
-        self._done[name] = self._desk.record(self._number, f"step-{name}", told)
+        message = {**about, "at": self._clock(), "holder": self._claim.holder}
+        self._done[name] = self._desk.record(self._number, f"step-{name}", message)
 
-    def _end(self, state: RunState, told: str) -> None:
-        self._desk.end(self._number, state, told, self._clock())
+    def _end(self, state: RunState, message: str) -> None:
+        self._desk.end(self._number, state, message, self._clock())
 
     def _fail(self, step: str, error: Exception) -> None:
         """End the run; what the error says stays with the caller, since it may hold a row."""

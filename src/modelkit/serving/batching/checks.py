@@ -42,10 +42,9 @@ def check_batchable(model: Model) -> None:
             model=model,
         )
     if model.unobserved is not model:
-        raise BatchError(
-            "a Monitor or Meter inside a Batcher would see padding and retries; put it outside: "
-            "Meter(Monitor(Batcher(model)))",
-            model=model,
+        raise UsageError(
+            "a Monitor or Meter inside a Batcher would see padding and retries; put it outside, "
+            "Meter(Monitor(Batcher(model))), as mk.layered(model) does"
         )
     if not model.batchable:
         raise BatchError(

@@ -216,7 +216,7 @@ def test_a_run_that_ends_every_process_is_given_up(registry, tmp_path):
     assert (run.state, run.reason) == ("refused", "cooldown")
     (given_up,) = [run for run in runs_of(registry, "churn", START) if run.number]
     assert given_up.state == "failed"
-    assert given_up.told.startswith("3 processes ended in it")
+    assert given_up.message.startswith("3 processes ended in it")
 
 
 def test_a_long_training_keeps_its_lease(registry, tmp_path):

@@ -17,7 +17,7 @@ def test_of_two_that_begin_a_run_at_once_the_other_is_busy_though_it_cannot_see_
     """A file of NFS that cannot be seen yet: it was tried again without a pause."""
     monkeypatch.setattr(Desk, "claim", lambda *_: False)
     run = retrain(registry, tmp_path)
-    assert (run.reason, run.told) == ("busy", "somebody else took the run a moment ago")
+    assert (run.reason, run.message) == ("busy", "somebody else took the run a moment ago")
 
 
 def test_the_last_two_beats_of_a_holder_are_kept(registry):

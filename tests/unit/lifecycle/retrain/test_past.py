@@ -91,9 +91,9 @@ def test_alarms_from_before_the_champion_are_told(registry, tmp_path):
     drift = report(alarm(at=clock.now - DAY), alarm(feature="c1", at=clock.now))
     run = retrain(registry, tmp_path, drift=drift, clock=clock)
     assert run.reason == "quiet"
-    assert "2 alarms, the newest of 20" in run.told
-    assert "are closed with the champion 1.0.0 of 20" in run.told
-    assert "clock= tells an earlier time" in run.told
+    assert "2 alarms, the newest of 20" in run.message
+    assert "are closed with the champion 1.0.0 of 20" in run.message
+    assert "clock= tells an earlier time" in run.message
 
 
 def test_labels_and_age_are_reasons_of_their_own(registry, tmp_path):

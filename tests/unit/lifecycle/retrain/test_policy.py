@@ -90,7 +90,7 @@ CASES = [
 def test_the_decision(state, policy, reason, refusal):
     answer = due(policy, state, START)
     assert (answer.reason, answer.refusal) == (reason, refusal)
-    assert bool(answer.told) == bool(refusal)
+    assert bool(answer.message) == bool(refusal)
 
 
 def test_every_refusal_is_among_the_cases():

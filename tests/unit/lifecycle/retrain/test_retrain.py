@@ -60,7 +60,7 @@ def test_what_the_gate_does_not_promote_changes_nothing(registry, tmp_path, outc
     before = registry.history("churn")
     run = retrain(registry, tmp_path, judge=judging(registry, outcome))
     assert run.state == state
-    assert "own" in run.told
+    assert "own" in run.message
     assert [step.name for step in run.steps] == STEPS[:3]
     assert registry.history("churn") == before
     assert [release.version for release in registry.versions("churn")] == ["1.0.0"]
@@ -103,7 +103,7 @@ def test_an_error_reaches_the_caller_and_its_words_no_record(registry, tmp_path)
     with pytest.raises(ValueError, match="Mrs Smith"):
         retrain(registry, tmp_path, train=spoilt)
     (run,) = runs_of(registry, "churn")
-    assert (run.state, run.told) == ("failed", "ValueError in the step train")
+    assert (run.state, run.message) == ("failed", "ValueError in the step train")
     files = [path for path in Path(registry.url).rglob("*") if path.is_file()]
     assert not [path for path in files if b"Smith" in path.read_bytes()]
 
@@ -112,7 +112,7 @@ def test_a_version_that_is_taken_fails_the_run(registry, tmp_path):
     with pytest.raises(Conflict, match="registered"):
         retrain(registry, tmp_path, train=lambda t: save(t.package, "1.0.0", t.seed))
     (run,) = runs_of(registry, "churn")
-    assert (run.state, run.told) == ("failed", "Conflict in the step register")
+    assert (run.state, run.message) == ("failed", "Conflict in the step register")
 
 
 @pytest.mark.parametrize("policy", [AT_ONCE, CANARY])
@@ -128,7 +128,7 @@ def test_a_run_is_superseded_where_somebody_moves_the_champion(registry, tmp_pat
 
     run = retrain(registry, tmp_path, judge=judge, policy=policy)
     assert run.state == "superseded"
-    assert "1.0.1" in run.told
+    assert "1.0.1" in run.message
     assert registry.aliases("churn")["champion"].version == "1.0.1"
     assert registry.state("churn").rollout is None
     again = retrain(registry, tmp_path, judge=judge, policy=AT_ONCE)
@@ -168,7 +168,7 @@ def test_no_run_begins_beside_the_rollout_of_somebody_else(registry, tmp_path):
     registry.start_rollout("churn", "1.0.1", CANARY.rollout, reason="by hand")
     run = retrain(registry, tmp_path)
     assert (run.state, run.reason) == ("refused", "busy")
-    assert "1.0.1" in run.told
+    assert "1.0.1" in run.message
 
 
 def test_a_model_without_champion(tmp_path):
@@ -209,7 +209,7 @@ def test_a_candidate_that_cannot_follow_fails_the_run(tmp_path):
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first release")
     with pytest.raises(UsageError, match="nullable=False"):
         retrain(registry, tmp_path, policy=CANARY)
-    assert [(run.state, run.told) for run in runs_of(registry, "churn")] == [
+    assert [(run.state, run.message) for run in runs_of(registry, "churn")] == [
         ("failed", "UsageError in the step rollout")
     ]
 
@@ -220,7 +220,7 @@ def test_a_rollout_that_holds_waits_for_a_person(registry, tmp_path):
         "churn", registry.state("churn").rollout, "hold", reason="too few calls"
     )
     (run,) = runs_of(registry, "churn")
-    assert (run.state, run.told) == ("on trial", "held, for a person to decide: too few calls")
+    assert (run.state, run.message) == ("on trial", "held, for a person to decide: too few calls")
 
 
 def test_a_run_of_another_registry_leaves_nothing_where_a_run_trains(
