@@ -211,7 +211,7 @@ def _stage(text: str) -> mk.RolloutStage:
             float(share), seconds=_seconds(time) if time else 0.0, calls=int(calls or 0)
         )
     except ValueError as error:
-        raise UsageError(f"--stage {text!r} is not SHARE[:TIME[:UNITS]]: {error}") from None
+        raise UsageError(f"--stage {text!r} is not SHARE[:TIME[:CALLS]]: {error}") from None
 
 
 def _guard(text: str) -> mk.Guard:

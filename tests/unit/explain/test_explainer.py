@@ -115,7 +115,7 @@ def test_either_of_two_classes_is_explained(fitted, method, tmp_path):
     if method == "lime":
         told = [of[name].fidelity["r2"][0] for name in ("late", "on time")]
         assert told[0] == told[1][::-1]
-    if of[None].output_space == "margin":
+    if of[None].output_space == "raw_score":
         with pytest.raises(UsageError, match=r"no output 'late'.*other sign.*positive="):
             of[None].plot(output="late")
     with pytest.raises(UsageError, match=r"positive='x' is no class of this model"):

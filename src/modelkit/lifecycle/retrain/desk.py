@@ -77,12 +77,14 @@ class Desk:
         return [name for name in names if name.startswith("claim-")]
 
     def files(self, number: int) -> RunFiles:
-        """What was recorded of a run. Raises NotFound where there is no such run."""
+        """What was recorded of a retraining. Raises NotFound where there is no such retraining."""
         folder = _folder(number)
         names = self._shelf.names(folder)
         claims = [self._claim(f"{folder}/{name}") for name in names if name.startswith("claim-")]
         if not claims:
-            raise NotFound(f"{self.name} has no run {number}", name=self.name, which=str(number))
+            raise NotFound(
+                f"{self.name} has no retraining {number}", name=self.name, which=str(number)
+            )
         last = claims[-1]
         beats = [_beat_time(name) for name in names if name.startswith(f"beat-{last.number:04d}-")]
         steps = {

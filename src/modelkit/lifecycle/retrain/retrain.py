@@ -72,7 +72,7 @@ def retrain(
         ends with its rollout: the next call, or `modelkit retrain WHERE NAME status`, tells.
 
     Raises:
-        RetrainError: if `train` or `judge` do not give what they have to; the run has failed.
+        RetrainError: if `train` or `judge` do not give what they have to; the retraining has failed.
         UsageError: for arguments that cannot be meant.
         NotFound: if the model has no champion.
         Exception: what `train` or `judge` raise; the retraining has failed, and says so without the words

@@ -159,7 +159,9 @@ class RunWork:
         """Let the package be where `judge` looks for it."""
         data = self._desk.package(self._number)
         if data is None:
-            raise RegistryError(f"the package of run {self._number} is gone from the registry")
+            raise RegistryError(
+                f"the package of retraining {self._number} is gone from the registry"
+            )
         self._put_package(data)
 
     def _gate(self) -> dict[str, Any]:
