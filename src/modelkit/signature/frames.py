@@ -103,17 +103,17 @@ def _what_to_pass(X: Any) -> str:
         return "a polars LazyFrame; pass X.collect()"
     if not isinstance(X, list | tuple):
         return (
-            f"a {what}; pass a numpy array, a dict of arrays, a pandas or polars frame, an Arrow "
+            f"{what}; pass a numpy array, a dict of arrays, a pandas or polars frame, an Arrow "
             "table, or records"
         )
     if not X:
         return f"an empty {what}, and this model takes no other number of rows; pass an array"
     if isinstance(X[0], str):
         return (
-            f"a {what} of str; pass {{column: X}}, a frame or records, or np.asarray(X) for a "
+            f"{what} of str; pass {{column: X}}, a frame or records, or np.asarray(X) for a "
             "tensor without columns"
         )
-    return f"a {what} of {type(X[0]).__name__}; pass np.asarray(X), a frame, or a list of records"
+    return f"{what} of {type(X[0]).__name__}; pass np.asarray(X), a frame, or a list of records"
 
 
 def whole_array(answer: Any) -> Any:
@@ -285,7 +285,7 @@ def _read_arrow(X: Any) -> NamedColumns:
     try:
         table = pa.table(X)
     except (TypeError, ValueError):
-        raise _unreadable(f"a {type(X).__name__} that is no table; pass an Arrow table") from None
+        raise _unreadable(f"{type(X).__name__} that is no table; pass an Arrow table") from None
     return list(table.column_names), list(table.columns)
 
 

@@ -359,7 +359,7 @@ NAMES = [
         "columns that differ in several ways",
         [AGE, INCOME, VISITS],
         pd.DataFrame({"visits": ["1"], "age": [NOON], "income": [1.0]}),
-        ["column 'age': values (datetime64", "column 'visits': '1' in row 0 is a str"],
+        ["column 'age': values (datetime64", "column 'visits': '1' in row 0 is of type str"],
     ),
 ]
 
@@ -618,7 +618,7 @@ SHAPES = [
         "an arrow array",
         [NUMBER],
         pa.array([1.0]),
-        ["cannot read rows from a DoubleArray; pass a numpy array"],
+        ["cannot read rows from DoubleArray; pass a numpy array"],
     ),
     ("a chunked arrow array", [NUMBER], pa.chunked_array([[1.0]]), ["a ChunkedArray"]),
     (
@@ -659,13 +659,13 @@ SHAPES = [
         "None",
         [NUMBER],
         None,
-        ["cannot read rows from a NoneType; pass a numpy array, a dict of arrays"],
+        ["cannot read rows from NoneType; pass a numpy array, a dict of arrays"],
     ),
-    ("a string", [NUMBER], "n", ["cannot read rows from a str"]),
-    ("bytes", [NUMBER], b"n", ["cannot read rows from a bytes"]),
-    ("a number", [NUMBER], 1.0, ["cannot read rows from a float"]),
-    ("a set", [NUMBER], {1.0}, ["cannot read rows from a set"]),
-    ("a generator", [NUMBER], (row for row in [{"n": 1.0}]), ["cannot read rows from a generator"]),
+    ("a string", [NUMBER], "n", ["cannot read rows from str"]),
+    ("bytes", [NUMBER], b"n", ["cannot read rows from bytes"]),
+    ("a number", [NUMBER], 1.0, ["cannot read rows from float"]),
+    ("a set", [NUMBER], {1.0}, ["cannot read rows from set"]),
+    ("a generator", [NUMBER], (row for row in [{"n": 1.0}]), ["cannot read rows from generator"]),
     (
         "a list of lists of several lengths",
         [NUMBER],
@@ -679,7 +679,7 @@ SHAPES = [
         ("a", "b"),
         ["a tuple of str; pass {column: X}, a frame or records"],
     ),
-    ("records and None", [NUMBER], [{"n": 1.0}, None], ["cannot read rows from a list"]),
+    ("records and None", [NUMBER], [{"n": 1.0}, None], ["cannot read rows from list"]),
     (
         "records with a field more",
         [NUMBER],

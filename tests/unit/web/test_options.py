@@ -76,11 +76,11 @@ def test_models_without_names_are_told_so(models):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"auth": "token"}, r"mk.tokens\(...\); got a str"),
-        ({"auth": {"billing": "0" * 64}}, r"mk.tokens\(...\); got a dict"),
-        ({"metrics": True}, r"mk.Collector\(model\).text; got a bool"),
-        ({"metrics": mk.Collector(summed())}, r"mk.Collector\(model\).text; got a Collector"),
-        ({"limits": {"body": 1000}}, r"modelkit.types.Limits; got a dict"),
+        ({"auth": "token"}, r"mk.tokens\(...\); got str"),
+        ({"auth": {"billing": "0" * 64}}, r"mk.tokens\(...\); got dict"),
+        ({"metrics": True}, r"mk.Collector\(model\).text; got bool"),
+        ({"metrics": mk.Collector(summed())}, r"mk.Collector\(model\).text; got Collector"),
+        ({"limits": {"body": 1000}}, r"modelkit.types.Limits; got dict"),
     ],
 )
 def test_options_of_another_kind_are_found_before_the_first_request(options, message):
