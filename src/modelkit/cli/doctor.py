@@ -9,7 +9,7 @@ from typing import Any
 import modelkit as mk
 from modelkit.cli.arguments import Printed, add_command, add_consent
 from modelkit.cli.inspect import other_versions
-from modelkit.errors import ModelkitError
+from modelkit.errors import ModelkitError, UntrustedError
 from modelkit.package.review import installed_here
 from modelkit.package.trust import installed
 from modelkit.report.html import printable
@@ -94,6 +94,8 @@ def _examine_package(args: argparse.Namespace) -> Printed:
         with mk.load(args.file, digest=args.digest or None, allow=args.allow) as model:
             lines.append(f"  placement  {model.placement}")
             lines.append(f"  golden rows agree: largest relative difference {model.verify():.2g}")
+    except UntrustedError:  # nothing is wrong here: consent is missing
+        raise
     except ModelkitError as error:
         return [printable(line) for line in [*lines, f"PROBLEM: {error}"]], False
     lines.append("no problems found")

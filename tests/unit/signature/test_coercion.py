@@ -620,7 +620,7 @@ SHAPES = [
         pa.array([1.0]),
         ["cannot read rows from DoubleArray; pass a numpy array"],
     ),
-    ("a chunked arrow array", [NUMBER], pa.chunked_array([[1.0]]), ["a ChunkedArray"]),
+    ("a chunked arrow array", [NUMBER], pa.chunked_array([[1.0]]), ["ChunkedArray"]),
     (
         "an array of one dimension",
         [NUMBER],
@@ -670,14 +670,14 @@ SHAPES = [
         "a list of lists of several lengths",
         [NUMBER],
         [[1.0], [2.0, 3.0]],
-        ["a list of list; pass np.asarray(X), a frame, or a list of records"],
+        ["list of list; pass np.asarray(X), a frame, or a list of records"],
     ),
-    ("a list of numbers", [NUMBER], [1.0, 2.0], ["a list of float; pass np.asarray(X)"]),
+    ("a list of numbers", [NUMBER], [1.0, 2.0], ["list of float; pass np.asarray(X)"]),
     (
         "a tuple of strings",
         [NUMBER],
         ("a", "b"),
-        ["a tuple of str; pass {column: X}, a frame or records"],
+        ["tuple of str; pass {column: X}, a frame or records"],
     ),
     ("records and None", [NUMBER], [{"n": 1.0}, None], ["cannot read rows from list"]),
     (

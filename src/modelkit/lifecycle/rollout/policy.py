@@ -104,8 +104,7 @@ class RolloutPolicy:
     key_calls: int = KEY_CALLS
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stages", tuple(self.stages))
-        object.__setattr__(self, "guards", tuple(self.guards))
+        fields.freeze(self, "stages", "guards")
         check_numbers("a rollout", self, ("alpha", "horizon", "tick", "key_calls"))
         _check_stages(self.stages)
         _check_guards(self)
