@@ -120,7 +120,7 @@ def watch(path, X):
 
 def ask(path, X):
     """The answer of `modelkit serve` to the first row of X, and the URL it came from."""
-    command = [sys.executable, "-m", "modelkit.cli", "serve", path, "--port", "0", "--drain", "0"]
+    command = [sys.executable, "-m", "modelkit", "serve", path, "--port", "0", "--drain", "0"]
     row = X[:1].astype(object).where(X[:1].notna(), None).to_dict("records")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         url = server.stdout.readline().split()[-1]

@@ -266,7 +266,7 @@ async def closed(
     async def caller() -> None:
         while (i := next(supply)) < len(many) or time.perf_counter() < start + seconds:
             began = time.perf_counter()
-            (vector,) = await mk.aembed(batcher, [many[i % len(many)]])
+            (vector,) = await batcher.apredict([many[i % len(many)]])
             waits.append(time.perf_counter() - began)
             if i < len(many):
                 found[i] = vector
@@ -309,7 +309,7 @@ async def opened(batcher: mk.Batcher, many: list[str], rate: float, seconds: flo
     due = loop.time()
 
     async def send(text: str, meant: float) -> None:
-        await mk.aembed(batcher, [text])
+        await batcher.apredict([text])
         waits.append(loop.time() - meant)
 
     for i in range(int(rate * seconds)):

@@ -81,7 +81,7 @@ def tallies(X, profile):
     whole = profile.tally(X)
     spent = time.process_time() - start
     parts = [profile.tally(part) for part in np.array_split(X, FILES)]
-    assert mk.Tally.total(parts) == whole
+    assert mk.types.Tally.total(parts) == whole
     figure = f"{spent / X.size * 1e9:.0f} ns a value, {len(whole.to_bytes())} bytes"
     said("tally", figure, "50; 4,096")
 

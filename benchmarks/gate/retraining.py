@@ -62,13 +62,13 @@ def months_of(seed: int) -> list[tuple[float, list[Alarm]]]:
     return found
 
 
-def train(training: mk.Training) -> None:
+def train(training: mk.types.Training) -> None:
     model = LogisticRegression(C=1 + training.seed % 5).fit(X, Y)
     mk.save(model, training.package, example=X, name="churn", version=training.version)
 
 
 def judge_with(registry: mk.Registry):
-    def judge_it(training: mk.Training) -> mk.Verdict:
+    def judge_it(training: mk.types.Training) -> mk.Verdict:
         champion = "registry:churn@champion"
         return mk.gate(training.package, champion, X, Y, margin=0.5, registry=registry)
 

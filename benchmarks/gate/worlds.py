@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 import modelkit as mk
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.metrics import METRICS
-from modelkit.lifecycle.gate.check import Check
+from modelkit.lifecycle.gate.check import GateCheck
 from modelkit.lifecycle.gate.claims import Levels, no_worse
 from modelkit.lifecycle.gate.comparison import Comparison, JudgedAnswers, compare_by
 
@@ -85,7 +85,7 @@ def answers(odds, y) -> JudgedAnswers:
 
 def figure_check(
     metric: str, ours: JudgedAnswers, theirs: JudgedAnswers, margin: float, levels: Levels
-) -> Check:
+) -> GateCheck:
     """The check of one metric, as a gate makes it once both have answered: 80 times as fast."""
 
     def compared() -> Comparison:

@@ -22,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import scale
 
 import modelkit as mk
+from modelkit.integrations.prometheus import Collector
 from modelkit.serving.metering import requests
 
 LIBRARIES = ("onnxruntime", "prometheus-client", "opentelemetry-sdk")
@@ -169,7 +170,7 @@ def scrape(args):
             loaded = [mk.load(package(f"m{i}"), threads=1) for i in range(count)]
             meters = [mk.Meter(each, shared=shared) for each in loaded]
             children = [waiting_child(meters) for _ in range(processes - 1)]
-            collector = mk.Collector(*meters)
+            collector = Collector(*meters)
             times = [milliseconds(collector.text) for _ in range(args.rounds)]
             for _, writes in children:
                 os.close(writes)

@@ -58,7 +58,7 @@ def replace() -> None:
 
 auth = None
 if variant == "all":
-    auth = mk.tokens(hashlib.sha256(TOKEN.encode()).hexdigest())
+    auth = mk.bearer_tokens(hashlib.sha256(TOKEN.encode()).hexdigest())
     events.subscribe(note, events.Handled)
 app = mk.App(served(), auth=auth)
 signal.signal(signal.SIGUSR1, lambda *_: app.drain())

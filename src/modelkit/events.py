@@ -133,7 +133,7 @@ class Noticed(Event):
     Attributes:
         name: the name of the model.
         version: the version on trial.
-        told: what is odd, such as a file of counts that cannot be read.
+        message: what is odd, such as a file of counts that cannot be read.
     """
 
     log_level = WARNING
@@ -141,10 +141,10 @@ class Noticed(Event):
 
     name: str
     version: str
-    told: str
+    message: str
 
     def __str__(self) -> str:
-        return f"the rollout of {self.name} {self.version} goes on: {self.told}"
+        return f"the rollout of {self.name} {self.version} goes on: {self.message}"
 
 
 @final
@@ -160,7 +160,7 @@ class Retraining(Event):
         reason: why there is a run.
         champion: the version that it is to replace.
         version: the version that it made; "" before that.
-        told: how it ended, but for what the gate found: that names slices, which are of rows.
+        message: how it ended, but for what the gate found: that names slices, which are of rows.
     """
 
     log_level = WARNING
@@ -171,12 +171,12 @@ class Retraining(Event):
     reason: str
     champion: str
     version: str
-    told: str
+    message: str
 
     def __str__(self) -> str:
         made = f" with {self.version} in place of {self.champion}" if self.version else ""
-        told = f": {self.told}" if self.told else ""
-        return f"run {self.run} of {self.name}, {self.reason}: {self.state}{made}{told}"
+        message = f": {self.message}" if self.message else ""
+        return f"run {self.run} of {self.name}, {self.reason}: {self.state}{made}{message}"
 
 
 @final
@@ -187,7 +187,7 @@ class NotRetrained(Event):
     Attributes:
         name: the name of the model.
         refusal: what of: "busy", "quiet", "failures", "cooldown", "budget", "persist" or "labels".
-        told: why, in a sentence.
+        message: why, in a sentence.
     """
 
     log_level = INFO
@@ -195,10 +195,10 @@ class NotRetrained(Event):
 
     name: str
     refusal: str
-    told: str
+    message: str
 
     def __str__(self) -> str:
-        return f"no run of {self.name}: {self.refusal}: {self.told}"
+        return f"no run of {self.name}: {self.refusal}: {self.message}"
 
 
 @final

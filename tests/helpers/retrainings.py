@@ -13,7 +13,7 @@ import numpy as np
 
 import modelkit as mk
 from modelkit.drift.values import Alarm
-from modelkit.lifecycle.gate.check import Check
+from modelkit.lifecycle.gate.check import GateCheck
 from modelkit.lifecycle.gate.verdict import Verdict, decision_of
 
 DAY = 86_400.0
@@ -92,7 +92,7 @@ def judging(registry, outcome="pass", **others):
 def verdict(training, outcome="pass", **others):
     """A verdict on what was trained, with one check."""
     manifest = mk.inspect(training.package)
-    checks = (Check("own", "is it good?", outcome),)
+    checks = (GateCheck("own", "is it good?", outcome),)
     values = {
         "decision": decision_of(checks),
         "candidate": f"{manifest.name} {manifest.version}",

@@ -11,7 +11,7 @@ from helpers.batchers import SIGNATURE, double
 from helpers.places import GOLDEN
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
-MANIFEST = mk.inspect(GOLDEN / "penguins-format6.mk")
+MANIFEST = mk.inspect(GOLDEN / "penguins1.mk")
 _numbers = count()
 
 

@@ -75,7 +75,7 @@ def started(command, environ=None):
 @contextmanager
 def modelkit_serve(*arguments, environ=None):
     """`modelkit serve` at a free port, from the moment that it says where."""
-    command = [sys.executable, "-m", "modelkit.cli", "serve", "--port", "0", *arguments]
+    command = [sys.executable, "-m", "modelkit", "serve", "--port", "0", *arguments]
     with started(command, environ) as process:
         line = process.stdout.readline()
         assert "://" in line, process.stderr.read()

@@ -27,11 +27,11 @@ class Past:
     profile: mk.Profile
     rows: pd.DataFrame
     scores: dict[str, np.ndarray]
-    tally: mk.Tally
+    tally: mk.types.Tally
 
     def forged(self, groups, counts):
         about = {"profile": self.profile.digest, "groups": groups}
-        return mk.Tally.from_bytes(archive.pack(TALLY_SCHEMA, about, {"counts": counts}))
+        return mk.types.Tally.from_bytes(archive.pack(TALLY_SCHEMA, about, {"counts": counts}))
 
 
 def make_past():

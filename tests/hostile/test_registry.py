@@ -38,7 +38,7 @@ def test_a_foreign_file_in_the_log_or_among_versions_is_named(registry, data):
     entry.unlink()
     file_of(registry, "models/churn/versions/9.json").write_bytes(data)
     with pytest.raises(RegistryError, match=r"versions/9\.json"):
-        registry.release("churn", "9")
+        registry.version("churn", "9")
 
 
 @pytest.mark.parametrize("data", FOREIGN, ids=lambda data: repr(data[:4]))

@@ -10,6 +10,7 @@ import pytest
 
 import modelkit as mk
 from modelkit.errors import SignatureError
+from modelkit.integrations.prometheus import Collector
 from modelkit.model import golden
 
 MARK, MARKED = 7654321, "mean radius"
@@ -49,7 +50,7 @@ def test_no_watcher_holds_a_row(boosting_mk, breast_cancer):
             report = watched.detector.report()
             shown = [
                 repr(served.totals()),
-                mk.Collector(served).text(),
+                Collector(served).text(),
                 report.to_json(),
                 report._repr_html_(),
             ]

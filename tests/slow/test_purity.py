@@ -5,7 +5,9 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
+from helpers.places import SOURCE
 from helpers.processes import run
 
 
@@ -98,19 +100,56 @@ def test_importing_modelkit_imports_nothing_else():
     """)
 
 
-def test_the_public_names_are_all_there():
-    run("""
-        import modelkit
-        assert set(modelkit.__all__) <= set(dir(modelkit))
-        for name in modelkit.__all__:
-            assert getattr(modelkit, name) is not None, name
-        try:
-            modelkit.nothing
-        except AttributeError as error:
-            assert "nothing" in str(error)
-        else:
-            raise SystemExit("an unknown name was found")
-    """)
+def test_every_public_name_is_there_in_a_bare_install(tmp_path):
+    """The site of this interpreter is left out; numpy alone is linked beside the source."""
+    numpy = Path(np.__file__).parent
+    for folder in (numpy, numpy.with_name("numpy.libs")):
+        if folder.exists():
+            (tmp_path / folder.name).symlink_to(folder)
+    run(
+        """
+        import sys
+        sys.path[1:] = [place for place in sys.path[1:] if "site-packages" not in place]
+        sys.path[1:1] = sys.argv[1:]
+        import importlib.util, inspect, pydoc
+        assert not importlib.util.find_spec("onnx")
+        import modelkit as mk
+        for module in (mk, mk.types):
+            for name in module.__all__:
+                assert hasattr(module, name), name
+            assert set(module.__all__) <= set(dir(module))
+            assert set(module.__all__) <= dict(inspect.getmembers(module)).keys()
+            assert "Explainer" in pydoc.render_doc(mk)
+        from modelkit import *
+        from modelkit.types import *
+        assert save is mk.save and Manifest is mk.types.Manifest
+
+        row = TensorSpec("x", "float64", ("batch", 1)), TensorSpec("y", "float64", ("batch",))
+        model = FunctionModel(lambda feeds: {"y": feeds["x"][:, 0]}, Signature(row[:1], row[1:]))
+        assert model.predict([[2.0]]).tolist() == [2.0]
+        calls = {
+            "onnx": [
+                lambda: save(model, "m.mk", name="m", version="1"),
+                lambda: Explainer(model, background=[[1.0]]),
+                lambda: TextEncoder("g.onnx", b"{}", max_tokens=8),
+            ],
+            "onnxruntime": [devices],
+            "orjson": [lambda: App({"m": model})],
+        }
+        for library, functions in calls.items():
+            for function in functions:
+                try:
+                    function()
+                except errors.MissingExtraError as error:
+                    assert error.library == library, error
+                else:
+                    raise SystemExit(f"{library} is there")
+        """,
+        SOURCE,
+        tmp_path,
+        PYTHONNOUSERSITE="1",
+        PYTHONPATH="",
+    )
 
 
 def test_a_package_answers_where_nothing_can_be_unpickled(penguins_mk):

@@ -27,7 +27,6 @@ def graph(sources):
     found = {}
     for name, text in sources.items():
         found[name] = MODULES.intersection(imported(ast.parse(text))) - {name}
-    found.pop("modelkit", None)  # the root names what users import, and nothing imports it
     return found
 
 

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterable, Sequence
 
 import modelkit as mk
-from modelkit.cli.arguments import WrongArguments
 from modelkit.cli.doctor import add_doctor
 from modelkit.cli.drift import add_drift
 from modelkit.cli.evaluate import add_evaluate
@@ -25,7 +24,7 @@ from modelkit.cli.registry import add_registry
 from modelkit.cli.retrain import add_retrain
 from modelkit.cli.rollout import add_rollout
 from modelkit.cli.serve import add_serve
-from modelkit.errors import Conflict, ModelkitError
+from modelkit.errors import Conflict, ModelkitError, UsageError
 from modelkit.report.html import printable
 
 COMMANDS = (
@@ -44,18 +43,13 @@ COMMANDS = (
 )
 CONFLICT = 3  # the status where somebody else was faster
 STATUSES = (
-    "The exit status is 0; 1 for an error; 2 for arguments that are none; 3 where somebody else was "
-    "faster or a gate is inconclusive; 4 where drift has an alarm or a gate blocks."
+    "Exit status: 0: success. 1: error. 2: wrong arguments. 3: conflict (changed since you looked), or "
+    "an inconclusive gate. 4: a drift alarm, or a gate that blocks."
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status.
-
-    It is 0; or 1 with the reason on standard error; or 2 for arguments that are none; or 3 where
-    another writer of a registry was faster, or a `gate` is inconclusive; or 4 where `drift` raised
-    an alarm, or a `gate` blocks.
-    """
+    """Run the command line and return its exit status, as `STATUSES` has it."""
     parser = argparse.ArgumentParser(
         prog="modelkit", description="Packages of trained models.", epilog=STATUSES
     )
@@ -71,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnicodeEncodeError as error:
         character = error.object[error.start]
         return _fail(f"the output takes no {character!a}; set PYTHONIOENCODING=utf-8")
-    except WrongArguments as error:
+    except UsageError as error:
         return _fail(printable(str(error)), 2)
     except Conflict as error:
         return _fail(printable(str(error)), CONFLICT)

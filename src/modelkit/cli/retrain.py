@@ -47,12 +47,12 @@ def run_history(args: argparse.Namespace) -> Printed:
     return _shown(args, _runs(args))
 
 
-def _runs(args: argparse.Namespace) -> list[mk.Run]:
+def _runs(args: argparse.Namespace) -> list[mk.types.RetrainRun]:
     registry = mk.Registry(args.registry)
     return list(runs_of(registry, args.name))
 
 
-def _shown(args: argparse.Namespace, runs: list[mk.Run]) -> Printed:
+def _shown(args: argparse.Namespace, runs: list[mk.types.RetrainRun]) -> Printed:
     if args.page:
         _write_page(args, runs)
     lines = "\n".join(map(str, runs)).splitlines()
@@ -61,7 +61,7 @@ def _shown(args: argparse.Namespace, runs: list[mk.Run]) -> Printed:
     return printed(args, [json.loads(run.to_json()) for run in runs], lines)
 
 
-def _write_page(args: argparse.Namespace, runs: list[mk.Run]) -> None:
+def _write_page(args: argparse.Namespace, runs: list[mk.types.RetrainRun]) -> None:
     title = f"Retraining of {args.name}"
     body = "".join(run._repr_html_() for run in runs)
     page = html.page(title, body)

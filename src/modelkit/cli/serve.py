@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from typing import Any, final
 
 import modelkit as mk
-from modelkit.cli.arguments import Printed, add_command, add_consent, read_text, usage
+from modelkit.cli.arguments import Printed, add_command, add_consent, read_text
 from modelkit.cli.processes import Processes
 from modelkit.cli.settings import DRAIN, PORT, Settings, settings_of
 from modelkit.errors import ModelkitError, importing
@@ -75,8 +75,7 @@ def add_serve(verbs: Any) -> None:
 
 def run_serve(args: argparse.Namespace) -> Printed:
     """Serve until a signal ends it."""
-    with usage():
-        settings = settings_of(args, os.environ)
+    settings = settings_of(args, os.environ)
     with importing("uvicorn", "modelkit serve"):
         import uvicorn  # noqa: F401 - before a package is opened for nothing
     with _warnings_shown():
@@ -160,12 +159,11 @@ def _application(settings: Settings) -> Iterator[Application]:
         name = settings.name or manifest.name
         metrics = None
         if find_spec("prometheus_client") is not None:
-            metrics = mk.Collector(model).text
-        try:
-            auth = _auth_of(settings)
-            app = mk.App({name: model}, auth=auth, limits=_limits(), metrics=metrics)
-        except ValueError as error:  # of --name and of --tokens
-            raise ModelkitError(str(error)) from error
+            from modelkit.integrations.prometheus import Collector
+
+            metrics = Collector(model).text
+        auth = _auth_of(settings)
+        app = mk.App({name: model}, auth=auth, limits=_limits(), metrics=metrics)
         asgi = routed(app, name, settings)
         if auth is None and is_local(settings.host):
             asgi = asked_locally(asgi)
@@ -230,7 +228,8 @@ def asked_locally(app: Any) -> Any:
 
 def _opened(settings: Settings) -> Opened | mk.Rollout:
     if settings.registry is None:
-        return Opened(settings.package, digest=settings.digest, allow=settings.allow)
+        loaded = mk.load(settings.package, digest=settings.digest, allow=settings.allow)
+        return Opened(loaded, layered)
     return mk.Rollout(
         mk.Registry(settings.registry),
         settings.package,
@@ -245,7 +244,7 @@ def _auth_of(settings: Settings) -> Any:
     """Who may ask: whoever has a token or a certificate, if any of these are asked for."""
     ways = []
     if settings.tokens is not None:
-        ways.append(mk.tokens(read_tokens(settings.tokens)))
+        ways.append(mk.bearer_tokens(read_tokens(settings.tokens)))
     if settings.ca_certs is not None:
         from modelkit.cli.server import certified
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import is_a
 from modelkit.convert.places import place_of_last
 from modelkit.errors import ConversionError
 
@@ -23,6 +24,20 @@ def allowed_to_fail() -> Iterator[None]:
         yield
     finally:
         _may_fail.reset(token)
+
+
+def on_one_thread(model: object) -> AbstractContextManager[object]:
+    """Let an estimator answer on one thread of OpenMP, whose results do not depend on it.
+
+    It answers few rows at a time: beside other processes its threads wait for each other, fifty
+    times as long as they compute.
+    """
+    if not is_a(model, "sklearn.base", "BaseEstimator"):
+        return nullcontext()
+    from threadpoolctl import threadpool_limits  # scikit-learn brings it
+
+    limits: AbstractContextManager[object] = threadpool_limits(1, user_api="openmp")
+    return limits
 
 
 @contextmanager

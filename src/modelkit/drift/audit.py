@@ -19,7 +19,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import GONE, REST, Feature
 from modelkit.drift.values import Alarm, FeatureDrift
-from modelkit.errors import UsageError, importing
+from modelkit.errors import importing
 
 AUDIT_SCHEMA = "modelkit.audit/1"
 BINS = 10
@@ -86,18 +86,9 @@ def _cell(value: Any) -> Any:
 
 
 def audit_table(features: Iterable[FeatureDrift], alarms: Sequence[Alarm]) -> AuditTable:
-    """The customary figures of features that hold their bins.
-
-    Raises UsageError for a report that was written before there were bins.
-    """
+    """The customary figures of features."""
     rows = []
     for drift in features:
-        if not drift.bins:
-            raise UsageError(
-                f"this report has no bins of {drift.feature!r}: it was written by an earlier "
-                "modelkit; make it anew",
-                feature=drift.feature,
-            )
         own = (drift.feature, drift.stratum)
         kinds = dict.fromkeys(
             alarm.kind for alarm in alarms if (alarm.feature, alarm.stratum) == own

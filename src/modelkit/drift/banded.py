@@ -120,7 +120,7 @@ class Banded:
     def restore(self, arrays: Mapping[str, Array]) -> None:
         """Go on from `state()`, bit for bit."""
         self.counts = arrays["banded"].copy()
-        limits = arrays.get("limits", self._first)  # not in a state of before
+        limits = arrays["limits"]
         for j in np.flatnonzero((limits != self._first).any(axis=1)).tolist():
             self._limit(j, limits[j])
 

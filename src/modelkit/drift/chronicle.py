@@ -158,13 +158,13 @@ class Chronicle:
         return plain, arrays
 
     def restore(self, plain: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
-        """Go on from `state()`; one of before histories has alarms alone."""
+        """Go on from `state()`."""
         profile = self.eras[0].profile
         self.alarms = tuple(with_effect(profile, alarm) for alarm in _alarms(plain["alarms"]))
-        self.earlier = _alarms(plain.get("earlier", ()))
-        self.rows_before = plain.get("rows before", 0)
-        self.notes.restore(plain.get("notes", {}))
-        self.eras = restored(self.eras[0], plain.get("eras", ()), arrays, self.most_bytes)
+        self.earlier = _alarms(plain["earlier"])
+        self.rows_before = plain["rows before"]
+        self.notes.restore(plain["notes"])
+        self.eras = restored(self.eras[0], plain["eras"], arrays, self.most_bytes)
 
 
 def _alarms(plain: Sequence[Any]) -> tuple[Alarm, ...]:

@@ -219,13 +219,21 @@ def batch_report(watch: Watch, counts: Array, rows: int, strangers: int) -> Drif
         rows=rows,
         reference_rows=profile.rows,
         alpha=watch.alpha,
-        guarantee=_batch_promise(watch.alpha),
+        guarantee=f"{_batch_promise(watch.alpha)}{_least_p(features, watch.alpha)}",
         assumptions=profile.assumptions(),
         alarms=_batch_alarms(watch, features, rows),
         features=tuple(features),
         checks=checks.strangers(strangers, rows, profile.stratum),
         performance=None,
     )
+
+
+def _least_p(features: Sequence[FeatureDrift], alpha: float) -> str:
+    """What the smallest p-value of so many features stands for: equal ones may differ in size."""
+    tests = sum(drift.p_changed is not None for drift in features)
+    draws = exact.permutations_for(tests, alpha)
+    least = f"{tests / (draws + 1):.2g}"
+    return f"; with {draws:,} permutations a p of {least} stands for {least} or less"
 
 
 def _batch_promise(alpha: float) -> str:

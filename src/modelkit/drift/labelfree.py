@@ -76,7 +76,7 @@ class Calibration:
         points: (C, 32), scores at even shares of the reference.
         deviations: float32 (C, 32 fits, 32 points), how far fits to bootstrapped rows are from the
             fit at the points.
-        gap: None in a profile of before, of which the mean deviation is taken for it.
+        gap: how far the calibration is off on the reference.
         positive: the place of the class that precision, recall and F1 are estimated of.
     """
 
@@ -84,16 +84,14 @@ class Calibration:
     knots: tuple[Array, ...]
     points: Array
     deviations: Array
-    gap: Gap | None = None
+    gap: Gap
     positive: int = 1
 
     def arrays(self) -> dict[str, Array]:
         """All but the classes, as arrays that can be stored."""
         sizes = np.array([knots.shape[1] for knots in self.knots])
-        gap = {}
-        if self.gap is not None:
-            gap["gap"] = np.array([self.gap.value, self.gap.variance, *self.gap.deviations])
-        return gap | {
+        return {
+            "gap": np.array([self.gap.value, self.gap.variance, *self.gap.deviations]),
             "knots": np.concatenate(self.knots, axis=1),
             "sizes": sizes,
             "points": self.points,
@@ -107,10 +105,8 @@ class Calibration:
         """The inverse of `arrays`."""
         cuts = np.cumsum(arrays["sizes"])[:-1]
         knots = np.split(arrays["knots"], cuts, axis=1)
-        gap = None
-        if "gap" in arrays:
-            value, variance, *deviations = arrays["gap"].tolist()
-            gap = Gap(value, variance, np.array(deviations))
+        value, variance, *deviations = arrays["gap"].tolist()
+        gap = Gap(value, variance, np.array(deviations))
         return cls(
             tuple(classes), tuple(knots), arrays["points"], arrays["deviations"], gap, positive
         )
@@ -193,14 +189,9 @@ class Calibration:
         """
         moved = np.einsum("kfp,kp->f", self.deviations, estimate.pull) / estimate.rows
         of_labels = estimate.variance / estimate.rows**2
-        if self.gap is None:
-            gap = float(moved.mean())
-            of_fits = float(np.square(moved).mean())
-        else:
-            gap = self.gap.value
-            of_fits = float(np.square(moved - self.gap.deviations).mean())
-            of_fits = max(of_fits, self.gap.variance)
-        value = min(max(estimate.accuracy - gap, 0.0), 1.0)
+        of_fits = float(np.square(moved - self.gap.deviations).mean())
+        of_fits = max(of_fits, self.gap.variance)
+        value = min(max(estimate.accuracy - self.gap.value, 0.0), 1.0)
         return value, sqrt(of_labels + of_fits)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift import archive, risk
 from modelkit.drift.losses import Baseline
-from modelkit.drift.milestones import NO_TIME, Milestones, from_state, known
+from modelkit.drift.milestones import NO_TIME, Milestones, known
 from modelkit.drift.thresholds import Thresholds, anytime_p
 from modelkit.stats.evidence import Evidence, Guarantee
 
@@ -183,17 +183,15 @@ class Labelled:
         self.rows = plain["rows"]
         self.total = plain["total"]
         self.evidence.restore(archive.under("evidence ", arrays))
-        if "recent" in arrays:  # not in a state of before
-            self.earlier = plain["earlier"]
-            self.bound = plain["bound"]
-            self._allowed = plain["allowed"]
-            self._recent = arrays["recent"].copy()
-            self._limits.restore(arrays, "performance")
-        pending = arrays["pending"]
-        times = arrays.get("times", np.full(len(pending) + 1, NO_TIME))  # a state of before
-        self._pending = np.stack([pending, times[:-1]], axis=1)
+        self.earlier = plain["earlier"]
+        self.bound = plain["bound"]
+        self._allowed = plain["allowed"]
+        self._recent = arrays["recent"].copy()
+        self._limits.restore(arrays, "performance")
+        times = arrays["times"]
+        self._pending = np.stack([arrays["pending"], times[:-1]], axis=1)
         self._latest = float(times[-1])
-        self._milestones = from_state(arrays, self.evidence.steps, BLOCK_LOSSES)
+        self._milestones.restore(arrays["milestones"])
         self.sequence.restore(archive.under("sequence ", arrays))
 
 

@@ -76,14 +76,6 @@ class Milestones:
         self._kept = [Milestone(*one) for one in kept]
 
 
-def evenly(blocks: int, size: int) -> Milestones:
-    """The milestones of blocks of one size without times: of a state that has none."""
-    found = Milestones()
-    for block in range(blocks):
-        found.add(block * size, NO_TIME)
-    return found
-
-
 def known(time: float) -> float | None:
     """A time, or None where it is not known."""
     return None if np.isnan(time) else float(time)
@@ -97,15 +89,6 @@ def places_of(first: int, times: Array) -> Array:
     places[:, 0] = np.arange(after, after + n)
     places[:, 1] = times
     return places
-
-
-def from_state(arrays: Mapping[str, Array], blocks: int, size: int) -> Milestones:
-    """The milestones of a state; those of one that was written before there were any."""
-    if "milestones" not in arrays:
-        return evenly(blocks, size)
-    found = Milestones()
-    found.restore(arrays["milestones"])
-    return found
 
 
 def whole_blocks(pending: Array, had: int, rows: Array) -> Array:
@@ -173,15 +156,9 @@ class StreamCourse:
             "end": np.array([self.row, self.latest]),
         }
 
-    def restore(self, arrays: Mapping[str, Array], rows: int) -> None:
-        """Go on from `state()`, bit for bit; or from a state of before, after that many rows."""
-        size = len(self._pending)
-        pending = rows % size
-        taken = rows - pending
-        self._milestones = from_state(arrays, rows // size, size)
-        no_times = np.full(pending, NO_TIME)
-        before = places_of(taken, no_times)
-        self._pending[:pending] = arrays.get("places", before)
-        end = arrays.get("end", np.array([taken, NO_TIME]))
-        row, self.latest = end.tolist()
+    def restore(self, arrays: Mapping[str, Array]) -> None:
+        """Go on from `state()`, bit for bit."""
+        self._milestones.restore(arrays["milestones"])
+        self._pending[: len(arrays["places"])] = arrays["places"]
+        row, self.latest = arrays["end"].tolist()
         self.row = int(row)

@@ -108,14 +108,14 @@ class AlarmNotes:
         return {name: fields.write_object(notes) for name, notes in vars(self).items()}
 
     def restore(self, plain: Mapping[str, Any]) -> None:
-        """Go on from `state()`; that of a Detector of before notes has none."""
+        """Go on from `state()`."""
         kinds: dict[str, type[Any]] = {
             "acknowledged": Acknowledgement,
             "suppressed": Suppression,
             "rebased": Rebase,
         }
         for name, kind in kinds.items():
-            found = [fields.read_object(kind, note, name) for note in plain.get(name, ())]
+            found = [fields.read_object(kind, note, name) for note in plain[name]]
             setattr(self, name, tuple(found))
 
 

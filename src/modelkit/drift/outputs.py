@@ -158,7 +158,7 @@ def _of_classes(probabilities: Array) -> dict[str, Array]:
 
 
 def known_outputs(columns: Mapping[str, Array], known: Collection[str]) -> dict[str, Array]:
-    """The columns of outputs, without those of classes where a profile of before has none of them.
+    """The columns of outputs, without those of classes where a profile has none of them.
 
     Raises UsageError where it has those of another number of classes.
     """

@@ -16,7 +16,7 @@ from modelkit.drift.audit import AuditTable, audit_table
 from modelkit.drift.notes import Acknowledgement
 from modelkit.drift.timeline import timeline_part
 from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift, Performance, SegmentDrift
-from modelkit.errors import UsageError, importing
+from modelkit.errors import PackageError, importing
 from modelkit.report import html
 
 REPORT_SCHEMA = "modelkit.drift/1"
@@ -109,12 +109,12 @@ class DriftReport:
 
     @staticmethod
     def from_json(text: str) -> DriftReport:
-        """The inverse of `to_json`. Raises UsageError for any other text."""
+        """The inverse of `to_json`. Raises PackageError for any other text."""
         try:
             plain = parse_record(text, REPORT_SCHEMA)
             return fields.read_object(DriftReport, plain, "report")
         except (TypeError, ValueError) as error:
-            raise UsageError(f"this is no drift report in JSON: {error}") from error
+            raise PackageError(f"this is no drift report in JSON: {error}") from error
 
     def to_dataframe(self) -> Any:
         """A pandas frame with a row for each feature, as `ranked`.
@@ -139,8 +139,6 @@ class DriftReport:
         They are PSI in ten bins of the reference, and the p-value of one Kolmogorov-Smirnov or
         chi-square test. No alarm goes by them: they know nothing of the other features, nor of how
         often one looks. The effect size "psi" is another: it is less its mean under no change.
-
-        Raises UsageError for a report that an earlier modelkit wrote.
         """
         return audit_table(self.ranked(), self.alarms)
 
@@ -165,7 +163,7 @@ class DriftReport:
             sections.checks_part(self.checks),
             self._charts(ranked[:MOST_CHARTS]),
             sections.rest_part(ranked[MOST_CHARTS:]),
-            sections.customary_part(self._customary()),
+            sections.customary_part(self.audit_table()),
             sections.promise_part(self.guarantee, self.assumptions),
             sections.words_part(),
         ]
@@ -197,11 +195,6 @@ class DriftReport:
             self.times,
         )
 
-    def _customary(self) -> AuditTable | None:
-        """The customary figures; None for a report that an earlier modelkit wrote."""
-        with_bins = all(drift.bins for drift in self.features)
-        return self.audit_table() if with_bins else None
-
     def _charts(self, features: Sequence[FeatureDrift]) -> str:
         if not features:
             return ""
@@ -217,7 +210,8 @@ class DriftReport:
 
     def _repr_html_(self) -> str:
         facts = [("found", self.headline()), ("compared", self._compared())]
-        facts += [("alarm", str(alarm)) for alarm in self.alarms[-5:]]
+        alarms = [str(alarm) for alarm in self.alarms[-5:]]
+        facts += [("alarm", text) for text in _with_rest(alarms, len(self.alarms), "alarm")]
         if self.performance is not None:
             facts.append(("performance", _performance_text(self.performance)))
         facts.append(("guarantee", self.guarantee))

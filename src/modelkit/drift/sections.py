@@ -221,9 +221,7 @@ def tests_text(drift: FeatureDrift, kind: str) -> str:
 
 
 def _rests_on(drift: FeatureDrift) -> str:
-    """How many rows the p-values are of; nothing for a report of before."""
-    if not drift.reference_rows:
-        return ""
+    """How many rows the p-values are of."""
     return f" of {drift.compared:,} rows against {drift.reference_rows:,}"
 
 
@@ -234,9 +232,8 @@ def feature_part(drift: FeatureDrift, kind: str, alarm: Alarm | None) -> str:
     about = f"{drift.kind}, {count_of(drift.rows, 'recent row')}"
     if not drift.rows:
         about = f"{drift.kind}, no recent row has it"
-    rests = _rests_on(drift)
-    tests = wording.tests_of(drift, kind)
-    about += f"; p-values{rests}" if rests and tests else ""
+    tests = wording.tests_of(drift)
+    about += f"; p-values{_rests_on(drift)}" if tests else ""
     facts = html_facts([*tests, *_feature_facts(drift, alarm, kind)])
     return (
         f"<section><h3>{name}{tag}</h3>"
@@ -306,9 +303,9 @@ def rest_part(features: Sequence[FeatureDrift]) -> str:
     return f"<h2>Other features</h2>{table}{_more(len(features), MOST_REST)}"
 
 
-def customary_part(table: AuditTable | None) -> str:
+def customary_part(table: AuditTable) -> str:
     """The customary figures, as a table."""
-    if table is None or not table.rows:
+    if not table.rows:
         return ""
     rows = []
     for row in table.rows[:MOST_CUSTOMARY]:

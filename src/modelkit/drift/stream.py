@@ -326,7 +326,7 @@ class Stream:
     def restore(self, arrays: dict[str, Array], plain: dict[str, Any]) -> None:
         """Go on from `state()`, bit for bit."""
         self.rows = plain["rows"]
-        self.first = plain.get("first", 0)  # not in a state of before
+        self.first = plain["first"]
         self._blocks = plain["blocks"]
         self.thinning.restore(arrays, plain)
         self._rng.bit_generator.state = plain["generator"]
@@ -334,10 +334,10 @@ class Stream:
         self._counts = arrays["counts"].copy()
         self._recent = arrays["recent"].copy()
         self._banded.restore(arrays)
-        self._allowed = arrays.get("allowed", self._allowed).copy()
-        self._left_out = arrays.get("left out", self._left_out).copy()
-        self._whereabouts.restore(arrays, self.rows)
-        self.values = arrays.get("values", self.totals.sum(axis=1)).copy()
+        self._allowed = arrays["allowed"].copy()
+        self._left_out = arrays["left out"].copy()
+        self._whereabouts.restore(arrays)
+        self.values = arrays["values"].copy()
         self._pending[: len(arrays["pending"])] = arrays["pending"]
         for kind, evidence in self.evidence.items():
             evidence.restore(archive.under(f"{kind} ", arrays))

@@ -45,6 +45,6 @@ class Thinning:
         return {"phases": self._phases}, {"came": self._came}
 
     def restore(self, arrays: dict[str, Array], plain: dict[str, Any]) -> None:
-        """Go on from `state()`; a state of before began at the first row."""
-        self._came = plain.get("came", plain["rows"])
-        self._phases = arrays.get("phases", np.zeros_like(self._phases)).copy()
+        """Go on from `state()`."""
+        self._came = plain["came"]
+        self._phases = arrays["phases"].copy()

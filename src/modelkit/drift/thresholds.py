@@ -90,10 +90,10 @@ class Thresholds:
         return {f"quiet {kind}": self.open, f"parts {kind}": self.parts, f"won {kind}": self.won}
 
     def restore(self, arrays: Mapping[str, Array], kind: str) -> None:
-        """Go on from `state()`, bit for bit; in one of before nothing was armed again."""
+        """Go on from `state()`, bit for bit."""
         self.open = arrays[f"quiet {kind}"].copy()
-        self.parts = arrays.get(f"parts {kind}", self.parts).copy()
-        self.won = arrays.get(f"won {kind}", self.won).copy()
+        self.parts = arrays[f"parts {kind}"].copy()
+        self.won = arrays[f"won {kind}"].copy()
         self._set()
 
 

@@ -30,7 +30,6 @@ from modelkit.drift.unit_scores import (
     unit_scores,
 )
 from modelkit.drift.units import ReferenceUnits, most_units
-from modelkit.errors import UsageError
 from modelkit.stats.evidence import Evidence, Guarantee
 
 P_PLACES = 64  # of equal width, which a p-value falls into
@@ -406,12 +405,7 @@ class UnitEvidence:
         return arrays, {"generator": self._rng.bit_generator.state}
 
     def restore(self, arrays: dict[str, Array], plain: dict[str, Any]) -> None:
-        """Go on from `state()`, bit for bit. Raises UsageError for one of before."""
-        if "from" not in arrays:
-            raise UsageError(
-                "this state is of an earlier modelkit, which did not keep the order of units: begin a "
-                "new Detector with this profile"
-            )
+        """Go on from `state()`, bit for bit."""
         strata = range(len(self._bags))
         self._bags = [arrays[f"bag {s}"].copy() for s in strata]
         self._order = [arrays[f"order {s}"].copy() for s in strata]

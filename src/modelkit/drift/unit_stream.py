@@ -385,8 +385,8 @@ class UnitStream:
         self.values = arrays["values"].copy()
         for name in STORED:
             setattr(self, name, plain[name])
-        self.told_key = plain.get("told_key")  # not in a state of before
-        unwatched = plain.get("unwatched")  # likewise
+        self.told_key = plain["told_key"]
+        unwatched = plain["unwatched"]
         self.unwatched = None if unwatched is None else (int(unwatched[0]), float(unwatched[1]))
         self._closed.extend(plain["closed"])
         self.trail.extend(JudgedUnit(**judged) for judged in plain["trail"])

@@ -130,7 +130,7 @@ class FeatureDrift:
     (upper end, rows of the reference, recent rows), ten of about a tenth of the reference each, or
     one for each category. `at_alarm` are the shares of the rows of the feature's last alarm, in the
     order of `cells`; empty without one. The p-values rest on `compared` rows and on
-    `reference_rows` of the reference; 0 in a report of before.
+    `reference_rows` of the reference.
     """
 
     feature: str
@@ -144,10 +144,10 @@ class FeatureDrift:
     weight: float
     began: int | None
     cells: tuple[tuple[str, float, float], ...]
-    bins: tuple[tuple[str, int, int], ...] = ()
+    bins: tuple[tuple[str, int, int], ...]
+    reference_rows: int
+    compared: int
     at_alarm: tuple[float, ...] = ()
-    reference_rows: int = 0
-    compared: int = 0
 
 
 @dataclass(frozen=True)

@@ -356,10 +356,9 @@ class Watch:
         parts = zip(self._parts(), about["parts"], strict=True)
         for i, (part, plain) in enumerate(parts):
             part.restore(archive.under(f"{i} ", arrays), plain)
-        self.place = about.get("place", self.rows)
-        self.counted = about.get("counted", self.place)  # not in a state of before
+        self.place = about["place"]
+        self.counted = about["counted"]
         self.label_free.restore(arrays)
-        for name, generator in about.get("orders", {}).items():  # none in a state of before
+        for name, generator in about["orders"].items():
             self._shuffles[name].restore(generator)
-        if "segments" in about:
-            self.segmented.restore(archive.under("segments ", arrays), about["segments"])
+        self.segmented.restore(archive.under("segments ", arrays), about["segments"])

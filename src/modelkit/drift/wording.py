@@ -324,13 +324,7 @@ def alarm_text(alarm: Alarm, reason: str | None) -> str:
     return said if reason is None else f"{said} Acknowledged: {reason}"
 
 
-def tests_of(drift: FeatureDrift, kind: str) -> list[tuple[str, str]]:
+def tests_of(drift: FeatureDrift) -> list[tuple[str, str]]:
     """The p-values of a feature as name and odds; those that were not computed are left out."""
     named = {"any change": drift.p_changed, "beyond the tolerance": drift.p_material}
-    if kind == "batch":
-        named = {"any change": drift.p_changed}
-    said = []
-    for name, p in named.items():
-        if p is not None:
-            said.append((name, f"{odds(p)} (p {p:.2g})"))
-    return said
+    return [(name, f"{odds(p)} (p {p:.2g})") for name, p in named.items() if p is not None]

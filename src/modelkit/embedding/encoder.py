@@ -19,7 +19,7 @@ from modelkit.embedding.pipeline import Pipeline
 from modelkit.embedding.pooling import unit
 from modelkit.embedding.recipe import EMBEDDING, TEXT, Recipe
 from modelkit.embedding.tokens import Tokens
-from modelkit.embedding.verbs import aembed, check_texts, embed, one_by_one
+from modelkit.embedding.verbs import check_texts, cut_to, embed, one_by_one, prefixed
 from modelkit.errors import SignatureError
 from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
@@ -257,7 +257,9 @@ class TextEncoder(Model):
         self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None
     ) -> Array:
         """As `embed`, with the same arguments, without blocking the event loop."""
-        return await aembed(self, texts, role=role, dims=dims)
+        recipe = self.recipe
+        feeds, size = prefixed(texts, recipe.prefix(role)), recipe.cut(dims)
+        return cut_to(await self.apredict(feeds), size, recipe)
 
     def stream(
         self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None

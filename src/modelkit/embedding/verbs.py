@@ -43,28 +43,10 @@ def embed(
         ClosedError: if it was closed.
     """
     recipe = recipe_of(model)
-    feeds = _prefixed(texts, recipe.prefix(role))
+    feeds = prefixed(texts, recipe.prefix(role))
     size = recipe.cut(dims)
     vectors = model.predict(feeds, deadline=deadline, priority=priority, key=key)
-    return _shortened(vectors, size, recipe)
-
-
-async def aembed(
-    model: Model,
-    texts: Iterable[str],
-    *,
-    role: str | None = None,
-    dims: int | None = None,
-    deadline: float | None = None,
-    priority: int = 0,
-    key: str | None = None,
-) -> Array:
-    """As `embed`, with the same arguments, without blocking the event loop."""
-    recipe = recipe_of(model)
-    feeds = _prefixed(texts, recipe.prefix(role))
-    size = recipe.cut(dims)
-    vectors = await model.apredict(feeds, deadline=deadline, priority=priority, key=key)
-    return _shortened(vectors, size, recipe)
+    return cut_to(vectors, size, recipe)
 
 
 def recipe_of(model: Model) -> Recipe:
@@ -109,14 +91,16 @@ def one_by_one(texts: Iterable[str]) -> Iterator[str]:
     raise SignatureError(f"texts are always a batch: pass {fix}, not {type(texts).__name__}")
 
 
-def _prefixed(texts: Iterable[str], prefix: str) -> dict[str, Array]:
+def prefixed(texts: Iterable[str], prefix: str) -> dict[str, Array]:
+    """Texts after the prefix of a role, as feeds. Raises SignatureError."""
     found = check_texts(texts)
     column = np.empty(len(found), object)
     column[:] = [prefix + text for text in found] if prefix else found
     return {TEXT: column}
 
 
-def _shortened(vectors: Array, size: int, recipe: Recipe) -> Array:
+def cut_to(vectors: Array, size: int, recipe: Recipe) -> Array:
+    """The first numbers of vectors, of length 1 again where the recipe says so."""
     if size == vectors.shape[1]:
         return vectors
     return unit(vectors[:, :size]) if recipe.normalize else vectors[:, :size]

@@ -15,8 +15,8 @@ from modelkit._internal.arrays import Array
 from modelkit.errors import GraphError
 from modelkit.explain.graph import cut, whole_proto
 from modelkit.explain.method import ExplainRequest, NoFitError
-from modelkit.explain.structure import NoStructureError, Player, Structure, read_structure
-from modelkit.explain.subject import ROWS_AT_ONCE, Subject
+from modelkit.explain.structure import NoStructureError, Structure, read_structure
+from modelkit.explain.subject import ROWS_AT_ONCE, Player, Subject
 from modelkit.explain.sums import RunParts, Sum, SumMethod
 from modelkit.explain.table import LeafTable, TooDeepError
 from modelkit.explain.time_limit import current_call

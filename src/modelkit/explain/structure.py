@@ -33,29 +33,6 @@ KNOWN_TYPE = ("Scaler", "OneHotEncoder", "LinearRegressor", "LabelEncoder", "Con
 
 
 @dataclass(frozen=True)
-class Player:
-    """One column that a caller passes: its name, its tensor, and its place there."""
-
-    name: str
-    tensor: str
-    column: int
-
-
-def players_of(signature: Signature) -> tuple[Player, ...] | None:
-    """The raw columns in the order of the inputs; None if an input is no matrix of fixed width."""
-    found: list[Player] = []
-    for spec in signature.inputs:
-        if len(spec.shape) != 2 or not isinstance(spec.shape[1], int):
-            return None
-        names = [column.name for column in spec.columns]
-        if not names:
-            names = [f"{spec.name}[{i}]" for i in range(spec.shape[1])]
-        for i, name in enumerate(names):
-            found.append(Player(name, spec.name, i))
-    return tuple(found)
-
-
-@dataclass(frozen=True)
 class Structure:
     """What an exact method explains.
 

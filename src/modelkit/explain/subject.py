@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import ExplainError, PackageError
-from modelkit.explain.structure import Player, players_of
+from modelkit.errors import ExplainError, PackageError, UsageError
 from modelkit.explain.time_limit import current_call
 from modelkit.model import golden
 from modelkit.model.golden import BACKGROUND
@@ -21,6 +20,29 @@ from modelkit.signature.spec import numpy_dtype
 
 CONTRIBUTIONS = "contributions"  # an output of this name explains the others
 ROWS_AT_ONCE = 4096  # in one call of the model, so that a prediction waits for no more
+
+
+@dataclass(frozen=True)
+class Player:
+    """One column that a caller passes: its name, its tensor, and its place there."""
+
+    name: str
+    tensor: str
+    column: int
+
+
+def players_of(signature: Signature) -> tuple[Player, ...] | None:
+    """The raw columns in the order of the inputs; None if an input is no matrix of fixed width."""
+    found: list[Player] = []
+    for spec in signature.inputs:
+        if len(spec.shape) != 2 or not isinstance(spec.shape[1], int):
+            return None
+        names = [column.name for column in spec.columns]
+        if not names:
+            names = [f"{spec.name}[{i}]" for i in range(spec.shape[1])]
+        for i, name in enumerate(names):
+            found.append(Player(name, spec.name, i))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -185,6 +207,7 @@ def make_subject(model: Model, background: Any, served: str | None = None) -> Su
     Raises:
         ExplainError: if the model has nothing that can be explained, several outputs of which none
             is named, a row's answer depends on the rows beside it, or there is no background.
+        UsageError: if there is no such output, or the background has no rows.
     """
     model = model.unobserved  # the rows of an explanation belong to nobody
     signature = model.signature
@@ -227,7 +250,7 @@ def _names_of(signature: Signature, output: str, count: int) -> tuple[str, ...]:
 def _read_background(model: Model, rows: Any) -> Feeds:
     feeds = _stored_background(model) if rows is None else _given_background(model, rows)
     if not len(next(iter(feeds.values()))):
-        raise ExplainError("the background has no rows")
+        raise UsageError("the background has no rows")
     return feeds
 
 
@@ -258,7 +281,7 @@ def _served_output(signature: Signature, named: str | None = None) -> str:
     ]
     if named is not None:
         if named not in numbers:
-            raise ExplainError(
+            raise UsageError(
                 f"there is no output {named!r} of numbers to explain; there are {numbers}"
             )
         return named

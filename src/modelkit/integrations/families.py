@@ -66,7 +66,7 @@ FAMILIES = {
     "modelkit_model_info": Family(
         "gauge",
         "1, with what a model is and where it runs.",
-        (*OF_MODEL, "digest", "runtime", "device", "asked", "threads"),
+        (*OF_MODEL, "digest", "runtime", "device", "requested", "threads"),
         max,
     ),
     "modelkit_model_ready": Family("gauge", "1 where a model is open, 0 where none is.", join=max),

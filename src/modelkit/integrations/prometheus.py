@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @final
 class Collector:
-    """Shows Prometheus what Models have served: `REGISTRY.register(mk.Collector(model))`.
+    """Shows Prometheus what Models have served: `REGISTRY.register(Collector(model))`.
 
     At each scrape it walks the layers of the Models anew and says what each of them knows: the
     calls of a Meter, the batches of a Batcher, the drift of a Monitor, where the model runs and
@@ -34,7 +34,7 @@ class Collector:
 
     Raises:
         TypeError: for anything but Models.
-        ValueError: for two Models of one name.
+        UsageError: for two Models of one name.
         MissingExtraError: if prometheus-client is not installed.
     """
 
@@ -62,7 +62,7 @@ class Collector:
             accept: the header Accept of the request, which asks for the text of Prometheus or that
                 of OpenMetrics; the former without one.
         """
-        with importing("prometheus_client", "mk.Collector", "metrics"):
+        with importing("prometheus_client", "a Collector", "metrics"):
             from prometheus_client.exposition import choose_encoder
         encode, content_type = choose_encoder(accept)
         return encode(self), content_type
@@ -71,7 +71,7 @@ class Collector:
 @cache
 def _families() -> dict[str, Any]:
     """The families of prometheus_client, by kind. Raises MissingExtraError."""
-    with importing("prometheus_client", "mk.Collector", "metrics"):
+    with importing("prometheus_client", "a Collector", "metrics"):
         from prometheus_client.core import (
             CounterMetricFamily,
             GaugeMetricFamily,

@@ -37,7 +37,7 @@ class Placement:
 
     `nodes` counts the nodes of the graph by provider, where a device other than the CPU is used and
     the runtime tells; it is empty on the CPU, where all of them run. `reason` says why this device,
-    `threads_reason` why so many threads. `asked` is the device that was wanted first: another one
+    `threads_reason` why so many threads. `requested` is the device that was wanted first: another one
     than `device` only where it could not be had. `since` is when the model was loaded, in seconds
     since 1970, which two equal Placements may differ in.
     """
@@ -49,7 +49,7 @@ class Placement:
     nodes: tuple[tuple[str, int], ...] = ()
     reason: str = ""
     threads_reason: str = ""
-    asked: str = "cpu"
+    requested: str = "cpu"
     since: float = field(default=0.0, compare=False, repr=False)
 
     def __str__(self) -> str:

@@ -17,13 +17,13 @@ from typing import Any
 from modelkit._internal import fields
 from modelkit._internal.json import parse_json
 from modelkit.errors import ManifestError
-from modelkit.model.older import MEASURED, in_fields_of_its_format, in_todays_fields
 from modelkit.report import html
 from modelkit.signature.signature import Signature
 
 # Readers refuse fields that they do not know, so every new field raises it; see docs/packaging.md.
-FORMAT = 9
+FORMAT = 1
 MAX_MANIFEST_BYTES = 1 << 20
+MOST_LETTERS = 64  # of a name or a version
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 VERSION_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
 # Libraries and their releases end up in a command line to copy.
@@ -31,6 +31,7 @@ LIBRARY_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 RELEASE_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,63}")
 WEIGHTS_REF = "model.onnx.data"  # the name by which a graph refers to its external weights
 RUNTIMES = ("onnx", "joblib", "encoder", "texts")
+MEASURED = "measured"  # the entry of the options that decides no answer
 # Of the batches that a model is proven with, and that `warmup` runs.
 MAX_SIZES = 16
 MAX_BATCH_ROWS = 4096
@@ -207,18 +208,17 @@ class Manifest:
         """The sha256, in hex, of all that decides what the model answers.
 
         That is the signature, the files of the model (graph, weights, tokenizer, terms or pickle),
-        the options of the runtime without what was measured, and the required versions of a joblib
+        the runtime and its options without what was measured, and the required versions of a joblib
         package. Name, version, metadata and attachments do not count, so `attach` never changes it.
-        Fields at their defaults are left out, so that a package of an older format has the digest
-        that it would have today.
+        Fields at their defaults are left out: one that a later format adds changes no digest.
         """
         attached = {attachment.path for attachment in self.attachments}
         options = {name: value for name, value in self.options.items() if name != MEASURED}
         parts = {
             "signature": self.signature,
             "files": tuple(member for member in self.files if member.path not in attached),
-            "encoder": options if self.runtime == "encoder" else None,
-            "texts": options if self.runtime == "texts" else None,
+            "runtime": self.runtime,
+            "options": options,
             "requires": self.requires,
         }
         plain = {name: fields.write_object(part, defaults=False) for name, part in parts.items()}
@@ -226,7 +226,7 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """The manifest as UTF-8 JSON with sorted keys. Equal manifests give equal bytes."""
-        return _dumps(in_fields_of_its_format(fields.write_object(self))) + b"\n"
+        return _dumps(fields.write_object(self)) + b"\n"
 
     @staticmethod
     def from_json(raw: bytes) -> Manifest:
@@ -235,11 +235,9 @@ class Manifest:
         try:
             for name, value in plain.items():
                 fields.read_json(value, f"modelkit.json: {name}")
-            manifest = fields.read_object(Manifest, in_todays_fields(plain), "modelkit.json")
+            manifest = fields.read_object(Manifest, plain, "modelkit.json")
         except ValueError as error:
             raise ManifestError(str(error)) from None
-        if manifest.format < 1:
-            raise ManifestError(f"the package has format {manifest.format}; the first is 1")
         check_name(manifest.name, manifest.version)
         _check_runtime(manifest.runtime, manifest.requires)
         return replace(manifest, digest=hashlib.sha256(raw).hexdigest())
@@ -302,24 +300,28 @@ def _parse_manifest(raw: bytes) -> dict[str, Any]:
     if not isinstance(plain, dict):
         raise ManifestError(f"modelkit.json must be an object, got {plain!r:.80}")
     version = plain.get("format")
-    if isinstance(version, int) and version > FORMAT:
+    if isinstance(version, int) and version != FORMAT:
         raise ManifestError(
-            f"the package has format {version}, this modelkit reads up to {FORMAT}: use a newer one"
+            f"the package has format {version}, and this modelkit reads format {FORMAT}: use a newer one"
         )
     return plain
 
 
 def check_name(name: str, version: str) -> None:
     """Raise ManifestError for a name or a version that a package may not have."""
-    for what, value, pattern in (
-        ("name", name, NAME_PATTERN),
-        ("version", version, VERSION_PATTERN),
+    for what, value, pattern, letters in (
+        ("name", name, NAME_PATTERN, "lower-case letters, digits and '._-'"),
+        ("version", version, VERSION_PATTERN, "letters, digits and '.+_-'"),
     ):
         if not isinstance(value, str):
-            raise ManifestError(f"{what} must be a string, such as {str(value)!r}; got {value!r}")
-        if not pattern.fullmatch(value):
             raise ManifestError(
-                f"{what} {value!r} must match {pattern.pattern}: it is a part of paths and of URLs"
+                f"{what} must be a string: write {what}={str(value)!r}, not {value!r}"
+            )
+        if not pattern.fullmatch(value):
+            plain = re.sub(r"[^a-z0-9._-]+", "-", value.lower()).strip("._-")
+            raise ManifestError(
+                f"{what} {value!r} cannot be a part of a path and of a URL: use {letters}, "
+                f"at most {MOST_LETTERS} in all, such as {what}={plain[:MOST_LETTERS] or 'model-1'!r}"
             )
 
 

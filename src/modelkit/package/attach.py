@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from modelkit._internal import npz
 from modelkit.errors import IntegrityError
 from modelkit.model.golden import BACKGROUND, encode_rows
-from modelkit.model.manifest import FORMAT, Attachment, Manifest, check_metadata
+from modelkit.model.manifest import Attachment, Manifest, check_metadata
 from modelkit.package import container
 from modelkit.package.contents import MANIFEST
 from modelkit.package.load import check_digest, check_hashes, open_bytes, read_manifest
@@ -105,7 +105,7 @@ def _with_metadata(manifest: Manifest, metadata: dict[str, Any] | None) -> Manif
     if metadata is not None and not isinstance(metadata, dict):
         raise TypeError(f"metadata is a dict of JSON values, not {metadata!r:.80}")
     kept = check_metadata(manifest.metadata | (metadata or {}))
-    return replace(manifest, format=FORMAT, metadata=kept)
+    return replace(manifest, metadata=kept)
 
 
 def _about(manifest: Manifest, bound: BoundAttachable | None) -> list[NewAttachment]:

@@ -6,25 +6,26 @@ import os
 import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from modelkit._internal.npz import MEDIA_TYPE
+from modelkit.convert.asking import on_one_thread
 from modelkit.convert.notes import Equivalents, NamesByInput, Notes
 from modelkit.convert.preprocess import Preprocess
 from modelkit.convert.sklearn import is_estimator
 from modelkit.embedding.encoder import TextEncoder
-from modelkit.errors import ConversionError, SignatureError
+from modelkit.errors import ConversionError, SignatureError, importing
 from modelkit.model.golden import GOLDEN, encode_rows
 from modelkit.model.manifest import FORMAT, Manifest, check_metadata, check_name
 from modelkit.model.model import Model
-from modelkit.package import draws, encoders, graphs, pickled, trust
+from modelkit.package import draws, trust
 from modelkit.package.attach import NewAttachment, new_attachments, with_attachments
 from modelkit.package.contents import read_options
 from modelkit.package.proven import Proven, run_first
-from modelkit.package.write import member_of, write_package
-from modelkit.runtimes.proto import opsets, row_bytes
+from modelkit.package.write import check_target, member_of, write_package
 from modelkit.signature.signature import Feeds, Signature, coerce_as
 
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu")  # those that write every package
@@ -36,8 +37,8 @@ def save(
     path: str | os.PathLike[str],
     *,
     example: object = None,
-    name: str,
-    version: str,
+    name: str | None = None,
+    version: str = "0",
     format: str = "onnx",  # noqa: A002 - the name that the design fixes
     golden: object = None,
     profile: Any = None,
@@ -59,14 +60,15 @@ def save(
     Args:
         model: a fitted scikit-learn estimator or pipeline; an XGBoost, LightGBM or CatBoost model;
             a torch module; an ONNX model as a path, bytes or ModelProto; or a TextEncoder.
-        path: where to write; an existing file is replaced. Where it is a symbolic link, the link
-            stays, and the file that it names is replaced, or made.
+        path: where to write, such as "churn.mk"; an existing file is replaced. Where it is a
+            symbolic link, the link stays, and the file that it names is replaced, or made.
         example: rows as `fit` was given, or as a module's `forward` takes them, at most 2,048 of
             which are compared. Needed for everything but ONNX models and encoders. For an encoder,
             what its vectors are compared with: {"text": n strings, "embedding": (n, d) vectors of
             another implementation}.
-        name: lower-case letters, digits and '._-', at most 64.
-        version: letters, digits and '.+_-', at most 64.
+        name: lower-case letters, digits and '._-', at most 64; by default that of the file,
+            without its suffix.
+        version: a text of letters, digits and '.+_-', at most 64.
         format: "onnx"; or "joblib" to pickle a fitted estimator as it is, where it cannot be
             converted. Such a package needs the same libraries in the same versions, and runs code
             when it is opened: see `load`.
@@ -104,17 +106,26 @@ def save(
             disagrees.
         ManifestError: if name, version or metadata is not allowed.
         GraphError: if an ONNX model uses what a package may not contain.
-        UsageError: if the profile has other columns than the model takes.
+        UsageError: if the profile has other columns than the model takes, or if the file has the
+            suffix of another format, such as ".onnx" or ".pkl".
+        MissingExtraError: if onnx is not installed, or what the model's library is converted by.
+
+    Example:
+        mk.save(pipeline, "churn.mk", example=X_train, version="1.1.0")
     """
+    path = Path(path)
+    check_target(path)
+    name = path.stem if name is None else name
     check_name(name, version)
     kept = check_metadata({} if metadata is None else metadata)
     domains = trust.check_allow(allow) - {trust.JOBLIB}
     notes = Notes(names, classes, outputs, preprocess, converters)
     wanted = _listed_columns(nullable)
-    proven = _prove(format, model, example, golden, domains, notes)
-    if wanted is not None:
-        proven = _narrowed(proven, wanted)
-    feeds, replayed = _golden(proven, golden)
+    with on_one_thread(model):
+        proven = _prove(format, model, example, golden, domains, notes)
+        if wanted is not None:
+            proven = _narrowed(proven, wanted)
+        feeds, replayed = _golden(proven, golden)
     added = [NewAttachment(GOLDEN, MEDIA_TYPE, replayed)]
     added += new_attachments(proven.signature, profile=profile, background=background)
     members = dict(proven.members)
@@ -142,6 +153,10 @@ def _prove(
     Raises ConversionError, or its subclass ParityError, for a model that cannot be saved, and
     GraphError for what a package may not hold.
     """
+    with importing("onnx", "saving a model", "save"):
+        import onnx  # noqa: F401 - what converts needs it
+    from modelkit.package import encoders, graphs, pickled
+
     if format not in FORMATS:
         raise ConversionError(
             f"format {format!r} is unknown; use 'onnx', or 'joblib' for what cannot be converted"
@@ -222,6 +237,8 @@ def _narrowed(proven: Proven, wanted: set[str]) -> Proven:
 
 def _described(proven: Proven, feeds: Feeds) -> dict[str, Any]:
     """The fields of a manifest that are known from what was proven, and from golden rows."""
+    from modelkit.runtimes.proto import opsets, row_bytes
+
     proto = proven.source.proto
     return {
         "format": FORMAT,

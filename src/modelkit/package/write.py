@@ -9,10 +9,12 @@ import uuid
 from errno import ENOENT
 from pathlib import Path
 
-from modelkit.errors import PackageError
+from modelkit.errors import PackageError, UsageError
 from modelkit.model.manifest import Manifest, Member
 from modelkit.package import container
 from modelkit.package.contents import MANIFEST, WEIGHTS_MEMBER
+
+OTHER_FORMATS = (".onnx", ".pkl", ".pickle", ".joblib")
 
 
 def write_package(
@@ -38,8 +40,8 @@ def replace_file(path: Path, members: container.Members) -> None:
     A reader sees the old file or the new one. A symbolic link stays, and the file that it names is
     the target. Raises PackageError for a file that nobody may write, as in a registry.
     """
+    check_target(path)
     path = Path(os.path.realpath(path))
-    _check_writable(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -72,8 +74,17 @@ def write_file(target: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _check_writable(path: Path) -> None:
-    """Refuse a folder that is not there, and a file that nobody may write, which a rename would."""
+def check_target(path: Path) -> None:
+    """Refuse a name of another format, a folder that is not there, and a file that nobody may write.
+
+    Raises UsageError, FileNotFoundError and PackageError for these.
+    """
+    if path.suffix.lower() in OTHER_FORMATS:
+        raise UsageError(
+            f"{str(path)!r} has the name of another format, and a package is a zip file that readers "
+            f"of {path.suffix} cannot open: write {path.stem + '.mk'!r}"
+        )
+    path = Path(os.path.realpath(path))
     folder = path.parent
     if not folder.is_dir():
         raise FileNotFoundError(ENOENT, "there is no folder to write the package to", str(folder))

@@ -38,14 +38,6 @@ from modelkit.runtimes.devices import (
 from modelkit.runtimes.machine import nvidia_obstacle, usable_cpus
 from modelkit.runtimes.threads import choose_threads, split_runs, worker_count
 
-# onnxruntime's wheels report usage unless this is set before the import.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-with importing("onnxruntime", "running an ONNX model", "cpu", {"gpu": "onnxruntime-gpu"}):
-    import onnxruntime as ort
-refuse_version(ort.__version__)
-
-LIMITED = tuple(map(int, ort.__version__.split(".")[:2])) >= (1, 27)
 NODE = re.compile(r"running (\w+) node\. Name:'([^']*)'")  # in the text of an error
 # The most bytes of one folded result, for graphs that nobody has looked at: those made here.
 FOLDED_BYTES = 1 << 28
@@ -77,9 +69,20 @@ class Graph(NamedTuple):
     folded: int = FOLDED_BYTES
 
 
+@cache
+def ort() -> Any:
+    """The module onnxruntime. Raises MissingExtraError, and DeviceError for a version that is wrong."""
+    # Its wheels report usage unless this is set before the import.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    with importing("onnxruntime", "running an ONNX model", "cpu", {"gpu": "onnxruntime-gpu"}):
+        import onnxruntime
+    refuse_version(onnxruntime.__version__)
+    return onnxruntime
+
+
 def providers() -> list[str]:
     """The execution providers compiled into this onnxruntime, without the remote one of Azure."""
-    return [name for name in ort.get_available_providers() if name != AZURE]
+    return [name for name in ort().get_available_providers() if name != AZURE]
 
 
 def devices() -> tuple[Device, ...]:
@@ -87,6 +90,8 @@ def devices() -> tuple[Device, ...]:
 
     A usable device has run a graph of one node. This starts each device that is there; call it
     where nothing is forked later.
+
+    Raises MissingExtraError if onnxruntime is not installed.
     """
     return tuple(_examine(parse_device(name), providers()) for name in DEVICE_NAMES)
 
@@ -141,7 +146,7 @@ def place(
             tuple(nodes.items()),
             reason,
             why,
-            asked=chain[0].name,
+            requested=chain[0].name,
             since=time.time(),
         )
         return session, placement
@@ -181,9 +186,9 @@ def start(
     Raises DeviceError if the device cannot be had, GraphError if the graph is at fault.
     """
     missing = None
-    obstacle = not_compiled(target, compiled, ort.__version__)
+    obstacle = not_compiled(target, compiled, ort().__version__)
     if obstacle is None and target.nvidia:
-        obstacle = nvidia_obstacle(getattr(ort, "cuda_version", ""), target.index)
+        obstacle = nvidia_obstacle(getattr(ort(), "cuda_version", ""), target.index)
         missing = missing_libraries(_preload())
     if obstacle is not None:
         raise _cannot_be_had(target, obstacle, missing)
@@ -215,7 +220,9 @@ def _open_session(graph: Graph, target: Target, threads: int) -> Any:
         cuda = parse_device("cuda")
         asked.append((cuda.provider, dict(cuda.options)))
     try:
-        return ort.InferenceSession(bytes(graph.data), options, providers=asked, enable_fallback=0)
+        return ort().InferenceSession(
+            bytes(graph.data), options, providers=asked, enable_fallback=0
+        )
     except Exception as error:  # onnxruntime has a dozen exception classes and no public base
         if on_cpu or type(error).__name__ in BAD_GRAPH:
             raise GraphError(f"onnxruntime refuses the graph: {error}") from error
@@ -245,10 +252,10 @@ def _preload() -> str:
     import io
     from contextlib import redirect_stdout
 
-    if not hasattr(ort, "preload_dlls"):
+    if not hasattr(ort(), "preload_dlls"):
         return ""
     with redirect_stdout(io.StringIO()) as printed:  # it reports failures by printing them
-        ort.preload_dlls()
+        ort().preload_dlls()
     return printed.getvalue()
 
 
@@ -260,7 +267,7 @@ def _session_options(threads: int, folded: int, *, on_cpu: bool) -> Any:
             "unset ORT_LOAD_CONFIG_FROM_MODEL, which makes onnxruntime take its options from the "
             "graph"
         )
-    options = ort.SessionOptions()
+    options = ort().SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = SILENT if on_cpu else ERRORS
@@ -274,7 +281,8 @@ def _session_options(threads: int, folded: int, *, on_cpu: bool) -> Any:
         "optimization.constant_folding_max_output_size_in_bytes", str(folded)
     )
     # onnxruntime takes 0 for no limit, and before 1.27 it does not know the limit.
-    if not folded or (folded < FOLDED_BYTES and not LIMITED):
+    limited = tuple(map(int, ort().__version__.split(".")[:2])) >= (1, 27)
+    if not folded or (folded < FOLDED_BYTES and not limited):
         options.add_session_config_entry(
             "optimization.disable_specified_optimizers", "ConstantFolding"
         )
@@ -283,7 +291,7 @@ def _session_options(threads: int, folded: int, *, on_cpu: bool) -> Any:
 
 def run_options() -> Any:
     """Options of one run; with `terminate` set from another thread, the run stops."""
-    return ort.RunOptions()
+    return ort().RunOptions()
 
 
 def run_error(error: Exception) -> ModelkitError:

@@ -156,25 +156,21 @@ class Evidence:
             "began": self._began,
             "value": self.value,
             "peak": self.peak,
-            "clock": np.array([self.steps, self.spent.max(initial=0)]),
+            "steps": np.array(self.steps),
             "born": np.asarray(self._born, np.int64),
             "spent": self.spent,
         }
 
     def restore(self, state: dict[str, Array]) -> None:
         """Go on from `state()`, bit for bit."""
-        wealth = "wealth" if "wealth" in state else "money"  # in a state of before
-        self._wealth = state[wealth].copy()
+        self._wealth = state["wealth"].copy()
         self._run = state["run"].copy()
         self._began = state["began"].copy()
         self.value = state["value"].copy()
         self.peak = state["peak"].copy()
-        steps, spent = state["clock"].tolist()
-        self.steps = int(steps)
-        self.spent[:] = spent
-        if "born" in state:  # not in a state of before, in which none began anew
-            self._born = state["born"].copy() if state["born"].ndim else 0
-            self.spent = state["spent"].copy()
+        self.steps = int(state["steps"])
+        self._born = state["born"].copy() if state["born"].ndim else 0
+        self.spent = state["spent"].copy()
 
 
 def holm(p: Array) -> Array:

@@ -14,7 +14,7 @@ URL = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")  # of two letters or more: one is 
 
 
 def open_store(where: str | os.PathLike[str]) -> Store:
-    """The store at a path or a URL. Raises RegistryError for what can only be meant as a URL."""
+    """The store at a path or a URL. Raises RegistryError for a mistyped URL."""
     text = os.fspath(where)
     if text.startswith(BUCKETS):
         from modelkit.store.bucket import Bucket

@@ -18,7 +18,7 @@ def test_a_shell_sees_the_status(folder):
     command = [
         sys.executable,
         "-m",
-        "modelkit.cli",
+        "modelkit",
         *arguments(folder, "--margin", "0", "--slice", "region"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)

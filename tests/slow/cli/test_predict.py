@@ -23,7 +23,7 @@ def test_an_output_without_the_characters_is_an_error_that_says_so(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "modelkit.cli",
+        "modelkit",
         "predict",
         str(tmp_path / "g.mk"),
         "--input",
@@ -41,7 +41,7 @@ def test_a_reader_that_goes_away_is_no_error(penguins_mk, penguins, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "modelkit.cli",
+        "modelkit",
         "predict",
         str(penguins_mk),
         "--input",

@@ -168,7 +168,7 @@ def test_who_has_a_certificate_may_ask(boosting_mk, tmp_path):
 
 def fails(*arguments, environ=None):
     """What a command that cannot serve says, and that it took no port."""
-    command = [sys.executable, "-m", "modelkit.cli", "serve", "--port", "0", *map(str, arguments)]
+    command = [sys.executable, "-m", "modelkit", "serve", "--port", "0", *map(str, arguments)]
     environ = {**os.environ, **(environ or {})}
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")

@@ -76,7 +76,7 @@ def test_a_span_has_the_outcome_and_no_value(spans):
     meter = mk.Meter(summed(), spans=True)
     with trace.get_tracer("host").start_as_current_span("request"):
         with pytest.raises(RuntimeError):
-            failing._call(np.ones((1, 2)), ("prediction",), mk.Call())
+            failing._call(np.ones((1, 2)), ("prediction",), mk.types.Call())
         with pytest.raises(SignatureError):
             meter.predict([[float(value), "text"]])
     found = spans()

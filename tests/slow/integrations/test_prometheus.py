@@ -21,6 +21,7 @@ import modelkit as mk
 from modelkit.errors import SignatureError
 from modelkit.integrations.grafana.alerts import Objectives, alert_rules, to_yaml
 from modelkit.integrations.grafana.grafana import dashboard
+from modelkit.integrations.prometheus import Collector
 
 SCRAPES = 20  # one a second
 FIRING = {
@@ -78,7 +79,7 @@ def serving(model, *others):
     """The port of an App that serves a model, and shows it, other Models and the process."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    registry.register(mk.Collector(model, *others))
+    registry.register(Collector(model, *others))
 
     def figures(accept):
         encode, content_type = choose_encoder(accept)

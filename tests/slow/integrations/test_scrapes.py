@@ -24,6 +24,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 import modelkit as mk
+from modelkit.integrations.prometheus import Collector
 from modelkit.serving.metering import requests
 
 PATIENCE = 60  # seconds until a server must have answered
@@ -33,6 +34,7 @@ APPLICATION = """
     import numpy as np
 
     import modelkit as mk
+    from modelkit.integrations.prometheus import Collector
 
     SIGNATURE = mk.Signature(
         (mk.TensorSpec("x", "float64", ("n", 2)),),
@@ -46,7 +48,7 @@ APPLICATION = """
 
     batcher = mk.Batcher(mk.FunctionModel(add, SIGNATURE, batchable=True), plan="learn")
     model = mk.Meter(batcher)
-    collector = mk.Collector(model)
+    collector = Collector(model)
 
 
     def answer(path, accept=""):
@@ -170,7 +172,7 @@ def name():
 def test_promtool_and_the_strict_parser_accept_it(name):
     with batched(name) as batcher:
         meter = mk.Meter(batcher)
-        collector = mk.Collector(meter)
+        collector = Collector(meter)
         requests.begun()
         requests.ended("/v2/models/{model}/infer", 200, 0.001)
         for _ in range(100):
@@ -190,8 +192,9 @@ def test_a_missing_library_is_named():
         import sys
         sys.modules["prometheus_client"] = None
         import modelkit as mk
+        from modelkit.integrations.prometheus import Collector
         try:
-            mk.Collector()
+            Collector()
         except mk.errors.MissingExtraError as error:
             print(error.extra, error.library)
     """)
@@ -215,7 +218,7 @@ def test_a_real_server_is_scraped_while_threads_call(name):
     registry = CollectorRegistry()
     with batched(name, loop=False) as batcher:
         meter = mk.Meter(batcher)
-        registry.register(mk.Collector(meter))
+        registry.register(Collector(meter))
         server, thread = start_http_server(0, "127.0.0.1", registry)
         threads = [threading.Thread(target=called, args=(meter, 500)) for _ in range(4)]
         for each in threads:
@@ -246,7 +249,7 @@ def test_a_real_server_is_scraped_while_threads_call(name):
 @forks
 def test_a_child_of_a_fork_scrapes_though_another_thread_was_scraping(name):
     meter = mk.Meter(batched(name))
-    collector = mk.Collector(meter)
+    collector = Collector(meter)
     for _ in range(3):
         meter.predict(row(1))
 

@@ -51,7 +51,7 @@ def test_every_result_has_a_form_in_json(package):
         with mk.Batcher(model) as batcher:
             batcher.predict(X[:1])
             several = [
-                report.alarms, model.placement, mk.devices(), mk.Call(), batcher.stats(),
+                report.alarms, model.placement, mk.devices(), mk.types.Call(), batcher.stats(),
                 model.attachments.keys() and model.manifest.parity, model.score(X, X[:, 0] > 0), report.checks,
             ]  # fmt: skip
         for value in several:

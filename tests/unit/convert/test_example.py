@@ -26,7 +26,9 @@ def test_bad_calls_say_what_to_pass(tmp_path):
         save(fitted, example=IRIS[0][:0])
     with pytest.raises(ConversionError, match="not set"):
         save(fitted, example={1.0, 2.0})
-    with pytest.raises(ManifestError, match=r"version must be a string, such as '1.0'; got 1.0"):
+    with pytest.raises(
+        ManifestError, match=r"version must be a string: write version='1.0', not 1.0"
+    ):
         mk.save(fitted, tmp_path / "m.mk", name="m", version=1.0, example=IRIS[0])
     with pytest.raises(ConversionError, match="is not fitted: call fit"):
         save(LogisticRegression(), example=IRIS[0])

@@ -15,7 +15,6 @@ from scipy import stats
 import modelkit as mk
 from modelkit.drift.audit import LEAST_SHARE, bins_of, customary_psi
 from modelkit.drift.cells import CELLS
-from modelkit.errors import UsageError
 
 
 def frame(rng, n, shift=0.0):
@@ -117,21 +116,6 @@ def test_a_side_without_rows_has_no_figures():
     row = mk.Detector(mk.Profile.fit(x)).report().audit_table().rows[0]
     assert (row.recent_rows, row.psi, row.says, row.statistic, row.p) == (0, None, None, None, None)
     assert row.reference_rows == 200
-
-
-def test_a_report_of_before_is_told_from_one_with_bins(compared):
-    *_, report = compared
-    plain = json.loads(report.to_json())
-    for drift in plain["features"]:
-        del drift["bins"], drift["at_alarm"]
-    for alarm in plain["alarms"]:
-        del alarm["counts"]
-    del plain["times"]
-    old = mk.DriftReport.from_json(json.dumps(plain))
-    assert old.headline()
-    assert "Customary figures" not in old.to_html()
-    with pytest.raises(UsageError, match="earlier"):
-        old.audit_table()
 
 
 counts = st.lists(st.integers(0, 1000), min_size=CELLS, max_size=CELLS).map(np.array)

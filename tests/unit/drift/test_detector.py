@@ -1,7 +1,6 @@
 """A Detector and its state are the same however rows come in, and whatever their form."""
 
 import io
-import json
 import threading
 from dataclasses import replace
 from itertools import pairwise
@@ -20,7 +19,7 @@ from modelkit.drift.encoding import to_cells
 from modelkit.drift.milestones import places_of
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 
 # However rows come in.
 
@@ -121,7 +120,7 @@ def test_states_of_others_and_no_states_are_refused(profile):
         packed(short),
         packed(states(mk.Detector(other)) | {"about": short["about"]}),
     ):
-        with pytest.raises(UsageError, match="no state"):
+        with pytest.raises(PackageError, match="no state"):
             mk.Detector.resume(profile, wrong)
 
 
@@ -343,29 +342,23 @@ def test_a_column_that_became_empty_is_missing_and_not_of_another_kind(values):
     assert {alarm.feature for alarm in alarms} == {"s"}
 
 
-# What was written by versions before, and the face that this one shows.
+# What format 1 wrote, and the face that a Detector shows.
 
 
-def test_a_profile_and_a_state_of_an_earlier_version_are_read_and_written_unchanged():
-    """Written at commit 263a568, before Watch was taken out of Detector."""
-    for name in ("drift-profile1.npz", "drift-watched1.npz"):
+def test_profiles_states_and_reports_of_the_first_format_are_read_and_written_unchanged():
+    for name in ("profile1.npz", "watched1.npz"):
         stored = (GOLDEN / name).read_bytes()
-        profile = Profile.from_bytes(stored)
-        assert unpacked(profile.to_bytes()) == unpacked(stored)
-    state = (GOLDEN / "drift-state1.npz").read_bytes()
-    report = (GOLDEN / "drift-report1.json").read_text().strip()
-    detector = mk.Detector.resume(profile, state)
-    again = {name: rest for name, *rest in unpacked(detector.state())}
-    for name, *rest in unpacked(state):
-        own = again[name.replace("money", "wealth")]
-        assert name == "about" or own == rest  # a newer state holds more beside it
-    read = DriftReport.from_json(report)
-    assert DriftReport.from_json(read.to_json()).to_json() == read.to_json()
-    assert set(json.loads(report)) <= set(json.loads(read.to_json()))
-    assert detector.alarms == read.alarms
-    assert [drift.cells for drift in detector.report().features] == [
-        drift.cells for drift in read.features
-    ]
+        assert unpacked(Profile.from_bytes(stored).to_bytes()) == unpacked(stored)
+    state = (GOLDEN / "detector1.npz").read_bytes()
+    detector = mk.Detector.resume(Profile.from_bytes(stored), state)
+    assert unpacked(detector.state()) == unpacked(state)
+    text = (GOLDEN / "report1.json").read_text().strip()
+    report = DriftReport.from_json(text)
+    assert report.to_json() == text
+    assert {alarm.kind for alarm in report.alarms} == {"changed", "material", "performance"}
+    assert detector.alarms == report.alarms
+    features = zip(detector.report().features, report.features, strict=True)
+    assert all(found.cells == stored.cells for found, stored in features)
 
 
 def unpacked(data):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from helpers.examples import examples
-from helpers.places import GOLDEN
 from helpers.streams import rng
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -119,19 +118,6 @@ def test_a_batch_says_how_many_rows_each_figure_rests_on():
     profile = mk.Profile.fit({"x": r.normal(size=2000)}, reference={"x": r.normal(size=5000)})
     report = mk.Detector(profile).test({"x": r.normal(2, 1, 300)})
     assert [(alarm.row, alarm.rows, alarm.time) for alarm in report.alarms] == [(300, 300, None)]
-
-
-def test_a_state_of_before_goes_on_with_its_rows_and_without_times():
-    profile = mk.Profile.from_bytes((GOLDEN / "drift-watched1.npz").read_bytes())
-    detector = mk.Detector.resume(profile, (GOLDEN / "drift-state1.npz").read_bytes())
-    assert detector.alarms
-    assert {alarm.time for alarm in detector.alarms} == {None}
-    for s, (_, stream) in enumerate(detector._watch.streams()):
-        blocks = stream._blocks
-        rows, times = stream._whereabouts.at(np.arange(blocks))
-        assert np.isnan(times).all()
-        assert (abs(rows - 32 * np.arange(blocks)) <= 1).all(), s
-    assert detector._watch.place == detector.rows
 
 
 @settings(max_examples=examples(30), deadline=None)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 
 SCORES = "probabilities"
 
@@ -87,7 +87,7 @@ def test_parts_add_up_to_the_whole_and_test_alike(kind, cuts, order):
         parts.append(profile.tally(*cut(rows, scores, start, stop)))
     order.shuffle(parts)
     travelled = [pickle.loads(pickle.dumps(part)) for part in parts]
-    total = mk.Tally.total(travelled)
+    total = mk.types.Tally.total(travelled)
     assert total == profile.tally(rows, scores)
     assert total.rows == len(rows)
 
@@ -157,7 +157,7 @@ def test_a_tally_is_small_and_no_rows_are_none():
     tally = profile.tally(batch)
     data = tally.to_bytes()
     assert len(data) < 4096
-    assert mk.Tally.from_bytes(data).to_bytes() == data
+    assert mk.types.Tally.from_bytes(data).to_bytes() == data
     assert len(pickle.dumps(tally)) < 4200
     none = profile.tally(batch[:0])
     assert none.rows == 0
@@ -178,7 +178,7 @@ def test_what_does_not_add_up_is_refused():
     with pytest.raises(UsageError, match="scores that others lack"):
         tally + plain.tally(rows)
     with pytest.raises(UsageError, match="no tallies"):
-        mk.Tally.total([])
+        mk.types.Tally.total([])
     with pytest.raises(UsageError, match="has its scores"):
         mk.Detector(plain).test(tally, scores)
     with pytest.raises(TypeError):
@@ -207,7 +207,7 @@ def test_a_unit_of_several_strata_is_refused():
     detector = mk.Detector(profile)
     assert detector.test(profile.tally(batch)).features == detector.test(batch).features
     halves = [batch.assign(shop=shop) for shop in ("a", "b")]
-    tally = mk.Tally.total([profile.tally(half) for half in halves])
+    tally = mk.types.Tally.total([profile.tally(half) for half in halves])
     with pytest.raises(UsageError, match="rows of several strata"):
         detector.test(tally)
 
@@ -223,7 +223,7 @@ def test_a_unit_of_several_strata_is_refused():
 def test_bytes_that_are_no_tally_are_refused(spoil):
     tally = profile_of("plain").tally(batch_of("plain", 50)[0])
     data = spoil(tally).to_bytes()
-    with pytest.raises(UsageError, match="this is no tally"):
-        mk.Tally.from_bytes(data)
-    with pytest.raises(UsageError, match="this is no tally"):
-        mk.Tally.from_bytes(profile_of("plain").to_bytes())
+    with pytest.raises(PackageError, match="this is no tally"):
+        mk.types.Tally.from_bytes(data)
+    with pytest.raises(PackageError, match="this is no tally"):
+        mk.types.Tally.from_bytes(profile_of("plain").to_bytes())

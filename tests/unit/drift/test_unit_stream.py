@@ -8,9 +8,8 @@ from helpers.flights import CHANGES
 from helpers.units import PARTS, batches, later, shares_of_days, units_of
 
 import modelkit as mk
-from modelkit.drift import archive, unit_martingale
+from modelkit.drift import unit_martingale
 from modelkit.drift.unit_martingale import UnitEvidence
-from modelkit.drift.watch import STATE_SCHEMA
 from modelkit.errors import UsageError
 
 DAY_SECONDS = 86_400.0
@@ -65,14 +64,6 @@ def test_a_detector_judges_as_the_evidence_alone_does(profile):
     own = detector._watch.units.stream.evidence.tests["changed"]
     assert np.array_equal(alone.tests["changed"].p(), own.p())
     assert np.allclose(alone.tests["changed"].levels, own.levels)
-
-
-def test_a_state_of_before_units_kept_their_order_is_refused_in_words(profile):
-    detector = mk.Detector(profile)
-    about, arrays = archive.unpack(STATE_SCHEMA, detector.state(), "state")
-    old = {name: array for name, array in arrays.items() if not name.endswith("from")}
-    with pytest.raises(UsageError, match="of an earlier modelkit"):
-        mk.Detector.resume(profile, archive.pack(STATE_SCHEMA, about, old))
 
 
 def test_late_rows_are_counted_and_told(profile):

@@ -28,6 +28,9 @@ FEATURE = FeatureDrift(
     1.0,
     100,
     (("up to 1", 0.5, 0.2), ("1 to 2", 0.3, 0.3), ("above 2", 0.2, 0.5)),
+    bins=(("+inf", 10, 10),),
+    reference_rows=10,
+    compared=10,
 )
 ALARM = Alarm(
     "changed",

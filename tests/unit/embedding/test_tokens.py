@@ -120,7 +120,7 @@ def test_a_text_is_tokenized_and_counted_once_however_long_it_is(static, monkeyp
     with mk.Batcher(static, plan="learn") as batcher:
         before = static.truncated
         mk.embed(batcher, found[:1])
-        asyncio.run(mk.aembed(batcher, found[1:]))
+        asyncio.run(batcher.apredict(found[1:]))
         assert static.truncated == before + len(found)
         assert sorted(seen) == sorted(found)
 

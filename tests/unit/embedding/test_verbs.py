@@ -10,7 +10,7 @@ import pytest
 from helpers.encoders import ODD, model_over_tokens, sentences, tiny
 
 import modelkit as mk
-from modelkit.errors import BatchError, ClosedError, SignatureError
+from modelkit.errors import ClosedError, SignatureError, UsageError
 from modelkit.serving.batching.policy import make_plan
 from modelkit.testing import check_model
 
@@ -54,29 +54,29 @@ def test_threads_through_a_batcher_get_the_vectors_of_their_own_texts(static):
         assert batcher.stats().failed == 0
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"role": "query"}, {"dims": 64}, {"role": "query", "dims": 64}]
+)
+def test_a_task_gets_the_vectors_that_a_thread_gets(static, options):
+    found = sentences(3, seed=8)
+    got = asyncio.run(static.aembed(found, **options))
+    np.testing.assert_allclose(got, static.embed(found, **options), atol=1e-5)
+
+
 @pytest.mark.parametrize("wrap", ["bare", "batched", "watched"])
 def test_tasks_get_the_vectors_of_their_own_texts(static, wrap):
     found = sentences(200, seed=8)
-    expected = {
-        (role, dims): static.embed(found, role=role, dims=dims)
-        for role in (None, "query")
-        for dims in (None, 64)
-    }
+    expected = {role: static.embed(found, role=role) for role in (None, "query")}
 
     async def main(model):
-        asked = [*expected] * 50
+        roles = [*expected] * 100
+        prefixes = [static.recipe.prefix(role) for role in roles]
         got = await asyncio.gather(
-            *[
-                mk.aembed(model, [text], role=r, dims=d)
-                for text, (r, d) in zip(found, asked, strict=True)
-            ]
+            *[model.apredict([prefixes[i] + text]) for i, text in enumerate(found)]
         )
-        for i, (vector, key) in enumerate(zip(got, asked, strict=True)):
-            np.testing.assert_allclose(vector[0], expected[key][i], atol=1e-5)
-        np.testing.assert_allclose(await mk.aembed(model, found), expected[None, None], atol=1e-5)
-        np.testing.assert_allclose(
-            await static.aembed(found[:3], dims=64), expected[None, 64][:3], atol=1e-5
-        )
+        for i, (vector, role) in enumerate(zip(got, roles, strict=True)):
+            np.testing.assert_allclose(vector[0], expected[role][i], atol=1e-5)
+        np.testing.assert_allclose(await model.apredict(found), expected[None], atol=1e-5)
 
     with mk.Batcher(static) as batcher:
         watched = mk.Monitor(
@@ -90,7 +90,7 @@ def test_a_cancelled_task_takes_nobody_with_it(static):
     expected = static.embed(found)
 
     async def main():
-        tasks = [asyncio.create_task(mk.aembed(batcher, [text])) for text in found]
+        tasks = [asyncio.create_task(batcher.apredict([text])) for text in found]
         await asyncio.sleep(0)
         for task in tasks[::3]:
             task.cancel()
@@ -125,7 +125,7 @@ def test_a_bad_text_fails_its_caller_alone(static, bad):
             lambda loop, context: complaints.append(context)
         )
         for _ in range(3):
-            calls = [mk.aembed(batcher, [good[i]] if i % 4 else ["fine", bad]) for i in range(40)]
+            calls = [batcher.apredict([good[i]] if i % 4 else ["fine", bad]) for i in range(40)]
             got = await asyncio.gather(*calls, return_exceptions=True)
             for i, answer in enumerate(got):
                 if i % 4:
@@ -146,6 +146,7 @@ class Spy(mk.Wrapper):
 
     _call = mk.Model._call
     _acall = mk.Model._acall
+    _arun = mk.Model._arun
 
     def __init__(self, model):
         super().__init__(model)
@@ -173,7 +174,7 @@ def test_a_batcher_counts_tokens_and_not_texts(static):
         batcher._lane.planner.observe = lambda *_: False  # it keeps the plan that it was given
 
         async def main():
-            return await asyncio.gather(*[mk.aembed(batcher, [text]) for text in found])
+            return await asyncio.gather(*[batcher.apredict([text]) for text in found])
 
         got = np.concatenate(asyncio.run(main()))
         assert max(batcher.stats().batch_sizes) <= 1023
@@ -198,7 +199,7 @@ def test_embed_goes_through_whatever_wraps_an_encoder(static):
             np.testing.assert_allclose(
                 mk.embed(model, found, role="query", dims=128), expected, atol=1e-5
             )
-    with pytest.raises(BatchError, match="put it outside"):
+    with pytest.raises(UsageError, match="put it outside"):
         mk.Batcher(mk.Monitor(static, profile))
 
 
@@ -207,8 +208,6 @@ def test_embed_refuses_what_holds_no_encoder(boosting_mk):
     for other in (model, mk.Batcher(model, plan="learn")):
         with pytest.raises(TypeError, match="texts are embedded by a TextEncoder"):
             mk.embed(other, ["a"])
-        with pytest.raises(TypeError, match="texts are embedded by a TextEncoder"):
-            asyncio.run(mk.aembed(other, ["a"]))
 
 
 def test_deadlines_and_priorities_go_with_a_call(static):

@@ -1,6 +1,5 @@
 """An Explanation as a value: JSON, frames, the objects of shap, and what is asked of it."""
 
-import dataclasses
 import json
 import math
 
@@ -9,7 +8,7 @@ import pytest
 from helpers.places import GOLDEN
 
 import modelkit as mk
-from modelkit.errors import ExplainError
+from modelkit.errors import PackageError, UsageError
 
 EXPLANATION = GOLDEN / "explanation1.json"
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,8 +43,7 @@ def test_json_and_back(mixed, models):
     assert any(isinstance(value, float) and math.isnan(value) for value in data[3])
 
 
-def test_an_explanation_of_an_earlier_version_is_read_and_written_unchanged():
-    """Written at commit c198415, before `fields` read it."""
+def test_an_explanation_of_the_first_format_is_read_and_written_unchanged():
     text = EXPLANATION.read_text().strip()
     read = mk.Explanation.from_json(text)
     assert read.to_json() == text
@@ -54,12 +52,9 @@ def test_an_explanation_of_an_earlier_version_is_read_and_written_unchanged():
     assert read.fidelity["ess"] == [3.0, math.inf]
     assert read.data.tolist()[0] == ["a", None, 1.5]
     assert "R2 nan" in read.card(row=0)
-    assert read.version is None  # it was written before an explanation had one
-    versioned = dataclasses.replace(read, version="1.2.0 <b>")
-    assert mk.Explanation.from_json(versioned.to_json()).version == "1.2.0 <b>"
-    assert json.loads(versioned.to_json()).keys() - json.loads(text).keys() == {"version"}
-    assert "1.2.0 &lt;b&gt;" in versioned.card()
-    with pytest.raises(ExplainError, match="version must be str"):
+    assert read.version == "1.2.0 <b>"
+    assert "1.2.0 &lt;b&gt;" in read.card()
+    with pytest.raises(PackageError, match="version must be str"):
         mk.Explanation.from_json(json.dumps(json.loads(text) | {"version": 3}))
 
 
@@ -70,14 +65,14 @@ def test_an_explanation_of_an_earlier_version_is_read_and_written_unchanged():
 )  # fmt: skip
 def test_an_explanation_with_a_field_of_another_type_is_refused(odd):
     plain = json.loads(EXPLANATION.read_text()) | odd
-    with pytest.raises(ExplainError, match="explanation"):
+    with pytest.raises(PackageError, match="explanation"):
         mk.Explanation.from_json(json.dumps(plain))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "3", "null", "[" * 100_000, '{"schema": "other/1"}',
                                   '{"schema": "modelkit.explanation/1"}'])  # fmt: skip
 def test_what_is_no_record_is_refused(text):
-    with pytest.raises(ExplainError):
+    with pytest.raises(PackageError):
         mk.Explanation.from_json(text)
 
 
@@ -107,7 +102,7 @@ def test_frames_tops_and_unknown_outputs(mixed):
     assert "1 other column<" in explanation.card(most=5)
     for output in ("Emperor", 3, -4):
         for ask in (explanation.top, explanation.to_dataframe):
-            with pytest.raises(ExplainError, match="no output"):
+            with pytest.raises(UsageError, match="no output"):
                 ask(output=output)
     with pytest.raises(AttributeError):
         explanation.values = None
@@ -122,14 +117,14 @@ def test_shap_takes_it(mixed):
     np.testing.assert_array_equal(one.values, explanation.values[:, :, 1])
     np.testing.assert_array_equal(one.base_values, explanation.base_values[:, 1])
     assert one.feature_names == list(explanation.feature_names)
-    with pytest.raises(ExplainError, match="no output"):
+    with pytest.raises(UsageError, match="no output"):
         explanation.to_shap("Emperor")
 
 
 def test_rows_that_are_not_there_are_named(mixed):
     explanation = mixed[2]
     for ask in (explanation.top, explanation.card):
-        with pytest.raises(ExplainError, match="there are 9 rows and no row 9"):
+        with pytest.raises(UsageError, match="there are 9 rows and no row 9"):
             ask(row=9)
-    with pytest.raises(ExplainError, match="k is at least 0"):
+    with pytest.raises(UsageError, match="k is at least 0"):
         explanation.top(-1)

@@ -34,6 +34,7 @@ from prometheus_client.registry import DuplicateTimeseries
 import modelkit as mk
 from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded, SignatureError
 from modelkit.integrations.grafana.alerts import Objectives, alert_rules
+from modelkit.integrations.prometheus import Collector
 from modelkit.serving.batching.lane import Lane
 from modelkit.serving.batching.policy import BATCH
 from modelkit.serving.metering import requests
@@ -48,11 +49,11 @@ def name():
 
 def test_the_text_of_a_model_that_was_not_called_is_known(penguins):
     X, _ = penguins
-    loaded = mk.load(GOLDEN / "penguins-format6.mk", device="cpu", threads=1)
+    loaded = mk.load(GOLDEN / "penguins1.mk", device="cpu", threads=1)
     known = Named(loaded, "penguins-golden")
     with loaded, mk.Batcher(known, max_rows=64, plan="learn") as batcher:
         model = mk.Meter(mk.Monitor(batcher, mk.Profile.fit(X)))
-        body, content_type = mk.Collector(model).text()
+        body, content_type = Collector(model).text()
     assert content_type.startswith("text/plain; version=0.0.4")
     text = re.sub(r"(loaded_timestamp_seconds\{.*\}) \S+", r"\1 ...", body.decode())
     text = re.sub(r"(?m)^.*modelkit_http.*\n", "", text)  # other tests count there
@@ -61,12 +62,12 @@ def test_the_text_of_a_model_that_was_not_called_is_known(penguins):
 
 def test_each_layer_says_what_it_knows(penguins):
     X, _ = penguins
-    loaded = mk.load(GOLDEN / "penguins-format6.mk", device="cpu", threads=1)
+    loaded = mk.load(GOLDEN / "penguins1.mk", device="cpu", threads=1)
     version = loaded.manifest.version
     with loaded, mk.Batcher(loaded, plan="learn") as batcher:
         monitor = mk.Monitor(batcher, mk.Profile.fit(X))
         model = mk.Meter(monitor)
-        collector = mk.Collector(model)
+        collector = Collector(model)
         before = value(collector, "modelkit_calls_total", outcome="ok", version=version)
         for i in range(10):
             model.predict(X[i : i + 3])
@@ -90,7 +91,7 @@ def test_each_layer_says_what_it_knows(penguins):
 def test_batches_and_the_queue_are_shown_whole(name):
     gate = Gate()
     with batched(name, fn=gate, max_rows=8, plan=PLANS[BATCH]) as batcher:
-        collector = mk.Collector(batcher)
+        collector = Collector(batcher)
         futures = [batcher.submit(row(i)) for i in range(20)]
         try:
             gate.began_one()
@@ -116,7 +117,7 @@ def test_alarms_are_shown_for_the_features_of_the_profile(name):
     profile = mk.Profile.fit({"x": past})
     monitor = mk.Monitor(named(name), profile)
     model = mk.Meter(monitor)
-    collector = mk.Collector(model)
+    collector = Collector(model)
     features = [feature.name for feature in profile.features]
     shown = [value(collector, "modelkit_drift_alarm", feature=feature) for feature in features]
     assert shown == [0] * len(features)
@@ -147,7 +148,7 @@ def test_alarms_are_shown_for_the_features_of_the_profile(name):
 )
 def test_the_text_is_the_one_that_was_asked_for(name, accept, content_type):
     meter = mk.Meter(named(name))
-    collector = mk.Collector(meter)
+    collector = Collector(meter)
     body, got = collector.text(accept)
     assert got.startswith(content_type)
     assert body.endswith(b"# EOF\n") == ("openmetrics" in got)
@@ -156,7 +157,7 @@ def test_the_text_is_the_one_that_was_asked_for(name, accept, content_type):
 
 def test_all_outcomes_are_there_from_the_start(name):
     meter = mk.Meter(named(name))
-    found = samples(mk.Collector(meter))
+    found = samples(Collector(meter))
     outcomes = {
         dict(key[1:])["outcome"]: number
         for key, number in found.items()
@@ -184,7 +185,7 @@ def test_what_is_served_makes_no_new_series(seed, key, message):
     profile = mk.Profile.fit({"x": rng.normal(size=(500, 2)).astype(np.float32)})
     with batched(name, fn=fn) as batcher:
         meter = mk.Meter(mk.Monitor(batcher, profile))
-        collector = mk.Collector(meter)
+        collector = Collector(meter)
         before = samples(collector).keys()
         for _ in range(500):
             rows = rng.normal(size=(rng.integers(0, 3), 2)) * 10.0 ** rng.integers(-9, 9)
@@ -210,7 +211,7 @@ class Bare(mk.Model):
 @pytest.mark.parametrize("strange", ['a "b" \\ c', "two\nlines", "Größe 模型 🎈", "a,b={}", "\\n"])
 def test_strange_names_are_written_as_they_are(strange):
     meter = mk.Meter(type(strange, (Bare,), {})())
-    collector = mk.Collector(meter)
+    collector = Collector(meter)
     meter.predict(row(1))
     for accept in ("", OPENMETRICS):
         found = samples(collector, accept)
@@ -228,7 +229,7 @@ def test_what_replaces_a_model_is_found_and_the_last_three_stay(name):
     batched_rows = {}
     for version in "123456":
         meter = mk.Meter(batched(name, version))
-        collector = collector or mk.Collector(meter)
+        collector = collector or Collector(meter)
         for _ in range(int(version)):
             meter.predict(row(1))
         samples(collector)  # what a Batcher has counted is known from the last scrape
@@ -251,7 +252,7 @@ def test_what_replaces_a_model_is_found_and_the_last_three_stay(name):
 @pytest.mark.usefixtures("little_garbage")
 def test_no_counter_goes_back_when_a_version_is_loaded_again(name):
     meter = mk.Meter(batched(name))
-    collector = mk.Collector(meter)
+    collector = Collector(meter)
     before = samples(collector)
     batched_rows = 0
     for _ in range(5):
@@ -272,7 +273,7 @@ def test_no_counter_goes_back_when_a_version_is_loaded_again(name):
 def test_two_packages_of_one_version_are_counted_together(name):
     one = mk.Meter(named(name, digest="one"))
     other = mk.Meter(named(name, digest="other"))
-    collector = mk.Collector(one)
+    collector = Collector(one)
     one.predict(row(1))
     other.predict(np.ones((2, 2), np.float32))
     assert value(collector, "modelkit_rows_total") == 3
@@ -283,7 +284,7 @@ def test_two_packages_of_one_version_are_counted_together(name):
 @pytest.mark.usefixtures("little_garbage")
 def test_a_model_is_not_ready_when_none_of_its_name_is_open(name):
     old = mk.Meter(batched(name, "1"))
-    collector = mk.Collector(old)
+    collector = Collector(old)
     assert value(collector, "modelkit_model_ready", version="1") == 1
     new = mk.Meter(batched(name, "2"))
     assert value(collector, "modelkit_model_ready", version="2") == 1
@@ -303,7 +304,7 @@ def test_a_collector_keeps_no_model_alive(name):
     meter = mk.Meter(
         mk.Monitor(batched(name), mk.Profile.fit({"x": np.ones((200, 2), np.float32)}))
     )
-    collector = mk.Collector(meter)
+    collector = Collector(meter)
     samples(collector)
     layers = [weakref.ref(layer) for layer in (meter, meter.inner, meter.inner.inner)]
     del meter
@@ -314,7 +315,7 @@ def test_a_collector_keeps_no_model_alive(name):
 
 def test_a_model_without_a_meter_is_shown_too(name):
     with batched(name) as batcher:
-        collector = mk.Collector(batcher)
+        collector = Collector(batcher)
         assert value(collector, "modelkit_model_ready") == 1
         assert value(collector, "modelkit_queue_rows") == 0
         assert value(collector, "modelkit_rows_total") is None
@@ -326,26 +327,26 @@ def test_a_model_without_a_meter_is_shown_too(name):
 def test_two_models_of_one_name_clash(name):
     meter = mk.Meter(named(name))
     with pytest.raises(ValueError, match=f"two Models are named '{name}'"):
-        mk.Collector(meter, named(name, "2"))
-    mk.Collector(meter, meter)
-    mk.Collector(meter, named(f"{name}-other"))
+        Collector(meter, named(name, "2"))
+    Collector(meter, meter)
+    Collector(meter, named(f"{name}-other"))
 
 
 @pytest.mark.parametrize("wrong", [{"a": 1}, [1], "name", None, mk.Meter])
 def test_what_is_no_model_is_refused(wrong):
     with pytest.raises(TypeError, match=r"takes Models, not a \w+; .*\*models.values"):
-        mk.Collector(wrong)
+        Collector(wrong)
 
 
 def test_a_registry_refuses_a_second_collector(name):
     registry = CollectorRegistry()
     meter = mk.Meter(named(name))
-    first = mk.Collector(meter)
+    first = Collector(meter)
     registry.register(first)
     with pytest.raises(DuplicateTimeseries, match="modelkit_calls"):
-        registry.register(mk.Collector())
+        registry.register(Collector())
     registry.unregister(first)
-    registry.register(mk.Collector(meter))
+    registry.register(Collector(meter))
 
 
 def test_registering_does_not_scrape(name, monkeypatch):
@@ -353,7 +354,7 @@ def test_registering_does_not_scrape(name, monkeypatch):
     stats = Lane.stats
     monkeypatch.setattr(Lane, "stats", lambda *args: asked.append(args) or stats(*args))
     with batched(name) as batcher:
-        collector = mk.Collector(batcher)
+        collector = Collector(batcher)
         assert all(not family.samples for family in collector.describe())
         CollectorRegistry(auto_describe=True).register(collector)
         assert not asked
@@ -364,7 +365,7 @@ def test_registering_does_not_scrape(name, monkeypatch):
 def test_a_registry_knows_which_names_it_has(name):
     registry = CollectorRegistry()
     meter = mk.Meter(named(name))
-    registry.register(mk.Collector(meter))
+    registry.register(Collector(meter))
     some = registry.restricted_registry(["modelkit_model_ready"])
     assert [family.name for family in some.collect()] == ["modelkit_model_ready"]
     assert (
@@ -377,7 +378,7 @@ def test_a_registry_knows_which_names_it_has(name):
 
 def test_scrapes_side_by_side_never_go_back_while_models_are_replaced(name):
     current = [mk.Meter(batched(name))]
-    collector = mk.Collector(current[0])
+    collector = Collector(current[0])
     over = threading.Event()
     problems = []
 
@@ -416,7 +417,7 @@ def test_calls_of_event_loops_are_shown(name):
 
     with batched(name) as batcher:
         meter = mk.Meter(batcher)
-        collector = mk.Collector(meter)
+        collector = Collector(meter)
         asyncio.run(ask())
         assert value(collector, "modelkit_calls_total", outcome="ok") == 50
         assert value(collector, "modelkit_batch_rows_sum") == 50
@@ -424,7 +425,7 @@ def test_calls_of_event_loops_are_shown(name):
 
 def test_http_requests_are_shown_by_route():
     route = f"/test/{new_name()}"
-    collector = mk.Collector()
+    collector = Collector()
     before = value(collector, "modelkit_http_in_flight")
     requests.begun()
     assert value(collector, "modelkit_http_in_flight") == before + 1
@@ -439,7 +440,7 @@ def test_http_requests_are_shown_by_route():
 
 def test_an_app_shows_its_requests_and_no_path_that_a_client_chose(name):
     meter = mk.Meter(named(name))
-    app = mk.App({name: meter}, metrics=mk.Collector(meter).text)
+    app = mk.App({name: meter}, metrics=Collector(meter).text)
     rng = np.random.default_rng(0)
     verbs = ("predict", "explain", "infer", "ready", "versions/1.0.0/infer", "%00", "../..")
     with Client(app) as client:
@@ -461,7 +462,7 @@ def test_an_app_shows_its_requests_and_no_path_that_a_client_chose(name):
 
 def test_the_page_has_every_family_and_every_alert():
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-    for family in mk.Collector().describe():
+    for family in Collector().describe():
         total = "_total" if family.type == "counter" else ""
         shown = re.search(
             rf"^\| `{family.name}{total}(\{{.*\}})?` \| {family.type} ", page, re.MULTILINE

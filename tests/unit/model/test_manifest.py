@@ -1,14 +1,15 @@
 """modelkit.json is strict: what it does not define, it does not accept."""
 
 import json
-from dataclasses import replace
+import re
 
 import pytest
-from helpers.places import GOLDEN
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit.errors import ManifestError
-from modelkit.model.manifest import FORMAT, MAX_MANIFEST_BYTES, Manifest
+from modelkit.model.manifest import MAX_MANIFEST_BYTES, Manifest, check_name
 from modelkit.package import container
 
 
@@ -22,31 +23,6 @@ def test_a_manifest_survives_the_round_trip(raw, penguins_mk):
     assert manifest.to_json() == raw
     assert manifest == mk.inspect(penguins_mk)
     assert manifest.signature.classes == ("Adelie", "Chinstrap", "Gentoo")
-
-
-OLDER = sorted(path for path in GOLDEN.glob("*-format*.mk") if "format9" not in path.name)
-
-
-@pytest.mark.parametrize("path", OLDER, ids=[path.stem for path in OLDER])
-def test_a_manifest_of_an_older_format_is_written_in_the_fields_of_that_format(path):
-    manifest = mk.inspect(path)
-    written = json.loads(manifest.to_json())
-    assert Manifest.from_json(manifest.to_json()) == manifest
-    assert ("options" in written, written["runtime"]) == (False, "onnx")
-    for kind in ("encoder", "texts"):
-        assert (written[kind] is not None) is (manifest.runtime == kind)
-    today = replace(manifest, format=FORMAT)
-    assert Manifest.from_json(today.to_json()).model_digest == manifest.model_digest
-
-
-def test_a_manifest_of_an_older_format_is_written_with_its_defaults():
-    written = json.loads(mk.inspect(GOLDEN / "encoder-format4.mk").to_json())["encoder"]
-    assert (written["stable"], written["alone"], written["reference"]) == (False, 1.0, None)
-    assert written["graph"]["primary"] == "last_hidden_state"
-    written = json.loads(mk.inspect(GOLDEN / "texts-format5.mk").to_json())["texts"]
-    assert (written["dense"], written["vectorizers"][0]["sums"]) == (True, "counts")
-    raw = container.read_zip(memoryview((GOLDEN / "penguins-format8.mk").read_bytes()))
-    assert Manifest.from_json(raw["modelkit.json"].tobytes()).to_json() == raw["modelkit.json"]
 
 
 def edited(raw, **changes):
@@ -87,7 +63,6 @@ def edited(raw, **changes):
         ({"options": None}, "options must be an object"),
         ({"options": {"a": 1 << 70}}, "beyond 64 bits"),
         ({"encoder": None}, r"unknown fields \['encoder'\]"),
-        ({"format": 8}, "options, .* begin with format 9"),
         ({"requires": {"numpy": "2.0"}}, "requires is for joblib"),
         ({"runtime": "joblib", "requires": {"numpy": 2}}, "requires"),
         ({"runtime": "joblib", "requires": {"a b": "2"}}, "not a library and a version"),
@@ -98,22 +73,6 @@ def edited(raw, **changes):
 def test_a_field_that_is_wrong_is_named(raw, changes, message):
     with pytest.raises(ManifestError, match=message):
         Manifest.from_json(edited(raw, **changes))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"encoder": {}, "texts": {}}, "and not both"),
-        ({"texts": []}, "options must be an object"),
-        ({"texts": {}, "runtime": "joblib"}, "texts is for the runtime 'onnx', not 'joblib'"),
-        ({"runtime": "texts"}, "begin with format 9"),
-    ],
-)
-def test_a_field_that_is_wrong_in_an_older_format_is_named(raw, changes, message):
-    plain = json.loads(raw) | {"format": 8} | changes
-    del plain["options"]
-    with pytest.raises(ManifestError, match=message):
-        Manifest.from_json(json.dumps(plain).encode())
 
 
 @pytest.mark.parametrize(
@@ -197,3 +156,21 @@ def test_metadata_that_nests_without_end_is_refused(raw):
         at = at["a"]
     with pytest.raises(ManifestError, match="deeper than 16"):
         Manifest.from_json(edited(raw, metadata=deep))
+
+
+@given(st.text(max_size=80), st.text(max_size=80))
+@example("Iris Model", "1 0")
+@example("", "é")
+def test_what_a_refusal_suggests_is_not_refused(name, version):
+    for _ in range(2):
+        try:
+            check_name(name, version)
+        except ManifestError as error:
+            name = suggested(error, "name") or name
+            version = suggested(error, "version") or version
+    check_name(name, version)
+
+
+def suggested(error, what):
+    found = re.search(rf"such as {what}='(.*)'$", str(error))
+    return found and found[1]

@@ -9,16 +9,18 @@ import pytest
 from helpers.frames import N, customers, mixed_frame
 from helpers.packages import opened, saved
 from sklearn.compose import ColumnTransformer, make_column_transformer
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
+from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import modelkit as mk
-from modelkit.errors import ConversionError, SignatureError
+from modelkit.errors import ConversionError, ManifestError, SignatureError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -243,3 +245,52 @@ def test_a_vectorizer_of_dicts_is_refused_with_a_way_out(form, tmp_path):
     source = make_pipeline(DictVectorizer(), Ridge()).fit(records, paid)
     with pytest.raises(mk.errors.ConversionError, match="DictVectorizer reads rows without fixed"):
         opened(source, records, tmp_path, format=form)
+
+
+def test_the_first_save_takes_a_model_a_path_and_an_example(tmp_path):
+    X = np.arange(12.0).reshape(6, 2)
+    fitted = Ridge().fit(X, X[:, 0])
+    manifest = mk.save(fitted, tmp_path / "churn-2.mk", example=X)
+    assert (manifest.name, manifest.version) == ("churn-2", "0")
+    given = mk.save(fitted, str(tmp_path / "churn-2.mk"), example=X, name="other", version="1.1.0")
+    assert (given.name, given.version) == ("other", "1.1.0")
+
+
+@pytest.mark.parametrize(
+    ("file", "error", "message"),
+    [
+        ("Iris Model.mk", ManifestError, "such as name='iris-model'"),
+        ("iris.onnx", UsageError, r"another format, .* write 'iris\.mk'"),
+        ("iris.PKL", UsageError, r"write 'iris\.mk'"),
+        ("iris.pickle", UsageError, r"write 'iris\.mk'"),
+        ("iris.1.joblib", UsageError, r"write 'iris\.1\.mk'"),
+    ],
+)
+def test_a_path_that_means_something_else_is_refused_before_anything_is_converted(
+    file, error, message, tmp_path
+):
+    with pytest.raises(error, match=message):
+        mk.save(object(), tmp_path / file)
+
+
+@pytest.mark.parametrize("saved_as", ["onnx", "joblib"])
+def test_an_estimator_is_compared_on_one_thread_of_openmp(saved_as, monkeypatch, tmp_path):
+    """Beside three other processes, to save it took 17 s, in which its threads waited for each other."""
+    threads = set()
+    raw_predict = BaseHistGradientBoosting._raw_predict
+
+    def watched(self, *rows, **options):
+        threads.update(p["num_threads"] for p in threadpool_info() if p["user_api"] == "openmp")
+        return raw_predict(self, *rows, **options)
+
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    source = HistGradientBoostingRegressor(max_iter=3).fit(X, X[:, 0])
+    monkeypatch.setattr(BaseHistGradientBoosting, "_raw_predict", watched)
+    with threadpool_limits(2, user_api="openmp"):
+        source.predict(X)
+        assert threads == {2}
+        threads.clear()
+        mk.save(source, tmp_path / "m.mk", example=X, name="m", version="1", format=saved_as)
+        assert threads == {1}
+        source.predict(X)
+        assert threads == {1, 2}

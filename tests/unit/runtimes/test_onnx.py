@@ -9,7 +9,7 @@ from helpers.batchers import SIGNATURE, double
 from helpers.places import GOLDEN
 
 import modelkit as mk
-from modelkit.errors import ClosedError, DeviceError, GraphError
+from modelkit.errors import ClosedError, DeviceError, GraphError, UsageError
 from modelkit.package import container
 from modelkit.runtimes import onnx as runtime
 from modelkit.runtimes.devices import refuse_version
@@ -18,7 +18,7 @@ from modelkit.runtimes.threads import split_runs
 
 def test_placement_says_where_and_how(boosting_mk):
     with mk.load(boosting_mk, device="cpu", threads=3) as model:
-        assert model.placement == mk.Placement(
+        assert model.placement == mk.types.Placement(
             "CPUExecutionProvider",
             "cpu",
             3,
@@ -37,7 +37,7 @@ def test_a_placement_says_since_when(boosting_mk):
     assert "since" not in repr(model.placement)
 
 
-@pytest.mark.parametrize("name", ["penguins-format6.mk", "texts-format5.mk", "encoder-format4.mk"])
+@pytest.mark.parametrize("name", ["penguins1.mk", "texts1.mk", "encoder1.mk"])
 def test_a_model_says_whether_it_was_closed(name):
     model = mk.load(GOLDEN / name, device="cpu")
     outer = mk.Wrapper(model)
@@ -58,7 +58,7 @@ def test_a_batcher_is_closed_when_it_or_its_model_is():
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "many", True, None])
 def test_a_number_of_threads_that_makes_no_sense_is_an_error(boosting_mk, threads):
-    with pytest.raises(DeviceError, match="positive integer or 'auto'"):
+    with pytest.raises(UsageError, match="positive integer or 'auto'"):
         mk.load(boosting_mk, threads=threads)
 
 

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 import modelkit as mk
-from modelkit.errors import DeviceError
+from modelkit.errors import DeviceError, UsageError
 from modelkit.runtimes import devices as decide
 from modelkit.runtimes import machine, sessions
 from modelkit.runtimes.onnx import OnnxModel
@@ -35,7 +35,7 @@ NOT_DEVICES += ["openvino:gpu", "azure", AZURE, CUDA, None, 0, b"cpu", ["auto"],
 
 @pytest.mark.parametrize("name", NOT_DEVICES)
 def test_what_is_no_device_is_an_error(boosting_mk, name):
-    with pytest.raises(DeviceError, match="'auto'") as caught:
+    with pytest.raises(UsageError, match="'auto'") as caught:
         mk.load(boosting_mk, device=name)
     assert hasattr(caught.value, "device")
 
@@ -49,7 +49,7 @@ def test_the_placement_says_why():
         cpu, ["cuda", "cpu"], {"cuda": "broken"}
     )
     assert "first usable" in decide.reason_for(cuda, "auto", {})
-    placement = mk.Placement(
+    placement = mk.types.Placement(
         CUDA, "cuda", 1, split=False, nodes=((CPU, 1), (CUDA, 4)), reason="as asked"
     )
     assert "nodes: 1 on CPUExecutionProvider, 4 on CUDAExecutionProvider" in str(placement)
@@ -67,7 +67,7 @@ def test_every_device_is_listed_with_a_reason(devices):
     assert tuple(device.name for device in devices) == decide.DEVICE_NAMES
     assert devices[0].usable
     for device in devices:
-        assert isinstance(device, mk.Device)
+        assert isinstance(device, mk.types.Device)
         assert device.provider == decide.parse_device(device.name).provider != AZURE
         assert device.reason
         assert device.usable or device.name != "cpu"
@@ -90,7 +90,7 @@ def test_a_list_takes_the_first_that_is_usable(devices, dense_mk):
     refused = [device.name for device in devices if not device.usable]
     with mk.load(dense_mk, device=[*refused, "cpu"]) as model:
         assert model.placement.device == "cpu"
-        assert model.placement.asked == next(iter([*refused, "cpu"]))
+        assert model.placement.requested == next(iter([*refused, "cpu"]))
         assert all(f"{name}: " in model.placement.reason for name in refused)
     if len(refused) > 1:
         with pytest.raises(DeviceError) as caught:

@@ -21,7 +21,7 @@ LOOKS = ["/v2", *HEALTH_PATHS, "/v2/models", "/v2/models/sum", "/v2/models/sum/r
 
 
 def test_tokens_know_callers_by_digests_as_bearer_or_key():
-    auth = mk.tokens(
+    auth = mk.bearer_tokens(
         DIGEST, {"alice": hashlib.sha256(b"hers").hexdigest(), "bob": "sha256:" + "0" * 64}
     )
     assert auth({"authorization": f"Bearer {TOKEN}"}) == f"sha256:{DIGEST[:8]}"
@@ -36,14 +36,14 @@ def test_tokens_know_callers_by_digests_as_bearer_or_key():
 @pytest.mark.parametrize("wrong", [(), (TOKEN,), ("0" * 63,), ({"alice": "hers"},), (7,), ({},)])
 def test_tokens_take_digests_only_and_repeat_no_secret(wrong):
     with pytest.raises(ValueError, match="sha256") as info:
-        mk.tokens(*wrong)
+        mk.bearer_tokens(*wrong)
     assert TOKEN not in str(info.value)
 
 
 def test_every_digest_is_compared_whatever_is_found(monkeypatch):
     compared = []
     monkeypatch.setattr("hmac.compare_digest", lambda a, b: compared.append(a) or a == b)
-    auth = mk.tokens(*(hashlib.sha256(bytes([n])).hexdigest() for n in range(5)))
+    auth = mk.bearer_tokens(*(hashlib.sha256(bytes([n])).hexdigest() for n in range(5)))
     auth({"x-api-key": "\0"})
     auth({"x-api-key": "none"})
     assert len(compared) == 10
@@ -54,7 +54,7 @@ def test_nobody_is_asked_before_the_body_is_read():
         raise AssertionError("the body was read")
         yield
 
-    with Client(mk.App({"sum": summed()}, auth=mk.tokens(DIGEST))) as client:
+    with Client(mk.App({"sum": summed()}, auth=mk.bearer_tokens(DIGEST))) as client:
         assert client.post(PREDICT, body=parts()).status == 401
         assert client.post("/models/none/predict", body=parts()).status == 401
         for path in {*LOOKS, "/openapi.json"} - {*HEALTH_PATHS}:
@@ -130,7 +130,7 @@ BAD_KEY = (b"x-api-key", b"bad")
 )
 def test_of_two_credentials_neither_counts(headers):
     """The last one did, and with other servers the first: a proxy may have checked the other."""
-    app = mk.App({"sum": summed()}, auth=mk.tokens(hashlib.sha256(b"good").hexdigest()))
+    app = mk.App({"sum": summed()}, auth=mk.bearer_tokens(hashlib.sha256(b"good").hexdigest()))
     assert status_of(app, [GOOD]) == 200
     assert status_of(app, headers) == 401
     app.close()
@@ -139,7 +139,7 @@ def test_of_two_credentials_neither_counts(headers):
 @pytest.mark.parametrize("scheme", [b"Basic eDp5", b"Digest a", b""])
 def test_what_a_proxy_asks_for_may_stand_beside_a_key(scheme):
     """A proxy's own password was taken for the token."""
-    app = mk.App({"sum": summed()}, auth=mk.tokens(hashlib.sha256(b"good").hexdigest()))
+    app = mk.App({"sum": summed()}, auth=mk.bearer_tokens(hashlib.sha256(b"good").hexdigest()))
     proxy = (b"authorization", scheme)
     assert status_of(app, [proxy, GOOD_KEY]) == 200
     assert [status_of(app, [proxy, *other]) for other in ([], [BAD_KEY])] == [401, 401]
@@ -160,10 +160,10 @@ def test_the_digest_of_an_empty_token_is_refused():
     """As a shell makes it of a variable that is not set; any `X-API-Key:` would have passed."""
     for form in (hashlib.sha256(b"").hexdigest(), {"billing": hashlib.sha256(b"").hexdigest()}):
         with pytest.raises(ValueError, match="empty token"):
-            mk.tokens(form)
+            mk.bearer_tokens(form)
 
 
 @pytest.mark.parametrize("name", ["", 3, None, "a\nb"])
 def test_a_caller_has_a_name(name):
     with pytest.raises(ValueError, match="name of a caller"):
-        mk.tokens({name: "0" * 64})
+        mk.bearer_tokens({name: "0" * 64})

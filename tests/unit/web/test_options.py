@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import modelkit as mk
+from modelkit.integrations.prometheus import Collector
 from modelkit.testing import Client
 from modelkit.types import Limits
 
@@ -76,10 +77,10 @@ def test_models_without_names_are_told_so(models):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"auth": "token"}, r"mk.tokens\(...\); got str"),
-        ({"auth": {"billing": "0" * 64}}, r"mk.tokens\(...\); got dict"),
-        ({"metrics": True}, r"mk.Collector\(model\).text; got bool"),
-        ({"metrics": mk.Collector(summed())}, r"mk.Collector\(model\).text; got Collector"),
+        ({"auth": "token"}, r"mk.bearer_tokens\(...\); got str"),
+        ({"auth": {"billing": "0" * 64}}, r"mk.bearer_tokens\(...\); got dict"),
+        ({"metrics": True}, r"Collector\(model\).text; got bool"),
+        ({"metrics": Collector(summed())}, r"Collector\(model\).text; got Collector"),
         ({"limits": {"body": 1000}}, r"modelkit.types.Limits; got dict"),
     ],
 )

@@ -94,7 +94,7 @@ def test_a_header_that_says_nothing_sensible_is_400(client, name, value):
 
 
 def test_nobody_and_strangers_are_401():
-    auth = mk.tokens(hashlib.sha256(b"right").hexdigest())
+    auth = mk.bearer_tokens(hashlib.sha256(b"right").hexdigest())
     with Client(mk.App({"sum": summed()}, auth=auth)) as client:
         for headers in ({}, {"authorization": "Bearer wrong"}, {"x-api-key": "wrong"}):
             answer = client.post(PREDICT, json=ROW, headers=headers)
@@ -354,7 +354,9 @@ def test_a_413_is_whole_though_the_time_of_a_request_is_short():
 @pytest.mark.usefixtures("own_counts")
 def test_any_request_is_answered_and_never_by_a_failure():
     app = mk.App(
-        {"sum": summed()}, limits=Limits(body=100, seconds=0.2), auth=mk.tokens({"a": "0" * 64})
+        {"sum": summed()},
+        limits=Limits(body=100, seconds=0.2),
+        auth=mk.bearer_tokens({"a": "0" * 64}),
     )
     opened = mk.App({"sum": summed()}, limits=Limits(body=100, seconds=0.2))
 

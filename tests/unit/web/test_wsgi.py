@@ -112,7 +112,7 @@ def apps():
     closed.close()
     return {
         "plain": mk.App({"sum": summed()}, limits=SMALL),
-        "tokens": mk.App({"sum": summed()}, auth=mk.tokens({"alice": digest})),
+        "tokens": mk.App({"sum": summed()}, auth=mk.bearer_tokens({"alice": digest})),
         "forbid": mk.App({"sum": summed()}, auth=forbid),
         "nobody": mk.App({"sum": summed()}, auth=nobody),
         "anybody": mk.App({"sum": summed()}, auth=anybody),

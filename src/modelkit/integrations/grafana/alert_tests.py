@@ -210,22 +210,22 @@ def _readiness(firing: _Firing) -> list[Test]:
 
 
 def _devices(firing: _Firing) -> list[Test]:
-    fallen = SERIES_LABELS | {"device": "cpu", "asked": "cuda"}
+    fallen = SERIES_LABELS | {"device": "cpu", "requested": "cuda"}
     alert = "ModelkitOnCpu"
     fires = firing(alert, fallen)
     always = "1x{most}"
     return [
         _test(
             "CUDA was wanted, and it is the CPU",
-            {_series(DEVICE, device="cpu", asked="cuda"): always},
+            {_series(DEVICE, device="cpu", requested="cuda"): always},
             15,
             {alert: fires},
         ),
         _test(
             "each runs where it was wanted",
             {
-                _series(DEVICE, device="cpu", asked="cpu"): always,
-                _series(DEVICE, device="cuda", asked="cuda", version="1.1.0"): always,
+                _series(DEVICE, device="cpu", requested="cpu"): always,
+                _series(DEVICE, device="cuda", requested="cuda", version="1.1.0"): always,
                 _series(DEVICE, device="cpu", version="1.2.0"): always,
             },
             15,

@@ -21,7 +21,7 @@ WHERE_OWED = 'outcome!~"signature|cancelled"'
 WHERE_REFUSED = 'outcome="signature"'
 WHERE_HELD = 'decision="hold"'
 # Without the label nothing is known to be wrong.
-WHERE_ON_CPU_INSTEAD = 'device="cpu", asked!~"cpu|"'
+WHERE_ON_CPU_INSTEAD = 'device="cpu", requested!~"cpu|"'
 SECONDS = {"5m": 300, "30m": 1800, "1h": 3600, "2h": 7200, "6h": 21600, "1d": 86400, "3d": 259200}
 FEWEST_FAILED = 10  # calls: fewer in the longer window are no reason to wake anybody
 FEWEST_CALLS = 60  # calls in an hour, one a minute: after fewer, a quarter of an hour is no silence
@@ -173,7 +173,7 @@ def _alerts(objectives: Objectives) -> list[PrometheusRule]:
             "5m",
             "warning",
             f"{WHICH} runs on the CPU of {{{{ $labels.instance }}}}",
-            "{{ $labels.asked }} was wanted and could not be had; the placement says why.",
+            "{{ $labels.requested }} was wanted and could not be had; the placement says why.",
         ),
         _alert(
             "ModelkitDrift",

@@ -249,7 +249,7 @@ def version_panels() -> list[Panel]:
         table_panel(
             "Models",
             "short",
-            "Version, digest, device and threads of each model in each process. `asked` is the "
+            "Version, digest, device and threads of each model in each process. `requested` is the "
             "device that was wanted first.",
             chosen("modelkit_model_info"),
         ),

@@ -30,8 +30,6 @@ def import_model(
     path: str | os.PathLike[str],
     *,
     example: object,
-    name: str,
-    version: str,
     allow: Collection[str] = (),
     **options: Any,
 ) -> Manifest:
@@ -46,11 +44,9 @@ def import_model(
         path: where to write the package.
         example: rows as the model was trained on; a few hundred. The input example that MLflow may
             have stored has five rows, which prove too little.
-        name: see `mk.save`.
-        version: see `mk.save`.
         allow: "pickle" for a pickled model; for a skops file, each type that skops does not know,
             whatever the model says about it itself; for an ONNX model, domains of operators.
-        options: others of `mk.save`.
+        options: others of `mk.save`, such as name and version.
 
     Raises:
         UntrustedError: with what you would have to allow, before anything of it is made.
@@ -85,7 +81,7 @@ def import_model(
         # It needs onnx, which opening a logged package does not.
         from modelkit.package.save import save
 
-        return save(model, path, example=example, name=name, version=version, **options)
+        return save(model, path, example=example, **options)
 
 
 def _refuse_package(flavors: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from modelkit.errors import RegistryError, importing
 from modelkit.integrations.mlflow.logged import log_model
 from modelkit.lifecycle.registry.log import Alias
 from modelkit.lifecycle.registry.registry import Registry
-from modelkit.lifecycle.registry.releases import Release
+from modelkit.lifecycle.registry.releases import ModelVersion
 from modelkit.package.load import inspect
 
 TAG = "modelkit."
@@ -54,7 +54,7 @@ def mirror(registry: Registry, name: str) -> dict[str, str]:
         _check_aliases(state.aliases)
         numbers = _mirror_versions(registry, name)
         for alias, now in state.aliases.items():
-            release = registry.release(name, now.version)
+            release = registry.version(name, now.version)
             _mirror_alias(client, release, numbers[now.version], alias, now)
         if registry.generation(name) == state.generation:
             return numbers
@@ -102,7 +102,7 @@ def _known_versions(name: str) -> dict[str, str]:
     return found
 
 
-def _registered(registry: Registry, release: Release) -> str:
+def _registered(registry: Registry, release: ModelVersion) -> str:
     """The number of a version that is registered now; that of another where several did so at once."""
     from mlflow import MlflowClient
 
@@ -113,7 +113,7 @@ def _registered(registry: Registry, release: Release) -> str:
     return first
 
 
-def _register(registry: Registry, release: Release) -> str:
+def _register(registry: Registry, release: ModelVersion) -> str:
     """Log the package of a version, and register it with its tags in one step."""
     import mlflow
 
@@ -126,7 +126,7 @@ def _register(registry: Registry, release: Release) -> str:
     return str(mlflow.register_model(logged.model_uri, release.name, tags=tags).version)
 
 
-def _mirror_alias(client: Any, release: Release, number: str, alias: str, now: Alias) -> None:
+def _mirror_alias(client: Any, release: ModelVersion, number: str, alias: str, now: Alias) -> None:
     """Let an alias of MLflow name a version, unless it does so already."""
     name = release.name
     shown = client.get_registered_model(name).aliases.get(alias)
@@ -139,7 +139,7 @@ def _mirror_alias(client: Any, release: Release, number: str, alias: str, now: A
     client.set_model_version_tag(name, number, tag, str(now.generation))
 
 
-def _check_package(release: Release, number: str) -> None:
+def _check_package(release: ModelVersion, number: str) -> None:
     """Raise RegistryError where a version of MLflow is another package than its tag says."""
     from mlflow.artifacts import download_artifacts
     from mlflow.models import Model

@@ -1,4 +1,4 @@
-"""Where a package is, said so that other processes and machines find it too."""
+"""References to packages that other processes and machines can resolve."""
 
 from __future__ import annotations
 

@@ -24,15 +24,15 @@ class ReliabilityBin:
 
     Attributes:
         rows: their number.
-        told: their mean probability.
-        came: the share of them for which it came true.
+        predicted: their mean probability.
+        observed: the share of them for which it came true.
         low: the lower end of Wilson's interval of that share.
         high: its upper end.
     """
 
     rows: int
-    told: float
-    came: float
+    predicted: float
+    observed: float
     low: float
     high: float
 
@@ -43,7 +43,7 @@ class BrierParts:
     """The Brier score as reliability - resolution + uncertainty (Murphy 1973), within bins.
 
     Attributes:
-        reliability: how far the probabilities of the bins are from what came; 0 is best.
+        reliability: how far the probabilities of the bins are from what was observed; 0 is best.
         resolution: how far the bins are from one another; more is better.
         uncertainty: of the truth itself, which no model changes.
         within: what the spread within bins adds; the parts and it add up to the score.
@@ -55,9 +55,9 @@ class BrierParts:
     within: float
 
 
-def bin_places(told: Array, weight: Array, bins: int = BINS) -> Array:
+def bin_places(predicted: Array, weight: Array, bins: int = BINS) -> Array:
     """The bin of each number, (n,): bins of about equal weight; equal numbers stay together."""
-    levels, level = np.unique(told, return_inverse=True)
+    levels, level = np.unique(predicted, return_inverse=True)
     mass = np.bincount(level, weight, len(levels))
     middle = np.cumsum(mass) - mass / 2
     total = float(mass.sum()) or 1.0
@@ -67,19 +67,23 @@ def bin_places(told: Array, weight: Array, bins: int = BINS) -> Array:
 
 
 def reliability_bins(
-    told: Array, came: Array, weights: Array | None, clusters: Array | None, level: float = LEVEL_95
+    predicted: Array,
+    observed: Array,
+    weights: Array | None,
+    clusters: Array | None,
+    level: float = LEVEL_95,
 ) -> tuple[ReliabilityBin, ...]:
     """Ten bins of about equal weight, in order.
 
     Args:
-        told: probabilities, (n,).
-        came: 1 where it came true, else 0, (n,).
+        predicted: probabilities, (n,).
+        observed: 1 where it came true, else 0, (n,).
         weights: of the rows, (n,), or None.
         clusters: numbers from 0 on, (n,), or None.
         level: of the intervals.
     """
-    weight = np.ones(len(told)) if weights is None else weights
-    places = bin_places(told, weight)
+    weight = np.ones(len(predicted)) if weights is None else weights
+    places = bin_places(predicted, weight)
     found = []
     for place in np.unique(places):
         rows = (places == place) & (weight > 0)
@@ -87,16 +91,16 @@ def reliability_bins(
             continue
         own = None if weights is None else weights[rows]
         together = None if clusters is None else clusters[rows]
-        n = effective_rows(came[rows], own, together, level)
-        share = float(np.average(came[rows], weights=own))
+        n = effective_rows(observed[rows], own, together, level)
+        share = float(np.average(observed[rows], weights=own))
         low, high = wilson(share * n, n, level)
-        mean = float(np.average(told[rows], weights=own))
+        mean = float(np.average(predicted[rows], weights=own))
         found.append(ReliabilityBin(int(rows.sum()), mean, share, low, high))
     return tuple(found)
 
 
 def calibration_error_of(
-    told: Array, came: Array, weight: Array, clusters: Array | None
+    predicted: Array, observed: Array, weight: Array, clusters: Array | None
 ) -> Measured:
     """The expected calibration error over ten bins, less what chance alone would make of it.
 
@@ -107,24 +111,24 @@ def calibration_error_of(
     it may be too much. Raises Undefined.
 
     Args:
-        told: probabilities, (n,).
-        came: 1 where it came true, else 0, (n,).
+        predicted: probabilities, (n,).
+        observed: 1 where it came true, else 0, (n,).
         weight: of the rows, (n,).
         clusters: numbers from 0 on, (n,), or None.
     """
     total = float(weight.sum())
     if not total:
         raise Undefined("there are no rows of a weight above 0")
-    refuse_unknown(told, "probabilities")
-    places = bin_places(told, weight)
-    missed = weight * (told - came) / total
+    refuse_unknown(predicted, "probabilities")
+    places = bin_places(predicted, weight)
+    missed = weight * (predicted - observed) / total
     gaps = np.bincount(places, missed, BINS)
     mass = np.bincount(places, weight, BINS)
     mean = np.divide(gaps * total, mass, out=np.zeros(BINS), where=mass > 0)
     spread = _squares_by_bin(missed - weight * mean[places] / total, places, clusters)
     rows = np.bincount(places[weight > 0], minlength=BINS)
-    hits = np.bincount(places[weight > 0], came[weight > 0], BINS)
-    usual = np.bincount(places, np.square(weight / total) * told * (1 - told), BINS)
+    hits = np.bincount(places[weight > 0], observed[weight > 0], BINS)
+    usual = np.bincount(places, np.square(weight / total) * predicted * (1 - predicted), BINS)
     spread *= rows / np.maximum(rows - 1, 1)
     error = np.sqrt(np.where((hits > 0) & (hits < rows), spread, usual))  # else none differ
     far = np.divide(gaps, error, out=np.zeros(BINS), where=error > 0)
@@ -144,62 +148,65 @@ def _squares_by_bin(missed: Array, places: Array, clusters: Array | None) -> Arr
     return found
 
 
-def calibration_line_of(told: Array, came: Array, weight: Array) -> tuple[Measured, Measured]:
-    """Intercept and slope of a logistic regression of what came on the logit of what was told.
+def calibration_line_of(
+    predicted: Array, observed: Array, weight: Array
+) -> tuple[Measured, Measured]:
+    """Intercept and slope of a logistic regression of the observed on the logit of the predicted.
 
     0 and 1 are perfect. A slope below 1 means probabilities that are too extreme, and an intercept
     above 0 ones that are too low (Cox 1958). The influences are those of the sandwich estimator;
     both rest on the rows that came out as fewer did. Raises Undefined.
 
     Args:
-        told: probabilities above 0 and below 1, (n,).
-        came: 1 where it came true, else 0, (n,).
+        predicted: probabilities above 0 and below 1, (n,).
+        observed: 1 where it came true, else 0, (n,).
         weight: of the rows, (n,).
     """
-    refuse_unknown(told, "probabilities")
+    refuse_unknown(predicted, "probabilities")
     counted = weight > 0
-    if len(np.unique(came[counted])) < 2:
+    if len(np.unique(observed[counted])) < 2:
         raise Undefined("every row came out the same")
-    logit = np.log(told) - np.log1p(-told)
+    logit = np.log(predicted) - np.log1p(-predicted)
     if np.ptp(logit[counted]) < CONVERGED:
         raise Undefined("all probabilities are equal, so they have no slope")
     columns = np.column_stack([np.ones(len(logit)), logit])
-    line = _fitted_line(columns, came, weight)
+    line = _fitted_line(columns, observed, weight)
     chance = _expit(columns @ line)
-    scores = columns * (weight * (came - chance))[:, None]
+    scores = columns * (weight * (observed - chance))[:, None]
     influence = scores @ np.linalg.inv(_curvature(columns, weight, chance))
     intercept, slope = line.tolist()
-    rarer = float(np.bincount(came[counted].astype(np.int64)).min())
+    rarer = float(np.bincount(observed[counted].astype(np.int64)).min())
     return Measured(intercept, influence[:, 0], rarer), Measured(slope, influence[:, 1], rarer)
 
 
-def _fitted_line(columns: Array, came: Array, weight: Array) -> Array:
+def _fitted_line(columns: Array, observed: Array, weight: Array) -> Array:
     """The coefficients of a logistic regression, by Newton's method with steps that never overshoot.
 
     Raises Undefined where the likelihood has no maximum.
     """
-    rate = float(weight @ came) / float(weight.sum())
+    rate = float(weight @ observed) / float(weight.sum())
     line = np.array([np.log(rate) - np.log1p(-rate), 0.0])
-    reached = _likelihood(columns @ line, came, weight)
+    reached = _likelihood(columns @ line, observed, weight)
     for _ in range(STEPS_MOST):
         chance = _expit(columns @ line)
         curvature = _curvature(columns, weight, chance)
         if np.linalg.cond(curvature) > SINGULAR:
             break
-        step = np.linalg.solve(curvature, columns.T @ (weight * (came - chance)))
+        step = np.linalg.solve(curvature, columns.T @ (weight * (observed - chance)))
         if np.abs(step).max() < CONVERGED * (1 + np.abs(line).max()):
             return line
         while (
-            _likelihood(columns @ (line + step), came, weight) < reached - abs(reached) * CONVERGED
+            _likelihood(columns @ (line + step), observed, weight)
+            < reached - abs(reached) * CONVERGED
         ):
             step /= 2
         line += step
-        reached = _likelihood(columns @ line, came, weight)
+        reached = _likelihood(columns @ line, observed, weight)
     raise Undefined("the probabilities separate the rows perfectly, so there is no finite slope")
 
 
-def _likelihood(eta: Array, came: Array, weight: Array) -> float:
-    return float(weight @ (came * eta - np.logaddexp(0, eta)))
+def _likelihood(eta: Array, observed: Array, weight: Array) -> float:
+    return float(weight @ (observed * eta - np.logaddexp(0, eta)))
 
 
 def _curvature(columns: Array, weight: Array, chance: Array) -> Array:
@@ -212,22 +219,22 @@ def _expit(values: Array) -> Array:
     return found
 
 
-def brier_parts(told: Array, came: Array, weight: Array) -> BrierParts:
+def brier_parts(predicted: Array, observed: Array, weight: Array) -> BrierParts:
     """The parts of the mean of (p - y)^2, over ten bins. Raises Undefined."""
-    refuse_unknown(told, "probabilities")
+    refuse_unknown(predicted, "probabilities")
     total = float(weight.sum())
     if not total:
         raise Undefined("there are no rows of a weight above 0")
-    places = bin_places(told, weight)
+    places = bin_places(predicted, weight)
     mass = np.bincount(places, weight, BINS)
     used = mass > 0
     mass = mass[used]
-    mean_told = np.bincount(places, weight * told, BINS)[used] / mass
-    mean_came = np.bincount(places, weight * came, BINS)[used] / mass
-    rate = float(weight @ came) / total
-    reliability = float(mass @ np.square(mean_told - mean_came)) / total
-    resolution = float(mass @ np.square(mean_came - rate)) / total
+    mean_predicted = np.bincount(places, weight * predicted, BINS)[used] / mass
+    mean_observed = np.bincount(places, weight * observed, BINS)[used] / mass
+    rate = float(weight @ observed) / total
+    reliability = float(mass @ np.square(mean_predicted - mean_observed)) / total
+    resolution = float(mass @ np.square(mean_observed - rate)) / total
     uncertainty = rate * (1 - rate)
-    score = float(weight @ np.square(told - came)) / total
+    score = float(weight @ np.square(predicted - observed)) / total
     within = score - reliability + resolution - uncertainty
     return BrierParts(reliability, resolution, uncertainty, within)

@@ -39,12 +39,13 @@ def _stepped(values: Sequence[float], *, ends: bool) -> list[float]:
 
 def reliability_chart(bins: Sequence[ReliabilityBin]) -> str:
     """How often each bin of probabilities came true, with its interval, beside the diagonal."""
-    axes = Plot(UNIT, UNIT, "probability that was told", "share that came true")
+    axes = Plot(UNIT, UNIT, "predicted probability", "observed share")
     inside = axes.line(UNIT, UNIT, "chance")
     for each in bins:
-        told = f"told {each.told:.3g}, came {each.came:.3g} [{each.low:.3g}, {each.high:.3g}]"
-        inside += axes.bar(each.told, each.low, each.high)
-        inside += axes.dot(each.told, each.came, f"{told}, {each.rows:,} rows")
+        share = f"observed {each.observed:.3g} [{each.low:.3g}, {each.high:.3g}]"
+        inside += axes.bar(each.predicted, each.low, each.high)
+        label = f"predicted {each.predicted:.3g}, {share}, {each.rows:,} rows"
+        inside += axes.dot(each.predicted, each.observed, label)
     return axes.picture("reliability", inside)
 
 

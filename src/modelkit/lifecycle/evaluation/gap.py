@@ -13,6 +13,7 @@ from modelkit.lifecycle.evaluation.intervals import Measured, standard_error, st
 from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric
 from modelkit.lifecycle.evaluation.sums import Undefined
 
+NEGLIGIBLE = 0.02  # of what was learned: a smaller loss on other rows is not called overfitting
 MATERIAL = 0.2  # of what was learned, from which a loss on other rows is called overfitting
 LITTLE = 0.2  # of what could be learned, below which a model is called underfitted
 # The first that is defined is the one that the sentence is about.
@@ -122,10 +123,12 @@ def verdict_on_fit(gaps: tuple[TrainingGap, ...], trained: Answered) -> str:
     if learned is None:
         return f"It does better on its training rows: {gap}."
     share = gap.gap / learned
-    told = f"{share:.0%} of what it learned does not carry over to held-out rows"
-    if share < MATERIAL:
-        return f"It looks a little overfitted: {gap}; {told}."
-    return f"It looks overfitted: {gap}; {told}."
+    looks = "does not look" if share < NEGLIGIBLE else "looks a little"
+    looks = "looks" if share >= MATERIAL else "looks a little"
+    if share < NEGLIGIBLE:
+        looks = "does not look"
+    lost = f"{100 * share:.2g}% of what it learned does not carry over to held-out rows"
+    return f"It {looks} overfitted: {gap}; {lost}."
 
 
 def _constant(name: str, trained: Answered) -> float | None:

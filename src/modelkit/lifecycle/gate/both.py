@@ -21,7 +21,7 @@ from modelkit.lifecycle.evaluation.columns import (
 from modelkit.lifecycle.evaluation.sides import LabelledRows
 from modelkit.lifecycle.evaluation.slices import slice_texts
 from modelkit.lifecycle.evaluation.task import read_task, text_codes
-from modelkit.lifecycle.gate.check import Check
+from modelkit.lifecycle.gate.check import GateCheck
 from modelkit.lifecycle.gate.comparison import JudgedAnswers
 from modelkit.lifecycle.gate.holdout import hold_out_of
 from modelkit.model.model import Model, Outputs
@@ -118,7 +118,7 @@ def _answers(asked: AskedRows, outputs: Outputs, primary: str | None) -> JudgedA
     return JudgedAnswers(with_answers(asked.task, outputs, primary), asked.truth, outputs)
 
 
-def numbers_check(both: Both) -> Check:
+def numbers_check(both: Both) -> GateCheck:
     """Whether the candidate answers with numbers wherever the champion does."""
     ours = _without_numbers(both.candidate.outputs)
     theirs = _without_numbers(both.champion.outputs)
@@ -126,7 +126,7 @@ def numbers_check(both: Both) -> Check:
     text = "it answers with numbers wherever the champion does"
     if lost:
         text = f"it answers NaN or infinity to {lost:,} of {len(ours):,} rows where the champion does not"
-    return Check(
+    return GateCheck(
         "numbers",
         "Does it answer with numbers wherever the champion does?",
         "fail" if lost else "pass",

@@ -13,7 +13,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.paired import PairedDifference, bootstrap
-from modelkit.lifecycle.gate.check import Check
+from modelkit.lifecycle.gate.check import GateCheck
 from modelkit.lifecycle.gate.claims import Levels
 from modelkit.lifecycle.gate.footprint import memory_of
 from modelkit.lifecycle.gate.latency import Clock, TurnTimes, timed_turns
@@ -45,7 +45,7 @@ def budget_checks(
     *,
     clock: Clock,
     seed: int,
-) -> list[Check]:
+) -> list[GateCheck]:
     """Whether the candidate keeps each budget. Raises UsageError where one cannot be measured."""
     judged = (candidate[0], champion[0])
     timed = None
@@ -63,7 +63,7 @@ def budget_checks(
     return found
 
 
-def _plain_budget(name: str, limit: float, judged: tuple[Judged, Judged]) -> Check:
+def _plain_budget(name: str, limit: float, judged: tuple[Judged, Judged]) -> GateCheck:
     if name.startswith("size"):
         sizes = Measurements(*(model_size(each.manifest) for each in judged))
         return plain_check(name, limit, sizes, "the bytes of graph and weights")
@@ -86,12 +86,12 @@ def _memory(judged: Judged) -> float:
     return memory_of(judged.path)
 
 
-def plain_check(name: str, limit: float, found: Measurements, formula: str) -> Check:
+def plain_check(name: str, limit: float, found: Measurements, formula: str) -> GateCheck:
     """A budget of what was measured once."""
     ratio = name.endswith("_ratio")
     value = found.candidate / max(found.champion, 1.0) if ratio else found.candidate
     text = f"{found.candidate:,.0f} bytes, and {found.champion:,.0f} of the champion"
-    return Check(
+    return GateCheck(
         name,
         _question(name, limit),
         "pass" if value <= limit else "fail",
@@ -103,7 +103,7 @@ def plain_check(name: str, limit: float, found: Measurements, formula: str) -> C
     )
 
 
-def median_check(name: str, limit: float, timed: TurnTimes, levels: Levels) -> Check:
+def median_check(name: str, limit: float, timed: TurnTimes, levels: Levels) -> GateCheck:
     """Whether the usual time of a call is shown to be within its budget."""
     ours = np.median(timed.candidate, axis=1)
     theirs = np.median(timed.champion, axis=1)
@@ -116,7 +116,7 @@ def median_check(name: str, limit: float, timed: TurnTimes, levels: Levels) -> C
     return _timed_check(replace(_asked(name, limit, formula), text=text), found, levels)
 
 
-def tail_check(name: str, limit: float, timed: TurnTimes, levels: Levels, seed: int) -> Check:
+def tail_check(name: str, limit: float, timed: TurnTimes, levels: Levels, seed: int) -> GateCheck:
     """Whether the slowest calls are shown to be beyond their budget.
 
     They vary too much to be shown to be within it, so this is not required.
@@ -131,9 +131,9 @@ def tail_check(name: str, limit: float, timed: TurnTimes, levels: Levels, seed: 
     return _timed_check(replace(asked, required=False, text=text), found, levels)
 
 
-def _asked(name: str, limit: float, formula: str) -> Check:
+def _asked(name: str, limit: float, formula: str) -> GateCheck:
     question = _question(name, limit)
-    return Check(name, question, "unclear", part="budget", formula=formula, bound=limit)
+    return GateCheck(name, question, "unclear", part="budget", formula=formula, bound=limit)
 
 
 def _tail_ratio(timed: TurnTimes, times: Array) -> float:
@@ -147,7 +147,7 @@ def _beside(ours: float, theirs: float) -> str:
     return f"{_micro(ours)}, and {_micro(theirs)} of the champion"
 
 
-def _timed_check(asked: Check, found: PairedDifference, levels: Levels) -> Check:
+def _timed_check(asked: GateCheck, found: PairedDifference, levels: Levels) -> GateCheck:
     """The answer by a difference of logarithms, of which above zero is faster."""
     bound = -log(asked.bound or 1.0)
     p = found.p_above(bound)

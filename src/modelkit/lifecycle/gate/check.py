@@ -13,7 +13,7 @@ CheckPart = Literal["contract", "floor", "metric", "veto", "slice", "budget", "o
 
 @final
 @dataclass(frozen=True)
-class Check:
+class GateCheck:
     """One question of a gate and its answer.
 
     A check that fails blocks. A required one that is unclear leaves the gate without an answer; one

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from modelkit.lifecycle.evaluation.sums import Undefined
-from modelkit.lifecycle.gate.check import Check, CheckPart
+from modelkit.lifecycle.gate.check import CheckPart, GateCheck
 from modelkit.lifecycle.gate.comparison import SHOWN_WITH, Comparison
 from modelkit.stats.evidence import holm
 
@@ -39,9 +39,9 @@ Compared = Callable[[], Comparison]  # raises Undefined
 HarmCase = tuple[str, str, float, Compared]  # name of the check, metric, margin, what compares
 
 
-def no_worse(name: str, compared: Compared, margin: float, levels: Levels) -> Check:
+def no_worse(name: str, compared: Compared, margin: float, levels: Levels) -> GateCheck:
     """Whether the candidate is shown to be no worse than its margin; it fails where harm is shown."""
-    asked = Check(
+    asked = GateCheck(
         name, _claim(name, margin), "unclear", part="metric", bound=0.0 - margin, alpha=levels.shown
     )
     try:
@@ -95,7 +95,7 @@ def _lacking(needed: int | None, margin: float, found: Comparison, alpha: float)
     )
 
 
-def _with_figures(check: Check, found: Comparison, alpha: float) -> Check:
+def _with_figures(check: GateCheck, found: Comparison, alpha: float) -> GateCheck:
     """A check with the difference and the interval that a one-sided test at alpha goes with."""
     level = 1 - 2 * alpha
     low, high = found.interval(level)
@@ -105,7 +105,7 @@ def _with_figures(check: Check, found: Comparison, alpha: float) -> Check:
     return replace(told, low=low, high=high, level=level)
 
 
-def no_harm(cases: Sequence[HarmCase], alpha: float, part: CheckPart) -> list[Check]:
+def no_harm(cases: Sequence[HarmCase], alpha: float, part: CheckPart) -> list[GateCheck]:
     """Whether harm is shown in any of several cases, by one test of them all (Holm).
 
     Args:
@@ -118,7 +118,7 @@ def no_harm(cases: Sequence[HarmCase], alpha: float, part: CheckPart) -> list[Ch
     checks = []
     for at, (title, name, margin, _) in enumerate(cases):
         question = f"Is {name} shown to be worse by more than {margin:g}?"
-        asked = Check(title, question, "unclear", required=False, part=part, bound=0.0 - margin)
+        asked = GateCheck(title, question, "unclear", required=False, part=part, bound=0.0 - margin)
         checks.append(_harm(asked, found[at], float(adjusted[at]), alpha, len(cases)))
     return checks
 
@@ -138,7 +138,9 @@ def _compared(name: str, compared: Compared) -> Comparison | str:
         return f"{name} cannot be compared: {reason}"
 
 
-def _harm(asked: Check, found: Comparison | str, p: float, alpha: float, cases: int) -> Check:
+def _harm(
+    asked: GateCheck, found: Comparison | str, p: float, alpha: float, cases: int
+) -> GateCheck:
     if isinstance(found, str):
         return replace(asked, text=found)
     margin = -(asked.bound or 0.0)

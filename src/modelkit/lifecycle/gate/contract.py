@@ -10,7 +10,7 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.cells import GONE
 from modelkit.drift.profile import PROFILE_NAME, Profile
 from modelkit.errors import BatchError, IntegrityError, PackageError, SignatureError
-from modelkit.lifecycle.gate.check import Check
+from modelkit.lifecycle.gate.check import GateCheck
 from modelkit.model.golden import BACKGROUND, GOLDEN, decode_rows
 from modelkit.model.manifest import Manifest, Parity
 from modelkit.model.model import Model
@@ -19,7 +19,7 @@ from modelkit.signature.compatible import breaches, some_of
 from modelkit.signature.signature import Signature
 
 
-def contract_checks(candidate: Model, manifest: Manifest, champion: Signature) -> list[Check]:
+def contract_checks(candidate: Model, manifest: Manifest, champion: Signature) -> list[GateCheck]:
     """Every check of the candidate that needs no labelled rows."""
     return [
         signature_check(champion, candidate.signature),
@@ -29,13 +29,13 @@ def contract_checks(candidate: Model, manifest: Manifest, champion: Signature) -
     ]
 
 
-def signature_check(champion: Signature, candidate: Signature) -> Check:
+def signature_check(champion: Signature, candidate: Signature) -> GateCheck:
     """Whether the candidate takes every row that the champion takes, and gives the same outputs.
 
     Missing values are judged by `gaps_check`, since rows may have none.
     """
     problems = breaches(champion, candidate)
-    return Check(
+    return GateCheck(
         "signature",
         "Does it take every row that the champion takes, and give the same outputs?",
         "fail" if problems else "pass",
@@ -46,8 +46,8 @@ def signature_check(champion: Signature, candidate: Signature) -> Check:
 
 
 def gaps_check(
-    asked: Check, gaps: tuple[str, ...], seen: set[str], refused: SignatureError | None
-) -> Check:
+    asked: GateCheck, gaps: tuple[str, ...], seen: set[str], refused: SignatureError | None
+) -> GateCheck:
     """What becomes of the check of the signature where the candidate takes no missing values.
 
     Args:
@@ -101,9 +101,9 @@ def _has_gap(values: Array) -> bool:
     return bool(np.isnan(values).any())
 
 
-def integrity_check(manifest: Manifest) -> Check:
+def integrity_check(manifest: Manifest) -> GateCheck:
     """That every member had the hash in the manifest, which opening the package has checked."""
-    return Check(
+    return GateCheck(
         "integrity",
         "Is the package what its manifest says?",
         "pass",
@@ -113,10 +113,10 @@ def integrity_check(manifest: Manifest) -> Check:
     )
 
 
-def golden_check(candidate: Model, parity: Parity) -> Check:
+def golden_check(candidate: Model, parity: Parity) -> GateCheck:
     """Whether it answers its golden rows here as it did when it was saved."""
     allowed = parity.rtol + parity.atol
-    asked = Check(
+    asked = GateCheck(
         "golden rows",
         "Does it answer its golden rows here as it did when it was saved?",
         "fail",
@@ -134,10 +134,10 @@ def golden_check(candidate: Model, parity: Parity) -> Check:
     return replace(asked, outcome="pass", estimate=found, text=text)
 
 
-def parity_check(manifest: Manifest) -> Check:
+def parity_check(manifest: Manifest) -> GateCheck:
     """Whether it was shown to compute what its source does, as `save` recorded it."""
     parity = manifest.parity
-    asked = Check(
+    asked = GateCheck(
         "parity",
         "Was it shown to compute what the model that was trained does?",
         "pass",

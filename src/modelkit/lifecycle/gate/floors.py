@@ -19,7 +19,7 @@ from modelkit.lifecycle.evaluation.intervals import (
 from modelkit.lifecycle.evaluation.metrics import TaskMetric, units_told
 from modelkit.lifecycle.evaluation.paired import PairedDifference, added_by, error_of
 from modelkit.lifecycle.evaluation.sums import Undefined
-from modelkit.lifecycle.gate.check import Check
+from modelkit.lifecycle.gate.check import GateCheck
 from modelkit.lifecycle.gate.claims import Levels
 from modelkit.lifecycle.gate.comparison import SHOWN_WITH, distance_shown
 from modelkit.lifecycle.gate.policy import MetricFloor
@@ -43,12 +43,12 @@ BY_INFLUENCE = (
 
 def floor_check(
     floor: MetricFloor, metric: TaskMetric, answered: Answered, levels: Levels
-) -> Check:
+) -> GateCheck:
     """Whether the candidate's own figure is shown to be on the right side of a floor."""
     level = 1 - 2 * levels.shown
     side = "at least" if floor.at_least else "at most"
     question = f"Is {floor.metric} shown to be {side} {floor.bound:g}?"
-    asked = Check(str(floor), question, "unclear", part="floor", bound=floor.bound)
+    asked = GateCheck(str(floor), question, "unclear", part="floor", bound=floor.bound)
     try:
         clusters = clusters_of(answered)
         measured = metric.measure(answered)
@@ -97,7 +97,7 @@ def _exact(measured: Measured, answered: Answered, level: float) -> Interval:
     return clopper_pearson(round(measured.value * n), n, level)
 
 
-def _answered(check: Check, floor: MetricFloor, interval: Interval, lacking: str) -> Check:
+def _answered(check: GateCheck, floor: MetricFloor, interval: Interval, lacking: str) -> GateCheck:
     low, high = interval
     reached = low >= floor.bound if floor.at_least else high <= floor.bound
     broken = high < floor.bound if floor.at_least else low > floor.bound

@@ -11,7 +11,7 @@ from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.evaluation.sides import LabelledRows
 from modelkit.lifecycle.evaluation.task import positive_place, task_kind
-from modelkit.lifecycle.gate.check import Check
+from modelkit.lifecycle.gate.check import GateCheck
 from modelkit.lifecycle.gate.judging import Asking, judge, refuse_twice
 from modelkit.lifecycle.gate.opened import Judged, open_judged
 from modelkit.lifecycle.gate.policy import GateMetric, read_policy
@@ -37,7 +37,7 @@ def gate(
     queries: Any = None,
     positive: Any = None,
     budgets: Mapping[str, float] | None = None,
-    checks: Sequence[Check] = (),
+    checks: Sequence[GateCheck] = (),
     registry: Registry | None = None,
     seed: int = 0,
 ) -> Verdict:
@@ -126,11 +126,13 @@ def _refuse_encoder(candidate: Judged, kind: TaskKind) -> None:
             f"{candidate.named} is an encoder, and a gate compares none. Evaluate both on the same "
             "texts, mk.evaluate(encoder, texts, labels), and compare their figures, such as "
             "recall_at_10, with their intervals. If a model uses the vectors, gate that model, and "
-            "pass what you found as checks=[mk.Check(...)]"
+            "pass what you found as checks=[mk.types.GateCheck(...)]"
         )
 
 
-def _about(rows: LabelledRows, checks: Sequence[Check], seed: int, positive: int) -> dict[str, Any]:
+def _about(
+    rows: LabelledRows, checks: Sequence[GateCheck], seed: int, positive: int
+) -> dict[str, Any]:
     """What the answers depend on, beside what the policy says of metrics and margins."""
     return {
         "seed": seed,
@@ -142,10 +144,10 @@ def _about(rows: LabelledRows, checks: Sequence[Check], seed: int, positive: int
     }
 
 
-def _own_checks(checks: Sequence[Check]) -> tuple[Check, ...]:
+def _own_checks(checks: Sequence[GateCheck]) -> tuple[GateCheck, ...]:
     """The checks of the caller. Raises UsageError for what is none, and for two of one name."""
-    listed = () if isinstance(checks, Check) else tuple(checks)
-    if isinstance(checks, Check) or not all(isinstance(check, Check) for check in listed):
-        raise UsageError(f"checks is a list of mk.Check, not {checks!r:.80}")
+    listed = () if isinstance(checks, GateCheck) else tuple(checks)
+    if isinstance(checks, GateCheck) or not all(isinstance(check, GateCheck) for check in listed):
+        raise UsageError(f"checks is a list of mk.types.GateCheck, not {checks!r:.80}")
     refuse_twice(listed)
     return listed

@@ -27,7 +27,7 @@ from modelkit.lifecycle.gate.both import (
     numbers_check,
 )
 from modelkit.lifecycle.gate.budgets import budget_checks
-from modelkit.lifecycle.gate.check import Check
+from modelkit.lifecycle.gate.check import GateCheck
 from modelkit.lifecycle.gate.claims import HarmCase, Levels, no_harm, no_worse
 from modelkit.lifecycle.gate.comparison import Comparison, compare_by
 from modelkit.lifecycle.gate.contract import contract_checks, gaps_check, gaps_of
@@ -64,7 +64,7 @@ class Asking:
 
 
 def judge(
-    asking: Asking, own: Sequence[Check], registry: Registry | None, *, clock: Clock
+    asking: Asking, own: Sequence[GateCheck], registry: Registry | None, *, clock: Clock
 ) -> Verdict:
     """The Verdict. Where the models do not fit each other, the rows are not looked at."""
     checks = contract_checks(
@@ -91,7 +91,7 @@ def judge(
     return _verdict(asking, [*checks, *own], asked, use)
 
 
-def _with_gaps(asking: Asking, signature: Check) -> Check:
+def _with_gaps(asking: Asking, signature: GateCheck) -> GateCheck:
     """The check of the signature, once it is known whether these rows have missing values."""
     ours = asking.candidate.model
     theirs = asking.champion.model
@@ -109,7 +109,7 @@ def _with_gaps(asking: Asking, signature: Check) -> Check:
 
 def figure_checks(
     asking: Asking, both: Both, slices: dict[str, Any], levels: Levels
-) -> list[Check]:
+) -> list[GateCheck]:
     """What is asked of the metrics."""
     policy = asking.policy
     compared = _Comparer(policy, both, asking.seed)
@@ -153,14 +153,16 @@ class _Comparer:
         return partial(compare_by, self.policy.metrics[name], *self.both, seed=self.seed)
 
 
-def _floor(floor: MetricFloor, policy: GatePolicy, both: Both, levels: Levels) -> Check:
+def _floor(floor: MetricFloor, policy: GatePolicy, both: Both, levels: Levels) -> GateCheck:
     metric = policy.metrics[floor.metric]
     if not isinstance(metric, TaskMetric):
         raise UsageError(f"a floor is for a metric of the task, not for your own: {floor}")
     return floor_check(floor, metric, both.candidate.answered, levels)
 
 
-def _verdict(asking: Asking, checks: Sequence[Check], asked: AskedRows | None, use: int) -> Verdict:
+def _verdict(
+    asking: Asking, checks: Sequence[GateCheck], asked: AskedRows | None, use: int
+) -> Verdict:
     policy = asking.policy
     ours = asking.candidate
     theirs = asking.champion
@@ -193,7 +195,7 @@ def _verdict(asking: Asking, checks: Sequence[Check], asked: AskedRows | None, u
     )
 
 
-def refuse_twice(checks: Sequence[Check]) -> None:
+def refuse_twice(checks: Sequence[GateCheck]) -> None:
     """Raise UsageError where two checks have one name, by which a Verdict gives them."""
     names = [check.name for check in checks]
     twice = sorted({name for name in names if names.count(name) > 1})

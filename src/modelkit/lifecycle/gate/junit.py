@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from modelkit.lifecycle.gate.check import Check
+from modelkit.lifecycle.gate.check import GateCheck
 from modelkit.report.html import is_controlling, printable
 
 
-def junit_of(name: str, facts: Mapping[str, str], checks: Sequence[Check]) -> str:
+def junit_of(name: str, facts: Mapping[str, str], checks: Sequence[GateCheck]) -> str:
     """A test suite with a test case for each check, and what else is known as its properties.
 
     A check that fails is a failure, and one that is unclear is skipped, with a message. The exit
@@ -32,7 +32,7 @@ def junit_of(name: str, facts: Mapping[str, str], checks: Sequence[Check]) -> st
     return f"<?xml version='1.0' encoding='utf-8'?>\n{tostring(suites, encoding='unicode')}\n"
 
 
-def _add_case(suite: Element, check: Check) -> None:
+def _add_case(suite: Element, check: GateCheck) -> None:
     classname = f"modelkit.gate.{check.part}"
     case = SubElement(suite, "testcase", name=_plain(check.name), classname=classname)
     message = _plain(": ".join(part for part in (check.figure, check.text) if part))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from modelkit.lifecycle.evaluation.charts import interval_bar
 from modelkit.lifecycle.evaluation.figures import MetricFigure
 from modelkit.lifecycle.evaluation.page import PAGE_STYLE
-from modelkit.lifecycle.gate.check import Check, CheckPart
+from modelkit.lifecycle.gate.check import CheckPart, GateCheck
 from modelkit.report import html
 
 VERDICT_STYLE = (
@@ -45,7 +45,7 @@ def verdict_page(
     decision: str,
     reason: str,
     notes: Sequence[str],
-    checks: Sequence[Check],
+    checks: Sequence[GateCheck],
     facts: Sequence[tuple[str, str]],
 ) -> str:
     """A page of its own; it has no scripts and loads nothing."""
@@ -69,7 +69,7 @@ def _decision_box(decision: str, reason: str, notes: Sequence[str]) -> str:
     )
 
 
-def _part(heading: str, checks: Sequence[Check]) -> str:
+def _part(heading: str, checks: Sequence[GateCheck]) -> str:
     if not checks:
         return ""
     rows = []
@@ -82,7 +82,7 @@ def _part(heading: str, checks: Sequence[Check]) -> str:
     return f'<tr><th class="heading" colspan="6">{html.escape(heading)}</th></tr>{"".join(rows)}'
 
 
-def _row(check: Check, how: str) -> str:
+def _row(check: GateCheck, how: str) -> str:
     kind = check.outcome if check.required or check.outcome != "unclear" else "spare"
     told = check.text if kind != "spare" else f"{check.text} (not required)"
     explained = ""
@@ -106,7 +106,7 @@ def _row(check: Check, how: str) -> str:
     )
 
 
-def _drawn(check: Check) -> str:
+def _drawn(check: GateCheck) -> str:
     """The interval, with what it is compared with as a rule."""
     ends = (check.estimate, check.low, check.high, check.bound)
     if any(end is None for end in ends):

@@ -8,9 +8,9 @@ from math import ceil
 from typing import Literal, final
 
 from modelkit._internal.json import from_record, to_record
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError
 from modelkit.lifecycle.evaluation.answered import TaskKind
-from modelkit.lifecycle.gate.check import Check
+from modelkit.lifecycle.gate.check import GateCheck
 from modelkit.lifecycle.gate.junit import junit_of
 from modelkit.lifecycle.gate.page import verdict_page
 from modelkit.report import html
@@ -73,13 +73,13 @@ class Verdict:
     units: int
     data_digest: str
     policy_digest: str
-    checks: tuple[Check, ...]
+    checks: tuple[GateCheck, ...]
     seed: int = 0
     versions: dict[str, str] | None = None
     notes: tuple[str, ...] = ()
     positive: str = ""
 
-    def __getitem__(self, name: str) -> Check:
+    def __getitem__(self, name: str) -> GateCheck:
         """The check of this name. Raises KeyError for one that was not made."""
         for check in self.checks:
             if check.name == name:
@@ -111,7 +111,7 @@ class Verdict:
         return f"not shown: {', '.join(check.name for check in lacking)}{self._what_would_show()}"
 
     @property
-    def _lacking(self) -> list[Check]:
+    def _lacking(self) -> list[GateCheck]:
         return [check for check in self.checks if check.required and check.outcome == "unclear"]
 
     def _what_would_show(self) -> str:
@@ -149,15 +149,15 @@ class Verdict:
 
     @staticmethod
     def from_json(text: str) -> Verdict:
-        """The inverse of `to_json`. Raises UsageError for any other text."""
+        """The inverse of `to_json`. Raises PackageError for any other text."""
         try:
             found = from_record(Verdict, text, VERDICT_SCHEMA, "verdict")
         except (TypeError, ValueError) as error:
-            raise UsageError(f"this is no Verdict in JSON: {error}") from error
+            raise PackageError(f"this is no Verdict in JSON: {error}") from error
         if not found.checks:
-            raise UsageError("this is no Verdict: it has no check")
+            raise PackageError("this is no Verdict: it has no check")
         if found.decision != decision_of(found.checks):
-            raise UsageError(
+            raise PackageError(
                 f"this is no Verdict: its checks come to {decision_of(found.checks)!r}, and it says "
                 f"{found.decision!r}"
             )
@@ -221,7 +221,7 @@ class Verdict:
         return html.card(title, facts, ("", "check", "figure", ""), rows)
 
 
-def decision_of(checks: Sequence[Check]) -> GateDecision:
+def decision_of(checks: Sequence[GateCheck]) -> GateDecision:
     """What the answers to all questions come to."""
     if any(check.outcome == "fail" for check in checks):
         return "block"

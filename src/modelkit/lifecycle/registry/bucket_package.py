@@ -6,7 +6,7 @@ from math import inf
 from typing import final
 
 from modelkit.errors import IntegrityError, NotFound
-from modelkit.lifecycle.registry.releases import Release
+from modelkit.lifecycle.registry.releases import ModelVersion
 from modelkit.model.manifest import Manifest
 from modelkit.package import container
 from modelkit.package.contents import MANIFEST
@@ -18,7 +18,7 @@ from modelkit.store import open_store
 class BucketPackage(Reference):
     """The package of a release in a bucket: a Model that was loaded from it is pickled as this."""
 
-    def __init__(self, url: str, release: Release) -> None:
+    def __init__(self, url: str, release: ModelVersion) -> None:
         self._url = url
         self._release = release
 
@@ -46,7 +46,7 @@ def blob_name(digest: str) -> str:
     return f"blobs/sha256/{digest}.mk"
 
 
-def check_named(manifest: Manifest, release: Release) -> None:
+def check_named(manifest: Manifest, release: ModelVersion) -> None:
     """Raise IntegrityError for a package of another name or version than its release."""
     if (manifest.name, manifest.version) != (release.name, release.version):
         raise IntegrityError(
@@ -58,7 +58,7 @@ def check_named(manifest: Manifest, release: Release) -> None:
         )
 
 
-def check_package(data: memoryview, release: Release) -> None:
+def check_package(data: memoryview, release: ModelVersion) -> None:
     """Raise IntegrityError unless these are the bytes of the package."""
     members = container.read_zip(data)
     manifest = read_manifest(members)

@@ -42,8 +42,7 @@ class Entry:
         version: the version that it is about.
         was: the version that the alias named before; None if there was none.
         id: what tells apart equal entries of several writers.
-        previous: the id of the entry before, "" of the first; None of an entry that an earlier
-            modelkit wrote.
+        previous: the id of the entry before, "" of the first.
         about: further values, by name.
     """
 
@@ -56,7 +55,7 @@ class Entry:
     alias: str = ""
     was: str | None = None
     id: str = ""
-    previous: str | None = None
+    previous: str = ""
     about: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -215,7 +214,7 @@ def state_name(generation: int) -> str:
 
 def check_follows(entry: Entry, last: str) -> None:
     """Raise RegistryError unless an entry follows the one of this id."""
-    if entry.previous not in (None, last):
+    if entry.previous != last:
         raise RegistryError(
             f"entry {entry.generation} of the log ({entry.kind} {entry.version}, by {entry.actor}) "
             f"follows the entry with the id {entry.previous!r}, and the one before it has {last!r}: "
@@ -280,7 +279,7 @@ def read_state(data: bytes, where: str) -> State:
             name: fields.read_object(Alias, value, f"{where}: {name}")
             for name, value in plain["aliases"].items()
         }
-        rollout = plain.get("rollout")
+        rollout = plain["rollout"]
         if rollout is not None:
             rollout = fields.read_object(Underway, rollout, f"{where}: rollout")
         return State(
@@ -288,9 +287,9 @@ def read_state(data: bytes, where: str) -> State:
             aliases=aliases,
             retired=dict(plain["retired"]),
             rollout=rollout,
-            rolled_back=dict(plain.get("rolled_back", {})),
+            rolled_back=dict(plain["rolled_back"]),
             last=str(plain["last"]),
-            names=tuple(map(str, plain.get("names", ()))),
+            names=tuple(map(str, plain["names"])),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RegistryError(f"{where} is no state of a registry: {error}") from None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modelkit.errors import PackageError
 from modelkit.lifecycle.registry.bucket_package import check_package
-from modelkit.lifecycle.registry.releases import Release
+from modelkit.lifecycle.registry.releases import ModelVersion
 from modelkit.package.load import open_bytes
 
 
@@ -37,7 +37,7 @@ def verdict_name(digest: str) -> str:
     return f"blobs/sha256/{digest}.verdict.json"
 
 
-def is_package(path: Path, release: Release) -> bool:
+def is_package(path: Path, release: ModelVersion) -> bool:
     """Whether a file is the package of a release."""
     try:
         check_package(open_bytes(path), release)

@@ -31,7 +31,7 @@ from modelkit.lifecycle.registry.log import (
     check_not_named,
 )
 from modelkit.lifecycle.registry.places import nothing_there, removed
-from modelkit.lifecycle.registry.releases import DIGEST, Recorded, Release, parents_of
+from modelkit.lifecycle.registry.releases import DIGEST, ModelVersion, Recorded, parents_of
 from modelkit.lifecycle.registry.shelf import Shelf
 from modelkit.lifecycle.registry.verdicts import (
     Judgement,
@@ -88,7 +88,7 @@ class Registry:
 
     def register(
         self, package: Openable, *, verdict: Judgement | None = None, parents: Sequence[str] = ()
-    ) -> Release:
+    ) -> ModelVersion:
         """Keep a package under its name and version, for ever.
 
         Registering the same package again changes nothing, but that it adds a verdict where there
@@ -113,7 +113,7 @@ class Registry:
         manifest = read_manifest(members)
         check_hashes({**members}, manifest.files)
         record = b"" if verdict is None else verdict.to_json().encode()
-        release = Release(
+        release = ModelVersion(
             name=manifest.name,
             version=manifest.version,
             digest=manifest.digest,
@@ -129,7 +129,7 @@ class Registry:
         self._take_name(release)
         return self._versions.add(release, data, record)
 
-    def release(self, name: str, which: str) -> Release:
+    def version(self, name: str, which: str) -> ModelVersion:
         """What is known of a version, named by itself or by an alias.
 
         Raises NotFound.
@@ -148,13 +148,13 @@ class Registry:
         return release
 
     def reference(self, name: str, which: str) -> Reference:
-        """Where a version is, said so that other processes and machines find it.
+        """A picklable reference to one version, for other processes and machines.
 
         An alias is resolved now. `mk.load` and `mk.Scorer` take what is returned.
 
         Raises NotFound.
         """
-        return BucketPackage(self.url, self.release(name, which))
+        return BucketPackage(self.url, self.version(name, which))
 
     def load(self, name: str, which: str, **options: Any) -> Model:
         """Open a version, named by itself or by an alias.
@@ -170,7 +170,7 @@ class Registry:
             NotFound: if there is no such version.
             PackageError, DeviceError: as `mk.load` does.
         """
-        return self._versions.open(self.release(name, which), options)
+        return self._versions.open(self.version(name, which), options)
 
     def fetch(self, name: str, which: str, folder: str | os.PathLike[str] | None = None) -> Path:
         """The path of a verified package on this machine.
@@ -185,13 +185,13 @@ class Registry:
             NotFound: if there is no such version.
             IntegrityError: if the package was changed or damaged.
         """
-        return self._versions.fetch(self.release(name, which), folder)
+        return self._versions.fetch(self.version(name, which), folder)
 
     def names(self) -> tuple[str, ...]:
         """The names of the models, in the order of the alphabet."""
         return self._versions.names()
 
-    def versions(self, name: str) -> tuple[Release, ...]:
+    def versions(self, name: str) -> tuple[ModelVersion, ...]:
         """Every version of a model, the first registered first. Raises NotFound without one."""
         found = self._versions.all(name)
         if not found:
@@ -269,7 +269,7 @@ class Registry:
             check_expected(state, alias, expected, name)
             check_in_use(state, name, version)
             rollouts.check_not_rolled_back(state, name, alias, version, force=force)
-            about = judged_by(verdict, alias, version, state, partial(self.release, name))
+            about = judged_by(verdict, alias, version, state, partial(self.version, name))
             before = state.aliases.get(alias)
             was = None if before is None else before.version
             return entry_after(state, ALIAS, version, reason, alias=alias, was=was, about=about)
@@ -311,13 +311,13 @@ class Registry:
         """
         if not hasattr(policy, "to_json"):
             raise TypeError(f"policy is a mk.RolloutPolicy, not {policy!r:.80}")
-        version = self.release(name, candidate).version
+        version = self.version(name, candidate).version
         record = policy.to_json()
 
         def decide(state: State) -> Entry:
             champion = rollouts.check_start(state, name, version, force=force)
             self._check_fits(name, champion, version)
-            judged = judged_by(verdict, CHAMPION, version, state, partial(self.release, name))
+            judged = judged_by(verdict, CHAMPION, version, state, partial(self.version, name))
             about = {"champion": champion, "policy": record, **judged}
             return entry_after(state, ROLLOUT, version, reason, about=about)
 
@@ -402,11 +402,11 @@ class Registry:
             raise TypeError(
                 f"what is kept is bytes, such as report.to_json().encode(), not {type(data).__name__}"
             )
-        self._versions.keep(self.release(name, version), key, data)
+        self._versions.keep(self.version(name, version), key, data)
 
     def kept(self, name: str, version: str, key: str) -> bytes:
         """What was kept beside a version. Raises NotFound."""
-        return self._versions.kept(self.release(name, version), key)
+        return self._versions.kept(self.version(name, version), key)
 
     def _journal(self, name: str) -> Journal:
         journal = self._journals.get(name)
@@ -422,7 +422,7 @@ class Registry:
 
     def _check_version(self, name: str, version: str) -> None:
         """Raise NotFound for what is no version, and RegistryError for an alias."""
-        release = self.release(name, check_pattern(VERSION_PATTERN, "version", version))
+        release = self.version(name, check_pattern(VERSION_PATTERN, "version", version))
         if release.version != version:
             raise RegistryError(
                 f"{version!r} is an alias; pass the version it names: {release.version!r}"
@@ -439,7 +439,7 @@ class Registry:
                 problems=problems,
             )
 
-    def _take_name(self, release: Release) -> None:
+    def _take_name(self, release: ModelVersion) -> None:
         """Write down that no alias gets the name of a version; raise RegistryError if one has it."""
         name, version = release.name, release.version
         if version == CHAMPION:

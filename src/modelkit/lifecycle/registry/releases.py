@@ -25,7 +25,7 @@ class Recorded(Protocol):
 
 @final
 @dataclass(frozen=True)
-class Release:
+class ModelVersion:
     """One version of a model in a registry; it never changes, but a verdict may be added once.
 
     Attributes:
@@ -54,13 +54,13 @@ class Release:
         return json.dumps(fields.write_object(self), indent=1, sort_keys=True)
 
     @staticmethod
-    def from_json(text: str, where: str = "the release") -> Release:
+    def from_json(text: str, where: str = "the release") -> ModelVersion:
         """The inverse of `to_json`. Raises RegistryError for anything else."""
         try:
             plain = parse_json(text)
-            known = Release.__dataclass_fields__
+            known = ModelVersion.__dataclass_fields__
             told = {name: value for name, value in plain.items() if name in known}
-            return fields.read_object(Release, told, where)
+            return fields.read_object(ModelVersion, told, where)
         except (AttributeError, RecursionError, ValueError) as error:
             raise RegistryError(f"{where} cannot be read: {error}") from None
 
@@ -79,7 +79,7 @@ class Release:
         return html.card(f"{self.name} {self.version}", facts)
 
 
-def read_release(data: bytes, where: str, name: str, version: str) -> Release:
+def read_release(data: bytes, where: str, name: str, version: str) -> ModelVersion:
     """The release of a version from its file.
 
     Raises RegistryError for anything else, such as the release of another version: its fields are
@@ -89,7 +89,7 @@ def read_release(data: bytes, where: str, name: str, version: str) -> Release:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise RegistryError(f"{where} cannot be read: {error}") from None
-    release = Release.from_json(text, where)
+    release = ModelVersion.from_json(text, where)
     if (release.name, release.version) != (name, version):
         raise RegistryError(f"{where} is the release of {release.name!r} {release.version!r}")
     for digest in (release.digest, release.verdict or release.digest):

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from modelkit.errors import Conflict, RegistryError
 from modelkit.lifecycle.registry.log import State
-from modelkit.lifecycle.registry.releases import Recorded, Release
+from modelkit.lifecycle.registry.releases import ModelVersion, Recorded
 
 
 class Judgement(Recorded, Protocol):
@@ -45,7 +45,7 @@ def judged_by(
     alias: str,
     version: str,
     state: State,
-    release: Callable[[str], Release],
+    release: Callable[[str], ModelVersion],
 ) -> dict[str, str]:
     """What an entry says of the verdict that a change goes by. Raises as `check_verdict`."""
     if verdict is None:
@@ -57,7 +57,11 @@ def judged_by(
 
 
 def check_verdict(
-    verdict: Judgement, alias: str, candidate: Release, champion: Release | None, state: State
+    verdict: Judgement,
+    alias: str,
+    candidate: ModelVersion,
+    champion: ModelVersion | None,
+    state: State,
 ) -> None:
     """Raise unless a verdict says that a version may take the place of what an alias names now.
 
@@ -97,7 +101,7 @@ def check_verdict(
         )
 
 
-def check_candidate(verdict: Judgement, candidate: Release) -> None:
+def check_candidate(verdict: Judgement, candidate: ModelVersion) -> None:
     """Raise RegistryError unless a verdict is about the model of a version."""
     if verdict.candidate_digest != candidate.model_digest:
         raise RegistryError(

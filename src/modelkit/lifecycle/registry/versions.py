@@ -17,7 +17,7 @@ from modelkit.lifecycle.registry.bucket_package import (
     check_package,
 )
 from modelkit.lifecycle.registry.places import is_package, kept_name, verdict_name
-from modelkit.lifecycle.registry.releases import Release, read_release
+from modelkit.lifecycle.registry.releases import ModelVersion, read_release
 from modelkit.lifecycle.registry.verdicts import record_digest
 from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model.model import Model
@@ -48,13 +48,13 @@ class Versions:
         found = [file.removesuffix(".json") for file in files if file.endswith(".json")]
         return [version for version in found if VERSION_PATTERN.fullmatch(version)]
 
-    def all(self, name: str) -> list[Release]:
+    def all(self, name: str) -> list[ModelVersion]:
         """What is known of each version of a model."""
         beside = {*self._store.folders(f"models/{name}/kept")}
         found = (self.read(name, version, alone=version not in beside) for version in self.of(name))
         return [release for release in found if release is not None]
 
-    def read(self, name: str, version: str, *, alone: bool = False) -> Release | None:
+    def read(self, name: str, version: str, *, alone: bool = False) -> ModelVersion | None:
         """What is known of a version; None where there is none.
 
         A verdict may have been kept beside it later, but not where it is `alone`.
@@ -69,7 +69,7 @@ class Versions:
         added = self._store.read(kept_name(name, version, VERDICT))
         return release if added is None else replace(release, verdict=record_digest(added))
 
-    def add(self, release: Release, data: bytes | memoryview, record: bytes) -> Release:
+    def add(self, release: ModelVersion, data: bytes | memoryview, record: bytes) -> ModelVersion:
         """Keep a package, with the record of its verdict; returns the release that is there.
 
         A release that has no verdict gets this one. Raises Conflict if another one is there.
@@ -91,7 +91,7 @@ class Versions:
         self._create(kept_name(release.name, release.version, VERDICT), record)
         return replace(there, verdict=release.verdict)
 
-    def open(self, release: Release, options: dict[str, Any]) -> Model:
+    def open(self, release: ModelVersion, options: dict[str, Any]) -> Model:
         """Open a package with options of `mk.load`.
 
         Raises IntegrityError for a release of another digest than the caller trusts.
@@ -115,7 +115,7 @@ class Versions:
             options = {**options, "digest": release.digest}
         return load(path, **options)
 
-    def fetch(self, release: Release, folder: str | os.PathLike[str] | None) -> Path:
+    def fetch(self, release: ModelVersion, folder: str | os.PathLike[str] | None) -> Path:
         """The path of a verified package on this machine, in a folder if one is given."""
         path = self._store.path(blob_name(release.digest))
         if path is not None and folder is None:
@@ -127,7 +127,7 @@ class Versions:
             write_file(target, BucketPackage(self._store.url, release).read())
         return target
 
-    def keep(self, release: Release, key: str, data: bytes) -> None:
+    def keep(self, release: ModelVersion, key: str, data: bytes) -> None:
         """Keep bytes beside a version, once. Raises Conflict if there are others."""
         if key == VERDICT:
             raise RegistryError(
@@ -137,7 +137,7 @@ class Versions:
         check_pattern(KEY_PATTERN, "key", key)
         self._create(kept_name(release.name, release.version, key), data)
 
-    def kept(self, release: Release, key: str) -> bytes:
+    def kept(self, release: ModelVersion, key: str) -> bytes:
         """What was kept beside a version. Raises NotFound."""
         check_pattern(KEY_PATTERN, "key", key)
         path = kept_name(release.name, release.version, key)
@@ -168,7 +168,7 @@ def _release_name(name: str, version: str) -> str:
     return f"models/{name}/versions/{version}.json"
 
 
-def _check_same(there: Release, asked: Release) -> None:
+def _check_same(there: ModelVersion, asked: ModelVersion) -> None:
     """Raise Conflict unless what is there has all that is asked for; a verdict may be added."""
     for field in ("digest", "parents", "verdict"):
         found = getattr(there, field)

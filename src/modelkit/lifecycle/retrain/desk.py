@@ -12,13 +12,13 @@ from typing import Any, TypeVar, final
 
 from modelkit._internal import fields
 from modelkit._internal.json import parse_json
-from modelkit.errors import RetrainError
+from modelkit.errors import NotFound, RegistryError
 from modelkit.events import Retraining, emit
 from modelkit.lifecycle.registry.authors import author
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.registry.shelf import Shelf
 from modelkit.lifecycle.retrain.policy import StandingAlarm
-from modelkit.lifecycle.retrain.run import RUN_STEPS, Claim, Run, RunFiles, RunState, run_of
+from modelkit.lifecycle.retrain.run import RUN_STEPS, Claim, RetrainRun, RunFiles, RunState, run_of
 
 RecordKind = TypeVar("RecordKind")
 PACKAGE = "package.mk"
@@ -36,20 +36,22 @@ class Look:
     Attributes:
         at: when it was first so, in POSIX seconds.
         refusal: what of.
-        told: why, in a sentence.
+        message: why, in a sentence.
         generation: that of the champion.
         standing: the alarms that stood.
     """
 
     at: float
     refusal: str
-    told: str
+    message: str
     generation: int
     standing: tuple[StandingAlarm, ...] = ()
 
-    def run(self, name: str) -> Run:
-        """The refusal as a Run of a model."""
-        return Run(name, 0, "refused", self.refusal, self.told, self.at, alarms=self.standing)
+    def run(self, name: str) -> RetrainRun:
+        """The refusal as a RetrainRun of a model."""
+        return RetrainRun(
+            name, 0, "refused", self.refusal, self.message, self.at, alarms=self.standing
+        )
 
 
 @final
@@ -75,12 +77,12 @@ class Desk:
         return [name for name in names if name.startswith("claim-")]
 
     def files(self, number: int) -> RunFiles:
-        """What was recorded of a run. Raises RetrainError where there is no such run."""
+        """What was recorded of a run. Raises NotFound where there is no such run."""
         folder = _folder(number)
         names = self._shelf.names(folder)
         claims = [self._claim(f"{folder}/{name}") for name in names if name.startswith("claim-")]
         if not claims:
-            raise RetrainError(f"{self.name} has no run {number}")
+            raise NotFound(f"{self.name} has no run {number}", name=self.name, which=str(number))
         last = claims[-1]
         beats = [_beat_time(name) for name in names if name.startswith(f"beat-{last.number:04d}-")]
         steps = {
@@ -97,7 +99,7 @@ class Desk:
             end=self._read(f"{folder}/end") if "end" in names else {},
         )
 
-    def run(self, files: RunFiles, now: float) -> Run:
+    def run(self, files: RunFiles, now: float) -> RetrainRun:
         """A run as it stands now, in POSIX seconds."""
         on_trial = "rollout" in files.steps and not files.end
         entries = self.registry.history(self.name) if on_trial else ()
@@ -168,9 +170,9 @@ class Desk:
             return
         self._create(f"looks/{number + 1:010d}", fields.write_object(look))
 
-    def end(self, number: int, state: RunState, told: str, at: float) -> None:
+    def end(self, number: int, state: RunState, message: str, at: float) -> None:
         """Record how a run ended, and tell of it; nothing where that is recorded already."""
-        about = {"state": state, "told": told, "at": at}
+        about = {"state": state, "message": message, "at": at}
         if self._create(f"{_folder(number)}/end", about):
             tell_of(self.run(self.files(number), at))
 
@@ -186,11 +188,11 @@ class Desk:
         try:
             plain = parse_json((data or b"").decode())
         except ValueError as error:
-            raise RetrainError(
+            raise RegistryError(
                 f"the record {path} of {self.name} cannot be read: {error}"
             ) from None
         if not isinstance(plain, dict):
-            raise RetrainError(f"the record {path} of {self.name} is no JSON object")
+            raise RegistryError(f"the record {path} of {self.name} is no JSON object")
         return plain
 
 
@@ -219,9 +221,9 @@ def _about(look: Look) -> tuple[Any, ...]:
     return look.refusal, {alarm.key for alarm in look.standing}
 
 
-def tell_of(run: Run) -> None:
+def tell_of(run: RetrainRun) -> None:
     """Tell of a run as an event, which holds no value of a row."""
-    told = "" if run.state in BY_GATE else run.told
+    message = "" if run.state in BY_GATE else run.message
     emit(
         Retraining(
             name=run.name,
@@ -230,7 +232,7 @@ def tell_of(run: Run) -> None:
             reason=run.reason,
             champion=run.champion,
             version=run.version,
-            told=told,
+            message=message,
         )
     )
 
@@ -242,4 +244,4 @@ def _object(kind: type[RecordKind], plain: dict[str, Any], where: str) -> Record
     try:
         return fields.read_object(kind, known, where)
     except ValueError as error:
-        raise RetrainError(f"{where} is no record of a retraining: {error}") from None
+        raise RegistryError(f"{where} is no record of a retraining: {error}") from None

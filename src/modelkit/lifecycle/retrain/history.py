@@ -6,10 +6,10 @@ import time
 
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.retrain.desk import Desk
-from modelkit.lifecycle.retrain.run import Run
+from modelkit.lifecycle.retrain.run import RetrainRun
 
 
-def runs_of(registry: Registry, name: str, now: float | None = None) -> tuple[Run, ...]:
+def runs_of(registry: Registry, name: str, now: float | None = None) -> tuple[RetrainRun, ...]:
     """The runs of a model and the refusals, in the order of time. It writes nothing.
 
     Equal refusals in a row are one, at the time of the first.

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from modelkit.drift.values import Alarm
-from modelkit.errors import NotFound, RetrainError
+from modelkit.errors import NotFound, UsageError
 from modelkit.lifecycle.registry.log import CHAMPION, Alias, Underway
-from modelkit.lifecycle.registry.releases import Release
+from modelkit.lifecycle.registry.releases import ModelVersion
 from modelkit.lifecycle.retrain.desk import Desk, Look
 from modelkit.lifecycle.retrain.policy import (
     RetrainPolicy,
@@ -18,7 +18,7 @@ from modelkit.lifecycle.retrain.policy import (
     due_alarms,
     waited_for,
 )
-from modelkit.lifecycle.retrain.run import Run, RunFiles, moment, posix_of
+from modelkit.lifecycle.retrain.run import RetrainRun, RunFiles, moment, posix_of
 from modelkit.lifecycle.retrain.standing import standing_of
 
 CountLabelled = Callable[[float], int]
@@ -43,16 +43,16 @@ class Past(NamedTuple):
 
     now: float
     champion: Alias
-    release: Release
+    release: ModelVersion
     trial: Underway | None
     last: int
-    runs: tuple[Run, ...]
+    runs: tuple[RetrainRun, ...]
     asked: frozenset[int]
     interrupted: RunFiles | None
     look: tuple[int, Look | None]
 
     @property
-    def made_by(self) -> Run | None:
+    def made_by(self) -> RetrainRun | None:
         """The run that made the champion, if it is one of the last ones."""
         made = [run for run in self.runs if run.version == self.champion.version]
         return made[-1] if made else None
@@ -75,7 +75,7 @@ def past_of(desk: Desk, policy: RetrainPolicy, now: float) -> Past:
             which=CHAMPION,
         )
     numbers = desk.numbers()
-    found: list[tuple[Run, RunFiles]] = []
+    found: list[tuple[RetrainRun, RunFiles]] = []
     for number in reversed(numbers):  # as many as any rule looks at
         if len(found) >= policy.budget and not all(map(_fruitless, found)):
             break
@@ -85,7 +85,7 @@ def past_of(desk: Desk, policy: RetrainPolicy, now: float) -> Past:
     return Past(
         now=now,
         champion=champion,
-        release=registry.release(desk.name, champion.version),
+        release=registry.version(desk.name, champion.version),
         trial=state.rollout,
         last=max(numbers, default=0),
         runs=runs,
@@ -95,12 +95,12 @@ def past_of(desk: Desk, policy: RetrainPolicy, now: float) -> Past:
     )
 
 
-def settled_run(desk: Desk, number: int, now: float) -> tuple[Run, RunFiles]:
+def settled_run(desk: Desk, number: int, now: float) -> tuple[RetrainRun, RunFiles]:
     """A run, and what was recorded of it; where its rollout has ended, that is recorded too."""
     files = desk.files(number)
     run = desk.run(files, now)
     if not files.end and not run.under_way:
-        desk.end(number, run.state, run.told, run.ended)
+        desk.end(number, run.state, run.message, run.ended)
     return run, files
 
 
@@ -145,7 +145,7 @@ def _fresh(
     return _count(labelled, max(times)) if times and policy.fresh else 0
 
 
-def _tries(past: Past, alarm: StandingAlarm) -> list[Run]:
+def _tries(past: Past, alarm: StandingAlarm) -> list[RetrainRun]:
     """The runs in a row without a promotion that were made when an alarm stood."""
     return [
         run
@@ -159,13 +159,13 @@ def _closed(times: list[float], closed: float, past: Past) -> str:
     older = [time for time in times if time <= closed]
     if not older:
         return ""
-    told = (
+    message = (
         f"{len(older)} alarms, the newest of {moment(max(older))}, are closed with the champion "
         f"{past.champion.version} of {moment(closed)}, which is newer"
     )
     if past.now < closed:
-        told += "; clock= tells an earlier time: let a replay begin after the champion"
-    return told
+        message += "; clock= tells an earlier time: let a replay begin after the champion"
+    return message
 
 
 def _stood(past: Past) -> tuple[StandingAlarm, ...]:
@@ -181,15 +181,15 @@ def _busy(past: Past) -> str:
     """What is under way, or ""."""
     if past.runs and past.runs[-1].under_way:
         last = past.runs[-1]
-        return f"run {last.number} is {last.state}, {last.told}"
+        return f"run {last.number} is {last.state}, {last.message}"
     if past.trial is not None:
         return f"a rollout of {past.trial.candidate} is under way, since {past.trial.at}"
     return ""
 
 
-def _in_a_row(past: Past) -> list[Run]:
+def _in_a_row(past: Past) -> list[RetrainRun]:
     """The last runs, which led to no promotion, since somebody looked."""
-    found: list[Run] = []
+    found: list[RetrainRun] = []
     for run in reversed(past.runs):
         if run.state not in NO_PROMOTION:
             break
@@ -199,7 +199,7 @@ def _in_a_row(past: Past) -> list[Run]:
     return found
 
 
-def _fruitless(found: tuple[Run, RunFiles]) -> bool:
+def _fruitless(found: tuple[RetrainRun, RunFiles]) -> bool:
     """Whether a run led to no promotion, and nobody asked for it."""
     run, files = found
     return run.state in NO_PROMOTION and not files.first.asked
@@ -210,5 +210,5 @@ def _count(labelled: CountLabelled | None, since: float) -> int:
         return 0
     count = labelled(since)
     if isinstance(count, bool) or not hasattr(count, "__index__") or count < 0:
-        raise RetrainError(f"labelled gives a number of rows, 0 or more, not {count!r}")
+        raise UsageError(f"labelled gives a number of rows, 0 or more, not {count!r}")
     return int(count)

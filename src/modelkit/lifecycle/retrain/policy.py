@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Literal, NamedTuple, final
 
-from modelkit.errors import RetrainError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.rollout.policy import DAY, RolloutPolicy
 
 HOUR = 3600.0
@@ -37,7 +37,7 @@ class RetrainPolicy:
         lease: the seconds after which a run is taken over from a process of which nothing is heard.
 
     Raises:
-        RetrainError: for values that cannot be meant.
+        UsageError: for values that cannot be meant.
     """
 
     rollout: RolloutPolicy | None
@@ -54,7 +54,7 @@ class RetrainPolicy:
 
     def __post_init__(self) -> None:
         if self.rollout is not None and not isinstance(self.rollout, RolloutPolicy):
-            raise RetrainError(
+            raise UsageError(
                 f"rollout is a mk.RolloutPolicy, or None to promote at once, not {self.rollout!r}"
             )
         for name in ("persist", "fresh", "cooldown"):
@@ -71,7 +71,7 @@ class RetrainPolicy:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not isfinite(value) or value < least or (more and value == least):
             bound = f"more than {least}" if more else f"at least {least}"
-            raise RetrainError(f"{name} is {bound}, not {value!r}")
+            raise UsageError(f"{name} is {bound}, not {value!r}")
 
 
 @final
@@ -134,11 +134,11 @@ class RetrainState:
 
 
 class Due(NamedTuple):
-    """Whether to train now: `reason` says why, or `refusal` with `told` why not."""
+    """Whether to train now: `reason` says why, or `refusal` with `message` why not."""
 
     reason: str
     refusal: RunRefusal = ""
-    told: str = ""
+    message: str = ""
 
 
 def due(policy: RetrainPolicy, state: RetrainState, now: float) -> Due:
@@ -159,14 +159,14 @@ def due(policy: RetrainPolicy, state: RetrainState, now: float) -> Due:
         reason = timed
     if not reason and (timed or state.standing):
         failed = max([state.failed, *(alarm.tried for alarm in state.standing)])
-        told = (
+        message = (
             f"{failed} runs in a row led to no promotion: see why (modelkit retrain WHERE history "
             "NAME), then ask for the next one: mk.retrain(..., asked='why')"
         )
-        return Due("", "failures", told)
+        return Due("", "failures", message)
     if not reason:
-        told = "no alarm stands, and nothing else is due"
-        return Due("", "quiet", f"{told}; {state.closed}" if state.closed else told)
+        message = "no alarm stands, and nothing else is due"
+        return Due("", "quiet", f"{message}; {state.closed}" if state.closed else message)
     held = _held_back(policy, state, now)
     if held.refusal or reason == timed:
         return held if held.refusal else Due(reason)
@@ -215,8 +215,8 @@ def _held_back(policy: RetrainPolicy, state: RetrainState, now: float) -> Due:
         return Due("", "cooldown", f"the last run started less than {span(policy.cooldown)} ago")
     recent = [start for start in state.starts if now - start < policy.window]
     if len(recent) >= policy.budget:
-        told = f"the budget of {policy.budget} runs in {span(policy.window)} is spent"
-        return Due("", "budget", told)
+        message = f"the budget of {policy.budget} runs in {span(policy.window)} is spent"
+        return Due("", "budget", message)
     return Due("")
 
 
@@ -230,8 +230,8 @@ def _waiting(
     if not at_once and stood < policy.persist:
         return Due("", "persist", f"waiting whether it stands for {span(policy.persist)}")
     if state.labelled < policy.fresh:
-        told = f"{state.labelled:,} rows labelled since the change, {policy.fresh:,} needed"
-        return Due("", "labels", told)
+        message = f"{state.labelled:,} rows labelled since the change, {policy.fresh:,} needed"
+        return Due("", "labels", message)
     return Due("")
 
 

@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
-from modelkit.errors import RetrainError
+from modelkit.errors import UsageError
 from modelkit.events import NotRetrained, emit
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.retrain.desk import Desk, Look, holder_here, tell_of
 from modelkit.lifecycle.retrain.past import CountLabelled, Past, past_of, retrain_state, settled_run
 from modelkit.lifecycle.retrain.policy import Due, RetrainPolicy, RetrainState, due
-from modelkit.lifecycle.retrain.run import Claim, Run, RunFiles
+from modelkit.lifecycle.retrain.run import Claim, RetrainRun, RunFiles
 from modelkit.lifecycle.retrain.standing import Watched, alarms_of, close_with, watched_of
 from modelkit.lifecycle.retrain.training import training_of
 from modelkit.lifecycle.retrain.work import Judge, RunWork, Train
@@ -39,7 +39,7 @@ def retrain(
     asked: str = "",
     folder: Path | str | None = None,
     clock: Callable[[], float] = time.time,
-) -> Run:
+) -> RetrainRun:
     """Train a model again if it is time, and put what the gate promotes on trial.
 
     A run goes through five steps: train, save, gate, register, rollout. Each is recorded once in
@@ -71,30 +71,31 @@ def retrain(
 
     Raises:
         RetrainError: if `train` or `judge` do not give what they have to; the run has failed.
+        UsageError: for arguments that cannot be meant.
         NotFound: if the model has no champion.
         Exception: what `train` or `judge` raise; the run has failed, and says so without the words
             of the error, which may hold a row.
     """
     if not isinstance(registry, Registry):
-        raise RetrainError(f"registry is a mk.Registry, not {registry!r:.80}")
+        raise UsageError(f"registry is a mk.Registry, not {registry!r:.80}")
     if not isinstance(asked, str):
-        raise RetrainError(f"asked says why, in a text, and not {asked!r:.80}")
+        raise UsageError(f"asked says why, in a text, and not {asked!r:.80}")
     watched = watched_of(drift)
     clock = partial(_seconds, clock)
     if labelled is None and (policy.fresh or policy.labels is not None):
-        raise RetrainError(
+        raise UsageError(
             "policy.fresh and policy.labels count labelled rows: pass labelled=, a function of a "
             "time in POSIX seconds, or a policy with fresh=0 and labels=None"
         )
     place = Path.home() / ".cache" / "modelkit" / "runs" if folder is None else Path(folder)
     desk = Desk(registry, name)
     turn = _turn(desk, policy, watched, labelled, asked, clock)
-    if isinstance(turn, Run):
+    if isinstance(turn, RetrainRun):
         return turn
     number, claim = turn
     files = desk.files(number)
     tell_of(desk.run(files, clock()))
-    champion = registry.release(name, files.first.champion)
+    champion = registry.version(name, files.first.champion)
     training = training_of(champion, number, files.first, claim, place)
     work = RunWork(
         desk, files, claim, training, train=train, judge=judge, policy=policy, clock=clock
@@ -108,10 +109,10 @@ def retrain(
 
 
 def _seconds(clock: Callable[[], float]) -> float:
-    """The time of a clock. Raises RetrainError for one that could not be read as a date again."""
+    """The time of a clock. Raises UsageError for one that could not be read as a date again."""
     now = clock()
     if not FIRST <= now < LAST:
-        raise RetrainError(f"clock tells the time in POSIX seconds, not {now!r}")
+        raise UsageError(f"clock tells the time in POSIX seconds, not {now!r}")
     return now
 
 
@@ -122,7 +123,7 @@ def _turn(
     labelled: CountLabelled | None,
     asked: str,
     clock: Callable[[], float],
-) -> RunTurn | Run:
+) -> RunTurn | RetrainRun:
     """The run that this caller does; or a refusal."""
     past = past_of(desk, policy, clock())
     close_with(past.runs, watched)
@@ -136,8 +137,8 @@ def _turn(
             return _refused(desk, past, answer, state, policy)
         turn = _begun(desk, past, answer, state, policy)
     # What somebody else wrote need not be seen here yet, so it is not looked for.
-    told = "somebody else took the run a moment ago"
-    return turn or _refused(desk, past, Due("", "busy", told), state, policy)
+    message = "somebody else took the run a moment ago"
+    return turn or _refused(desk, past, Due("", "busy", message), state, policy)
 
 
 def _begun(
@@ -176,8 +177,8 @@ def _taken_over(desk: Desk, files: RunFiles, policy: RetrainPolicy, now: float) 
 
 def _refused(
     desk: Desk, past: Past, answer: Due, state: RetrainState, policy: RetrainPolicy
-) -> Run:
-    look = Look(past.now, answer.refusal, answer.told, past.champion.generation, state.standing)
+) -> RetrainRun:
+    look = Look(past.now, answer.refusal, answer.message, past.champion.generation, state.standing)
     desk.refuse(look, *past.look, every=policy.persist / LOOKS or LOOKS_EVERY)
-    emit(NotRetrained(desk.name, answer.refusal, answer.told))
+    emit(NotRetrained(desk.name, answer.refusal, answer.message))
     return look.run(desk.name)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, final
 
 from modelkit._internal.json import from_record, to_record
-from modelkit.errors import RetrainError
+from modelkit.errors import PackageError
 from modelkit.lifecycle.registry.log import ALIAS, CHAMPION, DECIDED, ROLLOUT, Entry
 from modelkit.lifecycle.retrain.policy import StandingAlarm
 from modelkit.report import html
@@ -55,7 +55,7 @@ class RunStep:
 
 @final
 @dataclass(frozen=True, repr=False)
-class Run:
+class RetrainRun:
     """One retraining, or the refusal of one. It holds no row.
 
     Attributes:
@@ -66,7 +66,7 @@ class Run:
             "blocked" or "inconclusive" (by the gate), or "failed".
         reason: why there is a run; of a refusal, what of: "busy", "quiet", "failures", "cooldown",
             "budget", "persist" or "labels".
-        told: how it ended, or why it was refused, in a sentence.
+        message: how it ended, or why it was refused, in a sentence.
         at: when it started, in POSIX seconds.
         ended: when it ended; 0.0 before that.
         champion: the version that it was to replace.
@@ -80,7 +80,7 @@ class Run:
     number: int
     state: RunState
     reason: str
-    told: str
+    message: str
     at: float
     ended: float = 0.0
     champion: str = ""
@@ -99,12 +99,12 @@ class Run:
         return to_record(self, RUN_SCHEMA)
 
     @staticmethod
-    def from_json(text: str) -> Run:
-        """The inverse of `to_json`. Raises RetrainError for any other text."""
+    def from_json(text: str) -> RetrainRun:
+        """The inverse of `to_json`. Raises PackageError for any other text."""
         try:
-            return from_record(Run, text, RUN_SCHEMA, "run")
+            return from_record(RetrainRun, text, RUN_SCHEMA, "run")
         except (TypeError, ValueError) as error:
-            raise RetrainError(f"this is no Run in JSON: {error}") from error
+            raise PackageError(f"this is no RetrainRun in JSON: {error}") from error
 
     def __str__(self) -> str:
         return "\n  ".join([f"{self._title()}: {self._what()}", *map(str, self.steps)])
@@ -119,14 +119,14 @@ class Run:
 
     def _what(self) -> str:
         if self.state == "refused":
-            return f"{self.reason}: {self.told}"
+            return f"{self.reason}: {self.message}"
         made = f" with {self.version} in place of {self.champion}" if self.version else ""
-        told = f": {self.told}" if self.told else ""
-        return f"{self.reason}: {self.state}{made}{told}"
+        message = f": {self.message}" if self.message else ""
+        return f"{self.reason}: {self.state}{made}{message}"
 
     def _repr_html_(self) -> str:
         facts = [("state", self.state), ("reason", self.reason)]
-        facts += [("told", self.told)] if self.told else []
+        facts += [("message", self.message)] if self.message else []
         facts += [("champion", self.champion)] if self.champion else []
         facts += [("candidate", self.version)] if self.version else []
         facts += [("alarm", str(alarm)) for alarm in self.alarms]
@@ -203,11 +203,11 @@ class RunEnd(NamedTuple):
     """Where a run stands: `at` is when it ended, in POSIX seconds, or 0.0."""
 
     state: RunState
-    told: str
+    message: str
     at: float = 0.0
 
 
-def run_of(files: RunFiles, name: str, entries: Sequence[Entry], now: float) -> Run:
+def run_of(files: RunFiles, name: str, entries: Sequence[Entry], now: float) -> RetrainRun:
     """A run by what was recorded of it, and by the log of its model."""
     end = _end_of(files, entries, now)
     steps = [
@@ -215,12 +215,12 @@ def run_of(files: RunFiles, name: str, entries: Sequence[Entry], now: float) -> 
         for step in RUN_STEPS
         if step in files.steps
     ]
-    return Run(
+    return RetrainRun(
         name=name,
         number=files.number,
         state=end.state,
         reason=files.first.reason,
-        told=end.told,
+        message=end.message,
         at=files.first.at,
         ended=end.at,
         champion=files.first.champion,
@@ -233,7 +233,7 @@ def run_of(files: RunFiles, name: str, entries: Sequence[Entry], now: float) -> 
 
 def _end_of(files: RunFiles, entries: Sequence[Entry], now: float) -> RunEnd:
     if files.end:
-        return RunEnd(files.end["state"], files.end["told"], files.end["at"])
+        return RunEnd(files.end["state"], files.end["message"], files.end["at"])
     if "rollout" in files.steps:
         return trial_end(files.version, files.steps["rollout"], entries)
     last = files.claims[-1]
@@ -241,8 +241,8 @@ def _end_of(files: RunFiles, entries: Sequence[Entry], now: float) -> RunEnd:
     # A holder that was heard far in the future had a wrong clock: it must not be waited for.
     if files.left or abs(now - files.heard) >= last.lease:
         if last.number >= MOST_CLAIMS:
-            told = f"{last.number} processes ended in it, the last one {last.holder}"
-            return RunEnd("failed", told, now)
+            message = f"{last.number} processes ended in it, the last one {last.holder}"
+            return RunEnd("failed", message, now)
         return RunEnd("interrupted", f"it was left {since}; the next call goes on with it")
     return RunEnd("running", since)
 
@@ -252,7 +252,7 @@ def trial_end(version: str, step: Mapping[str, Any], entries: Sequence[Entry]) -
     began, *later = [entry for entry in entries if entry.generation >= step["generation"]]
     if began.kind == ALIAS:
         return RunEnd("promoted", f"{CHAMPION} is {version}", step["at"])
-    told = f"since {began.at}"
+    message = f"since {began.at}"
     for entry in later:
         # By the clock of the run, which in a replay is not that of the log.
         at = step["at"] + posix_of(entry.at) - posix_of(began.at)
@@ -265,8 +265,8 @@ def trial_end(version: str, step: Mapping[str, Any], entries: Sequence[Entry]) -
         if decision == "rollback":
             return RunEnd("rolled back", entry.reason, at)
         if decision == "hold":
-            told = f"held, for a person to decide: {entry.reason}"
-    return RunEnd("on trial", told)
+            message = f"held, for a person to decide: {entry.reason}"
+    return RunEnd("on trial", message)
 
 
 def trial_entry(version: str, entries: Sequence[Entry], after: int) -> Entry | None:

@@ -8,19 +8,19 @@ from dataclasses import replace
 from modelkit.drift.detector import Detector
 from modelkit.drift.report import DriftReport
 from modelkit.drift.values import Alarm
-from modelkit.errors import RetrainError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.retrain.policy import StandingAlarm
-from modelkit.lifecycle.retrain.run import Run
+from modelkit.lifecycle.retrain.run import RetrainRun
 
 Watched = Detector | DriftReport
 
 
 def watched_of(drift: Watched | Sequence[Watched]) -> tuple[Watched, ...]:
-    """Detectors and reports as a tuple. Raises RetrainError for anything else."""
+    """Detectors and reports as a tuple. Raises UsageError for anything else."""
     found = (drift,) if isinstance(drift, Watched | None) else tuple(drift)
     for each in found:
         if not isinstance(each, Watched):
-            raise RetrainError(f"drift is a Detector, a DriftReport, or several, not {each!r:.80}")
+            raise UsageError(f"drift is a Detector, a DriftReport, or several, not {each!r:.80}")
     return found
 
 
@@ -71,7 +71,7 @@ def _standing(
     return StandingAlarm(alarm.kind, alarm.feature, alarm.stratum, since, began)
 
 
-def close_with(runs: Iterable[Run], watched: Iterable[Watched]) -> None:
+def close_with(runs: Iterable[RetrainRun], watched: Iterable[Watched]) -> None:
     """Acknowledge, in each Detector, the alarms that a promotion has answered."""
     promoted = [run for run in runs if run.state == "promoted"]
     detectors = [each for each in watched if isinstance(each, Detector)]

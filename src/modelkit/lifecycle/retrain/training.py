@@ -1,4 +1,4 @@
-"""What a training is told, and how its package is found again."""
+"""What a training is given, and how its package is found again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import final
 
 from modelkit.errors import RetrainError
-from modelkit.lifecycle.registry.releases import Release
+from modelkit.lifecycle.registry.releases import ModelVersion
 from modelkit.lifecycle.retrain.policy import StandingAlarm
 from modelkit.lifecycle.retrain.run import Claim
 from modelkit.model.manifest import Manifest
@@ -23,7 +23,7 @@ ID_LETTERS = 8
 @final
 @dataclass(frozen=True)
 class Training:
-    """What `train` and `judge` are told. It is the same each time that a run goes on.
+    """What `train` and `judge` are given. It is the same each time that a run goes on.
 
     Attributes:
         name: the name of the model.
@@ -40,7 +40,7 @@ class Training:
 
     name: str
     version: str
-    champion: Release
+    champion: ModelVersion
     reason: str
     at: float
     seed: int
@@ -50,9 +50,9 @@ class Training:
 
 
 def training_of(
-    champion: Release, number: int, first: Claim, claim: Claim, folder: Path
+    champion: ModelVersion, number: int, first: Claim, claim: Claim, folder: Path
 ) -> Training:
-    """What a run is told, whoever holds it.
+    """What a run is given, whoever holds it.
 
     Its folder goes by the id of its first claim, so that runs of other registries have others.
     """

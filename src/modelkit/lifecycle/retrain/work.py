@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NoReturn, final
 
 from modelkit.errors import Conflict, PackageError, RegistryError, RetrainError, UsageError
@@ -93,11 +94,11 @@ class RunWork:
             raise TakenOver
 
     def _record(self, name: str, about: Mapping[str, Any]) -> None:
-        told = {**about, "at": self._clock(), "holder": self._claim.holder}
-        self._done[name] = self._desk.record(self._number, f"step-{name}", told)
+        message = {**about, "at": self._clock(), "holder": self._claim.holder}
+        self._done[name] = self._desk.record(self._number, f"step-{name}", message)
 
-    def _end(self, state: RunState, told: str) -> None:
-        self._desk.end(self._number, state, told, self._clock())
+    def _end(self, state: RunState, message: str) -> None:
+        self._desk.end(self._number, state, message, self._clock())
 
     def _fail(self, step: str, error: Exception) -> None:
         """End the run; what the error says stays with the caller, since it may hold a row."""
@@ -109,7 +110,7 @@ class RunWork:
     def _train(self) -> dict[str, Any]:
         training = self._training
         training.package.parent.mkdir(parents=True, exist_ok=True)
-        began = self._clock()
+        began = perf_counter()  # of the work, where `clock` may replay the past
         try:
             self._train_with(training)
             manifest = manifest_of(training.package)
@@ -118,7 +119,7 @@ class RunWork:
             self._fail("train", error)
             raise
         return {
-            "seconds": self._clock() - began,
+            "seconds": perf_counter() - began,
             "digest": manifest.digest,
             "package": str(training.package),
         }
@@ -156,7 +157,7 @@ class RunWork:
         """Let the package be where `judge` looks for it."""
         data = self._desk.package(self._number)
         if data is None:
-            raise RetrainError(f"the package of run {self._number} is gone from the registry")
+            raise RegistryError(f"the package of run {self._number} is gone from the registry")
         self._put_package(data)
 
     def _gate(self) -> dict[str, Any]:
@@ -237,7 +238,7 @@ class RunWork:
             else:
                 generation = self._began()
         if generation is None:
-            raise RetrainError(f"the log of {self._desk.name} in {registry.url} lost an entry")
+            raise RegistryError(f"the log of {self._desk.name} in {registry.url} lost an entry")
         return {"generation": generation}
 
     def _began(self) -> int | None:

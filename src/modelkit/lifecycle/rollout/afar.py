@@ -10,7 +10,7 @@ from modelkit.lifecycle.registry.log import DECIDED, ROLLOUT, Entry, State, Unde
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
 from modelkit.lifecycle.rollout.progress import (
-    Progress,
+    RolloutProgress,
     ended_note,
     guards_of,
     losses_left_out,
@@ -23,7 +23,7 @@ from modelkit.model.identity import Identity
 UNWRITTEN = "no process has written what it counted: each does with its first call after {:g} s"
 
 
-def progress_afar(registry: Registry, name: str) -> Progress:
+def progress_afar(registry: Registry, name: str) -> RolloutProgress:
     """Where the rollout of a model stands, or how the last one ended, by what its processes wrote.
 
     Raises NotFound where the model has no champion.
@@ -31,7 +31,7 @@ def progress_afar(registry: Registry, name: str) -> Progress:
     entries = registry.history(name)
     at = [place for place, entry in enumerate(entries) if entry.kind == ROLLOUT]
     if not at:
-        return Progress(_identity(registry, name, "champion"))
+        return RolloutProgress(_identity(registry, name, "champion"))
     began = entries[at[-1]]
     rollout = State().after(began).rollout
     assert rollout is not None  # for the type checker: such an entry begins one
@@ -42,7 +42,7 @@ def progress_afar(registry: Registry, name: str) -> Progress:
     policy = RolloutPolicy.from_json(rollout.policy, f"the policy of {rollout.candidate}")
     trial, odd = _replayed(policy, registry, name, rollout)
     standing = trial.standing()
-    progress = Progress(
+    progress = RolloutProgress(
         champion=_identity(registry, name, rollout.champion),
         candidate=_identity(registry, name, rollout.candidate),
         decision=trial.decision.kind,
@@ -78,7 +78,9 @@ def _replayed(
     return trial, odd
 
 
-def _ended(progress: Progress, decided: Sequence[Entry], last: Entry, now: Identity) -> Progress:
+def _ended(
+    progress: RolloutProgress, decided: Sequence[Entry], last: Entry, now: Identity
+) -> RolloutProgress:
     """With the decision that ended it; without one where somebody moved the champion."""
     final = decided[-1] if decided else last
     kind = final.about.get("decision")
@@ -89,5 +91,5 @@ def _ended(progress: Progress, decided: Sequence[Entry], last: Entry, now: Ident
 
 
 def _identity(registry: Registry, name: str, which: str) -> Identity:
-    release = registry.release(name, which)
+    release = registry.version(name, which)
     return Identity(name, release.version, release.digest)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log
-from typing import Protocol
 
+from modelkit.lifecycle.rollout.trial import Point
 from modelkit.report.html import BLUE, RED, escape
 
 CHART_WIDTH = 440
@@ -17,24 +17,8 @@ LEAST = -2.0  # logarithms below this are drawn at it
 LETTERS = 'fill="currentColor" font-size="11" font-family="system-ui,sans-serif"'
 
 
-class Timed(Protocol):
-    """The evidence after one tick; see `trial.Point`."""
-
-    @property
-    def seconds(self) -> float:
-        """Since the rollout began."""
-
-    @property
-    def worse(self) -> tuple[float, ...]:
-        """Of each guard."""
-
-    @property
-    def better(self) -> tuple[float, ...]:
-        """Of each guard."""
-
-
 def evidence_chart(
-    name: str, points: Sequence[Timed], guard: int, levels: tuple[float, float]
+    name: str, points: Sequence[Point], guard: int, levels: tuple[float, float]
 ) -> str:
     """Both kinds of evidence of a guard, on a scale of powers of ten.
 

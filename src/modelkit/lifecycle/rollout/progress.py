@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp
 from pathlib import Path
@@ -56,17 +55,18 @@ class GuardProgress:
     void: str = ""
 
     def __str__(self) -> str:
-        against = f"{self.worse:.3g} of {self.rolls_back_at:.3g} against it"
+        worse, rolls_back_at, better, promotes_at = _numbers(self)
+        against = f"{worse} of {rolls_back_at} against it"
         if self.void:
             return f"{self.name}: {self.void}"
         if self.better is None:
             return f"{self.name}: {against}"
-        return f"{self.name}: {against}, {self.better:.3g} of {self.promotes_at:.3g} for it"
+        return f"{self.name}: {against}, {better} of {promotes_at} for it"
 
 
 @final
 @dataclass(frozen=True)
-class Progress:
+class RolloutProgress:
     """Where a rollout stands.
 
     Attributes:
@@ -123,7 +123,9 @@ class Progress:
         if len(self.points) <= 1:
             return ""
         charts = [
-            evidence_chart(guard.name, self.points, number, _levels(guard))
+            evidence_chart(
+                guard.name, self.points, number, (guard.rolls_back_at, guard.promotes_at)
+            )
             for number, guard in enumerate(self.guards)
         ]
         return f"<div>{''.join(charts)}</div>"
@@ -154,7 +156,7 @@ class Progress:
         return [*facts, *notes]
 
     def _repr_html_(self) -> str:
-        rows = [_row(guard) for guard in self.guards]
+        rows = [[guard.name, *_numbers(guard), guard.void] for guard in self.guards]
         return html.card("Rollout", self._facts(), HEADER if rows else (), rows)
 
 
@@ -162,21 +164,11 @@ def _named(identity: Identity) -> str:
     return f"{identity.name} {identity.version}".strip()
 
 
-def _levels(guard: GuardProgress) -> tuple[float, float]:
-    return guard.rolls_back_at, guard.promotes_at
-
-
-def _row(guard: GuardProgress) -> Sequence[str]:
-    better = "" if guard.better is None else html.number(guard.better, 3)
-    needed = "" if guard.better is None else html.number(guard.promotes_at, 3)
-    return (
-        guard.name,
-        html.number(guard.worse, 3),
-        html.number(guard.rolls_back_at, 3),
-        better,
-        needed,
-        guard.void,
-    )
+def _numbers(guard: GuardProgress) -> list[str]:
+    """Both kinds of evidence, each before what it needs; "" for what has no say."""
+    needed = None if guard.better is None else guard.promotes_at
+    numbers = (guard.worse, guard.rolls_back_at, guard.better, needed)
+    return ["" if number is None else f"{number:.3g}" for number in numbers]
 
 
 def guards_of(policy: RolloutPolicy, standing: Standing) -> tuple[GuardProgress, ...]:
@@ -213,7 +205,7 @@ def missing_of(trial: Trial) -> tuple[str, ...]:
 def _keys_missing(trial: Trial) -> list[str]:
     """How many keys count for a promotion, where calls have keys and guards go by calls."""
     names = {guard.name for guard in trial.policy.guards}
-    if not trial.keys or names <= {DISAGREEMENTS, LATE_LOSSES}:
+    if trial.whole_keys >= trial.keys or names <= {DISAGREEMENTS, LATE_LOSSES}:
         return []
     calls = trial.policy.key_calls
     had = f"{trial.whole_keys:,} of {trial.keys:,} keys have"
@@ -224,19 +216,19 @@ def _shown(logarithm: float) -> float:
     return exp(min(logarithm, MOST_SHOWN_LOG))
 
 
-def progress_of(switch: Switch) -> Progress:
+def progress_of(switch: Switch) -> RolloutProgress:
     """Where what a Switch holds stands."""
     with switch.lock:
         course = switch.course or switch.past
         notes = _notes(switch, course)
         champion = identity_of(switch.champion)
         if course is None:
-            return Progress(champion, notes=notes)
+            return RolloutProgress(champion, notes=notes)
         trial = course.trial
         standing = trial.standing()
         calls = trial.all_calls
         champion, candidate = course.identities
-        return Progress(
+        return RolloutProgress(
             champion=champion,
             candidate=candidate,
             decision=trial.decision.kind,

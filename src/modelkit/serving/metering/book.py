@@ -21,7 +21,7 @@ from modelkit.model.identity import Identity, identity_of
 from modelkit.model.model import Model
 from modelkit.serving.metering.gone import KEPT_VERSIONS, FoldersRead
 from modelkit.serving.metering.ledger import Ledger
-from modelkit.serving.metering.totals import OF_A_MODEL, Totals, totals_of
+from modelkit.serving.metering.totals import OF_A_MODEL, MeterTotals, totals_of
 
 if TYPE_CHECKING:
     from modelkit.serving.metering.shared import SharedFolder
@@ -43,7 +43,7 @@ class Counted:
     name: str
     version: str
     digest: str
-    totals: Totals
+    totals: MeterTotals
     retired: bool
 
 
@@ -119,7 +119,7 @@ def counted(*names: str, reading: FoldersRead | None = None) -> list[Counted]:
 class _Found:
     by_identity: dict[Identity, Counted]
 
-    def add(self, identity: Identity, totals: Totals, *, retired: bool) -> None:
+    def add(self, identity: Identity, totals: MeterTotals, *, retired: bool) -> None:
         """Add what was counted in one place; a model is retired if it is so everywhere."""
         before = self.by_identity.get(identity)
         if before is not None:

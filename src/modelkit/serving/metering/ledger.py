@@ -33,8 +33,8 @@ from modelkit.serving.metering.totals import (
     NANOSECONDS,
     OK,
     Label,
+    MeterTotals,
     Slab,
-    Totals,
     added,
     outcome_of,
     totals_of,
@@ -240,11 +240,11 @@ class Ledger:
         slabs = [place.slab for place in self._places[:]]
         return added([slab for slab in slabs if isinstance(slab, list)])
 
-    def own_totals(self) -> Totals:
+    def own_totals(self) -> MeterTotals:
         """The same, as the totals of a model."""
         return totals_of(self.own_sums())
 
-    def totals(self) -> Totals:
+    def totals(self) -> MeterTotals:
         """What was counted until now: by all processes, in a folder."""
         totals = self.own_totals()
         if self.folder is None:

@@ -61,7 +61,7 @@ def answered_rows(signature: Signature, answers: Outputs) -> int:
 
 @final
 @dataclass(frozen=True)
-class Totals:
+class MeterTotals:
     """What was counted of a model.
 
     Attributes:
@@ -79,12 +79,12 @@ class Totals:
     seconds: float = 0.0
     durations: tuple[int, ...] = (0,) * (len(BOUNDS) + 1)
 
-    def __add__(self, other: Totals) -> Totals:
+    def __add__(self, other: MeterTotals) -> MeterTotals:
         """The totals of both, as of several processes."""
         calls = {name: self.calls[name] + other.calls[name] for name in OUTCOMES}
         pairs = zip(self.durations, other.durations, strict=True)
         durations = tuple(mine + theirs for mine, theirs in pairs)
-        return Totals(calls, self.rows + other.rows, self.seconds + other.seconds, durations)
+        return MeterTotals(calls, self.rows + other.rows, self.seconds + other.seconds, durations)
 
     def __str__(self) -> str:
         failed = [f"{count} {name}" for name, count in self.calls.items() if count and name != "ok"]
@@ -137,9 +137,9 @@ def added(slabs: Sequence[Slab]) -> list[int]:
     return [sum(column) for column in zip(*slabs, strict=True)]
 
 
-def totals_of(sums: Sequence[int]) -> Totals:
+def totals_of(sums: Sequence[int]) -> MeterTotals:
     """The totals of a model whose slabs add up to these sums."""
     calls = dict(zip(OUTCOMES, sums, strict=False))
     seconds = sums[NANOSECONDS] / 1e9
     rows = sums[OK] + sums[MORE_ROWS]
-    return Totals(calls, rows, seconds, tuple(sums[DURATIONS:WIDTH]))
+    return MeterTotals(calls, rows, seconds, tuple(sums[DURATIONS:WIDTH]))

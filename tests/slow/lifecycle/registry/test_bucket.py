@@ -46,7 +46,7 @@ def test_the_way_of_a_model(registry, churn_packages, tmp_path):
     registry.set_alias("churn", "champion", "1.1.0", expected="1.0.0", reason="gate")
     with pytest.raises(Conflict, match="gate"):
         registry.set_alias("churn", "champion", "1.0.0", expected="1.0.0", reason="late")
-    assert registry.register(churn_packages / "1.0.0.mk") == registry.release("churn", "1.0.0")
+    assert registry.register(churn_packages / "1.0.0.mk") == registry.version("churn", "1.0.0")
     assert registry.names() == ("churn",)
     assert [release.version for release in registry.versions("churn")] == list(VERSIONS)
     path = registry.fetch("churn", "champion", tmp_path)
@@ -73,7 +73,7 @@ def test_a_model_of_a_bucket_is_pickled_by_reference(registry, bucket):
 def test_a_package_that_was_exchanged_is_refused(registry, churn_packages):
     import obstore
 
-    release = registry.release("churn", "1.0.0")
+    release = registry.version("churn", "1.0.0")
     other = (churn_packages / "1.1.0.mk").read_bytes()
     obstore.put(registry._store._store, f"blobs/sha256/{release.digest}.mk", other)
     with pytest.raises(IntegrityError, match="was registered with"):
@@ -160,7 +160,7 @@ def test_a_bucket_that_lets_nobody_in_is_told_as_such(monkeypatch, churn_package
         asked = (
             registry.names,
             lambda: registry.state("churn"),
-            lambda: registry.release("churn", "1.0.0"),
+            lambda: registry.version("churn", "1.0.0"),
             lambda: registry.register(churn_packages / "1.0.0.mk"),
             lambda: mk.Rollout(registry, "churn"),
         )

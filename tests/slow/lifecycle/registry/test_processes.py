@@ -141,7 +141,7 @@ def test_of_two_packages_of_one_version_one_is_registered(tmp_path, churn_packag
         worker.stdin.flush()
     told = [worker.communicate(timeout=60)[0].strip() for worker in workers]
     assert sorted(told).count("conflict") == 1
-    release = mk.Registry(where).release("churn", "1.0.0")
+    release = mk.Registry(where).version("churn", "1.0.0")
     won = told.index(release.digest)
     assert release.parents == (names[won],)
     with mk.Registry(where).load("churn", "1.0.0") as model:

@@ -171,7 +171,7 @@ def test_a_run_that_is_taken_over_while_its_first_holder_still_writes(registry, 
     holder.join(60)
     assert found == [second]
     assert [entry.kind for entry in registry.history("churn")].count(ROLLOUT) == 1
-    assert registry.release("churn", second.version).version == second.version
+    assert registry.version("churn", second.version).version == second.version
 
 
 def test_a_training_that_is_interrupted_goes_on_at_once(registry, tmp_path):
@@ -216,7 +216,7 @@ def test_a_run_that_ends_every_process_is_given_up(registry, tmp_path):
     assert (run.state, run.reason) == ("refused", "cooldown")
     (given_up,) = [run for run in runs_of(registry, "churn", START) if run.number]
     assert given_up.state == "failed"
-    assert given_up.told.startswith("3 processes ended in it")
+    assert given_up.message.startswith("3 processes ended in it")
 
 
 def test_a_long_training_keeps_its_lease(registry, tmp_path):

@@ -218,7 +218,7 @@ def test_a_rollout_that_was_made_before_the_fork(registry):
 
 def command(registry, verb):
     done = subprocess.run(
-        [sys.executable, "-m", "modelkit.cli", "rollout", registry.url, verb, "constant", "--reason", "test"],
+        [sys.executable, "-m", "modelkit", "rollout", registry.url, verb, "constant", "--reason", "test"],
         capture_output=True, text=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

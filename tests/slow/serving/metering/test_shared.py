@@ -25,7 +25,8 @@ from helpers.servers import free_port
 from helpers.sums import ROW, SIGNATURE, answered, metered, save_wines, slabs, summed
 
 import modelkit as mk
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
+from modelkit.integrations.prometheus import Collector
 from modelkit.serving.metering import book, shared
 
 pytestmark = [forks, pytest.mark.usefixtures("own_counts")]
@@ -483,7 +484,7 @@ def test_a_reader_that_is_stopped_holds_up_no_other(tmp_path, monkeypatch):
 def test_a_signal_handler_reads_within_a_read(tmp_path, monkeypatch):
     meter = metered(tmp_path)
     assert passes_in_a_child(lambda: meter.predict(ROW))  # leaves a file to be moved
-    collector = mk.Collector(meter)
+    collector = Collector(meter)
     inside = []
 
     def handle(_signal, _frame):
@@ -540,9 +541,9 @@ def test_a_folder_that_was_emptied_is_said(tmp_path):
         shutil.rmtree(folder)
         folder.mkdir()
         meter.predict(ROW)
-        with pytest.raises(UsageError, match="was removed"):
+        with pytest.raises(PackageError, match="was removed"):
             meter.totals()
-        with pytest.raises(UsageError, match="was removed"):
+        with pytest.raises(PackageError, match="was removed"):
             mk.Meter(summed(), shared=folder)
 
     assert passes_in_a_child(child)
@@ -574,6 +575,7 @@ def test_a_scrape_reads_a_folder_once(tmp_path):
         """
 import sys
 import modelkit as mk
+from modelkit.integrations.prometheus import Collector
 from modelkit.serving.metering.shared import SharedFolder
 
 signature = mk.Signature(
@@ -581,7 +583,7 @@ signature = mk.Signature(
     (mk.TensorSpec("prediction", "float64", ("batch",)),),
 )
 model = mk.FunctionModel(lambda feeds: {"prediction": feeds["x"].sum(axis=1)}, signature)
-collector = mk.Collector(mk.Meter(model, shared=sys.argv[1]))
+collector = Collector(mk.Meter(model, shared=sys.argv[1]))
 read = SharedFolder.read
 SharedFolder.read = lambda folder: [print("read"), read(folder)][1]
 collector.text()

@@ -44,15 +44,15 @@ def large(profile):
     counts = np.zeros_like(tally.counts).astype(np.uint64)
     counts[:, :, 3] = MOST_ROWS
     about = {"profile": profile.digest, "groups": tally.groups}
-    return mk.Tally.from_bytes(archive.pack(TALLY_SCHEMA, about, {"counts": counts}))
+    return mk.types.Tally.from_bytes(archive.pack(TALLY_SCHEMA, about, {"counts": counts}))
 
 
 @pytest.mark.parametrize("times", [2, 1 << 15])
 def test_more_rows_than_a_tally_holds_are_told_and_do_not_overflow(profile, times):
     whole = large(profile)
-    assert mk.Tally.from_bytes(whole.to_bytes()) == whole
+    assert mk.types.Tally.from_bytes(whole.to_bytes()) == whole
     with pytest.raises(UsageError, match="more than 281,474,976,710,656 rows of one group"):
-        mk.Tally.total([whole] * times)
+        mk.types.Tally.total([whole] * times)
     with pytest.raises(UsageError, match="rows of one group"):
         whole + profile.tally(X)
 
@@ -94,7 +94,7 @@ def test_columns_are_counted_however_arrow_encodes_them(past, kind):
     lists = list(past.scores["probabilities"])
     table = pa.table({"x": past.rows["x"], "city": city, "probabilities": lists})
     found = Tallier(past.profile, ["probabilities"]).arrow(table)[TALLY].to_pylist()
-    assert [mk.Tally.from_bytes(data) for data in found] == [past.tally]
+    assert [mk.types.Tally.from_bytes(data) for data in found] == [past.tally]
 
 
 def test_missing_embeddings_of_a_frame_are_told():
@@ -139,4 +139,4 @@ def test_a_null_in_an_embedding_is_a_missing_vector(kind):
     rows[1][2] = None
     (data,) = Tallier(profile).arrow(pa.table({"e": pa.array(rows, pa.list_(kind))}))[TALLY]
     vectors[1, 2] = np.nan
-    assert mk.Tally.from_bytes(data.as_py()) == profile.tally({"e": vectors[:3]})
+    assert mk.types.Tally.from_bytes(data.as_py()) == profile.tally({"e": vectors[:3]})

@@ -189,7 +189,7 @@ def test_the_positive_class_is_that_of_every_figure_and_picture(fitted, positive
     assert found.data_digest == plain.data_digest
     assert (found == plain) == (chosen == "on time")
     if found.reliability:  # of the class that was chosen
-        share = sum(part.came * part.rows for part in found.reliability) / 300
+        share = sum(part.observed * part.rows for part in found.reliability) / 300
         assert share == pytest.approx(np.mean(y == chosen))
     folds = mk.evaluate(fitted, X, y, cv=3, positive=positive)
     assert str(folds["recall"]).startswith(f"recall of {chosen} ")

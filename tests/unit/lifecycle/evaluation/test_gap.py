@@ -9,6 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
 import modelkit as mk
+from modelkit.lifecycle.evaluation.answered import Answered
+from modelkit.lifecycle.evaluation.gap import TrainingGap, verdict_on_fit
 
 
 def test_a_gap_has_an_interval_and_a_sentence(evaluation):
@@ -34,3 +36,15 @@ def test_a_tree_that_learned_its_rows_by_heart_looks_overfitted(tmp_path):
     with saved(LogisticRegression().fit(X[:300], noise[:300]), X, tmp_path) as model:
         none = mk.evaluate(model, X[300:], noise[300:], train=(X[:300], noise[:300]))
     assert none.fit.startswith("It looks underfitted")
+
+
+@pytest.mark.parametrize(
+    ("held_out", "looks"), [(0.98, "does not look"), (0.9, "looks a little"), (0.7, "looks")]
+)
+def test_a_gap_that_is_sure_and_small_is_not_called_overfitting(held_out, looks):
+    """0.985 on training rows and 0.98 on others "looked a little overfitted"."""
+    gap = 0.985 - held_out
+    found = TrainingGap("r2", 0.985, held_out, gap, 0.9 * gap, 1.1 * gap)
+    values = np.zeros(9)
+    answered = Answered("regression", values[:, None], values[:, None])
+    assert verdict_on_fit((found,), answered).startswith(f"It {looks} overfitted: r2 0.985 on")

@@ -36,8 +36,11 @@ def test_bounds_of_a_metric_are_two_numbers(bounds):
         ({"margin": 0.01, "seed": "1"}, "seed is a whole number"),
         ({"margin": 0.01, "seed": -1}, "seed is a whole number"),
         ({"margin": 0.01, "registry": "models"}, "registry is a mk.Registry"),
-        ({"margin": 0.01, "checks": ["mine"]}, "checks is a list of mk.Check"),
-        ({"margin": 0.01, "checks": mk.Check("mine", "?", "pass")}, "checks is a list of mk.Check"),
+        ({"margin": 0.01, "checks": ["mine"]}, "checks is a list of mk.types.GateCheck"),
+        (
+            {"margin": 0.01, "checks": mk.types.GateCheck("mine", "?", "pass")},
+            "checks is a list of mk.types.GateCheck",
+        ),
     ],
 )
 def test_what_cannot_be_asked_is_refused(judged_pair, asked, match):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 from modelkit.lifecycle.gate.verdict import decision_of
 
 
@@ -26,7 +26,7 @@ def test_it_is_the_same_from_json(verdict):
         {**plain, "more": 1},
         {name: value for name, value in plain.items() if name != "alpha"},
     ):
-        with pytest.raises(UsageError, match="no Verdict"):
+        with pytest.raises(PackageError, match="no Verdict"):
             mk.Verdict.from_json(json.dumps(changed))
 
 
@@ -39,13 +39,13 @@ def test_it_holds_no_row(verdict, rows):
 
 @given(st.lists(st.tuples(st.sampled_from(["pass", "fail", "unclear"]), st.booleans())))
 def test_what_the_answers_come_to(answers):
-    checks = [mk.Check(str(at), "?", *answer) for at, answer in enumerate(answers)]
+    checks = [mk.types.GateCheck(str(at), "?", *answer) for at, answer in enumerate(answers)]
     decision = decision_of(checks)
     assert (decision == "block") == any(outcome == "fail" for outcome, _ in answers)
     if decision == "promote":
         assert all(outcome == "pass" for outcome, required in answers if required)
     # More that passes never takes a promotion away.
-    assert decision_of([*checks, mk.Check("more", "?", "pass")]) == decision
+    assert decision_of([*checks, mk.types.GateCheck("more", "?", "pass")]) == decision
 
 
 def parsed(text):
@@ -76,7 +76,7 @@ HOSTILE = "<script>alert(1)</script>&\x1b[31m\x00\n'\""
 def test_what_data_says_is_escaped_everywhere(judged_pair, rows):
     X, y = rows
     values = np.where(np.arange(len(y)) % 2, HOSTILE, "plain")
-    check = mk.Check(HOSTILE, HOSTILE, "unclear", text=HOSTILE, formula=HOSTILE)
+    check = mk.types.GateCheck(HOSTILE, HOSTILE, "unclear", text=HOSTILE, formula=HOSTILE)
     found = mk.gate(
         *judged_pair, X[["a", "b"]], y, margin=0.05, slices={HOSTILE: values}, checks=[check]
     )
@@ -105,11 +105,11 @@ def test_numbers_of_numpy_are_numbers(judged_pair):
 def test_a_verdict_without_a_check_is_none(judged_pair):
     rows, y = drawn_rows(np.random.default_rng(0), 50)
     plain = json.loads(mk.gate(*judged_pair, rows, y, margin=0.02).to_json())
-    with pytest.raises(UsageError, match="it has no check"):
+    with pytest.raises(PackageError, match="it has no check"):
         mk.Verdict.from_json(json.dumps(plain | {"checks": [], "decision": "promote"}))
 
 
 @pytest.mark.parametrize("outcome", ["failed", "FAIL", "", None, True])
 def test_a_check_of_another_outcome_cannot_stop_nothing(outcome):
     with pytest.raises(UsageError, match="outcome of the check 'mine' is one of 'pass', 'fail'"):
-        mk.Check("mine", "is it good?", outcome)
+        mk.types.GateCheck("mine", "is it good?", outcome)

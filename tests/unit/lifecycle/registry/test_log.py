@@ -7,7 +7,6 @@ import json
 import pytest
 from helpers.churn import log_of
 
-import modelkit as mk
 from modelkit.errors import Conflict, RegistryError
 from modelkit.lifecycle.registry.log import State, check_expected, read_entry, write_entry
 
@@ -40,11 +39,3 @@ def edit(change):
         path.write_text(json.dumps(json.loads(path.read_text()) | change(released)))
 
     return work
-
-
-def test_entries_of_an_earlier_modelkit_follow_without_the_id_of_the_one_before(released):
-    released.set_alias("churn", "canary", "1.1.0", expected=None, reason="x")
-    edit(lambda _: {"previous": None})(released, 2)
-    cold = mk.Registry(released.url)
-    cold.set_alias("churn", "canary", "1.0.0", expected="1.1.0", reason="x")
-    assert len(cold.history("churn")) == 3

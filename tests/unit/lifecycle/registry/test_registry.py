@@ -121,7 +121,7 @@ def test_a_folder_that_is_gone_is_said_to_be_gone(registry):
 
 
 def test_a_reference_says_what_it_is_of_and_where(registry):
-    release = registry.release("churn", "1.1.0")
+    release = registry.version("churn", "1.1.0")
     told = f"Reference({registry.url!r}, 'churn', '1.1.0', digest={release.digest!r})"
     assert repr(registry.reference("churn", "1.1.0")) == told
 
@@ -199,7 +199,7 @@ def test_its_card_shows_what_is_current(registry):
     card = registry._repr_html_()
     assert "champion" in card
     assert "<b>first" not in card
-    assert "1.0.0" in registry.release("churn", "champion")._repr_html_()
+    assert "1.0.0" in registry.version("churn", "champion")._repr_html_()
 
 
 @pytest.mark.parametrize(

@@ -41,13 +41,13 @@ def test_a_verdict_is_added_once_by_registering_again(judged_place, judged_rows,
             == 0
         )
     capsys.readouterr()
-    release = registry.release("churn", "1.1.0")
+    release = registry.version("churn", "1.1.0")
     assert replace(release, verdict="") == plain
     assert registry.kept("churn", "1.1.0", "verdict.json") == verdict.to_json().encode()
     assert registry.register(candidate) == release == registry.versions("churn")[-1]
     with pytest.raises(Conflict, match="is registered with verdict"):
         registry.register(candidate, verdict=replace(verdict, seed=9))
-    assert registry.release("churn", "1.1.0") == release
+    assert registry.version("churn", "1.1.0") == release
 
 
 def test_an_alias_moves_by_no_other_verdict(judged_place, judged_rows):

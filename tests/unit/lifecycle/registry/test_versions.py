@@ -54,7 +54,7 @@ def test_a_copy_that_fails_leaves_nothing_behind(released, tmp_path):
 
 def test_a_version_never_changes(registry, churn_packages, tmp_path):
     again = registry.register(churn_packages / "1.0.0.mk")
-    assert again == registry.release("churn", "1.0.0")
+    assert again == registry.version("churn", "1.0.0")
     other = tmp_path / "other.mk"
     mk.save(LogisticRegression(C=9).fit(X, Y), other, example=X, name="churn", version="1.0.0")
     with pytest.raises(Conflict, match="is registered with digest"):

@@ -36,8 +36,8 @@ def test_a_run_that_the_gate_promotes(registry, tmp_path):
     assert not run.under_way
     assert [step.name for step in run.steps] == STEPS
     assert registry.aliases("churn")["champion"].version == run.version == "2027.01.15-1"
-    release = registry.release("churn", run.version)
-    assert release.parents == (registry.release("churn", "1.0.0").digest,)
+    release = registry.version("churn", run.version)
+    assert release.parents == (registry.version("churn", "1.0.0").digest,)
     kept = Verdict.from_json(registry.kept("churn", run.version, "verdict.json").decode())
     assert kept.decision == "promote"
     assert registry.history("churn")[-1].reason == "run 1: asked for: the tests"
@@ -49,7 +49,7 @@ def test_what_a_training_is_told(registry, tmp_path):
             judge=lambda t: told.append(t) or verdict(t))  # fmt: skip
     first, second = told
     assert first == second
-    assert first.champion == registry.release("churn", "1.0.0")
+    assert first.champion == registry.version("churn", "1.0.0")
     assert (first.name, first.at, first.reason) == ("churn", START, "asked for: the tests")
     assert first.package.is_relative_to(first.folder)
     assert first.folder.is_relative_to(tmp_path)
@@ -60,7 +60,7 @@ def test_what_the_gate_does_not_promote_changes_nothing(registry, tmp_path, outc
     before = registry.history("churn")
     run = retrain(registry, tmp_path, judge=judging(registry, outcome))
     assert run.state == state
-    assert "own" in run.told
+    assert "own" in run.message
     assert [step.name for step in run.steps] == STEPS[:3]
     assert registry.history("churn") == before
     assert [release.version for release in registry.versions("churn")] == ["1.0.0"]
@@ -103,7 +103,7 @@ def test_an_error_reaches_the_caller_and_its_words_no_record(registry, tmp_path)
     with pytest.raises(ValueError, match="Mrs Smith"):
         retrain(registry, tmp_path, train=spoilt)
     (run,) = runs_of(registry, "churn")
-    assert (run.state, run.told) == ("failed", "ValueError in the step train")
+    assert (run.state, run.message) == ("failed", "ValueError in the step train")
     files = [path for path in Path(registry.url).rglob("*") if path.is_file()]
     assert not [path for path in files if b"Smith" in path.read_bytes()]
 
@@ -112,7 +112,7 @@ def test_a_version_that_is_taken_fails_the_run(registry, tmp_path):
     with pytest.raises(Conflict, match="registered"):
         retrain(registry, tmp_path, train=lambda t: save(t.package, "1.0.0", t.seed))
     (run,) = runs_of(registry, "churn")
-    assert (run.state, run.told) == ("failed", "Conflict in the step register")
+    assert (run.state, run.message) == ("failed", "Conflict in the step register")
 
 
 @pytest.mark.parametrize("policy", [AT_ONCE, CANARY])
@@ -128,7 +128,7 @@ def test_a_run_is_superseded_where_somebody_moves_the_champion(registry, tmp_pat
 
     run = retrain(registry, tmp_path, judge=judge, policy=policy)
     assert run.state == "superseded"
-    assert "1.0.1" in run.told
+    assert "1.0.1" in run.message
     assert registry.aliases("churn")["champion"].version == "1.0.1"
     assert registry.state("churn").rollout is None
     again = retrain(registry, tmp_path, judge=judge, policy=AT_ONCE)
@@ -168,7 +168,7 @@ def test_no_run_begins_beside_the_rollout_of_somebody_else(registry, tmp_path):
     registry.start_rollout("churn", "1.0.1", CANARY.rollout, reason="by hand")
     run = retrain(registry, tmp_path)
     assert (run.state, run.reason) == ("refused", "busy")
-    assert "1.0.1" in run.told
+    assert "1.0.1" in run.message
 
 
 def test_a_model_without_champion(tmp_path):
@@ -195,7 +195,7 @@ def test_one_command_tells_the_history(registry, tmp_path, capsys):
     assert run.version in (tmp_path / "page.html").read_text("utf-8")
     assert main(["retrain", where, "status", "churn", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [mk.Run.from_json(json.dumps(each)) for each in found] == [run, refused]
+    assert [mk.types.RetrainRun.from_json(json.dumps(each)) for each in found] == [run, refused]
     assert main(["retrain", where, "status", "mistyped"]) == 1
     assert "mistyped" in capsys.readouterr().err
 
@@ -209,7 +209,7 @@ def test_a_candidate_that_cannot_follow_fails_the_run(tmp_path):
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first release")
     with pytest.raises(UsageError, match="nullable=False"):
         retrain(registry, tmp_path, policy=CANARY)
-    assert [(run.state, run.told) for run in runs_of(registry, "churn")] == [
+    assert [(run.state, run.message) for run in runs_of(registry, "churn")] == [
         ("failed", "UsageError in the step rollout")
     ]
 
@@ -220,7 +220,7 @@ def test_a_rollout_that_holds_waits_for_a_person(registry, tmp_path):
         "churn", registry.state("churn").rollout, "hold", reason="too few calls"
     )
     (run,) = runs_of(registry, "churn")
-    assert (run.state, run.told) == ("on trial", "held, for a person to decide: too few calls")
+    assert (run.state, run.message) == ("on trial", "held, for a person to decide: too few calls")
 
 
 def test_a_run_of_another_registry_leaves_nothing_where_a_run_trains(
@@ -245,13 +245,13 @@ def test_a_run_of_another_registry_leaves_nothing_where_a_run_trains(
     ],
 )
 def test_what_cannot_be_told_is_refused(registry, tmp_path, told, match):
-    with pytest.raises(RetrainError, match=match):
+    with pytest.raises(UsageError, match=match):
         retrain(registry, tmp_path, **told)
     assert runs_of(registry, "churn") == ()
 
 
 def test_the_path_of_a_registry_is_none(tmp_path):
-    with pytest.raises(RetrainError, match=r"registry is a mk\.Registry"):
+    with pytest.raises(UsageError, match=r"registry is a mk\.Registry"):
         retrain(str(tmp_path), tmp_path, judge=verdict)
 
 

@@ -10,6 +10,7 @@ from helpers.retrainings import AT_ONCE, CANARY, START, Clock, alarm, judging, r
 import modelkit as mk
 from modelkit import events
 from modelkit.lifecycle.registry.log import CHAMPION
+from modelkit.lifecycle.retrain.desk import Desk
 from modelkit.lifecycle.retrain.history import runs_of
 
 STANDS = report(alarm())
@@ -45,10 +46,18 @@ def test_a_run_tells_that_it_began_and_how_it_ended(registry, tmp_path, heard, o
     assert ended.version == run.version
     assert str(ended).startswith(f"run 1 of churn, material: {state} with {run.version} in place")
     if state != "promoted":  # a gate may name a slice by its value
-        assert ended.told == ""
-        assert run.told
+        assert ended.message == ""
+        assert run.message
     retrain(registry, tmp_path, drift=(), clock=Clock(START + 1))
     assert len(heard) == 3  # the end is told once
+
+
+def test_the_time_of_training_is_its_own_where_the_clock_replays_the_past(registry, tmp_path):
+    """It was 0.0 s: of a clock that stands still while a run goes on."""
+    retrain(registry, tmp_path)
+    train_step = Desk(registry, "churn").files(1).steps["train"]
+    assert train_step["seconds"] > 0
+    assert train_step["at"] == START
 
 
 def test_a_run_that_fails_is_told_without_the_words_of_the_error(registry, tmp_path, heard):
@@ -58,7 +67,7 @@ def test_a_run_that_fails_is_told_without_the_words_of_the_error(registry, tmp_p
     with pytest.raises(ValueError, match="Ada"):
         retrain(registry, tmp_path, train=spoil)
     assert [each.state for each in heard] == ["running", "failed"]
-    assert heard[1].told == "ValueError in the step train"
+    assert heard[1].message == "ValueError in the step train"
     assert not any("Ada" in str(each) for each in heard)
 
 
@@ -67,14 +76,14 @@ def test_a_run_on_trial_is_told_and_its_end_when_it_is_noticed(registry, tmp_pat
     run = retrain(registry, tmp_path, policy=CANARY, clock=clock)
     assert [each.state for each in heard] == ["running", "on trial"]
     refused = retrain(registry, tmp_path, policy=CANARY, clock=clock)
-    assert heard[2] == events.NotRetrained("churn", "busy", refused.told)
+    assert heard[2] == events.NotRetrained("churn", "busy", refused.message)
     underway = registry.state("churn").rollout
     registry.decide_rollout("churn", underway, "promote", reason="it is better")
     clock.now += 10
     for _ in range(2):
         retrain(registry, tmp_path, policy=CANARY, drift=(), clock=clock)
     told = [each for each in heard[3:] if isinstance(each, events.Retraining)]
-    assert [(each.state, each.version, each.told) for each in told] == [
+    assert [(each.state, each.version, each.message) for each in told] == [
         ("promoted", run.version, "it is better")
     ]
     assert registry.aliases("churn")[CHAMPION].version == run.version

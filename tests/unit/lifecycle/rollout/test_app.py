@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 import modelkit as mk
 from modelkit import events
 from modelkit.errors import UsageError
+from modelkit.integrations.prometheus import Collector
 from modelkit.testing import Client
 
 RNG = np.random.default_rng(0)
@@ -190,7 +191,7 @@ def figure(collector, name, **labels):
 
 
 def test_a_collector_shows_every_arm_and_where_the_rollout_stands(rollout):
-    collector = mk.Collector(rollout)
+    collector = Collector(rollout)
     for key in KEYS:
         rollout.run(X[:1], key=key)
     for version in SLOPE:
@@ -220,7 +221,7 @@ def test_a_collector_follows_a_registry(tmp_path):
     with mk.Rollout(
         registry, "lead", wrap=lambda model: mk.Meter(mk.Batcher(model)), keep=0
     ) as rollout:
-        collector = mk.Collector(rollout)
+        collector = Collector(rollout)
         assert figure(collector, "modelkit_model_ready", model="lead", version="1.1.0") is None
         policy = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), HALF["guards"])
         registry.start_rollout("lead", "1.1.0", policy, reason="test")
@@ -250,10 +251,10 @@ def test_arms_of_two_names_are_both_shown():
     model = mk.FunctionModel(fn, signature)
     rollout = mk.Rollout(Other(model), mk.FunctionModel(fn, signature), **HALF)
     rollout.run(X[:1])
-    shown = figures(mk.Collector(rollout))
+    shown = figures(Collector(rollout))
     assert any(name == "modelkit_rollout_share" for name, _ in shown)
     with pytest.raises(ValueError, match="two Models are named"):
-        mk.Collector(rollout, model)
+        Collector(rollout, model)
 
 
 def test_a_meter_around_a_rollout_is_refused(rollout):

@@ -60,7 +60,7 @@ def test_a_mark_sees_outputs_that_the_call_did_not_ask_for(clock, shadow):
         model(1), model(2), share=0.5, shadow=shadow, guards=guards, rescue=True, seed=0
     )
     for i in range(60):
-        answers = rollout._call(ROWS, ("y",), mk.Call())
+        answers = rollout._call(ROWS, ("y",), mk.types.Call())
         assert answers.keys() == {"y"}
         assert answers.served_by.name == "FunctionModel"
         assert rollout.predict(ROWS, key=f"u{i}").tolist() == ROWS.sum(axis=1).tolist()

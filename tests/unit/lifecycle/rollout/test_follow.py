@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import pickle
 import threading
@@ -29,7 +28,7 @@ from modelkit.errors import (
     UntrustedError,
     UsageError,
 )
-from modelkit.lifecycle.registry.log import State, read_state, write_state
+from modelkit.lifecycle.registry.log import read_state, write_state
 from modelkit.testing import check_model
 
 RNG = np.random.default_rng(0)
@@ -175,7 +174,7 @@ def test_a_load_that_fails_changes_nothing_and_says_so(registry):
         rollout.refresh()
     champion(registry, "2", "narrow")
     until(lambda: served(rollout) == "2")
-    blob = registry.release("churn", "3").digest
+    blob = registry.version("churn", "3").digest
     path = f"{registry.url}/blobs/sha256/{blob}.mk"
     os.chmod(path, 0o644)
     with open(path, "r+b") as file:
@@ -195,7 +194,7 @@ def pickled(registry, packages):
     """The digests of a version of a graph and of two of joblib, which are registered."""
     for version in ("j", "k"):
         registry.register(packages / f"{version}.mk")
-    return [registry.release("churn", version).digest for version in ("1", "j", "k")]
+    return [registry.version("churn", version).digest for version in ("1", "j", "k")]
 
 
 def test_a_joblib_package_is_not_followed_and_the_error_says_what_to_do(registry, pickled):
@@ -342,16 +341,16 @@ def test_going_back_is_always_possible(registry, tmp_path):
 @pytest.mark.parametrize(
     ("gives", "told"),
     [
-        (lambda model, other: None, r"and not None \(NoneType\)"),
-        (lambda model, other: 7, r"and not 7 \(int\)"),
-        (lambda model, other: other, "and not another one"),
-        (lambda model, other: mk.Meter(mk.Batcher(other)), "and not another one"),
-        (lambda model, other: model.close() or model, "and not one that is closed"),
+        (lambda model, other: None, r"returned None \(NoneType\)"),
+        (lambda model, other: 7, r"returned 7 \(int\)"),
+        (lambda model, other: other, "returned <OnnxModel churn 2"),
+        (lambda model, other: mk.Meter(mk.Batcher(other)), "returned <Meter churn 2"),
+        (lambda model, other: model.close() or model, "returned <OnnxModel churn 1"),
     ],
 )
 def test_layers_are_around_the_model_that_was_opened(registry, gives, told):
     with registry.load("churn", "2", threads=1) as other:
-        with pytest.raises(UsageError, match=f"wrap= returns a Model around .* churn 1, .*{told}"):
+        with pytest.raises(UsageError, match=f"an open Model around .* churn 1: .*{told}"):
             mk.Rollout(registry, "churn", wrap=lambda model: gives(model, other), **QUICK)
         assert not other.closed
         replicated = lambda model: mk.Meter(mk.Replicas([model, registry.load("churn", "1")]))  # noqa: E731
@@ -416,6 +415,8 @@ def test_a_rollout_of_the_log_runs_in_every_service(registry):
 class Failing(mk.Wrapper):
     __slots__ = ()
 
+    _acall = None  # only the sync verbs are called
+
     def _call(self, X, outputs, call):
         if self.manifest.version == "2":
             raise RuntimeError("version 2 is broken")
@@ -473,7 +474,7 @@ def test_by_hand_through_the_log(registry):
     rollout.rollback("no")
     assert {served(rollout) for _ in range(50)} == {"2"}
     assert registry.state("churn").rolled_back == {"3": "no"}
-    with pytest.raises(UsageError, match="no rollout"):
+    with pytest.raises(Conflict, match="no rollout"):
         rollout.promote()
     rollout.close()
 
@@ -525,9 +526,6 @@ def test_a_rollout_is_part_of_a_kept_state(registry):
     registry.decide_rollout("churn", moved.rollout, "rollback", reason="bad")
     ended = registry.state("churn")
     assert read_state(write_state(ended), "here") == ended
-    older = json.loads(write_state(State()))
-    del older["rollout"], older["rolled_back"]
-    assert read_state(json.dumps(older).encode(), "here") == State()
 
 
 def test_a_service_that_starts_later_joins_the_stage(registry):

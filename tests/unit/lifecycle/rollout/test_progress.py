@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 import modelkit as mk
+from modelkit.lifecycle.rollout.progress import GuardProgress, Progress
+from modelkit.model.identity import Identity
 
 
 def policy(**options):
@@ -42,3 +46,18 @@ def test_a_process_says_who_answers_when_the_champion_was_set_by_hand(churn):
         churn.set_alias("churn", "champion", "2.0.0", expected="1.0.0", reason="hot fix")
         rollout.refresh()
         assert "it has ended, and churn 2.0.0 answers everything" in str(rollout.status())
+
+
+@pytest.mark.parametrize(
+    ("worse", "better", "words"),
+    [(2.4, 352911437.0, ("2.4", "400", "3.53e+08", "100")), (120.4, None, ("120", "400", "", ""))],
+)
+def test_the_page_and_the_terminal_write_evidence_alike(worse, better, words):
+    """The page had 352911437, which nobody found in the terminal again."""
+    guard = GuardProgress("errors", worse, 400.0, better, 100.0)
+    progress = Progress(Identity("churn", "1.0.0", "sha256:0"), guards=(guard,))
+    text = "{} of {} against it, {} of {} for it".format(*words).removesuffix(",  of  for it")
+    assert f"errors: {text}" in str(progress)
+    cells = re.findall(r"<td.*?</td>", progress._repr_html_())
+    cells = [re.sub("<[^>]*>", "", cell) for cell in cells]
+    assert cells[-6:] == ["errors", *words, ""]
