@@ -37,7 +37,7 @@ def freeze(value: object, *names: str) -> None:
             continue
         if isinstance(given, str | bytes) or not isinstance(given, Iterable):
             raise UsageError(
-                f"{name} of a {type(value).__name__} is a tuple or a list, not {given!r:.80}"
+                f"{name} of {type(value).__name__} is a tuple or a list, not {given!r:.80}"
             )
         object.__setattr__(value, name, tuple(given))
 

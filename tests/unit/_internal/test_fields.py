@@ -38,14 +38,14 @@ def test_a_value_of_lists_is_the_value_of_tuples(make):
 @pytest.mark.parametrize(
     ("make", "name"),
     [
-        (lambda: mk.Column("a", "string", categories="bc"), "categories of a Column"),
-        (lambda: mk.TensorSpec("x", "float32", "nm"), "shape of a TensorSpec"),
-        (lambda: mk.TensorSpec("x", "float32", ("batch", 2), columns=2), "columns of a TensorSpec"),
-        (lambda: mk.Signature((X,), (Y,), ignored="id"), "ignored of a Signature"),
-        (lambda: mk.Signature(X, (Y,)), "inputs of a Signature"),
-        (lambda: mk.GateMetric("own", figure, bounds="01"), "bounds of a GateMetric"),
-        (lambda: mk.GateMetric("own", figure, bounds=3), "bounds of a GateMetric"),
-        (lambda: mk.RolloutPolicy(mk.RolloutStage(0.5)), "stages of a RolloutPolicy"),
+        (lambda: mk.Column("a", "string", categories="bc"), "categories of Column"),
+        (lambda: mk.TensorSpec("x", "float32", "nm"), "shape of TensorSpec"),
+        (lambda: mk.TensorSpec("x", "float32", ("batch", 2), columns=2), "columns of TensorSpec"),
+        (lambda: mk.Signature((X,), (Y,), ignored="id"), "ignored of Signature"),
+        (lambda: mk.Signature(X, (Y,)), "inputs of Signature"),
+        (lambda: mk.GateMetric("own", figure, bounds="01"), "bounds of GateMetric"),
+        (lambda: mk.GateMetric("own", figure, bounds=3), "bounds of GateMetric"),
+        (lambda: mk.RolloutPolicy(mk.RolloutStage(0.5)), "stages of RolloutPolicy"),
     ],
 )
 def test_what_is_no_sequence_is_refused(make, name):
