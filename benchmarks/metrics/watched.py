@@ -22,6 +22,8 @@ CALLS = 100  # a chunk of less than a millisecond is seldom interrupted
 class Prometheus(Wrapper):
     """Counts calls and rows, and observes durations."""
 
+    _acall = None  # only the sync verbs are called
+
     def __init__(self, model):
         from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -45,6 +47,8 @@ class Prometheus(Wrapper):
 
 class OpenTelemetry(Wrapper):
     """The same three with the SDK."""
+
+    _acall = None  # only the sync verbs are called
 
     def __init__(self, model):
         from opentelemetry.sdk.metrics import MeterProvider

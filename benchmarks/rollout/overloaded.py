@@ -98,6 +98,8 @@ def saved(folder: Path) -> Path:
 class Timed(Wrapper):
     """Notes how long each call took."""
 
+    _acall = None  # only the sync verbs are called
+
     def __init__(self, inner: mk.Model, times: list[Took], *, candidate: bool) -> None:
         super().__init__(inner)
         self._times = times

@@ -96,6 +96,8 @@ class Failing(Wrapper):
 
     __slots__ = ("_fails",)
 
+    _call, _acall, _arun = mk.Model._call, mk.Model._acall, mk.Model._arun
+
     def __init__(self, model: mk.Model) -> None:
         super().__init__(model)
         self._fails = cycle([False] * (CALLS - 1) + [True])

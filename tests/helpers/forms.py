@@ -138,6 +138,18 @@ def as_typed_array(table, columns):
     return np.column_stack([as_array_of(column, table.values(column)) for column in table.columns])
 
 
+def as_lists(table, _):
+    """Lists of Python values, which have no names, so that they are in order."""
+    return [[row[column.name] for column in table.columns] for row in table.rows]
+
+
+def as_series(table, columns):
+    """A Series where there is one column of texts, which is all that may come without its name."""
+    if len(columns) > 1 or columns[0].dtype != "string":
+        return CONTAINERS["pandas"](table, columns)
+    return pd.Series(table.values(columns[0]), dtype=object)
+
+
 POLARS = {
     "int64": pl.Int64,
     "bool": pl.Boolean,
@@ -169,6 +181,9 @@ CONTAINERS = {
     "arrow": as_arrow,
     "object array": as_object_array,
     "typed array": as_typed_array,
+    "lists": as_lists,
+    "tuples": lambda t, cs: [*map(tuple, as_lists(t, cs))],
+    "series": as_series,
 }
 
 

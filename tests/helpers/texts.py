@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import modelkit as mk
-from modelkit.convert.gate.strange import texts_of_terms
+from modelkit.convert.parity.strange import texts_of_terms
 
 TEXTS = [
     "a fine film",

@@ -1,1 +1,1 @@
-"""From a source to an ONNX graph with a signature, and the gate that compares the two."""
+"""From a source to an ONNX graph with a signature, and the parity check that compares the two."""

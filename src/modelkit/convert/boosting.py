@@ -94,7 +94,7 @@ def _lightgbm_regressor(booster: Any) -> Any:
     )
     if said["num_class"] > 1:
         estimator.set_params(num_class=said["num_class"])
-    # What fit would have set; there is no public way, and the gate shows whether it holds.
+    # What fit would have set; there is no public way, and the parity check shows whether it holds.
     columns = booster.num_feature()
     estimator.__dict__.update(
         _Booster=booster,

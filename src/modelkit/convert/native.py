@@ -17,9 +17,9 @@ from modelkit._internal.arrays import Array
 from modelkit.convert.asking import asking
 from modelkit.convert.boosting import as_estimator
 from modelkit.convert.example import Example, read_example
-from modelkit.convert.gate.columns import signature_columns, with_columns
-from modelkit.convert.gate.rows import NONES, FrameRows, Rows, Table, rows_of
 from modelkit.convert.outputs import truth
+from modelkit.convert.parity.columns import signature_columns, with_columns
+from modelkit.convert.parity.rows import NONES, FrameRows, Rows, Table, rows_of
 from modelkit.convert.sklearn import is_estimator, library_of
 from modelkit.convert.source import DECISION, Source
 from modelkit.convert.steps import closed_categories, last_step

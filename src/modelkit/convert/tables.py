@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import is_a
 from modelkit.convert.boosting import is_catboost
-from modelkit.convert.gate.rows import NONES
+from modelkit.convert.parity.rows import NONES
 from modelkit.convert.steps import with_parts
 from modelkit.errors import ConversionError, SignatureError, importing
-from modelkit.signature.frames import array_of_lists, refuse_single
+from modelkit.signature.frames import refuse_single
 from modelkit.signature.records import plain_rows
 
 ASKED = ("predict", "transform")
@@ -41,8 +42,11 @@ def as_table(estimator: Any, example: Any) -> Any:
     if isinstance(example, Mapping) or isinstance(first, Mapping):
         _check_several(example)
         return _pandas().DataFrame(example)
-    array = array_of_lists(example) if isinstance(first, list | tuple) else None
-    return example if array is None else array
+    if isinstance(first, list | tuple):
+        with suppress(ValueError):  # of rows of several lengths
+            array = np.asarray(example)
+            return array if array.dtype.kind in "biuf" else example
+    return example
 
 
 def _check_several(example: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -210,8 +211,8 @@ class Monitor(Wrapper):
             on_alarm: likewise.
 
         Raises:
-            UsageError: for the state of another profile or of a Detector, for other bytes, and as
-                for a new Monitor.
+            PackageError: for bytes that are no state of a Monitor.
+            UsageError: for the state of another profile, and as for a new Monitor.
         """
         past = watched_profile(model, profile, budget)
         watch, about = continued.resume(past, state, clock, on_alarm)
@@ -297,16 +298,13 @@ class Monitor(Wrapper):
 
     def __reduce__(self) -> tuple[Any, ...]:
         watch = self._intake.watch
-        options = {
-            "alpha": watch.alpha,
-            "tolerance": watch.tolerance,
-            "guarantee": watch.guarantee,
-            "budget": self._intake.budget,
-            "seed": watch.seed,
-            "history": watch.chronicle.most_bytes,
-        }
-        return _again, (self._inner, watch.profile, options)
-
-
-def _again(model: Model, profile: Profile, options: dict[str, Any]) -> Monitor:
-    return Monitor(model, profile, **options)
+        again = partial(
+            Monitor,
+            alpha=watch.alpha,
+            tolerance=watch.tolerance,
+            guarantee=watch.guarantee,
+            budget=self._intake.budget,
+            seed=watch.seed,
+            history=watch.chronicle.most_bytes,
+        )
+        return again, (self._inner, watch.profile)

@@ -16,17 +16,6 @@ def watched_profile(model: Model, profile: Profile | None, budget: float) -> Pro
 
     Raises TypeError and UsageError for a model, a profile or a budget that does not fit.
     """
-    check_watched(model, budget)
-    if profile is None:
-        profile = packaged(model)
-    profile = check_profile(profile).without(model.signature.ignored)
-    check_unit(profile)
-    profile.check(model.signature)
-    return profile
-
-
-def check_watched(model: Model, budget: float) -> None:
-    """Raise TypeError for what is no Model, UsageError for a Rollout and a budget below 0."""
     check_is_model(model, "a Monitor")
     if has_several_versions(model):
         raise UsageError(
@@ -36,15 +25,16 @@ def check_watched(model: Model, budget: float) -> None:
         )
     if not isinstance(budget, Real) or not budget >= 0:
         raise UsageError(f"budget is in rows a second, 0 or more; got {budget!r}")
-
-
-def check_unit(profile: Profile) -> None:
-    """Raise UsageError for units that a Monitor does not see whole."""
+    if profile is None:
+        profile = packaged(model)
+    profile = check_profile(profile).without(model.signature.ignored)
     if profile.unit == BATCH_UNIT:
         raise UsageError(
             "a Monitor sees calls, which may be parts of a batch: use a profile with unit='day' "
             "or 'week', or show whole batches to a Detector"
         )
+    profile.check(model.signature)
+    return profile
 
 
 def packaged(model: Model) -> Profile:

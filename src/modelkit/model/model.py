@@ -233,12 +233,14 @@ class Model(ABC):
     def warmup(self) -> None:
         """Run the golden rows at every batch size that was proven, so that no request pays for it.
 
-        A Rollout runs those of its champion, by the champion, and counts none of them.
+        They belong to `base`, which runs them: no layer around it sees them, and of a Rollout it is
+        the champion's.
 
         Raises PackageError for a model without golden rows, and where they do not run.
         """
-        model = self._for_key(None)
-        feeds, _ = golden.rows_in(model.attachments, model.signature, model.base)
+        pinned = self._for_key(None)  # held until the end, so that it is not closed meanwhile
+        model = pinned.base
+        feeds, _ = golden.rows_in(model.attachments, model.signature, model)
         sizes = model.manifest.parity.batch_sizes if model.manifest is not None else ()
         for batch in golden.repeated(feeds, sizes, model.signature):
             golden.replayed(model._run, batch, model.signature)
@@ -247,14 +249,15 @@ class Model(ABC):
     def verify(self) -> float:
         """Run the golden rows again; returns the largest relative difference from saved answers.
 
-        A Rollout runs those of its champion, by the champion, and counts none of them.
+        As `warmup` does, it runs `base`: what layers make of its answers was never proven.
 
         Raises IntegrityError where the difference is above the tolerance in the manifest, or a
         label differs: this machine, runtime or device does not compute what was proven. Raises
         PackageError for a model without golden rows, and where they do not run.
         """
-        model = self._for_key(None)
-        feeds, expected = golden.rows_in(model.attachments, model.signature, model.base)
+        pinned = self._for_key(None)
+        model = pinned.base
+        feeds, expected = golden.rows_in(model.attachments, model.signature, model)
         got = golden.replayed(model._run, feeds, model.signature)
         tolerance = 0.0
         if model.manifest is not None:
@@ -343,7 +346,7 @@ class Model(ABC):
         Raises:
             SignatureError: if scikit-learn has another score for this kind of model, or none; the
                 message says what to call instead.
-            ValueError: if y does not fit what the model gives.
+            UsageError: if y does not fit what the model gives.
         """
         source = None if self.manifest is None else self.manifest.parity.against
         metric = sklearn.metric_for(self.signature, source)

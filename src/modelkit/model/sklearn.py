@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import SignatureError
+from modelkit.errors import SignatureError, UsageError
 from modelkit.signature.signature import Signature
 
 ACCURACY = "accuracy"
@@ -87,7 +87,7 @@ def tags(signature: Signature) -> Any:
 
 
 def score(metric: str, y: Any, predicted: Array, sample_weight: Any) -> float:
-    """The metric that `metric_for` names. Raises ValueError where y does not fit."""
+    """The metric that `metric_for` names. Raises UsageError where y does not fit."""
     from sklearn.metrics import accuracy_score, r2_score
 
     if metric == R2:
@@ -96,7 +96,7 @@ def score(metric: str, y: Any, predicted: Array, sample_weight: Any) -> float:
         return float(accuracy_score(y, predicted, sample_weight=sample_weight))
     truth = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
     if truth.shape != predicted.shape:
-        raise ValueError(
+        raise UsageError(
             f"y has the shape {truth.shape}, and the labels of these rows {predicted.shape}"
         )
     return float(np.average((truth == predicted).all(axis=1), weights=sample_weight))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import takewhile
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from modelkit.errors import UsageError
 from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
@@ -47,28 +48,70 @@ def close_layers(model: Model, inner: Model) -> None:
             closing.callback(layer.close)
 
 
+def passed_by_runs(model: Model) -> str | None:
+    """The kind of a layer of `model` that sees calls only, and so not the runs of a layer around it."""
+    for layer in layers_of(model):
+        kind = type(layer)
+        if kind._call not in (Model._call, Wrapper._call) and kind._run is Wrapper._run:
+            return kind.__name__
+    return None
+
+
+def check_runs_are_seen(outer: str, model: Model) -> None:
+    """Raise UsageError where a layer of `model` would miss the runs of `outer`."""
+    kind = passed_by_runs(model)
+    if kind is not None:
+        raise UsageError(
+            f"{outer} runs coerced rows, which pass {kind} by: it sees calls only. Put it outside, "
+            f"{kind}({outer}(...)), or override its _run and _arun too; mk.layered(model) puts the "
+            "layers of modelkit in order"
+        )
+
+
 class Wrapper(Model):
     """A Model around another one, `inner`; every hook and property is passed on to it.
 
     With `Model`, this is the only class to subclass. A subclass says which of two forms of a call
-    it wants:
+    it wants, for the sync and the async verbs alike; one that would miss calls is refused:
 
     - Calls as they come, before their rows are checked: override `_call` and `_acall`. What the
-      signature of `inner` refuses passes through as a SignatureError.
+      signature of `inner` refuses passes through as a SignatureError. Such a layer goes outside of
+      those that run coerced rows, as a Batcher and a Monitor do.
     - Coerced feeds: set `_call = Model._call` and `_acall = Model._acall`, and override `_run` and
       `_arun`.
 
     Call the hooks of `inner`, never its `predict`, so that rows are coerced once. Inside a Batcher,
-    `_run` gets what `_prepare` gave, which for texts are tokens. `close` does not close `inner`.
+    `_run` gets what `_prepare` gave, which for texts are tokens. `verify` and `warmup` run `base`,
+    to which the golden rows belong, so a layer may change answers. `close` does not close `inner`,
+    but for layers that `mk.layered` made with this one.
 
     Args:
         inner: the Model to wrap.
+
+    Raises:
+        TypeError: when the class is made, if it overrides a part of these hooks only.
+        UsageError: if a layer inside would miss the calls of this one.
     """
 
-    __slots__ = ("_inner",)
+    __slots__ = ("_inner", "_owns_until")
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        runs = cls._run is not Wrapper._run
+        sees = runs if cls._call is Model._call else cls._call is not Wrapper._call
+        waits = runs if cls._acall is Model._acall else cls._acall is not Wrapper._acall
+        if sees != waits or runs != (cls._arun is not Wrapper._arun) or (runs and not sees):
+            raise TypeError(
+                f"some calls would pass {cls.__name__} by: for calls as they come, override _call and "
+                "_acall; for coerced feeds, override _run and _arun, and set _call = mk.Model._call "
+                "and _acall = mk.Model._acall"
+            )
 
     def __init__(self, inner: Model) -> None:
+        if type(self)._call is Model._call:
+            check_runs_are_seen(type(self).__name__, inner)
         self._inner = inner
+        self._owns_until: Model | None = None  # the Model around which `layered` made all layers
 
     @property
     def inner(self) -> Model:
@@ -132,6 +175,11 @@ class Wrapper(Model):
 
     def _use_threads(self, threads: int) -> None:
         self._inner._use_threads(threads)
+
+    def close(self) -> None:
+        """Release what this layer holds, and close the layers inside that are its own."""
+        if self._owns_until is not None:
+            close_layers(self._inner, self._owns_until)
 
     def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         return self._inner._call(X, outputs, call)

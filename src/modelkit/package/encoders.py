@@ -1,4 +1,4 @@
-"""Save text encoders, with a gate of their own: whether vectors depend on others, and on a reference."""
+"""Save text encoders, with a parity check of their own: whether vectors depend on others, and on a reference."""
 
 from __future__ import annotations
 

@@ -11,11 +11,16 @@ import numpy as np
 from modelkit._internal import fields
 from modelkit.convert.classes import check_classes, read_classes
 from modelkit.convert.converters import converter_of
-from modelkit.convert.gate.causes import BATCH, RANDOM
-from modelkit.convert.gate.parity import MAX_ROWS, check_takes_example, open_signature, prove_parity
-from modelkit.convert.gate.rows import rows_of
 from modelkit.convert.graphs import settled
 from modelkit.convert.notes import Notes
+from modelkit.convert.parity.causes import BATCH, RANDOM
+from modelkit.convert.parity.check import (
+    MAX_ROWS,
+    check_takes_example,
+    open_signature,
+    prove_parity,
+)
+from modelkit.convert.parity.rows import rows_of
 from modelkit.convert.source import Prefix, Source
 from modelkit.errors import ConversionError, GraphError, ParityError
 from modelkit.model.manifest import WEIGHTS_REF
@@ -71,9 +76,9 @@ class ProvenGraph:
 def prove_graph(
     model: object, example: object, golden: object, domains: Collection[str], notes: Notes
 ) -> Proven:
-    """The first way to convert the model that the runtime takes and the gate passes.
+    """The first way to convert the model that the runtime takes and the parity check passes.
 
-    Raises the gate's error if one way came that far: it says most about the model.
+    Raises the parity check's error if one way came that far: it says most about the model.
     """
     converter = converter_of(model)
     refused: list[Exception] = []
@@ -129,7 +134,7 @@ def _first_apart(source: Source, error: ParityError, domains: Collection[str]) -
 
 
 def _placed(error: ParityError, prefix: Prefix, inexact: Prefix | None) -> ParityError:
-    """The error of the gate, with the place of a step in front, and the step before that jumps."""
+    """The error of the parity check, with the place of a step in front, and the step before that jumps."""
     said = f"{prefix.place}: {error}" if prefix.place else str(error)
     if inexact is not None and prefix.jumps and not any(cause in said for cause in (RANDOM, BATCH)):
         said += (
@@ -178,7 +183,7 @@ def _tried(graph: ProvenGraph) -> ProvenGraph:
         feeds, _ = runs[0]
         rows = model.signature.count(feeds)
         other = np.arange(rows - 1 if rows > 1 else 2) % rows
-        with suppress(ConversionError):  # of a graph of one size; the gate measures that
+        with suppress(ConversionError):  # of a graph of one size; the parity check measures that
             taken = model.signature.take(feeds, other)
             runs.append(run_first(model, [taken], "another number of rows"))
     proto = graph.source.proto

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from functools import partial
 
-from modelkit.convert.gate.parity import prove_parity
+from modelkit.convert.parity.check import prove_parity
 from modelkit.convert.source import Source
 from modelkit.model.model import Model
 from modelkit.package import trust

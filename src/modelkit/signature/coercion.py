@@ -162,10 +162,7 @@ class Coercion:
     # The long way: read.
 
     def _from_anything(self, X: Any) -> Feeds:
-        texts = (
-            isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.kind in "UO" and self._has_columns
-        )
-        if isinstance(X, np.ndarray) and not texts:  # a memory map, a masked array
+        if isinstance(X, np.ndarray) and not self._is_texts(X):  # a memory map, a masked array
             return self._from_array(X)
         if isinstance(X, dict) and X.keys() == {spec.name for spec in self._inputs}:
             return self._from_tensors(X)
@@ -189,21 +186,22 @@ class Coercion:
             plain = self._named.without_spare(plain)
         if plain is not X:
             return self.coerce(plain)
-        texts = len(self.names) == 1 and self._rules[0][0].text and self._has_columns
-        if texts and (is_a(X, "pandas", "Series") or is_a(X, "polars", "Series")):
-            return self._from_columns([X])
-        if texts and (is_a(X, "pyarrow", "Array") or is_a(X, "pyarrow", "ChunkedArray")):
-            X = X.to_pylist()
-        if texts and isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.kind in "UO":
-            X = X.tolist()
+        if self._is_texts(X):
+            return self._from_columns([frames.as_column(X).reshape(-1, *self._inputs[0].shape[1:])])
         if not isinstance(X, list | tuple):
             return None
         if not X:
             return self._no_rows()
-        if texts and all(map(_is_text, X)):
-            return self._from_columns([list(X)])
-        array = frames.array_of_lists(X)
-        return None if array is None else self.coerce(array)
+        if not all(isinstance(row, list | tuple) for row in X):
+            return None
+        if len(self._inputs) == 1 and not self._has_columns:
+            return self._from_tensors({self._name: X})
+        return self.coerce(frames.array_of_rows(X))
+
+    def _is_texts(self, X: Any) -> bool:
+        """Whether these are the texts of a model that takes one a row."""
+        one = len(self.names) == 1 and self._rules[0][0].text
+        return one and self._inputs[0].shape[1:] in ((), (1,)) and frames.is_one_column(X)
 
     def _no_rows(self) -> Feeds | None:
         """Tensors of no rows; None where their number is fixed."""
@@ -231,7 +229,7 @@ class Coercion:
             return self._from_tensors({self._name: X})
         if not all(len(spec.columns) == 1 for spec in self._inputs):
             raise SignatureError(
-                f"one array cannot feed {len(self._inputs)} inputs; pass a dict of arrays by name"
+                f"rows without names cannot feed {len(self._inputs)} inputs; pass a frame, or a dict of arrays by name"
             )
         if X.ndim != 2 or X.shape[1] != len(self.names):
             raise SignatureError(
@@ -352,10 +350,6 @@ def _cast_or_note(values: Any, rule: Rule, problems: list[str]) -> Array:
         return np.empty(0, rule.target)
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) or value is None
-
-
 def _side_by_side(
     columns: Iterator[Array], given: list[Any], target: np.dtype[Any], lengths: set[int]
 ) -> Array:
@@ -401,13 +395,10 @@ def _cast_tensor(array: Array, spec: TensorSpec, rules: list[Rule]) -> Array:
             width = max(1, array.size // rows)
             problems = [f"input {spec.name!r}: {error.in_rows_of(width)}"]
     if spec.columns:  # each by itself, which also names the columns at fault
-        block = np.empty(array.shape, rules[0].target)
         problems = []
-        for j, rule in enumerate(rules):
-            try:
-                block[:, j] = cast_column(array[:, j], rule)
-            except CastError as error:
-                problems.append(f"column {rule.name!r}: {error}")
+        columns = list(array.T)
+        cast = map(partial(_cast_or_note, problems=problems), columns, rules)
+        block = _side_by_side(cast, columns, rules[0].target, set())
         if not problems:
             return block
     raise refused_rows(problems)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Mapping
+from itertools import chain
 from math import isnan
 from operator import itemgetter
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array, is_a
 from modelkit.errors import SignatureError, importing
-from modelkit.signature.records import array_of_tensor, plain_rows, reader_of
+from modelkit.signature.records import array_of_tensor, fields_of, plain_rows
 from modelkit.signature.spec import TensorSpec
 
 NUMBERS = (bool, int, float, np.number, np.bool_)
@@ -42,7 +43,7 @@ def refuse_single(X: object) -> None:
             f"an array of shape {X.shape}; pass X.reshape(1, -1) for one row, X.reshape(-1, 1) for "
             "one column"
         )
-    elif reader_of(X) is not None or (
+    elif fields_of(X) is not None or (
         isinstance(X, Mapping) and X and all(_is_scalar(value) for value in X.values())
     ):
         fix = "a single record; pass a list of records: [record]"
@@ -58,15 +59,26 @@ def _is_scalar(value: object) -> bool:
     )
 
 
-def array_of_lists(X: Any) -> Array | None:
-    """Rows that are lists of numbers as an array; None for anything else."""
-    if not all(isinstance(row, list | tuple) for row in X):
-        return None
-    try:
-        array = np.asarray(X)
-    except ValueError:  # rows of several lengths
-        return None
-    return array if array.dtype.kind in "biuf" else None
+def is_one_column(X: Any) -> bool:
+    """Whether these are values without a name: a Series, an array of Arrow, a list or array of texts."""
+    if isinstance(X, list | tuple):
+        return bool(X) and all(value is None or isinstance(value, str) for value in X)
+    if isinstance(X, np.ndarray):
+        return X.ndim == 1 and X.dtype.kind in "UTO"
+    arrow = is_a(X, "pyarrow", "Array") or is_a(X, "pyarrow", "ChunkedArray")
+    return arrow or is_a(X, "polars", "Series") or (hasattr(X, "isna") and hasattr(X, "dtype"))
+
+
+def array_of_rows(rows: Any) -> Array:
+    """Rows that are lists as an array, of objects where their values are to be judged one by one.
+
+    Raises SignatureError for rows of several lengths.
+    """
+    width, *others = {*map(len, rows)}
+    if others:
+        fix = f"rows of several lengths, {sorted([width, *others])}"
+        raise SignatureError(f"every row needs a value for each column; got {fix}", problems=(fix,))
+    return _from_list([*chain.from_iterable(rows)]).reshape(len(rows), width)
 
 
 def read_frame(X: object) -> NamedColumns:
@@ -101,6 +113,8 @@ def _what_to_pass(X: Any) -> str:
         )
     if is_a(X, "polars", "LazyFrame"):
         return "a polars LazyFrame; pass X.collect()"
+    if isinstance(X, str):
+        return "a str; pass a list of texts: [X]"
     if not isinstance(X, list | tuple):
         return (
             f"a {what}; pass a numpy array, a dict of arrays, a pandas or polars frame, an Arrow "
@@ -112,6 +126,11 @@ def _what_to_pass(X: Any) -> str:
         return (
             f"a {what} of str; pass {{column: X}}, a frame or records, or np.asarray(X) for a "
             "tensor without columns"
+        )
+    if isinstance(X[0], NUMBERS):
+        return (
+            f"a {what} of numbers; pass [X] for one row, [[x] for x in X] for one column, or np.asarray(X) "
+            "for a tensor without columns"
         )
     return f"a {what} of {type(X[0]).__name__}; pass np.asarray(X), a frame, or a list of records"
 
@@ -190,7 +209,10 @@ def as_whole(values: Any, spec: TensorSpec) -> Array:
     # Left to itself, numpy turns the numbers of a mixed list into strings.
     mixed = spec.dtype == "string" and not hasattr(values, "dtype")
     try:
-        return np.asarray(values, object if mixed else None)
+        array = np.asarray(values, object if mixed else None)
+        if array.dtype.kind != "f" or hasattr(values, "dtype") or (np.abs(array) < 2**53).all():
+            return array
+        return np.asarray(values, object)  # of which integers may have been rounded
     except ValueError as error:
         raise SignatureError(f"input {spec.name!r} is not an array: {error}", spec=spec) from None
 

@@ -6,14 +6,12 @@ No library is imported to find out what an object is.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
 from modelkit._internal.arrays import Array, is_a
 from modelkit.errors import SignatureError
-
-Reader = Callable[[Any], dict[str, Any]]
 
 
 def plain_rows(X: Any) -> Any:
@@ -24,54 +22,36 @@ def plain_rows(X: Any) -> Any:
     """
     if is_a(X, "torch", "Tensor"):
         return array_of_tensor(X)
-    if not isinstance(X, list | tuple) or not X or reader_of(X[0]) is None:
+    if not isinstance(X, list | tuple) or not X or fields_of(X[0]) is None:
         return X
     return [_record(row) for row in X]
 
 
 def _record(row: Any) -> Any:
-    read = reader_of(row)
-    if read is None:
+    values = fields_of(row)
+    if values is None:
         return row
-    return {name: _plain(value) for name, value in read(row).items()}
+    return {name: v.value if isinstance(v, Enum) else v for name, v in values.items()}
 
 
-def _plain(value: Any) -> Any:
-    return value.value if isinstance(value, Enum) else value
-
-
-def reader_of(row: Any) -> Reader | None:
-    """What reads the fields of an object by name; None for a value without fields."""
+def fields_of(row: Any) -> dict[str, Any] | None:
+    """The fields of an object by name, of pydantic by alias, if any; None for other values."""
     kind = type(row)
     if kind in (dict, str, int, float, bool, list, tuple) or isinstance(row, type | Mapping):
         return None
+    if is_a(row, "pydantic", "BaseModel"):  # a column's name need not be one of Python
+        fields = kind.model_fields.items()
+        found = {field.serialization_alias or name: getattr(row, name) for name, field in fields}
+        return found | (row.model_extra or {})
     if dataclasses.is_dataclass(kind):
-        return _of_dataclass
-    if isinstance(row, tuple) and hasattr(kind, "_fields"):
-        return _of_named_tuple
-    if is_a(row, "pydantic", "BaseModel"):
-        return _of_pydantic
-    return _of_attrs if hasattr(kind, "__attrs_attrs__") else None
-
-
-def _of_dataclass(row: Any) -> dict[str, Any]:
-    return {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
-
-
-def _of_named_tuple(row: Any) -> dict[str, Any]:
-    return dict(zip(row._fields, row, strict=True))
-
-
-def _of_attrs(row: Any) -> dict[str, Any]:
-    return {field.name: getattr(row, field.name) for field in type(row).__attrs_attrs__}
-
-
-def _of_pydantic(row: Any) -> dict[str, Any]:
-    """Fields by their alias where they have one: a column's name need not be one of Python."""
-    found = {}
-    for name, about in type(row).model_fields.items():
-        found[about.serialization_alias or name] = getattr(row, name)
-    return found | (row.model_extra or {})
+        names = [field.name for field in dataclasses.fields(row)]
+    elif isinstance(row, tuple) and hasattr(kind, "_fields"):
+        names = kind._fields
+    elif hasattr(kind, "__attrs_attrs__"):
+        names = [field.name for field in kind.__attrs_attrs__]
+    else:
+        return None
+    return {name: getattr(row, name) for name in names}
 
 
 def array_of_tensor(tensor: Any) -> Array:

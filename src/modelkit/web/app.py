@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Literal, final
 from modelkit import events
 from modelkit._internal.process import watch_forks
 from modelkit.errors import ClosedError, UsageError
-from modelkit.lifecycle.layered import Opened, check_answers
+from modelkit.lifecycle.layered import Opened, check_answers, layered
 from modelkit.model.activation import Draining
 from modelkit.model.model import Model
+from modelkit.package.load import load
 from modelkit.web.asgi import (
     AsgiReceive,
     AsgiScope,
@@ -72,7 +73,7 @@ class App:
         overloaded: the status of a request for which there is no room: 429, or 503.
 
     Raises:
-        ValueError: for no models at all, and for a name that cannot be part of a path.
+        UsageError: for no models at all, and for a name that cannot be part of a path.
         TypeError: for an argument of another kind, such as a Model without its name.
         PackageError: for a package that cannot be opened.
         MissingExtraError: if orjson is not installed.
@@ -229,7 +230,7 @@ class App:
             newer: a Model, which stays yours to close, or the path of a package.
 
         Raises:
-            ValueError: for a name that is not served.
+            UsageError: for a name that is not served.
             ClosedError: if the App, or `newer`, was closed.
             UsageError: if a Rollout answers, which changes its versions itself.
             PackageError: if the package cannot be opened, or does not compute what was proven; what
@@ -238,7 +239,7 @@ class App:
         served = self._edge.served.get(name)
         if served is None:
             names = ", ".join(map(repr, self._edge.served))
-            raise ValueError(f"there is no model {name!r} to replace; there are {names}")
+            raise UsageError(f"there is no model {name!r} to replace; there are {names}")
         with served.replacing:
             if self._edge.closed:
                 raise ClosedError("the App was closed")
@@ -321,7 +322,7 @@ def _check_models(models: Mapping[str, Servable]) -> None:
         given = type(models).__name__
         raise TypeError(f"an App takes models by name, App({{name: model}}); got a {given}")
     if not models:
-        raise ValueError("an App serves at least one model: App({name: model})")
+        raise UsageError("an App serves at least one model: App({name: model})")
     for name in models:
         check_path_name(name)
 
@@ -343,7 +344,7 @@ def _check_options(auth: object, limits: object, metrics: object, overloaded: ob
             f"Collector(model).text; got a {given}"
         )
     if overloaded not in (429, 503):
-        raise ValueError(f"overloaded is the status 429 or 503; got {overloaded!r}")
+        raise UsageError(f"overloaded is the status 429 or 503; got {overloaded!r}")
 
 
 def _check_no_rollout(name: str, serving: Serving) -> None:
@@ -371,7 +372,7 @@ def _opened(model: Servable) -> Serving:
     if isinstance(model, Model):
         return Serving(model, None)
     if isinstance(model, str | os.PathLike):
-        opened = Opened(model)
+        opened = Opened(load(model), layered)
         return Serving(opened.model, opened)
     raise TypeError(f"an App serves Models and paths of packages, not {type(model).__name__}")
 

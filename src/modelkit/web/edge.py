@@ -263,7 +263,7 @@ class Edge:
             take = partial(outcomes.take, name, serving.rollout, body, self.limits)
             return take() if len(body) <= LONG_BODY else await transport.one_by_one(take)
         model = _asked(serving, visit)
-        signature = serving.signature  # a Rollout may have another one by the time it answers
+        signature = serving.model.signature  # a Rollout may have another one by the time it answers
         query = await read_query(body, visit, signature, self.limits, transport)
         if query.timeout is not None:
             visit.hurry(query.timeout)

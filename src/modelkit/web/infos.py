@@ -72,7 +72,7 @@ class Infos:
         """What one model takes and gives, or whether it is ready."""
         serving = served.active.now.value
         if route.verb == "model":
-            return v2.metadata(served.name, (serving.version,), serving.signature)
+            return v2.metadata(served.name, (serving.version,), serving.model.signature)
         if serving.model.closed or not ready:
             raise unavailable(
                 f"{served.name!r} is not ready: it, or the App, is closed or draining"

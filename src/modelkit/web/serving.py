@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import final
 
+from modelkit.errors import UsageError
 from modelkit.lifecycle.layered import Opened
 from modelkit.lifecycle.rollout.rollout import Rollout
 from modelkit.model.activation import Active
@@ -13,7 +14,6 @@ from modelkit.model.model import Model
 from modelkit.model.wrapper import layer_of
 from modelkit.serving.batching.batcher import Batcher
 from modelkit.serving.batching.policy import BatchPlan
-from modelkit.signature.signature import Signature
 from modelkit.web.explainers import Explainers
 
 
@@ -29,26 +29,19 @@ class Serving:
         rollout: the Rollout that chooses who answers, if there is one.
     """
 
-    __slots__ = ("_batcher", "_identity", "_signature", "explainers", "model", "opened", "rollout")
+    __slots__ = ("_batcher", "explainers", "model", "opened", "rollout")
 
     def __init__(self, model: Model, opened: Opened | None) -> None:
         self.model = model
         self.opened = opened
         self.rollout = layer_of(model, Rollout)
         self.explainers = Explainers(model)
-        self._identity = identity_of(model)
-        self._signature = model.signature
         self._batcher = layer_of(model, Batcher)
-
-    @property
-    def signature(self) -> Signature:
-        """What is taken and given: that of the champion, of a Rollout."""
-        return self._signature if self.rollout is None else self.model.signature
 
     @property
     def identity(self) -> Identity:
         """Who answers: the champion, of a Rollout."""
-        return self._identity if self.rollout is None else identity_of(self.model)
+        return identity_of(self.model)
 
     @property
     def version(self) -> str:
@@ -94,7 +87,7 @@ class Served:
 
 
 def check_path_name(name: object) -> None:
-    """Raise ValueError for a name that cannot be part of a path; clients resolve `.` and `..`."""
+    """Raise UsageError for a name that cannot be part of a path; clients resolve `.` and `..`."""
     fits = isinstance(name, str) and name.isprintable() and "/" not in name
     if not fits or name in ("", ".", ".."):
-        raise ValueError(f"the name of a model is a part of a path, without '/'; got {name!r}")
+        raise UsageError(f"the name of a model is a part of a path, without '/'; got {name!r}")

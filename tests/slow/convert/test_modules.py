@@ -222,7 +222,7 @@ def test_what_a_module_answers_to_gaps_is_known_of_its_columns_too(tmp_path):
     ],
 )
 def test_images_go_in_as_they_are(steps, tmp_path):
-    """The gate compares with torch's own interpolation, for several sizes."""
+    """The parity check compares with torch's own interpolation, for several sizes."""
     module = convolution()
     photos = RNG.integers(0, 256, (4, 30, 22, 3), dtype=np.uint8)
     model = kept(module, tmp_path, photos, preprocess=steps)

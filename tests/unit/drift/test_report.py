@@ -19,7 +19,7 @@ import modelkit as mk
 from modelkit.drift import charts
 from modelkit.drift.report import DriftReport
 from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift, Performance
-from modelkit.errors import MissingExtraError, UsageError
+from modelkit.errors import MissingExtraError, PackageError
 
 HOSTILE = '"><script>alert(1)</script>&<img src=x onerror=alert(1)>\x00\x1b[31m\ud800'
 EDGES = [f"{edge / 7:.4g}" for edge in range(1, 64)]
@@ -163,7 +163,7 @@ def test_json_keeps_numbers_that_json_lacks_and_names_that_look_like_them():
      FULL.to_json().replace('"skipped": 7', '"skipped": true'), "[" * 100_000],
 )  # fmt: skip
 def test_what_is_no_report_is_refused(text):
-    with pytest.raises(UsageError):
+    with pytest.raises(PackageError):
         DriftReport.from_json(text)
 
 

@@ -10,7 +10,7 @@ import pytest
 from helpers.encoders import ODD, model_over_tokens, sentences, tiny
 
 import modelkit as mk
-from modelkit.errors import BatchError, ClosedError, SignatureError
+from modelkit.errors import ClosedError, SignatureError, UsageError
 from modelkit.serving.batching.policy import make_plan
 from modelkit.testing import check_model
 
@@ -146,6 +146,7 @@ class Spy(mk.Wrapper):
 
     _call = mk.Model._call
     _acall = mk.Model._acall
+    _arun = mk.Model._arun
 
     def __init__(self, model):
         super().__init__(model)
@@ -198,7 +199,7 @@ def test_embed_goes_through_whatever_wraps_an_encoder(static):
             np.testing.assert_allclose(
                 mk.embed(model, found, role="query", dims=128), expected, atol=1e-5
             )
-    with pytest.raises(BatchError, match="put it outside"):
+    with pytest.raises(UsageError, match="put it outside"):
         mk.Batcher(mk.Monitor(static, profile))
 
 

@@ -14,7 +14,7 @@ from helpers.flowers import FLOWER, LABELS, ROWS, VERBS, Recorder
 
 import modelkit
 import modelkit as mk
-from modelkit.errors import SignatureError
+from modelkit.errors import SignatureError, UsageError
 from modelkit.testing import check_model
 
 SIGNATURE = mk.Signature(
@@ -239,3 +239,87 @@ def test_a_wrapper_passes_on_placement_manifest_and_attachments(model):
         "a manifest",
         {"profile": b""},
     )
+
+
+# Which hooks a subclass overrides.
+
+
+def hook(self, *args):
+    raise AssertionError
+
+
+MODELS = {"_call": mk.Model._call, "_acall": mk.Model._acall}
+OWN = {"_call": hook, "_acall": hook}
+RUNS = {"_run": hook, "_arun": hook}
+
+
+@pytest.mark.parametrize(
+    "overridden",
+    [
+        {"_run": hook},
+        {"_arun": hook},
+        RUNS,
+        RUNS | {"_call": mk.Model._call},  # async calls would pass by
+        RUNS | {"_acall": mk.Model._acall},
+        MODELS | {"_run": hook},
+        MODELS | {"_arun": hook},
+        {"_call": hook},
+        {"_acall": hook},
+        {"_call": hook, "_acall": mk.Model._acall},
+        OWN | {"_run": hook},
+    ],
+)
+def test_a_subclass_that_some_calls_would_pass_by_is_refused_when_it_is_made(overridden):
+    """An override of `_run` alone was never called, and nothing said so."""
+    with pytest.raises(TypeError, match="some calls would pass Part by"):
+        type("Part", (mk.Wrapper,), overridden)
+
+
+@pytest.mark.parametrize(
+    "overridden",
+    [
+        {},
+        MODELS,
+        MODELS | RUNS,
+        MODELS | {"_run": hook, "_arun": mk.Model._arun},
+        OWN,
+        OWN | RUNS,
+        {"_call": mk.Model._call, "_acall": hook} | RUNS,
+    ],
+)
+def test_a_subclass_that_sees_every_call_may_take_hooks_from_a_base(overridden):
+    type("Whole", (mk.Wrapper,), overridden)
+    base = type("Base", (mk.Wrapper,), MODELS)
+    type("Whole", (base,), RUNS)
+
+
+def test_a_layer_that_sees_calls_only_is_refused_inside_what_runs_coerced_rows(model):
+    profile = mk.Profile.fit(NUMBERS.repeat(20, axis=0), reference=NUMBERS.repeat(20, axis=0))
+    counted = Counted(summed())
+    makers = {
+        "Batcher": lambda: mk.Batcher(counted, plan="learn"),
+        "Monitor": lambda: mk.Monitor(mk.Wrapper(counted), profile),
+        "Recorder": lambda: Recorder(counted),
+        "Replicas": lambda: mk.Replicas([counted]),
+    }
+    for outer, make in makers.items():
+        with pytest.raises(UsageError, match=f"outside, Counted.{outer}.*mk.layered"):
+            make()
+    with pytest.raises(UsageError, match=r"outside, Meter.Monitor"):
+        mk.Monitor(mk.Meter(summed()), profile)
+    Counted(Recorder(summed())).predict(NUMBERS)
+
+
+class Rounded(Recorder):
+    """Changes answers, as a layer may."""
+
+    def _run(self, feeds, outputs, call):
+        return {name: array.round() for name, array in super()._run(feeds, outputs, call).items()}
+
+
+def test_golden_rows_belong_to_the_innermost_model_and_a_layer_may_change_answers(boosting_mk):
+    with mk.load(boosting_mk) as model:
+        rounded = Rounded(model)
+        assert rounded.verify() == 0.0
+        rounded.warmup()
+        assert rounded.hooks == []

@@ -40,7 +40,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from sklearn.svm import LinearSVC
 
 import modelkit as mk
-from modelkit.convert.gate.strange import CHARACTERS
+from modelkit.convert.parity.strange import CHARACTERS
 from modelkit.errors import (
     ClosedError,
     ConversionError,

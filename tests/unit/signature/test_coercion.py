@@ -670,9 +670,14 @@ SHAPES = [
         "a list of lists of several lengths",
         [NUMBER],
         [[1.0], [2.0, 3.0]],
-        ["a list of list; pass np.asarray(X), a frame, or a list of records"],
+        ["every row needs a value for each column; got rows of several lengths, [1, 2]"],
     ),
-    ("a list of numbers", [NUMBER], [1.0, 2.0], ["a list of float; pass np.asarray(X)"]),
+    (
+        "a list of numbers",
+        [NUMBER],
+        [1.0, 2.0],
+        ["a list of numbers; pass [X] for one row, [[x] for x in X] for one column"],
+    ),
     (
         "a tuple of strings",
         [NUMBER],

@@ -61,7 +61,7 @@ MASK = np.ones((2, 3), int)
         pytest.param(
             PAIR,
             MASK,
-            "one array cannot feed 2 inputs; pass a dict of arrays by name",
+            "rows without names cannot feed 2 inputs; pass a frame",
             id="one array for two",
         ),
         pytest.param(PAIR, {"ids": MASK, "mask": MASK * 1.0}, TRUNCATES, id="floats for integers"),
@@ -71,9 +71,6 @@ MASK = np.ones((2, 3), int)
         ),
         pytest.param(TEXTS, {"text": ["a", 1]}, "1 in row 1 is a", id="a number among strings"),
         pytest.param(TEXTS, {"text": "a"}, "must have shape (batch), got ()", id="one text"),
-        pytest.param(
-            TEXTS, ["a", "b"], "or np.asarray(X) for a tensor without columns", id="a list of texts"
-        ),
         pytest.param(
             PAIRS,
             {"X": [["a", 1]]},

@@ -14,6 +14,8 @@ def test_a_deadline_reaches_the_model():
     seen = []
 
     class Looking(mk.Wrapper):
+        _call = None  # an App calls the async verbs
+
         def _acall(self, X, outputs, call):
             seen.append(call.deadline and call.deadline - time.monotonic())
             return self._inner._acall(X, outputs, call)

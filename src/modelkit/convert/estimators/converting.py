@@ -38,7 +38,7 @@ from modelkit.convert.estimators.tensors import (
     total,
     width,
 )
-from modelkit.convert.gate.rows import Table, rows_of
+from modelkit.convert.parity.rows import Table, rows_of
 from modelkit.convert.places import place_of_last, placed
 from modelkit.convert.steps import jumps, with_parts
 from modelkit.errors import ConversionError, MissingExtraError

@@ -16,7 +16,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.convert.dtypes import dtypes_of
 from modelkit.convert.estimators.tensors import Columns, Var, width
-from modelkit.convert.gate.rows import Table, rows_of
+from modelkit.convert.parity.rows import Table, rows_of
 
 ROUNDED = (
     "MatMul", "Gemm", "Einsum", "ReduceSum", "ReduceMean", "ReduceProd", "ReduceSumSquare", "ReduceL1", "ReduceL2",

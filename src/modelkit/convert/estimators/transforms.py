@@ -19,8 +19,8 @@ from modelkit.convert.estimators.lookup import looked_up
 from modelkit.convert.estimators.rounding import origins, rounded_columns
 from modelkit.convert.estimators.selection import is_selector, kept
 from modelkit.convert.estimators.tensors import Columns, Var, constant, dtype_of, op
-from modelkit.convert.gate.rows import Table, rows_of
 from modelkit.convert.outputs import ask
+from modelkit.convert.parity.rows import Table, rows_of
 from modelkit.convert.steps import does_nothing, found_by_search
 from modelkit.errors import ConversionError
 

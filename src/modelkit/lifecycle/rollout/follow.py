@@ -14,15 +14,15 @@ from contextlib import ExitStack, suppress
 from typing import Any, final
 
 from modelkit._internal.process import watch_forks
-from modelkit.errors import NotFound, public_text
+from modelkit.errors import NotFound, UntrustedError, public_text
 from modelkit.events import NotFollowed, emit
+from modelkit.lifecycle.layered import Opened, Wrap, check_answers
 from modelkit.lifecycle.registry.log import CHAMPION, State, Underway
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.rollout.counting import A_SECOND
 from modelkit.lifecycle.rollout.course import Course
 from modelkit.lifecycle.rollout.decide import Decision, Kind
 from modelkit.lifecycle.rollout.joined import Joined
-from modelkit.lifecycle.rollout.layers import OpenVersion, Wrap, open_layers
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
 from modelkit.lifecycle.rollout.substitution import check_compatible
 from modelkit.lifecycle.rollout.switch import Switch
@@ -74,7 +74,7 @@ class Follower:
         self._seed = seed
         self._options = options
         self._in_bucket = "://" in registry.url
-        self._layers: dict[str, OpenVersion] = {}
+        self._layers: dict[str, Opened] = {}
         self._before: list[str] = []  # versions that answered, the last one first
         self._joined: Joined | None = None
         self._applied = -1
@@ -293,14 +293,31 @@ class Follower:
         """Every Model that is open, the ones kept warm too."""
         return [layers.model for layers in [*self._layers.values()]]
 
-    def _open(self, version: str) -> OpenVersion:
+    def _open(self, version: str) -> Opened:
         layers = self._layers.get(version)
         if layers is None:
-            layers = open_layers(self._registry, self._name, version, self._wrap, self._options)
+            layers = Opened(self._load(version), self._proven)
             self._layers[version] = layers
         return layers
 
-    def _check(self, version: str, opened: OpenVersion) -> None:
+    def _load(self, version: str) -> Model:
+        try:
+            return self._registry.load(self._name, version, **self._options)
+        except UntrustedError as error:
+            raise UntrustedError(
+                f"{self._name} {version} is a joblib package: opening it runs code, and whoever sets an "
+                "alias may be somebody whom you do not trust. Pass allow={'joblib'} and digest=[...] to "
+                "the Rollout, with the digest of every version that it may follow, as whoever made them "
+                "gives them to you (of modelkit serve: --allow joblib, and --digest for each); or save "
+                f"the model as ONNX. Missing: {' and '.join(error.missing)}",
+                missing=error.missing,
+            ) from error
+
+    def _proven(self, loaded: Model) -> Model:
+        check_answers(loaded)
+        return loaded if self._wrap is None else self._wrap(loaded)
+
+    def _check(self, version: str, opened: Opened) -> None:
         """Close a version that cannot answer in place of the champion, and raise UsageError."""
         try:
             check_compatible(self.switch.champion.signature, opened.model.signature, version)
@@ -322,7 +339,7 @@ class Follower:
             self.switch.start(lambda: self._close_quietly(gone, drainings, past))
 
     def _close_quietly(
-        self, layers: list[OpenVersion], drainings: list[Draining], course: Course | None
+        self, layers: list[Opened], drainings: list[Draining], course: Course | None
     ) -> None:
         try:
             _close(layers, drainings, course)
@@ -356,7 +373,7 @@ def _is_same(one: Underway, other: Underway | None) -> bool:
     return other is not None and one.generation == other.generation
 
 
-def _close(layers: list[OpenVersion], drainings: list[Draining], course: Course | None) -> None:
+def _close(layers: list[Opened], drainings: list[Draining], course: Course | None) -> None:
     for draining in drainings:
         draining.wait()
     if course is not None and course.shadow is not None:

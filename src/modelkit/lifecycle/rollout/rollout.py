@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from time import perf_counter_ns
 from typing import Any, final, overload
 
 from modelkit._internal.process import watch_forks
 from modelkit.errors import UsageError
+from modelkit.lifecycle.layered import Wrap
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.rollout.course import Loss
 from modelkit.lifecycle.rollout.decide import Kind
 from modelkit.lifecycle.rollout.follow import Follower
 from modelkit.lifecycle.rollout.guards import USUAL_GUARDS, Guard
-from modelkit.lifecycle.rollout.layers import Wrap
 from modelkit.lifecycle.rollout.lineup import BY_CALL, BY_RUN, Lineup
 from modelkit.lifecycle.rollout.opening import POLLED_EVERY, follower_of, switch_of
 from modelkit.lifecycle.rollout.pinned import Pinned
@@ -128,7 +129,8 @@ class Rollout(Model):
         if isinstance(champion, Registry) and isinstance(candidate, str):
             self._follower = follower_of(champion, candidate, self._clock, **options)
             self._switch = self._follower.switch
-            self._pickled: tuple[Any, ...] | None = (champion, candidate, options)
+            again = partial(Rollout, **options)
+            self._pickled: tuple[Any, ...] | None = (again, (champion, candidate))
         elif isinstance(champion, Model) and isinstance(candidate, Model):
             self._switch = switch_of(champion, candidate, self._clock, **options)
             self._pickled = None
@@ -206,8 +208,7 @@ class Rollout(Model):
             to be told again.
 
         Raises:
-            UsageError: if no guard watches losses.
-            ValueError: for a loss beyond 0 to 1.
+            UsageError: if no guard watches losses, and for a loss beyond 0 to 1.
             Exception: what the function raises; the answer counts no more.
         """
         if not self.under_way:
@@ -225,8 +226,8 @@ class Rollout(Model):
     def promote(self, reason: str = "by hand") -> None:
         """Let the candidate answer everything from now on, whatever the evidence.
 
-        `reason` stands in the status, and in the history of a registry. Raises UsageError where
-        no rollout is under way, and Conflict where somebody else decided.
+        `reason` stands in the status, and in the history of a registry. Raises Conflict where no
+        rollout is under way, or somebody else decided.
         """
         self._decide("promote", reason)
 
@@ -388,11 +389,7 @@ class Rollout(Model):
                 "a Rollout of two Models cannot be pickled, since calls elsewhere would not be "
                 "counted here; use a Registry, which several processes follow"
             )
-        return _again, self._pickled
+        return self._pickled
 
     def _facts(self) -> list[tuple[str, str]]:
         return [*self._champion._facts(), *self.status()._facts()]
-
-
-def _again(registry: Registry, name: str, options: dict[str, Any]) -> Rollout:
-    return Rollout(registry, name, **options)

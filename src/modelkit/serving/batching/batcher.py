@@ -86,7 +86,7 @@ class Batcher(Wrapper):
             start without a measurement and learn from the calls; or the `plan` of another Batcher.
 
     Raises:
-        BatchError: if the model's rows cannot be batched, with the reason.
+        BatchError, UsageError: if its rows cannot be batched; if a layer would not see its calls.
     """
 
     __slots__ = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from modelkit.errors import BatchError
+from modelkit.errors import BatchError, UsageError
 from modelkit.model.model import Model
 from modelkit.serving.batching.policy import BatchPlan
 from modelkit.signature.signature import Feeds
@@ -24,12 +24,12 @@ def preparation_of(model: Model) -> Callable[[Feeds], tuple[Feeds, int]] | None:
 
 
 def check_options(max_rows: int, max_queue: int = 1, plan: BatchPlan | str = "measure") -> None:
-    """Raise ValueError for an argument of Batcher that is out of its range."""
+    """Raise UsageError for an argument of Batcher that is out of its range."""
     for name, value in (("max_rows", max_rows), ("max_queue", max_queue)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}")
+            raise UsageError(f"{name} must be a positive integer, got {value!r}")
     if not isinstance(plan, BatchPlan) and plan not in ("measure", "learn"):
-        raise ValueError(f'plan is "measure", "learn" or the plan of another Batcher, got {plan!r}')
+        raise UsageError(f'plan is "measure", "learn" or the plan of another Batcher, got {plan!r}')
 
 
 def check_batchable(model: Model) -> None:
@@ -42,10 +42,9 @@ def check_batchable(model: Model) -> None:
             model=model,
         )
     if model.unobserved is not model:
-        raise BatchError(
-            "a Monitor or Meter inside a Batcher would see padding and retries; put it outside: "
-            "Meter(Monitor(Batcher(model)))",
-            model=model,
+        raise UsageError(
+            "a Monitor or Meter inside a Batcher would see padding and retries; put it outside, "
+            "Meter(Monitor(Batcher(model))), as mk.layered(model) does"
         )
     if not model.batchable:
         raise BatchError(

@@ -64,8 +64,15 @@ class Meter(Wrapper):
         self, model: Model, *, shared: str | os.PathLike[str] | None = None, spans: bool = False
     ) -> None:
         check_is_model(model, "a Meter")
-        _refuse_two_meters(model)
-        _refuse_several_versions(model)
+        if layer_of(model, Meter) is not None:
+            raise UsageError(
+                f"{model!r} has a Meter already, and another one would count each call twice"
+            )
+        if has_several_versions(model):  # whose calls would all count for one of them
+            raise UsageError(
+                "a Meter counts one version, and a Rollout has several: put one into each, as by "
+                "Rollout(registry, name, wrap=mk.Meter)"
+            )
         super().__init__(model)
         self.signature = model.signature
         self._by_rows = _rows_come_first(self.signature)
@@ -148,22 +155,6 @@ def _rows_come_first(signature: Signature) -> bool:
     return dim is not None and all(spec.shape[:1] == (dim,) for spec in signature.outputs)
 
 
-def _refuse_two_meters(model: Model) -> None:
-    if layer_of(model, Meter) is not None:
-        raise UsageError(
-            f"{model!r} has a Meter already, and another one would count each call twice"
-        )
-
-
-def _refuse_several_versions(model: Model) -> None:
-    """Raise UsageError for a Rollout, whose calls would all count for one of its versions."""
-    if has_several_versions(model):
-        raise UsageError(
-            "a Meter counts one version, and a Rollout has several: put one into each, as by "
-            "Rollout(registry, name, wrap=mk.Meter)"
-        )
-
-
 def _folder(shared: str | os.PathLike[str] | None) -> SharedFolder | None:
     if not shared:
         return None
@@ -180,13 +171,12 @@ def _folder(shared: str | os.PathLike[str] | None) -> SharedFolder | None:
 def tell_refused(model: Model, error: BaseException) -> None:
     """Emit the event of a call that was refused; other errors have none. Raises nothing."""
     with suppress(Exception):  # of an error that holds something else than ours do
+        named = identity_of(model)[:2]
         if isinstance(error, SignatureError) and wanted(Refusal):
-            name, version, _ = identity_of(model)
             problems = error.problems
-            emit(Refusal(name, version, len(problems), columns_at_fault(problems, model.signature)))
+            emit(Refusal(*named, len(problems), columns_at_fault(problems, model.signature)))
         elif isinstance(error, Overloaded) and wanted(Overload):
-            name, version, _ = identity_of(model)
-            emit(Overload(name, version, error.queued, error.max_queue))
+            emit(Overload(*named, error.queued, error.max_queue))
 
 
 def columns_at_fault(problems: Sequence[str], signature: Signature) -> tuple[str, ...]:
@@ -196,12 +186,7 @@ def columns_at_fault(problems: Sequence[str], signature: Signature) -> tuple[str
     """
     matches = map(PROBLEM.match, problems)
     at_fault = {match[1] for match in matches if match is not None}
-    names = [name for name in _names(signature) if repr(name) in at_fault]
-    return tuple(names[:MOST_NAMED])
-
-
-def _names(signature: Signature) -> list[str]:
     names: dict[str, None] = {}  # as an ordered set
     for spec in signature.inputs:
         names |= dict.fromkeys([spec.name, *[column.name for column in spec.columns]])
-    return [*names]
+    return tuple([name for name in names if repr(name) in at_fault][:MOST_NAMED])

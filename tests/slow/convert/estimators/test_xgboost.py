@@ -411,7 +411,7 @@ SPARSE = {
 def test_what_a_sparse_row_does_not_store_is_missing_and_a_zero_that_it_stores_is_not(
     name, tmp_path
 ):
-    """The example is of rows without gap and marker: the gate sees nothing of them."""
+    """The example is of rows without gap and marker: the parity check sees nothing of them."""
     X, y = shops()
     X = X.assign(x=X["x"] + 0.5, z=np.where(X.index % 7, X["x"].astype(float), -999.0))
     pipeline = SPARSE[name].fit(X, y)

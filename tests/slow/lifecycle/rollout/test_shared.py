@@ -139,6 +139,8 @@ import modelkit as mk
 class Broken(mk.Wrapper):
     __slots__ = ()
 
+    _acall = None  # only the sync verbs are called
+
     def _call(self, X, outputs, call):
         if self.manifest.version == sys.argv[2]:
             raise RuntimeError("broken")

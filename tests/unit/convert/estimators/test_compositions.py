@@ -24,7 +24,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 import modelkit as mk
 
-CAP = 90.0  # beyond the rows of the example, and of those that the gate makes of them
+CAP = 90.0  # beyond the rows of the example, and of those that the parity check makes of them
 
 
 def test_steps_that_do_nothing_and_weights_in_a_list(tmp_path):

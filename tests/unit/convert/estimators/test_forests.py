@@ -62,7 +62,7 @@ def test_a_model_that_refuses_missing_values_refuses_them_in_its_package(tmp_pat
     ],
 )
 def test_a_forest_behind_a_scaler_rounds_as_it_does_alone(wrap, seed, tmp_path):
-    """Compared as doubles, 80 of 300 labels were others, and the gate saw nothing."""
+    """Compared as doubles, 80 of 300 labels were others, and the parity check saw nothing."""
     X, y = ties(seed)
     forest = RandomForestClassifier(5, max_depth=4, random_state=0)
     model = wrap(make_pipeline(StandardScaler(), forest)).fit(X, y)

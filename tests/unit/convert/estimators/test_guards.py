@@ -37,7 +37,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 import modelkit as mk
-from modelkit.convert.gate.parity import prove_parity
+from modelkit.convert.parity.check import prove_parity
 from modelkit.convert.sklearn import from_sklearn
 from modelkit.errors import ParityError, SignatureError
 from modelkit.model.model import PLAIN

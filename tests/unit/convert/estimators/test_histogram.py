@@ -170,7 +170,7 @@ def test_large_numbers_keep_their_last_digits(tmp_path):
 
 
 def test_thresholds_and_their_neighbours_are_asked_in_double(tmp_path, monkeypatch):
-    """A threshold that is the next number is what the gate has to find."""
+    """A threshold that is the next number is what the parity check has to find."""
     from modelkit.convert.estimators import histogram
     from modelkit.convert.estimators.trees import Tree
 

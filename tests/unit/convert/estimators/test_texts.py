@@ -8,7 +8,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from modelkit.convert.gate import strange as probes
+from modelkit.convert.parity import strange as probes
 from modelkit.errors import SignatureError
 
 FILMS = ["a fine film", "not good", "bad city", "good town"] * 10

@@ -48,8 +48,8 @@ from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
 import modelkit as mk
 from modelkit.convert.estimators.compose import composed
-from modelkit.convert.gate.compare import compare
 from modelkit.convert.outputs import read_roles, truth
+from modelkit.convert.parity.compare import compare
 from modelkit.convert.source import DECISION
 from modelkit.errors import ConversionError
 from modelkit.runtimes.onnx import OnnxModel

@@ -14,5 +14,7 @@ def test_a_path_is_no_model(wrapper):
 
 def test_a_meter_inside_a_batcher_is_called_a_meter():
     metered = mk.Meter(summed())
-    with pytest.raises(mk.errors.BatchError, match="a Monitor or Meter inside a Batcher"):
+    with pytest.raises(
+        mk.errors.UsageError, match=r"a Monitor or Meter inside a Batcher.*mk\.layered"
+    ):
         mk.Batcher(metered)

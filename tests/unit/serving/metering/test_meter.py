@@ -20,14 +20,7 @@ from helpers.sums import ROW, SIGNATURE, save_wines, summed
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
-from modelkit.errors import (
-    BatchError,
-    ClosedError,
-    DeadlineExceeded,
-    Overloaded,
-    SignatureError,
-    UsageError,
-)
+from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded, SignatureError, UsageError
 from modelkit.model.model import Model
 from modelkit.serving.metering import book, ledger, requests
 from modelkit.serving.metering.ledger import BLOCK, BLOCKS, TURN, Place, blocks_of_turn
@@ -42,7 +35,7 @@ def test_it_is_a_model_alone_and_around_others():
 
 
 def test_a_batcher_refuses_one_inside():
-    with pytest.raises(BatchError):
+    with pytest.raises(UsageError):
         mk.Batcher(mk.Meter(summed()))
 
 
@@ -326,9 +319,7 @@ def test_a_coroutine_that_changes_its_thread_or_is_never_finished_is_counted():
 
 
 def test_a_second_meter_inside_is_refused():
-    X = np.random.default_rng(0).normal(size=(500, 2))
-    profile = mk.Profile.fit(X[::2], reference=X[1::2], model=summed())
-    for inside in (mk.Meter(summed()), mk.Monitor(mk.Meter(summed()), profile)):
+    for inside in (mk.Meter(summed()), mk.Wrapper(mk.Meter(summed()))):
         with pytest.raises(UsageError, match="has a Meter already"):
             mk.Meter(inside)
 

@@ -9,7 +9,7 @@ from unicodedata import normalize
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.gate.rows import Table
+from modelkit.convert.parity.rows import Table
 
 TEXTS = (
     "", " ", "a b c", "I am a B", "CAPITALS and smalls", "Café À LA carte", "ГОРОД и мир", "naïve straße",

@@ -16,7 +16,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.equals import NEGLIGIBLE, coarse, near_equal, nearest_first
-from modelkit.convert.gate.compare import Answers
+from modelkit.convert.parity.compare import Answers
 from modelkit.convert.source import DECISION, TIES
 
 AS_FAR = 1e-12  # of squared distances: more than what is rounded off where graphs compare them
@@ -46,7 +46,7 @@ def with_ties(own: Truth, chosen: Truth) -> Truth:
 
 
 def _differ(one: Array, other: Array) -> Array:
-    """Whether two answers to each row differ, (n,): numbers by more than the gate lets pass."""
+    """Whether two answers to each row differ, (n,): numbers by more than the parity check lets pass."""
     differs = np.asarray(one != other)
     if one.dtype.kind == "f":
         differs = ~np.isclose(one, other, rtol=1e-6, atol=1e-9, equal_nan=True)

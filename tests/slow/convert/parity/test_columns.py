@@ -1,4 +1,4 @@
-"""What the gate learns of hundreds of columns, and how often it asks for that."""
+"""What the parity check learns of hundreds of columns, and how often it asks for that."""
 
 import numpy as np
 import pandas as pd

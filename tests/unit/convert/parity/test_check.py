@@ -1,4 +1,4 @@
-"""The gate: a graph that answers otherwise than its source is not saved, and the step at fault is named."""
+"""The parity check: a graph that answers otherwise than its source is not saved, and the step at fault is named."""
 
 import numpy as np
 import pytest

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from modelkit.convert.gate.compare import agree, compare, tolerance
-from modelkit.convert.gate.rows import Rows, Table, rows_of
+from modelkit.convert.parity.compare import agree, compare, tolerance
+from modelkit.convert.parity.rows import Rows, Table, rows_of
 from modelkit.convert.source import Source
 from modelkit.errors import ConversionError
 

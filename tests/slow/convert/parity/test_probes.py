@@ -6,7 +6,7 @@ from helpers.packages import saved
 from onnx.numpy_helper import from_array, to_array
 
 from modelkit.convert.estimators.trees import LEQ, LESS
-from modelkit.convert.gate.parity import prove_parity
+from modelkit.convert.parity.check import prove_parity
 from modelkit.convert.sklearn import from_sklearn
 from modelkit.convert.source import Source
 from modelkit.errors import ParityError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.gate.rows import Rows, Table, Tensors
+from modelkit.convert.parity.rows import Rows, Table, Tensors
 from modelkit.signature.signature import Signature
 
 if TYPE_CHECKING:

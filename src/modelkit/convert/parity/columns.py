@@ -1,4 +1,4 @@
-"""What the gate learns of each column: whether it may be missing, and which values it is bound to.
+"""What the parity check learns of each column: whether it may be missing, and which values it is bound to.
 
 Columns are asked about together, a few of them in each row, so that the number of questions does
 not grow with the number of columns. A group that does not agree is halved until the columns at
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.convert.gate.altered import (
+from modelkit.convert.parity.altered import (
     PATTERNS,
     Known,
     altered,
@@ -22,9 +22,9 @@ from modelkit.convert.gate.altered import (
     strange_codes,
     unseen_texts,
 )
-from modelkit.convert.gate.compare import Differences, agree, merge, tolerance
-from modelkit.convert.gate.rows import ArrayRows, Rows, Table
-from modelkit.convert.gate.strange import strange_texts
+from modelkit.convert.parity.compare import Differences, agree, merge, tolerance
+from modelkit.convert.parity.rows import ArrayRows, Rows, Table
+from modelkit.convert.parity.strange import strange_texts
 from modelkit.convert.source import Source
 from modelkit.errors import ConversionError
 from modelkit.signature.cast import is_missing

@@ -1,4 +1,4 @@
-"""What the gate learns of the columns of an example, and what it asks for that."""
+"""What the parity check learns of the columns of an example, and what it asks for that."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from modelkit.convert.gate.columns import AGREES, DISAGREES, REFUSED, sort_out
+from modelkit.convert.parity.columns import AGREES, DISAGREES, REFUSED, sort_out
 from modelkit.errors import SignatureError
 
 

@@ -19,8 +19,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import modelkit as mk
 from modelkit.convert.estimators.tensors import Columns
-from modelkit.convert.gate.probes import at_thresholds
-from modelkit.convert.gate.rows import rows_of
+from modelkit.convert.parity.probes import at_thresholds
+from modelkit.convert.parity.rows import rows_of
 from modelkit.convert.sklearn import from_sklearn
 from modelkit.errors import ParityError
 

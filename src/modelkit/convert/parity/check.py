@@ -1,6 +1,6 @@
-"""The gate: no package is written before its graph has been compared with its source.
+"""The parity check: no package is written before its graph has been compared with its source.
 
-What the gate learns becomes part of the signature: a column is nullable only if source and graph
+What the parity check learns becomes part of the signature: a column is nullable only if source and graph
 agree on rows where it is missing, whatever the example happened to hold.
 """
 
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from modelkit.convert.asking import allowed_to_fail
-from modelkit.convert.gate.causes import RANDOM, likely_cause
-from modelkit.convert.gate.columns import Questions, is_native, learn, with_columns
-from modelkit.convert.gate.compare import (
+from modelkit.convert.parity.causes import RANDOM, likely_cause
+from modelkit.convert.parity.columns import Questions, is_native, learn, with_columns
+from modelkit.convert.parity.compare import (
     Answers,
     Differences,
     agree,
@@ -25,8 +25,8 @@ from modelkit.convert.gate.compare import (
     scales_of,
     tolerance,
 )
-from modelkit.convert.gate.invariance import LARGEST, batch_invariance
-from modelkit.convert.gate.probes import (
+from modelkit.convert.parity.invariance import LARGEST, batch_invariance
+from modelkit.convert.parity.probes import (
     at_thresholds,
     between,
     enlarged,
@@ -35,8 +35,8 @@ from modelkit.convert.gate.probes import (
     not_finite,
     other_times,
 )
-from modelkit.convert.gate.rows import Rows, Table, Tensors, rows_of
-from modelkit.convert.gate.strange import texts_of_terms, with_texts
+from modelkit.convert.parity.rows import Rows, Table, Tensors, rows_of
+from modelkit.convert.parity.strange import texts_of_terms, with_texts
 from modelkit.convert.source import Source
 from modelkit.errors import (
     BatchError,
@@ -63,7 +63,7 @@ FURTHER_SIZES = (1, 3, 17)  # numbers of rows for which source and graph are com
 
 
 def open_signature(signature: Signature) -> Signature:
-    """The signature with all columns nullable and open, to feed the graph what the gate wants."""
+    """The signature with all columns nullable and open, to feed the graph what the parity check wants."""
     return with_columns(
         signature,
         lambda column: dataclasses.replace(column, nullable=True, categories=None, finite=False),
@@ -376,7 +376,7 @@ class _Comparison:
 
     def _truth(self, rows: Rows) -> Answers:
         """The answers of the source."""
-        assert self.source.truth is not None  # for the type checker: see `gate`
+        assert self.source.truth is not None  # for the type checker: see `prove_parity`
         return self.source.truth(rows.raw)
 
     def _refuse(self, found: Differences, where: str) -> None:

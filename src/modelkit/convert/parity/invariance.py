@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.gate.columns import is_native
-from modelkit.convert.gate.compare import Answers, Differences, agree, compare, merge, tolerance
+from modelkit.convert.parity.columns import is_native
+from modelkit.convert.parity.compare import Answers, Differences, agree, compare, merge, tolerance
 from modelkit.convert.source import Source
 from modelkit.model.model import Model
 from modelkit.signature.signature import Feeds, Signature

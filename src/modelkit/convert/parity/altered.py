@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.gate.rows import FrameRows, Table
+from modelkit.convert.parity.rows import FrameRows, Table
 
 PATTERNS = 64  # of the rows of one question; columns beyond that many share one
 PATTERN_ROWS = 32  # rows of a question in which one column is altered
