@@ -141,7 +141,7 @@ def _is_detector(signature: Signature) -> bool:
 def _reason(signature: Signature, source: str | None) -> str:
     if signature.primary == "label" and source is not None:
         return (
-            f"the labels of {source} are no classes, and scikit-learn has no score for them; if y "
+            f"the labels of {source} are not classes, and scikit-learn has no score for them; if y "
             "holds such labels, call sklearn.metrics.accuracy_score(y, model.predict(X))"
         )
     if signature.primary == "label":
