@@ -188,6 +188,16 @@ class Model(ABC):
         return None
 
     @property
+    def name(self) -> str | None:
+        """The name in the manifest, or None."""
+        return None if self.manifest is None else self.manifest.name
+
+    @property
+    def version(self) -> str | None:
+        """The version in the manifest, or None."""
+        return None if self.manifest is None else self.manifest.version
+
+    @property
     def attachments(self) -> Mapping[str, memoryview]:
         """The attachments of the package, by name."""
         return MappingProxyType({})
@@ -367,8 +377,8 @@ class Model(ABC):
         return sklearn.tags(self.signature)
 
     def __repr__(self) -> str:
-        name = "" if self.manifest is None else f" {self.manifest.name} {self.manifest.version}"
-        return f"<{type(self).__name__}{name}: {self.signature}>"
+        named = "" if self.name is None else f" {self.name} {self.version}"
+        return f"<{type(self).__name__}{named}: {self.signature}>"
 
     def _facts(self) -> list[tuple[str, str]]:
         """The first lines of the notebook card; a wrapper adds its own."""
@@ -387,7 +397,7 @@ class Model(ABC):
         facts = self._facts()
         title = type(self).__name__
         if self.manifest is not None:
-            title = f"{self.manifest.name} {self.manifest.version}"
+            title = f"{self.name} {self.version}"
             facts += [
                 ("parity", str(self.manifest.parity)),
                 ("digest", f"sha256:{self.manifest.digest}"),

@@ -49,9 +49,9 @@ class Rollout(Model):
     that too. Each arm of a rollout has half of the threads that one Model has. A Rollout closes
     what it opened, and nothing else. Without calls nothing runs.
 
-    Both pick the arm first and let it check the rows by its own signature. `base`, `manifest`,
-    `placement` and `signature` are those of the champion. Which Model answered a call stands in
-    `served_by` of the outputs of `run`.
+    Both pick the arm first and let it check the rows by its own signature. `base`, `manifest`, `name`, `version`,
+    `placement` and `signature` are those of the champion at present. Which Model answered a call stands in `served_by`
+    of the outputs of `run`.
 
     Args:
         champion: the Model that answers now; or a Registry.
