@@ -3,7 +3,7 @@
 ModelkitError
 ├── SignatureError (ValueError)     the caller's rows do not fit the model's signature
 ├── UsageError (ValueError)         an argument, or a combination of them, that cannot be meant
-├── PackageError                    the file is not a package that can be opened
+├── PackageError                    a package, or a record of modelkit's, that cannot be read
 │   ├── ContainerError              the zip container breaks the layout of a .mk file
 │   ├── ManifestError               modelkit.json is malformed, or of a newer format
 │   ├── IntegrityError              a member's size or hash, or the pinned digest, differs
@@ -11,19 +11,20 @@ ModelkitError
 │   └── GraphError                  the ONNX graph uses something a package may not
 ├── ConversionError                 the source cannot become an ONNX graph
 │   └── ParityError                 it became one, but the two disagree
-├── DeviceError                     what was asked for cannot run here
+├── DeviceError                     a device that cannot be had
 ├── ForkedModelError                a model on a device was loaded before this process forked
 ├── BatchError                      a run could not be answered, or a model cannot be batched
 │   ├── Overloaded                  the queue is full
 │   ├── DeadlineExceeded (TimeoutError) the deadline passed before the answer came
 │   ├── ClosedError                 the model was closed
 │   └── OutputCountError            the rows that came out are not the rows that went in
-├── ExplainError                    an explanation that cannot be given as asked
+├── ExplainError                    an explanation that cannot be given
 │   └── AdditivityError             an exact explanation does not add up to what was served
 ├── RegistryError                   a registry cannot do what was asked
 │   ├── NotFound                    it has no such model, version or alias
-│   └── Conflict                    somebody else was faster, or it is fixed already
-├── RetrainError                    a retraining cannot go as asked
+│   ├── Conflict                    somebody else was faster, or it is fixed already
+│   └── NotAFile                    something else is in the place of a file
+├── RetrainError                    a training failed, or cannot be used
 └── MissingExtraError (ImportError) an optional library is not installed
 
 Each error carries the objects it is about as attributes; its message says what happened, with which
@@ -79,7 +80,10 @@ class SignatureError(ModelkitError, ValueError):
 
 
 class UsageError(ModelkitError, ValueError):
-    """An argument, or a combination of arguments, rows or models, that cannot be meant."""
+    """An argument, or a combination of arguments, rows or models, that cannot be meant.
+
+    Where they help, `feature`, `metric`, `device`, `folder` or `problems` say what it is about.
+    """
 
 
 def without_credentials(text: str) -> str:
@@ -114,7 +118,11 @@ def public_text(error: BaseException) -> str:
 
 
 class PackageError(ModelkitError):
-    """A file that cannot be opened or written as a package; `member` names the part at fault."""
+    """A package that cannot be opened or written, or a record that cannot be read.
+
+    Records are what modelkit writes for itself: a Profile, the state of a Detector, an Evaluation, the
+    counts of a Meter. `member` names the part of a package at fault, `folder` where counts lie.
+    """
 
 
 class ContainerError(PackageError):
@@ -155,10 +163,7 @@ class ParityError(ConversionError):
 
 
 class DeviceError(ModelkitError):
-    """A device or number of threads that cannot be had.
-
-    `device` is what was asked for, and `obstacles` the reasons by device.
-    """
+    """A device that cannot be had; `device` names it, and `obstacles` has the reasons by device."""
 
 
 class ForkedModelError(ModelkitError):
@@ -189,10 +194,7 @@ class OutputCountError(BatchError):
 
 
 class ExplainError(ModelkitError):
-    """An explanation that cannot be given as asked.
-
-    The method does not fit, the background is missing, or the output is unknown.
-    """
+    """An explanation that cannot be given: the method does not fit, or the background is missing."""
 
 
 class AdditivityError(ExplainError):
@@ -208,7 +210,7 @@ class NotFound(RegistryError):  # the name the design fixes
 
 
 class Conflict(RegistryError):  # the name the design fixes
-    """A change that somebody else made first, or a version that is fixed already.
+    """A change that somebody else made first, a rollout that has ended, or a version that is fixed.
 
     `name` and `alias` say of what, and `now` is what the alias names now: an `Alias`, or None.
     """
@@ -219,11 +221,7 @@ class NotAFile(RegistryError):  # it says what is there
 
 
 class RetrainError(ModelkitError):
-    """A retraining that cannot go as asked.
-
-    Its policy cannot be meant, `train` or `judge` did not give what they have to, or a record of it
-    cannot be read.
-    """
+    """A training that failed: `train` or `judge` gave what cannot be used."""
 
 
 class MissingExtraError(ModelkitError, ImportError):

@@ -224,10 +224,6 @@ def test_a_background_is_named(model):
             "evaluate {package} --data {folder}/absent.parquet --label left",
             "No such file or directory",
         ),
-        (
-            "evaluate {package} --data {rows} --label left --times month",
-            "times names the column 'month'",
-        ),
         ("registry {folder}/models register {package} --verdict {binary}", "is no text in UTF-8"),
         (
             "rollout {folder}/models start churn@1 --policy {binary} --reason x",

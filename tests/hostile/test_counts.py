@@ -10,7 +10,7 @@ import pytest
 from helpers.processes import forks
 from helpers.sums import metered
 
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError
 from modelkit.serving.metering.cells import MAGIC
 from modelkit.serving.metering.totals import WIDTH
 
@@ -45,7 +45,7 @@ def forged(label, word=None):
 def test_a_forged_file_is_said(tmp_path, data):
     meter = metered(tmp_path)
     (tmp_path / "1-1.slabs").write_bytes(data)
-    with pytest.raises(UsageError, match=r"1-1.slabs was not written by this version"):
+    with pytest.raises(PackageError, match=r"1-1.slabs was not written by this version"):
         meter.totals()
 
 
@@ -62,7 +62,7 @@ def test_a_forged_file_is_said(tmp_path, data):
 def test_forged_counts_of_ended_processes_are_said(tmp_path, text):
     meter = metered(tmp_path)
     (tmp_path / "gone.json").write_text(text)
-    with pytest.raises(UsageError, match=r"gone.json cannot be read"):
+    with pytest.raises(PackageError, match=r"gone.json cannot be read"):
         meter.totals()
 
 
@@ -72,9 +72,9 @@ def test_what_is_no_plain_file_is_said_and_not_waited_for(tmp_path, name):
     path = tmp_path / name
     path.unlink(missing_ok=True)
     os.mkfifo(path)
-    with pytest.raises(UsageError, match=r"is no plain file"):
+    with pytest.raises(PackageError, match=r"is no plain file"):
         meter.totals()
     path.unlink()
     path.symlink_to("/etc/passwd")
-    with pytest.raises(UsageError, match=r"cannot be read"):
+    with pytest.raises(PackageError, match=r"cannot be read"):
         meter.totals()

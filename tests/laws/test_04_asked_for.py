@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.errors import DeviceError
+from modelkit.errors import DeviceError, UsageError
 from modelkit.runtimes import devices as decide
 from modelkit.runtimes import sessions
 
@@ -20,7 +20,7 @@ subsets = st.sets(st.sampled_from([*decide.PROVIDERS.values(), AZURE]))
 def test_any_text_is_a_device_or_an_error(text):
     try:
         target = decide.parse_device(text)
-    except DeviceError as error:
+    except UsageError as error:
         assert repr(text) in str(error)  # noqa: PT017 - both ends are right
     else:
         assert target.short in decide.PROVIDERS

@@ -119,11 +119,3 @@ def test_the_table_of_public_names_has_each_once():
     cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
     assert sorted(named) == sorted({*mk.__all__} - {"__version__"})
-
-
-def test_the_table_of_errors_has_each():
-    text = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
-    table = text.partition("## Errors")[2].partition("## ")[0]
-    kinds = [kind for kind in vars(mk.errors).values() if inspect.isclass(kind)]
-    errors = {kind.__name__ for kind in kinds if issubclass(kind, mk.errors.ModelkitError)}
-    assert set(re.findall(r"^\| (?:- )?`(\w+)`", table, re.MULTILINE)) == errors - {"ModelkitError"}

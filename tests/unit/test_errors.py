@@ -1,7 +1,10 @@
 """Errors as values: what they carry crosses processes, and what is missing is named with what to type."""
 
+import ast
+import collections
 import copy
 import errno
+import functools
 import os
 import pickle
 import re
@@ -11,10 +14,13 @@ from pathlib import Path
 
 import pytest
 from helpers.errors import PROJECT, assert_equal, extras_with, requirements, sample, tree
+from helpers.places import ROOT
 
 import modelkit
+from modelkit import errors
 from modelkit.errors import (
     MissingExtraError,
+    ModelkitError,
     RegistryError,
     importing,
     public_text,
@@ -119,3 +125,58 @@ def test_addresses_are_shown_without_passwords_and_queries(text, shown):
     assert public_text(RegistryError(text)) == f"RegistryError: {shown}"
     assert public_text(OSError(text)) == "OSError"
     assert public_text(OSError(errno.ENOSPC, text)) == f"OSError: {os.strerror(errno.ENOSPC)}"
+
+
+PAGE = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+FEWEST_LETTERS = 12  # of a message that are its own
+BRANCH = re.compile(r"^([│├└─ ]*)(\w+)(?: \((\w+)\))?(?: .*)?$", re.MULTILINE)
+SECTION = re.compile(r"^## (\w+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+SAID = re.compile(r"^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def branches(kind, before="", lead=""):
+    """Each class of errors.py below one, as a tree shows it: what is before it, and its name."""
+    others = [base.__name__ for base in kind.__bases__ if not issubclass(base, ModelkitError)]
+    yield before, kind.__name__, "" if kind is ModelkitError else "".join(others)
+    kinds = [each for each in kind.__subclasses__() if each.__module__ == errors.__name__]
+    for each in kinds:
+        last = each is kinds[-1]
+        yield from branches(
+            each, lead + ("└── " if last else "├── "), lead + ("    " if last else "│   ")
+        )
+
+
+def test_the_tree_at_the_top_of_the_module_is_the_tree_of_the_classes():
+    drawn = errors.__doc__.split("\n\n")[1]
+    assert BRANCH.findall(drawn) == list(branches(ModelkitError))
+
+
+def test_the_page_of_errors_has_the_tree_and_a_section_for_each_class():
+    found = [(before, name) for before, name, _ in branches(ModelkitError)]
+    assert [(before, name) for before, name, _ in BRANCH.findall(SAID.search(PAGE)[1])] == found
+    assert [name for name, _ in SECTION.findall(PAGE)] == [name for _, name in found]
+
+
+@functools.cache
+def raised():
+    """What may stand in a message of each class, as the source makes it; what varies is a wildcard."""
+    found = collections.defaultdict(list)
+    for path in Path(errors.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+                message = node.args[0]
+                if isinstance(message, ast.JoinedStr | ast.Constant):
+                    parts = message.values if isinstance(message, ast.JoinedStr) else [message]
+                    texts = [getattr(part, "value", "") for part in parts]
+                    pattern = [re.escape(x) if isinstance(x, str) else ".+" for x in texts]
+                    if sum(len(text) for text in texts if isinstance(text, str)) >= FEWEST_LETTERS:
+                        found[node.func.id].append("".join(pattern))
+    found["MissingExtraError"].append(".+ needs .+, which is not installed: pip install .+")
+    return found
+
+
+@pytest.mark.parametrize(("name", "section"), SECTION.findall(PAGE))
+def test_a_section_shows_a_message_of_its_class_and_says_what_to_do(name, section):
+    assert section.count("**What to do:**") == 1
+    said = " ".join(SAID.search(section)[1].split())
+    assert any(re.fullmatch(pattern, said) for pattern in raised()[name]), said

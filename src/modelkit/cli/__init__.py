@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterable, Sequence
 
 import modelkit as mk
-from modelkit.cli.arguments import WrongArguments
 from modelkit.cli.doctor import add_doctor
 from modelkit.cli.drift import add_drift
 from modelkit.cli.evaluate import add_evaluate
@@ -25,7 +24,7 @@ from modelkit.cli.registry import add_registry
 from modelkit.cli.retrain import add_retrain
 from modelkit.cli.rollout import add_rollout
 from modelkit.cli.serve import add_serve
-from modelkit.errors import Conflict, ModelkitError
+from modelkit.errors import Conflict, ModelkitError, UsageError
 from modelkit.report.html import printable
 
 COMMANDS = (
@@ -75,15 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnicodeEncodeError as error:
         character = error.object[error.start]
         return _fail(f"the output takes no {character!a}; set PYTHONIOENCODING=utf-8")
-    except WrongArguments as error:
-        return _fail(printable(str(error)), 2)
-    except Conflict as error:
-        return _fail(printable(str(error)), CONFLICT)
     except (ModelkitError, OSError) as error:
+        wrong = 2 if isinstance(error, UsageError) else 1
         options = [option for words, option in OPTIONS.items() if words in str(error)]
         known = [option for option in options if hasattr(args, option.split()[0][2:])]
         hint = f"\non the command line: {', '.join(known)}" if known else ""
-        return _fail(printable(f"{error}{hint}"))
+        return _fail(
+            printable(f"{error}{hint}"), CONFLICT if isinstance(error, Conflict) else wrong
+        )
     return 0 if sound else args.unsound
 
 

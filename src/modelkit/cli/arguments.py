@@ -2,8 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,6 @@ from modelkit.report.html import printable
 PACKAGE_HELP = "a package: a .mk file"
 ROWS_HELP = "Parquet, or CSV with a header, where an empty cell is a missing value"
 Printed = tuple[Iterable[str], bool]  # the lines to print, and whether all is well
-
-
-class WrongArguments(ModelkitError):
-    """Arguments that cannot be meant; the status is 2."""
-
-
-@contextmanager
-def usage() -> Iterator[None]:
-    """Raise WrongArguments for what is wrong with values that only arguments have told."""
-    try:
-        yield
-    except (ModelkitError, ValueError) as error:
-        raise WrongArguments(str(error)) from error
 
 
 def between(low: float, high: float) -> Callable[[str], float]:

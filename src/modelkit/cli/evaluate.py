@@ -10,7 +10,7 @@ from typing import Any
 import modelkit as mk
 from modelkit.cli.arguments import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra, between
 from modelkit.cli.csv import read_rows
-from modelkit.errors import UsageError
+from modelkit.errors import SignatureError, UsageError
 from modelkit.lifecycle.evaluation.task import OUTLIERS
 from modelkit.report.html import printable
 from modelkit.signature import frames
@@ -148,5 +148,5 @@ def _is_number(value: Any) -> bool:
 def _numbers(what: str, values: list[Any]) -> list[Any]:
     for row, value in enumerate(values):
         if not _is_number(value):
-            raise UsageError(f"{what}: row {row} holds {value!r:.40}, which is not a number")
+            raise SignatureError(f"{what}: row {row} holds {value!r:.40}, which is not a number")
     return [float(value) for value in values]

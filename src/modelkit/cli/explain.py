@@ -11,7 +11,7 @@ import modelkit as mk
 from modelkit.cli.arguments import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra, whole
 from modelkit.cli.csv import read_rows
 from modelkit.cli.evaluate import positive_class
-from modelkit.errors import SignatureError
+from modelkit.errors import UsageError
 from modelkit.report import html
 from modelkit.report.html import printable
 
@@ -67,7 +67,7 @@ def _explain_row(args: argparse.Namespace) -> tuple[mk.Explanation, str]:
         rows = read_rows(args.input, model.signature)
         if args.row >= len(rows):
             last = len(rows) - 1
-            raise SignatureError(f"{args.input} has rows 0 to {last}, and no row {args.row}")
+            raise UsageError(f"{args.input} has rows 0 to {last}, and no row {args.row}")
         background = None
         if args.background is not None:
             background = read_rows(args.background, model.signature)

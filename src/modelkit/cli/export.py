@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from modelkit.cli.arguments import Printed, add_command, usage
-from modelkit.errors import UsageError
+from modelkit.cli.arguments import Printed, add_command
+from modelkit.errors import ModelkitError
 from modelkit.integrations.grafana.alert_tests import alert_tests
 from modelkit.integrations.grafana.alerts import Objectives, alert_rules, to_yaml
 from modelkit.integrations.grafana.grafana import dashboard
@@ -51,8 +51,7 @@ def add_export(verbs: Any) -> None:
 
 def run_export_grafana(args: argparse.Namespace) -> Printed:
     """Write the dashboard, the alert rules and their tests."""
-    with usage():
-        objectives = Objectives(args.errors, args.p99, args.runbook)
+    objectives = Objectives(args.errors, args.p99, args.runbook)
     texts = {
         "dashboard.json": json.dumps(dashboard(), indent=2) + "\n",
         RULES: f"{MADE_BY}\n{to_yaml(alert_rules(objectives))}",
@@ -69,7 +68,7 @@ def _write(folder: Path, texts: dict[str, str], *, force: bool) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     changed = [name for name, text in texts.items() if _differs(folder / name, text)]
     if changed and not force:
-        raise UsageError(
+        raise ModelkitError(
             f"{', '.join(changed)} in {folder} would be overwritten, and would change; give "
             "another folder, or --force"
         )

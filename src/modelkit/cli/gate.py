@@ -8,18 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import (
-    ROWS_HELP,
-    Printed,
-    WrongArguments,
-    add_command,
-    add_extra,
-    between,
-    usage,
-    whole,
-)
+from modelkit.cli.arguments import ROWS_HELP, Printed, add_command, add_extra, between, whole
 from modelkit.cli.csv import names_of
 from modelkit.cli.evaluate import add_positive, labelled_rows, positive_class
+from modelkit.errors import UsageError
 from modelkit.lifecycle.gate.policy import read_budgets
 from modelkit.report.html import printable
 
@@ -90,9 +82,8 @@ def add_gate(verbs: Any) -> None:
 
 def run_gate(args: argparse.Namespace) -> Printed:
     """Judge a candidate by the rows of a file, and write the Verdict where it is wanted."""
-    with usage():
-        budgets = read_budgets(dict(_pair("budget", text) for text in args.budget))
-        margin = _margin(args.margin)
+    budgets = read_budgets(dict(_pair("budget", text) for text in args.budget))
+    margin = _margin(args.margin)
     registry = None if args.registry is None else mk.Registry(args.registry)
     signature = _signature(args.champion, registry)
     named = {*(args.slice or ()), args.clusters, args.queries}
@@ -133,7 +124,7 @@ def _signature(source: str, registry: mk.Registry | None) -> mk.Signature:
         return mk.inspect(source).signature
     name, _, which = source.removeprefix("registry:").partition("@")
     if registry is None or not which:
-        raise WrongArguments(f"{source!r} needs --registry WHERE, and the form registry:NAME@ALIAS")
+        raise UsageError(f"{source!r} needs --registry WHERE, and the form registry:NAME@ALIAS")
     return mk.inspect(registry.fetch(name, which)).signature
 
 
@@ -147,7 +138,7 @@ def _margin(texts: list[str]) -> float | dict[str, float]:
 def _pair(what: str, text: str) -> tuple[str, float]:
     name, sign, value = text.partition("=")
     if not sign:
-        raise WrongArguments(f"--{what} {text!r} is written as NAME=NUMBER")
+        raise UsageError(f"--{what} {text!r} is written as NAME=NUMBER")
     return name.strip(), _number(what, value)
 
 
@@ -157,5 +148,5 @@ def _number(what: str, text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < inf:
-        raise WrongArguments(f"--{what}: {text!r} is not a number of at least 0")
+        raise UsageError(f"--{what}: {text!r} is not a number of at least 0")
     return value

@@ -9,16 +9,8 @@ from typing import Any
 
 import modelkit as mk
 from modelkit._internal import fields
-from modelkit.cli.arguments import (
-    Printed,
-    WrongArguments,
-    add_action,
-    add_actions,
-    add_command,
-    printed,
-    read_text,
-)
-from modelkit.errors import RegistryError
+from modelkit.cli.arguments import Printed, add_action, add_actions, add_command, printed, read_text
+from modelkit.errors import RegistryError, UsageError
 from modelkit.lifecycle.registry.log import Alias
 from modelkit.lifecycle.registry.places import nothing_there
 from modelkit.lifecycle.registry.releases import ModelVersion
@@ -185,31 +177,31 @@ def run_fetch(args: argparse.Namespace) -> Printed:
 
 
 def read_verdict(path: str | None) -> mk.Verdict | None:
-    """The Verdict in a file, or None. Raises UsageError."""
+    """The Verdict in a file, or None. Raises PackageError."""
     return None if path is None else mk.Verdict.from_json(read_text(path))
 
 
 def name_and_version(model: str, such_as: str = "champion") -> tuple[str, str]:
-    """A name, and the version or alias behind its @. Raises WrongArguments."""
+    """A name, and the version or alias behind its @. Raises UsageError."""
     name, _, which = model.partition("@")
     if not which:
-        raise WrongArguments(f"{model!r} names no version: write it as {name or 'churn'}@{such_as}")
+        raise UsageError(f"{model!r} names no version: write it as {name or 'churn'}@{such_as}")
     return name, which
 
 
 def _expected(text: str | None, verdict: mk.Verdict | None) -> str | int | None:
     """What `--expected` stands for, or what a Verdict has judged.
 
-    Raises WrongArguments for a generation that is no number, and where there is neither.
+    Raises UsageError for a generation that is no number, and where there is neither.
     """
     if text is None and verdict is not None:
         return verdict.generation
     if text is None:
-        raise WrongArguments("an alias is set with --expected, or with --verdict")
+        raise UsageError("an alias is set with --expected, or with --verdict")
     if text == NONE:
         return None
     if not text.startswith("#"):
         return text
     if not text[1:].isdecimal():
-        raise WrongArguments(f"a generation is a number, such as #12, not {text!r}")
+        raise UsageError(f"a generation is a number, such as #12, not {text!r}")
     return int(text[1:])

@@ -14,17 +14,15 @@ import modelkit as mk
 from modelkit._internal import fields
 from modelkit.cli.arguments import (
     Printed,
-    WrongArguments,
     add_action,
     add_actions,
     add_command,
     add_extra,
     printed,
     read_text,
-    usage,
 )
 from modelkit.cli.registry import name_and_version, read_verdict
-from modelkit.errors import ModelkitError, UsageError
+from modelkit.errors import Conflict, ModelkitError, UsageError
 from modelkit.lifecycle.registry.log import Underway
 from modelkit.lifecycle.rollout.afar import progress_afar
 from modelkit.lifecycle.rollout.course import check_loss
@@ -125,23 +123,22 @@ def run_outcome(args: argparse.Namespace) -> Printed:
     try:
         outcomes = _outcomes(args)
         post_outcomes(mk.Registry(args.registry), args.name, outcomes)
-    except (ValueError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error) as error:
         raise ModelkitError(str(error)) from error
     count = len(outcomes)
     return printed(args, {"posted": count}, [f"{count:,} posted"])
 
 
 def _outcomes(args: argparse.Namespace) -> list[tuple[str, float]]:
-    """The keys and losses of arguments. Raises WrongArguments unless there are some."""
+    """The keys and losses of arguments. Raises UsageError unless there are some."""
     one = (args.key, args.loss)
     if args.csv is None:
         if None in one:
-            raise WrongArguments("an outcome has --key and --loss; or pass many by --csv FILE")
-        with usage():
-            check_loss(args.loss)
+            raise UsageError("an outcome has --key and --loss; or pass many by --csv FILE")
+        check_loss(args.loss)
         return [one]
     if one != (None, None):
-        raise WrongArguments("--csv has the keys and losses: leave out --key and --loss")
+        raise UsageError("--csv has the keys and losses: leave out --key and --loss")
     return _read_outcomes(args.csv, args.extra)
 
 
@@ -178,7 +175,7 @@ def run_decide(args: argparse.Namespace) -> Printed:
     rollout = registry.state(args.name).rollout
     if rollout is None:
         registry.versions(args.name)  # raises NotFound
-        raise UsageError(
+        raise Conflict(
             f"no rollout of {args.name} is under way; to let another version answer, use "
             f"modelkit registry {args.registry} alias {args.name}@champion"
         )
@@ -191,20 +188,19 @@ def run_decide(args: argparse.Namespace) -> Printed:
 
 
 def _policy(args: argparse.Namespace) -> mk.RolloutPolicy:
-    """The policy of arguments. Raises WrongArguments, and UsageError for a file that is none."""
+    """The policy of arguments. Raises UsageError, and PackageError for a file that is none."""
     if args.policy is not None:
         others = (args.alpha, args.horizon, args.key_calls)
         if args.guard or others != (None, None, None):
-            raise WrongArguments(
+            raise UsageError(
                 "--policy says all of it: leave out --guard, --alpha, --horizon and --key-calls"
             )
         return mk.RolloutPolicy.from_json(read_text(args.policy), args.policy)
-    with usage():
-        guards = tuple(map(_guard, args.guard)) or USUAL_GUARDS
-        horizon = None if args.horizon is None else _seconds(args.horizon)
-        given = {"alpha": args.alpha, "horizon": horizon, "key_calls": args.key_calls}
-        options = {name: value for name, value in given.items() if value is not None}
-        return mk.RolloutPolicy(tuple(map(_stage, args.stage)), guards, **options)
+    guards = tuple(map(_guard, args.guard)) or USUAL_GUARDS
+    horizon = None if args.horizon is None else _seconds(args.horizon)
+    given = {"alpha": args.alpha, "horizon": horizon, "key_calls": args.key_calls}
+    options = {name: value for name, value in given.items() if value is not None}
+    return mk.RolloutPolicy(tuple(map(_stage, args.stage)), guards, **options)
 
 
 def _stage(text: str) -> mk.RolloutStage:
@@ -215,7 +211,7 @@ def _stage(text: str) -> mk.RolloutStage:
             float(share), seconds=_seconds(time) if time else 0.0, units=int(units or 0)
         )
     except ValueError as error:
-        raise ModelkitError(f"--stage {text!r} is not SHARE[:TIME[:UNITS]]: {error}") from None
+        raise UsageError(f"--stage {text!r} is not SHARE[:TIME[:UNITS]]: {error}") from None
 
 
 def _guard(text: str) -> mk.Guard:
@@ -224,18 +220,18 @@ def _guard(text: str) -> mk.Guard:
     for setting in settings:
         field, _, number = setting.partition("=")
         if field not in ("worse", "better", "floor", "above", "margin", "material", "tolerance"):
-            raise ModelkitError(f"--guard {text!r}: a guard has no number {field!r}")
+            raise UsageError(f"--guard {text!r}: a guard has no number {field!r}")
         try:
             values[field] = float(number)
         except ValueError:
-            raise ModelkitError(f"--guard {text!r}: {number!r} is not a number") from None
+            raise UsageError(f"--guard {text!r}: {number!r} is not a number") from None
     return mk.Guard(name, **values)
 
 
 def _seconds(text: str) -> float:
     found = SPAN.fullmatch(text)
     if found is None:
-        raise ModelkitError(f"{text!r} is not a time; write 600, 10m, 24h or 7d")
+        raise UsageError(f"{text!r} is not a time; write 600, 10m, 24h or 7d")
     return float(found[1]) * SPANS[found[2]]
 
 

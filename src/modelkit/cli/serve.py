@@ -19,11 +19,11 @@ from multiprocessing.connection import Connection
 from typing import Any, final
 
 import modelkit as mk
-from modelkit.cli.arguments import Printed, add_command, read_text, usage
+from modelkit.cli.arguments import Printed, add_command, read_text
 from modelkit.cli.processes import Processes
 from modelkit.cli.settings import DRAIN, PORT, Settings, settings_of
 from modelkit.errors import ModelkitError, importing
-from modelkit.lifecycle.layered import Opened, layered
+from modelkit.lifecycle.layered import Opened
 from modelkit.lifecycle.rollout.opening import POLLED_EVERY
 from modelkit.report.html import printable
 from modelkit.web.query import Limits
@@ -82,8 +82,7 @@ def add_serve(verbs: Any) -> None:
 
 def run_serve(args: argparse.Namespace) -> Printed:
     """Serve until a signal ends it."""
-    with usage():
-        settings = settings_of(args, os.environ)
+    settings = settings_of(args, os.environ)
     with importing("uvicorn", "modelkit serve"):
         import uvicorn  # noqa: F401 - before a package is opened for nothing
     with _warnings_shown():
@@ -170,11 +169,8 @@ def _application(settings: Settings) -> Iterator[Application]:
             from modelkit.integrations.prometheus import Collector
 
             metrics = Collector(model).text
-        try:
-            auth = _auth_of(settings)
-            app = mk.App({name: model}, auth=auth, limits=_limits(), metrics=metrics)
-        except ValueError as error:  # of --name and of --tokens
-            raise ModelkitError(str(error)) from error
+        auth = _auth_of(settings)
+        app = mk.App({name: model}, auth=auth, limits=_limits(), metrics=metrics)
         asgi = routed(app, name, settings)
         if auth is None and is_local(settings.host):
             asgi = asked_locally(asgi)
@@ -240,11 +236,11 @@ def asked_locally(app: Any) -> Any:
 def _opened(settings: Settings) -> Opened | mk.Rollout:
     if settings.registry is None:
         loaded = mk.load(settings.package, digest=settings.digest, allow=settings.allow)
-        return Opened(loaded, layered)
+        return Opened(loaded, mk.layered)
     return mk.Rollout(
         mk.Registry(settings.registry),
         settings.package,
-        wrap=layered,
+        wrap=mk.layered,
         poll=settings.poll,
         digest=settings.digest,
         allow=settings.allow,

@@ -9,7 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import final
 
-from modelkit.errors import ModelkitError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.registry.log import CHAMPION
 from modelkit.lifecycle.rollout.opening import POLLED_EVERY
 from modelkit.package.trust import check_allow
@@ -66,7 +66,7 @@ class Settings:
 def settings_of(args: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
     """The settings of arguments, completed by the environment.
 
-    Raises ModelkitError for a setting that is missing or cannot be used.
+    Raises UsageError for a setting that is missing or cannot be used.
     """
     held = {name: value for name, value in environ.items() if value}  # an empty one is none
     on_vertex = "AIP_HTTP_PORT" in held
@@ -104,11 +104,11 @@ def _package(file: str | None, held: Mapping[str, str]) -> str:
     """The path of the package: an argument, MODELKIT_PACKAGE, or what Vertex AI has put there."""
     path = file or held.get("MODELKIT_PACKAGE") or held.get("AIP_STORAGE_URI")
     if path is None:
-        raise ModelkitError(
+        raise UsageError(
             "there is nothing to serve: give a package, or set MODELKIT_PACKAGE to its path"
         )
     if "://" in path:
-        raise ModelkitError(
+        raise UsageError(
             f"the package is at {path!r}, and modelkit serve opens local paths only: copy it into "
             "the image, or download it first, and give its path in MODELKIT_PACKAGE"
         )
@@ -119,11 +119,11 @@ def _followed(file: str | None, held: Mapping[str, str]) -> str:
     """The name of a model in a registry: an argument, or MODELKIT_PACKAGE."""
     name, at, alias = (file or held.get("MODELKIT_PACKAGE") or "").partition("@")
     if not name:
-        raise ModelkitError(
+        raise UsageError(
             "a registry has many models: give the name of one, or set MODELKIT_PACKAGE to it"
         )
     if at and alias != CHAMPION:
-        raise ModelkitError(
+        raise UsageError(
             f"modelkit serve follows the alias {CHAMPION!r}, not {alias!r}; to serve one version for "
             "ever, give the path that `modelkit registry ... fetch` prints"
         )
@@ -138,7 +138,7 @@ def package_in(path: str) -> str:
     found = sorted(folder.rglob("*.mk"))
     if len(found) != 1:
         names = ", ".join(str(each.relative_to(folder)) for each in found[:5]) or "none"
-        raise ModelkitError(
+        raise UsageError(
             f"the folder {path!r} has {len(found)} packages ({names}), and one is served: "
             "give the path of the package"
         )
@@ -154,28 +154,28 @@ def _number(given: int | None, held: Mapping[str, str], default: int, *names: st
         return default
     text = held[name]
     if not (text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS):
-        raise ModelkitError(f"the variable {name} is a whole number, 0 or more; got {text!r:.80}")
+        raise UsageError(f"the variable {name} is a whole number, 0 or more; got {text!r:.80}")
     return int(text)
 
 
 def _check(settings: Settings) -> None:
-    """Raise ModelkitError for settings that cannot be used, or not together."""
+    """Raise UsageError for settings that cannot be used, or not together."""
     if not 0 <= settings.port <= 65535:
-        raise ModelkitError(f"a port is a number from 0 to 65535; got {settings.port}")
+        raise UsageError(f"a port is a number from 0 to 65535; got {settings.port}")
     if settings.name is not None and ("/" in settings.name or not settings.name.strip()):
-        raise ModelkitError(f"--name is a part of a path, without '/'; got {settings.name!r}")
+        raise UsageError(f"--name is a part of a path, without '/'; got {settings.name!r}")
     if not settings.poll > 0:
-        raise ModelkitError(f"--poll is in seconds, above 0; got {settings.poll}")
+        raise UsageError(f"--poll is in seconds, above 0; got {settings.poll}")
     if settings.workers < 1:
-        raise ModelkitError(f"at least one worker is needed; got {settings.workers}")
+        raise UsageError(f"at least one worker is needed; got {settings.workers}")
     if not 0 <= settings.drain < inf:
-        raise ModelkitError(f"--drain is in seconds, 0 or more; got {settings.drain}")
+        raise UsageError(f"--drain is in seconds, 0 or more; got {settings.drain}")
     if settings.certfile is None and (settings.keyfile or settings.ca_certs):
-        raise ModelkitError(
+        raise UsageError(
             "--ssl-keyfile and --ssl-ca-certs need --ssl-certfile, the certificate of the server"
         )
     for route in (settings.health_route, settings.predict_route):
         if route is not None and not route.startswith("/"):
-            raise ModelkitError(
+            raise UsageError(
                 f"AIP_HEALTH_ROUTE and AIP_PREDICT_ROUTE begin with '/'; got {route!r}"
             )

@@ -11,7 +11,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit._internal.json import from_plain, parse_json, to_plain
 from modelkit._internal.npz import pack_arrays, unpack_arrays
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError
 
 
 def pack(schema: str, about: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
@@ -26,7 +26,7 @@ def unpack(
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """The values and arrays that were packed.
 
-    Raises UsageError for bytes of another schema, and for bytes that `pack` did not make.
+    Raises PackageError for bytes of another schema, and for bytes that `pack` did not make.
     """
     try:
         arrays = unpack_arrays(data)
@@ -34,9 +34,9 @@ def unpack(
         about: dict[str, Any] = from_plain(parse_json(text))
         found = about.pop("schema")
     except Exception as error:
-        raise UsageError(f"this is no {what}: {error}") from error
+        raise PackageError(f"this is no {what}: {error}") from error
     if found != schema:
-        raise UsageError(
+        raise PackageError(
             f"this is no {what} of {schema}, but of {found!r}; it was made by another version"
         )
     return about, arrays

@@ -11,7 +11,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import CELLS
 from modelkit.drift.martingale import tally
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError
 
 HOUR_SECONDS = 3600  # seconds
 DAY_SECONDS = 24 * HOUR_SECONDS
@@ -193,7 +193,7 @@ class Buckets:
         return arrays, {"forgotten": self.forgotten}
 
     def restore(self, arrays: Mapping[str, Array], plain: Mapping[str, Any]) -> None:
-        """Go on from `state()`. Raises UsageError for counts of another shape."""
+        """Go on from `state()`. Raises PackageError for counts of another shape."""
         self.forgotten = plain["forgotten"]
         for name, kept, seconds in (
             ("hours", self.hours, HOUR_SECONDS),
@@ -202,7 +202,7 @@ class Buckets:
             numbers = arrays[name].tolist()
             counts = arrays[f"{name} counts"]
             if counts.shape != (len(numbers), *self.shape):
-                raise UsageError(
+                raise PackageError(
                     f"this is no state of a Detector: its history has counts of the shape "
                     f"{counts.shape}"
                 )

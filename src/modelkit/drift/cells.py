@@ -29,7 +29,7 @@ from modelkit.drift.columns import (
     feature_kind,
     other_kind,
 )
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError
 from modelkit.signature.cast import F4
 
 CELLS = 67
@@ -236,7 +236,7 @@ def feature_arrays(features: Sequence[Feature]) -> dict[str, Array]:
 
 
 def read_features(plain: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array]) -> list[Feature]:
-    """The inverse of `plain_features`. Raises UsageError for features that are not valid."""
+    """The inverse of `plain_features`. Raises PackageError for features that are not valid."""
     coarse = arrays["coarse"].reshape(-1, CELLS)
     edges = arrays["edges"].tolist()
     at = 0
@@ -247,8 +247,8 @@ def read_features(plain: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array
         features.append(fields.read_object(Feature, own, "features"))
         at = end
     if at != len(edges):
-        raise UsageError(f"this is no profile: it has {len(edges)} edges and needs {at}")
+        raise PackageError(f"this is no profile: it has {len(edges)} edges and needs {at}")
     odd = [feature.name for feature in features if not feature.whole]
     if odd:
-        raise UsageError(f"this is no profile: the cells of {odd} are not whole")
+        raise PackageError(f"this is no profile: the cells of {odd} are not whole")
     return features

@@ -9,9 +9,9 @@ from typing import Any
 from modelkit.drift import archive
 from modelkit.drift.profile import Profile, check_profile
 from modelkit.drift.refusals import check_same_columns
-from modelkit.drift.untold import OnAlarm
+from modelkit.drift.untold import OnAlarm, check_hook
 from modelkit.drift.watch import STATE_SCHEMA, Watch
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 
 
 def resume(
@@ -22,9 +22,10 @@ def resume(
 ) -> tuple[Watch, dict[str, Any]]:
     """The inverse of `Watch.state`, bit for bit, and what was packed beside it.
 
-    Raises UsageError for any other bytes.
+    Raises PackageError for any other bytes, and UsageError for the state of another profile.
     """
     check_profile(profile)
+    check_hook(on_alarm)
     about, arrays = archive.unpack(STATE_SCHEMA, state, "state of a Detector")
     if about.get("profile") != profile.digest:
         raise UsageError(
@@ -37,7 +38,7 @@ def resume(
         watch = Watch(profile, clock=clock, on_alarm=on_alarm, **options)
         watch.restore(about, arrays)
     except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
-        raise UsageError(f"this is no state of a Detector: {error!r}") from error
+        raise PackageError(f"this is no state of a Detector: {error!r}") from error
     return watch, about
 
 

@@ -327,7 +327,8 @@ class Detector:
             on_alarm: likewise.
 
         Raises:
-            UsageError: for the state of a Detector of another profile, and for other bytes.
+            PackageError: for bytes that are no state of a Detector.
+            UsageError: for the state of a Detector of another profile.
         """
         watch, _ = continued.resume(profile, state, clock, on_alarm)
         return detector_of(Current(watch))
@@ -343,6 +344,7 @@ class Detector:
         unit that is open at all workers add up exactly, and it is tested as `test` does.
 
         Raises:
+            PackageError: for bytes that are no state.
             UsageError: for no states, or those of different profiles, arguments or open units.
         """
         watches = continued.resume_all(profile, states)

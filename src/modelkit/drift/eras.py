@@ -13,7 +13,7 @@ from modelkit._internal.arrays import Array
 from modelkit.drift import archive
 from modelkit.drift.buckets import Buckets
 from modelkit.drift.profile import Profile
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError
 
 MOST_ERAS = 16
 
@@ -82,7 +82,7 @@ def restored(
 ) -> list[Era]:
     """The inverse of `state_of`; `current` is the era in force, without rows.
 
-    Raises UsageError for a state that does not fit.
+    Raises PackageError for a state that does not fit.
     """
     found = []
     for i, own in enumerate(plain):
@@ -93,7 +93,7 @@ def restored(
             era = Era.of(profile, own["alpha"], most_bytes)
             era.until = own["until"]
         elif i < len(plain) - 1:
-            raise UsageError("this is no state of a Detector: an older reference has no end")
+            raise PackageError("this is no state of a Detector: an older reference has no end")
         era.buckets.restore(of_era, own)
         found.append(era)
     return found

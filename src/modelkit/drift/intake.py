@@ -20,7 +20,7 @@ from modelkit.drift.row_budget import RowBudget
 from modelkit.drift.served_form import BufferedCells, ServedForm
 from modelkit.drift.units import PERIODS, together
 from modelkit.drift.watch import Watch
-from modelkit.errors import UsageError, public_text
+from modelkit.errors import PackageError, public_text
 from modelkit.model.identity import identity_of
 from modelkit.model.model import Model, Outputs
 
@@ -336,11 +336,11 @@ class Intake:
     def restore(self, about: Mapping[str, Any]) -> None:
         """Go on from what `state` packed beside the detector's own part.
 
-        Raises UsageError where a Detector packed it.
+        Raises PackageError where a Detector packed it, or it cannot be read.
         """
         own = about.get(OF_MONITOR)
         if own is None:
-            raise UsageError(
+            raise PackageError(
                 "this is the state of a Detector, which does not say how many rows a Monitor had "
                 "served: take that of monitor.state()"
             )
@@ -351,7 +351,7 @@ class Intake:
             self._rng.bit_generator.state = own["sample"]
             since = float(own["at"])
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise UsageError(f"this is no state of a Monitor: {error!r}") from error
+            raise PackageError(f"this is no state of a Monitor: {error!r}") from error
         watch = self.watch
         if watch.profile.unit in PERIODS:
             watch.of_units().stream.go_on(since, watch.chronicle.now())

@@ -125,8 +125,9 @@ def as_doubles(values: Any, what: str) -> Array:
 
     Raises UsageError for values that are not numbers.
     """
+    labels = as_labels(values, what)
     try:
-        return as_labels(values, what).astype(np.float64)
+        return labels.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{what} are not all numbers: {error}") from error
 

@@ -211,8 +211,8 @@ class Monitor(Wrapper):
             on_alarm: likewise.
 
         Raises:
-            UsageError: for the state of another profile or of a Detector, for other bytes, and as
-                for a new Monitor.
+            PackageError: for bytes that are no state of a Monitor.
+            UsageError: for the state of another profile, and as for a new Monitor.
         """
         past = watched_profile(model, profile, budget)
         watch, about = continued.resume(past, state, clock, on_alarm)

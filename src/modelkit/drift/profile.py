@@ -24,7 +24,7 @@ from modelkit.drift.target import TargetLabels
 from modelkit.drift.unit_fit import Marking
 from modelkit.drift.units import BATCH_UNIT, PERIODS, ReferenceUnits, many, units_text
 from modelkit.drift.vectors import Basis, expand, source_of
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError
 from modelkit.model.model import Model
 from modelkit.signature.signature import Signature
 
@@ -327,17 +327,17 @@ class Profile:
 
     @staticmethod
     def from_bytes(data: bytes | memoryview) -> Profile:
-        """The inverse of `to_bytes`. Raises UsageError for anything else."""
+        """The inverse of `to_bytes`. Raises PackageError for anything else."""
         found = stored.read(data)
         try:
             profile = fields.read_object(Profile, found, "profile")
             stored.check_counts(profile.counts, len(profile.strata), len(profile.features))
             if profile.units is not None:
                 profile.units.check(len(profile.features), len(profile.strata))
-        except UsageError:
+        except PackageError:
             raise
         except Exception as error:
-            raise UsageError(f"this is no profile: {error}") from error
+            raise PackageError(f"this is no profile: {error}") from error
         return profile
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from modelkit.drift.audit import AuditTable, audit_table
 from modelkit.drift.notes import Acknowledgement
 from modelkit.drift.timeline import timeline_part
 from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift, Performance, SegmentDrift
-from modelkit.errors import UsageError, importing
+from modelkit.errors import PackageError, importing
 from modelkit.report import html
 
 REPORT_SCHEMA = "modelkit.drift/1"
@@ -109,12 +109,12 @@ class DriftReport:
 
     @staticmethod
     def from_json(text: str) -> DriftReport:
-        """The inverse of `to_json`. Raises UsageError for any other text."""
+        """The inverse of `to_json`. Raises PackageError for any other text."""
         try:
             plain = parse_record(text, REPORT_SCHEMA)
             return fields.read_object(DriftReport, plain, "report")
         except (TypeError, ValueError) as error:
-            raise UsageError(f"this is no drift report in JSON: {error}") from error
+            raise PackageError(f"this is no drift report in JSON: {error}") from error
 
     def to_dataframe(self) -> Any:
         """A pandas frame with a row for each feature, as `ranked`.

@@ -16,7 +16,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import CELLS, GONE, REST, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.columns import ColumnsByName
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 
 HOUR_OF_DAY = "hour"  # where the profile has a column of times, and no column of this name
 MOST_SEGMENTS = 24  # of one column
@@ -245,12 +245,12 @@ class Segmented:
         return arrays, {"rows": self.rows}
 
     def restore(self, arrays: Mapping[str, Array], plain: Mapping[str, Any]) -> None:
-        """Go on from `state()`. Raises UsageError for counts of another shape."""
+        """Go on from `state()`. Raises PackageError for counts of another shape."""
         self.rows = plain["rows"]
         for i, counts in enumerate(self._counts):
             found = arrays[f"{i}"]
             if found.shape != counts.shape:
-                raise UsageError(
+                raise PackageError(
                     f"this is no state of a Detector: its segments have counts of {found.shape}"
                 )
             counts[:] = found
@@ -272,7 +272,7 @@ def write_segments(
 def read_segments(
     plain: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array], features: Sequence[Feature]
 ) -> list[Segmentation]:
-    """The inverse of `write_segments`. Raises UsageError for counts that do not fit."""
+    """The inverse of `write_segments`. Raises PackageError for counts that do not fit."""
     found = []
     for i, own in enumerate(plain):
         labels = tuple(map(str, own["labels"]))
@@ -281,6 +281,6 @@ def read_segments(
         right = counts.shape == (len(labels), len(features), CELLS)
         numbered = len(of_cells) in (0, CELLS) and of_cells.max(initial=0) < max(len(labels), 1)
         if not right or not numbered or len(labels) > MOST_SEGMENTS:
-            raise UsageError(f"this is no profile: its segments by {own['name']!r} do not fit")
+            raise PackageError(f"this is no profile: its segments by {own['name']!r} do not fit")
         found.append(Segmentation(str(own["name"]), labels, of_cells.tobytes(), counts))
     return found

@@ -16,7 +16,7 @@ from modelkit.drift.segments import read_segments, write_segments
 from modelkit.drift.target import TargetLabels
 from modelkit.drift.units import ReferenceUnits
 from modelkit.drift.vectors import basis_arrays, read_bases
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError
 
 PROFILE_SCHEMA = "modelkit.profile/1"
 # Fields that JSON holds as they are.
@@ -66,14 +66,14 @@ def narrow(counts: Array) -> Array:
 
 
 def read(data: bytes | memoryview) -> dict[str, Any]:
-    """The fields of a profile. Raises UsageError for anything that `write` did not make."""
+    """The fields of a profile. Raises PackageError for anything that `write` did not make."""
     about, arrays = unpack(PROFILE_SCHEMA, data, "profile")
     try:
         return _decode(about, arrays)
-    except UsageError:
+    except PackageError:
         raise
     except Exception as error:
-        raise UsageError(f"this is no profile: {error}") from error
+        raise PackageError(f"this is no profile: {error}") from error
 
 
 def _decode(about: dict[str, Any], arrays: dict[str, Array]) -> dict[str, Any]:
@@ -99,8 +99,8 @@ def _decode(about: dict[str, Any], arrays: dict[str, Array]) -> dict[str, Any]:
 
 
 def check_counts(counts: Array, strata: int, features: int) -> None:
-    """Raise UsageError unless counts are those of so many strata and features."""
+    """Raise PackageError unless counts are those of so many strata and features."""
     if counts.shape != (strata, features, CELLS) or counts.min() < 0:
-        raise UsageError(
+        raise PackageError(
             f"this is no profile: counts have the shape {counts.shape}, or are below 0"
         )

@@ -15,7 +15,7 @@ from modelkit.drift.cells import CELLS
 from modelkit.drift.encoding import stratum_numbers
 from modelkit.drift.fitted import Fitted
 from modelkit.drift.units import UnitRows
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 
 TALLY_SCHEMA = "modelkit.tally/1"
 MOST_ROWS = 1 << 48  # of one group, so that sums over groups and cells stay below 2**63
@@ -112,18 +112,18 @@ class Tally:
 
     @staticmethod
     def from_bytes(data: bytes | memoryview) -> Tally:
-        """The inverse of `to_bytes`. Raises UsageError for anything else."""
+        """The inverse of `to_bytes`. Raises PackageError for anything else."""
         about, arrays = archive.unpack(TALLY_SCHEMA, data, "tally")
         try:
             groups = tuple((key, stratum) for key, stratum in about["groups"])
             stored = arrays["counts"]
             profile = str(about["profile"])
         except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"this is no tally: {error!r}") from error
+            raise PackageError(f"this is no tally: {error!r}") from error
         _check_groups(groups)
         fits = stored.ndim == 3 and stored.shape[::2] == (len(groups), CELLS)
         if not fits or stored.dtype.kind != "u" or stored.max(initial=0) > MOST_ROWS:
-            raise UsageError(
+            raise PackageError(
                 f"this is no tally: its counts are {stored.dtype} {stored.shape}, or too large"
             )
         return Tally(profile, groups, stored.astype(np.int64))
@@ -136,13 +136,13 @@ class Tally:
 
 
 def _check_groups(groups: Sequence[tuple[Any, Any]]) -> None:
-    """Raise UsageError unless all keys are of one type, and each group is there once."""
+    """Raise PackageError unless all keys are of one type, and each group is there once."""
     kinds = {type(key) for key, _ in groups}
     strata = [stratum for _, stratum in groups]
     numbered = all(type(stratum) is int and stratum >= STRANGE for stratum in strata)
     of_one_kind = len(kinds) <= 1 and kinds <= {int, str, type(None)}
     if not of_one_kind or not numbered or len(set(groups)) < len(groups):
-        raise UsageError(
+        raise PackageError(
             "this is no tally: its groups are no units and strata, or one is there twice"
         )
 

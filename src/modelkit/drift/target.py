@@ -23,7 +23,7 @@ from modelkit.drift.dependence import every, rows_apart
 from modelkit.drift.edges import fit_feature
 from modelkit.drift.label_forms import as_labels, check_same_forms, label_names
 from modelkit.drift.losses import as_doubles
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 
 TARGET = "target"  # the name of the labels as a feature
 
@@ -87,11 +87,11 @@ class TargetLabels:
 
     @staticmethod
     def read(plain: Mapping[str, Any], arrays: Mapping[str, Array]) -> TargetLabels:
-        """The inverse of `write`. Raises UsageError for counts of another shape."""
+        """The inverse of `write`. Raises PackageError for counts of another shape."""
         (feature,) = read_features([plain], arrays)
         counts = arrays["counts"].astype(np.int64)
         if counts.shape != (CELLS,) or counts.min() < 0:
-            raise UsageError(f"this is no profile: its target has counts {counts.shape}")
+            raise PackageError(f"this is no profile: its target has counts {counts.shape}")
         return TargetLabels(feature, counts)
 
 

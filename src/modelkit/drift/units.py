@@ -17,7 +17,7 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.buckets import DAY_SECONDS, HOUR_SECONDS
 from modelkit.drift.cells import COARSE_CELLS, Feature
 from modelkit.drift.columns import stratum_names
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 from modelkit.signature.cast import MISSING, is_missing
 
 BATCH_UNIT = "batch"  # each call is a unit
@@ -64,11 +64,11 @@ class ReferenceUnits:
         return ReferenceUnits(shares, arrays["unit strata"].astype(np.int64), int(found))
 
     def check(self, features: int, strata: int) -> None:
-        """Raise UsageError unless this fits a profile of so many features and strata."""
+        """Raise PackageError unless this fits a profile of so many features and strata."""
         n = len(self.shares)
         fits = self.shares.shape == (n, features, COARSE_CELLS) and self.strata.shape == (n,)
         if not fits or not n or not ((self.strata >= 0) & (self.strata < strata)).all():
-            raise UsageError(f"this is no profile: its units have the shape {self.shares.shape}")
+            raise PackageError(f"this is no profile: its units have the shape {self.shares.shape}")
 
     def joined(self, other: ReferenceUnits | None) -> ReferenceUnits:
         """The units of both. Raises UsageError where they are too many to keep all."""

@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal.progress import counted_off
-from modelkit.errors import ExplainError, SignatureError
+from modelkit.errors import ExplainError, SignatureError, UsageError
 from modelkit.explain.explanation import Explanation, kind_in_words
 from modelkit.explain.lime_text import NO_TEXT
 from modelkit.explain.method import Attribution, ExplainRequest
@@ -75,8 +75,9 @@ class Explainer:
             champion. An Explainer stays with that Model, whatever the Rollout decides later.
 
     Raises:
-        ExplainError: if there is no background, the model's inputs or outputs cannot be explained,
-            it has several outputs and none is named, or `positive` is no class of two.
+        ExplainError: if there is no background, the method does not fit, the model's inputs or
+            outputs cannot be explained, or it has several outputs and none is named.
+        UsageError: for another method, output, budget, seed or `positive` than the model has.
         SignatureError: if the background does not fit the model.
         TypeError: for what is no Model.
         MissingExtraError: if onnx is not installed.
@@ -109,7 +110,7 @@ class Explainer:
         self._subject = make_subject(model, background, named)
         served = self._subject.space
         if space in ("probability", "value") and space != served:
-            raise ExplainError(f"this model serves a {served}, not a {space}")
+            raise UsageError(f"this model serves a {served}, not a {space}")
         self._positive = None if positive is None else _place_of_class(self._subject, positive)
         self._seed = 0 if seed is None else int(seed)
         self._background_id = self._subject.background_id()
@@ -229,16 +230,16 @@ def _of_class(found: Explanation, place: int, name: str) -> Explanation:
 
 
 def _place_of_class(subject: Subject, positive: Any) -> int:
-    """The place of a class among two. Raises ExplainError where the output is not of two classes."""
+    """The place of a class among two. Raises UsageError where the output is not of two classes."""
     classes = subject.signature.classes or ()
     of_classes = subject.served == "scores" or subject.names == tuple(map(str, classes))
     if len(classes) != 2 or not of_classes:
-        raise ExplainError(
+        raise UsageError(
             f"positive= is for what a model of two classes gives, and what is explained here is "
             f"{list(subject.names)!r:.200}: leave it out, and name an output where you draw"
         )
     if not isinstance(positive, str | int | float | np.generic) or positive not in classes:
-        raise ExplainError(
+        raise UsageError(
             f"positive={positive!r:.80} is no class of this model: pass one of {classes!r:.200}"
         )
     return classes.index(positive)
@@ -253,7 +254,7 @@ def _while_time(rows: Iterable[int]) -> Iterator[int]:
 
 def _check_known(what: str, value: str, known: Iterable[str]) -> None:
     if value not in known:
-        raise ExplainError(f"{what} {value!r} is unknown; use one of {list(known)}")
+        raise UsageError(f"{what} {value!r} is unknown; use one of {list(known)}")
 
 
 def _check_integer(what: str, number: Any, least: int) -> None:
@@ -261,7 +262,7 @@ def _check_integer(what: str, number: Any, least: int) -> None:
         return
     is_integer = isinstance(number, Integral) and not isinstance(number, bool)
     if not is_integer or number < least:
-        raise ExplainError(f"{what} is an integer of at least {least}, not {number!r}")
+        raise UsageError(f"{what} is an integer of at least {least}, not {number!r}")
 
 
 def _text_background(model: Model, method: str, background: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit._internal.json import parse_record, to_plain
-from modelkit.errors import ExplainError, importing
+from modelkit.errors import PackageError, UsageError, importing
 from modelkit.explain.drawing import Bar, draw_bars
 from modelkit.report import html
 
@@ -81,7 +81,7 @@ class Explanation:
         return kind_in_words(self.method, exact=self.exact)
 
     def _place_of(self, output: int | str) -> int:
-        """The place of an output. Raises ExplainError if there is none of this name or number."""
+        """The place of an output. Raises UsageError if there is none of this name or number."""
         count = len(self.output_names)
         if isinstance(output, str):
             if output not in self.output_names:
@@ -92,12 +92,12 @@ class Explanation:
                         "every value has the other sign: make the explanation with "
                         "mk.Explainer(model, positive=...)"
                     )
-                raise ExplainError(
+                raise UsageError(
                     f"there is no output {output!r}; there are {list(self.output_names)}{other}"
                 )
             return self.output_names.index(output)
         if not -count <= output < count:
-            raise ExplainError(f"there is no output {output}; there are {count}")
+            raise UsageError(f"there is no output {output}; there are {count}")
         return output
 
     def top(
@@ -105,12 +105,12 @@ class Explanation:
     ) -> list[tuple[str, Any, float]]:
         """The k columns of one row that add most, as (name, what the row holds, what it adds).
 
-        Raises ExplainError if there is no such row or output, or k is below 0.
+        Raises UsageError if there is no such row or output, or k is below 0.
         """
         if k < 0:
-            raise ExplainError(f"k is at least 0, not {k}")
+            raise UsageError(f"k is at least 0, not {k}")
         if not -len(self) <= row < len(self):
-            raise ExplainError(f"there are {len(self)} rows and no row {row}")
+            raise UsageError(f"there are {len(self)} rows and no row {row}")
         values = self.values[row, :, self._place_of(output)]
         order = np.argsort(-np.abs(values), kind="stable")
         found = []
@@ -125,7 +125,7 @@ class Explanation:
         It has a column for each feature, after one named `base`.
 
         Raises:
-            ExplainError: if there is no such output.
+            UsageError: if there is no such output.
             MissingExtraError: if pandas is not installed.
         """
         with importing("pandas", "Explanation.to_dataframe", "frames"):
@@ -140,7 +140,7 @@ class Explanation:
         """A `shap.Explanation` of one output, or of all, which every plot of shap takes.
 
         Raises:
-            ExplainError: if there is no such output.
+            UsageError: if there is no such output.
             MissingExtraError: if shap is not installed.
         """
         with importing("shap", "Explanation.to_shap", "explain-extra"):
@@ -169,12 +169,12 @@ class Explanation:
 
     @staticmethod
     def from_json(text: str) -> Explanation:
-        """The inverse of `to_json`. Raises ExplainError if `text` is no such record."""
+        """The inverse of `to_json`. Raises PackageError if `text` is no such record."""
         try:
             plain = parse_record(text, EXPLANATION_SCHEMA)
             return fields.read_object(Explanation, plain | _read_arrays(plain), "explanation")
         except (KeyError, TypeError, ValueError) as error:
-            raise ExplainError(f"this is no explanation in JSON: {error}") from error
+            raise PackageError(f"this is no explanation in JSON: {error}") from error
 
     def plot(self, *, row: int = 0, output: int | str = -1, most: int = 10, ax: Any = None) -> Any:
         """Draw what the columns of one row add, the largest first; returns the matplotlib Axes.
@@ -186,7 +186,7 @@ class Explanation:
             ax: the Axes to draw on; None for those of a new figure.
 
         Raises:
-            ExplainError: if there is no such row or output.
+            UsageError: if there is no such row or output.
             MissingExtraError: if matplotlib is not installed.
         """
         at = self._place_of(output)
@@ -229,7 +229,7 @@ class Explanation:
 
         It refers to nothing outside itself.
 
-        Raises ExplainError if there is no such row or output.
+        Raises UsageError if there is no such row or output.
         """
         at = self._place_of(output)
         title = self._explained(at)

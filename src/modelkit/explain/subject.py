@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import ExplainError, PackageError
+from modelkit.errors import ExplainError, PackageError, UsageError
 from modelkit.explain.time_limit import current_call
 from modelkit.model import golden
 from modelkit.model.golden import BACKGROUND
@@ -207,6 +207,7 @@ def make_subject(model: Model, background: Any, served: str | None = None) -> Su
     Raises:
         ExplainError: if the model has nothing that can be explained, several outputs of which none
             is named, a row's answer depends on the rows beside it, or there is no background.
+        UsageError: if there is no such output, or the background has no rows.
     """
     model = model.unobserved  # the rows of an explanation belong to nobody
     signature = model.signature
@@ -249,7 +250,7 @@ def _names_of(signature: Signature, output: str, count: int) -> tuple[str, ...]:
 def _read_background(model: Model, rows: Any) -> Feeds:
     feeds = _stored_background(model) if rows is None else _given_background(model, rows)
     if not len(next(iter(feeds.values()))):
-        raise ExplainError("the background has no rows")
+        raise UsageError("the background has no rows")
     return feeds
 
 
@@ -279,7 +280,7 @@ def _served_output(signature: Signature, named: str | None = None) -> str:
     ]
     if named is not None:
         if named not in numbers:
-            raise ExplainError(
+            raise UsageError(
                 f"there is no output {named!r} of numbers to explain; there are {numbers}"
             )
         return named

@@ -36,7 +36,7 @@ class Points:
 
     Raises:
         TypeError: for anything but Models.
-        ValueError: for two Models of one name.
+        UsageError: for two Models of one name.
         MissingExtraError: if opentelemetry-sdk is not installed.
     """
 

@@ -34,7 +34,7 @@ class Collector:
 
     Raises:
         TypeError: for anything but Models.
-        ValueError: for two Models of one name.
+        UsageError: for two Models of one name.
         MissingExtraError: if prometheus-client is not installed.
     """
 

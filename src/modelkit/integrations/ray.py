@@ -93,7 +93,7 @@ def deployment(package: Openable | Scorer, *, max_rows: int = 64, **options: Any
         options: those of `ray.serve.deployment`, such as `num_replicas`.
 
     Raises PackageError if it is no package, TypeError for a Scorer that keeps or explains, and
-    ValueError for a `max_rows` that is no positive integer.
+    UsageError for a `max_rows` that is no positive integer.
     """
     with importing("ray", "modelkit.integrations.ray.deployment"):
         from ray import serve

@@ -15,6 +15,7 @@ from typing import final
 
 from modelkit._internal.process import watch_forks
 from modelkit.drift.monitor import Monitor
+from modelkit.errors import UsageError
 from modelkit.integrations.families import (
     FAMILIES,
     Figure,
@@ -49,7 +50,7 @@ class Shown:
 
     Raises:
         TypeError: for anything but Models.
-        ValueError: for two Models of one name.
+        UsageError: for two Models of one name.
     """
 
     def __init__(self, models: Sequence[Model]) -> None:
@@ -71,7 +72,7 @@ class Shown:
         reference = reference_to(model)
         for name in dict.fromkeys(labels_of(each)[0] for each in answering(model)):
             if name in self._roots:
-                raise ValueError(
+                raise UsageError(
                     f"two Models are named {name!r}, and their counts would be one: pass the one "
                     "that answers, since what replaces it is found by its name; or save them under "
                     "two names"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from modelkit.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Call:
@@ -25,13 +27,13 @@ PLAIN = Call()
 def make_call(deadline: float | None, priority: int, key: str | None) -> Call:
     """A Call from what a user passes, with `deadline` in seconds from now.
 
-    Raises ValueError for another priority, and for a deadline that is not positive; TypeError for
+    Raises UsageError for another priority, and for a deadline that is not positive; TypeError for
     a key that is no text, which a rollout that begins later could not hash.
     """
     if deadline is None and priority == 0 and key is None:
         return PLAIN
     if priority not in (0, -1):
-        raise ValueError(f"priority is 0, or -1 for work that may wait; got {priority!r}")
+        raise UsageError(f"priority is 0, or -1 for work that may wait; got {priority!r}")
     if key is not None and not isinstance(key, str):
         raise TypeError(f"a key is a text, such as str(customer); got {key!r}")
     if deadline is None:
@@ -41,7 +43,7 @@ def make_call(deadline: float | None, priority: int, key: str | None) -> Call:
     except TypeError:  # a text, for one
         positive = False
     if not positive:
-        raise ValueError(f"deadline is in seconds from now and must be positive; got {deadline!r}")
+        raise UsageError(f"deadline is in seconds from now and must be positive; got {deadline!r}")
     import time
 
     return Call(time.monotonic() + deadline, priority, key)

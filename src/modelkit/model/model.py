@@ -27,14 +27,11 @@ Outputs = dict[str, Array]
 
 
 class Model(ABC):
-    """Has a `signature` and runs batches.
+    """Has a `signature` and runs batches. Subclasses implement `signature` and `_run`; the verbs are final.
 
-    Subclasses implement `signature` and `_run`; the verbs are final.
-
-    A loaded Model is pickled by the absolute path and the digest of its package, and opened again
-    from there with the device and threads that were asked for: a file that changed in between
-    raises IntegrityError. A Model from bytes or a file object has no path and raises TypeError, a
-    closed one ClosedError. Copies, deep ones too, are the same Model.
+    A loaded Model is pickled by the absolute path and the digest of its package, and opened again from there
+    with the device and threads that were asked for: a file that changed in between raises IntegrityError. A Model
+    from bytes or a file object raises TypeError, a closed one ClosedError. Copies, deep ones too, are the same Model.
     """
 
     __slots__ = ()
@@ -78,8 +75,7 @@ class Model(ABC):
 
         Args:
             X: n rows, in any form that `Signature.coerce` accepts.
-            deadline: seconds from now after which the answer is of no use; a Batcher then drops
-                the request.
+            deadline: seconds from now after which the answer is of no use; a Batcher then drops the request.
             priority: 0, or -1 for work that may wait.
             key: what a rollout routes by.
 
@@ -87,8 +83,7 @@ class Model(ABC):
             SignatureError: if the rows do not fit the signature.
             BatchError: if the graph cannot run on them, as on images of another size.
             ClosedError: if the model was closed.
-            ForkedModelError: if the model is not on the CPU, and this process was forked after it
-                was loaded.
+            ForkedModelError: if the model is not on the CPU, and this process was forked after it was loaded.
         """
         signature = self.signature
         return self._call(X, signature.output_names, make_call(deadline, priority, key))
@@ -243,8 +238,7 @@ class Model(ABC):
     def warmup(self) -> None:
         """Run the golden rows at every batch size that was proven, so that no request pays for it.
 
-        They belong to `base`, which runs them: no layer around it sees them, and of a Rollout it is
-        the champion's.
+        They belong to `base`, which runs them unseen by its layers; of a Rollout, the champion's.
 
         Raises PackageError for a model without golden rows, and where they do not run.
         """
@@ -269,9 +263,8 @@ class Model(ABC):
         model = pinned.base
         feeds, expected = golden.rows_in(model.attachments, model.signature, model)
         got = golden.replayed(model._run, feeds, model.signature)
-        tolerance = 0.0
-        if model.manifest is not None:
-            tolerance = model.manifest.parity.rtol + model.manifest.parity.atol
+        parity = None if model.manifest is None else model.manifest.parity
+        tolerance = 0.0 if parity is None else parity.rtol + parity.atol
         return golden.largest_difference(expected, got, tolerance)
 
     def close(self) -> None:  # noqa: B027 - most wrappers hold nothing
@@ -337,34 +330,28 @@ class Model(ABC):
         return self._call(X, ("scores",), PLAIN)["scores"]
 
     @property
-    def n_features_in_(self) -> int:
-        """The number of columns of all inputs."""
-        return sklearn.n_features(self.signature)
+    def score(self) -> Callable[..., float]:
+        """`score(X, y, sample_weight=None)`, which scikit-learn's tools use where no metric is named.
 
-    @final
-    def score(self, X: object, y: Any, sample_weight: Any = None) -> float:
-        """What scikit-learn's `score` gives for this kind of model.
-
-        That is the accuracy of a classifier, and R2 of a regressor.
-
-        Args:
-            X: n rows, as `run` takes them.
-            y: n true labels or values; (n, k) where a row has k of them. A row counts as right
-                where all of its k labels are.
-            sample_weight: n weights of the rows; None for equal ones.
-
-        Raises:
-            SignatureError: if scikit-learn has another score for this kind of model, or none; the
-                message says what to call instead.
-            ValueError: if y does not fit what the model gives.
+        That is the accuracy of a classifier and R2 of a regressor; `mk.evaluate` has more. Other
+        models lack the attribute.
         """
-        source = None if self.manifest is None else self.manifest.parity.against
-        metric = sklearn.metric_for(self.signature, source)
-        return sklearn.score(metric, y, self.predict(X), sample_weight)
+        metric = sklearn.metric_of(self.signature)
+        if metric is None:
+            raise AttributeError(
+                "a score is for classes and predictions, and this model gives "
+                f"{self.signature.primary!r}: call a metric with run(X)[name], or mk.evaluate"
+            )
+        return lambda X, y, sample_weight=None: sklearn.score(
+            metric, y, self.predict(X), sample_weight
+        )
 
     @final
     def fit(self, X: object = None, y: object = None, **_: object) -> Self:
-        """Refused, since a model is already trained. Raises TypeError."""
+        """Refused, since a model is already trained: scikit-learn's tools ask whether there is one.
+
+        Raises TypeError.
+        """
         raise TypeError(
             f"{type(self).__name__} is already trained and cannot be fitted; to evaluate it with "
             "tools that clone and fit, wrap it: sklearn.frozen.FrozenEstimator(model)"
@@ -375,6 +362,10 @@ class Model(ABC):
 
     def __sklearn_tags__(self) -> Any:
         return sklearn.tags(self.signature)
+
+    def __dir__(self) -> list[str]:
+        names = super().__dir__()
+        return [name for name in names if name not in sklearn.OPTIONAL or hasattr(self, name)]
 
     def __repr__(self) -> str:
         named = "" if self.name is None else f" {self.name} {self.version}"

@@ -85,10 +85,9 @@ def load(
         PackageError: what is wrong with the file; its subclasses tell container, manifest,
             integrity, graph, and UntrustedError what you would have to pass. Of a joblib package
             also: which versions it needs.
-        DeviceError: if the device or number of threads cannot be had, with the reasons and what to
-            install.
-        TypeError, ValueError: if `allow` is a bare string, or holds something else; a TypeError
-            also for a digest that is no text.
+        DeviceError: if the device cannot be had, with the reasons and what to install.
+        UsageError: if `device`, `threads` or an entry of `allow` cannot be meant.
+        TypeError: for an `allow` or a digest of another type.
         MissingExtraError: if onnxruntime is not installed.
     """
     start = time.perf_counter()

@@ -9,7 +9,7 @@ import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping
 
-from modelkit.errors import PackageError, UntrustedError
+from modelkit.errors import PackageError, UntrustedError, UsageError
 
 JOBLIB = "joblib"
 DOMAIN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)+")
@@ -19,7 +19,7 @@ ALWAYS = ("joblib", "numpy", "scikit-learn")  # what every pickled estimator nee
 def check_allow(allow: object) -> frozenset[str]:
     """What a caller allows, as a set.
 
-    Raises TypeError and ValueError for anything but "joblib" and domains.
+    Raises TypeError and UsageError for anything but "joblib" and domains.
     """
     if isinstance(allow, str) or not isinstance(allow, Collection):
         raise TypeError(f"allow is a collection of strings, such as {{'joblib'}}; got {allow!r}")
@@ -27,7 +27,7 @@ def check_allow(allow: object) -> frozenset[str]:
         if not isinstance(entry, str):
             raise TypeError(f"allow holds strings, not {entry!r}")
         if entry != JOBLIB and not DOMAIN.fullmatch(entry):
-            raise ValueError(
+            raise UsageError(
                 f"allow holds {entry!r}, which is neither 'joblib' nor a domain of ONNX operators "
                 "such as 'com.example'"
             )

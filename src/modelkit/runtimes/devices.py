@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from modelkit.errors import DeviceError
+from modelkit.errors import DeviceError, UsageError
 
 DeviceName = str | list[str] | tuple[str, ...]
 
@@ -96,12 +96,12 @@ class Target:
 
 
 def parse_device(name: object) -> Target:
-    """The device that a name stands for. Raises DeviceError for anything else."""
+    """The device that a name stands for. Raises UsageError for anything else."""
     short, _, which = name.partition(":") if isinstance(name, str) else ("", "", "")
     if short == "cuda" and re.fullmatch("0|[1-9][0-9]{0,3}", which):
         return Target(str(name), PROVIDERS[short], (*OPTIONS[short].items(), ("device_id", which)))
     if name not in DEVICE_NAMES:
-        raise DeviceError(
+        raise UsageError(
             f"{name!r} is not a device; there are 'auto', {', '.join(map(repr, DEVICE_NAMES))} and "
             "'cuda:1' and so on, or a list of them, of which the first that is usable is taken; "
             "mk.devices() shows which are",
@@ -116,15 +116,13 @@ AUTO_TARGETS = tuple(map(parse_device, (*AUTO, "cpu")))
 def device_chain(device: DeviceName, compiled: Collection[str]) -> tuple[Target, ...]:
     """The devices to try, in this order.
 
-    `compiled` are the providers in the installed onnxruntime. Raises DeviceError.
+    `compiled` are the providers in the installed onnxruntime. Raises UsageError.
     """
     if device == "auto":
         return tuple(t for t in AUTO_TARGETS if t.provider in compiled or t.provider == CPU)
     if isinstance(device, list | tuple):
         if not device:
-            raise DeviceError(
-                "the list of devices is empty; name one, or use 'auto'", device=device
-            )
+            raise UsageError("the list of devices is empty; name one, or use 'auto'", device=device)
         return tuple(map(parse_device, device))
     return (parse_device(device),)
 

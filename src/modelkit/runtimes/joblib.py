@@ -23,6 +23,7 @@ from modelkit.errors import (
     ManifestError,
     PackageError,
     SignatureError,
+    UsageError,
     importing,
 )
 from modelkit.model.device import Placement
@@ -265,7 +266,7 @@ def _verb_of(output: str) -> tuple[str, int | None]:
 def _place_estimator(device: DeviceName, threads: int | str) -> Placement:
     """Where an estimator runs.
 
-    Raises DeviceError for another device, and for a number of threads.
+    Raises DeviceError for another device, and UsageError for a number of threads.
     """
     obstacles = {}
     for target in device_chain(device, ()):
@@ -275,10 +276,9 @@ def _place_estimator(device: DeviceName, threads: int | str) -> Placement:
     else:
         raise DeviceError(refusal(device, obstacles), device=device, obstacles=obstacles)
     if threads != "auto":
-        raise DeviceError(
+        raise UsageError(
             f"threads={threads!r} cannot be had: the estimator of a joblib package decides by "
-            "itself (n_jobs, OMP_NUM_THREADS); leave threads='auto'",
-            device=threads,
+            "itself (n_jobs, OMP_NUM_THREADS); leave threads='auto'"
         )
     why = "at most, the usable CPUs; the estimator and its libraries decide"
     return Placement(

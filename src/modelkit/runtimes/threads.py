@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from modelkit.errors import DeviceError
+from modelkit.errors import UsageError
 
 # Below this many bytes of weights a run is too short to be worth splitting over threads: waking a
 # second thread cost 5 to 15 microseconds on models that take 6 to 20. Bulk runs use all threads
@@ -18,7 +18,7 @@ def choose_threads(
     """The number of threads, and the reason for it.
 
     For "auto" it is this process's share of the usable CPUs, and one on another device, which does
-    the work. Raises DeviceError.
+    the work. Raises UsageError.
     """
     if threads == "auto":
         if not on_cpu:
@@ -29,9 +29,7 @@ def choose_threads(
         return max(1, usable // workers), f"{cpus} for {workers} workers (WEB_CONCURRENCY)"
     if isinstance(threads, int) and not isinstance(threads, bool) and threads > 0:
         return threads, "as asked"
-    raise DeviceError(
-        f"threads must be a positive integer or 'auto', got {threads!r}", device=threads
-    )
+    raise UsageError(f"threads must be a positive integer or 'auto', got {threads!r}")
 
 
 def split_runs(threads: int, weight_bytes: int) -> bool:

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from modelkit._internal.process import watch_forks
-from modelkit.errors import ClosedError, DeadlineExceeded, DeviceError, Overloaded, SignatureError
+from modelkit.errors import (
+    ClosedError,
+    DeadlineExceeded,
+    DeviceError,
+    Overloaded,
+    SignatureError,
+    UsageError,
+)
 from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
@@ -111,7 +118,7 @@ class Replicas(Model):
     Raises:
         SignatureError: if they are not equal, with the first difference.
         TypeError: for what is no Model.
-        ValueError: if there is none, or one is given twice, is a Rollout, or has a Monitor or a
+        UsageError: if there is none, or one is given twice, is a Rollout, or has a Monitor or a
             Meter.
     """
 
@@ -135,7 +142,7 @@ class Replicas(Model):
     def __init__(self, models: Sequence[Model]) -> None:
         models = [*models]
         if not models:
-            raise ValueError("Replicas takes at least one Model")
+            raise UsageError("Replicas takes at least one Model")
         for place, model in enumerate(models):
             check_is_model(model, "Replicas")
             _check_equal(models[0], model, place)
@@ -322,15 +329,15 @@ def _check_equal(first: Model, other: Model, place: int) -> None:
 
 def _check_alone(others: Sequence[Model], model: Model, place: int) -> None:
     if any(model is other for other in others):
-        raise ValueError(f"replica {place} was given before: open the package once for each")
+        raise UsageError(f"replica {place} was given before: open the package once for each")
     if has_several_versions(model):
-        raise ValueError(
+        raise UsageError(
             f"replica {place} is a Rollout, of which no two need answer with the same version; put the "
             "Replicas into it: Rollout(registry, name, wrap=...), or Rollout(Replicas(champion), "
             "Replicas(candidate), ...)"
         )
     if model.unobserved is not model:
-        raise ValueError(
+        raise UsageError(
             f"replica {place} has a Monitor or a Meter, which would see a part of the calls, or "
             "none; put it outside: Meter(Monitor(Replicas(models)))"
         )

@@ -10,6 +10,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, final
 from urllib.parse import quote, unquote
 
+from modelkit.errors import UsageError
+
 T = TypeVar("T")
 AsgiMessage = dict[str, Any]
 Receive = Callable[[], Awaitable[AsgiMessage]]
@@ -149,7 +151,7 @@ class Client:
             RuntimeError: if what the application sends is no answer, outside of `with`, and in a
                 coroutine.
             TypeError: for a body of text.
-            ValueError: for a body beside JSON, and for a path that does not begin with "/".
+            UsageError: for a body beside JSON, and for a path that does not begin with "/".
         """
         asked = _asked(method, path, headers, body, json)
         return self._run(self._send(*asked, leaves))
@@ -329,11 +331,11 @@ def _asked(
 ) -> tuple[AsgiMessage, Iterator[AsgiMessage]]:
     """The scope of a request, and the messages of its body."""
     if not path.startswith("/"):
-        raise ValueError(f'a path begins with "/"; got {path!r}')
+        raise UsageError(f'a path begins with "/"; got {path!r}')
     named = {"host": "testserver"}
     if json is not None:
         if body != b"":
-            raise ValueError("pass a body, or an object as json=, not both")
+            raise UsageError("pass a body, or an object as json=, not both")
         body = json_text.dumps(json).encode()
         named["content-type"] = "application/json"
     if isinstance(body, str):

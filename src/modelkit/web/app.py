@@ -61,8 +61,7 @@ class App:
 
     Args:
         models: by the name under which they answer. A Model is served as it is, and is yours to close.
-            A path is opened as Meter(Monitor(Batcher(loaded))): without Batcher where rows depend on
-            each other, and without Monitor where the package has no profile.
+            A path is opened, and put into its layers as by `layered`.
         auth: says whose a request is, from its headers by name in small letters: the name of a
             principal, or None for nobody, which is answered with 401. It may be async; a
             PermissionError that it raises is answered with 403. It is asked before the body is read,
@@ -73,7 +72,7 @@ class App:
         overloaded: the status of a request for which there is no room: 429, or 503.
 
     Raises:
-        ValueError: for no models at all, and for a name that cannot be part of a path.
+        UsageError: for no models at all, and for a name that cannot be part of a path.
         TypeError: for an argument of another kind, such as a Model without its name.
         PackageError: for a package that cannot be opened.
         MissingExtraError: if orjson is not installed.
@@ -230,7 +229,7 @@ class App:
             newer: a Model, which stays yours to close, or the path of a package.
 
         Raises:
-            ValueError: for a name that is not served.
+            UsageError: for a name that is not served.
             ClosedError: if the App, or `newer`, was closed.
             UsageError: if a Rollout answers, which changes its versions itself.
             PackageError: if the package cannot be opened, or does not compute what was proven; what
@@ -239,7 +238,7 @@ class App:
         served = self._edge.served.get(name)
         if served is None:
             names = ", ".join(map(repr, self._edge.served))
-            raise ValueError(f"there is no model {name!r} to replace; there are {names}")
+            raise UsageError(f"there is no model {name!r} to replace; there are {names}")
         with served.replacing:
             if self._edge.closed:
                 raise ClosedError("the App was closed")
@@ -322,7 +321,7 @@ def _check_models(models: Mapping[str, Servable]) -> None:
         given = type(models).__name__
         raise TypeError(f"an App takes models by name, App({{name: model}}); got a {given}")
     if not models:
-        raise ValueError("an App serves at least one model: App({name: model})")
+        raise UsageError("an App serves at least one model: App({name: model})")
     for name in models:
         check_path_name(name)
 
@@ -344,7 +343,7 @@ def _check_options(auth: object, limits: object, metrics: object, overloaded: ob
             f"Collector(model).text; got a {given}"
         )
     if overloaded not in (429, 503):
-        raise ValueError(f"overloaded is the status 429 or 503; got {overloaded!r}")
+        raise UsageError(f"overloaded is the status 429 or 503; got {overloaded!r}")
 
 
 def _check_no_rollout(name: str, serving: Serving) -> None:

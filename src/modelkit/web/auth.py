@@ -8,6 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import final
 
+from modelkit.errors import UsageError
 from modelkit.web.reply import Headers, Refused
 
 Auth = Callable[[Mapping[str, str]], str | Awaitable[str | None] | None]
@@ -49,12 +50,12 @@ def bearer_tokens(*accepted: str | Mapping[str, str]) -> Auth:
             such digests. The caller of a digest without a name is called after its first digits.
 
     Raises:
-        ValueError: for something else, such as the token itself; for no digest at all, and for that
+        UsageError: for something else, such as the token itself; for no digest at all, and for that
             of an empty token; and for a caller without a name.
     """
     known = _known(accepted)
     if not known:
-        raise ValueError("bearer_tokens() accepts nobody: pass the sha256 of at least one token")
+        raise UsageError("bearer_tokens() accepts nobody: pass the sha256 of at least one token")
 
     def principal(headers: Mapping[str, str]) -> str | None:
         token = _token(headers)
@@ -95,20 +96,20 @@ def _known(accepted: tuple[str | Mapping[str, str], ...]) -> list[tuple[bytes, s
 def _digest(text: str) -> bytes:
     found = _DIGEST.fullmatch(text.lower()) if isinstance(text, str) else None
     if found is None:  # what was passed may be a secret, so the message does not repeat it
-        raise ValueError(
+        raise UsageError(
             "bearer_tokens() takes the sha256 of a token in 64 hexadecimal digits, never the token: "
             "hashlib.sha256(token.encode()).hexdigest()"
         )
     digest = bytes.fromhex(found[1])
     if digest == _EMPTY:  # as `printf %s "$TOKEN" | sha256sum` prints it where there is no TOKEN
-        raise ValueError("this is the sha256 of an empty token, which anybody could send")
+        raise UsageError("this is the sha256 of an empty token, which anybody could send")
     return digest
 
 
 def _named(name: object) -> str:
     if isinstance(name, str) and name and name.isprintable():
         return name
-    raise ValueError(f"the name of a caller is a printable text; got {name!r}")
+    raise UsageError(f"the name of a caller is a printable text; got {name!r}")
 
 
 def _token(headers: Mapping[str, str]) -> str | None:

@@ -6,7 +6,7 @@ import json as standard
 from collections.abc import Mapping
 from typing import Any
 
-from modelkit.errors import UsageError
+from modelkit.errors import Conflict, UsageError
 from modelkit.lifecycle.rollout.rollout import Rollout
 from modelkit.signature.schema import Schema
 from modelkit.web import json
@@ -70,7 +70,7 @@ def take(name: str, rollout: Rollout | None, body: bytes, limits: Limits) -> Rep
         )
     try:
         counted = sum(rollout.outcome(key, loss) for key, loss in told)
-    except UsageError as error:
+    except (Conflict, UsageError) as error:
         raise Refused(409, str(error)) from None
     answer = {"model_name": name, "counted": counted, "left_out": len(told) - counted}
     return Reply(200, [JSON], standard.dumps(answer).encode())

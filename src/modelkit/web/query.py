@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, NamedTuple, final
 
+from modelkit.errors import UsageError
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Limits:
         memory: the bytes that the long bodies and answers of all requests take together.
         letters: the letters of a text.
 
-    Raises ValueError for anything but whole numbers of 1 or more, and seconds above 0.
+    Raises UsageError for anything but whole numbers of 1 or more, and seconds above 0.
     """
 
     body: int = 8 << 20
@@ -44,10 +46,10 @@ class Limits:
         }
         for name, count in counts.items():
             if type(count) is not int or count < 1:
-                raise ValueError(f"Limits.{name} is a whole number of 1 or more; got {count!r}")
+                raise UsageError(f"Limits.{name} is a whole number of 1 or more; got {count!r}")
         seconds = self.seconds
         if type(seconds) not in (int, float) or not 0 < seconds < inf:
-            raise ValueError(f"Limits.seconds is a number above 0; got {seconds!r}")
+            raise UsageError(f"Limits.seconds is a number above 0; got {seconds!r}")
 
 
 @final

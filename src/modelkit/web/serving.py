@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import final
 
+from modelkit.errors import UsageError
 from modelkit.lifecycle.layered import Opened
 from modelkit.lifecycle.rollout.rollout import Rollout
 from modelkit.model.activation import Active
@@ -86,7 +87,7 @@ class Served:
 
 
 def check_path_name(name: object) -> None:
-    """Raise ValueError for a name that cannot be part of a path; clients resolve `.` and `..`."""
+    """Raise UsageError for a name that cannot be part of a path; clients resolve `.` and `..`."""
     fits = isinstance(name, str) and name.isprintable() and "/" not in name
     if not fits or name in ("", ".", ".."):
-        raise ValueError(f"the name of a model is a part of a path, without '/'; got {name!r}")
+        raise UsageError(f"the name of a model is a part of a path, without '/'; got {name!r}")

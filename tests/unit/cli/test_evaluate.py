@@ -85,20 +85,27 @@ def test_it_is_printed_written_and_attached(folder, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("more", "reason"),
+    ("more", "status", "reason"),
     [
-        (["--label", "lable"], "no column 'lable'; there are a, b, truth"),
-        (["--label", "region"], "'north', 'south' in 150 rows"),
-        (["--label", "truth"], "unexpected column 'weight'"),
-        (["--label", "truth", "--weight", "region"], "'south', which is not a number"),
+        (["--label", "lable"], 2, "no column 'lable'; there are a, b, truth"),
+        (["--label", "region"], 2, "'north', 'south' in 150 rows"),
+        (["--label", "truth"], 1, "unexpected column 'weight'"),
+        (["--label", "truth", "--weight", "region"], 1, "'south', which is not a number"),
         (
             ["--label", "truth", "--extra", "ignore", "--clusters", "client"],
+            2,
             "names the column 'client'",
+        ),
+        (
+            ["--label", "truth", "--extra", "ignore", "--times", "month"],
+            2,
+            "times names the column 'month'",
         ),
     ],
 )
-def test_what_does_not_fit_is_said(folder, more, reason, capsys):
-    assert main(["evaluate", str(folder / "m.mk"), "--data", str(folder / "test.csv"), *more]) == 1
+def test_what_does_not_fit_is_said(folder, more, status, reason, capsys):
+    data = ["--data", str(folder / "test.csv")]
+    assert main(["evaluate", str(folder / "m.mk"), *data, *more]) == status
     assert reason in capsys.readouterr().err
 
 
@@ -173,7 +180,7 @@ def test_the_positive_class_is_chosen_by_its_text(folder, capsys, command):
     assert main([command, model, *data, "0", *more]) in (0, 3)
     out = capsys.readouterr().out
     assert ("recall of 0 " if command == "evaluate" else "recall: of the class '0'") in out
-    assert main([command, model, *data, "2", *more]) == 1
+    assert main([command, model, *data, "2", *more]) == 2
     assert "positive='2' is no class of this model" in capsys.readouterr().err
 
 

@@ -31,7 +31,7 @@ def test_the_status_tells_the_decision(folder, data, capsys):
 
 
 def test_errors_and_mistakes_have_statuses_of_their_own(folder, capsys):
-    assert main(arguments(folder, "--margin", "0.1", "--slice", "planet")) == 1
+    assert main(arguments(folder, "--margin", "0.1", "--slice", "planet")) == 2
     assert main(arguments(folder, "--margin", "0.1", champion="none.mk")) == 1
     with pytest.raises(SystemExit) as caught:
         main(arguments(folder))

@@ -9,7 +9,7 @@ from helpers.watched import WIDTH, rows
 import modelkit as mk
 from modelkit.drift.intake import SAMPLE_ROWS
 from modelkit.drift.unit_stream import MOST_MISSED
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 
 DAY = 86_400
 START = 1_764_547_200.0  # the first of December 2025, midnight in UTC
@@ -174,7 +174,7 @@ def test_other_states_are_refused(profile):
         (broken(state, profile), "no state of a Monitor"),
         (broken(state, profile, float("inf")), "no state of a Monitor"),
     ):
-        with pytest.raises(UsageError, match=why):
+        with pytest.raises(PackageError, match=why):
             mk.Monitor.resume(model(), wrong, profile)
     with pytest.raises(UsageError, match="budget"):
         mk.Monitor.resume(model(), state, profile, budget=-1)

@@ -19,7 +19,7 @@ from modelkit.drift.encoding import to_cells
 from modelkit.drift.milestones import places_of
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 
 # However rows come in.
 
@@ -120,7 +120,7 @@ def test_states_of_others_and_no_states_are_refused(profile):
         packed(short),
         packed(states(mk.Detector(other)) | {"about": short["about"]}),
     ):
-        with pytest.raises(UsageError, match="no state"):
+        with pytest.raises(PackageError, match="no state"):
             mk.Detector.resume(profile, wrong)
 
 

@@ -17,7 +17,7 @@ from modelkit.drift.segments import (
     Segmented,
     joint,
 )
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 
 START = 1_700_006_400  # midnight in UTC
 SMALL = mk.Profile.fit(
@@ -226,7 +226,7 @@ def test_damaged_segments_are_no_profile(profile):
     import dataclasses
 
     damaged = dataclasses.replace(profile, segments=(short,)).to_bytes()
-    with pytest.raises(UsageError, match="its segments by 'shop' do not fit"):
+    with pytest.raises(PackageError, match="its segments by 'shop' do not fit"):
         mk.Profile.from_bytes(damaged)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from modelkit.drift.cells import CELLS
 from modelkit.drift.profile import Profile
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError
 
 DAY = np.datetime64("2024-01-01", "us")
 
@@ -99,7 +99,7 @@ def test_bytes_that_are_no_profile_are_refused():
         *[changed(profile, about=about(profile, edit)) for edit in edits],
     ]  # fmt: skip
     for i, wrong in enumerate(hostile):
-        with pytest.raises(UsageError):
+        with pytest.raises(PackageError):
             print(i, Profile.from_bytes(wrong))  # noqa: T201 - shown where it is accepted
 
 
@@ -113,7 +113,7 @@ def test_flipped_bytes_are_refused_or_harmless(at, patch):
         warnings.simplefilter("ignore")  # numpy's, of headers written by another version
         try:
             assert isinstance(Profile.from_bytes(bytes(data)), Profile)
-        except UsageError as error:
+        except PackageError as error:
             assert "profile" in str(error)  # noqa: PT017 - either outcome is right
 
 

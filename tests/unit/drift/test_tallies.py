@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 
 SCORES = "probabilities"
 
@@ -223,7 +223,7 @@ def test_a_unit_of_several_strata_is_refused():
 def test_bytes_that_are_no_tally_are_refused(spoil):
     tally = profile_of("plain").tally(batch_of("plain", 50)[0])
     data = spoil(tally).to_bytes()
-    with pytest.raises(UsageError, match="this is no tally"):
+    with pytest.raises(PackageError, match="this is no tally"):
         mk.types.Tally.from_bytes(data)
-    with pytest.raises(UsageError, match="this is no tally"):
+    with pytest.raises(PackageError, match="this is no tally"):
         mk.types.Tally.from_bytes(profile_of("plain").to_bytes())

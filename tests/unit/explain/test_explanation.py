@@ -8,7 +8,7 @@ import pytest
 from helpers.places import GOLDEN
 
 import modelkit as mk
-from modelkit.errors import ExplainError
+from modelkit.errors import PackageError, UsageError
 
 EXPLANATION = GOLDEN / "explanation1.json"
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -54,7 +54,7 @@ def test_an_explanation_of_the_first_format_is_read_and_written_unchanged():
     assert "R2 nan" in read.card(row=0)
     assert read.version == "1.2.0 <b>"
     assert "1.2.0 &lt;b&gt;" in read.card()
-    with pytest.raises(ExplainError, match="version must be str"):
+    with pytest.raises(PackageError, match="version must be str"):
         mk.Explanation.from_json(json.dumps(json.loads(text) | {"version": 3}))
 
 
@@ -65,14 +65,14 @@ def test_an_explanation_of_the_first_format_is_read_and_written_unchanged():
 )  # fmt: skip
 def test_an_explanation_with_a_field_of_another_type_is_refused(odd):
     plain = json.loads(EXPLANATION.read_text()) | odd
-    with pytest.raises(ExplainError, match="explanation"):
+    with pytest.raises(PackageError, match="explanation"):
         mk.Explanation.from_json(json.dumps(plain))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "3", "null", "[" * 100_000, '{"schema": "other/1"}',
                                   '{"schema": "modelkit.explanation/1"}'])  # fmt: skip
 def test_what_is_no_record_is_refused(text):
-    with pytest.raises(ExplainError):
+    with pytest.raises(PackageError):
         mk.Explanation.from_json(text)
 
 
@@ -102,7 +102,7 @@ def test_frames_tops_and_unknown_outputs(mixed):
     assert "1 other column<" in explanation.card(most=5)
     for output in ("Emperor", 3, -4):
         for ask in (explanation.top, explanation.to_dataframe):
-            with pytest.raises(ExplainError, match="no output"):
+            with pytest.raises(UsageError, match="no output"):
                 ask(output=output)
     with pytest.raises(AttributeError):
         explanation.values = None
@@ -117,14 +117,14 @@ def test_shap_takes_it(mixed):
     np.testing.assert_array_equal(one.values, explanation.values[:, :, 1])
     np.testing.assert_array_equal(one.base_values, explanation.base_values[:, 1])
     assert one.feature_names == list(explanation.feature_names)
-    with pytest.raises(ExplainError, match="no output"):
+    with pytest.raises(UsageError, match="no output"):
         explanation.to_shap("Emperor")
 
 
 def test_rows_that_are_not_there_are_named(mixed):
     explanation = mixed[2]
     for ask in (explanation.top, explanation.card):
-        with pytest.raises(ExplainError, match="there are 9 rows and no row 9"):
+        with pytest.raises(UsageError, match="there are 9 rows and no row 9"):
             ask(row=9)
-    with pytest.raises(ExplainError, match="k is at least 0"):
+    with pytest.raises(UsageError, match="k is at least 0"):
         explanation.top(-1)

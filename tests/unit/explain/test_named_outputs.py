@@ -6,7 +6,7 @@ from sklearn.datasets import make_multilabel_classification
 from sklearn.ensemble import RandomForestClassifier
 
 import modelkit as mk
-from modelkit.errors import ExplainError
+from modelkit.errors import ExplainError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +27,9 @@ def test_of_several_outputs_the_explainer_asks_for_one(multi_label):
             ExplainError, match=r"several outputs.*'probabilities_0', 'probabilities_1'.*output="
         ):
             mk.Explainer(model, output=output)
-    with pytest.raises(ExplainError, match="no output 'label' of numbers"):
+    with pytest.raises(UsageError, match="no output 'label' of numbers"):
         mk.Explainer(model, output="label")
-    with pytest.raises(
-        ExplainError, match=r"output 'probabilities_9' is unknown.*'probabilities_2'"
-    ):
+    with pytest.raises(UsageError, match=r"output 'probabilities_9' is unknown.*'probabilities_2'"):
         mk.Explainer(model, output="probabilities_9")
 
 

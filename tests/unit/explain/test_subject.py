@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 import modelkit as mk
-from modelkit.errors import ExplainError
+from modelkit.errors import ExplainError, UsageError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -39,7 +39,7 @@ def test_a_model_of_labels_alone_cannot_be_explained(tmp_path):
 def test_what_a_model_does_not_serve_is_refused(tmp_path):
     X, y = small(0)
     regressor = saved(ensemble.GradientBoostingRegressor(n_estimators=3).fit(X, y), tmp_path, X)
-    with pytest.raises(ExplainError, match="serves a value, not a probability"):
+    with pytest.raises(UsageError, match="serves a value, not a probability"):
         mk.Explainer(regressor, background=X[:20], output="probability")
     nothing = mk.FunctionModel(
         lambda feeds: {"y": feeds["x"][:, :1] / 0}, two_columns(), batchable=True

@@ -9,7 +9,7 @@ from helpers.batchers import SIGNATURE, double
 from helpers.places import GOLDEN
 
 import modelkit as mk
-from modelkit.errors import ClosedError, DeviceError, GraphError
+from modelkit.errors import ClosedError, DeviceError, GraphError, UsageError
 from modelkit.package import container
 from modelkit.runtimes import onnx as runtime
 from modelkit.runtimes.devices import refuse_version
@@ -58,7 +58,7 @@ def test_a_batcher_is_closed_when_it_or_its_model_is():
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "many", True, None])
 def test_a_number_of_threads_that_makes_no_sense_is_an_error(boosting_mk, threads):
-    with pytest.raises(DeviceError, match="positive integer or 'auto'"):
+    with pytest.raises(UsageError, match="positive integer or 'auto'"):
         mk.load(boosting_mk, threads=threads)
 
 

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 import modelkit as mk
-from modelkit.errors import DeviceError
+from modelkit.errors import DeviceError, UsageError
 from modelkit.runtimes import devices as decide
 from modelkit.runtimes import machine, sessions
 from modelkit.runtimes.onnx import OnnxModel
@@ -35,7 +35,7 @@ NOT_DEVICES += ["openvino:gpu", "azure", AZURE, CUDA, None, 0, b"cpu", ["auto"],
 
 @pytest.mark.parametrize("name", NOT_DEVICES)
 def test_what_is_no_device_is_an_error(boosting_mk, name):
-    with pytest.raises(DeviceError, match="'auto'") as caught:
+    with pytest.raises(UsageError, match="'auto'") as caught:
         mk.load(boosting_mk, device=name)
     assert hasattr(caught.value, "device")
 

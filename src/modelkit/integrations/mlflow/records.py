@@ -6,7 +6,7 @@ import hashlib
 import re
 from typing import Any
 
-from modelkit.errors import importing
+from modelkit.errors import UsageError, importing
 from modelkit.lifecycle.evaluation.evaluation import Evaluation
 from modelkit.lifecycle.gate.verdict import Verdict
 
@@ -28,7 +28,7 @@ def log_evaluation(evaluation: Evaluation, *, model_id: str | None = None) -> No
 
     Raises:
         TypeError: for anything but an Evaluation.
-        ValueError: if MLflow has no logged model of this id.
+        UsageError: if MLflow has no logged model of this id.
         MissingExtraError: if MLflow is not installed.
     """
     _check_kind(evaluation, Evaluation)
@@ -61,7 +61,7 @@ def log_verdict(verdict: Verdict, *, model_id: str | None = None) -> None:
 
     Raises:
         TypeError: for anything but a Verdict.
-        ValueError: if MLflow has no logged model of this id.
+        UsageError: if MLflow has no logged model of this id.
         MissingExtraError: if MLflow is not installed.
     """
     _check_kind(verdict, Verdict)
@@ -106,7 +106,7 @@ def _check_kind(record: object, kind: type) -> None:
 
 
 def _check_model(model_id: str | None) -> None:
-    """Raise ValueError for an id that no logged model has; MLflow would fail halfway, in SQL."""
+    """Raise UsageError for an id that no logged model has; MLflow would fail halfway, in SQL."""
     import mlflow
 
     if model_id is None:
@@ -116,7 +116,7 @@ def _check_model(model_id: str | None) -> None:
     except mlflow.MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        raise ValueError(
+        raise UsageError(
             f"MLflow has no logged model {model_id!r} at {mlflow.get_tracking_uri()}; pass what "
             "log_model(...).model_id says"
         ) from error

@@ -65,10 +65,10 @@ def check_engine_rows(rows: Any, wanted: str, *, fits: bool) -> None:
 def check_pool(nodes: Sequence[Mapping[str, float]], actors: int) -> None:
     """Raise DeviceError where nodes of these resources can never hold actors of one whole GPU each.
 
-    Raises ValueError for a number of actors that is none.
+    Raises UsageError for a number of actors that is none.
     """
     if not isinstance(actors, int) or actors < 1:
-        raise ValueError(f"gpus is a whole number of GPUs, 0 or more, not {actors!r}")
+        raise UsageError(f"gpus is a whole number of GPUs, 0 or more, not {actors!r}")
     held = sum(int(node.get("GPU", 0)) for node in nodes)
     if actors > held:
         raise DeviceError(

@@ -76,7 +76,7 @@ class Scorer:
         PackageError: if it is no package, or another than `digest` says.
         SignatureError: for unknown outputs, and names that would be there twice.
         TypeError: for an argument of another type, such as a digest that is no text.
-        DeviceError: for a device or a number of threads that there is none of.
+        UsageError: for a device or a number of threads that cannot be meant.
         ExplainError: if it is to explain, and the package has no background or cannot be explained.
     """
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from modelkit._internal.json import from_record, to_record
-from modelkit.errors import UsageError, importing
+from modelkit.errors import PackageError, UsageError, importing
 from modelkit.lifecycle.evaluation import page
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.evaluation.calibrated import BrierParts, ReliabilityBin
@@ -144,11 +144,11 @@ class Evaluation:
 
     @staticmethod
     def from_json(text: str) -> Evaluation:
-        """The inverse of `to_json`. Raises UsageError for any other text."""
+        """The inverse of `to_json`. Raises PackageError for any other text."""
         try:
             return from_record(Evaluation, text, EVALUATION_SCHEMA, "evaluation")
         except (TypeError, ValueError) as error:
-            raise UsageError(f"this is no Evaluation in JSON: {error}") from error
+            raise PackageError(f"this is no Evaluation in JSON: {error}") from error
 
     def to_attachment(self, signature: Signature | None = None) -> tuple[str, str, bytes]:
         """Name, media type and bytes, as a package keeps them."""
@@ -158,7 +158,7 @@ class Evaluation:
     def packaged(model: Model) -> Evaluation:
         """The Evaluation in the package of a Model.
 
-        Raises UsageError where there is none, or where it is of another model.
+        Raises UsageError where there is none, and PackageError where it is of another model.
         """
         data = model.attachments.get(EVALUATION_NAME)
         if data is None or model.manifest is None:
@@ -167,7 +167,7 @@ class Evaluation:
             )
         found = Evaluation.from_json(str(data, "utf-8", "replace"))
         if found.model_digest != model.manifest.model_digest:
-            raise UsageError("the Evaluation in the package is of another model")
+            raise PackageError("the Evaluation in the package is of another model")
         return found
 
     def to_dataframe(self) -> Any:

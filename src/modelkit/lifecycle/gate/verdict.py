@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from modelkit._internal.json import from_record, to_record
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.gate.check import GateCheck
 from modelkit.lifecycle.gate.junit import junit_of
@@ -141,15 +141,15 @@ class Verdict:
 
     @staticmethod
     def from_json(text: str) -> Verdict:
-        """The inverse of `to_json`. Raises UsageError for any other text."""
+        """The inverse of `to_json`. Raises PackageError for any other text."""
         try:
             found = from_record(Verdict, text, VERDICT_SCHEMA, "verdict")
         except (TypeError, ValueError) as error:
-            raise UsageError(f"this is no Verdict in JSON: {error}") from error
+            raise PackageError(f"this is no Verdict in JSON: {error}") from error
         if not found.checks:
-            raise UsageError("this is no Verdict: it has no check")
+            raise PackageError("this is no Verdict: it has no check")
         if found.decision != decision_of(found.checks):
-            raise UsageError(
+            raise PackageError(
                 f"this is no Verdict: its checks come to {decision_of(found.checks)!r}, and it says "
                 f"{found.decision!r}"
             )

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, final
 
 from modelkit._internal import fields
 from modelkit._internal.json import parse_json
-from modelkit.errors import RetrainError
+from modelkit.errors import NotFound, RegistryError
 from modelkit.events import Retraining, emit
 from modelkit.lifecycle.registry.authors import author
 from modelkit.lifecycle.registry.registry import Registry
@@ -77,12 +77,12 @@ class Desk:
         return [name for name in names if name.startswith("claim-")]
 
     def files(self, number: int) -> RunFiles:
-        """What was recorded of a run. Raises RetrainError where there is no such run."""
+        """What was recorded of a run. Raises NotFound where there is no such run."""
         folder = _folder(number)
         names = self._shelf.names(folder)
         claims = [self._claim(f"{folder}/{name}") for name in names if name.startswith("claim-")]
         if not claims:
-            raise RetrainError(f"{self.name} has no run {number}")
+            raise NotFound(f"{self.name} has no run {number}", name=self.name, which=str(number))
         last = claims[-1]
         beats = [_beat_time(name) for name in names if name.startswith(f"beat-{last.number:04d}-")]
         steps = {
@@ -188,11 +188,11 @@ class Desk:
         try:
             plain = parse_json((data or b"").decode())
         except ValueError as error:
-            raise RetrainError(
+            raise RegistryError(
                 f"the record {path} of {self.name} cannot be read: {error}"
             ) from None
         if not isinstance(plain, dict):
-            raise RetrainError(f"the record {path} of {self.name} is no JSON object")
+            raise RegistryError(f"the record {path} of {self.name} is no JSON object")
         return plain
 
 
@@ -244,4 +244,4 @@ def _object(kind: type[RecordKind], plain: dict[str, Any], where: str) -> Record
     try:
         return fields.read_object(kind, known, where)
     except ValueError as error:
-        raise RetrainError(f"{where} is no record of a retraining: {error}") from None
+        raise RegistryError(f"{where} is no record of a retraining: {error}") from None

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from modelkit.drift.values import Alarm
-from modelkit.errors import NotFound, RetrainError
+from modelkit.errors import NotFound, UsageError
 from modelkit.lifecycle.registry.log import CHAMPION, Alias, Underway
 from modelkit.lifecycle.registry.releases import ModelVersion
 from modelkit.lifecycle.retrain.desk import Desk, Look
@@ -210,5 +210,5 @@ def _count(labelled: CountLabelled | None, since: float) -> int:
         return 0
     count = labelled(since)
     if isinstance(count, bool) or not hasattr(count, "__index__") or count < 0:
-        raise RetrainError(f"labelled gives a number of rows, 0 or more, not {count!r}")
+        raise UsageError(f"labelled gives a number of rows, 0 or more, not {count!r}")
     return int(count)

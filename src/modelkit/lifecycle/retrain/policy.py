@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Literal, NamedTuple, final
 
-from modelkit.errors import RetrainError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.rollout.policy import DAY, RolloutPolicy
 
 HOUR = 3600.0
@@ -37,7 +37,7 @@ class RetrainPolicy:
         lease: the seconds after which a run is taken over from a process of which nothing is heard.
 
     Raises:
-        RetrainError: for values that cannot be meant.
+        UsageError: for values that cannot be meant.
     """
 
     rollout: RolloutPolicy | None
@@ -54,7 +54,7 @@ class RetrainPolicy:
 
     def __post_init__(self) -> None:
         if self.rollout is not None and not isinstance(self.rollout, RolloutPolicy):
-            raise RetrainError(
+            raise UsageError(
                 f"rollout is a mk.RolloutPolicy, or None to promote at once, not {self.rollout!r}"
             )
         for name in ("persist", "fresh", "cooldown"):
@@ -71,7 +71,7 @@ class RetrainPolicy:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not isfinite(value) or value < least or (more and value == least):
             bound = f"more than {least}" if more else f"at least {least}"
-            raise RetrainError(f"{name} is {bound}, not {value!r}")
+            raise UsageError(f"{name} is {bound}, not {value!r}")
 
 
 @final

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
-from modelkit.errors import RetrainError
+from modelkit.errors import UsageError
 from modelkit.events import NotRetrained, emit
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.retrain.desk import Desk, Look, holder_here, tell_of
@@ -71,18 +71,19 @@ def retrain(
 
     Raises:
         RetrainError: if `train` or `judge` do not give what they have to; the run has failed.
+        UsageError: for arguments that cannot be meant.
         NotFound: if the model has no champion.
         Exception: what `train` or `judge` raise; the run has failed, and says so without the words
             of the error, which may hold a row.
     """
     if not isinstance(registry, Registry):
-        raise RetrainError(f"registry is a mk.Registry, not {registry!r:.80}")
+        raise UsageError(f"registry is a mk.Registry, not {registry!r:.80}")
     if not isinstance(asked, str):
-        raise RetrainError(f"asked says why, in a text, and not {asked!r:.80}")
+        raise UsageError(f"asked says why, in a text, and not {asked!r:.80}")
     watched = watched_of(drift)
     clock = partial(_seconds, clock)
     if labelled is None and (policy.fresh or policy.labels is not None):
-        raise RetrainError(
+        raise UsageError(
             "policy.fresh and policy.labels count labelled rows: pass labelled=, a function of a "
             "time in POSIX seconds, or a policy with fresh=0 and labels=None"
         )
@@ -108,10 +109,10 @@ def retrain(
 
 
 def _seconds(clock: Callable[[], float]) -> float:
-    """The time of a clock. Raises RetrainError for one that could not be read as a date again."""
+    """The time of a clock. Raises UsageError for one that could not be read as a date again."""
     now = clock()
     if not FIRST <= now < LAST:
-        raise RetrainError(f"clock tells the time in POSIX seconds, not {now!r}")
+        raise UsageError(f"clock tells the time in POSIX seconds, not {now!r}")
     return now
 
 

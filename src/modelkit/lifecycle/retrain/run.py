@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, final
 
 from modelkit._internal.json import from_record, to_record
-from modelkit.errors import RetrainError
+from modelkit.errors import PackageError
 from modelkit.lifecycle.registry.log import ALIAS, CHAMPION, DECIDED, ROLLOUT, Entry
 from modelkit.lifecycle.retrain.policy import StandingAlarm
 from modelkit.report import html
@@ -100,11 +100,11 @@ class RetrainRun:
 
     @staticmethod
     def from_json(text: str) -> RetrainRun:
-        """The inverse of `to_json`. Raises RetrainError for any other text."""
+        """The inverse of `to_json`. Raises PackageError for any other text."""
         try:
             return from_record(RetrainRun, text, RUN_SCHEMA, "run")
         except (TypeError, ValueError) as error:
-            raise RetrainError(f"this is no RetrainRun in JSON: {error}") from error
+            raise PackageError(f"this is no RetrainRun in JSON: {error}") from error
 
     def __str__(self) -> str:
         return "\n  ".join([f"{self._title()}: {self._what()}", *map(str, self.steps)])

@@ -157,7 +157,7 @@ class RunWork:
         """Let the package be where `judge` looks for it."""
         data = self._desk.package(self._number)
         if data is None:
-            raise RetrainError(f"the package of run {self._number} is gone from the registry")
+            raise RegistryError(f"the package of run {self._number} is gone from the registry")
         self._put_package(data)
 
     def _gate(self) -> dict[str, Any]:
@@ -238,7 +238,7 @@ class RunWork:
             else:
                 generation = self._began()
         if generation is None:
-            raise RetrainError(f"the log of {self._desk.name} in {registry.url} lost an entry")
+            raise RegistryError(f"the log of {self._desk.name} in {registry.url} lost an entry")
         return {"generation": generation}
 
     def _began(self) -> int | None:

@@ -268,7 +268,7 @@ def _losses(loss: Loss, answers: Sequence[Outputs]) -> list[float]:
 
 
 def check_loss(loss: float) -> float:
-    """A loss as a float. Raises ValueError for one beyond 0 to 1."""
+    """A loss as a float. Raises UsageError for one beyond 0 to 1."""
     if not 0 <= loss <= 1:
-        raise ValueError(f"a loss is from 0 to 1, not {loss!r}: divide by the largest, or clip it")
+        raise UsageError(f"a loss is from 0 to 1, not {loss!r}: divide by the largest, or clip it")
     return float(loss)

@@ -10,7 +10,7 @@ from typing import Any, final
 
 from modelkit._internal import fields
 from modelkit._internal.json import distinct_keys
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, USUAL_GUARDS, Guard, check_numbers
 
 DAY = 86_400.0
@@ -142,7 +142,7 @@ class RolloutPolicy:
 
     @staticmethod
     def from_json(text: str, where: str = "the policy") -> RolloutPolicy:
-        """The inverse of `to_json`. Raises UsageError for anything else."""
+        """The inverse of `to_json`. Raises PackageError for anything else."""
         try:
             plain = json.loads(text, object_pairs_hook=distinct_keys)
             values = {
@@ -152,7 +152,7 @@ class RolloutPolicy:
             }
             return RolloutPolicy(**values)
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-            raise UsageError(f"{where} cannot be read: {error}") from None
+            raise PackageError(f"{where} cannot be read: {error}") from None
 
 
 def _read(kind: type[Any], plain: Any) -> tuple[Any, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelkit.errors import UsageError
+from modelkit.errors import Conflict, UsageError
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.rollout.counts import Counts, Posted
 from modelkit.lifecycle.rollout.course import check_loss
@@ -26,16 +26,16 @@ def post_outcomes(registry: Registry, name: str, outcomes: Sequence[tuple[str, f
         outcomes: keys, with losses from 0, right, to 1. Posting one again changes nothing.
 
     Raises:
-        UsageError: if no rollout is under way, it is in shadow, or no guard watches losses.
+        Conflict: if no rollout is under way.
+        UsageError: if it is in shadow, or no guard watches losses; or for a loss beyond 0 to 1.
         NotFound: if there is no such model, or no registry.
         RegistryError: if it was removed after it was read.
-        ValueError: for a loss beyond 0 to 1; nothing is posted then.
     """
     registry.check_log(name)  # or a folder that was removed would be made anew
     rollout = registry.state(name).rollout
     if rollout is None:
         registry.versions(name)  # raises NotFound
-        raise UsageError(f"no rollout of {name} is under way, so no loss counts")
+        raise Conflict(f"no rollout of {name} is under way, so no loss counts")
     policy = RolloutPolicy.from_json(rollout.policy, f"the policy of {rollout.candidate}")
     if all(guard.name != LATE_LOSSES for guard in policy.guards):
         raise UsageError(

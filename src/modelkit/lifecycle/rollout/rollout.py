@@ -73,7 +73,7 @@ class Rollout(Model):
         rescue: whether the champion answers the calls at which the candidate fails, which count as
             failed.
         seed: of the draws and of the hashes of keys; by default, each rollout draws its own.
-        wrap: makes the layers of each version, such as `lambda model: mk.Meter(mk.Batcher(model))`;
+        wrap: makes the layers of each version, such as `mk.layered`;
             it returns a Model around the one that it is given.
         keep: how many versions stay warm that answered before; 1 by default.
         poll: seconds after which a call looks for news; 5 by default.
@@ -208,8 +208,7 @@ class Rollout(Model):
             to be told again.
 
         Raises:
-            UsageError: if no guard watches losses.
-            ValueError: for a loss beyond 0 to 1.
+            UsageError: if no guard watches losses, and for a loss beyond 0 to 1.
             Exception: what the function raises; the answer counts no more.
         """
         if not self.under_way:
@@ -227,8 +226,8 @@ class Rollout(Model):
     def promote(self, reason: str = "by hand") -> None:
         """Let the candidate answer everything from now on, whatever the evidence.
 
-        `reason` stands in the status, and in the history of a registry. Raises UsageError where
-        no rollout is under way, and Conflict where somebody else decided.
+        `reason` stands in the status, and in the history of a registry. Raises Conflict where no
+        rollout is under way, or somebody else decided.
         """
         self._decide("promote", reason)
 

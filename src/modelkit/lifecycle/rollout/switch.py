@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol, final
 
 from modelkit._internal.process import watch_exit
-from modelkit.errors import ClosedError, UsageError, public_text
+from modelkit.errors import ClosedError, Conflict, UsageError, public_text
 from modelkit.events import Decided, Swapped, emit
 from modelkit.lifecycle.rollout.answering import Arm
 from modelkit.lifecycle.rollout.counting import A_SECOND
@@ -242,9 +242,9 @@ class Switch:
             raise ClosedError("the Rollout was closed")
 
     def under_way(self) -> Course:
-        """The rollout under way. Raises UsageError where there is none."""
+        """The rollout under way. Raises Conflict where there is none."""
         if self.course is None:
-            raise UsageError("no rollout is under way")
+            raise Conflict("no rollout is under way")
         return self.course
 
     def failed(self, error: BaseException) -> None:

@@ -24,12 +24,12 @@ def preparation_of(model: Model) -> Callable[[Feeds], tuple[Feeds, int]] | None:
 
 
 def check_options(max_rows: int, max_queue: int = 1, plan: BatchPlan | str = "measure") -> None:
-    """Raise ValueError for an argument of Batcher that is out of its range."""
+    """Raise UsageError for an argument of Batcher that is out of its range."""
     for name, value in (("max_rows", max_rows), ("max_queue", max_queue)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}")
+            raise UsageError(f"{name} must be a positive integer, got {value!r}")
     if not isinstance(plan, BatchPlan) and plan not in ("measure", "learn"):
-        raise ValueError(f'plan is "measure", "learn" or the plan of another Batcher, got {plan!r}')
+        raise UsageError(f'plan is "measure", "learn" or the plan of another Batcher, got {plan!r}')
 
 
 def check_batchable(model: Model) -> None:

@@ -26,7 +26,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import final
 
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError
 from modelkit.serving.metering.totals import WIDTH, Label, Slab, checked_label
 
 SUFFIX = ".slabs"
@@ -168,7 +168,7 @@ class Slabs:
 def read_cells(file: int, path: Path) -> dict[Label, Slabs]:
     """What a file holds, by label.
 
-    Its words are read from a mapping, as whole as they are written. Raises OSError and UsageError.
+    Its words are read from a mapping, as whole as they are written. Raises OSError and PackageError.
     """
     size = os.fstat(file).st_size
     size -= size % (8 * CELL)  # a full disk may have taken a part of a cell
@@ -182,7 +182,7 @@ def read_cells(file: int, path: Path) -> dict[Label, Slabs]:
             raise ValueError("it begins otherwise")
         return _slabs_in(words)
     except (ValueError, TypeError, RecursionError) as error:
-        raise UsageError(
+        raise PackageError(
             f"{path} was not written by this version of modelkit: {error}; move it away, or give "
             "each version a folder of its own",
             folder=path.parent,

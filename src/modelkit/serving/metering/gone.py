@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, final
 
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError
 from modelkit.serving.metering.totals import FLIGHT, OF_A_MODEL, WIDTH, Label, added, checked_label
 
 GONE_FILE = "gone.json"
@@ -57,7 +57,7 @@ class FoldersRead:
         self._found: dict[Folder, Found] = {}
 
     def of(self, folder: Folder) -> Found:
-        """What is in a folder; raises UsageError where it cannot be read."""
+        """What is in a folder; raises PackageError where it cannot be read."""
         if folder not in self._found:
             self._found[folder] = folder.read()
         return self._found[folder]
@@ -129,7 +129,7 @@ class OpenedGone:
 
 @contextmanager
 def opened_gone(folder: Path) -> Iterator[OpenedGone]:
-    """What ended processes left in a folder; raises OSError and UsageError."""
+    """What ended processes left in a folder; raises OSError and PackageError."""
     path = folder / GONE_FILE
     try:
         file = open_plain(path, os.O_RDONLY)
@@ -155,7 +155,7 @@ def _gone_in(file: int, path: Path) -> Gone:
             raise ValueError(f"rows of {widths} numbers, not {WIDTH}")
         return Gone(found, tuple(data["files"]))
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise UsageError(
+        raise PackageError(
             f"{path} cannot be read: {error}; move it away, and counts of ended processes begin "
             "at 0",
             folder=path.parent,
@@ -175,10 +175,10 @@ def write_gone(folder: Path, gone: Gone) -> None:
 
 
 def open_plain(path: Path, flags: int) -> int:
-    """Open a plain file; raises OSError, and UsageError for what is none, such as a pipe."""
+    """Open a plain file; raises OSError, and PackageError for what is none, such as a pipe."""
     # Opening a pipe would wait for a writer, and a link may lead to any file.
     file = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise UsageError(f"{path} is no plain file; move it away", folder=path.parent)
+        raise PackageError(f"{path} is no plain file; move it away", folder=path.parent)
     return file

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import final
 
 from modelkit._internal.process import watch_forks
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 from modelkit.serving.metering.cells import SUFFIX, OwnFile, read_cells
 from modelkit.serving.metering.gone import (
     GONE_FILE,
@@ -131,11 +131,11 @@ class SharedFolder:
                 while found is None:
                     found = self._read(move=first)
         except OSError as error:
-            raise UsageError(
+            raise PackageError(
                 f"the folder {self.path} of shared counts cannot be read: {error}", folder=self.path
             ) from error
         if self._file is not None and self._file.is_removed():
-            raise UsageError(
+            raise PackageError(
                 f"the file in which this process counts was removed from {self.path}; empty the "
                 "folder before a server starts, and restart this process",
                 folder=self.path,

@@ -25,7 +25,7 @@ from helpers.servers import free_port
 from helpers.sums import ROW, SIGNATURE, answered, metered, save_wines, slabs, summed
 
 import modelkit as mk
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 from modelkit.integrations.prometheus import Collector
 from modelkit.serving.metering import book, shared
 
@@ -541,9 +541,9 @@ def test_a_folder_that_was_emptied_is_said(tmp_path):
         shutil.rmtree(folder)
         folder.mkdir()
         meter.predict(ROW)
-        with pytest.raises(UsageError, match="was removed"):
+        with pytest.raises(PackageError, match="was removed"):
             meter.totals()
-        with pytest.raises(UsageError, match="was removed"):
+        with pytest.raises(PackageError, match="was removed"):
             mk.Meter(summed(), shared=folder)
 
     assert passes_in_a_child(child)

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import modelkit as mk
-from modelkit.errors import DeviceError, IntegrityError, SignatureError, UntrustedError
+from modelkit.errors import IntegrityError, SignatureError, UntrustedError, UsageError
 from modelkit.integrations.scorer import scorer as module
 
 R = np.random.default_rng(0)
@@ -245,9 +245,9 @@ def test_a_missing_whole_number_is_scored(tmp_path):
         ({"keep": {"a"}}, SignatureError, "a set has none"),
         ({"outputs": {"prediction"}}, SignatureError, "a set has none"),
         ({"explain": "no"}, TypeError, "explain is True or False"),
-        ({"device": "gpu7"}, DeviceError, "is not a device"),
-        ({"threads": 0}, DeviceError, "threads must be"),
-        ({"threads": "many"}, DeviceError, "threads must be"),
+        ({"device": "gpu7"}, UsageError, "is not a device"),
+        ({"threads": 0}, UsageError, "threads must be"),
+        ({"threads": "many"}, UsageError, "threads must be"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(package, wrong, error, says):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 from modelkit.lifecycle.gate.verdict import decision_of
 
 
@@ -26,7 +26,7 @@ def test_it_is_the_same_from_json(verdict):
         {**plain, "more": 1},
         {name: value for name, value in plain.items() if name != "alpha"},
     ):
-        with pytest.raises(UsageError, match="no Verdict"):
+        with pytest.raises(PackageError, match="no Verdict"):
             mk.Verdict.from_json(json.dumps(changed))
 
 
@@ -105,7 +105,7 @@ def test_numbers_of_numpy_are_numbers(judged_pair):
 def test_a_verdict_without_a_check_is_none(judged_pair):
     rows, y = drawn_rows(np.random.default_rng(0), 50)
     plain = json.loads(mk.gate(*judged_pair, rows, y, margin=0.02).to_json())
-    with pytest.raises(UsageError, match="it has no check"):
+    with pytest.raises(PackageError, match="it has no check"):
         mk.Verdict.from_json(json.dumps(plain | {"checks": [], "decision": "promote"}))
 
 

@@ -18,7 +18,7 @@ from helpers.retrainings import (
 )
 
 import modelkit as mk
-from modelkit.errors import RetrainError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.retrain.history import runs_of
 from modelkit.lifecycle.retrain.run import posix_of
 
@@ -117,9 +117,9 @@ def test_labels_and_age_are_reasons_of_their_own(registry, tmp_path):
 
 
 def test_labelled_rows_have_to_be_counted(registry, tmp_path):
-    with pytest.raises(RetrainError, match="labelled="):
+    with pytest.raises(UsageError, match="labelled="):
         retrain(registry, tmp_path, policy=replace(AT_ONCE, fresh=1))
-    with pytest.raises(RetrainError, match="-3"):
+    with pytest.raises(UsageError, match="-3"):
         retrain(registry, tmp_path, policy=replace(AT_ONCE, labels=1), labelled=lambda since: -3)
 
 

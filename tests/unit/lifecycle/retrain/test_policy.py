@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.errors import RetrainError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.retrain.policy import due, waited_for
 from modelkit.types import RetrainState, StandingAlarm
 
@@ -160,7 +160,7 @@ def test_a_month_of_flickering_alarms_is_four_runs_at_most():
 )
 def test_a_policy_that_cannot_be_meant(values):
     ((name, value),) = values.items()
-    with pytest.raises(RetrainError, match=name):
+    with pytest.raises(UsageError, match=name):
         mk.RetrainPolicy(**{"rollout": None} | values)
     assert repr(value)
 

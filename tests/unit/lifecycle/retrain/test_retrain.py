@@ -245,13 +245,13 @@ def test_a_run_of_another_registry_leaves_nothing_where_a_run_trains(
     ],
 )
 def test_what_cannot_be_told_is_refused(registry, tmp_path, told, match):
-    with pytest.raises(RetrainError, match=match):
+    with pytest.raises(UsageError, match=match):
         retrain(registry, tmp_path, **told)
     assert runs_of(registry, "churn") == ()
 
 
 def test_the_path_of_a_registry_is_none(tmp_path):
-    with pytest.raises(RetrainError, match=r"registry is a mk\.Registry"):
+    with pytest.raises(UsageError, match=r"registry is a mk\.Registry"):
         retrain(str(tmp_path), tmp_path, judge=verdict)
 
 

@@ -4,7 +4,7 @@ import pytest
 from helpers.retrainings import retrain
 
 import modelkit as mk
-from modelkit.errors import RetrainError
+from modelkit.errors import PackageError
 
 
 def test_a_run_is_the_same_after_json_and_has_a_card(registry, tmp_path):
@@ -17,5 +17,5 @@ def test_a_run_is_the_same_after_json_and_has_a_card(registry, tmp_path):
         .endswith(f"promoted with {run.version} in place of 1.0.0: champion is {run.version}")
     )
     for text in ("", "{}", "[]", run.to_json().replace("promoted", "perhaps")):
-        with pytest.raises(RetrainError):
+        with pytest.raises(PackageError):
             mk.types.RetrainRun.from_json(text)

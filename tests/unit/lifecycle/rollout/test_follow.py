@@ -475,7 +475,7 @@ def test_by_hand_through_the_log(registry):
     rollout.rollback("no")
     assert {served(rollout) for _ in range(50)} == {"2"}
     assert registry.state("churn").rolled_back == {"3": "no"}
-    with pytest.raises(UsageError, match="no rollout"):
+    with pytest.raises(Conflict, match="no rollout"):
         rollout.promote()
     rollout.close()
 

@@ -213,12 +213,12 @@ def test_the_command_line_posts_what_services_add_up(registry, tmp_path, capsys)
         return status, out + err
 
     assert post("--key", "k", "--loss", "0") == (
-        1,
+        3,
         "modelkit: no rollout of m is under way, so no loss counts\n",
     )
     registry.start_rollout("m", "2", POLICY, reason="try")
     losses.write_text("key,loss\nk0,2\n")
-    assert post("--csv", str(losses))[0] == 1
+    assert post("--csv", str(losses))[0] == 2
     losses.write_text("key,loss\nk0,\n")
     assert "line 2: the loss '' is not a number" in post("--csv", str(losses))[1]
     losses.write_text("customer,loss\nk0,1\n")

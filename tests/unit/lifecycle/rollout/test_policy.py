@@ -8,7 +8,7 @@ import pytest
 from helpers.trials import ERRORS, HALF
 
 import modelkit as mk
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 from modelkit.lifecycle.rollout.policy import stages_of
 
 CANARY = mk.RolloutStage(0.05, seconds=100, units=50)
@@ -67,10 +67,10 @@ def test_a_policy_is_written_and_read():
     assert mk.RolloutPolicy.from_json(policy.to_json()) == policy
     assert policy.shadow
     assert stages_of(0.05, None, stages[0]) == (stages[0], mk.RolloutStage(0.05))
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(PackageError, match="cannot be read"):
         mk.RolloutPolicy.from_json('{"stages": 3}')
     twice = policy.to_json().replace('"alpha": 0.02', '"alpha": 0.5, "alpha": 0.02')
-    with pytest.raises(UsageError, match="alpha"):
+    with pytest.raises(PackageError, match="alpha"):
         mk.RolloutPolicy.from_json(twice)
     marked = mk.RolloutPolicy((HALF,), (mk.Guard("odd", mark=lambda outputs: False),))
     with pytest.raises(UsageError, match="no registry can keep"):

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit import events
-from modelkit.errors import ClosedError, ModelkitError, UsageError
+from modelkit.errors import ClosedError, Conflict, ModelkitError, UsageError
 from modelkit.lifecycle.rollout.routing import hash_of
 from modelkit.testing import Client, check_model
 
@@ -138,7 +138,7 @@ def test_by_hand(clock):
     rollout.promote("it is Friday")
     assert who(rollout) == 2
     assert rollout.status().reason == "it is Friday"
-    with pytest.raises(UsageError, match="no rollout"):
+    with pytest.raises(Conflict, match="no rollout"):
         rollout.promote()
     with pytest.raises(UsageError, match="follows no registry"):
         rollout.refresh()

@@ -8,7 +8,7 @@ from helpers.processes import forks
 from helpers.sums import ROW, answered, metered, slabs, summed
 
 import modelkit as mk
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 from modelkit.serving.metering import shared
 
 pytestmark = [forks, pytest.mark.usefixtures("own_counts")]
@@ -29,7 +29,7 @@ def test_a_folder_that_cannot_be_used_is_said_when_the_meter_is_made(tmp_path):
 @pytest.mark.parametrize("name", ["1-1.slabs", "gone.json"])
 def test_a_file_that_another_version_wrote_is_said(tmp_path, name):
     (tmp_path / name).write_bytes(b"{}" * 400)
-    with pytest.raises(UsageError, match=rf"{name}.*move it away"):
+    with pytest.raises(PackageError, match=rf"{name}.*move it away"):
         mk.Meter(summed(), shared=tmp_path)
 
 
