@@ -224,12 +224,12 @@ def test_a_background_is_named(model):
             "evaluate {package} --data {folder}/absent.parquet --label left",
             "No such file or directory",
         ),
-        ("registry {folder}/models register {package} --verdict {binary}", "is no text in UTF-8"),
+        ("registry {folder}/models register {package} --verdict {binary}", "is not text in UTF-8"),
         (
             "rollout {folder}/models start churn@1 --policy {binary} --reason x",
-            "is no text in UTF-8",
+            "is not text in UTF-8",
         ),
-        ("serve {package} --tokens {binary}", "is no text in UTF-8"),
+        ("serve {package} --tokens {binary}", "is not text in UTF-8"),
         ("inspect {rows}", "is not a modelkit package"),
     ],
 )

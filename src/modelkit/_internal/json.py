@@ -43,7 +43,7 @@ def parse_record(text: str, schema: str) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("the text has too many lists and objects within each other") from None
     if not isinstance(plain, dict) or plain.pop("schema", None) != schema:
-        raise ValueError(f"this is no record of {schema}")
+        raise ValueError(f"this is not a record of {schema}")
     return plain
 
 

@@ -34,7 +34,7 @@ def between(low: float, high: float) -> Callable[[str], float]:
 def whole(text: str) -> int:
     """The `type` of an argument that counts from 0."""
     if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
     return int(text)
 
 
@@ -77,4 +77,4 @@ def read_text(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ModelkitError(f"{path} is no text in UTF-8: {error}") from error
+        raise ModelkitError(f"{path} is not text in UTF-8: {error}") from error

@@ -32,7 +32,7 @@ SHOWN_LIBRARIES = (
 def add_doctor(verbs: Any) -> None:
     """The arguments of `modelkit doctor`."""
     parser = add_command(
-        verbs, "doctor", "show versions and devices, and how to mend what is wrong"
+        verbs, "doctor", "show versions and devices, and how to repair what is wrong"
     )
     parser.add_argument(
         "file", nargs="?", help="a package, to see whether this machine computes what was proven"

@@ -233,7 +233,7 @@ def _check_distinct_names(names: list[str]) -> None:
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise ConversionError(
-            f"example has several columns of one name, {twice[:5]}, and rows are told by the names "
+            f"example has several columns of one name, {twice[:5]}, and rows are matched by the names "
             "of their columns; rename them before fit"
         )
 

@@ -337,7 +337,7 @@ class Profile:
         except PackageError:
             raise
         except Exception as error:
-            raise PackageError(f"this is no profile: {error}") from error
+            raise PackageError(f"this is not a profile: {error}") from error
         return profile
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -240,7 +240,7 @@ def _place_of_class(subject: Subject, positive: Any) -> int:
         )
     if not isinstance(positive, str | int | float | np.generic) or positive not in classes:
         raise UsageError(
-            f"positive={positive!r:.80} is no class of this model: pass one of {classes!r:.200}"
+            f"positive={positive!r:.80} is not a class of this model: pass one of {classes!r:.200}"
         )
     return classes.index(positive)
 

@@ -129,7 +129,7 @@ def _reference(encoder: TextEncoder, example: Any) -> float | None:
         vectors = np.asarray(example[EMBEDDING], np.float32)
     except (TypeError, ValueError) as error:
         raise ConversionError(
-            "the reference vectors are no numbers; pass an array of them, (texts, dims)"
+            "the reference vectors are not numbers; pass an array of them, (texts, dims)"
         ) from error
     shape = (len(texts), encoder.recipe.dims[0])
     if vectors.shape != shape or not texts:

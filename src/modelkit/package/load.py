@@ -146,7 +146,7 @@ def check_digest(
             f"{_called(source)} has digest {manifest.digest}, not {asked} asked for: it was "
             f"changed, or is another one. It says that it is {manifest.name} "
             f"{manifest.version}; if that is the one you mean, ask for its digest (of a Scorer: "
-            "make it anew); if not, put the other one back",
+            "make it again); if not, put the other one back",
             expected=digest,
             got=manifest.digest,
         )
@@ -300,7 +300,7 @@ def _no_file(status: os.stat_result) -> str:
     """What a place is that is no regular file, and what to do."""
     if stat.S_ISDIR(status.st_mode):
         return (
-            "a folder; a package is one file, and that of a registry is told by "
+            "a folder; a package is one file, find the one of a registry by "
             "mk.Registry(folder).reference(name, alias)"
         )
     return "not a regular file; read a pipe and pass its file object"

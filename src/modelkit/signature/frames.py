@@ -307,7 +307,9 @@ def _read_arrow(X: Any) -> NamedColumns:
     try:
         table = pa.table(X)
     except (TypeError, ValueError):
-        raise _unreadable(f"a {type(X).__name__} that is no table; pass an Arrow table") from None
+        raise _unreadable(
+            f"a {type(X).__name__} that is not a table; pass an Arrow table"
+        ) from None
     return list(table.column_names), list(table.columns)
 
 

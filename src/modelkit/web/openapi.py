@@ -20,7 +20,7 @@ from modelkit.web.tensors import DATATYPES, datatype_of
 
 VERSION = "3.1.0"
 ERRORS = {
-    "400": "What came is no request, or asks for what there is not",
+    "400": "What came is not a request, or asks for what there is not",
     "401": "No credentials, or wrong ones",
     "403": "Who asks may not",
     "404": "No such model, version or path",

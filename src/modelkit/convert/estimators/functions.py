@@ -194,9 +194,7 @@ def _followed(
         if trace.stops:
             raise trace.stops[0]
         if own_failure is not None:
-            raise ConversionError(
-                f"it fails on rows like those of the example: {own_failure!r:.200}"
-            )
+            raise ConversionError(f"it fails on rows like the example's: {own_failure!r:.200}")
         if failure is not None:
             raise ConversionError(
                 f"it fails on a stand-in for its rows: {failure!r:.200}"

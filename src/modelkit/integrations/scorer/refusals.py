@@ -38,7 +38,7 @@ def check_schema(rows: Any) -> None:
     """Raise TypeError for anything but the schema of an Arrow table, such as the table itself."""
     if not is_a(rows, "pyarrow", "Schema"):
         raise TypeError(
-            f"this is a {type(rows).__name__} and no Arrow schema: pass that of the rows, as "
+            f"this is a {type(rows).__name__} and no Arrow schema: pass the schema of the rows, as "
             "table.schema"
         )
 

@@ -221,7 +221,7 @@ def read_floor(text: str) -> MetricFloor | None:
     try:
         return MetricFloor(name, sign == ">=", float(bound))
     except ValueError:
-        raise UsageError(f"{text!r} is no floor, such as 'recall >= 0.6'") from None
+        raise UsageError(f"{text!r} is not a floor, such as 'recall >= 0.6'") from None
 
 
 def read_margins(
@@ -234,13 +234,13 @@ def read_margins(
         example = ", ".join(f"{name!r}: ..." for name in compared)
         raise UsageError(
             f"no margin says how much worse {', '.join(absent)} may be; metrics have units of their "
-            f"own, so tell each: margin={{{example}}}",
+            f"own, so give each: margin={{{example}}}",
             metric=absent[0],
         )
     spare = [name for name in told if name not in compared]
     if spare:
         raise UsageError(
-            f"margin tells of {', '.join(map(str, spare))}, which is not compared; name it as "
+            f"margin names {', '.join(map(str, spare))}, which is not compared; name it as "
             "metric=, in require= or in veto=",
             metric=str(spare[0]),
         )

@@ -145,12 +145,12 @@ class Verdict:
         try:
             found = from_record(Verdict, text, VERDICT_SCHEMA, "verdict")
         except (TypeError, ValueError) as error:
-            raise PackageError(f"this is no Verdict in JSON: {error}") from error
+            raise PackageError(f"this is not a Verdict in JSON: {error}") from error
         if not found.checks:
-            raise PackageError("this is no Verdict: it has no check")
+            raise PackageError("this is not a Verdict: it has no check")
         if found.decision != decision_of(found.checks):
             raise PackageError(
-                f"this is no Verdict: its checks come to {decision_of(found.checks)!r}, and it says "
+                f"this is not a Verdict: its checks come to {decision_of(found.checks)!r}, and it says "
                 f"{found.decision!r}"
             )
         return found

@@ -351,7 +351,7 @@ CASES = {
     "an array for a frame": Case(LogisticRegression(), "", "pass a frame with", rows=FRAME[list("abcd")], example=X),
     "a column short of an array": Case(LogisticRegression(), "LogisticRegression", "fitted on 4 columns, and the example has 3", example=X[:, :3]),
     "other dtypes": Case(
-        LGBMClassifier(n_estimators=2, verbose=-1), "LGBMClassifier", "pass rows like those of fit, of the same columns, dtypes",
+        LGBMClassifier(n_estimators=2, verbose=-1), "LGBMClassifier", "pass rows like the ones of fit, of the same columns, dtypes",
         rows=FRAME.astype({"kind": "category"}), example=FRAME.assign(kind=BINARY),
     ),
     "values that fit has not seen": Case(

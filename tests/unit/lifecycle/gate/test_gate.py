@@ -386,7 +386,7 @@ def test_the_positive_class_is_that_of_floors_and_differences(judged_pair, judge
     registry = mk.Registry(tmp_path / "models")
     uses = [mk.gate(*judged_pair, X, y, positive=p, registry=registry, **asked) for p in (0, 1, 0)]
     assert [found.uses for found in uses] == [1, 2, 1]  # of the same rows, whichever is positive
-    with pytest.raises(UsageError, match="no class of this model"):
+    with pytest.raises(UsageError, match="not a class of this model"):
         mk.gate(*judged_pair, X, y, positive="late", **asked)
 
 
