@@ -23,7 +23,7 @@ from modelkit.cli.arguments import Printed, add_command, add_consent, read_text
 from modelkit.cli.processes import Processes
 from modelkit.cli.settings import DRAIN, PORT, Settings, settings_of
 from modelkit.errors import ModelkitError, importing
-from modelkit.lifecycle.layered import Opened, layered
+from modelkit.lifecycle.layered import Opened
 from modelkit.lifecycle.rollout.opening import POLLED_EVERY
 from modelkit.report.html import printable
 from modelkit.web.query import Limits
@@ -229,11 +229,11 @@ def asked_locally(app: Any) -> Any:
 def _opened(settings: Settings) -> Opened | mk.Rollout:
     if settings.registry is None:
         loaded = mk.load(settings.package, digest=settings.digest, allow=settings.allow)
-        return Opened(loaded, layered)
+        return Opened(loaded, mk.layered)
     return mk.Rollout(
         mk.Registry(settings.registry),
         settings.package,
-        wrap=layered,
+        wrap=mk.layered,
         poll=settings.poll,
         digest=settings.digest,
         allow=settings.allow,

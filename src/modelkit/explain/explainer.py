@@ -201,7 +201,7 @@ class Explainer:
             background_rows=subject.count,
             model_digest=None if manifest is None else manifest.model_digest,
             warnings=found.warnings,
-            version=None if manifest is None else manifest.version,
+            version=subject.model.version,
         )
         if self._positive is None:
             return explanation

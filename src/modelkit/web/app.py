@@ -61,8 +61,7 @@ class App:
 
     Args:
         models: by the name under which they answer. A Model is served as it is, and is yours to close.
-            A path is opened as Meter(Monitor(Batcher(loaded))): without Batcher where rows depend on
-            each other, and without Monitor where the package has no profile.
+            A path is opened, and put into its layers as by `layered`.
         auth: says whose a request is, from its headers by name in small letters: the name of a
             principal, or None for nobody, which is answered with 401. It may be async; a
             PermissionError that it raises is answered with 403. It is asked before the body is read,
