@@ -119,17 +119,17 @@ class Verdict:
         if needed is None:
             return ""
         # What is independent is what has to be collected.
-        units = "rows" if self.units == self.rows else "clusters"
-        wanted = f"{ceil(needed * self.units / self.rows):,} {units}"
+        units = "rows" if self.independent == self.rows else "clusters"
+        wanted = f"{ceil(needed * self.independent / self.rows):,} {units}"
         if needed > self.rows:
             beyond = any((check.estimate or 0.0) < (check.bound or 0.0) for check in self._lacking)
             worse = (
                 ", of a candidate as good as the champion: this one looks worse" if beyond else ""
             )
-            return f"; about {wanted} would show it, and these are {self.units:,}{worse}"
+            return f"; about {wanted} would show it, and these are {self.independent:,}{worse}"
         if any((check.estimate or 0.0) < 0 for check in self._lacking):
             return (
-                f"; the candidate looks worse: {self.units:,} {units} were enough to show one as good "
+                f"; the candidate looks worse: {self.independent:,} {units} were enough to show one as good "
                 "as the champion"
             )
         return f"; about {wanted} that no gate has used would show it"
