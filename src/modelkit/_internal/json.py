@@ -74,7 +74,7 @@ def to_json(value: Any) -> str:
     JSON has no NaN and no infinity: these are {"number": "nan"} and so on. Points in time are in
     the form of ISO 8601, spans are seconds, and missing ones null.
 
-    Raises TypeError for what is no result, such as a Model.
+    Raises TypeError for anything but a result: a Model, for example.
     """
     return json.dumps(to_plain(value), allow_nan=False)
 
