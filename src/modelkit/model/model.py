@@ -327,34 +327,28 @@ class Model(ABC):
         return self._call(X, ("scores",), PLAIN)["scores"]
 
     @property
-    def n_features_in_(self) -> int:
-        """The number of columns of all inputs."""
-        return sklearn.n_features(self.signature)
+    def score(self) -> Callable[..., float]:
+        """`score(X, y, sample_weight=None)`, which scikit-learn's tools use where no metric is named.
 
-    @final
-    def score(self, X: object, y: Any, sample_weight: Any = None) -> float:
-        """What scikit-learn's `score` gives for this kind of model.
-
-        That is the accuracy of a classifier, and R2 of a regressor.
-
-        Args:
-            X: n rows, as `run` takes them.
-            y: n true labels or values; (n, k) where a row has k of them. A row counts as right
-                where all of its k labels are.
-            sample_weight: n weights of the rows; None for equal ones.
-
-        Raises:
-            SignatureError: if scikit-learn has another score for this kind of model, or none; the
-                message says what to call instead.
-            UsageError: if y does not fit what the model gives.
+        That is the accuracy of a classifier and R2 of a regressor; `mk.evaluate` has more. Other
+        models lack the attribute.
         """
-        source = None if self.manifest is None else self.manifest.parity.against
-        metric = sklearn.metric_for(self.signature, source)
-        return sklearn.score(metric, y, self.predict(X), sample_weight)
+        metric = sklearn.metric_of(self.signature)
+        if metric is None:
+            raise AttributeError(
+                "a score is for classes and predictions, and this model gives "
+                f"{self.signature.primary!r}: call a metric with run(X)[name], or mk.evaluate"
+            )
+        return lambda X, y, sample_weight=None: sklearn.score(
+            metric, y, self.predict(X), sample_weight
+        )
 
     @final
     def fit(self, X: object = None, y: object = None, **_: object) -> Self:
-        """Refused, since a model is already trained. Raises TypeError."""
+        """Refused, since a model is already trained: scikit-learn's tools ask whether there is one.
+
+        Raises TypeError.
+        """
         raise TypeError(
             f"{type(self).__name__} is already trained and cannot be fitted; to evaluate it with "
             "tools that clone and fit, wrap it: sklearn.frozen.FrozenEstimator(model)"
@@ -365,6 +359,10 @@ class Model(ABC):
 
     def __sklearn_tags__(self) -> Any:
         return sklearn.tags(self.signature)
+
+    def __dir__(self) -> list[str]:
+        names = super().__dir__()
+        return [name for name in names if name not in sklearn.OPTIONAL or hasattr(self, name)]
 
     def __repr__(self) -> str:
         name = "" if self.manifest is None else f" {self.manifest.name} {self.manifest.version}"

@@ -43,8 +43,8 @@ def feature(name="amount", **changes):
         0.05,
         812,
         cells,
-        bins=(("+inf", 67, 67),),
-        reference_rows=67,
+        bins=(),
+        reference_rows=5000,
         compared=1024,
     )
     return replace(given, **changes)
@@ -250,7 +250,7 @@ def test_a_batch_speaks_of_one_exact_test():
     assert "1 in 250 (p 0.004)" in page
     assert "Of batches without such a change" in page
     assert "alarm came" not in page
-    assert "exact p, adjusted for all features: 0.004" in str(batch)
+    assert "exact p of 1,024 rows against 5,000, adjusted for all features: 0.004" in str(batch)
 
 
 def test_the_card_counts_the_alarms_that_it_leaves_out():

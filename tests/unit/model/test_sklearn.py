@@ -1,16 +1,14 @@
-"""`Model.score` is scikit-learn's `score` of that kind of model, or says what to call."""
+"""What scikit-learn's tools find on a Model: its score, its tags, and what they may do with it."""
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 from helpers.flowers import FLOWER, LABELS, ROWS, Recorder, flower, regression
-from helpers.forge import forge
 from skl2onnx import to_onnx
 from sklearn.base import is_outlier_detector
 from sklearn.calibration import CalibrationDisplay
 from sklearn.cluster import KMeans
-from sklearn.covariance import EllipticEnvelope
 from sklearn.datasets import (
     load_breast_cancer,
     load_iris,
@@ -21,24 +19,15 @@ from sklearn.datasets import (
 from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.inspection import permutation_importance
-from sklearn.linear_model import (
-    GammaRegressor,
-    LinearRegression,
-    LogisticRegression,
-    Perceptron,
-    PoissonRegressor,
-    Ridge,
-)
-from sklearn.metrics import ConfusionMatrixDisplay, RocCurveDisplay, d2_tweedie_score, get_scorer
+from sklearn.linear_model import LinearRegression, LogisticRegression, Perceptron, Ridge
+from sklearn.metrics import ConfusionMatrixDisplay, RocCurveDisplay, get_scorer
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import cross_val_score, cross_validate
-from sklearn.multioutput import MultiOutputClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
-from sklearn.tree import DecisionTreeClassifier
 
 import modelkit as mk
 from modelkit import Column, FunctionModel, Signature, TensorSpec
@@ -71,18 +60,11 @@ def exported(estimator):
 def test_of_several_labels_all_must_be_right(kept):
     X, Y = make_multilabel_classification(300, 10, n_classes=4, random_state=0)
     weights = np.random.default_rng(1).random(len(X))
-    for estimator in (
-        RandomForestClassifier(5, random_state=0).fit(X, Y),
-        MultiOutputClassifier(DecisionTreeClassifier(max_depth=2, random_state=0)).fit(X, Y),
-    ):
-        model = kept(estimator, X)
-        assert 0.3 < model.score(X, Y) < 1
-        assert model.score(X, Y) == pytest.approx(estimator.score(X, Y))
-        assert model.score(X, Y.tolist()) == model.score(X, Y)
     forest = RandomForestClassifier(5, random_state=0).fit(X, Y)
-    assert kept(forest, X).score(X, Y, weights) == pytest.approx(forest.score(X, Y, weights))
-    with pytest.raises(ValueError, match=r"shape \(300,\)"):
-        model.score(X, Y[:, 0])
+    model = kept(forest, X)
+    assert 0.3 < model.score(X, Y) < 1
+    assert model.score(X, Y) == pytest.approx(forest.score(X, Y))
+    assert model.score(X, Y, weights) == pytest.approx(forest.score(X, Y, weights))
 
 
 def test_of_several_targets_it_is_the_mean_of_their_r2(kept):
@@ -111,10 +93,7 @@ def test_scores_that_a_graph_calls_probabilities_make_no_classifier(kept):
     model = kept(exported(Perceptron().fit(IRIS, KINDS)))
     with pytest.raises(SignatureError, match="needs classes"):
         model.predict_proba(IRIS)
-    with pytest.raises(
-        SignatureError, match="nothing says whether this model's labels are classes"
-    ):
-        model.score(IRIS, KINDS)
+    assert not hasattr(model, "score")
 
 
 @pytest.mark.parametrize(
@@ -127,57 +106,14 @@ def test_scores_that_a_graph_calls_probabilities_make_no_classifier(kept):
 )
 def test_labels_that_are_no_classes_have_no_score(kept, estimator):
     estimator.fit(IRIS)
-    with pytest.raises(
-        SignatureError, match="nothing says whether this model's labels are classes"
-    ):
-        kept(exported(estimator)).score(IRIS, KINDS)
-    model = kept(estimator, IRIS)
-    with pytest.raises(SignatureError, match=rf"{type(estimator).__name__} (is|are)") as caught:
-        model.score(IRIS, KINDS)
-    if isinstance(estimator, KMeans):
-        call = str(caught.value).partition("call ")[2]
-        scope = {"model": model, "X": IRIS}
-        assert eval(call, scope) == pytest.approx(estimator.score(IRIS), rel=1e-4)  # noqa: S307
-
-
-def test_an_elliptic_envelope_has_an_accuracy(kept):
-    estimator = EllipticEnvelope(random_state=0).fit(IRIS)
-    truth = np.where(KINDS > 0, 1, -1)
-    model = kept(estimator, IRIS, format="joblib")
-    assert model.score(IRIS, truth) == estimator.score(IRIS, truth)
-
-
-@pytest.mark.parametrize(("kind", "power"), [(PoissonRegressor, 1), (GammaRegressor, 2)])
-def test_a_score_that_is_no_r2_says_what_to_call(kept, kind, power):
-    y = 1.0 + KINDS
-    estimator = kind().fit(IRIS, y)
-    model = kept(estimator, IRIS, format="joblib")
-    with pytest.raises(
-        SignatureError, match=rf"d2_tweedie_score\(y, model.predict\(X\), power={power}\)"
-    ):
-        model.score(IRIS, y)
-    found = d2_tweedie_score(y, model.predict(IRIS), power=power)
-    assert found == pytest.approx(estimator.score(IRIS, y), rel=1e-4)
+    for model in (kept(exported(estimator)), kept(estimator, IRIS)):
+        with pytest.raises(AttributeError, match=r"gives 'label'.*mk\.evaluate"):
+            model.score(IRIS, KINDS)
 
 
 def test_an_output_of_no_known_meaning_has_no_score(kept):
     model = kept(exported(LinearRegression().fit(IRIS, KINDS)))
-    with pytest.raises(SignatureError, match=r"gives 'variable'.*r2_score"):
-        model.score(IRIS, KINDS)
-
-
-def test_a_package_without_classes_is_not_taken_for_a_regressor(kept, tmp_path):
-    """As packages of graphs were before their classes were read."""
-    kept(exported(LogisticRegression(max_iter=500).fit(IRIS, KINDS)))
-
-    def without(manifest):
-        manifest["signature"]["classes"] = None
-
-    model = mk.load(forge((tmp_path / "m.mk").read_bytes(), edit=without))
-    with pytest.raises(
-        SignatureError, match="nothing says whether this model's labels are classes"
-    ):
-        model.score(IRIS, KINDS)
+    assert not hasattr(model, "score")
 
 
 mpl.use("Agg")
@@ -296,11 +232,15 @@ def test_a_classifier_has_classes_and_others_do_not(model):
     assert not hasattr(regression(), "classes_")
 
 
-@pytest.mark.parametrize("shape", [("batch",), ("batch", "seq")])
-def test_features_are_counted_where_their_number_is_fixed(model, shape):
-    assert model.n_features_in_ == 2
-    texts = FunctionModel(flower, Signature((TensorSpec("text", "string", shape),), FLOWER.outputs))
-    assert not hasattr(texts, "n_features_in_")
+def test_a_model_shows_what_it_has_and_nothing_else(model, boosted, penguins_mk):
+    optional = {"classes_", "decision_function", "score"}
+    with mk.load(penguins_mk) as loaded:
+        for each in (model, regression(), boosted, loaded, Recorder(loaded)):
+            shown = {name for name in dir(each) if not name.startswith("__")}
+            assert {name for name in shown if not hasattr(each, name)} == set()
+            assert {name for name in optional - shown if hasattr(each, name)} == set()
+        assert optional & set(dir(regression())) == {"score"}
+        assert optional & set(dir(loaded)) == {"classes_", "score"}
 
 
 def test_fit_is_refused_with_the_way_out(model):
