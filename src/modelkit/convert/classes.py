@@ -73,7 +73,7 @@ def check_classes(classes: tuple[Any, ...], answers: Mapping[str, Array]) -> Non
     shares = answers[PROBABILITIES]
     if not _are_probabilities(shares, len(classes)):
         raise ConversionError(
-            f"the output {PROBABILITIES!r} is no (n, {len(classes)}) matrix of probabilities: it "
+            f"the output {PROBABILITIES!r} is not an (n, {len(classes)}) matrix of probabilities: it "
             f"has the shape {shares.shape}, and values from {shares.min()} to {shares.max()}; end "
             "the model with a softmax, or name its scores otherwise"
         )

@@ -201,7 +201,7 @@ class Explainer:
             background_rows=subject.count,
             model_digest=None if manifest is None else manifest.model_digest,
             warnings=found.warnings,
-            version=None if manifest is None else manifest.version,
+            version=subject.model.version,
         )
         if self._positive is None:
             return explanation
@@ -240,7 +240,7 @@ def _place_of_class(subject: Subject, positive: Any) -> int:
         )
     if not isinstance(positive, str | int | float | np.generic) or positive not in classes:
         raise UsageError(
-            f"positive={positive!r:.80} is no class of this model: pass one of {classes!r:.200}"
+            f"positive={positive!r:.80} is not a class of this model: pass one of {classes!r:.200}"
         )
     return classes.index(positive)
 

@@ -174,7 +174,7 @@ class Explanation:
             plain = parse_record(text, EXPLANATION_SCHEMA)
             return fields.read_object(Explanation, plain | _read_arrays(plain), "explanation")
         except (KeyError, TypeError, ValueError) as error:
-            raise PackageError(f"this is no explanation in JSON: {error}") from error
+            raise PackageError(f"this is not an explanation in JSON: {error}") from error
 
     def plot(self, *, row: int = 0, output: int | str = -1, most: int = 10, ax: Any = None) -> Any:
         """Draw what the columns of one row add, the largest first; returns the matplotlib Axes.

@@ -237,7 +237,7 @@ def _old_children(given: Given, inside: Array) -> Array:
 def _old_values(given: Given, kind: str, weighed: Array, leaves: int) -> Array:
     """The values (leaves, outputs), from weights that each belong to a leaf in `weighed`."""
     if (weighed < 0).any():
-        raise NotDecodableError("a node that is no leaf has a weight")
+        raise NotDecodableError("a node that is not a leaf has a weight")
     ids = given[f"{kind}_ids"]
     outputs = int(given.get("n_targets", 1))
     if kind == "class":

@@ -263,9 +263,8 @@ def _stored_background(model: Model) -> Feeds:
     data = model.attachments.get(BACKGROUND)
     if data is None:
         raise ExplainError(
-            "an explanation is relative to a background: pass background=X_train[:200] "
-            "(--background on the command line), or store one in the package with "
-            "mk.save(..., background=...)"
+            "an explanation is relative to a background: pass background=X_train[:200], or store one "
+            "in the package with mk.save(..., background=...)"
         )
     return golden.decode_rows(data, model.signature, BACKGROUND)
 
@@ -294,6 +293,6 @@ def _served_output(signature: Signature, named: str | None = None) -> str:
     if len(others) > 1:
         raise ExplainError(
             "the model has several outputs, and one is explained at a time: pass one of "
-            f"{others} as output=, or on the command line as --output"
+            f"{others} as output="
         )
     return others[0]

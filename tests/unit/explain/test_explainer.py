@@ -118,7 +118,7 @@ def test_either_of_two_classes_is_explained(fitted, method, tmp_path):
     if of[None].output_space == "margin":
         with pytest.raises(UsageError, match=r"no output 'late'.*other sign.*positive="):
             of[None].plot(output="late")
-    with pytest.raises(UsageError, match=r"positive='x' is no class of this model"):
+    with pytest.raises(UsageError, match=r"positive='x' is not a class of this model"):
         mk.Explainer(model, background=X[:20], positive="x")
 
 

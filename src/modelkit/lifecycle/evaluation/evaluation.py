@@ -148,7 +148,7 @@ class Evaluation:
         try:
             return from_record(Evaluation, text, EVALUATION_SCHEMA, "evaluation")
         except (TypeError, ValueError) as error:
-            raise PackageError(f"this is no Evaluation in JSON: {error}") from error
+            raise PackageError(f"this is not an Evaluation in JSON: {error}") from error
 
     def to_attachment(self, signature: Signature | None = None) -> tuple[str, str, bytes]:
         """Name, media type and bytes, as a package keeps them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Literal, final
 
 from modelkit._internal.json import from_record, to_record
@@ -117,14 +118,21 @@ class Verdict:
         needed = self.rows_needed
         if needed is None:
             return ""
+        # What is independent is what has to be collected.
+        units = "rows" if self.units == self.rows else "clusters"
+        wanted = f"{ceil(needed * self.units / self.rows):,} {units}"
         if needed > self.rows:
-            return f"; about {needed:,} rows would show it, and these are {self.rows:,}"
+            beyond = any((check.estimate or 0.0) < (check.bound or 0.0) for check in self._lacking)
+            worse = (
+                ", of a candidate as good as the champion: this one looks worse" if beyond else ""
+            )
+            return f"; about {wanted} would show it, and these are {self.units:,}{worse}"
         if any((check.estimate or 0.0) < 0 for check in self._lacking):
             return (
-                f"; the candidate looks worse: {self.rows:,} rows were enough to show one as good as "
-                "the champion"
+                f"; the candidate looks worse: {self.units:,} {units} were enough to show one as good "
+                "as the champion"
             )
-        return f"; about {needed:,} rows that no gate has used would show it"
+        return f"; about {wanted} that no gate has used would show it"
 
     def __str__(self) -> str:
         title = f"{self.decision.upper()}: {self.candidate} in place of {self.champion}"
@@ -145,12 +153,12 @@ class Verdict:
         try:
             found = from_record(Verdict, text, VERDICT_SCHEMA, "verdict")
         except (TypeError, ValueError) as error:
-            raise PackageError(f"this is no Verdict in JSON: {error}") from error
+            raise PackageError(f"this is not a Verdict in JSON: {error}") from error
         if not found.checks:
-            raise PackageError("this is no Verdict: it has no check")
+            raise PackageError("this is not a Verdict: it has no check")
         if found.decision != decision_of(found.checks):
             raise PackageError(
-                f"this is no Verdict: its checks come to {decision_of(found.checks)!r}, and it says "
+                f"this is not a Verdict: its checks come to {decision_of(found.checks)!r}, and it says "
                 f"{found.decision!r}"
             )
         return found

@@ -94,7 +94,7 @@ def read_release(data: bytes, where: str, name: str, version: str) -> ModelVersi
         raise RegistryError(f"{where} is the release of {release.name!r} {release.version!r}")
     for digest in (release.digest, release.verdict or release.digest):
         if not DIGEST.fullmatch(digest):
-            raise RegistryError(f"{where} cannot be read: {digest!r} is no digest")
+            raise RegistryError(f"{where} cannot be read: {digest!r} is not a digest")
     return release
 
 

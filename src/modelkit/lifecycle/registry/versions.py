@@ -101,7 +101,7 @@ class Versions:
             raise IntegrityError(
                 f"{release.name} {release.version} has digest {release.digest}, which is not among "
                 "the digests that you trust (digest=), so it is not opened. Add it there once "
-                "whoever made the package has given you this digest",
+                "the author of the package has given you this digest",
                 expected=trusted,
                 got=release.digest,
             )

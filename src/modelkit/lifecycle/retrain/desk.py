@@ -192,7 +192,7 @@ class Desk:
                 f"the record {path} of {self.name} cannot be read: {error}"
             ) from None
         if not isinstance(plain, dict):
-            raise RegistryError(f"the record {path} of {self.name} is no JSON object")
+            raise RegistryError(f"the record {path} of {self.name} is not a JSON object")
         return plain
 
 
@@ -244,4 +244,4 @@ def _object(kind: type[RecordKind], plain: dict[str, Any], where: str) -> Record
     try:
         return fields.read_object(kind, known, where)
     except ValueError as error:
-        raise RegistryError(f"{where} is no record of a retraining: {error}") from None
+        raise RegistryError(f"{where} is not a record of a retraining: {error}") from None

@@ -164,7 +164,7 @@ def _closed(times: list[float], closed: float, past: Past) -> str:
         f"{past.champion.version} of {moment(closed)}, which is newer"
     )
     if past.now < closed:
-        message += "; clock= tells an earlier time: let a replay begin after the champion"
+        message += "; clock= gives an earlier time: let a replay begin after the champion"
     return message
 
 

@@ -112,7 +112,7 @@ def _seconds(clock: Callable[[], float]) -> float:
     """The time of a clock. Raises UsageError for one that could not be read as a date again."""
     now = clock()
     if not FIRST <= now < LAST:
-        raise UsageError(f"clock tells the time in POSIX seconds, not {now!r}")
+        raise UsageError(f"clock gives the time in POSIX seconds, not {now!r}")
     return now
 
 

@@ -104,7 +104,7 @@ class RetrainRun:
         try:
             return from_record(RetrainRun, text, RUN_SCHEMA, "run")
         except (TypeError, ValueError) as error:
-            raise PackageError(f"this is no RetrainRun in JSON: {error}") from error
+            raise PackageError(f"this is not a RetrainRun in JSON: {error}") from error
 
     def __str__(self) -> str:
         return "\n  ".join([f"{self._title()}: {self._what()}", *map(str, self.steps)])

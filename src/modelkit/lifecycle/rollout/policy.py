@@ -48,7 +48,7 @@ class RolloutStage:
         if self.drawn and not LEAST_SHARE <= self.share <= 1 - LEAST_SHARE:
             raise UsageError(
                 f"a share of {self.share!r} leaves less than {LEAST_SHARE:g} of the calls to one of "
-                "the arms, of which nothing can be told; take 0 for shadow, 1 for all calls, or one "
+                "the arms, from which nothing can be concluded; take 0 for shadow, 1 for all calls, or one "
                 f"from {LEAST_SHARE:g} to 1 - {LEAST_SHARE:g}"
             )
         if not (isfinite(self.seconds) and self.seconds >= 0 and self.units >= 0):
@@ -104,8 +104,7 @@ class RolloutPolicy:
     key_calls: int = KEY_CALLS
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stages", tuple(self.stages))
-        object.__setattr__(self, "guards", tuple(self.guards))
+        fields.freeze(self, "stages", "guards")
         check_numbers("a rollout", self, ("alpha", "horizon", "tick", "key_calls"))
         _check_stages(self.stages)
         _check_guards(self)

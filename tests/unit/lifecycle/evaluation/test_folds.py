@@ -78,7 +78,7 @@ def test_what_folds_refuse(model, tumours):
         mk.evaluate(model, X, y, cv=3)
     with pytest.raises(UsageError, match="at least 2 folds"):
         mk.evaluate(Ridge(), X, np.arange(len(X)), cv=1)
-    with pytest.raises(TypeError, match="not a str"):
+    with pytest.raises(TypeError, match="not str"):
         mk.evaluate("ridge", X, y, cv=3)
     with pytest.raises(UsageError, match="values of clusters"):
         mk.evaluate(Ridge(), X, y, cv=3, clusters="mean radius")

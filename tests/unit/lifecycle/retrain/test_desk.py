@@ -38,7 +38,7 @@ def test_a_folder_that_somebody_left_as_they_died_is_no_run(registry, tmp_path):
 
 @pytest.mark.parametrize("now", [float("nan"), float("inf"), START * 1000, -1e12])
 def test_a_clock_that_tells_no_time_records_nothing(registry, tmp_path, now):
-    with pytest.raises(UsageError, match="clock tells the time in POSIX seconds"):
+    with pytest.raises(UsageError, match="clock gives the time in POSIX seconds"):
         retrain(registry, tmp_path, clock=Clock(now))
     assert runs_of(registry, "churn") == ()
     assert retrain(registry, tmp_path).state == "promoted"

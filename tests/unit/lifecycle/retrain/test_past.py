@@ -93,7 +93,7 @@ def test_alarms_from_before_the_champion_are_told(registry, tmp_path):
     assert run.reason == "quiet"
     assert "2 alarms, the newest of 20" in run.message
     assert "are closed with the champion 1.0.0 of 20" in run.message
-    assert "clock= tells an earlier time" in run.message
+    assert "clock= gives an earlier time" in run.message
 
 
 def test_labels_and_age_are_reasons_of_their_own(registry, tmp_path):

@@ -92,13 +92,14 @@ def test_it_is_a_model_and_follows_the_alias(registry):
     with mk.Rollout(registry, "churn", wrap=lambda m: mk.Meter(mk.Batcher(m)), **QUICK) as rollout:
         check_model(rollout, X[:5])
         assert rollout.manifest.version == "1"
+        assert (rollout.name, rollout.version) == ("churn", "1")
         assert rollout.placement.threads == 1
         heard = []
         stop = events.subscribe(heard.append, events.Swapped)
         champion(registry, "2", "1")
         until(lambda: served(rollout) == "2")
         stop()
-        assert rollout.manifest.version == "2"
+        assert rollout.manifest.version == rollout.version == "2"
         assert [(event.version, event.before_version) for event in heard] == [("2", "1")]
         assert (rollout.predict(X) == registry.load("churn", "2").predict(X)).all()
         assert asyncio.run(rollout.arun(X[:2])).served_by.version == "2"
