@@ -104,7 +104,7 @@ def test_what_drift_refuses(make, message):
         (lambda: mk.Guard("errors", floor="1%"), UsageError, "floor is a number, not '1%'"),
         (lambda: mk.RolloutStage("5%"), UsageError, "a stage: share is a number, not '5%'"),
         (
-            lambda: mk.RolloutStage(0.5, units="9"),
+            lambda: mk.RolloutStage(0.5, calls="9"),
             UsageError,
             "a stage: units is a number, not '9'",
         ),
