@@ -103,9 +103,8 @@ class Registry:
             PackageError: if it is no package, or damaged.
             Conflict: if the version is there with another package, verdict or other parents.
             IntegrityError: if the registry holds it already, and it was damaged there.
-            UsageError: if its name or version is none of a registry, such as "champion".
-            RegistryError: if an alias has the name of the version; if the verdict is about another
-                model.
+            UsageError: if its version is "champion".
+            RegistryError: if an alias has the version's name, or the verdict is of another model.
             TypeError: if `parents` are no texts.
         """
         made_from = parents_of(parents)
@@ -255,8 +254,7 @@ class Registry:
                 verdict; or if the version was retired, or rolled back.
             NotFound: if there is no such version.
             UsageError: if the alias is no name, the version is an alias, or there is no reason.
-            RegistryError: if the alias is the name of a version; if the verdict is about something
-                else; or if the log was removed, or replaced by another one.
+            RegistryError: for the name of a version, a verdict on something else, or a lost log.
             TypeError: if `expected` is something else, such as a bool.
         """
         check_pattern(ALIAS_PATTERN, "alias", alias)
