@@ -145,7 +145,7 @@ def test_explain_leaves_out_columns_as_every_other_command_does(folder, capsys):
     words = ["explain", str(folder / "m.mk"), "--input", str(folder / "test.csv")]
     words += ["--background", str(folder / "train.csv")]
     assert main(words) == 1
-    assert "--extra ignore of a command" in capsys.readouterr().err
+    assert "on the command line: --extra ignore" in capsys.readouterr().err
     assert main([*words, "--extra", "ignore"]) == 0
     assert capsys.readouterr().out.startswith("1 (margin)")
 
