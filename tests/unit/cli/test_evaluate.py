@@ -89,11 +89,6 @@ def test_it_is_printed_written_and_attached(folder, tmp_path, capsys):
             2,
             "names the column 'client'",
         ),
-        (
-            ["--label", "truth", "--extra", "ignore", "--times", "month"],
-            2,
-            "times names the column 'month'",
-        ),
     ],
 )
 def test_what_does_not_fit_is_said(folder, more, status, reason, capsys):
