@@ -104,7 +104,7 @@ def test_what_drift_refuses(make, message):
         (lambda: mk.Guard("errors", floor="1%"), UsageError, "floor is a number, not '1%'"),
         (lambda: mk.RolloutStage("5%"), UsageError, "a stage: share is a number, not '5%'"),
         (
-            lambda: mk.RolloutStage(0.5, units="9"),
+            lambda: mk.RolloutStage(0.5, calls="9"),
             UsageError,
             "a stage: units is a number, not '9'",
         ),
@@ -113,22 +113,14 @@ def test_what_drift_refuses(make, message):
             UsageError,
             "a rollout: horizon is a number, not '7d'",
         ),
-        (lambda: mk.Preprocess(scale="1/255"), ConversionError, "scale is a number, not '1/255'"),
-        (
-            lambda: mk.Preprocess(mean="x"),
-            ConversionError,
-            "mean is a number, or one for each channel",
-        ),
+        (lambda: mk.Preprocess(scale="1/255"), UsageError, "scale is a number, not '1/255'"),
+        (lambda: mk.Preprocess(mean="x"), UsageError, "mean is a number, or one for each channel"),
         (
             lambda: mk.Preprocess(mean=np.array(0.5)),
-            ConversionError,
+            UsageError,
             "mean is a number, or one for each channel",
         ),
-        (
-            lambda: mk.Preprocess(std=()),
-            ConversionError,
-            "std is a number, or one for each channel",
-        ),
+        (lambda: mk.Preprocess(std=()), UsageError, "std is a number, or one for each channel"),
     ],
 )
 def test_a_text_where_a_number_is_taken(make, kind, message):

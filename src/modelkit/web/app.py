@@ -227,9 +227,9 @@ class App:
             newer: a Model, which stays yours to close, or the path of a package.
 
         Raises:
-            UsageError: for a name that is not served.
+            UsageError: for a name that is not served, and for that of a Rollout, which changes its
+                versions itself.
             ClosedError: if the App, or `newer`, was closed.
-            UsageError: if a Rollout answers, which changes its versions itself.
             PackageError: if the package cannot be opened, or does not compute what was proven; what
                 answered before goes on.
         """

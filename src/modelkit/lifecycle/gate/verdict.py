@@ -47,7 +47,7 @@ class Verdict:
         uses: how many different gates the registry had counted on these rows, with this one; 0
             where no registry counts.
         rows: how many rows both answered.
-        units: how many of them are independent: clusters or queries, where there are some.
+        independent: how many of them are: clusters or queries, where there are some.
         data_digest: of the rows and their truth, in whatever order; empty where they were not read.
         policy_digest: of all that was asked for: metrics, margins, alpha, slices, budgets.
         checks: every question and its answer.
@@ -70,7 +70,7 @@ class Verdict:
     spent: float
     uses: int
     rows: int
-    units: int
+    independent: int
     data_digest: str
     policy_digest: str
     checks: tuple[GateCheck, ...]
@@ -119,17 +119,17 @@ class Verdict:
         if needed is None:
             return ""
         # What is independent is what has to be collected.
-        units = "rows" if self.units == self.rows else "clusters"
-        wanted = f"{ceil(needed * self.units / self.rows):,} {units}"
+        units = "rows" if self.independent == self.rows else "clusters"
+        wanted = f"{ceil(needed * self.independent / self.rows):,} {units}"
         if needed > self.rows:
             beyond = any((check.estimate or 0.0) < (check.bound or 0.0) for check in self._lacking)
             worse = (
                 ", of a candidate as good as the champion: this one looks worse" if beyond else ""
             )
-            return f"; about {wanted} would show it, and these are {self.units:,}{worse}"
+            return f"; about {wanted} would show it, and these are {self.independent:,}{worse}"
         if any((check.estimate or 0.0) < 0 for check in self._lacking):
             return (
-                f"; the candidate looks worse: {self.units:,} {units} were enough to show one as good "
+                f"; the candidate looks worse: {self.independent:,} {units} were enough to show one as good "
                 "as the champion"
             )
         return f"; about {wanted} that no gate has used would show it"
@@ -195,7 +195,7 @@ class Verdict:
     def _about(self) -> list[tuple[str, str]]:
         """What the page says of the gate, beside its checks."""
         margins = ", ".join(f"{name} {margin:g}" for name, margin in self.margins.items())
-        units = "" if self.units == self.rows else f" in {self.units:,} clusters"
+        units = "" if self.independent == self.rows else f" in {self.independent:,} clusters"
         named = f", {self.alias} in generation {self.generation}" if self.alias else ""
         versions = sorted((self.versions or {}).items())
         facts: list[tuple[str, str]] = [

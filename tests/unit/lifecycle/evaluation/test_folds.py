@@ -50,7 +50,7 @@ def test_classes_clusters_and_frames_in_folds(tumours):
         mk.evaluate(pipeline, X, y, cv=4, clusters=customers, sample_weight=np.ones(len(X)))
     )
     assert found.kind == "binary"
-    assert found.units == customers.max() + 1
+    assert found.independent == customers.max() + 1
     assert found["roc_auc"].value > 0.97
     assert np.array(found.confusion.counts).sum() == len(X)
     again = mk.evaluate(pipeline, X, y, cv=4, clusters=customers, sample_weight=np.ones(len(X)))

@@ -220,7 +220,7 @@ def test_clusters_count_as_one_observation(judged_pair):
     X, y = X.iloc[again].reset_index(drop=True), y[again]
     rowwise = mk.gate(*judged_pair, X, y, margin=0.03)
     found = mk.gate(*judged_pair, X.assign(customer=again), y, margin=0.03, clusters="customer")
-    assert (found.rows, found.units) == (10_000, 400)
+    assert (found.rows, found.independent) == (10_000, 400)
     width = found["accuracy"].high - found["accuracy"].low
     # And a little more: for a customer who was not drawn.
     assert found["accuracy"].text == "shown"
