@@ -1,7 +1,7 @@
 """The types of what public functions take and give, beside those of `modelkit` itself.
 
-Nobody has to make one: they are what `Manifest.parity`, `Batcher.stats()` or `DriftReport.features`
-are made of, and are here to be named in annotations. Names are imported when they are first used;
+They are what `Manifest.parity`, `Batcher.stats()` or `DriftReport.features` are made of, and are here
+to be named in annotations. Of these you make `Limits`, `GateCheck` and `RetrainState` at most. Names are imported when they are first used;
 type checkers read `types.pyi`.
 """
 
