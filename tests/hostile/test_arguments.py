@@ -47,16 +47,16 @@ def rows(tmp_path_factory):
 @pytest.mark.parametrize(
     ("take", "message"),
     [
-        (mk.Batcher, "a Batcher takes a Model, not a str; mk.load"),
-        (mk.Meter, "a Meter takes a Model, not a str; mk.load"),
-        (mk.Monitor, "a Monitor takes a Model, not a str; mk.load"),
-        (mk.Explainer, "an Explainer takes a Model, not a str; mk.load"),
-        (lambda path: mk.Replicas([path]), "Replicas takes a Model, not a str; mk.load"),
+        (mk.Batcher, "a Batcher takes a Model, not str; mk.load"),
+        (mk.Meter, "a Meter takes a Model, not str; mk.load"),
+        (mk.Monitor, "a Monitor takes a Model, not str; mk.load"),
+        (mk.Explainer, "an Explainer takes a Model, not str; mk.load"),
+        (lambda path: mk.Replicas([path]), "Replicas takes a Model, not str; mk.load"),
         (
             lambda path: mk.Profile.fit(X, model=path),
-            r"Profile.fit\(model=\) takes a Model, not a str",
+            r"Profile.fit\(model=\) takes a Model, not str",
         ),
-        (lambda path: check_model(path, X), "check_model takes a Model, not a str"),
+        (lambda path: check_model(path, X), "check_model takes a Model, not str"),
     ],
 )
 def test_a_path_where_a_model_is_taken(package, take, message):
@@ -104,7 +104,7 @@ def test_what_drift_refuses(make, message):
         (lambda: mk.Guard("errors", floor="1%"), UsageError, "floor is a number, not '1%'"),
         (lambda: mk.RolloutStage("5%"), UsageError, "a stage: share is a number, not '5%'"),
         (
-            lambda: mk.RolloutStage(0.5, units="9"),
+            lambda: mk.RolloutStage(0.5, calls="9"),
             UsageError,
             "a stage: units is a number, not '9'",
         ),
@@ -165,10 +165,10 @@ def test_a_metric_that_the_task_does_not_have(model):
         (
             {"profile": X},
             TypeError,
-            "profile= is a Profile, as mk.Profile.fit makes it, not a DataFrame",
+            "profile= is a Profile, as mk.Profile.fit makes it, not DataFrame",
         ),
         ({"background": X[["age"]]}, SignatureError, "^background=: the rows do not fit"),
-        ({"golden": "rows"}, SignatureError, "^golden=: cannot read rows from a str"),
+        ({"golden": "rows"}, SignatureError, "^golden=: cannot read rows from str"),
     ],
 )
 def test_what_save_refuses(tmp_path, said, kind, message):
@@ -199,7 +199,7 @@ def test_what_else_is_of_the_wrong_kind(package, model, tmp_path):
     registry.set_alias("churn", "champion", "1", expected=None, reason="first")
     for ask, message in (
         (lambda: mk.attach(package, metadata="x"), "metadata is a dict of JSON values, not 'x'"),
-        (lambda: registry.keep("churn", "1", "note", "text"), "what is kept is bytes.*, not a str"),
+        (lambda: registry.keep("churn", "1", "note", "text"), "what is kept is bytes.*, not str"),
         (
             lambda: registry.start_rollout("churn", "1", None, reason="x"),
             "policy is a mk.RolloutPolicy, not None",

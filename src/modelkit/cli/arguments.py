@@ -44,6 +44,17 @@ def add_extra(parser: Any, what: str) -> None:
     parser.add_argument("--extra", choices=("refuse", "ignore"), default="refuse", help=about)
 
 
+def add_consent(parser: Any, more: str = "") -> None:
+    """The arguments that say which packages may be opened, and what they may do."""
+    parser.add_argument(
+        "--digest", action="append", default=[], help=f"refuse any other package{more}"
+    )
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="WHAT",
+        help="what you accept beyond the default: joblib, or a domain of operators",
+    )  # fmt: skip
+
+
 def add_command(commands: Any, name: str, about: str) -> Any:
     """A parser for one command; what it is about stands in the list of commands and in its own help."""
     return commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")

@@ -34,7 +34,7 @@ def add_explain(verbs: Any) -> None:
     )
     parser.add_argument(
         "--positive",
-        help="of two classes, the one whose margin or probability is explained; by default the answer's, "
+        help="of two classes, the one whose raw score or probability is explained; by default the answer's, "
         "or the second",
     )
     add_extra(parser, "columns that the model does not know")

@@ -226,7 +226,7 @@ def _kind_of(example: Any) -> str:
     """What an example is that cannot be read."""
     if isinstance(example, np.ndarray):
         return f"an array of {example.dtype} of {example.ndim} dimensions"
-    return f"a {type(example).__name__}"
+    return type(example).__name__
 
 
 def _check_distinct_names(names: list[str]) -> None:

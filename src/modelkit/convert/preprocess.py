@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+from modelkit._internal.fields import freeze
 from modelkit.errors import ConversionError
 
 LAYOUTS = ("NHWC->NCHW", "NCHW->NCHW", "NHWC->NHWC", "NCHW->NHWC")
@@ -67,6 +68,8 @@ class Preprocess:
             _check_numbers(name, getattr(self, name))
         if not min(numbers(self.std)) > 0:
             raise ConversionError(f"std is above 0, not {self.std}")
+        sequences = ("size", "crop", "mean", "std")
+        freeze(self, *[name for name in sequences if not isinstance(getattr(self, name), Real)])
 
     @property
     def target(self) -> tuple[int, int] | None:

@@ -165,6 +165,6 @@ def _read_json(path: Path, kind: type = dict) -> Any:
         raise SignatureError(f"{path} is not JSON: {error}") from error
     if not isinstance(found, kind):
         raise SignatureError(
-            f"{path} holds a {type(found).__name__} where a {kind.__name__} is expected"
+            f"{path} holds {type(found).__name__} where {kind.__name__} is expected"
         )
     return found

@@ -213,7 +213,7 @@ def _tokenizer_bytes(source: Any) -> bytes:
     if hasattr(source, "to_str"):
         return str(source.to_str()).encode()
     raise SignatureError(
-        f"the tokenizer is the path or bytes of a tokenizer.json, or a tokenizers.Tokenizer; got a "
+        f"the tokenizer is the path or bytes of a tokenizer.json, or a tokenizers.Tokenizer; got "
         f"{type(source).__name__}"
     )
 

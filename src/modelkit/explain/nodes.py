@@ -243,7 +243,7 @@ def _old_values(given: Given, kind: str, weighed: Array, leaves: int) -> Array:
     if kind == "class":
         numbers = given.get("classlabels_int64s", ())
         outputs = len(numbers) or len(given.get("classlabels_strings", ()))
-        if outputs == 2 and (ids == ids[0]).all():  # one column of margins for two classes
+        if outputs == 2 and (ids == ids[0]).all():  # one column of raw scores for two classes
             outputs = 1
             ids = np.zeros_like(ids)
     weights = np.asarray(given[f"{kind}_weights"], np.float64)

@@ -37,7 +37,7 @@ def prove_encoder(model: TextEncoder, example: object, domains: Collection[str])
     inner = model.token_model
     if not isinstance(inner, OnnxModel):
         raise ConversionError(
-            f"only an encoder of an ONNX graph can be saved, and this one runs a {type(inner).__name__}; make "
+            f"only an encoder of an ONNX graph can be saved, and this one runs {type(inner).__name__}; make "
             "it of the ONNX file of its model"
         )
     graph, weights = inner.graph

@@ -167,7 +167,7 @@ def plain_digests(digest: str | Collection[str]) -> set[str]:
     given = [digest] if isinstance(digest, str) else digest
     if not isinstance(given, Collection) or not all(isinstance(each, str) for each in given):
         raise TypeError(
-            "digest is a text of 64 hexadecimal digits, or a list of such texts, not a "
+            "digest is a text of 64 hexadecimal digits, or a list of such texts, not "
             f"{type(digest).__name__}: {digest!r:.80}"
         )
     return {each.lower().removeprefix("sha256:") for each in given}

@@ -26,6 +26,7 @@ from modelkit.signature import frames
 from modelkit.signature.cast import VDOT_ITEMS, CastError, Rule, cast_column, quick_cast
 from modelkit.signature.column_names import ColumnNames, refused_rows
 from modelkit.signature.records import plain_rows
+from modelkit.signature.rule import exact_bits
 from modelkit.signature.spec import TIMES, ZONE, TensorSpec, check_dims, check_shape, numpy_dtype
 
 Feeds = dict[str, Array]
@@ -196,7 +197,9 @@ class Coercion:
             return None
         if len(self._inputs) == 1 and not self._has_columns:
             return self._from_tensors({self._name: X})
-        return self.coerce(frames.array_of_rows(X))
+        of_floats = len(self._inputs) == 1 and self._rule.target.kind == "f"
+        bits = min(exact_bits(rule.declared) for rule in self._rules[0])
+        return self.coerce(frames.array_of_rows(X, 1 << bits if of_floats else 0))
 
     def _is_texts(self, X: Any) -> bool:
         """Whether these are the texts of a model that takes one a row."""

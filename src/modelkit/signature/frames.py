@@ -69,8 +69,10 @@ def is_one_column(X: Any) -> bool:
     return arrow or is_a(X, "polars", "Series") or (hasattr(X, "isna") and hasattr(X, "dtype"))
 
 
-def array_of_rows(rows: Any) -> Array:
+def array_of_rows(rows: Any, exact: int) -> Array:
     """Rows that are lists as an array, of objects where their values are to be judged one by one.
+
+    Numbers of several types are floats where all are below `exact`, up to which floats hold integers.
 
     Raises SignatureError for rows of several lengths.
     """
@@ -78,7 +80,11 @@ def array_of_rows(rows: Any) -> Array:
     if others:
         fix = f"rows of several lengths, {sorted([width, *others])}"
         raise SignatureError(f"every row needs a value for each column; got {fix}", problems=(fix,))
-    return _from_list([*chain.from_iterable(rows)]).reshape(len(rows), width)
+    values = [*chain.from_iterable(rows)]
+    array = np.asarray(values if exact else None)
+    if array.dtype.kind != "f" or (np.abs(array) >= exact).any():
+        array = _from_list(values)
+    return array.reshape(len(rows), width)
 
 
 def read_frame(X: object) -> NamedColumns:
@@ -114,25 +120,25 @@ def _what_to_pass(X: Any) -> str:
     if is_a(X, "polars", "LazyFrame"):
         return "a polars LazyFrame; pass X.collect()"
     if isinstance(X, str):
-        return "a str; pass a list of texts: [X]"
+        return "str; pass a list of texts: [X]"
     if not isinstance(X, list | tuple):
         return (
-            f"a {what}; pass a numpy array, a dict of arrays, a pandas or polars frame, an Arrow "
+            f"{what}; pass a numpy array, a dict of arrays, a pandas or polars frame, an Arrow "
             "table, or records"
         )
     if not X:
         return f"an empty {what}, and this model takes no other number of rows; pass an array"
     if isinstance(X[0], str):
         return (
-            f"a {what} of str; pass {{column: X}}, a frame or records, or np.asarray(X) for a "
+            f"{what} of str; pass {{column: X}}, a frame or records, or np.asarray(X) for a "
             "tensor without columns"
         )
     if isinstance(X[0], NUMBERS):
         return (
-            f"a {what} of numbers; pass [X] for one row, [[x] for x in X] for one column, or np.asarray(X) "
+            f"{what} of numbers; pass [X] for one row, [[x] for x in X] for one column, or np.asarray(X) "
             "for a tensor without columns"
         )
-    return f"a {what} of {type(X[0]).__name__}; pass np.asarray(X), a frame, or a list of records"
+    return f"{what} of {type(X[0]).__name__}; pass np.asarray(X), a frame, or a list of records"
 
 
 def whole_array(answer: Any) -> Any:
@@ -307,9 +313,7 @@ def _read_arrow(X: Any) -> NamedColumns:
     try:
         table = pa.table(X)
     except (TypeError, ValueError):
-        raise _unreadable(
-            f"a {type(X).__name__} that is not a table; pass an Arrow table"
-        ) from None
+        raise _unreadable(f"{type(X).__name__} that is not a table; pass an Arrow table") from None
     return list(table.column_names), list(table.columns)
 
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit._internal.fields import freeze
 from modelkit.errors import SignatureError
 from modelkit.signature.cast import MISSING
 from modelkit.signature.coercion import Block, Coercion, Feeds
@@ -65,6 +66,7 @@ class Signature:
     block: Block | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        freeze(self, "inputs", "outputs", "classes", "ignored", "refusals")
         derive = partial(object.__setattr__, self)
         output_names = tuple(spec.name for spec in self.outputs)
         columns = [column.name for spec in self.inputs for column in spec.columns]

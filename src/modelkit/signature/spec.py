@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit._internal.fields import freeze
 from modelkit.errors import SignatureError
 from modelkit.report.html import is_controlling, printable
 
@@ -65,6 +66,7 @@ class Column:
     finite: bool = False
 
     def __post_init__(self) -> None:
+        freeze(self, "categories")
         numpy_dtype(self.dtype)
         if self.finite and (not self.nullable or self.dtype in (*AS_OBJECTS, *TIMES)):
             raise SignatureError(
@@ -104,6 +106,7 @@ class TensorSpec:
     finite: bool = False
 
     def __post_init__(self) -> None:
+        freeze(self, "shape", "columns")
         numpy_dtype(self.dtype)
         if not self.name or any(isinstance(size, int) and size < 0 for size in self.shape):
             raise SignatureError(

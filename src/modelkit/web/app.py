@@ -319,7 +319,7 @@ def _left(error: OSError | RuntimeError) -> bool:
 def _check_models(models: Mapping[str, Servable]) -> None:
     if not isinstance(models, Mapping):
         given = type(models).__name__
-        raise TypeError(f"an App takes models by name, App({{name: model}}); got a {given}")
+        raise TypeError(f"an App takes models by name, App({{name: model}}); got {given}")
     if not models:
         raise UsageError("an App serves at least one model: App({name: model})")
     for name in models:
@@ -331,16 +331,16 @@ def _check_options(auth: object, limits: object, metrics: object, overloaded: ob
     if not (auth is None or callable(auth)):
         given = type(auth).__name__
         raise TypeError(
-            f"auth is a function of headers, such as mk.bearer_tokens(...); got a {given}"
+            f"auth is a function of headers, such as mk.bearer_tokens(...); got {given}"
         )
     if not isinstance(limits, Limits):
         given = type(limits).__name__
-        raise TypeError(f"limits are a modelkit.types.Limits; got a {given}")
+        raise TypeError(f"limits are a modelkit.types.Limits; got {given}")
     if not (metrics is None or callable(metrics)):
         given = type(metrics).__name__
         raise TypeError(
             "metrics is what answers a scrape, such as modelkit.integrations.prometheus."
-            f"Collector(model).text; got a {given}"
+            f"Collector(model).text; got {given}"
         )
     if overloaded not in (429, 503):
         raise UsageError(f"overloaded is the status 429 or 503; got {overloaded!r}")

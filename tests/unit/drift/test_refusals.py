@@ -10,10 +10,10 @@ from modelkit.errors import PackageError, UsageError
 @pytest.mark.parametrize(
     ("act", "says"),
     [
-        (lambda p: mk.Detector(SMALL), "a Profile, not a dict; mk.Profile.fit"),
-        (lambda p: mk.Detector(p.to_bytes()), "not a bytes; .*Profile.from_bytes"),
-        (lambda p: mk.Detector.resume(SMALL, b""), "a Profile, not a dict"),
-        (lambda p: mk.Detector(p).rebase(APART, "they are the new past"), "a Profile, not a dict"),
+        (lambda p: mk.Detector(SMALL), "a Profile, not dict; mk.Profile.fit"),
+        (lambda p: mk.Detector(p.to_bytes()), "not bytes; .*Profile.from_bytes"),
+        (lambda p: mk.Detector.resume(SMALL, b""), "a Profile, not dict"),
+        (lambda p: mk.Detector(p).rebase(APART, "they are the new past"), "a Profile, not dict"),
     ],
 )
 def test_rows_in_place_of_a_profile_are_refused_with_the_way_to_one(small, act, says):

@@ -187,10 +187,10 @@ def test_what_stands_with_the_transformer_goes_before_what_stands_at_the_root(la
     ("name", "text", "message"),
     [
         ("modules.json", "[{]", r"modules\.json is not a JSON"),
-        ("modules.json", "{}", r"modules\.json holds a dict where a list is expected"),
+        ("modules.json", "{}", r"modules\.json holds dict where list is expected"),
         ("modules.json", "[1]", r"modules\.json does not name modules"),
         ("modules.json", '[{"type": "a"}]', "does not name modules: KeyError"),
-        ("1_Pooling/config.json", "[]", r"config\.json holds a list"),
+        ("1_Pooling/config.json", "[]", r"config\.json holds list"),
         ("sentence_bert_config.json", '"', r"sentence_bert_config\.json is not a JSON"),
     ],
 )

@@ -52,11 +52,11 @@ from modelkit.errors import ConversionError, SignatureError
         ({"tokenizer": b"{}"}, r"not a tokenizer\.json"),
         (
             {"tokenizer": 7},
-            "the path or bytes of a tokenizer.json, or a tokenizers.Tokenizer; got a int",
+            "the path or bytes of a tokenizer.json, or a tokenizers.Tokenizer; got int",
         ),
         (
             {"graph": 7},
-            "made from an ONNX model as path, bytes or ModelProto, or from a Model over tokens; got a int",
+            "made from an ONNX model as path, bytes or ModelProto, or from a Model over tokens; got int",
         ),
     ],
 )

@@ -115,7 +115,7 @@ def test_a_layer_takes_its_arguments(watched_mk):
         for wrong in (None, 1, "yes"):
             with pytest.raises(UsageError, match='a layer is True, False, "auto"'):
                 mk.layered(model, meter=wrong)
-        with pytest.raises(TypeError, match="takes a Model, not a str"):
+        with pytest.raises(TypeError, match="takes a Model, not str"):
             mk.layered("model.mk")
 
 

@@ -54,7 +54,7 @@ def bomb(tmp_path):
         (["0" * 64], IntegrityError, f"not the {'0' * 64} that was asked for"),
         (["0" * 64, "1" * 64], IntegrityError, "not one of the 2 that were asked for"),
         ([b"0" * 64], TypeError, "digest is a text of 64"),
-        (7, TypeError, "not a int: 7"),
+        (7, TypeError, "not int: 7"),
     ],
 )
 def test_digests_of_others_open_nothing(joblib_mk, digest, error, words):
@@ -293,7 +293,7 @@ def test_what_cannot_be_pickled_or_read_elsewhere_is_refused(tmp_path, penguins)
     finally:
         del sys.modules["__main__"].halve
     refused(fitted, "pass example=", example=None)
-    refused(b"graph", "interface, not a bytes")
+    refused(b"graph", "interface, not bytes")
     refused(fitted, "'pickle' is unknown", format="pickle")
     refused(
         fitted,

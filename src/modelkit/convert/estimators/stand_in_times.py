@@ -228,7 +228,7 @@ def _operand(value: Any, beside: Any) -> Any:
             refuse_today(value)
     else:
         return stop(
-            f"a {type(value).__name__} beside times: write pd.Timestamp(...) or pd.Timedelta(...)"
+            f"{type(value).__name__} beside times: write pd.Timestamp(...) or pd.Timedelta(...)"
         )
     found = kind(value)
     if found is pandas().NaT or getattr(found, "tzinfo", None) is not None:

@@ -14,6 +14,7 @@ from typing import Any, TypeGuard, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit._internal.fields import freeze
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric
@@ -53,11 +54,16 @@ class GateMetric:
     bounds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        freeze(self, "bounds")
         ends = self.bounds
         if ends is None:
             return
-        told = isinstance(ends, tuple | list) and len(ends) == 2 and all(map(_is_number, ends))
-        if not told or not isfinite(ends[1] - ends[0]) or ends[0] >= ends[1]:
+        if (
+            len(ends) != 2
+            or not all(map(_is_number, ends))
+            or not isfinite(ends[1] - ends[0])
+            or ends[0] >= ends[1]
+        ):
             raise UsageError(
                 f"the bounds of the metric {self.name!r} are the least and the most that one row "
                 f"counts, such as (0, 1), not {ends!r:.80}",

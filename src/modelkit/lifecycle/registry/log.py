@@ -320,7 +320,7 @@ def check_expected(state: State, alias: str, expected: str | int | None, name: s
     if expected is not None and type(expected) not in (str, int):
         raise TypeError(
             f"expected is a version (str), the generation of an entry (int) or None, not "
-            f"{expected!r}, a {type(expected).__name__}"
+            f"{expected!r}, of type {type(expected).__name__}"
         )
     now = state.aliases.get(alias)
     if now is None:

@@ -400,7 +400,7 @@ class Registry:
         """
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(
-                f"what is kept is bytes, such as report.to_json().encode(), not a {type(data).__name__}"
+                f"what is kept is bytes, such as report.to_json().encode(), not {type(data).__name__}"
             )
         self._versions.keep(self.version(name, version), key, data)
 

@@ -332,7 +332,7 @@ CASES = {
     ),
     # examples
     "no rows": Case(LogisticRegression(), "", r"no rows; pass some", example=X[:0]),
-    "lists of several lengths": Case(LogisticRegression(), "", "not a list", example=[[1.0], [1.0, 2.0]]),
+    "lists of several lengths": Case(LogisticRegression(), "", "not list", example=[[1.0], [1.0, 2.0]]),
     "one record": Case(LogisticRegression(), "", r"a single record: pass a list of records", rows=FRAME[list("abcd")], example=dict.fromkeys("abcd", 1.0)),
     "rows beside rows": Case(
         make_pipeline(FunctionTransformer(lagged), LogisticRegression()), "", "depends on the rows beside it, as shift.*make such columns before", rows=FRAME[list("abcd")]

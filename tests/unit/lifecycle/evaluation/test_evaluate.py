@@ -84,7 +84,7 @@ def test_clusters_widen_the_intervals(model, held):
     clusters = np.empty(len(X), int)
     clusters[order] = np.arange(len(X)) // 8  # rows of a cluster err alike
     together = mk.evaluate(model, X, y, clusters=clusters)
-    assert together.units == 36
+    assert together.independent == 36
     for name in ("accuracy", "roc_auc", "log_loss"):
         widths = [own[name].high - own[name].low for own in (alone, together)]
         assert widths[1] > 1.3 * widths[0]
@@ -230,7 +230,7 @@ def test_rankings(tmp_path):
             mk.evaluate(model, X, relevance, kind="ranking")
         with pytest.raises(UsageError, match="equal within each query"):
             mk.evaluate(model, X, relevance, queries=queries, sample_weight=np.arange(442))
-    assert (found.kind, found.units) == ("ranking", 20)
+    assert (found.kind, found.independent) == ("ranking", 20)
     assert "442 rows in 20 queries" in str(found)
     assert 0.5 < found["ndcg@10"].low < found["ndcg@10"].value
 

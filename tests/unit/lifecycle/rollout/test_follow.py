@@ -37,7 +37,7 @@ Y = (X[:, 0] > 0).astype(int)
 QUICK = {"poll": 1e-4, "threads": 1}
 GUARDS = (mk.Guard("errors", floor=0.05),)
 POLICY = mk.RolloutPolicy(
-    (mk.RolloutStage(0.5, units=20), mk.RolloutStage(0.6, units=20)), GUARDS, tick=1e-3
+    (mk.RolloutStage(0.5, calls=20), mk.RolloutStage(0.6, calls=20)), GUARDS, tick=1e-3
 )
 LONG = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), GUARDS)
 
@@ -530,7 +530,7 @@ def test_a_rollout_is_part_of_a_kept_state(registry):
 
 
 def test_a_service_that_starts_later_joins_the_stage(registry):
-    stages = (mk.RolloutStage(0.1, units=1), mk.RolloutStage(0.9, seconds=3600))
+    stages = (mk.RolloutStage(0.1, calls=1), mk.RolloutStage(0.9, seconds=3600))
     policy = mk.RolloutPolicy(stages, GUARDS)
     underway = registry.start_rollout("churn", "2", policy, reason="try")
     registry.decide_rollout("churn", underway, "advance", reason="on")
