@@ -81,7 +81,7 @@ def array_of_rows(rows: Any, exact: int) -> Array:
         fix = f"rows of several lengths, {sorted([width, *others])}"
         raise SignatureError(f"every row needs a value for each column; got {fix}", problems=(fix,))
     values = [*chain.from_iterable(rows)]
-    array = np.asarray(values if exact else None)
+    array = np.asarray(values)
     if array.dtype.kind != "f" or (np.abs(array) >= exact).any():
         array = _from_list(values)
     return array.reshape(len(rows), width)
