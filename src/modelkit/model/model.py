@@ -14,6 +14,7 @@ from typing import Any, Self, final
 
 import numpy as np
 
+from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit.model import golden, sklearn
 from modelkit.model.call import PLAIN, Call, make_call
@@ -366,7 +367,7 @@ class Model(ABC):
 
     def __repr__(self) -> str:
         name = "" if self.manifest is None else f" {self.manifest.name} {self.manifest.version}"
-        return f"<{type(self).__name__}{name}: {self.signature}>"
+        return fields.cut(f"<{type(self).__name__}{name}: {self.signature}>")
 
     def _facts(self) -> list[tuple[str, str]]:
         """The first lines of the notebook card; a wrapper adds its own."""

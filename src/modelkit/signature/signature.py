@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit.errors import SignatureError
 from modelkit.signature.cast import MISSING
@@ -63,6 +64,8 @@ class Signature:
     batch: str | None = field(init=False, repr=False, compare=False)
     row_dim: str | None = field(init=False, repr=False, compare=False)
     block: Block | None = field(init=False, repr=False, compare=False)
+
+    __repr__ = fields.brief
 
     def __post_init__(self) -> None:
         derive = partial(object.__setattr__, self)

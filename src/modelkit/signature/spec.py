@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit.errors import SignatureError
 from modelkit.report.html import is_controlling, printable
@@ -102,6 +103,8 @@ class TensorSpec:
     shape: tuple[int | str, ...]
     columns: tuple[Column, ...] = ()
     finite: bool = False
+
+    __repr__ = fields.brief
 
     def __post_init__(self) -> None:
         numpy_dtype(self.dtype)

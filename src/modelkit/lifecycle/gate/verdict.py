@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
+from modelkit._internal import fields
 from modelkit._internal.json import from_record, to_record
 from modelkit.errors import PackageError
 from modelkit.lifecycle.evaluation.answered import TaskKind
@@ -132,8 +133,7 @@ class Verdict:
         lines += [f"note: {note}" for note in self.notes]
         return "\n  ".join(lines)
 
-    def __repr__(self) -> str:
-        return str(self)
+    __repr__ = fields.brief
 
     def to_json(self) -> str:
         """Everything, as one line of ASCII."""

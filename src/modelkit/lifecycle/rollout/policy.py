@@ -103,6 +103,8 @@ class RolloutPolicy:
     tick: float = 10.0
     key_calls: int = KEY_CALLS
 
+    __repr__ = fields.brief
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(self.stages))
         object.__setattr__(self, "guards", tuple(self.guards))
